@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+
+#include "base/arena.h"
+
+#include <stdalign.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK_BYTES = 256 * 1024 };
+
+struct arena_chunk {
+    struct arena_chunk *next;
+    size_t size;
+    size_t used;
+    alignas(max_align_t) char bytes[];
+};
+
+void arena_finish(struct arena *a)
+{
+    while (a->chunks) {
+        struct arena_chunk *next = a->chunks->next;
+        free(a->chunks);
+        a->chunks = next;
+    }
+    a->used_bytes = 0;
+}
+
+static struct arena_chunk *chunk_add(struct arena *a, size_t need)
+{
+    size_t size = need > CHUNK_BYTES / 4 ? need : CHUNK_BYTES;
+    struct arena_chunk *c = calloc(1, sizeof *c + size);
+    if (!c)
+        return NULL;
+    c->size = size;
+    // An oversized piece goes behind the current chunk, whose rest is still useful.
+    if (a->chunks && size == need && size != CHUNK_BYTES) {
+        c->next = a->chunks->next;
+        a->chunks->next = c;
+    } else {
+        c->next = a->chunks;
+        a->chunks = c;
+    }
+    return c;
+}
+
+void *arena_alloc(struct arena *a, size_t size_bytes)
+{
+    const size_t align = alignof(max_align_t);
+    if (size_bytes > SIZE_MAX / 2)
+        return NULL;
+    size_t need = (size_bytes + align - 1) & ~(align - 1);
+    if (need == 0)
+        need = align;
+    if (a->limit_bytes && (need > a->limit_bytes || a->used_bytes > a->limit_bytes - need))
+        return NULL;
+    struct arena_chunk *c = a->chunks;
+    if (!c || c->size - c->used < need)
+        c = chunk_add(a, need);
+    if (!c)
+        return NULL;
+    void *p = c->bytes + c->used;
+    c->used += need;
+    a->used_bytes += need;
+    return p;
+}
+
+void *arena_array(struct arena *a, size_t count, size_t size_bytes)
+{
+    if (size_bytes && count > SIZE_MAX / 2 / size_bytes)
+        return NULL;
+    return arena_alloc(a, count * size_bytes);
+}
+
+char *arena_strndup(struct arena *a, const char *s, size_t n)
+{
+    if (n > SIZE_MAX / 2 - 1)
+        return NULL;
+    char *p = arena_alloc(a, n + 1);
+    if (p)
+        memcpy(p, s, n);
+    return p;
+}
+
+char *arena_strdup(struct arena *a, const char *s)
+{
+    return arena_strndup(a, s, strlen(s));
+}

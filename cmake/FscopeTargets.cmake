@@ -1,0 +1,57 @@
+# How each side of the picture in docs/ is compiled. Every target goes through one of these, so the
+# flags are said once.
+#
+#   fscope_inside(NAME SOURCES ...)             static library that runs inside a target (libc only)
+#   fscope_outside(NAME SOURCES ... LIBS ...)   static library for the tools
+#   fscope_tool(NAME SOURCES ... LIBS ...)      installed program
+
+add_library(fscope_flags INTERFACE)
+target_compile_definitions(fscope_flags INTERFACE _GNU_SOURCE)
+target_include_directories(fscope_flags INTERFACE
+  ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include ${PROJECT_BINARY_DIR})
+set(FSCOPE_WARNINGS -Wall -Wextra -Wshadow -Wconversion -Wvla -Wundef -Wformat=2
+  -Wimplicit-fallthrough -Wcast-qual -Wpointer-arith)
+target_compile_options(fscope_flags INTERFACE ${FSCOPE_WARNINGS}
+  $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
+  -fno-omit-frame-pointer -fno-strict-aliasing
+  $<$<BOOL:${FSCOPE_WERROR}>:-Werror>)
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_compile_definitions(fscope_flags INTERFACE _FORTIFY_SOURCE=2)
+  target_compile_options(fscope_flags INTERFACE -fstack-protector-strong -fcf-protection)
+endif()
+if(FSCOPE_SANITIZE)
+  string(REPLACE ";" "," san "${FSCOPE_SANITIZE}")
+  target_compile_options(fscope_flags INTERFACE -fsanitize=${san} -fno-sanitize-recover=all)
+  target_link_options(fscope_flags INTERFACE -fsanitize=${san})
+endif()
+if(FSCOPE_FUZZ)
+  target_compile_options(fscope_flags INTERFACE -fsanitize=fuzzer-no-link,address,undefined
+    -fno-sanitize-recover=all)
+  target_link_options(fscope_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+# Inside: no lazy binding, static TLS, nothing the compiler might call that we did not.
+add_library(fscope_flags_inside INTERFACE)
+target_link_libraries(fscope_flags_inside INTERFACE fscope_flags)
+target_compile_options(fscope_flags_inside INTERFACE -fno-plt -ftls-model=initial-exec
+  -fno-stack-protector)
+target_link_options(fscope_flags_inside INTERFACE -Wl,-z,now -Wl,-z,relro -Wl,-z,defs)
+
+function(fscope_inside name)
+  cmake_parse_arguments(A "" "" "SOURCES;LIBS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE fscope_flags_inside PUBLIC ${A_LIBS})
+endfunction()
+
+function(fscope_outside name)
+  cmake_parse_arguments(A "" "" "SOURCES;LIBS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE fscope_flags PUBLIC ${A_LIBS})
+endfunction()
+
+function(fscope_tool name)
+  cmake_parse_arguments(A "" "" "SOURCES;LIBS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE fscope_flags ${A_LIBS})
+  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()

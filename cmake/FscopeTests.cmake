@@ -1,0 +1,60 @@
+# How tests are declared, so that a folder's CMakeLists.txt is a list of them.
+#
+#   fscope_unit_test(NAME SOURCES ... LIBS ... [TIMEOUT s] [LABELS ...])   a cmocka program
+#   fscope_script_test(NAME SCRIPT [ARGS ...] [TIMEOUT s] [LABELS ...])    a python3 or sh script
+#   fscope_fuzz_target(NAME SOURCES ... LIBS ... CORPUS dir)               LLVMFuzzerTestOneInput
+#
+# Exit status 77 means "cannot run here"; the test prints `SKIP: why` first. Labels: unit, e2e,
+# conformance, soak (left out of ./dev test), root, bpf, go.
+
+set(FSCOPE_TEST_ENV
+  "FSCOPE_BUILD=${PROJECT_BINARY_DIR}" "FSCOPE_SOURCE=${PROJECT_SOURCE_DIR}"
+  "FSCOPE_CC=${CMAKE_C_COMPILER}" "FSCOPE_SANITIZE=${FSCOPE_SANITIZE}"
+  "XDG_CACHE_HOME=${PROJECT_BINARY_DIR}/test-cache")
+
+function(fscope_test_properties name timeout)
+  if(NOT timeout)
+    set(timeout 120)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} SKIP_RETURN_CODE 77
+    ENVIRONMENT "${FSCOPE_TEST_ENV}")
+  if(ARGN)
+    set_tests_properties(${name} PROPERTIES LABELS "${ARGN}")
+  endif()
+endfunction()
+
+function(fscope_unit_test name)
+  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
+  add_executable(test_${name} ${A_SOURCES})
+  target_link_libraries(test_${name} PRIVATE fscope_flags ${A_LIBS} PkgConfig::CMOCKA)
+  add_test(NAME unit.${name} COMMAND test_${name} WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
+  fscope_test_properties(unit.${name} "${A_TIMEOUT}" unit ${A_LABELS})
+endfunction()
+
+function(fscope_script_test name script)
+  cmake_parse_arguments(A "" "TIMEOUT" "ARGS;LABELS" ${ARGN})
+  if(script MATCHES "\\.py$")
+    set(runner /usr/bin/python3)
+  else()
+    set(runner bash)
+  endif()
+  add_test(NAME ${name} COMMAND ${runner} ${CMAKE_CURRENT_SOURCE_DIR}/${script} ${A_ARGS}
+           WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
+  fscope_test_properties(${name} "${A_TIMEOUT}" ${A_LABELS})
+endfunction()
+
+# Under the fuzz preset the target is a libFuzzer program. In every other preset the same function
+# is linked with a driver that replays the corpus, so findings stay fixed without clang.
+function(fscope_fuzz_target name)
+  cmake_parse_arguments(A "" "CORPUS" "SOURCES;LIBS" ${ARGN})
+  if(FSCOPE_FUZZ)
+    add_executable(fuzz_${name} ${A_SOURCES})
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+    target_link_libraries(fuzz_${name} PRIVATE fscope_flags ${A_LIBS})
+  else()
+    add_executable(fuzz_${name} ${A_SOURCES} ${PROJECT_SOURCE_DIR}/tests/fuzz/replay.c)
+    target_link_libraries(fuzz_${name} PRIVATE fscope_flags ${A_LIBS})
+  endif()
+  add_test(NAME fuzz.${name}.corpus COMMAND fuzz_${name} -runs=0 ${CMAKE_CURRENT_SOURCE_DIR}/${A_CORPUS})
+  fscope_test_properties(fuzz.${name}.corpus 120 unit)
+endfunction()

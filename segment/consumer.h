@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+//
+// The consuming side, outside the target. Everything in the segment was written by a stranger: each
+// thing is copied first and validated in the copy, every loop is bounded by sizes from the
+// consumer's own validated copy of the header, and damage costs what is damaged and no more.
+//
+// One consumer at a time holds an OFD write lock on the segment file; the kernel drops it when the
+// consumer dies, so a successor takes over where the tails stand. A dump or a core file is read the
+// same way, from a private copy, without a lock.
+
+#ifndef FIBERSCOPE_SEGMENT_CONSUMER_H
+#define FIBERSCOPE_SEGMENT_CONSUMER_H
+
+#include "base/error.h"
+#include "segment/layout.h"
+
+#include <stdbool.h>
+
+struct seg_reader;
+
+// Opens a live segment by descriptor (taken: closed by seg_reader_close), for draining.
+// -EBUSY: another consumer holds it (err says which pid if that can be known). -EPROTO: other
+// version. -EINVAL: not a segment. -EAGAIN: its creator has not finished it.
+int seg_reader_open(struct seg_reader **out, int fd, struct fscope_error *err);
+
+// Opens a black box, a dump or a core file by content; read-only, the file is not changed.
+int seg_reader_open_file(struct seg_reader **out, const char *path, struct fscope_error *err);
+
+void seg_reader_close(struct seg_reader *r); // accepts NULL
+
+// The validated copy of the header, counters as of the open (seg_reader_losses for fresh ones).
+const struct seg_header *seg_reader_header(const struct seg_reader *r);
+void seg_reader_losses(struct seg_reader *r, struct seg_losses *out);
+
+// The live control words, writable; NULL for files.
+struct seg_control *seg_reader_control(struct seg_reader *r);
+
+// Calls fn for each whole record in all rings, oldest first within a ring, and releases them.
+// fn returns nonzero to stop (which leaves that record and the rest). Returns the number delivered
+// or fn's value if negative. Records whose check or kind is wrong are skipped and counted in
+// *damaged (may be NULL).
+typedef int seg_record_fn(void *arg, const struct seg_record *r);
+int64_t seg_reader_drain(struct seg_reader *r, seg_record_fn *fn, void *arg, uint64_t *damaged);
+
+// Calls fn for each published state entry, with values as of now.
+typedef int seg_state_fn(void *arg, const struct seg_state *e);
+int64_t seg_reader_states(struct seg_reader *r, seg_state_fn *fn, void *arg);
+
+// Calls fn for each published module, also unmapped ones. path is valid during the call.
+typedef int seg_module_fn(void *arg, const struct seg_module *m, const char *path);
+int64_t seg_reader_modules(struct seg_reader *r, seg_module_fn *fn, void *arg);
+
+// Calls fn for each thread slot ever used.
+typedef int seg_thread_fn(void *arg, const struct seg_thread *t);
+int64_t seg_reader_threads(struct seg_reader *r, seg_thread_fn *fn, void *arg);
+
+// Copies the stack's pcs; its depth (at most max), 0 for id 0, -EINVAL for an id that does not
+// exist or is damaged. *kind, *epoch, *flags may be NULL.
+int seg_reader_stack(struct seg_reader *r, uint32_t id, uint64_t *pcs, uint32_t max, uint32_t *kind,
+                     uint32_t *epoch, uint32_t *flags);
+
+// Copies a string (NUL-terminated, cut at size); its full length or -EINVAL.
+int seg_reader_string(struct seg_reader *r, uint32_t id, char *text, size_t size);
+
+// Copies a label set's {key, value} string ids; the number of pairs or -EINVAL.
+int seg_reader_labels(struct seg_reader *r, uint32_t id, uint32_t (*pairs)[2], uint32_t max);
+
+#endif

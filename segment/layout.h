@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+//
+// The segment: shared memory that a target writes and a consumer outside reads. This header is the
+// wire format; docs/segment.md has the same as byte tables. Target and consumer may be of different
+// builds, so a change here is a new SEG_VERSION.
+//
+// Glossary
+//   segment   one file (a sealed memfd, or a named file: the black box), one per address space
+//   area      a part of the segment with its own offset and size, listed in the header
+//   thread    a slot in the thread area: a kernel thread that has recorded something
+//   ring      single-producer queue of records; two per thread, for normal and for signal context
+//   record    64 bytes: one sample or event of a stream
+//   table     interned byte strings (stacks, label sets, strings); an id is a slot index + 1
+//   state     counters keyed by {kind, stack, labels, object}: what must never be dropped
+//   module    a mapped file with the epochs between which it was mapped
+//   epoch     counts changes of the module table; part of a stack's identity
+//
+// What always holds
+//   - The segment is sparse: an untouched ring or slot costs no memory. Nothing is ever moved.
+//   - The file never shrinks (F_SEAL_SHRINK on a memfd), so a mapping of it never faults.
+//   - Producers never wait, allocate or lock. What does not fit is counted, never silent.
+//   - A record is visible only when whole: it is written, then `head` is released past it.
+//   - The consumer trusts nothing but its own copy of the header, taken once and validated.
+
+#ifndef FIBERSCOPE_SEGMENT_LAYOUT_H
+#define FIBERSCOPE_SEGMENT_LAYOUT_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SEG_MAGIC      UINT64_C(0x3147455345424946) // "FIBESEG1" in file order
+#define SEG_DUMP_MAGIC UINT64_C(0x31504d5544424946) // "FIBDUMP1"
+
+enum {
+    SEG_VERSION = 1,
+    SEG_RECORD_BYTES = 64,
+    SEG_STACK_DEPTH_MAX = 512, // frames of one stack; deeper ones keep their leaf end
+    SEG_THREAD_NAME_BYTES = 16,
+    SEG_BUILD_ID_BYTES = 20,
+};
+
+enum seg_area_kind {
+    SEG_AREA_THREADS, // struct seg_thread[thread_count]
+    SEG_AREA_RINGS,   // two rings of ring_bytes per thread slot: [slot][context]
+    SEG_AREA_STACKS,  // a table: user and kernel stacks (arrays of uint64_t pc, leaf first)
+    SEG_AREA_BLOBS,   // a table: strings and label sets
+    SEG_AREA_STATE,   // struct seg_state[state_count]
+    SEG_AREA_MODULES, // struct seg_module[module_count]
+    SEG_AREA_TRACE,   // execution trace buffers (size 0 until tracing is asked for)
+    SEG_AREA_COUNT = 16,
+};
+
+enum seg_kind { // of a record or a state entry
+    SEG_KIND_NONE,
+    SEG_KIND_CPU,    // stream; values: count, ns of CPU time
+    SEG_KIND_WALL,   // stream; values: count, ns of wall time
+    SEG_KIND_HEAP,   // state; values: alloc objects, alloc bytes, freed objects, freed bytes
+    SEG_KIND_BLOCK,  // state; values: contentions, delay ns
+    SEG_KIND_MUTEX,  // state; values: contentions, delay ns
+    SEG_KIND_CUSTOM, // state; values: count
+    SEG_KIND_COUNT,
+};
+
+enum seg_context { SEG_CONTEXT_NORMAL, SEG_CONTEXT_SIGNAL, SEG_CONTEXT_COUNT };
+
+enum seg_record_flag {
+    SEG_FLAG_TRUNCATED = 1, // the stack was cut at SEG_STACK_DEPTH_MAX
+    SEG_FLAG_BROKEN = 2,    // the unwinder stopped before the thread's or fiber's start
+    SEG_FLAG_IDLE = 4,      // wall: the thread was not on a CPU
+};
+
+struct seg_area {
+    uint64_t offset, size; // bytes from the start of the segment; page aligned
+};
+
+// What to record. Written by the consumer or by the target itself, read by hooks as they pass.
+// All relaxed: a hook that is one change late is one sample late.
+struct seg_control {
+    _Atomic uint64_t cpu_period_ns; // 0: off. The period in force, also the value of one sample
+    _Atomic uint64_t wall_period_ns;
+    _Atomic uint64_t heap_rate_bytes; // mean bytes per sample; 0 off, 1 every allocation
+    _Atomic uint64_t block_rate_ns;
+    _Atomic uint64_t mutex_fraction;
+    _Atomic uint64_t trace_generation; // 0: off
+    _Atomic uint32_t cpu_source;       // enum seg_cpu_source
+    _Atomic uint32_t signal_cookie;    // si_value of SIGPROFs that are ours
+    _Atomic uint32_t wake;             // futex word: bumped after a change that threads must see
+    _Atomic uint32_t target_exited;    // the target's last word: 1 when it left by exit()
+    uint64_t reserved[7];
+};
+
+enum seg_cpu_source { // who makes the CPU sampling signal
+    SEG_CPU_NONE,
+    SEG_CPU_COLLECTOR_PERF, // perf events that the collector opened on our threads
+    SEG_CPU_AGENT_PERF,     // perf events that the agent opened
+    SEG_CPU_TIMER,          // timer_create on each thread's CPU clock (capped at CONFIG_HZ)
+};
+
+// Losses, all counted by producers (relaxed; they are only ever summed).
+struct seg_losses {
+    _Atomic uint64_t ring_full[SEG_KIND_COUNT]; // stream records folded into state instead
+    _Atomic uint64_t stacks_full;               // stacks recorded as id 0
+    _Atomic uint64_t blobs_full;
+    _Atomic uint64_t state_full; // state entries that found no slot: the only real loss
+    _Atomic uint64_t threads_full;
+    _Atomic uint64_t modules_full;
+    _Atomic uint64_t untracked; // live allocations that the pointer table could not hold
+    _Atomic uint64_t reentered; // hooks that found themselves already running
+    uint64_t reserved[8];
+};
+
+struct seg_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t header_bytes; // sizeof(struct seg_header)
+    uint64_t total_bytes;
+    uint32_t pid;        // in the target's pid namespace
+    uint32_t parent;     // of a forked child: the parent's pid, else 0
+    uint64_t mono_ns;    // CLOCK_MONOTONIC at creation
+    uint64_t real_ns;    // CLOCK_REALTIME at the same moment
+    uint64_t boot_ticks; // field 22 of /proc/self/stat: tells a reused pid from this process
+    uint32_t thread_count, module_count; // slots in the areas
+    uint32_t state_count, reserved0;
+    uint64_t ring_bytes; // one ring, header included; a power of two
+    struct seg_area areas[SEG_AREA_COUNT];
+
+    _Atomic uint32_t ready;       // release, last of creation: the fields above are valid
+    _Atomic uint32_t epoch;       // release after the module table changed
+    _Atomic uint32_t thread_used; // slots ever claimed (high-water mark)
+    _Atomic uint32_t module_used;
+    struct seg_control control;
+    struct seg_losses losses;
+    char program[64]; // base name, NUL-terminated
+};
+
+struct seg_thread {
+    // 0 free, else tid. Claimed by compare-and-swap; a slot is free again only when the consumer
+    // (or, without one, the next claimant) has drained its rings.
+    _Atomic uint32_t tid;
+    _Atomic uint32_t state; // enum seg_thread_state
+    _Atomic uint64_t fiber; // id of the fiber it runs, 0 outside the fiber runtime
+    _Atomic uint32_t labels;
+    uint32_t generation;     // counts the uses of this slot
+    uint64_t start_ns;       // CLOCK_MONOTONIC
+    _Atomic uint64_t cpu_ns; // CPU time at exit, 0 before
+    char name[SEG_THREAD_NAME_BYTES];
+    uint64_t reserved[9];
+};
+
+enum seg_thread_state { SEG_THREAD_FREE, SEG_THREAD_LIVE, SEG_THREAD_EXITED };
+
+struct seg_ring { // head and tail count records since the ring's first use; they never wrap
+    _Atomic uint64_t head; // producer; release pairs with the consumer's acquire
+    uint64_t pad0[7];
+    _Atomic uint64_t tail; // consumer; release pairs with the producer's acquire
+    uint64_t pad1[7];
+    // records follow: (ring_bytes - sizeof(struct seg_ring)) / SEG_RECORD_BYTES, rounded down
+};
+
+struct seg_record {
+    uint8_t kind;   // enum seg_kind
+    uint8_t flags;  // enum seg_record_flag
+    uint16_t check; // low bits of the record's index ^ kind: tells a stale record from a new one
+    uint32_t tid;
+    uint64_t time_ns;                  // CLOCK_MONOTONIC
+    uint64_t fiber;                    // 0: none
+    uint32_t user_stack, kernel_stack; // ids in SEG_AREA_STACKS, 0: none
+    uint32_t labels;                   // id in SEG_AREA_BLOBS, 0: none
+    uint32_t epoch;                    // header.epoch when sampled
+    uint64_t object;                   // address of the lock or allocation, 0: none
+    uint64_t values[2];
+};
+
+// A table starts with this, then slot_count slots, then a bump-allocated arena of bytes.
+struct seg_table {
+    uint32_t slot_count; // a power of two
+    uint32_t reserved0;
+    uint64_t arena_offset, arena_size; // from the table's start
+    _Atomic uint64_t arena_used;
+    _Atomic uint64_t slots_used;
+    uint64_t reserved[3];
+};
+
+// key: 0 free; SEG_SLOT_CLAIMED | hash while its owner writes (which may be for ever: the owner
+// may have died); SEG_SLOT_READY | hash when the bytes are published. Nobody waits on a claimed
+// slot: probe on. So one byte string may have several ids; readers must not compare ids for
+// equality of stacks.
+struct seg_slot {
+    _Atomic uint64_t key;
+    uint64_t offset; // of the bytes, from the table's start
+    uint32_t size;   // bytes
+    uint32_t epoch;  // stacks: module epoch; else 0
+    uint32_t kind;   // stacks: 0 user, 1 kernel; blobs: 0 string, 1 label set
+    uint32_t flags;  // stacks: enum seg_record_flag
+};
+
+#define SEG_SLOT_CLAIMED (UINT64_C(1) << 62)
+#define SEG_SLOT_READY   (UINT64_C(1) << 63)
+
+// State entry. Sharded: a writer starts probing at a place that depends on its thread too, so two
+// threads seldom share a line; readers add entries with equal keys.
+struct seg_state {
+    _Atomic uint64_t key; // as seg_slot.key
+    uint32_t kind;        // enum seg_kind
+    uint32_t user_stack;
+    uint32_t labels;
+    uint32_t epoch;
+    uint64_t object;
+    _Atomic uint64_t values[4]; // meaning by kind, see enum seg_kind
+};
+
+struct seg_module {
+    uint64_t start, end; // addresses, half open
+    uint64_t offset;     // file offset of start
+    uint64_t device, inode;
+    uint32_t path;                 // blob id of the path as the target sees it
+    uint32_t load_epoch;           // first epoch in which it was mapped
+    _Atomic uint32_t unload_epoch; // first epoch in which it no longer was; 0 while mapped
+    uint32_t build_id_size;
+    uint8_t build_id[SEG_BUILD_ID_BYTES];
+    _Atomic uint32_t ready; // release: the fields above are valid
+};
+
+_Static_assert(sizeof(struct seg_record) == SEG_RECORD_BYTES, "wire format");
+_Static_assert(sizeof(struct seg_slot) == 32, "wire format");
+_Static_assert(sizeof(struct seg_state) == 64, "wire format");
+_Static_assert(sizeof(struct seg_ring) == 128, "wire format");
+_Static_assert(sizeof(struct seg_thread) == 128, "wire format");
+_Static_assert(sizeof(struct seg_module) == 80, "wire format");
+_Static_assert(sizeof(struct seg_table) == 64, "wire format");
+
+#endif

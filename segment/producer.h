@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+//
+// The producing side of the segment, inside a target: libc system calls alone, no allocation, no
+// locks, no waiting. Everything here but seg_create and seg_dump is async-signal-safe and may be
+// called from any thread.
+//
+// Protocol: seg_create maps the segment once; each thread claims a slot with seg_thread_enter and
+// is from then on the only producer of that slot's two rings (one per context, so a signal handler
+// never meets the code it interrupted in the same ring). A record that finds its ring full is
+// folded into the state table, so totals stay exact and only its time and thread are lost.
+
+#ifndef FIBERSCOPE_SEGMENT_PRODUCER_H
+#define FIBERSCOPE_SEGMENT_PRODUCER_H
+
+#include "segment/layout.h"
+
+struct seg { // a mapped segment; zeroed is "none"
+    struct seg_header *header;
+    int fd; // the memfd or the named file; -1 when closed
+    uint64_t bytes;
+};
+
+struct seg_options {
+    size_t size;      // sizeof(struct seg_options)
+    const char *path; // NULL: a sealed memfd; else a named file, the black box
+    uint32_t threads, modules, state,
+        stacks; // slots; 0: the defaults. Counts of tables are rounded
+    uint64_t ring_bytes, stack_arena_bytes, blob_arena_bytes; // up to powers of two
+    uint32_t parent; // pid, when this is a forked child's segment
+};
+
+// Creates, maps and seals a segment; 0 or -errno. The caller owns *s: seg_close. A named file that
+// exists and is not an empty or finished segment of a dead process is -EEXIST: nothing is
+// overwritten. Respects RLIMIT_FSIZE and RLIMIT_AS by shrinking areas before it gives up (-EFBIG,
+// -ENOMEM). [not async-signal-safe; one thread]
+int seg_create(struct seg *s, const struct seg_options *opts);
+
+// Unmaps and closes; a named file stays. [one thread, when no producer is left]
+void seg_close(struct seg *s);
+
+// Claims a thread slot for the calling thread; its index, or -ENOSPC (counted).
+int seg_thread_enter(struct seg *s, uint32_t tid, const char *name);
+
+// The thread will record no more. Its slot is reused once its rings are drained.
+void seg_thread_exit(struct seg *s, int slot, uint64_t cpu_ns);
+
+// Interns a stack: pcs leaf first, kind 0 user or 1 kernel. The id, or 0 (counted).
+uint32_t seg_stack(struct seg *s, const uint64_t *pcs, uint32_t depth, uint32_t kind,
+                   uint32_t flags);
+
+// Interns a string; the id, or 0 (counted). 0 also means the empty string.
+uint32_t seg_string(struct seg *s, const char *text, size_t n);
+
+// Interns a label set given as n {key, value} string ids, which it sorts by key in place.
+uint32_t seg_labels(struct seg *s, uint32_t (*pairs)[2], uint32_t n);
+
+// Appends a record to the calling thread's ring of that context; folds it into state when full.
+// check and epoch are filled in here. r->kind must be a stream kind.
+void seg_record_put(struct seg *s, int slot, enum seg_context context, struct seg_record *r);
+
+// Adds values[0..3] to the state entry with this key.
+void seg_state_add(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint32_t labels,
+                   uint64_t object, const uint64_t values[4]);
+
+// Adds a mapped module / marks one unmapped; each starts a new epoch. The index, or -ENOSPC.
+int seg_module_add(struct seg *s, const struct seg_module *m);
+void seg_module_remove(struct seg *s, int index);
+
+// Writes the parts of the segment in use to fd with write(2) alone, as a dump that
+// `fiberscope finish` reads; 0 or -errno. Safe while other threads record. [async-signal-safe]
+int seg_dump(const struct seg *s, int fd);
+
+#endif
