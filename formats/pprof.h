@@ -8,11 +8,16 @@
 //   mapping   a piece of a file in the address space; `addr - start + offset` is the file offset
 //
 // Ownership: everything hangs on the profile's arena, strings are interned there (equal strings
-// are one pointer), nothing is freed singly. A struct pprof_profile is not thread-safe.
+// are one pointer), nothing is freed singly. A struct pprof_profile is not thread-safe; two different
+// ones may be used by two threads.
 //
 // Invariants (pprof_check): each sample has sample_type_count values; each location, function and
-// mapping that is referred to is in its table; ids are 1..n in table order; no string is NULL ("" is
-// the empty one).
+// mapping that is referred to is in its table; ids are 1..n in table order (whatever a file that was
+// read had); no string is NULL ("" is the empty one).
+//
+// Fields may be read and set directly (strings through pprof_string). Two things have a function:
+// a location's lines (pprof_set_lines) and, after entries were removed from a table or reordered,
+// pprof_reindex.
 
 #ifndef FIBERSCOPE_FORMATS_PPROF_H
 #define FIBERSCOPE_FORMATS_PPROF_H
@@ -58,12 +63,13 @@ struct pprof_location {
     uint64_t address;              // return address - 1 for callers, the pc itself for a leaf
     struct pprof_line *lines;      // [line_count], innermost inlined function first
     uint32_t line_count;           // 0: not symbolized
-    bool is_folded;
+    bool is_folded;                // several functions share this code; names may be wrong
 };
 
+// A label with str other than "" is a string label; else it is the number num, in num_unit.
 struct pprof_label {
     const char *key;
-    const char *str; // "" for a numeric label
+    const char *str;
     int64_t num;
     const char *num_unit;
 };
@@ -76,7 +82,7 @@ struct pprof_sample {
     uint32_t label_count;
 };
 
-struct pprof_intern; // the tables behind the *_intern calls
+struct pprof_intern; // the hash tables behind the calls that find equal things
 
 struct pprof_profile {
     struct arena arena;
@@ -112,11 +118,11 @@ const char *pprof_stringn(struct pprof_profile *p, const char *s, size_t n);
 int pprof_add_sample_type(struct pprof_profile *p, const char *type, const char *unit);
 int pprof_add_comment(struct pprof_profile *p, const char *text);
 
-// A new mapping; never merged with an equal one.
+// A new mapping; never merged with an equal one. NULL strings mean "".
 struct pprof_mapping *pprof_add_mapping(struct pprof_profile *p, uint64_t start, uint64_t limit,
                                         uint64_t offset, const char *file, const char *build_id);
 
-// The function with these four properties, made if it is not there.
+// The function with these four properties, made if it is not there. NULL strings mean "".
 struct pprof_function *pprof_intern_function(struct pprof_profile *p, const char *name,
                                              const char *system_name, const char *filename,
                                              int64_t start_line);
@@ -126,11 +132,27 @@ struct pprof_location *pprof_intern_location(struct pprof_profile *p, struct ppr
                                              uint64_t address, const struct pprof_line *lines,
                                              uint32_t line_count);
 
-// Adds values to the sample with this stack and these labels, made if it is not there. Arrays are
-// copied; values has sample_type_count entries, so all sample types come first.
+// Gives a location other lines (a symbolizer does, line_count 0 takes them away). lines is copied.
+// Two locations may thereby become equal; pprof_merge of the one profile unites them.
+int pprof_set_lines(struct pprof_profile *p, struct pprof_location *l,
+                    const struct pprof_line *lines, uint32_t line_count);
+
+// Adds values to the sample with this stack and these labels (in any order), made if it is not
+// there. Arrays are copied and label strings interned; a NULL str or num_unit means "". values has
+// sample_type_count entries, so all sample types come first. Sums saturate.
 int pprof_add_sample(struct pprof_profile *p, struct pprof_location *const *locations,
                      uint32_t location_count, const int64_t *values,
                      const struct pprof_label *labels, uint32_t label_count);
+
+// The same, always a new sample: for readers, and where the caller knows that it is new.
+struct pprof_sample *pprof_append_sample(struct pprof_profile *p,
+                                         struct pprof_location *const *locations,
+                                         uint32_t location_count, const int64_t *values,
+                                         const struct pprof_label *labels, uint32_t label_count);
+
+// To be called after table entries were removed or reordered by hand: renumbers the ids 1..n and
+// forgets what the hash tables knew.
+void pprof_reindex(struct pprof_profile *p);
 
 // --- Reading and writing.
 
@@ -138,36 +160,45 @@ struct pprof_read_options {
     size_t size;                // sizeof(struct pprof_read_options)
     uint64_t inflated_max;      // bytes after decompression; 0 means 4 GiB
     bool salvage;               // a truncated file gives its whole samples instead of an error
-    uint64_t *salvaged_samples; // if not NULL: how many samples a salvaged file still had
+    uint64_t *salvaged_samples; // if not NULL: samples of a file that was truncated, else 0
+    const char **format;        // if not NULL: what was read, "profile.proto", "jemalloc heap_v2"
 };
 
-// Reads gzip or plain profile.proto, and the legacy formats of gperftools (CPU binary, heap text),
-// jemalloc (heap_v2) and `perf script` text, told apart by content. On failure *out is NULL and err
-// names the file's byte offset, the field and the reason: -EINVAL malformed, -EFBIG over a limit,
-// -ENODATA truncated, else what the system said. The caller owns *out.
+// Reads gzip or plain profile.proto, the legacy formats of gperftools (CPU binary, heap and
+// contention text), jemalloc (heap_v2), Go's debug=1 texts and `perf script` text, told apart by
+// content. opts may be NULL. path "-" is standard input. What `go tool pprof` refuses is refused. On
+// failure *out is NULL and err names the byte offset (after decompression), the field and the reason:
+// -EINVAL malformed, -EFBIG over a limit, -ENODATA truncated, -ENOMEM, else what the system said. The
+// caller owns *out (pprof_free). A NUL inside a string of the file reads as '?'.
 int pprof_read_file(struct pprof_profile **out, const char *path,
                     const struct pprof_read_options *opts, struct fscope_error *err);
 int pprof_read_memory(struct pprof_profile **out, const void *data, size_t size,
                       const struct pprof_read_options *opts, struct fscope_error *err);
 
 // Writes gzip'd profile.proto. The file variant writes a temporary beside path and renames it, so
-// that path is either the old file or the whole new one; path "-" is standard output.
+// that path is either the old file or the whole new one; path "-" is standard output. 0 or -errno
+// (-ENOSPC, -EIO, ...: nothing is left behind; -EINVAL if pprof_check fails).
 int pprof_write_file(const struct pprof_profile *p, const char *path, struct fscope_error *err);
 int pprof_write_fd(const struct pprof_profile *p, int fd, bool gzip, struct fscope_error *err);
 
 // --- Whole profiles.
 
-// Merges n profiles with the same sample types into a new one, as google/pprof's Merge does:
-// locations are equal when mapping (build id or file, size, offset) and relative address and lines
-// are; period is the maximum, time the minimum, durations add, comments are united.
+// Merges n >= 1 profiles into a new, compact one, as google/pprof's Merge does: locations are equal
+// when mapping (build id or file, size, offset), address relative to it and lines are; samples when
+// stack and labels are. Samples of zeros and what nothing refers to are left out. Sample types that
+// not all profiles have are left out; period types must agree. Period is the maximum, time the
+// earliest, durations add, comments are united. -EINVAL says which profile differs in what.
 int pprof_merge(struct pprof_profile **out, struct pprof_profile *const *profiles, size_t n,
                 struct fscope_error *err);
+
+// Multiplies each value of sample type i by ratios[i], rounding to nearest.
+void pprof_scale(struct pprof_profile *p, const double *ratios);
 
 // Checks the invariants at the top; 0 or -EINVAL with the first that fails.
 int pprof_check(const struct pprof_profile *p, struct fscope_error *err);
 
 // The index of the sample type that name (a type, or a number) means; name NULL or "": the default
-// one. -ENOENT with the list of those that exist.
+// one. "inuse_X" also finds "X", as in google/pprof. -ENOENT with the list of those that exist.
 int pprof_sample_index(const struct pprof_profile *p, const char *name, struct fscope_error *err);
 
 #endif
