@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+//
+// Turns samples from any source (segment, perf ring, core file) into a pprof profile.
+//
+// One builder makes one profile; it may hold several processes, each with its own mappings. Samples
+// are resolved as they come, against the mappings that held when they were taken, and summed by
+// stack, thread and labels, so memory grows with distinct stacks and not with time.
+//
+// What always holds
+//   - A moment is a number in the source's own clock: a segment's epoch, or a perf ring's time in ns.
+//     All moments of one process come from one clock. A mapping holds in [from, until); of several
+//     that hold, the one with the latest `from` wins, so a mapping that replaces another needs no
+//     unmap in between.
+//   - Mappings that hold at a sample's moment are added before the sample.
+//   - Equal files (path, build id, offset, size) of several processes become one pprof mapping, and
+//     addresses are moved into it, so that the same function of two processes is one location.
+//   - The builder owns the descriptors that it was given.
+//
+// One thread at a time. Nothing here prints.
+
+#ifndef FIBERSCOPE_COLLECTOR_BUILDER_H
+#define FIBERSCOPE_COLLECTOR_BUILDER_H
+
+#include "base/error.h"
+#include "formats/pprof.h"
+#include "segment/layout.h"
+
+#include <stdbool.h>
+
+#define BUILDER_KERNEL_START UINT64_C(0xffff800000000000) // x86-64: the upper half is the kernel's
+#define BUILDER_KERNEL_FILE  "[kernel]"                   // the mapping of all kernel frames
+
+struct builder;
+struct builder_process;
+
+struct builder_options {
+    size_t size;        // sizeof(struct builder_options)
+    enum seg_kind kind; // SEG_KIND_CPU or SEG_KIND_WALL: gives the sample types
+    uint64_t period_ns; // between samples; builder_set_period may correct it later
+    uint64_t real_ns;   // UNIX time of the start
+};
+
+// A mapped file. Strings are copied; fd is taken (also on failure), -1 for none.
+struct builder_module {
+    uint64_t start, end, offset; // addresses, half open; file offset of start
+    const char *path;            // as the process sees it
+    const char *build_id;        // lower-case hex, NULL or "" if unknown
+    uint64_t device, inode;      // 0: unknown
+    uint64_t from, until;        // moments; until 0: still mapped
+    int fd;                      // the very file, for symbolizing; checked by who opened it
+};
+
+struct builder_label {
+    const char *key, *value; // value NULL: numeric
+    int64_t number;
+};
+
+// One observation, or several equal ones. Arrays belong to the caller.
+// Stacks are leaf first. The first pc of each array is exact, the others are return addresses; a
+// walker that knows a caller's pc to be exact (beyond a signal frame) hands in that pc + 1.
+struct builder_sample {
+    uint32_t tid;       // 0: unknown (no label)
+    const char *thread; // name, NULL: unknown
+    const uint64_t *user;
+    uint32_t user_depth;
+    const uint64_t *kernel;
+    uint32_t kernel_depth;
+    uint64_t stack_key; // nonzero: this process's name for this user stack with its moment, which
+                        // saves resolving it again; 0: none
+    uint64_t when;      // moment
+    uint64_t count, ns; // the values
+    const struct builder_label *labels;
+    uint32_t label_count;
+    uint32_t flags; // enum seg_record_flag
+};
+
+// What has been counted so far.
+struct builder_stats {
+    uint64_t samples;    // sum of count
+    uint64_t ns;         // sum of ns
+    uint64_t truncated;  // samples with SEG_FLAG_TRUNCATED
+    uint64_t broken;     // samples with SEG_FLAG_BROKEN: do not reach main or the thread's start
+    uint64_t no_stack;   // samples without any frame (a full stack table); shown as [unknown]
+    uint64_t unmapped;   // samples whose leaf lies in no known mapping
+    uint64_t lost;       // builder_lost
+    uint32_t processes;  // with at least one sample
+    uint32_t thread_ids; // distinct {process, tid}
+};
+
+// Creates an empty builder. 0 or -ENOMEM, -EINVAL (kind). The caller owns *out: builder_free.
+int builder_new(struct builder **out, const struct builder_options *opts);
+void builder_free(struct builder *b); // accepts NULL; closes the descriptors
+
+// The process with this pid that began at this moment; made if it is not there. An exec is a new
+// one with the same pid (a later `start`). name may be NULL (kept as it was). NULL: out of memory.
+struct builder_process *builder_process(struct builder *b, uint32_t pid, uint64_t start,
+                                        const char *name);
+
+// Adds a mapping, or updates `until` of an equal one (same start, end, offset, path, from).
+// 0, -ENOMEM, -EINVAL (empty range).
+int builder_module(struct builder_process *p, const struct builder_module *m);
+
+// Whether an equal mapping (same start, end, offset and from) is known already: saves opening it.
+bool builder_has_module(const struct builder_process *p, uint64_t start, uint64_t end,
+                        uint64_t offset, uint64_t from);
+
+// Adds one sample. 0 or -ENOMEM (the sample is counted as lost).
+int builder_add(struct builder_process *p, const struct builder_sample *s);
+
+// Samples that the source had to drop, for the closing line and the profile's comments.
+void builder_lost(struct builder *b, uint64_t count);
+
+void builder_set_period(struct builder *b, uint64_t period_ns);
+
+// A comment of the profile ("command: xz -9 file"). 0 or -ENOMEM.
+int builder_comment(struct builder *b, const char *text);
+
+void builder_get_stats(const struct builder *b, struct builder_stats *out);
+
+// Makes the profile, unsymbolized: sample types samples/count and cpu/nanoseconds (or
+// wall/nanoseconds), labels `thread` and `tid`, and `process` and `pid` if there are several
+// processes. The builder may go on being filled and finished again. The caller owns *out
+// (pprof_free). 0 or -ENOMEM.
+int builder_finish(struct builder *b, uint64_t duration_ns, struct pprof_profile **out);
+
+// After builder_finish: what is known beyond the profile about mapping number `index` of it, for
+// the symbolizer. fd stays the builder's (-1: none), pid is one process that mapped it (0: kernel).
+// false: no such mapping.
+bool builder_file(const struct builder *b, size_t index, int *fd, uint32_t *pid, uint64_t *device,
+                  uint64_t *inode);
+
+#endif
