@@ -1,10 +1,11 @@
 # How tests are declared, so that a folder's CMakeLists.txt is a list of them.
 #
-#   fscope_unit_test(NAME SOURCES ... LIBS ... [TIMEOUT s] [LABELS ...])   a cmocka program
+#   fscope_unit_test(NAME SOURCES ... LIBS ... [TIMEOUT s] [LABELS ...] [SERIAL])   a cmocka
+#                                                                                program
 #   fscope_script_test(NAME SCRIPT [ARGS ...] [TIMEOUT s] [LABELS ...])    a python3 or sh script
 #   fscope_fuzz_target(NAME SOURCES ... LIBS ... CORPUS dir)               LLVMFuzzerTestOneInput
 #
-# Exit status 77 means "cannot run here"; the test prints `SKIP: why` first. Labels: unit, e2e,
+# SERIAL: runs alone, because it measures. Exit status 77 means "cannot run here"; the test prints `SKIP: why` first. Labels: unit, e2e,
 # conformance, soak (left out of ./dev test), root, bpf, go.
 
 set(FSCOPE_TEST_ENV
@@ -24,15 +25,16 @@ function(fscope_test_properties name timeout)
 endfunction()
 
 function(fscope_unit_test name)
-  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(A "SERIAL" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(test_${name} ${A_SOURCES})
   target_link_libraries(test_${name} PRIVATE fscope_flags ${A_LIBS} PkgConfig::CMOCKA)
   add_test(NAME unit.${name} COMMAND test_${name} WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
   fscope_test_properties(unit.${name} "${A_TIMEOUT}" unit ${A_LABELS})
+  set_tests_properties(unit.${name} PROPERTIES RUN_SERIAL "${A_SERIAL}")
 endfunction()
 
 function(fscope_script_test name script)
-  cmake_parse_arguments(A "" "TIMEOUT" "ARGS;LABELS" ${ARGN})
+  cmake_parse_arguments(A "SERIAL" "TIMEOUT" "ARGS;LABELS" ${ARGN})
   if(script MATCHES "\\.py$")
     set(runner /usr/bin/python3)
   else()
@@ -41,6 +43,7 @@ function(fscope_script_test name script)
   add_test(NAME ${name} COMMAND ${runner} ${CMAKE_CURRENT_SOURCE_DIR}/${script} ${A_ARGS}
            WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
   fscope_test_properties(${name} "${A_TIMEOUT}" ${A_LABELS})
+  set_tests_properties(${name} PROPERTIES RUN_SERIAL "${A_SERIAL}")
 endfunction()
 
 # Under the fuzz preset the target is a libFuzzer program. In every other preset the same function
