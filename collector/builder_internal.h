@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+//
+// What a builder is made of, shared by builder.c (samples in) and builder_profile.c (profile out).
+//
+// Invariant: id 0 of strings, stacks and label sets is the empty one; files[i] belongs to file_keys
+// id i and values[i] to samples id i.
+
+#ifndef FIBERSCOPE_COLLECTOR_BUILDER_INTERNAL_H
+#define FIBERSCOPE_COLLECTOR_BUILDER_INTERNAL_H
+
+#include "collector/builder.h"
+#include "collector/intern.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { LOOKUP_CACHE = 512 }; // direct-mapped, by page
+
+#define NO_FILE UINT32_MAX // a location outside every known mapping
+
+struct file_key { // what makes two mappings the same pprof mapping; hashed as bytes, so no padding
+    uint64_t size, offset, device, inode;
+    uint32_t path, build_id;
+    uint64_t process; // index + 1 where files of different processes are never the same, else 0
+};
+
+struct file {
+    struct file_key key;
+    uint64_t start; // of its first mapping: where all its addresses are moved to
+    uint32_t pid;
+    int fd;
+};
+
+struct module {
+    uint64_t start, end, offset, from, until;
+    uint32_t file;
+};
+
+struct builder_process {
+    struct builder *builder;
+    uint32_t index, pid;
+    uint64_t start;
+    uint32_t name; // string id
+    struct module *modules;
+    size_t module_count, module_capacity;
+    uint32_t cache[LOOKUP_CACHE]; // module index + 1
+    struct intern stack_keys;     // caller's keys ...
+    uint32_t *stack_ids;          // ... and the stacks they mean
+    size_t stack_id_capacity;
+    bool has_samples;
+};
+
+struct location_key {
+    uint64_t address;
+    uint32_t file, zero;
+};
+
+struct label_key {
+    uint32_t key, value; // string ids; value INTERN_NONE: numeric
+    int64_t number;
+};
+
+struct sample_key {
+    uint32_t process, tid;
+    uint32_t thread; // string id
+    uint32_t kernel, user;
+    uint32_t labels;
+};
+
+struct sample_values {
+    uint64_t count, ns;
+};
+
+struct builder {
+    enum seg_kind kind;
+    uint64_t period_ns, real_ns;
+    struct intern strings, file_keys, locations, stacks, label_sets, samples, threads;
+    struct file *files; // [file_keys.count]
+    size_t file_capacity;
+    struct sample_values *values; // [samples.count]
+    size_t value_capacity;
+    struct builder_process **processes;
+    size_t process_count, process_capacity;
+    uint32_t *comments;
+    size_t comment_count, comment_capacity;
+    uint32_t *mapping_files; // after finish: the file of each pprof mapping
+    size_t mapping_count;
+    uint32_t *scratch; // location ids of one stack
+    size_t scratch_capacity;
+    struct builder_stats stats;
+};
+
+// Makes room for one more; 0 or -ENOMEM.
+static inline int reserve(void **array, size_t *capacity, size_t count, size_t item_bytes)
+{
+    if (count < *capacity)
+        return 0;
+    size_t n = count + count / 2 + 16;
+    void *grown = reallocarray(*array, n, item_bytes);
+    if (!grown)
+        return -ENOMEM;
+    *array = grown;
+    *capacity = n;
+    return 0;
+}
+
+#define RESERVE(array, capacity, count)                                                            \
+    reserve((void **)&(array), &(capacity), (count), sizeof *(array))
+
+#endif
