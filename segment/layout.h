@@ -107,7 +107,10 @@ struct seg_losses {
     _Atomic uint64_t modules_full;
     _Atomic uint64_t untracked; // live allocations that the pointer table could not hold
     _Atomic uint64_t reentered; // hooks that found themselves already running
-    uint64_t reserved[8];
+    // CPU periods without a sample of their own (the signal was blocked, or the thread in a kernel
+    // that the event may not count); charged to the thread's next sample, so no time is lost.
+    _Atomic uint64_t collapsed;
+    uint64_t reserved[7];
 };
 
 struct seg_header {
