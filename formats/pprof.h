@@ -8,12 +8,12 @@
 //   mapping   a piece of a file in the address space; `addr - start + offset` is the file offset
 //
 // Ownership: everything hangs on the profile's arena, strings are interned there (equal strings
-// are one pointer), nothing is freed singly. A struct pprof_profile is not thread-safe; two different
-// ones may be used by two threads.
+// are one pointer), nothing is freed singly. A struct pprof_profile is not thread-safe; two
+// different ones may be used by two threads.
 //
 // Invariants (pprof_check): each sample has sample_type_count values; each location, function and
-// mapping that is referred to is in its table; ids are 1..n in table order (whatever a file that was
-// read had); no string is NULL ("" is the empty one).
+// mapping that is referred to is in its table; ids are 1..n in table order (whatever ids a file
+// had that was read); no string is NULL ("" is the empty one).
 //
 // Fields may be read and set directly (strings through pprof_string). Two things have a function:
 // a location's lines (pprof_set_lines) and, after entries were removed from a table or reordered,
@@ -166,10 +166,10 @@ struct pprof_read_options {
 
 // Reads gzip or plain profile.proto, the legacy formats of gperftools (CPU binary, heap and
 // contention text), jemalloc (heap_v2), Go's debug=1 texts and `perf script` text, told apart by
-// content. opts may be NULL. path "-" is standard input. What `go tool pprof` refuses is refused. On
-// failure *out is NULL and err names the byte offset (after decompression), the field and the reason:
-// -EINVAL malformed, -EFBIG over a limit, -ENODATA truncated, -ENOMEM, else what the system said. The
-// caller owns *out (pprof_free). A NUL inside a string of the file reads as '?'.
+// content. opts may be NULL. path "-" is standard input. What `go tool pprof` refuses is refused.
+// On failure *out is NULL and err names the byte offset (after decompression), the field and the
+// reason: -EINVAL malformed, -EFBIG over a limit, -ENODATA truncated, -ENOMEM, else what the system
+// said. The caller owns *out (pprof_free). A NUL inside a string of the file reads as '?'.
 int pprof_read_file(struct pprof_profile **out, const char *path,
                     const struct pprof_read_options *opts, struct fscope_error *err);
 int pprof_read_memory(struct pprof_profile **out, const void *data, size_t size,
