@@ -44,6 +44,7 @@ void builder_free(struct builder *b)
             close(b->files[i].fd);
     free(b->files);
     free(b->values);
+    free(b->thread_names);
     free(b->comments);
     free(b->mapping_files);
     free(b->scratch);
@@ -325,9 +326,24 @@ static void count_sample(struct builder_process *p, const struct builder_sample 
     if (!p->has_samples)
         t->processes++;
     p->has_samples = true;
-    uint32_t thread[2] = {p->pid, s->tid};
-    if (s->tid && intern_put(&b->threads, thread, sizeof thread) != INTERN_NONE)
-        t->thread_ids = b->threads.count;
+}
+
+int builder_thread(struct builder_process *p, uint32_t tid, const char *name)
+{
+    struct builder *b = p->builder;
+    if (RESERVE(b->thread_names, b->thread_capacity, b->threads.count))
+        return -ENOMEM;
+    struct thread_key key = {p->index, tid};
+    uint32_t before = b->threads.count;
+    uint32_t id = intern_put(&b->threads, &key, sizeof key);
+    if (id == INTERN_NONE)
+        return -ENOMEM;
+    if (id == before)
+        b->thread_names[id] = 0;
+    uint32_t name_id = name && *name ? intern_string(&b->strings, name) : INTERN_NONE;
+    if (name_id != INTERN_NONE)
+        b->thread_names[id] = name_id;
+    return 0;
 }
 
 int builder_add(struct builder_process *p, const struct builder_sample *s)
@@ -336,13 +352,13 @@ int builder_add(struct builder_process *p, const struct builder_sample *s)
     struct sample_key key = {
         .process = p->index,
         .tid = s->tid,
-        .thread = intern_string(&b->strings, s->thread),
         .kernel = s->kernel_depth ? put_kernel_stack(p, s) : 0,
         .user = s->user_depth ? put_keyed_stack(p, s) : 0,
         .labels = s->label_count ? put_labels(b, s) : 0,
     };
-    if (key.thread == INTERN_NONE || key.kernel == INTERN_NONE || key.user == INTERN_NONE ||
-        key.labels == INTERN_NONE || RESERVE(b->values, b->value_capacity, b->samples.count))
+    if ((s->tid && s->thread && builder_thread(p, s->tid, s->thread)) ||
+        key.kernel == INTERN_NONE || key.user == INTERN_NONE || key.labels == INTERN_NONE ||
+        RESERVE(b->values, b->value_capacity, b->samples.count))
         goto lost;
     uint32_t before = b->samples.count;
     uint32_t id = intern_put(&b->samples, &key, sizeof key);

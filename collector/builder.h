@@ -60,7 +60,7 @@ struct builder_label {
 // walker that knows a caller's pc to be exact (beyond a signal frame) hands in that pc + 1.
 struct builder_sample {
     uint32_t tid;       // 0: unknown (no label)
-    const char *thread; // name, NULL: unknown
+    const char *thread; // its name, as builder_thread; NULL: unknown or told before
     const uint64_t *user;
     uint32_t user_depth;
     const uint64_t *kernel;
@@ -76,15 +76,14 @@ struct builder_sample {
 
 // What has been counted so far.
 struct builder_stats {
-    uint64_t samples;    // sum of count
-    uint64_t ns;         // sum of ns
-    uint64_t truncated;  // samples with SEG_FLAG_TRUNCATED
-    uint64_t broken;     // samples with SEG_FLAG_BROKEN: do not reach main or the thread's start
-    uint64_t no_stack;   // samples without any frame (a full stack table); shown as [unknown]
-    uint64_t unmapped;   // samples whose leaf lies in no known mapping
-    uint64_t lost;       // builder_lost
-    uint32_t processes;  // with at least one sample
-    uint32_t thread_ids; // distinct {process, tid}
+    uint64_t samples;   // sum of count
+    uint64_t ns;        // sum of ns
+    uint64_t truncated; // samples with SEG_FLAG_TRUNCATED
+    uint64_t broken;    // samples with SEG_FLAG_BROKEN: do not reach main or the thread's start
+    uint64_t no_stack;  // samples without any frame (a full stack table); shown as [unknown]
+    uint64_t unmapped;  // samples whose leaf lies in no known mapping
+    uint64_t lost;      // builder_lost
+    uint32_t processes; // with at least one sample
 };
 
 // Creates an empty builder. 0 or -ENOMEM, -EINVAL (kind). The caller owns *out: builder_free.
@@ -103,6 +102,10 @@ int builder_module(struct builder_process *p, const struct builder_module *m);
 // Whether an equal mapping (same start, end, offset and from) is known already: saves opening it.
 bool builder_has_module(const struct builder_process *p, uint64_t start, uint64_t end,
                         uint64_t offset, uint64_t from);
+
+// The thread's name from now on; one that is renamed has its last name in the whole profile, so that
+// its samples stay together. 0 or -ENOMEM.
+int builder_thread(struct builder_process *p, uint32_t tid, const char *name);
 
 // Adds one sample. 0 or -ENOMEM (the sample is counted as lost).
 int builder_add(struct builder_process *p, const struct builder_sample *s);

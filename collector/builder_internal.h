@@ -62,9 +62,13 @@ struct label_key {
 
 struct sample_key {
     uint32_t process, tid;
-    uint32_t thread; // string id
     uint32_t kernel, user;
     uint32_t labels;
+    uint32_t zero;
+};
+
+struct thread_key {
+    uint32_t process, tid;
 };
 
 struct sample_values {
@@ -79,6 +83,8 @@ struct builder {
     size_t file_capacity;
     struct sample_values *values; // [samples.count]
     size_t value_capacity;
+    uint32_t *thread_names; // [threads.count]: string ids, the last name that was heard
+    size_t thread_capacity;
     struct builder_process **processes;
     size_t process_count, process_capacity;
     uint32_t *comments;

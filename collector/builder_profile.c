@@ -89,6 +89,13 @@ static int fill_stack(struct output *o, const struct sample_key *key, uint32_t *
     return o->stack[0] ? 0 : -ENOMEM;
 }
 
+static const char *thread_name(const struct builder *b, const struct sample_key *sample)
+{
+    struct thread_key key = {sample->process, sample->tid};
+    uint32_t id = intern_find(&b->threads, &key, sizeof key);
+    return id == INTERN_NONE ? "" : intern_text(&b->strings, b->thread_names[id]);
+}
+
 static int add_sample(struct output *o, uint32_t id)
 {
     enum { OWN_LABELS = 4, LABELS = 64 + OWN_LABELS };
@@ -96,9 +103,9 @@ static int add_sample(struct output *o, uint32_t id)
     const struct sample_key *key = b->samples.entries[id].data;
     struct pprof_label labels[LABELS];
     uint32_t n = 0;
-    if (key->thread)
-        labels[n++] =
-            (struct pprof_label){.key = "thread", .str = intern_text(&b->strings, key->thread)};
+    const char *thread = thread_name(b, key);
+    if (*thread)
+        labels[n++] = (struct pprof_label){.key = "thread", .str = thread};
     if (key->tid)
         labels[n++] = (struct pprof_label){.key = "tid", .str = "", .num = key->tid};
     const struct builder_process *process = b->processes[key->process];

@@ -42,7 +42,8 @@ enum perf_refusal {
 };
 
 // perf_event_open(2); the descriptor or -errno.
-int perf_event_open_raw(struct perf_event_attr *attr, pid_t tid, int cpu, int group, uint64_t flags);
+int perf_event_open_raw(struct perf_event_attr *attr, pid_t tid, int cpu, int group,
+                        uint64_t flags);
 
 // What error (an errno of perf_event_open) means for a thread of process pid (0: our own). May try
 // to open an event on ourselves to tell the cases apart.
@@ -56,15 +57,15 @@ int perf_event_explain(enum perf_refusal why, int error, pid_t pid, char *text, 
 // --- What this machine and this user may do.
 
 struct perf_rights {
-    int paranoid;       // kernel.perf_event_paranoid; INT_MIN if it cannot be read
-    bool has_perfmon;   // CAP_PERFMON or CAP_SYS_ADMIN is effective
-    bool user, kernel;  // a task-clock event on ourselves opened, without and with kernel time
-    bool hardware;      // a cycles event opened: there is a PMU
-    int user_error;     // errno of the refusals, 0
+    int paranoid;      // kernel.perf_event_paranoid; INT_MIN if it cannot be read
+    bool has_perfmon;  // CAP_PERFMON or CAP_SYS_ADMIN is effective
+    bool user, kernel; // a task-clock event on ourselves opened, without and with kernel time
+    bool hardware;     // a cycles event opened: there is a PMU
+    int user_error;    // errno of the refusals, 0
     int kernel_error;
     enum perf_refusal user_why, kernel_why;
-    uint64_t mlock_kb;  // kernel.perf_event_mlock_kb, per CPU and user
-    uint64_t rate_max;  // kernel.perf_event_max_sample_rate
+    uint64_t mlock_kb; // kernel.perf_event_mlock_kb, per CPU and user
+    uint64_t rate_max; // kernel.perf_event_max_sample_rate
     long cpu_count;
 };
 
