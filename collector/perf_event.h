@@ -97,8 +97,10 @@ int perf_clocks_new(struct perf_clocks **out, const struct perf_clocks_options *
 // Stops all signals (what is already pending still arrives) and closes. Accepts NULL.
 void perf_clocks_free(struct perf_clocks *c);
 
-// Starts the clock of one thread, whose handler is in place. 0 (also if it runs already), -EACCES,
-// -EPERM, -ESRCH, -EMFILE...: err says why and what to do. -EMFILE leaves the others running.
+// Starts the clock of one thread, whose handler is in place (without one the signal kills it). 0
+// (also if it runs already), -EACCES, -EPERM, -ESRCH, -EMFILE...: err says why and what to do.
+// -EMFILE leaves the others running. An exec ends all clocks of the old image; the new image's
+// threads are added anew once its handler is in place.
 int perf_clocks_add(struct perf_clocks *c, pid_t tid, struct fscope_error *err);
 
 // Adds all threads of the process there are now, drops those that are gone. The number of threads
