@@ -33,4 +33,17 @@ struct pprof_location *pprof_intern_location_as(struct pprof_profile *p, struct 
                                                 const struct pprof_line *lines,
                                                 uint32_t line_count);
 
+// What a reader gets: the whole input, decompressed.
+struct pprof_input {
+    const unsigned char *data;
+    size_t size;
+    bool truncated; // the compressed stream ended early: data is a beginning
+    bool salvage;
+    uint64_t salvaged_samples; // out: see pprof_read_options
+    const char *format;        // out
+};
+
+// Each fills the empty profile p. 0, or an error as pprof_read_memory gives.
+int pprof_decode(struct pprof_profile *p, struct pprof_input *in, struct fscope_error *err);
+
 #endif

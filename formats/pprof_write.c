@@ -320,19 +320,46 @@ static void put_comments(struct writer *w, const struct pprof_profile *p)
         put_varint(w, string_index(w, p->comments[i]));
 }
 
-// The string table goes last, when all indices are known; protobuf does not mind the order.
-static void put_profile(struct writer *w, const struct pprof_profile *p)
+static void put_string(struct writer *w, uint64_t index)
+{
+    size_t n = strlen(w->strings[index]);
+    put_length(w, 6, n);
+    put_bytes(w, w->strings[index], n);
+}
+
+// Gives every string its index, so that the table can go before what uses it.
+static void collect_strings(struct writer *w, const struct pprof_profile *p)
+{
+    for (size_t i = 0; i < p->sample_type_count; i++) {
+        string_index(w, p->sample_types[i].type);
+        string_index(w, p->sample_types[i].unit);
+    }
+    for (size_t i = 0; i < p->mapping_count; i++) {
+        string_index(w, p->mappings[i]->file);
+        string_index(w, p->mappings[i]->build_id);
+    }
+    for (size_t i = 0; i < p->function_count; i++) {
+        string_index(w, p->functions[i]->name);
+        string_index(w, p->functions[i]->system_name);
+        string_index(w, p->functions[i]->filename);
+    }
+    for (size_t i = 0; i < p->sample_count; i++)
+        for (uint32_t j = 0; j < p->samples[i]->label_count; j++)
+            label_numbers(w, &p->samples[i]->labels[j]);
+    for (size_t i = 0; i < p->comment_count; i++)
+        string_index(w, p->comments[i]);
+    string_index(w, p->period_type.type);
+    string_index(w, p->period_type.unit);
+    string_index(w, p->drop_frames);
+    string_index(w, p->keep_frames);
+    string_index(w, p->default_sample_type);
+    string_index(w, p->doc_url);
+}
+
+static void put_header(struct writer *w, const struct pprof_profile *p)
 {
     for (size_t i = 0; i < p->sample_type_count; i++)
         put_value_type(w, 1, &p->sample_types[i]);
-    for (size_t i = 0; i < p->sample_count && !w->rc; i++)
-        put_sample(w, p->samples[i], p->sample_type_count);
-    for (size_t i = 0; i < p->mapping_count; i++)
-        put_mapping(w, p->mappings[i]);
-    for (size_t i = 0; i < p->location_count && !w->rc; i++)
-        put_location(w, p->locations[i]);
-    for (size_t i = 0; i < p->function_count && !w->rc; i++)
-        put_function(w, p->functions[i]);
     put_field(w, 7, string_index(w, p->drop_frames));
     put_field(w, 8, string_index(w, p->keep_frames));
     put_field(w, 9, (uint64_t)p->time_nanos);
@@ -343,11 +370,26 @@ static void put_profile(struct writer *w, const struct pprof_profile *p)
     put_comments(w, p);
     put_field(w, 14, string_index(w, p->default_sample_type));
     put_field(w, 15, string_index(w, p->doc_url));
-    for (uint64_t i = 0; i < w->string_count && !w->rc; i++) {
-        size_t n = strlen(w->strings[i]);
-        put_length(w, 6, n);
-        put_bytes(w, w->strings[i], n);
-    }
+}
+
+// Protobuf does not mind the order of fields, so it serves truncated files: samples come last, so
+// that what is cut off is samples, and after them comes the last string of the table, without which
+// a reader sees that something is missing.
+static void put_profile(struct writer *w, const struct pprof_profile *p)
+{
+    collect_strings(w, p);
+    put_header(w, p);
+    for (uint64_t i = 0; i + 1 < w->string_count && !w->rc; i++)
+        put_string(w, i);
+    for (size_t i = 0; i < p->mapping_count; i++)
+        put_mapping(w, p->mappings[i]);
+    for (size_t i = 0; i < p->function_count && !w->rc; i++)
+        put_function(w, p->functions[i]);
+    for (size_t i = 0; i < p->location_count && !w->rc; i++)
+        put_location(w, p->locations[i]);
+    for (size_t i = 0; i < p->sample_count && !w->rc; i++)
+        put_sample(w, p->samples[i], p->sample_type_count);
+    put_string(w, w->string_count - 1);
 }
 
 static void finish(struct writer *w)
