@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: MIT
+//
+// Merging profiles as google/pprof's profile.Merge and CompatibilizeSampleTypes define it.
+//
+// A location is moved to the merged mapping's addresses; two are equal when the moved addresses and
+// lines are. So the same code at different load addresses becomes one, which is the point.
+
+#include "formats/pprof_internal.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct mapped {
+    struct pprof_mapping *mapping;
+    uint64_t moved_by; // added to an address, wrapping
+};
+
+struct merger {
+    struct pprof_profile *out;
+    struct ptrtab mappings; // of out, by what makes two equal
+    // What each thing of the profile being read has become; zero: not yet.
+    struct mapped *mapped;
+    struct pprof_function **functions;
+    struct pprof_location **locations;
+    size_t *types; // [out->sample_type_count]: index in the profile being read
+    struct pprof_line *lines;
+    size_t line_capacity;
+    struct pprof_location **stack;
+    size_t stack_capacity;
+    int64_t *values;
+};
+
+// --- Mappings
+
+// Load addresses differ between runs and the end may be rounded, so: size in pages, offset, identity.
+static uint64_t pages(const struct pprof_mapping *m)
+{
+    return (m->limit - m->start + 0xfff) & ~UINT64_C(0xfff);
+}
+
+static const char *identity(const struct pprof_mapping *m)
+{
+    return m->build_id[0] ? m->build_id : m->file;
+}
+
+static uint64_t mapping_hash(const struct pprof_mapping *m)
+{
+    const char *s = identity(m);
+    return ptrtab_mix(ptrtab_mix(ptrtab_hash_bytes(s, strlen(s)), pages(m)), m->offset);
+}
+
+static bool mapping_equal(const void *item, const void *key)
+{
+    const struct pprof_mapping *a = item, *b = key;
+    return pages(a) == pages(b) && a->offset == b->offset && strcmp(identity(a), identity(b)) == 0;
+}
+
+static struct mapped *merge_mapping(struct merger *m, const struct pprof_mapping *src)
+{
+    struct mapped *to = &m->mapped[src->id - 1];
+    if (to->mapping)
+        return to;
+    uint64_t hash = mapping_hash(src);
+    const struct pprof_mapping *found = ptrtab_find(&m->mappings, hash, mapping_equal, src);
+    if (found) {
+        to->mapping = m->out->mappings[found->id - 1];
+        to->moved_by = found->start - src->start;
+        return to;
+    }
+    struct pprof_mapping *n =
+        pprof_add_mapping(m->out, src->start, src->limit, src->offset, src->file, src->build_id);
+    if (!n || ptrtab_add(&m->mappings, hash, n))
+        return NULL;
+    n->has_functions = src->has_functions;
+    n->has_filenames = src->has_filenames;
+    n->has_line_numbers = src->has_line_numbers;
+    n->has_inline_frames = src->has_inline_frames;
+    to->mapping = n;
+    return to;
+}
+
+// --- Functions, locations, samples
+
+static struct pprof_function *merge_function(struct merger *m, const struct pprof_function *src)
+{
+    struct pprof_function **to = &m->functions[src->id - 1];
+    if (!*to)
+        *to = pprof_intern_function(m->out, src->name, src->system_name, src->filename,
+                                    src->start_line);
+    return *to;
+}
+
+// Room for n elements in a scratch array. 0 or -ENOMEM.
+static int scratch(void **array, size_t *capacity, size_t n, size_t size_bytes)
+{
+    if (n <= *capacity)
+        return 0;
+    void *grown = realloc(*array, n * size_bytes);
+    if (!grown)
+        return -ENOMEM;
+    *array = grown;
+    *capacity = n;
+    return 0;
+}
+
+static struct pprof_location *merge_location(struct merger *m, const struct pprof_location *src)
+{
+    struct pprof_location **to = &m->locations[src->id - 1];
+    if (*to)
+        return *to;
+    struct mapped *mapped = src->mapping ? merge_mapping(m, src->mapping) : NULL;
+    if (src->mapping && !mapped)
+        return NULL;
+    void *lines = m->lines;
+    int rc = scratch(&lines, &m->line_capacity, src->line_count, sizeof *m->lines);
+    m->lines = lines;
+    if (rc)
+        return NULL;
+    for (uint32_t i = 0; i < src->line_count; i++) {
+        m->lines[i] = src->lines[i];
+        m->lines[i].function = merge_function(m, src->lines[i].function);
+        if (!m->lines[i].function)
+            return NULL;
+    }
+    uint64_t address = src->address + (mapped ? mapped->moved_by : 0);
+    *to = pprof_intern_location_as(m->out, mapped ? mapped->mapping : NULL, address, src->is_folded,
+                                   m->lines, src->line_count);
+    return *to;
+}
+
+static int merge_sample(struct merger *m, const struct pprof_sample *src)
+{
+    bool zero = true;
+    for (size_t i = 0; i < m->out->sample_type_count; i++) {
+        m->values[i] = src->values[m->types[i]];
+        zero = zero && m->values[i] == 0;
+    }
+    if (zero)
+        return 0;
+    void *stack = m->stack;
+    int rc = scratch(&stack, &m->stack_capacity, src->location_count, sizeof *m->stack);
+    m->stack = stack;
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; i < src->location_count; i++) {
+        m->stack[i] = merge_location(m, src->locations[i]);
+        if (!m->stack[i])
+            return -ENOMEM;
+    }
+    return pprof_add_sample(m->out, m->stack, src->location_count, m->values, src->labels,
+                            src->label_count);
+}
+
+static size_t find_type(const struct pprof_profile *p, const char *type)
+{
+    size_t i = 0;
+    while (i < p->sample_type_count && strcmp(p->sample_types[i].type, type) != 0)
+        i++;
+    return i;
+}
+
+static int merge_one(struct merger *m, const struct pprof_profile *src)
+{
+    int rc = -ENOMEM;
+    m->mapped = calloc(src->mapping_count + 1, sizeof *m->mapped);
+    m->functions = calloc(src->function_count + 1, sizeof *m->functions);
+    m->locations = calloc(src->location_count + 1, sizeof *m->locations);
+    if (!m->mapped || !m->functions || !m->locations)
+        goto done;
+    for (size_t i = 0; i < m->out->sample_type_count; i++)
+        m->types[i] = find_type(src, m->out->sample_types[i].type);
+    // The first mapping is the main binary, by convention, and stays first.
+    if (m->out->mapping_count == 0 && src->mapping_count && !merge_mapping(m, src->mappings[0]))
+        goto done;
+    rc = 0;
+    for (size_t i = 0; !rc && i < src->sample_count; i++)
+        rc = merge_sample(m, src->samples[i]);
+
+done:
+    free(m->mapped);
+    free(m->functions);
+    free(m->locations);
+    return rc;
+}
+
+// --- Headers
+
+static bool same_type(struct pprof_value_type a, struct pprof_value_type b)
+{
+    return strcmp(a.type, b.type) == 0 && strcmp(a.unit, b.unit) == 0;
+}
+
+static bool same_pointer(const void *item, const void *key)
+{
+    return item == key;
+}
+
+// Adds the comments that are not there yet. seen has those that are: strings interned in out.
+static int unite_comments(struct pprof_profile *out, const struct pprof_profile *in,
+                          struct ptrtab *seen)
+{
+    for (size_t i = 0; i < in->comment_count; i++) {
+        const char *s = pprof_string(out, in->comments[i]);
+        uint64_t hash = ptrtab_mix(0, (uintptr_t)s);
+        if (s && ptrtab_find(seen, hash, same_pointer, s))
+            continue;
+        if (!s || ptrtab_add(seen, hash, s) || pprof_add_comment(out, s))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+// The default that a profile has once its sample types are those of out, as in Go: one whose types
+// had to be changed gets the first if its own is gone, or if it had none.
+static const char *default_type_in(const struct pprof_profile *in, const struct pprof_profile *out)
+{
+    bool changed = in->sample_type_count != out->sample_type_count;
+    for (size_t i = 0; !changed && i < out->sample_type_count; i++)
+        changed = strcmp(in->sample_types[i].type, out->sample_types[i].type) != 0;
+    bool gone = find_type(out, in->default_sample_type) == out->sample_type_count;
+    return changed && gone ? out->sample_types[0].type : in->default_sample_type;
+}
+
+// The sample types of the first that all others have too, in its order.
+static int merge_types(struct pprof_profile *out, struct pprof_profile *const *in, size_t n,
+                       struct fscope_error *err)
+{
+    const struct pprof_profile *first = in[0];
+    for (size_t i = 0; i < first->sample_type_count; i++) {
+        struct pprof_value_type t = first->sample_types[i];
+        size_t have = 1;
+        for (size_t j = 1; j < n; j++) {
+            size_t k = find_type(in[j], t.type);
+            if (k == in[j]->sample_type_count)
+                continue;
+            if (strcmp(in[j]->sample_types[k].unit, t.unit) != 0)
+                return error_set(err, -EINVAL, 0, "profile %zu measures %s in %s, the first in %s",
+                                 j + 1, t.type, in[j]->sample_types[k].unit, t.unit);
+            have++;
+        }
+        if (have == n && pprof_add_sample_type(out, t.type, t.unit))
+            return error_set(err, -ENOMEM, 0, "out of memory");
+    }
+    if (out->sample_type_count == 0)
+        return error_set(err, -EINVAL, 0, "the %zu profiles have no sample type in common", n);
+    return 0;
+}
+
+static int merge_headers(struct pprof_profile *out, struct pprof_profile *const *in, size_t n,
+                         struct fscope_error *err)
+{
+    const struct pprof_profile *first = in[0];
+    for (size_t i = 1; i < n; i++)
+        if (!same_type(first->period_type, in[i]->period_type))
+            return error_set(err, -EINVAL, 0,
+                             "profile %zu has period type %s/%s, the first %s/%s; they cannot be "
+                             "merged",
+                             i + 1, in[i]->period_type.type, in[i]->period_type.unit,
+                             first->period_type.type, first->period_type.unit);
+    int rc = merge_types(out, in, n, err);
+    if (rc)
+        return rc;
+    const char *default_type = "", *doc_url = "";
+    struct ptrtab seen = {0};
+    for (size_t i = 0; i < n; i++) {
+        if (out->time_nanos == 0 || in[i]->time_nanos < out->time_nanos)
+            out->time_nanos = in[i]->time_nanos;
+        out->duration_nanos =
+            (int64_t)((uint64_t)out->duration_nanos + (uint64_t)in[i]->duration_nanos);
+        if (out->period == 0 || out->period < in[i]->period)
+            out->period = in[i]->period;
+        default_type = default_type[0] ? default_type : default_type_in(in[i], out);
+        doc_url = doc_url[0] ? doc_url : in[i]->doc_url;
+        rc = rc ? rc : unite_comments(out, in[i], &seen);
+    }
+    ptrtab_finish(&seen);
+    const char **strings[] = {&out->drop_frames, &out->keep_frames,      &out->default_sample_type,
+                              &out->doc_url,     &out->period_type.type, &out->period_type.unit};
+    const char *texts[] = {first->drop_frames,      first->keep_frames,     default_type, doc_url,
+                           first->period_type.type, first->period_type.unit};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const char *s = pprof_string(out, texts[i]);
+        if (s)
+            *strings[i] = s;
+        else
+            rc = -ENOMEM;
+    }
+    return rc ? error_set(err, rc, 0, "out of memory") : 0;
+}
+
+static int merge_all(struct pprof_profile **out, struct pprof_profile *const *in, size_t n,
+                     struct fscope_error *err)
+{
+    struct merger m = {.out = pprof_new()};
+    if (!m.out)
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    int rc = merge_headers(m.out, in, n, err);
+    if (rc)
+        goto done;
+    rc = -ENOMEM;
+    m.types = calloc(m.out->sample_type_count, sizeof *m.types);
+    m.values = calloc(m.out->sample_type_count, sizeof *m.values);
+    if (!m.types || !m.values)
+        goto done;
+    rc = 0;
+    for (size_t i = 0; !rc && i < n; i++)
+        rc = merge_one(&m, in[i]);
+    if (rc)
+        error_set(err, rc, 0, "merging profiles: %s", strerror(-rc));
+
+done:
+    free(m.types);
+    free(m.values);
+    free(m.lines);
+    free(m.stack);
+    ptrtab_finish(&m.mappings);
+    if (rc)
+        pprof_free(m.out);
+    else
+        *out = m.out;
+    return rc;
+}
+
+static bool has_zero_sample(const struct pprof_profile *p)
+{
+    for (size_t i = 0; i < p->sample_count; i++) {
+        size_t j = 0;
+        while (j < p->sample_type_count && p->samples[i]->values[j] == 0)
+            j++;
+        if (j == p->sample_type_count)
+            return true;
+    }
+    return false;
+}
+
+int pprof_merge(struct pprof_profile **out, struct pprof_profile *const *profiles, size_t n,
+                struct fscope_error *err)
+{
+    *out = NULL;
+    if (n == 0)
+        return error_set(err, -EINVAL, 0, "no profiles to merge");
+    for (size_t i = 0; i < n; i++) {
+        int rc = pprof_check(profiles[i], err);
+        if (rc) {
+            error_prefix(err, "profile %zu", i + 1);
+            return rc;
+        }
+    }
+    struct pprof_profile *merged;
+    int rc = merge_all(&merged, profiles, n, err);
+    if (rc)
+        return rc;
+    if (!has_zero_sample(merged)) {
+        *out = merged;
+        return 0;
+    }
+    // Samples that cancelled out (a difference) leave locations nobody refers to: once more.
+    rc = merge_all(out, &merged, 1, err);
+    pprof_free(merged);
+    return rc;
+}
+
+void pprof_scale(struct pprof_profile *p, const double *ratios)
+{
+    for (size_t i = 0; i < p->sample_count; i++)
+        for (size_t j = 0; j < p->sample_type_count; j++) {
+            if (ratios[j] == 1)
+                continue;
+            double v = round((double)p->samples[i]->values[j] * ratios[j]);
+            // 2^63 is exact in a double, and what lies beyond does not convert.
+            if (v >= 0x1p63)
+                p->samples[i]->values[j] = INT64_MAX;
+            else if (v <= -0x1p63)
+                p->samples[i]->values[j] = INT64_MIN;
+            else
+                p->samples[i]->values[j] = (int64_t)v;
+        }
+}
