@@ -107,6 +107,10 @@ struct unwind_remote {
     int (*read)(void *arg, uint64_t address, uint64_t *value);
     // Tables that cover pc; 0 or nonzero. The tables stay valid until the walk returns.
     int (*tables)(void *arg, uint64_t pc, struct unwind_tables *out);
+    // The row at pc, for a caller that caches rows: returns as unwind_find_row does
+    // (UNWIND_NOT_COVERED also where nothing is mapped). NULL: made from tables. Else tables is not
+    // called.
+    int (*row)(void *arg, uint64_t pc, struct unwind_row *row);
     void *arg;
 };
 
