@@ -13,7 +13,7 @@
 //   table     interned byte strings (stacks, label sets, strings); an id is a slot index + 1
 //   state     counters keyed by {kind, stack, labels, object}: what must never be dropped
 //   module    a mapped file with the epochs between which it was mapped
-//   epoch     counts changes of the module table; part of a stack's identity
+//   epoch     counts unloads of modules; part of a stack's identity
 //
 // What always holds
 //   - The segment is sparse: an untouched ring or slot costs no memory. Nothing is ever moved.
@@ -129,7 +129,7 @@ struct seg_header {
     struct seg_area areas[SEG_AREA_COUNT];
 
     _Atomic uint32_t ready;       // release, last of creation: the fields above are valid
-    _Atomic uint32_t epoch;       // release after the module table changed
+    _Atomic uint32_t epoch;       // counts unloads; release after unload_epoch was set
     _Atomic uint32_t thread_used; // slots ever claimed (high-water mark)
     _Atomic uint32_t module_used;
     struct seg_control control;
@@ -196,6 +196,19 @@ struct seg_slot {
     uint32_t epoch;  // stacks: module epoch; else 0
     uint32_t kind;   // stacks: 0 user, 1 kernel; blobs: 0 string, 1 label set
     uint32_t flags;  // stacks: enum seg_record_flag
+};
+
+// A dump, as seg_dump writes it: this, then chunks {offset, size} each followed by size bytes of the
+// segment, then a chunk {~0, 0}. A dump without that last chunk was cut.
+struct seg_dump_header {
+    uint64_t magic; // SEG_DUMP_MAGIC
+    uint32_t version;
+    uint32_t reserved0;
+    uint64_t total_bytes; // of the segment
+};
+
+struct seg_dump_chunk {
+    uint64_t offset, size;
 };
 
 #define SEG_SLOT_CLAIMED (UINT64_C(1) << 62)

@@ -30,8 +30,8 @@ struct seg_options {
 };
 
 // Creates, maps and seals a segment; 0 or -errno. The caller owns *s: seg_close. A named file that
-// exists and is not an empty or finished segment of a dead process is -EEXIST: nothing is
-// overwritten. Respects RLIMIT_FSIZE and RLIMIT_AS by shrinking areas before it gives up (-EFBIG,
+// exists is -EEXIST, unless it is a dead process' segment, which is then moved to PATH.PID: nothing
+// is overwritten. Respects RLIMIT_FSIZE and RLIMIT_AS by shrinking areas before it gives up (-EFBIG,
 // -ENOMEM). [not async-signal-safe; one thread]
 int seg_create(struct seg *s, const struct seg_options *opts);
 
@@ -62,7 +62,8 @@ void seg_record_put(struct seg *s, int slot, enum seg_context context, struct se
 void seg_state_add(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint32_t labels,
                    uint64_t object, const uint64_t values[4]);
 
-// Adds a mapped module / marks one unmapped; each starts a new epoch. The index, or -ENOSPC.
+// Adds a mapped module; its index, or -ENOSPC. seg_module_remove marks it unmapped and starts a new
+// epoch: call it before the addresses can be used again.
 int seg_module_add(struct seg *s, const struct seg_module *m);
 void seg_module_remove(struct seg *s, int index);
 

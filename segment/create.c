@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+//
+// Making a segment: sizes, file, mapping, seals. System calls alone; not on any sampling path.
+
+#include "segment/producer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    PAGE = 4096,
+    THREADS_DEFAULT = 1024,
+    MODULES_DEFAULT = 4096,
+    STATE_DEFAULT = 1 << 16,
+    STACKS_DEFAULT = 1 << 16,
+    RING_DEFAULT = 64 << 10,
+    STACK_ARENA_DEFAULT = 64 << 20,
+    BLOB_ARENA_DEFAULT = 4 << 20,
+    RING_MIN = 4096,
+    ARENA_MIN = 1 << 16,
+    SLOTS_MIN = 64,
+};
+
+// The options with defaults filled in; shrinks until the segment fits.
+struct plan {
+    uint32_t threads, modules, state, stacks, blobs;
+    uint64_t ring_bytes, stack_arena, blob_arena;
+};
+
+static uint64_t round_up_pow2(uint64_t n, uint64_t at_least)
+{
+    uint64_t p = at_least;
+    while (p < n && p < UINT64_C(1) << 40)
+        p <<= 1;
+    return p;
+}
+
+static void plan_init(struct plan *p, const struct seg_options *asked)
+{
+    struct seg_options o = {0};
+    if (asked) // a caller of an older build has a shorter struct
+        memcpy(&o, asked, asked->size < sizeof o ? asked->size : sizeof o);
+    p->threads = o.threads ? o.threads : THREADS_DEFAULT;
+    p->modules = o.modules ? o.modules : MODULES_DEFAULT;
+    p->state = (uint32_t)round_up_pow2(o.state ? o.state : STATE_DEFAULT, 16);
+    p->stacks = (uint32_t)round_up_pow2(o.stacks ? o.stacks : STACKS_DEFAULT, 16);
+    p->blobs = p->stacks / 4 > 16 ? p->stacks / 4 : 16;
+    p->ring_bytes = round_up_pow2(o.ring_bytes ? o.ring_bytes : RING_DEFAULT, 512);
+    p->stack_arena =
+        round_up_pow2(o.stack_arena_bytes ? o.stack_arena_bytes : STACK_ARENA_DEFAULT, 4096);
+    p->blob_arena =
+        round_up_pow2(o.blob_arena_bytes ? o.blob_arena_bytes : BLOB_ARENA_DEFAULT, 4096);
+}
+
+static bool plan_shrink(struct plan *p)
+{
+    bool shrunk = false;
+    if (p->stack_arena > ARENA_MIN)
+        p->stack_arena /= 2, shrunk = true;
+    if (p->blob_arena > ARENA_MIN)
+        p->blob_arena /= 2, shrunk = true;
+    if (p->ring_bytes > RING_MIN)
+        p->ring_bytes /= 2, shrunk = true;
+    if (p->threads > SLOTS_MIN)
+        p->threads /= 2, shrunk = true;
+    if (p->state > SLOTS_MIN)
+        p->state /= 2, shrunk = true;
+    if (p->stacks > SLOTS_MIN)
+        p->stacks /= 2, p->blobs = p->stacks / 4, shrunk = true;
+    return shrunk;
+}
+
+static uint64_t table_bytes(uint32_t slots, uint64_t arena)
+{
+    return sizeof(struct seg_table) + (uint64_t)slots * sizeof(struct seg_slot) + arena;
+}
+
+// Lays the areas out behind the header; the total size.
+static uint64_t plan_areas(const struct plan *p, struct seg_area areas[SEG_AREA_COUNT])
+{
+    const uint64_t sizes[SEG_AREA_COUNT] = {
+        [SEG_AREA_THREADS] = (uint64_t)p->threads * sizeof(struct seg_thread),
+        [SEG_AREA_RINGS] = (uint64_t)p->threads * SEG_CONTEXT_COUNT * p->ring_bytes,
+        [SEG_AREA_STACKS] = table_bytes(p->stacks, p->stack_arena),
+        [SEG_AREA_BLOBS] = table_bytes(p->blobs, p->blob_arena),
+        [SEG_AREA_STATE] = (uint64_t)p->state * sizeof(struct seg_state),
+        [SEG_AREA_MODULES] = (uint64_t)p->modules * sizeof(struct seg_module),
+    };
+    uint64_t at = (sizeof(struct seg_header) + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+    for (int i = 0; i < SEG_AREA_COUNT; i++) {
+        uint64_t size = (sizes[i] + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+        areas[i] = (struct seg_area){size ? at : 0, size};
+        at += size;
+    }
+    return at;
+}
+
+// Field 22 of /proc/PID/stat, 0 if it cannot be read. The name in field 2 may hold anything, so
+// counting starts behind its last parenthesis.
+static uint64_t start_ticks(const char *stat_path)
+{
+    char text[1024];
+    int fd = open(stat_path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    const char *p = strrchr(text, ')');
+    for (int field = 2; p && field < 22; field++)
+        p = strchr(p + 1, ' ');
+    uint64_t ticks = 0;
+    for (p = p ? p + 1 : ""; *p >= '0' && *p <= '9'; p++)
+        ticks = ticks * 10 + (uint64_t)(*p - '0');
+    return ticks;
+}
+
+static bool owner_is_alive(const struct seg_header *h)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%u/stat", h->pid);
+    uint64_t ticks = start_ticks(path);
+    return ticks && ticks == h->boot_ticks;
+}
+
+// Moves a dead process' black box out of the way, to PATH.PID; whatever else is there stays, and
+// -EEXIST says so.
+static int set_old_aside(const char *path)
+{
+    struct seg_header h;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    ssize_t n = read(fd, &h, sizeof h);
+    close(fd);
+    if (n != (ssize_t)sizeof h || h.magic != SEG_MAGIC || owner_is_alive(&h))
+        return -EEXIST;
+    char aside[4096];
+    if ((size_t)snprintf(aside, sizeof aside, "%s.%u", path, h.pid) >= sizeof aside)
+        return -ENAMETOOLONG;
+    if (syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, aside, RENAME_NOREPLACE))
+        return -errno;
+    return 0;
+}
+
+static int open_named(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd >= 0)
+        return fd;
+    if (errno != EEXIST)
+        return -errno;
+    int rc = set_old_aside(path);
+    if (rc)
+        return rc;
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return fd >= 0 ? fd : -errno;
+}
+
+static int open_memfd(void)
+{
+    int fd = (int)syscall(SYS_memfd_create, "fiberscope", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    return fd >= 0 ? fd : -errno;
+}
+
+// Sizes the file and maps it, with smaller areas if limits ask for them.
+static int size_and_map(struct seg *s, struct plan *p, struct seg_area areas[SEG_AREA_COUNT])
+{
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    getrlimit(RLIMIT_FSIZE, &limit); // growing a file past it raises SIGXFSZ: never try
+    do {
+        uint64_t total = plan_areas(p, areas);
+        if (total > limit.rlim_cur)
+            continue;
+        if (ftruncate(s->fd, (off_t)total))
+            return -errno;
+        void *at = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, s->fd, 0);
+        if (at != MAP_FAILED) {
+            s->header = at;
+            s->bytes = total;
+            return 0;
+        }
+        if (errno != ENOMEM)
+            return -errno;
+    } while (plan_shrink(p));
+    return plan_areas(p, areas) > limit.rlim_cur ? -EFBIG : -ENOMEM;
+}
+
+static void table_init(struct seg *s, enum seg_area_kind kind, uint32_t slots, uint64_t arena)
+{
+    struct seg_table *t = (struct seg_table *)((char *)s->header + s->header->areas[kind].offset);
+    t->slot_count = slots;
+    t->arena_offset = table_bytes(slots, 0);
+    t->arena_size = arena;
+}
+
+static void program_name(char *out, size_t size)
+{
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    size_t length = strnlen(base, size - 1);
+    memcpy(out, base, length);
+    out[length] = '\0';
+}
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec ts = {0};
+    clock_gettime(clock, &ts);
+    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
+static void header_init(struct seg *s, const struct plan *p, const struct seg_area *areas,
+                        uint32_t parent)
+{
+    struct seg_header *h = s->header;
+    h->magic = SEG_MAGIC;
+    h->version = SEG_VERSION;
+    h->header_bytes = sizeof *h;
+    h->total_bytes = s->bytes;
+    h->pid = (uint32_t)getpid();
+    h->parent = parent;
+    h->mono_ns = clock_ns(CLOCK_MONOTONIC);
+    h->real_ns = clock_ns(CLOCK_REALTIME);
+    h->boot_ticks = start_ticks("/proc/self/stat");
+    h->thread_count = p->threads;
+    h->module_count = p->modules;
+    h->state_count = p->state;
+    h->ring_bytes = p->ring_bytes;
+    memcpy(h->areas, areas, sizeof h->areas);
+    program_name(h->program, sizeof h->program);
+    table_init(s, SEG_AREA_STACKS, p->stacks, p->stack_arena);
+    table_init(s, SEG_AREA_BLOBS, p->blobs, p->blob_arena);
+    // release: pairs with the acquire in the reader's open
+    atomic_store_explicit(&h->ready, 1, memory_order_release);
+}
+
+int seg_create(struct seg *s, const struct seg_options *opts)
+{
+    *s = (struct seg){.fd = -1};
+    const char *path = opts && opts->size >= offsetof(struct seg_options, path) + sizeof(char *)
+                           ? opts->path
+                           : NULL;
+    struct plan plan;
+    struct seg_area areas[SEG_AREA_COUNT];
+    plan_init(&plan, opts);
+
+    int rc = path ? open_named(path) : open_memfd();
+    if (rc < 0)
+        return rc;
+    s->fd = rc;
+    rc = size_and_map(s, &plan, areas);
+    if (rc)
+        goto fail;
+    if (!path && fcntl(s->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+        rc = -errno;
+        goto fail;
+    }
+    header_init(s, &plan, areas, opts && opts->size >= sizeof *opts ? opts->parent : 0);
+    return 0;
+
+fail:
+    if (path)
+        unlink(path); // ours: it was made with O_EXCL a moment ago
+    seg_close(s);
+    return rc;
+}
+
+void seg_close(struct seg *s)
+{
+    if (s->header)
+        munmap(s->header, s->bytes);
+    if (s->fd >= 0)
+        close(s->fd);
+    *s = (struct seg){.fd = -1};
+}

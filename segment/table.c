@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+
+#include "segment/table.h"
+
+#include <string.h>
+
+enum { PROBES_MAX = 64 }; // beyond that the table counts as full; at 3/4 load 64 is ample
+
+// Multiply-fold over 8-byte words (the idea of wyhash). Not for adversaries: a target that makes
+// its own stacks collide harms only its own profile.
+static uint64_t fold(uint64_t a, uint64_t b)
+{
+    unsigned __int128 p = (unsigned __int128)a * b;
+    return (uint64_t)p ^ (uint64_t)(p >> 64);
+}
+
+uint64_t seg_hash(const void *bytes, uint32_t size, uint64_t seed)
+{
+    const unsigned char *p = bytes;
+    uint64_t h = seed ^ (size * UINT64_C(0x9e3779b97f4a7c15));
+    uint32_t n = size;
+    for (; n >= 8; n -= 8, p += 8) {
+        uint64_t w;
+        memcpy(&w, p, 8);
+        h = fold(h ^ w, UINT64_C(0xa0761d6478bd642f));
+    }
+    uint64_t tail = 0;
+    memcpy(&tail, p, n);
+    h = fold(h ^ tail, UINT64_C(0xe7037ed1a0b428db));
+    h &= SEG_SLOT_CLAIMED - 1;
+    return h ? h : 1;
+}
+
+static int slot_equals(const struct seg_table *t, const struct seg_slot *slot, const void *bytes,
+                       uint32_t size, struct seg_table_key key)
+{
+    return slot->size == size && slot->epoch == key.epoch && slot->kind == key.kind &&
+           slot->flags == key.flags && memcmp((const char *)t + slot->offset, bytes, size) == 0;
+}
+
+// Room for size bytes in the table's arena; its offset from the table's start, or 0.
+static uint64_t arena_take(struct seg_table *t, uint32_t size)
+{
+    uint64_t need = ((uint64_t)size + 7) & ~UINT64_C(7);
+    // Looking before adding keeps a full arena's counter from running away and wrapping.
+    if (atomic_load_explicit(&t->arena_used, memory_order_relaxed) + need > t->arena_size)
+        return 0;
+    uint64_t at = atomic_fetch_add_explicit(&t->arena_used, need, memory_order_relaxed);
+    if (at + need > t->arena_size)
+        return 0;
+    return t->arena_offset + at;
+}
+
+uint32_t seg_table_intern(struct seg_table *t, const void *bytes, uint32_t size,
+                          struct seg_table_key key)
+{
+    struct seg_slot *slots = (struct seg_slot *)(t + 1);
+    uint32_t mask = t->slot_count - 1;
+    uint64_t seed = ((uint64_t)key.epoch << 32) ^ ((uint64_t)key.kind << 8) ^ key.flags;
+    uint64_t hash = seg_hash(bytes, size, seed);
+    uint32_t probes = t->slot_count < PROBES_MAX ? t->slot_count : PROBES_MAX;
+
+    for (uint32_t i = 0; i < probes; i++) {
+        uint32_t index = ((uint32_t)hash + i) & mask;
+        struct seg_slot *slot = &slots[index];
+        // acquire: pairs with the release that published the slot below
+        uint64_t now = atomic_load_explicit(&slot->key, memory_order_acquire);
+        if (now == (SEG_SLOT_READY | hash) && slot_equals(t, slot, bytes, size, key))
+            return index + 1;
+        if (now != 0)
+            continue;
+        if (!atomic_compare_exchange_strong_explicit(&slot->key, &now, SEG_SLOT_CLAIMED | hash,
+                                                     memory_order_relaxed, memory_order_relaxed))
+            continue;
+        uint64_t at = arena_take(t, size);
+        if (!at) {
+            // The slot goes back: others may still find room for a shorter entry.
+            atomic_store_explicit(&slot->key, 0, memory_order_relaxed);
+            return 0;
+        }
+        memcpy((char *)t + at, bytes, size);
+        slot->offset = at;
+        slot->size = size;
+        slot->epoch = key.epoch;
+        slot->kind = key.kind;
+        slot->flags = key.flags;
+        atomic_fetch_add_explicit(&t->slots_used, 1, memory_order_relaxed);
+        // release: pairs with the acquire above and in the reader
+        atomic_store_explicit(&slot->key, SEG_SLOT_READY | hash, memory_order_release);
+        return index + 1;
+    }
+    return 0;
+}
