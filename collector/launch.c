@@ -91,6 +91,19 @@ static int set_environment(const struct launch_options *o)
     return 0;
 }
 
+// Our handlers must not swallow what is for the command; exec resets them too, but only then.
+static void drop_handlers(void)
+{
+    for (int signo = 1; signo < NSIG; signo++) {
+        struct sigaction sa;
+        if (sigaction(signo, NULL, &sa) == 0 && sa.sa_handler != SIG_IGN &&
+            sa.sa_handler != SIG_DFL) {
+            sa = (struct sigaction){.sa_handler = SIG_DFL};
+            sigaction(signo, &sa, NULL);
+        }
+    }
+}
+
 // After fork; does not return. We are single-threaded, so libc may be used.
 static void child(const struct launch_options *o, int go_fd, int fault_fd)
 {
@@ -104,6 +117,7 @@ static void child(const struct launch_options *o, int go_fd, int fault_fd)
             _exit(127); // the collector is gone: nobody wants this program to run
     }
     if (!rc) {
+        drop_handlers();
         sigprocmask(SIG_SETMASK, o->sigmask, NULL);
         execv(o->path, o->argv);
         rc = -errno;

@@ -41,19 +41,32 @@ struct record_result {
     uint64_t duration_ns;                        // wall time
     uint32_t asked_hz[RECORD_KIND_COUNT];
     double delivered_hz[RECORD_KIND_COUNT]; // 0: as asked
-    char rate_note[256]; // why less was delivered and what to do; "" if it was not
-    int exit_status;     // the command's: 0..255, 128 + signal
-    bool target_ended;   // else the recording ended before it
+    char rate_note[512]; // why less was delivered, and what to do; "" if it was not
+    char warning[512];   // what else the user should know; "" if nothing
+    uint64_t damaged;    // records that made no sense; counted as lost too
+    int exit_status;     // of the command: 0..255, 128 + signal
+    bool target_ended;   // else the recording ended before it, and record_wait waits for it
+    int child;           // the command's pid while it is ours to wait for, else 0
 };
 
 // Sets size, 99 Hz CPU, inherit, symbolize, messages = stderr.
 void record_options_init(struct record_options *o);
 
-// Runs o->command under the agent until it ends; falls back to the perf ring on the child where the
-// agent cannot go (static binaries), and says so. 0 or -errno; 126/127 as a shell does are in
-// *result's exit_status when the command cannot be run (then the return is -ENOEXEC or -ENOENT).
+// Runs o->command under the agent until it ends, the duration is over or a signal asks to stop; falls
+// back to the perf ring on the child where the agent cannot go (static binaries), and says so.
+// SIGINT, SIGTERM, SIGHUP and SIGQUIT end the recording; those that a process sent us (and not the
+// terminal, which has sent it to the command as well) are passed on to the command. 0 or -errno;
+// exit_status is 126 or 127, as of a shell, when the command cannot be run. *result is to be freed
+// in any case.
 int record_command(const struct record_options *o, struct record_result *result,
                    struct fscope_error *err);
+
+// Waits for a command that goes on after its recording ended, and sets exit_status. A further signal
+// leaves it running.
+void record_wait(const struct record_options *o, struct record_result *result);
+
+// Before anything is started: whether the output can be written there. 0 or -errno.
+int record_check_output(const struct record_options *o, struct fscope_error *err);
 
 // Watches o->pid from outside (perf ring), or the stopped child `child` with go_fd: one byte written
 // to go_fd lets it exec (go_fd -1: nothing to start). Returns when the duration is over, the process

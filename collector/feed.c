@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT
+//
+// See feed.h. The reader has validated that records are whole; here their meaning is checked.
+
+#include "collector/feed.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BATCH_RECORDS_MAX = 1 << 20, // of one pump: a target that writes faster waits for the next
+    LABELS_MAX = 16,
+    LABEL_BYTES = 256,
+};
+#define VALUE_MAX (UINT64_C(1) << 56) // of one record: more is nonsense, and sums must not overflow
+
+struct feed_module {
+    uint64_t start;
+    uint32_t load_epoch, unload_epoch;
+};
+
+static int reserve_items(void **array, size_t *capacity, size_t count, size_t item_bytes)
+{
+    if (count < *capacity)
+        return 0;
+    size_t n = count + count / 2 + 64;
+    void *grown = reallocarray(*array, n, item_bytes);
+    if (!grown)
+        return -ENOMEM;
+    *array = grown;
+    *capacity = n;
+    return 0;
+}
+
+static int kind_of(unsigned seg_kind)
+{
+    return seg_kind == SEG_KIND_CPU ? RECORD_CPU : seg_kind == SEG_KIND_WALL ? RECORD_WALL : -1;
+}
+
+int feed_init(struct feed *f, struct seg_reader *reader, struct builder *const *builders,
+              uint32_t pid, feed_open_fn *open_file, void *open_arg)
+{
+    *f = (struct feed){.reader = reader, .open_file = open_file, .open_arg = open_arg};
+    const struct seg_header *h = seg_reader_header(reader);
+    char program[sizeof h->program + 1];
+    memcpy(program, h->program, sizeof h->program);
+    program[sizeof h->program] = '\0';
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        f->builders[kind] = builders[kind];
+        if (!builders[kind])
+            continue;
+        f->processes[kind] = builder_process(builders[kind], pid, h->mono_ns, program);
+        if (!f->processes[kind])
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static int keep_record(void *arg, const struct seg_record *r)
+{
+    struct feed *f = arg;
+    if (f->record_count >= BATCH_RECORDS_MAX)
+        return 1;
+    if (reserve_items((void **)&f->records, &f->record_capacity, f->record_count,
+                      sizeof *f->records))
+        return -ENOMEM;
+    f->records[f->record_count++] = *r;
+    return 0;
+}
+
+static void hex_build_id(const struct seg_module *m, char *hex)
+{
+    uint32_t n = m->build_id_size <= SEG_BUILD_ID_BYTES ? m->build_id_size : 0;
+    for (uint32_t i = 0; i < n; i++)
+        sprintf(hex + (size_t)i * 2, "%02x", m->build_id[i]);
+    hex[n * 2] = '\0';
+}
+
+static int add_module(struct feed *f, const struct seg_module *m, const char *path)
+{
+    char build_id[2 * SEG_BUILD_ID_BYTES + 1];
+    hex_build_id(m, build_id);
+    uint32_t unload = atomic_load_explicit(&m->unload_epoch, memory_order_relaxed);
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        if (!f->processes[kind])
+            continue;
+        bool is_known =
+            builder_has_module(f->processes[kind], m->start, m->end, m->offset, m->load_epoch);
+        struct builder_module bm = {
+            .start = m->start,
+            .end = m->end,
+            .offset = m->offset,
+            .path = path,
+            .build_id = build_id,
+            .device = m->device,
+            .inode = m->inode,
+            .from = m->load_epoch,
+            .until = unload,
+            .fd = is_known || !f->open_file ? -1 : f->open_file(f->open_arg, m, path, build_id),
+        };
+        int rc = builder_module(f->processes[kind], &bm);
+        if (rc == -EINVAL)
+            f->damaged++; // an empty range: a hostile or broken entry costs itself
+        else if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+// Modules come in the same order each time, so one comparison tells that nothing changed.
+static int see_module(void *arg, const struct seg_module *m, const char *path)
+{
+    struct feed *f = arg;
+    struct feed_module now = {m->start, m->load_epoch,
+                              atomic_load_explicit(&m->unload_epoch, memory_order_relaxed)};
+    size_t i = f->module_seen++;
+    if (i < f->module_count && memcmp(&f->modules[i], &now, sizeof now) == 0)
+        return 0;
+    if (i >= f->module_count) {
+        if (reserve_items((void **)&f->modules, &f->module_capacity, i, sizeof *f->modules))
+            return -ENOMEM;
+        f->module_count = i + 1;
+    }
+    f->modules[i] = now;
+    return add_module(f, m, path);
+}
+
+static int see_thread(void *arg, const struct seg_thread *t)
+{
+    struct feed *f = arg;
+    uint32_t tid = atomic_load_explicit(&t->tid, memory_order_relaxed);
+    char name[SEG_THREAD_NAME_BYTES + 1];
+    memcpy(name, t->name, SEG_THREAD_NAME_BYTES);
+    name[SEG_THREAD_NAME_BYTES] = '\0';
+    if (!tid)
+        return 0;
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        if (f->processes[kind] && builder_thread(f->processes[kind], tid, name))
+            return -ENOMEM;
+    return 0;
+}
+
+struct sample_memory { // what the pointers of a builder_sample point to
+    uint64_t user[SEG_STACK_DEPTH_MAX], kernel[SEG_STACK_DEPTH_MAX];
+    uint32_t pairs[LABELS_MAX][2];
+    char text[LABELS_MAX][2][LABEL_BYTES];
+    struct builder_label labels[LABELS_MAX];
+};
+
+static void fill_stacks(struct feed *f, struct sample_memory *mem, struct builder_sample *s,
+                        uint32_t user, uint32_t kernel)
+{
+    uint32_t kind = 0;
+    int n = seg_reader_stack(f->reader, user, mem->user, SEG_STACK_DEPTH_MAX, &kind, NULL, NULL);
+    if (n < 0 || (n && kind != 0))
+        f->damaged++;
+    s->user = mem->user;
+    s->user_depth = n > 0 && kind == 0 ? (uint32_t)n : 0;
+    s->stack_key = s->user_depth ? user : 0;
+    if (!kernel)
+        return;
+    n = seg_reader_stack(f->reader, kernel, mem->kernel, SEG_STACK_DEPTH_MAX, &kind, NULL, NULL);
+    if (n < 0 || (n && kind != 1))
+        f->damaged++;
+    s->kernel = mem->kernel;
+    s->kernel_depth = n > 0 && kind == 1 ? (uint32_t)n : 0;
+}
+
+static void fill_labels(struct feed *f, struct sample_memory *mem, struct builder_sample *s,
+                        uint32_t labels)
+{
+    if (!labels)
+        return;
+    int n = seg_reader_labels(f->reader, labels, mem->pairs, LABELS_MAX);
+    for (int i = 0; i < n && i < LABELS_MAX; i++) {
+        char(*text)[LABEL_BYTES] = mem->text[i];
+        if (seg_reader_string(f->reader, mem->pairs[i][0], text[0], LABEL_BYTES) < 0 ||
+            seg_reader_string(f->reader, mem->pairs[i][1], text[1], LABEL_BYTES) < 0) {
+            f->damaged++;
+            continue;
+        }
+        mem->labels[s->label_count++] = (struct builder_label){.key = text[0], .value = text[1]};
+    }
+    s->labels = mem->labels;
+    if (n < 0)
+        f->damaged++;
+}
+
+static int add_record(struct feed *f, struct sample_memory *mem, const struct seg_record *r)
+{
+    int kind = kind_of(r->kind);
+    if (kind < 0 || !f->processes[kind])
+        return 0;
+    if (r->values[0] > VALUE_MAX || r->values[1] > VALUE_MAX) {
+        f->damaged++;
+        return 0;
+    }
+    struct builder_sample s = {
+        .tid = r->tid,
+        .when = r->epoch,
+        .count = r->values[0],
+        .ns = r->values[1],
+        .flags = r->flags,
+    };
+    fill_stacks(f, mem, &s, r->user_stack, r->kernel_stack);
+    fill_labels(f, mem, &s, r->labels);
+    return builder_add(f->processes[kind], &s);
+}
+
+int64_t feed_pump(struct feed *f)
+{
+    f->record_count = 0;
+    int64_t got = seg_reader_drain(f->reader, keep_record, f, &f->damaged);
+    f->module_seen = 0;
+    int64_t rc = seg_reader_modules(f->reader, see_module, f);
+    if (rc >= 0 && f->record_count)
+        rc = seg_reader_threads(f->reader, see_thread, f);
+    struct sample_memory *mem = f->record_count ? malloc(sizeof *mem) : NULL;
+    if (f->record_count && !mem) {
+        f->oom++;
+        return -ENOMEM;
+    }
+    // Records that were taken are counted whatever happens: a builder counts those it cannot keep.
+    for (size_t i = 0; i < f->record_count; i++)
+        if (add_record(f, mem, &f->records[i]))
+            f->oom++;
+    free(mem);
+    return got < 0 ? got : rc < 0 ? rc : (int64_t)f->record_count;
+}
+
+static int add_state(void *arg, const struct seg_state *e)
+{
+    struct feed *f = arg;
+    int kind = kind_of(e->kind);
+    uint64_t count = atomic_load_explicit(&e->values[0], memory_order_relaxed);
+    uint64_t ns = atomic_load_explicit(&e->values[1], memory_order_relaxed);
+    if (kind < 0 || !f->processes[kind] || count == 0)
+        return 0;
+    if (count > VALUE_MAX || ns > VALUE_MAX) {
+        f->damaged++;
+        return 0;
+    }
+    struct sample_memory *mem = malloc(sizeof *mem);
+    if (!mem)
+        return -ENOMEM;
+    struct builder_sample s = {.when = e->epoch, .count = count, .ns = ns};
+    fill_stacks(f, mem, &s, e->user_stack, 0);
+    fill_labels(f, mem, &s, e->labels);
+    int rc = builder_add(f->processes[kind], &s);
+    free(mem);
+    return rc;
+}
+
+int feed_finish(struct feed *f)
+{
+    int64_t rc = seg_reader_states(f->reader, add_state, f);
+    struct seg_losses losses;
+    seg_reader_losses(f->reader, &losses);
+    uint64_t lost = atomic_load_explicit(&losses.state_full, memory_order_relaxed);
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        if (!f->builders[kind])
+            continue;
+        // Which kind an entry that found no slot was of is not known; the first kind carries them.
+        builder_lost(f->builders[kind], lost + f->damaged);
+        break;
+    }
+    return rc < 0 ? (int)rc : 0;
+}
+
+void feed_free(struct feed *f)
+{
+    free(f->modules);
+    free(f->records);
+    *f = (struct feed){0};
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+//
+// Carries what a segment holds (live, dump, black box or core) into builders.
+//
+// Invariant: modules are read after the records that were drained and before these are added, so each
+// sample's mappings are known when it is resolved: a producer publishes a module before the epoch
+// that its samples carry.
+
+#ifndef FIBERSCOPE_COLLECTOR_FEED_H
+#define FIBERSCOPE_COLLECTOR_FEED_H
+
+#include "collector/builder.h"
+#include "collector/record.h"
+#include "segment/consumer.h"
+
+#include <stdbool.h>
+
+// Opens the file of a module that has just appeared; the descriptor or a negative number.
+typedef int feed_open_fn(void *arg, const struct seg_module *m, const char *path,
+                         const char *build_id);
+
+struct feed_module; // what we know of a module already
+
+struct feed {
+    struct seg_reader *reader;                            // borrowed
+    struct builder_process *processes[RECORD_KIND_COUNT]; // NULL: that kind is not wanted
+    struct builder *builders[RECORD_KIND_COUNT];
+    feed_open_fn *open_file;
+    void *open_arg;
+    struct feed_module *modules;
+    size_t module_count, module_capacity, module_seen;
+    struct seg_record *records;
+    size_t record_count, record_capacity;
+    uint64_t damaged; // records and entries that made no sense
+    uint64_t oom;     // -ENOMEM of a builder, once is enough to tell
+};
+
+// Puts the segment's process into each builder that is not NULL. pid is the one that the profile
+// shows. 0 or -ENOMEM.
+int feed_init(struct feed *f, struct seg_reader *reader, struct builder *const *builders,
+              uint32_t pid, feed_open_fn *open_file, void *open_arg);
+
+// Takes what the rings hold now. The number of records, or -errno.
+int64_t feed_pump(struct feed *f);
+
+// At the end: stream records that were folded into state because a ring was full, and losses.
+// 0 or -errno. Call once.
+int feed_finish(struct feed *f);
+
+void feed_free(struct feed *f); // accepts a zeroed one; the reader stays the caller's
+
+#endif

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+//
+// Shared by ingest.c (sockets) and ingest_target.c (one segment and the clocks on its threads).
+
+#ifndef FIBERSCOPE_COLLECTOR_INGEST_INTERNAL_H
+#define FIBERSCOPE_COLLECTOR_INGEST_INTERNAL_H
+
+#include "agent/protocol.h"
+#include "collector/feed.h"
+#include "collector/ingest.h"
+#include "collector/perf_event.h"
+
+enum { PENDING_MAX = 128 }; // connections that have not said anything yet
+
+struct target {
+    struct target *next;
+    struct ingest *ingest;
+    uint32_t pid;       // in our namespace
+    uint32_t inner_pid; // as the target sees itself
+    struct seg_reader *reader;
+    struct feed feed;
+    struct perf_clocks *clocks; // NULL: the agent has its own
+    uint64_t records;
+    bool is_over; // ended, or replaced by exec; only drained once more
+};
+
+struct ingest {
+    struct ingest_options o;
+    char name[sizeof AGENT_SOCKET_PREFIX + AGENT_SOCKET_RANDOM_DIGITS];
+    int listen_fd, epoll_fd;
+    int pending[PENDING_MAX];
+    uint32_t pending_count;
+    pid_t root;
+    uint32_t ticks;
+    struct target *targets;
+    struct ingest_stats stats;
+    uint64_t most_records;
+};
+
+// Takes a segment (fd is taken): reads it, opens clocks, writes the control words, fills in config's
+// answer. Damage is counted in g->stats. 0 or -errno.
+int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello *hello,
+               struct agent_config *config);
+
+// A new thread: its clock. inner_tid is as the target sees it.
+void target_thread(struct target *t, uint32_t inner_tid);
+
+// Drains; with `housekeeping` also looks after threads that came and went.
+int target_pump(struct target *t, bool housekeeping);
+
+// Stops sampling and takes the rest. Then target_free.
+int target_finish(struct target *t);
+void target_free(struct target *t);
+
+#endif

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+//
+// One target: its segment, its threads' clocks; see ingest.h. Everything read from /proc/PID is of a
+// process that may be gone or another one by then: the worst is a missing thread name or file.
+
+#include "collector/ingest_internal.h"
+
+#include "collector/mapped_file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { NAMED_THREADS_MAX = 256 }; // of more threads, the names that the agent saw are good enough
+
+static int open_module(void *arg, const struct seg_module *m, const char *path,
+                       const char *build_id)
+{
+    const struct target *t = arg;
+    struct mapped_file file = {
+        .pid = t->pid,
+        .start = m->start,
+        .end = m->end,
+        .path = path,
+        .build_id = build_id,
+        .device = m->device,
+        .inode = m->inode,
+    };
+    return mapped_file_open(&file);
+}
+
+static uint64_t period_of(const struct ingest *g, enum record_kind kind)
+{
+    return g->o.builders[kind] && g->o.hz[kind] ? UINT64_C(1000000000) / g->o.hz[kind] : 0;
+}
+
+// Puts a clock on each thread there is. Where that is refused the agent makes its own.
+static void open_clocks(struct target *t, struct agent_config *config)
+{
+    struct ingest *g = t->ingest;
+    struct fscope_error err = {0};
+    struct perf_clocks_options o = {
+        .size = sizeof o, .pid = (pid_t)t->pid, .hz = g->o.hz[RECORD_CPU]};
+    int rc = perf_clocks_new(&t->clocks, &o);
+    if (!rc)
+        rc = perf_clocks_sync(t->clocks, &err);
+    if (rc <= 0) {
+        perf_clocks_free(t->clocks);
+        t->clocks = NULL;
+        config->why_not = rc < 0 ? -rc : ESRCH;
+        if (rc < 0 && rc != -ESRCH && !g->stats.event_why[0])
+            snprintf(g->stats.event_why, sizeof g->stats.event_why, "%s", err.text);
+        return;
+    }
+    config->cpu_source = SEG_CPU_COLLECTOR_PERF;
+    char why[sizeof g->stats.kernel_why] = "";
+    if (!perf_clocks_kernel(t->clocks, why, sizeof why)) {
+        config->header.flags |= AGENT_KERNEL_EXCLUDED;
+        memcpy(g->stats.kernel_why, why, sizeof why);
+    }
+}
+
+// An exec keeps the pid: the old image's segment is complete.
+static void retire(struct ingest *g, uint32_t pid)
+{
+    for (struct target *t = g->targets; t; t = t->next)
+        if (t->pid == pid && !t->is_over) {
+            perf_clocks_free(t->clocks);
+            t->clocks = NULL;
+            t->is_over = true;
+        }
+}
+
+static bool is_wanted(const struct ingest *g, uint32_t pid)
+{
+    return g->o.inherit || (pid_t)pid == g->root;
+}
+
+static void start_sampling(struct target *t, struct agent_config *config)
+{
+    struct ingest *g = t->ingest;
+    struct seg_control *c = seg_reader_control(t->reader);
+    if (is_wanted(g, t->pid)) {
+        config->cpu_period_ns = period_of(g, RECORD_CPU);
+        config->wall_period_ns = period_of(g, RECORD_WALL);
+        if (config->cpu_period_ns)
+            open_clocks(t, config);
+    }
+    if (!c)
+        return;
+    // Relaxed: the agent rereads them as it passes; CONFIG's system call orders the first look.
+    atomic_store_explicit(&c->cpu_period_ns, config->cpu_period_ns, memory_order_relaxed);
+    atomic_store_explicit(&c->wall_period_ns, config->wall_period_ns, memory_order_relaxed);
+    atomic_store_explicit(&c->cpu_source, config->cpu_source, memory_order_relaxed);
+}
+
+int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello *hello,
+               struct agent_config *config)
+{
+    struct fscope_error err = {0};
+    struct target *t = calloc(1, sizeof *t);
+    if (!t) {
+        close(fd);
+        return -ENOMEM;
+    }
+    t->ingest = g;
+    t->pid = pid;
+    t->inner_pid = hello->pid;
+    int rc = seg_reader_open(&t->reader, fd, &err);
+    if (!rc)
+        rc = feed_init(&t->feed, t->reader, g->o.builders, pid, open_module, t);
+    if (rc) {
+        g->stats.segments_broken++;
+        snprintf(g->stats.broken_why, sizeof g->stats.broken_why, "process %u: %s", pid,
+                 err.text[0] ? err.text : strerror(-rc));
+        target_free(t);
+        return rc;
+    }
+    retire(g, pid);
+    g->stats.processes++;
+    t->next = g->targets;
+    g->targets = t;
+    start_sampling(t, config);
+    // The modules that are mapped now: their files are opened while they are sure to be there.
+    return target_pump(t, false) < 0 ? -EIO : 0;
+}
+
+// Our tid of a thread that has inner_tid in its own pid namespace.
+static uint32_t outer_tid(const struct target *t, uint32_t inner_tid)
+{
+    if (t->pid == t->inner_pid)
+        return inner_tid;
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%u/task", t->pid);
+    DIR *dir = opendir(path);
+    uint32_t found = 0;
+    for (struct dirent *e; dir && !found && (e = readdir(dir));) {
+        unsigned long tid = strtoul(e->d_name, NULL, 10);
+        snprintf(path, sizeof path, "/proc/%u/task/%lu/status", t->pid, tid);
+        FILE *f = tid ? fopen(path, "re") : NULL;
+        while (f && fgets(line, sizeof line, f)) {
+            const char *last = strrchr(line, '\t'); // NSpid: outermost ... innermost
+            if (strncmp(line, "NSpid:", 6) == 0 && last && strtoul(last, NULL, 10) == inner_tid)
+                found = (uint32_t)tid;
+        }
+        if (f)
+            fclose(f);
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+void target_thread(struct target *t, uint32_t inner_tid)
+{
+    uint32_t tid = t->clocks ? outer_tid(t, inner_tid) : 0;
+    if (!tid)
+        return;
+    struct fscope_error err = {0};
+    int rc = perf_clocks_add(t->clocks, (pid_t)tid, &err);
+    if (rc && rc != -ESRCH && !t->ingest->stats.event_why[0])
+        snprintf(t->ingest->stats.event_why, sizeof t->ingest->stats.event_why, "%s", err.text);
+}
+
+// Threads name themselves when they please; the agent saw only the name they began with.
+static void read_names(struct target *t)
+{
+    char path[64], name[32];
+    if (t->pid != t->inner_pid)
+        return;
+    snprintf(path, sizeof path, "/proc/%u/task", t->pid);
+    DIR *dir = opendir(path);
+    uint32_t n = 0;
+    for (struct dirent *e; dir && n < NAMED_THREADS_MAX && (e = readdir(dir));) {
+        unsigned long tid = strtoul(e->d_name, NULL, 10);
+        if (!tid)
+            continue;
+        n++;
+        snprintf(path, sizeof path, "/proc/%u/task/%lu/comm", t->pid, tid);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t size = fd >= 0 ? read(fd, name, sizeof name - 1) : -1;
+        if (fd >= 0)
+            close(fd);
+        if (size <= 1)
+            continue;
+        name[size - 1] = '\0';
+        for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+            if (t->feed.processes[kind])
+                builder_thread(t->feed.processes[kind], (uint32_t)tid, name);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+int target_pump(struct target *t, bool housekeeping)
+{
+    struct ingest *g = t->ingest;
+    int64_t n = feed_pump(&t->feed);
+    if (n > 0)
+        t->records += (uint64_t)n;
+    struct seg_control *c = seg_reader_control(t->reader);
+    if (t->records && t->records >= g->most_records && c) {
+        g->most_records = t->records;
+        g->stats.cpu_source = atomic_load_explicit(&c->cpu_source, memory_order_relaxed);
+    }
+    if (!housekeeping || t->is_over)
+        return n < 0 ? (int)n : 0;
+    if (kill((pid_t)t->pid, 0) && errno == ESRCH) {
+        retire(g, t->pid);
+        return n < 0 ? (int)n : 0;
+    }
+    if (t->clocks)
+        perf_clocks_sync(t->clocks, NULL);
+    read_names(t);
+    return n < 0 ? (int)n : 0;
+}
+
+int target_finish(struct target *t)
+{
+    struct seg_control *c = seg_reader_control(t->reader);
+    if (!t->is_over)
+        read_names(t);
+    if (c) {
+        atomic_store_explicit(&c->cpu_period_ns, 0, memory_order_relaxed);
+        atomic_store_explicit(&c->wall_period_ns, 0, memory_order_relaxed);
+        atomic_fetch_add_explicit(&c->wake, 1, memory_order_relaxed);
+    }
+    perf_clocks_free(t->clocks);
+    t->clocks = NULL;
+    int rc = target_pump(t, false);
+    int rc2 = feed_finish(&t->feed);
+    t->ingest->stats.damaged += t->feed.damaged;
+    return rc ? rc : rc2;
+}
+
+void target_free(struct target *t)
+{
+    if (!t)
+        return;
+    perf_clocks_free(t->clocks);
+    feed_free(&t->feed);
+    seg_reader_close(t->reader);
+    free(t);
+}

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT
+//
+// record_command: launches, waits, and ends the recording; see record.h. What is recorded arrives
+// through ingest.c; here is only when it begins and when it ends.
+
+#include "collector/record_internal.h"
+
+#include "collector/launch.h"
+#include "collector/record_signals.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    SETTINGS_BYTES = 1024,
+    EXIT_NOT_FOUND = 127, // as shells do
+    EXIT_NOT_EXECUTABLE = 126,
+};
+// After Ctrl-C: a command that ends because of it belongs into the profile to its end.
+#define STOP_GRACE_NS UINT64_C(1000000000)
+
+struct recording {
+    const struct record_options *o;
+    struct record_result *result;
+    struct record_signals signals;
+    struct record_progress progress;
+    struct ingest *ingest;
+    struct launch launch;
+    struct launch_program program;
+    uint64_t start_ns, stop_ns; // stop_ns: when the first signal was seen
+};
+
+void record_options_init(struct record_options *o)
+{
+    *o = (struct record_options){
+        .size = sizeof *o,
+        .cpu_hz = 99,
+        .inherit = true,
+        .symbolize = true,
+        .messages = stderr,
+    };
+}
+
+uint64_t record_now_ns(int clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+void record_result_free(struct record_result *result)
+{
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        builder_free(result->builders[kind]);
+    *result = (struct record_result){0};
+}
+
+int record_new_builders(const struct record_options *o, struct record_result *result,
+                        struct fscope_error *err)
+{
+    static const enum seg_kind kinds[] = {SEG_KIND_CPU, SEG_KIND_WALL};
+    const uint32_t hz[] = {o->cpu_hz, o->wall_hz};
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        result->asked_hz[kind] = hz[kind];
+        if (!hz[kind])
+            continue;
+        struct builder_options bo = {
+            .size = sizeof bo,
+            .kind = kinds[kind],
+            .period_ns = UINT64_C(1000000000) / hz[kind],
+            .real_ns = record_now_ns(CLOCK_REALTIME),
+        };
+        if (builder_new(&result->builders[kind], &bo))
+            return error_set(err, -ENOMEM, 0, "out of memory");
+    }
+    return 0;
+}
+
+void record_comment(struct record_result *result, const char *text)
+{
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        if (result->builders[kind])
+            builder_comment(result->builders[kind], text);
+}
+
+static void comment_command(struct record_result *result, char *const *argv)
+{
+    char text[1024] = "command:";
+    size_t n = strlen(text);
+    for (; *argv && n < sizeof text - 1; argv++) {
+        int more = snprintf(text + n, sizeof text - n, " %s", *argv);
+        n = more < 0 || n + (size_t)more >= sizeof text ? sizeof text - 1 : n + (size_t)more;
+    }
+    record_comment(result, text);
+}
+
+static void take_status(struct recording *r)
+{
+    int status = 0;
+    pid_t pid;
+    while ((pid = waitpid(r->launch.pid, &status, 0)) < 0 && errno == EINTR) {
+    }
+    record_signals_forward(0); // the pid may be another's from now on
+    r->result->target_ended = true;
+    r->result->child = 0;
+    if (pid > 0)
+        r->result->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static bool is_time_over(const struct recording *r, uint64_t now)
+{
+    if (r->o->duration_ns && now - r->start_ns >= r->o->duration_ns)
+        return true;
+    return record_stop_count > 1 || (r->stop_ns && now - r->stop_ns >= STOP_GRACE_NS);
+}
+
+// Serves until the command has ended, the time is over, or a second signal came.
+static int serve(struct recording *r)
+{
+    uint64_t next_tick = r->start_ns;
+    for (;;) {
+        uint64_t now = record_now_ns(CLOCK_MONOTONIC);
+        if (record_stop_count && !r->stop_ns)
+            r->stop_ns = now;
+        if (is_time_over(r, now))
+            return 0;
+        if (now >= next_tick) {
+            ingest_tick(r->ingest);
+            record_progress_show(&r->progress, r->result);
+            next_tick = now + INGEST_TICK_MS * UINT64_C(1000000);
+        }
+        uint64_t wait = next_tick - now;
+        uint64_t left = r->o->duration_ns ? r->start_ns + r->o->duration_ns - now : wait;
+        wait = left < wait ? left : wait;
+        struct timespec timeout = {(time_t)(wait / 1000000000), (long)(wait % 1000000000)};
+        struct pollfd fds[2] = {{.fd = ingest_fd(r->ingest), .events = POLLIN},
+                                {.fd = r->launch.pidfd, .events = POLLIN}};
+        int n = ppoll(fds, 2, &timeout, &r->signals.waiting);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0 && fds[0].revents)
+            ingest_dispatch(r->ingest);
+        if (n > 0 && fds[1].revents) {
+            take_status(r);
+            return 0;
+        }
+    }
+}
+
+static int start_ingest(struct recording *r, struct fscope_error *err)
+{
+    struct ingest_options io = {.size = sizeof io, .inherit = r->o->inherit};
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        io.hz[kind] = r->result->asked_hz[kind];
+        io.builders[kind] = r->result->builders[kind];
+    }
+    return ingest_new(&r->ingest, &io, err);
+}
+
+// The user's own FIBERSCOPE settings stay (source=timer, say); ours come later in the list and win.
+static void write_settings(const struct recording *r, char *text, size_t size)
+{
+    const char *users = getenv("FIBERSCOPE");
+    size_t keep = users && strlen(users) < size / 2 ? strlen(users) : 0;
+    snprintf(text, size, "%.*s%scpu=%u,wall=%u,inherit=%d,quiet=1,socket=%s", (int)keep,
+             keep ? users : "", keep ? "," : "", r->o->cpu_hz, r->o->wall_hz, r->o->inherit,
+             ingest_name(r->ingest));
+}
+
+static int start_child(struct recording *r, const char *preload, const char *settings, bool hold,
+                       struct fscope_error *err)
+{
+    struct launch_options lo = {
+        .size = sizeof lo,
+        .path = r->program.path,
+        .argv = r->o->command,
+        .preload = preload,
+        .settings = settings,
+        .hold = hold,
+        .sigmask = &r->signals.users,
+    };
+    int rc = launch_start(&r->launch, &lo, err);
+    if (rc)
+        return rc;
+    r->result->pid = (uint32_t)r->launch.pid;
+    r->result->child = r->launch.pid;
+    record_signals_forward(r->launch.pid);
+    r->start_ns = record_now_ns(CLOCK_MONOTONIC);
+    return 0;
+}
+
+// The child could not be executed: it has ended by itself.
+static int not_executed(struct recording *r, int rc)
+{
+    take_status(r);
+    r->result->exit_status = rc == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+    return rc;
+}
+
+static int record_inside(struct recording *r, const char *agent, struct fscope_error *err)
+{
+    char settings[SETTINGS_BYTES];
+    int rc = start_ingest(r, err);
+    if (rc)
+        return rc;
+    write_settings(r, settings, sizeof settings);
+    rc = start_child(r, agent, settings, false, err);
+    if (rc)
+        return rc;
+    ingest_set_root(r->ingest, r->launch.pid);
+    rc = launch_go(&r->launch, r->program.path, err);
+    if (rc)
+        return not_executed(r, rc);
+    rc = serve(r);
+    record_progress_end(&r->progress);
+    r->result->duration_ns = record_now_ns(CLOCK_MONOTONIC) - r->start_ns;
+    int rc2 = ingest_finish(r->ingest);
+    if (rc || rc2)
+        error_set(err, rc ? rc : rc2, 0, "recording: %s", strerror(rc ? -rc : -rc2));
+    struct ingest_stats stats;
+    ingest_get_stats(r->ingest, &stats);
+    record_judge_rates(r->result, &stats);
+    // A failure that is not of memory leaves something worth writing: say so and go on.
+    if (rc || rc2)
+        snprintf(r->result->warning, sizeof r->result->warning, "%s", err ? err->text : "");
+    return 0;
+}
+
+static int record_outside(struct recording *r, struct fscope_error *err)
+{
+    struct record_options o = *r->o;
+    struct record_result *result = r->result;
+    int rc = start_child(r, NULL, NULL, true, err);
+    if (rc)
+        return rc;
+    o.pid = (uint32_t)r->launch.pid;
+    // record_attach waits by itself, so signals may come any time now.
+    sigprocmask(SIG_SETMASK, &r->signals.waiting, NULL);
+    int go_fd = r->launch.go_fd;
+    r->launch.go_fd = -1; // record_attach writes and closes it
+    rc = record_attach(&o, go_fd, &record_stop_count, result, err);
+    result->child = r->launch.pid;
+    struct pollfd ended = {.fd = r->launch.pidfd, .events = POLLIN};
+    if (poll(&ended, 1, rc ? 1000 : 0) > 0)
+        take_status(r);
+    return rc;
+}
+
+static void name_program(struct record_result *result, const char *argv0)
+{
+    const char *base = strrchr(argv0, '/');
+    snprintf(result->program, sizeof result->program, "%s", base ? base + 1 : argv0);
+}
+
+static int run(struct recording *r, struct fscope_error *err)
+{
+    char agent[PATH_MAX] = "";
+    struct record_result *result = r->result;
+    result->exit_status = EXIT_NOT_EXECUTABLE;
+    int rc = launch_look(&r->program, r->o->command[0], err);
+    if (rc) {
+        result->exit_status = rc == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+        return rc;
+    }
+    if (r->program.way == LAUNCH_AGENT) {
+        if (r->o->agent_path)
+            snprintf(agent, sizeof agent, "%s", r->o->agent_path);
+        else
+            rc = launch_find_agent(agent, sizeof agent, err);
+    }
+    if (!rc)
+        rc = record_new_builders(r->o, result, err);
+    if (rc)
+        return rc;
+    comment_command(result, r->o->command);
+    if (r->program.way == LAUNCH_OUTSIDE) {
+        if (!r->o->quiet)
+            fprintf(r->o->messages, "fiberscope: %s: %s; recording it from outside\n",
+                    r->program.image, r->program.reason);
+        return record_outside(r, err);
+    }
+    return record_inside(r, agent, err);
+}
+
+int record_command(const struct record_options *o, struct record_result *result,
+                   struct fscope_error *err)
+{
+    struct recording r = {
+        .o = o,
+        .result = result,
+        .launch = {.pidfd = -1, .go_fd = -1, .fault_fd = -1},
+    };
+    *result = (struct record_result){0};
+    name_program(result, o->command[0]);
+    record_signals_take(&r.signals);
+    record_progress_begin(&r.progress, o);
+    int rc = run(&r, err);
+    record_progress_end(&r.progress);
+    ingest_free(r.ingest);
+    launch_close(&r.launch);
+    if (result->child == 0)
+        record_signals_forward(0);
+    // Handlers stay until the profile is written (record_wait): Ctrl-C must not cost the data.
+    sigprocmask(SIG_SETMASK, &r.signals.users, NULL);
+    return rc;
+}
+
+void record_wait(const struct record_options *o, struct record_result *result)
+{
+    if (result->target_ended || result->child <= 0)
+        return;
+    struct record_signals signals;
+    int stops = record_stop_count, status = 0;
+    struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, result->child, 0), .events = POLLIN};
+    record_signals_take(&signals);
+    if (!o->quiet)
+        fprintf(o->messages, "fiberscope: process %d goes on; Ctrl-C leaves it alone\n",
+                result->child);
+    while (ended.fd >= 0 && record_stop_count <= stops &&
+           ppoll(&ended, 1, NULL, &signals.waiting) < 0)
+        if (errno != EINTR)
+            break;
+    if (ended.revents && waitpid(result->child, &status, WNOHANG) > 0) {
+        result->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+        result->target_ended = true;
+    } else {
+        result->exit_status = 128 + record_stop_signal;
+    }
+    if (ended.fd >= 0)
+        close(ended.fd);
+    record_signals_restore(&signals);
+}

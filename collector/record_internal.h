@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+//
+// Shared by the files behind record.h.
+
+#ifndef FIBERSCOPE_COLLECTOR_RECORD_INTERNAL_H
+#define FIBERSCOPE_COLLECTOR_RECORD_INTERNAL_H
+
+#include "collector/ingest.h"
+#include "collector/record.h"
+
+uint64_t record_now_ns(int clock);
+
+// One builder per kind that is asked for; 0 or -ENOMEM.
+int record_new_builders(const struct record_options *o, struct record_result *result,
+                        struct fscope_error *err);
+
+// A comment in each of the profiles.
+void record_comment(struct record_result *result, const char *text);
+
+// Progress on a terminal: elapsed time and samples, at most once a second. _end clears the line.
+struct record_progress {
+    FILE *out; // NULL: no terminal
+    uint64_t start_ns, shown_ns;
+};
+void record_progress_begin(struct record_progress *p, const struct record_options *o);
+void record_progress_show(struct record_progress *p, const struct record_result *result);
+void record_progress_end(struct record_progress *p);
+
+// What was delivered, and why not more: fills delivered_hz, rate_note and warning.
+void record_judge_rates(struct record_result *result, const struct ingest_stats *stats);
+
+#endif

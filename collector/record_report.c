@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+//
+// What the user sees of a recording: progress, the delivered rate, the closing lines.
+
+#include "collector/record_internal.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PROGRESS_NS UINT64_C(1000000000)
+
+enum { JUDGED_SAMPLES_MIN = 50 }; // of fewer, a rate says nothing
+#define RATE_TOLERATED 0.95       // of the asked rate: below it the closing lines say so
+
+static uint64_t samples_of(const struct record_result *result)
+{
+    uint64_t n = 0;
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        struct builder_stats st;
+        if (!result->builders[kind])
+            continue;
+        builder_get_stats(result->builders[kind], &st);
+        n += st.samples;
+    }
+    return n;
+}
+
+void record_progress_begin(struct record_progress *p, const struct record_options *o)
+{
+    bool is_terminal = !o->quiet && isatty(fileno(o->messages));
+    *p = (struct record_progress){.out = is_terminal ? o->messages : NULL,
+                                  .start_ns = record_now_ns(CLOCK_MONOTONIC)};
+}
+
+void record_progress_show(struct record_progress *p, const struct record_result *result)
+{
+    uint64_t now = record_now_ns(CLOCK_MONOTONIC);
+    uint64_t since = p->shown_ns ? p->shown_ns : p->start_ns;
+    if (!p->out || now - since < PROGRESS_NS)
+        return;
+    p->shown_ns = now;
+    // \033[K clears what a longer line left.
+    fprintf(p->out, "\rfiberscope: %" PRIu64 " s, %" PRIu64 " samples\033[K",
+            (now - p->start_ns) / 1000000000, samples_of(result));
+    fflush(p->out);
+}
+
+void record_progress_end(struct record_progress *p)
+{
+    if (p->out && p->shown_ns) {
+        fputs("\r\033[K", p->out);
+        fflush(p->out);
+    }
+    p->out = NULL;
+}
+
+static const char *rate_reason(const struct ingest_stats *stats)
+{
+    if (stats->cpu_source == SEG_CPU_TIMER)
+        return stats->event_why[0] ? stats->event_why
+                                   : "timers tick at the kernel's CONFIG_HZ; perf events do not";
+    if (stats->kernel_why[0])
+        return stats->kernel_why;
+    return stats->event_why[0] ? stats->event_why
+                               : "the target was busy elsewhere or blocks SIGPROF";
+}
+
+void record_judge_rates(struct record_result *result, const struct ingest_stats *stats)
+{
+    result->damaged = stats->damaged;
+    struct builder *cpu = result->builders[RECORD_CPU];
+    struct builder_stats st = {0};
+    if (cpu)
+        builder_get_stats(cpu, &st);
+    uint32_t asked = result->asked_hz[RECORD_CPU];
+    if (cpu && st.samples >= JUDGED_SAMPLES_MIN && st.ns) {
+        double hz = (double)st.samples * 1e9 / (double)st.ns;
+        result->delivered_hz[RECORD_CPU] = hz;
+        if (hz < RATE_TOLERATED * asked) {
+            snprintf(result->rate_note, sizeof result->rate_note, "%.0f Hz instead of %u: %s", hz,
+                     asked, rate_reason(stats));
+            builder_set_period(cpu, (uint64_t)(1e9 / hz));
+        }
+    }
+    if (stats->segments_broken)
+        snprintf(result->warning, sizeof result->warning, "%s", stats->broken_why);
+    else if (stats->processes == 0)
+        snprintf(
+            result->warning, sizeof result->warning,
+            "no process reported in: the command has taken LD_PRELOAD out of its environment, or "
+            "runs only programs that the agent cannot enter; try fiberscope record -p PID");
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+//
+// See record_signals.h. They are blocked but while we wait, so no library call sees EINTR.
+
+#include "collector/record_signals.h"
+
+#include <stddef.h>
+#include <unistd.h>
+
+volatile int record_stop_count;
+volatile int record_stop_signal;
+
+static volatile int forward_pid;
+
+static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+enum { PATIENCE = 4 };
+enum { STOP_SIGNALS = sizeof stop_signals / sizeof *stop_signals };
+
+static void on_stop(int signo, siginfo_t *info, void *context)
+{
+    (void)context;
+    record_stop_signal = signo;
+    record_stop_count = record_stop_count + 1;
+    if (record_stop_count > PATIENCE)
+        _exit(128 + signo); // symbols that will not come: the user has had enough
+    // SI_KERNEL: from the terminal, whose whole foreground group has it, the command too.
+    if (forward_pid > 0 && info->si_code != SI_KERNEL)
+        kill(forward_pid, signo);
+}
+
+void record_signals_take(struct record_signals *s)
+{
+    struct sigaction on = {.sa_sigaction = on_stop, .sa_flags = SA_SIGINFO};
+    sigset_t block;
+    sigemptyset(&block);
+    sigemptyset(&on.sa_mask);
+    for (int i = 0; i < STOP_SIGNALS; i++) {
+        sigaddset(&block, stop_signals[i]);
+        sigaction(stop_signals[i], NULL, &s->old[i]);
+        // Ignored by who started us (nohup): then it stays so.
+        if (s->old[i].sa_handler != SIG_IGN)
+            sigaction(stop_signals[i], &on, NULL);
+    }
+    sigprocmask(SIG_BLOCK, &block, &s->users);
+    s->waiting = s->users;
+    for (int i = 0; i < STOP_SIGNALS; i++)
+        sigdelset(&s->waiting, stop_signals[i]);
+}
+
+void record_signals_forward(int pid)
+{
+    forward_pid = pid;
+}
+
+void record_signals_restore(const struct record_signals *s)
+{
+    for (int i = 0; i < STOP_SIGNALS; i++)
+        sigaction(stop_signals[i], &s->old[i], NULL);
+    sigprocmask(SIG_SETMASK, &s->users, NULL);
+}

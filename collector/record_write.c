@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+//
+// From builders to files: paths, symbols, and the closing lines that say what is in them.
+
+#include "collector/record_internal.h"
+
+#include "base/file.h"
+#include "collector/symbolize.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const kind_names[] = {"cpu", "wall"};
+#define DEFAULT_NAME "%e.%p.%k.pb.gz"
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    size_t n = strlen(path);
+    return (n && path[n - 1] == '/') || (stat(path, &st) == 0 && S_ISDIR(st.st_mode));
+}
+
+static int expand(char *path, size_t size, const char *pattern, const struct record_result *result,
+                  enum record_kind kind, struct fscope_error *err)
+{
+    size_t n = 0;
+    for (const char *p = pattern; *p; p++) {
+        char digits[16], one[2] = {*p, '\0'};
+        const char *add = one;
+        if (*p == '%') {
+            p++;
+            snprintf(digits, sizeof digits, "%u", result->pid);
+            if (*p == 'e')
+                add = result->program[0] ? result->program : "profile";
+            else if (*p == 'p')
+                add = digits;
+            else if (*p == 'k')
+                add = kind_names[kind];
+            else if (*p != '%')
+                return error_set(
+                    err, -EINVAL, 0,
+                    "-o %s: unknown %%%c; there are %%e (program), %%p (pid), %%k (kind)", pattern,
+                    *p ? *p : ' ');
+        }
+        if (n + strlen(add) >= size)
+            return error_set(err, -ENAMETOOLONG, 0, "-o %s: too long a path", pattern);
+        strcpy(path + n, add);
+        n += strlen(add);
+    }
+    path[n] = '\0';
+    return 0;
+}
+
+int record_path(char *path, size_t size, const char *pattern, const struct record_result *result,
+                enum record_kind kind, struct fscope_error *err)
+{
+    char joined[PATH_MAX];
+    if (!pattern || !*pattern)
+        return expand(path, size, DEFAULT_NAME, result, kind, err);
+    int rc = expand(path, size, pattern, result, kind, err);
+    if (rc || strcmp(path, "-") == 0 || !is_folder(path))
+        return rc;
+    size_t n = strlen(path);
+    char name[NAME_MAX + 1];
+    rc = expand(name, sizeof name, DEFAULT_NAME, result, kind, err);
+    if (rc)
+        return rc;
+    int length =
+        snprintf(joined, sizeof joined, "%s%s%s", path, path[n - 1] == '/' ? "" : "/", name);
+    if (length < 0 || (size_t)length >= sizeof joined || (size_t)length >= size)
+        return error_set(err, -ENAMETOOLONG, 0, "-o %s: too long a path", pattern);
+    strcpy(path, joined);
+    return 0;
+}
+
+int record_check_output(const struct record_options *o, struct fscope_error *err)
+{
+    struct record_result sample = {.program = "x", .pid = 1};
+    char path[PATH_MAX], other[PATH_MAX];
+    int rc = record_path(path, sizeof path, o->output, &sample, RECORD_CPU, err);
+    if (!rc)
+        rc = record_path(other, sizeof other, o->output, &sample, RECORD_WALL, err);
+    if (rc)
+        return rc;
+    if (o->cpu_hz && o->wall_hz && strcmp(path, other) == 0)
+        return error_set(
+            err, -EINVAL, 0,
+            "-o %s: two profiles need two files: name a folder, or use %%k in the name", o->output);
+    if (strcmp(path, "-") == 0)
+        return 0;
+    char *slash = strrchr(path, '/');
+    const char *folder = slash == path ? "/" : slash ? path : ".";
+    if (slash)
+        *slash = '\0';
+    struct stat st;
+    bool is_device = slash && (*slash = '/', stat(path, &st) == 0) && !S_ISREG(st.st_mode);
+    if (is_device)
+        return 0;
+    if (slash && slash != path)
+        *slash = '\0';
+    if (stat(folder, &st))
+        return error_set(err, -errno, 0, "%s: %s; nothing was started", folder, strerror(errno));
+    if (access(folder, W_OK | X_OK))
+        return error_set(err, -errno, 0,
+                         "%s: %s; nothing was started (-o FILE writes the profile elsewhere)",
+                         strcmp(folder, ".") == 0 ? "the current folder" : folder, strerror(errno));
+    return 0;
+}
+
+static int mapping_fd(void *arg, const struct pprof_mapping *m)
+{
+    int fd;
+    uint32_t pid;
+    uint64_t device, inode;
+    return m->id && builder_file(arg, m->id - 1, &fd, &pid, &device, &inode) ? fd : -1;
+}
+
+static void say_count(FILE *out, uint64_t n)
+{
+    if (n >= 1000)
+        say_count(out, n / 1000), fprintf(out, ",%03" PRIu64, n % 1000);
+    else
+        fprintf(out, "%" PRIu64, n);
+}
+
+static void say_closing(const struct record_options *o, const struct record_result *result,
+                        enum record_kind kind, const char *path, const char *without_symbols)
+{
+    struct builder_stats st;
+    FILE *out = o->messages;
+    builder_get_stats(result->builders[kind], &st);
+    fputs("fiberscope: ", out);
+    say_count(out, st.samples);
+    fprintf(out, " %s sample%s (%.2f s) in %.2f s", kind_names[kind], st.samples == 1 ? "" : "s",
+            (double)st.ns / 1e9, (double)result->duration_ns / 1e9);
+    if (st.processes > 1)
+        fprintf(out, ", %u processes", st.processes);
+    fputs(", ", out);
+    say_count(out, st.lost);
+    fputs(" dropped", out);
+    if (st.truncated)
+        fprintf(out, ", %" PRIu64 " cut at %d frames", st.truncated, SEG_STACK_DEPTH_MAX);
+    fprintf(out, "; wrote %s\n", path);
+    if (without_symbols[0])
+        fprintf(out, "fiberscope: %s\n", without_symbols);
+    if (kind == RECORD_CPU && result->rate_note[0])
+        fprintf(out, "fiberscope: %s\n", result->rate_note);
+    if (st.samples == 0)
+        fprintf(out,
+                "fiberscope: no samples: the program used less CPU time than one period; try a "
+                "higher rate (-F 999)%s\n",
+                kind == RECORD_CPU ? " or --wall" : "");
+    else if (strcmp(path, "-") != 0)
+        fprintf(out, "fiberscope: next: fiberscope top %s\n", path);
+}
+
+static int write_kind(const struct record_options *o, struct record_result *result,
+                      enum record_kind kind, struct fscope_error *err)
+{
+    char path[PATH_MAX], summary[512] = "";
+    struct pprof_profile *p = NULL;
+    int rc = record_path(path, sizeof path, o->output, result, kind, err);
+    if (rc)
+        return rc;
+    if (builder_finish(result->builders[kind], result->duration_ns, &p))
+        return error_set(err, -ENOMEM, 0, "%s: out of memory", path);
+    struct symbolize_stats *stats = calloc(1, sizeof *stats);
+    if (o->symbolize && stats) {
+        struct symbolize_options so = {
+            .size = sizeof so,
+            .mapping_fd = mapping_fd,
+            .arg = result->builders[kind],
+            .pid = (pid_t)result->pid,
+        };
+        // Addresses without names are better than no profile.
+        if (symbolize_profile(p, &so, stats, err) == 0)
+            symbolize_summary(stats, summary, sizeof summary);
+        else
+            snprintf(summary, sizeof summary, "without names: %s", err->text);
+    }
+    rc = pprof_write_file(p, path, err);
+    free(stats);
+    pprof_free(p);
+    if (!rc && !o->quiet)
+        say_closing(o, result, kind, path, summary);
+    return rc;
+}
+
+static void comment_losses(struct record_result *result)
+{
+    char text[sizeof result->rate_note + 32];
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        struct builder_stats st;
+        if (!result->builders[kind])
+            continue;
+        builder_get_stats(result->builders[kind], &st);
+        if (st.lost) {
+            snprintf(text, sizeof text, "dropped: %" PRIu64 " samples", st.lost);
+            builder_comment(result->builders[kind], text);
+        }
+        if (kind == RECORD_CPU && result->rate_note[0]) {
+            snprintf(text, sizeof text, "rate: %s", result->rate_note);
+            builder_comment(result->builders[kind], text);
+        }
+    }
+}
+
+int record_write(const struct record_options *o, struct record_result *result,
+                 struct fscope_error *err)
+{
+    int first = 0;
+    struct fscope_error spare;
+    // A file over RLIMIT_FSIZE is then an error that can be told instead of our death.
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
+    sigaction(SIGXFSZ, &ignore, &old);
+    comment_losses(result);
+    if (result->warning[0] && !o->quiet)
+        fprintf(o->messages, "fiberscope: %s\n", result->warning);
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        if (!result->builders[kind])
+            continue;
+        int rc = write_kind(o, result, (enum record_kind)kind, first ? &spare : err);
+        first = first ? first : rc;
+    }
+    sigaction(SIGXFSZ, &old, NULL);
+    return first;
+}
