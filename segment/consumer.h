@@ -32,10 +32,15 @@ void seg_reader_close(struct seg_reader *r); // accepts NULL
 const struct seg_header *seg_reader_header(const struct seg_reader *r);
 void seg_reader_losses(struct seg_reader *r, struct seg_losses *out);
 
-// The live control words, writable; NULL for files.
+// The live control words, writable; NULL for dumps, black boxes and cores. Call
+// seg_reader_control_commit after a change: a live black box is not mapped (its owner may truncate
+// it), so there the words are a copy until then. 0 or -errno.
 struct seg_control *seg_reader_control(struct seg_reader *r);
+int seg_reader_control_commit(struct seg_reader *r);
 
-// Calls fn for each whole record in all rings, oldest first within a ring, and releases them.
+// Calls fn for each whole record in all rings, oldest first within a ring, and releases them. A ring's
+// tail moves once its records are delivered, so a consumer that dies hands its successor at most one
+// ring's records again.
 // fn returns nonzero to stop (which leaves that record and the rest). Returns the number delivered
 // or fn's value if negative. Records whose check or kind is wrong are skipped and counted in
 // *damaged (may be NULL).
