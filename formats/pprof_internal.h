@@ -46,4 +46,8 @@ struct pprof_input {
 // Each fills the empty profile p. 0, or an error as pprof_read_memory gives.
 int pprof_decode(struct pprof_profile *p, struct pprof_input *in, struct fscope_error *err);
 
+// The same for the older formats; PPROF_NOT_LEGACY if it is none, and then p is untouched.
+enum { PPROF_NOT_LEGACY = 1 };
+int pprof_read_legacy(struct pprof_profile *p, struct pprof_input *in, struct fscope_error *err);
+
 #endif

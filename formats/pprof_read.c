@@ -225,7 +225,10 @@ static int parse(struct pprof_profile **out, struct pprof_input *in, struct fsco
     struct pprof_profile *p = pprof_new();
     if (!p)
         return error_set(err, -ENOMEM, 0, "out of memory");
-    int rc = pprof_decode(p, in, err);
+    // The older formats have headings that no protobuf message has.
+    int rc = pprof_read_legacy(p, in, err);
+    if (rc == PPROF_NOT_LEGACY)
+        rc = pprof_decode(p, in, err);
     if (rc) {
         pprof_free(p);
         return rc;
