@@ -385,6 +385,11 @@ void builder_set_period(struct builder *b, uint64_t period_ns)
     b->period_ns = period_ns;
 }
 
+void builder_set_start(struct builder *b, uint64_t real_ns)
+{
+    b->real_ns = real_ns;
+}
+
 int builder_comment(struct builder *b, const char *text)
 {
     if (RESERVE(b->comments, b->comment_capacity, b->comment_count))

@@ -114,6 +114,7 @@ int builder_add(struct builder_process *p, const struct builder_sample *s);
 void builder_lost(struct builder *b, uint64_t count);
 
 void builder_set_period(struct builder *b, uint64_t period_ns);
+void builder_set_start(struct builder *b, uint64_t real_ns);
 
 // A comment of the profile ("command: xz -9 file"). 0 or -ENOMEM.
 int builder_comment(struct builder *b, const char *text);

@@ -197,6 +197,7 @@ static int add_record(struct feed *f, struct sample_memory *mem, const struct se
         f->damaged++;
         return 0;
     }
+    f->last_ns = r->time_ns > f->last_ns ? r->time_ns : f->last_ns;
     struct builder_sample s = {
         .tid = r->tid,
         .when = r->epoch,

@@ -33,6 +33,7 @@ struct feed {
     size_t record_count, record_capacity;
     uint64_t damaged; // records and entries that made no sense
     uint64_t oom;     // -ENOMEM of a builder, once is enough to tell
+    uint64_t last_ns; // the newest record's time, CLOCK_MONOTONIC
 };
 
 // Puts the segment's process into each builder that is not NULL. pid is the one that the profile

@@ -139,21 +139,6 @@ static void forget_pending(struct ingest *g, int fd)
     close(fd); // leaves the epoll set by itself: nobody else has a copy
 }
 
-static void accept_all(struct ingest *g)
-{
-    for (;;) {
-        int fd = accept4(g->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0)
-            return;
-        if (g->pending_count == PENDING_MAX)
-            forget_pending(g, g->pending[0]);
-        g->pending[g->pending_count++] = fd;
-        struct epoll_event ev = {.events = EPOLLIN, .data.fd = fd};
-        if (epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, fd, &ev))
-            forget_pending(g, fd);
-    }
-}
-
 union message {
     struct agent_header header;
     struct agent_hello hello;
@@ -226,7 +211,7 @@ static void receive(struct ingest *g, int fd)
                              .msg_controllen = sizeof control.bytes};
     ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return; // not yet
     int segment = n >= 0 ? take_descriptor(&message) : -1;
     struct ucred peer = {0};
     socklen_t size = sizeof peer;
@@ -241,6 +226,24 @@ static void receive(struct ingest *g, int fd)
     forget_pending(g, fd);
 }
 
+// Most have said it all when we come to accept them, so each is read at once: only who is silent waits.
+static void accept_all(struct ingest *g)
+{
+    for (;;) {
+        int fd = accept4(g->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0)
+            return;
+        if (g->pending_count == PENDING_MAX)
+            forget_pending(g, g->pending[0]);
+        g->pending[g->pending_count++] = fd;
+        struct epoll_event ev = {.events = EPOLLIN, .data.fd = fd};
+        if (epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, fd, &ev))
+            forget_pending(g, fd);
+        else
+            receive(g, fd);
+    }
+}
+
 int ingest_dispatch(struct ingest *g)
 {
     for (;;) {
@@ -250,12 +253,13 @@ int ingest_dispatch(struct ingest *g)
             return errno == EINTR ? 0 : -errno;
         if (n == 0)
             return 0;
-        for (int i = 0; i < n; i++) {
+        // Those that wait before new ones: these may push them out, and reuse their numbers.
+        for (int i = 0; i < n; i++)
+            if (events[i].data.fd != g->listen_fd)
+                receive(g, events[i].data.fd);
+        for (int i = 0; i < n; i++)
             if (events[i].data.fd == g->listen_fd)
                 accept_all(g);
-            else
-                receive(g, events[i].data.fd);
-        }
     }
 }
 

@@ -160,32 +160,50 @@ static void say_closing(const struct record_options *o, const struct record_resu
         fprintf(out, "fiberscope: next: fiberscope top %s\n", path);
 }
 
+const char *record_kind_name(int kind)
+{
+    return kind_names[kind];
+}
+
+int record_make_profile(struct record_result *result, enum record_kind kind, bool symbolize,
+                        struct pprof_profile **out, char *summary, size_t summary_size,
+                        struct fscope_error *err)
+{
+    char none[1];
+    summary = summary ? summary : none;
+    summary_size = summary_size ? summary_size : sizeof none;
+    summary[0] = '\0';
+    if (builder_finish(result->builders[kind], result->duration_ns, out))
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    struct symbolize_stats *stats = symbolize ? calloc(1, sizeof *stats) : NULL;
+    if (!stats)
+        return 0;
+    struct symbolize_options so = {
+        .size = sizeof so,
+        .mapping_fd = mapping_fd,
+        .arg = result->builders[kind],
+        .pid = (pid_t)result->pid,
+    };
+    struct fscope_error why = {0};
+    // Addresses without names are better than no profile.
+    if (symbolize_profile(*out, &so, stats, &why) == 0)
+        symbolize_summary(stats, summary, summary_size);
+    else
+        snprintf(summary, summary_size, "without names: %s", why.text);
+    free(stats);
+    return 0;
+}
+
 static int write_kind(const struct record_options *o, struct record_result *result,
                       enum record_kind kind, struct fscope_error *err)
 {
-    char path[PATH_MAX], summary[512] = "";
+    char path[PATH_MAX], summary[512];
     struct pprof_profile *p = NULL;
     int rc = record_path(path, sizeof path, o->output, result, kind, err);
-    if (rc)
-        return rc;
-    if (builder_finish(result->builders[kind], result->duration_ns, &p))
-        return error_set(err, -ENOMEM, 0, "%s: out of memory", path);
-    struct symbolize_stats *stats = calloc(1, sizeof *stats);
-    if (o->symbolize && stats) {
-        struct symbolize_options so = {
-            .size = sizeof so,
-            .mapping_fd = mapping_fd,
-            .arg = result->builders[kind],
-            .pid = (pid_t)result->pid,
-        };
-        // Addresses without names are better than no profile.
-        if (symbolize_profile(p, &so, stats, err) == 0)
-            symbolize_summary(stats, summary, sizeof summary);
-        else
-            snprintf(summary, sizeof summary, "without names: %s", err->text);
-    }
-    rc = pprof_write_file(p, path, err);
-    free(stats);
+    if (!rc)
+        rc = record_make_profile(result, kind, o->symbolize, &p, summary, sizeof summary, err);
+    if (!rc)
+        rc = pprof_write_file(p, path, err);
     pprof_free(p);
     if (!rc && !o->quiet)
         say_closing(o, result, kind, path, summary);

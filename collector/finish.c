@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+//
+// See finish.h. The same feed as of a live target; files are found by path and checked by inode or
+// build id, since nobody held them.
+
+#include "collector/finish.h"
+
+#include "collector/feed.h"
+#include "collector/mapped_file.h"
+#include "collector/record_internal.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DEFAULT_HZ = 99 };
+
+static int open_module(void *arg, const struct seg_module *m, const char *path,
+                       const char *build_id)
+{
+    (void)arg;
+    struct mapped_file file = {
+        .path = path,
+        .build_id = build_id,
+        .device = m->device,
+        .inode = m->inode,
+    };
+    return mapped_file_open(&file);
+}
+
+bool finish_is_dump(const char *path)
+{
+    struct {
+        uint64_t magic;
+        unsigned char rest[sizeof(Elf64_Ehdr) - 8];
+    } head = {0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return false;
+    ssize_t n = pread(fd, &head, sizeof head, 0);
+    close(fd);
+    if (n < (ssize_t)sizeof head)
+        return false;
+    Elf64_Ehdr eh;
+    memcpy(&eh, &head, sizeof eh);
+    bool is_core = memcmp(eh.e_ident, ELFMAG, SELFMAG) == 0 && eh.e_ident[EI_CLASS] == ELFCLASS64 &&
+                   eh.e_type == ET_CORE;
+    return is_core || head.magic == SEG_MAGIC || head.magic == SEG_DUMP_MAGIC;
+}
+
+// Builders for both kinds, with the rates that the target had in force.
+static int new_builders(const struct seg_header *h, struct record_result *result,
+                        struct fscope_error *err)
+{
+    uint64_t cpu = atomic_load_explicit(&h->control.cpu_period_ns, memory_order_relaxed);
+    uint64_t wall = atomic_load_explicit(&h->control.wall_period_ns, memory_order_relaxed);
+    struct record_options o = {.cpu_hz = DEFAULT_HZ, .wall_hz = DEFAULT_HZ};
+    int rc = record_new_builders(&o, result, err);
+    if (rc)
+        return rc;
+    if (cpu)
+        builder_set_period(result->builders[RECORD_CPU], cpu);
+    if (wall)
+        builder_set_period(result->builders[RECORD_WALL], wall);
+    return 0;
+}
+
+// Of a target that stopped sampling before it dumped, the period is gone; what a sample weighs on
+// average is as good.
+static void keep_what_has_samples(const struct seg_header *h, struct record_result *result)
+{
+    const _Atomic uint64_t *periods[] = {&h->control.cpu_period_ns, &h->control.wall_period_ns};
+    bool any = false;
+    for (int kind = RECORD_KIND_COUNT - 1; kind >= 0; kind--) {
+        struct builder_stats st;
+        struct builder *b = result->builders[kind];
+        builder_get_stats(b, &st);
+        if (st.samples == 0 && (any || kind != RECORD_CPU)) {
+            builder_free(b);
+            result->builders[kind] = NULL;
+            continue;
+        }
+        any = true;
+        if (st.samples && !atomic_load_explicit(periods[kind], memory_order_relaxed))
+            builder_set_period(b, st.ns / st.samples);
+    }
+}
+
+int finish_read(const char *path, struct record_result *result, struct fscope_error *err)
+{
+    *result = (struct record_result){.target_ended = true};
+    struct seg_reader *reader = NULL;
+    struct feed feed = {0};
+    int rc = seg_reader_open_file(&reader, path, err);
+    if (rc)
+        return rc;
+    const struct seg_header *h = seg_reader_header(reader);
+    memcpy(result->program, h->program, sizeof result->program - 1);
+    // What a hostile file calls its program must not lead out of the folder.
+    for (char *c = result->program; *c; c++)
+        if (*c == '/' || (unsigned char)*c < ' ')
+            *c = '_';
+    result->pid = h->pid;
+    rc = new_builders(h, result, err);
+    if (rc)
+        goto out;
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        builder_set_start(result->builders[kind], h->real_ns);
+    rc = feed_init(&feed, reader, result->builders, h->pid, open_module, NULL);
+    for (int64_t n = 1; !rc && n > 0;) {
+        n = feed_pump(&feed);
+        rc = n < 0 ? (int)n : 0;
+    }
+    if (!rc)
+        rc = feed_finish(&feed);
+    if (rc) {
+        error_set(err, rc, 0, "%s: %s", path, strerror(-rc));
+        goto out;
+    }
+    result->damaged = feed.damaged;
+    result->duration_ns = feed.last_ns > h->mono_ns ? feed.last_ns - h->mono_ns : 0;
+    keep_what_has_samples(h, result);
+    if (feed.damaged)
+        snprintf(result->warning, sizeof result->warning, "%s: %llu damaged records left out", path,
+                 (unsigned long long)feed.damaged);
+out:
+    feed_free(&feed);
+    seg_reader_close(reader);
+    return rc;
+}
+
+int finish_profile(const char *path, const char *kind, struct pprof_profile **out,
+                   struct fscope_error *err)
+{
+    struct record_result result;
+    int rc = finish_read(path, &result, err);
+    int found = -1;
+    for (int k = 0; !rc && found < 0 && k < RECORD_KIND_COUNT; k++)
+        if (result.builders[k] && (!kind || !*kind || strcmp(kind, record_kind_name(k)) == 0))
+            found = k;
+    if (!rc && found < 0)
+        rc = error_set(err, -ENOENT, 0, "%s: has no %s samples", path, kind);
+    if (!rc)
+        rc = record_make_profile(&result, (enum record_kind)found, true, out, NULL, 0, err);
+    record_result_free(&result);
+    return rc;
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+//
+// Profiles out of what a target left behind: a dump (fscope_*_write), a black box
+// (FIBERSCOPE_SEGMENT) or a core file.
+//
+// Invariant: the input is only read; damage in it costs what is damaged, and is counted.
+
+#ifndef FIBERSCOPE_COLLECTOR_FINISH_H
+#define FIBERSCOPE_COLLECTOR_FINISH_H
+
+#include "base/error.h"
+#include "collector/record.h"
+#include "formats/pprof.h"
+
+// Whether the file begins as a dump, a black box or a core file does; cheap, for readers that take
+// profiles and dumps alike. false also when it cannot be read.
+bool finish_is_dump(const char *path);
+
+// Reads the file into *result, a builder for each kind that it has anything of (RECORD_CPU if it has
+// nothing at all), ready for record_write. 0 or -errno. *result is to be freed in any case.
+int finish_read(const char *path, struct record_result *result, struct fscope_error *err);
+
+// One symbolized profile of it: kind "cpu" or "wall", NULL or "": the first that has samples.
+// -ENOENT: no such kind in it. The caller owns *out (pprof_free).
+int finish_profile(const char *path, const char *kind, struct pprof_profile **out,
+                   struct fscope_error *err);
+
+#endif

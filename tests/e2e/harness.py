@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""What the end-to-end tests share: running fiberscope, cases by name, leaving nothing behind."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+
+BUILD = os.environ["FSCOPE_BUILD"]
+FIBERSCOPE = os.path.join(BUILD, "cli", "fiberscope")
+TESTS = os.path.join(BUILD, "tests", "e2e")
+BURN = os.path.join(TESTS, "burn")
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from pprofile import Profile  # noqa: E402  (re-exported)
+
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+class Skip(Exception):
+    """A case that cannot run here; its text says why."""
+
+
+def record(*args, cwd, timeout=60, check=None, prefix=(), **more):
+    done = subprocess.run([*prefix, FIBERSCOPE, "record", *args], cwd=cwd, timeout=timeout,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+    if check is not None:
+        assert done.returncode == check, \
+            f"exit status {done.returncode}, not {check}: {done.stderr}"
+    return done
+
+
+def close(value, want, tolerance, what):
+    assert abs(value - want) <= tolerance, f"{what}: {value:.4g}, not {want:.4g} +- {tolerance:.4g}"
+
+
+def leftovers(folder):
+    """Files that a recording must not leave: temporaries beside the profile."""
+    return [f for f in os.listdir(folder) if f.endswith((".tmp", "~")) or f.startswith(".")]
+
+
+def main(cases):
+    """Runs the functions of `cases` (all, or those named on the command line) in folders of their own."""
+    wanted = sys.argv[1:]
+    failed, skipped, ran = [], [], 0
+    for case in cases:
+        if wanted and case.__name__ not in wanted:
+            continue
+        work = tempfile.mkdtemp(prefix="fiberscope-test-")
+        os.chmod(work, 0o777)
+        try:
+            case(work)
+            ran += 1
+            print(f"ok    {case.__name__}")
+        except Skip as why:
+            skipped.append(f"{case.__name__}: {why}")
+            print(f"skip  {case.__name__}: {why}")
+        except Exception:  # each case reports for itself
+            failed.append(case.__name__)
+            print(f"FAIL  {case.__name__}")
+            traceback.print_exc(file=sys.stdout)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        sys.stdout.flush()
+    if failed:
+        sys.exit(1)
+    if skipped:
+        print("SKIP: " + "; ".join(skipped))
+        if not ran:
+            sys.exit(77)
