@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+
+#include "symbols/dwarf_index.h"
+
+#include <dwarf.h>
+#include <elfutils/libdwelf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHAIN_MAX = 256, UNITS_MAX = 1 << 24, UNIT_RANGES_MAX = 1 << 20 };
+
+// dwz moves what several files share into one more file; without it many names are missing.
+static void open_alt(struct dwarf_index *d, const struct elf_file *f)
+{
+    const char *name = NULL;
+    const void *id = NULL;
+    ssize_t n = dwelf_dwarf_gnu_debugaltlink(d->dwarf, &name, &id);
+    if (n <= 0 || n > ELF_BUILD_ID_BYTES_MAX)
+        return;
+    char hex[2 * ELF_BUILD_ID_BYTES_MAX + 1];
+    for (ssize_t i = 0; i < n; i++)
+        snprintf(hex + 2 * i, 3, "%02x", ((const unsigned char *)id)[i]);
+    if (debug_file_by_build_id(&d->alt_file, d->owner, hex)) {
+        // By its name: absolute, or relative to the file that names it.
+        char path[4096];
+        const char *slash = strrchr(f->path, '/');
+        const char *root = d->owner->opts.root ? d->owner->opts.root : "";
+        if (name[0] == '/')
+            snprintf(path, sizeof path, "%s%s", root, name);
+        else
+            snprintf(path, sizeof path, "%.*s/%s", slash ? (int)(slash - f->path) : 1,
+                     slash ? f->path : ".", name);
+        if (elf_file_open(&d->alt_file, path, NULL) &&
+            (!*root || elf_file_open(&d->alt_file, name, NULL)) &&
+            debuginfod_find(&d->alt_file, hex, false))
+            return;
+    }
+    if (!strcmp(d->alt_file->build_id, hex))
+        d->alt = dwarf_begin_elf(d->alt_file->elf, DWARF_C_READ, NULL);
+    if (d->alt)
+        dwarf_setalt(d->dwarf, d->alt);
+}
+
+static int add_unit_ranges(struct dwarf_index *d, uint32_t index)
+{
+    struct dwarf_unit *u = &d->units[index];
+    Dwarf_Addr base, low, high;
+    ptrdiff_t at = 0;
+    size_t before = d->by_address.count;
+    for (int n = 0; n < UNIT_RANGES_MAX; n++) {
+        at = dwarf_ranges(&u->die, at, &base, &low, &high);
+        if (at <= 0)
+            break;
+        int rc = range_table_add(&d->by_address, low, high, index);
+        if (rc)
+            return rc;
+    }
+    if (d->by_address.count > before)
+        return 0;
+    // A producer that gives units no ranges: its functions have them.
+    if (dwarf_tag(&u->die) != DW_TAG_compile_unit || !dwarf_haschildren(&u->die))
+        return 0;
+    int rc = dwarf_unit_load(d, u);
+    for (size_t i = 0; i < u->by_address.count && !rc; i++)
+        rc = range_table_add(&d->by_address, u->by_address.ranges[i].low,
+                             u->by_address.ranges[i].high, index);
+    return rc;
+}
+
+static int read_units(struct dwarf_index *d)
+{
+    Dwarf_CU *cu = NULL;
+    uint8_t unit_type;
+    Dwarf_Die die;
+    while (d->unit_count < UNITS_MAX &&
+           !dwarf_get_units(d->dwarf, cu, &cu, NULL, &unit_type, &die, NULL)) {
+        if (unit_type != DW_UT_compile && unit_type != DW_UT_skeleton)
+            continue;
+        if (d->unit_count == d->unit_capacity) {
+            size_t capacity = d->unit_capacity ? 2 * d->unit_capacity : 64;
+            struct dwarf_unit *more = realloc(d->units, capacity * sizeof *more);
+            if (!more)
+                return -ENOMEM;
+            d->units = more;
+            d->unit_capacity = capacity;
+        }
+        d->units[d->unit_count] = (struct dwarf_unit){.die = die};
+        int rc = add_unit_ranges(d, (uint32_t)d->unit_count++);
+        if (rc)
+            return rc;
+    }
+    range_table_sort(&d->by_address);
+    return 0;
+}
+
+int dwarf_index_open(struct dwarf_index **out, struct symbols *s, const struct elf_file *f,
+                     struct fscope_error *err)
+{
+    *out = NULL;
+    struct dwarf_index *d = calloc(1, sizeof *d);
+    if (!d)
+        return error_set(err, -ENOMEM, 0, "%s: out of memory", f->path);
+    d->owner = s;
+    int rc;
+    d->dwarf = dwarf_begin_elf(f->elf, DWARF_C_READ, NULL);
+    if (!d->dwarf) {
+        rc = error_set(err, -ENOEXEC, 0, "%s: debug info: %s", f->path, dwarf_errmsg(-1));
+        goto fail;
+    }
+    open_alt(d, f);
+    rc = read_units(d);
+    if (rc) {
+        error_set(err, rc, 0, "%s: out of memory", f->path);
+        goto fail;
+    }
+    *out = d;
+    return 0;
+fail:
+    dwarf_index_close(d);
+    return rc;
+}
+
+void dwarf_index_close(struct dwarf_index *d)
+{
+    if (!d)
+        return;
+    for (size_t i = 0; i < d->unit_count; i++)
+        dwarf_unit_finish(&d->units[i]);
+    free(d->units);
+    range_table_finish(&d->by_address);
+    dwarf_end(d->dwarf);
+    dwarf_end(d->alt);
+    elf_file_close(d->alt_file);
+    arena_finish(&d->arena);
+    free(d);
+}
+
+// The last row at or below the address, unless it ends a sequence. Rows are sorted by libdw.
+static void find_line(struct dwarf_index *d, struct dwarf_unit *u, uint64_t address,
+                      struct symbols_frame *frame)
+{
+    size_t low = 0, high = u->line_count;
+    Dwarf_Addr at;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (!dwarf_lineaddr(dwarf_onesrcline(u->lines, middle), &at) && at <= address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    Dwarf_Line *line = low ? dwarf_onesrcline(u->lines, low - 1) : NULL;
+    bool is_end = true;
+    if (!line || dwarf_lineendsequence(line, &is_end) || is_end)
+        return;
+    int number = 0, column = 0;
+    frame->file = dwarf_unit_file(d, u, dwarf_linesrc(line, NULL, NULL));
+    if (!dwarf_lineno(line, &number) && number > 0)
+        frame->line = (uint32_t)number;
+    if (!dwarf_linecol(line, &column) && column > 0)
+        frame->column = (uint32_t)column;
+}
+
+int dwarf_index_lookup(struct dwarf_index *d, uint64_t address, struct symbols_frame *frames,
+                       uint32_t max)
+{
+    uint32_t index = range_table_find(&d->by_address, address);
+    if (index == UINT32_MAX || !max)
+        return 0;
+    struct dwarf_unit *u = &d->units[index];
+    int rc = dwarf_unit_load(d, u);
+    if (rc)
+        return rc;
+    struct dwarf_node *chain[CHAIN_MAX];
+    uint32_t n = dwarf_unit_chain(d, u, address, chain, CHAIN_MAX);
+    struct symbols_frame at = {.name = "", .system_name = "", .file = ""};
+    find_line(d, u, address, &at);
+    if (!n) {
+        frames[0] = at;
+        return at.line || *at.file ? 1 : 0;
+    }
+    // From the innermost outwards; `at` is where the frame at hand is. If they do not all fit, it is
+    // the innermost that are left out: the caller of what is shown stays true.
+    int filled = 0;
+    for (uint32_t i = n; i-- > 0;) {
+        struct dwarf_node *node = chain[i];
+        dwarf_node_name(d, u, node);
+        if (i < max) {
+            at.name = node->name;
+            at.system_name = node->system_name;
+            at.start_line = node->start_line;
+            at.is_inlined = node->kind == DWARF_INLINED;
+            frames[filled++] = at;
+        }
+        at = (struct symbols_frame){
+            .file = node->call_file, .line = node->call_line, .column = node->call_column};
+    }
+    return filled;
+}
