@@ -163,8 +163,9 @@ static void find_line(struct dwarf_index *d, struct dwarf_unit *u, uint64_t addr
 }
 
 int dwarf_index_lookup(struct dwarf_index *d, uint64_t address, struct symbols_frame *frames,
-                       uint32_t max)
+                       uint32_t max, bool *is_plain)
 {
+    *is_plain = false;
     uint32_t index = range_table_find(&d->by_address, address);
     if (index == UINT32_MAX || !max)
         return 0;
@@ -196,5 +197,6 @@ int dwarf_index_lookup(struct dwarf_index *d, uint64_t address, struct symbols_f
         at = (struct symbols_frame){
             .file = node->call_file, .line = node->call_line, .column = node->call_column};
     }
+    *is_plain = chain[0]->is_plain;
     return filled;
 }

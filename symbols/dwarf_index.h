@@ -28,6 +28,7 @@ struct dwarf_node {
     struct dwarf_pcs *pcs;       // [pcs_count]
     struct dwarf_node *children; // [child_count] once is_expanded
     bool is_expanded, is_named;
+    bool is_plain; // no linkage name although the language has them
     const char *name, *system_name;
     uint32_t start_line;
     const char *call_file; // "" unless kind is DWARF_INLINED

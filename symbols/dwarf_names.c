@@ -138,6 +138,7 @@ void dwarf_node_name(struct dwarf_index *d, struct dwarf_unit *u, struct dwarf_n
     } else if (plain) {
         n->system_name = n->name = symbols_text(d->owner, plain);
         if (u->has_mangled_names) {
+            n->is_plain = true;
             qualify(u, &n->die, plain, qualified, sizeof qualified);
             n->name = symbols_text(d->owner, qualified);
         }

@@ -62,9 +62,10 @@ struct dwarf_index;
 int dwarf_index_open(struct dwarf_index **out, struct symbols *s, const struct elf_file *f,
                      struct fscope_error *err);
 void dwarf_index_close(struct dwarf_index *d);
-// As symbols_lookup; a frame's name is "" where DWARF has lines but no function.
+// As symbols_lookup; a frame's name is "" where DWARF has lines but no function. *is_plain: the last
+// frame's system_name is no linkage name although its language has them; the symbol table may know it.
 int dwarf_index_lookup(struct dwarf_index *d, uint64_t address, struct symbols_frame *frames,
-                       uint32_t max);
+                       uint32_t max, bool *is_plain);
 
 // --- Debug files. debug_file.c.
 

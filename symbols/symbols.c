@@ -415,7 +415,8 @@ int symbols_lookup(struct symbols_image *im, uint64_t address, struct symbols_fr
 {
     if (!max)
         return 0;
-    int n = im->dwarf ? dwarf_index_lookup(im->dwarf, address, frames, max) : 0;
+    bool is_plain = false;
+    int n = im->dwarf ? dwarf_index_lookup(im->dwarf, address, frames, max, &is_plain) : 0;
     if (n < 0)
         return n;
     if (n > 0 && im->owner->opts.no_inlines && n > 1) {
@@ -427,9 +428,14 @@ int symbols_lookup(struct symbols_image *im, uint64_t address, struct symbols_fr
         frames[0] = f;
         n = 1;
     }
-    if (n > 0 && *frames[n - 1].name)
+    bool has_name = n > 0 && *frames[n - 1].name;
+    if (has_name && !is_plain)
         return n;
     const struct symbol *sym = symtab_find(&im->symtab, address);
+    // For a lambda or a function in an anonymous namespace the linker knows the whole name.
+    if (has_name &&
+        (!sym || symbols_demangled(im->owner, sym->name) == symbols_text(im->owner, sym->name)))
+        return n;
     if (!sym)
         return n;
     if (!n)

@@ -12,6 +12,9 @@ Known reasons why eu-addr2line 0.188 alone stands apart (each printed with its c
 Known reasons why llvm-symbolizer's outermost name differs (checked with the symbol table):
   clone     it prints the symbol, we print the function: memcpy.cold, foo.isra.0, bar.lto_priv.3
   alias     several symbols have that address: malloc and __libc_malloc
+  dwz       llvm-symbolizer 14 reads no names from dwz files; places must be equal, and the innermost
+            frame as eu-addr2line has it
+PLT stubs have no debug info; there objdump is the oracle.
 Usage: symbols_oracle.py [ADDRESSES]
 """
 
@@ -65,9 +68,10 @@ def addresses(path, count, seed):
     return found
 
 
-def run(command, addrs):
+def run(command, addrs, check=True):
     text = "".join("0x%x\n" % a for a in addrs)
-    return subprocess.run(command, input=text, stdout=subprocess.PIPE, check=True, text=True).stdout
+    return subprocess.run(command, input=text, stdout=subprocess.PIPE, check=check,
+                          text=True).stdout
 
 
 def ours(path, addrs):
@@ -95,7 +99,9 @@ def place_of(text):
 
 def theirs(path, addrs):
     answers = []
-    for line in run(["eu-addr2line", "-e", path, "-i", "-f", "--pretty-print"], addrs).splitlines():
+    # It exits with 1 when a unit has no scopes at an address, having printed its answer.
+    command = ["eu-addr2line", "-e", path, "-i", "-f", "--pretty-print"]
+    for line in run(command, addrs, check=False).splitlines():
         inlined = line.startswith(" (inlined by) ")
         if inlined:
             line = line[len(" (inlined by) "):]
@@ -159,6 +165,13 @@ def symbols_by_name(path):
     return table
 
 
+def plt_stubs(path):
+    text = subprocess.run(["objdump", "-d", path, "-j", ".plt", "-j", ".plt.got", "-j", ".plt.sec"],
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          check=False).stdout
+    return {int(a, 16): name for a, name in re.findall(r"^([0-9a-f]+) <(.*@plt)>:$", text, re.M)}
+
+
 def same_function(mine, other, table):
     """None if the names differ, else the class of the difference."""
     if mine == other:
@@ -184,7 +197,7 @@ def without_column(frames):
 def compare(path, addrs):
     mine, eu = ours(path, addrs), theirs(path, addrs)
     ll, table = llvm(path, addrs), symbols_by_name(path)
-    bfd = None
+    plt, bfd = plt_stubs(path), None
     assert len(mine) == len(eu) == len(ll) == len(addrs), [len(x) for x in (mine, eu, ll, addrs)]
     counts, bad = collections.Counter(), 0
     for i, a in enumerate(addrs):
@@ -205,6 +218,14 @@ def compare(path, addrs):
         if without_column(m) == bfd[i]:
             counts["= addr2line"] += 1
             continue
+        if len(m) == 1 and plt.get(a & ~7, plt.get(a & ~15)) == m[0][0]:
+            counts["= objdump (PLT)"] += 1
+            continue
+        # dwz: names in the alternate file are beyond llvm-symbolizer 14, places are not.
+        if len(m) == len(ll[i]) and m[0] == eu[i][0] and all(
+                x[1] == y[1] and y[0] in (x[0], "??") for x, y in zip(m, ll[i])):
+            counts["= llvm-symbolizer (dwz)"] += 1
+            continue
         bad += 1
         if bad <= 5:
             print("%s 0x%x\n  ours %s\n  eu   %s\n  llvm %s\n  gnu  %s"
@@ -212,7 +233,7 @@ def compare(path, addrs):
     print("%s: %d addresses: %s%s" % (path, len(addrs), ", ".join(
         "%d %s" % (n, k) for k, n in sorted(counts.items())), ", %d WRONG" % bad if bad else ""))
     # The oracle must have had something to say.
-    return bad == 0 and counts["with lines"] > len(addrs) // 2
+    return bad == 0 and counts["with lines"] > len(addrs) // 4
 
 
 def main():
