@@ -127,6 +127,15 @@ void builder_get_stats(const struct builder *b, struct builder_stats *out);
 // (pprof_free). 0 or -ENOMEM.
 int builder_finish(struct builder *b, uint64_t duration_ns, struct pprof_profile **out);
 
+// The same of one pid alone (all images that it executed), without labels for it.
+int builder_finish_pid(struct builder *b, uint32_t pid, uint64_t duration_ns,
+                       struct pprof_profile **out);
+
+// Calls fn with each pid that has samples, once, with the name of its last image; stops when fn
+// returns nonzero, and returns that.
+int builder_each_pid(const struct builder *b, int (*fn)(void *arg, uint32_t pid, const char *name),
+                     void *arg);
+
 // After builder_finish: what is known beyond the profile about mapping number `index` of it, for
 // the symbolizer. fd stays the builder's (-1: none), pid is one process that mapped it (0: kernel).
 // false: no such mapping.

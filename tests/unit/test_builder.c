@@ -141,6 +141,13 @@ static void processes_share_files_and_keep_their_samples(void **state)
     assert_int_equal(q->sample_count, 2);
     assert_int_equal(label(q->samples[1], "pid")->num, 8);
     assert_string_equal(label(q->samples[1], "process")->str, "two");
+    pprof_free(q);
+    q = NULL;
+    assert_int_equal(builder_finish_pid(b, 8, 5, &q), 0);
+    assert_int_equal(pprof_check(q, NULL), 0);
+    assert_int_equal(q->sample_count, 1);
+    assert_null(label(q->samples[0], "pid"));
+    assert_int_equal(label(q->samples[0], "tid")->num, 8);
     // The same pid after an exec is another process, with mappings of its own.
     struct builder_process *image = builder_process(b, 8, 99, "three");
     assert_ptr_not_equal(image, two);
