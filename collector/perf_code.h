@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+//
+// What code is mapped in the processes that are watched from outside, and walking the stacks that
+// perf samples carry.
+//
+//   file     an ELF file (or the vdso) with its unwind tables, shared by all processes that map it
+//   map      an executable mapping of a process; anonymous ones (JIT code) have no file
+//   process  a pid between two execs, with its maps as of the last record that was handed in
+//
+// What always holds
+//   - Records are handed in in order of time, so a sample is walked with the maps that held when it
+//     was taken; builder modules are given the same moments (CLOCK_MONOTONIC ns).
+//   - Files are the target's: what is read of them is copied and checked (perf_elf.h), and a file is
+//     used only if it is the one that was mapped (mapped_file.h).
+//   - Tables are read when the first sample needs them.
+//
+// One thread at a time.
+
+#ifndef FIBERSCOPE_COLLECTOR_PERF_CODE_H
+#define FIBERSCOPE_COLLECTOR_PERF_CODE_H
+
+#include "collector/builder.h"
+#include "collector/perf_ring.h"
+
+struct perf_code;
+struct perf_process;
+
+// b receives the processes, modules and thread names; it outlives *out. 0 or -ENOMEM.
+int perf_code_new(struct perf_code **out, struct builder *b);
+void perf_code_free(struct perf_code *c); // accepts NULL
+
+// The process with this pid; one not seen before is read from /proc (maps, name, thread names). NULL:
+// out of memory. A process that has ended meanwhile has no maps.
+struct perf_process *perf_code_process(struct perf_code *c, uint32_t pid, uint64_t when);
+
+// A process that will exec and has nothing to show until then (started by us, held before its exec).
+struct perf_process *perf_code_blank(struct perf_code *c, uint32_t pid, uint64_t when);
+
+// The records. 0 or -ENOMEM.
+int perf_code_fork(struct perf_code *c, const struct perf_record *r);
+int perf_code_comm(struct perf_code *c, const struct perf_record *r);
+int perf_code_mmap(struct perf_code *c, const struct perf_record *r);
+
+// Reads /proc/PID/maps of all processes again: records were lost. 0 or -ENOMEM.
+int perf_code_rescan(struct perf_code *c, uint64_t when);
+
+struct builder_process *perf_process_builder(const struct perf_process *p);
+
+// Calls fn for each pid that has not been seen to end.
+void perf_code_each_pid(const struct perf_code *c, void (*fn)(void *arg, uint32_t pid), void *arg);
+void perf_code_exit(struct perf_code *c, const struct perf_record *r);
+
+struct perf_walk {
+    uint64_t pcs[SEG_STACK_DEPTH_MAX]; // leaf first, as struct builder_sample wants them
+    uint32_t depth;
+    uint32_t flags;      // enum seg_record_flag
+    bool wants_more;     // the copy of the stack ended too early
+    enum unwind_end end; // why it stopped
+};
+
+// Walks the user stack of a sample with 64-bit registers.
+void perf_code_walk(struct perf_code *c, struct perf_process *p, const struct perf_sample *s,
+                    struct perf_walk *walk);
+
+#endif

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+//
+// What perf_code.c (processes and maps) and perf_walk.c (files and walking) share.
+//
+// Invariant: a process' maps are sorted and do not overlap. Rows cached under a generation are those
+// of one set of maps: each change of a process' maps gives it a new generation.
+
+#ifndef FIBERSCOPE_COLLECTOR_PERF_CODE_INTERNAL_H
+#define FIBERSCOPE_COLLECTOR_PERF_CODE_INTERNAL_H
+
+#include "collector/perf_code.h"
+#include "collector/perf_elf.h"
+
+enum { PROCESS_BUCKETS = 1024, ROW_CACHE = 16384, PERF_BUILD_ID_MAX = 20 };
+
+struct mapping { // one that has just been seen
+    uint64_t start, end, offset;
+    uint64_t device, inode;
+    const uint8_t *build_id; // NULL: unknown
+    uint32_t build_id_size;
+    const char *path;
+    uint64_t when;
+};
+
+struct code_file {
+    struct code_file *next;
+    uint64_t device, inode;
+    uint8_t build_id[PERF_BUILD_ID_MAX];
+    uint32_t build_id_size;
+    bool is_vdso;
+    char *path;
+    int fd;      // until the tables are read; -1: none
+    bool loaded; // elf is filled in, or will never be
+    struct perf_elf elf;
+};
+
+struct code_map {
+    uint64_t start, end, offset;
+    struct code_file *file; // NULL: no file, or one that cannot be opened
+};
+
+struct perf_process {
+    struct perf_process *next;
+    uint32_t pid;
+    uint64_t generation;
+    struct builder_process *out;
+    struct code_map *maps;
+    size_t map_count, map_capacity;
+    bool has_ended;
+    char name[64];
+};
+
+struct code_row {
+    uint64_t pc, generation;
+    int status; // enum unwind_status
+    struct unwind_row row;
+};
+
+struct perf_code {
+    struct builder *builder;
+    struct code_file *files;
+    uint64_t next_generation;
+    struct perf_process *processes[PROCESS_BUCKETS];
+    struct code_row rows[ROW_CACHE];
+};
+
+const struct code_map *code_find_map(const struct perf_process *p, uint64_t pc);
+int code_add_map(struct perf_code *c, struct perf_process *p, const struct mapping *m);
+int code_scan(struct perf_code *c, struct perf_process *p, uint64_t when);
+
+// The file of a mapping, opened if it is new. NULL with errno: ENOMEM, else there is none.
+struct code_file *code_file(struct perf_code *c, const struct perf_process *p,
+                            const struct mapping *m);
+void code_files_free(struct perf_code *c);
+
+// Tells the builder of a mapping, with its own descriptor on the file. 0 or -ENOMEM.
+int code_tell_builder(struct perf_process *p, const struct mapping *m, const struct code_file *f);
+int code_tell_builder_again(struct perf_process *p, const struct code_map *m, uint64_t when);
+
+#endif

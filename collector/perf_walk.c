@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT
+//
+// Mapped files, their unwind tables, and walking the stacks of samples: see perf_code.h.
+
+#include "collector/mapped_file.h"
+#include "collector/perf_code_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { VDSO_BYTES_MAX = 16384 }; // mapped without gaps on every x86-64 kernel so far: 1 to 3 pages
+
+// --- Files.
+
+void code_files_free(struct perf_code *c)
+{
+    for (struct code_file *f = c->files, *next; f; f = next) {
+        next = f->next;
+        if (f->fd >= 0)
+            close(f->fd);
+        perf_elf_finish(&f->elf);
+        free(f->path);
+        free(f);
+    }
+    c->files = NULL;
+}
+
+static bool is_same_file(const struct code_file *f, const struct mapping *m)
+{
+    if (m->build_id_size && f->build_id_size)
+        return m->build_id_size == f->build_id_size &&
+               memcmp(m->build_id, f->build_id, f->build_id_size) == 0;
+    return m->inode && m->inode == f->inode && m->device == f->device;
+}
+
+static void hex_of(const uint8_t *bytes, uint32_t n, char hex[2 * PERF_BUILD_ID_MAX + 1])
+{
+    for (uint32_t i = 0; i < n; i++)
+        snprintf(hex + (size_t)2 * i, 3, "%02x", bytes[i]);
+    hex[2 * n] = '\0';
+}
+
+// The path without what /proc puts behind the name of a file that was unlinked.
+static void plain_path(const char *path, char *out, size_t size)
+{
+    static const char deleted[] = " (deleted)";
+    snprintf(out, size, "%s", path);
+    size_t n = strlen(out), tail = sizeof deleted - 1;
+    if (n > tail && strcmp(out + n - tail, deleted) == 0)
+        out[n - tail] = '\0';
+}
+
+static void open_file(struct code_file *f, const struct perf_process *p, const struct mapping *m)
+{
+    char hex[2 * PERF_BUILD_ID_MAX + 1];
+    hex_of(m->build_id, m->build_id_size, hex);
+    struct mapped_file mf = {
+        .pid = p->pid,
+        .start = m->start,
+        .end = m->end,
+        .path = f->path,
+        .build_id = hex,
+        .device = m->device,
+        .inode = m->inode,
+    };
+    f->fd = mapped_file_open(&mf);
+    struct stat st;
+    if (f->fd < 0 || fstat(f->fd, &st))
+        return;
+    // What the file says of itself, so that it is the same thing whoever mentions it.
+    struct perf_elf_source source = {.fd = f->fd};
+    f->device = st.st_dev;
+    f->inode = st.st_ino;
+    if (!f->build_id_size)
+        f->build_id_size = (uint32_t)perf_elf_build_id(&source, f->build_id, sizeof f->build_id);
+}
+
+struct code_file *code_file(struct perf_code *c, const struct perf_process *p,
+                            const struct mapping *m)
+{
+    bool is_vdso = strcmp(m->path, "[vdso]") == 0;
+    errno = ENOENT;
+    if (!is_vdso && (m->path[0] != '/' || strncmp(m->path, "//", 2) == 0))
+        return NULL;
+    struct code_file *f = c->files;
+    while (f && (f->is_vdso != is_vdso || (!is_vdso && !is_same_file(f, m))))
+        f = f->next;
+    if (!f) {
+        char path[4096];
+        plain_path(m->path, path, sizeof path);
+        f = calloc(1, sizeof *f);
+        if (!f || !(f->path = strdup(path))) {
+            free(f);
+            errno = ENOMEM;
+            return NULL;
+        }
+        f->fd = -1;
+        f->is_vdso = is_vdso;
+        f->device = m->device;
+        f->inode = m->inode;
+        if (m->build_id && m->build_id_size <= sizeof f->build_id) {
+            memcpy(f->build_id, m->build_id, m->build_id_size);
+            f->build_id_size = m->build_id_size;
+        }
+        f->next = c->files;
+        c->files = f;
+    }
+    if (f->fd < 0 && !is_vdso && !f->loaded)
+        open_file(f, p, m); // again, if its first process was gone before it could be opened
+    return f;
+}
+
+int code_tell_builder(struct perf_process *p, const struct mapping *m, const struct code_file *f)
+{
+    char hex[2 * PERF_BUILD_ID_MAX + 1] = "";
+    if (f)
+        hex_of(f->build_id, f->build_id_size, hex);
+    struct builder_module bm = {
+        .start = m->start,
+        .end = m->end,
+        .offset = m->offset,
+        .path = f                   ? f->path
+                : m->path[0] == '[' ? m->path
+                                    : "[anon]",
+        .build_id = hex,
+        .device = f && !f->is_vdso ? f->device : 0,
+        .inode = f && !f->is_vdso ? f->inode : 0,
+        .from = m->when,
+        .fd = f && f->fd >= 0 ? fcntl(f->fd, F_DUPFD_CLOEXEC, 3) : -1,
+    };
+    int rc = builder_module(p->out, &bm);
+    return rc == -ENOMEM ? rc : 0;
+}
+
+int code_tell_builder_again(struct perf_process *p, const struct code_map *map, uint64_t when)
+{
+    struct mapping m = {
+        .start = map->start,
+        .end = map->end,
+        .offset = map->offset,
+        .path = "",
+        .when = when,
+    };
+    return code_tell_builder(p, &m, map->file);
+}
+
+// --- Rows.
+
+static void load_tables(struct code_file *f)
+{
+    struct perf_elf_source source = {.fd = f->fd};
+    f->loaded = true;
+    if (f->is_vdso) {
+        // Every 64-bit process under this kernel has the same one.
+        unsigned long address = getauxval(AT_SYSINFO_EHDR);
+        if (!address)
+            return;
+        source.fd = -1;
+        source.bytes = (const void *)address; // NOLINT(performance-no-int-to-ptr)
+        source.size = VDSO_BYTES_MAX;
+    } else if (f->fd < 0) {
+        return;
+    }
+    // A file that cannot be used has no tables: its frames are walked by frame pointer.
+    (void)perf_elf_load(&f->elf, &source);
+}
+
+static int find_row(const struct perf_process *p, uint64_t pc, struct unwind_row *row)
+{
+    uint64_t bias;
+    const struct code_map *m = code_find_map(p, pc);
+    if (!m || !m->file)
+        return UNWIND_NOT_COVERED;
+    if (!m->file->loaded)
+        load_tables(m->file);
+    if (!m->file->elf.tables.eh_frame.size ||
+        perf_elf_bias(&m->file->elf, m->start, m->offset, &bias))
+        return UNWIND_NOT_COVERED;
+    return unwind_find_row(&m->file->elf.tables, pc - bias, row);
+}
+
+struct walk_context {
+    struct perf_code *code;
+    struct perf_process *process;
+    const struct perf_sample *sample;
+    bool beyond; // a read above the copied part of the stack
+};
+
+static int cached_row(void *arg, uint64_t pc, struct unwind_row *row)
+{
+    struct walk_context *w = arg;
+    uint64_t hash = (pc ^ w->process->generation << 40) * UINT64_C(0x9e3779b97f4a7c15);
+    struct code_row *r = &w->code->rows[hash >> 50];
+    if (r->pc != pc || r->generation != w->process->generation) {
+        r->pc = pc;
+        r->generation = w->process->generation;
+        r->row = (struct unwind_row){0};
+        r->status = find_row(w->process, pc, &r->row);
+    }
+    *row = r->row;
+    return r->status;
+}
+_Static_assert(ROW_CACHE == 1 << (64 - 50), "the hash's upper bits index the rows");
+
+static int no_tables(void *arg, uint64_t pc, struct unwind_tables *out)
+{
+    (void)arg;
+    (void)pc;
+    (void)out;
+    return -1; // cached_row is asked instead
+}
+
+static int read_stack(void *arg, uint64_t address, uint64_t *value)
+{
+    struct walk_context *w = arg;
+    uint64_t at = address - w->sample->registers.rsp;
+    if (address < w->sample->registers.rsp || w->sample->stack_bytes < sizeof *value)
+        return -1;
+    if (at > w->sample->stack_bytes - sizeof *value) {
+        w->beyond = true;
+        return -1;
+    }
+    memcpy(value, w->sample->stack + at, sizeof *value);
+    return 0;
+}
+
+void perf_code_walk(struct perf_code *c, struct perf_process *p, const struct perf_sample *s,
+                    struct perf_walk *walk)
+{
+    struct walk_context context = {.code = c, .process = p, .sample = s};
+    struct unwind_remote remote = {
+        .read = read_stack,
+        .tables = no_tables,
+        .row = cached_row,
+        .arg = &context,
+    };
+    walk->end = UNWIND_END_NO_ROW;
+    walk->flags = 0;
+    walk->depth =
+        unwind_walk_remote(&remote, &s->registers, walk->pcs, SEG_STACK_DEPTH_MAX, &walk->end);
+    if (walk->end == UNWIND_END_DEPTH)
+        walk->flags = SEG_FLAG_TRUNCATED;
+    else if (walk->end != UNWIND_END_ROOT)
+        walk->flags = SEG_FLAG_BROKEN;
+    walk->wants_more =
+        walk->end == UNWIND_END_BAD_MEMORY && context.beyond && s->stack_bytes == s->stack_asked;
+}
