@@ -13,6 +13,9 @@
 //   CFA    canonical frame address: rsp of the caller just after its call returns
 //   leaf   the innermost frame; its pc is exact, all other pcs are return addresses
 //   root   the outermost frame: rip undefined, a thread's or fiber's start
+//
+// What a walk hands out: pcs leaf first; the leaf's pc is exact, all others are looked up at pc - 1, as
+// return addresses are. A pc that a signal interrupted is exact too, so it is handed out one higher.
 
 #ifndef FIBERSCOPE_UNWIND_UNWIND_H
 #define FIBERSCOPE_UNWIND_UNWIND_H
@@ -132,10 +135,13 @@ void unwind_invalidate(void);
 // and ends the walk at once with depth 0.
 struct unwind_thread;            // opaque
 size_t unwind_thread_size(void); // bytes, a constant of the build
-// [low, high) bounds the thread's stack: no other memory is read, except a signal's alternate stack
-// which the walk leaves at its first frame. high = 0: unknown, then it is bounded by the mapping
-// that holds rsp, found once through mincore-like probing without a lock.
+// [low, high) bounds the thread's stack: what lies above rsp in it is read without asking. Any other
+// address (an alternate signal stack, a coroutine's, or high = 0: unknown) is probed with a system
+// call first, about 100 ns for each page of each walk, so a walk never faults.
 void unwind_thread_init(struct unwind_thread *t, uint64_t low, uint64_t high);
+
+// Forgets the previous stack, so that the next walk is a full one (for measuring).
+void unwind_thread_forget(struct unwind_thread *t);
 
 // Walks from these registers (of a signal handler's ucontext, or unwind_here's). pcs leaf first.
 uint32_t unwind_walk(struct unwind_thread *t, const struct unwind_registers *regs, uint64_t *pcs,
