@@ -231,7 +231,7 @@ static int on_comment(struct decoder *d, const struct wire_field *field)
         return rc;
     while ((rc = decode_next_number(d, &f, &index)) > 0) {
         const char *s;
-        rc = decode_string(d, field->start, "comment", index, &s);
+        rc = decode_string(d, field->start, "it", index, &s);
         if (rc)
             return rc;
         if (pprof_add_comment(d->p, s))
@@ -264,22 +264,27 @@ static int on_period(struct decoder *d, const struct wire_field *f)
 
 static int on_drop_frames(struct decoder *d, const struct wire_field *f)
 {
-    return decode_string(d, f->start, "drop_frames", f->value, &d->p->drop_frames);
+    return decode_string(d, f->start, "it", f->value, &d->p->drop_frames);
 }
 
 static int on_keep_frames(struct decoder *d, const struct wire_field *f)
 {
-    return decode_string(d, f->start, "keep_frames", f->value, &d->p->keep_frames);
+    // Our own writer puts this string last, so that its absence shows a cut: usually it is "".
+    if (d->in->salvage && f->value >= d->string_count) {
+        d->lossy = true;
+        return 0;
+    }
+    return decode_string(d, f->start, "it", f->value, &d->p->keep_frames);
 }
 
 static int on_default_type(struct decoder *d, const struct wire_field *f)
 {
-    return decode_string(d, f->start, "default_sample_type", f->value, &d->p->default_sample_type);
+    return decode_string(d, f->start, "it", f->value, &d->p->default_sample_type);
 }
 
 static int on_doc_url(struct decoder *d, const struct wire_field *f)
 {
-    return decode_string(d, f->start, "doc_url", f->value, &d->p->doc_url);
+    return decode_string(d, f->start, "it", f->value, &d->p->doc_url);
 }
 
 typedef int walk_fn(struct decoder *d, unsigned number, each_fn *fn);

@@ -218,6 +218,15 @@ static int load_memory(struct buffer *b, const unsigned char *bytes, size_t size
 
 // --- What it is
 
+static bool looks_like_text(const struct pprof_input *in)
+{
+    size_t n = in->size < 512 ? in->size : 512;
+    for (size_t i = 0; i < n; i++)
+        if (in->data[i] < ' ' && !memchr("\t\n\r", in->data[i], 3))
+            return false;
+    return true;
+}
+
 static int parse(struct pprof_profile **out, struct pprof_input *in, struct fscope_error *err)
 {
     if (in->size == 0)
@@ -229,6 +238,11 @@ static int parse(struct pprof_profile **out, struct pprof_input *in, struct fsco
     int rc = pprof_read_legacy(p, in, err);
     if (rc == PPROF_NOT_LEGACY)
         rc = pprof_decode(p, in, err);
+    // Field numbers and wire types would puzzle somebody who gave us a log file.
+    if (rc == -EINVAL && looks_like_text(in))
+        error_set(err, rc, 0,
+                  "byte 0: profile: this is text, but not of a format that is known (gperftools, "
+                  "jemalloc, Go debug=1, perf script)");
     if (rc) {
         pprof_free(p);
         return rc;

@@ -320,11 +320,11 @@ static void put_comments(struct writer *w, const struct pprof_profile *p)
         put_varint(w, string_index(w, p->comments[i]));
 }
 
-static void put_string(struct writer *w, uint64_t index)
+static void put_string(struct writer *w, const char *s)
 {
-    size_t n = strlen(w->strings[index]);
+    size_t n = strlen(s);
     put_length(w, 6, n);
-    put_bytes(w, w->strings[index], n);
+    put_bytes(w, s, n);
 }
 
 // Gives every string its index, so that the table can go before what uses it.
@@ -351,7 +351,6 @@ static void collect_strings(struct writer *w, const struct pprof_profile *p)
     string_index(w, p->period_type.type);
     string_index(w, p->period_type.unit);
     string_index(w, p->drop_frames);
-    string_index(w, p->keep_frames);
     string_index(w, p->default_sample_type);
     string_index(w, p->doc_url);
 }
@@ -361,7 +360,7 @@ static void put_header(struct writer *w, const struct pprof_profile *p)
     for (size_t i = 0; i < p->sample_type_count; i++)
         put_value_type(w, 1, &p->sample_types[i]);
     put_field(w, 7, string_index(w, p->drop_frames));
-    put_field(w, 8, string_index(w, p->keep_frames));
+    put_field(w, 8, w->string_count); // the one that put_profile writes last of all
     put_field(w, 9, (uint64_t)p->time_nanos);
     put_field(w, 10, (uint64_t)p->duration_nanos);
     if (p->period_type.type[0] || p->period_type.unit[0])
@@ -373,14 +372,14 @@ static void put_header(struct writer *w, const struct pprof_profile *p)
 }
 
 // Protobuf does not mind the order of fields, so it serves truncated files: samples come last, so
-// that what is cut off is samples, and after them comes the last string of the table, without which
-// a reader sees that something is missing.
+// that what is cut off is samples. After them comes one more string, which keep_frames names even if
+// it is empty: a reader that cannot resolve it knows that the end is missing.
 static void put_profile(struct writer *w, const struct pprof_profile *p)
 {
     collect_strings(w, p);
     put_header(w, p);
-    for (uint64_t i = 0; i + 1 < w->string_count && !w->rc; i++)
-        put_string(w, i);
+    for (uint64_t i = 0; i < w->string_count && !w->rc; i++)
+        put_string(w, w->strings[i]);
     for (size_t i = 0; i < p->mapping_count; i++)
         put_mapping(w, p->mappings[i]);
     for (size_t i = 0; i < p->function_count && !w->rc; i++)
@@ -389,7 +388,7 @@ static void put_profile(struct writer *w, const struct pprof_profile *p)
         put_location(w, p->locations[i]);
     for (size_t i = 0; i < p->sample_count && !w->rc; i++)
         put_sample(w, p->samples[i], p->sample_type_count);
-    put_string(w, w->string_count - 1);
+    put_string(w, p->keep_frames);
 }
 
 static void finish(struct writer *w)

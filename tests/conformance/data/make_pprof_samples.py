@@ -151,8 +151,10 @@ def make_go(directory, made):
     with open(source, "w", encoding="ascii") as f:
         f.write(LOAD_GO)
     program = os.path.join(directory, "load_go")
-    run([go, "build", "-o", program, source], GOFLAGS="-mod=mod", GOTOOLCHAIN="local",
-        GOCACHE=os.environ.get("GOCACHE", os.path.join(directory, "gocache")))
+    env = {"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"}
+    if not {"GOCACHE", "XDG_CACHE_HOME", "HOME"} & set(os.environ):
+        env["GOCACHE"] = os.path.join(directory, "gocache")
+    run([go, "build", "-o", program, source], **env)
     run([program, directory])
     for path in glob.glob(os.path.join(directory, "go_*")):
         made[os.path.basename(path)] = path
