@@ -16,6 +16,11 @@ enum {
 };
 #define VALUE_MAX (UINT64_C(1) << 56) // of one record: more is nonsense, and sums must not overflow
 
+struct feed_thread { // what the segment last said of a thread slot
+    uint32_t tid;
+    char name[SEG_THREAD_NAME_BYTES + 1];
+};
+
 struct feed_module {
     uint64_t start;
     uint32_t load_epoch, unload_epoch;
@@ -131,13 +136,22 @@ static int see_thread(void *arg, const struct seg_thread *t)
 {
     struct feed *f = arg;
     uint32_t tid = atomic_load_explicit(&t->tid, memory_order_relaxed);
-    char name[SEG_THREAD_NAME_BYTES + 1];
-    memcpy(name, t->name, SEG_THREAD_NAME_BYTES);
-    name[SEG_THREAD_NAME_BYTES] = '\0';
-    if (!tid)
+    struct feed_thread now = {.tid = tid};
+    memcpy(now.name, t->name, SEG_THREAD_NAME_BYTES);
+    // A name that has not changed here must not overwrite a newer one from /proc.
+    size_t i = f->thread_seen++;
+    if (!tid || (i < f->thread_count && memcmp(&f->threads[i], &now, sizeof now) == 0))
         return 0;
+    if (i >= f->thread_count) {
+        if (reserve_items((void **)&f->threads, &f->thread_capacity, i, sizeof *f->threads))
+            return -ENOMEM;
+        for (; f->thread_count < i; f->thread_count++) // slots that were empty until now
+            f->threads[f->thread_count] = (struct feed_thread){0};
+        f->thread_count = i + 1;
+    }
+    f->threads[i] = now;
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
-        if (f->processes[kind] && builder_thread(f->processes[kind], tid, name))
+        if (f->processes[kind] && builder_thread(f->processes[kind], tid, now.name))
             return -ENOMEM;
     return 0;
 }
@@ -216,6 +230,7 @@ int64_t feed_pump(struct feed *f)
     int64_t got = seg_reader_drain(f->reader, keep_record, f, &f->damaged);
     f->module_seen = 0;
     int64_t rc = seg_reader_modules(f->reader, see_module, f);
+    f->thread_seen = 0;
     if (rc >= 0 && f->record_count)
         rc = seg_reader_threads(f->reader, see_thread, f);
     struct sample_memory *mem = f->record_count ? malloc(sizeof *mem) : NULL;
@@ -273,6 +288,7 @@ int feed_finish(struct feed *f)
 void feed_free(struct feed *f)
 {
     free(f->modules);
+    free(f->threads);
     free(f->records);
     *f = (struct feed){0};
 }

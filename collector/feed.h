@@ -20,6 +20,7 @@ typedef int feed_open_fn(void *arg, const struct seg_module *m, const char *path
                          const char *build_id);
 
 struct feed_module; // what we know of a module already
+struct feed_thread; // ... and of a thread
 
 struct feed {
     struct seg_reader *reader;                            // borrowed
@@ -29,6 +30,8 @@ struct feed {
     void *open_arg;
     struct feed_module *modules;
     size_t module_count, module_capacity, module_seen;
+    struct feed_thread *threads;
+    size_t thread_count, thread_capacity, thread_seen;
     struct seg_record *records;
     size_t record_count, record_capacity;
     uint64_t damaged; // records and entries that made no sense

@@ -21,7 +21,8 @@ struct target {
     struct feed feed;
     struct perf_clocks *clocks; // NULL: the agent has its own
     uint64_t records;
-    bool is_over; // ended, or replaced by exec; only drained once more
+    uint32_t named_threads; // seen by the last look at their names
+    bool is_over;           // ended, or replaced by exec; only drained once more
 };
 
 struct ingest {

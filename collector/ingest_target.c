@@ -16,7 +16,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NAMED_THREADS_MAX = 256 }; // of more threads, the names that the agent saw are good enough
+enum {
+    FEW_THREADS = 16,
+    NAMED_THREADS_MAX = 256, // of more threads, the names that the agent saw are good enough
+};
 
 static int open_module(void *arg, const struct seg_module *m, const char *path,
                        const char *build_id)
@@ -167,11 +170,12 @@ void target_thread(struct target *t, uint32_t inner_tid)
         snprintf(t->ingest->stats.event_why, sizeof t->ingest->stats.event_why, "%s", err.text);
 }
 
-// Threads name themselves when they please; the agent saw only the name they began with.
-static void read_names(struct target *t)
+// Threads name themselves when they please; the agent saw only the name they began with. Short-lived
+// ones are gone at the next housekeeping, so a few threads are read at each tick (a few us each).
+static void read_names(struct target *t, bool housekeeping)
 {
     char path[64], name[32];
-    if (t->pid != t->inner_pid)
+    if (t->pid != t->inner_pid || (!housekeeping && t->named_threads > FEW_THREADS))
         return;
     snprintf(path, sizeof path, "/proc/%u/task", t->pid);
     DIR *dir = opendir(path);
@@ -195,6 +199,7 @@ static void read_names(struct target *t)
     }
     if (dir)
         closedir(dir);
+    t->named_threads = n;
 }
 
 int target_pump(struct target *t, bool housekeeping)
@@ -208,6 +213,8 @@ int target_pump(struct target *t, bool housekeeping)
         g->most_records = t->records;
         g->stats.cpu_source = atomic_load_explicit(&c->cpu_source, memory_order_relaxed);
     }
+    if (!t->is_over && n > 0)
+        read_names(t, housekeeping);
     if (!housekeeping || t->is_over)
         return n < 0 ? (int)n : 0;
     if (kill((pid_t)t->pid, 0) && errno == ESRCH) {
@@ -216,15 +223,12 @@ int target_pump(struct target *t, bool housekeeping)
     }
     if (t->clocks)
         perf_clocks_sync(t->clocks, NULL);
-    read_names(t);
     return n < 0 ? (int)n : 0;
 }
 
 int target_finish(struct target *t)
 {
     struct seg_control *c = seg_reader_control(t->reader);
-    if (!t->is_over)
-        read_names(t);
     if (c) {
         atomic_store_explicit(&c->cpu_period_ns, 0, memory_order_relaxed);
         atomic_store_explicit(&c->wall_period_ns, 0, memory_order_relaxed);

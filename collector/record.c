@@ -262,7 +262,7 @@ static int run(struct recording *r, struct fscope_error *err)
 {
     char agent[PATH_MAX] = "";
     struct record_result *result = r->result;
-    result->exit_status = EXIT_NOT_EXECUTABLE;
+    result->exit_status = 1;
     int rc = launch_look(&r->program, r->o->command[0], err);
     if (rc) {
         result->exit_status = rc == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;

@@ -38,17 +38,18 @@ static uint64_t cpu_ns(void)
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-static inline __attribute__((always_inline)) void burn_until(uint64_t end)
+static inline __attribute__((always_inline)) void burn_until(uint64_t end, uint64_t salt)
 {
     while (cpu_ns() < end)
         for (int i = 0; i < 20000; i++)
-            sink = sink * 31 + (uint64_t)i;
+            sink = sink * 31 + (uint64_t)i + salt;
 }
 
+// The salt keeps the compiler from making one function of equal ones.
 #define BURNER(name)                                                                               \
     __attribute__((noinline)) static void name(uint64_t ns)                                        \
     {                                                                                              \
-        burn_until(cpu_ns() + ns);                                                                 \
+        burn_until(cpu_ns() + ns, __LINE__);                                                       \
         sink++;                                                                                    \
     }
 BURNER(alpha)

@@ -102,7 +102,7 @@ def scripts_are_profiled(work):
 def exit_status_is_the_commands(work):
     for status in (0, 1, 42, 255):
         record("-o", "p.pb.gz", BURN, "exit", str(status), cwd=work, check=status)
-    for signo in (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGPROF):
+    for signo in (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT):
         record("-o", "p.pb.gz", BURN, "signal", str(int(signo)), cwd=work, check=128 + signo)
         Profile(f"{work}/p.pb.gz")
     done = record("-o", "q.pb.gz", "./no-such-program", cwd=work, check=127)
@@ -117,7 +117,8 @@ def streams_pass_through(work):
     done = record("-o", "p.pb.gz", "cat", cwd=work, check=0, input="one\ntwo\n")
     assert done.stdout == "one\ntwo\n", done.stdout
     fds = record("-o", "p.pb.gz", "ls", "/proc/self/fd", cwd=work, check=0).stdout.split()
-    assert len(fds) <= 4, f"descriptors in the command: {fds}"
+    # ls has 0 to 2, the folder, and the agent's segment.
+    assert len(fds) <= 5, f"descriptors in the command: {fds}"
 
 
 def interrupted_while_it_runs(work):
