@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+//
+// Arbitrary bytes as a mapped ELF file: what is found in it lies in it.
+
+#include "collector/perf_elf.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static volatile uint64_t sink;
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct perf_elf_source source = {.fd = -1, .bytes = data, .size = size};
+    struct perf_elf e;
+    uint8_t id[20];
+    uint64_t bias;
+    size_t n = perf_elf_build_id(&source, id, sizeof id);
+    if (n > sizeof id)
+        abort();
+    if (perf_elf_load(&e, &source))
+        return 0;
+    if (e.tables.eh_frame.size > size || e.tables.eh_frame_hdr.size > size)
+        abort();
+    for (size_t i = 0; i < e.tables.eh_frame.size; i++)
+        sink += e.tables.eh_frame.data[i];
+    for (size_t i = 0; i < e.tables.eh_frame_hdr.size; i++)
+        sink += e.tables.eh_frame_hdr.data[i];
+    for (uint64_t offset = 0; offset < size; offset += 4096)
+        sink += (uint64_t)perf_elf_bias(&e, 0x7f0000000000, offset, &bias);
+    perf_elf_finish(&e);
+    return 0;
+}
