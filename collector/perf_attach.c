@@ -3,8 +3,8 @@
 // record_attach: a CPU profile of a running process, from outside and without touching it: perf rings
 // with user registers and a copy of the stack, walked with our own CFI interpreter. See record.h.
 //
-// The copy of the stack begins small, since it is most of the cost, and grows once when a walk ran out
-// of it.
+// The copy of the stack begins small, since it is most of the cost, and grows when a walk ran out of
+// it. The first looks come soon after each other, so that few samples are lost to that.
 
 #include "collector/perf_code.h"
 #include "collector/perf_target.h"
@@ -22,8 +22,11 @@
 
 enum {
     STACK_BYTES_DEFAULT = 8192,
+    STACK_BYTES_SELDOM = 32768, // at rates where that costs nothing
+    RATE_SELDOM = 250,
     SAMPLES_PER_RING_MIN = 16, // the stack grows only so far that a ring holds so many
     TICK_MS = 100,
+    TICK_FIRST_MS = 2,
     PIDS_MAX = 4096,
     JUDGED_SAMPLES_MIN = 50,
 };
@@ -44,7 +47,8 @@ struct attach {
     uint64_t start_ns, period_ns;
     uint64_t samples, lost, cut; // cut: stacks longer than the copy
     uint32_t cut_pid;
-    uint64_t cut_sp;      // where the last of them began
+    uint64_t cut_sp; // where the last of them began
+    uint64_t ended_threads;
     bool rescan, foreign; // foreign: 32-bit code was seen
 };
 
@@ -71,7 +75,8 @@ static int on_sample(struct attach *a, const struct perf_record *r)
         perf_code_walk(a->code, p, s, &a->walk);
         b.user_depth = a->walk.depth;
         b.flags = a->walk.flags;
-        if (a->walk.wants_more) {
+        // Those of before the last growth are still in the rings.
+        if (a->walk.wants_more && s->stack_asked >= perf_watch_stack_bytes(a->watch)) {
             a->cut++;
             a->cut_pid = r->pid;
             a->cut_sp = s->registers.rsp;
@@ -98,7 +103,10 @@ static int on_record(void *arg, const struct perf_record *r)
     case PERF_RECORD_COMM: // our own: perf_watch_flush_losses
         return r->pid == (uint32_t)getpid() ? 0 : perf_code_comm(a->code, r);
     case PERF_RECORD_FORK: return perf_code_fork(a->code, r);
-    case PERF_RECORD_EXIT: perf_code_exit(a->code, r); return 0;
+    case PERF_RECORD_EXIT:
+        a->ended_threads++;
+        perf_code_exit(a->code, r);
+        return 0;
     default: return 0;
     }
 }
@@ -161,18 +169,28 @@ static int pump(struct attach *a, uint64_t horizon_ns)
     return rc < 0 ? (int)rc : 0;
 }
 
+static int next_tick_ms(const struct attach *a, uint64_t now)
+{
+    uint64_t since_ms = (now - a->start_ns) / 1000000;
+    uint64_t tick = since_ms / 8 + TICK_FIRST_MS;
+    if (tick > TICK_MS)
+        tick = TICK_MS;
+    if (a->o->duration_ns) {
+        uint64_t left = (a->start_ns + a->o->duration_ns - now) / 1000000 + 1;
+        tick = left < tick ? left : tick;
+    }
+    return (int)tick;
+}
+
 // Serves until the process has ended, the time is over or we are asked to stop.
 static int serve(struct attach *a, const volatile int *stop)
 {
     uint64_t tried = 0; // cut samples at the last attempt to grow
     for (;;) {
         uint64_t now = record_now_ns(CLOCK_MONOTONIC);
-        int timeout = TICK_MS;
         if (*stop || (a->o->duration_ns && now - a->start_ns >= a->o->duration_ns))
             return 0;
-        if (a->o->duration_ns && (a->start_ns + a->o->duration_ns - now) / 1000000 < TICK_MS)
-            timeout = (int)((a->start_ns + a->o->duration_ns - now) / 1000000) + 1;
-        int ended = perf_watch_wait(a->watch, a->pidfd, timeout);
+        int ended = perf_watch_wait(a->watch, a->pidfd, next_tick_ms(a, now));
         if (ended < 0 && ended != -EINTR)
             return ended;
         int rc = pump(a, record_now_ns(CLOCK_MONOTONIC) - HORIZON_NS);
@@ -190,6 +208,18 @@ static int serve(struct attach *a, const volatile int *stop)
     }
 }
 
+// Why fewer samples came than CPU time passed.
+static const char *shortfall(const struct attach *a, uint64_t cpu_ns)
+{
+    uint64_t due = cpu_ns / a->period_ns;
+    if (a->lost)
+        return "the rings overflowed; lower -F, or give fiberscope more CPU";
+    // A thread's last, incomplete period gives no sample: half of one on average.
+    if (due > a->samples && a->ended_threads >= due - a->samples)
+        return "its threads end before a period of the clock is over; raise -F";
+    return "the kernel throttled the events (kernel.perf_cpu_time_max_percent)";
+}
+
 static void judge(struct attach *a)
 {
     struct record_result *r = a->result;
@@ -204,8 +234,7 @@ static void judge(struct attach *a)
         snprintf(r->rate_note, sizeof r->rate_note, "time in the kernel is not counted: %s", why);
     else if (hz > 0 && hz < RATE_TOLERATED * asked)
         snprintf(r->rate_note, sizeof r->rate_note, "%.0f Hz instead of %u: %s", hz, asked,
-                 a->lost ? "the ring overflowed; lower -F or give fiberscope a CPU"
-                         : "the kernel throttled the events (kernel.perf_cpu_time_max_percent)");
+                 shortfall(a, cpu_ns));
     if (a->cut)
         snprintf(r->warning, sizeof r->warning,
                  "%llu stacks are longer than the %u bytes that were copied, and lack their "
@@ -221,10 +250,11 @@ static void judge(struct attach *a)
 
 static int open_watch(struct attach *a, bool on_exec, struct fscope_error *err)
 {
+    uint32_t stack = a->o->cpu_hz < RATE_SELDOM ? STACK_BYTES_SELDOM : STACK_BYTES_DEFAULT;
     struct perf_watch_options wo = {
         .size = sizeof wo,
         .hz = a->o->cpu_hz,
-        .stack_bytes = a->o->stack_bytes ? a->o->stack_bytes & ~7u : STACK_BYTES_DEFAULT,
+        .stack_bytes = a->o->stack_bytes ? a->o->stack_bytes & ~7u : stack,
         .ring_bytes = a->o->ring_bytes,
         .inherit = a->o->inherit,
         .on_exec = on_exec,

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { POPPED_BYTES_MAX = 48 };  // six callee-saved registers
 enum { VDSO_BYTES_MAX = 16384 }; // mapped without gaps on every x86-64 kernel so far: 1 to 3 pages
 
 // --- Files.
@@ -175,13 +176,15 @@ static int find_row(const struct perf_process *p, uint64_t pc, struct unwind_row
 {
     uint64_t bias;
     const struct code_map *m = code_find_map(p, pc);
-    if (!m || !m->file)
+    if (!m)
         return UNWIND_NOT_COVERED;
-    if (!m->file->loaded)
+    if (m->file && !m->file->loaded)
         load_tables(m->file);
-    if (!m->file->elf.tables.eh_frame.size ||
+    // Code without tables (JIT, a broken file): the walker goes by frame pointer, and may take an
+    // address in it for a return address.
+    if (!m->file || !m->file->elf.tables.eh_frame.size ||
         perf_elf_bias(&m->file->elf, m->start, m->offset, &bias))
-        return UNWIND_NOT_COVERED;
+        return UNWIND_DECLINED;
     return unwind_find_row(&m->file->elf.tables, pc - bias, row);
 }
 
@@ -219,8 +222,15 @@ static int no_tables(void *arg, uint64_t pc, struct unwind_tables *out)
 static int read_stack(void *arg, uint64_t address, uint64_t *value)
 {
     struct walk_context *w = arg;
-    uint64_t at = address - w->sample->registers.rsp;
-    if (address < w->sample->registers.rsp || w->sample->stack_bytes < sizeof *value)
+    const struct unwind_registers *regs = &w->sample->registers;
+    uint64_t at = address - regs->rsp;
+    if (address < regs->rsp && regs->rsp - address <= POPPED_BYTES_MAX) {
+        // An epilogue that has popped rbp: rows go on naming its slot, which lies below the stack
+        // pointer now and is not copied, but the register is its caller's again.
+        *value = regs->rbp;
+        return 0;
+    }
+    if (address < regs->rsp || w->sample->stack_bytes < sizeof *value)
         return -1;
     if (at > w->sample->stack_bytes - sizeof *value) {
         w->beyond = true;

@@ -111,7 +111,8 @@ struct unwind_remote {
     // Tables that cover pc; 0 or nonzero. The tables stay valid until the walk returns.
     int (*tables)(void *arg, uint64_t pc, struct unwind_tables *out);
     // The row at pc, for a caller that caches rows: returns as unwind_find_row does
-    // (UNWIND_NOT_COVERED also where nothing is mapped). NULL: made from tables. Else tables is not
+    // (UNWIND_NOT_COVERED also where nothing is mapped; UNWIND_DECLINED for code without tables, which
+    // is walked by frame pointer). NULL: made from tables. Else tables is not
     // called.
     int (*row)(void *arg, uint64_t pc, struct unwind_row *row);
     void *arg;

@@ -14,20 +14,26 @@ static int find_remote_row(const struct unwind_remote *w, uint64_t pc, struct un
     return unwind_find_row(&tables, pc, row);
 }
 
+// Whether there is code at a would-be return address, also code whose rows are not known.
+static bool is_code(const struct unwind_remote *w, uint64_t ra)
+{
+    struct unwind_row row;
+    int rc = find_remote_row(w, ra - 1, &row);
+    return rc == UNWIND_OK || rc == UNWIND_DECLINED;
+}
+
 // Code without a row (JIT, hand-written): by frame pointer, if what it points at looks like a frame.
 // A leaf that jumped to nowhere has its caller on top of the stack.
 static int guess(const struct unwind_remote *w, struct unwind_registers *r, bool is_leaf)
 {
-    struct unwind_row row;
     uint64_t rbp, ra;
     if (r->rbp > r->rsp - 8 && r->rbp % 8 == 0 && r->rbp - r->rsp < (1u << 20) &&
         !w->read(w->arg, r->rbp, &rbp) && !w->read(w->arg, r->rbp + 8, &ra) && ra &&
-        (rbp == 0 || rbp > r->rbp) && find_remote_row(w, ra - 1, &row) == UNWIND_OK) {
+        (rbp == 0 || rbp > r->rbp) && is_code(w, ra)) {
         *r = (struct unwind_registers){.rip = ra, .rbp = rbp, .rsp = r->rbp + 16};
         return 0;
     }
-    if (is_leaf && !w->read(w->arg, r->rsp, &ra) && ra &&
-        find_remote_row(w, ra - 1, &row) == UNWIND_OK) {
+    if (is_leaf && !w->read(w->arg, r->rsp, &ra) && ra && is_code(w, ra)) {
         *r = (struct unwind_registers){.rip = ra, .rbp = r->rbp, .rsp = r->rsp + 8};
         return 0;
     }
