@@ -23,18 +23,21 @@ enum { ROWS = 1024, DEPTH_MAX = 512, NEW_EXTRAS_MAX = 128, PAGE = 4096 };
 
 enum fast_kind { FAST_NONE, FAST_FP, FAST_RSP, FAST_RSP_SAVED, FAST_RBP_SAVED, FAST_END };
 
+// Makes "this pc, and by frame pointer" one comparison. No pc is that high.
+#define FP_TAG (UINT64_C(1) << 63)
+
 struct fast_row {
-    uint64_t pc; // the pc that was looked up
+    uint64_t key; // the pc that was looked up, plus FP_TAG if kind is FAST_FP
     int32_t cfa_offset;
     int16_t rbp_offset; // from the CFA
     uint8_t kind;       // enum fast_kind
 };
 
 // A frame of the previous walk. {rbp, ra} stand together because they do on the stack: ra was loaded
-// from rsp - 8, and where mask is set, rbp from rsp - 16.
+// from rsp - 8 and, in a pair, rbp from rsp - 16. The flag is kept in rsp's lowest bit, which is
+// otherwise 0, so that a pair's words are at `rsp_and_pair - 17`.
 struct frame {
-    uint64_t rsp;
-    uint64_t mask;
+    uint64_t rsp_and_pair;
     uint64_t rbp, ra;
 };
 
@@ -61,10 +64,10 @@ struct unwind_thread {
 struct walk {
     struct unwind_thread *t;
     struct unwind_registers r;
-    uint64_t high;          // what is vouched for reaches from the leaf's rsp to here
-    uint32_t n, k;          // frames taken; candidate in the previous stack
-    uint32_t differs_below; // no frame of the previous stack under this index can match
-    uint32_t extra_count;   // new ones, in new_extras
+    uint64_t high;        // what is vouched for reaches from the leaf's rsp to here
+    uint64_t meet_rsp;    // no earlier than here can the stack join the previous one
+    uint32_t n, k;        // frames taken; candidate in the previous stack
+    uint32_t extra_count; // new ones, in new_extras
     uint64_t probed_low, probed_high;
 };
 
@@ -148,8 +151,8 @@ __attribute__((noinline)) static void fill_row(struct fast_row *slot, uint64_t p
     struct unwind_row row;
     int rc = row_at(pc, &row);
     // "No row" is not kept: a dlopen may bring one.
-    slot->pc = rc == UNWIND_OK ? pc : 0;
     slot->kind = rc == UNWIND_OK ? (uint8_t)fast_kind_of(&row) : FAST_NONE;
+    slot->key = (rc == UNWIND_OK ? pc : 0) + (slot->kind == FAST_FP ? FP_TAG : 0);
     slot->cfa_offset = row.cfa_offset;
     slot->rbp_offset = (int16_t)row.rbp_offset;
 }
@@ -198,33 +201,41 @@ static uint32_t walk_careful(struct walk *w, uint64_t *pcs, uint32_t max, enum u
 
 // --- The fast walk.
 
-// Whether all words that frames (k, depth) of the previous stack were made from are as they were.
-// Sets differs_below to just above the outermost frame that differs.
-static bool rest_is_unchanged(struct walk *w)
+static bool frame_is_unchanged(const struct frame *f)
 {
-    const struct unwind_thread *t = w->t;
-    const struct frame *f = t->frames;
-    __m128i difference = _mm_setzero_si128();
-    for (uint32_t i = w->k + 1; i < t->depth; i++)
-        difference = arch_difference(difference, f[i].rsp - 16, &f[i].rbp, f[i].mask);
-    uint32_t from_root = t->depth - w->k;
-    bool same = arch_is_zero(difference);
-    for (uint32_t i = t->extra_count; same && i-- > 0 && t->extras[i].from_root < from_root;)
-        same = *(const uint64_t *)(uintptr_t)t->extras[i].at == t->extras[i].value;
-    if (same)
-        return true;
-    w->differs_below = w->k + 1;
-    for (uint32_t i = t->depth - 1; i > w->k; i--)
-        if (!arch_is_zero(
-                arch_difference(_mm_setzero_si128(), f[i].rsp - 16, &f[i].rbp, f[i].mask))) {
-            w->differs_below = i;
-            break;
-        }
-    return false;
+    const uint64_t *slot = (const uint64_t *)(uintptr_t)(f->rsp_and_pair & ~UINT64_C(1));
+    return slot[-1] == f->ra && (!(f->rsp_and_pair & 1) || slot[-2] == f->rbp);
 }
 
-// Keeps this walk's new frames in front of what stays of the previous one's.
-static void keep(struct walk *w, uint32_t kept_from, uint32_t kept)
+// Copies the return addresses of frames (k, depth) and compares the words that they were made from
+// with the stack, without a branch that depends on them.
+static bool copy_if_unchanged(const struct frame *f, const struct frame *end, uint64_t *pcs)
+{
+    __m128i difference = _mm_setzero_si128();
+    for (; f < end; f++, pcs++) {
+        __m128i was = _mm_loadu_si128((const __m128i *)(const void *)&f->rbp);
+        uint64_t at = f->rsp_and_pair;
+        _mm_storeh_pd((double *)(void *)pcs, _mm_castsi128_pd(was));
+        __m128i now;
+        if (at & 1)
+            now = _mm_loadu_si128((const __m128i *)(uintptr_t)(at - 17));
+        else // the lower half is somebody else's
+            now = _mm_unpacklo_epi64(was, _mm_loadl_epi64((const __m128i *)(uintptr_t)(at - 8)));
+        difference = _mm_or_si128(difference, _mm_xor_si128(now, was));
+    }
+    return arch_is_zero(difference);
+}
+
+static bool extras_are_unchanged(const struct unwind_thread *t, uint32_t from_root)
+{
+    for (uint32_t i = t->extra_count; i-- > 0 && t->extras[i].from_root < from_root;)
+        if (*(const uint64_t *)(uintptr_t)t->extras[i].at != t->extras[i].value)
+            return false;
+    return true;
+}
+
+// Keeps this walk's new frames in front of the last `kept` ones of the previous walk.
+static void keep(struct walk *w, uint32_t kept)
 {
     struct unwind_thread *t = w->t;
     uint32_t depth = w->n + kept, first_extra = 0;
@@ -236,9 +247,10 @@ static void keep(struct walk *w, uint32_t kept_from, uint32_t kept)
     while (first_extra < t->extra_count && t->extras[first_extra].from_root >= kept)
         first_extra++;
     uint32_t extras_kept = kept ? t->extra_count - first_extra : 0;
-    if (kept && kept_from != w->n)
-        memmove(&t->frames[w->n], &t->frames[kept_from], kept * sizeof *t->frames);
-    memcpy(t->frames, t->new_frames, w->n * sizeof *t->frames);
+    if (kept && t->depth - kept != w->n)
+        memmove(&t->frames[w->n], &t->frames[t->depth - kept], kept * sizeof *t->frames);
+    for (uint32_t i = 0; i < w->n; i++)
+        t->frames[i] = t->new_frames[i];
     if (first_extra != w->extra_count && extras_kept)
         memmove(&t->extras[w->extra_count], &t->extras[first_extra],
                 extras_kept * sizeof *t->extras);
@@ -250,106 +262,137 @@ static void keep(struct walk *w, uint32_t kept_from, uint32_t kept)
     t->extra_count = extras_kept + w->extra_count;
 }
 
-// The rest of the stack from the previous walk, frame k being the one just reached.
-static uint32_t take_rest(struct walk *w, uint64_t *pcs, uint32_t max, enum unwind_end *end)
-{
-    struct unwind_thread *t = w->t;
-    uint32_t rest = t->depth - w->k;
-    if (rest > max - w->n || w->n + rest > DEPTH_MAX)
-        return 0;
-    for (uint32_t i = 0; i < rest; i++)
-        pcs[w->n + i] = t->frames[w->k + i].ra;
-    uint32_t depth = w->n + rest;
-    keep(w, w->k, rest);
-    *end = UNWIND_END_ROOT; // only complete walks are kept
-    return depth;
-}
-
-static bool meets_previous(struct walk *w)
+// Sets meet_rsp to the first frame of the previous stack at or above index k.
+static void next_meeting(struct walk *w, uint32_t k)
 {
     const struct unwind_thread *t = w->t;
-    while (w->k < t->depth && t->frames[w->k].rsp < w->r.rsp)
-        w->k++;
-    const struct frame *f = &t->frames[w->k];
-    return w->k < t->depth && w->k >= w->differs_below && w->n > 0 && w->k > 0 &&
-           f->rsp == w->r.rsp && f->ra == w->r.rip && f->rbp == w->r.rbp && rest_is_unchanged(w);
+    w->k = k;
+    w->meet_rsp = k < t->depth ? t->frames[k].rsp_and_pair & ~UINT64_C(1) : UINT64_MAX;
 }
 
-static void remember(struct walk *w, uint64_t mask)
+// The walk stands at meet_rsp or above. If the frame there is the previous stack's and all that
+// follows is unchanged, takes the rest from it and returns the depth; else 0.
+__attribute__((noinline)) static uint32_t meet(struct walk *w, uint64_t *pcs, uint32_t max)
 {
-    w->t->new_frames[w->n] = (struct frame){w->r.rsp, mask, w->r.rbp, w->r.rip};
+    struct unwind_thread *t = w->t;
+    while (w->meet_rsp < w->r.rsp)
+        next_meeting(w, w->k + 1);
+    if (w->meet_rsp != w->r.rsp)
+        return 0;
+    const struct frame *f = &t->frames[w->k], *end = &t->frames[t->depth];
+    uint32_t rest = t->depth - w->k, depth = w->n + rest;
+    if (f->ra != w->r.rip || f->rbp != w->r.rbp || depth > max || depth > DEPTH_MAX) {
+        next_meeting(w, w->k + 1);
+        return 0;
+    }
+    pcs[w->n] = f->ra;
+    if (copy_if_unchanged(f + 1, end, pcs + w->n + 1) && extras_are_unchanged(t, rest)) {
+        keep(w, rest);
+        return depth;
+    }
+    // Nothing below the outermost frame that differs can match.
+    while (--end > f && frame_is_unchanged(end))
+        ;
+    uint32_t differs = (uint32_t)(end - t->frames);
+    next_meeting(w, differs > w->k ? differs : w->k + 1);
+    return 0;
 }
 
-enum step_result { STEP_ON, STEP_CAREFUL, STEP_END };
-
-// Leaves one frame. mask tells whether the caller's rbp came from beside its return address.
-static inline enum step_result step_fast(struct walk *w, const struct fast_row *row, uint64_t *mask)
+// A step that is not by frame pointer. False: the general walk must do it.
+static inline bool step_other(struct walk *w, const struct fast_row *row, uint64_t *pair)
 {
     struct unwind_registers *r = &w->r;
-    uint64_t cfa, rbp = r->rbp, saved_at = 0, room = w->high - r->rsp;
-    switch (row->kind) {
-    case FAST_FP:
-        if (room < 16 || r->rbp - r->rsp > room - 16 || r->rbp % 8)
-            return STEP_CAREFUL;
-        r->rsp = r->rbp + 16;
-        r->rip = ((const uint64_t *)(uintptr_t)rbp)[1];
-        r->rbp = ((const uint64_t *)(uintptr_t)rbp)[0];
-        *mask = ~UINT64_C(0);
-        return STEP_ON;
-    case FAST_RSP:
-    case FAST_RSP_SAVED: cfa = r->rsp + (uint64_t)(int64_t)row->cfa_offset; break;
-    case FAST_RBP_SAVED: cfa = r->rbp + (uint64_t)(int64_t)row->cfa_offset; break;
-    case FAST_END: return STEP_END;
-    default: return STEP_CAREFUL;
-    }
-    if (cfa - r->rsp < 8 || cfa - r->rsp > room || cfa % 8)
-        return STEP_CAREFUL;
-    *mask = 0;
+    bool by_rbp = row->kind == FAST_RBP_SAVED || row->kind == FAST_FP;
+    uint64_t base = by_rbp ? r->rbp : r->rsp, rbp = r->rbp;
+    uint64_t cfa = base + (uint64_t)(int64_t)row->cfa_offset;
+    if (row->kind == FAST_NONE || cfa - r->rsp < 8 || cfa - r->rsp > w->high - r->rsp || cfa % 8)
+        return false;
+    *pair = 0;
     if (row->kind != FAST_RSP) {
-        saved_at = cfa + (uint64_t)(int64_t)row->rbp_offset;
-        if (saved_at < r->rsp)
-            return STEP_CAREFUL;
-        rbp = *(const uint64_t *)(uintptr_t)saved_at;
+        uint64_t at = cfa + (uint64_t)(int64_t)row->rbp_offset;
+        if (at < r->rsp)
+            return false;
+        rbp = *(const uint64_t *)(uintptr_t)at;
         if (row->rbp_offset == -16)
-            *mask = ~UINT64_C(0);
+            *pair = 1;
         else if (w->extra_count < NEW_EXTRAS_MAX)
-            w->t->new_extras[w->extra_count++] = (struct extra){saved_at, rbp, w->n + 1};
+            w->t->new_extras[w->extra_count++] = (struct extra){at, rbp, w->n + 1};
         else
-            return STEP_CAREFUL;
+            return false;
     }
     r->rip = ((const uint64_t *)(uintptr_t)cfa)[-1];
     r->rbp = rbp;
     r->rsp = cfa;
-    return STEP_ON;
+    return true;
+}
+
+static inline struct fast_row *find_fast_row(struct unwind_thread *t, uint64_t pc)
+{
+    struct fast_row *row = row_slot(t, pc);
+    if ((row->key & ~FP_TAG) != pc)
+        fill_row(row, pc);
+    return row;
+}
+
+static inline void put_frame(struct frame *f, uint64_t rsp_and_pair, uint64_t rbp, uint64_t ra)
+{
+    f->rsp_and_pair = rsp_and_pair;
+    f->rbp = rbp;
+    f->ra = ra;
+}
+
+// Leaves frames whose rows are cached and go by frame pointer, as long as they come. In a loop of its
+// own so that everything stays in registers: this is where a walk spends its time.
+static void leave_pairs(struct walk *w, uint64_t *pcs, uint32_t limit)
+{
+    struct unwind_registers *r = &w->r;
+    uint64_t rip = r->rip, rbp = r->rbp, rsp = r->rsp;
+    const uint64_t last = w->high - 16, meet_rsp = w->meet_rsp;
+    const struct fast_row *rows = w->t->rows;
+    struct frame *f = &w->t->new_frames[w->n];
+    uint64_t *pc_at = pcs + w->n, *const pc_end = pcs + limit;
+    while (pc_at < pc_end && rsp < meet_rsp) {
+        uint64_t pc = rip - 1;
+        if (rows[(pc ^ pc >> 10) % ROWS].key != pc + FP_TAG || rbp < rsp || rbp > last || rbp % 8)
+            break;
+        put_frame(f++, rsp | 1, rbp, rip);
+        *pc_at++ = rip;
+        rip = ((const uint64_t *)(uintptr_t)rbp)[1];
+        rsp = rbp + 16;
+        rbp = ((const uint64_t *)(uintptr_t)rbp)[0];
+    }
+    r->rip = rip;
+    r->rbp = rbp;
+    r->rsp = rsp;
+    w->n = (uint32_t)(pc_at - pcs);
 }
 
 static uint32_t walk_fast(struct walk *w, uint64_t *pcs, uint32_t max, enum unwind_end *end)
 {
     struct unwind_thread *t = w->t;
-    uint64_t mask = 0;
-    for (;;) {
-        if (t->depth && meets_previous(w)) {
-            uint32_t depth = take_rest(w, pcs, max, end);
+    struct unwind_registers *r = &w->r;
+    const uint32_t limit = max < DEPTH_MAX ? max : DEPTH_MAX;
+    uint64_t pair = 0;
+    next_meeting(w, 1); // a leaf's pc is no return address, so frame 0 meets nothing
+    while (w->n < limit) {
+        if (r->rsp >= w->meet_rsp && w->n > 0) {
+            uint32_t depth = meet(w, pcs, max);
             if (depth)
-                return depth;
+                return *end = UNWIND_END_ROOT, depth; // only complete walks are kept
         }
-        if (w->n == max || w->n == DEPTH_MAX)
-            break;
-        uint64_t pc = w->r.rip - (w->n > 0);
-        struct fast_row *row = row_slot(t, pc);
-        if (row->pc != pc)
-            fill_row(row, pc);
-        remember(w, mask);
-        pcs[w->n] = w->r.rip;
-        enum step_result result = step_fast(w, row, &mask);
-        if (result == STEP_CAREFUL)
+        const struct fast_row *row = find_fast_row(t, r->rip - (w->n > 0));
+        put_frame(&t->new_frames[w->n], r->rsp | pair, r->rbp, r->rip);
+        pcs[w->n] = r->rip;
+        if (row->kind == FAST_END || (w->n > 0 && r->rip == 0)) {
+            w->n++;
+            keep(w, 0);
+            return *end = UNWIND_END_ROOT, w->n;
+        }
+        if (!step_other(w, row, &pair))
             return walk_careful(w, pcs, max, end);
         w->n++;
-        if (result == STEP_END || w->r.rip == 0) {
-            keep(w, 0, 0);
-            *end = UNWIND_END_ROOT;
-            return w->n;
-        }
+        if (pair && w->n < limit)
+            leave_pairs(w, pcs, limit);
     }
     t->depth = 0;
     *end = UNWIND_END_DEPTH;
@@ -360,9 +403,11 @@ uint32_t unwind_walk(struct unwind_thread *t, const struct unwind_registers *reg
                      uint32_t max, enum unwind_end *end)
 {
     *end = UNWIND_END_NO_ROW;
-    // A signal may interrupt a walk and walk itself. acquire and release: pair with each other.
-    if (max == 0 || atomic_exchange_explicit(&t->busy, 1, memory_order_acquire))
+    // Only a signal handler of this very thread can find it busy, so plain stores in program order do.
+    if (max == 0 || atomic_load_explicit(&t->busy, memory_order_relaxed))
         return 0;
+    atomic_store_explicit(&t->busy, 1, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
     // acquire: pairs with the release in unwind_invalidate
     uint32_t now = atomic_load_explicit(&generation, memory_order_acquire);
     if (t->generation != now) {
@@ -373,12 +418,13 @@ uint32_t unwind_walk(struct unwind_thread *t, const struct unwind_registers *reg
     struct walk w;
     w.t = t;
     w.r = *regs;
-    w.n = w.k = w.differs_below = w.extra_count = 0;
+    w.n = w.k = w.extra_count = 0;
     w.high = t->high;
     bool is_own_stack = regs->rsp >= t->low && regs->rsp < t->high && regs->rsp % 8 == 0;
     w.probed_low = is_own_stack ? regs->rsp : 0;
     w.probed_high = is_own_stack ? t->high : 0;
     uint32_t depth = is_own_stack ? walk_fast(&w, pcs, max, end) : walk_careful(&w, pcs, max, end);
-    atomic_store_explicit(&t->busy, 0, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&t->busy, 0, memory_order_relaxed);
     return depth;
 }

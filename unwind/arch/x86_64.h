@@ -23,17 +23,6 @@ static inline bool arch_is_readable(uint64_t address)
     return result != -14; // EFAULT
 }
 
-// OR-ed difference between the two words at `at` and *value; the first word counts only where mask
-// has bits.
-static inline __m128i arch_difference(__m128i so_far, uint64_t at, const uint64_t *value,
-                                      uint64_t mask)
-{
-    __m128i there = _mm_loadu_si128((const __m128i *)(uintptr_t)at);
-    __m128i was = _mm_loadu_si128((const __m128i *)(const void *)value);
-    __m128i care = _mm_unpacklo_epi64(_mm_cvtsi64_si128((long long)mask), _mm_set1_epi64x(-1));
-    return _mm_or_si128(so_far, _mm_and_si128(_mm_xor_si128(there, was), care));
-}
-
 static inline bool arch_is_zero(__m128i v)
 {
     return _mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) == 0xffff;
