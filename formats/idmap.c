@@ -27,7 +27,7 @@ static bool entry_has_id(const void *item, const void *key)
 
 static const struct idmap_entry *find_entry(const struct idmap *m, uint64_t id)
 {
-    return ptrtab_find(&m->sparse, ptrtab_mix(0, id), entry_has_id, &id);
+    return ptrtab_find(&m->sparse, ptrtab_mix(ptrtab_seed(), id), entry_has_id, &id);
 }
 
 void *idmap_find_sparse(const struct idmap *m, uint64_t id)
@@ -53,5 +53,5 @@ int idmap_add(struct idmap *m, uint64_t id, void *item)
     }
     struct idmap_entry *e = &m->entries[m->entry_count++];
     *e = (struct idmap_entry){.id = id, .item = item};
-    return ptrtab_add(&m->sparse, ptrtab_mix(0, id), e);
+    return ptrtab_add(&m->sparse, ptrtab_mix(ptrtab_seed(), id), e);
 }

@@ -190,7 +190,7 @@ struct pprof_function *pprof_append_function(struct pprof_profile *p)
 
 static uint64_t function_hash(const struct pprof_function *f)
 {
-    uint64_t h = ptrtab_mix(1, (uintptr_t)f->name);
+    uint64_t h = ptrtab_mix(ptrtab_seed(), (uintptr_t)f->name);
     h = ptrtab_mix(h, (uintptr_t)f->system_name);
     h = ptrtab_mix(h, (uintptr_t)f->filename);
     return ptrtab_mix(h, (uint64_t)f->start_line);
@@ -259,7 +259,7 @@ struct pprof_location *pprof_append_location(struct pprof_profile *p)
 
 static uint64_t location_hash(const struct pprof_location *l)
 {
-    uint64_t h = ptrtab_mix(2, (uintptr_t)l->mapping);
+    uint64_t h = ptrtab_mix(ptrtab_seed(), (uintptr_t)l->mapping);
     h = ptrtab_mix(h, l->address);
     h = ptrtab_mix(h, l->line_count * UINT64_C(2) + l->is_folded);
     for (uint32_t i = 0; i < l->line_count; i++) {
@@ -472,7 +472,7 @@ static int sort_labels(struct pprof_label *labels, uint32_t n)
 static uint64_t sample_hash(const struct pprof_sample *s)
 {
     const struct pprof_label *labels = s->labels;
-    uint64_t h = ptrtab_mix(3, s->location_count);
+    uint64_t h = ptrtab_mix(ptrtab_seed(), s->location_count);
     for (uint32_t i = 0; i < s->location_count; i++)
         h = ptrtab_mix(h, (uintptr_t)s->locations[i]);
     for (uint32_t i = 0; i < s->label_count; i++) {

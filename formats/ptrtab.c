@@ -3,13 +3,32 @@
 #include "formats/ptrtab.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+
+uint64_t ptrtab_seed(void)
+{
+    static _Atomic uint64_t seed;
+    // relaxed: the value is all there is, nothing is published with it
+    uint64_t now = atomic_load_explicit(&seed, memory_order_relaxed);
+    if (now)
+        return now;
+    uint64_t fresh = 0, none = 0;
+    if (getrandom(&fresh, sizeof fresh, GRND_NONBLOCK) != sizeof fresh)
+        fresh = (uintptr_t)&seed;
+    fresh |= 1;
+    if (atomic_compare_exchange_strong_explicit(&seed, &none, fresh, memory_order_relaxed,
+                                                memory_order_relaxed))
+        return fresh;
+    return none; // another thread was first
+}
 
 uint64_t ptrtab_hash_bytes(const void *bytes, size_t n)
 {
     const unsigned char *b = bytes;
-    uint64_t h = ptrtab_mix(UINT64_C(0x243f6a8885a308d3), n);
+    uint64_t h = ptrtab_mix(ptrtab_seed(), n);
     for (; n >= 8; n -= 8, b += 8) {
         uint64_t w;
         memcpy(&w, b, 8);

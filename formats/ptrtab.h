@@ -38,11 +38,16 @@ void ptrtab_remove(struct ptrtab *t, uint64_t hash, const void *item);
 // Frees the slots; the table is empty again.
 void ptrtab_finish(struct ptrtab *t);
 
+// A number of this process to start a hash with, so that nobody can write a file whose things all
+// hash alike and make reading it take forever. [any thread]
+uint64_t ptrtab_seed(void);
+
 // Mixes v into hash: for fields, and for pointers to interned things.
 static inline uint64_t ptrtab_mix(uint64_t hash, uint64_t v)
 {
-    hash = (hash ^ v) * UINT64_C(0x9e3779b97f4a7c15);
-    return hash ^ (hash >> 29);
+    __extension__ typedef unsigned __int128 wide;
+    wide product = (wide)(hash ^ v) * UINT64_C(0x9e3779b97f4a7c15);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
 // Hash of n bytes.

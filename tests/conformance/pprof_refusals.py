@@ -104,7 +104,8 @@ CASES = {
     "empty label": profile(sample=sample(rest=sub(3, b""))),
     "label with an unknown key": profile(sample=sample(rest=sub(3, num(1, 99) + num(2, 7)))),
     "label with an unknown value": profile(sample=sample(rest=sub(3, num(1, 6) + num(2, 99)))),
-    "number label with unit": profile(sample=sample(rest=sub(3, num(1, 6) + num(3, 9) + num(4, 8)))),
+    "number label with unit": profile(
+        sample=sample(rest=sub(3, num(1, 6) + num(3, 9) + num(4, 8)))),
     "unit without number": profile(sample=sample(rest=sub(3, num(1, 6) + num(4, 8)))),
     "string label with a wild unit": profile(
         sample=sample(rest=sub(3, num(1, 6) + num(2, 7) + num(4, 99)))),
@@ -191,9 +192,36 @@ class Refusals(unittest.TestCase):
 
     def test_one_rule_at_a_time(self):
         # Ids are renumbered on reading, so what has others is not printed the same.
-        renumbered = {"location with an id like an address", "location in a mapping that is not there"}
+        renumbered = {"location with an id like an address",
+                      "location in a mapping that is not there"}
         self.judge_all([c for c in CASES.items() if c[0] not in renumbered], True)
         self.judge_all([c for c in CASES.items() if c[0] in renumbered], False)
+
+    def test_an_older_file_that_is_cut(self):
+        path, out = (os.path.join(self.scratch.name, n) for n in ("cut", "out.pb.gz"))
+        for name in ("gperftools_cpu.prof", "gperftools_heap.txt", "jemalloc_heap.txt",
+                     "perf_script.txt", "go_heap.txt", "go_goroutine.txt", "go_mutex.txt"):
+            with open(os.path.join(pprof_origins.KEPT, name), "rb") as f:
+                data = f.read()
+            before = 0
+            for size in range(1, min(len(data), 2500), 37):
+                with open(path, "wb") as f:
+                    f.write(data[:size])
+                plain = subprocess.run([TOOL, "convert", path, out], capture_output=True,
+                                       text=True, check=False)
+                saved = subprocess.run([TOOL, "convert", "--salvage", path, out],
+                                       capture_output=True, text=True, check=False)
+                with self.subTest("%s cut at %d" % (name, size)):
+                    self.assertIn(plain.returncode, (0, 1))
+                    self.assertIn(saved.returncode, (0, 1))
+                    if plain.returncode:
+                        self.assertRegex(plain.stderr, r"byte \d+: \w+")
+                    if plain.returncode == 0:
+                        self.assertEqual(saved.returncode, 0)
+                    if saved.returncode == 0 and "perf" not in name and "cpu" not in name:
+                        samples = int(re.search(r": (\d+) samples", saved.stdout)[1])
+                        self.assertGreaterEqual(samples, before)
+                        before = samples
 
     def test_a_flipped_byte(self):
         rng = random.Random(1)
