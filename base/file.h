@@ -30,8 +30,8 @@ int file_commit(struct file_replace *f, struct fscope_error *err);
 // Closes and removes the temporary. Accepts a zeroed or closed f.
 void file_abort(struct file_replace *f);
 
-// Writes all n bytes to fd, going on after signals and short writes. 0 or -errno. A file larger than
-// RLIMIT_FSIZE raises SIGXFSZ as write(2) does; a program that ignores it gets -EFBIG.
+// Writes all n bytes to fd, going on after signals and short writes. 0 or -errno. A file larger
+// than RLIMIT_FSIZE raises SIGXFSZ as write(2) does; a program that ignores it gets -EFBIG.
 int file_write_all(int fd, const void *bytes, size_t n);
 
 #endif

@@ -311,6 +311,19 @@ int record_command(const struct record_options *o, struct record_result *result,
     return rc;
 }
 
+int record_process(const struct record_options *o, struct record_result *result,
+                   struct fscope_error *err)
+{
+    struct record_signals signals;
+    *result = (struct record_result){0};
+    record_signals_take(&signals);
+    sigprocmask(SIG_SETMASK, &signals.waiting, NULL); // record_attach waits by itself
+    int rc = record_attach(o, -1, &record_stop_count, result, err);
+    // Handlers stay while the profile is written: a second Ctrl-C must not cost the data.
+    sigprocmask(SIG_SETMASK, &signals.users, NULL);
+    return rc;
+}
+
 void record_wait(const struct record_options *o, struct record_result *result)
 {
     if (result->target_ended || result->child <= 0)

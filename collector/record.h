@@ -70,6 +70,11 @@ void record_wait(const struct record_options *o, struct record_result *result);
 // Before anything is started: whether the output can be written there. 0 or -errno.
 int record_check_output(const struct record_options *o, struct fscope_error *err);
 
+// Watches the running process o->pid until it ends, the duration is over or a signal asks to stop.
+// 0 or -errno. *result is to be freed in any case.
+int record_process(const struct record_options *o, struct record_result *result,
+                   struct fscope_error *err);
+
 // Watches o->pid from outside (perf ring), or the stopped child `child` with go_fd: one byte written
 // to go_fd lets it exec (go_fd -1: nothing to start). Returns when the duration is over, the process
 // ended or *stop became nonzero (set by a signal handler). In collector/perf_attach.c.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// From the ids in a file to what they mean there. Ids are usually 1..n, so those index an array; any
-// others (addresses, hashes) go to a hash table.
+// From the ids in a file to what they mean there. Ids are usually 1..n, so those index an array;
+// any others (addresses, hashes) go to a hash table.
 //
 // Invariant: an id maps to one item, never to NULL, and 0 to none.
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Building a profile in memory: tables that grow on the arena, and hash tables beside them that find
-// equal strings, functions, locations and samples.
+// Building a profile in memory: tables that grow on the arena, and hash tables beside them that
+// find equal strings, functions, locations and samples.
 //
 // Invariant: a hash table covers the first `indexed` entries of its table with the hash of their
 // content at that time; an entry changed behind its back is merely not found any more.
@@ -371,20 +371,27 @@ int pprof_push_sample(struct pprof_profile *p, struct pprof_sample *s)
     return 0;
 }
 
-static int intern_labels(struct pprof_profile *p, struct pprof_label *out,
-                         const struct pprof_label *labels, uint32_t label_count)
+// Copies labels with their strings interned. Those that say nothing are left out, as reading them
+// back would. Returns how many are in out, or -1 without memory.
+static int64_t intern_labels(struct pprof_profile *p, struct pprof_label *out,
+                             const struct pprof_label *labels, uint32_t label_count)
 {
+    uint32_t n = 0;
     for (uint32_t i = 0; i < label_count; i++) {
-        const char *str = labels[i].str;
-        bool is_number = !str || str[0] == '\0';
-        out[i].key = pprof_string(p, labels[i].key);
-        out[i].str = pprof_string(p, str);
-        out[i].num = is_number ? labels[i].num : 0;
-        out[i].num_unit = pprof_string(p, is_number ? labels[i].num_unit : NULL);
-        if (!out[i].key || !out[i].str || !out[i].num_unit)
-            return -ENOMEM;
+        struct pprof_label l = labels[i];
+        bool is_number = !l.str || l.str[0] == '\0';
+        bool has_unit = is_number && l.num_unit && l.num_unit[0];
+        if (is_number && !has_unit && l.num == 0)
+            continue;
+        l.key = pprof_string(p, l.key);
+        l.str = pprof_string(p, l.str);
+        l.num = is_number ? l.num : 0;
+        l.num_unit = pprof_string(p, has_unit ? l.num_unit : NULL);
+        if (!l.key || !l.str || !l.num_unit)
+            return -1;
+        out[n++] = l;
     }
-    return 0;
+    return n;
 }
 
 // One block holds the sample and its arrays: pointers first, so that all are aligned.
@@ -419,9 +426,11 @@ struct pprof_sample *pprof_append_sample(struct pprof_profile *p,
                                          const struct pprof_label *labels, uint32_t label_count)
 {
     struct pprof_sample *s = sample_new(p, locations, location_count, values, label_count);
-    if (!s || intern_labels(p, s->labels, labels, label_count) || pprof_push_sample(p, s))
+    int64_t kept = s ? intern_labels(p, s->labels, labels, label_count) : -1;
+    if (kept < 0)
         return NULL;
-    return s;
+    s->label_count = (uint32_t)kept;
+    return pprof_push_sample(p, s) ? NULL : s;
 }
 
 struct ranked_label {
@@ -533,10 +542,12 @@ int pprof_add_sample(struct pprof_profile *p, struct pprof_location *const *loca
     struct pprof_intern *in = p->intern;
     if (!p->sample_type_count || (location_count && !locations) || (label_count && !labels))
         return -EINVAL;
-    if (samples_catch_up(p) || label_scratch(in, label_count) ||
-        intern_labels(p, in->label_scratch, labels, label_count) ||
-        sort_labels(in->label_scratch, label_count))
+    if (samples_catch_up(p) || label_scratch(in, label_count))
         return -ENOMEM;
+    int64_t kept = intern_labels(p, in->label_scratch, labels, label_count);
+    if (kept < 0 || sort_labels(in->label_scratch, (uint32_t)kept))
+        return -ENOMEM;
+    label_count = (uint32_t)kept;
     struct pprof_sample key = {.locations = own(locations),
                                .labels = in->label_scratch,
                                .location_count = location_count,

@@ -66,7 +66,8 @@ struct pprof_location {
     bool is_folded;                // several functions share this code; names may be wrong
 };
 
-// A label with str other than "" is a string label; else it is the number num, in num_unit.
+// A label with str other than "" is a string label; else it is the number num, in num_unit. One
+// that is neither (0 without a unit) cannot be written and is left out of a sample.
 struct pprof_label {
     const char *key;
     const char *str;

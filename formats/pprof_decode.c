@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// profile.proto from bytes, by hand: protobuf-c says neither where nor why it refused a file, cannot
-// stop at a truncation, and costs several times the time and memory (bench/bench_pprof). It accepts
-// what Go's reader accepts; tests compare with `go tool pprof` and with protobuf-c.
+// profile.proto from bytes, by hand: protobuf-c says neither where nor why it refused a file,
+// cannot stop at a truncation and refuses other files than Go does. It is as fast
+// (bench/bench_pprof). Accepted is what Go's reader accepts; tests compare with `go tool pprof` and
+// with protobuf-c.
 //
 // Protobuf allows any order of fields, so the top level is walked once per kind of thing: framing
 // and strings first, then each table before what refers to it. Walking skips whole messages.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the two files of the profile.proto decoder share: pprof_decode.c walks the top level and reads
-// what there is once, pprof_decode_tables.c reads mappings, functions, locations and samples.
+// What the two files of the profile.proto decoder share: pprof_decode.c walks the top level and
+// reads what there is once, pprof_decode_tables.c reads mappings, functions, locations and samples.
 //
 // Each function returns 0 (or what it says), or -errno after it has filled d->err with the byte
 // offset, the thing that is being read and the reason.

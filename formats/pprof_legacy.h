@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// What the readers of older formats share. Those profiles are bare addresses, usually followed by the
-// lines of /proc/PID/maps; google/pprof's rules for turning them into locations and mappings hold
-// here too, because its output is what ours is compared with.
+// What the readers of older formats share. Those profiles are bare addresses, usually followed by
+// the lines of /proc/PID/maps; google/pprof's rules for turning them into locations and mappings
+// hold here too, because its output is what ours is compared with.
 
 #ifndef FIBERSCOPE_FORMATS_PPROF_LEGACY_H
 #define FIBERSCOPE_FORMATS_PPROF_LEGACY_H

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Mappings from the lines of /proc/PID/maps that end an older profile, and what google/pprof does to
-// them: pieces of one file are joined, the main binary goes first, and code outside of any mapping
-// gets a made-up one.
+// Mappings from the lines of /proc/PID/maps that end an older profile, and what google/pprof does
+// to them: pieces of one file are joined, the main binary goes first, and code outside of any
+// mapping gets a made-up one.
 
 #include "formats/pprof_legacy.h"
 

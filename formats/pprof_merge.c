@@ -34,7 +34,8 @@ struct merger {
 
 // --- Mappings
 
-// Load addresses differ between runs and the end may be rounded, so: size in pages, offset, identity.
+// Load addresses differ between runs and the end may be rounded, so: size in pages, offset,
+// identity.
 static uint64_t pages(const struct pprof_mapping *m)
 {
     return (m->limit - m->start + 0xfff) & ~UINT64_C(0xfff);

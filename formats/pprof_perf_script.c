@@ -7,8 +7,8 @@
 //   <space>FILE:LINE                              with -F +srcline, of the frame above
 //   <empty line>
 //
-// Each event becomes a sample type beside samples/count. perf has resolved the addresses, so mappings
-// are only files; callers get address - 1, as everywhere in a profile.
+// Each event becomes a sample type beside samples/count. perf has resolved the addresses, so
+// mappings are only files; callers get address - 1, as everywhere in a profile.
 
 #include "formats/pprof_legacy.h"
 

@@ -17,8 +17,7 @@
 #include <zlib.h>
 
 enum { BUFFER_BYTES = 64 * 1024, VARINT_MAX = 10 };
-// Level 1 is what Go's runtime writes with; level 6 makes files about 15 % smaller in 3 times the
-// time (bench/bench_pprof prints both).
+// What Go's runtime writes with, too.
 enum { GZIP_LEVEL = 1, GZIP_WINDOW = 15 + 16, GZIP_MEMORY = 8 };
 
 enum { WIRE_VARINT = 0, WIRE_BYTES = 2 };
@@ -101,7 +100,8 @@ static inline size_t size_varint(uint64_t v)
     return (bits * 9 + 64) / 64;
 }
 
-// --- Fields. All field numbers are below 16, so a key is one byte. Zero is the default and left out.
+// --- Fields. All field numbers are below 16, so a key is one byte. Zero is the default and left
+// out.
 
 static inline size_t size_field(uint64_t v)
 {
@@ -372,8 +372,8 @@ static void put_header(struct writer *w, const struct pprof_profile *p)
 }
 
 // Protobuf does not mind the order of fields, so it serves truncated files: samples come last, so
-// that what is cut off is samples. After them comes one more string, which keep_frames names even if
-// it is empty: a reader that cannot resolve it knows that the end is missing.
+// that what is cut off is samples. After them comes one more string, which keep_frames names even
+// if it is empty: a reader that cannot resolve it knows that the end is missing.
 static void put_profile(struct writer *w, const struct pprof_profile *p)
 {
     collect_strings(w, p);

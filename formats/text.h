@@ -2,8 +2,8 @@
 //
 // Reading text that is not NUL-terminated: lines, and pieces taken off the front of a span.
 //
-// Invariant: a span that has been taken from lies inside the one it was; a take_* that returns false
-// has taken nothing.
+// Invariant: a span that has been taken from lies inside the one it was; a take_* that returns
+// false has taken nothing.
 
 #ifndef FIBERSCOPE_FORMATS_TEXT_H
 #define FIBERSCOPE_FORMATS_TEXT_H

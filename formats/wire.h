@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Protobuf's wire format, as lenient and as strict as Go's reader of profiles: a varint has at most
-// ten bytes and bits beyond 64 are lost, field 0 and unknown fields are skipped, groups are refused.
+// ten bytes and bits beyond 64 are lost, field 0 and unknown fields are skipped, groups are
+// refused.
 //
 // Invariant: at <= end; nothing at or beyond end is read.
 

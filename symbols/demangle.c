@@ -51,11 +51,14 @@ static bool looks_rust(const char *m)
 {
     if (m[0] == '_' && m[1] == 'R')
         return true;
-    // Legacy: an Itanium name whose last component is "17h" and 16 hex digits.
     if (strncmp(m, "_ZN", 3))
         return false;
-    size_t n = strcspn(m, ".");
-    return n > 20 && m[n - 1] == 'E' && !strncmp(m + n - 20, "17h", 3);
+    // Legacy: an Itanium name whose last component is "17h" and 16 hex digits; ".llvm.123" may follow.
+    for (const char *h = strstr(m, "17h"); h; h = strstr(h + 1, "17h"))
+        if (strspn(h + 3, "0123456789abcdef") == 16 && h[19] == 'E' &&
+            (h[20] == '\0' || h[20] == '.'))
+            return true;
+    return false;
 }
 
 static bool run(int (*demangle)(const char *, int, demangle_callback *, void *),

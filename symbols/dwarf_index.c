@@ -104,6 +104,7 @@ int dwarf_index_open(struct dwarf_index **out, struct symbols *s, const struct e
         return error_set(err, -ENOMEM, 0, "%s: out of memory", f->path);
     d->owner = s;
     int rc;
+    elf_file_hide_unused(f);
     d->dwarf = dwarf_begin_elf(f->elf, DWARF_C_READ, NULL);
     if (!d->dwarf) {
         rc = error_set(err, -ENOEXEC, 0, "%s: debug info: %s", f->path, dwarf_errmsg(-1));

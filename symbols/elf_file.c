@@ -10,9 +10,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// Up to here a file is read, not mapped: a mapped file that shrinks under us is a SIGBUS. Beyond,
-// memory matters more; such debug files are installed by renaming.
+// A mapped file that shrinks under us is a SIGBUS, so files are read, except those that only root
+// could shrink (package managers replace files by renaming) and those too big to read.
 static const uint64_t READ_BYTES_MAX = 512ull << 20;
+
+static bool may_be_mapped(const struct stat *st)
+{
+    return (st->st_uid == 0 && !(st->st_mode & (S_IWGRP | S_IWOTH))) ||
+           (uint64_t)st->st_size > READ_BYTES_MAX;
+}
 
 static int read_loads(struct elf_file *f, struct fscope_error *err)
 {
@@ -149,7 +155,7 @@ int elf_file_open_fd(struct elf_file **out, int fd, const char *path, struct fsc
         rc = error_set(err, -errno, 0, "%s: %s", path, strerror(errno));
         goto fail;
     }
-    f->is_mapped = f->size > READ_BYTES_MAX;
+    f->is_mapped = may_be_mapped(&st);
     f->elf = elf_begin(f->fd, f->is_mapped ? ELF_C_READ_MMAP : ELF_C_READ, NULL);
     rc = finish_open(f, err);
     if (rc)
@@ -237,6 +243,22 @@ Elf_Data *elf_file_section_data(const struct elf_file *f, const char *name, GElf
         return NULL;
     Elf_Data *d = elf_getdata(scn, NULL);
     return d && d->d_buf && d->d_size ? d : NULL;
+}
+
+// libdw unpacks every debug section it knows when it begins; these it never needs here.
+void elf_file_hide_unused(const struct elf_file *f)
+{
+    static const char *const unused[] = {".debug_loclists", ".debug_loc",      ".debug_macro",
+                                         ".debug_macinfo",  ".debug_aranges",  ".debug_frame",
+                                         ".debug_pubnames", ".debug_pubtypes", ".debug_names"};
+    for (size_t i = 0; i < sizeof unused / sizeof unused[0]; i++) {
+        GElf_Shdr sh;
+        Elf_Scn *scn = elf_file_section(f, unused[i], &sh);
+        if (!scn)
+            continue;
+        sh.sh_type = SHT_NOBITS;
+        (void)gelf_update_shdr(scn, &sh); // in our copy of the headers; nothing is written back
+    }
 }
 
 bool elf_file_has_dwarf(const struct elf_file *f)

@@ -61,6 +61,9 @@ Elf_Scn *elf_file_section(const struct elf_file *f, const char *name, GElf_Shdr 
 // Its bytes, uncompressed; NULL if unreadable.
 Elf_Data *elf_file_section_data(const struct elf_file *f, const char *name, GElf_Shdr *shdr);
 
+// To be called before libdw opens f.
+void elf_file_hide_unused(const struct elf_file *f);
+
 bool elf_file_has_dwarf(const struct elf_file *f);
 
 // Whether every section can be handed to libdw; the reason in err otherwise. elf_check.c.

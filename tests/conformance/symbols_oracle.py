@@ -70,7 +70,8 @@ def addresses(path, count, seed):
 
 def run(command, addrs, check=True):
     text = "".join("0x%x\n" % a for a in addrs)
-    return subprocess.run(command, input=text, stdout=subprocess.PIPE, check=check,
+    return subprocess.run(command, input=text, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, check=check,
                           text=True).stdout
 
 

@@ -3,44 +3,72 @@
 // Prints what symbols/ says of each hexadecimal address on standard input: for each frame, innermost
 // first, "SYSTEM_NAME<TAB>FILE:LINE:COLUMN", then an empty line. For tests and benchmarks.
 //
-// Usage: symbols_probe FILE [DEBUG_DIR]   (-D as first argument: demangled names)
+// Usage: symbols_probe [-D] [-S] [-o] [-d] [-i] FILE|BUILD_ID [DEBUG_DIR]
+//   -D demangled names   -S also <TAB>START_LINE   -o addresses are file offsets
+//   -d ask debuginfod    -i the argument is a build id
+// With DEBUG_DIR only that is searched. The source of names goes to standard error.
 
 #include "symbols/symbols.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
+
+static const char *const sources[] = {"none", "dynsym", "minidebug", "symtab", "map", "dwarf"};
+
+static void print_frames(const struct symbols_frame *f, int n, bool demangle, bool start)
+{
+    for (int i = 0; i < n; i++) {
+        printf("%s\t%s:%u:%u", demangle ? f[i].name : f[i].system_name, f[i].file, f[i].line,
+               f[i].column);
+        if (start)
+            printf("\t%u", f[i].start_line);
+        putchar('\n');
+    }
+    putchar('\n');
+}
 
 int main(int argc, char **argv)
 {
-    bool demangle = argc > 1 && !strcmp(argv[1], "-D");
-    argv += demangle;
-    argc -= demangle;
-    if (argc < 2) {
-        fprintf(stderr, "usage: symbols_probe [-D] FILE [DEBUG_DIR]\n");
+    bool demangle = false, start = false, offsets = false, debuginfod = false, by_id = false;
+    int c;
+    while ((c = getopt(argc, argv, "DSodi")) != -1) {
+        demangle |= c == 'D';
+        start |= c == 'S';
+        offsets |= c == 'o';
+        debuginfod |= c == 'd';
+        by_id |= c == 'i';
+    }
+    argv += optind;
+    argc -= optind;
+    if (argc < 1 || c == '?') {
+        fprintf(stderr, "usage: symbols_probe [-DSodi] FILE|BUILD_ID [DEBUG_DIR]\n");
         return 2;
     }
-    const char *dirs[] = {argc > 2 ? argv[2] : ""};
+    const char *dirs[] = {argc > 1 ? argv[1] : ""};
     struct symbols_options opts = {.size = sizeof opts,
                                    .debug_dirs = dirs,
-                                   .debug_dir_count = argc > 2,
+                                   .debug_dir_count = argc > 1,
+                                   .no_default_dirs = argc > 1,
                                    .no_cache = true,
-                                   .no_debuginfod = true};
+                                   .no_debuginfod = !debuginfod};
     struct fscope_error err = {0};
     struct symbols *s;
     struct symbols_image *im;
-    if (symbols_new(&s, &opts, &err) || symbols_open_path(s, &im, argv[1], NULL, &err)) {
+    if (symbols_new(&s, &opts, &err) || (by_id ? symbols_open_build_id(s, &im, argv[0], &err)
+                                               : symbols_open_path(s, &im, argv[0], NULL, &err))) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
+    fprintf(stderr, "%s\n", sources[symbols_image_source(im)]);
     char line[64];
     while (fgets(line, sizeof line, stdin)) {
         struct symbols_frame frames[SYMBOLS_FRAMES_MAX];
-        int n = symbols_lookup(im, strtoull(line, NULL, 16), frames, SYMBOLS_FRAMES_MAX);
-        for (int i = 0; i < n; i++)
-            printf("%s\t%s:%u:%u\n", demangle ? frames[i].name : frames[i].system_name,
-                   frames[i].file, frames[i].line, frames[i].column);
-        putchar('\n');
+        uint64_t address = strtoull(line, NULL, 16);
+        int n = 0;
+        if (!offsets || !symbols_address_of_offset(im, address, &address))
+            n = symbols_lookup(im, address, frames, SYMBOLS_FRAMES_MAX);
+        print_frames(frames, n, demangle, start);
     }
     symbols_free(s);
     return 0;

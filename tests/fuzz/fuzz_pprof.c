@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Any bytes, read as a profile of any format: a profile that satisfies pprof_check, is the same after
-// writing and reading, and merges; or an error with a text. The first byte chooses options.
+// Any bytes, read as a profile of any format: a profile that satisfies pprof_check, is the same
+// after writing and reading, and merges; or an error with a text. The first byte chooses options.
 
 #include "formats/pprof.h"
 

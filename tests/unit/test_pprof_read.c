@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Reading a damaged or hostile file ends in a profile or in an error that names where and why; never
-// in a crash, never in more memory than allowed; and salvaging keeps whole samples.
+// Reading a damaged or hostile file ends in a profile or in an error that names where and why;
+// never in a crash, never in more memory than allowed; and salvaging keeps whole samples.
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+//
+// fiberscope: finds the verb, parses its options by its table, runs it.
+//
+// Exit statuses: 0, 1 something failed, 2 wrong usage; `record` gives its command's own.
+
+#include "cli/commands.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *running_verb; // for messages
+
+static const struct cli_command *const commands[] = {
+#define CLI_ADDRESS(name) &cmd_##name,
+    CLI_COMMANDS(CLI_ADDRESS)
+#undef CLI_ADDRESS
+};
+
+const struct cli_command *const *cli_commands(size_t *count)
+{
+    *count = CLI_COUNT(commands);
+    return commands;
+}
+
+const struct cli_command *cli_command_find(const char *name)
+{
+    for (size_t i = 0; i < CLI_COUNT(commands); i++) {
+        if (!strcmp(commands[i]->name, name))
+            return commands[i];
+    }
+    return NULL;
+}
+
+static void say(const char *fmt, va_list ap)
+{
+    fflush(stdout); // keeps the order when both go to one place
+    fprintf(stderr, running_verb ? "fiberscope %s: " : "fiberscope: ", running_verb);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+}
+
+int cli_fail(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say(fmt, ap);
+    va_end(ap);
+    return CLI_FAILURE;
+}
+
+int cli_usage(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say(fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "Try `fiberscope %s%s--help`.\n", running_verb ? running_verb : "",
+            running_verb ? " " : "");
+    return CLI_USAGE;
+}
+
+void cli_note(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say(fmt, ap);
+    va_end(ap);
+}
+
+static int run_command(const struct cli_command *cmd, int argc, char **argv)
+{
+    struct fscope_error err = {0};
+    bool help;
+    int operands = 0, status;
+    void *settings = calloc(1, cmd->settings_size ? cmd->settings_size : 1);
+    if (!settings)
+        return cli_fail("out of memory");
+    if (cmd->defaults)
+        memcpy(settings, cmd->defaults, cmd->settings_size);
+    running_verb = cmd->name;
+    if (cli_parse(cmd, argc, argv, settings, &operands, &help, &err)) {
+        status = cli_usage("%s", err.text);
+    } else if (help) {
+        cli_print_help(stdout, cmd);
+        status = CLI_OK;
+    } else {
+        argv[operands] = NULL; // argv[argc] of main, or an option that was moved over
+        status = cmd->run(settings, operands, argv);
+    }
+    cli_settings_free(cmd, settings);
+    free(settings);
+    return status;
+}
+
+static int unknown_verb(const char *verb)
+{
+    const char *names[CLI_COUNT(commands) + 1];
+    size_t n = 0;
+    for (size_t i = 0; i < CLI_COUNT(commands); i++) {
+        if (!(commands[i]->flags & CLI_HIDDEN))
+            names[n++] = commands[i]->name;
+    }
+    const char *near = cli_nearest(verb, names, n);
+    if (near)
+        return cli_usage("there is no command \"%.60s\"; did you mean \"%s\"?", verb, near);
+    return cli_usage("there is no command \"%.60s\"", verb);
+}
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_CTYPE, ""); // the width of characters; numbers stay as C writes them
+    const char *verb = argc > 1 ? argv[1] : NULL;
+    int status;
+    if (!verb || !strcmp(verb, "--help") || !strcmp(verb, "-help") || !strcmp(verb, "-h")) {
+        status = run_command(&cmd_help, 0, argv + argc);
+        status = verb ? status : CLI_USAGE;
+    } else if (!strcmp(verb, "--version") || !strcmp(verb, "-version") || !strcmp(verb, "-V")) {
+        printf("fiberscope %s\n", FSCOPE_VERSION);
+        status = CLI_OK;
+    } else {
+        const struct cli_command *cmd = cli_command_find(verb);
+        status = cmd ? run_command(cmd, argc - 2, argv + 2) : unknown_verb(verb);
+    }
+    // A full disk or a closed pipe shows only here; output that is not whole is a failure.
+    if (fflush(stdout) || ferror(stdout)) {
+        if (errno != EPIPE)
+            cli_fail("standard output: %s", strerror(errno));
+        status = status ? status : CLI_FAILURE;
+    }
+    return status;
+}
