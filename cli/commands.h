@@ -9,6 +9,8 @@
 
 // X(NAME): cli/cmd_NAME.c defines `const struct cli_command cmd_NAME`.
 #define CLI_COMMANDS(X)                                                                            \
+    X(record)                                                                                      \
+    X(finish)                                                                                      \
     X(help)                                                                                        \
     X(completion)
 

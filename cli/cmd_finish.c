@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+//
+// fiberscope finish: profiles out of a dump, a black box or a core file.
+
+#include "cli/commands.h"
+
+#include "collector/finish.h"
+
+struct settings {
+    const char *output;
+    bool no_symbols, quiet;
+};
+
+static const struct settings defaults = {0};
+
+static const struct cli_option options[] = {
+    CLI_STRING(struct settings, output, "output", 'o', "FILE", NULL,
+               "write to FILE; %e is the program, %p its pid, %k the kind; a folder gets "
+               "%e.%p.%k.pb.gz, the default name"),
+    CLI_FLAG(struct settings, no_symbols, "no-symbols", 0, NULL,
+             "write addresses; `fiberscope symbolize` names them later"),
+    CLI_FLAG(struct settings, quiet, "quiet", 'q', NULL, "no closing lines"),
+};
+
+static int run(void *p, int argc, char **argv)
+{
+    const struct settings *s = p;
+    struct record_options o;
+    struct record_result result = {0};
+    struct fscope_error err = {0};
+    if (argc != 1)
+        return cli_usage("one FILE is needed: a dump, a black box or a core file");
+    if (s->output && !*s->output)
+        return cli_usage("-o: an empty name");
+    record_options_init(&o);
+    o.output = s->output;
+    o.symbolize = !s->no_symbols;
+    o.quiet = s->quiet;
+    int rc = finish_read(argv[0], &result, &err);
+    if (!rc) {
+        // Which kinds there are is known only now: two of them need two files.
+        o.cpu_hz = result.builders[RECORD_CPU] != NULL;
+        o.wall_hz = result.builders[RECORD_WALL] != NULL;
+        rc = record_check_output(&o, &err);
+    }
+    if (!rc)
+        rc = record_write(&o, &result, &err);
+    record_result_free(&result);
+    return rc ? cli_fail("%s", err.text) : CLI_OK;
+}
+
+const struct cli_command cmd_finish = {
+    .name = "finish",
+    .summary = "make profiles of a dump, a black box or a core file",
+    .operands = "FILE",
+    .details = "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, or a "
+               "core file of a process that was recording. It is only read. Damaged records are "
+               "left out and counted.",
+    .examples = "fiberscope finish core.4711\n"
+                "fiberscope finish box.seg -o p.pb.gz",
+    .options = options,
+    .option_count = CLI_COUNT(options),
+    .defaults = &defaults,
+    .settings_size = sizeof defaults,
+    .run = run,
+};
