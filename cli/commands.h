@@ -11,6 +11,7 @@
 #define CLI_COMMANDS(X)                                                                            \
     X(record)                                                                                      \
     X(finish)                                                                                      \
+    X(symbolize)                                                                                   \
     X(help)                                                                                        \
     X(completion)
 
