@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+//
+// The agent's own state, and which file does what with it.
+//
+//   agent.c    the constructor, starting and stopping, fork, exit
+//   env.c      the FIBERSCOPE variable
+//   hello.c    messages to the collector
+//   output.c   the raw dump, written by the target itself where no collector does it
+//   slot.c     one slot per thread: memory for its walks, its timers, its CPU clock
+//   source.c   who makes the sampling signal: perf events or timers
+//   sample.c   the SIGPROF handler
+//   modules.c  which files are mapped where, kept up to date from handlers
+//   signals.c, threads.c, images.c   the interposed functions
+//
+// What always holds
+//   - `space` is one private mapping with MADV_WIPEONFORK: a forked child finds zeroes there, so
+//     alive == 0 says "this address space has not begun to record", and nothing of the parent's is
+//     taken for its own. Every hook and the handler ask agent_live() first.
+//   - A vfork or CLONE_VM child shares this memory with its parent and must not change it; it has no
+//     sampling source, and hooks that change state ask agent_owns() (which asks the kernel for the
+//     pid) first.
+//   - The SIGPROF handler stays installed for ever once it is: a late signal must not kill.
+//   - Nothing here allocates from the heap or takes a lock, but for the constructor's calls of
+//     dlsym, pthread_key_create and __register_atfork.
+
+#ifndef FIBERSCOPE_AGENT_AGENT_H
+#define FIBERSCOPE_AGENT_AGENT_H
+
+#include "agent/env.h"
+#include "segment/producer.h"
+#include "unwind/unwind.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum {
+    AGENT_SLOTS_MAX = 4096,
+    AGENT_MODULES_MAX = 4096,
+    AGENT_PAGES_KNOWN = 64,
+    AGENT_ALT_STACK_BYTES = 65536, // for threads whose own stack is too small for a handler
+    AGENT_SMALL_STACK_BYTES = 65536,
+};
+
+// One thread's. A slot is its thread's alone once tid is set, but for source_arm and source_disarm
+// by the thread that starts or stops all sampling.
+struct agent_slot {
+    _Atomic uint32_t tid;  // 0 free; claimed by compare-and-swap
+    _Atomic uint32_t busy; // the handler is at work: a second entry is counted and leaves
+    _Atomic uint32_t ready; // the pages behind this header are usable
+    int segment_slot;      // of seg_thread_enter; -1: not yet
+    int perf_fd;           // -1: none
+    int cpu_timer, wall_timer; // kernel timer ids; -1: none
+    uint32_t source;       // enum seg_cpu_source that is armed for this thread
+    uint64_t cpu_period_ns; // for which it was armed
+    uint64_t cpu_seen_ns;  // the thread's CPU clock at its last sample
+    int64_t cpu_due_ns;    // CPU time not yet charged to a sample; negative: charged in advance
+    uint64_t wall_seen_ns, wall_cpu_ns;
+    void *alt_stack; // NULL: the thread has its own or needs none
+    uint32_t pages_generation;
+    uint64_t pages[AGENT_PAGES_KNOWN]; // code pages whose module is in the segment
+    uint64_t pcs[SEG_STACK_DEPTH_MAX];
+};
+
+struct agent_module {
+    _Atomic uint64_t start, end; // end == 0: no longer mapped
+    int segment_index;
+};
+
+// The part that a forked child must not inherit.
+struct agent_space {
+    _Atomic uint32_t alive; // release, last of agent_begin: pairs with the acquire in agent_live
+    _Atomic uint32_t beginning;
+    _Atomic uint32_t running; // samples are taken; 0 after stop
+    uint32_t pid;
+    struct seg seg;
+    uint32_t source; // enum seg_cpu_source that the agent uses for itself
+    uint64_t period_ns;
+    _Atomic uint32_t slots_used; // high-water mark
+    _Atomic uint32_t modules_lock, modules_used, modules_generation;
+    _Atomic uint64_t modules_quiet_until_ns; // no scan before: the last one found nothing
+    struct agent_module modules[AGENT_MODULES_MAX];
+    char buffer[8192]; // of whoever holds modules_lock
+};
+
+// The part that survives fork by being copied.
+struct agent {
+    struct agent_env env;
+    bool configured;  // there is something to record: children follow
+    bool has_key;
+    bool is_child;    // of a fork, not of an exec
+    pthread_key_t key;
+    pid_t parent;
+    struct agent_space *space;
+    uint8_t *slots; // slot_stride bytes each; reserved without access, opened one by one
+    uint32_t slot_stride, slot_count;
+    uint64_t main_stack_low, main_stack_high;
+    uint64_t tick_ns; // the kernel's tick: CPU timers fire no oftener
+    char program[64];
+};
+
+extern struct agent agent;
+extern const char agent_cookie_cpu, agent_cookie_wall; // their addresses mark our timers' signals
+
+static inline bool agent_live(void)
+{
+    // acquire: pairs with the release in agent_begin
+    return agent.space && atomic_load_explicit(&agent.space->alive, memory_order_acquire);
+}
+
+// Live, and called in the process that owns the memory, not in its vfork child.
+bool agent_owns(void);
+
+// agent.c: makes this address space record. why is enum agent_why; in_handler: called at a forked
+// child's first signal. 0 or -errno. [async-signal-safe when in_handler]
+int agent_begin(uint32_t why, bool in_handler);
+// Ready for fscope_cpu_start: the handler, the key, the fork hook. 0 or -errno.
+int agent_prepare(void);
+// The target leaves: last words into the segment, the dump where the agent writes it itself.
+void agent_leave(void);
+// Starts, or stops, the sources of all threads of this process.
+void agent_arm_all(void);
+void agent_disarm_all(void);
+
+// hello.c: 0 when the collector answered (or, with no wait, has been told), else -errno.
+int hello_send(const struct agent *a, uint32_t why, bool wait, uint32_t tid);
+int hello_thread(const struct agent *a, uint32_t tid);
+
+// output.c: writes the dump to the path that pattern gives, or a free name beside it, whole or not
+// at all; says where on stderr. 0 or -errno.
+int output_dump(const struct agent *a, const char *pattern);
+
+// slot.c. slot_self: the calling thread's, claimed at first; NULL: none free, or the thread is on
+// its way out. slot_for: another thread's. slot_leave: at thread exit.
+struct agent_slot *slot_self(void);
+struct agent_slot *slot_for(uint32_t tid);
+void slot_leave(void);
+int slot_map(struct agent *a);
+struct unwind_thread *slot_unwind(struct agent_slot *s);
+void slot_alt_stack(struct agent_slot *s);
+static inline struct agent_slot *slot_at(uint32_t i)
+{
+    return (struct agent_slot *)(void *)(agent.slots + (size_t)i * agent.slot_stride);
+}
+
+// source.c
+void source_choose(struct agent *a, bool say);
+int source_arm(struct agent_slot *s);
+void source_disarm(struct agent_slot *s);
+uint64_t source_thread_cpu_ns(uint32_t tid); // 0: not to be had
+
+// sample.c
+int sample_install(void);
+void sample_account_start(struct agent_slot *s);
+
+// signals.c: gives a SIGPROF that is not ours to the target's own handler.
+void signals_forward(int signal, siginfo_t *info, void *context);
+bool signals_target_uses(void);
+void signals_adopt(const struct sigaction *old); // what was installed before us
+int signals_real_action(const struct sigaction *action, struct sigaction *old);
+
+// modules.c
+void modules_scan_all(void);                                // normal context
+void modules_cover(struct agent_slot *s, uint32_t depth);   // of s->pcs; in the handler
+void modules_close(uint64_t address);                       // the file mapped there will go
+
+// resolve: the functions behind the interposed ones; NULL where libc has none.
+struct agent_real {
+    int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    int (*thrd_create)(void *, int (*)(void *), void *);
+    int (*execve)(const char *, char *const[], char *const[]);
+    int (*execvpe)(const char *, char *const[], char *const[]);
+    int (*fexecve)(int, char *const[], char *const[]);
+    int (*execveat)(int, const char *, char *const[], char *const[], int);
+    int (*dlclose)(void *);
+    int (*sigwait)(const sigset_t *, int *);
+    int (*sigwaitinfo)(const sigset_t *, siginfo_t *);
+    int (*sigtimedwait)(const sigset_t *, siginfo_t *, const struct timespec *);
+    int (*signalfd)(int, const sigset_t *, int);
+    int (*sigaction)(int, const struct sigaction *, struct sigaction *);
+};
+const struct agent_real *agent_real(void);
+
+#endif

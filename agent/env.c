@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+//
+// The parser of FIBERSCOPE; see env.h.
+
+#include "agent/env.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+void agent_env_defaults(struct agent_env *env)
+{
+    memset(env, 0, sizeof *env);
+    env->inherit = true;
+    env->unblock = true;
+}
+
+// One value, unescaped.
+struct value {
+    char text[AGENT_PATH_BYTES];
+    uint32_t n;
+    bool too_long;
+};
+
+static const char *read_number(const struct value *v, uint32_t max, uint32_t *out)
+{
+    uint32_t n = 0;
+    if (!v->n)
+        return "a number is missing";
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (v->text[i] < '0' || v->text[i] > '9')
+            return "not a whole number";
+        n = n * 10 + (uint32_t)(v->text[i] - '0');
+        if (n > max)
+            return "too large (at most 10000)";
+    }
+    *out = n;
+    return NULL;
+}
+
+static const char *read_bool(const struct value *v, bool *out)
+{
+    if (v->n != 1 || (v->text[0] != '0' && v->text[0] != '1'))
+        return "must be 0 or 1";
+    *out = v->text[0] == '1';
+    return NULL;
+}
+
+static const char *read_text(const struct value *v, char *out, size_t size)
+{
+    if (!v->n)
+        return "empty";
+    if (v->n >= size)
+        return "too long";
+    memcpy(out, v->text, v->n);
+    out[v->n] = '\0';
+    return NULL;
+}
+
+static const char *read_source(const struct value *v, enum agent_source_wish *out)
+{
+    static const char *const names[] = {"auto", "perf", "timer"};
+    for (unsigned i = 0; i < 3; i++)
+        if (v->n == strlen(names[i]) && !memcmp(v->text, names[i], v->n)) {
+            *out = (enum agent_source_wish)i;
+            return NULL;
+        }
+    return "must be auto, perf or timer";
+}
+
+static const char *set_key(struct agent_env *env, const char *key, size_t n, const struct value *v)
+{
+#define IS(name) (n == sizeof(name) - 1 && !memcmp(key, name, n))
+    if (IS("cpu"))
+        return read_number(v, AGENT_HZ_MAX, &env->cpu_hz);
+    if (IS("wall"))
+        return read_number(v, AGENT_HZ_MAX, &env->wall_hz);
+    if (IS("out"))
+        return read_text(v, env->out, sizeof env->out);
+    if (IS("segment"))
+        return read_text(v, env->segment, sizeof env->segment);
+    if (IS("socket"))
+        return read_text(v, env->socket, sizeof env->socket);
+    if (IS("inherit"))
+        return read_bool(v, &env->inherit);
+    if (IS("unblock"))
+        return read_bool(v, &env->unblock);
+    if (IS("quiet"))
+        return read_bool(v, &env->quiet);
+    if (IS("source"))
+        return read_source(v, &env->source);
+#undef IS
+    return "not a key this agent knows";
+}
+
+// Reads the value that starts at p up to its comma or the end; where it stopped.
+static const char *take_value(struct value *v, const char *p)
+{
+    v->n = 0;
+    v->too_long = false;
+    for (; *p && *p != ','; p++) {
+        if (*p == '\\' && (p[1] == ',' || p[1] == '\\'))
+            p++;
+        if (v->n < sizeof v->text)
+            v->text[v->n++] = *p;
+        else
+            v->too_long = true;
+    }
+    return p;
+}
+
+int agent_env_parse(struct agent_env *env, const char *text, agent_env_complain_fn *fn, void *arg)
+{
+    int wrong = 0;
+    struct value v;
+    for (const char *p = text ? text : ""; *p;) {
+        const char *item = p, *why;
+        while (*p && *p != ',' && *p != '=')
+            p++;
+        size_t key_n = (size_t)(p - item);
+        if (*p == '=') {
+            p = take_value(&v, p + 1);
+            why = v.too_long ? "too long" : set_key(env, item, key_n, &v);
+        } else {
+            why = key_n ? "not key=value" : NULL; // an empty item does no harm
+        }
+        if (why) {
+            wrong++;
+            ptrdiff_t n = p - item;
+            if (fn)
+                fn(arg, item, n > 64 ? 64 : (int)n, why);
+        }
+        if (*p == ',')
+            p++;
+    }
+    return wrong;
+}
+
+int agent_env_expand(char *path, uint32_t size, const char *pattern, uint32_t pid,
+                     const char *program)
+{
+    uint32_t n = 0;
+    char digits[12];
+    for (const char *p = pattern; *p; p++) {
+        char one[2] = {*p, '\0'};
+        const char *add = one;
+        bool is_name = false;
+        if (p[0] == '%' && p[1] == 'p') {
+            char *d = digits + sizeof digits;
+            *--d = '\0';
+            uint32_t rest = pid;
+            do
+                *--d = (char)('0' + rest % 10);
+            while (rest /= 10);
+            add = d;
+            p++;
+        } else if (p[0] == '%' && p[1] == 'e') {
+            add = program;
+            is_name = true;
+            p++;
+        } else if (p[0] == '%' && p[1] == '%') {
+            p++;
+        }
+        for (; *add; add++) {
+            if (n + 1 >= size)
+                return -ENAMETOOLONG;
+            path[n++] = is_name && *add == '/' ? '_' : *add;
+        }
+    }
+    path[n] = '\0';
+    return 0;
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+//
+// FIBERSCOPE, the one environment variable: a `key=value` list separated by commas. In a value, \,
+// is a comma and \\ a backslash. The text is a stranger's: every key is bounded, and what is not
+// understood is reported and ignored, so that a typing mistake never keeps a program from running.
+//
+// Pure: no system calls, no allocation.
+
+#ifndef FIBERSCOPE_AGENT_ENV_H
+#define FIBERSCOPE_AGENT_ENV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    AGENT_HZ_MAX = 10000,
+    AGENT_PATH_BYTES = 1024,
+    AGENT_SOCKET_BYTES = 96,
+};
+
+enum agent_source_wish { AGENT_SOURCE_AUTO, AGENT_SOURCE_PERF, AGENT_SOURCE_TIMER };
+
+struct agent_env {
+    uint32_t cpu_hz;                 // 0: off
+    uint32_t wall_hz;                // 0: off
+    char out[AGENT_PATH_BYTES];      // pattern of the raw dump written at exit; "": none
+    char segment[AGENT_PATH_BYTES];  // pattern of the black box; "": a memfd
+    char socket[AGENT_SOCKET_BYTES]; // abstract name without its leading NUL; "": no collector
+    bool inherit;                    // follow fork and exec (default)
+    bool unblock;                    // let SIGPROF through in threads born with it blocked (default)
+    bool quiet;                      // say nothing on stderr
+    enum agent_source_wish source;
+};
+
+// Called for each item that is not understood: its text (not NUL-terminated) and why.
+typedef void agent_env_complain_fn(void *arg, const char *item, int length, const char *why);
+
+// Fills *env with defaults.
+void agent_env_defaults(struct agent_env *env);
+
+// Reads text (NULL: nothing) into *env, which holds defaults or earlier settings. The number of
+// items not understood; each is reported through fn, which may be NULL. [async-signal-safe]
+int agent_env_parse(struct agent_env *env, const char *text, agent_env_complain_fn *fn, void *arg);
+
+// Expands %p (pid), %e (program) and %% of pattern into path of size bytes; other % stay. A '/' in
+// program becomes '_'. 0, or -ENAMETOOLONG. [async-signal-safe]
+int agent_env_expand(char *path, uint32_t size, const char *pattern, uint32_t pid,
+                     const char *program);
+
+#endif
