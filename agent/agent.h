@@ -153,7 +153,6 @@ uint64_t source_thread_cpu_ns(uint32_t tid); // 0: not to be had
 
 // sample.c
 int sample_install(void);
-void sample_account_start(struct agent_slot *s);
 
 // signals.c: gives a SIGPROF that is not ours to the target's own handler.
 void signals_forward(int signal, siginfo_t *info, void *context);

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+//
+// The SIGPROF handler: whose signal is it, what is it worth, where was the thread.
+//
+// What a CPU sample is worth is read from the thread's CPU clock, not from the number of signals:
+// time is charged in whole periods, the rest waits for the next sample. So the values of a thread
+// add up to its CPU time within one period, whatever became of single signals: merged while
+// blocked, missed in the kernel, early, or sent by two sources at once.
+
+#include "agent/agent.h"
+#include "agent/arch/x86_64.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+
+enum whose { WHOSE_TARGET, WHOSE_CPU, WHOSE_WALL };
+
+static enum whose whose_signal(const siginfo_t *info)
+{
+    if (info->si_code == SI_TIMER) {
+        if (info->si_value.sival_ptr == (const void *)&agent_cookie_cpu)
+            return WHOSE_CPU;
+        if (info->si_value.sival_ptr == (const void *)&agent_cookie_wall)
+            return WHOSE_WALL;
+        return WHOSE_TARGET;
+    }
+    if (info->si_code >= POLL_IN && info->si_code <= POLL_HUP)
+        return WHOSE_CPU; // F_SETSIG: a perf event
+    // The kernel had no memory for the details (RLIMIT_SIGPENDING): as likely ours as anybody's,
+    // and taking it costs nothing, because the CPU clock decides.
+    if (info->si_code == SI_USER && info->si_pid == 0)
+        return WHOSE_CPU;
+    return WHOSE_TARGET;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+// Charges the CPU time since the last sample: the number of whole periods, 0 if it is too early.
+static uint64_t charge_cpu(struct agent_slot *s, uint64_t period)
+{
+    uint64_t now = source_thread_cpu_ns(0);
+    if (now < s->cpu_seen_ns) { // another thread's slot once: the tid was used again
+        s->cpu_seen_ns = now;
+        s->cpu_due_ns = (int64_t)period;
+    }
+    s->cpu_due_ns += (int64_t)(now - s->cpu_seen_ns);
+    s->cpu_seen_ns = now;
+    if (s->cpu_due_ns < 0)
+        return 0;
+    uint64_t n = ((uint64_t)s->cpu_due_ns + period / 2) / period;
+    if (!n)
+        n = 1; // a little early; paid back by the next one
+    s->cpu_due_ns -= (int64_t)(n * period);
+    return n;
+}
+
+static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8_t flags,
+                 const void *context)
+{
+    struct seg *seg = &agent.space->seg;
+    struct unwind_registers regs;
+    enum unwind_end end = UNWIND_END_ROOT;
+    unwind_registers_from_context(&regs, context);
+    uint32_t depth = unwind_walk(slot_unwind(s), &regs, s->pcs, SEG_STACK_DEPTH_MAX, &end);
+    if (!depth) { // the walker was at work in this thread: the leaf is known all the same
+        s->pcs[0] = regs.rip;
+        depth = 1;
+        end = UNWIND_END_BAD_MEMORY;
+    }
+    if (end == UNWIND_END_DEPTH)
+        flags |= SEG_FLAG_TRUNCATED;
+    else if (end != UNWIND_END_ROOT)
+        flags |= SEG_FLAG_BROKEN;
+    modules_cover(s, depth);
+    struct seg_record r = {
+        .kind = (uint8_t)kind,
+        .flags = flags,
+        .tid = atomic_load_explicit(&s->tid, memory_order_relaxed),
+        .time_ns = now_ns(),
+        .user_stack = seg_stack(seg, s->pcs, depth, 0, flags),
+        .values = {1, value},
+    };
+    seg_record_put(seg, s->segment_slot, SEG_CONTEXT_SIGNAL, &r);
+}
+
+static bool enter_segment(struct agent_slot *s)
+{
+    if (s->segment_slot >= 0)
+        return true;
+    char name[SEG_THREAD_NAME_BYTES] = "";
+    uint32_t tid = atomic_load_explicit(&s->tid, memory_order_relaxed);
+    sys2(SYS_prctl, 16 /* PR_GET_NAME */, name);
+    s->segment_slot = seg_thread_enter(&agent.space->seg, tid, name);
+    // Threads from before the agent get their exit hook here. Keys below 32 live in the thread's own
+    // descriptor: setting one allocates nothing.
+    if (s->segment_slot >= 0 && agent.has_key && agent.key < 32)
+        pthread_setspecific(agent.key, s);
+    return s->segment_slot >= 0;
+}
+
+static void sample_cpu(struct agent_slot *s, const void *context)
+{
+    struct seg_header *h = agent.space->seg.header;
+    uint64_t period = atomic_load_explicit(&h->control.cpu_period_ns, memory_order_relaxed);
+    uint32_t source = atomic_load_explicit(&h->control.cpu_source, memory_order_relaxed);
+    if (!period) {
+        source_disarm(s);
+        return;
+    }
+    // The collector took over (a forked child starts with its own timer): one source is enough.
+    if (source == SEG_CPU_COLLECTOR_PERF && s->cpu_timer >= 0) {
+        sys1(SYS_timer_delete, s->cpu_timer);
+        s->cpu_timer = -1;
+        s->source = source;
+    }
+    uint64_t n = charge_cpu(s, period);
+    if (!n || !enter_segment(s))
+        return;
+    if (n > 1)
+        atomic_fetch_add_explicit(&h->losses.collapsed, n - 1, memory_order_relaxed);
+    take(s, SEG_KIND_CPU, n * period, 0, context);
+}
+
+static void sample_wall(struct agent_slot *s, const void *context)
+{
+    struct seg_header *h = agent.space->seg.header;
+    uint64_t period = atomic_load_explicit(&h->control.wall_period_ns, memory_order_relaxed);
+    uint64_t now = now_ns(), cpu = source_thread_cpu_ns(0);
+    uint64_t wall = now - s->wall_seen_ns, used = cpu - s->wall_cpu_ns;
+    if (!period || !s->wall_seen_ns || !enter_segment(s))
+        return;
+    uint64_t n = (wall + period / 2) / period;
+    if (!n)
+        return;
+    s->wall_seen_ns += n * period;
+    s->wall_cpu_ns = cpu;
+    // Idle: it was off the CPU for most of the period. Waking up for us costs it some 10 us.
+    take(s, SEG_KIND_WALL, n * period, used * 2 < wall ? SEG_FLAG_IDLE : 0, context);
+}
+
+// A forked child's first signal: its own segment is made here, where nothing can be cancelled.
+static bool begin_child(void)
+{
+    int state;
+    if (!agent.configured)
+        return false;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    int rc = agent_begin(2 /* AGENT_WHY_FORK */, true);
+    pthread_setcancelstate(state, NULL);
+    return !rc;
+}
+
+static void on_sigprof(int signal, siginfo_t *info, void *context)
+{
+    int saved = errno;
+    enum whose whose = whose_signal(info);
+    if (whose == WHOSE_TARGET) {
+        errno = saved;
+        signals_forward(signal, info, context);
+        return;
+    }
+    if ((agent_live() || begin_child()) &&
+        atomic_load_explicit(&agent.space->running, memory_order_relaxed)) {
+        struct agent_slot *s = slot_self();
+        if (s && atomic_exchange_explicit(&s->busy, 1, memory_order_relaxed)) {
+            atomic_fetch_add_explicit(&agent.space->seg.header->losses.reentered, 1,
+                                      memory_order_relaxed);
+        } else if (s) {
+            if (whose == WHOSE_CPU)
+                sample_cpu(s, context);
+            else
+                sample_wall(s, context);
+            atomic_store_explicit(&s->busy, 0, memory_order_relaxed);
+        }
+    }
+    errno = saved;
+}
+
+int sample_install(void)
+{
+    struct sigaction ours, old;
+    memset(&ours, 0, sizeof ours);
+    ours.sa_sigaction = on_sigprof;
+    ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    // While we sample, the target's handlers wait: they may longjmp away.
+    sigfillset(&ours.sa_mask);
+    static const int keep[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS};
+    for (unsigned i = 0; i < sizeof keep / sizeof *keep; i++)
+        sigdelset(&ours.sa_mask, keep[i]);
+    if (signals_real_action(NULL, &old))
+        return -errno;
+    if (old.sa_flags & SA_SIGINFO && old.sa_sigaction == on_sigprof)
+        return 0;
+    signals_adopt(&old);
+    return signals_real_action(&ours, NULL) ? -errno : 0;
+}
