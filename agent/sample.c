@@ -46,7 +46,9 @@ static uint64_t now_ns(void)
 static uint64_t charge_cpu(struct agent_slot *s, uint64_t period)
 {
     uint64_t now = source_thread_cpu_ns(0);
-    if (now < s->cpu_seen_ns) { // another thread's slot once: the tid was used again
+    // Not armed by us (the collector's event came first), or another thread's slot once, whose tid
+    // is in use again: what it used before is not known to have been sampled.
+    if (!s->cpu_seen_ns || now < s->cpu_seen_ns) {
         s->cpu_seen_ns = now;
         s->cpu_due_ns = (int64_t)period;
     }
