@@ -47,16 +47,16 @@ enum {
 // One thread's. A slot is its thread's alone once tid is set, but for source_arm and source_disarm
 // by the thread that starts or stops all sampling.
 struct agent_slot {
-    _Atomic uint32_t tid;  // 0 free; claimed by compare-and-swap
-    _Atomic uint32_t busy; // the handler is at work: a second entry is counted and leaves
-    _Atomic uint32_t ready; // the pages behind this header are usable
-    int segment_slot;      // of seg_thread_enter; -1: not yet
-    int perf_fd;           // -1: none
+    _Atomic uint32_t tid;      // 0 free; claimed by compare-and-swap
+    _Atomic uint32_t busy;     // the handler is at work: a second entry is counted and leaves
+    _Atomic uint32_t ready;    // the pages behind this header are usable
+    int segment_slot;          // of seg_thread_enter; -1: not yet
+    int perf_fd;               // -1: none
     int cpu_timer, wall_timer; // kernel timer ids; -1: none
-    uint32_t source;       // enum seg_cpu_source that is armed for this thread
-    uint64_t cpu_period_ns; // for which it was armed
-    uint64_t cpu_seen_ns;  // the thread's CPU clock at its last sample
-    int64_t cpu_due_ns;    // CPU time not yet charged to a sample; negative: charged in advance
+    uint32_t source;           // enum seg_cpu_source that is armed for this thread
+    uint64_t cpu_period_ns;    // for which it was armed
+    uint64_t cpu_seen_ns;      // the thread's CPU clock at its last sample
+    int64_t cpu_due_ns;        // CPU time not yet charged to a sample; negative: charged in advance
     uint64_t wall_seen_ns, wall_cpu_ns;
     void *alt_stack; // NULL: the thread has its own or needs none
     uint32_t pages_generation;
@@ -74,10 +74,10 @@ struct agent_space {
     _Atomic uint32_t alive; // release, last of agent_begin: pairs with the acquire in agent_live
     _Atomic uint32_t beginning;
     _Atomic uint32_t running; // samples are taken; 0 after stop
+    _Atomic uint32_t saved;   // the dump was written
     uint32_t pid;
+    bool told; // the collector has the segment: nothing is written here
     struct seg seg;
-    uint32_t source; // enum seg_cpu_source that the agent uses for itself
-    uint64_t period_ns;
     _Atomic uint32_t slots_used; // high-water mark
     _Atomic uint32_t modules_lock, modules_used, modules_generation;
     _Atomic uint64_t modules_quiet_until_ns; // no scan before: the last one found nothing
@@ -88,16 +88,19 @@ struct agent_space {
 // The part that survives fork by being copied.
 struct agent {
     struct agent_env env;
-    bool configured;  // there is something to record: children follow
+    bool configured; // there is something to record: children follow
     bool has_key;
-    bool is_child;    // of a fork, not of an exec
+    bool is_child; // of a fork, not of an exec
     pthread_key_t key;
     pid_t parent;
     struct agent_space *space;
     uint8_t *slots; // slot_stride bytes each; reserved without access, opened one by one
     uint32_t slot_stride, slot_count;
     uint64_t main_stack_low, main_stack_high;
-    uint64_t tick_ns; // the kernel's tick: CPU timers fire no oftener
+    uint64_t thread_stack_bytes; // of a thread made without attributes
+    uint64_t child_period_ns;    // of a forked child's first timer
+    int child_timer;             // kernel id + 1; 0: none
+    uint64_t tick_ns;            // the kernel's tick: CPU timers fire no oftener
     char program[64];
 };
 
@@ -120,6 +123,8 @@ int agent_begin(uint32_t why, bool in_handler);
 int agent_prepare(void);
 // The target leaves: last words into the segment, the dump where the agent writes it itself.
 void agent_leave(void);
+// The dump alone, before an exec.
+void agent_save(void);
 // Starts, or stops, the sources of all threads of this process.
 void agent_arm_all(void);
 void agent_disarm_all(void);
@@ -150,6 +155,8 @@ void source_choose(struct agent *a, bool say);
 int source_arm(struct agent_slot *s);
 void source_disarm(struct agent_slot *s);
 uint64_t source_thread_cpu_ns(uint32_t tid); // 0: not to be had
+void source_arm_first(uint64_t period_ns);   // a forked child's, before it has a slot
+void source_disarm_first(void);
 
 // sample.c
 int sample_install(void);
@@ -161,9 +168,9 @@ void signals_adopt(const struct sigaction *old); // what was installed before us
 int signals_real_action(const struct sigaction *action, struct sigaction *old);
 
 // modules.c
-void modules_scan_all(void);                                // normal context
-void modules_cover(struct agent_slot *s, uint32_t depth);   // of s->pcs; in the handler
-void modules_close(uint64_t address);                       // the file mapped there will go
+void modules_scan_all(void);                              // normal context
+void modules_cover(struct agent_slot *s, uint32_t depth); // of s->pcs; in the handler
+void modules_close(uint64_t address);                     // the file mapped there will go
 
 // resolve: the functions behind the interposed ones; NULL where libc has none.
 struct agent_real {
@@ -179,6 +186,7 @@ struct agent_real {
     int (*sigtimedwait)(const sigset_t *, siginfo_t *, const struct timespec *);
     int (*signalfd)(int, const sigset_t *, int);
     int (*sigaction)(int, const struct sigaction *, struct sigaction *);
+    __sighandler_t (*signal)(int, __sighandler_t);
 };
 const struct agent_real *agent_real(void);
 

@@ -27,8 +27,8 @@ struct agent_env {
     char segment[AGENT_PATH_BYTES];  // pattern of the black box; "": a memfd
     char socket[AGENT_SOCKET_BYTES]; // abstract name without its leading NUL; "": no collector
     bool inherit;                    // follow fork and exec (default)
-    bool unblock;                    // let SIGPROF through in threads born with it blocked (default)
-    bool quiet;                      // say nothing on stderr
+    bool unblock; // let SIGPROF through in threads born with it blocked (default)
+    bool quiet;   // say nothing on stderr
     enum agent_source_wish source;
 };
 

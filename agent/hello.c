@@ -115,7 +115,8 @@ static int await_config(int fd)
             return (int)ready;
         if (ready <= 0)
             continue;
-        long n = sys6(SYS_recvfrom, SYS_ARG(fd), SYS_ARG(&config), sizeof config, MSG_DONTWAIT, 0, 0);
+        long n =
+            sys6(SYS_recvfrom, SYS_ARG(fd), SYS_ARG(&config), sizeof config, MSG_DONTWAIT, 0, 0);
         if (n == 0)
             return -ECONNRESET; // the collector closed without an answer
         if (n < 0 && n != -EINTR && n != -EAGAIN)
@@ -140,8 +141,7 @@ int hello_send(const struct agent *a, uint32_t why, bool wait, uint32_t tid)
         .wall_period_ns = a->env.wall_hz ? 1000000000 / a->env.wall_hz : 0,
     };
     memcpy(hello.program, a->program, sizeof hello.program);
-    hello.header.flags = (wait ? 0 : AGENT_NO_ANSWER) |
-                         (a->env.segment[0] ? AGENT_BLACK_BOX : 0u) |
+    hello.header.flags = (wait ? 0 : AGENT_NO_ANSWER) | (a->env.segment[0] ? AGENT_BLACK_BOX : 0u) |
                          (signals_target_uses() ? AGENT_SIGPROF_USED : 0u);
     int fd = connect_collector(a->env.socket, wait);
     if (fd < 0)

@@ -15,7 +15,7 @@ struct say {
 
 // Starts a line with "fiberscope: ". All of these return s, and are async-signal-safe.
 struct say *say_begin(struct say *s);
-struct say *say_text(struct say *s, const char *text);            // cut where it does not fit;
+struct say *say_text(struct say *s, const char *text);              // cut where it does not fit;
 struct say *say_bytes(struct say *s, const char *text, uint32_t n); // control characters become ?
 struct say *say_number(struct say *s, uint64_t n);
 struct say *say_errno(struct say *s, int code); // code is -errno or errno: its name, "EPERM"

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/signalfd.h>
 
 #define INTERPOSED __attribute__((visibility("default")))
 

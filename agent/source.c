@@ -193,6 +193,25 @@ void source_disarm(struct agent_slot *s)
     s->source = SEG_CPU_NONE;
 }
 
+void source_arm_first(uint64_t period_ns)
+{
+    uint32_t tid = (uint32_t)sys0(SYS_gettid);
+    if (!period_ns)
+        return;
+    if (period_ns < agent.tick_ns)
+        period_ns = agent.tick_ns;
+    int id =
+        arm_timer(tid, cpu_clock(tid), &agent_cookie_cpu, random_phase(tid, period_ns), period_ns);
+    agent.child_timer = id >= 0 ? id + 1 : 0;
+}
+
+void source_disarm_first(void)
+{
+    if (agent.child_timer)
+        sys1(SYS_timer_delete, agent.child_timer - 1);
+    agent.child_timer = 0;
+}
+
 static void complain(uint64_t asked_ns, uint64_t got_ns, int why)
 {
     struct say line;

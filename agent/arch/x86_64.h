@@ -27,12 +27,12 @@ static inline long sys6(long number, uint64_t a, uint64_t b, uint64_t c, uint64_
 }
 
 // Arguments are integers or pointers.
-#define SYS_ARG(x)              ((uint64_t)(x))
-#define sys0(n)                 sys6(n, 0, 0, 0, 0, 0, 0)
-#define sys1(n, a)              sys6(n, SYS_ARG(a), 0, 0, 0, 0, 0)
-#define sys2(n, a, b)           sys6(n, SYS_ARG(a), SYS_ARG(b), 0, 0, 0, 0)
-#define sys3(n, a, b, c)        sys6(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), 0, 0, 0)
-#define sys4(n, a, b, c, d)     sys6(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), 0, 0)
+#define SYS_ARG(x)          ((uint64_t)(x))
+#define sys0(n)             sys6(n, 0, 0, 0, 0, 0, 0)
+#define sys1(n, a)          sys6(n, SYS_ARG(a), 0, 0, 0, 0, 0)
+#define sys2(n, a, b)       sys6(n, SYS_ARG(a), SYS_ARG(b), 0, 0, 0, 0)
+#define sys3(n, a, b, c)    sys6(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), 0, 0, 0)
+#define sys4(n, a, b, c, d) sys6(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), 0, 0)
 #define sys5(n, a, b, c, d, e)                                                                     \
     sys6(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), SYS_ARG(e), 0)
 

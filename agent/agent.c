@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT
+//
+// Starting and stopping: the constructor that reads FIBERSCOPE, the beginning of an address space's
+// recording (at start, or in a forked child at its first signal), and its end.
+
+#include "agent/agent.h"
+
+#include "agent/arch/x86_64.h"
+#include "agent/protocol.h"
+#include "agent/say.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+struct agent agent;
+
+bool agent_owns(void)
+{
+    return agent_live() && (uint32_t)sys0(SYS_getpid) == agent.space->pid;
+}
+
+static void on_thread_exit(void *unused)
+{
+    (void)unused;
+    if (agent_live())
+        slot_leave();
+}
+
+static int map_space(void)
+{
+    size_t size = (sizeof(struct agent_space) + 4095) & ~(size_t)4095;
+    long at = sys6(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                   (uint64_t)-1, 0);
+    if (at < 0 && at > -4096)
+        return (int)at;
+    sys3(SYS_madvise, at, size, MADV_WIPEONFORK);
+    agent.space = (struct agent_space *)at;
+    return slot_map(&agent);
+}
+
+// In the child of a fork: no HELLO, no segment yet. A timer on this thread brings the first signal,
+// if the child ever uses CPU time worth a sample; one that execs at once pays two system calls.
+static void on_fork_child(void)
+{
+    uint32_t was_alive = agent.configured;
+    agent.parent = (pid_t)sys0(SYS_getppid);
+    agent.is_child = true;
+    if (!agent.space || !was_alive)
+        return;
+    // Wiped already, unless the kernel is older than that.
+    atomic_store_explicit(&agent.space->alive, 0, memory_order_relaxed);
+    atomic_store_explicit(&agent.space->beginning, 0, memory_order_relaxed);
+    atomic_store_explicit(&agent.space->slots_used, 0, memory_order_relaxed);
+    atomic_store_explicit(&agent.space->modules_used, 0, memory_order_relaxed);
+    atomic_store_explicit(&agent.space->modules_lock, 0, memory_order_relaxed);
+    if (agent.env.inherit)
+        source_arm_first(agent.child_period_ns);
+}
+
+static void find_main_stack(void)
+{
+    extern void *__libc_stack_end; // of ld.so: where the kernel put argc
+    struct rlimit limit;
+    uint64_t size = UINT64_C(8) << 20;
+    if (!sys2(SYS_getrlimit, RLIMIT_STACK, &limit) && limit.rlim_cur != RLIM_INFINITY)
+        size = limit.rlim_cur;
+    agent.main_stack_high = (uint64_t)__libc_stack_end + 64;
+    agent.main_stack_low = agent.main_stack_high > size ? agent.main_stack_high - size : 0;
+    agent.thread_stack_bytes = size;
+}
+
+static void find_program(void)
+{
+    char path[4096];
+    long n = sys3(SYS_readlink, "/proc/self/exe", path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    size_t size = strlen(base);
+    if (size >= sizeof agent.program)
+        size = sizeof agent.program - 1;
+    memcpy(agent.program, base, size);
+}
+
+int agent_prepare(void)
+{
+    if (agent.space)
+        return 0;
+    struct timespec tick = {0, 4000000};
+    agent_real();
+    find_main_stack();
+    find_program();
+    // The coarse clock advances once a tick: CONFIG_HZ, which nothing else tells.
+    clock_getres(CLOCK_REALTIME_COARSE, &tick);
+    agent.tick_ns = tick.tv_nsec > 0 ? (uint64_t)tick.tv_nsec : 4000000;
+    int rc = unwind_init();
+    if (!rc)
+        rc = map_space();
+    if (rc)
+        return rc;
+    agent.has_key = !pthread_key_create(&agent.key, on_thread_exit);
+    pthread_atfork(NULL, NULL, on_fork_child);
+    return sample_install();
+}
+
+// Creates the segment where the settings want it. A name that is taken becomes NAME.PID.
+static int create_segment(struct agent_space *space)
+{
+    char path[AGENT_PATH_BYTES];
+    struct seg_options options = {.size = sizeof options,
+                                  .parent = agent.is_child ? (uint32_t)agent.parent : 0};
+    int rc = 0;
+    if (agent.env.segment[0]) {
+        rc = agent_env_expand(path, sizeof path - 12, agent.env.segment, space->pid, agent.program);
+        options.path = path;
+    }
+    if (!rc)
+        rc = seg_create(&space->seg, &options);
+    if (rc == -EEXIST && options.path) {
+        static const char digits[] = "0123456789";
+        char suffix[12], *p = suffix + sizeof suffix;
+        *--p = '\0';
+        for (uint32_t n = space->pid; n; n /= 10)
+            *--p = digits[n % 10];
+        *--p = '.';
+        memcpy(path + strlen(path), p, strlen(p) + 1);
+        rc = seg_create(&space->seg, &options);
+    }
+    return rc;
+}
+
+// The descriptor went to the collector by message or is not needed: none stays in the target, where
+// close loops and dup2 would meet it.
+static void drop_descriptor(struct agent_space *space)
+{
+    if (space->seg.fd >= 0)
+        sys1(SYS_close, space->seg.fd);
+    space->seg.fd = -1;
+    // A child must not see its parent's segment: what it wrote there would be the parent's.
+    sys3(SYS_madvise, space->seg.header, space->seg.bytes, MADV_DONTFORK);
+}
+
+int agent_begin(uint32_t why, bool in_handler)
+{
+    struct agent_space *space = agent.space;
+    uint32_t no = 0;
+    if (!atomic_compare_exchange_strong_explicit(&space->beginning, &no, 1, memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        return -EBUSY;
+    space->pid = (uint32_t)sys0(SYS_getpid);
+    space->seg.fd = -1;
+    int rc = create_segment(space);
+    if (rc)
+        return rc;
+    if (agent.env.socket[0]) {
+        // The answer says that the control words are set; without one the target goes on alone.
+        rc = hello_send(&agent, why, !in_handler, (uint32_t)sys0(SYS_gettid));
+        space->told = !rc;
+        if (rc && !agent.env.out[0] && !agent.env.segment[0]) {
+            seg_close(&space->seg); // nobody will ever read it
+            return rc;
+        }
+    }
+    struct seg_control *c = &space->seg.header->control;
+    bool answered = agent.env.socket[0] && !rc && !in_handler;
+    if (!answered)
+        source_choose(&agent, why != AGENT_WHY_FORK);
+    else if (atomic_load_explicit(&c->cpu_source, memory_order_relaxed) == SEG_CPU_NONE)
+        source_choose(&agent, true);
+    agent.child_period_ns = atomic_load_explicit(&c->cpu_period_ns, memory_order_relaxed);
+    drop_descriptor(space);
+    modules_scan_all();
+    atomic_store_explicit(&space->running, 1, memory_order_relaxed);
+    // release: pairs with the acquire in agent_live
+    atomic_store_explicit(&space->alive, 1, memory_order_release);
+    if (in_handler) {
+        struct agent_slot *s = slot_self();
+        source_disarm_first();
+        if (s)
+            source_arm(s);
+    } else {
+        agent_arm_all();
+    }
+    return 0;
+}
+
+// Calls fn for each thread of this process. getdents by hand: opendir allocates.
+static void each_thread(void (*fn)(uint32_t tid))
+{
+    char buffer[4096] __attribute__((aligned(8)));
+    int fd =
+        (int)sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd < 0) {
+        fn((uint32_t)sys0(SYS_gettid));
+        return;
+    }
+    for (;;) {
+        long n = sys3(SYS_getdents64, fd, buffer, sizeof buffer);
+        if (n <= 0)
+            break;
+        for (long at = 0; at < n;) {
+            const struct dirent64 *d = (const struct dirent64 *)(const void *)(buffer + at);
+            uint32_t tid = 0;
+            for (const char *p = d->d_name; *p >= '0' && *p <= '9'; p++)
+                tid = tid * 10 + (uint32_t)(*p - '0');
+            if (tid)
+                fn(tid);
+            at += d->d_reclen;
+        }
+    }
+    sys1(SYS_close, fd);
+}
+
+static void arm_one(uint32_t tid)
+{
+    struct agent_slot *s = slot_for(tid);
+    if (s)
+        source_arm(s);
+}
+
+void agent_arm_all(void)
+{
+    each_thread(arm_one);
+}
+
+void agent_disarm_all(void)
+{
+    uint32_t used = atomic_load_explicit(&agent.space->slots_used, memory_order_acquire);
+    for (uint32_t i = 0; i < used; i++)
+        if (atomic_load_explicit(&slot_at(i)->tid, memory_order_relaxed))
+            source_disarm(slot_at(i));
+}
+
+void agent_save(void)
+{
+    struct agent_space *space = agent.space;
+    if (atomic_exchange_explicit(&space->saved, 1, memory_order_relaxed))
+        return;
+    if (agent.env.out[0] && !space->told)
+        output_dump(&agent, agent.env.out);
+}
+
+void agent_leave(void)
+{
+    agent_save();
+    atomic_store_explicit(&agent.space->seg.header->control.target_exited, 1, memory_order_relaxed);
+}
+
+static void complain(void *unused, const char *item, int length, const char *why)
+{
+    struct say line;
+    (void)unused;
+    say_bytes(say_text(say_begin(&line), "FIBERSCOPE: "), item, (uint32_t)length);
+    say_text(say_text(&line, ": "), why);
+    say_end(say_text(&line, "; ignored (keys: docs/agent.md)"));
+}
+
+// Takes us out of the environment that children get.
+static void strip_environment(void)
+{
+    unsetenv(AGENT_ENV);
+    unsetenv(AGENT_ENV_SEGMENT);
+    char *list = getenv("LD_PRELOAD");
+    if (!list)
+        return;
+    char *out = list;
+    for (char *p = list; *p;) {
+        size_t n = strcspn(p, ": ");
+        bool ours = memmem(p, n, "libfiberscope.so", 16) != NULL;
+        if (!ours) {
+            if (out != list)
+                *out++ = ':';
+            memmove(out, p, n);
+            out += n;
+        }
+        p += n;
+        if (*p)
+            p++;
+    }
+    *out = '\0';
+    if (out == list)
+        unsetenv("LD_PRELOAD");
+}
+
+static void say_failure(int rc)
+{
+    struct say line;
+    say_errno(say_text(say_begin(&line), "cannot record: "), rc);
+    say_end(say_text(&line, "; the program runs on without"));
+}
+
+__attribute__((constructor)) static void agent_load(void)
+{
+    const char *text = getenv(AGENT_ENV), *segment = getenv(AGENT_ENV_SEGMENT);
+    agent_real();
+    agent_env_defaults(&agent.env);
+    if (!text && !segment)
+        return;
+    agent_env_parse(&agent.env, text, complain, NULL);
+    if (segment && !agent.env.segment[0] && strlen(segment) < sizeof agent.env.segment)
+        memcpy(agent.env.segment, segment, strlen(segment) + 1);
+    if (!agent.env.inherit)
+        strip_environment();
+    if (!agent.env.cpu_hz && !agent.env.wall_hz)
+        return;
+    if (!agent.env.socket[0] && !agent.env.segment[0] && !agent.env.out[0])
+        memcpy(agent.env.out, "%e.%p.fscope", 13);
+    struct sigaction was;
+    bool is_exec = !signals_real_action(NULL, &was) && was.sa_handler == SIG_IGN;
+    int rc = agent_prepare();
+    if (!rc) {
+        agent.configured = true;
+        rc = agent_begin(is_exec ? AGENT_WHY_EXEC : AGENT_WHY_START, false);
+    }
+    // A collector that is gone is no error of this program: a daemon may outlive its recording.
+    if (rc && !agent.env.quiet && !agent.env.socket[0])
+        say_failure(rc);
+    if (rc)
+        agent.configured = false;
+}
+
+__attribute__((destructor)) static void agent_unload(void)
+{
+    if (agent_owns())
+        agent_leave();
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+//
+// Threads made while we record, and libraries they unload. The wrapped start routine is entered by
+// a tail call, so stacks look as they do without us; the thread's exit shows through the destructor
+// of a pthread key, which also runs on pthread_exit and cancellation.
+//
+// What start routine and argument are travels in a node of a fixed pool: no malloc, and the maker
+// does not wait. Without a free node the thread is started plainly and claims its slot at its first
+// sample, which only the collector's events can bring about.
+
+#include "agent/agent.h"
+#include "agent/arch/x86_64.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <link.h>
+#include <threads.h>
+
+#define INTERPOSED __attribute__((visibility("default")))
+
+enum { NODES = 1024 };
+
+struct node {
+    _Atomic uint32_t taken;
+    size_t stack_bytes; // 0: the default
+    union {
+        void *(*posix)(void *);
+        int (*c11)(void *);
+    } start;
+    void *arg;
+};
+
+static struct node nodes[NODES];
+static _Atomic uint32_t next_node;
+
+static struct node *node_take(void)
+{
+    uint32_t at = atomic_fetch_add_explicit(&next_node, 1, memory_order_relaxed);
+    for (uint32_t i = 0; i < NODES; i++) {
+        struct node *n = &nodes[(at + i) % NODES];
+        uint32_t no = 0;
+        if (!atomic_load_explicit(&n->taken, memory_order_relaxed) &&
+            atomic_compare_exchange_strong_explicit(&n->taken, &no, 1, memory_order_acquire,
+                                                    memory_order_relaxed))
+            return n;
+    }
+    return NULL;
+}
+
+static void node_give(struct node *n)
+{
+    // release: pairs with the acquire in node_take
+    atomic_store_explicit(&n->taken, 0, memory_order_release);
+}
+
+static void let_sigprof_through(void)
+{
+    uint64_t mask = UINT64_C(1) << (SIGPROF - 1);
+    sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &mask, NULL, 8);
+}
+
+// In the new thread, before the target's code. Its own source starts here unless the collector's
+// events are in force; then the collector is told, and if nobody listens any more, nobody asks.
+static void thread_begin(size_t stack_bytes)
+{
+    uint32_t tid = (uint32_t)sys0(SYS_gettid);
+    struct agent_slot *s = slot_self();
+    if (!s)
+        return;
+    if (agent.has_key)
+        pthread_setspecific(agent.key, s);
+    // Above its frames a thread's stack holds its TLS and its descriptor, at pthread_self().
+    uint64_t high = (uint64_t)pthread_self();
+    unwind_thread_init(slot_unwind(s),
+                       high - (stack_bytes ? stack_bytes : agent.thread_stack_bytes), high);
+    if (stack_bytes && stack_bytes < AGENT_SMALL_STACK_BYTES)
+        slot_alt_stack(s);
+    // Daemons often block all signals before they make threads, and handle them in one place.
+    // SIGPROF comes to us alone, so it may pass; not where the target uses it.
+    if (agent.env.unblock && !signals_target_uses())
+        let_sigprof_through();
+    source_arm(s);
+    if (s->source == SEG_CPU_COLLECTOR_PERF && hello_thread(&agent, tid)) {
+        // The collector's backlog is full, or it is gone: a timer of our own does no harm, the CPU
+        // clock keeps the sum right.
+        s->source = SEG_CPU_NONE;
+    }
+}
+
+static void *posix_begin(void *arg)
+{
+    struct node *n = arg;
+    struct node copy;
+    copy.start.posix = n->start.posix;
+    copy.arg = n->arg;
+    copy.stack_bytes = n->stack_bytes;
+    node_give(n);
+    if (agent_live() && atomic_load_explicit(&agent.space->running, memory_order_relaxed))
+        thread_begin(copy.stack_bytes);
+    return copy.start.posix(copy.arg); // a tail call: no frame of ours in the thread's stacks
+}
+
+static int c11_begin(void *arg)
+{
+    struct node *n = arg;
+    int (*start)(void *) = n->start.c11;
+    void *argument = n->arg;
+    node_give(n);
+    if (agent_live() && atomic_load_explicit(&agent.space->running, memory_order_relaxed))
+        thread_begin(0);
+    return start(argument);
+}
+
+static size_t stack_size(const pthread_attr_t *attr)
+{
+    size_t size = 0;
+    return attr && !pthread_attr_getstacksize(attr, &size) ? size : 0;
+}
+
+INTERPOSED int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
+                              void *arg)
+{
+    struct node *n = agent_live() ? node_take() : NULL;
+    if (!n)
+        return agent_real()->pthread_create(thread, attr, start, arg);
+    n->start.posix = start;
+    n->arg = arg;
+    n->stack_bytes = stack_size(attr);
+    int rc = agent_real()->pthread_create(thread, attr, posix_begin, n);
+    if (rc)
+        node_give(n);
+    return rc;
+}
+
+INTERPOSED int thrd_create(thrd_t *thread, thrd_start_t start, void *arg)
+{
+    struct node *n = agent_live() ? node_take() : NULL;
+    if (!n)
+        return agent_real()->thrd_create(thread, start, arg);
+    n->start.c11 = start;
+    n->arg = arg;
+    int rc = agent_real()->thrd_create(thread, c11_begin, n);
+    if (rc != thrd_success)
+        node_give(n);
+    return rc;
+}
+
+INTERPOSED int dlclose(void *handle)
+{
+    struct link_map *map = NULL;
+    if (agent_live() && agent_owns() && !dlinfo(handle, RTLD_DI_LINKMAP, &map) && map &&
+        map->l_ld) {
+        // Where the image starts: l_addr is 0 for the executable itself, which stays anyway.
+        if (map->l_addr)
+            modules_close(map->l_addr);
+    }
+    return agent_real()->dlclose(handle);
+}
