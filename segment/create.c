@@ -141,10 +141,10 @@ static bool owner_is_alive(const struct seg_header *h)
 static int set_old_aside(const char *path)
 {
     struct seg_header h;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); // it may be a fifo
     if (fd < 0)
-        return -errno;
-    ssize_t n = read(fd, &h, sizeof h);
+        return errno == ELOOP || errno == ENXIO ? -EEXIST : -errno;
+    ssize_t n = pread(fd, &h, sizeof h, 0);
     close(fd);
     if (n != (ssize_t)sizeof h || h.magic != SEG_MAGIC || owner_is_alive(&h))
         return -EEXIST;
@@ -177,8 +177,10 @@ static int open_memfd(void)
 }
 
 // Sizes the file and maps it, with smaller areas if limits ask for them.
-static int size_and_map(struct seg *s, struct plan *p, struct seg_area areas[SEG_AREA_COUNT])
+static int size_and_map(struct seg *s, struct plan *p, struct seg_area areas[SEG_AREA_COUNT],
+                        bool is_named)
 {
+    int full = -ENOMEM;
     struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
     getrlimit(RLIMIT_FSIZE, &limit); // growing a file past it raises SIGXFSZ: never try
     do {
@@ -187,16 +189,25 @@ static int size_and_map(struct seg *s, struct plan *p, struct seg_area areas[SEG
             continue;
         if (ftruncate(s->fd, (off_t)total))
             return -errno;
+        // On a disk that fills up later, a store into a hole would be a SIGBUS in the target.
+        if (is_named && fallocate(s->fd, 0, 0, (off_t)total) && errno != EOPNOTSUPP) {
+            if (errno == EINTR)
+                return -EINTR;
+            if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG)
+                return -errno;
+            full = -errno;
+            continue;
+        }
         void *at = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, s->fd, 0);
         if (at != MAP_FAILED) {
             s->header = at;
             s->bytes = total;
             return 0;
         }
-        if (errno != ENOMEM)
+        if (errno != ENOMEM && errno != EAGAIN) // EAGAIN: mlockall and RLIMIT_MEMLOCK
             return -errno;
     } while (plan_shrink(p));
-    return plan_areas(p, areas) > limit.rlim_cur ? -EFBIG : -ENOMEM;
+    return plan_areas(p, areas) > limit.rlim_cur ? -EFBIG : full;
 }
 
 static void table_init(struct seg *s, enum seg_area_kind kind, uint32_t slots, uint64_t arena)
@@ -205,6 +216,17 @@ static void table_init(struct seg *s, enum seg_area_kind kind, uint32_t slots, u
     t->slot_count = slots;
     t->arena_offset = table_bytes(slots, 0);
     t->arena_size = arena;
+}
+
+static void overflow_init(struct seg *s)
+{
+    struct seg_state *e =
+        (struct seg_state *)((char *)s->header + s->header->areas[SEG_AREA_STATE].offset);
+    for (uint32_t kind = 0; kind < SEG_KIND_COUNT; kind++) {
+        e[kind].kind = kind;
+        // A hash of 0 is no key's, so that no one else finds it.
+        atomic_store_explicit(&e[kind].key, SEG_SLOT_READY, memory_order_relaxed);
+    }
 }
 
 static void program_name(char *out, size_t size)
@@ -247,6 +269,7 @@ static void header_init(struct seg *s, const struct plan *p, const struct seg_ar
     program_name(h->program, sizeof h->program);
     table_init(s, SEG_AREA_STACKS, p->stacks, p->stack_arena);
     table_init(s, SEG_AREA_BLOBS, p->blobs, p->blob_arena);
+    overflow_init(s);
     // release: pairs with the acquire in the reader's open
     atomic_store_explicit(&h->ready, 1, memory_order_release);
 }
@@ -265,7 +288,7 @@ int seg_create(struct seg *s, const struct seg_options *opts)
     if (rc < 0)
         return rc;
     s->fd = rc;
-    rc = size_and_map(s, &plan, areas);
+    rc = size_and_map(s, &plan, areas, path != NULL);
     if (rc)
         goto fail;
     if (!path && fcntl(s->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {

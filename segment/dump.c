@@ -32,21 +32,56 @@ static int put_chunk(const struct seg *s, int fd, uint64_t offset, uint64_t size
     return rc ? rc : write_all(fd, (const char *)s->header + offset, size);
 }
 
+// The body goes first and the head with the tail as it is by then: with a consumer draining
+// meanwhile, what producers may have overwritten under the write lies below that tail.
+static int put_ring(const struct seg *s, int fd, uint64_t at, uint64_t capacity)
+{
+    const struct seg_ring *r = (const struct seg_ring *)((const char *)s->header + at);
+    struct seg_ring now = {0};
+    struct seg_dump_chunk chunk = {at, sizeof now};
+    // acquire: pairs with the producer's release; records below head are whole
+    uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
+    if (head == 0)
+        return 0;
+    uint64_t records = head < capacity ? head : capacity;
+    int rc = put_chunk(s, fd, at + sizeof now, records * SEG_RECORD_BYTES);
+    if (rc)
+        return rc;
+    // acquire: pairs with the consumer's release of tail
+    uint64_t tail = atomic_load_explicit(&r->tail, memory_order_acquire);
+    atomic_store_explicit(&now.head, head, memory_order_relaxed);
+    atomic_store_explicit(&now.tail, tail < head ? tail : head, memory_order_relaxed);
+    rc = write_all(fd, &chunk, sizeof chunk);
+    return rc ? rc : write_all(fd, &now, sizeof now);
+}
+
 static int put_rings(const struct seg *s, int fd, uint32_t used)
 {
     const struct seg_header *h = s->header;
     uint64_t at = h->areas[SEG_AREA_RINGS].offset;
     uint64_t capacity = (h->ring_bytes - sizeof(struct seg_ring)) / SEG_RECORD_BYTES;
-    for (uint64_t i = 0; i < (uint64_t)used * SEG_CONTEXT_COUNT; i++, at += h->ring_bytes) {
-        const struct seg_ring *r = (const struct seg_ring *)((const char *)h + at);
-        // acquire: pairs with the producer's release; records below head are whole
-        uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
-        if (head == 0)
-            continue;
-        uint64_t records = head < capacity ? head : capacity;
-        int rc = put_chunk(s, fd, at, sizeof *r + records * SEG_RECORD_BYTES);
+    int rc = 0;
+    for (uint64_t i = 0; !rc && i < (uint64_t)used * SEG_CONTEXT_COUNT; i++, at += h->ring_bytes)
+        rc = put_ring(s, fd, at, capacity);
+    return rc;
+}
+
+// A range of hash slots: without the holes of the file, where the descriptor can tell them.
+static int put_sparse(const struct seg *s, int fd, uint64_t offset, uint64_t size)
+{
+    uint64_t end = offset + size;
+    while (offset < end) {
+        off_t data = s->fd >= 0 ? lseek(s->fd, (off_t)offset, SEEK_DATA) : -1;
+        if (data < 0)
+            return s->fd >= 0 && errno == ENXIO ? 0 : put_chunk(s, fd, offset, end - offset);
+        if ((uint64_t)data >= end)
+            return 0;
+        off_t hole = lseek(s->fd, data, SEEK_HOLE);
+        uint64_t to = hole < data || (uint64_t)hole > end ? end : (uint64_t)hole;
+        int rc = put_chunk(s, fd, (uint64_t)data, to - (uint64_t)data);
         if (rc)
             return rc;
+        offset = to;
     }
     return 0;
 }
@@ -61,7 +96,7 @@ static int put_table(const struct seg *s, int fd, enum seg_area_kind kind)
     // The arena first and the slots after it: a slot that is in the dump as published then has its
     // bytes in the dump too, unless they came later than `used`, which the reader checks.
     int rc = put_chunk(s, fd, at + t->arena_offset, used);
-    return rc ? rc : put_chunk(s, fd, at, t->arena_offset);
+    return rc ? rc : put_sparse(s, fd, at, t->arena_offset);
 }
 
 int seg_dump(const struct seg *s, int fd)
@@ -82,8 +117,8 @@ int seg_dump(const struct seg *s, int fd)
     if (!rc)
         rc = put_rings(s, fd, threads);
     if (!rc)
-        rc = put_chunk(s, fd, h->areas[SEG_AREA_STATE].offset,
-                       h->state_count * sizeof(struct seg_state));
+        rc = put_sparse(s, fd, h->areas[SEG_AREA_STATE].offset,
+                        h->state_count * sizeof(struct seg_state));
     if (!rc)
         rc = put_table(s, fd, SEG_AREA_STACKS);
     if (!rc)

@@ -87,7 +87,8 @@ struct seg_control {
     _Atomic uint32_t signal_cookie;    // si_value of SIGPROFs that are ours
     _Atomic uint32_t wake;             // futex word: bumped after a change that threads must see
     _Atomic uint32_t target_exited;    // the target's last word: 1 when it left by exit()
-    uint64_t reserved[7];
+    _Atomic uint64_t consumer_pid;     // who holds the lock, in its own pid namespace; a hint
+    uint64_t reserved[6];
 };
 
 enum seg_cpu_source { // who makes the CPU sampling signal
@@ -102,7 +103,8 @@ struct seg_losses {
     _Atomic uint64_t ring_full[SEG_KIND_COUNT]; // stream records folded into state instead
     _Atomic uint64_t stacks_full;               // stacks recorded as id 0
     _Atomic uint64_t blobs_full;
-    _Atomic uint64_t state_full; // state entries that found no slot: the only real loss
+    _Atomic uint64_t
+        state_full; // additions that went to the kind's overflow entry: no stack, total exact
     _Atomic uint64_t threads_full;
     _Atomic uint64_t modules_full;
     _Atomic uint64_t untracked; // live allocations that the pointer table could not hold
@@ -138,8 +140,8 @@ struct seg_header {
 };
 
 struct seg_thread {
-    // 0 free, else tid. Claimed by compare-and-swap; a slot is free again only when the consumer
-    // (or, without one, the next claimant) has drained its rings.
+    // The kernel thread. The slot is claimed through `state`; the rings of a thread that has left
+    // are inherited with what is still in them (a record says its own tid), drained ones first.
     _Atomic uint32_t tid;
     _Atomic uint32_t state; // enum seg_thread_state
     _Atomic uint64_t fiber; // id of the fiber it runs, 0 outside the fiber runtime
@@ -151,11 +153,13 @@ struct seg_thread {
     uint64_t reserved[9];
 };
 
-enum seg_thread_state { SEG_THREAD_FREE, SEG_THREAD_LIVE, SEG_THREAD_EXITED };
+enum seg_thread_state { SEG_THREAD_FREE, SEG_THREAD_LIVE, SEG_THREAD_EXITED, SEG_THREAD_CLAIMED };
 
 struct seg_ring { // head and tail count records since the ring's first use; they never wrap
     _Atomic uint64_t head; // producer; release pairs with the consumer's acquire
-    uint64_t pad0[7];
+    // Producer: 1 while it appends. Code that interrupts it in the same context folds instead.
+    _Atomic uint64_t busy;
+    uint64_t pad0[6];
     _Atomic uint64_t tail; // consumer; release pairs with the producer's acquire
     uint64_t pad1[7];
     // records follow: (ring_bytes - sizeof(struct seg_ring)) / SEG_RECORD_BYTES, rounded down
@@ -215,7 +219,8 @@ struct seg_dump_chunk {
 #define SEG_SLOT_READY   (UINT64_C(1) << 63)
 
 // State entry. Sharded: a writer starts probing at a place that depends on its thread too, so two
-// threads seldom share a line; readers add entries with equal keys.
+// threads seldom share a line; readers add entries with equal keys. Entry i < SEG_KIND_COUNT is kind
+// i's overflow entry {kind i, no stack}, published at creation: it takes what finds no slot.
 struct seg_state {
     _Atomic uint64_t key; // as seg_slot.key
     uint32_t kind;        // enum seg_kind

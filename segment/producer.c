@@ -8,9 +8,11 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { STATE_PROBES_MAX = 64, LABELS_MAX = 32 };
+enum { STATE_PROBES_MAX = 64, STATE_SHARDS = 4, LABELS_MAX = 32 };
 
 static void *area(const struct seg *s, enum seg_area_kind kind)
 {
@@ -40,42 +42,63 @@ static int is_drained(const struct seg *s, int slot)
     return 1;
 }
 
-// Takes slot i for tid if it is free, or its thread has left and nothing is left to read.
-static int slot_claim(struct seg *s, struct seg_thread *t, int i, uint32_t tid)
+// Which slots seg_thread_enter may take, from the best to the last resort.
+enum claim { CLAIM_FREE, CLAIM_DRAINED, CLAIM_LEFT, CLAIM_DEAD, CLAIM_COUNT };
+
+// A thread that was ended without seg_thread_exit, by the exit system call. Only the kernel knows.
+static int is_gone(uint32_t tid)
 {
-    uint32_t old = SEG_THREAD_FREE;
-    // acquire: pairs with the release of seg_thread_exit, so that is_drained sees the last head
-    if (atomic_compare_exchange_strong_explicit(&t->state, &old, SEG_THREAD_LIVE,
-                                                memory_order_acquire, memory_order_relaxed))
-        goto taken;
-    if (old != SEG_THREAD_EXITED || !is_drained(s, i))
+    int saved = errno;
+    int gone = tid && syscall(SYS_tgkill, getpid(), (pid_t)tid, 0) && errno == ESRCH;
+    errno = saved;
+    return gone;
+}
+
+// Moves the slot to CLAIMED if it is what `how` says; then it is the caller's alone.
+static int slot_claim(struct seg *s, struct seg_thread *t, int i, enum claim how)
+{
+    // acquire: pairs with the releases of seg_thread_exit and seg_thread_enter, so that the last
+    // head of the thread before us is seen
+    uint32_t old = atomic_load_explicit(&t->state, memory_order_acquire);
+    if (how == CLAIM_FREE ? old != SEG_THREAD_FREE
+                          : old != (how == CLAIM_DEAD ? SEG_THREAD_LIVE : SEG_THREAD_EXITED))
         return 0;
-    if (!atomic_compare_exchange_strong_explicit(&t->state, &old, SEG_THREAD_LIVE,
-                                                 memory_order_acquire, memory_order_relaxed))
+    if (how == CLAIM_DRAINED && !is_drained(s, i))
         return 0;
-taken:
-    t->generation++;
+    if (how == CLAIM_DEAD && !is_gone(atomic_load_explicit(&t->tid, memory_order_relaxed)))
+        return 0;
+    return atomic_compare_exchange_strong_explicit(&t->state, &old, SEG_THREAD_CLAIMED,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+static void slot_fill(struct seg *s, struct seg_thread *t, int i, uint32_t tid, const char *name)
+{
     struct timespec now = {0};
     clock_gettime(CLOCK_MONOTONIC, &now);
+    t->generation++;
     t->start_ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
     atomic_store_explicit(&t->tid, tid, memory_order_relaxed);
-    return 1;
+    atomic_store_explicit(&t->cpu_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&t->fiber, 0, memory_order_relaxed);
+    atomic_store_explicit(&t->labels, 0, memory_order_relaxed);
+    size_t n = name ? strnlen(name, SEG_THREAD_NAME_BYTES - 1) : 0;
+    memset(t->name, 0, sizeof t->name);
+    memcpy(t->name, name ? name : "", n);
+    for (int c = 0; c < SEG_CONTEXT_COUNT; c++) // its last owner may have died while appending
+        atomic_store_explicit(&ring_of(s, i, (enum seg_context)c)->busy, 0, memory_order_relaxed);
+    // release: pairs with the acquires in slot_claim and in the reader
+    atomic_store_explicit(&t->state, SEG_THREAD_LIVE, memory_order_release);
 }
 
 int seg_thread_enter(struct seg *s, uint32_t tid, const char *name)
 {
     struct seg_header *h = s->header;
     struct seg_thread *threads = area(s, SEG_AREA_THREADS);
-    for (uint32_t i = 0; i < h->thread_count; i++) {
-        struct seg_thread *t = &threads[i];
-        if (!slot_claim(s, t, (int)i, tid))
+    for (uint32_t k = 0; k < CLAIM_COUNT * h->thread_count; k++) {
+        uint32_t i = k % h->thread_count;
+        if (!slot_claim(s, &threads[i], (int)i, (enum claim)(k / h->thread_count)))
             continue;
-        atomic_store_explicit(&t->cpu_ns, 0, memory_order_relaxed);
-        atomic_store_explicit(&t->fiber, 0, memory_order_relaxed);
-        atomic_store_explicit(&t->labels, 0, memory_order_relaxed);
-        size_t n = name ? strnlen(name, SEG_THREAD_NAME_BYTES - 1) : 0;
-        memset(t->name, 0, sizeof t->name);
-        memcpy(t->name, name ? name : "", n);
+        slot_fill(s, &threads[i], (int)i, tid, name);
         uint32_t used = atomic_load_explicit(&h->thread_used, memory_order_relaxed);
         while (used < i + 1 &&
                !atomic_compare_exchange_weak_explicit(&h->thread_used, &used, i + 1,
@@ -172,10 +195,13 @@ static void state_add(struct seg *s, const struct state_key *k, const uint64_t v
     struct seg_header *h = s->header;
     struct seg_state *table = area(s, SEG_AREA_STATE);
     uint64_t hash = seg_hash(k, sizeof *k, 0);
+    // The thread pointer tells threads apart without a call or a byte of TLS.
+    uint64_t self = (uint64_t)(uintptr_t)__builtin_thread_pointer() * UINT64_C(0x9e3779b97f4a7c15);
+    uint32_t start = (uint32_t)hash + (uint32_t)(self >> 62) % STATE_SHARDS * STATE_PROBES_MAX;
     uint32_t mask = h->state_count - 1;
     uint32_t probes = h->state_count < STATE_PROBES_MAX ? h->state_count : STATE_PROBES_MAX;
     for (uint32_t i = 0; i < probes; i++) {
-        struct seg_state *e = &table[((uint32_t)hash + i) & mask];
+        struct seg_state *e = &table[(start + i) & mask];
         // acquire: pairs with the release that published the entry below
         uint64_t now = atomic_load_explicit(&e->key, memory_order_acquire);
         if (now == (SEG_SLOT_READY | hash) && state_matches(e, k)) {
@@ -197,6 +223,8 @@ static void state_add(struct seg *s, const struct state_key *k, const uint64_t v
         return;
     }
     count(&h->losses.state_full);
+    if (k->kind < SEG_KIND_COUNT)
+        state_accumulate(&table[k->kind], values);
 }
 
 void seg_state_add(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint32_t labels,
@@ -208,29 +236,41 @@ void seg_state_add(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint3
     state_add(s, &k, values);
 }
 
+static void fold(struct seg *s, const struct seg_record *r)
+{
+    count(&s->header->losses.ring_full[r->kind < SEG_KIND_COUNT ? r->kind : 0]);
+    struct state_key k = {r->kind, r->user_stack, r->labels, r->epoch, r->object};
+    state_add(s, &k, (const uint64_t[4]){r->values[0], r->values[1], 0, 0});
+}
+
 void seg_record_put(struct seg *s, int slot, enum seg_context context, struct seg_record *r)
 {
     struct seg_header *h = s->header;
     struct seg_ring *ring = ring_of(s, slot, context);
     uint64_t capacity = (h->ring_bytes - sizeof *ring) / SEG_RECORD_BYTES;
+    // acquire: pairs with the release in seg_module_remove
+    r->epoch = atomic_load_explicit(&h->epoch, memory_order_acquire);
+    if (atomic_load_explicit(&ring->busy, memory_order_relaxed)) {
+        fold(s, r);
+        return;
+    }
+    atomic_store_explicit(&ring->busy, 1, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst); // a handler from here on sees busy
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed); // only we write it
     // acquire: pairs with the consumer's release of tail, after which the place is ours
     uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
-    // acquire: pairs with the release in seg_module_remove
-    r->epoch = atomic_load_explicit(&h->epoch, memory_order_acquire);
     if (head - tail >= capacity) {
         // A hostile or mad tail ahead of head lands here too, and costs only time and thread.
-        count(&h->losses.ring_full[r->kind < SEG_KIND_COUNT ? r->kind : 0]);
-        struct state_key k = {r->kind, r->user_stack, r->labels, r->epoch, r->object};
-        uint64_t values[4] = {r->values[0], r->values[1], 0, 0};
-        state_add(s, &k, values);
-        return;
+        fold(s, r);
+    } else {
+        r->check = (uint16_t)(head ^ r->kind);
+        struct seg_record *at = (struct seg_record *)(ring + 1) + head % capacity;
+        memcpy(at, r, sizeof *at);
+        // release: pairs with the consumer's acquire of head; the record is whole before it is seen
+        atomic_store_explicit(&ring->head, head + 1, memory_order_release);
     }
-    r->check = (uint16_t)(head ^ r->kind);
-    struct seg_record *at = (struct seg_record *)(ring + 1) + head % capacity;
-    memcpy(at, r, sizeof *at);
-    // release: pairs with the consumer's acquire of head; the record is whole before it is seen
-    atomic_store_explicit(&ring->head, head + 1, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&ring->busy, 0, memory_order_relaxed);
 }
 
 int seg_module_add(struct seg *s, const struct seg_module *m)
@@ -267,9 +307,8 @@ void seg_module_remove(struct seg *s, int index)
     if (index < 0 || (uint32_t)index >= h->module_count)
         return;
     struct seg_module *m = (struct seg_module *)area(s, SEG_AREA_MODULES) + index;
-    uint32_t epoch = atomic_load_explicit(&h->epoch, memory_order_relaxed) + 1;
+    // The new epoch first, so that two unloads at once get two. release: pairs with the acquires of epoch
+    uint32_t epoch = atomic_fetch_add_explicit(&h->epoch, 1, memory_order_release) + 1;
     // release: pairs with the reader's acquire of unload_epoch
     atomic_store_explicit(&m->unload_epoch, epoch, memory_order_release);
-    // release: pairs with the acquires of epoch
-    atomic_fetch_add_explicit(&h->epoch, 1, memory_order_release);
 }

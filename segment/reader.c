@@ -6,11 +6,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum {
+    CONSUMER_PID = offsetof(struct seg_header, control) + offsetof(struct seg_control, consumer_pid)
+};
 
 #define TOTAL_MAX (UINT64_C(1) << 38) // 256 GiB of address space is more than any segment wants
 
@@ -112,15 +117,35 @@ int reader_validate(struct seg_reader *r, const char *what, struct fscope_error 
     return rc;
 }
 
+// A descriptor that came over a socket or by fork shares its open file with the target, and so would
+// its locks: they would exclude nobody and outlive us. A file of our own has locks of our own.
+static int reopen(int fd)
+{
+    char path[40];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int own = open(path, O_RDWR | O_CLOEXEC);
+    int rc = own < 0 ? -errno : 0;
+    close(fd);
+    return rc ? rc : own;
+}
+
 static int take_lock(int fd, struct fscope_error *err)
 {
+    uint64_t holder = 0;
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
         return 0;
     if (errno != EAGAIN && errno != EACCES)
         return error_set(err, -errno, 0, "segment: cannot lock it: %s", strerror(errno));
-    return error_set(err, -EBUSY, 0,
-                     "segment: another collector is reading this process; stop that one first");
+    if (pread(fd, &holder, sizeof holder, CONSUMER_PID) != (ssize_t)sizeof holder)
+        holder = 0;
+    if (!holder)
+        return error_set(err, -EBUSY, 0,
+                         "segment: another collector is reading this process; stop that one first");
+    return error_set(
+        err, -EBUSY, 0,
+        "segment: another collector (pid %llu) is reading this process; stop that one first",
+        (unsigned long long)holder);
 }
 
 int seg_reader_open(struct seg_reader **out, int fd, struct fscope_error *err)
@@ -132,8 +157,15 @@ int seg_reader_open(struct seg_reader **out, int fd, struct fscope_error *err)
         close(fd);
         return error_set(err, -ENOMEM, 0, "segment: out of memory");
     }
-    r->fd = fd;
+    r->fd = fd = reopen(fd);
     r->is_live = true;
+    if (fd < 0) {
+        error_set(err, fd, 0,
+                  "segment: cannot open it anew: %s (is /proc mounted, and is the process ours?)",
+                  strerror(-fd));
+        seg_reader_close(r);
+        return fd;
+    }
     int rc = fstat(fd, &st) ? -errno : 0;
     if (rc || !S_ISREG(st.st_mode) || (uint64_t)st.st_size > TOTAL_MAX) {
         rc = error_set(err, rc ? rc : -EINVAL, 0, "segment: not a file of a sane size");
@@ -156,6 +188,10 @@ int seg_reader_open(struct seg_reader **out, int fd, struct fscope_error *err)
     rc = reader_validate(r, "segment", err);
     if (rc)
         goto fail;
+    uint64_t self = (uint64_t)getpid();
+    // Only a hint for messages: the lock decides.
+    if (pwrite(r->fd, &self, sizeof self, CONSUMER_PID) == (ssize_t)sizeof self)
+        atomic_store_explicit(&r->header.control.consumer_pid, self, memory_order_relaxed);
     r->shadow = r->header.control;
     *out = r;
     return 0;

@@ -53,8 +53,9 @@ static int make_copy(struct seg_reader *r, uint64_t total, const char *path,
     return 0;
 }
 
-// Copies the file's data, hole by hole, into the copy.
-static int copy_sparse(struct seg_reader *r, int fd, uint64_t file_offset, uint64_t n)
+// Copies n bytes of the file, hole by hole, to to_offset of the copy.
+static int copy_sparse(struct seg_reader *r, int fd, uint64_t file_offset, uint64_t n,
+                       uint64_t to_offset)
 {
     uint64_t at = 0;
     while (at < n) {
@@ -68,7 +69,7 @@ static int copy_sparse(struct seg_reader *r, int fd, uint64_t file_offset, uint6
             to = n;
         if (from >= to)
             return 0;
-        int rc = read_at(fd, r->base + from, to - from, file_offset + from);
+        int rc = read_at(fd, r->base + to_offset + from, to - from, file_offset + from);
         if (rc && rc != -ENODATA)
             return rc;
         at = to;
@@ -82,7 +83,7 @@ static int open_box(struct seg_reader *r, int fd, uint64_t size, const char *pat
     int rc = make_copy(r, size, path, err);
     if (rc)
         return rc;
-    rc = copy_sparse(r, fd, 0, size);
+    rc = copy_sparse(r, fd, 0, size, 0);
     return rc ? error_set(err, rc, 0, "%s: %s", path, strerror(-rc)) : 0;
 }
 
@@ -118,22 +119,35 @@ static int open_dump(struct seg_reader *r, int fd, const char *path, struct fsco
     return 0;
 }
 
+// The ELF header and how many program headers to look at.
+static int core_header(int fd, Elf64_Ehdr *eh, uint64_t *count)
+{
+    if (read_at(fd, eh, sizeof *eh, 0) || eh->e_phentsize != sizeof(Elf64_Phdr) ||
+        eh->e_ident[EI_CLASS] != ELFCLASS64)
+        return -EINVAL;
+    *count = eh->e_phnum;
+    if (*count == PN_XNUM) {
+        Elf64_Shdr sh;
+        if (read_at(fd, &sh, sizeof sh, eh->e_shoff))
+            return -EINVAL;
+        *count = sh.sh_info;
+    }
+    if (*count > PHDRS_MAX)
+        *count = PHDRS_MAX;
+    return 0;
+}
+
 // Finds the program header whose memory is a segment; of several (a forked child still has its
 // parent's) the youngest is the process' own.
 static int find_in_core(int fd, Elf64_Phdr *found, struct seg_header *header)
 {
     Elf64_Ehdr eh;
+    uint64_t count;
     bool any = false;
-    if (read_at(fd, &eh, sizeof eh, 0) || eh.e_phentsize != sizeof(Elf64_Phdr))
-        return -EINVAL;
-    uint64_t count = eh.e_phnum;
-    if (count == PN_XNUM) {
-        Elf64_Shdr sh;
-        if (read_at(fd, &sh, sizeof sh, eh.e_shoff))
-            return -EINVAL;
-        count = sh.sh_info;
-    }
-    for (uint64_t i = 0; i < count && i < PHDRS_MAX; i++) {
+    int rc = core_header(fd, &eh, &count);
+    if (rc)
+        return rc;
+    for (uint64_t i = 0; i < count; i++) {
         Elf64_Phdr ph;
         struct seg_header h;
         if (read_at(fd, &ph, sizeof ph, eh.e_phoff + i * sizeof ph))
@@ -150,9 +164,30 @@ static int find_in_core(int fd, Elf64_Phdr *found, struct seg_header *header)
     return any ? 0 : -ENOENT;
 }
 
+// Copies every part of the core that lies in the segment's addresses: a mapping may be split into
+// several program headers.
+static int copy_from_core(struct seg_reader *r, int fd, uint64_t start)
+{
+    Elf64_Ehdr eh;
+    uint64_t count;
+    int rc = core_header(fd, &eh, &count);
+    for (uint64_t i = 0; !rc && i < count; i++) {
+        Elf64_Phdr ph;
+        if (read_at(fd, &ph, sizeof ph, eh.e_phoff + i * sizeof ph))
+            break;
+        if (ph.p_type != PT_LOAD || ph.p_vaddr < start || ph.p_vaddr - start >= r->bytes)
+            continue;
+        uint64_t to = ph.p_vaddr - start, room = r->bytes - to;
+        if (ph.p_offset > INT64_MAX - room)
+            continue;
+        rc = copy_sparse(r, fd, ph.p_offset, ph.p_filesz < room ? ph.p_filesz : room, to);
+    }
+    return rc;
+}
+
 static int open_core(struct seg_reader *r, int fd, const char *path, struct fscope_error *err)
 {
-    Elf64_Phdr ph;
+    Elf64_Phdr ph = {0};
     struct seg_header h;
     int rc = find_in_core(fd, &ph, &h);
     if (rc)
@@ -163,7 +198,7 @@ static int open_core(struct seg_reader *r, int fd, const char *path, struct fsco
     rc = make_copy(r, h.total_bytes, path, err);
     if (rc)
         return rc;
-    rc = copy_sparse(r, fd, ph.p_offset, ph.p_filesz < r->bytes ? ph.p_filesz : r->bytes);
+    rc = copy_from_core(r, fd, ph.p_vaddr);
     return rc ? error_set(err, rc, ph.p_offset, "%s: %s", path, strerror(-rc)) : 0;
 }
 

@@ -23,12 +23,21 @@ static uint32_t get_u32(const struct seg_reader *r, uint64_t offset)
 static uint64_t get_word(const struct seg_reader *r, uint64_t offset)
 {
     uint64_t v = 0;
-    if (r->base && offset <= r->bytes - sizeof v)
+    if (offset > r->bytes - sizeof v || offset % sizeof v) // a segment is larger than its header
+        return 0;
+    if (r->base)
         // acquire: pairs with the producers' release of head and of slot keys
         return atomic_load_explicit((_Atomic uint64_t *)(void *)(r->base + offset),
                                     memory_order_acquire);
-    if (reader_get(r, offset, &v, sizeof v))
-        return 0;
+    // The kernel promises nothing about a word that is stored while it is read: two readings that
+    // agree were not torn.
+    for (int i = 0; i < 8; i++) {
+        uint64_t before = v;
+        if (reader_get(r, offset, &v, sizeof v))
+            return 0;
+        if (i && v == before)
+            break;
+    }
     return v;
 }
 
@@ -104,6 +113,15 @@ int64_t seg_reader_drain(struct seg_reader *r, seg_record_fn *fn, void *arg, uin
     return d.stop < 0 ? d.stop : d.delivered;
 }
 
+// An overflow entry that nothing overflowed into, or one whose owner died before it added.
+static bool is_zero(const struct seg_state *e)
+{
+    uint64_t any = 0;
+    for (int i = 0; i < 4; i++)
+        any |= atomic_load_explicit(&e->values[i], memory_order_relaxed);
+    return any == 0;
+}
+
 int64_t seg_reader_states(struct seg_reader *r, seg_state_fn *fn, void *arg)
 {
     int64_t n = 0;
@@ -112,7 +130,7 @@ int64_t seg_reader_states(struct seg_reader *r, seg_state_fn *fn, void *arg)
         struct seg_state e;
         if (!(get_word(r, at) & SEG_SLOT_READY) || reader_get(r, at, &e, sizeof e))
             continue;
-        if (e.kind == SEG_KIND_NONE || e.kind >= SEG_KIND_COUNT)
+        if (e.kind == SEG_KIND_NONE || e.kind >= SEG_KIND_COUNT || is_zero(&e))
             continue;
         int rc = fn(arg, &e);
         if (rc)
@@ -155,9 +173,11 @@ int64_t seg_reader_threads(struct seg_reader *r, seg_thread_fn *fn, void *arg)
     uint32_t used = threads_used(r);
     for (uint32_t i = 0; i < used; i++, at += sizeof(struct seg_thread)) {
         struct seg_thread t;
-        if (reader_get(r, at, &t, sizeof t) ||
-            atomic_load_explicit(&t.state, memory_order_relaxed) == SEG_THREAD_FREE)
+        if (reader_get(r, at, &t, sizeof t))
             continue;
+        uint32_t state = atomic_load_explicit(&t.state, memory_order_relaxed);
+        if (state != SEG_THREAD_LIVE && state != SEG_THREAD_EXITED)
+            continue; // free, or its owner was killed while it moved in
         t.name[SEG_THREAD_NAME_BYTES - 1] = '\0';
         int rc = fn(arg, &t);
         if (rc)

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: MIT
+//
+// What a producer recorded is read exactly once and totals are exact: with threads and nested signal
+// handlers, folding, a full state table, thread churn, kills at random moments and a change of
+// consumers.
+
+#include "segment/consumer.h"
+#include "segment/producer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { THREADS_MAX = 64, SEEN_MAX = 1 << 16 };
+
+static struct seg_options tiny(void)
+{
+    return (struct seg_options){.size = sizeof(struct seg_options),
+                                .threads = THREADS_MAX,
+                                .modules = 16,
+                                .state = 1024,
+                                .stacks = 256,
+                                .ring_bytes = 1024,
+                                .stack_arena_bytes = 65536,
+                                .blob_arena_bytes = 4096};
+}
+
+static void make(struct seg *s, const struct seg_options *o)
+{
+    assert_int_equal(seg_create(s, o), 0);
+}
+
+static struct seg_reader *attach(const struct seg *s)
+{
+    struct fscope_error err = {0};
+    struct seg_reader *r = NULL;
+    if (seg_reader_open(&r, dup(s->fd), &err))
+        fail_msg("%s", err.text);
+    return r;
+}
+
+// What a consumer saw. Each record's object is a number of its own: bytes of `seen` count it.
+struct tally {
+    uint64_t count, sum, wrong;
+    uint8_t seen[THREADS_MAX][SEEN_MAX];
+};
+
+static int see_record(void *arg, const struct seg_record *r)
+{
+    struct tally *t = arg;
+    uint64_t thread = r->object >> 32, n = r->object & 0xffffffff;
+    t->count += r->values[0];
+    t->sum += r->values[1];
+    if (thread >= THREADS_MAX || n >= SEEN_MAX || r->values[1] != n || r->tid != thread + 1)
+        t->wrong++;
+    else
+        t->seen[thread][n]++;
+    return 0;
+}
+
+static int see_state(void *arg, const struct seg_state *e)
+{
+    struct tally *t = arg;
+    t->count += e->values[0];
+    t->sum += e->values[1];
+    return 0;
+}
+
+static struct tally *tally_new(void)
+{
+    struct tally *t = calloc(1, sizeof *t);
+    assert_non_null(t);
+    return t;
+}
+
+struct worker {
+    struct seg *s;
+    uint32_t index, rounds;
+    int slot;
+    volatile uint32_t next; // the number of the next record; bumped before it is used
+    _Atomic uint64_t count, sum;
+    pthread_t thread;
+};
+
+static _Thread_local struct worker *me;
+
+static void put(struct worker *w, enum seg_context context, uint32_t n)
+{
+    struct seg_record r = {.kind = SEG_KIND_CPU,
+                           .tid = w->index + 1,
+                           .object = (uint64_t)w->index << 32 | n,
+                           .values = {1, n}};
+    seg_record_put(w->s, w->slot, context, &r);
+    atomic_fetch_add_explicit(&w->count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->sum, n, memory_order_relaxed);
+}
+
+static void on_signal(int sig)
+{
+    struct worker *w = me;
+    int saved = errno;
+    uint32_t n = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED);
+    if (n < SEEN_MAX)
+        put(w, sig == SIGUSR1 ? SEG_CONTEXT_SIGNAL : SEG_CONTEXT_NORMAL, n);
+    if (sig == SIGUSR1 &&
+        n % 3 == 0) // a handler inside a handler, in the ring of what it interrupts
+        raise(SIGUSR2);
+    errno = saved;
+}
+
+static void *work(void *arg)
+{
+    struct worker *w = arg;
+    me = w;
+    w->slot = seg_thread_enter(w->s, w->index + 1, "worker");
+    for (uint32_t i = 0; i < w->rounds && w->slot >= 0; i++) {
+        if (i % 5 == 0)
+            pthread_kill(pthread_self(), SIGUSR1);
+        uint32_t n = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED);
+        put(w, SEG_CONTEXT_NORMAL, n);
+    }
+    return NULL;
+}
+
+static void no_records_twice(const struct tally *t)
+{
+    assert_int_equal(t->wrong, 0);
+    for (int i = 0; i < THREADS_MAX; i++)
+        for (int n = 0; n < SEEN_MAX; n++)
+            if (t->seen[i][n] > 1)
+                fail_msg("thread %d record %d delivered %d times", i, n, t->seen[i][n]);
+}
+
+static void run_threads(uint32_t threads, uint32_t rounds, uint32_t state)
+{
+    struct seg s;
+    struct seg_options o = tiny();
+    o.state = state;
+    make(&s, &o);
+    struct sigaction sa = {.sa_handler = on_signal};
+    sigaction(SIGUSR1, &sa, NULL);
+    sigaction(SIGUSR2, &sa, NULL);
+    struct seg_reader *r = attach(&s);
+    struct tally *t = tally_new();
+    struct worker *w = calloc(threads, sizeof *w);
+    uint64_t damaged = 0, count = 0, sum = 0, folded = 0;
+    for (uint32_t i = 0; i < threads; i++) {
+        w[i].s = &s;
+        w[i].index = i;
+        w[i].rounds = rounds;
+        assert_int_equal(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
+        pthread_t pest = w[i].thread; // asynchronous interruptions, too
+        for (int k = 0; k < 20; k++)
+            if (k % 7 == 0 && __atomic_load_n(&w[i].next, __ATOMIC_RELAXED) > 0)
+                pthread_kill(pest, SIGUSR2);
+        seg_reader_drain(r, see_record, t, &damaged);
+    }
+    for (int k = 0; k < 200; k++) {
+        assert_true(seg_reader_drain(r, see_record, t, &damaged) >= 0);
+        sched_yield();
+    }
+    for (uint32_t i = 0; i < threads; i++) {
+        pthread_join(w[i].thread, NULL);
+        assert_true(w[i].slot >= 0);
+        count += atomic_load(&w[i].count);
+        sum += atomic_load(&w[i].sum);
+    }
+    seg_reader_drain(r, see_record, t, &damaged);
+    uint64_t streamed = t->count;
+    seg_reader_states(r, see_state, t);
+    struct seg_losses l;
+    seg_reader_losses(r, &l);
+    folded = atomic_load(&l.ring_full[SEG_KIND_CPU]);
+    no_records_twice(t);
+    assert_int_equal(damaged, 0);
+    assert_int_equal(streamed + folded, count);
+    assert_int_equal(t->count, count);
+    assert_int_equal(t->sum, sum);
+    free(w);
+    free(t);
+    seg_reader_close(r);
+    seg_close(&s);
+}
+
+static void threads_and_handlers_lose_nothing(void **state)
+{
+    (void)state;
+    run_threads(1, 20000, 32768);
+    run_threads(4, 10000, 32768);
+    run_threads(64, 2000, 32768);
+}
+
+static void full_state_table_keeps_totals(void **state)
+{
+    (void)state;
+    run_threads(2, 5000, 16);
+}
+
+static void slots_are_inherited(void **state)
+{
+    (void)state;
+    struct seg s;
+    struct seg_options o = tiny();
+    o.threads = 2;
+    make(&s, &o);
+    int slot = 0;
+    for (uint32_t i = 0; i < 5; i++) { // nobody drains
+        slot = seg_thread_enter(&s, (uint32_t)getpid(), "x");
+        assert_true(slot >= 0);
+        struct seg_record rec = {
+            .kind = SEG_KIND_WALL, .tid = i + 1, .object = (uint64_t)i << 32, .values = {1, 0}};
+        seg_record_put(&s, slot, SEG_CONTEXT_SIGNAL, &rec);
+        seg_thread_exit(&s, slot, 1);
+    }
+    assert_true(seg_thread_enter(&s, (uint32_t)getpid(), "a") >= 0);
+    assert_true(seg_thread_enter(&s, (uint32_t)getpid(), "b") >= 0);
+    assert_int_equal(seg_thread_enter(&s, (uint32_t)getpid(), "c"), -ENOSPC);
+    struct seg_reader *r = attach(&s);
+    struct tally *t = tally_new();
+    assert_int_equal(seg_reader_drain(r, see_record, t, NULL), 5);
+    assert_int_equal(t->wrong, 0);
+    free(t);
+    seg_reader_close(r);
+    seg_close(&s);
+}
+
+// The child records until it is killed and says in a shared word what it had begun and finished.
+struct progress {
+    _Atomic uint64_t begun, done;
+};
+
+static void child_records(struct seg *s, struct progress *p)
+{
+    int slot = seg_thread_enter(s, 1, "child");
+    uint64_t pcs[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    for (uint32_t n = 0; n < SEEN_MAX; n++) {
+        pcs[0] = n / 16;
+        struct seg_record r = {.kind = SEG_KIND_CPU, .tid = 1, .object = n, .values = {1, n}};
+        atomic_store(&p->begun, n + 1);
+        r.user_stack = seg_stack(s, pcs, 8, 0, 0);
+        seg_record_put(s, slot, SEG_CONTEXT_SIGNAL, &r);
+        atomic_store(&p->done, n + 1);
+    }
+    for (;;)
+        pause();
+}
+
+static void kill_once(struct progress *p, struct tally *t, unsigned i)
+{
+    struct seg s;
+    struct seg_options o = tiny();
+    o.state = 1 << 17;
+    o.ring_bytes = i % 2 ? 1 << 16 : 1 << 23;
+    o.threads = 2;
+    make(&s, &o);
+    memset(p, 0, sizeof *p);
+    memset(t, 0, sizeof *t);
+    pid_t pid = fork();
+    if (pid == 0)
+        child_records(&s, p);
+    struct timespec wait = {0, (long)(i * 7919u % 1000u) * 3000};
+    nanosleep(&wait, NULL);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    struct seg_reader *r = attach(&s);
+    uint64_t damaged = 0;
+    seg_reader_drain(r, see_record, t, &damaged);
+    seg_reader_states(r, see_state, t);
+    uint64_t begun = atomic_load(&p->begun), done = atomic_load(&p->done);
+    assert_int_equal(damaged, 0);
+    assert_int_equal(t->wrong, 0);
+    assert_true(t->count == done || t->count == begun);
+    for (uint64_t n = 0; o.ring_bytes > 1 << 16 && n < done; n++)
+        assert_int_equal(t->seen[0][n], 1);
+    seg_reader_close(r);
+    seg_close(&s);
+}
+
+static void killed_producer_leaves_whole_records(void **state)
+{
+    (void)state;
+    struct progress *p =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct tally *t = tally_new();
+    for (unsigned i = 0; i < 200; i++)
+        kill_once(p, t, i);
+    free(t);
+    munmap(p, 4096);
+}
+
+static void consumer_is_replaced_when_killed(void **state)
+{
+    (void)state;
+    struct seg s;
+    struct seg_options o = tiny();
+    int ready[2];
+    make(&s, &o);
+    assert_int_equal(pipe(ready), 0);
+    int slot = seg_thread_enter(&s, 1, "p");
+    for (uint32_t n = 0; n < 5; n++) {
+        struct seg_record r = {.kind = SEG_KIND_CPU, .tid = 1, .object = n, .values = {1, n}};
+        seg_record_put(&s, slot, SEG_CONTEXT_SIGNAL, &r);
+    }
+    struct tally *t = tally_new();
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct seg_reader *mine = NULL;
+        char ok = (char)(seg_reader_open(&mine, dup(s.fd), NULL) == 0 &&
+                         seg_reader_drain(mine, see_record, t, NULL) == 5);
+        if (write(ready[1], &ok, 1) != 1)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    char ok = 0;
+    assert_int_equal(read(ready[0], &ok, 1), 1);
+    assert_int_equal(ok, 1);
+    struct seg_reader *r = NULL;
+    struct fscope_error err = {0};
+    char name[32];
+    snprintf(name, sizeof name, "pid %d", (int)pid);
+    assert_int_equal(seg_reader_open(&r, dup(s.fd), &err), -EBUSY);
+    assert_non_null(strstr(err.text, name));
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    struct seg_record rec = {.kind = SEG_KIND_CPU, .tid = 1, .object = 5, .values = {1, 5}};
+    seg_record_put(&s, slot, SEG_CONTEXT_SIGNAL, &rec);
+    r = attach(&s);
+    assert_int_equal(seg_reader_drain(r, see_record, t, NULL), 1);
+    assert_int_equal(t->seen[0][5], 1);
+    free(t);
+    seg_reader_close(r);
+    seg_close(&s);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+static void file_size_limit_shrinks(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0) { // the limit stays in the child, and so would SIGXFSZ
+        struct seg s;
+        struct rlimit small = {4 << 20, 4 << 20}, none = {4096, 4096};
+        setrlimit(RLIMIT_FSIZE, &small);
+        int bad = seg_create(&s, NULL) != 0 || s.bytes > small.rlim_cur;
+        seg_close(&s);
+        setrlimit(RLIMIT_FSIZE, &none);
+        _exit(bad || seg_create(&s, NULL) != -EFBIG);
+    }
+    int status = -1;
+    waitpid(pid, &status, 0);
+    assert_int_equal(status, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_and_handlers_lose_nothing),
+        cmocka_unit_test(full_state_table_keeps_totals),
+        cmocka_unit_test(slots_are_inherited),
+        cmocka_unit_test(killed_producer_leaves_whole_records),
+        cmocka_unit_test(consumer_is_replaced_when_killed),
+        cmocka_unit_test(file_size_limit_shrinks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
