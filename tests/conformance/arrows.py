@@ -37,7 +37,7 @@ SYSTEM = re.compile(r"^(std\w+|assert|ctype|cpuid|dirent|dlfcn|elf|endian|errno|
                     r"getopt|glob|grp|inttypes|limits|link|linux/[\w/]+|locale|malloc|math|mntent|"
                     r"net/[\w/]+|netdb|poll|pthread|pwd|regex|sched|semaphore|setjmp|signal|spawn|"
                     r"string|strings|sys/\w+|syscall|termios|threads|time|ucontext|unistd|utmp|"
-                    r"wchar|wctype|x86intrin|immintrin|ar|asm/\w+)\.h$")
+                    r"wchar|wctype|x86intrin|[a-z]mmintrin|ar|asm/\w+)\.h$")
 CONSUMER_FILES = re.compile(r"^segment/(consumer|reader)")
 
 
