@@ -10,6 +10,7 @@
 // X(NAME): cli/cmd_NAME.c defines `const struct cli_command cmd_NAME`.
 #define CLI_COMMANDS(X)                                                                            \
     X(record)                                                                                      \
+    X(doctor)                                                                                      \
     X(finish)                                                                                      \
     X(symbolize)                                                                                   \
     X(help)                                                                                        \

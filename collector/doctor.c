@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: MIT
+//
+// Events, rates, rings, BPF and tracing: see doctor.h.
+
+#include "collector/doctor_internal.h"
+
+#include "collector/launch.h"
+#include "collector/perf_event.h"
+#include "collector/perf_watch.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { CAP_BIT_SYS_PTRACE = 19, CAP_BIT_SYS_ADMIN = 21, CAP_BIT_BPF = 39 };
+enum { PROBE_HZ = 999, PROBE_SPIN_NS = 150000000 };
+
+// --- Rows.
+
+struct doctor_row *doctor_add(struct doctor_report *r, const char *topic, enum doctor_state state)
+{
+    if (r->count == DOCTOR_ROWS_MAX)
+        r->count--;
+    struct doctor_row *row = &r->rows[r->count++];
+    *row = (struct doctor_row){.topic = topic, .state = state};
+    return row;
+}
+
+#define DOCTOR_PRINT(field)                                                                        \
+    do {                                                                                           \
+        va_list ap;                                                                                \
+        va_start(ap, fmt);                                                                         \
+        vsnprintf(row->field, sizeof row->field, fmt, ap);                                         \
+        va_end(ap);                                                                                \
+    } while (0)
+
+void doctor_found(struct doctor_row *row, const char *fmt, ...)
+{
+    DOCTOR_PRINT(found);
+}
+
+void doctor_cost(struct doctor_row *row, const char *fmt, ...)
+{
+    DOCTOR_PRINT(cost);
+}
+
+void doctor_change(struct doctor_row *row, const char *fmt, ...)
+{
+    DOCTOR_PRINT(change);
+}
+
+const char *doctor_state_name(enum doctor_state state)
+{
+    static const char *const names[] = {"ok", "info", "limited", "no"};
+    return names[state];
+}
+
+bool doctor_line(const char *path, char *text, size_t size)
+{
+    FILE *f = fopen(path, "re");
+    bool ok = f && fgets(text, (int)size, f);
+    if (f)
+        fclose(f);
+    if (ok)
+        text[strcspn(text, "\n")] = '\0';
+    else
+        text[0] = '\0';
+    return ok;
+}
+
+bool doctor_number(const char *path, long long *value)
+{
+    char text[64], *end;
+    if (!doctor_line(path, text, sizeof text))
+        return false;
+    *value = strtoll(text, &end, 10);
+    return end != text;
+}
+
+bool doctor_status(const char *key, char *text, size_t size)
+{
+    char line[256];
+    size_t n = strlen(key);
+    bool ok = false;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && !ok && fgets(line, sizeof line, f)) {
+        if (strncmp(line, key, n) != 0 || line[n] != ':')
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(text, size, "%s", line + n + 1 + strspn(line + n + 1, " \t"));
+        ok = true;
+    }
+    if (f)
+        fclose(f);
+    return ok;
+}
+
+bool doctor_capability(unsigned bit)
+{
+    char text[64];
+    return doctor_status("CapEff", text, sizeof text) && (strtoull(text, NULL, 16) >> bit & 1);
+}
+
+// --- CPU events.
+
+static void perf_row(struct doctor_report *r, const struct perf_rights *p)
+{
+    char why[320];
+    struct doctor_row *row = doctor_add(r, "perf events", DOCTOR_OK);
+    char paranoid[32] = "paranoid unknown";
+    if (p->paranoid != INT_MIN)
+        snprintf(paranoid, sizeof paranoid, "paranoid %d", p->paranoid);
+    if (p->kernel) {
+        doctor_found(row, "a CPU clock opens, with kernel time (%s%s)", paranoid,
+                     p->has_perfmon ? ", CAP_PERFMON" : "");
+        return;
+    }
+    if (p->user) {
+        row->state = DOCTOR_LIMITED;
+        perf_event_explain(p->kernel_why, p->kernel_error, 0, why, sizeof why);
+        doctor_found(row, "a CPU clock opens, for user time only (%s)", paranoid);
+        doctor_cost(row, "time inside the kernel is not counted by `record -p`: a program that "
+                         "lives in system calls looks idle; other users' processes are closed");
+        doctor_change(row, "%s", why);
+        return;
+    }
+    row->state = DOCTOR_NO;
+    perf_event_explain(p->user_why, p->user_error, 0, why, sizeof why);
+    doctor_found(row, "perf_event_open is refused: %s (%s)", strerror(p->user_error), paranoid);
+    doctor_cost(row, "no `record -p`; `record COMMAND` falls back to timers, at CONFIG_HZ");
+    doctor_change(row, "%s", why);
+}
+
+static void rate_row(struct doctor_report *r, const struct perf_rights *p)
+{
+    double timer = perf_delivered_rate(false, PROBE_HZ, PROBE_SPIN_NS);
+    double event = p->user ? perf_delivered_rate(true, PROBE_HZ, PROBE_SPIN_NS) : 0;
+    struct doctor_row *row = doctor_add(r, "sampling rate", DOCTOR_OK);
+    if (event > 0) {
+        doctor_found(row, "%.0f of %d Hz arrive by perf events, %.0f by timers", event, PROBE_HZ,
+                     timer > 0 ? timer : 0);
+        if (event < 0.9 * PROBE_HZ) {
+            row->state = DOCTOR_LIMITED;
+            doctor_cost(row, "profiles have fewer samples than asked for (they say how many)");
+            doctor_change(row,
+                          "kernel.perf_event_max_sample_rate is %llu; a busy host or a "
+                          "throttled virtual CPU delays clocks, too",
+                          (unsigned long long)p->rate_max);
+        }
+        return;
+    }
+    row->state = timer > 0 ? DOCTOR_LIMITED : DOCTOR_NO;
+    doctor_found(row, "%.0f of %d Hz arrive by timers; there are no perf events",
+                 timer > 0 ? timer : 0, PROBE_HZ);
+    doctor_cost(row, "rates above %.0f Hz are not reached: timers tick with the kernel's CONFIG_HZ",
+                timer > 0 ? timer : 0);
+    doctor_change(row, "see perf events");
+}
+
+static void ring_row(struct doctor_report *r, const struct perf_rights *p)
+{
+    struct rlimit l = {0};
+    getrlimit(RLIMIT_MEMLOCK, &l);
+    char limit[32] = "unlimited";
+    if (l.rlim_cur != RLIM_INFINITY)
+        snprintf(limit, sizeof limit, "%llu KiB", (unsigned long long)l.rlim_cur / 1024);
+    struct doctor_row *row = doctor_add(r, "perf rings", DOCTOR_OK);
+    struct perf_watch_options wo = {.size = sizeof wo, .hz = PROBE_HZ, .stack_bytes = 8192};
+    struct perf_watch *w = NULL;
+    struct fscope_error err = {0};
+    if (!p->user) {
+        row->state = DOCTOR_NO;
+        doctor_found(row, "none without perf events");
+        doctor_cost(row, "no `record -p`");
+        doctor_change(row, "see perf events");
+        return;
+    }
+    if (perf_watch_new(&w, &wo, &err)) {
+        row->state = DOCTOR_NO;
+        doctor_found(row, "no ring can be mapped: %s", err.text);
+        doctor_cost(row, "no `record -p`");
+    } else {
+        unsigned long long kib = perf_watch_ring_bytes(w) / 1024;
+        doctor_found(row, "%llu KiB per CPU can be mapped (mlock_kb %llu, locked memory %s)", kib,
+                     (unsigned long long)p->mlock_kb, limit);
+        if (kib < 512) {
+            row->state = DOCTOR_LIMITED;
+            doctor_cost(row, "deep stacks are copied less far, and bursts may lose samples");
+        }
+        perf_watch_free(w);
+    }
+    if (row->state != DOCTOR_OK)
+        doctor_change(row, "`sysctl kernel.perf_event_mlock_kb=4096`, or `ulimit -l 8192`");
+}
+
+static void counters_row(struct doctor_report *r, const struct perf_rights *p)
+{
+    struct doctor_row *row = doctor_add(r, "hardware counters", DOCTOR_INFO);
+    doctor_found(row, p->hardware
+                          ? "a cycles event opens"
+                          : "none (usual in virtual machines); CPU clocks do not need them");
+}
+
+// --- BPF and tracing.
+
+static void bpf_row(struct doctor_report *r)
+{
+    union bpf_attr attr = {
+        .map_type = BPF_MAP_TYPE_ARRAY,
+        .key_size = 4,
+        .value_size = 8,
+        .max_entries = 1,
+    };
+    long fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof attr);
+    int error = fd < 0 ? errno : 0;
+    if (fd >= 0)
+        close((int)fd);
+    long long off = -1;
+    doctor_number("/proc/sys/kernel/unprivileged_bpf_disabled", &off);
+    bool has_btf = access("/sys/kernel/btf/vmlinux", R_OK) == 0;
+    bool may = doctor_capability(CAP_BIT_BPF) || doctor_capability(CAP_BIT_SYS_ADMIN);
+    bool ok = may && !error && has_btf;
+    struct doctor_row *row = doctor_add(r, "BPF", ok ? DOCTOR_OK : DOCTOR_LIMITED);
+    doctor_found(row, "%s; BTF %s; unprivileged_bpf_disabled %lld",
+                 error ? strerror(error)
+                 : may ? "maps and programs are allowed"
+                       : "maps only: no CAP_BPF",
+                 has_btf ? "present" : "missing", off);
+    if (ok)
+        return;
+    doctor_cost(row, "nothing for CPU profiles; recordings of the whole machine need it");
+    doctor_change(row, "%s%s", may ? "" : "run as root, or with CAP_BPF and CAP_PERFMON",
+                  has_btf ? "" : " on a kernel with CONFIG_DEBUG_INFO_BTF");
+}
+
+// Traces a child of our own: 0 or the errno.
+static int try_ptrace(void)
+{
+    int error = 0, status;
+    pid_t pid = fork();
+    if (pid < 0)
+        return errno;
+    if (pid == 0) {
+        for (;;)
+            pause();
+    }
+    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL))
+        error = errno;
+    kill(pid, SIGKILL);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return error;
+}
+
+static void ptrace_row(struct doctor_report *r)
+{
+    static const char *const scopes[] = {
+        "own processes",
+        "own children only, or with CAP_SYS_PTRACE",
+        "only with CAP_SYS_PTRACE",
+        "nobody until the next boot",
+    };
+    int error = try_ptrace();
+    bool may = doctor_capability(CAP_BIT_SYS_PTRACE);
+    long long scope = -1;
+    bool has_yama = doctor_number("/proc/sys/kernel/yama/ptrace_scope", &scope);
+    bool free_scope = !has_yama || scope == 0 || (may && scope < 3);
+    struct doctor_row *row = doctor_add(r, "ptrace",
+                                        error        ? DOCTOR_NO
+                                        : free_scope ? DOCTOR_OK
+                                                     : DOCTOR_LIMITED);
+    if (has_yama)
+        doctor_found(row, "%s; Yama scope %lld: %s%s", error ? strerror(error) : "works", scope,
+                     scopes[scope < 0 || scope > 3 ? 3 : scope], may ? " (you have it)" : "");
+    else
+        doctor_found(row, "%s; no Yama%s", error ? strerror(error) : "works",
+                     may ? "; CAP_SYS_PTRACE" : "");
+    if (row->state == DOCTOR_OK)
+        return;
+    doctor_cost(row, "nothing for `record`; the agent cannot be put into a running process");
+    doctor_change(row, error ? "allow ptrace in the seccomp profile (--cap-add SYS_PTRACE)"
+                             : "run as root, or `sysctl kernel.yama.ptrace_scope=0`");
+}
+
+static void tracer_row(struct doctor_report *r)
+{
+    char pid[32];
+    if (!doctor_status("TracerPid", pid, sizeof pid) || strcmp(pid, "0") == 0)
+        return;
+    struct doctor_row *row = doctor_add(r, "being traced", DOCTOR_LIMITED);
+    doctor_found(row, "process %s traces this one (strace, gdb)", pid);
+    doctor_cost(row, "children started here may be traced too: slow, and their signals stop them");
+    doctor_change(row, "start fiberscope outside of the tracer");
+}
+
+static void seccomp_row(struct doctor_report *r)
+{
+    char mode[32] = "", no_new[32] = "";
+    doctor_status("Seccomp", mode, sizeof mode);
+    doctor_status("NoNewPrivs", no_new, sizeof no_new);
+    bool filtered = mode[0] && strcmp(mode, "0") != 0;
+    struct doctor_row *row = doctor_add(r, "seccomp", DOCTOR_INFO);
+    doctor_found(row, "%s%s", filtered ? "a filter is in force" : "no filter",
+                 strcmp(no_new, "1") == 0 ? "; no new privileges" : "");
+}
+
+static void agent_row(struct doctor_report *r)
+{
+    char path[4096];
+    struct fscope_error err = {0};
+    int rc = launch_find_agent(path, sizeof path, &err);
+    struct doctor_row *row = doctor_add(r, "agent", rc ? DOCTOR_LIMITED : DOCTOR_OK);
+    if (!rc) {
+        doctor_found(row, "%s", path);
+        return;
+    }
+    doctor_found(row, "libfiberscope.so is not there: %s", err.text);
+    doctor_cost(row, "`record COMMAND` cannot enter programs; `record -p` does not need it");
+    doctor_change(row, "install it beside fiberscope, or set FIBERSCOPE_LIBDIR");
+}
+
+void doctor_examine(struct doctor_report *out)
+{
+    struct perf_rights p;
+    out->count = 0;
+    perf_rights_probe(&p);
+    perf_row(out, &p);
+    rate_row(out, &p);
+    ring_row(out, &p);
+    counters_row(out, &p);
+    bpf_row(out);
+    ptrace_row(out);
+    tracer_row(out);
+    seccomp_row(out);
+    agent_row(out);
+    doctor_system_rows(out);
+}
