@@ -187,8 +187,9 @@ int pprof_write_fd(const struct pprof_profile *p, int fd, bool gzip, struct fsco
 // Merges n >= 1 profiles into a new, compact one, as google/pprof's Merge does: locations are equal
 // when mapping (build id or file, size, offset), address relative to it and lines are; samples when
 // stack and labels are. Samples of zeros and what nothing refers to are left out. Sample types that
-// not all profiles have are left out; period types must agree. Period is the maximum, time the
-// earliest, durations add, comments are united. -EINVAL says which profile differs in what.
+// not all profiles have are left out; units become the smallest; period types must agree. Period is
+// the maximum, time the earliest, durations add, comments are united. -EINVAL says which profile
+// differs in what.
 int pprof_merge(struct pprof_profile **out, struct pprof_profile *const *profiles, size_t n,
                 struct fscope_error *err);
 

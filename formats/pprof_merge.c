@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct mapped {
     struct pprof_mapping *mapping;
@@ -24,13 +25,77 @@ struct merger {
     struct mapped *mapped;
     struct pprof_function **functions;
     struct pprof_location **locations;
-    size_t *types; // [out->sample_type_count]: index in the profile being read
+    size_t *types;  // [out->sample_type_count]: index in the profile being read
+    double *ratios; // [out->sample_type_count]: its unit in ours
     struct pprof_line *lines;
     size_t line_capacity;
     struct pprof_location **stack;
     size_t stack_capacity;
     int64_t *values;
 };
+
+// --- Units
+
+struct unit {
+    const char *name, *shorter;
+    double size;
+};
+
+// Families end with a NULL name. 1024 for bytes, as google/pprof has it.
+static const struct unit units[] = {
+    {"nanosecond", "ns", 1},
+    {"microsecond", "us", 1e3},
+    {"millisecond", "ms", 1e6},
+    {"second", "s", 1e9},
+    {"hour", "hr", 3600e9},
+    {0},
+    {"byte", "b", 1},
+    {"kilobyte", "kb", 0x1p10},
+    {"megabyte", "mb", 0x1p20},
+    {"gigabyte", "gb", 0x1p30},
+    {"terabyte", "tb", 0x1p40},
+    {"petabyte", "pb", 0x1p50},
+    {0},
+};
+
+enum { UNIT_COUNT = sizeof units / sizeof units[0] };
+
+// Index in units, UNIT_COUNT if it is not there. A plural is the same unit.
+static size_t find_unit(const char *name)
+{
+    size_t n = strlen(name);
+    if (n > 2 && (name[n - 1] == 's' || name[n - 1] == 'S'))
+        n--;
+    for (size_t i = 0; i < UNIT_COUNT; i++)
+        if (units[i].name &&
+            ((strlen(units[i].name) == n && strncasecmp(units[i].name, name, n) == 0) ||
+             strcasecmp(units[i].shorter, name) == 0))
+            return i;
+    return UNIT_COUNT;
+}
+
+// How many `to` are one `from`; 0 if they do not measure the same thing.
+static double unit_ratio(const char *from, const char *to)
+{
+    if (strcmp(from, to) == 0)
+        return 1;
+    size_t a = find_unit(from), b = find_unit(to);
+    if (a == UNIT_COUNT || b == UNIT_COUNT)
+        return 0;
+    for (size_t i = a < b ? a : b; i < (a < b ? b : a); i++)
+        if (!units[i].name)
+            return 0;
+    return units[a].size / units[b].size;
+}
+
+static int64_t scaled(int64_t v, double ratio)
+{
+    if (ratio == 1)
+        return v;
+    double d = round((double)v * ratio);
+    // 2^63 is exact in a double, and what lies beyond does not convert.
+    return d >= 0x1p63 ? INT64_MAX : d <= -0x1p63 ? INT64_MIN : (int64_t)d;
+}
 
 // --- Mappings
 
@@ -135,7 +200,7 @@ static int merge_sample(struct merger *m, const struct pprof_sample *src)
 {
     bool zero = true;
     for (size_t i = 0; i < m->out->sample_type_count; i++) {
-        m->values[i] = src->values[m->types[i]];
+        m->values[i] = scaled(src->values[m->types[i]], m->ratios[i]);
         zero = zero && m->values[i] == 0;
     }
     if (zero)
@@ -170,8 +235,11 @@ static int merge_one(struct merger *m, const struct pprof_profile *src)
     m->locations = calloc(src->location_count + 1, sizeof *m->locations);
     if (!m->mapped || !m->functions || !m->locations)
         goto done;
-    for (size_t i = 0; i < m->out->sample_type_count; i++)
+    for (size_t i = 0; i < m->out->sample_type_count; i++) {
         m->types[i] = find_type(src, m->out->sample_types[i].type);
+        m->ratios[i] =
+            unit_ratio(src->sample_types[m->types[i]].unit, m->out->sample_types[i].unit);
+    }
     // The first mapping is the main binary, by convention, and stays first.
     if (m->out->mapping_count == 0 && src->mapping_count && !merge_mapping(m, src->mappings[0]))
         goto done;
@@ -187,11 +255,6 @@ done:
 }
 
 // --- Headers
-
-static bool same_type(struct pprof_value_type a, struct pprof_value_type b)
-{
-    return strcmp(a.type, b.type) == 0 && strcmp(a.unit, b.unit) == 0;
-}
 
 static bool same_pointer(const void *item, const void *key)
 {
@@ -224,7 +287,8 @@ static const char *default_type_in(const struct pprof_profile *in, const struct 
     return changed && gone ? out->sample_types[0].type : in->default_sample_type;
 }
 
-// The sample types of the first that all others have too, in its order.
+// The sample types of the first that all others have too, in its order, each in the smallest of
+// its units, which loses nothing.
 static int merge_types(struct pprof_profile *out, struct pprof_profile *const *in, size_t n,
                        struct fscope_error *err)
 {
@@ -236,9 +300,12 @@ static int merge_types(struct pprof_profile *out, struct pprof_profile *const *i
             size_t k = find_type(in[j], t.type);
             if (k == in[j]->sample_type_count)
                 continue;
-            if (strcmp(in[j]->sample_types[k].unit, t.unit) != 0)
+            const char *unit = in[j]->sample_types[k].unit;
+            double ratio = unit_ratio(unit, t.unit);
+            if (ratio == 0)
                 return error_set(err, -EINVAL, 0, "profile %zu measures %s in %s, the first in %s",
-                                 j + 1, t.type, in[j]->sample_types[k].unit, t.unit);
+                                 j + 1, t.type, unit, t.unit);
+            t.unit = ratio < 1 ? unit : t.unit;
             have++;
         }
         if (have == n && pprof_add_sample_type(out, t.type, t.unit))
@@ -249,18 +316,32 @@ static int merge_types(struct pprof_profile *out, struct pprof_profile *const *i
     return 0;
 }
 
+// What all periods are of, in the smallest of the units.
+static int merge_period_type(struct pprof_value_type *type, struct pprof_profile *const *in,
+                             size_t n, struct fscope_error *err)
+{
+    *type = in[0]->period_type;
+    for (size_t i = 1; i < n; i++) {
+        struct pprof_value_type t = in[i]->period_type;
+        double ratio = strcmp(t.type, type->type) == 0 ? unit_ratio(t.unit, type->unit) : 0;
+        if (ratio == 0)
+            return error_set(err, -EINVAL, 0,
+                             "profile %zu has period type %s/%s, the first %s/%s; they cannot be "
+                             "merged",
+                             i + 1, t.type, t.unit, type->type, type->unit);
+        type->unit = ratio < 1 ? t.unit : type->unit;
+    }
+    return 0;
+}
+
 static int merge_headers(struct pprof_profile *out, struct pprof_profile *const *in, size_t n,
                          struct fscope_error *err)
 {
     const struct pprof_profile *first = in[0];
-    for (size_t i = 1; i < n; i++)
-        if (!same_type(first->period_type, in[i]->period_type))
-            return error_set(err, -EINVAL, 0,
-                             "profile %zu has period type %s/%s, the first %s/%s; they cannot be "
-                             "merged",
-                             i + 1, in[i]->period_type.type, in[i]->period_type.unit,
-                             first->period_type.type, first->period_type.unit);
-    int rc = merge_types(out, in, n, err);
+    struct pprof_value_type period_type;
+    int rc = merge_period_type(&period_type, in, n, err);
+    if (!rc)
+        rc = merge_types(out, in, n, err);
     if (rc)
         return rc;
     const char *default_type = "", *doc_url = "";
@@ -270,8 +351,10 @@ static int merge_headers(struct pprof_profile *out, struct pprof_profile *const 
             out->time_nanos = in[i]->time_nanos;
         out->duration_nanos =
             (int64_t)((uint64_t)out->duration_nanos + (uint64_t)in[i]->duration_nanos);
-        if (out->period == 0 || out->period < in[i]->period)
-            out->period = in[i]->period;
+        int64_t period =
+            scaled(in[i]->period, unit_ratio(in[i]->period_type.unit, period_type.unit));
+        if (out->period == 0 || out->period < period)
+            out->period = period;
         default_type = default_type[0] ? default_type : default_type_in(in[i], out);
         doc_url = doc_url[0] ? doc_url : in[i]->doc_url;
         rc = rc ? rc : unite_comments(out, in[i], &seen);
@@ -279,8 +362,8 @@ static int merge_headers(struct pprof_profile *out, struct pprof_profile *const 
     ptrtab_finish(&seen);
     const char **strings[] = {&out->drop_frames, &out->keep_frames,      &out->default_sample_type,
                               &out->doc_url,     &out->period_type.type, &out->period_type.unit};
-    const char *texts[] = {first->drop_frames,      first->keep_frames,     default_type, doc_url,
-                           first->period_type.type, first->period_type.unit};
+    const char *texts[] = {first->drop_frames, first->keep_frames, default_type, doc_url,
+                           period_type.type,   period_type.unit};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         const char *s = pprof_string(out, texts[i]);
         if (s)
@@ -303,7 +386,8 @@ static int merge_all(struct pprof_profile **out, struct pprof_profile *const *in
     rc = -ENOMEM;
     m.types = calloc(m.out->sample_type_count, sizeof *m.types);
     m.values = calloc(m.out->sample_type_count, sizeof *m.values);
-    if (!m.types || !m.values)
+    m.ratios = calloc(m.out->sample_type_count, sizeof *m.ratios);
+    if (!m.types || !m.values || !m.ratios)
         goto done;
     rc = 0;
     for (size_t i = 0; !rc && i < n; i++)
@@ -314,6 +398,7 @@ static int merge_all(struct pprof_profile **out, struct pprof_profile *const *in
 done:
     free(m.types);
     free(m.values);
+    free(m.ratios);
     free(m.lines);
     free(m.stack);
     ptrtab_finish(&m.mappings);
@@ -366,16 +451,6 @@ int pprof_merge(struct pprof_profile **out, struct pprof_profile *const *profile
 void pprof_scale(struct pprof_profile *p, const double *ratios)
 {
     for (size_t i = 0; i < p->sample_count; i++)
-        for (size_t j = 0; j < p->sample_type_count; j++) {
-            if (ratios[j] == 1)
-                continue;
-            double v = round((double)p->samples[i]->values[j] * ratios[j]);
-            // 2^63 is exact in a double, and what lies beyond does not convert.
-            if (v >= 0x1p63)
-                p->samples[i]->values[j] = INT64_MAX;
-            else if (v <= -0x1p63)
-                p->samples[i]->values[j] = INT64_MIN;
-            else
-                p->samples[i]->values[j] = (int64_t)v;
-        }
+        for (size_t j = 0; j < p->sample_type_count; j++)
+            p->samples[i]->values[j] = scaled(p->samples[i]->values[j], ratios[j]);
 }

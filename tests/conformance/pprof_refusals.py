@@ -197,6 +197,27 @@ class Refusals(unittest.TestCase):
         self.judge_all([c for c in CASES.items() if c[0] not in renumbered], True)
         self.judge_all([c for c in CASES.items() if c[0] in renumbered], False)
 
+    def test_units_are_united_as_go_does(self):
+        texts = {}
+        for name, strings in (("ms", [b"cpu", b"milliseconds"]), ("ns", [b"cpu", b"nanoseconds"]),
+                              ("s", [b"cpu", b"s"]), ("mb", [b"cpu", b"megabytes"])):
+            table = b"".join(sub(6, s) for s in [b""] + strings + [s.encode()
+                                                                   for s in STRINGS[3:]])
+            texts[name] = os.path.join(self.scratch.name, name)
+            with open(texts[name], "wb") as f:
+                f.write(profile(strings=table, period=sub(11, num(1, 1) + num(2, 2)) + num(12, 7)))
+        out, go_out = (os.path.join(self.scratch.name, n) for n in ("ours.pb.gz", "go.pb.gz"))
+        for a, b in (("ms", "ns"), ("ns", "ms"), ("s", "ms"), ("ms", "s"), ("mb", "mb"),
+                     ("mb", "ms")):
+            with self.subTest("%s + %s" % (a, b)):
+                ours = subprocess.run([TOOL, "merge", out, texts[a], texts[b]], check=False,
+                                      capture_output=True)
+                go = subprocess.run([PPROF, "-symbolize=none", "-proto", "-output", go_out,
+                                     texts[a], texts[b]], check=False, capture_output=True)
+                self.assertEqual(ours.returncode != 0, go.returncode != 0)
+                if go.returncode == 0:
+                    self.assertEqual(by_go(go_out), by_go(out))
+
     def test_an_older_file_that_is_cut(self):
         path, out = (os.path.join(self.scratch.name, n) for n in ("cut", "out.pb.gz"))
         for name in ("gperftools_cpu.prof", "gperftools_heap.txt", "jemalloc_heap.txt",
