@@ -3,18 +3,25 @@
 // The call frame machine: runs CFA instructions and hands out rows. Source: DWARF 5, 6.4.2 and
 // 7.24; the GNU extensions as in the LSB.
 //
-// Only three columns are followed: the CFA, rbp and the return address. What other registers do is
-// read and forgotten.
+// Only four columns are followed: the CFA, rbp, rbx and the return address. What other registers do
+// is read and forgotten.
 
 #include "unwind/cfi.h"
 
-enum { REG_RBP = 6, REG_RSP = 7, REG_RA = 16, SAVED_MAX = 16 };
+enum { REG_RBX = 3, REG_RBP = 6, REG_RSP = 7, REG_RA = 16, SAVED_MAX = 16 };
 
-enum rule_kind { RULE_SAME, RULE_UNDEFINED, RULE_OFFSET, RULE_EXPRESSION, RULE_OTHER };
+enum rule_kind {
+    RULE_SAME,
+    RULE_UNDEFINED,
+    RULE_OFFSET,
+    RULE_EXPRESSION,
+    RULE_REGISTER,
+    RULE_OTHER
+};
 
 struct rule {
     enum rule_kind kind;
-    int64_t offset;
+    int64_t offset; // or RULE_REGISTER's number
     const uint8_t *expression;
     uint64_t expression_size;
 };
@@ -25,7 +32,7 @@ struct columns {
     int64_t cfa_offset;
     const uint8_t *expression;
     uint64_t expression_size;
-    struct rule rbp, ra;
+    struct rule rbp, rbx, ra;
 };
 
 struct machine {
@@ -57,20 +64,31 @@ static bool is_plt_expression(const uint8_t *e, uint64_t size, int32_t *n)
     return literal >= 0x30 && literal <= 0x4f;
 }
 
-// DW_OP_bregN offset [DW_OP_deref]: which register, which offset, whether dereferenced.
-static bool is_register_expression(const uint8_t *e, uint64_t size, unsigned *reg, int64_t *offset,
-                                   bool *deref)
+// DW_OP_bregN offset [DW_OP_deref [DW_OP_plus_uconst add]], -1 in reg if it is none of these.
+struct register_expression {
+    int reg;
+    bool deref;
+    int64_t offset, add;
+};
+
+static struct register_expression register_expression(const uint8_t *e, uint64_t size)
 {
+    struct register_expression x = {.reg = -1};
     struct unwind_section s = {e, size, 0};
     struct unwind_reader r = unwind_reader_at(&s, 0);
     uint64_t op = unwind_read_fixed(&r, 1);
     if (r.bad || op < 0x70 || op > 0x8f)
-        return false;
-    *reg = (unsigned)op - 0x70;
-    *offset = unwind_read_sleb(&r);
-    *deref = r.at < r.end && *r.at == 0x06;
-    r.at += *deref;
-    return !r.bad && r.at == r.end && fits32(*offset);
+        return x;
+    x.offset = unwind_read_sleb(&r);
+    x.deref = r.at < r.end && *r.at == 0x06;
+    r.at += x.deref;
+    if (x.deref && r.at < r.end && *r.at == 0x23) { // OpenSSL: rsp was pushed by the frame
+        r.at++;
+        x.add = (int64_t)unwind_read_uleb(&r);
+    }
+    if (!r.bad && r.at == r.end && fits32(x.offset) && fits32(x.add))
+        x.reg = (int)op - 0x70;
+    return x;
 }
 
 static int row_cfa(const struct machine *m, struct unwind_row *row)
@@ -86,18 +104,16 @@ static int row_cfa(const struct machine *m, struct unwind_row *row)
                                                 : UNWIND_CFA_REG;
         return UNWIND_OK;
     }
-    unsigned reg;
-    int64_t offset;
-    bool deref;
     if (is_plt_expression(c->expression, c->expression_size, &row->cfa_offset)) {
         row->cfa = UNWIND_CFA_PLT;
         return UNWIND_OK;
     }
-    if (!is_register_expression(c->expression, c->expression_size, &reg, &offset, &deref) ||
-        !deref || (reg != REG_RSP && reg != REG_RBP))
+    struct register_expression x = register_expression(c->expression, c->expression_size);
+    if (!x.deref || (x.reg != REG_RSP && x.reg != REG_RBP))
         return UNWIND_DECLINED;
-    row->cfa_offset = (int32_t)offset;
-    row->cfa = reg == REG_RBP            ? UNWIND_CFA_RBP_DEREF
+    row->cfa_offset = (int32_t)x.offset;
+    row->cfa_add = (int32_t)x.add;
+    row->cfa = x.reg == REG_RBP          ? UNWIND_CFA_RBP_DEREF
                : m->fde->is_signal_frame ? UNWIND_CFA_SIGNAL
                                          : UNWIND_CFA_RSP_DEREF;
     return UNWIND_OK;
@@ -105,9 +121,7 @@ static int row_cfa(const struct machine *m, struct unwind_row *row)
 
 static uint8_t row_rule(const struct rule *rule, int32_t *out)
 {
-    unsigned reg;
-    int64_t offset;
-    bool deref;
+    struct register_expression x;
     switch (rule->kind) {
     case RULE_SAME: return UNWIND_SAME;
     case RULE_UNDEFINED: return UNWIND_UNDEFINED;
@@ -115,12 +129,14 @@ static uint8_t row_rule(const struct rule *rule, int32_t *out)
         *out = (int32_t)rule->offset;
         return fits32(rule->offset) ? UNWIND_AT_CFA : UNWIND_UNSUPPORTED;
     case RULE_EXPRESSION:
-        if (!is_register_expression(rule->expression, rule->expression_size, &reg, &offset,
-                                    &deref) ||
-            deref || (reg != REG_RSP && reg != REG_RBP))
+        x = register_expression(rule->expression, rule->expression_size);
+        if (x.deref || (x.reg != REG_RSP && x.reg != REG_RBP))
             return UNWIND_UNSUPPORTED;
-        *out = (int32_t)offset;
-        return reg == REG_RSP ? UNWIND_AT_RSP : UNWIND_AT_RBP;
+        *out = (int32_t)x.offset;
+        return x.reg == REG_RSP ? UNWIND_AT_RSP : UNWIND_AT_RBP;
+    case RULE_REGISTER:
+        *out = (int32_t)rule->offset;
+        return rule->offset < REG_RA ? UNWIND_IN_REGISTER : UNWIND_UNSUPPORTED;
     case RULE_OTHER: break;
     }
     return UNWIND_UNSUPPORTED;
@@ -131,6 +147,7 @@ static int make_row(const struct machine *m, struct unwind_row *row)
     *row = (struct unwind_row){.is_signal_frame = m->fde->is_signal_frame};
     row->ra = row_rule(&m->now.ra, &row->ra_offset);
     row->rbp = row_rule(&m->now.rbp, &row->rbp_offset);
+    row->rbx = row_rule(&m->now.rbx, &row->rbx_offset);
     if (row->ra == UNWIND_UNDEFINED) {
         row->cfa = UNWIND_CFA_END;
         return UNWIND_OK;
@@ -149,6 +166,8 @@ static void set_rule(struct machine *m, uint64_t reg, struct rule rule)
 {
     if (reg == REG_RBP)
         m->now.rbp = rule;
+    else if (reg == REG_RBX)
+        m->now.rbx = rule;
     else if (reg == m->fde->ra_register)
         m->now.ra = rule;
 }
@@ -166,6 +185,8 @@ static void restore_rule(struct machine *m, uint64_t reg)
 {
     if (reg == REG_RBP)
         m->now.rbp = m->initial.rbp;
+    else if (reg == REG_RBX)
+        m->now.rbx = m->initial.rbx;
     else if (reg == m->fde->ra_register)
         m->now.ra = m->initial.ra;
 }
@@ -230,8 +251,8 @@ static bool run_rule_op(struct machine *m, struct unwind_reader *r, uint8_t op)
     case 0x07: rule.kind = RULE_UNDEFINED; break;
     case 0x08: rule.kind = RULE_SAME; break;
     case 0x09: // register
-        unwind_read_uleb(r);
-        rule.kind = RULE_OTHER;
+        rule.offset = (int64_t)(unwind_read_uleb(r) & INT32_MAX);
+        rule.kind = RULE_REGISTER;
         break;
     case 0x10: // expression
         rule.kind = RULE_EXPRESSION;

@@ -21,6 +21,8 @@ enum { // DW_EH_PE_*
     PE_OMIT = 0xff,
 };
 
+enum { CIE_SIZE_MAX = 1024 };
+
 uint64_t unwind_read_pointer(struct unwind_reader *r, uint8_t encoding, uint64_t data_base)
 {
     if (encoding == PE_OMIT)
@@ -97,6 +99,10 @@ static bool read_cie(const struct unwind_section *s, uint64_t offset, struct cfi
 {
     struct unwind_reader r = unwind_reader_at(s, offset);
     if (r.bad || !read_length(&r) || r.bad || unwind_read_fixed(&r, 4) != 0)
+        return false;
+    // Each FDE runs its CIE's program again: a hostile long one would make that quadratic. Real ones
+    // have about 20 bytes.
+    if (r.end - r.at > CIE_SIZE_MAX)
         return false;
     uint64_t version = unwind_read_fixed(&r, 1);
     if (r.bad || (version != 1 && version != 3))

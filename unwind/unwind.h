@@ -33,8 +33,8 @@ enum unwind_cfa {         // how to get the CFA
     UNWIND_CFA_REG,       // register cfa_register + cfa_offset (leaf frames only)
     UNWIND_CFA_PLT,       // rsp + 8 + ((rip & 15) >= cfa_offset) * 8, binutils' PLT expression
     UNWIND_CFA_SIGNAL,    // DW_OP_breg of a signal frame: the CFA is *(rsp + cfa_offset)
-    UNWIND_CFA_RSP_DEREF, // *(rsp + cfa_offset), realigned frames
-    UNWIND_CFA_RBP_DEREF, // *(rbp + cfa_offset)
+    UNWIND_CFA_RSP_DEREF, // *(rsp + cfa_offset) + cfa_add, realigned frames
+    UNWIND_CFA_RBP_DEREF, // *(rbp + cfa_offset) + cfa_add
     UNWIND_CFA_END,       // rip is undefined here: the root
 };
 
@@ -45,6 +45,7 @@ enum unwind_rule { // where a caller's register is
     UNWIND_AT_RBP, // *(rbp + offset): realigned frames (DW_OP_breg6)
     UNWIND_UNDEFINED,
     UNWIND_UNSUPPORTED, // declined and counted
+    UNWIND_IN_REGISTER, // DWARF register number offset: vfork keeps its return address in rdi
 };
 
 struct unwind_row {
@@ -52,10 +53,13 @@ struct unwind_row {
     uint8_t cfa_register; // DWARF number, for UNWIND_CFA_REG
     uint8_t rbp;          // enum unwind_rule
     uint8_t ra;           // enum unwind_rule
+    uint8_t rbx;          // enum unwind_rule; ld.so's resolver has CFA = rbx + n and calls on
     bool is_signal_frame; // the caller's pc is exact: look it up without - 1
     int32_t cfa_offset;
     int32_t rbp_offset;
     int32_t ra_offset;
+    int32_t rbx_offset;
+    int32_t cfa_add; // for the *_DEREF forms
 };
 
 // Unwind sections of one module as mapped or as bytes of a file. address is the run-time address

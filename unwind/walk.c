@@ -63,6 +63,7 @@ struct unwind_thread {
 // What one walk knows.
 struct walk {
     struct unwind_thread *t;
+    const struct unwind_registers *regs; // the leaf's
     struct unwind_registers r;
     uint64_t high;        // what is vouched for reaches from the leaf's rsp to here
     uint64_t meet_rsp;    // no earlier than here can the stack join the previous one
@@ -195,7 +196,15 @@ static int row_careful(void *arg, uint64_t pc, struct unwind_row *row)
 static uint32_t walk_careful(struct walk *w, uint64_t *pcs, uint32_t max, enum unwind_end *end)
 {
     struct unwind_remote remote = {.read = load_careful, .row = row_careful, .arg = w};
-    w->t->depth = 0; // these frames are not kept
+    struct unwind_row row;
+    // The fast walk does not follow rbx. A frame that hangs on it needs the walk from the leaf on.
+    if (w->n > 0 && row_at(w->r.rip - 1, &row) == UNWIND_OK && row.cfa == UNWIND_CFA_REG) {
+        w->r = *w->regs;
+        w->n = 0;
+    }
+    if (w->n > 0)
+        w->r.valid = 0; // those are the leaf's
+    w->t->depth = 0;    // these frames are not kept
     return unwind_walk_from(&remote, &w->r, w->n == 0, pcs, w->n, max, end);
 }
 
@@ -417,6 +426,7 @@ uint32_t unwind_walk(struct unwind_thread *t, const struct unwind_registers *reg
     }
     struct walk w;
     w.t = t;
+    w.regs = regs;
     w.r = *regs;
     w.n = w.k = w.extra_count = 0;
     w.high = t->high;
