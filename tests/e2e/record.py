@@ -153,7 +153,8 @@ def duration_ends_the_recording_not_the_command(work):
     start = time.monotonic()
     record(*HZ, "--duration", "300ms", "-o", "p.pb.gz", BURN, "split", "900", cwd=work, check=0)
     assert time.monotonic() - start > 0.85, "the command was not waited for"
-    close(Profile(f"{work}/p.pb.gz").total() / 1e9, 0.3, 0.08, "CPU seconds recorded")
+    recorded = Profile(f"{work}/p.pb.gz").total() / 1e9  # less where others have the CPUs too
+    assert 0.05 < recorded < 0.35, f"{recorded} s recorded of 0.3 s"
 
 
 def the_target_outlives_the_collector(work):
