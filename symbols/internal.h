@@ -9,6 +9,7 @@
 #define FIBERSCOPE_SYMBOLS_INTERNAL_H
 
 #include "base/arena.h"
+#include "symbols/cache.h"
 #include "symbols/elf_file.h"
 #include "symbols/symbols.h"
 
@@ -90,8 +91,6 @@ struct symbols {
     struct symbols_image *images;
 };
 
-struct symbols_cache;
-
 struct symbols_image {
     struct symbols_image *next;
     struct symbols *owner;
@@ -103,6 +102,7 @@ struct symbols_image {
     struct symbols_cache *cache;
     enum symbols_source source;
     bool is_map;
+    const struct elf_file *unread; // has DWARF that no lookup has needed yet
 };
 
 // An interned copy that lives as long as the context; NULL: out of memory.

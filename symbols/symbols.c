@@ -104,7 +104,8 @@ int symbols_new(struct symbols **out, const struct symbols_options *opts, struct
 
 static void image_close(struct symbols_image *im)
 {
-    dwarf_index_close(im->dwarf); // before the files that it reads
+    symbols_cache_close(im->cache); // before the texts that it writes
+    dwarf_index_close(im->dwarf);   // before the files that it reads
     symtab_finish(&im->symtab);
     elf_file_close(im->mini);
     elf_file_close(im->debug);
@@ -187,6 +188,30 @@ static int load_symtab(struct symbols_image *im)
     return rc;
 }
 
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+    for (int i = 0; i < 8; i++)
+        h = (h ^ (v >> 8 * i & 0xff)) * 0x100000001b3u;
+    return h;
+}
+
+// Only of files that are identified: by build id, and by what else could change an answer.
+static void open_cache(struct symbols_image *im, const struct elf_file *dwarf)
+{
+    const char *id = symbols_image_build_id(im);
+    if (im->owner->opts.no_cache || !*id)
+        return;
+    uint64_t h = 0xcbf29ce484222325u;
+    const struct elf_file *files[] = {im->main, dwarf};
+    for (int i = 0; i < 2; i++)
+        if (files[i]) {
+            h = mix(h, files[i]->size);
+            h = mix(h, (uint64_t)files[i]->mtime.tv_sec);
+            h = mix(h, (uint64_t)files[i]->mtime.tv_nsec);
+        }
+    im->cache = symbols_cache_open(im->owner->opts.cache_dir, id, h);
+}
+
 // Broken debug info costs lines, not the image.
 static int load_debug(struct symbols_image *im, const char *build_id, struct fscope_error *err)
 {
@@ -206,8 +231,11 @@ static int load_debug(struct symbols_image *im, const char *build_id, struct fsc
     int rc = load_symtab(im);
     if (rc)
         return error_set(err, rc, 0, "%s: out of memory", im->key);
-    if (dwarf && !dwarf_index_open(&im->dwarf, s, dwarf, NULL) && im->dwarf)
+    if (dwarf) {
+        im->unread = dwarf;
         im->source = SYMBOLS_DWARF;
+        open_cache(im, dwarf);
+    }
     return 0;
 }
 
@@ -410,24 +438,17 @@ static void name_from_symbol(struct symbols *s, const struct symbol *sym, struct
         f->name = sym->name;
 }
 
-int symbols_lookup(struct symbols_image *im, uint64_t address, struct symbols_frame *frames,
-                   uint32_t max)
+static int lookup(struct symbols_image *im, uint64_t address, struct symbols_frame *frames,
+                  uint32_t max)
 {
-    if (!max)
-        return 0;
     bool is_plain = false;
+    if (im->unread) {
+        (void)dwarf_index_open(&im->dwarf, im->owner, im->unread, NULL);
+        im->unread = NULL;
+    }
     int n = im->dwarf ? dwarf_index_lookup(im->dwarf, address, frames, max, &is_plain) : 0;
     if (n < 0)
         return n;
-    if (n > 0 && im->owner->opts.no_inlines && n > 1) {
-        // One frame that tells both: the function that holds the code, the line at the address.
-        struct symbols_frame f = frames[n - 1];
-        f.file = frames[0].file;
-        f.line = frames[0].line;
-        f.column = frames[0].column;
-        frames[0] = f;
-        n = 1;
-    }
     bool has_name = n > 0 && *frames[n - 1].name;
     if (has_name && !is_plain)
         return n;
@@ -442,6 +463,33 @@ int symbols_lookup(struct symbols_image *im, uint64_t address, struct symbols_fr
         frames[n++] = (struct symbols_frame){.name = "", .system_name = "", .file = ""};
     name_from_symbol(im->owner, sym, &frames[n - 1]);
     return n;
+}
+
+int symbols_lookup(struct symbols_image *im, uint64_t address, struct symbols_frame *frames,
+                   uint32_t max)
+{
+    struct symbols_frame all[SYMBOLS_FRAMES_MAX];
+    int n = im->cache ? symbols_cache_find(im->cache, address, all, SYMBOLS_FRAMES_MAX) : -ENOENT;
+    if (n < 0) {
+        n = lookup(im, address, all, SYMBOLS_FRAMES_MAX);
+        if (n >= 0 && im->cache)
+            symbols_cache_add(im->cache, address, all, (uint32_t)n);
+    }
+    if (n <= 0 || !max)
+        return n < 0 ? n : 0;
+    uint32_t count = (uint32_t)n, skip = 0;
+    if (im->owner->opts.no_inlines)
+        max = 1;
+    if (count > max)
+        skip = count - max;
+    memcpy(frames, all + skip, (count - skip) * sizeof *frames);
+    if (im->owner->opts.no_inlines) {
+        // One frame that tells both: the function that holds the code, the line at the address.
+        frames[0].file = all[0].file;
+        frames[0].line = all[0].line;
+        frames[0].column = all[0].column;
+    }
+    return (int)(count - skip);
 }
 
 int symbols_build_id_of_fd(int fd, char *hex, size_t size)

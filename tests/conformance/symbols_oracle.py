@@ -215,10 +215,6 @@ def compare(path, addrs):
         if confirmed(m, eu[i], table) == "alias":
             counts["= eu-addr2line (alias)"] += 1
             continue
-        bfd = bfd or gnu(path, addrs)
-        if without_column(m) == bfd[i]:
-            counts["= addr2line"] += 1
-            continue
         if len(m) == 1 and plt.get(a & ~7, plt.get(a & ~15)) == m[0][0]:
             counts["= objdump (PLT)"] += 1
             continue
@@ -226,6 +222,10 @@ def compare(path, addrs):
         if len(m) == len(ll[i]) and m[0] == eu[i][0] and all(
                 x[1] == y[1] and y[0] in (x[0], "??") for x, y in zip(m, ll[i])):
             counts["= llvm-symbolizer (dwz)"] += 1
+            continue
+        bfd = bfd or gnu(path, addrs)
+        if without_column(m) == bfd[i]:
+            counts["= addr2line"] += 1
             continue
         bad += 1
         if bad <= 5:
