@@ -1,0 +1,15 @@
+# Fills in a man page: cmake -DFIBERSCOPE=... -DVERSION=... -DIN=... -DOUT=... -P fill.cmake
+cmake_policy(VERSION 3.25)
+file(READ ${IN} text)
+string(REPLACE "@VERSION@" "${VERSION}" text "${text}")
+string(REGEX MATCHALL "@OPTIONS [a-z]+@" marks "${text}")
+foreach(mark IN LISTS marks)
+  string(REGEX REPLACE "@OPTIONS ([a-z]+)@" "\\1" verb "${mark}")
+  execute_process(COMMAND ${FIBERSCOPE} completion mdoc ${verb} OUTPUT_VARIABLE options
+                  RESULT_VARIABLE rc OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(NOT rc EQUAL 0)
+    message(FATAL_ERROR "${IN}: fiberscope has no options for ${verb}")
+  endif()
+  string(REPLACE "${mark}" "${options}" text "${text}")
+endforeach()
+file(WRITE ${OUT} "${text}")
