@@ -10,6 +10,11 @@
 // X(NAME): cli/cmd_NAME.c defines `const struct cli_command cmd_NAME`.
 #define CLI_COMMANDS(X)                                                                            \
     X(record)                                                                                      \
+    X(top)                                                                                         \
+    X(tree)                                                                                        \
+    X(peek)                                                                                        \
+    X(raw)                                                                                         \
+    X(folded)                                                                                      \
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
     X(symbolize)                                                                                   \

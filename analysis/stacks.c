@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+//
+// See stacks.h.
+
+#include "analysis/stacks.h"
+
+#include "analysis/graph.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct frame {
+    const char *name, *module, *file;
+    bool is_inline, is_kernel;
+};
+
+static uint64_t hash(uint32_t parent, const struct frame *f)
+{
+    uint64_t h = (uintptr_t)f->name * 0x9e3779b97f4a7c15u + parent;
+    h ^= h >> 31;
+    h = (h + (uintptr_t)f->module + f->is_inline) * 0xff51afd7ed558ccdu;
+    return h ^ (h >> 33);
+}
+
+static int grow(struct stacks *s)
+{
+    uint32_t capacity = s->capacity ? 2 * s->capacity : 4096;
+    if (capacity < s->capacity)
+        return -ENOMEM;
+    struct stacks_node *nodes = realloc(s->nodes, capacity * sizeof *nodes);
+    if (!nodes)
+        return -ENOMEM;
+    s->nodes = nodes;
+    uint32_t *table = calloc(2 * (size_t)capacity, sizeof *table);
+    if (!table)
+        return -ENOMEM;
+    free(s->table);
+    s->table = table;
+    s->table_size = 2 * (size_t)capacity;
+    s->capacity = capacity;
+    for (uint32_t i = 1; i < s->count; i++) {
+        const struct stacks_node *n = &nodes[i];
+        struct frame f = {n->name, n->module, n->file, n->is_inline, n->is_kernel};
+        size_t at = hash(n->parent, &f) & (s->table_size - 1);
+        while (table[at])
+            at = (at + 1) & (s->table_size - 1);
+        table[at] = i;
+    }
+    return 0;
+}
+
+// The child of parent for this frame; 0 when memory is exhausted.
+static uint32_t child(struct stacks *s, uint32_t parent, const struct frame *f)
+{
+    if (s->count == s->capacity && grow(s))
+        return 0;
+    size_t at = hash(parent, f) & (s->table_size - 1);
+    for (; s->table[at]; at = (at + 1) & (s->table_size - 1)) {
+        const struct stacks_node *n = &s->nodes[s->table[at]];
+        if (n->parent == parent && n->name == f->name && n->module == f->module &&
+            n->is_inline == f->is_inline)
+            return s->table[at];
+    }
+    uint32_t id = s->count++;
+    uint32_t depth = s->nodes[parent].depth + 1;
+    s->nodes[id] = (struct stacks_node){.name = f->name,
+                                        .module = f->module,
+                                        .file = f->file,
+                                        .parent = parent,
+                                        .depth = depth,
+                                        .is_inline = f->is_inline,
+                                        .is_kernel = f->is_kernel};
+    s->table[at] = id;
+    if (depth > s->depth)
+        s->depth = depth;
+    return id;
+}
+
+static bool is_kernel(const struct pprof_location *l)
+{
+    const struct pprof_mapping *m = l->mapping;
+    return m && (!strncmp(m->file, "[kernel", 7) || !strncmp(m->file, "[guest.kernel", 13) ||
+                 strstr(m->file, "vmlinux") || m->start >= 0xffff800000000000u);
+}
+
+// Frames leaf first, as a flat array.
+struct frames {
+    struct frame *items;
+    size_t count, capacity;
+};
+
+static int add_frame(struct frames *fs, const struct frame *f)
+{
+    if (fs->count == fs->capacity) {
+        size_t capacity = fs->capacity ? 2 * fs->capacity : 256;
+        struct frame *items = realloc(fs->items, capacity * sizeof *items);
+        if (!items)
+            return -ENOMEM;
+        fs->items = items;
+        fs->capacity = capacity;
+    }
+    fs->items[fs->count++] = *f;
+    return 0;
+}
+
+static int frames_of(struct frames *fs, const struct report *r, const struct pprof_sample *sample)
+{
+    fs->count = 0;
+    for (uint32_t i = 0; i < sample->location_count; i++) {
+        const struct pprof_location *l = sample->locations[i];
+        uint32_t n = l->line_count ? l->line_count : 1;
+        for (uint32_t j = 0; j < n; j++) {
+            const struct report_node *node = r->by_location[l->id - 1][j];
+            struct frame f = {.name = pprof_string(r->profile, node->label),
+                              .module =
+                                  l->mapping ? l->mapping->file : pprof_string(r->profile, ""),
+                              .file = node->file,
+                              .is_inline = j + 1 < n,
+                              .is_kernel = is_kernel(l)};
+            if (!f.name || add_frame(fs, &f))
+                return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, bool inverted)
+{
+    uint32_t at = 0;
+    s->nodes[0].total += value;
+    for (size_t i = 0; i < fs->count; i++) {
+        at = child(s, at, &fs->items[inverted ? i : fs->count - 1 - i]);
+        if (!at)
+            return -ENOMEM;
+        s->nodes[at].total += value;
+    }
+    s->nodes[at].self += value;
+    return 0;
+}
+
+static struct stacks_node *sorting; // qsort has no argument; one thread builds reports
+
+static int by_name(const void *x, const void *y)
+{
+    const struct stacks_node *a = &sorting[*(const uint32_t *)x];
+    const struct stacks_node *b = &sorting[*(const uint32_t *)y];
+    if (a->parent != b->parent)
+        return a->parent < b->parent ? -1 : 1;
+    int d = strcmp(a->name, b->name);
+    if (!d)
+        d = strcmp(a->module, b->module);
+    return d ? d : (int)a->is_inline - (int)b->is_inline;
+}
+
+static int link_children(struct stacks *s)
+{
+    uint32_t *order = calloc(s->count, sizeof *order);
+    if (!order)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < s->count; i++)
+        order[i] = i;
+    sorting = s->nodes;
+    qsort(order + 1, s->count - 1, sizeof *order, by_name);
+    for (uint32_t i = s->count - 1; i > 0; i--) {
+        struct stacks_node *n = &s->nodes[order[i]], *parent = &s->nodes[n->parent];
+        n->next = parent->first_child;
+        parent->first_child = order[i];
+        parent->child_count++;
+    }
+    free(order);
+    return 0;
+}
+
+int stacks_build(struct stacks *s, const struct report *r, bool inverted, struct fscope_error *err)
+{
+    struct frames fs = {0};
+    memset(s, 0, sizeof *s);
+    // The nodes of the locations name the frames; counting is done here.
+    struct report names = *r;
+    memset(&names.arena, 0, sizeof names.arena);
+    int rc = graph_nodes(&names);
+    if (!rc)
+        rc = grow(s);
+    if (!rc) {
+        s->nodes[0] = (struct stacks_node){.name = "", .module = "", .file = ""};
+        s->count = 1;
+    }
+    for (size_t i = 0; !rc && i < r->profile->sample_count; i++) {
+        const struct pprof_sample *sample = r->profile->samples[i];
+        int64_t value = report_value(r, sample), sum;
+        if (value <= 0 || __builtin_add_overflow(s->nodes[0].total, value, &sum)) {
+            s->negative += value < 0;
+            continue;
+        }
+        rc = frames_of(&fs, &names, sample);
+        if (!rc)
+            rc = add_sample(s, &fs, value, inverted);
+    }
+    if (!rc)
+        rc = link_children(s);
+    free(fs.items);
+    arena_finish(&names.arena);
+    return rc ? error_set(err, rc, 0, "out of memory") : 0;
+}
+
+void stacks_finish(struct stacks *s)
+{
+    free(s->nodes);
+    free(s->table);
+    memset(s, 0, sizeof *s);
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+//
+// See json.h.
+
+#include "cli/json.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+int json_utf8_length(const char *s)
+{
+    const unsigned char *u = (const unsigned char *)s;
+    uint32_t c = u[0], low;
+    int n;
+    if (c < 0x80)
+        return 1;
+    if (c >= 0xc2 && c < 0xe0) {
+        n = 2;
+        c &= 0x1f;
+        low = 0x80;
+    } else if (c >= 0xe0 && c < 0xf0) {
+        n = 3;
+        c &= 0x0f;
+        low = 0x800;
+    } else if (c >= 0xf0 && c < 0xf5) {
+        n = 4;
+        c &= 0x07;
+        low = 0x10000;
+    } else {
+        return 0;
+    }
+    for (int i = 1; i < n; i++) {
+        if ((u[i] & 0xc0) != 0x80) // a NUL, too
+            return 0;
+        c = c << 6 | (u[i] & 0x3f);
+    }
+    return c < low || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
+}
+
+static void text(FILE *out, const char *s)
+{
+    fputc('"', out);
+    while (*s) {
+        int n = json_utf8_length(s);
+        if (!n) {
+            fputs("\\ufffd", out);
+            s++;
+            continue;
+        }
+        if (*s == '"' || *s == '\\')
+            fprintf(out, "\\%c", *s);
+        else if (n == 1 && ((unsigned char)*s < 0x20 || *s == 0x7f))
+            fprintf(out, "\\u%04x", (unsigned)*s);
+        else
+            fwrite(s, 1, (size_t)n, out);
+        s += n;
+    }
+    fputc('"', out);
+}
+
+static void begin(struct json *j, const char *key)
+{
+    if (j->needs_comma)
+        fputc(',', j->out);
+    if (j->depth)
+        fprintf(j->out, "\n%*s", 2 * j->depth, "");
+    if (key) {
+        text(j->out, key);
+        fputs(": ", j->out);
+    }
+    j->needs_comma = true;
+}
+
+void json_open(struct json *j, const char *key, char bracket)
+{
+    begin(j, key);
+    fputc(bracket, j->out);
+    j->depth++;
+    j->needs_comma = false;
+}
+
+void json_close(struct json *j, char bracket)
+{
+    j->depth--;
+    if (j->needs_comma)
+        fprintf(j->out, "\n%*s", 2 * j->depth, "");
+    fputc(bracket, j->out);
+    j->needs_comma = true;
+    if (!j->depth)
+        fputc('\n', j->out);
+}
+
+void json_string(struct json *j, const char *key, const char *value)
+{
+    begin(j, key);
+    text(j->out, value);
+}
+
+void json_int(struct json *j, const char *key, int64_t value)
+{
+    begin(j, key);
+    fprintf(j->out, "%" PRId64, value);
+}
+
+void json_hex(struct json *j, const char *key, uint64_t value)
+{
+    begin(j, key);
+    fprintf(j->out, "\"0x%" PRIx64 "\"", value);
+}
+
+void json_real(struct json *j, const char *key, double value)
+{
+    begin(j, key);
+    if (isfinite(value))
+        fprintf(j->out, "%.10g", value);
+    else
+        fputs("null", j->out);
+}
+
+void json_bool(struct json *j, const char *key, bool value)
+{
+    begin(j, key);
+    fputs(value ? "true" : "false", j->out);
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+//
+// Input and output of the commands on profiles. See profile_args.h.
+
+#include "cli/profile_args.h"
+
+#include "base/file.h"
+#include "collector/finish.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct profile_sink {
+    struct file_replace file;
+};
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n > m && !strcmp(s + n - m, end);
+}
+
+// The newest profile of the current folder, malloc'd; NULL if there is none.
+static char *newest_profile(void)
+{
+    struct timespec best = {0};
+    char *found = NULL;
+    DIR *d = opendir(".");
+    struct dirent *e;
+    while (d && (e = readdir(d))) {
+        struct stat st;
+        if (!ends_with(e->d_name, ".pb.gz") || stat(e->d_name, &st) || !S_ISREG(st.st_mode))
+            continue;
+        bool newer = st.st_mtim.tv_sec > best.tv_sec ||
+                     (st.st_mtim.tv_sec == best.tv_sec && st.st_mtim.tv_nsec > best.tv_nsec);
+        if (!found || newer) {
+            free(found);
+            found = strdup(e->d_name);
+            best = st.st_mtim;
+        }
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+static int read_one(struct pprof_profile **out, const struct profile_args *a, const char *path)
+{
+    struct fscope_error err = {0};
+    uint64_t salvaged = 0;
+    struct pprof_read_options ro = {.size = sizeof ro,
+                                    .inflated_max = a->inflated_max,
+                                    .salvage = a->salvage,
+                                    .salvaged_samples = &salvaged};
+    if (strcmp(path, "-") != 0 && finish_is_dump(path)) {
+        if (finish_profile(path, NULL, out, &err))
+            return cli_fail("%s", err.text);
+        return 0;
+    }
+    int rc = pprof_read_file(out, path, &ro, &err);
+    if (rc == -ENODATA && !a->salvage)
+        return cli_fail("%s (--salvage reads what is whole)", err.text);
+    if (rc)
+        return cli_fail("%s", err.text);
+    if (salvaged)
+        cli_note("%s: truncated; %llu whole samples were read", path, (unsigned long long)salvaged);
+    return 0;
+}
+
+int profile_load(struct pprof_profile **out, const struct profile_args *a, int argc, char **argv)
+{
+    struct fscope_error err = {0};
+    char *newest = NULL;
+    int status = CLI_OK;
+    *out = NULL;
+    if (!argc) {
+        newest = newest_profile();
+        if (!newest)
+            return cli_fail("no FILE given, and this folder has no *.pb.gz; `fiberscope record "
+                            "COMMAND` makes one");
+        cli_note("%s (the newest profile here)", newest);
+        argv = &newest;
+        argc = 1;
+    }
+    struct pprof_profile **all = calloc((size_t)argc, sizeof(struct pprof_profile *));
+    if (!all)
+        status = cli_fail("out of memory");
+    for (int i = 0; i < argc && !status; i++)
+        status = read_one(&all[i], a, argv[i]);
+    if (!status && argc == 1) {
+        *out = all[0];
+        all[0] = NULL;
+    } else if (!status && pprof_merge(out, all, (size_t)argc, &err))
+        status = cli_fail("%s", err.text);
+    for (int i = 0; all && i < argc; i++)
+        pprof_free(all[i]);
+    free(all);
+    free(newest);
+    return status;
+}
+
+static void warn(void *arg, const char *text)
+{
+    (void)arg;
+    cli_note("%s", text);
+}
+
+int profile_prepare(struct report *r, struct pprof_profile **p, struct profile_args *a, int argc,
+                    char **argv)
+{
+    struct fscope_error err = {0};
+    int status = profile_load(p, a, argc, argv);
+    if (status)
+        return status;
+    a->report.cum_sort = !strcmp(a->sort, "cum");
+    a->report.warn = warn;
+    if (a->no_trim) {
+        a->report.nodecount = 0;
+        a->report.nodefraction = a->report.edgefraction = 0;
+    }
+    int rc = report_prepare(r, *p, &a->report, &err);
+    if (rc) {
+        report_finish(r);
+        pprof_free(*p);
+        *p = NULL;
+        bool users = rc == -EINVAL || rc == -ENOENT;
+        return users ? cli_usage("%s", err.text) : cli_fail("%s", err.text);
+    }
+    return CLI_OK;
+}
+
+int profile_output_open(struct profile_output *o, const char *path)
+{
+    struct fscope_error err = {0};
+    *o = (struct profile_output){.out = stdout};
+    if (!path || !strcmp(path, "-"))
+        return 0;
+    o->sink = calloc(1, sizeof *o->sink);
+    if (!o->sink)
+        return cli_fail("out of memory");
+    if (file_begin(&o->sink->file, path, &err)) {
+        free(o->sink);
+        return cli_fail("%s", err.text);
+    }
+    int fd = dup(o->sink->file.fd); // fclose must not take the one that is committed
+    o->out = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (!o->out) {
+        file_abort(&o->sink->file);
+        free(o->sink);
+        return cli_fail("%s: %s", path, strerror(errno));
+    }
+    return 0;
+}
+
+int profile_output_close(struct profile_output *o, bool commit)
+{
+    struct fscope_error err = {0};
+    int status = CLI_OK;
+    if (!o->sink)
+        return 0;
+    bool broken = ferror(o->out) != 0;
+    int rc = fclose(o->out) ? errno : broken ? EIO : 0;
+    if (rc || !commit) {
+        status = rc ? cli_fail("%s: %s", o->sink->file.path, strerror(rc)) : CLI_OK;
+        file_abort(&o->sink->file);
+    } else if (file_commit(&o->sink->file, &err)) {
+        status = cli_fail("%s", err.text);
+    }
+    free(o->sink);
+    return status;
+}

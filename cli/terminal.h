@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+//
+// What a terminal can show: its width, colour, and text cut to fit. Anything that is not
+// a terminal gets whole names and no escapes.
+
+#ifndef FIBERSCOPE_CLI_TERMINAL_H
+#define FIBERSCOPE_CLI_TERMINAL_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+struct terminal {
+    bool is_tty, colour;
+    int columns; // 0: no limit
+};
+
+// NO_COLOR (not empty) and TERM=dumb switch colour off.
+struct terminal terminal_of(FILE *out);
+
+// Prints text in at most columns columns (0: all of it), with an ellipsis in the middle where it is
+// cut: the class and the method of a long C++ name stay. Control characters become '?' on a terminal.
+void terminal_print(FILE *out, const struct terminal *t, const char *text, int columns);
+
+// The escape for a share of the total: bold where it matters, dim where not; "" without colour.
+const char *terminal_heat(const struct terminal *t, double share);
+const char *terminal_reset(const struct terminal *t);
+
+#endif
