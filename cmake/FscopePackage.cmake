@@ -3,6 +3,7 @@
 include(CMakePackageConfigHelpers)
 set(FSCOPE_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Fiberscope)
 
+file(RELATIVE_PATH FSCOPE_PC_UP "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/") # so the tree may be moved
 configure_file(cmake/fiberscope.pc.in fiberscope.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/fiberscope.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
         COMPONENT dev)
@@ -13,10 +14,8 @@ write_basic_package_version_file(FiberscopeConfigVersion.cmake COMPATIBILITY Sam
 install(FILES ${PROJECT_BINARY_DIR}/FiberscopeConfig.cmake
               ${PROJECT_BINARY_DIR}/FiberscopeConfigVersion.cmake
         DESTINATION ${FSCOPE_CMAKE_DIR} COMPONENT dev)
-if(TARGET fiberscope_agent)
-  install(EXPORT FiberscopeTargets NAMESPACE Fiberscope:: DESTINATION ${FSCOPE_CMAKE_DIR}
-          COMPONENT dev)
-endif()
+install(EXPORT FiberscopeTargets NAMESPACE Fiberscope:: DESTINATION ${FSCOPE_CMAKE_DIR}
+        COMPONENT dev)
 install(FILES LICENSE README.md SECURITY.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT tools)
 
 set(CPACK_GENERATOR DEB)

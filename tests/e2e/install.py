@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What is installed works from where it lies: the command, pkg-config, find_package, C and C++."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+BUILD = os.environ["FSCOPE_BUILD"]
+PROGRAM = """
+#include <fiberscope/profile.h>
+#include <stdio.h>
+int main(void)
+{
+    volatile unsigned long x = 1;
+    for (long i = 0; i < 300000000; i++)
+        x = x * 3 + 1;
+    puts("done");
+    return 0;
+}
+"""
+LISTS = """
+cmake_minimum_required(VERSION 3.25)
+project(user LANGUAGES C CXX)
+find_package(Fiberscope REQUIRED)
+add_executable(user_c main.c)
+add_executable(user_cxx main.cc)
+target_link_libraries(user_c PRIVATE Fiberscope::fiberscope)
+target_link_libraries(user_cxx PRIVATE Fiberscope::fiberscope)
+"""
+
+
+def run(argv, **kw):
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False, **kw)
+    if done.returncode:
+        sys.exit(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+def main():
+    if os.environ.get("FSCOPE_SANITIZE"):
+        print("SKIP: a sanitized agent cannot be preloaded into a plain program")
+        return 77
+    with tempfile.TemporaryDirectory() as tmp:
+        prefix, source = os.path.join(tmp, "prefix"), os.path.join(tmp, "source")
+        run(["cmake", "--install", BUILD, "--prefix", prefix])
+        os.mkdir(source)
+        for name, text in (("main.c", PROGRAM), ("main.cc", PROGRAM), ("CMakeLists.txt", LISTS)):
+            with open(os.path.join(source, name), "w", encoding="utf-8") as f:
+                f.write(text)
+        for wanted in ("bin/fiberscope", "share/man/man1/fiberscope.1",
+                       "share/bash-completion/completions/fiberscope",
+                       "include/fiberscope/profile.h"):
+            assert os.path.exists(os.path.join(prefix, wanted)), f"{wanted} was not installed"
+        run(["cmake", "-S", source, "-B", os.path.join(tmp, "b"), f"-DCMAKE_PREFIX_PATH={prefix}"])
+        run(["cmake", "--build", os.path.join(tmp, "b")])
+        assert "done" in run([os.path.join(tmp, "b", "user_c")])
+        assert "done" in run([os.path.join(tmp, "b", "user_cxx")])
+
+        pc = subprocess.run(["find", prefix, "-name", "fiberscope.pc"], capture_output=True,
+                            text=True, check=True).stdout.split()[0]
+        env = dict(os.environ, PKG_CONFIG_PATH=os.path.dirname(pc))
+        flags = run(["pkg-config", "--cflags", "--libs", "fiberscope"], env=env).split()
+        binary = os.path.join(tmp, "by_pc")
+        run(["cc", "-o", binary, os.path.join(source, "main.c")] + flags)
+
+        shutil.rmtree(os.path.join(tmp, "b"))
+        profile = os.path.join(tmp, "p.pb.gz")
+        run([os.path.join(prefix, "bin/fiberscope"), "record", "-F", "500", "-o", profile, binary],
+            env=dict(env, LD_LIBRARY_PATH=os.path.dirname(os.path.dirname(pc))))
+        table = run([os.path.join(prefix, "bin/fiberscope"), "top", profile])
+        assert "main" in table, table
+    print("installed: command, pkg-config and find_package work")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
