@@ -112,6 +112,16 @@ def main():
     p = symbolize("here.pb.gz")
     assert p.returncode == 0 and frames("here.pb.gz") == want, p
 
+    # Another mount namespace: the stripped file and its debug file are both below a root.
+    os.makedirs("root/opt")
+    os.makedirs("root/usr/lib/debug/.build-id/" + build_id[:2])
+    subprocess.run(["strip", "-o", "root/opt/prog", "prog"], check=True)
+    os.rename("%s/%s.debug" % (folder, build_id[2:]),
+              "root/usr/lib/debug/.build-id/%s/%s.debug" % (build_id[:2], build_id[2:]))
+    profile("inside.pb.gz", "/opt/prog", build_id, at)
+    p = symbolize("--no-cache", "--root", os.path.abspath("root"), "inside.pb.gz")
+    assert p.returncode == 0 and frames("inside.pb.gz") == want, p
+
     other = "00" * 20
     profile("stale.pb.gz", os.path.abspath("prog"), other, at)
     p = symbolize("stale.pb.gz")
