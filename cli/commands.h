@@ -15,6 +15,7 @@
     X(peek)                                                                                        \
     X(raw)                                                                                         \
     X(folded)                                                                                      \
+    X(flame)                                                                                       \
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
     X(symbolize)                                                                                   \
