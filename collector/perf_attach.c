@@ -3,8 +3,8 @@
 // record_attach: a CPU profile of a running process, from outside and without touching it: perf rings
 // with user registers and a copy of the stack, walked with our own CFI interpreter. See record.h.
 //
-// The copy of the stack begins small, since it is most of the cost, and grows when a walk ran out of
-// it. The first looks come soon after each other, so that few samples are lost to that.
+// The copy of the stack is as large as the rings have room for, and grows when a walk ran out of it.
+// The first looks come soon after each other, so that few samples are lost to that.
 
 #include "collector/perf_code.h"
 #include "collector/perf_target.h"
@@ -21,9 +21,6 @@
 #include <unistd.h>
 
 enum {
-    STACK_BYTES_DEFAULT = 8192,
-    STACK_BYTES_SELDOM = 32768, // at rates where that costs nothing
-    RATE_SELDOM = 250,
     SAMPLES_PER_RING_MIN = 16, // the stack grows only so far that a ring holds so many
     TICK_MS = 100,
     TICK_FIRST_MS = 2,
@@ -250,11 +247,10 @@ static void judge(struct attach *a)
 
 static int open_watch(struct attach *a, bool on_exec, struct fscope_error *err)
 {
-    uint32_t stack = a->o->cpu_hz < RATE_SELDOM ? STACK_BYTES_SELDOM : STACK_BYTES_DEFAULT;
     struct perf_watch_options wo = {
         .size = sizeof wo,
         .hz = a->o->cpu_hz,
-        .stack_bytes = a->o->stack_bytes ? a->o->stack_bytes & ~7u : stack,
+        .stack_bytes = (a->o->stack_bytes + 7) & ~7u,
         .ring_bytes = a->o->ring_bytes,
         .inherit = a->o->inherit,
         .on_exec = on_exec,

@@ -131,47 +131,73 @@ static bool frame_address(const struct unwind_section *header, uint64_t *address
     }
 }
 
-// The size of the section at this address by the section headers, or 0: they may be stripped or lie.
-static uint64_t section_size(const struct perf_elf_source *s, const Elf64_Ehdr *h, uint64_t address)
+static bool is_frame_section(const struct perf_elf_source *s, const Elf64_Shdr *names,
+                             const Elf64_Shdr *sh)
 {
-    if (h->e_shentsize != sizeof(Elf64_Shdr) || h->e_shnum > SECTIONS_MAX)
-        return 0;
+    static const char name[] = ".eh_frame";
+    char found[sizeof name];
+    return sh->sh_name < names->sh_size && names->sh_offset <= UINT64_MAX - sh->sh_name &&
+           !read_at(s, names->sh_offset + sh->sh_name, found, sizeof found) &&
+           memcmp(found, name, sizeof name) == 0;
+}
+
+// .eh_frame by the section headers, which may be stripped or lie. Static programs have no other sign of
+// it. False if there is none.
+static bool find_section(const struct perf_elf_source *s, const Elf64_Ehdr *h, Elf64_Shdr *out)
+{
+    Elf64_Shdr names;
+    if (h->e_shentsize != sizeof(Elf64_Shdr) || h->e_shnum > SECTIONS_MAX ||
+        h->e_shstrndx >= h->e_shnum || h->e_shoff > INT64_MAX ||
+        read_at(s, h->e_shoff + h->e_shstrndx * sizeof names, &names, sizeof names))
+        return false;
     for (unsigned i = 0; i < h->e_shnum; i++) {
-        Elf64_Shdr sh;
-        if (read_at(s, h->e_shoff + i * sizeof sh, &sh, sizeof sh))
-            return 0;
-        if ((sh.sh_type == SHT_PROGBITS || sh.sh_type == SHT_X86_64_UNWIND) &&
-            (sh.sh_flags & SHF_ALLOC) && sh.sh_addr == address)
-            return sh.sh_size;
+        if (read_at(s, h->e_shoff + i * sizeof *out, out, sizeof *out))
+            return false;
+        if ((out->sh_type == SHT_PROGBITS || out->sh_type == SHT_X86_64_UNWIND) &&
+            (out->sh_flags & SHF_ALLOC) && is_frame_section(s, &names, out))
+            return true;
     }
+    return false;
+}
+
+static int load_frame(struct perf_elf *e, const struct perf_elf_source *s, const Elf64_Ehdr *h,
+                      uint64_t address)
+{
+    Elf64_Shdr section;
+    uint64_t offset, left;
+    bool has_section = find_section(s, h, &section);
+    if (!address && has_section)
+        address = section.sh_addr;
+    if (!address || !locate(e, address, &offset, &left))
+        return 0;
+    if (has_section && section.sh_addr == address && section.sh_size < left)
+        left = section.sh_size;
+    int rc = read_table(s, offset, left, &e->frame_bytes, &e->tables.eh_frame.size);
+    if (rc)
+        return rc == -ENOMEM ? rc : 0;
+    e->tables.eh_frame.data = e->frame_bytes;
+    e->tables.eh_frame.address = address;
     return 0;
 }
 
+// header is NULL where there is no .eh_frame_hdr: then .eh_frame is searched from its start.
 static int load_tables(struct perf_elf *e, const struct perf_elf_source *s, const Elf64_Ehdr *h,
                        const Elf64_Phdr *header)
 {
-    struct unwind_section *hdr = &e->tables.eh_frame_hdr, *frame = &e->tables.eh_frame;
-    uint64_t offset, left, address;
-    if (!locate(e, header->p_vaddr, &offset, &left))
-        return 0;
-    if (header->p_filesz < left)
-        left = header->p_filesz;
-    int rc = read_table(s, offset, left, &e->header_bytes, &hdr->size);
-    if (rc)
-        return rc == -ENOMEM ? rc : 0;
-    hdr->data = e->header_bytes;
-    hdr->address = header->p_vaddr;
-    if (!frame_address(hdr, &address) || !locate(e, address, &offset, &left))
-        return 0;
-    uint64_t size = section_size(s, h, address);
-    if (size && size < left)
-        left = size;
-    rc = read_table(s, offset, left, &e->frame_bytes, &frame->size);
-    if (rc)
-        return rc == -ENOMEM ? rc : 0;
-    frame->data = e->frame_bytes;
-    frame->address = address;
-    return 0;
+    struct unwind_section *hdr = &e->tables.eh_frame_hdr;
+    uint64_t offset, left, address = 0;
+    if (header && locate(e, header->p_vaddr, &offset, &left)) {
+        if (header->p_filesz < left)
+            left = header->p_filesz;
+        int rc = read_table(s, offset, left, &e->header_bytes, &hdr->size);
+        if (rc == -ENOMEM)
+            return rc;
+        hdr->data = e->header_bytes;
+        hdr->address = header->p_vaddr;
+        if (rc || !frame_address(hdr, &address))
+            return 0; // broken: its frames are walked by frame pointer
+    }
+    return load_frame(e, s, h, address);
 }
 
 int perf_elf_load(struct perf_elf *out, const struct perf_elf_source *source)
@@ -196,7 +222,7 @@ int perf_elf_load(struct perf_elf *out, const struct perf_elf_source *source)
         out->loads[out->load_count++].size = p[i].p_filesz;
     }
     rc = out->load_count ? 0 : -ENOEXEC;
-    if (!rc && unwind)
+    if (!rc)
         rc = load_tables(out, source, &h, unwind);
     if (!rc && !out->tables.eh_frame.size) {
         // A header without the table behind it is of no use, and would be searched for nothing.

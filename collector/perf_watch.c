@@ -17,8 +17,9 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+enum { STACK_BYTES_MIN = 8192 }; // unless asked for
 enum { CPUS_MAX = 4096, DESCRIPTORS_WANTED = 1 << 20, SCANS_MAX = 64 };
-#define RING_BYTES_MAX   (UINT64_C(4) << 20)  // per CPU
+#define RING_BYTES_MAX   (UINT64_C(8) << 20)  // per CPU
 #define RING_BYTES_TOTAL (UINT64_C(64) << 20) // of all CPUs, unless asked for
 #define RING_BYTES_MIN   (UINT64_C(64) << 10)
 
@@ -152,6 +153,17 @@ static int refuse(int rc, pid_t pid, struct fscope_error *err)
     return error_set(err, rc, 0, "%s", why);
 }
 
+// See perf_watch_options.stack_bytes.
+static uint32_t stack_for_ring(const struct perf_watch *w)
+{
+    uint64_t samples = w->o.hz / 10 + 1, bytes = w->o.ring_bytes / samples;
+    if (bytes > PERF_STACK_MAX)
+        bytes = PERF_STACK_MAX;
+    if (bytes < STACK_BYTES_MIN)
+        bytes = STACK_BYTES_MIN;
+    return (uint32_t)bytes & ~7u;
+}
+
 static void fill_attr(struct perf_watch *w, uint32_t stack_bytes)
 {
     w->attr = (struct perf_event_attr){
@@ -200,7 +212,8 @@ int perf_watch_new(struct perf_watch **out, const struct perf_watch_options *opt
     rc = open_rings_allowed(w);
     if (rc)
         goto fail;
-    fill_attr(w, opts->stack_bytes); // the watermark is known now
+    // The rings' size is known now.
+    fill_attr(w, opts->stack_bytes ? opts->stack_bytes : stack_for_ring(w));
     *out = w;
     return 0;
 

@@ -26,7 +26,8 @@ struct perf_watch;
 struct perf_watch_options {
     size_t size;          // sizeof(struct perf_watch_options)
     uint32_t hz;          // samples per second of CPU time of each thread
-    uint32_t stack_bytes; // copied with each sample, at most PERF_STACK_MAX
+    uint32_t stack_bytes; // copied with each sample, at most PERF_STACK_MAX; 0: as much as leaves
+                          // room in a ring for the samples of 100 ms
     uint64_t ring_bytes;  // per CPU, a power of two; 0: as much as is allowed and useful
     bool inherit;         // children too, not only new threads
     bool on_exec;         // begins at the next exec of the process

@@ -26,7 +26,7 @@ struct record_options {
     bool quiet;             // no progress, no closing line
     bool symbolize;         // at write time
     uint32_t pid;           // record_attach: whom
-    uint32_t stack_bytes;   // record_attach: copied with each sample; 0: 8 KiB, more where needed
+    uint32_t stack_bytes;   // record_attach: copied with each sample; 0: as needed
     uint64_t ring_bytes;    // record_attach: per CPU, a power of two; 0: as much as is allowed
     char *const *command;   // record_command: argv, NULL-terminated
     const char *agent_path; // libfiberscope.so; NULL: looked for

@@ -3,11 +3,13 @@
 // A target whose stacks are known by construction, built with -O2 -fomit-frame-pointer: every sample's
 // root is main's or a thread's start, and what may stand between is in its name.
 //
-// Usage: watch_target SECONDS THREADS [WHAT ...], WHAT of: deep qsort signal altstack syscall spin
-// fork exec exit churn idle jit rename hold. Prints "ready PID" once all its threads run. Threads do
-// the WHATs in turn. SECONDS 0: for ever.
+// Usage: watch_target SECONDS THREADS [WHAT ...], WHAT of: deep qsort signal syscall spin fork exec
+// churn idle jit rename, or map:FILE, which runs the code at byte 4096 of a file that it maps. Prints
+// "ready PID" once all its threads run. Threads do the WHATs in turn. SECONDS 0: for ever; else the
+// CPU seconds of all threads are printed at the end.
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -17,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -123,6 +126,25 @@ static void make_jit(void)
     memcpy(&jit_function, &p, sizeof p);
 }
 
+// The file's first page and its code, as the loader would map them.
+KEPT void map_file(const char *path)
+{
+    static char *base;
+    void (*function)(uint64_t);
+    if (!base) {
+        int fd = open(path, O_RDONLY);
+        base = mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (base == MAP_FAILED || mmap(base + 4096, 4096, PROT_READ | PROT_EXEC,
+                                       MAP_PRIVATE | MAP_FIXED, fd, 4096) == MAP_FAILED)
+            _exit(4);
+        close(fd);
+    }
+    char *code = base + 4096;
+    memcpy(&function, &code, sizeof function);
+    function(1000000);
+    sink++;
+}
+
 KEPT void call_jit(void)
 {
     jit_function(1000000);
@@ -176,6 +198,8 @@ static void do_one(const char *name)
         call_kernel();
     } else if (!strcmp(name, "jit")) {
         call_jit();
+    } else if (!strncmp(name, "map:", 4)) {
+        map_file(name + 4);
     } else if (!strcmp(name, "churn")) {
         churn();
     } else if (!strcmp(name, "fork")) {
@@ -225,13 +249,21 @@ int main(int argc, char **argv)
     end_seconds = seconds > 0 ? now() + seconds : 0;
     sigaction(SIGUSR1, &act, NULL);
     make_jit();
-    pthread_t t;
+    pthread_t started[64];
+    if (threads > 64)
+        threads = 64;
     for (int i = 1; i < threads; i++)
-        pthread_create(&t, NULL, thread_start, NULL);
+        pthread_create(&started[i], NULL, thread_start, NULL);
     while (atomic_load(&ready) < threads - 1)
         usleep(1000);
     printf("ready %d\n", (int)getpid());
     fflush(stdout);
     rounds();
+    for (int i = 1; i < threads; i++)
+        pthread_join(started[i], NULL);
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    printf("cpu %.6f\n", (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+                             (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
     return 0;
 }
