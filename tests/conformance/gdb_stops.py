@@ -75,7 +75,8 @@ def gdb_stack(gdb):
     pcs, signal, reason = [], [], 0
     frame = gdb.newest_frame()
     while frame is not None and len(pcs) < 4096:
-        if frame.type() != gdb.INLINE_FRAME:
+        # Neither is on the stack: gdb makes inlined and tail-called frames up from debug info.
+        if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
             pcs.append(frame.pc())
             signal.append(frame.type() == gdb.SIGTRAMP_FRAME)
         reason = frame.unwind_stop_reason()
