@@ -138,7 +138,7 @@ def ctrl_c_keeps_the_data(work):
     assert p.returncode == 7, (p.returncode, err)
     q = Profile(f"{work}/p.pb.gz")
     close(q.total(1, lambda s: "beta" in s.stack) / 1e9, 0.1, 0.03, "the end of the program")
-    assert q.total(1, lambda s: "alpha" in s.stack) > 0.15e9
+    assert q.total(1, lambda s: "alpha" in s.stack) > 0.02e9
 
 
 def sigterm_is_passed_on(work):
@@ -146,7 +146,7 @@ def sigterm_is_passed_on(work):
     os.kill(p.pid, signal.SIGTERM)
     _, err = p.communicate(timeout=20)
     assert p.returncode == 7, (p.returncode, err)
-    assert Profile(f"{work}/p.pb.gz").total() > 0.2e9
+    assert Profile(f"{work}/p.pb.gz").total() > 0.1e9
 
 
 def duration_ends_the_recording_not_the_command(work):
