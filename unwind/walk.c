@@ -53,10 +53,10 @@ struct unwind_thread {
     uint64_t low, high;
     uint32_t depth, extra_count; // of the previous walk; depth 0: none
     struct fast_row rows[ROWS];
-    struct frame frames[DEPTH_MAX];
     struct extra extras[DEPTH_MAX];
     // This walk's own, until it is complete. Not on the stack: that may be a signal's small one.
-    struct frame new_frames[DEPTH_MAX];
+    struct frame buffers[2][DEPTH_MAX]; // the previous walk's frames, and this one's
+    uint32_t previous;                  // which of them is the previous walk's
     struct extra new_extras[NEW_EXTRAS_MAX];
 };
 
@@ -71,6 +71,16 @@ struct walk {
     uint32_t extra_count; // new ones, in new_extras
     uint64_t probed_low, probed_high;
 };
+
+static inline struct frame *old_frames(struct unwind_thread *t)
+{
+    return t->buffers[t->previous & 1];
+}
+
+static inline struct frame *new_frames(struct unwind_thread *t)
+{
+    return t->buffers[~t->previous & 1];
+}
 
 static _Atomic uint32_t generation = 1;
 
@@ -257,9 +267,12 @@ static void keep(struct walk *w, uint32_t kept)
         first_extra++;
     uint32_t extras_kept = kept ? t->extra_count - first_extra : 0;
     if (kept && t->depth - kept != w->n)
-        memmove(&t->frames[w->n], &t->frames[t->depth - kept], kept * sizeof *t->frames);
-    for (uint32_t i = 0; i < w->n; i++)
-        t->frames[i] = t->new_frames[i];
+        memmove(&old_frames(t)[w->n], &old_frames(t)[t->depth - kept], kept * sizeof(struct frame));
+    if (kept)
+        for (uint32_t i = 0; i < w->n; i++)
+            old_frames(t)[i] = new_frames(t)[i];
+    else
+        t->previous ^= 1;
     if (first_extra != w->extra_count && extras_kept)
         memmove(&t->extras[w->extra_count], &t->extras[first_extra],
                 extras_kept * sizeof *t->extras);
@@ -274,9 +287,9 @@ static void keep(struct walk *w, uint32_t kept)
 // Sets meet_rsp to the first frame of the previous stack at or above index k.
 static void next_meeting(struct walk *w, uint32_t k)
 {
-    const struct unwind_thread *t = w->t;
+    struct unwind_thread *t = w->t;
     w->k = k;
-    w->meet_rsp = k < t->depth ? t->frames[k].rsp_and_pair & ~UINT64_C(1) : UINT64_MAX;
+    w->meet_rsp = k < t->depth ? old_frames(t)[k].rsp_and_pair & ~UINT64_C(1) : UINT64_MAX;
 }
 
 // The walk stands at meet_rsp or above. If the frame there is the previous stack's and all that
@@ -284,11 +297,13 @@ static void next_meeting(struct walk *w, uint32_t k)
 __attribute__((noinline)) static uint32_t meet(struct walk *w, uint64_t *pcs, uint32_t max)
 {
     struct unwind_thread *t = w->t;
+    if ((old_frames(t)[t->depth - 1].rsp_and_pair & ~UINT64_C(1)) < w->r.rsp)
+        next_meeting(w, t->depth); // another stack's, which lies below
     while (w->meet_rsp < w->r.rsp)
         next_meeting(w, w->k + 1);
     if (w->meet_rsp != w->r.rsp)
         return 0;
-    const struct frame *f = &t->frames[w->k], *end = &t->frames[t->depth];
+    const struct frame *f = &old_frames(t)[w->k], *end = &old_frames(t)[t->depth];
     uint32_t rest = t->depth - w->k, depth = w->n + rest;
     if (f->ra != w->r.rip || f->rbp != w->r.rbp || depth > max || depth > DEPTH_MAX) {
         next_meeting(w, w->k + 1);
@@ -302,7 +317,7 @@ __attribute__((noinline)) static uint32_t meet(struct walk *w, uint64_t *pcs, ui
     // Nothing below the outermost frame that differs can match.
     while (--end > f && frame_is_unchanged(end))
         ;
-    uint32_t differs = (uint32_t)(end - t->frames);
+    uint32_t differs = (uint32_t)(end - old_frames(t));
     next_meeting(w, differs > w->k ? differs : w->k + 1);
     return 0;
 }
@@ -358,7 +373,7 @@ static void leave_pairs(struct walk *w, uint64_t *pcs, uint32_t limit)
     uint64_t rip = r->rip, rbp = r->rbp, rsp = r->rsp;
     const uint64_t last = w->high - 16, meet_rsp = w->meet_rsp;
     const struct fast_row *rows = w->t->rows;
-    struct frame *f = &w->t->new_frames[w->n];
+    struct frame *f = &new_frames(w->t)[w->n];
     uint64_t *pc_at = pcs + w->n, *const pc_end = pcs + limit;
     while (pc_at < pc_end && rsp < meet_rsp) {
         uint64_t pc = rip - 1;
@@ -390,7 +405,7 @@ static uint32_t walk_fast(struct walk *w, uint64_t *pcs, uint32_t max, enum unwi
                 return *end = UNWIND_END_ROOT, depth; // only complete walks are kept
         }
         const struct fast_row *row = find_fast_row(t, r->rip - (w->n > 0));
-        put_frame(&t->new_frames[w->n], r->rsp | pair, r->rbp, r->rip);
+        put_frame(&new_frames(t)[w->n], r->rsp | pair, r->rbp, r->rip);
         pcs[w->n] = r->rip;
         if (row->kind == FAST_END || (w->n > 0 && r->rip == 0)) {
             w->n++;
