@@ -49,6 +49,7 @@ def packed(value):
 class Sample:
     def __init__(self):
         self.stack, self.values, self.labels, self.addresses, self.files = [], [], {}, [], []
+        self.outer = []  # as stack, without inlined functions: one name per address
 
 
 class Profile:
@@ -94,6 +95,7 @@ class Profile:
                 for i in packed(v):
                     names, address, file = locations[i]
                     s.stack += names
+                    s.outer.append(names[-1])
                     s.addresses.append(address)
                     s.files.append(file)
             elif n == 2:
