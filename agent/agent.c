@@ -33,6 +33,12 @@ static void on_thread_exit(void *unused)
         slot_leave();
 }
 
+static void on_quick_exit(void)
+{
+    if (agent_owns())
+        agent_leave();
+}
+
 static int map_space(void)
 {
     size_t size = (sizeof(struct agent_space) + 4095) & ~(size_t)4095;
@@ -106,6 +112,7 @@ int agent_prepare(void)
         return rc;
     agent.has_key = !pthread_key_create(&agent.key, on_thread_exit);
     pthread_atfork(NULL, NULL, on_fork_child);
+    at_quick_exit(on_quick_exit);
     return sample_install();
 }
 

@@ -54,6 +54,7 @@ struct agent_slot {
     int perf_fd;               // -1: none
     int cpu_timer, wall_timer; // kernel timer ids; -1: none
     uint32_t source;           // enum seg_cpu_source that is armed for this thread
+    bool keeps_timer;          // beside the collector's events
     uint64_t cpu_period_ns;    // for which it was armed
     uint64_t cpu_seen_ns;      // the thread's CPU clock at its last sample
     int64_t cpu_due_ns;        // CPU time not yet charged to a sample; negative: charged in advance
@@ -76,6 +77,7 @@ struct agent_space {
     _Atomic uint32_t running; // samples are taken; 0 after stop
     _Atomic uint32_t saved;   // the dump was written
     uint32_t pid;
+    char saved_path[AGENT_PATH_BYTES];
     bool told; // the collector has the segment: nothing is written here
     struct seg seg;
     _Atomic uint32_t slots_used; // high-water mark
@@ -153,6 +155,7 @@ static inline struct agent_slot *slot_at(uint32_t i)
 // source.c
 void source_choose(struct agent *a, bool say);
 int source_arm(struct agent_slot *s);
+void source_fall_back(struct agent_slot *s); // a timer, where the collector cannot be told
 void source_disarm(struct agent_slot *s);
 uint64_t source_thread_cpu_ns(uint32_t tid); // 0: not to be had
 void source_arm_first(uint64_t period_ns);   // a forked child's, before it has a slot

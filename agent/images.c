@@ -36,8 +36,10 @@ static bool exec_begin(struct sigaction *saved)
 static int exec_failed(bool begun, const struct sigaction *saved, int rc)
 {
     int error = errno;
-    if (begun)
+    if (begun) {
         signals_real_action(saved, NULL);
+        atomic_store_explicit(&agent.space->saved, 0, memory_order_relaxed);
+    }
     errno = error;
     return rc;
 }

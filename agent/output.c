@@ -63,6 +63,11 @@ static int dump_somewhere(const struct agent *a, const char *pattern, char *path
     rc = write_temporary(a, temporary);
     if (rc)
         return rc;
+    // Ours from before an exec that failed after all: the new one holds it too.
+    if (a->space->saved_path[0]) {
+        memcpy(path, a->space->saved_path, AGENT_PATH_BYTES);
+        return (int)sys4(SYS_renameat, AT_FDCWD, temporary, AT_FDCWD, path);
+    }
     for (int attempt = 0; attempt < NAMES_MAX; attempt++) {
         rc = name_of(path, pattern, a->space->pid, a->program, attempt);
         if (!rc) // 1: RENAME_NOREPLACE
@@ -72,6 +77,8 @@ static int dump_somewhere(const struct agent *a, const char *pattern, char *path
     }
     if (rc)
         sys3(SYS_unlinkat, AT_FDCWD, temporary, 0);
+    else
+        memcpy(a->space->saved_path, path, AGENT_PATH_BYTES);
     return rc;
 }
 

@@ -89,13 +89,18 @@ static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8
         .user_stack = seg_stack(seg, s->pcs, depth, 0, flags),
         .values = {1, value},
     };
-    seg_record_put(seg, s->segment_slot, SEG_CONTEXT_SIGNAL, &r);
+    if (s->segment_slot >= 0) {
+        seg_record_put(seg, s->segment_slot, SEG_CONTEXT_SIGNAL, &r);
+    } else { // more threads than the segment has slots: stacks and times still add up
+        const uint64_t values[4] = {1, value, 0, 0};
+        seg_state_add(seg, kind, r.user_stack, 0, 0, values);
+    }
 }
 
-static bool enter_segment(struct agent_slot *s)
+static void enter_segment(struct agent_slot *s)
 {
     if (s->segment_slot >= 0)
-        return true;
+        return;
     char name[SEG_THREAD_NAME_BYTES] = "";
     uint32_t tid = atomic_load_explicit(&s->tid, memory_order_relaxed);
     sys2(SYS_prctl, 16 /* PR_GET_NAME */, name);
@@ -104,7 +109,6 @@ static bool enter_segment(struct agent_slot *s)
     // descriptor: setting one allocates nothing.
     if (s->segment_slot >= 0 && agent.has_key && agent.key < 32)
         pthread_setspecific(agent.key, s);
-    return s->segment_slot >= 0;
 }
 
 static void sample_cpu(struct agent_slot *s, const void *context)
@@ -117,14 +121,15 @@ static void sample_cpu(struct agent_slot *s, const void *context)
         return;
     }
     // The collector took over (a forked child starts with its own timer): one source is enough.
-    if (source == SEG_CPU_COLLECTOR_PERF && s->cpu_timer >= 0) {
+    if (source == SEG_CPU_COLLECTOR_PERF && s->cpu_timer >= 0 && !s->keeps_timer) {
         sys1(SYS_timer_delete, s->cpu_timer);
         s->cpu_timer = -1;
         s->source = source;
     }
     uint64_t n = charge_cpu(s, period);
-    if (!n || !enter_segment(s))
+    if (!n)
         return;
+    enter_segment(s);
     if (n > 1)
         atomic_fetch_add_explicit(&h->losses.collapsed, n - 1, memory_order_relaxed);
     take(s, SEG_KIND_CPU, n * period, 0, context);
@@ -136,11 +141,12 @@ static void sample_wall(struct agent_slot *s, const void *context)
     uint64_t period = atomic_load_explicit(&h->control.wall_period_ns, memory_order_relaxed);
     uint64_t now = now_ns(), cpu = source_thread_cpu_ns(0);
     uint64_t wall = now - s->wall_seen_ns, used = cpu - s->wall_cpu_ns;
-    if (!period || !s->wall_seen_ns || !enter_segment(s))
+    if (!period || !s->wall_seen_ns)
         return;
     uint64_t n = (wall + period / 2) / period;
     if (!n)
         return;
+    enter_segment(s);
     s->wall_seen_ns += n * period;
     s->wall_cpu_ns = cpu;
     // Idle: it was off the CPU for most of the period. Waking up for us costs it some 10 us.

@@ -125,8 +125,10 @@ static struct agent_slot *slot_claim(uint32_t tid)
             break;
         if (!open_next(used))
             break;
-        // release: pairs with the acquires above; the slot's pages are open
-        atomic_compare_exchange_strong_explicit(&space->slots_used, &used, used + 1,
+        uint32_t expected = used;
+        // release: pairs with the acquires above; the slot's pages are open. A thread that lost the
+        // race has opened the same slot, and may still claim it.
+        atomic_compare_exchange_strong_explicit(&space->slots_used, &expected, used + 1,
                                                 memory_order_release, memory_order_relaxed);
         if (try_claim(slot_at(used), 0, tid))
             return slot_at(used);

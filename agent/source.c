@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+enum { TIMER_MIN_NS = 100000 };
 enum { DESCRIPTOR_FLOOR = 512 }; // ours stay out of the way of dup2 and close loops' usual range
 
 const char agent_cookie_cpu, agent_cookie_wall;
@@ -133,9 +134,9 @@ static uint64_t random_phase(uint32_t tid, uint64_t period_ns)
 static int arm_cpu_timer(struct agent_slot *s, uint64_t period_ns)
 {
     uint32_t tid = atomic_load_explicit(&s->tid, memory_order_relaxed);
-    // Asked for half a tick the kernel signals at each tick; asked for a tick it would miss some,
-    // because a thread gets a little less than a tick between two ticks.
-    uint64_t interval = period_ns <= agent.tick_ns ? agent.tick_ns / 2 : period_ns;
+    // Asked for much less than a tick the kernel signals at each tick that meets the thread running,
+    // which is a fair sample; asked for a tick it would pass over those where the thread ran shorter.
+    uint64_t interval = period_ns <= agent.tick_ns ? TIMER_MIN_NS : period_ns;
     uint64_t first = random_phase(tid, interval);
     int id = arm_timer(tid, cpu_clock(tid), &agent_cookie_cpu, first, interval);
     if (id < 0)
@@ -181,6 +182,12 @@ int source_arm(struct agent_slot *s)
     return rc;
 }
 
+void source_fall_back(struct agent_slot *s)
+{
+    if (s->cpu_period_ns && !arm_cpu_timer(s, s->cpu_period_ns))
+        s->keeps_timer = true;
+}
+
 void source_disarm(struct agent_slot *s)
 {
     if (s->perf_fd >= 0)
@@ -191,6 +198,7 @@ void source_disarm(struct agent_slot *s)
         sys1(SYS_timer_delete, s->wall_timer);
     s->perf_fd = s->cpu_timer = s->wall_timer = -1;
     s->source = SEG_CPU_NONE;
+    s->keeps_timer = false;
 }
 
 void source_arm_first(uint64_t period_ns)
@@ -217,9 +225,15 @@ static void complain(uint64_t asked_ns, uint64_t got_ns, int why)
     struct say line;
     say_number(say_begin(&line), 1000000000 / got_ns);
     say_number(say_text(&line, " Hz instead of "), 1000000000 / asked_ns);
-    say_errno(say_text(&line, ": perf_event_open is refused ("), why);
-    say_text(&line, ") and CPU timers are no faster than the kernel's tick; ");
-    say_text(&line, "sysctl kernel.perf_event_paranoid=2, in a container allow perf_event_open");
+    if (why) {
+        say_errno(say_text(&line, ": perf_event_open is refused ("), why);
+        say_text(&line, ") and CPU timers are no faster than the kernel's tick; ");
+        say_text(&line,
+                 "sysctl kernel.perf_event_paranoid=2, in a container allow perf_event_open");
+    } else {
+        say_text(&line, ": CPU timers are no faster than the kernel's tick; ");
+        say_text(&line, "leave source=timer out of FIBERSCOPE");
+    }
     say_end(&line);
 }
 
@@ -232,11 +246,13 @@ void source_choose(struct agent *a, bool say)
     uint32_t source = SEG_CPU_NONE;
     if (period) {
         bool fits = period >= a->tick_ns;
-        int fd = -ENOTSUP;
+        int fd = 0, wanted = 0;
         source = SEG_CPU_TIMER;
         if (a->env.source == AGENT_SOURCE_PERF || (a->env.source == AGENT_SOURCE_AUTO && !fits))
+            wanted = 1;
+        if (wanted)
             fd = perf_open_best(0, period);
-        if (fd >= 0) {
+        if (wanted && fd >= 0) {
             sys1(SYS_close, fd);
             source = SEG_CPU_AGENT_PERF;
         } else if (!fits) {

@@ -12,6 +12,7 @@
 #include "agent/arch/x86_64.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <limits.h>
 #include <link.h>
 #include <threads.h>
@@ -53,20 +54,14 @@ static void node_give(struct node *n)
     atomic_store_explicit(&n->taken, 0, memory_order_release);
 }
 
-static void let_sigprof_through(void)
-{
-    uint64_t mask = UINT64_C(1) << (SIGPROF - 1);
-    sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &mask, NULL, 8);
-}
+enum { SIGPROF_BYTES = 8 }; // of the kernel's signal mask
 
-// In the new thread, before the target's code. Its own source starts here unless the collector's
-// events are in force; then the collector is told, and if nobody listens any more, nobody asks.
-static void thread_begin(size_t stack_bytes)
+static const uint64_t sigprof_mask = UINT64_C(1) << (SIGPROF - 1);
+
+// The new thread's own source starts here unless the collector's events are in force; then the
+// collector is told, and if nobody listens any more, nobody asks.
+static void thread_claimed(struct agent_slot *s, size_t stack_bytes)
 {
-    uint32_t tid = (uint32_t)sys0(SYS_gettid);
-    struct agent_slot *s = slot_self();
-    if (!s)
-        return;
     if (agent.has_key)
         pthread_setspecific(agent.key, s);
     // Above its frames a thread's stack holds its TLS and its descriptor, at pthread_self().
@@ -75,16 +70,27 @@ static void thread_begin(size_t stack_bytes)
                        high - (stack_bytes ? stack_bytes : agent.thread_stack_bytes), high);
     if (stack_bytes && stack_bytes < AGENT_SMALL_STACK_BYTES)
         slot_alt_stack(s);
+    source_arm(s);
+    // A full backlog: this thread gets a timer of its own. A dead collector: nobody asks any more.
+    if (s->source == SEG_CPU_COLLECTOR_PERF &&
+        hello_thread(&agent, atomic_load_explicit(&s->tid, memory_order_relaxed)) == -EAGAIN)
+        source_fall_back(s);
+}
+
+// In the new thread, before the target's code.
+static void thread_begin(size_t stack_bytes)
+{
+    uint64_t old;
+    // The collector may have found this thread already: a signal must not meet a half-claimed slot.
+    sys4(SYS_rt_sigprocmask, SIG_BLOCK, &sigprof_mask, &old, SIGPROF_BYTES);
+    struct agent_slot *s = slot_self();
+    if (s)
+        thread_claimed(s, stack_bytes);
     // Daemons often block all signals before they make threads, and handle them in one place.
     // SIGPROF comes to us alone, so it may pass; not where the target uses it.
-    if (agent.env.unblock && !signals_target_uses())
-        let_sigprof_through();
-    source_arm(s);
-    if (s->source == SEG_CPU_COLLECTOR_PERF && hello_thread(&agent, tid)) {
-        // The collector's backlog is full, or it is gone: a timer of our own does no harm, the CPU
-        // clock keeps the sum right.
-        s->source = SEG_CPU_NONE;
-    }
+    if (s && agent.env.unblock && !signals_target_uses())
+        old &= ~sigprof_mask;
+    sys4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, SIGPROF_BYTES);
 }
 
 static void *posix_begin(void *arg)
