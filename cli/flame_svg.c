@@ -79,7 +79,7 @@ static void colour(char *buf, size_t size, const struct stacks_node *n)
     else
         snprintf(buf, size, "hsl(%d,%d%%,%d%%)",
                  hues[family(n) % (sizeof hues / sizeof *hues)] + (int)(shade % 9) - 4,
-                 58 + (int)(shade >> 4) % 14, 68 + (int)(shade >> 8) % 11);
+                 46 + (int)(shade >> 4) % 14, 70 + (int)(shade >> 8) % 11);
 }
 
 static void write_label(FILE *out, const char *name, double pixels)
