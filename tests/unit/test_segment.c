@@ -162,15 +162,13 @@ static void run_threads(uint32_t threads, uint32_t rounds, uint32_t state)
         w[i].index = i;
         w[i].rounds = rounds;
         assert_int_equal(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
-        pthread_t pest = w[i].thread; // asynchronous interruptions, too
-        for (int k = 0; k < 20; k++)
-            if (k % 7 == 0 && __atomic_load_n(&w[i].next, __ATOMIC_RELAXED) > 0)
-                pthread_kill(pest, SIGUSR2);
         seg_reader_drain(r, see_record, t, &damaged);
     }
-    for (int k = 0; k < 200; k++) {
+    for (int k = 0; k < 1000; k++) {
         assert_true(seg_reader_drain(r, see_record, t, &damaged) >= 0);
-        sched_yield();
+        for (uint32_t i = 0; i < threads; i++) // interrupts appends in the very ring it records to
+            if (__atomic_load_n(&w[i].next, __ATOMIC_RELAXED) > 0)
+                pthread_kill(w[i].thread, SIGUSR2);
     }
     for (uint32_t i = 0; i < threads; i++) {
         pthread_join(w[i].thread, NULL);
@@ -207,6 +205,78 @@ static void full_state_table_keeps_totals(void **state)
 {
     (void)state;
     run_threads(2, 5000, 16);
+}
+
+static struct worker *stepped;
+
+static void on_step(int sig)
+{
+    (void)sig;
+    uint32_t n = stepped->next++;
+    if (n < SEEN_MAX)
+        put(stepped, SEG_CONTEXT_SIGNAL, n);
+}
+
+// The processor's trap flag: SIGTRAP after each instruction. The red zone is stepped over.
+static void step(bool on)
+{
+    if (on)
+        __asm__ volatile(
+            "lea -128(%%rsp), %%rsp; pushf; orq $0x100, (%%rsp); popf; lea 128(%%rsp), %%rsp" ::
+                : "memory", "cc");
+    else
+        __asm__ volatile(
+            "lea -128(%%rsp), %%rsp; pushf; andq $~0x100, (%%rsp); popf; lea 128(%%rsp), %%rsp" ::
+                : "memory", "cc");
+}
+
+static void interrupted_at_every_instruction(void **state)
+{
+    const char *sanitizer = getenv("FSCOPE_SANITIZE");
+    if (sanitizer && strstr(sanitizer, "thread")) {
+        print_message(
+            "SKIP: interrupted_at_every_instruction: TSan's own code cannot be stepped\n");
+        skip();
+    }
+    (void)state;
+    struct seg s;
+    struct seg_options o = tiny();
+    o.state = 1 << 16;
+    o.ring_bytes = 1 << 22;
+    o.threads = 1;
+    make(&s, &o);
+    struct worker w = {.s = &s, .slot = seg_thread_enter(&s, 1, "stepped")};
+    struct tally *t = tally_new();
+    struct sigaction sa = {.sa_handler = on_step}, old;
+    stepped = &w;
+    sigaction(SIGTRAP, &sa, &old);
+    for (int i = 0; i < 20; i++) {
+        uint32_t n = w.next++;
+        struct seg_record r = {.kind = SEG_KIND_CPU, .tid = 1, .object = n, .values = {1, n}};
+        step(true);
+        seg_record_put(&s, w.slot, SEG_CONTEXT_SIGNAL, &r);
+        step(false);
+        w.count++;
+        w.sum += n;
+    }
+    sigaction(SIGTRAP, &old, NULL);
+    struct seg_reader *r = attach(&s);
+    uint64_t damaged = 0;
+    assert_true(w.next > 500); // it was stepped
+    seg_reader_drain(r, see_record, t, &damaged);
+    uint64_t streamed = t->count;
+    seg_reader_states(r, see_state, t);
+    struct seg_losses l;
+    seg_reader_losses(r, &l);
+    assert_int_equal(damaged, 0);
+    no_records_twice(t);
+    assert_true(l.ring_full[SEG_KIND_CPU] > 0); // some were folded, as they came in between
+    assert_int_equal(streamed + l.ring_full[SEG_KIND_CPU], w.count);
+    assert_int_equal(t->count, w.count);
+    assert_int_equal(t->sum, w.sum);
+    free(t);
+    seg_reader_close(r);
+    seg_close(&s);
 }
 
 static void slots_are_inherited(void **state)
@@ -371,6 +441,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_and_handlers_lose_nothing),
         cmocka_unit_test(full_state_table_keeps_totals),
+        cmocka_unit_test(interrupted_at_every_instruction),
         cmocka_unit_test(slots_are_inherited),
         cmocka_unit_test(killed_producer_leaves_whole_records),
         cmocka_unit_test(consumer_is_replaced_when_killed),
