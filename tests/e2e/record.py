@@ -5,6 +5,7 @@ the recording; the command runs as it would have without us."""
 
 import glob
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -139,6 +140,40 @@ def ctrl_c_keeps_the_data(work):
     q = Profile(f"{work}/p.pb.gz")
     close(q.total(1, lambda s: "beta" in s.stack) / 1e9, 0.1, 0.03, "the end of the program")
     assert q.total(1, lambda s: "alpha" in s.stack) > 0.02e9
+
+
+def at_a_terminal(work, keys, *command):
+    """Runs record on a terminal of its own, pressing Ctrl-C after each of `keys` seconds."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(work)
+        os.execv(FIBERSCOPE, [FIBERSCOPE, "record", "-F", "999", "-o", "p.pb.gz", *command])
+    for seconds in keys:
+        time.sleep(seconds)
+        os.write(terminal, b"\x03")
+    said = b""
+    try:
+        while data := os.read(terminal, 4096):
+            said += data
+    except OSError:  # EIO: the other end has closed
+        pass
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode()
+
+
+def a_terminal_shows_progress_and_passes_ctrl_c(work):
+    status, said = at_a_terminal(work, [1.6], BURN, "interrupt")
+    assert status == 7 and "1 s, " in said and "next: fiberscope top" in said, (status, said)
+    q = Profile(f"{work}/p.pb.gz")
+    close(q.total(1, lambda s: "beta" in s.stack) / 1e9, 0.1, 0.03, "the end of the program")
+
+
+def a_command_that_ignores_ctrl_c_goes_on(work):
+    stubborn = ["sh", "-c", "trap '' INT; sleep 2.5; exit 5"]
+    status, said = at_a_terminal(work, [0.5], *stubborn)
+    assert status == 5 and "goes on" in said, (status, said)
+    status, said = at_a_terminal(work, [0.3, 1.6], *stubborn)  # once more: leave it alone
+    assert status == 130 and "goes on" in said, (status, said)
+    Profile(f"{work}/p.pb.gz")
 
 
 def sigterm_is_passed_on(work):
@@ -282,7 +317,8 @@ if __name__ == "__main__":
           threads_are_told_apart, children_and_exec_are_followed, one_file_per_process_when_asked,
           no_inherit_keeps_to_the_first_process, a_shell_pipeline_is_one_profile,
           scripts_are_profiled, exit_status_is_the_commands, streams_pass_through,
-          ctrl_c_keeps_the_data, sigterm_is_passed_on, duration_ends_the_recording_not_the_command,
+          ctrl_c_keeps_the_data, a_terminal_shows_progress_and_passes_ctrl_c,
+          a_command_that_ignores_ctrl_c_goes_on, sigterm_is_passed_on, duration_ends_the_recording_not_the_command,
           the_target_outlives_the_collector, unloaded_libraries_keep_their_names,
           a_full_disk_is_one_clear_error, a_file_size_limit_is_an_error_too,
           an_unwritable_folder_is_told_before_the_start, without_perf_events_the_rate_is_honest,
