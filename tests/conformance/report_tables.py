@@ -13,12 +13,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "data"))
 sys.dont_write_bytecode = True
 import make_pprof_samples  # noqa: E402
+import make_synthetic  # noqa: E402
 
 OURS = os.path.join(os.environ["FSCOPE_BUILD"], "cli", "fiberscope")
 FILES = [f for f in sorted(glob.glob(os.path.join(HERE, "data", "pprof", "*")))
@@ -44,6 +46,10 @@ def run(argv):
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
+def in_any_order(text):  # Go does not order edges of 5 and -5
+    return sorted(text.splitlines())
+
+
 class Tables(unittest.TestCase):
     def same(self, verb, options, path, normalize=lambda t: t, peek=None):
         go_verb = "-" + verb + ("=" + peek if peek else "")
@@ -60,6 +66,21 @@ class Tables(unittest.TestCase):
                 self.same("top", options, path)
             for options in ("-cum", "-lines", "-focus=main", "-edgefraction=0.2", "-nodecount=5"):
                 self.same("tree", options, path)
+
+    def test_inlines_mappings_labels_and_negative_values(self):
+        more = ["-mean", "-drop_negative", "-noinlines -lines", "-tagfocus=worker=w[12]", "-tagroot=bytes",
+                "-tagfocus=bytes=1kb:64kb", "-tagignore=w0", "-focus=libx", "-hide=C<int>",
+                "-show_from=f3$", "-ignore=(?i)MAIN\\.F1", "-prune_from=c_", "-tagleaf=worker"]
+        with tempfile.TemporaryDirectory() as folder:
+            for seed, negative in ((1, False), (2, True)):
+                path = os.path.join(folder, "s%d.pb.gz" % seed)
+                make_synthetic.write(path, seed, negative)
+                for options in TABLES + more:
+                    self.same("top", options, path)
+                    if options != "-drop_negative":  # Go keeps light edges to what it dropped
+                        self.same("tree", options, path, in_any_order if negative else str)
+                self.same("peek", "", path, in_any_order if negative else str, "f3$|c_")
+                self.same("raw", "", path)
 
     def test_each_origin(self):
         for path in FILES:
