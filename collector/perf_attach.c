@@ -40,7 +40,7 @@ struct attach {
     struct perf_walk walk;
     uint64_t kernel[SEG_STACK_DEPTH_MAX];
     struct record_progress progress;
-    int pidfd;
+    int pidfd; // -1: this kernel or a filter has none; then we look at each tick
     uint64_t start_ns, period_ns;
     uint64_t samples, lost, cut; // cut: stacks longer than the copy
     uint32_t cut_pid;
@@ -179,6 +179,12 @@ static int next_tick_ms(const struct attach *a, uint64_t now)
     return (int)tick;
 }
 
+static bool has_ended(const struct attach *a)
+{
+    struct perf_target t;
+    return a->pidfd < 0 && perf_target_look(&t, a->o->pid, NULL) == -ESRCH;
+}
+
 // Serves until the process has ended, the time is over or we are asked to stop.
 static int serve(struct attach *a, const volatile int *stop)
 {
@@ -198,7 +204,7 @@ static int serve(struct attach *a, const volatile int *stop)
             tried = a->cut;
         }
         record_progress_show(&a->progress, a->result);
-        if (ended > 0) {
+        if (ended > 0 || has_ended(a)) {
             a->result->target_ended = true;
             return 0;
         }
@@ -328,8 +334,8 @@ int record_attach(const struct record_options *o, int go_fd, const volatile int 
     if (!result->program[0])
         snprintf(result->program, sizeof result->program, "%s", target.name);
     a->pidfd = (int)syscall(SYS_pidfd_open, o->pid, 0);
-    if (a->pidfd < 0) {
-        rc = error_set(err, -errno, 0, "process %u: %s", o->pid, strerror(errno));
+    if (a->pidfd < 0 && errno == ESRCH) {
+        rc = error_set(err, -ESRCH, 0, "process %u has ended", o->pid);
         goto out;
     }
     record_progress_begin(&a->progress, o);
@@ -337,7 +343,8 @@ int record_attach(const struct record_options *o, int go_fd, const volatile int 
     record_progress_end(&a->progress);
     perf_watch_free(a->watch);
     perf_code_free(a->code);
-    close(a->pidfd);
+    if (a->pidfd >= 0)
+        close(a->pidfd);
 out:
     if (go_fd >= 0)
         close(go_fd); // unwritten: the child ends without exec
