@@ -228,6 +228,25 @@ def inherit_0_strips_the_environment():
         assert "FIBERSCOPE=" not in p.stdout and "LD_PRELOAD" not in p.stdout, p.stdout
 
 
+def exceptions_arrive():
+    with tempfile.TemporaryDirectory() as work:
+        env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE=f"cpu=5000,out={work}/x")
+        p = subprocess.run([f"{build}/tests/e2e/agent_throw"], env=env, capture_output=True,
+                           text=True, timeout=60)
+        assert p.returncode == 0 and p.stdout == "ok\n", (p.returncode, p.stdout, p.stderr)
+        assert Dump(f"{work}/x").ns() > 0.8e9
+
+
+def a_linked_program_profiles_itself():
+    with tempfile.TemporaryDirectory() as work:
+        p = subprocess.run([f"{build}/tests/e2e/agent_api", f"{work}/x"], capture_output=True,
+                           text=True, timeout=60)
+        assert p.returncode == 0 and p.stdout.endswith("ok\n"), (p.returncode, p.stderr)
+        want = int(p.stdout.split()[2])
+        got = Dump(f"{work}/x").ns()
+        assert abs(got - want) < 0.05 * want + 0.01e9, (got, want)
+
+
 def a_black_box_survives_sigkill():
     with tempfile.TemporaryDirectory() as work:
         env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE=f"cpu=999,segment={work}/box")
