@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,7 @@ const struct cli_command *cli_command_find(const char *name)
 static void say(const char *fmt, va_list ap)
 {
     fflush(stdout); // keeps the order when both go to one place
-    fprintf(stderr, running_verb ? "fiberscope %s: " : "fiberscope: ", running_verb);
+    fprintf(stderr, "fiberscope%s%s: ", running_verb ? " " : "", running_verb ? running_verb : "");
     vfprintf(stderr, fmt, ap);
     fputc('\n', stderr);
 }
@@ -110,8 +111,22 @@ static int unknown_verb(const char *verb)
     return cli_usage("there is no command \"%.60s\"", verb);
 }
 
+static void ignore_signal(int signo)
+{
+    (void)signo;
+}
+
+// Past the file size limit a write shall fail with EFBIG and be explained. A handler, not SIG_IGN:
+// exec gives the command that we record its default back.
+static void survive_file_size_limit(void)
+{
+    struct sigaction sa = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGXFSZ, &sa, NULL);
+}
+
 int main(int argc, char **argv)
 {
+    survive_file_size_limit();
     setlocale(LC_CTYPE, ""); // the width of characters; numbers stay as C writes them
     const char *verb = argc > 1 ? argv[1] : NULL;
     int status;

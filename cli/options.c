@@ -136,7 +136,6 @@ int cli_parse_duration(const char *text, int64_t *ns)
             return -EINVAL;
         if (!*end && p == text) {
             total = v * 1e9; // a bare number
-            p = end;
             break;
         }
         size_t length = strcspn(end, "0123456789."), i = 0;

@@ -140,7 +140,8 @@ static int see_thread(void *arg, const struct seg_thread *t)
     memcpy(now.name, t->name, SEG_THREAD_NAME_BYTES);
     // A name that has not changed here must not overwrite a newer one from /proc.
     size_t i = f->thread_seen++;
-    if (!tid || (i < f->thread_count && memcmp(&f->threads[i], &now, sizeof now) == 0))
+    if (!tid || (i < f->thread_count && f->threads[i].tid == tid &&
+                 memcmp(f->threads[i].name, now.name, sizeof now.name) == 0))
         return 0;
     if (i >= f->thread_count) {
         if (reserve_items((void **)&f->threads, &f->thread_capacity, i, sizeof *f->threads))
