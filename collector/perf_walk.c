@@ -205,6 +205,10 @@ static int cached_row(void *arg, uint64_t pc, struct unwind_row *row)
         r->generation = w->process->generation;
         r->row = (struct unwind_row){0};
         r->status = find_row(w->process, pc, &r->row);
+        // In the kernel the leaf's pc is behind its `syscall`, which for rt_sigreturn ends the code
+        // that its table covers.
+        if (r->status == UNWIND_NOT_COVERED && pc == w->sample->registers.rip)
+            r->status = find_row(w->process, pc - 1, &r->row);
     }
     *row = r->row;
     return r->status;
