@@ -5,6 +5,7 @@
 //
 //   burn split MS             alpha 70 %, beta 30 % of MS of CPU time
 //   burn threads N MS         N threads named "burner-I", each MS in alpha
+//   burn syscalls N MS        the same in system calls
 //   burn tree MS              a forked child (gamma) and an executed one (delta), MS each; self alpha
 //   burn page FILE            for ever in two threads; pid and CPU time so far are kept in FILE
 //   burn exit STATUS | burn signal SIGNO | burn interrupt
@@ -15,11 +16,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,6 +60,16 @@ BURNER(beta)
 BURNER(gamma_)
 BURNER(delta)
 
+// Nearly all of its time is the kernel's.
+__attribute__((noinline)) static void call_kernel(uint64_t ns)
+{
+    uint64_t end = cpu_ns() + ns;
+    while (cpu_ns() < end)
+        for (int i = 0; i < 100; i++)
+            sink += (uint64_t)syscall(SYS_getppid);
+    sink++;
+}
+
 static uint64_t ms(const char *text)
 {
     return strtoull(text, NULL, 10) * 1000000;
@@ -68,19 +81,23 @@ static void *thread_main(void *arg)
     char name[16];
     snprintf(name, sizeof name, "burner-%u", (unsigned)job[0]);
     pthread_setname_np(pthread_self(), name);
-    alpha(job[1]);
+    if (job[2])
+        call_kernel(job[1]);
+    else
+        alpha(job[1]);
     return NULL;
 }
 
-static int threads(unsigned n, uint64_t ns)
+static int threads(unsigned n, uint64_t ns, bool calls)
 {
     pthread_t ids[64];
-    uint64_t jobs[64][2];
+    uint64_t jobs[64][3];
     if (n > 64)
         return 2;
     for (unsigned i = 0; i < n; i++) {
         jobs[i][0] = i;
         jobs[i][1] = ns;
+        jobs[i][2] = calls;
         if (pthread_create(&ids[i], NULL, thread_main, jobs[i]))
             return 2;
     }
@@ -203,7 +220,9 @@ int main(int argc, char **argv)
         return 0;
     }
     if (strcmp(verb, "threads") == 0 && argc == 4)
-        return threads((unsigned)atoi(argv[2]), ms(argv[3]));
+        return threads((unsigned)atoi(argv[2]), ms(argv[3]), false);
+    if (strcmp(verb, "syscalls") == 0 && argc == 4)
+        return threads((unsigned)atoi(argv[2]), ms(argv[3]), true);
     if (strcmp(verb, "tree") == 0 && argc == 3)
         return tree(argv[0], argv[2]);
     if (strcmp(verb, "page") == 0 && argc == 3)
