@@ -380,6 +380,18 @@ void builder_lost(struct builder *b, uint64_t count)
     b->stats.lost += count;
 }
 
+void builder_add_losses(struct builder *b, const struct builder_losses *losses)
+{
+    struct builder_losses *sum = &b->stats.losses;
+    sum->folded += losses->folded;
+    sum->stacks += losses->stacks;
+    sum->states += losses->states;
+    sum->threads += losses->threads;
+    sum->modules += losses->modules;
+    sum->untracked += losses->untracked;
+    sum->collapsed += losses->collapsed;
+}
+
 void builder_set_period(struct builder *b, uint64_t period_ns)
 {
     b->period_ns = period_ns;

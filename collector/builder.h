@@ -74,15 +74,28 @@ struct builder_sample {
     uint32_t flags; // enum seg_record_flag
 };
 
+// What the source could not keep as it should. Nothing here is missing from the sums: it lost its
+// stack, its thread or its moment, not its weight (but for `modules`, whose addresses lose names).
+struct builder_losses {
+    uint64_t folded;    // samples without thread and moment: a ring was full
+    uint64_t stacks;    // distinct stacks that found the stack table full
+    uint64_t states;    // additions without stack and labels: the state table was full
+    uint64_t threads;   // times that a thread found no slot
+    uint64_t modules;   // times that a mapped file found no slot
+    uint64_t untracked; // live allocations that could not be followed
+    uint64_t collapsed; // CPU: periods without a sample of their own, charged to the next one
+};
+
 // What has been counted so far.
 struct builder_stats {
     uint64_t samples;   // sum of count
     uint64_t ns;        // sum of ns
     uint64_t truncated; // samples with SEG_FLAG_TRUNCATED
     uint64_t broken;    // samples with SEG_FLAG_BROKEN: do not reach main or the thread's start
-    uint64_t no_stack;  // samples without any frame (a full stack table); shown as [unknown]
+    uint64_t no_stack;  // samples without any frame (a full stack table); shown as [stack lost]
     uint64_t unmapped;  // samples whose leaf lies in no known mapping
     uint64_t lost;      // builder_lost
+    struct builder_losses losses;
     uint32_t processes; // with at least one sample
 };
 
@@ -112,6 +125,9 @@ int builder_add(struct builder_process *p, const struct builder_sample *s);
 
 // Samples that the source had to drop, for the closing line and the profile's comments.
 void builder_lost(struct builder *b, uint64_t count);
+
+// Adds what one source could not keep as it should; told in the same places.
+void builder_add_losses(struct builder *b, const struct builder_losses *losses);
 
 void builder_set_period(struct builder *b, uint64_t period_ns);
 void builder_set_start(struct builder *b, uint64_t real_ns);

@@ -53,7 +53,7 @@ static struct pprof_location *unknown_location(struct output *o)
 {
     if (!o->unknown) {
         struct pprof_line line = {
-            .function = pprof_intern_function(o->p, "[unknown]", "[unknown]", NULL, 0)};
+            .function = pprof_intern_function(o->p, "[stack lost]", "[stack lost]", NULL, 0)};
         if (line.function)
             o->unknown = pprof_intern_location(o->p, NULL, 0, &line, 1);
     }

@@ -270,17 +270,43 @@ static int add_state(void *arg, const struct seg_state *e)
     return rc;
 }
 
-int feed_finish(struct feed *f)
+static uint64_t read_loss(const _Atomic uint64_t *n)
 {
-    int64_t rc = seg_reader_states(f->reader, add_state, f);
-    struct seg_losses losses;
-    seg_reader_losses(f->reader, &losses);
-    uint64_t lost = atomic_load_explicit(&losses.state_full, memory_order_relaxed);
+    uint64_t value = atomic_load_explicit(n, memory_order_relaxed);
+    return value < VALUE_MAX ? value : VALUE_MAX; // a hostile count must not overflow the sums
+}
+
+static void add_losses(struct feed *f)
+{
+    static const enum seg_kind kinds[] = {
+        [RECORD_CPU] = SEG_KIND_CPU, [RECORD_WALL] = SEG_KIND_WALL};
+    struct seg_losses l;
+    seg_reader_losses(f->reader, &l);
+    // The tables are shared: which kind found them full is not known, so each profile tells it.
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         if (!f->builders[kind])
             continue;
-        // Which kind an entry that found no slot was of is not known; the first kind carries them.
-        builder_lost(f->builders[kind], lost + f->damaged);
+        const struct builder_losses losses = {
+            .folded = read_loss(&l.ring_full[kinds[kind]]),
+            .stacks = read_loss(&l.stacks_full),
+            .states = read_loss(&l.state_full),
+            .threads = read_loss(&l.threads_full),
+            .modules = read_loss(&l.modules_full),
+            .untracked = read_loss(&l.untracked),
+            .collapsed = kind == RECORD_CPU ? read_loss(&l.collapsed) : 0,
+        };
+        builder_add_losses(f->builders[kind], &losses);
+    }
+}
+
+int feed_finish(struct feed *f)
+{
+    int64_t rc = seg_reader_states(f->reader, add_state, f);
+    add_losses(f);
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        if (!f->builders[kind])
+            continue;
+        builder_lost(f->builders[kind], f->damaged); // of which kind is not known
         break;
     }
     return rc < 0 ? (int)rc : 0;

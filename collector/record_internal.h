@@ -29,6 +29,10 @@ void record_progress_end(struct record_progress *p);
 // What was delivered, and why not more: fills delivered_hz, rate_note and warning.
 void record_judge_rates(struct record_result *result, const struct ingest_stats *stats);
 
+// One line in words on what lost its stack, thread, moment or name, "" for nothing. `all` includes what
+// is usual at high rates (a few periods in a hundred merged), for a profile's comments.
+void record_losses_text(const struct builder_stats *st, bool all, char *text, size_t size);
+
 // "cpu", "wall"
 const char *record_kind_name(int kind);
 

@@ -11,8 +11,9 @@
 
 #define PROGRESS_NS UINT64_C(1000000000)
 
-enum { JUDGED_SAMPLES_MIN = 50 }; // of fewer, a rate says nothing
-#define RATE_TOLERATED 0.95       // of the asked rate: below it the closing lines say so
+enum { COLLAPSED_TOLERATED = 20 }; // of so many samples one: above it the closing lines say so
+enum { JUDGED_SAMPLES_MIN = 50 };  // of fewer, a rate says nothing
+#define RATE_TOLERATED 0.95        // of the asked rate: below it the closing lines say so
 
 static uint64_t samples_of(const struct record_result *result)
 {
@@ -54,6 +55,38 @@ void record_progress_end(struct record_progress *p)
         fflush(p->out);
     }
     p->out = NULL;
+}
+
+struct loss_words {
+    uint64_t count;
+    const char *text; // after the number
+};
+
+void record_losses_text(const struct builder_stats *st, bool all, char *text, size_t size)
+{
+    const struct builder_losses *l = &st->losses;
+    bool is_merging = l->collapsed && (all || l->collapsed > st->samples / COLLAPSED_TOLERATED);
+    const struct loss_words words[] = {
+        {st->no_stack, "samples without a stack ([stack lost])"},
+        {l->stacks, "stacks did not fit into the stack table"},
+        {l->states, "additions did not fit into the state table"},
+        {l->folded, "samples without thread and time (a full ring, read too late)"},
+        {l->threads, "times a thread found no slot (its samples have no thread)"},
+        {l->modules, "mapped files did not fit into the table (their addresses have no names)"},
+        {l->untracked, "allocations could not be followed"},
+        {is_merging ? l->collapsed : 0,
+         "CPU periods without a sample of their own (signal blocked or late), charged to the "
+         "thread's next one"},
+    };
+    size_t n = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (!words[i].count || n >= size)
+            continue;
+        int added = snprintf(text + n, size - n, "%s%" PRIu64 " %s", n ? "; " : "", words[i].count,
+                             words[i].text);
+        n += added > 0 ? (size_t)added : 0;
+    }
 }
 
 static const char *rate_reason(const struct ingest_stats *stats)

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { LOSSES_BYTES = 1024 };
 static const char *const kind_names[] = {"cpu", "wall"};
 #define DEFAULT_NAME "%e.%p.%k.pb.gz"
 
@@ -158,6 +159,12 @@ static void say_closing(const struct record_options *o, const struct record_resu
     if (st.truncated)
         fprintf(out, ", %" PRIu64 " cut at %d frames", st.truncated, SEG_STACK_DEPTH_MAX);
     fprintf(out, "; wrote %s\n", path);
+    char losses[LOSSES_BYTES];
+    if (kind == RECORD_CPU && result->rate_note[0])
+        st.losses.collapsed = 0; // the line about the rate says it, with the reason
+    record_losses_text(&st, false, losses, sizeof losses);
+    if (losses[0])
+        fprintf(out, "fiberscope: %s; the sums hold them\n", losses);
     if (without_symbols[0])
         fprintf(out, "fiberscope: %s\n", without_symbols);
     if (kind == RECORD_CPU && result->rate_note[0])
@@ -266,7 +273,7 @@ static int write_kind(const struct record_options *o, struct record_result *resu
 
 static void comment_losses(struct record_result *result)
 {
-    char text[sizeof result->rate_note + 32];
+    char text[LOSSES_BYTES + 32], losses[LOSSES_BYTES];
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         struct builder_stats st;
         if (!result->builders[kind])
@@ -274,6 +281,11 @@ static void comment_losses(struct record_result *result)
         builder_get_stats(result->builders[kind], &st);
         if (st.lost) {
             snprintf(text, sizeof text, "dropped: %" PRIu64 " samples", st.lost);
+            builder_comment(result->builders[kind], text);
+        }
+        record_losses_text(&st, true, losses, sizeof losses);
+        if (losses[0]) {
+            snprintf(text, sizeof text, "losses: %s", losses);
             builder_comment(result->builders[kind], text);
         }
         if (kind == RECORD_CPU && result->rate_note[0]) {

@@ -212,7 +212,7 @@ static void a_stack_key_is_resolved_once_and_labels_split(void **state)
     assert_int_equal(q->samples[0]->values[0], 2);
     assert_string_equal(label(q->samples[1], "route")->str, "/a");
     assert_int_equal(label(q->samples[1], "size")->num, 4);
-    assert_string_equal(q->samples[2]->locations[0]->lines[0].function->name, "[unknown]");
+    assert_string_equal(q->samples[2]->locations[0]->lines[0].function->name, "[stack lost]");
     pprof_free(q);
     builder_free(b);
 }

@@ -112,6 +112,83 @@ static void a_black_box_survives_its_process(void **state)
     check_profile(path); // reading has not used it up
 }
 
+// A segment too small for what happens: every weight is in the profile, and it says what is not.
+static void losses_are_told_in_words(void **state)
+{
+    (void)state;
+    char box[64], text[4096] = "";
+    snprintf(box, sizeof box, "%s/box", folder);
+    unlink(box);
+    struct seg s = {0};
+    struct seg_options o = {.size = sizeof o,
+                            .path = box,
+                            .threads = 1,
+                            .modules = 1,
+                            .state = 16,
+                            .stacks = 16,
+                            .ring_bytes = 512, // 6 records
+                            .stack_arena_bytes = 4096};
+    assert_int_equal(seg_create(&s, &o), 0);
+    fill(&s);
+    struct seg_module m = {.start = 0x500000, .end = 0x600000};
+    assert_true(seg_module_add(&s, &m) < 0);
+    // Thread 1234 is gone, so its slot is to be had; then there is none.
+    assert_int_equal(seg_thread_enter(&s, (uint32_t)getpid(), "self"), 0);
+    assert_true(seg_thread_enter(&s, 4321, "late") < 0);
+    uint64_t lost = 0, calls = 0;
+    for (uint64_t pc = 0x400000; pc < 0x400100; pc++, calls++) {
+        struct seg_record r = {.kind = SEG_KIND_CPU,
+                               .tid = 1234,
+                               .user_stack = seg_stack(&s, &pc, 1, 0, 0),
+                               .values = {1, 10000000}};
+        lost += r.user_stack == 0;
+        seg_record_put(&s, 0, SEG_CONTEXT_SIGNAL, &r);
+    }
+    atomic_store(&s.header->losses.collapsed, 5);
+    assert_true(lost > 100);
+
+    char folded[64], stacks[64], told[sizeof text];
+    snprintf(folded, sizeof folded, "%d samples without thread and time", (int)calls + 1);
+    snprintf(stacks, sizeof stacks, "%d stacks did not fit", (int)lost);
+    FILE *messages = fmemopen(text, sizeof text, "w");
+    char out[64];
+    snprintf(out, sizeof out, "%s/out", folder);
+    struct record_options ro;
+    record_options_init(&ro);
+    ro.output = out;
+    ro.messages = messages;
+    ro.symbolize = false;
+    struct record_result result;
+    struct fscope_error err = {0};
+    seg_close(&s);
+    assert_int_equal(finish_read(box, &result, &err), 0);
+    assert_int_equal(record_write(&ro, &result, &err), 0);
+    record_result_free(&result);
+    fclose(messages);
+    struct pprof_profile *p = NULL;
+    assert_int_equal(pprof_read_file(&p, out, NULL, &err), 0);
+    const char *comment = "";
+    for (size_t i = 0; i < p->comment_count; i++)
+        if (strncmp(p->comments[i], "losses: ", 8) == 0)
+            comment = p->comments[i];
+    snprintf(told, sizeof told, "%s", comment);
+    const char *const both[] = {text, told};
+    for (int i = 0; i < 2; i++) {
+        assert_non_null(strstr(both[i], folded));
+        assert_non_null(strstr(both[i], stacks));
+        assert_non_null(strstr(both[i], "samples without a stack ([stack lost])"));
+        assert_non_null(strstr(both[i], "1 times a thread found no slot"));
+        assert_non_null(strstr(both[i], "1 mapped files did not fit"));
+    }
+    assert_non_null(strstr(told, "5 CPU periods without a sample of their own"));
+    assert_null(strstr(text, "CPU periods")); // usual: 5 of 263
+    int64_t count = 0;
+    for (size_t i = 0; i < p->sample_count; i++)
+        count += p->samples[i]->values[0];
+    assert_int_equal(count, 7 + calls);
+    pprof_free(p);
+}
+
 static void other_files_are_told_apart(void **state)
 {
     (void)state;
@@ -149,6 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_dump_becomes_a_profile),
         cmocka_unit_test(a_black_box_survives_its_process),
+        cmocka_unit_test(losses_are_told_in_words),
         cmocka_unit_test(other_files_are_told_apart),
         cmocka_unit_test(output_names),
     };
@@ -156,8 +234,8 @@ int main(void)
         return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     char path[64];
-    const char *const files[] = {"dump", "box"};
-    for (int i = 0; i < 2; i++) {
+    const char *const files[] = {"dump", "box", "out"};
+    for (int i = 0; i < 3; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         unlink(path);
     }
