@@ -6,6 +6,8 @@
 #include "cli/profile_args.h"
 #include "cli/terminal.h"
 
+#include <string.h>
+
 static const char *inline_mark(const struct report_node *n)
 {
     size_t inlined = 0;
@@ -18,7 +20,7 @@ static const char *inline_mark(const struct report_node *n)
 
 static void print_table(FILE *out, const struct report *r)
 {
-    enum { FIXED_COLUMNS = 48 };
+    enum { FIXED_COLUMNS = 44, NAME_COLUMNS_MIN = 12 };
     char flat[UNITS_LABEL_MAX], cum[UNITS_LABEL_MAX], p1[32], p2[32], p3[32];
     struct terminal t = terminal_of(out);
     int64_t sum = 0;
@@ -34,8 +36,11 @@ static void print_table(FILE *out, const struct report *r)
                 report_label(r, flat, sizeof flat, f), units_percent(p1, sizeof p1, f, r->total),
                 terminal_reset(&t), units_percent(p2, sizeof p2, sum, r->total),
                 report_label(r, cum, sizeof cum, c), units_percent(p3, sizeof p3, c, r->total));
+        int room = t.columns - FIXED_COLUMNS - (*mark ? (int)strlen(mark) + 1 : 0);
         terminal_print(out, &t, n->label,
-                       t.columns > FIXED_COLUMNS + 24 ? t.columns - FIXED_COLUMNS - 17 : 0);
+                       !t.columns                ? 0
+                       : room > NAME_COLUMNS_MIN ? room
+                                                 : NAME_COLUMNS_MIN);
         fprintf(out, "%s%s\n", *mark ? " " : "", mark);
     }
 }

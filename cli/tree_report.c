@@ -8,8 +8,32 @@
 #include "analysis/units.h"
 #include "cli/terminal.h"
 
-static const char separator[] =
-    "----------------------------------------------------------+-------------";
+#include <string.h>
+
+enum {
+    BAR = 58,        // column of the bar between figures and names
+    BAR_NARROW = 43, // where the terminal has no room for that
+    NARROW = 110,    // columns
+    FIGURES = 42,    // columns of a node's own
+    NAME_COLUMNS_MIN = 12,
+};
+
+static int bar_of(const struct terminal *t)
+{
+    return t->columns && t->columns < NARROW ? BAR_NARROW : BAR;
+}
+
+static int name_columns(const struct terminal *t, int used)
+{
+    int room = t->columns - used;
+    return !t->columns ? 0 : room > NAME_COLUMNS_MIN ? room : NAME_COLUMNS_MIN;
+}
+
+static void print_separator(FILE *out, const struct terminal *t)
+{
+    static const char dashes[] = "----------------------------------------------------------";
+    fprintf(out, "%.*s+-------------\n", bar_of(t), dashes);
+}
 
 static void print_edges(FILE *out, const struct report *r, const struct terminal *t,
                         struct report_edge *const *edges, size_t count, bool callers, int64_t cum)
@@ -17,11 +41,12 @@ static void print_edges(FILE *out, const struct report *r, const struct terminal
     char value[UNITS_LABEL_MAX], percent[32];
     for (size_t i = 0; i < count; i++) {
         const struct report_edge *e = edges[i];
-        fprintf(out, "%50s %s |   ", report_label(r, value, sizeof value, e->weight),
+        const char *mark = e->is_inline ? " (inline)" : "";
+        fprintf(out, "%*s %s |   ", bar_of(t) - 8, report_label(r, value, sizeof value, e->weight),
                 units_percent(percent, sizeof percent, e->weight, cum));
         terminal_print(out, t, callers ? e->from->label : e->to->label,
-                       t->columns > 90 ? t->columns - 72 : 0);
-        fprintf(out, "%s\n", e->is_inline ? " (inline)" : "");
+                       name_columns(t, bar_of(t) + 4 + (int)strlen(mark)));
+        fprintf(out, "%s\n", mark);
     }
 }
 
@@ -30,14 +55,15 @@ static void print_node(FILE *out, const struct report *r, const struct terminal 
 {
     char flat[UNITS_LABEL_MAX], cum[UNITS_LABEL_MAX], p1[32], p2[32], p3[32];
     int64_t f = report_flat(n), c = report_cum(n);
-    fprintf(out, "%s\n", separator);
+    print_separator(out, t);
     print_edges(out, r, t, n->in, n->in_count, true, c);
     double share = r->total ? (double)f / (double)r->total : 0;
-    fprintf(out, "%s%10s %s%s %s %10s %s                | ", terminal_heat(t, share),
+    fprintf(out, "%s%10s %s%s %s %10s %s%*s| ", terminal_heat(t, share),
             report_label(r, flat, sizeof flat, f), units_percent(p1, sizeof p1, f, r->total),
             terminal_reset(t), units_percent(p2, sizeof p2, sum, r->total),
-            report_label(r, cum, sizeof cum, c), units_percent(p3, sizeof p3, c, r->total));
-    terminal_print(out, t, n->label, t->columns > 90 ? t->columns - 61 : 0);
+            report_label(r, cum, sizeof cum, c), units_percent(p3, sizeof p3, c, r->total),
+            bar_of(t) - FIGURES, "");
+    terminal_print(out, t, n->label, name_columns(t, bar_of(t) + 2));
     fputc('\n', out);
     print_edges(out, r, t, n->out, n->out_count, false, c);
 }
@@ -48,9 +74,11 @@ static size_t print_tree(FILE *out, const struct report *r, struct regex *peek)
     size_t matched = 0;
     int64_t sum = 0;
     profile_print_labels(out, r);
-    fprintf(out,
-            "%s\n      flat  flat%%   sum%%        cum   cum%%   calls calls%% + context \t \t \n",
-            separator);
+    print_separator(out, &t);
+    fputs(bar_of(&t) == BAR
+              ? "      flat  flat%   sum%        cum   cum%   calls calls% + context \t \t \n"
+              : "      flat  flat%   sum%        cum   cum%  calls and context\n",
+          out);
     for (size_t i = 0; i < r->node_count; i++) {
         if (peek && !regex_match(peek, r->nodes[i]->label))
             continue;
@@ -59,7 +87,7 @@ static size_t print_tree(FILE *out, const struct report *r, struct regex *peek)
         print_node(out, r, &t, r->nodes[i], sum);
     }
     if (r->node_count)
-        fprintf(out, "%s\n", separator);
+        print_separator(out, &t);
     return matched;
 }
 

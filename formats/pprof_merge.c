@@ -287,6 +287,29 @@ static const char *default_type_in(const struct pprof_profile *in, const struct 
     return changed && gone ? out->sample_types[0].type : in->default_sample_type;
 }
 
+static bool measures(const struct pprof_profile *p, const char *type)
+{
+    for (size_t i = 0; i < p->sample_type_count; i++) {
+        if (!strcmp(p->sample_types[i].type, type))
+            return true;
+    }
+    return false;
+}
+
+// Names the first profile that does not measure what the first one does; there is one.
+static int nothing_in_common(struct pprof_profile *const *in, size_t n, struct fscope_error *err)
+{
+    const char *first = in[0]->sample_type_count ? in[0]->sample_types[0].type : "nothing";
+    size_t j = 1;
+    while (j + 1 < n && measures(in[j], first))
+        j++;
+    const char *other = n > j && in[j]->sample_type_count ? in[j]->sample_types[0].type : "nothing";
+    return error_set(err, -EINVAL, 0,
+                     "the %zu profiles have no sample type in common: the first measures %s, "
+                     "number %zu %s; report on them one by one",
+                     n, first, j + 1, other);
+}
+
 // The sample types of the first that all others have too, in its order, each in the smallest of
 // its units, which loses nothing.
 static int merge_types(struct pprof_profile *out, struct pprof_profile *const *in, size_t n,
@@ -311,9 +334,7 @@ static int merge_types(struct pprof_profile *out, struct pprof_profile *const *i
         if (have == n && pprof_add_sample_type(out, t.type, t.unit))
             return error_set(err, -ENOMEM, 0, "out of memory");
     }
-    if (out->sample_type_count == 0)
-        return error_set(err, -EINVAL, 0, "the %zu profiles have no sample type in common", n);
-    return 0;
+    return out->sample_type_count ? 0 : nothing_in_common(in, n, err);
 }
 
 // What all periods are of, in the smallest of the units.
