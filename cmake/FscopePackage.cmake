@@ -37,6 +37,7 @@ set(CPACK_DEBIAN_AGENT_PACKAGE_SECTION libs)
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME libfiberscope-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "libfiberscope0 (= ${PROJECT_VERSION})")
+set(CPACK_DEBIAN_TOOLS_PACKAGE_RECOMMENDS "libdebuginfod1") # loaded when it is first needed
 set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS "libfiberscope0 (= ${PROJECT_VERSION})")
 set(CPACK_COMPONENT_TOOLS_DESCRIPTION "The fiberscope command: records and reads profiles.")
 set(CPACK_COMPONENT_AGENT_DESCRIPTION "The libraries that run inside a profiled program.")

@@ -8,6 +8,7 @@
 
 #include "symbols/internal.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -93,21 +94,46 @@ int debug_file_by_build_id(struct elf_file **out, struct symbols *s, const char 
 }
 
 #ifdef FSCOPE_HAVE_DEBUGINFOD
+// Loaded when it is first needed: with curl and TLS it brings thirty libraries, whose start costs more
+// than many a recording.
+struct debuginfod_library {
+    __typeof__(&debuginfod_begin) begin;
+    __typeof__(&debuginfod_end) end;
+    __typeof__(&debuginfod_find_executable) executable;
+    __typeof__(&debuginfod_find_debuginfo) debuginfo;
+};
+
+static bool load_debuginfod(struct debuginfod_library *lib)
+{
+    void *handle =
+        dlopen("libdebuginfod.so.1", RTLD_NOW | RTLD_LOCAL); // for good: TLS has exit hooks
+    if (!handle)
+        return false;
+    *(void **)&lib->begin = dlsym(handle, "debuginfod_begin");
+    *(void **)&lib->end = dlsym(handle, "debuginfod_end");
+    *(void **)&lib->executable = dlsym(handle, "debuginfod_find_executable");
+    *(void **)&lib->debuginfo = dlsym(handle, "debuginfod_find_debuginfo");
+    return lib->begin && lib->end && lib->executable && lib->debuginfo;
+}
+
 int debuginfod_find(struct elf_file **out, const char *build_id, bool executable)
 {
     *out = NULL;
     const char *urls = getenv("DEBUGINFOD_URLS");
     if (!urls || !*urls || !is_hex_id(build_id))
         return -ENOENT;
-    debuginfod_client *client = debuginfod_begin();
+    struct debuginfod_library lib;
+    if (!load_debuginfod(&lib))
+        return -ENOENT;
+    debuginfod_client *client = lib.begin();
     if (!client)
         return -ENOMEM;
     // With length 0 the id is hex text; the client verifies nothing, so we do.
     char *path = NULL;
     const unsigned char *id = (const unsigned char *)build_id;
-    int fd = executable ? debuginfod_find_executable(client, id, 0, &path)
-                        : debuginfod_find_debuginfo(client, id, 0, &path);
-    debuginfod_end(client);
+    int fd =
+        executable ? lib.executable(client, id, 0, &path) : lib.debuginfo(client, id, 0, &path);
+    lib.end(client);
     if (fd < 0)
         return fd;
     int rc = elf_file_open_fd(out, fd, path ? path : "debuginfod", NULL);
