@@ -255,6 +255,8 @@ void agent_save(void)
 
 void agent_leave(void)
 {
+    if (agent.configured)
+        source_say_rate();
     agent_save();
     atomic_store_explicit(&agent.space->seg.header->control.target_exited, 1, memory_order_relaxed);
 }

@@ -54,7 +54,7 @@ struct agent_slot {
     int perf_fd;               // -1: none
     int cpu_timer, wall_timer; // kernel timer ids; -1: none
     uint32_t source;           // enum seg_cpu_source that is armed for this thread
-    bool keeps_timer;          // beside the collector's events
+    bool keeps_timer;          // beside perf events that do not see all
     uint64_t cpu_period_ns;    // for which it was armed
     uint64_t cpu_seen_ns;      // the thread's CPU clock at its last sample
     int64_t cpu_due_ns;        // CPU time not yet charged to a sample; negative: charged in advance
@@ -77,6 +77,9 @@ struct agent_space {
     _Atomic uint32_t running; // samples are taken; 0 after stop
     _Atomic uint32_t saved;   // the dump was written
     uint32_t pid;
+    _Atomic uint32_t user_only;               // a perf event of ours may not count kernel time
+    _Atomic uint32_t rate_said;               // one line on the rate is enough
+    _Atomic uint64_t cpu_samples, cpu_sum_ns; // taken, for the delivered rate
     char saved_path[AGENT_PATH_BYTES];
     bool told; // the collector has the segment: nothing is written here
     struct seg seg;
@@ -156,6 +159,8 @@ static inline struct agent_slot *slot_at(uint32_t i)
 void source_choose(struct agent *a, bool say);
 int source_arm(struct agent_slot *s);
 void source_fall_back(struct agent_slot *s); // a timer, where the collector cannot be told
+void source_yield(struct agent_slot *s);     // the collector's events have come
+void source_say_rate(void); // at the end: the measured rate, if it was not the asked one
 void source_disarm(struct agent_slot *s);
 uint64_t source_thread_cpu_ns(uint32_t tid); // 0: not to be had
 void source_arm_first(uint64_t period_ns);   // a forked child's, before it has a slot

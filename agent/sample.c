@@ -121,17 +121,16 @@ static void sample_cpu(struct agent_slot *s, const void *context)
         return;
     }
     // The collector took over (a forked child starts with its own timer): one source is enough.
-    if (source == SEG_CPU_COLLECTOR_PERF && s->cpu_timer >= 0 && !s->keeps_timer) {
-        sys1(SYS_timer_delete, s->cpu_timer);
-        s->cpu_timer = -1;
-        s->source = source;
-    }
+    if (source == SEG_CPU_COLLECTOR_PERF && s->source != source)
+        source_yield(s);
     uint64_t n = charge_cpu(s, period);
     if (!n)
         return;
     enter_segment(s);
     if (n > 1)
         atomic_fetch_add_explicit(&h->losses.collapsed, n - 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&agent.space->cpu_samples, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&agent.space->cpu_sum_ns, n * period, memory_order_relaxed);
     take(s, SEG_KIND_CPU, n * period, 0, context);
 }
 

@@ -6,7 +6,8 @@
 // The choice. A CPU timer needs no descriptor and no permission and counts kernel time, but the
 // kernel looks at it only at its tick (250 a second here): it is right for any rate up to the tick.
 // Above that a perf event is needed; where it may not count kernel time, the time spent there is
-// charged to the thread's next sample. Where it is refused, the tick is the rate, and we say so.
+// seen by a CPU timer beside the event, at the tick; both weigh by the CPU clock, so no time counts
+// twice. Where it is refused, the tick is the rate, and we say so.
 //
 // Sources: perf_event_open(2), timer_create(2), kernel/time/posix-cpu-timers.c.
 
@@ -23,6 +24,7 @@
 #include <time.h>
 
 enum { TIMER_MIN_NS = 100000 };
+enum { JUDGED_SAMPLES_MIN = 50, RATE_TOLERATED_PERCENT = 95 }; // as the collector judges
 enum { DESCRIPTOR_FLOOR = 512 }; // ours stay out of the way of dup2 and close loops' usual range
 
 const char agent_cookie_cpu, agent_cookie_wall;
@@ -64,7 +66,12 @@ static int perf_open(uint32_t tid, uint64_t period_ns, bool kernel)
 static int perf_open_best(uint32_t tid, uint64_t period_ns)
 {
     int fd = perf_open(tid, period_ns, true);
-    return fd == -EACCES || fd == -EPERM ? perf_open(tid, period_ns, false) : fd;
+    if (fd != -EACCES && fd != -EPERM)
+        return fd;
+    fd = perf_open(tid, period_ns, false);
+    if (fd >= 0)
+        atomic_store_explicit(&agent.space->user_only, 1, memory_order_relaxed);
+    return fd;
 }
 
 static int arm_perf(struct agent_slot *s, uint64_t period_ns)
@@ -146,6 +153,16 @@ static int arm_cpu_timer(struct agent_slot *s, uint64_t period_ns)
     return 0;
 }
 
+static bool sees_user_only(uint32_t source)
+{
+    struct agent_space *space = agent.space;
+    const struct seg_control *c = &space->seg.header->control;
+    if (source == SEG_CPU_AGENT_PERF)
+        return atomic_load_explicit(&space->user_only, memory_order_relaxed);
+    return source == SEG_CPU_COLLECTOR_PERF &&
+           atomic_load_explicit(&c->cpu_flags, memory_order_relaxed) & SEG_CPU_USER_ONLY;
+}
+
 int source_arm(struct agent_slot *s)
 {
     struct agent_space *space = agent.space;
@@ -168,6 +185,8 @@ int source_arm(struct agent_slot *s)
     }
     if (s->source == SEG_CPU_TIMER)
         rc = arm_cpu_timer(s, period);
+    else if (sees_user_only(s->source))
+        source_fall_back(s);
     if (wall) {
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
@@ -184,8 +203,23 @@ int source_arm(struct agent_slot *s)
 
 void source_fall_back(struct agent_slot *s)
 {
-    if (s->cpu_period_ns && !arm_cpu_timer(s, s->cpu_period_ns))
+    if (s->cpu_period_ns && s->cpu_timer < 0 && !arm_cpu_timer(s, s->cpu_period_ns))
         s->keeps_timer = true;
+}
+
+void source_yield(struct agent_slot *s)
+{
+    if (s->perf_fd >= 0)
+        sys1(SYS_close, s->perf_fd);
+    s->perf_fd = -1;
+    if (sees_user_only(SEG_CPU_COLLECTOR_PERF)) {
+        source_fall_back(s);
+        s->keeps_timer = true;
+    } else if (s->cpu_timer >= 0) {
+        sys1(SYS_timer_delete, s->cpu_timer);
+        s->cpu_timer = -1;
+    }
+    s->source = SEG_CPU_COLLECTOR_PERF;
 }
 
 void source_disarm(struct agent_slot *s)
@@ -223,6 +257,8 @@ void source_disarm_first(void)
 static void complain(uint64_t asked_ns, uint64_t got_ns, int why)
 {
     struct say line;
+    if (atomic_exchange_explicit(&agent.space->rate_said, 1, memory_order_relaxed))
+        return;
     say_number(say_begin(&line), 1000000000 / got_ns);
     say_number(say_text(&line, " Hz instead of "), 1000000000 / asked_ns);
     if (why) {
@@ -234,6 +270,30 @@ static void complain(uint64_t asked_ns, uint64_t got_ns, int why)
         say_text(&line, ": CPU timers are no faster than the kernel's tick; ");
         say_text(&line, "leave source=timer out of FIBERSCOPE");
     }
+    say_end(&line);
+}
+
+// Known only now: how much of its time the program spent where the event may not look.
+void source_say_rate(void)
+{
+    struct agent_space *space = agent.space;
+    struct say line;
+    uint64_t n = atomic_load_explicit(&space->cpu_samples, memory_order_relaxed);
+    uint64_t ns = atomic_load_explicit(&space->cpu_sum_ns, memory_order_relaxed);
+    uint64_t asked = agent.env.cpu_hz;
+    if (agent.env.quiet || space->told || n < JUDGED_SAMPLES_MIN || !asked ||
+        !atomic_load_explicit(&space->user_only, memory_order_relaxed))
+        return;
+    uint64_t hz = n * 1000000000 / ns;
+    if (hz * 100 >= asked * RATE_TOLERATED_PERCENT ||
+        atomic_exchange_explicit(&space->rate_said, 1, memory_order_relaxed))
+        return;
+    say_number(say_begin(&line), hz);
+    say_number(say_text(&line, " Hz instead of "), asked);
+    say_text(&line, ": perf events may not count kernel time (kernel.perf_event_paranoid), and CPU "
+                    "timers tick at ");
+    say_number(&line, 1000000000 / agent.tick_ns);
+    say_text(&line, " Hz; run as root, or sysctl kernel.perf_event_paranoid=1");
     say_end(&line);
 }
 

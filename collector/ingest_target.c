@@ -99,6 +99,8 @@ static void start_sampling(struct target *t, struct agent_config *config)
     // Relaxed: the agent rereads them as it passes; CONFIG's system call orders the first look.
     atomic_store_explicit(&c->cpu_period_ns, config->cpu_period_ns, memory_order_relaxed);
     atomic_store_explicit(&c->wall_period_ns, config->wall_period_ns, memory_order_relaxed);
+    uint64_t flags = config->header.flags & AGENT_KERNEL_EXCLUDED ? SEG_CPU_USER_ONLY : 0;
+    atomic_store_explicit(&c->cpu_flags, flags, memory_order_relaxed);
     atomic_store_explicit(&c->cpu_source, config->cpu_source, memory_order_relaxed);
 }
 

@@ -88,7 +88,12 @@ struct seg_control {
     _Atomic uint32_t wake;             // futex word: bumped after a change that threads must see
     _Atomic uint32_t target_exited;    // the target's last word: 1 when it left by exit()
     _Atomic uint64_t consumer_pid;     // who holds the lock, in its own pid namespace; a hint
-    uint64_t reserved[6];
+    _Atomic uint64_t cpu_flags;        // enum seg_cpu_flag, of the collector's events
+    uint64_t reserved[5];
+};
+
+enum seg_cpu_flag {        // 0 of older collectors
+    SEG_CPU_USER_ONLY = 1, // the events do not count kernel time: CPU timers are wanted beside them
 };
 
 enum seg_cpu_source { // who makes the CPU sampling signal

@@ -192,6 +192,14 @@ def duration_ends_the_recording_not_the_command(work):
     assert 0.05 < recorded < 0.35, f"{recorded} s recorded of 0.3 s"
 
 
+def many_execs_at_a_high_rate(work):
+    # Each exec meets signals under way; one that finds no handler would kill the new image.
+    script = "for i in $(seq 40); do (exec sh -c 'exec sh -c \"exec true\"') || exit 1; done; echo whole"
+    done = record("-F", "4999", "-o", "p.pb.gz", "bash", "-c", script, cwd=work, check=0)
+    assert done.stdout == "whole\n", (done.stdout, done.stderr)
+    assert Profile(f"{work}/p.pb.gz").total() > 0
+
+
 def the_target_outlives_the_collector(work):
     page = f"{work}/page"
     p = subprocess.Popen([FIBERSCOPE, "record", *HZ, "-o", "p.pb.gz", BURN, "page", page], cwd=work,
@@ -319,7 +327,7 @@ if __name__ == "__main__":
           scripts_are_profiled, exit_status_is_the_commands, streams_pass_through,
           ctrl_c_keeps_the_data, a_terminal_shows_progress_and_passes_ctrl_c,
           a_command_that_ignores_ctrl_c_goes_on, sigterm_is_passed_on, duration_ends_the_recording_not_the_command,
-          the_target_outlives_the_collector, unloaded_libraries_keep_their_names,
+          many_execs_at_a_high_rate, the_target_outlives_the_collector, unloaded_libraries_keep_their_names,
           a_full_disk_is_one_clear_error, a_file_size_limit_is_an_error_too,
           an_unwritable_folder_is_told_before_the_start, without_perf_events_the_rate_is_honest,
           an_ordinary_user_may_record, what_cannot_be_entered_is_said,
