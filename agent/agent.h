@@ -10,6 +10,7 @@
 //   source.c   who makes the sampling signal: perf events or timers
 //   sample.c   the SIGPROF handler
 //   modules.c  which files are mapped where, kept up to date from handlers
+//   unload.c   which of them a dlclose takes away
 //   signals.c, threads.c, images.c   the interposed functions
 //
 // What always holds
@@ -179,6 +180,9 @@ int signals_real_action(const struct sigaction *action, struct sigaction *old);
 void modules_scan_all(void);                              // normal context
 void modules_cover(struct agent_slot *s, uint32_t depth); // of s->pcs; in the handler
 void modules_close(uint64_t address);                     // the file mapped there will go
+
+// unload.c: the library mapped there will be closed, and what only it needs. [normal context]
+void unload_begin(uint64_t base);
 
 // resolve: the functions behind the interposed ones; NULL where libc has none.
 struct agent_real {

@@ -158,7 +158,7 @@ INTERPOSED int dlclose(void *handle)
         map->l_ld) {
         // Where the image starts: l_addr is 0 for the executable itself, which stays anyway.
         if (map->l_addr)
-            modules_close(map->l_addr);
+            unload_begin(map->l_addr);
     }
     return agent_real()->dlclose(handle);
 }

@@ -1,13 +1,28 @@
 // SPDX-License-Identifier: MIT
 //
 // A plugin of burn.c; FUNCTION is its own name for the code that burns. Built twice, so that two
-// libraries of the same size come to lie at the same address in turns.
+// libraries of the same size come to lie at the same address in turns. With CALLS it only calls that
+// function of a library that it needs, which is unmapped with it.
 
 #include <stdint.h>
 #include <time.h>
 
-void run(uint64_t ns);
+#ifndef RUN
+#define RUN run
+#endif
+void RUN(uint64_t ns);
 
+#ifdef CALLS
+void CALLS(uint64_t ns);
+
+static volatile int after;
+
+__attribute__((visibility("default"))) void RUN(uint64_t ns)
+{
+    CALLS(ns);
+    after++;
+}
+#else
 static volatile uint64_t sink;
 
 static uint64_t cpu_ns(void)
@@ -24,8 +39,9 @@ __attribute__((noinline)) static void FUNCTION(uint64_t end)
             sink = sink * 31 + (uint64_t)i;
 }
 
-__attribute__((visibility("default"))) void run(uint64_t ns)
+__attribute__((visibility("default"))) void RUN(uint64_t ns)
 {
     FUNCTION(cpu_ns() + ns);
     sink++;
 }
+#endif

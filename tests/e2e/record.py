@@ -232,6 +232,15 @@ def unloaded_libraries_keep_their_names(work):
     close(p.share("burn_two"), 0.5, 0.05, "share of the second library")
 
 
+def libraries_that_go_with_another_keep_their_names(work):
+    done = record(*HZ, "-o", "p.pb.gz", BURN, "plugins", TESTS, "libburn_with_one.so",
+                  "libburn_with_two.so", "30", cwd=work, check=0)
+    assert int(done.stdout) >= 10, f"at one address in {done.stdout.strip()} of 19 rounds only"
+    p = Profile(f"{work}/p.pb.gz")
+    close(p.share("burn_dep_one"), 0.5, 0.05, "share of the first library's dependency")
+    close(p.share("burn_dep_two"), 0.5, 0.05, "share of the second library's dependency")
+
+
 def a_full_disk_is_one_clear_error(work):
     if os.geteuid() != 0:
         raise Skip("needs root for a small tmpfs")
@@ -328,6 +337,7 @@ if __name__ == "__main__":
           ctrl_c_keeps_the_data, a_terminal_shows_progress_and_passes_ctrl_c,
           a_command_that_ignores_ctrl_c_goes_on, sigterm_is_passed_on, duration_ends_the_recording_not_the_command,
           many_execs_at_a_high_rate, the_target_outlives_the_collector, unloaded_libraries_keep_their_names,
+          libraries_that_go_with_another_keep_their_names,
           a_full_disk_is_one_clear_error, a_file_size_limit_is_an_error_too,
           an_unwritable_folder_is_told_before_the_start, without_perf_events_the_rate_is_honest,
           an_ordinary_user_may_record, what_cannot_be_entered_is_said,
