@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The producing side of the segment, inside a target: libc system calls alone, no allocation, no
-// locks, no waiting. Everything here but seg_create and seg_dump is async-signal-safe and may be
-// called from any thread.
+// locks, no waiting. Everything here is async-signal-safe, and may be called from any thread
+// where nothing else is said.
 //
 // Protocol: seg_create maps the segment once; each thread claims a slot with seg_thread_enter and
 // is from then on the only producer of that slot's two rings (one per context, so a signal handler
@@ -24,7 +24,7 @@ struct seg_options {
     size_t size;      // sizeof(struct seg_options)
     const char *path; // NULL: a sealed memfd; else a named file, the black box
     uint32_t threads, modules, state,
-        stacks; // slots; 0: the defaults. Counts of tables are rounded
+        stacks; // slots; 0: the defaults, smaller ones for a named file. Counts of tables are rounded
     uint64_t ring_bytes, stack_arena_bytes, blob_arena_bytes; // up to powers of two
     uint32_t parent; // pid, when this is a forked child's segment
 };
@@ -32,7 +32,8 @@ struct seg_options {
 // Creates, maps and seals a segment; 0 or -errno. The caller owns *s: seg_close. A named file that
 // exists is -EEXIST, unless it is a dead process' segment, which is then moved to PATH.PID: nothing
 // is overwritten. Respects RLIMIT_FSIZE and RLIMIT_AS by shrinking areas before it gives up (-EFBIG,
-// -ENOMEM). [not async-signal-safe; one thread]
+// -ENOMEM). System calls alone, made by syscall(2): a forked child does it in a handler,
+// whose signal stack must have 16 KiB to spare. [async-signal-safe; one thread]
 int seg_create(struct seg *s, const struct seg_options *opts);
 
 // Unmaps and closes; a named file stays. [one thread, when no producer is left]

@@ -4,6 +4,8 @@
 ended, and in its core file."""
 
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -39,6 +41,8 @@ def finish(work, path):
 
 def a_black_box_is_complete(work):
     assert alone(work, BURN, "split", "500").wait(timeout=30) == 0
+    # Its blocks are allocated, so its defaults are small.
+    assert os.stat(f"{work}/box").st_size < 42 << 20
     p, said = finish(work, "box")
     close(p.total() / 1e9, 0.5, 0.03, "CPU seconds")
     close(p.share("alpha"), 0.7, 0.04, "share of alpha")
@@ -78,6 +82,72 @@ def a_core_file_has_it_too(work):
     close(profile.share("alpha"), 1.0, 0.02, "share of alpha")
 
 
+def a_core_of_the_kernel_has_it_too(work):
+    pattern = "/proc/sys/kernel/core_pattern"
+    if os.geteuid() != 0 or not os.access(pattern, os.W_OK):
+        raise Skip("needs root, to have core files written here")
+    with open(pattern, encoding="ascii") as f:
+        old = f.read()
+    try:
+        with open(pattern, "w", encoding="ascii") as f:
+            f.write(f"{work}/core.%p")
+        env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE="cpu=999,quiet=1,out=never.pb.gz")
+        p = subprocess.Popen([BURN, "page", f"{work}/page"], cwd=work, env=env,
+                             preexec_fn=lambda: resource.setrlimit(
+                                 resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2))
+        time.sleep(0.7)
+        # coredump_filter stays the default 0x33: a memfd, unlinked, counts as anonymous shared memory.
+        p.send_signal(signal.SIGABRT)
+        p.wait(timeout=60)
+        counted = page(work)[1]
+    finally:
+        with open(pattern, "w", encoding="ascii") as f:
+            f.write(old)
+    if not os.path.exists(f"{work}/core.{p.pid}"):
+        raise Skip("the kernel wrote no core file")
+    done = os.stat(f"{work}/core.{p.pid}")
+    print(f"  core: {done.st_size >> 20} MiB long, {done.st_blocks * 512 >> 20} MiB on the disk")
+    profile, _ = finish(work, f"core.{p.pid}")
+    assert counted - 16e6 <= profile.total() <= counted + 60e6, (counted, profile.total())
+    close(profile.share("alpha"), 1.0, 0.02, "share of alpha")
+
+
+def a_black_box_on_a_small_disk(work):
+    if os.geteuid() != 0:
+        raise Skip("needs root for a small tmpfs")
+    # It is made smaller until it fits; where nothing fits the program runs on, and it is said.
+    script = (f"mount -t tmpfs -o size=$1 none {work} && cd {work} && LD_PRELOAD={AGENT} "
+              f"FIBERSCOPE=cpu=999,segment=box {BURN} split 300; echo status $?; "
+              f"stat -c %s box; {FIBERSCOPE} finish -o /dev/null box")
+    for size, fits in (("4m", True), ("16k", False)):
+        done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", size], timeout=60,
+                              capture_output=True, text=True)
+        assert "status 0" in done.stdout, (done.stdout, done.stderr)
+        if fits:
+            assert int(done.stdout.split()[2]) <= 4 << 20, done.stdout
+            samples = int(re.search(r"([\d,]+) cpu samples", done.stderr)[1].replace(",", ""))
+            assert samples > 200, done.stderr
+        else:
+            assert "cannot record: ENOSPC" in done.stderr, done.stderr
+
+
+def little_address_space(work):
+    # The segment and the agent's own reservations are made smaller, or the program runs on without.
+    for limit, must_record in ((96 << 20, True), (12 << 20, False)):
+        for name in os.listdir(work):
+            os.unlink(f"{work}/{name}")
+        env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE="cpu=999,out=dump")
+        done = subprocess.run([BURN, "split", "300"], cwd=work, env=env, text=True, timeout=60,
+                              capture_output=True, preexec_fn=lambda: resource.setrlimit(
+                                  resource.RLIMIT_AS, (limit, limit)))
+        assert done.returncode == 0, (limit, done.returncode, done.stderr)
+        if os.path.exists(f"{work}/dump"):
+            p, _ = finish(work, "dump")
+            close(p.total() / 1e9, 0.3, 0.03, f"CPU seconds with {limit >> 20} MiB")
+        else:
+            assert not must_record and "cannot record" in done.stderr, (limit, done.stderr)
+
+
 def other_files_are_one_clear_error(work):
     for name, data in (("text", b"hello\n" * 100), ("empty", b""), ("zeros", bytes(100000))):
         with open(f"{work}/{name}", "wb") as f:
@@ -90,4 +160,5 @@ def other_files_are_one_clear_error(work):
 
 if __name__ == "__main__":
     main([a_black_box_is_complete, a_killed_program_leaves_all_it_had, a_core_file_has_it_too,
+          a_core_of_the_kernel_has_it_too, a_black_box_on_a_small_disk, little_address_space,
           other_files_are_one_clear_error])
