@@ -5,6 +5,7 @@
 // cancellation points, or replaced by another preload; no stdio, no allocation.
 
 #include "segment/producer.h"
+#include "segment/table.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -252,6 +253,19 @@ static void table_init(struct seg *s, enum seg_area_kind kind, uint32_t slots, u
     t->arena_size = arena;
 }
 
+// Unused rings and arenas stay out of core files until they are used.
+static void leave_out_of_core(const struct seg *s)
+{
+    const struct seg_area *rings = &s->header->areas[SEG_AREA_RINGS];
+    const struct seg_area *stacks = &s->header->areas[SEG_AREA_STACKS];
+    const char *base = (const char *)s->header;
+    const struct seg_table *t = (const struct seg_table *)(base + stacks->offset);
+    seg_keep_in_core(base + rings->offset, rings->size, false);
+    if (t->arena_size > SEG_CORE_CHUNK)
+        seg_keep_in_core(base + stacks->offset + t->arena_offset + SEG_CORE_CHUNK,
+                         t->arena_size - SEG_CORE_CHUNK, false);
+}
+
 static void overflow_init(struct seg *s)
 {
     struct seg_state *e =
@@ -304,6 +318,7 @@ static void header_init(struct seg *s, const struct plan *p, const struct seg_ar
     table_init(s, SEG_AREA_STACKS, p->stacks, p->stack_arena);
     table_init(s, SEG_AREA_BLOBS, p->blobs, p->blob_arena);
     overflow_init(s);
+    leave_out_of_core(s);
     // release: pairs with the acquire in the reader's open
     atomic_store_explicit(&h->ready, 1, memory_order_release);
 }

@@ -84,6 +84,9 @@ static void slot_fill(struct seg *s, struct seg_thread *t, int i, uint32_t tid, 
     size_t n = name ? strnlen(name, SEG_THREAD_NAME_BYTES - 1) : 0;
     memset(t->name, 0, sizeof t->name);
     memcpy(t->name, name ? name : "", n);
+    if (t->generation == 1)
+        seg_keep_in_core(ring_of(s, i, SEG_CONTEXT_NORMAL),
+                         SEG_CONTEXT_COUNT * s->header->ring_bytes, true);
     for (int c = 0; c < SEG_CONTEXT_COUNT; c++) // its last owner may have died while appending
         atomic_store_explicit(&ring_of(s, i, (enum seg_context)c)->busy, 0, memory_order_relaxed);
     // release: pairs with the acquires in slot_claim and in the reader

@@ -2,7 +2,11 @@
 
 #include "segment/table.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum { PROBES_MAX = 64 }; // beyond that the table counts as full; at 3/4 load 64 is ample
 
@@ -38,6 +42,18 @@ static int slot_equals(const struct seg_table *t, const struct seg_slot *slot, c
            slot->flags == key.flags && memcmp((const char *)t + slot->offset, bytes, size) == 0;
 }
 
+void seg_keep_in_core(const void *start, uint64_t bytes, bool keep)
+{
+    int saved = errno;
+    const uint64_t page = 4096;
+    uint64_t from = (uint64_t)start, to = from + bytes;
+    from = keep ? from & ~(page - 1) : (from + page - 1) & ~(page - 1);
+    to = keep ? (to + page - 1) & ~(page - 1) : to & ~(page - 1);
+    if (from < to)
+        syscall(SYS_madvise, from, to - from, keep ? MADV_DODUMP : MADV_DONTDUMP);
+    errno = saved;
+}
+
 // Room for size bytes in the table's arena; its offset from the table's start, or 0.
 static uint64_t arena_take(struct seg_table *t, uint32_t size)
 {
@@ -48,6 +64,10 @@ static uint64_t arena_take(struct seg_table *t, uint32_t size)
     uint64_t at = atomic_fetch_add_explicit(&t->arena_used, need, memory_order_relaxed);
     if (at + need > t->arena_size)
         return 0;
+    uint64_t chunk = (at + need - 1) / SEG_CORE_CHUNK;
+    if (at && chunk != (at - 1) / SEG_CORE_CHUNK)
+        seg_keep_in_core((const char *)t + t->arena_offset + chunk * SEG_CORE_CHUNK, SEG_CORE_CHUNK,
+                         true);
     return t->arena_offset + at;
 }
 

@@ -107,6 +107,7 @@ def a_core_of_the_kernel_has_it_too(work):
         raise Skip("the kernel wrote no core file")
     done = os.stat(f"{work}/core.{p.pid}")
     print(f"  core: {done.st_size >> 20} MiB long, {done.st_blocks * 512 >> 20} MiB on the disk")
+    assert done.st_blocks * 512 < 40 << 20, "unused parts of the segment are in the core file"
     profile, _ = finish(work, f"core.{p.pid}")
     assert counted - 16e6 <= profile.total() <= counted + 60e6, (counted, profile.total())
     close(profile.share("alpha"), 1.0, 0.02, "share of alpha")

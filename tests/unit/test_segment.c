@@ -9,10 +9,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -418,6 +420,51 @@ static void consumer_is_replaced_when_killed(void **state)
     close(ready[1]);
 }
 
+static bool is_in_cores(const void *at)
+{
+    FILE *f = fopen("/proc/self/smaps", "re");
+    char line[512];
+    uint64_t start = 0, end = 0, address = (uint64_t)at;
+    bool found = false, kept = false;
+    assert_non_null(f);
+    while (!found && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 || address < start ||
+            address >= end)
+            continue;
+        found = strncmp(line, "VmFlags:", 8) == 0;
+        kept = found && !strstr(line, " dd");
+    }
+    fclose(f);
+    assert_true(found);
+    return kept;
+}
+
+// What is used is in a core file; what is not would make it 200 MiB.
+static void unused_parts_stay_out_of_cores(void **state)
+{
+    (void)state;
+    struct seg s;
+    assert_int_equal(seg_create(&s, NULL), 0);
+    char *base = (char *)s.header, *rings = base + s.header->areas[SEG_AREA_RINGS].offset;
+    assert_false(is_in_cores(rings));
+    assert_int_equal(seg_thread_enter(&s, (uint32_t)getpid(), "x"), 0);
+    assert_true(is_in_cores(rings));
+    assert_true(is_in_cores(rings + 2 * s.header->ring_bytes - 1));
+    assert_false(is_in_cores(rings + 2 * s.header->ring_bytes));
+    struct seg_table *t = (struct seg_table *)(base + s.header->areas[SEG_AREA_STACKS].offset);
+    char *arena = (char *)t + t->arena_offset;
+    uint64_t pcs[300] = {0};
+    for (uint64_t n = 0; n < 2000; n++) { // 4.6 MiB
+        pcs[0] = n;
+        assert_true(seg_stack(&s, pcs, 300, 0, 0) != 0);
+        uint64_t used = atomic_load(&t->arena_used);
+        if (n % 50 == 0 || used % (1 << 20) < sizeof pcs)
+            assert_true(is_in_cores(arena + used - 1));
+    }
+    assert_false(is_in_cores(arena + (6 << 20)));
+    seg_close(&s);
+}
+
 static void file_size_limit_shrinks(void **state)
 {
     (void)state;
@@ -445,6 +492,7 @@ int main(void)
         cmocka_unit_test(slots_are_inherited),
         cmocka_unit_test(killed_producer_leaves_whole_records),
         cmocka_unit_test(consumer_is_replaced_when_killed),
+        cmocka_unit_test(unused_parts_stay_out_of_cores),
         cmocka_unit_test(file_size_limit_shrinks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
