@@ -132,7 +132,7 @@ const struct cli_command cmd_doctor = {
         "Opens events, maps rings, measures rates and traces a child of its own; changes "
         "nothing.\nEach line says ok, info, limited or no; `cost` is what a restriction means "
         "for profiles,\n`change` what lifts it.",
-    .examples = "fiberscope doctor\nsudo fiberscope doctor   # what root could do",
+    .examples = "  fiberscope doctor\n  sudo fiberscope doctor   # what root could do",
     .options = options,
     .option_count = CLI_COUNT(options),
     .defaults = &defaults,

@@ -53,11 +53,12 @@ const struct cli_command cmd_finish = {
     .name = "finish",
     .summary = "make profiles of a dump, a black box or a core file",
     .operands = "FILE",
-    .details = "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, or a "
-               "core file of a process that was recording. It is only read. Damaged records are "
-               "left out and counted.",
-    .examples = "fiberscope finish core.4711\n"
-                "fiberscope finish box.seg -o p.pb.gz",
+    .details =
+        "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, or a core\n"
+        "file of a process that was recording. It is only read. Damaged records are left out\n"
+        "and counted.",
+    .examples = "  fiberscope finish core.4711\n"
+                "  fiberscope finish box.seg -o p.pb.gz",
     .options = options,
     .option_count = CLI_COUNT(options),
     .defaults = &defaults,

@@ -10,7 +10,7 @@ static int run(void *settings, int argc, char **argv)
     if (argc > 0) {
         const struct cli_command *cmd = cli_command_find(argv[0]);
         if (!cmd)
-            return cli_usage("there is no command \"%.60s\"", argv[0]);
+            return cli_unknown_command(argv[0]);
         cli_print_help(stdout, cmd);
         return CLI_OK;
     }

@@ -9,6 +9,8 @@
 
 #include "collector/record.h"
 
+#include <signal.h>
+#include <string.h>
 #include <stdlib.h>
 
 enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
@@ -115,6 +117,10 @@ static int run(void *p, int argc, char **argv)
         record_wait(&o, &result);
         status = result.exit_status;
     }
+    // One's own Ctrl-C is no news.
+    if (result.killed_by && result.killed_by != SIGINT && !o.quiet)
+        cli_note("the command was killed by signal %d (%s); the profile holds what came before",
+                 result.killed_by, strsignal(result.killed_by));
     record_result_free(&result);
     return status;
 }
@@ -122,13 +128,13 @@ static int run(void *p, int argc, char **argv)
 const struct cli_command cmd_record = {
     .name = "record",
     .summary = "record a profile of a command or of a running process",
-    .operands = "COMMAND [ARGUMENT...]",
-    .details = "Runs COMMAND and writes a pprof profile of it and of the processes that it starts "
-               "when it ends. The exit status is the command's. Ctrl-C ends the recording, not the "
-               "data.",
-    .examples = "fiberscope record make -j2\n"
-                "fiberscope record -F 999 -o p.pb.gz xz -9 FILE\n"
-                "fiberscope record -p $(pidof postgres) --duration 30s",
+    .operands = "COMMAND [ARGUMENT...] | -p PID",
+    .details =
+        "Runs COMMAND and writes a pprof profile of it and of the processes that it starts when\n"
+        "it ends. The exit status is the command's. Ctrl-C ends the recording, not the data.",
+    .examples = "  fiberscope record make -j2\n"
+                "  fiberscope record -F 999 -o p.pb.gz xz -9 FILE\n"
+                "  fiberscope record -p $(pidof postgres) --duration 30s",
     .flags = CLI_STOP_AT_OPERAND,
     .options = options,
     .option_count = CLI_COUNT(options),

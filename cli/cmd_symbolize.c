@@ -76,7 +76,7 @@ static int run(void *settings, int argc, char **argv)
 {
     const struct settings *s = settings;
     if (argc == 0)
-        return cli_usage("symbolize needs at least one profile");
+        return cli_usage("which profile to complete is missing: FILE...");
     if (s->output && argc > 1)
         return cli_usage("--output takes one profile, not %d", argc);
     int status = CLI_OK;
@@ -93,12 +93,12 @@ const struct cli_command cmd_symbolize = {
     .summary = "complete a profile with names, lines and inlined functions",
     .operands = "FILE...",
     .details =
-        "Looks up each address that has no name yet, by the build id of the file it lies in: in "
-        "the\n"
-        "file itself, its separate debug file, and with debuginfod if DEBUGINFOD_URLS is set. A\n"
-        "file whose build id differs from the recorded one is refused and its addresses stay.",
-    .examples = "fiberscope symbolize --debug-dir ~/debug app.4711.cpu.pb.gz\n"
-                "DEBUGINFOD_URLS=https://debuginfod.debian.net fiberscope symbolize -o out.pb.gz "
+        "Looks up each address that has no name yet, by the build id of the file it lies in:\n"
+        "in the file itself, its separate debug file, and with debuginfod if DEBUGINFOD_URLS is\n"
+        "set. A file whose build id differs from the recorded one is refused and its addresses "
+        "stay.",
+    .examples = "  fiberscope symbolize --debug-dir ~/debug app.4711.cpu.pb.gz\n"
+                "  DEBUGINFOD_URLS=https://debuginfod.debian.net fiberscope symbolize -o out.pb.gz "
                 "in.pb.gz",
     .options = options,
     .option_count = CLI_COUNT(options),

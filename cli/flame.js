@@ -113,7 +113,7 @@ function search(text) {
     });
     svg.classList.toggle('searching', !!re);
     found.textContent = re ? 'Matched: ' + percent(matched, total) + ' (' + value(matched) + ')' : '';
-    box.textContent = text ? '/' + text : '/ search';
+    box.textContent = !text ? '/ search' : '/' + (text.length > 12 ? text.slice(0, 11) + '\u2026' : text);
     box.classList.toggle('on', !!text);
 }
 function show(f) {

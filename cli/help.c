@@ -57,7 +57,10 @@ static void for_groups(FILE *out, const struct cli_command *cmd,
         bool seen = false;
         for (size_t j = 0; j < i && !seen; j++)
             seen = same_group(cmd->options[j].group, group);
-        if (seen)
+        bool visible = false;
+        for (size_t j = i; j < cmd->option_count && !visible; j++)
+            visible = cmd->options[j].help && same_group(cmd->options[j].group, group);
+        if (seen || !visible)
             continue;
         heading(out, group);
         for (size_t j = i; j < cmd->option_count; j++) {

@@ -97,7 +97,7 @@ static int run_command(const struct cli_command *cmd, int argc, char **argv)
     return status;
 }
 
-static int unknown_verb(const char *verb)
+int cli_unknown_command(const char *verb)
 {
     const char *names[CLI_COUNT(commands) + 1];
     size_t n = 0;
@@ -138,7 +138,7 @@ int main(int argc, char **argv)
         status = CLI_OK;
     } else {
         const struct cli_command *cmd = cli_command_find(verb);
-        status = cmd ? run_command(cmd, argc - 2, argv + 2) : unknown_verb(verb);
+        status = cmd ? run_command(cmd, argc - 2, argv + 2) : cli_unknown_command(verb);
     }
     // A full disk or a closed pipe shows only here; output that is not whole is a failure.
     if (fflush(stdout) || ferror(stdout)) {

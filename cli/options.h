@@ -134,7 +134,9 @@ const struct cli_command *cli_command_find(const char *name);
 int cli_fail(const char *fmt, ...) FSCOPE_PRINTF(1, 2);
 // The same for wrong usage, with a pointer to --help; returns CLI_USAGE.
 int cli_usage(const char *fmt, ...) FSCOPE_PRINTF(1, 2);
-// The same without being an error.
+// The usage error for a verb that does not exist, with the nearest one.
+int cli_unknown_command(const char *verb);
+// "fiberscope VERB: text" without being an error.
 void cli_note(const char *fmt, ...) FSCOPE_PRINTF(1, 2);
 
 #endif

@@ -62,8 +62,6 @@ static int read_one(struct pprof_profile **out, const struct profile_args *a, co
         return 0;
     }
     int rc = pprof_read_file(out, path, &ro, &err);
-    if (rc == -ENODATA && !a->salvage)
-        return cli_fail("%s (--salvage reads what is whole)", err.text);
     if (rc)
         return cli_fail("%s", err.text);
     if (salvaged)

@@ -109,8 +109,10 @@ static void take_status(struct recording *r)
     record_signals_forward(0); // the pid may be another's from now on
     r->result->target_ended = true;
     r->result->child = 0;
-    if (pid > 0)
+    if (pid > 0) {
         r->result->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+        r->result->killed_by = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    }
 }
 
 static bool is_time_over(const struct recording *r, uint64_t now)

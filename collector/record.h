@@ -47,6 +47,7 @@ struct record_result {
     char warning[512];   // what else the user should know; "" if nothing
     uint64_t damaged;    // records that made no sense; counted as lost too
     int exit_status;     // of the command: 0..255, 128 + signal
+    int killed_by;       // the signal that ended the command, 0: none
     bool target_ended;   // else the recording ended before it, and record_wait waits for it
     int child;           // the command's pid while it is ours to wait for, else 0
 };

@@ -38,8 +38,10 @@ __attribute__((format(printf, 4, 5))) int decode_refuse(struct decoder *d, int c
     if (many)
         return error_set(d->err, code, offset, "byte %" PRIu64 ": %s %zu: %s", offset,
                          field_names[d->field], d->index, why);
-    return error_set(d->err, code, offset, "byte %" PRIu64 ": %s: %s", offset,
-                     field_names[d->field], why);
+    // Nothing was understood so far: most likely it is another kind of file.
+    const char *hint = offset == 0 && code == -EINVAL ? "; is it a profile at all?" : "";
+    return error_set(d->err, code, offset, "byte %" PRIu64 ": %s: %s%s", offset,
+                     field_names[d->field], why, hint);
 }
 
 int decode_refuse_problem(struct decoder *d, const unsigned char *at, enum wire_problem problem)
