@@ -225,6 +225,24 @@ struct writing { // of one kind
     uint32_t files;
 };
 
+// The recording cannot be had again: where its place has no room it goes into a folder of its own under
+// $TMPDIR, and the error, which it stays, says where.
+static void keep_elsewhere(struct writing *w, const struct pprof_profile *p)
+{
+    const char *tmp = getenv("TMPDIR"), *slash = strrchr(w->path, '/');
+    char folder[PATH_MAX], kept[PATH_MAX];
+    struct fscope_error unused, first = w->err ? *w->err : (struct fscope_error){0};
+    int n = snprintf(folder, sizeof folder, "%s/fiberscope-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    if (!w->err || strcmp(w->path, "-") == 0 || n < 0 || (size_t)n >= sizeof folder ||
+        !mkdtemp(folder))
+        return;
+    n = snprintf(kept, sizeof kept, "%s/%s", folder, slash ? slash + 1 : w->path);
+    if (n < 0 || (size_t)n >= sizeof kept || pprof_write_file(p, kept, &unused))
+        rmdir(folder);
+    else
+        error_set(w->err, first.code, 0, "%.240s; the profile is kept as %s", first.text, kept);
+}
+
 // only_pid 0: all processes in one file.
 static int write_one(struct writing *w, const struct record_result *named, uint32_t only_pid)
 {
@@ -241,6 +259,8 @@ static int write_one(struct writing *w, const struct record_result *named, uint3
     if (w->o->symbolize)
         symbolize(w->result, w->kind, p, named->pid, w->summary, sizeof w->summary);
     rc = pprof_write_file(p, w->path, w->err);
+    if (rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG)
+        keep_elsewhere(w, p);
     pprof_free(p);
     w->files += !rc;
     return rc;
