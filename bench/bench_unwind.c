@@ -22,7 +22,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { FRAMES = 36, WALKS = 20000, ROUNDS = 11, STACK = 1 << 16 };
+enum { FRAMES = 36, WALKS = 2000, ROUNDS = 101, STACK = 1 << 16 };
 
 struct bench_stack {
     struct unwind_registers regs;

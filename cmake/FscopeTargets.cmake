@@ -15,6 +15,9 @@ target_compile_options(fscope_flags INTERFACE ${FSCOPE_WARNINGS}
   $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
   -fno-omit-frame-pointer -fno-strict-aliasing
   $<$<BOOL:${FSCOPE_WERROR}>:-Werror>)
+# For code that has to be without frame pointers: linked after fscope_flags, as the last flag wins.
+add_library(fscope_no_frame_pointer INTERFACE)
+target_compile_options(fscope_no_frame_pointer INTERFACE -fomit-frame-pointer)
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
   target_compile_definitions(fscope_flags INTERFACE _FORTIFY_SOURCE=2)
   target_compile_options(fscope_flags INTERFACE -fstack-protector-strong -fcf-protection)
