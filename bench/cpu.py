@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """What a CPU profile costs: CPU seconds of target plus collector against no profiler, beside perf and
-gperftools, interleaved. Usage: cpu.py [PAIRS]"""
+gperftools, interleaved. Usage: cpu.py [PAIRS [THREADS]]. On a busy machine: nice -n -20 ./dev bench cpu 20 1"""
 
 import os
 import sys
@@ -22,16 +22,17 @@ def configurations():
     yield "fiberscope record -F 999", record + ["-F", "999", "-o", "f.pb.gz"], {}, 1.05, 1
     if pairs.program_exists("perf"):
         yield ("perf record -F 999 -g",
-               ["perf", "record", "-q", "-F", "999", "-g", "-o", "perf.data", "--"], {}, None, 2)
+               ["perf", "record", "-q", "-F", "999", "-g", "-o", "perf.data", "--"], {}, None, 4)
     if PROFILER:
         yield ("gperftools, 1000 Hz asked (HZ cap)", [],
                {"LD_PRELOAD": PROFILER, "CPUPROFILE": "g.prof", "CPUPROFILE_FREQUENCY": "1000"},
-               None, 2)
+               None, 4)
 
 
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    load = [f"{BUILD}/bench/cpu_load"]
+    threads = sys.argv[2] if len(sys.argv) > 2 else "2"
+    load = [f"{BUILD}/bench/cpu_load", "1500", threads]
     table = [(c, pairs.Ratios()) for c in configurations()]
     with tempfile.TemporaryDirectory() as tmp:
         plain_s, _ = pairs.cpu_seconds(load, cwd=tmp)
@@ -49,7 +50,7 @@ def main():
                     plain_s, _ = pairs.cpu_seconds(load, cwd=tmp)
                 ratios.add(with_s / plain_s)
     pairs.progress("")
-    print(f"load: 2 threads, 34 frames, 512 paths, {plain_s:.2f} CPU s")
+    print(f"load: {threads} threads, 34 frames, 512 paths, {plain_s:.2f} CPU s")
     print(pairs.HEADER)
     for (name, _, _, bound, _), ratios in table:
         print(ratios.row(name, bound))
