@@ -70,8 +70,9 @@ static int draw(struct flame_args *a, struct report *r, struct stacks *s)
     if (rc)
         return cli_fail("out of memory");
     if (hidden)
-        cli_note("%" PRIu32 " frames narrower than %g %% are left out (--min-percent)", hidden,
-                 a->min_percent);
+        cli_note("%" PRIu32
+                 " narrow frames are left out; boxes named \"\xe2\x80\xa6\" have their sums",
+                 hidden);
     if (!status && a->profile.output && strcmp(a->profile.output, "-") != 0)
         cli_note("wrote %s; open it in a browser", a->profile.output);
     return status;
@@ -106,8 +107,7 @@ static int run(void *settings, int argc, char **argv)
 }
 
 #define FLAME "Picture"
-static const struct flame_args defaults = {
-    .profile = PROFILE_DEFAULTS, .min_percent = 0.02, .width = 1200};
+static const struct flame_args defaults = {.profile = PROFILE_DEFAULTS, .width = 1200};
 static const struct cli_option options[] = {
     CLI_FLAG(struct flame_args, inverted, "inverted", 0, FLAME,
              "leaves first: who calls what is expensive"),
@@ -116,7 +116,8 @@ static const struct cli_option options[] = {
     CLI_STRING(struct flame_args, title, "title", 't', "TEXT", FLAME,
                "title (default: the program)"),
     CLI_REAL(struct flame_args, min_percent, "min-percent", 0, "X", FLAME,
-             "leave out frames narrower than X percent (default 0.02)"),
+             "leave out frames narrower than X percent (default: none, but of the "
+             "heaviest 250,000)"),
     CLI_UINT(struct flame_args, width, "width", 'w', "PIXELS", FLAME,
              "width without script; in a browser it fits the window (default 1200)"),
     PROFILE_FILTER_OPTIONS,
@@ -129,10 +130,12 @@ const struct cli_command cmd_flame = {
     .name = "flame",
     .summary = "draw a flame graph: one SVG file with zoom and search",
     .operands = "[FILE...]",
-    .details = "Keys in the browser: / searches, Esc resets, i turns the graph over, u zooms out "
-               "one frame.\n"
-               "Search and zoom stand in the address, so that a view can be linked. On a terminal\n"
-               "the output goes to flame.svg unless -o says otherwise.",
+    .details =
+        "A click zooms. Neighbours too narrow to see stand as one grey box: click it to see them;\n"
+        "search finds them there, too. Keys: / searches, arrows and Enter walk and zoom, u zooms\n"
+        "out one frame, i turns the graph over, Esc resets. Search and zoom stand in the address,\n"
+        "so that a view can be linked. On a terminal the output goes to flame.svg unless -o says\n"
+        "otherwise.",
     .examples = "  fiberscope flame -o p.svg p.pb.gz\n"
                 "  fiberscope flame -inverted -focus=malloc -o m.svg",
     .options = options,

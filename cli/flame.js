@@ -1,86 +1,224 @@
 // SPDX-License-Identifier: MIT
 //
-// The flame graph's script. Each g.f carries x, w (in values), d (depth); everything shown is
-// computed from these, so that zoom, search and orientation cannot disagree. Names reach the page
-// through textContent only.
+// The flame graph's script. It replaces the static picture by one that it draws from the file's own
+// tables: `names` (a line per function: name, module, colours, inlined) and `frames` (a line per
+// frame, parents first: how many levels up, which name, own value).
+//
+// Invariant: only what is wide enough to see is in the page, neighbours that are not stand as one
+// muted box; so the page's cost follows the window, not the profile. Names reach the page through
+// textContent only.
 (function () {
 'use strict';
-var svg = document.documentElement, meta = document.getElementById('meta').dataset;
-var total = +meta.total, rowHeight = +meta.row, depth = +meta.depth, factor = +meta.factor;
-var pad = 12, top0 = 74, foot = 44;
-var frames = [].slice.call(document.querySelectorAll('g.f')).map(function (g) {
-    var d = g.dataset;
-    return {g: g, rect: g.firstElementChild, text: g.lastElementChild, x: +d.x, w: +d.w, d: +d.d,
-            self: +d.s, name: d.n, module: d.m};
+var NS = 'http://www.w3.org/2000/svg', XHTML = 'http://www.w3.org/1999/xhtml';
+var svg = document.currentScript.ownerSVGElement || document.documentElement;
+function id(name) { return svg.getElementById(name); }
+var meta = id('meta').dataset, rowHeight = +meta.row, factor = +meta.factor, pad = 12;
+var NARROW = 2; // pixels; narrower frames are merged
+var names = id('names').textContent.split('\n').map(function (line) {
+    var p = line.split('\t');
+    return {name: p[0] + (p[3] ? ' (inline)' : ''), module: p[1], colour: p[2], hit: false};
 });
-var zoom = frames[0], query = '', upward = meta.up === '1', width = 1200, matched = 0, hover = null;
-var details = document.getElementById('details'), found = document.getElementById('found');
-var box = document.getElementById('query'), resetButton = document.getElementById('reset');
+var lines = id('frames').textContent.split('\n'), n = lines.length;
+var depth = new Int32Array(n), sym = new Int32Array(n), parent = new Int32Array(n);
+var end = new Int32Array(n), hits = new Int32Array(n + 1);
+var self = new Float64Array(n), w = new Float64Array(n), x = new Float64Array(n);
+var deepest = 0, zoom, all, query = '', upward = meta.up === '1', width = 1200, top0 = 64;
+var boxes = [], rects = [], texts = [], selected = null;
+var layer = id('layer'), found = id('found'), reset = id('reset'), head = id('head');
 
+function read() {
+    var i, cursor = new Float64Array(n), at = -1;
+    for (i = 0; i < n; i++) {
+        var p = lines[i].split(' '), up = +p[0];
+        while (up-- > 0)
+            at = parent[at];
+        parent[i] = at;
+        depth[i] = at < 0 ? 0 : depth[at] + 1;
+        sym[i] = +p[1];
+        self[i] = +p[2] || 0;
+        w[i] = self[i];
+        end[i] = i + 1;
+        deepest = Math.max(deepest, depth[i]);
+        at = i;
+    }
+    for (i = n - 1; i > 0; i--) {
+        w[parent[i]] += w[i];
+        end[parent[i]] = Math.max(end[parent[i]], end[i]);
+    }
+    for (i = 1; i < n; i++) {
+        x[i] = cursor[parent[i]];
+        cursor[i] = x[i];
+        cursor[parent[i]] += w[i];
+    }
+    lines = null;
+    all = zoom = box(0, 1);
+}
+// Neighbours [first, last) in the order of the file; one frame, or several that stand as one box.
+function box(first, last) {
+    var b = {first: first, d: depth[first], x: x[first], w: 0, many: 0};
+    for (var i = first; i < last; i = end[i]) {
+        b.w += w[i];
+        b.many++;
+        b.last = end[i];
+    }
+    return b;
+}
 function percent(v, of) {
     var p = of ? 100 * v / of : 0;
-    return (p >= 99.95 ? '100' : p >= 1 ? p.toFixed(2) : p.toPrecision(2)) + '%';
+    return (p >= 99.95 ? '100' : p >= 1 ? p.toFixed(2) : p ? p.toPrecision(2) : '0') + '%';
 }
 function value(v) {
-    var u = meta.unit;
+    var u = meta.unit, steps = {
+        nanoseconds: [[1e9, 's'], [1e6, 'ms'], [1e3, '\u00b5s'], [0, 'ns']],
+        bytes: [[1073741824, 'GB'], [1048576, 'MB'], [1024, 'kB'], [0, 'B']]
+    }[u];
     v *= factor;
-    if (u === 'nanoseconds') {
-        return v >= 1e9 ? (v / 1e9).toFixed(2) + ' s' : v >= 1e6 ? (v / 1e6).toFixed(2) + ' ms' :
-               v >= 1e3 ? (v / 1e3).toFixed(2) + ' us' : v + ' ns';
-    }
-    if (u === 'bytes') {
-        return v >= 1 << 30 ? (v / (1 << 30)).toFixed(2) + ' GB' : v >= 1 << 20 ?
-               (v / (1 << 20)).toFixed(2) + ' MB' : v >= 1024 ? (v / 1024).toFixed(2) + ' kB' : v + ' B';
-    }
-    return v.toLocaleString('en') + (u ? ' ' + u : '');
+    if (!steps)
+        return v.toLocaleString('en') + (u ? ' ' + u : '');
+    var s = steps.filter(function (s) { return v >= s[0]; })[0] || steps[3];
+    return (s[0] ? (v / s[0]).toFixed(2) : v.toLocaleString('en')) + ' ' + s[1];
 }
-// An ellipsis where the name does not fit; the end of a path or template says less than its start.
-function label(f, pixels) {
-    var room = Math.floor((pixels - 7) / 6.65);
-    return room < 3 ? '' : f.name.length <= room ? f.name : f.name.slice(0, room - 1) + '\u2026';
+function label(b) {
+    return b.many > 1 ? '\u2026' : names[sym[b.first]].name;
+}
+function cut(text, room) {
+    return text.length <= room ? text : room < 3 ? '' : text.slice(0, room - 1) + '\u2026';
+}
+function make(name, attributes, inside) {
+    var e = document.createElementNS(NS, name);
+    for (var a in attributes)
+        e.setAttribute(a, attributes[a]);
+    return inside ? inside.appendChild(e) : e;
+}
+// What the window shows of the tree, in O(what it shows): too narrow and outside is skipped whole.
+function choose(scale) {
+    boxes = [];
+    for (var i = 0; i < n;) {
+        if (x[i] + w[i] <= zoom.x || x[i] >= zoom.x + zoom.w || !w[i]) {
+            i = end[i];
+            continue;
+        }
+        var last = i;
+        while (last < n && parent[last] === parent[i] && w[last] * scale < NARROW &&
+               x[last] < zoom.x + zoom.w)
+            last = end[last];
+        var b = box(i, last > i ? last : i + 1);
+        if (b.w * scale >= 0.4)
+            boxes.push(b);
+        i = last > i ? last : i + 1;
+    }
 }
 function draw() {
-    var scale = (width - 2 * pad) / zoom.w, rows = depth + 1;
-    var height = top0 + rows * rowHeight + foot;
+    var scale = (width - 2 * pad) / zoom.w, height, texted = 0;
+    choose(scale);
+    deepest = boxes.reduce(function (d, b) { return Math.max(d, b.d); }, 0);
+    height = top0 + 8 + (deepest + 1) * rowHeight + pad;
+    height = Math.max(height, svg.parentNode === document ? window.innerHeight : 0);
     svg.setAttribute('width', width);
     svg.setAttribute('height', height);
     svg.setAttribute('viewBox', '0 0 ' + width + ' ' + height);
-    frames.forEach(function (f) {
-        var x0 = Math.max(f.x, zoom.x), x1 = Math.min(f.x + f.w, zoom.x + zoom.w);
-        var w = (x1 - x0) * scale;
-        if (w < 0.35 || x1 <= x0) {
-            f.g.style.display = 'none';
-            return;
+    boxes.forEach(function (b, k) {
+        var x0 = Math.max(b.x, zoom.x), x1 = Math.min(b.x + b.w, zoom.x + zoom.w);
+        var px = pad + (x0 - zoom.x) * scale, pw = (x1 - x0) * scale;
+        var row = upward ? deepest - b.d : b.d, y = top0 + 8 + row * rowHeight;
+        var hit = query && hits[b.last] > hits[b.first] && (b.many > 1 || names[sym[b.first]].hit);
+        var s = names[sym[b.first]], r = rects[k] || (rects[k] = make('rect', {rx: 2}, layer.firstChild));
+        r.setAttribute('x', px.toFixed(2));
+        r.setAttribute('y', y);
+        r.setAttribute('width', Math.max(pw - (pw > 3 ? 1 : 0.3), 0.4).toFixed(2));
+        r.setAttribute('height', rowHeight - 1);
+        r.setAttribute('class', (b.many > 1 || !sym[b.first] ? 'm' : s.colour) + (hit ? ' hit' : '') +
+                       (b.d < zoom.d ? ' above' : '') + (b === selected ? ' sel' : ''));
+        r.style.display = '';
+        r.box = b;
+        b.px = px;
+        b.py = y;
+        b.pw = pw;
+        var name = cut(label(b), Math.floor((pw - 8) / 6.63));
+        if (!name && b.many > 1 && pw > 12)
+            name = '\u2026';
+        if (name) {
+            var t = texts[texted] || (texts[texted] = make('text', {}, layer.lastChild));
+            texted++;
+            t.setAttribute('x', (px + 5).toFixed(2));
+            t.setAttribute('y', y + rowHeight - 5);
+            t.setAttribute('class', (hit && b.many === 1 ? 'hit' : '') + (/ \(inline\)$/.test(s.name) ? ' in' : ''));
+            t.textContent = name;
+            t.style.display = '';
         }
-        f.g.style.display = '';
-        var x = pad + (x0 - zoom.x) * scale;
-        var y = top0 + (upward ? depth - f.d : f.d) * rowHeight;
-        f.rect.setAttribute('x', x.toFixed(2));
-        f.rect.setAttribute('width', Math.max(w - 0.6, 0.3).toFixed(2));
-        f.rect.setAttribute('y', y);
-        f.text.setAttribute('x', (x + 4).toFixed(2));
-        f.text.setAttribute('y', y + rowHeight - 5.5);
-        f.text.textContent = label(f, w);
-        f.g.classList.toggle('above', f.d < zoom.d);
     });
-    resetButton.classList.toggle('on', zoom !== frames[0]);
-    place();
+    rects.slice(boxes.length).forEach(function (r) { r.style.display = 'none'; });
+    texts.slice(texted).forEach(function (t) { t.style.display = 'none'; });
+    reset.classList.toggle('off', zoom === all);
 }
-function place() {
-    [].forEach.call(document.querySelectorAll('[data-right]'), function (e) {
-        e.setAttribute('transform', 'translate(' + (width - +e.dataset.right) + ',0)');
-    });
-    var bottom = svg.getAttribute('height');
-    details.setAttribute('y', bottom - 24);
-    found.setAttribute('y', bottom - 24);
-    found.setAttribute('x', width - pad);
+
+// --- Header and tooltip.
+var foreign = make('foreignObject', {height: 26, width: 220}, head);
+var input = document.createElementNS(XHTML, 'input');
+input.setAttribute('placeholder', 'Search  /');
+input.setAttribute('aria-label', 'Search, a regular expression');
+input.setAttribute('spellcheck', 'false');
+foreign.appendChild(input);
+var tip = make('g', {'class': 'tip', visibility: 'hidden'}, svg);
+var tipBox = make('rect', {rx: 6}, tip), tipLines = [0, 1, 2].map(function (i) {
+    return make('text', {x: 10, y: 20 + 18 * i, 'class': i ? '' : 'n'}, tip);
+});
+function fit(e, text, room) { // by its measured width: the font is whatever there is
+    e.textContent = text;
+    for (var m = text.length; m > 4 && e.getComputedTextLength() > room; m = Math.floor(m * 0.92))
+        e.textContent = text.slice(0, m) + '\u2026';
 }
+function layout() {
+    var narrow = width < 860, right = width - pad, search = Math.min(220, width - 2 * pad);
+    top0 = narrow ? 100 : 64;
+    var y = narrow ? 66 : 12;
+    foreign.setAttribute('x', right - search);
+    foreign.setAttribute('y', y);
+    foreign.setAttribute('width', search);
+    id('flip').setAttribute('x', narrow ? pad + 82 : right - search - 80);
+    reset.setAttribute('x', narrow ? pad : right - search - 162);
+    id('flip').setAttribute('y', y + 17);
+    reset.setAttribute('y', y + 17);
+    found.setAttribute('x', right);
+    found.setAttribute('y', 52);
+    id('rule').setAttribute('y1', top0);
+    id('rule').setAttribute('y2', top0);
+    id('headbg').setAttribute('height', top0);
+    var t = id('title'), s = id('subtitle');
+    fit(t, meta.title, narrow ? width - 2 * pad : right - search - 190);
+    fit(s, meta.subtitle, width - 3 * pad - found.getComputedTextLength());
+    stick();
+}
+function stick() { // the header stays in view of tall graphs
+    head.setAttribute('transform', 'translate(0,' + (svg.parentNode === document ? window.scrollY : 0) + ')');
+}
+function show(b, cx, cy) {
+    tip.setAttribute('visibility', b ? 'visible' : 'hidden');
+    if (!b)
+        return;
+    var s = names[sym[b.first]], max = Math.min(width - 2 * pad, 720) - 20, hidden = sym[b.first] === 0 && b.first;
+    fit(tipLines[0], b.many > 1 ? b.many.toLocaleString('en') + ' narrow neighbours' : s.name, max);
+    fit(tipLines[1], b.many > 1 ? 'click to see them' : hidden ? 'left out of the file (--min-percent)' :
+        s.module || (b.first ? 'module unknown' : meta.subtitle), max);
+    fit(tipLines[2], percent(b.w, w[0]) + ' of all, ' + value(b.w) +
+        (zoom !== all ? ', ' + percent(b.w, zoom.w) + ' of this view' : '') +
+        (b.many === 1 && self[b.first] && self[b.first] < b.w ? ', self ' + value(self[b.first]) : ''), max);
+    var wide = Math.max.apply(null, tipLines.map(function (t) { return t.getComputedTextLength(); })) + 20;
+    tipBox.setAttribute('width', wide);
+    tipBox.setAttribute('height', 66);
+    var scroll = svg.parentNode === document ? window.scrollY : 0;
+    var tx = Math.max(pad, Math.min(cx + 14, width - wide - pad));
+    var ty = cy + 20 + 70 > scroll + window.innerHeight ? cy - 78 : cy + 20;
+    tip.setAttribute('transform', 'translate(' + tx + ',' + ty + ')');
+}
+
+// --- Actions.
 function state() { // a view can be pasted into a bug report
     var parts = [];
     if (query)
         parts.push('search=' + encodeURIComponent(query));
-    if (zoom !== frames[0])
-        parts.push('zoom=' + frames.indexOf(zoom));
+    if (zoom !== all)
+        parts.push('zoom=' + zoom.first + (zoom.many > 1 ? '-' + zoom.last : ''));
     if (upward !== (meta.up === '1'))
         parts.push('flip=1');
     try {
@@ -88,9 +226,8 @@ function state() { // a view can be pasted into a bug report
     } catch (e) { /* a page inside another may not */ }
 }
 function search(text) {
-    var re = null, end = -1;
+    var re = null, matched = 0, i;
     query = text;
-    matched = 0;
     if (text) {
         try {
             re = new RegExp(text, 'i');
@@ -98,33 +235,24 @@ function search(text) {
             re = new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'), 'i');
         }
     }
-    frames.forEach(function (f) {
-        f.hit = !!re && f.d > 0 && re.test(f.name);
-        f.g.classList.toggle('hit', f.hit);
-    });
-    // Share: what lies under any match, counted once. Frames come parents first, left to right.
-    frames.filter(function (f) { return f.hit; }).sort(function (a, b) {
-        return a.x - b.x || b.w - a.w;
-    }).forEach(function (f) {
-        if (f.x >= end) {
-            matched += f.w;
-            end = f.x + f.w;
-        }
-    });
+    names.forEach(function (s, k) { s.hit = !!re && k > 0 && re.test(s.name); });
+    for (i = 0; i < n; i++)
+        hits[i + 1] = hits[i] + (i && names[sym[i]].hit ? 1 : 0);
+    for (i = 1; i < n;) { // what lies under any match, counted once
+        var hit = names[sym[i]].hit;
+        matched += hit ? w[i] : 0;
+        i = hit ? end[i] : i + 1;
+    }
     svg.classList.toggle('searching', !!re);
-    found.textContent = re ? 'Matched: ' + percent(matched, total) + ' (' + value(matched) + ')' : '';
-    box.textContent = !text ? '/ search' : '/' + (text.length > 12 ? text.slice(0, 11) + '\u2026' : text);
-    box.classList.toggle('on', !!text);
+    found.classList.toggle('none', !hits[n]);
+    found.textContent = !re ? '' : !hits[n] ? 'No match' : 'Matched: ' + percent(matched, w[0]) +
+        ' (' + value(matched) + ', ' + hits[n].toLocaleString('en') + (hits[n] > 1 ? ' frames)' : ' frame)');
+    layout();
 }
-function show(f) {
-    hover = f;
-    details.textContent = f ? f.name + (f.module ? '  \u2014  ' + f.module : '') + '  \u2014  ' +
-        value(f.w) + ', ' + percent(f.w, total) + ' of all' +
-        (zoom !== frames[0] ? ', ' + percent(f.w, zoom.w) + ' of this view' : '') +
-        (f.self ? '; self ' + value(f.self) : '') : meta.hint;
-}
-function zoomTo(f) {
-    zoom = f;
+function zoomTo(b) {
+    zoom = b.first === 0 ? all : b;
+    selected = null;
+    show(null);
     draw();
     state();
 }
@@ -133,60 +261,100 @@ function flip() {
     draw();
     state();
 }
-function ask() {
-    var text = window.prompt('Search (regular expression, case does not matter)', query);
-    if (text !== null) {
-        search(text);
-        state();
+function move(key) {
+    var s = selected || zoom, down = key === (upward ? 'ArrowUp' : 'ArrowDown');
+    var side = key === 'ArrowLeft' ? -1 : key === 'ArrowRight' ? 1 : 0;
+    var row = boxes.filter(function (b) { return b.d === s.d + (side ? 0 : down ? 1 : -1); });
+    var at = row.findIndex(function (b) { return b.first === s.first; });
+    var next = side ? row[at + side] : row.filter(function (b) {
+        return down ? b.x >= s.x && b.x < s.x + s.w : b.x <= s.x && b.x + b.w > s.x;
+    }).sort(function (a, b) { return b.w - a.w; })[0];
+    selected = next || boxes.filter(function (b) { return b.first === s.first; })[0] || null;
+    draw();
+    if (selected) {
+        rects[boxes.indexOf(selected)].scrollIntoView({block: 'nearest'});
+        show(selected, selected.px, selected.py);
     }
 }
 function restore() {
     var wanted = {};
     location.hash.slice(1).split('&').forEach(function (p) {
         var i = p.indexOf('=');
-        if (i > 0) {
-            try {
-                wanted[p.slice(0, i)] = decodeURIComponent(p.slice(i + 1));
-            } catch (e) { /* not ours */ }
-        }
+        try {
+            wanted[p.slice(0, i)] = decodeURIComponent(p.slice(i + 1));
+        } catch (e) { /* not ours */ }
     });
+    var z = /^(\d+)(?:-(\d+))?$/.exec(wanted.zoom || '');
     upward = (meta.up === '1') !== (wanted.flip === '1');
-    zoom = frames[+wanted.zoom || 0] || frames[0];
-    search(wanted.search || '');
+    zoom = z && +z[1] > 0 && +z[1] < n ? box(+z[1], Math.min(+z[2] || +z[1] + 1, n)) : all;
+    input.value = wanted.search || '';
+    search(input.value);
     draw();
 }
-frames.forEach(function (f) {
-    f.g.addEventListener('mouseenter', function () { show(f); });
-    f.g.addEventListener('mouseleave', function () { show(null); });
-    f.g.addEventListener('click', function () { zoomTo(f); });
-});
-resetButton.addEventListener('click', function () { zoomTo(frames[0]); });
-box.addEventListener('click', ask);
-document.getElementById('flip').addEventListener('click', flip);
-window.addEventListener('keydown', function (e) {
-    if (e.key === '/' || e.key === 'F3' || ((e.ctrlKey || e.metaKey) && e.key === 'f')) {
-        e.preventDefault();
-        ask();
-    } else if (e.key === 'Escape') {
-        search('');
-        zoomTo(frames[0]);
-    } else if (e.key === 'i' && !e.ctrlKey && !e.metaKey) {
-        flip();
-    } else if ((e.key === 'u' || e.key === 'Backspace') && zoom !== frames[0]) {
-        var up = frames.filter(function (f) {
-            return f.d === zoom.d - 1 && f.x <= zoom.x && f.x + f.w >= zoom.x + zoom.w;
-        })[0];
-        zoomTo(up || frames[0]);
-    }
-});
 function resize() {
-    var w = svg.parentNode === document ? window.innerWidth : svg.parentNode.clientWidth;
-    width = Math.max(w || 1200, 480);
+    width = Math.max(svg.parentNode === document ? document.documentElement.clientWidth ||
+                     window.innerWidth : svg.parentNode.clientWidth, 320);
+    layout();
     draw();
 }
+layer.addEventListener('mousemove', function (e) {
+    var r = svg.getBoundingClientRect();
+    show(e.target.box, e.clientX - r.left, e.clientY - r.top);
+});
+layer.addEventListener('mouseleave', function () { show(null); });
+layer.addEventListener('click', function (e) {
+    if (e.target.box)
+        zoomTo(e.target.box);
+});
+reset.addEventListener('click', function () { zoomTo(all); });
+id('flip').addEventListener('click', flip);
+input.addEventListener('input', function () {
+    search(input.value);
+    draw();
+    state();
+});
+window.addEventListener('keydown', function (e) {
+    var typing = document.activeElement === input, plain = !e.ctrlKey && !e.metaKey && !e.altKey;
+    if (e.key === 'F3' || (e.key === '/' && !typing) || (!plain && e.key === 'f')) {
+        input.focus();
+        input.select();
+    } else if (e.key === 'Escape') {
+        if (!typing && !query)
+            zoomTo(all);
+        input.value = '';
+        input.blur();
+        search('');
+        draw();
+        state();
+    } else if (typing) {
+        if (e.key === 'Enter')
+            input.blur();
+        return;
+    } else if (/^Arrow/.test(e.key) && plain) {
+        move(e.key);
+    } else if (e.key === 'Enter') {
+        if (document.activeElement === reset)
+            zoomTo(all);
+        else if (document.activeElement === id('flip'))
+            flip();
+        else if (selected)
+            zoomTo(selected);
+    } else if (e.key === 'i' && plain) {
+        flip();
+    } else if ((e.key === 'u' || e.key === 'Backspace') && plain && zoom !== all) {
+        zoomTo(box(parent[zoom.first], parent[zoom.first] + 1));
+    } else {
+        return;
+    }
+    e.preventDefault();
+});
+read();
+layer.textContent = '';
+make('g', {}, layer);
+make('g', {}, layer);
 window.addEventListener('resize', resize);
+window.addEventListener('scroll', stick);
 window.addEventListener('hashchange', restore);
 restore();
 resize();
-show(null);
 }());

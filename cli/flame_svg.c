@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// See flame_svg.h. The picture is complete without its script, so that it also prints and embeds.
+// See flame_svg.h. The file holds two things: a static picture, for print and where no script runs,
+// of one path per colour and only of what is wide enough to see at its width; and all frames as two
+// tables, from which the script draws (cli/flame.js has their format).
+//
+// Invariant: the static picture has at most STATIC_MAX boxes and the tables FRAMES_MAX frames, so
+// that the largest profile gives a file that a browser opens at once.
 
 #include "cli/flame_svg.h"
 
@@ -13,7 +18,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROW = 18, TOP = 74, FOOT = 44, PAD = 12 };
+enum { ROW = 18, TOP = 72, FOOT = 12, PAD = 12 };
+enum { STATIC_MAX = 20000, FRAMES_MAX = 250000 };
+enum { SHADES = 3, KERNEL = 11, UNKNOWN, FAMILIES };
+
+// One hue per module or package, a little lightness per name; the kernel is orange-red as on
+// everybody's flame graphs, what has no name is grey. In light mode; flame.css darkens.
+static const struct {
+    int hue, saturation;
+} palette[FAMILIES] = {{36, 74},  {50, 68},  {78, 46},  {136, 38}, {166, 42}, {190, 52}, {210, 60},
+                       {230, 58}, {260, 50}, {290, 42}, {332, 54}, {14, 82},  {40, 8}};
 
 void flame_svg_escape(FILE *out, const char *text)
 {
@@ -66,22 +80,6 @@ static uint32_t family(const struct stacks_node *n)
     return hash_text(n->module, SIZE_MAX);
 }
 
-// One hue per module or package, a little lightness per name; the kernel is orange-red as on
-// everybody's flame graphs, inlined frames are told apart by a dashed edge, not by colour.
-static void colour(char *buf, size_t size, const struct stacks_node *n)
-{
-    static const int hues[] = {38, 52, 82, 140, 168, 192, 212, 232, 262, 290, 330};
-    uint32_t shade = hash_text(n->name, SIZE_MAX);
-    if (n->is_kernel)
-        snprintf(buf, size, "hsl(%d,78%%,%d%%)", 12 + (int)(shade % 8), 66 + (int)(shade >> 8) % 8);
-    else if (n->name[0] == '[' || (!n->name[0]) || !strncmp(n->name, "0x", 2))
-        snprintf(buf, size, "hsl(40,6%%,%d%%)", 74 + (int)(shade % 8));
-    else
-        snprintf(buf, size, "hsl(%d,%d%%,%d%%)",
-                 hues[family(n) % (sizeof hues / sizeof *hues)] + (int)(shade % 9) - 4,
-                 46 + (int)(shade >> 4) % 14, 70 + (int)(shade >> 8) % 11);
-}
-
 static void write_label(FILE *out, const char *name, double pixels)
 {
     int room = (int)((pixels - 7) / 6.65), length = 0;
@@ -106,74 +104,181 @@ static void write_label(FILE *out, const char *name, double pixels)
     flame_svg_escape(out, cut);
 }
 
+struct box {
+    int64_t x, w;
+    uint32_t node, colour, depth;
+};
+
+// Values of least and more, of those of exactly least so many. Asked in the order of the nodes this
+// never takes a child without its parent: that one stands before it and is not less.
+struct limit {
+    int64_t least;
+    size_t ties;
+};
+
 struct flame {
     FILE *out;
     const struct stacks *s;
     const struct report *r;
     const struct flame_options *o;
-    int64_t least; // narrowest value shown
-    uint32_t depth, hidden;
+    struct limit table, picture;
+    uint32_t depth; // of the picture
     int width;
+    uint32_t *symbols; // of each node; 0: not in the tables
+    bool *drawn;       // in the static picture
+    int64_t *x;
+    struct box *boxes;
+    size_t box_count;
 };
 
-static void write_frame(struct flame *f, const struct stacks_node *n, int64_t x)
+static bool takes(struct limit *l, int64_t value)
 {
-    char fill[40], value[UNITS_LABEL_MAX], percent[32];
-    double scale = (f->width - 2.0 * PAD) / (double)f->s->nodes[0].total;
-    double px = PAD + (double)x * scale, w = (double)n->total * scale;
-    uint32_t row = f->o->upward ? f->depth - n->depth : n->depth;
-    double y = TOP + (double)row * ROW;
-    const char *name = n->depth ? n->name : "all";
-    colour(fill, sizeof fill, n);
-    fprintf(f->out, "<g class=\"f%s\" data-x=\"%" PRId64 "\" data-w=\"%" PRId64 "\" data-d=\"%u\"",
-            n->is_inline ? " in" : "", x, n->total, n->depth);
+    return value > l->least || (value == l->least && l->ties && l->ties--);
+}
+
+static uint32_t colour(const struct stacks_node *n)
+{
+    uint32_t shade = hash_text(n->name, SIZE_MAX) % SHADES, f = family(n) % KERNEL;
+    if (n->is_kernel)
+        f = KERNEL;
+    else if (n->name[0] == '[' || !n->name[0] || !strncmp(n->name, "0x", 2))
+        f = UNKNOWN;
+    return f * SHADES + shade;
+}
+
+static int by_value(const void *x, const void *y)
+{
+    int64_t a = *(const int64_t *)x, b = *(const int64_t *)y;
+    return (a < b) - (a > b);
+}
+
+// values: heaviest first.
+static struct limit limit_of(const int64_t *values, size_t count, size_t max, double least)
+{
+    struct limit l = {.least = (int64_t)least, .ties = SIZE_MAX};
+    if (l.least > values[0])
+        l.least = values[0];
+    if (count <= max || values[max] < l.least)
+        return l;
+    l.least = values[max];
+    l.ties = 0;
+    for (size_t i = max; i > 0 && values[i - 1] == l.least; i--)
+        l.ties++;
+    return l;
+}
+
+static int choose_limits(struct flame *f)
+{
+    const struct stacks *s = f->s;
+    double total = (double)s->nodes[0].total, share = f->o->min_percent / 100;
+    double pixel = 1 / (f->width - 2.0 * PAD);
+    int64_t *values = malloc(s->count * sizeof *values);
+    if (!values)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < s->count; i++)
+        values[i] = s->nodes[i].total;
+    qsort(values, s->count, sizeof *values, by_value);
+    f->table = limit_of(values, s->count, FRAMES_MAX, total * share);
+    f->picture = limit_of(values, s->count, STATIC_MAX, total * (share > pixel ? share : pixel));
+    free(values);
+    return 0;
+}
+
+static void write_symbol(FILE *out, const struct stacks_node *n)
+{
+    uint32_t c = colour(n);
+    fputc('\n', out);
+    flame_svg_escape(out, n->name);
+    fputc('\t', out);
+    flame_svg_escape(out, base_name(n->module));
+    fprintf(out, "\tc%u s%u%s", c / SHADES, c % SHADES, n->is_inline ? "\t1" : "");
+}
+
+// The line of a node, a new one if no earlier frame shares it.
+static uint32_t intern_symbol(struct flame *f, uint32_t i, uint32_t *table, size_t size,
+                              uint32_t *last)
+{
+    const struct stacks_node *n = &f->s->nodes[i];
+    uint64_t h =
+        ((uintptr_t)n->name ^ ((uintptr_t)n->module << 7) ^ n->is_inline) * 0x9e3779b97f4a7c15u;
+    size_t at = (h ^ h >> 32) & (size - 1);
+    for (; table[at]; at = (at + 1) & (size - 1)) {
+        const struct stacks_node *t = &f->s->nodes[table[at]];
+        if (t->name == n->name && t->module == n->module && t->is_inline == n->is_inline)
+            return f->symbols[table[at]];
+    }
+    table[at] = i;
+    write_symbol(f->out, n);
+    return ++*last;
+}
+
+// Chooses what is shown and numbers what the script has to know of it besides values: most frames
+// share that. Line 0 stands for what is left out, line 1 for everything.
+static int write_symbols(struct flame *f, uint32_t *hidden)
+{
+    const struct stacks *s = f->s;
+    size_t size = 64;
+    while (size < 2 * (size_t)s->count)
+        size *= 2;
+    uint32_t *table = calloc(size, sizeof *table), last = 1;
+    if (!table)
+        return -ENOMEM;
+    fputs("<metadata id=\"names\">\xe2\x80\xa6\t\tm\nall\t\tc12 s1", f->out);
+    *hidden = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        bool shown = takes(&f->table, s->nodes[i].total);
+        f->drawn[i] = takes(&f->picture, s->nodes[i].total) && shown;
+        if (shown)
+            f->symbols[i] = i ? intern_symbol(f, i, table, size, &last) : 1;
+        *hidden += !shown;
+    }
+    fputs("</metadata>\n", f->out);
+    free(table);
+    return 0;
+}
+
+// One line of the table; children that are left out follow as one frame of their sum. Returns the
+// depth of the last line.
+static uint32_t write_frame(struct flame *f, uint32_t i, uint32_t last_depth)
+{
+    const struct stacks_node *nodes = f->s->nodes, *n = &nodes[i];
+    int64_t lost = 0;
+    fprintf(f->out, i ? "\n%u %u" : "%u %u", i ? last_depth + 1 - n->depth : 0, f->symbols[i]);
     if (n->self)
-        fprintf(f->out, " data-s=\"%" PRId64 "\"", n->self);
-    fprintf(f->out, " data-n=\"");
-    flame_svg_escape(f->out, name);
-    if (n->is_inline)
-        fputs(" (inline)", f->out);
-    fprintf(f->out, "\" data-m=\"");
-    flame_svg_escape(f->out, base_name(n->module));
-    fprintf(f->out,
-            "\"><rect x=\"%.2f\" y=\"%.0f\" width=\"%.2f\" height=\"%d\" rx=\"2\" fill=\"%s\">", px,
-            y, w > 0.9 ? w - 0.6 : 0.3, ROW - 1, fill);
-    fprintf(f->out, "<title>");
-    flame_svg_escape(f->out, name);
-    const char *share = units_percent(percent, sizeof percent, n->total, f->s->nodes[0].total);
-    while (*share == ' ')
-        share++;
-    units_label(value, sizeof value, (int64_t)((double)n->total * f->o->factor), f->r->from_unit,
-                "auto");
-    fprintf(f->out, " (%s, ", share);
-    flame_svg_escape(f->out, value);
-    fprintf(f->out, ")</title></rect><text x=\"%.2f\" y=\"%.1f\">", px + 4, y + ROW - 5.5);
-    write_label(f->out, name, w);
-    fprintf(f->out, "</text></g>\n");
+        fprintf(f->out, " %" PRId64, n->self);
+    for (uint32_t c = n->first_child; c; c = nodes[c].next)
+        lost += f->symbols[c] ? 0 : nodes[c].total;
+    if (lost)
+        fprintf(f->out, "\n0 0 %" PRId64, lost);
+    return n->depth + (lost != 0);
+}
+
+static void add_box(struct flame *f, uint32_t i)
+{
+    const struct stacks_node *n = &f->s->nodes[i];
+    if (n->depth > f->depth)
+        f->depth = n->depth;
+    f->boxes[f->box_count++] = (struct box){.x = f->x[i],
+                                            .w = n->total,
+                                            .node = i,
+                                            .depth = n->depth,
+                                            .colour = i ? colour(n) : UNKNOWN * SHADES + 1};
 }
 
 // Depth first without recursion: a stack may be as deep as a hostile file makes it.
-static void walk(struct flame *f, bool writing)
+static void write_frames(struct flame *f)
 {
     const struct stacks_node *nodes = f->s->nodes;
-    int64_t *x = calloc(f->s->count, sizeof *x);
-    uint32_t at = 0;
-    if (!x) {
-        f->hidden = UINT32_MAX;
-        return;
-    }
+    uint32_t at = 0, depth = 0;
+    fputs("<metadata id=\"frames\">", f->out);
     for (;;) {
         const struct stacks_node *n = &nodes[at];
-        bool shown = n->total >= f->least || !at;
-        if (!writing) {
-            f->hidden += !shown;
-            if (shown && n->depth > f->depth)
-                f->depth = n->depth;
-        } else if (shown) {
-            write_frame(f, n, x[at]);
-        }
-        if (shown && n->first_child) {
-            x[n->first_child] = x[at];
+        if (f->symbols[at])
+            depth = write_frame(f, at, depth);
+        if (f->drawn[at])
+            add_box(f, at);
+        if (f->symbols[at] && n->first_child) {
+            f->x[n->first_child] = f->x[at];
             at = n->first_child;
             continue;
         }
@@ -181,56 +286,135 @@ static void walk(struct flame *f, bool writing)
             at = nodes[at].parent;
         if (!at)
             break;
-        x[nodes[at].next] = x[at] + nodes[at].total;
+        f->x[nodes[at].next] = f->x[at] + nodes[at].total;
         at = nodes[at].next;
     }
-    free(x);
+    fputs("</metadata>\n", f->out);
 }
 
-static void write_head(struct flame *f)
+static int by_colour(const void *x, const void *y)
 {
-    const struct flame_options *o = f->o;
-    uint32_t height = TOP + (f->depth + 1) * ROW + FOOT;
+    const struct box *a = x, *b = y;
+    if (a->colour != b->colour)
+        return a->colour < b->colour ? -1 : 1;
+    return (a->node > b->node) - (a->node < b->node);
+}
+
+// One path per colour: a fifth of what rectangles would take.
+static void write_picture(struct flame *f)
+{
+    static const int lightness[SHADES] = {70, 75, 80};
+    double scale = (f->width - 2.0 * PAD) / (double)f->s->nodes[0].total;
+    qsort(f->boxes, f->box_count, sizeof *f->boxes, by_colour);
+    fputs("<g id=\"layer\" class=\"f\">", f->out);
+    for (size_t i = 0; i < f->box_count; i++) {
+        const struct box *b = &f->boxes[i];
+        uint32_t c = b->colour, row = f->o->upward ? f->depth - b->depth : b->depth;
+        double w = (double)b->w * scale;
+        if (!i || f->boxes[i - 1].colour != c)
+            fprintf(f->out, "%s<path class=\"c%u s%u\" fill=\"hsl(%d,%d%%,%d%%)\" d=\"",
+                    i ? "\"/>\n" : "\n", c / SHADES, c % SHADES, palette[c / SHADES].hue,
+                    palette[c / SHADES].saturation, lightness[c % SHADES]);
+        fprintf(f->out, "M%.1f %uh%.1fv%dH%.1fz", PAD + (double)b->x * scale, TOP + row * ROW,
+                w > 3 ? w - 1 : w - 0.3, ROW - 1, PAD + (double)b->x * scale);
+    }
+    fputs("\"/>\n", f->out);
+    for (size_t i = 0; i < f->box_count; i++) {
+        const struct box *b = &f->boxes[i];
+        const struct stacks_node *n = &f->s->nodes[b->node];
+        uint32_t row = f->o->upward ? f->depth - b->depth : b->depth;
+        if ((double)b->w * scale < 28)
+            continue;
+        fprintf(f->out, "<text x=\"%.1f\" y=\"%u\">", PAD + (double)b->x * scale + 5,
+                TOP + row * ROW + ROW - 5);
+        write_label(f->out, b->node ? n->name : "all", (double)b->w * scale);
+        fputs("</text>\n", f->out);
+    }
+    fputs("</g>\n", f->out);
+}
+
+static void write_meta(struct flame *f)
+{
+    fprintf(
+        f->out,
+        "<metadata id=\"meta\" data-row=\"%d\" data-up=\"%d\" data-factor=\"%.17g\" data-unit=\"",
+        ROW, f->o->upward, f->o->factor);
+    flame_svg_escape(f->out, f->r->from_unit);
+    fputs("\" data-title=\"", f->out);
+    flame_svg_escape(f->out, f->o->title);
+    fputs("\" data-subtitle=\"", f->out);
+    flame_svg_escape(f->out, f->o->subtitle);
+    fputs("\"/>\n", f->out);
+}
+
+static void write_head(struct flame *f, uint32_t height)
+{
     fprintf(f->out,
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%u\" "
-            "viewBox=\"0 0 %d %u\">\n<style>%s</style>\n",
+            "viewBox=\"0 0 %d %u\">\n<style>%s",
             f->width, height, f->width, height, flame_css);
+    for (int i = 0; i < FAMILIES; i++)
+        fprintf(f->out, ".c%d{--h:%d;--s:%d%%}", i, palette[i].hue, palette[i].saturation);
+    fprintf(f->out, "</style>\n<title>");
+    flame_svg_escape(f->out, f->o->title);
+    fputs("</title>\n<rect class=\"bg\" width=\"100%\" height=\"100%\" fill=\"#faf9f6\"/>\n",
+          f->out);
+}
+
+static void write_header_bar(struct flame *f)
+{
     fprintf(f->out,
-            "<metadata id=\"meta\" data-total=\"%" PRId64 "\" data-row=\"%d\" data-depth=\"%u\" "
-            "data-up=\"%d\" data-factor=\"%.17g\" data-hint=\"Click zooms, / searches, i turns it "
-            "over, u goes up, Esc resets\" data-unit=\"",
-            f->s->nodes[0].total, ROW, f->depth, o->upward, o->factor);
-    flame_svg_escape(f->out, f->r->from_unit);
-    fprintf(f->out,
-            "\"/>\n<rect class=\"bg\" width=\"100%%\" height=\"100%%\"/>\n"
-            "<text class=\"t\" x=\"%d\" y=\"30\">",
+            "<g id=\"head\"><rect id=\"headbg\" class=\"bg\" width=\"100%%\" height=\"64\" "
+            "fill=\"#faf9f6\"/>"
+            "<line id=\"rule\" class=\"rule\" x1=\"0\" x2=\"100%%\" y1=\"64\" y2=\"64\"/>\n"
+            "<text id=\"title\" class=\"t\" x=\"%d\" y=\"29\">",
             PAD);
-    flame_svg_escape(f->out, o->title);
-    fprintf(f->out, "</text>\n<text class=\"sub\" x=\"%d\" y=\"52\">", PAD);
-    flame_svg_escape(f->out, o->subtitle);
-    fprintf(f->out,
-            "</text>\n<line class=\"rule\" x1=\"0\" x2=\"100%%\" y1=\"64\" y2=\"64\"/>\n"
-            "<g data-right=\"250\" transform=\"translate(%d,0)\">"
-            "<text id=\"reset\" class=\"b\" y=\"30\">reset zoom</text>"
-            "<text id=\"flip\" class=\"b\" x=\"84\" y=\"30\">turn over</text>"
-            "<text id=\"query\" class=\"b\" x=\"164\" y=\"30\">/ search</text></g>\n"
-            "<text id=\"details\" class=\"foot\" x=\"%d\" y=\"%u\"></text>"
-            "<text id=\"found\" class=\"found\" x=\"%d\" y=\"%u\"></text>\n",
-            f->width - 250, PAD, height - 20, f->width - PAD, height - 20);
+    flame_svg_escape(f->out, f->o->title);
+    fprintf(f->out, "</text>\n<text id=\"subtitle\" class=\"sub\" x=\"%d\" y=\"52\">", PAD);
+    flame_svg_escape(f->out, f->o->subtitle);
+    fputs("</text>\n<text id=\"reset\" class=\"b off\" tabindex=\"0\" role=\"button\" "
+          "y=\"-20\">reset zoom</text>"
+          "<text id=\"flip\" class=\"b\" tabindex=\"0\" role=\"button\" y=\"-20\">turn over</text>"
+          "<text id=\"found\" class=\"found\" text-anchor=\"end\" y=\"52\"></text></g>\n",
+          f->out);
 }
 
 int flame_svg_write(FILE *out, const struct stacks *s, const struct report *r,
                     const struct flame_options *o, uint32_t *hidden)
 {
     struct flame f = {.out = out, .s = s, .r = r, .o = o, .width = o->width};
-    f.least = (int64_t)((double)s->nodes[0].total * o->min_percent / 100);
-    walk(&f, false);
-    if (f.hidden == UINT32_MAX)
-        return -ENOMEM;
-    *hidden = f.hidden;
-    write_head(&f);
-    walk(&f, true);
+    size_t boxes = s->count < STATIC_MAX ? s->count : STATIC_MAX;
+    int rc = choose_limits(&f);
+    f.symbols = calloc(s->count, sizeof *f.symbols);
+    f.drawn = calloc(s->count, sizeof *f.drawn);
+    f.x = calloc(s->count, sizeof *f.x);
+    f.boxes = calloc(boxes, sizeof *f.boxes);
+    if (rc || !f.symbols || !f.drawn || !f.x || !f.boxes) {
+        rc = -ENOMEM;
+        goto done;
+    }
+    // The height is known before the frames are walked: the picture's depth decides.
+    struct limit picture = f.picture, table = f.table;
+    uint32_t depth = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        bool shown = takes(&table, s->nodes[i].total);
+        if (takes(&picture, s->nodes[i].total) && shown && s->nodes[i].depth > depth)
+            depth = s->nodes[i].depth;
+    }
+    write_head(&f, TOP + (depth + 1) * ROW + FOOT);
+    write_meta(&f);
+    rc = write_symbols(&f, hidden);
+    if (rc)
+        goto done;
+    write_frames(&f);
+    write_picture(&f);
+    write_header_bar(&f);
     fprintf(out, "<script><![CDATA[\n%s]]></script>\n</svg>\n", flame_js);
-    return 0;
+done:
+    free(f.symbols);
+    free(f.drawn);
+    free(f.x);
+    free(f.boxes);
+    return rc;
 }
