@@ -80,7 +80,7 @@ static void thread_claimed(struct agent_slot *s, size_t stack_bytes)
 // In the new thread, before the target's code.
 static void thread_begin(size_t stack_bytes)
 {
-    uint64_t old;
+    uint64_t old = 0;
     // The collector may have found this thread already: a signal must not meet a half-claimed slot.
     sys4(SYS_rt_sigprocmask, SIG_BLOCK, &sigprof_mask, &old, SIGPROF_BYTES);
     struct agent_slot *s = slot_self();

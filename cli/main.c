@@ -36,7 +36,7 @@ const struct cli_command *cli_command_find(const char *name)
     return NULL;
 }
 
-static void say(const char *fmt, va_list ap)
+__attribute__((format(printf, 1, 0))) static void say(const char *fmt, va_list ap)
 {
     fflush(stdout); // keeps the order when both go to one place
     fprintf(stderr, "fiberscope%s%s: ", running_verb ? " " : "", running_verb ? running_verb : "");

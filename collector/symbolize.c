@@ -229,9 +229,12 @@ static int64_t add_saturated(int64_t a, int64_t b)
 }
 
 // Adds what one mapping left unnamed to its file's entry; several mappings share a file.
-static int add_file(struct job *j, struct symbolize_file *files, size_t *count,
-                    const struct pprof_mapping *m, const struct resolver *r)
+static int add_file(struct job *j, struct symbolize_file *files, size_t *count, size_t id)
 {
+    const struct pprof_mapping *m = id ? j->p->mappings[id - 1] : NULL;
+    const struct resolver *r = &j->resolvers[id];
+    if (!r->unnamed_value && !r->why)
+        return 0;
     const char *name = pprof_string(j->p, m && *m->file ? m->file : "[anon]");
     if (!name)
         return -ENOMEM;
@@ -281,11 +284,8 @@ static int sum_samples(struct job *j)
     struct symbolize_file *files = calloc(j->p->mapping_count + 1, sizeof *files);
     size_t count = 0;
     int rc = files ? 0 : -ENOMEM;
-    for (size_t i = 0; i <= j->p->mapping_count && !rc; i++) {
-        const struct resolver *r = &j->resolvers[i];
-        if (r->unnamed_value || r->why)
-            rc = add_file(j, files, &count, i ? j->p->mappings[i - 1] : NULL, r);
-    }
+    for (size_t i = 0; i <= j->p->mapping_count && !rc; i++)
+        rc = add_file(j, files, &count, i);
     if (!rc && count) {
         qsort(files, count, sizeof *files, compare_files);
         st->file_count = count < SYMBOLIZE_FILES_MAX ? count : SYMBOLIZE_FILES_MAX;

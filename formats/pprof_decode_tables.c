@@ -156,7 +156,7 @@ struct sample_sizes {
 static int size_sample(struct decoder *d, struct wire w, struct sample_sizes *sizes)
 {
     enum { LOCATION = 1, VALUE, LABEL };
-    struct wire_field f;
+    struct wire_field f = {0};
     int rc;
     while ((rc = decode_next_field(d, &w, &f)) > 0) {
         if (f.number < LOCATION || f.number > LABEL)

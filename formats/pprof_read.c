@@ -28,9 +28,10 @@ struct buffer {
 
 struct gunzip {
     z_stream z;
-    bool open;      // z needs inflateEnd
-    bool in_member; // between a header and its trailer
-    uint64_t taken; // compressed bytes so far, for messages
+    bool open;           // z needs inflateEnd
+    bool in_member;      // between a header and its trailer
+    uint64_t taken;      // compressed bytes so far, for messages
+    unsigned char spare; // z may still point here after a call
 };
 
 // Room for at least one more byte. 0, -EFBIG at the bound, -ENOMEM.
@@ -82,13 +83,12 @@ static int gunzip_some(struct gunzip *g, struct buffer *b, const unsigned char *
     for (;;) {
         int rc = buffer_grow(b);
         bool full = rc == -EFBIG;
-        unsigned char spare;
         if (rc && !full)
             return too_big(b, rc, g->taken, err);
         size_t room = full ? 1 : b->capacity - b->size;
         uInt given = room > UINT_MAX ? UINT_MAX : (uInt)room;
         // At the bound one spare byte tells a file that ends there from one that goes on.
-        g->z.next_out = full ? &spare : b->bytes + b->size;
+        g->z.next_out = full ? &g->spare : b->bytes + b->size;
         g->z.avail_out = given;
         if (!g->in_member && g->z.avail_in == 0)
             return 0;

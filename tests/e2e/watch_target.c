@@ -25,7 +25,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __clang__
+#define KEPT __attribute__((noinline))
+#else
 #define KEPT __attribute__((noinline, noclone))
+#endif
 
 enum { DEEP_FRAMES = 150, FRAME_BYTES = 200, SORTED = 2000, CHURNED = 20 };
 
