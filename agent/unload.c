@@ -92,24 +92,41 @@ static void spread(struct objects *all, uint32_t mark)
         all->list[i].marks &= ~(uint32_t)FOLLOWED;
 }
 
-void unload_begin(uint64_t base)
+struct unloading {
+    uint64_t base;
+    bool is_ours;
+    struct objects all;
+};
+
+// Reads names out of the objects themselves, so it runs with the loader's lock held: another thread's
+// dlclose cannot unmap one meanwhile. The lock is recursive.
+static int decide(struct dl_phdr_info *info, size_t size, void *arg)
 {
-    struct objects all = {.is_whole = true};
-    bool is_ours = false;
-    dl_iterate_phdr(collect, &all);
-    for (uint32_t i = 0; i < all.count; i++) {
+    struct unloading *u = arg;
+    struct objects *all = &u->all;
+    (void)info;
+    (void)size;
+    dl_iterate_phdr(collect, all);
+    for (uint32_t i = 0; i < all->count; i++) {
         // The program is the first. We stay as well, and what we need.
-        all.list[i].marks = i == 0 || all.list[i].dynamic == _DYNAMIC ? STAYS : 0;
-        if (all.list[i].base == base) {
-            all.list[i].marks |= GOES;
-            is_ours = true;
+        all->list[i].marks = i == 0 || all->list[i].dynamic == _DYNAMIC ? STAYS : 0;
+        if (all->list[i].base == u->base) {
+            all->list[i].marks |= GOES;
+            u->is_ours = true;
         }
     }
-    spread(&all, STAYS);
-    spread(&all, GOES);
-    if (!is_ours || !all.is_whole) // of another namespace, or too many: what is sure
+    spread(all, STAYS);
+    spread(all, GOES);
+    return 1; // once is enough
+}
+
+void unload_begin(uint64_t base)
+{
+    struct unloading u = {.base = base, .all.is_whole = true};
+    dl_iterate_phdr(decide, &u);
+    if (!u.is_ours || !u.all.is_whole) // of another namespace, or too many: what is sure
         modules_close(base);
-    for (uint32_t i = 0; i < all.count; i++)
-        if ((all.list[i].marks & (STAYS | GOES)) == GOES && all.list[i].base)
-            modules_close(all.list[i].base);
+    for (uint32_t i = 0; i < u.all.count; i++)
+        if ((u.all.list[i].marks & (STAYS | GOES)) == GOES && u.all.list[i].base)
+            modules_close(u.all.list[i].base);
 }
