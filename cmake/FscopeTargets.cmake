@@ -38,7 +38,9 @@ add_library(fscope_flags_inside INTERFACE)
 target_link_libraries(fscope_flags_inside INTERFACE fscope_flags)
 target_compile_options(fscope_flags_inside INTERFACE -fno-plt -ftls-model=initial-exec
   -fno-stack-protector)
-target_link_options(fscope_flags_inside INTERFACE -Wl,-z,now -Wl,-z,relro -Wl,-z,defs)
+target_link_options(fscope_flags_inside INTERFACE -Wl,-z,now -Wl,-z,relro
+  # clang's sanitizers leave their functions in a shared library for the program to define.
+  $<$<NOT:$<BOOL:${FSCOPE_SANITIZE}>>:-Wl,-z,defs>)
 
 function(fscope_inside name)
   cmake_parse_arguments(A "" "" "SOURCES;LIBS" ${ARGN})
