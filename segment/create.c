@@ -173,7 +173,7 @@ static int set_old_aside(const char *path)
     int fd = open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK); // it may be a fifo
     if (fd < 0)
         return errno == ELOOP || errno == ENXIO ? -EEXIST : -errno;
-    long n = syscall(SYS_pread64, fd, &h, sizeof h, 0);
+    long n = syscall(SYS_pread64, fd, &h, sizeof h, 0L);
     close_file(fd);
     if (n != (long)sizeof h || h.magic != SEG_MAGIC || owner_is_alive(&h))
         return -EEXIST;
@@ -215,7 +215,7 @@ static int size_and_map(struct seg *s, struct plan *p, struct seg_area areas[SEG
 {
     int full = -ENOMEM;
     struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
-    syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL,
+    syscall(SYS_prlimit64, 0L, RLIMIT_FSIZE, NULL,
             &limit); // growing a file past it raises SIGXFSZ: never try
     do {
         uint64_t total = plan_areas(p, areas);
@@ -224,7 +224,7 @@ static int size_and_map(struct seg *s, struct plan *p, struct seg_area areas[SEG
         if (syscall(SYS_ftruncate, s->fd, total))
             return -errno;
         // On a disk that fills up later, a store into a hole would be a SIGBUS in the target.
-        if (is_named && syscall(SYS_fallocate, s->fd, 0, 0, total) && errno != EOPNOTSUPP) {
+        if (is_named && syscall(SYS_fallocate, s->fd, 0, 0L, total) && errno != EOPNOTSUPP) {
             if (errno == EINTR)
                 return -EINTR;
             if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG)
@@ -232,8 +232,10 @@ static int size_and_map(struct seg *s, struct plan *p, struct seg_area areas[SEG
             full = -errno;
             continue;
         }
+        // Offsets are written long: an int leaves half of its stack slot to chance, and the kernel
+        // reads all of it.
         long at = syscall(SYS_mmap, NULL, total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                          s->fd, 0);
+                          s->fd, 0L);
         if (at != -1) {
             s->header = (struct seg_header *)at;
             s->bytes = total;
