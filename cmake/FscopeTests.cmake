@@ -1,14 +1,14 @@
 # How tests are declared, so that a folder's CMakeLists.txt is a list of them.
 #
-#   fscope_unit_test(NAME SOURCES ... LIBS ... [TIMEOUT s] [LABELS ...] [SERIAL])   a cmocka
-#                                                                                program
+#   fscope_unit_test(NAME SOURCES ... LIBS ... [TIMEOUT s] [LABELS ...] [SERIAL]
+#                    [NOT_UNDER_TSAN])                                           a cmocka program
 #   fscope_script_test(NAME SCRIPT [ARGS ...] [TIMEOUT s] [LABELS ...])    a python3 or sh script
 #   fscope_fuzz_target(NAME SOURCES ... LIBS ... CORPUS dir)               LLVMFuzzerTestOneInput
 #
 # NOT_UNDER_TSAN: the thread sanitizer delivers signals later, with a context of its own, and has a
 # thread of its own; a test of just these things means nothing there.
-# SERIAL: runs alone, because it measures. Exit status 77 means "cannot run here"; the test prints `SKIP: why` first. Labels: unit, e2e,
-# conformance, soak (left out of ./dev test), root, bpf, go.
+# SERIAL: runs alone, because it measures. Exit status 77 means "cannot run here"; the test prints
+# `SKIP: why` first. Labels: unit, e2e, conformance, soak (left out of ./dev test), root, bpf, go.
 
 set(FSCOPE_TEST_ENV
   "FSCOPE_BUILD=${PROJECT_BINARY_DIR}" "FSCOPE_SOURCE=${PROJECT_SOURCE_DIR}"
