@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char INFO_DIR[] = "/var/lib/dpkg/info";
 
@@ -74,6 +75,24 @@ static int owner(const char *path, char *name, size_t size)
     return rc;
 }
 
+// Advice to install what is there would send the reader in a circle.
+static bool is_installed(const char *package)
+{
+    char list[sizeof INFO_DIR + 300];
+    snprintf(list, sizeof list, "%s/%s.list", INFO_DIR, package);
+    if (access(list, F_OK) == 0)
+        return true;
+    snprintf(list, sizeof list, "%s/%s:amd64.list", INFO_DIR, package);
+    return access(list, F_OK) == 0;
+}
+
+static int answer(const char *package, char *name, size_t size)
+{
+    if (is_installed(package))
+        return -ENOENT;
+    return snprintf(name, size, "%s", package) < (int)size ? 0 : -ENOSPC;
+}
+
 int symbols_debian_package(const char *path, char *name, size_t size, bool *from_debug_archive)
 {
     char package[200];
@@ -84,8 +103,10 @@ int symbols_debian_package(const char *path, char *name, size_t size, bool *from
         *from_debug_archive = false;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (!strcmp(known[i][0], package))
-            return snprintf(name, size, "%s", known[i][1]) < (int)size ? 0 : -ENOSPC;
+            return answer(known[i][1], name, size);
     if (from_debug_archive)
         *from_debug_archive = true;
-    return snprintf(name, size, "%s-dbgsym", package) < (int)size ? 0 : -ENOSPC;
+    char dbgsym[sizeof package + 8];
+    snprintf(dbgsym, sizeof dbgsym, "%s-dbgsym", package);
+    return answer(dbgsym, name, size);
 }

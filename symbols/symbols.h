@@ -123,7 +123,8 @@ bool symbols_demangle(const char *mangled, char *out, size_t size);
 // Writes the build id of an ELF file as hex; its length in bytes, or -ENOENT, -ENOEXEC. [any thread]
 int symbols_build_id_of_fd(int fd, char *hex, size_t size);
 
-// The Debian package that would bring debug info for path, by dpkg's own lists: 0, or -ENOENT.
+// The Debian package that would bring debug info for path, by dpkg's own lists: 0, or -ENOENT (also
+// when that package is installed already).
 // Where the package must come from the debug archive, *from_debug_archive (may be NULL) is true.
 int symbols_debian_package(const char *path, char *name, size_t size, bool *from_debug_archive);
 

@@ -200,9 +200,13 @@ static void knows_debian_packages(void **state)
     assert_int_equal(symbols_debian_package("/nowhere/x", name, sizeof name, NULL), -ENOENT);
     if (access("/var/lib/dpkg/info", R_OK))
         return; // another distribution
+    // What is installed is not advised.
+    bool has_it = access("/var/lib/dpkg/info/libc6-dbg:amd64.list", F_OK) == 0;
     assert_int_equal(
-        symbols_debian_package("/lib/x86_64-linux-gnu/libc.so.6", name, sizeof name, &archive), 0);
-    assert_string_equal(name, "libc6-dbg");
+        symbols_debian_package("/lib/x86_64-linux-gnu/libc.so.6", name, sizeof name, &archive),
+        has_it ? -ENOENT : 0);
+    if (!has_it)
+        assert_string_equal(name, "libc6-dbg");
     assert_false(archive);
     assert_int_equal(symbols_debian_package("/usr/bin/gzip", name, sizeof name, &archive), 0);
     assert_string_equal(name, "gzip-dbgsym");
