@@ -12,7 +12,7 @@
 
 #include <stdatomic.h>
 
-enum { ROWS = 1024, FP_ROWS = 2048, DEPTH_MAX = 512, NEW_EXTRAS_MAX = 128 };
+enum { ROWS = 4096, FP_ROWS = 2048, DEPTH_MAX = 512, NEW_EXTRAS_MAX = 128 };
 
 // Rows are looked up by "return address": the leaf's and an interrupted pc, which are exact, plus 1.
 enum fast_kind { FAST_NONE, FAST_RSP, FAST_RSP_SAVED, FAST_RBP_SAVED, FAST_END, FAST_FP };

@@ -152,6 +152,7 @@ def plain(name):
     return re.sub(r"(\.(part|isra|constprop|cold|lto_priv|localalias)(\.\d+)*)+$", "", name)
 
 
+AGENT = "[fiberscope]"
 UNKNOWN = re.compile(r"^(\[unknown\]|0x[0-9a-f]+|[0-9a-f]{6,}|\[?[\w.+-]+\]?\+0x[0-9a-f]+|)$")
 
 
@@ -173,12 +174,16 @@ def perf_shares(perf, comms, files):
             files.add(m[3])
             name = m[2].split("+0x")[0]
             if "libfiberscope" in m[3]:
-                name = "[fiberscope]"
+                name = AGENT
             elif UNKNOWN.match(name):
                 name = f"[{os.path.basename(m[3]).strip('[]')}]"
             break
         counts[name] += 1
-    return counts, total
+    # The agent's own work is in perf's samples and, by design, not in ours.
+    agent = counts.pop(AGENT, 0)
+    if agent:
+        print(f"    perf saw {100.0 * agent / total:.1f} % of its samples in the agent")
+    return counts, total - agent
 
 
 def top_shares(argv):
