@@ -28,6 +28,7 @@ endfunction()
 
 # All that `ctest -L unit` runs: what a sanitizer's run needs to build.
 add_custom_target(unit_tests)
+add_custom_target(fuzz_targets)
 
 function(fscope_unit_test name)
   cmake_parse_arguments(A "SERIAL;NOT_UNDER_TSAN" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
@@ -68,6 +69,7 @@ function(fscope_fuzz_target name)
     target_link_libraries(fuzz_${name} PRIVATE fscope_flags ${A_LIBS})
   endif()
   add_dependencies(unit_tests fuzz_${name})
+  add_dependencies(fuzz_targets fuzz_${name})
   add_test(NAME fuzz.${name}.corpus COMMAND fuzz_${name} -runs=0 ${CMAKE_CURRENT_SOURCE_DIR}/${A_CORPUS})
   fscope_test_properties(fuzz.${name}.corpus 120 unit)
 endfunction()
