@@ -46,7 +46,8 @@ def a_black_box_is_complete(work):
     p, said = finish(work, "box")
     close(p.total() / 1e9, 0.5, 0.03, "CPU seconds")
     close(p.share("alpha"), 0.7, 0.04, "share of alpha")
-    assert p.share("main") > 0.99 and "next: fiberscope top p.pb.gz" in said, said
+    # Not of all samples: on a busy machine the loader's share of half a second is above 1 %.
+    assert p.share_below("main", "alpha", "beta") > 0.99 and "next: fiberscope top p.pb.gz" in said, said
     again, _ = finish(work, "box")
     assert again.total() == p.total(), "reading used the black box up"
 

@@ -112,3 +112,8 @@ class Profile:
     def share(self, name):
         """Of the samples with this function anywhere on their stack."""
         return self.total(1, lambda s: name in s.stack) / max(1, self.total())
+
+    def share_below(self, name, *leaves):
+        """Of the samples with one of these leaves on their stack, the share with name there as well."""
+        some = lambda s: any(leaf in s.stack for leaf in leaves)
+        return self.total(1, lambda s: some(s) and name in s.stack) / max(1, self.total(1, some))
