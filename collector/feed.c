@@ -247,8 +247,9 @@ int64_t feed_pump(struct feed *f)
     return got < 0 ? got : rc < 0 ? rc : (int64_t)f->record_count;
 }
 
-static int add_state(void *arg, const struct seg_state *e)
+static int add_state(void *arg, const struct seg_state *e, uint32_t index)
 {
+    (void)index;
     struct feed *f = arg;
     int kind = kind_of(e->kind);
     uint64_t count = atomic_load_explicit(&e->values[0], memory_order_relaxed);

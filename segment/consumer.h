@@ -47,9 +47,15 @@ int seg_reader_control_commit(struct seg_reader *r);
 typedef int seg_record_fn(void *arg, const struct seg_record *r);
 int64_t seg_reader_drain(struct seg_reader *r, seg_record_fn *fn, void *arg, uint64_t *damaged);
 
-// Calls fn for each published state entry, with values as of now.
-typedef int seg_state_fn(void *arg, const struct seg_state *e);
+// Calls fn for each published state entry, with values as of now. index: for seg_reader_site.
+typedef int seg_state_fn(void *arg, const struct seg_state *e, uint32_t index);
 int64_t seg_reader_states(struct seg_reader *r, seg_state_fn *fn, void *arg);
+
+// Copies the site of state entry index. -ENODATA: the segment has none. -EINVAL: no such entry.
+int seg_reader_site(struct seg_reader *r, uint32_t index, struct seg_site *out);
+
+// The heap as a whole, as of now.
+void seg_reader_heap(struct seg_reader *r, struct seg_heap *out);
 
 // Calls fn for each published module, also unmapped ones. path is valid during the call.
 typedef int seg_module_fn(void *arg, const struct seg_module *m, const char *path);

@@ -42,6 +42,7 @@ enum {
 struct plan {
     uint32_t threads, modules, state, stacks, blobs;
     uint64_t ring_bytes, stack_arena, blob_arena;
+    bool has_sites;
 };
 
 static uint64_t round_up_pow2(uint64_t n, uint64_t at_least)
@@ -65,6 +66,7 @@ static void plan_init(struct plan *p, const struct seg_options *asked, bool is_n
     p->ring_bytes = round_up_pow2(o.ring_bytes ? o.ring_bytes : RING_DEFAULT, 512);
     uint64_t stacks = is_named ? NAMED_STACK_ARENA_DEFAULT : STACK_ARENA_DEFAULT;
     uint64_t blobs = is_named ? NAMED_BLOB_ARENA_DEFAULT : BLOB_ARENA_DEFAULT;
+    p->has_sites = o.sites != 0;
     p->stack_arena = round_up_pow2(o.stack_arena_bytes ? o.stack_arena_bytes : stacks, 4096);
     p->blob_arena = round_up_pow2(o.blob_arena_bytes ? o.blob_arena_bytes : blobs, 4096);
 }
@@ -102,6 +104,7 @@ static uint64_t plan_areas(const struct plan *p, struct seg_area areas[SEG_AREA_
         [SEG_AREA_BLOBS] = table_bytes(p->blobs, p->blob_arena),
         [SEG_AREA_STATE] = (uint64_t)p->state * sizeof(struct seg_state),
         [SEG_AREA_MODULES] = (uint64_t)p->modules * sizeof(struct seg_module),
+        [SEG_AREA_SITES] = p->has_sites ? (uint64_t)p->state * sizeof(struct seg_site) : 0,
     };
     uint64_t at = (sizeof(struct seg_header) + PAGE - 1) & ~(uint64_t)(PAGE - 1);
     for (int i = 0; i < SEG_AREA_COUNT; i++) {

@@ -121,6 +121,9 @@ int seg_dump(const struct seg *s, int fd)
     if (!rc)
         rc = put_sparse(s, fd, h->areas[SEG_AREA_STATE].offset,
                         h->state_count * sizeof(struct seg_state));
+    if (!rc && h->areas[SEG_AREA_SITES].size)
+        rc = put_sparse(s, fd, h->areas[SEG_AREA_SITES].offset,
+                        h->state_count * sizeof(struct seg_site));
     if (!rc)
         rc = put_table(s, fd, SEG_AREA_STACKS);
     if (!rc)

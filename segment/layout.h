@@ -12,6 +12,7 @@
 //   record    64 bytes: one sample or event of a stream
 //   table     interned byte strings (stacks, label sets, strings); an id is a slot index + 1
 //   state     counters keyed by {kind, stack, labels, object}: what must never be dropped
+//   site      what exact heap recording knows of a state entry beyond its four counters
 //   module    a mapped file with the epochs between which it was mapped
 //   epoch     counts unloads of modules; part of a stack's identity
 //
@@ -33,11 +34,13 @@
 #define SEG_DUMP_MAGIC UINT64_C(0x31504d5544424946) // "FIBDUMP1"
 
 enum {
-    SEG_VERSION = 1,
+    SEG_VERSION = 2,
     SEG_RECORD_BYTES = 64,
     SEG_STACK_DEPTH_MAX = 512, // frames of one stack; deeper ones keep their leaf end
     SEG_THREAD_NAME_BYTES = 16,
     SEG_BUILD_ID_BYTES = 20,
+    SEG_KINDS_MAX = 16, // room for enum seg_kind in the header
+    SEG_LIFETIMES = 16, // buckets of seg_site.lifetimes
 };
 
 enum seg_area_kind {
@@ -48,6 +51,7 @@ enum seg_area_kind {
     SEG_AREA_STATE,   // struct seg_state[state_count]
     SEG_AREA_MODULES, // struct seg_module[module_count]
     SEG_AREA_TRACE,   // execution trace buffers (size 0 until tracing is asked for)
+    SEG_AREA_SITES,   // struct seg_site[state_count], by index of the state entry; size 0 unless asked for
     SEG_AREA_COUNT = 16,
 };
 
@@ -55,11 +59,32 @@ enum seg_kind { // of a record or a state entry
     SEG_KIND_NONE,
     SEG_KIND_CPU,    // stream; values: count, ns of CPU time
     SEG_KIND_WALL,   // stream; values: count, ns of wall time
-    SEG_KIND_HEAP,   // state; values: alloc objects, alloc bytes, freed objects, freed bytes
-    SEG_KIND_BLOCK,  // state; values: contentions, delay ns
-    SEG_KIND_MUTEX,  // state; values: contentions, delay ns
-    SEG_KIND_CUSTOM, // state; values: count
+    // State; values: alloc objects, alloc bytes, freed objects, freed bytes, of the samples alone. object:
+    // the lower bound of the allocations' size class where they are sampled, so that a reader
+    // can unsample per (stack, size) as Go does; 0 where every allocation is counted.
+    SEG_KIND_HEAP,
+    SEG_KIND_BLOCK,  // state; values: contentions, delay ns; already unbiased. object: the lock
+    SEG_KIND_MUTEX,  // state; values: contentions, delay ns; already unbiased. object: the lock
+    SEG_KIND_CUSTOM, // state; values: added, removed. object: blob id of the profile's name
+    // State: what is known of a lock that is some entry's object. values: enum seg_lock_type, offset in
+    // the allocation that holds it (0 if that is not known). user_stack: where it, or that allocation, was
+    // made; 0: unknown. object: its address.
+    SEG_KIND_LOCK,
+    // Stream: the heap as it was at time_ns. values: live objects, live bytes; object: bytes
+    // allocated so far. One that finds its ring full is counted and not folded.
+    SEG_KIND_SERIES,
     SEG_KIND_COUNT,
+};
+
+enum seg_lock_type { // values[0] of SEG_KIND_LOCK
+    SEG_LOCK_UNKNOWN,
+    SEG_LOCK_MUTEX,
+    SEG_LOCK_RWLOCK,
+    SEG_LOCK_COND,
+    SEG_LOCK_SEM,
+    SEG_LOCK_BARRIER,
+    SEG_LOCK_JOIN,
+    SEG_LOCK_FUTEX,
 };
 
 enum seg_context { SEG_CONTEXT_NORMAL, SEG_CONTEXT_SIGNAL, SEG_CONTEXT_COUNT };
@@ -80,8 +105,8 @@ struct seg_control {
     _Atomic uint64_t cpu_period_ns; // 0: off. The period in force, also the value of one sample
     _Atomic uint64_t wall_period_ns;
     _Atomic uint64_t heap_rate_bytes; // mean bytes per sample; 0 off, 1 every allocation
-    _Atomic uint64_t block_rate_ns;
-    _Atomic uint64_t mutex_fraction;
+    _Atomic uint64_t block_rate_ns;  // waits this long are always kept, shorter ones by chance; 0 off
+    _Atomic uint64_t mutex_fraction; // 1 in so many contended unlocks; 0 off
     _Atomic uint64_t trace_generation; // 0: off
     _Atomic uint32_t cpu_source;       // enum seg_cpu_source
     _Atomic uint32_t signal_cookie;    // si_value of SIGPROFs that are ours
@@ -105,7 +130,7 @@ enum seg_cpu_source { // who makes the CPU sampling signal
 
 // Losses, all counted by producers (relaxed; they are only ever summed).
 struct seg_losses {
-    _Atomic uint64_t ring_full[SEG_KIND_COUNT]; // stream records folded into state instead
+    _Atomic uint64_t ring_full[SEG_KINDS_MAX]; // stream records folded into state instead
     _Atomic uint64_t stacks_full;               // stacks recorded as id 0
     _Atomic uint64_t blobs_full;
     _Atomic uint64_t
@@ -117,7 +142,24 @@ struct seg_losses {
     // CPU periods without a sample of their own (the signal was blocked, or the thread in a kernel
     // that the event may not count); charged to the thread's next sample, so no time is lost.
     _Atomic uint64_t collapsed;
-    uint64_t reserved[7];
+    // Frees of pointers whose allocation was not seen: from before the recording, or of a parent.
+    _Atomic uint64_t unknown_frees;
+    uint64_t reserved[6];
+};
+
+// The heap as a whole, where every allocation is counted. A thread adds what it has done since its
+// last visit once that exceeds a bound (see `slack_bytes`), so with several threads live_* may lag by
+// that much per thread; alloc and free counts in the state entries never do.
+struct seg_heap {
+    _Atomic uint64_t live_objects, live_bytes; // modulo 2^64: a reader clamps what went below 0
+    _Atomic uint64_t alloc_objects, alloc_bytes;
+    _Atomic uint64_t peak_bytes;   // the highest live_bytes seen
+    _Atomic uint64_t peak_time_ns; // CLOCK_MONOTONIC
+    // Counts the peaks. A state entry whose site has another peak_number has not changed since the
+    // latest one, so its live counts are its counts at the peak; else site.peak_* are.
+    _Atomic uint64_t peak_number;
+    _Atomic uint64_t slack_bytes; // that one thread may hold back; 0: one thread, all exact
+    uint64_t reserved[8];
 };
 
 struct seg_header {
@@ -141,6 +183,7 @@ struct seg_header {
     _Atomic uint32_t module_used;
     struct seg_control control;
     struct seg_losses losses;
+    struct seg_heap heap;
     char program[64]; // base name, NUL-terminated
 };
 
@@ -236,6 +279,17 @@ struct seg_state {
     _Atomic uint64_t values[4]; // meaning by kind, see enum seg_kind
 };
 
+// Beside state entry i, where every allocation is counted. All relaxed, only ever summed.
+struct seg_site {
+    _Atomic uint64_t temporary_objects; // freed by the thread that made it, as its next heap operation
+    _Atomic uint64_t peak_number;       // of seg_heap, at the first change after that peak
+    _Atomic uint64_t peak_objects, peak_bytes; // live in this entry just before that change
+    // Freed objects by how long they lived: bucket 0 below 1 us, bucket k below 4^k us, the last
+    // without bound.
+    _Atomic uint64_t lifetimes[SEG_LIFETIMES];
+    uint64_t reserved[4];
+};
+
 struct seg_module {
     uint64_t start, end; // addresses, half open
     uint64_t offset;     // file offset of start
@@ -255,5 +309,7 @@ _Static_assert(sizeof(struct seg_ring) == 128, "wire format");
 _Static_assert(sizeof(struct seg_thread) == 128, "wire format");
 _Static_assert(sizeof(struct seg_module) == 80, "wire format");
 _Static_assert(sizeof(struct seg_table) == 64, "wire format");
+_Static_assert(sizeof(struct seg_site) == 192, "wire format");
+_Static_assert((int)SEG_KIND_COUNT <= (int)SEG_KINDS_MAX, "wire format");
 
 #endif

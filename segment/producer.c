@@ -193,7 +193,10 @@ static void state_accumulate(struct seg_state *e, const uint64_t values[4])
             atomic_fetch_add_explicit(&e->values[i], values[i], memory_order_relaxed);
 }
 
-static void state_add(struct seg *s, const struct state_key *k, const uint64_t values[4])
+// The entry of this key, made if it is not there; the kind's overflow entry (counted) where there is
+// no room. values: added before a new entry is seen, so that a reader meets none that is all zero.
+static struct seg_state *state_find(struct seg *s, const struct state_key *k,
+                                    const uint64_t values[4])
 {
     struct seg_header *h = s->header;
     struct seg_state *table = area(s, SEG_AREA_STATE);
@@ -209,7 +212,7 @@ static void state_add(struct seg *s, const struct state_key *k, const uint64_t v
         uint64_t now = atomic_load_explicit(&e->key, memory_order_acquire);
         if (now == (SEG_SLOT_READY | hash) && state_matches(e, k)) {
             state_accumulate(e, values);
-            return;
+            return e;
         }
         if (now != 0 ||
             !atomic_compare_exchange_strong_explicit(&e->key, &now, SEG_SLOT_CLAIMED | hash,
@@ -223,27 +226,36 @@ static void state_add(struct seg *s, const struct state_key *k, const uint64_t v
         state_accumulate(e, values);
         // release: pairs with the acquire above and in the reader
         atomic_store_explicit(&e->key, SEG_SLOT_READY | hash, memory_order_release);
-        return;
+        return e;
     }
     count(&h->losses.state_full);
-    if (k->kind < SEG_KIND_COUNT)
-        state_accumulate(&table[k->kind], values);
+    struct seg_state *overflow = &table[k->kind < SEG_KIND_COUNT ? k->kind : SEG_KIND_NONE];
+    state_accumulate(overflow, values);
+    return overflow;
+}
+
+uint32_t seg_state_find(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint32_t labels,
+                        uint32_t epoch, uint64_t object)
+{
+    static const uint64_t nothing[4];
+    struct state_key k = {(uint32_t)kind, user_stack, labels, epoch, object};
+    return (uint32_t)(state_find(s, &k, nothing) - (struct seg_state *)area(s, SEG_AREA_STATE));
 }
 
 void seg_state_add(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint32_t labels,
                    uint64_t object, const uint64_t values[4])
 {
-    // acquire: pairs with the release in seg_module_remove
-    uint32_t epoch = atomic_load_explicit(&s->header->epoch, memory_order_acquire);
-    struct state_key k = {(uint32_t)kind, user_stack, labels, epoch, object};
-    state_add(s, &k, values);
+    struct state_key k = {(uint32_t)kind, user_stack, labels, seg_epoch(s), object};
+    state_find(s, &k, values);
 }
 
 static void fold(struct seg *s, const struct seg_record *r)
 {
     count(&s->header->losses.ring_full[r->kind < SEG_KIND_COUNT ? r->kind : 0]);
+    if (r->kind == SEG_KIND_SERIES) // a moment, not a sum
+        return;
     struct state_key k = {r->kind, r->user_stack, r->labels, r->epoch, r->object};
-    state_add(s, &k, (const uint64_t[4]){r->values[0], r->values[1], 0, 0});
+    state_find(s, &k, (const uint64_t[4]){r->values[0], r->values[1], 0, 0});
 }
 
 void seg_record_put(struct seg *s, int slot, enum seg_context context, struct seg_record *r)

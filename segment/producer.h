@@ -27,6 +27,7 @@ struct seg_options {
         stacks; // slots; 0: the defaults, smaller ones for a named file. Counts of tables are rounded
     uint64_t ring_bytes, stack_arena_bytes, blob_arena_bytes; // up to powers of two
     uint32_t parent; // pid, when this is a forked child's segment
+    uint32_t sites;  // nonzero: with SEG_AREA_SITES
 };
 
 // Creates, maps and seals a segment; 0 or -errno. The caller owns *s: seg_close. A named file that
@@ -62,6 +63,32 @@ void seg_record_put(struct seg *s, int slot, enum seg_context context, struct se
 // Adds values[0..3] to the state entry with this key.
 void seg_state_add(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint32_t labels,
                    uint64_t object, const uint64_t values[4]);
+
+// The same in two steps, for hooks that keep the index: finds or makes the entry of this key and
+// epoch (seg_epoch); its index, which stays valid. A full table gives the kind's overflow entry (counted).
+uint32_t seg_state_find(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint32_t labels,
+                        uint32_t epoch, uint64_t object);
+static inline struct seg_state *seg_state_at(const struct seg *s, uint32_t index)
+{
+    return (struct seg_state *)(void *)((char *)s->header +
+                                        s->header->areas[SEG_AREA_STATE].offset) +
+           index;
+}
+
+// The entry's site; only where the segment was made with sites.
+static inline struct seg_site *seg_site_at(const struct seg *s, uint32_t index)
+{
+    return (struct seg_site *)(void *)((char *)s->header +
+                                       s->header->areas[SEG_AREA_SITES].offset) +
+           index;
+}
+
+// The module epoch in force; a stack that was walked before it changed belongs to the old one.
+static inline uint32_t seg_epoch(const struct seg *s)
+{
+    // acquire: pairs with the release in seg_module_remove
+    return atomic_load_explicit(&s->header->epoch, memory_order_acquire);
+}
 
 // Adds a mapped module; its index, or -ENOSPC. seg_module_remove marks it unmapped and starts a new
 // epoch: call it before the addresses can be used again.

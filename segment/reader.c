@@ -68,6 +68,9 @@ static int validate_areas(const struct seg_header *h, uint64_t bytes, const char
         return bad(err, offsetof(struct seg_header, module_count), what, "too many modules");
     if (h->areas[SEG_AREA_STATE].size / sizeof(struct seg_state) < h->state_count)
         return bad(err, offsetof(struct seg_header, state_count), what, "too many state entries");
+    if (h->areas[SEG_AREA_SITES].size &&
+        h->areas[SEG_AREA_SITES].size / sizeof(struct seg_site) < h->state_count)
+        return bad(err, offsetof(struct seg_header, state_count), what, "too few sites");
     if (!is_pow2(h->ring_bytes) || h->ring_bytes < sizeof(struct seg_ring) + SEG_RECORD_BYTES ||
         h->areas[SEG_AREA_RINGS].size / h->ring_bytes / SEG_CONTEXT_COUNT < h->thread_count)
         return bad(err, offsetof(struct seg_header, ring_bytes), what, "rings do not fit");

@@ -132,12 +132,29 @@ int64_t seg_reader_states(struct seg_reader *r, seg_state_fn *fn, void *arg)
             continue;
         if (e.kind == SEG_KIND_NONE || e.kind >= SEG_KIND_COUNT || is_zero(&e))
             continue;
-        int rc = fn(arg, &e);
+        int rc = fn(arg, &e, i);
         if (rc)
             return rc < 0 ? rc : n;
         n++;
     }
     return n;
+}
+
+int seg_reader_site(struct seg_reader *r, uint32_t index, struct seg_site *out)
+{
+    const struct seg_area *a = &r->header.areas[SEG_AREA_SITES];
+    memset(out, 0, sizeof *out);
+    if (!a->size)
+        return -ENODATA;
+    if (index >= r->header.state_count)
+        return -EINVAL;
+    return reader_get(r, a->offset + (uint64_t)index * sizeof *out, out, sizeof *out);
+}
+
+void seg_reader_heap(struct seg_reader *r, struct seg_heap *out)
+{
+    if (reader_get(r, offsetof(struct seg_header, heap), out, sizeof *out))
+        memset(out, 0, sizeof *out);
 }
 
 int64_t seg_reader_modules(struct seg_reader *r, seg_module_fn *fn, void *arg)

@@ -70,8 +70,9 @@ static int on_record(void *arg, const struct seg_record *r)
     return 0;
 }
 
-static int on_state(void *arg, const struct seg_state *e)
+static int on_state(void *arg, const struct seg_state *e, uint32_t index)
 {
+    (void)index;
     (void)arg;
     if (e->kind < SEG_KIND_COUNT)
         printf("state %s %" PRIu64 " %" PRIu64 "\n", kinds[e->kind], e->values[0], e->values[1]);

@@ -34,8 +34,9 @@ static int on_record(void *arg, const struct seg_record *rec)
     return more(v);
 }
 
-static int on_state(void *arg, const struct seg_state *e)
+static int on_state(void *arg, const struct seg_state *e, uint32_t index)
 {
+    (void)index;
     struct visit *v = arg;
     uint64_t pcs[4];
     seg_reader_stack(v->r, e->user_stack, pcs, 4, NULL, NULL, NULL);

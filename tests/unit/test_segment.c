@@ -73,8 +73,9 @@ static int see_record(void *arg, const struct seg_record *r)
     return 0;
 }
 
-static int see_state(void *arg, const struct seg_state *e)
+static int see_state(void *arg, const struct seg_state *e, uint32_t index)
 {
+    (void)index;
     struct tally *t = arg;
     t->count += e->values[0];
     t->sum += e->values[1];

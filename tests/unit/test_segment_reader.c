@@ -75,8 +75,9 @@ static int check_record(void *arg, const struct seg_record *rec)
     return 0;
 }
 
-static int check_state(void *arg, const struct seg_state *e)
+static int check_state(void *arg, const struct seg_state *e, uint32_t index)
 {
+    (void)index;
     (void)arg;
     assert_int_equal(e->kind, SEG_KIND_HEAP);
     assert_int_equal(e->values[1], 128);
