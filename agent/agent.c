@@ -123,6 +123,13 @@ static int create_segment(struct agent_space *space)
     struct seg_options options = {.size = sizeof options,
                                   .parent = agent.is_child ? (uint32_t)agent.parent : 0};
     int rc = 0;
+    if (agent.env.heap_bytes == 1) {
+        options.sites = 1;
+        if (!agent.env.segment[0]) { // sparse: costs what is used
+            options.state = options.stacks = AGENT_EXACT_STATES;
+            options.stack_arena_bytes = AGENT_EXACT_STACK_BYTES;
+        }
+    }
     if (agent.env.segment[0]) {
         rc = agent_env_expand(path, sizeof path - 12, agent.env.segment, space->pid, agent.program);
         options.path = path;
@@ -153,6 +160,14 @@ static void drop_descriptor(struct agent_space *space)
     sys3(SYS_madvise, space->seg.header, space->seg.bytes, MADV_DONTFORK);
 }
 
+// What is counted rather than sampled in time is the environment's to say.
+static void set_states(struct seg_control *c)
+{
+    atomic_store_explicit(&c->heap_rate_bytes, agent.env.heap_bytes, memory_order_relaxed);
+    atomic_store_explicit(&c->block_rate_ns, agent.env.block_ns, memory_order_relaxed);
+    atomic_store_explicit(&c->mutex_fraction, agent.env.mutex_fraction, memory_order_relaxed);
+}
+
 int agent_begin(uint32_t why, bool in_handler)
 {
     struct agent_space *space = agent.space;
@@ -175,6 +190,7 @@ int agent_begin(uint32_t why, bool in_handler)
         }
     }
     struct seg_control *c = &space->seg.header->control;
+    set_states(c);
     bool answered = agent.env.socket[0] && !rc && !in_handler;
     if (!answered)
         source_choose(&agent, why != AGENT_WHY_FORK);
@@ -195,6 +211,18 @@ int agent_begin(uint32_t why, bool in_handler)
         agent_arm_all();
     }
     return 0;
+}
+
+// A forked child's own segment is made here, where nothing can be cancelled.
+int agent_begin_child(void)
+{
+    int state;
+    if (!agent.configured)
+        return -ENOENT;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    int rc = agent_begin(AGENT_WHY_FORK, true);
+    pthread_setcancelstate(state, NULL);
+    return rc;
 }
 
 // Calls fn for each thread of this process. getdents by hand: opendir allocates.
@@ -316,7 +344,7 @@ __attribute__((constructor)) static void agent_load(void)
         memcpy(agent.env.segment, segment, strlen(segment) + 1);
     if (!agent.env.inherit)
         strip_environment();
-    if (!agent.env.cpu_hz && !agent.env.wall_hz)
+    if (!agent_env_wants_anything(&agent.env))
         return;
     if (!agent.env.socket[0] && !agent.env.segment[0] && !agent.env.out[0])
         memcpy(agent.env.out, "%e.%p.fscope", 13);

@@ -7,11 +7,14 @@
 //   hello.c    messages to the collector
 //   output.c   the raw dump, written by the target itself where no collector does it
 //   slot.c     one slot per thread: memory for its walks, its timers, its CPU clock
+//   hooks.c    what is interposed: one table; hooks_got.c the other way to make it take effect
+//   capture.c  where a hook was called from
+//   heap*.c    the malloc family;  lock*.c  waits for locks
 //   source.c   who makes the sampling signal: perf events or timers
 //   sample.c   the SIGPROF handler
 //   modules.c  which files are mapped where, kept up to date from handlers
 //   unload.c   which of them a dlclose takes away
-//   signals.c, threads.c, images.c   the interposed functions
+//   signals.c, threads.c, images.c   the interposed functions of the process; real.c what is behind them
 //
 // What always holds
 //   - `space` is one private mapping with MADV_WIPEONFORK: a forked child finds zeroes there, so
@@ -43,6 +46,14 @@ enum {
     AGENT_PAGES_KNOWN = 64,
     AGENT_ALT_STACK_BYTES = 65536, // for threads whose own stack is too small for a handler
     AGENT_SMALL_STACK_BYTES = 65536,
+    AGENT_EXACT_STATES = 1 << 18, // of a segment that holds every allocation
+    AGENT_EXACT_STACK_BYTES = 256 << 20,
+};
+
+// Code pages whose module is in the segment, as one walker of a thread has seen them.
+struct agent_pages {
+    uint32_t generation;
+    uint64_t pages[AGENT_PAGES_KNOWN];
 };
 
 // One thread's. A slot is its thread's alone once tid is set, but for source_arm and source_disarm
@@ -50,6 +61,7 @@ enum {
 struct agent_slot {
     _Atomic uint32_t tid;      // 0 free; claimed by compare-and-swap
     _Atomic uint32_t busy;     // the handler is at work: a second entry is counted and leaves
+    _Atomic uint32_t labels;   // label set in force, an id of the segment; 0: none
     _Atomic uint32_t ready;    // the pages behind this header are usable
     int segment_slot;          // of seg_thread_enter; -1: not yet
     int perf_fd;               // -1: none
@@ -61,9 +73,14 @@ struct agent_slot {
     int64_t cpu_due_ns;        // CPU time not yet charged to a sample; negative: charged in advance
     uint64_t wall_seen_ns, wall_cpu_ns;
     void *alt_stack; // NULL: the thread has its own or needs none
-    uint32_t pages_generation;
-    uint64_t pages[AGENT_PAGES_KNOWN]; // code pages whose module is in the segment
+    // Of the handler. Hooks have their own, below, because the handler interrupts them.
+    struct agent_pages pages;
     uint64_t pcs[SEG_STACK_DEPTH_MAX];
+    struct agent_pages hook_pages;
+    uint64_t hook_pcs[SEG_STACK_DEPTH_MAX];
+    struct agent_heap_thread *heap; // heap.c's, NULL: not yet
+    // locks: what the thread waits for and since when, published for the one who unlocks.
+    _Atomic uint64_t waits_for, waits_since_ns;
 };
 
 struct agent_module {
@@ -125,6 +142,8 @@ bool agent_owns(void);
 // agent.c: makes this address space record. why is enum agent_why; in_handler: called at a forked
 // child's first signal. 0 or -errno. [async-signal-safe when in_handler]
 int agent_begin(uint32_t why, bool in_handler);
+// A forked child's recording begins, at its first signal or hook. 0 or -errno.
+int agent_begin_child(void);
 // Ready for fscope_cpu_start: the handler, the key, the fork hook. 0 or -errno.
 int agent_prepare(void);
 // The target leaves: last words into the segment, the dump where the agent writes it itself.
@@ -149,7 +168,9 @@ struct agent_slot *slot_self(void);
 struct agent_slot *slot_for(uint32_t tid);
 void slot_leave(void);
 int slot_map(struct agent *a);
-struct unwind_thread *slot_unwind(struct agent_slot *s);
+struct unwind_thread *slot_unwind(struct agent_slot *s);      // of the handler
+struct unwind_thread *slot_hook_unwind(struct agent_slot *s); // of hooks, in normal context
+void slot_set_stack(struct agent_slot *s, uint64_t low, uint64_t high);
 void slot_alt_stack(struct agent_slot *s);
 static inline struct agent_slot *slot_at(uint32_t i)
 {
@@ -177,9 +198,9 @@ void signals_adopt(const struct sigaction *old); // what was installed before us
 int signals_real_action(const struct sigaction *action, struct sigaction *old);
 
 // modules.c
-void modules_scan_all(void);                              // normal context
-void modules_cover(struct agent_slot *s, uint32_t depth); // of s->pcs; in the handler
-void modules_close(uint64_t address);                     // the file mapped there will go
+void modules_scan_all(void); // normal context
+void modules_cover(struct agent_pages *known, const uint64_t *pcs, uint32_t depth); // any context
+void modules_close(uint64_t address); // the file mapped there will go
 
 // unload.c: the library mapped there will be closed, and what only it needs. [normal context]
 void unload_begin(uint64_t base);

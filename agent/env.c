@@ -22,20 +22,53 @@ struct value {
     bool too_long;
 };
 
-static const char *read_number(const struct value *v, uint32_t max, uint32_t *out)
+bool agent_env_wants_anything(const struct agent_env *env)
 {
-    uint32_t n = 0;
+    return env->cpu_hz || env->wall_hz || env->heap_bytes || env->block_ns || env->mutex_fraction ||
+           env->heaptrace_ms;
+}
+
+static const char *read_number64(const struct value *v, uint64_t max, const char *too_large,
+                                 uint64_t *out)
+{
+    uint64_t n = 0;
     if (!v->n)
         return "a number is missing";
     for (uint32_t i = 0; i < v->n; i++) {
         if (v->text[i] < '0' || v->text[i] > '9')
             return "not a whole number";
-        n = n * 10 + (uint32_t)(v->text[i] - '0');
+        n = n * 10 + (uint64_t)(v->text[i] - '0');
         if (n > max)
-            return "too large (at most 10000)";
+            return too_large;
     }
     *out = n;
     return NULL;
+}
+
+static const char *read_number(const struct value *v, uint32_t max, const char *too_large,
+                               uint32_t *out)
+{
+    uint64_t n;
+    const char *why = read_number64(v, max, too_large, &n);
+    if (!why)
+        *out = (uint32_t)n;
+    return why;
+}
+
+static const char *read_hz(const struct value *v, uint32_t *out)
+{
+    return read_number(v, AGENT_HZ_MAX, "too large (at most 10000)", out);
+}
+
+static const char *read_heap(const struct value *v, uint64_t *out)
+{
+    if (v->n == 5 && !memcmp(v->text, "exact", 5)) {
+        *out = 1;
+        return NULL;
+    }
+    if (v->n && (v->text[0] < '0' || v->text[0] > '9'))
+        return "must be a number of bytes, or exact";
+    return read_number64(v, UINT64_C(1) << 40, "too large (at most 1 TiB)", out);
 }
 
 static const char *read_bool(const struct value *v, bool *out)
@@ -72,9 +105,20 @@ static const char *set_key(struct agent_env *env, const char *key, size_t n, con
 {
 #define IS(name) (n == sizeof(name) - 1 && !memcmp(key, name, n))
     if (IS("cpu"))
-        return read_number(v, AGENT_HZ_MAX, &env->cpu_hz);
+        return read_hz(v, &env->cpu_hz);
     if (IS("wall"))
-        return read_number(v, AGENT_HZ_MAX, &env->wall_hz);
+        return read_hz(v, &env->wall_hz);
+    if (IS("heap"))
+        return read_heap(v, &env->heap_bytes);
+    if (IS("block"))
+        return read_number64(v, UINT64_C(3600000000000), "too large (at most an hour)",
+                             &env->block_ns);
+    if (IS("mutex"))
+        return read_number64(v, 1000000000, "too large (at most 1000000000)", &env->mutex_fraction);
+    if (IS("heaptrace"))
+        return read_number(v, 3600000, "too large (at most an hour)", &env->heaptrace_ms);
+    if (IS("mmap"))
+        return read_bool(v, &env->mmaps);
     if (IS("out"))
         return read_text(v, env->out, sizeof env->out);
     if (IS("segment"))

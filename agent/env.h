@@ -18,11 +18,18 @@ enum {
     AGENT_SOCKET_BYTES = 96,
 };
 
+#define AGENT_HEAP_BYTES_DEFAULT UINT64_C(524288) // Go's MemProfileRate
+
 enum agent_source_wish { AGENT_SOURCE_AUTO, AGENT_SOURCE_PERF, AGENT_SOURCE_TIMER };
 
 struct agent_env {
     uint32_t cpu_hz;                 // 0: off
     uint32_t wall_hz;                // 0: off
+    uint64_t heap_bytes;             // mean bytes per sampled allocation; 1: every one; 0: off
+    uint64_t block_ns;               // waits this long are kept, shorter ones by chance; 0: off
+    uint64_t mutex_fraction;         // 1 in so many contended unlocks; 0: off
+    uint32_t heaptrace_ms;           // one line on stderr per period; 0: off
+    bool mmaps;                      // mmap and munmap count as allocations too
     char out[AGENT_PATH_BYTES];      // pattern of the raw dump written at exit; "": none
     char segment[AGENT_PATH_BYTES];  // pattern of the black box; "": a memfd
     char socket[AGENT_SOCKET_BYTES]; // abstract name without its leading NUL; "": no collector
@@ -31,6 +38,9 @@ struct agent_env {
     bool quiet;   // say nothing on stderr
     enum agent_source_wish source;
 };
+
+// Whether there is anything to record.
+bool agent_env_wants_anything(const struct agent_env *env);
 
 // Called for each item that is not understood: its text (not NUL-terminated) and why.
 typedef void agent_env_complain_fn(void *arg, const char *item, int length, const char *why);

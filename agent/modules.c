@@ -235,27 +235,27 @@ void modules_scan_all(void)
     unlock();
 }
 
-void modules_cover(struct agent_slot *s, uint32_t depth)
+void modules_cover(struct agent_pages *known, const uint64_t *pcs, uint32_t depth)
 {
     struct agent_space *space = agent.space;
     uint32_t generation =
         atomic_load_explicit(&space->modules_generation, memory_order_acquire) + 1;
-    if (s->pages_generation != generation) {
-        memset(s->pages, 0, sizeof s->pages);
-        s->pages_generation = generation;
+    if (known->generation != generation) {
+        memset(known->pages, 0, sizeof known->pages);
+        known->generation = generation;
     }
     for (uint32_t i = 0; i < depth; i++) {
-        uint64_t page = s->pcs[i] >> PAGE_SHIFT;
-        uint64_t *seen = &s->pages[page % AGENT_PAGES_KNOWN];
+        uint64_t page = pcs[i] >> PAGE_SHIFT;
+        uint64_t *seen = &known->pages[page % AGENT_PAGES_KNOWN];
         if (*seen == page)
             continue;
-        if (!is_known(s->pcs[i])) {
+        if (!is_known(pcs[i])) {
             uint64_t now = now_ns();
             // Generated code is never found: ask for it ten times a second at most.
             if (now < atomic_load_explicit(&space->modules_quiet_until_ns, memory_order_relaxed) ||
                 !try_lock())
                 continue;
-            if (!scan(s->pcs[i]))
+            if (!scan(pcs[i]))
                 atomic_store_explicit(&space->modules_quiet_until_ns, now + QUIET_NS,
                                       memory_order_relaxed);
             unlock();

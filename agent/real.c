@@ -1,41 +1,53 @@
 // SPDX-License-Identifier: MIT
 //
-// The functions behind the interposed ones, found by dlsym: in the constructor, or earlier when
-// another library's constructor calls one of them. Never from the signal handler.
+// The hooks of threads, signals and process images, and the functions behind them; see hooks.h.
 
 #include "agent/agent.h"
+#include "agent/hooks.h"
 
 #include <dlfcn.h>
-#include <string.h>
+#include <sys/signalfd.h>
+#include <threads.h>
+#include <unistd.h>
 
 static struct agent_real real;
-static _Atomic uint32_t is_resolved;
 
-// A data pointer into a function pointer: ISO C has no cast for it, POSIX promises that it works.
-static void resolve(void *slot, const char *name)
-{
-    void *address = dlsym(RTLD_NEXT, name);
-    memcpy(slot, &address, sizeof address);
-}
+extern __sighandler_t __sysv_signal(int, __sighandler_t);
+extern int __sigaction(int, const struct sigaction *, struct sigaction *);
+
+// What ours reaches by another entry, or not at all.
+static hook_fn *unused[9];
+
+static const struct hook table[] = {
+    HOOK(sigaction, real.sigaction),
+    HOOK(__sigaction, unused[0]),
+    HOOK(signal, real.signal),
+    HOOK(__sysv_signal, unused[1]),
+    HOOK(sigwait, real.sigwait),
+    HOOK(sigwaitinfo, real.sigwaitinfo),
+    HOOK(sigtimedwait, real.sigtimedwait),
+    HOOK(signalfd, real.signalfd),
+    HOOK(pthread_create, real.pthread_create),
+    HOOK(thrd_create, real.thrd_create),
+    HOOK(dlclose, real.dlclose),
+    HOOK(execve, real.execve),
+    HOOK(execvpe, real.execvpe),
+    HOOK(fexecve, real.fexecve),
+    HOOK(execveat, real.execveat),
+    HOOK(execl, unused[2]),
+    HOOK(execle, unused[3]),
+    HOOK(execlp, unused[4]),
+    HOOK(execv, unused[5]),
+    HOOK(execvp, unused[6]),
+    HOOK(_exit, unused[7]),
+    {"_Exit", (hook_fn *)_exit, &unused[8]}, // the name itself is a builtin
+};
+
+const struct hook_table process_hooks = {table, sizeof table / sizeof *table};
 
 const struct agent_real *agent_real(void)
 {
-    // acquire: pairs with the release below. Two threads may both resolve: they write the same.
-    if (atomic_load_explicit(&is_resolved, memory_order_acquire))
-        return &real;
-    resolve(&real.sigaction, "sigaction");
-    resolve(&real.signal, "signal");
-    resolve(&real.pthread_create, "pthread_create");
-    resolve(&real.thrd_create, "thrd_create");
-    resolve(&real.execve, "execve");
-    resolve(&real.execvpe, "execvpe");
-    resolve(&real.fexecve, "fexecve");
-    resolve(&real.execveat, "execveat");
-    resolve(&real.dlclose, "dlclose");
-    resolve(&real.sigwait, "sigwait");
-    resolve(&real.sigwaitinfo, "sigwaitinfo");
-    resolve(&real.sigtimedwait, "sigtimedwait");
-    resolve(&real.signalfd, "signalfd");
-    atomic_store_explicit(&is_resolved, 1, memory_order_release);
+    if (!hooks_ready())
+        hooks_resolve();
     return &real;
 }

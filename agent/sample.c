@@ -80,12 +80,13 @@ static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8
         flags |= SEG_FLAG_TRUNCATED;
     else if (end != UNWIND_END_ROOT)
         flags |= SEG_FLAG_BROKEN;
-    modules_cover(s, depth);
+    modules_cover(&s->pages, s->pcs, depth);
     struct seg_record r = {
         .kind = (uint8_t)kind,
         .flags = flags,
         .tid = atomic_load_explicit(&s->tid, memory_order_relaxed),
         .time_ns = now_ns(),
+        .labels = atomic_load_explicit(&s->labels, memory_order_relaxed),
         .user_stack = seg_stack(seg, s->pcs, depth, 0, flags),
         .values = {1, value},
     };
@@ -93,7 +94,7 @@ static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8
         seg_record_put(seg, s->segment_slot, SEG_CONTEXT_SIGNAL, &r);
     } else { // more threads than the segment has slots: stacks and times still add up
         const uint64_t values[4] = {1, value, 0, 0};
-        seg_state_add(seg, kind, r.user_stack, 0, 0, values);
+        seg_state_add(seg, kind, r.user_stack, r.labels, 0, values);
     }
 }
 
@@ -152,18 +153,6 @@ static void sample_wall(struct agent_slot *s, const void *context)
     take(s, SEG_KIND_WALL, n * period, used * 2 < wall ? SEG_FLAG_IDLE : 0, context);
 }
 
-// A forked child's first signal: its own segment is made here, where nothing can be cancelled.
-static bool begin_child(void)
-{
-    int state;
-    if (!agent.configured)
-        return false;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-    int rc = agent_begin(2 /* AGENT_WHY_FORK */, true);
-    pthread_setcancelstate(state, NULL);
-    return !rc;
-}
-
 static void on_sigprof(int signal, siginfo_t *info, void *context)
 {
     int saved = errno;
@@ -173,7 +162,7 @@ static void on_sigprof(int signal, siginfo_t *info, void *context)
         signals_forward(signal, info, context);
         return;
     }
-    if ((agent_live() || begin_child()) &&
+    if ((agent_live() || !agent_begin_child()) &&
         atomic_load_explicit(&agent.space->running, memory_order_relaxed)) {
         struct agent_slot *s = slot_self();
         if (s && atomic_exchange_explicit(&s->busy, 1, memory_order_relaxed)) {

@@ -8,6 +8,7 @@
 // threads made by a bare clone may share their maker's TLS.
 
 #include "agent/agent.h"
+#include "agent/capture.h"
 #include "agent/arch/x86_64.h"
 
 #include <errno.h>
@@ -15,9 +16,6 @@
 #include <sys/mman.h>
 
 enum { PAGE = 4096, SLOT_TRIES = 4 };
-
-static _Thread_local struct agent_slot *self_slot;
-static _Thread_local uint32_t self_left; // the tid that has left: no slot for it any more
 
 static size_t round_page(size_t n)
 {
@@ -29,14 +27,30 @@ static size_t unwind_offset(void)
     return (sizeof(struct agent_slot) + 63) & ~(size_t)63;
 }
 
+static size_t hook_unwind_offset(void)
+{
+    return (unwind_offset() + unwind_thread_size() + 63) & ~(size_t)63;
+}
+
 static size_t alt_offset(void)
 {
-    return round_page(unwind_offset() + unwind_thread_size());
+    return round_page(hook_unwind_offset() + unwind_thread_size());
 }
 
 struct unwind_thread *slot_unwind(struct agent_slot *s)
 {
     return (struct unwind_thread *)(void *)((char *)s + unwind_offset());
+}
+
+struct unwind_thread *slot_hook_unwind(struct agent_slot *s)
+{
+    return (struct unwind_thread *)(void *)((char *)s + hook_unwind_offset());
+}
+
+void slot_set_stack(struct agent_slot *s, uint64_t low, uint64_t high)
+{
+    unwind_thread_init(slot_unwind(s), low, high);
+    unwind_thread_init(slot_hook_unwind(s), low, high);
 }
 
 int slot_map(struct agent *a)
@@ -82,11 +96,12 @@ static void slot_reset(struct agent_slot *s, uint32_t tid)
     s->cpu_period_ns = s->cpu_seen_ns = s->wall_seen_ns = s->wall_cpu_ns = 0;
     s->cpu_due_ns = 0;
     s->alt_stack = NULL;
-    s->pages_generation = 0;
-    memset(s->pages, 0, sizeof s->pages);
+    s->pages.generation = s->hook_pages.generation = 0;
+    s->heap = NULL;
+    atomic_store_explicit(&s->labels, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->waits_for, 0, memory_order_relaxed);
     bool is_main = tid == agent.space->pid;
-    unwind_thread_init(slot_unwind(s), is_main ? agent.main_stack_low : 0,
-                       is_main ? agent.main_stack_high : 0);
+    slot_set_stack(s, is_main ? agent.main_stack_low : 0, is_main ? agent.main_stack_high : 0);
     // release: pairs with the acquire in slot_find
     atomic_store_explicit(&s->ready, 1, memory_order_release);
 }
@@ -156,13 +171,13 @@ struct agent_slot *slot_for(uint32_t tid)
 struct agent_slot *slot_self(void)
 {
     uint32_t tid = (uint32_t)sys0(SYS_gettid);
-    struct agent_slot *s = self_slot;
+    struct agent_slot *s = agent_tls.slot;
     if (s && atomic_load_explicit(&s->tid, memory_order_relaxed) == tid)
         return s;
-    if (self_left == tid)
+    if (agent_tls.left == tid)
         return NULL;
     s = slot_for(tid);
-    self_slot = s;
+    agent_tls.slot = s;
     return s;
 }
 
@@ -189,10 +204,10 @@ static void drop_alt_stack(struct agent_slot *s)
 
 void slot_leave(void)
 {
-    struct agent_slot *s = self_slot;
+    struct agent_slot *s = agent_tls.slot;
     uint32_t tid = (uint32_t)sys0(SYS_gettid);
-    self_left = tid; // first: from here on the handler does nothing in this thread
-    self_slot = NULL;
+    agent_tls.left = tid; // first: from here on the handler does nothing in this thread
+    agent_tls.slot = NULL;
     atomic_signal_fence(memory_order_seq_cst);
     if (!s || atomic_load_explicit(&s->tid, memory_order_relaxed) != tid)
         s = slot_find(tid);

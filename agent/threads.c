@@ -66,8 +66,7 @@ static void thread_claimed(struct agent_slot *s, size_t stack_bytes)
         pthread_setspecific(agent.key, s);
     // Above its frames a thread's stack holds its TLS and its descriptor, at pthread_self().
     uint64_t high = (uint64_t)pthread_self();
-    unwind_thread_init(slot_unwind(s),
-                       high - (stack_bytes ? stack_bytes : agent.thread_stack_bytes), high);
+    slot_set_stack(s, high - (stack_bytes ? stack_bytes : agent.thread_stack_bytes), high);
     if (stack_bytes && stack_bytes < AGENT_SMALL_STACK_BYTES)
         slot_alt_stack(s);
     source_arm(s);

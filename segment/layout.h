@@ -51,14 +51,14 @@ enum seg_area_kind {
     SEG_AREA_STATE,   // struct seg_state[state_count]
     SEG_AREA_MODULES, // struct seg_module[module_count]
     SEG_AREA_TRACE,   // execution trace buffers (size 0 until tracing is asked for)
-    SEG_AREA_SITES,   // struct seg_site[state_count], by index of the state entry; size 0 unless asked for
+    SEG_AREA_SITES, // struct seg_site[state_count], by index of the state entry; size 0 unless asked for
     SEG_AREA_COUNT = 16,
 };
 
 enum seg_kind { // of a record or a state entry
     SEG_KIND_NONE,
-    SEG_KIND_CPU,    // stream; values: count, ns of CPU time
-    SEG_KIND_WALL,   // stream; values: count, ns of wall time
+    SEG_KIND_CPU,  // stream; values: count, ns of CPU time
+    SEG_KIND_WALL, // stream; values: count, ns of wall time
     // State; values: alloc objects, alloc bytes, freed objects, freed bytes, of the samples alone. object:
     // the lower bound of the allocations' size class where they are sampled, so that a reader
     // can unsample per (stack, size) as Go does; 0 where every allocation is counted.
@@ -105,8 +105,9 @@ struct seg_control {
     _Atomic uint64_t cpu_period_ns; // 0: off. The period in force, also the value of one sample
     _Atomic uint64_t wall_period_ns;
     _Atomic uint64_t heap_rate_bytes; // mean bytes per sample; 0 off, 1 every allocation
-    _Atomic uint64_t block_rate_ns;  // waits this long are always kept, shorter ones by chance; 0 off
-    _Atomic uint64_t mutex_fraction; // 1 in so many contended unlocks; 0 off
+    _Atomic uint64_t
+        block_rate_ns; // waits this long are always kept, shorter ones by chance; 0 off
+    _Atomic uint64_t mutex_fraction;   // 1 in so many contended unlocks; 0 off
     _Atomic uint64_t trace_generation; // 0: off
     _Atomic uint32_t cpu_source;       // enum seg_cpu_source
     _Atomic uint32_t signal_cookie;    // si_value of SIGPROFs that are ours
@@ -131,7 +132,7 @@ enum seg_cpu_source { // who makes the CPU sampling signal
 // Losses, all counted by producers (relaxed; they are only ever summed).
 struct seg_losses {
     _Atomic uint64_t ring_full[SEG_KINDS_MAX]; // stream records folded into state instead
-    _Atomic uint64_t stacks_full;               // stacks recorded as id 0
+    _Atomic uint64_t stacks_full;              // stacks recorded as id 0
     _Atomic uint64_t blobs_full;
     _Atomic uint64_t
         state_full; // additions that went to the kind's overflow entry: no stack, total exact
@@ -281,8 +282,9 @@ struct seg_state {
 
 // Beside state entry i, where every allocation is counted. All relaxed, only ever summed.
 struct seg_site {
-    _Atomic uint64_t temporary_objects; // freed by the thread that made it, as its next heap operation
-    _Atomic uint64_t peak_number;       // of seg_heap, at the first change after that peak
+    _Atomic uint64_t
+        temporary_objects;        // freed by the thread that made it, as its next heap operation
+    _Atomic uint64_t peak_number; // of seg_heap, at the first change after that peak
     _Atomic uint64_t peak_objects, peak_bytes; // live in this entry just before that change
     // Freed objects by how long they lived: bucket 0 below 1 us, bucket k below 4^k us, the last
     // without bound.

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+//
+// Captures in normal context; see capture.h.
+
+#include "agent/capture.h"
+
+#include <errno.h>
+
+_Thread_local struct agent_tls agent_tls;
+
+// The slot of a thread that has hooks before it has samples, and a forked child's own recording.
+static struct agent_slot *find_slot(void)
+{
+    if (!agent_live() && (!agent.configured || !agent.is_child || agent_begin_child()))
+        return NULL;
+    if (!atomic_load_explicit(&agent.space->running, memory_order_relaxed))
+        return NULL;
+    return slot_self();
+}
+
+int capture_begin(struct capture *c)
+{
+    *c = (struct capture){0};
+    if (agent_tls.capturing) {
+        if (agent_live())
+            atomic_fetch_add_explicit(&agent.space->seg.header->losses.reentered, 1,
+                                      memory_order_relaxed);
+        return -EBUSY;
+    }
+    agent_tls.capturing = 1; // first: beginning a child's recording comes back here
+    atomic_signal_fence(memory_order_seq_cst);
+    struct agent_slot *s = agent_tls.slot;
+    // A forked child finds its slots wiped.
+    if (!s || !atomic_load_explicit(&s->tid, memory_order_relaxed) || !agent_live())
+        s = find_slot();
+    if (!s) {
+        agent_tls.capturing = 0;
+        return -ENOENT;
+    }
+    c->slot = s;
+    c->labels = agent_tls.labels;
+    return 0;
+}
+
+uint32_t capture_walk(struct capture *c, const struct unwind_registers *regs, uint32_t *flags)
+{
+    struct agent_slot *s = c->slot;
+    enum unwind_end end = UNWIND_END_ROOT;
+    c->epoch = seg_epoch(&agent.space->seg); // before the walk: what it finds is not older
+    uint32_t depth = unwind_walk(slot_hook_unwind(s), regs, s->hook_pcs, SEG_STACK_DEPTH_MAX, &end);
+    if (!depth) {
+        s->hook_pcs[0] = regs->rip;
+        depth = 1;
+        end = UNWIND_END_BAD_MEMORY;
+    }
+    *flags = end == UNWIND_END_ROOT    ? 0
+             : end == UNWIND_END_DEPTH ? SEG_FLAG_TRUNCATED
+                                       : SEG_FLAG_BROKEN;
+    modules_cover(&s->hook_pages, s->hook_pcs, depth);
+    return depth;
+}
+
+void capture_stack(struct capture *c, const struct unwind_registers *regs)
+{
+    uint32_t flags;
+    uint32_t depth = capture_walk(c, regs, &flags);
+    c->stack = seg_stack(&agent.space->seg, c->slot->hook_pcs, depth, 0, flags);
+}
+
+void capture_end(struct capture *c)
+{
+    (void)c;
+    atomic_signal_fence(memory_order_seq_cst);
+    agent_tls.capturing = 0;
+}

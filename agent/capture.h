@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+//
+// Where a hook was called from, in normal context: the thread's slot, its stack and its labels. The
+// SIGPROF handler has a walker of its own, so it may interrupt a capture anywhere.
+//
+// What always holds
+//   - One capture per thread at a time: capture_begin fails inside another one, which happens when a
+//     signal handler of the target's allocates or locks while a hook is at work. The caller then
+//     counts without a stack, so that totals stay exact.
+//   - Between capture_begin and capture_end nothing is called that could allocate, lock or throw.
+//   - A forked child begins its own recording at its first capture.
+//
+// [any thread] [not async-signal-safe, but safe when a signal handler does it all the same]
+
+#ifndef FIBERSCOPE_AGENT_CAPTURE_H
+#define FIBERSCOPE_AGENT_CAPTURE_H
+
+#include "agent/agent.h"
+
+// What a thread's hooks need at once; all of the agent's thread-local storage. Initial-exec, and small:
+// a library that is dlopened gets its static TLS out of a surplus that all share.
+struct agent_tls {
+    struct agent_slot *slot;             // NULL: not yet, or left
+    uint32_t left;                       // the tid that has left: no slot for it any more
+    uint32_t forbid;                     // fscope_forbid: what must not happen now
+    int64_t heap_countdown;              // bytes until the next sampled allocation
+    uint64_t alloc_objects, alloc_bytes; // of this thread, ever
+    uint64_t last_pointer; // exact: its latest allocation; freed next, it was temporary
+    uint32_t labels;       // label set in force, an id of the segment; 0: none
+    uint32_t capturing;    // a hook is at work
+    uint32_t resolving;    // hooks_resolve is at work
+    uint32_t spare;
+};
+
+_Static_assert(sizeof(struct agent_tls) <= 64, "static TLS is scarce");
+
+extern _Thread_local struct agent_tls agent_tls;
+
+// The registers of the caller of the function that this stands in, at its call; that function keeps
+// a frame pointer (all of agent/ is compiled so). The walk then starts in the caller: no frame of ours.
+#define CAPTURE_CALLER(regs)                                                                       \
+    do {                                                                                           \
+        const uint64_t *frame_ = (const uint64_t *)__builtin_frame_address(0);                     \
+        *(regs) = (struct unwind_registers){                                                       \
+            .rip = frame_[1] - 1, .rbp = frame_[0], .rsp = (uint64_t)(frame_ + 2)};                \
+    } while (0)
+
+struct capture {
+    struct agent_slot *slot;
+    uint32_t stack;  // id, 0: none (counted)
+    uint32_t epoch;  // in which it was taken
+    uint32_t labels; // id
+};
+
+// Claims the thread's capture: 0; -EBUSY: one is at work in this thread (counted as reentered);
+// -ENOENT: nothing records here, or the thread has no slot (on its way out).
+int capture_begin(struct capture *c);
+
+// Walks from regs into c->slot->hook_pcs; the depth, at least 1. *flags: enum seg_record_flag.
+uint32_t capture_walk(struct capture *c, const struct unwind_registers *regs, uint32_t *flags);
+
+// The same, interned: fills c->stack.
+void capture_stack(struct capture *c, const struct unwind_registers *regs);
+
+void capture_end(struct capture *c);
+
+#endif

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+//
+// The symbol back end: finding the functions behind the interposed ones. In the constructor, or
+// earlier when ld.so or another library's constructor calls one of them. Never from a signal handler.
+
+#include "agent/hooks.h"
+
+#include "agent/capture.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+_Atomic uint32_t hooks_are_ready;
+
+static void resolve(const struct hook_table *table)
+{
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct hook *h = &table->hooks[i];
+        if (*h->real)
+            continue;
+        // A data pointer into a function pointer: ISO C has no cast for it, POSIX promises it works.
+        // Two threads may both resolve: they write the same.
+        void *address = dlsym(RTLD_NEXT, h->name);
+        memcpy(h->real, &address, sizeof address);
+    }
+}
+
+void hooks_resolve(void)
+{
+    if (agent_tls.resolving)
+        return;
+    agent_tls.resolving = 1;
+    resolve(&heap_hooks); // first: dlsym may allocate
+    resolve(&process_hooks);
+    resolve(&lock_hooks);
+    // release: pairs with the acquire in hooks_ready
+    atomic_store_explicit(&hooks_are_ready, 1, memory_order_release);
+    agent_tls.resolving = 0;
+}
