@@ -200,6 +200,7 @@ int agent_begin(uint32_t why, bool in_handler)
     drop_descriptor(space);
     modules_scan_all();
     atomic_store_explicit(&space->running, 1, memory_order_relaxed);
+    lock_update();
     // release: pairs with the acquire in agent_live
     atomic_store_explicit(&space->alive, 1, memory_order_release);
     if (in_handler) {

@@ -31,6 +31,7 @@
 #define FIBERSCOPE_AGENT_AGENT_H
 
 #include "agent/env.h"
+#include "agent/lock.h"
 #include "segment/producer.h"
 #include "unwind/unwind.h"
 
@@ -79,8 +80,7 @@ struct agent_slot {
     struct agent_pages hook_pages;
     uint64_t hook_pcs[SEG_STACK_DEPTH_MAX];
     struct agent_heap_thread *heap; // heap.c's, NULL: not yet
-    // locks: what the thread waits for and since when, published for the one who unlocks.
-    _Atomic uint64_t waits_for, waits_since_ns;
+    uint64_t lock_random; // lock.c's; 0: not yet seeded
 };
 
 struct agent_module {
@@ -105,6 +105,7 @@ struct agent_space {
     _Atomic uint32_t modules_lock, modules_used, modules_generation;
     _Atomic uint64_t modules_quiet_until_ns; // no scan before: the last one found nothing
     struct agent_module modules[AGENT_MODULES_MAX];
+    struct lock_table locks;
     char buffer[8192]; // of whoever holds modules_lock
 };
 

@@ -29,7 +29,7 @@ typedef void hook_fn(void); // any function; cast back before the call
 
 struct hook {
     const char *name; // of the symbol
-    hook_fn *ours;
+    hook_fn *ours; // NULL: not interposed, only called by hooks
     hook_fn **real; // where the function behind it is kept
 };
 

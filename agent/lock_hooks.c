@@ -1,9 +1,422 @@
 // SPDX-License-Identifier: MIT
 //
-// pthread waits; see hooks.h.
+// The interposed waits of pthreads and C11 threads; see hooks.h and lock.h.
+//
+// A mutex is tried first: only one that is held is a wait. Trying differs from locking in nothing that
+// the caller sees: what is not EBUSY is the answer of the lock as well, and a thread that holds an
+// error-checking mutex itself gets its EDEADLK from the real function. Conditions, barriers and joins
+// always wait. glibc's own locks do not come by here.
 
+#include "agent/capture.h"
 #include "agent/hooks.h"
+#include "agent/lock.h"
 
-#include <stddef.h>
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <threads.h>
 
-const struct hook_table lock_hooks = {NULL, 0};
+#define INTERPOSED __attribute__((visibility("default")))
+
+static struct {
+    int (*mutex_init)(pthread_mutex_t *, const pthread_mutexattr_t *);
+    int (*mutex_lock)(pthread_mutex_t *);
+    int (*mutex_trylock)(pthread_mutex_t *);
+    int (*mutex_timedlock)(pthread_mutex_t *, const struct timespec *);
+    int (*mutex_clocklock)(pthread_mutex_t *, clockid_t, const struct timespec *);
+    int (*mutex_unlock)(pthread_mutex_t *);
+    int (*rwlock_init)(pthread_rwlock_t *, const pthread_rwlockattr_t *);
+    int (*rdlock)(pthread_rwlock_t *);
+    int (*tryrdlock)(pthread_rwlock_t *);
+    int (*timedrdlock)(pthread_rwlock_t *, const struct timespec *);
+    int (*clockrdlock)(pthread_rwlock_t *, clockid_t, const struct timespec *);
+    int (*wrlock)(pthread_rwlock_t *);
+    int (*trywrlock)(pthread_rwlock_t *);
+    int (*timedwrlock)(pthread_rwlock_t *, const struct timespec *);
+    int (*clockwrlock)(pthread_rwlock_t *, clockid_t, const struct timespec *);
+    int (*rwlock_unlock)(pthread_rwlock_t *);
+    int (*cond_wait)(pthread_cond_t *, pthread_mutex_t *);
+    int (*cond_timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    int (*cond_clockwait)(pthread_cond_t *, pthread_mutex_t *, clockid_t, const struct timespec *);
+    int (*barrier_wait)(pthread_barrier_t *);
+    int (*join)(pthread_t, void **);
+    int (*timedjoin)(pthread_t, void **, const struct timespec *);
+    int (*clockjoin)(pthread_t, void **, clockid_t, const struct timespec *);
+    int (*sem_wait)(sem_t *);
+    int (*sem_trywait)(sem_t *);
+    int (*sem_timedwait)(sem_t *, const struct timespec *);
+    int (*sem_clockwait)(sem_t *, clockid_t, const struct timespec *);
+    int (*mtx_lock)(mtx_t *);
+    int (*mtx_trylock)(mtx_t *);
+    int (*mtx_timedlock)(mtx_t *, const struct timespec *);
+    int (*mtx_unlock)(mtx_t *);
+    int (*cnd_wait)(cnd_t *, mtx_t *);
+    int (*cnd_timedwait)(cnd_t *, mtx_t *, const struct timespec *);
+    int (*thrd_join)(thrd_t, int *);
+} real;
+
+static inline bool is_on(void)
+{
+    if (!hooks_ready()) // an early constructor: the function behind is not known yet
+        hooks_resolve();
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) != 0;
+}
+
+static inline bool is_mutex_on(void)
+{
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_MUTEX;
+}
+
+// One wait: real call in between. `unwaited` is the result that says that no wait took place.
+#define WAIT(object, type, has_owner, call, unwaited)                                              \
+    do {                                                                                           \
+        struct lock_wait w_;                                                                       \
+        struct unwind_registers regs_;                                                             \
+        CAPTURE_CALLER(&regs_);                                                                    \
+        lock_wait_begin(&w_, object, type, has_owner, &regs_);                                     \
+        int rc_ = (call);                                                                          \
+        lock_wait_end(&w_, rc_ != (unwaited));                                                     \
+        return rc_;                                                                                \
+    } while (0)
+
+// What waits for `object` is charged before it is released, and recorded after.
+#define RELEASE(object, call)                                                                      \
+    do {                                                                                           \
+        if (!is_on() || !is_mutex_on() || !lock_has_waiters(object))                               \
+            return (call);                                                                         \
+        struct unwind_registers regs_;                                                             \
+        CAPTURE_CALLER(&regs_);                                                                    \
+        struct lock_charge owed_ = lock_charge(object);                                            \
+        int rc_ = (call);                                                                          \
+        if (owed_.delay_ns)                                                                        \
+            lock_charged(object, owed_, &regs_);                                                   \
+        return rc_;                                                                                \
+    } while (0)
+
+// --- Mutexes.
+
+INTERPOSED int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *attr)
+{
+    bool on = is_on();
+    int rc = real.mutex_init(m, attr);
+    if (on && !rc) {
+        struct unwind_registers regs;
+        CAPTURE_CALLER(&regs);
+        lock_made_here(m, &regs);
+    }
+    return rc;
+}
+
+INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
+{
+    if (!is_on())
+        return real.mutex_lock(m);
+    int rc = real.mutex_trylock(m);
+    if (rc != EBUSY)
+        return rc;
+    WAIT(m, SEG_LOCK_MUTEX, true, real.mutex_lock(m), EDEADLK);
+}
+
+INTERPOSED int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *limit)
+{
+    if (!is_on())
+        return real.mutex_timedlock(m, limit);
+    int rc = real.mutex_trylock(m);
+    if (rc != EBUSY)
+        return rc;
+    WAIT(m, SEG_LOCK_MUTEX, true, real.mutex_timedlock(m, limit), EDEADLK);
+}
+
+INTERPOSED int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
+                                       const struct timespec *limit)
+{
+    if (!is_on())
+        return real.mutex_clocklock(m, clock, limit);
+    int rc = real.mutex_trylock(m);
+    if (rc != EBUSY)
+        return rc;
+    WAIT(m, SEG_LOCK_MUTEX, true, real.mutex_clocklock(m, clock, limit), EDEADLK);
+}
+
+INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
+{
+    RELEASE(m, real.mutex_unlock(m));
+}
+
+// --- Reader-writer locks.
+
+INTERPOSED int pthread_rwlock_init(pthread_rwlock_t *l, const pthread_rwlockattr_t *attr)
+{
+    bool on = is_on();
+    int rc = real.rwlock_init(l, attr);
+    if (on && !rc) {
+        struct unwind_registers regs;
+        CAPTURE_CALLER(&regs);
+        lock_made_here(l, &regs);
+    }
+    return rc;
+}
+
+INTERPOSED int pthread_rwlock_rdlock(pthread_rwlock_t *l)
+{
+    if (!is_on())
+        return real.rdlock(l);
+    int rc = real.tryrdlock(l);
+    if (rc != EBUSY)
+        return rc;
+    WAIT(l, SEG_LOCK_RWLOCK, true, real.rdlock(l), EDEADLK);
+}
+
+INTERPOSED int pthread_rwlock_timedrdlock(pthread_rwlock_t *l, const struct timespec *limit)
+{
+    if (!is_on())
+        return real.timedrdlock(l, limit);
+    int rc = real.tryrdlock(l);
+    if (rc != EBUSY)
+        return rc;
+    WAIT(l, SEG_LOCK_RWLOCK, true, real.timedrdlock(l, limit), EDEADLK);
+}
+
+INTERPOSED int pthread_rwlock_clockrdlock(pthread_rwlock_t *l, clockid_t clock,
+                                          const struct timespec *limit)
+{
+    if (!is_on())
+        return real.clockrdlock(l, clock, limit);
+    int rc = real.tryrdlock(l);
+    if (rc != EBUSY)
+        return rc;
+    WAIT(l, SEG_LOCK_RWLOCK, true, real.clockrdlock(l, clock, limit), EDEADLK);
+}
+
+INTERPOSED int pthread_rwlock_wrlock(pthread_rwlock_t *l)
+{
+    if (!is_on())
+        return real.wrlock(l);
+    int rc = real.trywrlock(l);
+    if (rc != EBUSY)
+        return rc;
+    WAIT(l, SEG_LOCK_RWLOCK, true, real.wrlock(l), EDEADLK);
+}
+
+INTERPOSED int pthread_rwlock_timedwrlock(pthread_rwlock_t *l, const struct timespec *limit)
+{
+    if (!is_on())
+        return real.timedwrlock(l, limit);
+    int rc = real.trywrlock(l);
+    if (rc != EBUSY)
+        return rc;
+    WAIT(l, SEG_LOCK_RWLOCK, true, real.timedwrlock(l, limit), EDEADLK);
+}
+
+INTERPOSED int pthread_rwlock_clockwrlock(pthread_rwlock_t *l, clockid_t clock,
+                                          const struct timespec *limit)
+{
+    if (!is_on())
+        return real.clockwrlock(l, clock, limit);
+    int rc = real.trywrlock(l);
+    if (rc != EBUSY)
+        return rc;
+    WAIT(l, SEG_LOCK_RWLOCK, true, real.clockwrlock(l, clock, limit), EDEADLK);
+}
+
+INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
+{
+    RELEASE(l, real.rwlock_unlock(l));
+}
+
+// --- Conditions. The mutex is released inside: who waits for it is charged to this caller. Cancelled
+// here, a wait is not recorded; it registers nowhere, so nothing stays behind.
+
+// Before a wait that releases m. Inlined, so that the registers are those of the hook's caller.
+#define COND_WAIT(object, m, call)                                                                 \
+    do {                                                                                           \
+        struct unwind_registers at_;                                                               \
+        struct lock_charge owed_ = {0, 0};                                                         \
+        if (is_mutex_on() && lock_has_waiters(m))                                                  \
+            owed_ = lock_charge(m);                                                                \
+        CAPTURE_CALLER(&at_);                                                                      \
+        if (owed_.delay_ns)                                                                        \
+            lock_charged(m, owed_, &at_);                                                          \
+        WAIT(object, SEG_LOCK_COND, false, call, EPERM);                                           \
+    } while (0)
+
+INTERPOSED int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
+{
+    if (!is_on())
+        return real.cond_wait(c, m);
+    COND_WAIT(c, m, real.cond_wait(c, m));
+}
+
+INTERPOSED int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
+                                      const struct timespec *limit)
+{
+    if (!is_on())
+        return real.cond_timedwait(c, m, limit);
+    COND_WAIT(c, m, real.cond_timedwait(c, m, limit));
+}
+
+INTERPOSED int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock,
+                                      const struct timespec *limit)
+{
+    if (!is_on())
+        return real.cond_clockwait(c, m, clock, limit);
+    COND_WAIT(c, m, real.cond_clockwait(c, m, clock, limit));
+}
+
+// --- Semaphores, barriers, joins.
+
+INTERPOSED int sem_wait(sem_t *s)
+{
+    if (!is_on())
+        return real.sem_wait(s);
+    int saved = errno;
+    if (!real.sem_trywait(s))
+        return 0;
+    errno = saved;
+    WAIT(s, SEG_LOCK_SEM, false, real.sem_wait(s), 1);
+}
+
+INTERPOSED int sem_timedwait(sem_t *s, const struct timespec *limit)
+{
+    if (!is_on())
+        return real.sem_timedwait(s, limit);
+    int saved = errno;
+    if (!real.sem_trywait(s))
+        return 0;
+    errno = saved;
+    WAIT(s, SEG_LOCK_SEM, false, real.sem_timedwait(s, limit), 1);
+}
+
+INTERPOSED int sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *limit)
+{
+    if (!is_on())
+        return real.sem_clockwait(s, clock, limit);
+    int saved = errno;
+    if (!real.sem_trywait(s))
+        return 0;
+    errno = saved;
+    WAIT(s, SEG_LOCK_SEM, false, real.sem_clockwait(s, clock, limit), 1);
+}
+
+INTERPOSED int pthread_barrier_wait(pthread_barrier_t *b)
+{
+    if (!is_on())
+        return real.barrier_wait(b);
+    // The last one to come does not wait, and has this result as one of all has.
+    WAIT(b, SEG_LOCK_BARRIER, false, real.barrier_wait(b), EINVAL);
+}
+
+INTERPOSED int pthread_join(pthread_t t, void **result)
+{
+    if (!is_on())
+        return real.join(t, result);
+    WAIT(NULL, SEG_LOCK_JOIN, false, real.join(t, result), EDEADLK);
+}
+
+INTERPOSED int pthread_timedjoin_np(pthread_t t, void **result, const struct timespec *limit)
+{
+    if (!is_on())
+        return real.timedjoin(t, result, limit);
+    WAIT(NULL, SEG_LOCK_JOIN, false, real.timedjoin(t, result, limit), EDEADLK);
+}
+
+INTERPOSED int pthread_clockjoin_np(pthread_t t, void **result, clockid_t clock,
+                                    const struct timespec *limit)
+{
+    if (!is_on())
+        return real.clockjoin(t, result, clock, limit);
+    WAIT(NULL, SEG_LOCK_JOIN, false, real.clockjoin(t, result, clock, limit), EDEADLK);
+}
+
+// --- C11 threads: libc's own calls behind these do not come by the hooks above.
+
+INTERPOSED int mtx_lock(mtx_t *m)
+{
+    if (!is_on())
+        return real.mtx_lock(m);
+    int rc = real.mtx_trylock(m);
+    if (rc != thrd_busy)
+        return rc;
+    WAIT(m, SEG_LOCK_MUTEX, true, real.mtx_lock(m), thrd_error);
+}
+
+INTERPOSED int mtx_timedlock(mtx_t *m, const struct timespec *limit)
+{
+    if (!is_on())
+        return real.mtx_timedlock(m, limit);
+    int rc = real.mtx_trylock(m);
+    if (rc != thrd_busy)
+        return rc;
+    WAIT(m, SEG_LOCK_MUTEX, true, real.mtx_timedlock(m, limit), thrd_error);
+}
+
+INTERPOSED int mtx_unlock(mtx_t *m)
+{
+    RELEASE(m, real.mtx_unlock(m));
+}
+
+INTERPOSED int cnd_wait(cnd_t *c, mtx_t *m)
+{
+    if (!is_on())
+        return real.cnd_wait(c, m);
+    COND_WAIT(c, m, real.cnd_wait(c, m));
+}
+
+INTERPOSED int cnd_timedwait(cnd_t *c, mtx_t *m, const struct timespec *limit)
+{
+    if (!is_on())
+        return real.cnd_timedwait(c, m, limit);
+    COND_WAIT(c, m, real.cnd_timedwait(c, m, limit));
+}
+
+INTERPOSED int thrd_join(thrd_t t, int *result)
+{
+    if (!is_on())
+        return real.thrd_join(t, result);
+    WAIT(NULL, SEG_LOCK_JOIN, false, real.thrd_join(t, result), thrd_error);
+}
+
+// Not interposed, only called.
+#define BEHIND(symbol, slot)                                                                       \
+    {                                                                                              \
+#symbol, NULL, (hook_fn **)(void *)&(slot)                                                 \
+    }
+
+static const struct hook table[] = {
+    HOOK(pthread_mutex_init, real.mutex_init),
+    HOOK(pthread_mutex_lock, real.mutex_lock),
+    BEHIND(pthread_mutex_trylock, real.mutex_trylock),
+    HOOK(pthread_mutex_timedlock, real.mutex_timedlock),
+    HOOK(pthread_mutex_clocklock, real.mutex_clocklock),
+    HOOK(pthread_mutex_unlock, real.mutex_unlock),
+    HOOK(pthread_rwlock_init, real.rwlock_init),
+    HOOK(pthread_rwlock_rdlock, real.rdlock),
+    BEHIND(pthread_rwlock_tryrdlock, real.tryrdlock),
+    HOOK(pthread_rwlock_timedrdlock, real.timedrdlock),
+    HOOK(pthread_rwlock_clockrdlock, real.clockrdlock),
+    HOOK(pthread_rwlock_wrlock, real.wrlock),
+    BEHIND(pthread_rwlock_trywrlock, real.trywrlock),
+    HOOK(pthread_rwlock_timedwrlock, real.timedwrlock),
+    HOOK(pthread_rwlock_clockwrlock, real.clockwrlock),
+    HOOK(pthread_rwlock_unlock, real.rwlock_unlock),
+    HOOK(pthread_cond_wait, real.cond_wait),
+    HOOK(pthread_cond_timedwait, real.cond_timedwait),
+    HOOK(pthread_cond_clockwait, real.cond_clockwait),
+    HOOK(pthread_barrier_wait, real.barrier_wait),
+    HOOK(pthread_join, real.join),
+    HOOK(pthread_timedjoin_np, real.timedjoin),
+    HOOK(pthread_clockjoin_np, real.clockjoin),
+    HOOK(sem_wait, real.sem_wait),
+    BEHIND(sem_trywait, real.sem_trywait),
+    HOOK(sem_timedwait, real.sem_timedwait),
+    HOOK(sem_clockwait, real.sem_clockwait),
+    HOOK(mtx_lock, real.mtx_lock),
+    BEHIND(mtx_trylock, real.mtx_trylock),
+    HOOK(mtx_timedlock, real.mtx_timedlock),
+    HOOK(mtx_unlock, real.mtx_unlock),
+    HOOK(cnd_wait, real.cnd_wait),
+    HOOK(cnd_timedwait, real.cnd_timedwait),
+    HOOK(thrd_join, real.thrd_join),
+};
+
+const struct hook_table lock_hooks = {table, sizeof table / sizeof *table};

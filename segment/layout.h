@@ -145,7 +145,8 @@ struct seg_losses {
     _Atomic uint64_t collapsed;
     // Frees of pointers whose allocation was not seen: from before the recording, or of a parent.
     _Atomic uint64_t unknown_frees;
-    uint64_t reserved[6];
+    _Atomic uint64_t locks_full; // waits for a lock that found no place: missing from mutex alone
+    uint64_t reserved[5];
 };
 
 // The heap as a whole, where every allocation is counted. A thread adds what it has done since its

@@ -9,6 +9,7 @@
 #ifndef FIBERSCOPE_AGENT_ARCH_X86_64_H
 #define FIBERSCOPE_AGENT_ARCH_X86_64_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 
@@ -24,6 +25,20 @@ static inline long sys6(long number, uint64_t a, uint64_t b, uint64_t c, uint64_
                      : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
                      : "rcx", "r11", "memory");
     return result;
+}
+
+// Two words that change together. The compiler's own 16-byte atomics are calls into libatomic, which a
+// target need not have. at is 16-byte aligned; sequentially consistent; *expected is what was there.
+static inline bool compare_exchange_pair(uint64_t at[2], uint64_t expected[2], uint64_t low,
+                                         uint64_t high)
+{
+    bool done;
+    __asm__ volatile("lock cmpxchg16b %1"
+                     : "=@ccz"(done), "+m"(*(uint64_t(*)[2])(void *)at), "+a"(expected[0]),
+                       "+d"(expected[1])
+                     : "b"(low), "c"(high)
+                     : "memory");
+    return done;
 }
 
 // Arguments are integers or pointers.

@@ -49,6 +49,7 @@ static const struct field fields[] = {
     F(seg_losses, reentered),
     F(seg_losses, collapsed),
     F(seg_losses, unknown_frees),
+    F(seg_losses, locks_full),
     F(seg_losses, reserved),
     F(seg_heap, live_objects),
     F(seg_heap, live_bytes),
