@@ -76,9 +76,9 @@ struct agent_slot {
     void *alt_stack; // NULL: the thread has its own or needs none
     // Of the handler. Hooks have their own, below, because the handler interrupts them.
     struct agent_pages pages;
-    uint64_t pcs[SEG_STACK_DEPTH_MAX];
     struct agent_pages hook_pages;
-    uint64_t hook_pcs[SEG_STACK_DEPTH_MAX];
+    const uint64_t *hook_pcs; // of the last capture: its walker's, or hook_leaf
+    uint64_t hook_leaf;
     struct agent_heap_thread *heap; // heap.c's, NULL: not yet
     uint64_t lock_random; // lock.c's; 0: not yet seeded
 };

@@ -47,9 +47,10 @@ uint32_t capture_walk(struct capture *c, const struct unwind_registers *regs, ui
     struct agent_slot *s = c->slot;
     enum unwind_end end = UNWIND_END_ROOT;
     c->epoch = seg_epoch(&agent.space->seg); // before the walk: what it finds is not older
-    uint32_t depth = unwind_walk(slot_hook_unwind(s), regs, s->hook_pcs, SEG_STACK_DEPTH_MAX, &end);
+    uint32_t depth = unwind_walk(slot_hook_unwind(s), regs, &s->hook_pcs, UNWIND_DEPTH_MAX, &end);
     if (!depth) {
-        s->hook_pcs[0] = regs->rip;
+        s->hook_leaf = regs->rip;
+        s->hook_pcs = &s->hook_leaf;
         depth = 1;
         end = UNWIND_END_BAD_MEMORY;
     }

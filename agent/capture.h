@@ -56,7 +56,7 @@ struct capture {
 // -ENOENT: nothing records here, or the thread has no slot (on its way out).
 int capture_begin(struct capture *c);
 
-// Walks from regs into c->slot->hook_pcs; the depth, at least 1. *flags: enum seg_record_flag.
+// Walks from regs; the stack is c->slot->hook_pcs. The depth, at least 1. *flags: enum seg_record_flag.
 uint32_t capture_walk(struct capture *c, const struct unwind_registers *regs, uint32_t *flags);
 
 // The same, interned: fills c->stack.

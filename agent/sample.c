@@ -15,6 +15,8 @@
 #include <string.h>
 #include <time.h>
 
+_Static_assert((int)UNWIND_DEPTH_MAX == (int)SEG_STACK_DEPTH_MAX, "a walk fills a stack");
+
 enum whose { WHOSE_TARGET, WHOSE_CPU, WHOSE_WALL };
 
 static enum whose whose_signal(const siginfo_t *info)
@@ -69,10 +71,11 @@ static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8
     struct seg *seg = &agent.space->seg;
     struct unwind_registers regs;
     enum unwind_end end = UNWIND_END_ROOT;
+    const uint64_t *pcs; // the walker's: nobody else walks while s is busy
     unwind_registers_from_context(&regs, context);
-    uint32_t depth = unwind_walk(slot_unwind(s), &regs, s->pcs, SEG_STACK_DEPTH_MAX, &end);
+    uint32_t depth = unwind_walk(slot_unwind(s), &regs, &pcs, UNWIND_DEPTH_MAX, &end);
     if (!depth) { // the walker was at work in this thread: the leaf is known all the same
-        s->pcs[0] = regs.rip;
+        pcs = &regs.rip;
         depth = 1;
         end = UNWIND_END_BAD_MEMORY;
     }
@@ -80,14 +83,14 @@ static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8
         flags |= SEG_FLAG_TRUNCATED;
     else if (end != UNWIND_END_ROOT)
         flags |= SEG_FLAG_BROKEN;
-    modules_cover(&s->pages, s->pcs, depth);
+    modules_cover(&s->pages, pcs, depth);
     struct seg_record r = {
         .kind = (uint8_t)kind,
         .flags = flags,
         .tid = atomic_load_explicit(&s->tid, memory_order_relaxed),
         .time_ns = now_ns(),
         .labels = atomic_load_explicit(&s->labels, memory_order_relaxed),
-        .user_stack = seg_stack(seg, s->pcs, depth, 0, flags),
+        .user_stack = seg_stack(seg, pcs, depth, 0, flags),
         .values = {1, value},
     };
     if (s->segment_slot >= 0) {

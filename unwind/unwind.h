@@ -135,9 +135,11 @@ int unwind_init(void);
 // Forgets rows and stacks of modules that a dlclose may have unmapped; cheap, any time, any thread.
 void unwind_invalidate(void);
 
+enum { UNWIND_DEPTH_MAX = 512 }; // no walk of the own stack goes further
+
 // What one thread keeps between walks: its row cache and its previous stack. The caller provides the
-// memory (zeroed at first) and uses one per thread and context; reentry of the same one is detected
-// and ends the walk at once with depth 0.
+// memory (zeroed at first, aligned to 16) and uses one per thread and context; reentry of the same one
+// is detected and ends the walk at once with depth 0.
 struct unwind_thread;            // opaque
 size_t unwind_thread_size(void); // bytes, a constant of the build
 // [low, high) bounds the thread's stack: what lies above rsp in it is read without asking. Any other
@@ -148,9 +150,10 @@ void unwind_thread_init(struct unwind_thread *t, uint64_t low, uint64_t high);
 // Forgets the previous stack, so that the next walk is a full one (for measuring).
 void unwind_thread_forget(struct unwind_thread *t);
 
-// Walks from these registers (of a signal handler's ucontext, or unwind_here's). pcs leaf first.
-uint32_t unwind_walk(struct unwind_thread *t, const struct unwind_registers *regs, uint64_t *pcs,
-                     uint32_t max, enum unwind_end *end);
+// Walks from these registers (of a signal handler's ucontext, or unwind_here's). *pcs, leaf first, are
+// t's own and stay until its next walk, so that an unchanged stack is not written again.
+uint32_t unwind_walk(struct unwind_thread *t, const struct unwind_registers *regs,
+                     const uint64_t **pcs, uint32_t max, enum unwind_end *end);
 
 // From a ucontext_t * of a signal handler.
 void unwind_registers_from_context(struct unwind_registers *regs, const void *ucontext);

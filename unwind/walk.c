@@ -48,6 +48,7 @@ void unwind_thread_init(struct unwind_thread *t, uint64_t low, uint64_t high)
 {
     t->low = low;
     t->high = high & ~UINT64_C(7);
+    t->old = &t->stacks[0];
     forget_stack(t);
 }
 
@@ -96,26 +97,27 @@ static enum fast_kind fast_kind_of(const struct unwind_row *row)
     return row->rbp == UNWIND_SAME ? FAST_RSP : saved ? FAST_RSP_SAVED : FAST_NONE;
 }
 
-__attribute__((noinline)) enum fast_kind walk_fill_row(struct unwind_thread *t, uint64_t key,
-                                                       struct fast_row *row)
+__attribute__((noinline)) struct fast_rule walk_fill_row(struct unwind_thread *t, uint64_t key)
 {
     struct unwind_row found;
     // "No row" is not kept: a dlopen may bring one.
     if (key == 0 || row_at(key - 1, &found) != UNWIND_OK)
-        return FAST_NONE;
-    enum fast_kind kind = fast_kind_of(&found);
-    if (kind == FAST_FP) {
-        uint64_t *slot = &t->fp_keys[key % FP_ROWS];
-        t->fp_keys[key % FP_ROWS ^ 1] = *slot;
-        *slot = key;
+        return (struct fast_rule){.kind = FAST_NONE};
+    struct fast_rule rule = {found.cfa_offset, (int16_t)found.rbp_offset,
+                             (uint8_t)fast_kind_of(&found)};
+    // Each key has two places, its own and this one, where the next to want its own moves it.
+    if (rule.kind == FAST_FP) {
+        const uint64_t i = key % FP_ROWS;
+        t->fp_keys[i ^ 1] = t->fp_keys[i];
+        t->fp_keys[i] = key;
+    } else if (rule.kind != FAST_NONE) {
+        const uint64_t i = key % ROWS;
+        t->row_keys[i ^ 1] = t->row_keys[i];
+        t->row_rules[i ^ 1] = t->row_rules[i];
+        t->row_keys[i] = key;
+        t->row_rules[i] = rule;
     }
-    if (kind == FAST_FP || kind == FAST_NONE)
-        return kind;
-    *row = (struct fast_row){key, found.cfa_offset, (int16_t)found.rbp_offset, (uint8_t)kind};
-    struct fast_row *slot = row_slot(t, key);
-    *other_way(t, slot) = *slot;
-    *slot = *row;
-    return kind;
+    return rule;
 }
 
 // --- The general walk, for what the fast one does not do.
@@ -196,34 +198,37 @@ void walk_keep(const struct walk *w, uint32_t n, uint32_t kept)
         forget_stack(t);
         return;
     }
+    struct stack *s = new_stack(t);
     if (kept) {
-        struct stack *old = old_stack(t);
-        const struct stack *new = new_stack(t);
+        const struct stack *new = s;
+        s = t->old;
         if (from != n) {
-            memmove(&old->pairs[n], &old->pairs[from], kept * sizeof old->pairs[0]);
-            memmove(&old->rsps[n], &old->rsps[from], kept * sizeof old->rsps[0]);
-            memmove(&old->kinds[n], &old->kinds[from], kept * sizeof old->kinds[0]);
+            memmove(&s->pairs[n], &s->pairs[from], kept * sizeof s->pairs[0]);
+            memmove(&s->pcs[n], &s->pcs[from], kept * sizeof s->pcs[0]);
+            memmove(&s->rsps[n], &s->rsps[from], kept * sizeof s->rsps[0]);
+            memmove(&s->kinds[n], &s->kinds[from], kept * sizeof s->kinds[0]);
         }
-        memcpy(old->pairs, new->pairs, n * sizeof old->pairs[0]);
-        memcpy(old->rsps, new->rsps, n * sizeof old->rsps[0]);
-        memcpy(old->kinds, new->kinds, n * sizeof old->kinds[0]);
-    } else {
-        t->previous ^= 1;
+        memcpy(s->pairs, new->pairs, n * sizeof s->pairs[0]);
+        memcpy(s->pcs, new->pcs, n * sizeof s->pcs[0]);
+        memcpy(s->rsps, new->rsps, n * sizeof s->rsps[0]);
+        memcpy(s->kinds, new->kinds, n * sizeof s->kinds[0]);
     }
     if (w->extra_count | t->extra_count)
         keep_extras(t, w->extra_count, kept, depth);
+    t->old = s;
     t->depth = depth;
     t->chained = 0;
-    t->first_rsp = depth > 1 ? rsp_of(old_stack(t), 1) : UINT64_MAX;
+    t->first_rsp = depth > 1 ? rsp_of(s, 1) : UINT64_MAX;
+    t->last_rsp = depth > 1 ? rsp_of(s, depth - 1) : UINT64_MAX;
 }
 
 void walk_forget_rows(struct unwind_thread *t, uint32_t now)
 {
     memset(t->fp_keys, 0, sizeof t->fp_keys);
-    memset(t->rows, 0, sizeof t->rows);
+    memset(t->row_keys, 0, sizeof t->row_keys);
     // 0 is no frame's return address, and must not be found.
     t->fp_keys[0] = t->fp_keys[1] = UINT64_MAX;
-    t->rows[0].key = t->rows[1].key = UINT64_MAX;
+    t->row_keys[0] = t->row_keys[1] = UINT64_MAX;
     forget_stack(t);
     t->generation = now;
 }

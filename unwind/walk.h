@@ -12,16 +12,21 @@
 
 #include <stdatomic.h>
 
-enum { ROWS = 4096, FP_ROWS = 2048, DEPTH_MAX = 512, NEW_EXTRAS_MAX = 128 };
+enum {
+    ROWS = 4096,
+    FP_ROWS = 2048,
+    DEPTH_MAX = UNWIND_DEPTH_MAX,
+    NEW_EXTRAS_MAX = 128,
+    WORDS_MAX = 2 * DEPTH_MAX
+};
 
 // Rows are looked up by "return address": the leaf's and an interrupted pc, which are exact, plus 1.
 enum fast_kind { FAST_NONE, FAST_RSP, FAST_RSP_SAVED, FAST_RBP_SAVED, FAST_END, FAST_FP };
 
-struct fast_row {
-    uint64_t key;
+struct fast_rule {
     int32_t cfa_offset;
     int16_t rbp_offset; // from the CFA
-    uint8_t kind;       // enum fast_kind, never FAST_FP or FAST_NONE
+    uint8_t kind;       // enum fast_kind; in the table never FAST_FP or FAST_NONE
 };
 
 // rbp and the return address stand together because they do on the stack, so that one vector does
@@ -37,9 +42,11 @@ enum frame_kind {
     FRAME_CHAINED, // so, and rsp - 16 is the callee's rbp; its rsp is not stored
 };
 
-// Arrays apart rather than of structs, so that the loops over them move by powers of two.
+// Arrays apart rather than of structs, so that the loops over them move by powers of two. The return
+// addresses are there twice: pcs is what the caller gets, and it costs nothing if nothing changed.
 struct stack {
-    struct pair pairs[DEPTH_MAX];
+    _Alignas(16) struct pair pairs[DEPTH_MAX];
+    uint64_t pcs[DEPTH_MAX];
     uint64_t rsps[DEPTH_MAX];
     uint8_t kinds[DEPTH_MAX + 8]; // some are written ahead
 };
@@ -50,20 +57,30 @@ struct extra {
     uint32_t from_root;
 };
 
+// A word of the stack, and where it is.
+struct word {
+    uint64_t at, value;
+};
+
 struct unwind_thread {
     _Atomic uint32_t busy;
     uint32_t generation;
     uint64_t low, high;
-    uint64_t first_rsp;          // of frame 1 of the previous stack; UINT64_MAX: none
-    uint32_t depth, extra_count; // of the previous stack; depth 0: none
-    uint32_t previous;           // which of stacks it is
-    uint32_t chained;            // frames [2, chained) of it are chained; 0: to be counted
+    uint64_t first_rsp,
+        last_rsp; // of frames 1 and depth - 1 of the previous stack; UINT64_MAX: none
+    uint32_t depth, extra_count;  // of the previous stack; depth 0: none
+    uint32_t chained, word_count; // see words; chained 0: not yet made
+    struct stack *old;            // the previous stack, one of stacks
     // Return addresses into frames left by CFA = rbp + 16: nothing more needs to be known about them.
     uint64_t fp_keys[FP_ROWS];
-    struct fast_row rows[ROWS]; // of all others
-    struct stack stacks[2];     // not on the stack: that may be a signal's small one
+    uint64_t row_keys[ROWS]; // of all others
+    struct fast_rule row_rules[ROWS];
+    struct stack stacks[2]; // not on the stack: that may be a signal's small one
     struct extra extras[DEPTH_MAX];
     struct extra new_extras[NEW_EXTRAS_MAX];
+    // What the previous stack was made from above frame 1: frames [2, chained) are chained, and these
+    // are the words of all others.
+    struct word words[WORDS_MAX];
 };
 
 // One walk: the frame it stands at, and how it got there.
@@ -76,25 +93,10 @@ struct walk {
     uint8_t kind;         // enum frame_kind
 };
 
-static inline struct stack *old_stack(struct unwind_thread *t)
-{
-    return &t->stacks[t->previous & 1];
-}
-
+// The one to be written.
 static inline struct stack *new_stack(struct unwind_thread *t)
 {
-    return &t->stacks[~t->previous & 1];
-}
-
-static inline struct fast_row *row_slot(struct unwind_thread *t, uint64_t key)
-{
-    return &t->rows[key % ROWS];
-}
-
-// Each key has two places, its own and this one, where the next to want its own moves it.
-static inline struct fast_row *other_way(struct unwind_thread *t, const struct fast_row *row)
-{
-    return &t->rows[(row - t->rows) ^ 1];
+    return t->old == &t->stacks[0] ? &t->stacks[1] : &t->stacks[0];
 }
 
 static inline uint64_t rsp_of(const struct stack *s, uint32_t k)
@@ -105,11 +107,11 @@ static inline uint64_t rsp_of(const struct stack *s, uint32_t k)
 static inline void forget_stack(struct unwind_thread *t)
 {
     t->depth = 0;
-    t->first_rsp = UINT64_MAX;
+    t->first_rsp = t->last_rsp = UINT64_MAX;
 }
 
 // Looks the row for key up in the tables and caches it. FAST_NONE: not one of the fast forms.
-enum fast_kind walk_fill_row(struct unwind_thread *t, uint64_t key, struct fast_row *row);
+struct fast_rule walk_fill_row(struct unwind_thread *t, uint64_t key);
 
 // Keeps this walk's frames [0, n) in front of the last `kept` ones of the previous stack.
 void walk_keep(const struct walk *w, uint32_t n, uint32_t kept);

@@ -23,9 +23,9 @@
 
 enum { DEPTH = 256 };
 
-static struct unwind_thread *kept;  // sees all walks: cached rows, previous stacks
-static struct unwind_thread *fresh; // forgets before each walk
-static uint64_t walked[DEPTH], again[DEPTH];
+static struct unwind_thread *kept;     // sees all walks: cached rows, previous stacks
+static struct unwind_thread *fresh;    // forgets before each walk
+static const uint64_t *walked, *again; // kept's and fresh's
 static uint32_t walked_depth;
 static enum unwind_end walked_end;
 static struct truth truth;
@@ -60,9 +60,9 @@ __attribute__((noinline)) static int walk_leaf(struct truth *t)
     enum unwind_end end;
     t->pcs[t->depth++] = (uint64_t)(uintptr_t)__builtin_return_address(0);
     unwind_here(&regs);
-    walked_depth = unwind_walk(kept, &regs, walked, DEPTH, &walked_end);
+    walked_depth = unwind_walk(kept, &regs, &walked, DEPTH, &walked_end);
     unwind_thread_forget(fresh);
-    uint32_t n = unwind_walk(fresh, &regs, again, DEPTH, &end);
+    uint32_t n = unwind_walk(fresh, &regs, &again, DEPTH, &end);
     assert_int_equal(n, walked_depth);
     assert_int_equal(end, walked_end);
     assert_memory_equal(again, walked, n * sizeof walked[0]);
@@ -221,6 +221,56 @@ static void previous_stacks_never_lend_a_wrong_frame(void **state)
     }
 }
 
+static unsigned walks_that_differ;
+
+// The kept walk of this stack as it is now must be what a fresh one is.
+static void compare_with_fresh(const struct unwind_registers *regs)
+{
+    enum unwind_end kept_end, end;
+    uint32_t depth = unwind_walk(kept, regs, &walked, DEPTH, &kept_end);
+    unwind_thread_forget(fresh);
+    uint32_t n = unwind_walk(fresh, regs, &again, DEPTH, &end);
+    walks_that_differ +=
+        n != depth || end != kept_end || memcmp(again, walked, n * sizeof walked[0]) != 0;
+}
+
+// Changes each word of the callers' frames for the time of a walk, on a stack that was found unchanged
+// before. Nobody returns through them, and nothing is asserted, while they are wrong.
+__attribute__((noinline, no_sanitize("address"))) static int spoil_leaf(struct truth *t)
+{
+    struct unwind_registers regs = {0};
+    volatile uint64_t *word = (volatile uint64_t *)__builtin_frame_address(0);
+    (void)t;
+    unwind_here(&regs);
+    uint64_t low, high;
+    stack_bounds(&low, &high);
+    for (int i = 0; i < 1500 && (uintptr_t)word < high; i++, word++) {
+        static const uint64_t changes[] = {8, UINT64_C(1) << 40, 1};
+        for (int k = 0; k < 3; k++) {
+            for (int again_and_again = 0; again_and_again < 3; again_and_again++)
+                compare_with_fresh(&regs);
+            const uint64_t was = *word;
+            *word = was ^ changes[k];
+            compare_with_fresh(&regs);
+            compare_with_fresh(&regs);
+            *word = was;
+        }
+    }
+    return 1;
+}
+
+static void every_changed_word_is_seen(void **state)
+{
+    (void)state;
+    for (int depth = 0; depth < 24; depth += 11) {
+        truth = (struct truth){.leaf = spoil_leaf};
+        (void)fp_nest(&truth, (unsigned)depth);
+        truth = (struct truth){.leaf = spoil_leaf};
+        (void)nofp_nest(&truth, (unsigned)depth);
+        assert_int_equal(walks_that_differ, 0);
+    }
+}
+
 // --- Signals.
 
 static void on_raise(int sig)
@@ -272,12 +322,12 @@ static volatile sig_atomic_t stops, different, incomplete;
 static void on_timer(int sig, siginfo_t *info, void *ucontext)
 {
     (void)sig, (void)info;
-    static uint64_t pcs[DEPTH];
+    const uint64_t *pcs;
     static void *theirs[DEPTH];
     struct unwind_registers regs;
     enum unwind_end end;
     unwind_registers_from_context(&regs, ucontext);
-    uint32_t n = unwind_walk(kept, &regs, pcs, DEPTH, &end);
+    uint32_t n = unwind_walk(kept, &regs, &pcs, DEPTH, &end);
     int m = backtrace(theirs, DEPTH), from = 0;
     while (from < m && (uintptr_t)theirs[from] != regs.rip)
         from++;
@@ -319,14 +369,14 @@ static void *in_thread(void *arg)
 {
     bool bounded = arg != NULL;
     struct unwind_thread *t = make_thread();
-    uint64_t pcs[DEPTH];
+    const uint64_t *pcs;
     void *theirs[DEPTH];
     struct unwind_registers regs = {0};
     enum unwind_end end;
     if (!bounded)
         unwind_thread_init(t, 0, 0);
     unwind_here(&regs);
-    uint32_t n = unwind_walk(t, &regs, pcs, DEPTH, &end);
+    uint32_t n = unwind_walk(t, &regs, &pcs, DEPTH, &end);
     int m = backtrace(theirs, DEPTH);
 #ifdef __SANITIZE_ADDRESS__
     const int skip = 1; // ASan stands between us and backtrace, and is in its list
@@ -359,7 +409,8 @@ static void broken_stacks_never_crash(void **state)
     enum { WORDS = 512 };
     static uint64_t stack[WORDS];
     struct unwind_thread *t = calloc(1, unwind_thread_size());
-    uint64_t pcs[64], seed = 1;
+    uint64_t seed = 1;
+    const uint64_t *pcs;
     enum unwind_end end;
     for (int round = 0; round < 20000; round++) {
         for (int i = 0; i < WORDS; i++) {
@@ -375,7 +426,7 @@ static void broken_stacks_never_crash(void **state)
         bool bounded = round % 2;
         unwind_thread_init(t, bounded ? (uintptr_t)stack : 0,
                            bounded ? (uintptr_t)(stack + WORDS) : 0);
-        assert_true(unwind_walk(t, &regs, pcs, 64, &end) <= 64);
+        assert_true(unwind_walk(t, &regs, &pcs, 64, &end) <= 64);
     }
     free(t);
 }
@@ -397,6 +448,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(strdup_and_new_show_who_called_them),
 #endif
         cmocka_unit_test(previous_stacks_never_lend_a_wrong_frame),
+        cmocka_unit_test(every_changed_word_is_seen),
         cmocka_unit_test(handlers_are_left_through_the_signal_frame),
         cmocka_unit_test(any_interrupted_pc_walks_as_libgcc_does),
         cmocka_unit_test(threads_walk_to_their_start),
