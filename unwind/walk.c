@@ -5,8 +5,9 @@
 // Three ideas make it cheap. Rows are cached by pc, so that a frame costs a look-up and two loads. A
 // frame whose row says CFA = rbp + 16 is left through rbp alone, off the look-up's critical path. And
 // the thread's previous stack is kept: as soon as a frame equals one of it, the words that the rest
-// of that walk was made from are compared instead of unwound. A walk is a function of those
-// words and of the tables, so if none changed the rest of the stack is the same.
+// of that walk was made from are compared instead of unwound, and its pcs stay where they are. A walk
+// is a function of those words and of the tables, so if none changed the rest of the stack is the
+// same.
 //
 // The walk by cached rows is walk_fast.c. Rows of any other form (signal frames, PLT stubs, realigned
 // frames, no row at all) hand over to the general walk of walk_remote.c, which probes before it reads.
@@ -194,11 +195,12 @@ void walk_keep(const struct walk *w, uint32_t n, uint32_t kept)
 {
     struct unwind_thread *t = w->t;
     uint32_t depth = n + kept, from = t->depth - kept;
-    if (depth > DEPTH_MAX || t->extra_count + w->extra_count > DEPTH_MAX) {
+    struct stack *s = new_stack(t);
+    if (t->extra_count + w->extra_count > DEPTH_MAX) {
+        memcpy(&s->pcs[n], &t->old->pcs[from], kept * sizeof s->pcs[0]); // the walk's all the same
         forget_stack(t);
         return;
     }
-    struct stack *s = new_stack(t);
     if (kept) {
         const struct stack *new = s;
         s = t->old;

@@ -113,7 +113,8 @@ static inline void forget_stack(struct unwind_thread *t)
 // Looks the row for key up in the tables and caches it. FAST_NONE: not one of the fast forms.
 struct fast_rule walk_fill_row(struct unwind_thread *t, uint64_t key);
 
-// Keeps this walk's frames [0, n) in front of the last `kept` ones of the previous stack.
+// Keeps this walk's frames [0, n) in front of the last `kept` ones of the previous stack: DEPTH_MAX in
+// all at most. If it cannot, no stack is kept and the pcs are new_stack's.
 void walk_keep(const struct walk *w, uint32_t n, uint32_t kept);
 
 // Forgets what a dlclose may have made untrue.
