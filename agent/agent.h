@@ -80,7 +80,7 @@ struct agent_slot {
     const uint64_t *hook_pcs; // of the last capture: its walker's, or hook_leaf
     uint64_t hook_leaf;
     struct agent_heap_thread *heap; // heap.c's, NULL: not yet
-    uint64_t lock_random; // lock.c's; 0: not yet seeded
+    uint64_t lock_random;           // lock.c's; 0: not yet seeded
 };
 
 struct agent_module {
