@@ -210,6 +210,52 @@ int debug_file_find(struct elf_file **out, struct symbols *s, const struct elf_f
     return rc;
 }
 
+// A build id or, by its name, absolute or relative to the file that names it.
+static int open_alt(struct elf_file **out, struct symbols *s, const struct elf_file *f,
+                    const char *name, const char *build_id)
+{
+    char path[PATH_BYTES];
+    const char *slash = strrchr(f->path, '/');
+    const char *root = s->opts.root ? s->opts.root : "";
+    if (!debug_file_by_build_id(out, s, build_id))
+        return 0;
+    if (name[0] == '/')
+        snprintf(path, sizeof path, "%s%s", root, name);
+    else
+        snprintf(path, sizeof path, "%.*s/%s", slash ? (int)(slash - f->path) : 1,
+                 slash ? f->path : ".", name);
+    int rc = elf_file_open(out, path, NULL);
+    if (rc && *root)
+        rc = elf_file_open(out, name, NULL);
+    return rc ? debuginfod_find(out, build_id, false) : 0;
+}
+
+int debug_file_find_alt(struct elf_file **out, struct symbols *s, const struct elf_file *f)
+{
+    *out = NULL;
+    GElf_Shdr sh;
+    Elf_Data *d = elf_file_section_data(f, ".gnu_debugaltlink", &sh);
+    if (!d)
+        return -ENOENT;
+    const char *name = d->d_buf;
+    size_t length = strnlen(name, d->d_size);
+    if (length == d->d_size)
+        return -ENOENT;
+    const unsigned char *id = (const unsigned char *)name + length + 1;
+    size_t n = d->d_size - length - 1;
+    if (!n || n > ELF_BUILD_ID_BYTES_MAX)
+        return -ENOENT;
+    char hex[2 * ELF_BUILD_ID_BYTES_MAX + 1];
+    for (size_t i = 0; i < n; i++)
+        snprintf(hex + 2 * i, 3, "%02x", id[i]);
+    int rc = open_alt(out, s, f, name, hex);
+    if (rc || !strcmp((*out)->build_id, hex))
+        return rc;
+    elf_file_close(*out);
+    *out = NULL;
+    return -ESTALE;
+}
+
 #ifdef FSCOPE_HAVE_LZMA
 static int unpack(const Elf_Data *packed, uint8_t **out, size_t *size)
 {

@@ -3,42 +3,16 @@
 #include "symbols/dwarf_index.h"
 
 #include <dwarf.h>
-#include <elfutils/libdwelf.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { CHAIN_MAX = 256, UNITS_MAX = 1 << 24, UNIT_RANGES_MAX = 1 << 20 };
 
-// dwz moves what several files share into one more file; without it many names are missing.
 static void open_alt(struct dwarf_index *d, const struct elf_file *f)
 {
-    const char *name = NULL;
-    const void *id = NULL;
-    ssize_t n = dwelf_dwarf_gnu_debugaltlink(d->dwarf, &name, &id);
-    if (n <= 0 || n > ELF_BUILD_ID_BYTES_MAX)
+    if (debug_file_find_alt(&d->alt_file, d->owner, f))
         return;
-    char hex[2 * ELF_BUILD_ID_BYTES_MAX + 1];
-    for (ssize_t i = 0; i < n; i++)
-        snprintf(hex + 2 * i, 3, "%02x", ((const unsigned char *)id)[i]);
-    if (debug_file_by_build_id(&d->alt_file, d->owner, hex)) {
-        // By its name: absolute, or relative to the file that names it.
-        char path[4096];
-        const char *slash = strrchr(f->path, '/');
-        const char *root = d->owner->opts.root ? d->owner->opts.root : "";
-        if (name[0] == '/')
-            snprintf(path, sizeof path, "%s%s", root, name);
-        else
-            snprintf(path, sizeof path, "%.*s/%s", slash ? (int)(slash - f->path) : 1,
-                     slash ? f->path : ".", name);
-        if (elf_file_open(&d->alt_file, path, NULL) &&
-            (!*root || elf_file_open(&d->alt_file, name, NULL)) &&
-            debuginfod_find(&d->alt_file, hex, false))
-            return;
-    }
-    if (!strcmp(d->alt_file->build_id, hex))
-        d->alt = dwarf_begin_elf(d->alt_file->elf, DWARF_C_READ, NULL);
+    d->alt = dwarf_begin_elf(d->alt_file->elf, DWARF_C_READ, NULL);
     if (d->alt)
         dwarf_setalt(d->dwarf, d->alt);
 }
@@ -182,22 +156,11 @@ int dwarf_index_lookup(struct dwarf_index *d, uint64_t address, struct symbols_f
         frames[0] = at;
         return at.line || *at.file ? 1 : 0;
     }
-    // From the innermost outwards; `at` is where the frame at hand is. If they do not all fit, it is
-    // the innermost that are left out: the caller of what is shown stays true.
-    int filled = 0;
-    for (uint32_t i = n; i-- > 0;) {
-        struct dwarf_node *node = chain[i];
-        dwarf_node_name(d, u, node);
-        if (i < max) {
-            at.name = node->name;
-            at.system_name = node->system_name;
-            at.start_line = node->start_line;
-            at.is_inlined = node->kind == DWARF_INLINED;
-            frames[filled++] = at;
-        }
-        at = (struct symbols_frame){
-            .file = node->call_file, .line = node->call_line, .column = node->call_column};
+    const struct frame_names *names[CHAIN_MAX];
+    for (uint32_t i = 0; i < n; i++) {
+        dwarf_node_name(d, u, chain[i]);
+        names[i] = &chain[i]->names;
     }
-    *is_plain = chain[0]->is_plain;
-    return filled;
+    *is_plain = names[0]->is_plain;
+    return frames_fill(frames, max, names, n, at);
 }

@@ -15,12 +15,6 @@
 
 #include "symbols/internal.h"
 
-enum dwarf_kind { DWARF_FUNCTION, DWARF_INLINED, DWARF_BLOCK };
-
-struct dwarf_pcs {
-    uint64_t low, high;
-};
-
 struct dwarf_node {
     Dwarf_Die die;
     enum dwarf_kind kind;
@@ -28,11 +22,7 @@ struct dwarf_node {
     struct dwarf_pcs *pcs;       // [pcs_count]
     struct dwarf_node *children; // [child_count] once is_expanded
     bool is_expanded, is_named;
-    bool is_plain; // no linkage name although the language has them
-    const char *name, *system_name;
-    uint32_t start_line;
-    const char *call_file; // "" unless kind is DWARF_INLINED
-    uint32_t call_line, call_column;
+    struct frame_names names; // once is_named
 };
 
 struct dwarf_scope { // a namespace or class: qualifies names of what lies in [begin, end)

@@ -112,11 +112,11 @@ static void read_call_site(struct dwarf_index *d, struct dwarf_unit *u, struct d
 {
     Dwarf_Attribute attr;
     Dwarf_Word index;
-    n->call_line = number(&n->die, DW_AT_call_line);
-    n->call_column = number(&n->die, DW_AT_call_column);
+    n->names.call_line = number(&n->die, DW_AT_call_line);
+    n->names.call_column = number(&n->die, DW_AT_call_column);
     if (!u->files || dwarf_formudata(dwarf_attr(&n->die, DW_AT_call_file, &attr), &index))
         return;
-    n->call_file = dwarf_unit_file(d, u, dwarf_filesrc(u->files, index, NULL, NULL));
+    n->names.call_file = dwarf_unit_file(d, u, dwarf_filesrc(u->files, index, NULL, NULL));
 }
 
 void dwarf_node_name(struct dwarf_index *d, struct dwarf_unit *u, struct dwarf_node *n)
@@ -124,27 +124,50 @@ void dwarf_node_name(struct dwarf_index *d, struct dwarf_unit *u, struct dwarf_n
     if (n->is_named)
         return;
     n->is_named = true;
-    n->name = n->system_name = n->call_file = "";
+    n->names.name = n->names.system_name = n->names.call_file = "";
     Dwarf_Attribute attr;
     Dwarf_Word line;
     if (!dwarf_formudata(dwarf_attr_integrate(&n->die, DW_AT_decl_line, &attr), &line))
-        n->start_line = small(line);
+        n->names.start_line = small(line);
     const char *linkage = linkage_name(&n->die);
     const char *plain = linkage ? NULL : dwarf_diename(&n->die);
     char qualified[QUALIFIED_BYTES];
     if (linkage) {
-        n->system_name = symbols_text(d->owner, linkage);
-        n->name = n->system_name ? symbols_demangled(d->owner, n->system_name) : NULL;
+        n->names.system_name = symbols_text(d->owner, linkage);
+        n->names.name =
+            n->names.system_name ? symbols_demangled(d->owner, n->names.system_name) : NULL;
     } else if (plain) {
-        n->system_name = n->name = symbols_text(d->owner, plain);
+        n->names.system_name = n->names.name = symbols_text(d->owner, plain);
         if (u->has_mangled_names) {
-            n->is_plain = true;
+            n->names.is_plain = true;
             qualify(u, &n->die, plain, qualified, sizeof qualified);
-            n->name = symbols_text(d->owner, qualified);
+            n->names.name = symbols_text(d->owner, qualified);
         }
     }
-    if (!n->name || !n->system_name)
-        n->name = n->system_name = "";
-    if (n->kind == DWARF_INLINED)
+    if (!n->names.name || !n->names.system_name)
+        n->names.name = n->names.system_name = "";
+    n->names.is_inlined = n->kind == DWARF_INLINED;
+    if (n->names.is_inlined)
         read_call_site(d, u, n);
+}
+
+int frames_fill(struct symbols_frame *frames, uint32_t max, const struct frame_names *const *chain,
+                uint32_t n, struct symbols_frame at)
+{
+    // From the innermost outwards; `at` is where the frame at hand is. If they do not all fit, it is
+    // the innermost that are left out: the caller of what is shown stays true.
+    int filled = 0;
+    for (uint32_t i = n; i-- > 0;) {
+        const struct frame_names *names = chain[i];
+        if (i < max) {
+            at.name = names->name;
+            at.system_name = names->system_name;
+            at.start_line = names->start_line;
+            at.is_inlined = names->is_inlined;
+            frames[filled++] = at;
+        }
+        at = (struct symbols_frame){
+            .file = names->call_file, .line = names->call_line, .column = names->call_column};
+    }
+    return filled;
 }

@@ -57,8 +57,28 @@ void symtab_sort(struct symtab *t);
 const struct symbol *symtab_find(const struct symtab *t, uint64_t address);
 void symtab_finish(struct symtab *t);
 
-// --- DWARF.
+// --- DWARF: through our own reader (reader.h), and where that refuses through libdw (dwarf_index.h).
 
+enum dwarf_kind { DWARF_FUNCTION, DWARF_INLINED, DWARF_BLOCK };
+
+struct dwarf_pcs {
+    uint64_t low, high;
+};
+
+struct frame_names { // of a function or an inlined call of it
+    const char *name, *system_name;
+    uint32_t start_line;
+    bool is_plain; // no linkage name although the language has them
+    bool is_inlined;
+    const char *call_file; // "" unless is_inlined
+    uint32_t call_line, call_column;
+};
+
+// The frames of a chain of n functions, chain[0] the outermost, `at` being where the innermost is.
+int frames_fill(struct symbols_frame *frames, uint32_t max, const struct frame_names *const *chain,
+                uint32_t n, struct symbols_frame at);
+
+struct reader;
 struct dwarf_index;
 int dwarf_index_open(struct dwarf_index **out, struct symbols *s, const struct elf_file *f,
                      struct fscope_error *err);
@@ -75,6 +95,9 @@ int debug_file_find(struct elf_file **out, struct symbols *s, const struct elf_f
                     const char *build_id);
 // A file by build id below the debug directories, e.g. dwz's.
 int debug_file_by_build_id(struct elf_file **out, struct symbols *s, const char *build_id);
+// dwz moves what several files share into one more file, which f names; without it many names are
+// missing.
+int debug_file_find_alt(struct elf_file **out, struct symbols *s, const struct elf_file *f);
 int debuginfod_find(struct elf_file **out, const char *build_id, bool executable);
 // Unpacks .gnu_debugdata; -ENOENT: none.
 int minidebug_open(struct elf_file **out, const struct elf_file *main);
@@ -98,11 +121,13 @@ struct symbols_image {
     const char *debug_path;
     struct elf_file *main, *debug, *mini;
     struct symtab symtab;
-    struct dwarf_index *dwarf;
+    struct reader *reader;
+    struct dwarf_index *dwarf; // where reader had to refuse
+    const struct elf_file *dwarf_file;
     struct symbols_cache *cache;
     enum symbols_source source;
     bool is_map;
-    const struct elf_file *unread; // has DWARF that no lookup has needed yet
+    bool is_dwarf_unread; // no lookup has needed it yet
 };
 
 // An interned copy that lives as long as the context; NULL: out of memory.

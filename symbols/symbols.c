@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "symbols/internal.h"
+#include "symbols/reader.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -105,7 +105,8 @@ int symbols_new(struct symbols **out, const struct symbols_options *opts, struct
 static void image_close(struct symbols_image *im)
 {
     symbols_cache_close(im->cache); // before the texts that it writes
-    dwarf_index_close(im->dwarf);   // before the files that it reads
+    reader_close(im->reader);       // before the files that they read
+    dwarf_index_close(im->dwarf);
     symtab_finish(&im->symtab);
     elf_file_close(im->mini);
     elf_file_close(im->debug);
@@ -232,7 +233,8 @@ static int load_debug(struct symbols_image *im, const char *build_id, struct fsc
     if (rc)
         return error_set(err, rc, 0, "%s: out of memory", im->key);
     if (dwarf) {
-        im->unread = dwarf;
+        im->dwarf_file = dwarf;
+        im->is_dwarf_unread = true;
         im->source = SYMBOLS_DWARF;
         open_cache(im, dwarf);
     }
@@ -438,15 +440,38 @@ static void name_from_symbol(struct symbols *s, const struct symbol *sym, struct
         f->name = sym->name;
 }
 
+// Debug info is opened when a lookup first needs it. What our reader does not know, libdw may: from
+// then on it reads this file.
+static int dwarf_lookup(struct symbols_image *im, uint64_t address, struct symbols_frame *frames,
+                        uint32_t max, bool *is_plain)
+{
+    const struct elf_file *f = im->dwarf_file;
+    if (im->is_dwarf_unread) {
+        struct elf_file *alt = NULL;
+        im->is_dwarf_unread = false;
+        int rc = -ENOTSUP;
+        if (!im->owner->opts.use_libdw) {
+            (void)debug_file_find_alt(&alt, im->owner, f);
+            rc = reader_open(&im->reader, im->owner, f, alt);
+        }
+        if (rc == -ENOTSUP)
+            (void)dwarf_index_open(&im->dwarf, im->owner, f, NULL);
+    }
+    int n = im->reader ? reader_lookup(im->reader, address, frames, max, is_plain) : 0;
+    if (n == -ENOTSUP) {
+        n = 0;
+        reader_close(im->reader);
+        im->reader = NULL;
+        (void)dwarf_index_open(&im->dwarf, im->owner, f, NULL);
+    }
+    return im->dwarf ? dwarf_index_lookup(im->dwarf, address, frames, max, is_plain) : n;
+}
+
 static int lookup(struct symbols_image *im, uint64_t address, struct symbols_frame *frames,
                   uint32_t max)
 {
     bool is_plain = false;
-    if (im->unread) {
-        (void)dwarf_index_open(&im->dwarf, im->owner, im->unread, NULL);
-        im->unread = NULL;
-    }
-    int n = im->dwarf ? dwarf_index_lookup(im->dwarf, address, frames, max, &is_plain) : 0;
+    int n = dwarf_lookup(im, address, frames, max, &is_plain);
     if (n < 0)
         return n;
     bool has_name = n > 0 && *frames[n - 1].name;

@@ -3,9 +3,10 @@
 // Prints what symbols/ says of each hexadecimal address on standard input: for each frame, innermost
 // first, "SYSTEM_NAME<TAB>FILE:LINE:COLUMN", then an empty line. For tests and benchmarks.
 //
-// Usage: symbols_probe [-D] [-S] [-o] [-d] [-i] [-c] FILE|BUILD_ID [DEBUG_DIR]
+// Usage: symbols_probe [-D] [-S] [-o] [-d] [-i] [-c] [-l] FILE|BUILD_ID [DEBUG_DIR]
 //   -D demangled names   -S also <TAB>START_LINE   -o addresses are file offsets
 //   -d ask debuginfod    -i the argument is a build id    -c use the cache
+//   -l read debug info through libdw alone
 // With DEBUG_DIR only that is searched. The source of names goes to standard error.
 
 #include "symbols/symbols.h"
@@ -31,20 +32,21 @@ static void print_frames(const struct symbols_frame *f, int n, bool demangle, bo
 int main(int argc, char **argv)
 {
     bool demangle = false, start = false, offsets = false, debuginfod = false, by_id = false;
-    bool cache = false;
+    bool cache = false, libdw = false;
     int c;
-    while ((c = getopt(argc, argv, "DSodic")) != -1) {
+    while ((c = getopt(argc, argv, "DSodicl")) != -1) {
         demangle |= c == 'D';
         start |= c == 'S';
         offsets |= c == 'o';
         debuginfod |= c == 'd';
         by_id |= c == 'i';
         cache |= c == 'c';
+        libdw |= c == 'l';
     }
     argv += optind;
     argc -= optind;
     if (argc < 1 || c == '?') {
-        fprintf(stderr, "usage: symbols_probe [-DSodic] FILE|BUILD_ID [DEBUG_DIR]\n");
+        fprintf(stderr, "usage: symbols_probe [-DSodicl] FILE|BUILD_ID [DEBUG_DIR]\n");
         return 2;
     }
     const char *dirs[] = {argc > 1 ? argv[1] : ""};
@@ -53,6 +55,7 @@ int main(int argc, char **argv)
                                    .debug_dir_count = argc > 1,
                                    .no_default_dirs = argc > 1,
                                    .no_cache = !cache,
+                                   .use_libdw = libdw,
                                    .no_debuginfod = !debuginfod};
     struct fscope_error err = {0};
     struct symbols *s;
