@@ -86,6 +86,18 @@ static void read_build_id(struct elf_file *f)
     }
 }
 
+// dwz's files of what several debug files share are of type ET_REL, but hold nothing to relocate.
+static bool is_dwz_file(struct elf_file *f)
+{
+    Elf_Scn *scn = NULL;
+    GElf_Shdr sh;
+    while ((scn = elf_nextscn(f->elf, scn)))
+        if (!gelf_getshdr(scn, &sh) || (sh.sh_flags & SHF_EXECINSTR) || sh.sh_type == SHT_REL ||
+            sh.sh_type == SHT_RELA)
+            return false;
+    return true;
+}
+
 static int check_header(struct elf_file *f, struct fscope_error *err)
 {
     GElf_Ehdr eh;
@@ -94,7 +106,7 @@ static int check_header(struct elf_file *f, struct fscope_error *err)
     if (eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_ident[EI_DATA] != ELFDATA2LSB ||
         eh.e_machine != EM_X86_64)
         return error_set(err, -ENOEXEC, 0, "%s: not for 64-bit x86", f->path);
-    if (eh.e_type != ET_EXEC && eh.e_type != ET_DYN)
+    if (eh.e_type != ET_EXEC && eh.e_type != ET_DYN && (eh.e_type != ET_REL || !is_dwz_file(f)))
         return error_set(err, -ENOEXEC, 0, "%s: neither an executable nor a shared object",
                          f->path);
     f->type = eh.e_type;

@@ -43,8 +43,8 @@ struct symbols_options {
     bool no_cache;         // neither read nor write cache_dir
     bool no_default_dirs;  // leave out /usr/lib/debug
     bool no_debuginfod;    // even when DEBUGINFOD_URLS is set
-    bool use_libdw;        // for everything, not only where our own reader refuses; for tests
     bool no_inlines;       // only the function that holds the code
+    bool use_libdw;        // for everything, not only where our own reader refuses; for tests
 };
 
 enum symbols_source { // where names come from, weakest first
