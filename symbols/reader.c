@@ -57,7 +57,8 @@ static int read_header(struct reader_file *f, const uint8_t *info, struct cursor
 static int read_headers(struct reader_file *f)
 {
     struct reader_bytes info = reader_section(f, READER_INFO);
-    if (info.size >= UINT32_MAX)
+    f->abbrev = reader_section(f, READER_ABBREV);
+    if (info.size >= UINT32_MAX || f->abbrev.size >= UINT32_MAX)
         return -ENOTSUP;
     struct cursor c = {.at = info.at, .end = info.at + info.size};
     int rc = 0;
@@ -105,7 +106,31 @@ static int grow_tables(struct reader_file *f)
     return 0;
 }
 
-int reader_abbrevs(struct reader_unit *u)
+static struct abbrev_table *table_new(struct reader *r, struct reader_file *f, uint32_t offset,
+                                      int *rc)
+{
+    struct abbrev_scratch *from = &r->abbrev_scratch;
+    *rc = abbrev_parse(from, f->abbrev, offset, UINT64_MAX);
+    if (*rc)
+        return NULL;
+    size_t abbrev_bytes = from->count * sizeof *from->abbrevs;
+    size_t step_bytes = from->step_count * sizeof *from->steps;
+    struct abbrev_table *t = arena_alloc(&r->arena, sizeof *t + abbrev_bytes + step_bytes);
+    if (!t) {
+        *rc = -ENOMEM;
+        return NULL;
+    }
+    *t = (struct abbrev_table){.offset = offset, .count = from->count};
+    t->abbrevs = (struct abbrev *)(t + 1);
+    t->steps = (struct abbrev_step *)(t->abbrevs + from->count);
+    if (abbrev_bytes)
+        memcpy(t->abbrevs, from->abbrevs, abbrev_bytes);
+    if (step_bytes)
+        memcpy(t->steps, from->steps, step_bytes);
+    return t;
+}
+
+int reader_abbrevs(struct reader *r, struct reader_unit *u)
 {
     struct reader_file *f = u->file;
     if (u->abbrevs)
@@ -114,14 +139,10 @@ int reader_abbrevs(struct reader_unit *u)
         return -ENOMEM;
     size_t slot = table_slot(f, u->abbrev_offset);
     if (!f->abbrevs[slot]) {
-        struct reader_bytes b = reader_section(f, READER_ABBREV);
-        struct abbrev_table *t = calloc(1, sizeof *t);
-        if (!t)
-            return -ENOMEM;
-        t->offset = u->abbrev_offset;
-        t->rest.end = b.at + b.size;
-        t->rest.at = t->offset < b.size ? b.at + t->offset : t->rest.end;
-        f->abbrevs[slot] = t;
+        int rc;
+        f->abbrevs[slot] = table_new(r, f, u->abbrev_offset, &rc);
+        if (rc)
+            return rc;
         f->abbrev_count++;
     }
     u->abbrevs = f->abbrevs[slot];
@@ -166,40 +187,52 @@ static int root_attribute(struct reader_unit *u, const struct abbrev_attr *a,
     return 0;
 }
 
-int reader_root(struct reader *r, struct reader_unit *u)
+// Reads the unit's own DIE. Its table of abbreviations is read only so far: many units are opened of
+// which few are asked for.
+static int read_root(struct reader *r, struct reader_unit *u, struct outline *root)
 {
-    (void)r;
-    if (u->is_rooted)
-        return 0;
-    u->is_rooted = u->has_classes = true;
+    struct abbrev_scratch *from = &r->abbrev_scratch;
+    struct cursor c = reader_cursor(u, u->first_die), again = c;
+    u->has_classes = true;
     u->addr_base = u->str_offsets_base = 8; // behind the header of a section with one table
     u->rnglists_base = 12;
-    int rc = reader_abbrevs(u);
-    struct cursor c = reader_cursor(u, u->first_die), again = c;
+    uint64_t code = cursor_uleb(&again);
+    int rc = abbrev_parse(from, u->file->abbrev, u->abbrev_offset, code);
+    struct abbrev_table t = {.count = from->count, .abbrevs = from->abbrevs, .steps = from->steps};
     if (!rc)
-        rc = outline_read(u, &c, &u->root);
-    if (rc || !u->root.code) {
-        u->root = (struct outline){0};
+        rc = outline_read(&t, &c, root);
+    if (rc || !root->code) {
+        *root = (struct outline){0};
         return rc == -ENOEXEC ? 0 : rc;
     }
-    if (u->root.has_children)
+    if (root->has_children)
         u->children = (uint32_t)(c.at - u->file->sections[READER_INFO].bytes.at);
-    if (u->version < 5 && u->root.tag == DW_TAG_partial_unit)
+    if (u->version < 5 && root->tag == DW_TAG_partial_unit)
         u->is_compile = false;
     struct die_value v, directory = {0};
-    const struct abbrev *a = abbrev_get(u->abbrevs, cursor_uleb(&again), &rc);
-    for (uint32_t i = 0; a && i < a->attr_count && !rc; i++) {
-        const struct abbrev_attr *attr = &u->abbrevs->attrs[a->attrs + i];
-        die_value_read(&again, attr, &v);
-        rc = root_attribute(u, attr, &v, &directory);
+    struct abbrev_attr attr;
+    struct cursor list = {.at = u->file->abbrev.at,
+                          .end = u->file->abbrev.at + u->file->abbrev.size};
+    cursor_skip(&list, t.abbrevs[code - 1].attrs);
+    while (!rc && abbrev_attr_next(&list, &attr)) {
+        die_value_read(&again, &attr, &v);
+        rc = root_attribute(u, &attr, &v, &directory);
     }
     if (rc)
         return rc;
     u->directory = die_text(u, &directory);
-    if (!(u->root.mask & 1u << SLOT_LOW) ||
-        !die_address(u, u->root.forms[SLOT_LOW], u->root.values[SLOT_LOW], &u->base))
+    if (!(root->mask & 1u << SLOT_LOW) ||
+        !die_address(u, root->forms[SLOT_LOW], root->values[SLOT_LOW], &u->base))
         u->base = 0;
     return 0;
+}
+
+static bool has_functions(const struct abbrev_table *t)
+{
+    for (uint32_t i = 0; i < t->count; i++)
+        if (t->abbrevs[i].tag == DW_TAG_subprogram && t->abbrevs[i].has_pcs)
+            return true;
+    return false;
 }
 
 // --- Opening.
@@ -212,23 +245,25 @@ static int add_range(struct reader *r, uint32_t index, uint64_t low, uint64_t hi
 static int add_unit_ranges(struct reader *r, uint32_t index)
 {
     struct reader_unit *u = &r->main.units[index];
-    int rc = reader_root(r, u);
+    struct outline root;
+    int rc = read_root(r, u, &root);
     if (rc || !u->is_compile)
         return rc;
     uint64_t low, high;
     const struct dwarf_pcs *pcs;
-    int n = die_ranges(r, u, &u->root, &low, &high, &pcs);
+    int n = die_ranges(r, u, &root, &low, &high, &pcs);
     if (n < 0)
         return n;
     if (n && !pcs)
         return add_range(r, index, low, high);
     for (int i = 0; i < n && !rc; i++)
         rc = add_range(r, index, pcs[i].low, pcs[i].high);
-    if (n || rc || u->root.tag != DW_TAG_compile_unit || !u->children)
+    if (n || rc || root.tag != DW_TAG_compile_unit || !u->children)
         return rc;
     // A producer that gives units no ranges: its functions have them. Units of -flto that hold only
     // declarations have neither, which their abbreviations tell.
-    if (!abbrev_has_functions(u->abbrevs, &rc))
+    rc = reader_abbrevs(r, u);
+    if (rc || !has_functions(u->abbrevs))
         return rc;
     rc = reader_unit_load(r, u);
     for (size_t i = 0; i < u->by_address.count && !rc; i++)
@@ -282,9 +317,6 @@ static void file_finish(struct reader_file *f)
     for (size_t i = 0; i < f->unit_count; i++)
         reader_unit_finish(&f->units[i]);
     free(f->units);
-    for (size_t i = 0; i < f->abbrev_capacity; i++)
-        if (f->abbrevs[i])
-            abbrev_table_free(f->abbrevs[i]);
     free(f->abbrevs);
     reader_sections_finish(f);
 }
@@ -296,6 +328,8 @@ void reader_close(struct reader *r)
     file_finish(&r->main);
     file_finish(&r->alt);
     range_table_finish(&r->by_address);
+    free(r->abbrev_scratch.abbrevs);
+    free(r->abbrev_scratch.steps);
     reader_names_finish(r);
     reader_lines_finish(r);
     elf_file_close(r->alt_elf);

@@ -130,39 +130,40 @@ struct abbrev_attr {
 
 // A step of the plan: a value to pick, or bytes to skip.
 struct abbrev_step {
-    uint8_t kind; // reader_abbrev.c
-    uint8_t slot; // SLOTS: none
+    uint8_t kind;   // enum step_kind
+    uint8_t slot;   // SLOTS: none
+    uint16_t bytes; // of fixed-size values, runs of them merged
     uint16_t form;
-    uint32_t bytes; // of fixed-size values, runs of them merged
 };
 
 struct abbrev {
-    uint64_t code;
-    uint32_t attrs, attr_count; // into the table's attrs
-    uint32_t steps, step_count; // into its steps
+    uint32_t attrs; // where its attributes begin in .debug_abbrev
+    uint32_t steps, step_count;
     uint16_t tag;
-    bool has_children, has_pcs,
-        is_class; // is_class: a scope that only C++ and the like have code in
+    bool has_children;
+    bool has_pcs : 1;
+    bool is_class : 1; // a scope that only C++ and the like have code in
 };
 
 struct abbrev_table {
-    uint64_t offset;
-    struct cursor rest; // not parsed yet: most lookups need the first few
-    bool is_complete, is_refused;
+    uint32_t offset, count;
     struct abbrev *abbrevs; // codes 1, 2, 3, ...
-    uint32_t count, capacity;
-    struct abbrev_attr *attrs;
-    uint32_t attr_count, attr_capacity;
     struct abbrev_step *steps;
-    uint32_t step_count, step_capacity;
 };
 
-// NULL with *rc 0: there is none (broken); -ENOTSUP: not numbered 1, 2, 3, ..., or of unknown forms.
-// Valid until the next call.
-const struct abbrev *abbrev_get(struct abbrev_table *t, uint64_t code, int *rc);
-// Whether any function in units with this table has addresses of its own.
-bool abbrev_has_functions(struct abbrev_table *t, int *rc);
-void abbrev_table_free(struct abbrev_table *t);
+// Tables are built here and kept in exactly as much memory as they need: there are thousands.
+struct abbrev_scratch {
+    struct abbrev *abbrevs;
+    struct abbrev_step *steps;
+    uint32_t count, capacity, step_count, step_capacity;
+};
+
+// Parses the table at offset, up to the abbreviation `last`. -ENOTSUP: not numbered 1, 2, 3, ..., or
+// of unknown forms.
+int abbrev_parse(struct abbrev_scratch *to, struct reader_bytes section, uint32_t offset,
+                 uint64_t last);
+// The next attribute of a list; false: there is no more.
+bool abbrev_attr_next(struct cursor *c, struct abbrev_attr *a);
 
 struct outline {
     uint64_t code; // 0: the end of a list of children
@@ -200,13 +201,12 @@ struct reader_unit {
     uint32_t abbrev_offset;
     uint8_t version;
     bool is_compile; // neither partial nor for types
-    bool is_rooted, is_loaded, is_deep, are_lines_read;
+    bool is_loaded, is_deep, are_lines_read;
     bool has_mangled_names; // C++, Rust: a DW_AT_name alone is not the whole name
     bool has_classes;       // of a language where classes hold functions
     struct abbrev_table *abbrevs;
 
-    // Of the unit's own DIE, once is_rooted.
-    struct outline root;
+    // Of the unit's own DIE.
     uint64_t base; // of its range lists
     uint64_t addr_base, str_offsets_base, rnglists_base, line_offset;
     bool has_lines;
@@ -234,6 +234,7 @@ struct reader_file {
     size_t unit_count, unit_capacity;
     struct abbrev_table **abbrevs; // open addressing by offset
     size_t abbrev_count, abbrev_capacity;
+    struct reader_bytes abbrev; // the section
 };
 
 struct reader {
@@ -242,7 +243,10 @@ struct reader {
     struct reader_file main, alt;
     struct elf_file *alt_elf;
     struct range_table by_address; // into main.units
-    struct function_name **names;  // open addressing by DIE; reader_names.c
+    struct abbrev_scratch abbrev_scratch;
+    struct line_row *row_scratch; // reader_lines.c
+    size_t row_scratch_capacity;
+    struct function_name **names; // open addressing by DIE; reader_names.c
     size_t name_count, name_capacity;
     struct line_table **line_tables; // as many as read; reader_lines.c
     size_t line_table_count, line_table_capacity;
@@ -259,13 +263,12 @@ int reader_lookup(struct reader *r, uint64_t address, struct symbols_frame *fram
 
 // The unit that holds offset; NULL: none, or broken.
 struct reader_unit *reader_unit_at(struct reader_file *f, uint64_t offset);
-int reader_abbrevs(struct reader_unit *u);
-int reader_root(struct reader *r, struct reader_unit *u);
+int reader_abbrevs(struct reader *r, struct reader_unit *u);
 
 // --- DIEs and values. reader_die.c.
 
 // Reads the DIE at c. -ENOTSUP, or -ENOEXEC when it is broken.
-int outline_read(struct reader_unit *u, struct cursor *c, struct outline *o);
+int outline_read(const struct abbrev_table *t, struct cursor *c, struct outline *o);
 struct cursor reader_cursor(const struct reader_unit *u, uint64_t offset);
 
 struct die_value {

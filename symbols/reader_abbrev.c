@@ -80,7 +80,7 @@ static int grow(void **array, uint32_t count, uint32_t *capacity, size_t size)
 {
     if (count < *capacity)
         return 0;
-    uint32_t more = *capacity ? 2 * *capacity : 64;
+    uint32_t more = *capacity ? 2 * *capacity : 256;
     void *p = count < COUNT_MAX ? realloc(*array, more * size) : NULL;
     if (!p)
         return -ENOMEM;
@@ -89,12 +89,13 @@ static int grow(void **array, uint32_t count, uint32_t *capacity, size_t size)
     return 0;
 }
 
-static int add_step(struct abbrev_table *t, struct abbrev *a, struct abbrev_step step)
+static int add_step(struct abbrev_scratch *t, struct abbrev *a, struct abbrev_step step)
 {
     if (a->step_count && step.kind == STEP_FIXED && step.slot == SLOTS) {
         struct abbrev_step *last = &t->steps[t->step_count - 1];
-        if (last->kind == STEP_FIXED && last->slot == SLOTS) {
-            last->bytes += step.bytes; // 16 each of at most COUNT_MAX: no overflow
+        if (last->kind == STEP_FIXED && last->slot == SLOTS &&
+            last->bytes <= UINT16_MAX - step.bytes) {
+            last->bytes = (uint16_t)(last->bytes + step.bytes);
             return 0;
         }
     }
@@ -106,92 +107,58 @@ static int add_step(struct abbrev_table *t, struct abbrev *a, struct abbrev_step
     return 0;
 }
 
-// One attribute; 1: that was the last.
-static int parse_attr(struct abbrev_table *t, struct abbrev *a)
+bool abbrev_attr_next(struct cursor *c, struct abbrev_attr *a)
 {
-    uint64_t name = cursor_uleb(&t->rest), form = cursor_uleb(&t->rest);
-    if (!name && !form)
-        return 1;
-    int64_t constant = form == DW_FORM_implicit_const ? cursor_sleb(&t->rest) : 0;
-    struct abbrev_step step = {.form = (uint16_t)form, .slot = (uint8_t)slot_of(name)};
-    step.kind = (uint8_t)form_kind(form, &step.bytes);
-    if (step.kind == STEP_UNKNOWN || name > UINT16_MAX ||
-        (step.slot != SLOTS && form == DW_FORM_implicit_const))
-        return -ENOTSUP;
-    if (step.slot == SLOT_LOW || step.slot == SLOT_RANGES)
-        a->has_pcs = true;
-    int rc = grow((void **)&t->attrs, t->attr_count, &t->attr_capacity, sizeof *t->attrs);
-    if (rc)
-        return rc;
-    t->attrs[t->attr_count++] =
-        (struct abbrev_attr){.name = (uint16_t)name, .form = (uint16_t)form, .constant = constant};
-    a->attr_count++;
-    return add_step(t, a, step);
+    uint64_t name = cursor_uleb(c), form = cursor_uleb(c);
+    a->name = name <= UINT16_MAX ? (uint16_t)name : UINT16_MAX;
+    a->form = form <= UINT16_MAX ? (uint16_t)form : UINT16_MAX;
+    a->constant = form == DW_FORM_implicit_const ? cursor_sleb(c) : 0;
+    return (name || form) && !c->is_failed;
 }
 
-// 1: the table's end.
-static int parse_one(struct abbrev_table *t)
+static int parse_attrs(struct abbrev_scratch *t, struct abbrev *a, struct cursor *c)
 {
-    struct abbrev a = {.code = cursor_uleb(&t->rest)};
-    if (!a.code || t->rest.is_failed)
-        return 1;
-    if (a.code != t->count + 1)
-        return -ENOTSUP;
-    uint64_t tag = cursor_uleb(&t->rest);
-    a.tag = tag > UINT16_MAX ? 0 : (uint16_t)tag;
-    a.has_children = cursor_fixed(&t->rest, 1);
-    a.is_class = a.tag == DW_TAG_class_type || a.tag == DW_TAG_structure_type ||
-                 a.tag == DW_TAG_union_type || a.tag == DW_TAG_interface_type;
-    a.attrs = t->attr_count;
-    a.steps = t->step_count;
-    int rc = 0;
-    while (!rc && !t->rest.is_failed)
-        rc = parse_attr(t, &a);
-    if (rc < 0)
-        return rc;
-    if (t->rest.is_failed)
-        return 1;
-    rc = grow((void **)&t->abbrevs, t->count, &t->capacity, sizeof a);
-    if (!rc)
-        t->abbrevs[t->count++] = a;
-    return rc;
-}
-
-static int parse_until(struct abbrev_table *t, uint64_t code)
-{
-    int rc = t->is_refused ? -ENOTSUP : 0;
-    while (!rc && !t->is_complete && t->count < code) {
-        rc = parse_one(t);
-        if (rc == 1) {
-            t->is_complete = true;
-            rc = 0;
-        }
+    struct abbrev_attr attr;
+    while (abbrev_attr_next(c, &attr)) {
+        struct abbrev_step step = {.form = attr.form, .slot = (uint8_t)slot_of(attr.name)};
+        uint32_t bytes;
+        step.kind = (uint8_t)form_kind(attr.form, &bytes);
+        step.bytes = (uint16_t)bytes;
+        if (step.kind == STEP_UNKNOWN ||
+            (step.slot != SLOTS && attr.form == DW_FORM_implicit_const))
+            return -ENOTSUP;
+        if (step.slot == SLOT_LOW || step.slot == SLOT_RANGES)
+            a->has_pcs = true;
+        int rc = add_step(t, a, step);
+        if (rc)
+            return rc;
     }
-    t->is_refused = rc == -ENOTSUP;
+    return 0;
+}
+
+int abbrev_parse(struct abbrev_scratch *to, struct reader_bytes section, uint32_t offset,
+                 uint64_t last)
+{
+    struct cursor c = {.at = section.at, .end = section.at + section.size};
+    cursor_skip(&c, offset);
+    to->count = to->step_count = 0;
+    int rc = 0;
+    while (!rc && !c.is_failed && to->count < last) {
+        uint64_t code = cursor_uleb(&c), tag = code ? cursor_uleb(&c) : 0;
+        if (!code)
+            break;
+        if (code != to->count + 1u)
+            return -ENOTSUP;
+        struct abbrev a = {.tag = tag > UINT16_MAX ? 0 : (uint16_t)tag, .steps = to->step_count};
+        a.has_children = cursor_fixed(&c, 1);
+        a.is_class = a.tag == DW_TAG_class_type || a.tag == DW_TAG_structure_type ||
+                     a.tag == DW_TAG_union_type || a.tag == DW_TAG_interface_type;
+        a.attrs = (uint32_t)(c.at - section.at);
+        rc = parse_attrs(to, &a, &c);
+        if (!rc)
+            rc = grow((void **)&to->abbrevs, to->count, &to->capacity, sizeof a);
+        if (!rc && !c.is_failed)
+            to->abbrevs[to->count++] = a;
+    }
     return rc;
-}
-
-const struct abbrev *abbrev_get(struct abbrev_table *t, uint64_t code, int *rc)
-{
-    *rc = 0;
-    if (code > t->count)
-        *rc = parse_until(t, code);
-    return code && code <= t->count ? &t->abbrevs[code - 1] : NULL;
-}
-
-bool abbrev_has_functions(struct abbrev_table *t, int *rc)
-{
-    *rc = parse_until(t, UINT64_MAX);
-    for (uint32_t i = 0; i < t->count; i++)
-        if (t->abbrevs[i].tag == DW_TAG_subprogram && t->abbrevs[i].has_pcs)
-            return true;
-    return false;
-}
-
-void abbrev_table_free(struct abbrev_table *t)
-{
-    free(t->abbrevs);
-    free(t->attrs);
-    free(t->steps);
-    free(t);
 }

@@ -57,18 +57,15 @@ static void pick(struct cursor *c, const struct abbrev_step *s, struct outline *
     o->mask |= 1u << s->slot;
 }
 
-int outline_read(struct reader_unit *u, struct cursor *c, struct outline *o)
+int outline_read(const struct abbrev_table *t, struct cursor *c, struct outline *o)
 {
     o->mask = 0;
     o->code = cursor_uleb(c);
     if (!o->code)
         return c->is_failed ? -ENOEXEC : 0;
-    struct abbrev_table *t = u->abbrevs;
-    int rc = 0;
-    const struct abbrev *a =
-        o->code <= t->count ? &t->abbrevs[o->code - 1] : abbrev_get(t, o->code, &rc);
-    if (!a)
-        return rc ? rc : -ENOEXEC;
+    if (o->code > t->count)
+        return -ENOEXEC;
+    const struct abbrev *a = &t->abbrevs[o->code - 1];
     o->tag = a->tag;
     o->has_children = a->has_children;
     o->is_class = a->is_class;
@@ -88,7 +85,9 @@ void die_value_read(struct cursor *c, const struct abbrev_attr *a, struct die_va
 {
     *v = (struct die_value){.form = a->form};
     struct abbrev_step s = {.slot = SLOTS};
-    s.kind = (uint8_t)form_kind(a->form, &s.bytes);
+    uint32_t bytes;
+    s.kind = (uint8_t)form_kind(a->form, &bytes);
+    s.bytes = (uint16_t)bytes;
     if (a->form == DW_FORM_implicit_const)
         v->number = (uint64_t)a->constant;
     else if (a->form == DW_FORM_flag_present)

@@ -30,7 +30,7 @@ struct line_name {
 struct line_table {
     uint64_t offset;
     struct line_row *rows;
-    size_t row_count, row_capacity;
+    size_t row_count;
     struct line_name *dirs, *files;
     uint32_t dir_count, file_count, dir_capacity, file_capacity;
     bool is_broken, is_v5;
@@ -156,6 +156,7 @@ static bool read_header(struct reader_bytes section, uint64_t offset, struct lin
 // --- The program.
 
 struct machine {
+    struct reader *r;
     struct line_table *t;
     const struct line_header *h;
     struct cursor c;
@@ -172,21 +173,23 @@ static void machine_reset(struct machine *m)
 static int add_row(struct machine *m, bool is_end)
 {
     struct line_table *t = m->t;
-    if (t->row_count == t->row_capacity) {
-        size_t capacity = 2 * t->row_capacity;
-        struct line_row *more = realloc(t->rows, capacity * sizeof *more);
+    struct reader *r = m->r;
+    if (t->row_count == r->row_scratch_capacity) {
+        size_t capacity = r->row_scratch_capacity ? 2 * r->row_scratch_capacity : 1 << 12;
+        struct line_row *more = realloc(r->row_scratch, capacity * sizeof *more);
         if (!more)
             return -ENOMEM;
-        t->rows = more;
-        t->row_capacity = capacity;
+        r->row_scratch = more;
+        r->row_scratch_capacity = capacity;
     }
     // libdw refuses the whole table for a value that its own rows cannot hold.
     if (m->column > UINT16_MAX || m->file >= ROW_END || m->line > UINT32_MAX)
         t->is_broken = true;
-    t->rows[t->row_count++] = (struct line_row){.address = m->address,
-                                                .line = (uint32_t)m->line,
-                                                .column = (uint16_t)m->column,
-                                                .file = is_end ? ROW_END : (uint16_t)m->file};
+    r->row_scratch[t->row_count++] =
+        (struct line_row){.address = m->address,
+                          .line = (uint32_t)m->line,
+                          .column = (uint16_t)m->column,
+                          .file = is_end ? ROW_END : (uint16_t)m->file};
     return 0;
 }
 
@@ -237,9 +240,9 @@ static int run_standard(struct machine *m, unsigned int opcode)
     }
 }
 
-static int run_program(struct line_table *t, const struct line_header *h)
+static int run_program(struct reader *r, struct line_table *t, const struct line_header *h)
 {
-    struct machine m = {.t = t, .h = h, .c = {.at = h->program, .end = h->c.end}};
+    struct machine m = {.r = r, .t = t, .h = h, .c = {.at = h->program, .end = h->c.end}};
     machine_reset(&m);
     int rc = 0;
     while (m.c.at < m.c.end && !rc) {
@@ -310,8 +313,9 @@ static int sort_rows(struct line_table *t)
         from = to;
         to = swap;
     }
-    t->rows = from;
-    free(to);
+    if (from != t->rows)
+        memcpy(t->rows, from, t->row_count * sizeof *from);
+    free(from != t->rows ? from : to);
     return 0;
 }
 
@@ -319,7 +323,6 @@ static int sort_rows(struct line_table *t)
 
 static void table_free(struct line_table *t)
 {
-    free(t->rows);
     free(t->dirs);
     free(t->files);
     free(t);
@@ -342,10 +345,14 @@ static int table_fill(struct reader *r, struct reader_unit *u, struct line_table
     if (rc || t->is_broken)
         return rc;
     r->lines_left -= bytes;
-    t->row_capacity = bytes / 2 + 16;
-    t->rows = malloc(t->row_capacity * sizeof *t->rows);
-    rc = t->rows ? run_program(t, &h) : -ENOMEM;
-    return rc ? rc : sort_rows(t);
+    rc = run_program(r, t, &h);
+    if (rc || t->is_broken || !t->row_count)
+        return rc;
+    t->rows = arena_array(&r->arena, t->row_count, sizeof *t->rows);
+    if (!t->rows)
+        return -ENOMEM;
+    memcpy(t->rows, r->row_scratch, t->row_count * sizeof *t->rows);
+    return sort_rows(t);
 }
 
 static int table_add(struct reader *r, struct line_table *t)
@@ -410,6 +417,7 @@ void reader_lines_finish(struct reader *r)
     for (size_t i = 0; i < r->line_table_count; i++)
         table_free(r->line_tables[i]);
     free(r->line_tables);
+    free(r->row_scratch);
 }
 
 // --- Asking.

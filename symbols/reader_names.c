@@ -47,20 +47,24 @@ static void take(struct die_value *to, struct reader_unit **unit, const struct d
 
 // Reads the DIE's own attributes. *next: what it refers to, by its origin before its specification;
 // its unit NULL if nothing. call may be NULL.
-static int read_die(struct die at, struct naming *n, struct die *next, struct call_site *call)
+static int read_die(struct reader *r, struct die at, struct naming *n, struct die *next,
+                    struct call_site *call)
 {
     struct cursor c = reader_cursor(at.u, at.offset);
     struct die_value origin = {0}, specification = {0};
     *next = (struct die){0};
-    int rc = reader_abbrevs(at.u);
-    const struct abbrev *a = rc ? NULL : abbrev_get(at.u->abbrevs, cursor_uleb(&c), &rc);
-    if (!a)
+    int rc = reader_abbrevs(r, at.u);
+    uint64_t code = rc ? 0 : cursor_uleb(&c);
+    if (!code || code > at.u->abbrevs->count)
         return rc;
-    const struct abbrev_attr *attr = at.u->abbrevs->attrs + a->attrs;
-    for (uint32_t i = 0; i < a->attr_count && !c.is_failed; i++, attr++) {
+    struct reader_bytes section = at.u->file->abbrev;
+    struct cursor list = {.at = section.at, .end = section.at + section.size};
+    cursor_skip(&list, at.u->abbrevs->abbrevs[code - 1].attrs);
+    struct abbrev_attr attr;
+    while (abbrev_attr_next(&list, &attr) && !c.is_failed) {
         struct die_value v;
-        die_value_read(&c, attr, &v);
-        switch (attr->name) {
+        die_value_read(&c, &attr, &v);
+        switch (attr.name) {
         case DW_AT_name: take(&n->name, &n->name_unit, &v, at.u); break;
         case DW_AT_linkage_name: take(&n->linkage, &n->linkage_unit, &v, at.u); break;
         case DW_AT_MIPS_linkage_name: take(&n->old_linkage, &n->old_linkage_unit, &v, at.u); break;
@@ -106,7 +110,7 @@ static uint32_t scope_of(const struct reader_unit *u, uint64_t offset)
     return at;
 }
 
-static int qualify(const struct reader_unit *u, struct die at, const char *name,
+static int qualify(struct reader *r, const struct reader_unit *u, struct die at, const char *name,
                    char out[QUALIFIED_BYTES])
 {
     const char *parts[NESTING_MAX];
@@ -115,7 +119,7 @@ static int qualify(const struct reader_unit *u, struct die at, const char *name,
         struct naming ignored = {0};
         struct call_site call;
         struct die next;
-        int rc = read_die(at, &ignored, &next, &call);
+        int rc = read_die(r, at, &ignored, &next, &call);
         if (rc)
             return rc;
         if (!next.u)
@@ -191,7 +195,7 @@ static int name_new(struct reader *r, struct reader_unit *u, struct die at,
         f->system_name = f->name = symbols_text(r->owner, plain);
         f->is_plain = u->has_mangled_names;
         if (f->is_plain) {
-            rc = qualify(u, at, plain, qualified);
+            rc = qualify(r, u, at, plain, qualified);
             f->name = symbols_text(r->owner, qualified);
         }
     }
@@ -206,7 +210,7 @@ static int follow(struct reader *r, struct reader_unit *u, struct die at, struct
 {
     struct call_site ignored;
     for (int i = 0; i < ORIGINS_MAX && next.u; i++) {
-        int rc = read_die(next, naming, &next, &ignored);
+        int rc = read_die(r, next, naming, &next, &ignored);
         if (rc)
             return rc;
     }
@@ -249,7 +253,7 @@ int reader_name(struct reader *r, struct reader_unit *u, struct reader_node *n)
     struct call_site call = {0};
     struct function_name f;
     struct die at = {u, n->die}, next;
-    int rc = read_die(at, &naming, &next, &call);
+    int rc = read_die(r, at, &naming, &next, &call);
     bool is_silent =
         !naming.name_unit && !naming.linkage_unit && !naming.old_linkage_unit && !naming.has_line;
     if (!rc)

@@ -43,7 +43,7 @@ static int skip_children(struct reader_unit *u, struct cursor *c, const struct o
             else
                 depth++;
         }
-        int rc = depth ? outline_read(u, c, &at) : 0;
+        int rc = depth ? outline_read(u->abbrevs, c, &at) : 0;
         if (rc)
             return rc;
     } while (depth);
@@ -147,7 +147,7 @@ static int walk_children(struct walk *w, uint32_t scope, bool in_function, int d
     while (w->c.at < w->c.end) {
         uint32_t die = offset_of(w->u, w->c.at);
         struct outline o;
-        int rc = outline_read(w->u, &w->c, &o);
+        int rc = outline_read(w->u->abbrevs, &w->c, &o);
         if (rc || !o.code)
             return rc;
         size_t first = w->u->scope_count;
@@ -177,7 +177,8 @@ int reader_unit_load(struct reader *r, struct reader_unit *u)
     if (u->is_loaded)
         return 0;
     u->is_loaded = true;
-    return load(r, u, false);
+    int rc = reader_abbrevs(r, u);
+    return rc ? rc : load(r, u, false);
 }
 
 void reader_unit_finish(struct reader_unit *u)
@@ -229,12 +230,12 @@ static int find_children(struct reader *r, struct reader_unit *u, struct reader_
 {
     struct cursor c = reader_cursor(u, n->die);
     struct outline o;
-    int rc = outline_read(u, &c, &o);
+    int rc = outline_read(u->abbrevs, &c, &o);
     if (rc || !o.has_children)
         return rc;
     while (c.at < c.end && found->count < CHILDREN_MAX) {
         uint32_t die = offset_of(u, c.at);
-        rc = outline_read(u, &c, &o);
+        rc = outline_read(u->abbrevs, &c, &o);
         if (rc || !o.code)
             return rc;
         rc = add_child(r, u, die, &o, found);

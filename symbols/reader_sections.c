@@ -7,12 +7,15 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #ifdef FSCOPE_HAVE_LIBDEFLATE
 #include <libdeflate.h>
 #else
 #include <zlib.h>
 #endif
+
+enum { HUGE_BYTES = 2 << 20 };
 
 static const char *const names[READER_SECTIONS] = {[READER_INFO] = ".debug_info",
                                                    [READER_ABBREV] = ".debug_abbrev",
@@ -84,13 +87,26 @@ static bool unpack(struct reader_bytes packed, void *to, size_t size)
 #endif
 }
 
+// Big sections in huge pages where the system gives them: thousands of page faults cost more than
+// unpacking does.
+static void *memory_for(size_t size)
+{
+    if (size < HUGE_BYTES / 2)
+        return malloc(size);
+    size = (size + HUGE_BYTES - 1) & ~(size_t)(HUGE_BYTES - 1);
+    void *p = aligned_alloc(HUGE_BYTES, size);
+    if (p)
+        (void)madvise(p, size, MADV_HUGEPAGE);
+    return p;
+}
+
 struct reader_bytes reader_section(struct reader_file *f, enum reader_section which)
 {
     struct reader_section_state *s = &f->sections[which];
     if (s->is_read || !s->unpacked_size)
         return s->bytes;
     s->is_read = true;
-    s->unpacked = malloc(s->unpacked_size);
+    s->unpacked = memory_for(s->unpacked_size);
     if (!s->unpacked || !unpack(s->bytes, s->unpacked, s->unpacked_size))
         s->bytes = (struct reader_bytes){0};
     else
