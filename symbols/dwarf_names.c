@@ -134,8 +134,9 @@ void dwarf_node_name(struct dwarf_index *d, struct dwarf_unit *u, struct dwarf_n
     char qualified[QUALIFIED_BYTES];
     if (linkage) {
         n->names.system_name = symbols_text(d->owner, linkage);
-        n->names.name =
-            n->names.system_name ? symbols_demangled(d->owner, n->names.system_name) : NULL;
+        n->names.name = n->names.system_name;
+        if (n->names.name && !d->owner->opts.no_demangle)
+            n->names.name = symbols_demangled(d->owner, n->names.name);
     } else if (plain) {
         n->names.system_name = n->names.name = symbols_text(d->owner, plain);
         if (u->has_mangled_names) {

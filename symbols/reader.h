@@ -16,6 +16,7 @@
 
 #include "symbols/internal.h"
 
+#include <dwarf.h>
 #include <string.h>
 
 // --- Sections. reader_sections.c.
@@ -163,7 +164,14 @@ struct abbrev_scratch {
 int abbrev_parse(struct abbrev_scratch *to, struct reader_bytes section, uint32_t offset,
                  uint64_t last);
 // The next attribute of a list; false: there is no more.
-bool abbrev_attr_next(struct cursor *c, struct abbrev_attr *a);
+static inline bool abbrev_attr_next(struct cursor *c, struct abbrev_attr *a)
+{
+    uint64_t name = cursor_uleb(c), form = cursor_uleb(c);
+    a->name = name <= UINT16_MAX ? (uint16_t)name : UINT16_MAX;
+    a->form = form <= UINT16_MAX ? (uint16_t)form : UINT16_MAX;
+    a->constant = form == DW_FORM_implicit_const ? cursor_sleb(c) : 0;
+    return (name || form) && !c->is_failed;
+}
 
 struct outline {
     uint64_t code; // 0: the end of a list of children

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { COUNT_MAX = 1 << 24 };
+enum { COUNT_MAX = 1 << 24, FORMS = 64 };
 
 static int slot_of(uint64_t name)
 {
@@ -76,7 +76,7 @@ enum step_kind form_kind(uint64_t form, uint32_t *bytes)
 }
 
 // Makes room for one more element.
-static int grow(void **array, uint32_t count, uint32_t *capacity, size_t size)
+static inline int grow(void **array, uint32_t count, uint32_t *capacity, size_t size)
 {
     if (count < *capacity)
         return 0;
@@ -89,7 +89,7 @@ static int grow(void **array, uint32_t count, uint32_t *capacity, size_t size)
     return 0;
 }
 
-static int add_step(struct abbrev_scratch *t, struct abbrev *a, struct abbrev_step step)
+static inline int add_step(struct abbrev_scratch *t, struct abbrev *a, struct abbrev_step step)
 {
     if (a->step_count && step.kind == STEP_FIXED && step.slot == SLOTS) {
         struct abbrev_step *last = &t->steps[t->step_count - 1];
@@ -107,23 +107,35 @@ static int add_step(struct abbrev_scratch *t, struct abbrev *a, struct abbrev_st
     return 0;
 }
 
-bool abbrev_attr_next(struct cursor *c, struct abbrev_attr *a)
+// The steps of all forms with small numbers, by form.
+static const struct abbrev_step *form_steps(void)
 {
-    uint64_t name = cursor_uleb(c), form = cursor_uleb(c);
-    a->name = name <= UINT16_MAX ? (uint16_t)name : UINT16_MAX;
-    a->form = form <= UINT16_MAX ? (uint16_t)form : UINT16_MAX;
-    a->constant = form == DW_FORM_implicit_const ? cursor_sleb(c) : 0;
-    return (name || form) && !c->is_failed;
+    static _Thread_local struct abbrev_step steps[FORMS];
+    static _Thread_local bool is_filled;
+    for (unsigned int form = 0; !is_filled && form < FORMS; form++) {
+        uint32_t bytes;
+        steps[form] = (struct abbrev_step){.slot = SLOTS, .form = (uint16_t)form};
+        steps[form].kind = (uint8_t)form_kind(form, &bytes);
+        steps[form].bytes = (uint16_t)bytes;
+    }
+    is_filled = true;
+    return steps;
 }
 
-static int parse_attrs(struct abbrev_scratch *t, struct abbrev *a, struct cursor *c)
+static int parse_attrs(struct abbrev_scratch *t, struct abbrev *a, struct cursor *c,
+                       const struct abbrev_step *steps)
 {
     struct abbrev_attr attr;
     while (abbrev_attr_next(c, &attr)) {
-        struct abbrev_step step = {.form = attr.form, .slot = (uint8_t)slot_of(attr.name)};
-        uint32_t bytes;
-        step.kind = (uint8_t)form_kind(attr.form, &bytes);
-        step.bytes = (uint16_t)bytes;
+        struct abbrev_step step = {.form = attr.form};
+        if (attr.form < FORMS) {
+            step = steps[attr.form];
+        } else {
+            uint32_t bytes;
+            step.kind = (uint8_t)form_kind(attr.form, &bytes);
+            step.bytes = (uint16_t)bytes;
+        }
+        step.slot = (uint8_t)slot_of(attr.name);
         if (step.kind == STEP_UNKNOWN ||
             (step.slot != SLOTS && attr.form == DW_FORM_implicit_const))
             return -ENOTSUP;
@@ -141,6 +153,7 @@ int abbrev_parse(struct abbrev_scratch *to, struct reader_bytes section, uint32_
 {
     struct cursor c = {.at = section.at, .end = section.at + section.size};
     cursor_skip(&c, offset);
+    const struct abbrev_step *steps = form_steps();
     to->count = to->step_count = 0;
     int rc = 0;
     while (!rc && !c.is_failed && to->count < last) {
@@ -154,7 +167,7 @@ int abbrev_parse(struct abbrev_scratch *to, struct reader_bytes section, uint32_
         a.is_class = a.tag == DW_TAG_class_type || a.tag == DW_TAG_structure_type ||
                      a.tag == DW_TAG_union_type || a.tag == DW_TAG_interface_type;
         a.attrs = (uint32_t)(c.at - section.at);
-        rc = parse_attrs(to, &a, &c);
+        rc = parse_attrs(to, &a, &c, steps);
         if (!rc)
             rc = grow((void **)&to->abbrevs, to->count, &to->capacity, sizeof a);
         if (!rc && !c.is_failed)

@@ -170,27 +170,35 @@ static void machine_reset(struct machine *m)
     m->column = 0;
 }
 
-static int add_row(struct machine *m, bool is_end)
+static int more_rows(struct reader *r)
 {
-    struct line_table *t = m->t;
-    struct reader *r = m->r;
-    if (t->row_count == r->row_scratch_capacity) {
-        size_t capacity = r->row_scratch_capacity ? 2 * r->row_scratch_capacity : 1 << 12;
-        struct line_row *more = realloc(r->row_scratch, capacity * sizeof *more);
-        if (!more)
-            return -ENOMEM;
-        r->row_scratch = more;
-        r->row_scratch_capacity = capacity;
-    }
-    // libdw refuses the whole table for a value that its own rows cannot hold.
-    if (m->column > UINT16_MAX || m->file >= ROW_END || m->line > UINT32_MAX)
-        t->is_broken = true;
-    r->row_scratch[t->row_count++] =
-        (struct line_row){.address = m->address,
-                          .line = (uint32_t)m->line,
-                          .column = (uint16_t)m->column,
-                          .file = is_end ? ROW_END : (uint16_t)m->file};
+    size_t capacity = r->row_scratch_capacity ? 2 * r->row_scratch_capacity : 1 << 12;
+    struct line_row *more = realloc(r->row_scratch, capacity * sizeof *more);
+    if (!more)
+        return -ENOMEM;
+    r->row_scratch = more;
+    r->row_scratch_capacity = capacity;
     return 0;
+}
+
+static inline int add_row(struct machine *m, bool is_end)
+{
+    size_t n = m->t->row_count;
+    if (n == m->r->row_scratch_capacity && more_rows(m->r))
+        return -ENOMEM;
+    m->r->row_scratch[n] = (struct line_row){.address = m->address,
+                                             .line = (uint32_t)m->line,
+                                             .column = (uint16_t)m->column,
+                                             .file = is_end ? ROW_END : (uint16_t)m->file};
+    m->t->row_count = n + 1;
+    return 0;
+}
+
+// libdw refuses a whole table for a value that its own rows cannot hold.
+static void check(struct machine *m, uint64_t value, uint64_t max)
+{
+    if (value > max)
+        m->t->is_broken = true;
 }
 
 static int run_extended(struct machine *m)
@@ -223,8 +231,14 @@ static int run_standard(struct machine *m, unsigned int opcode)
     case DW_LNS_advance_line:
         m->line = (uint32_t)(m->line + (uint64_t)cursor_sleb(&m->c));
         return 0;
-    case DW_LNS_set_file: m->file = cursor_uleb(&m->c); return 0;
-    case DW_LNS_set_column: m->column = cursor_uleb(&m->c); return 0;
+    case DW_LNS_set_file:
+        m->file = cursor_uleb(&m->c);
+        check(m, m->file, ROW_END - 1);
+        return 0;
+    case DW_LNS_set_column:
+        m->column = cursor_uleb(&m->c);
+        check(m, m->column, UINT16_MAX);
+        return 0;
     case DW_LNS_const_add_pc:
         m->address += (255u - h->opcode_base) / h->line_range * (uint64_t)h->min_bytes;
         return 0;
@@ -245,13 +259,17 @@ static int run_program(struct reader *r, struct line_table *t, const struct line
     struct machine m = {.r = r, .t = t, .h = h, .c = {.at = h->program, .end = h->c.end}};
     machine_reset(&m);
     int rc = 0;
+    // What each special opcode adds: the division is slow, and most of them are special.
+    uint8_t advances[256];
+    for (unsigned int i = 0; i < 256u - h->opcode_base; i++)
+        advances[i] = (uint8_t)(i / h->line_range);
     while (m.c.at < m.c.end && !rc) {
         unsigned int opcode = *m.c.at++;
         if (opcode >= h->opcode_base) {
-            unsigned int adjusted = opcode - h->opcode_base;
-            m.address += adjusted / h->line_range * (uint64_t)h->min_bytes;
-            m.line =
-                (uint32_t)(m.line + (uint64_t)(h->line_base + (int)(adjusted % h->line_range)));
+            unsigned int adjusted = opcode - h->opcode_base, advance = advances[adjusted];
+            m.address += advance * (uint64_t)h->min_bytes;
+            m.line = (uint32_t)(m.line + (uint64_t)(h->line_base +
+                                                    (int)(adjusted - advance * h->line_range)));
             rc = add_row(&m, false);
         } else if (opcode) {
             rc = run_standard(&m, opcode);

@@ -190,7 +190,9 @@ static int name_new(struct reader *r, struct reader_unit *u, struct die at,
     int rc = 0;
     if (linkage) {
         f->system_name = symbols_text(r->owner, linkage);
-        f->name = f->system_name ? symbols_demangled(r->owner, f->system_name) : NULL;
+        f->name = f->system_name;
+        if (f->name && !r->owner->opts.no_demangle)
+            f->name = symbols_demangled(r->owner, f->name);
     } else if (plain) {
         f->system_name = f->name = symbols_text(r->owner, plain);
         f->is_plain = u->has_mangled_names;

@@ -18,12 +18,18 @@ enum { DEMANGLED_BYTES = 16 << 10 };
 
 // --- Strings.
 
-static uint64_t hash_text(const char *s)
+static uint64_t hash_text(const char *s, size_t n)
 {
-    uint64_t h = 0xcbf29ce484222325u; // FNV-1a
-    for (; *s; s++)
-        h = (h ^ (unsigned char)*s) * 0x100000001b3u;
-    return h;
+    uint64_t h = 0xcbf29ce484222325u ^ n, word;
+    for (; n >= sizeof word; n -= sizeof word, s += sizeof word) {
+        memcpy(&word, s, sizeof word);
+        h = (h ^ word) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 32;
+    }
+    word = 0;
+    memcpy(&word, s, n);
+    h = (h ^ word) * 0x9e3779b97f4a7c15u;
+    return h ^ h >> 29;
 }
 
 static int grow_texts(struct symbols *s)
@@ -51,12 +57,12 @@ static struct text *intern(struct symbols *s, const char *bytes)
 {
     if (2 * s->text_count >= s->text_capacity && grow_texts(s))
         return NULL;
-    uint64_t hash = hash_text(bytes);
+    size_t n = strlen(bytes);
+    uint64_t hash = hash_text(bytes, n);
     size_t at = hash & (s->text_capacity - 1);
     for (; s->texts[at]; at = (at + 1) & (s->text_capacity - 1))
         if (s->texts[at]->hash == hash && !strcmp(s->texts[at]->bytes, bytes))
             return s->texts[at];
-    size_t n = strlen(bytes);
     struct text *t = arena_alloc(&s->arena, sizeof *t + n + 1);
     if (!t)
         return NULL;
@@ -435,7 +441,7 @@ int symbols_address_of_offset(const struct symbols_image *im, uint64_t offset, u
 static void name_from_symbol(struct symbols *s, const struct symbol *sym, struct symbols_frame *f)
 {
     f->system_name = sym->name;
-    f->name = symbols_demangled(s, sym->name);
+    f->name = s->opts.no_demangle ? sym->name : symbols_demangled(s, sym->name);
     if (!f->name)
         f->name = sym->name;
 }

@@ -44,6 +44,7 @@ struct symbols_options {
     bool no_default_dirs;  // leave out /usr/lib/debug
     bool no_debuginfod;    // even when DEBUGINFOD_URLS is set
     bool no_inlines;       // only the function that holds the code
+    bool no_demangle;      // a linkage name is its own `name`
     bool use_libdw;        // for everything, not only where our own reader refuses; for tests
 };
 

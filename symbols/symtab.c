@@ -14,6 +14,7 @@
 #include <string.h>
 
 enum { RANK_GLOBAL = 1, RANK_STRONG = 2, RANK_SIZED = 4, SYMBOLS_MAX = 1 << 26 };
+enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS };
 
 int symtab_add(struct symtab *t, const struct symbol *s)
 {
@@ -119,12 +120,9 @@ static size_t underscores(const char *s)
     return strspn(s, "_");
 }
 
-// By address, the best alias last.
-static int compare_symbols(const void *a, const void *b)
+// Of two at one address the better is the greater.
+static int compare_aliases(const struct symbol *x, const struct symbol *y)
 {
-    const struct symbol *x = a, *y = b;
-    if (x->low != y->low)
-        return x->low < y->low ? -1 : 1;
     if (x->rank != y->rank)
         return x->rank < y->rank ? -1 : 1;
     size_t nx = underscores(x->name), ny = underscores(y->name);
@@ -136,18 +134,65 @@ static int compare_symbols(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+// One pass of a radix sort, by DIGIT_BITS of the address. false: all have the same, nothing was moved.
+static bool sort_digit(const struct symbol *from, struct symbol *to, size_t n, int shift,
+                       size_t *starts)
+{
+    memset(starts, 0, DIGITS * sizeof *starts);
+    for (size_t i = 0; i < n; i++)
+        starts[from[i].low >> shift & (DIGITS - 1)]++;
+    if (starts[from[0].low >> shift & (DIGITS - 1)] == n)
+        return false;
+    size_t at = 0;
+    for (size_t i = 0; i < DIGITS; i++) {
+        size_t count = starts[i];
+        starts[i] = at;
+        at += count;
+    }
+    for (size_t i = 0; i < n; i++)
+        to[starts[from[i].low >> shift & (DIGITS - 1)]++] = from[i];
+    return true;
+}
+
+static int compare_addresses(const void *a, const void *b)
+{
+    const struct symbol *x = a, *y = b;
+    return x->low < y->low ? -1 : x->low > y->low;
+}
+
+static void sort_by_address(struct symtab *t)
+{
+    struct symbol *other = malloc(t->count * sizeof *other);
+    size_t *starts = malloc(DIGITS * sizeof *starts);
+    if (other && starts) {
+        for (int shift = 0; shift < 64; shift += DIGIT_BITS)
+            if (sort_digit(t->symbols, other, t->count, shift, starts)) {
+                struct symbol *swap = t->symbols;
+                t->symbols = other;
+                other = swap;
+                t->capacity = t->count;
+            }
+    } else {
+        qsort(t->symbols, t->count, sizeof *t->symbols, compare_addresses);
+    }
+    free(other);
+    free(starts);
+}
+
 void symtab_sort(struct symtab *t)
 {
     if (!t->count)
         return;
-    qsort(t->symbols, t->count, sizeof *t->symbols, compare_symbols);
+    sort_by_address(t);
     size_t kept = 0;
-    for (size_t i = 0; i < t->count; i++) {
-        if (i + 1 < t->count && t->symbols[i + 1].low == t->symbols[i].low)
-            continue; // a better alias follows
-        t->symbols[kept++] = t->symbols[i];
+    for (size_t i = 1; i < t->count; i++) {
+        struct symbol *best = &t->symbols[kept];
+        if (t->symbols[i].low != best->low)
+            t->symbols[++kept] = t->symbols[i];
+        else if (compare_aliases(best, &t->symbols[i]) < 0)
+            *best = t->symbols[i];
     }
-    t->count = kept;
+    t->count = ++kept;
     for (size_t i = 0; i < kept; i++)
         if (!t->symbols[i].is_sized)
             t->symbols[i].high = i + 1 < kept ? t->symbols[i + 1].low : t->symbols[i].low + 4096;

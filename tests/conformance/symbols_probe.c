@@ -17,16 +17,32 @@
 
 static const char *const sources[] = {"none", "dynsym", "minidebug", "symtab", "map", "dwarf"};
 
+// As printf("%u"), which would take a third of a run.
+static void print_number(char before, uint32_t v)
+{
+    char digits[11], *at = digits + sizeof digits;
+    *--at = '\0';
+    do {
+        *--at = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    putchar_unlocked(before);
+    fputs_unlocked(at, stdout);
+}
+
 static void print_frames(const struct symbols_frame *f, int n, bool demangle, bool start)
 {
     for (int i = 0; i < n; i++) {
-        printf("%s\t%s:%u:%u", demangle ? f[i].name : f[i].system_name, f[i].file, f[i].line,
-               f[i].column);
+        fputs_unlocked(demangle ? f[i].name : f[i].system_name, stdout);
+        putchar_unlocked('\t');
+        fputs_unlocked(f[i].file, stdout);
+        print_number(':', f[i].line);
+        print_number(':', f[i].column);
         if (start)
-            printf("\t%u", f[i].start_line);
-        putchar('\n');
+            print_number('\t', f[i].start_line);
+        putchar_unlocked('\n');
     }
-    putchar('\n');
+    putchar_unlocked('\n');
 }
 
 int main(int argc, char **argv)
@@ -56,6 +72,7 @@ int main(int argc, char **argv)
                                    .no_default_dirs = argc > 1,
                                    .no_cache = !cache,
                                    .use_libdw = libdw,
+                                   .no_demangle = !demangle,
                                    .no_debuginfod = !debuginfod};
     struct fscope_error err = {0};
     struct symbols *s;
