@@ -274,6 +274,8 @@ static int add_unit_ranges(struct reader *r, uint32_t index)
 static int open_files(struct reader *r)
 {
     int rc = reader_sections_find(&r->main);
+    if (!rc)
+        reader_sections_unpack(&r->main);
     if (!rc && r->alt_elf) {
         r->alt.elf = r->alt_elf;
         rc = reader_sections_find(&r->alt);

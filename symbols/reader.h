@@ -44,6 +44,8 @@ struct reader_file;
 struct reader_bytes reader_section(struct reader_file *f, enum reader_section which);
 // Finds the sections of f->elf. -ENOTSUP: compressed in a way that is not ours to unpack.
 int reader_sections_find(struct reader_file *f);
+// Unpacks big ones at once, by two threads.
+void reader_sections_unpack(struct reader_file *f);
 void reader_sections_finish(struct reader_file *f);
 
 // --- A cursor over them. A read beyond the end gives 0 and leaves the cursor failed at the end.

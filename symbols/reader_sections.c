@@ -6,6 +6,8 @@
 #include "symbols/reader.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -15,7 +17,7 @@
 #include <zlib.h>
 #endif
 
-enum { HUGE_BYTES = 2 << 20 };
+enum { HUGE_BYTES = 2 << 20, THREAD_BYTES_MIN = 1 << 20 };
 
 static const char *const names[READER_SECTIONS] = {[READER_INFO] = ".debug_info",
                                                    [READER_ABBREV] = ".debug_abbrev",
@@ -112,6 +114,37 @@ struct reader_bytes reader_section(struct reader_file *f, enum reader_section wh
     else
         s->bytes = (struct reader_bytes){s->unpacked, s->unpacked_size};
     return s->bytes;
+}
+
+// All but the biggest, which the caller unpacks at the same time.
+static void *unpack_others(void *arg)
+{
+    struct reader_file *f = arg;
+    for (int i = 0; i < READER_SECTIONS; i++)
+        if (i != READER_INFO)
+            reader_section(f, (enum reader_section)i);
+    return NULL;
+}
+
+void reader_sections_unpack(struct reader_file *f)
+{
+    uint64_t others = 0;
+    for (int i = 0; i < READER_SECTIONS; i++)
+        if (i != READER_INFO && !f->sections[i].is_read)
+            others += f->sections[i].unpacked_size;
+    if (others < THREAD_BYTES_MIN || f->sections[READER_INFO].unpacked_size < THREAD_BYTES_MIN)
+        return; // each when it is asked for
+    sigset_t all, old;
+    pthread_t thread;
+    sigfillset(&all);
+    // No signal is handled on a thread that the program does not know of.
+    if (pthread_sigmask(SIG_SETMASK, &all, &old))
+        return;
+    bool is_running = !pthread_create(&thread, NULL, unpack_others, f);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    reader_section(f, READER_INFO);
+    if (is_running)
+        pthread_join(thread, NULL);
 }
 
 void reader_sections_finish(struct reader_file *f)
