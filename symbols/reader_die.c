@@ -69,8 +69,8 @@ int outline_read(const struct abbrev_table *t, struct cursor *c, struct outline 
     o->tag = a->tag;
     o->has_children = a->has_children;
     o->is_class = a->is_class;
-    const struct abbrev_step *s = t->steps + a->steps, *end = s + a->step_count;
-    for (; s < end; s++) {
+    for (uint32_t i = 0; i < a->step_count; i++) {
+        const struct abbrev_step *s = &t->steps[a->steps + i];
         if (s->slot != SLOTS)
             pick(c, s, o);
         else if (s->kind == STEP_FIXED)

@@ -105,15 +105,16 @@ static void *memory_for(size_t size)
 struct reader_bytes reader_section(struct reader_file *f, enum reader_section which)
 {
     struct reader_section_state *s = &f->sections[which];
-    if (s->is_read || !s->unpacked_size)
-        return s->bytes;
-    s->is_read = true;
-    s->unpacked = memory_for(s->unpacked_size);
-    if (!s->unpacked || !unpack(s->bytes, s->unpacked, s->unpacked_size))
-        s->bytes = (struct reader_bytes){0};
-    else
-        s->bytes = (struct reader_bytes){s->unpacked, s->unpacked_size};
-    return s->bytes;
+    if (!s->is_read && s->unpacked_size) {
+        s->is_read = true;
+        s->unpacked = memory_for(s->unpacked_size);
+        if (s->unpacked && unpack(s->bytes, s->unpacked, s->unpacked_size))
+            s->bytes = (struct reader_bytes){s->unpacked, s->unpacked_size};
+        else
+            s->bytes = (struct reader_bytes){0};
+    }
+    // Never NULL: cursors add to it.
+    return s->bytes.at ? s->bytes : (struct reader_bytes){(const uint8_t *)"", 0};
 }
 
 // All but the biggest, which the caller unpacks at the same time.
