@@ -57,7 +57,7 @@ void symtab_sort(struct symtab *t);
 const struct symbol *symtab_find(const struct symtab *t, uint64_t address);
 void symtab_finish(struct symtab *t);
 
-// --- DWARF: through our own reader (reader.h), and where that refuses through libdw (dwarf_index.h).
+// --- DWARF: through our own reader (reader.h), where that refuses through libdw (dwarf_index.h).
 
 enum dwarf_kind { DWARF_FUNCTION, DWARF_INLINED, DWARF_BLOCK };
 
