@@ -300,6 +300,9 @@ static void one_unit_serves_the_smallest_value_unless_far_apart(void **state)
     r = REPORT(MADE({"a", 1000}, {"b", 5000000000}));
     assert_string_equal(r.unit, "us");
     done(&r);
+    r = REPORT(MADE({"a", 900000}, {"b", 49100000}));
+    assert_string_equal(r.unit, "us"); // more than a hundredth: it is to read
+    done(&r);
     r = REPORT(MADE({"a", 20000000}, {"b", 5000000000}));
     assert_string_equal(r.unit, "s"); // 20 ms are less than a hundredth: 2 s read in seconds
     assert_string_equal(report_label(&r, buf, sizeof buf, 20000000), "0.02s");
