@@ -31,6 +31,15 @@ def record(*args, cwd, timeout=60, check=None, prefix=(), **more):
     return done
 
 
+def on_a_disk_of(size, work, script):
+    """Runs a shell script in `work`, which is a disk of this size for it alone."""
+    if os.geteuid() != 0:
+        raise Skip("needs root for a small tmpfs")
+    mount = f"mount -t tmpfs -o size={size} none {work} && cd {work} && "
+    return subprocess.run(["unshare", "-m", "sh", "-c", mount + script], timeout=60, text=True,
+                          capture_output=True)
+
+
 def close(value, want, tolerance, what):
     assert abs(value - want) <= tolerance, f"{what}: {value:.4g}, not {want:.4g} +- {tolerance:.4g}"
 

@@ -16,6 +16,7 @@ import termios
 import time
 
 from harness import BUILD, BURN, FIBERSCOPE, Skip, close, main
+from pprofile import encoded, field
 
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
 LONG = "a_function_whose_name_is_much_longer_than_any_terminal_has_room_for::" * 2
@@ -94,25 +95,11 @@ def perf_text(path, stacks, event="cpu-clock"):
             f.write("\n")
 
 
-def varint(n):
-    out = b""
-    while n > 127:
-        out += bytes([n & 127 | 128])
-        n >>= 7
-    return out + bytes([n])
-
-
-def field(number, data):
-    if isinstance(data, int):
-        return varint(number << 3) + varint(data)
-    return varint(number << 3 | 2) + varint(len(data)) + data
-
-
 def profile(path, kind, unit, value=None):
     """A profile.proto of one sample type and, with a value, one sample in the function f."""
     data = field(1, field(1, 1) + field(2, 2))
     if value is not None:
-        data += field(2, field(1, varint(1)) + field(2, varint(value)))
+        data += field(2, field(1, encoded(1)) + field(2, encoded(value)))
         data += field(4, field(1, 1) + field(4, field(1, 1))) + field(5, field(1, 1) + field(2, 3))
     data += b"".join(field(6, s.encode()) for s in ("", kind, unit, "f"))
     with open(path, "wb") as f:
