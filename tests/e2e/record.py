@@ -249,7 +249,7 @@ def a_full_disk_is_one_clear_error(work):
     assert "No space left" in done.stderr, done.stderr
     assert "status 1" in done.stdout, done.stdout
     assert done.stdout.split("\n", 1)[1].split() == ["filler"], done.stdout
-    kept = re.search(r"the profile is kept as ([^;\s]+)", done.stderr)[1]
+    kept = re.search(r"it is kept as ([^;\s]+)", done.stderr)[1]
     try:
         close(Profile(kept).total() / 1e9, 0.2, 0.03, "CPU seconds of what was kept")
     finally:
