@@ -25,19 +25,20 @@ class Chromium:
         their_in, self.out = os.pipe()
         self.inp, their_out = os.pipe()
 
-        def as_3_and_4():  # where the browser looks for them; high first, that neither is overwritten
+        def as_3_and_4():  # where it looks for them; high first, that neither is overwritten
             high_in, high_out = os.dup2(their_in, 103), os.dup2(their_out, 104)
             os.dup2(high_in, 3)
             os.dup2(high_out, 4)
 
         self.process = subprocess.Popen(
             [PROGRAM, *FLAGS, "--user-data-dir=" + self.dir, "--remote-debugging-pipe"],
-            preexec_fn=as_3_and_4, close_fds=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True)
+            preexec_fn=as_3_and_4, close_fds=False, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         os.close(their_in)
         os.close(their_out)
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self.session = attached["sessionId"]
         self.call("Page.enable")
         self.call("Runtime.enable")
 
@@ -55,7 +56,8 @@ class Chromium:
     def read(self, until):
         while b"\0" not in self.rest:
             left = until - time.monotonic()
-            assert left > 0 and select.select([self.inp], [], [], left)[0], "chromium does not answer"
+            answers = left > 0 and select.select([self.inp], [], [], left)[0]
+            assert answers, "chromium does not answer"
             piece = os.read(self.inp, 1 << 20)
             assert piece, "chromium has ended"
             self.rest += piece
@@ -119,7 +121,8 @@ class Chromium:
     def key(self, key):
         more = {"key": key, "windowsVirtualKeyCode": KEYS.get(key) or ord(key.upper())}
         text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **more, **text)
+        down = "keyDown" if text else "rawKeyDown"
+        self.call("Input.dispatchKeyEvent", type=down, **more, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **more)
 
     def type(self, text):
