@@ -29,7 +29,8 @@ struct pprof_profile *made_profile(const struct made *rows, size_t count);
     made_profile((const struct made[]){__VA_ARGS__},                                               \
                  sizeof((const struct made[]){__VA_ARGS__}) / sizeof(struct made))
 
-// The samples that p has, in order, written as above without files: "main;a 5, main;b 3".
+// The samples that p has, in order, written as above without files: "main;a 5, main;b 3". Stands
+// until the next call.
 const char *made_samples(const struct pprof_profile *p);
 
 // report_options that leave everything as it is.
