@@ -165,14 +165,6 @@ static struct report_edge *find_edge(struct report *r, struct report_node *from,
     return e;
 }
 
-static int64_t add(int64_t a, int64_t b)
-{
-    int64_t sum;
-    if (__builtin_add_overflow(a, b, &sum))
-        return a < 0 ? INT64_MIN : INT64_MAX;
-    return sum;
-}
-
 static int count_sample(struct report *r, const struct pprof_sample *s, uint32_t stamp)
 {
     int64_t w = report_value(r, s), dw = report_divisor(r, s);
@@ -192,8 +184,8 @@ static int count_sample(struct report *r, const struct pprof_sample *s, uint32_t
             }
             if (node->seen != stamp) { // once per sample, however often it recurs
                 node->seen = stamp;
-                node->cum = add(node->cum, w);
-                node->cum_div = add(node->cum_div, dw);
+                node->cum = graph_add(node->cum, w);
+                node->cum_div = graph_add(node->cum_div, dw);
             }
             if (parent && parent != node) {
                 struct report_edge *e = find_edge(r, parent, node);
@@ -201,7 +193,7 @@ static int count_sample(struct report *r, const struct pprof_sample *s, uint32_t
                     return -ENOMEM;
                 if (e->seen != stamp) {
                     e->seen = stamp;
-                    e->weight = add(e->weight, w);
+                    e->weight = graph_add(e->weight, w);
                     e->residual |= residual;
                     e->is_inline &= j != n;
                 }
@@ -211,8 +203,8 @@ static int count_sample(struct report *r, const struct pprof_sample *s, uint32_t
         }
     }
     if (parent && !residual) {
-        parent->flat = add(parent->flat, w);
-        parent->flat_div = add(parent->flat_div, dw);
+        parent->flat = graph_add(parent->flat, w);
+        parent->flat_div = graph_add(parent->flat_div, dw);
     }
     return 0;
 }

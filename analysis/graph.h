@@ -23,4 +23,12 @@ static inline int64_t graph_abs(int64_t v)
     return v >= 0 ? v : v == INT64_MIN ? INT64_MAX : -v;
 }
 
+static inline int64_t graph_add(int64_t a, int64_t b) // saturates
+{
+    int64_t sum;
+    if (__builtin_add_overflow(a, b, &sum))
+        return a < 0 ? INT64_MIN : INT64_MAX;
+    return sum;
+}
+
 #endif

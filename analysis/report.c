@@ -143,22 +143,21 @@ static bool is_base(const struct pprof_sample *s)
 // Samples of a base profile (diff) alone make up the total where there are any.
 static void compute_total(struct report *r)
 {
-    uint64_t total = 0, base_total = 0;
-    int64_t div = 0, base_div = 0;
+    int64_t total = 0, base_total = 0, div = 0, base_div = 0;
     for (size_t i = 0; i < r->profile->sample_count; i++) {
         const struct pprof_sample *s = r->profile->samples[i];
         int64_t v = graph_abs(report_value(r, s)), d = report_divisor(r, s);
         bool base = is_base(s);
-        total += (uint64_t)v;
-        div = (int64_t)((uint64_t)div + (uint64_t)d);
-        base_total += base ? (uint64_t)v : 0;
-        base_div = (int64_t)((uint64_t)base_div + (base ? (uint64_t)d : 0));
+        total = graph_add(total, v);
+        div = graph_add(div, d);
+        base_total = graph_add(base_total, base ? v : 0);
+        base_div = graph_add(base_div, base ? d : 0);
     }
     if (base_total) {
         total = base_total;
         div = base_div;
     }
-    r->total = total > INT64_MAX ? INT64_MAX : (int64_t)total;
+    r->total = total;
     if (div)
         r->total /= div;
 }
@@ -273,7 +272,7 @@ int report_graph(struct report *r, struct fscope_error *err)
     if (rc)
         return error_set(err, rc, 0, "out of memory");
     for (size_t i = 0; i < r->node_count; i++)
-        sum = (int64_t)((uint64_t)sum + (uint64_t)r->nodes[i]->flat);
+        sum = graph_add(sum, r->nodes[i]->flat);
     int64_t node_cut = graph_abs((int64_t)((double)sum * r->options.nodefraction));
     int64_t edge_cut = graph_abs((int64_t)((double)sum * r->options.edgefraction));
     rc = trim(r, node_cut);

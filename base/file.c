@@ -88,6 +88,8 @@ int file_begin(struct file_replace *f, const char *path, struct fscope_error *er
         return f->fd >= 0 ? 0 : fail(f, err, -errno, path, "cannot open for writing");
     }
     int rc = open_temp(f);
+    if (rc == -ENOENT)
+        return fail(f, err, rc, path, "cannot be written, its folder is not there");
     if (rc)
         return fail(f, err, rc, path, "cannot create a file beside it");
     if (exists && fchmod(f->fd, st.st_mode & 07777) < 0)

@@ -110,7 +110,7 @@ static int run(void *p, int argc, char **argv)
         cli_fail("%s", err.text);
         status = status ? status : CLI_FAILURE;
     } else if (record_write(&o, &result, &err)) {
-        cli_fail("%s; the profile was not written", err.text);
+        cli_fail("%s", err.text);
         record_wait(&o, &result);
         status = CLI_FAILURE;
     } else {

@@ -111,6 +111,9 @@ function choose(scale) {
 function draw() {
     var scale = (width - 2 * pad) / zoom.w, height, texted = 0;
     choose(scale);
+    selected = selected && boxes.filter(function (b) { // the boxes are new ones
+        return b.first === selected.first && b.last === selected.last;
+    })[0] || null;
     deepest = boxes.reduce(function (d, b) { return Math.max(d, b.d); }, 0);
     height = top0 + 8 + (deepest + 1) * rowHeight + pad;
     height = Math.max(height, svg.parentNode === document ? window.innerHeight : 0);
@@ -169,7 +172,8 @@ function fit(e, text, room) { // by its measured width: the font is whatever the
         e.textContent = text.slice(0, m) + '\u2026';
 }
 function layout() {
-    var narrow = width < 860, right = width - pad, search = Math.min(220, width - 2 * pad);
+    var narrow = width < 860, right = width - pad;
+    var search = Math.min(220, width - 2 * pad - 150); // beside the buttons
     top0 = narrow ? 100 : 64;
     var y = narrow ? 66 : 12;
     foreign.setAttribute('x', right - search);
@@ -201,7 +205,7 @@ function show(b, cx, cy) {
     fit(tipLines[1], b.many > 1 ? 'click to see them' : hidden ? 'left out of the file (--min-percent)' :
         s.module || (b.first ? 'module unknown' : meta.subtitle), max);
     fit(tipLines[2], percent(b.w, w[0]) + ' of all, ' + value(b.w) +
-        (zoom !== all ? ', ' + percent(b.w, zoom.w) + ' of this view' : '') +
+        (zoom !== all && b.d >= zoom.d ? ', ' + percent(b.w, zoom.w) + ' of this view' : '') +
         (b.many === 1 && self[b.first] && self[b.first] < b.w ? ', self ' + value(self[b.first]) : ''), max);
     var wide = Math.max.apply(null, tipLines.map(function (t) { return t.getComputedTextLength(); })) + 20;
     tipBox.setAttribute('width', wide);
@@ -291,11 +295,18 @@ function restore() {
     search(input.value);
     draw();
 }
+function room() {
+    return Math.max(svg.parentNode === document ? document.documentElement.clientWidth ||
+                    window.innerWidth : svg.parentNode.clientWidth, 320);
+}
 function resize() {
-    width = Math.max(svg.parentNode === document ? document.documentElement.clientWidth ||
-                     window.innerWidth : svg.parentNode.clientWidth, 320);
-    layout();
-    draw();
+    for (var again = 0; again < 2; again++) { // a scroll bar comes or goes with what is drawn
+        width = room();
+        layout();
+        draw();
+        if (room() === width)
+            break;
+    }
 }
 layer.addEventListener('mousemove', function (e) {
     var r = svg.getBoundingClientRect();

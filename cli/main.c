@@ -99,16 +99,21 @@ static int run_command(const struct cli_command *cmd, int argc, char **argv)
 
 int cli_unknown_command(const char *verb)
 {
-    const char *names[CLI_COUNT(commands) + 1];
+    const char *what = verb[0] == '-' ? "option before the command" : "command";
+    const char *names[CLI_COUNT(commands) + 2];
     size_t n = 0;
     for (size_t i = 0; i < CLI_COUNT(commands); i++) {
         if (!(commands[i]->flags & CLI_HIDDEN))
             names[n++] = commands[i]->name;
     }
+    if (verb[0] == '-') {
+        names[n++] = "--help";
+        names[n++] = "--version";
+    }
     const char *near = cli_nearest(verb, names, n);
     if (near)
-        return cli_usage("there is no command \"%.60s\"; did you mean \"%s\"?", verb, near);
-    return cli_usage("there is no command \"%.60s\"", verb);
+        return cli_usage("there is no %s \"%.60s\"; did you mean \"%s\"?", what, verb, near);
+    return cli_usage("there is no %s \"%.60s\"", what, verb);
 }
 
 static void ignore_signal(int signo)

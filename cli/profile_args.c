@@ -66,6 +66,8 @@ static int read_one(struct pprof_profile **out, const struct profile_args *a, co
         return cli_fail("%s", err.text);
     if (salvaged)
         cli_note("%s: truncated; %llu whole samples were read", path, (unsigned long long)salvaged);
+    else if (a->salvage && !(*out)->sample_count)
+        cli_note("%s: no whole sample is in it", path);
     return 0;
 }
 
@@ -161,7 +163,10 @@ int profile_output_close(struct profile_output *o, bool commit)
     if (!o->sink)
         return 0;
     bool broken = ferror(o->out) != 0;
-    int rc = fclose(o->out) ? errno : broken ? EIO : 0;
+    int rc = fclose(o->out) ? errno : 0;
+    // Why an earlier write failed is lost; the next one fails for the same reason.
+    if (broken && !rc)
+        rc = write(o->sink->file.fd, "", 1) < 0 ? errno : EIO;
     if (rc || !commit) {
         status = rc ? cli_fail("%s: %s", o->sink->file.path, strerror(rc)) : CLI_OK;
         file_abort(&o->sink->file);

@@ -7,8 +7,9 @@
 #
 # NOT_UNDER_TSAN: the thread sanitizer delivers signals later, with a context of its own, and has a
 # thread of its own; a test of just these things means nothing there.
-# SERIAL: runs alone, because it measures. Exit status 77 means "cannot run here"; the test prints
-# `SKIP: why` first. Labels: unit, e2e, conformance, soak (left out of ./dev test), root, bpf, go.
+# SERIAL: runs alone, because it measures. Exit status 77 means that the test, or a case of it,
+# cannot run here; for each a line `SKIP: why` says so (tests/unit/skip.h, tests/e2e/harness.py).
+# Labels: unit, e2e, conformance, soak (left out of ./dev test), root, bpf, go.
 
 set(FSCOPE_TEST_ENV
   "FSCOPE_BUILD=${PROJECT_BINARY_DIR}" "FSCOPE_SOURCE=${PROJECT_SOURCE_DIR}"

@@ -155,6 +155,9 @@ static int look_at_file(struct launch_program *p, struct fscope_error *err)
         return error_set(err, -EPERM, 0, "%s: not readable for this user, so it cannot be profiled",
                          p->image);
     }
+    if (fd < 0 && strcmp(p->image, p->path) != 0)
+        return error_set(err, -errno, 0, "%s: its #! line names %s: %s", p->path, p->image,
+                         strerror(errno));
     if (fd < 0)
         return error_set(err, -errno, 0, "%s: %s", p->image, strerror(errno));
     char head[256] = "";
@@ -194,6 +197,9 @@ int launch_look(struct launch_program *out, const char *argv0, struct fscope_err
     struct stat st;
     if (!rc && stat(out->path, &st) == 0 && S_ISDIR(st.st_mode))
         return error_set(err, -EACCES, 0, "%s: is a folder, not a program", out->path);
+    if (rc == -ENOENT && !strchr(argv0, '/') && access(argv0, F_OK) == 0)
+        return error_set(err, rc, 0, "%s: command not found in $PATH; ./%s is in this folder",
+                         argv0, argv0);
     if (rc == -ENOENT)
         return error_set(err, rc, 0, "%s: command not found%s", argv0,
                          strchr(argv0, '/') ? "" : " in $PATH");

@@ -210,7 +210,7 @@ int record_make_profile(struct record_result *result, enum record_kind kind,
 {
     char summary[512];
     if (builder_finish(result->builders[kind], result->duration_ns, out))
-        return error_set(err, -ENOMEM, 0, "out of memory");
+        return error_set(err, -ENOMEM, 0, "out of memory; the profile was not written");
     symbolize(result, kind, *out, result->pid, summary, sizeof summary);
     return 0;
 }
@@ -240,7 +240,7 @@ static void keep_elsewhere(struct writing *w, const struct pprof_profile *p)
     if (n < 0 || (size_t)n >= sizeof kept || pprof_write_file(p, kept, &unused))
         rmdir(folder);
     else
-        error_set(w->err, first.code, 0, "%.240s; the profile is kept as %s", first.text, kept);
+        error_set(w->err, first.code, 0, "%.240s; it is kept as %s", first.text, kept);
 }
 
 // only_pid 0: all processes in one file.
@@ -255,7 +255,7 @@ static int write_one(struct writing *w, const struct record_result *named, uint3
     rc = only_pid ? builder_finish_pid(b, only_pid, duration_ns, &p)
                   : builder_finish(b, duration_ns, &p);
     if (rc)
-        return error_set(w->err, rc, 0, "%s: out of memory", w->path);
+        return error_set(w->err, rc, 0, "%s: out of memory; the profile was not written", w->path);
     if (w->o->symbolize)
         symbolize(w->result, w->kind, p, named->pid, w->summary, sizeof w->summary);
     rc = pprof_write_file(p, w->path, w->err);

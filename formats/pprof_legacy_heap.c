@@ -171,15 +171,24 @@ static int heap_heading(struct legacy *g, struct heap_form *form)
     return 0;
 }
 
+// Reads the heading by its reader and sets up what follows from it.
+static int heap_start(struct legacy *g, struct heap_form *form,
+                      int (*heading)(struct legacy *, struct heap_form *))
+{
+    int rc = heading(g, form);
+    if (!rc)
+        rc = heap_types(g, form);
+    if (!rc)
+        g->p->period = form->rate;
+    return rc;
+}
+
 int legacy_read_heap(struct legacy *g)
 {
     struct heap_form form = {0};
-    int rc = heap_heading(g, &form);
-    if (!rc)
-        rc = heap_types(g, &form);
+    int rc = heap_start(g, &form, heap_heading);
     if (rc)
         return rc;
-    g->p->period = form.rate;
     while (text_next(&g->text)) {
         struct span s = span_trim(g->text.line);
         struct heap_line h;
@@ -249,12 +258,9 @@ static int jemalloc_heading(struct legacy *g, struct heap_form *form)
 int legacy_read_jemalloc(struct legacy *g)
 {
     struct heap_form form = {0};
-    int rc = jemalloc_heading(g, &form);
-    if (!rc)
-        rc = heap_types(g, &form);
+    int rc = heap_start(g, &form, jemalloc_heading);
     if (rc)
         return rc;
-    g->p->period = form.rate;
     while (text_next(&g->text)) {
         struct span s = span_trim(g->text.line);
         struct heap_line h;

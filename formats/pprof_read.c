@@ -178,7 +178,8 @@ static int load_fd(struct buffer *b, int fd, struct pprof_input *in, struct fsco
         ssize_t n = read_full(fd, chunk, READ_BYTES);
         rc = (int)(n < 0 ? n : 0);
         if (rc) {
-            error_set(err, rc, b->size, "cannot read: %s", strerror(-rc));
+            error_set(err, rc, b->size, "cannot read: %s%s", strerror(-rc),
+                      rc == -EISDIR ? "; name a profile in it" : "");
             break;
         }
         if (n == 0)

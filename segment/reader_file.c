@@ -211,7 +211,8 @@ static int open_by_content(struct seg_reader *r, int fd, const char *path, struc
     if (!S_ISREG(st.st_mode))
         return error_set(err, -EINVAL, 0, "%s: not a regular file", path);
     if (read_at(fd, &magic, sizeof magic, 0))
-        return error_set(err, -EINVAL, 0, "%s: too short for a segment", path);
+        return error_set(err, -EINVAL, 0, "%s: too short for a black box, a dump or a core file",
+                         path);
     if (magic == SEG_MAGIC)
         return open_box(r, fd, (uint64_t)st.st_size, path, err);
     if (magic == SEG_DUMP_MAGIC)

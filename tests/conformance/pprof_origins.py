@@ -23,17 +23,7 @@ TOOL = os.path.join(os.environ["FSCOPE_BUILD"], "tests", "conformance", "pprof_t
 OURS_ONLY = ("jemalloc", "perf_script")
 
 
-def go_pprof():
-    go = make_pprof_samples.find_go()
-    if not go:
-        return None
-    # Asking for it builds it where it is not shipped; -n says where it is.
-    subprocess.run([go, "tool", "pprof", "-h"], check=False, capture_output=True)
-    out = subprocess.run([go, "tool", "-n", "pprof"], check=True, capture_output=True, text=True)
-    return out.stdout.strip()
-
-
-PPROF = go_pprof()
+PPROF = make_pprof_samples.go_pprof()
 
 
 def raw(path):

@@ -17,25 +17,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
 import pprof_origins  # noqa: E402
+from make_synthetic import msg as sub, varint  # noqa: E402
 
 PPROF, TOOL = pprof_origins.PPROF, pprof_origins.TOOL
 
 
-def varint(v):
-    v &= (1 << 64) - 1
-    out = b""
-    while v >= 0x80:
-        out += bytes([v & 0x7F | 0x80])
-        v >>= 7
-    return out + bytes([v])
-
-
 def num(field, v):
     return varint(field << 3) + varint(v)
-
-
-def sub(field, body):
-    return varint(field << 3 | 2) + varint(len(body)) + body
 
 
 STRINGS = ["", "samples", "count", "main", "main.c", "/bin/x", "key", "value", "bytes", "drop"]

@@ -33,15 +33,6 @@ TABLES = FILTERS + ["", "-cum", "-lines", "-addresses", "-filefunctions", "-noin
                     "-nodefraction=0.1", "-edgefraction=0.2", "-relative_percentages -focus=main"]
 
 
-def go_pprof():
-    go = make_pprof_samples.find_go()
-    if not go:
-        return None
-    subprocess.run([go, "tool", "pprof", "-h"], check=False, capture_output=True)
-    out = subprocess.run([go, "tool", "-n", "pprof"], check=True, capture_output=True, text=True)
-    return out.stdout.strip()
-
-
 def run(argv):
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
@@ -107,7 +98,7 @@ class Tables(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    PPROF = go_pprof()
+    PPROF = make_pprof_samples.go_pprof()
     if not PPROF:
         print("SKIP: there is no go to compare with")
         sys.exit(77)

@@ -11,14 +11,15 @@ import subprocess
 import sys
 import tempfile
 
-build = os.environ["FSCOPE_BUILD"]
+from harness import BUILD, NOBODY, TESTS, Skip, main
+
 if os.environ.get("FSCOPE_SANITIZE"):
     print("SKIP: a sanitizer's runtime must be the first preload")
     sys.exit(77)
 
-AGENT = f"{build}/agent/libfiberscope.so"
-TARGET = f"{build}/tests/e2e/agent_target"
-SAMPLES = f"{build}/tests/e2e/agent_samples"
+AGENT = f"{BUILD}/agent/libfiberscope.so"
+TARGET = f"{TESTS}/agent_target"
+SAMPLES = f"{TESTS}/agent_samples"
 
 
 class Dump:
@@ -190,19 +191,17 @@ def above_the_tick_a_timer_says_its_rate():
 def kernel_time_without_the_right_to_count_it():
     # User-only events alone saw 372 to 407 samples a second of this loop; the timer beside them adds
     # the tick's, and the line at the end has the measured rate. An ordinary user may, root may all.
-    user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     with open("/proc/sys/kernel/perf_event_paranoid", encoding="ascii") as f:
         if int(f.read()) != 2 or os.geteuid() != 0:
-            print("  not here: needs root, and perf_event_paranoid 2")
-            return
-    dumps, times, stderr = run("syscalls", prefix=user)
+            raise Skip("needs root, and perf_event_paranoid 2")
+    dumps, times, stderr = run("syscalls", prefix=NOBODY)
     agrees(dumps, times)
     (d,) = dumps.values()
     rate = sum(d.rows["cpu", t][0] for t, *_ in times) / (sum(ns - b for _, ns, b in times) / 1e9)
     said = re.findall(r"fiberscope: (\d+) Hz instead of 999: .*kernel time.*; .*sysctl", stderr)
     assert len(said) == 1 and abs(int(said[0]) - rate) < 0.1 * rate, (rate, stderr)
     assert rate > 430, rate
-    dumps, times, stderr = run("burn", prefix=user)
+    dumps, times, stderr = run("burn", prefix=NOBODY)
     agrees(dumps, times)
     assert "instead" not in stderr, stderr
 
@@ -253,7 +252,7 @@ def inherit_0_strips_the_environment():
 def exceptions_arrive():
     with tempfile.TemporaryDirectory() as work:
         env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE=f"cpu=5000,out={work}/x")
-        p = subprocess.run([f"{build}/tests/e2e/agent_throw"], env=env, capture_output=True,
+        p = subprocess.run([f"{TESTS}/agent_throw"], env=env, capture_output=True,
                            text=True, timeout=60)
         assert p.returncode == 0 and p.stdout == "ok\n", (p.returncode, p.stdout, p.stderr)
         assert Dump(f"{work}/x").ns() > 0.8e9
@@ -261,7 +260,7 @@ def exceptions_arrive():
 
 def a_linked_program_profiles_itself():
     with tempfile.TemporaryDirectory() as work:
-        p = subprocess.run([f"{build}/tests/e2e/agent_api", f"{work}/x"], capture_output=True,
+        p = subprocess.run([f"{TESTS}/agent_api", f"{work}/x"], capture_output=True,
                            text=True, timeout=60)
         assert p.returncode == 0 and p.stdout.endswith("ok\n"), (p.returncode, p.stderr)
         want = int(p.stdout.split()[2])
@@ -282,18 +281,7 @@ def a_black_box_survives_sigkill():
         assert Dump(f"{work}/box").ns() > 0.05e9
 
 
-cases = [f for name, f in list(globals().items())
-         if callable(f) and getattr(f, "__module__", None) == "__main__"
-         and name not in ("Dump", "run", "agrees", "check")]
-wanted = sys.argv[1:]
-failed = 0
-for case in cases:
-    if wanted and case.__name__ not in wanted:
-        continue
-    try:
-        case()
-        print(f"ok    {case.__name__}", flush=True)
-    except Exception as e:  # every case is run, whatever the others do
-        failed += 1
-        print(f"FAIL  {case.__name__}: {type(e).__name__}: {e}", flush=True)
-sys.exit(failed > 0)
+if __name__ == "__main__":
+    main([f for name, f in list(globals().items())
+          if callable(f) and getattr(f, "__module__", None) == "__main__"
+          and name not in ("Dump", "run", "agrees", "check")])

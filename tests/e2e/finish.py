@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from harness import BUILD, BURN, FIBERSCOPE, Profile, Skip, close, main
+from harness import BUILD, BURN, FIBERSCOPE, Profile, Skip, close, main, on_a_disk_of
 
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
 
@@ -115,15 +115,11 @@ def a_core_of_the_kernel_has_it_too(work):
 
 
 def a_black_box_on_a_small_disk(work):
-    if os.geteuid() != 0:
-        raise Skip("needs root for a small tmpfs")
     # It is made smaller until it fits; where nothing fits the program runs on, and it is said.
-    script = (f"mount -t tmpfs -o size=$1 none {work} && cd {work} && LD_PRELOAD={AGENT} "
-              f"FIBERSCOPE=cpu=999,segment=box {BURN} split 300; echo status $?; "
+    script = (f"LD_PRELOAD={AGENT} FIBERSCOPE=cpu=999,segment=box {BURN} split 300; echo status $?; "
               f"stat -c %s box; {FIBERSCOPE} finish -o /dev/null box")
     for size, fits in (("4m", True), ("16k", False)):
-        done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", size], timeout=60,
-                              capture_output=True, text=True)
+        done = on_a_disk_of(size, work, script)
         assert "status 0" in done.stdout, (done.stdout, done.stderr)
         if fits:
             assert int(done.stdout.split()[2]) <= 4 << 20, done.stdout

@@ -13,9 +13,10 @@ import tempfile
 import unittest
 import xml.etree.ElementTree as ET
 
-OURS = os.path.join(os.environ["FSCOPE_BUILD"], "cli", "fiberscope")
+import chromium
+from harness import FIBERSCOPE as OURS
+
 EVIL = "x<script>alert(1)</script>&\"']]>"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -29,6 +30,10 @@ def write_input(path):
             f.write("\n")
 
 
+def draw(source, svg, *options):
+    """Draws source; what the command said of it."""
+    return subprocess.run([OURS, "flame", *options, "-o", svg, source], check=True, capture_output=True,
+                          text=True).stderr
 
 
 def tables(svg):
@@ -68,8 +73,7 @@ class Flame(unittest.TestCase):
         self.draw(source)
 
     def draw(self, source, *options):
-        return subprocess.run([OURS, "flame", *options, "-o", self.svg, source], check=True,
-                              capture_output=True, text=True).stderr
+        return draw(source, self.svg, *options)
 
     def many(self, width, depth):
         """A profile of width * depth different frames (besides the outermost two)."""
@@ -142,9 +146,7 @@ class File(Flame):
 class Browser(Flame):
     def dom(self, fragment):
         out = subprocess.run(
-            [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-             "--no-first-run", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync", "--user-data-dir=" + os.path.join(self.dir, "profile"),
+            [chromium.PROGRAM, *chromium.FLAGS, "--user-data-dir=" + os.path.join(self.dir, "profile"),
              "--window-size=1200,800", "--virtual-time-budget=2000", "--dump-dom",
              "file://" + self.svg + fragment], capture_output=True, text=True, check=False,
             timeout=60)
@@ -202,7 +204,7 @@ class Browser(Flame):
 
 if __name__ == "__main__":
     WHICH = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in ("File", "Browser") else None
-    if WHICH == "Browser" and not BROWSER:
+    if WHICH == "Browser" and not chromium.PROGRAM:
         print("SKIP: chromium is not installed (package chromium)")
         sys.exit(77)
     unittest.main(defaultTest=WHICH)

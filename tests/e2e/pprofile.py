@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A profile.proto decoder of its own, so that tests do not read what we write with our own reader."""
+"""A profile.proto decoder of its own, so that tests do not read what we write with our own reader; and
+the two functions that write a message by its public field numbers."""
 
 import gzip
 
@@ -44,6 +45,22 @@ def packed(value):
         v, at = varint(value, at)
         out.append(v)
     return out
+
+
+def encoded(n):
+    """A number as protobuf's varint."""
+    out = b""
+    while n > 127:
+        out += bytes([n & 127 | 128])
+        n >>= 7
+    return out + bytes([n])
+
+
+def field(number, value):
+    """A field of a message: a number, or bytes (a message, a string, packed numbers)."""
+    if isinstance(value, int):
+        return encoded(number << 3) + encoded(value)
+    return encoded(number << 3 | 2) + encoded(len(value)) + value
 
 
 class Sample:

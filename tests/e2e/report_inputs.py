@@ -15,7 +15,8 @@ import subprocess
 import termios
 import time
 
-from harness import BUILD, BURN, FIBERSCOPE, Skip, close, main
+from harness import BUILD, BURN, FIBERSCOPE, Skip, close, main, on_a_disk_of
+from pprofile import encoded, field
 
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
 LONG = "a_function_whose_name_is_much_longer_than_any_terminal_has_room_for::" * 2
@@ -94,25 +95,11 @@ def perf_text(path, stacks, event="cpu-clock"):
             f.write("\n")
 
 
-def varint(n):
-    out = b""
-    while n > 127:
-        out += bytes([n & 127 | 128])
-        n >>= 7
-    return out + bytes([n])
-
-
-def field(number, data):
-    if isinstance(data, int):
-        return varint(number << 3) + varint(data)
-    return varint(number << 3 | 2) + varint(len(data)) + data
-
-
 def profile(path, kind, unit, value=None):
     """A profile.proto of one sample type and, with a value, one sample in the function f."""
     data = field(1, field(1, 1) + field(2, 2))
     if value is not None:
-        data += field(2, field(1, varint(1)) + field(2, varint(value)))
+        data += field(2, field(1, encoded(1)) + field(2, encoded(value)))
         data += field(4, field(1, 1) + field(4, field(1, 1))) + field(5, field(1, 1) + field(2, 3))
     data += b"".join(field(6, s.encode()) for s in ("", kind, unit, "f"))
     with open(path, "wb") as f:
@@ -148,6 +135,40 @@ def files_of_one_kind_add_up_and_of_two_are_refused(work):
     done = run(work, "top", "a.pb.gz", "heap.pb.gz")
     assert done.returncode == 1 and done.stdout == "", done.stdout
     assert "cpu" in done.stderr and "inuse_space" in done.stderr, done.stderr
+
+
+def mistakes_are_told_with_what_to_do(work):
+    profile(f"{work}/p.pb.gz", "cpu", "nanoseconds", 5)
+    with open(f"{work}/p.pb.gz", "rb") as f:
+        start = f.read(20)
+    for name, data in (("cut.pb.gz", start), ("empty", b""), ("myscript", b"#!/no/such/program\n")):
+        with open(f"{work}/{name}", "wb") as f:
+            f.write(data)
+    os.chmod(f"{work}/myscript", 0o755)
+    for args, status, says in (
+            (["tpo"], 2, 'no command "tpo"; did you mean "top"?'),
+            (["--verison"], 2, 'no option before the command "--verison"; did you mean "--version"?'),
+            (["top", "."], 1, "Is a directory; name a profile in it"),
+            (["top", "cut.pb.gz"], 1, "--salvage keeps what is whole"),
+            (["top", "--salvage", "cut.pb.gz"], 0, "cut.pb.gz: no whole sample is in it"),
+            (["flame", "-o", "no/f.svg", "p.pb.gz"], 1, "no/f.svg: cannot be written, its folder is not there"),
+            (["finish", "empty"], 1, "empty: too short for a black box, a dump or a core file"),
+            (["record", "myscript"], 127, "myscript: command not found in $PATH; ./myscript is in this folder"),
+            (["record", "./myscript"], 127, "./myscript: its #! line names /no/such/program: No such file")):
+        done = run(work, *args)
+        assert done.returncode == status and says in done.stderr, (args, done.returncode, done.stderr)
+
+
+def a_full_disk_is_called_that(work):
+    source = os.path.join(os.path.dirname(work), os.path.basename(work) + ".txt")
+    try:
+        perf_text(source, [["main", f"function{i}"] for i in range(2000)])
+        for verb in ("flame", "raw", "folded"):
+            done = on_a_disk_of("4k", work, f"{FIBERSCOPE} {verb} -o out {source}; echo status $?; ls -A")
+            assert done.stdout == "status 1\n", (verb, done.stdout)
+            assert "out: No space left on device" in done.stderr, (verb, done.stderr)
+    finally:
+        os.unlink(source)
 
 
 def on_terminal(work, columns, *args, **env):
@@ -208,5 +229,5 @@ def colour_is_for_terminals_only(work):
 if __name__ == "__main__":
     main([a_raw_dump_is_an_input, a_black_box_is_an_input, a_core_is_an_input,
           no_samples_is_an_empty_table, without_file_and_profiles_there_is_advice,
-          files_of_one_kind_add_up_and_of_two_are_refused, tables_fit_a_terminal,
-          colour_is_for_terminals_only])
+          files_of_one_kind_add_up_and_of_two_are_refused, mistakes_are_told_with_what_to_do,
+          a_full_disk_is_called_that, tables_fit_a_terminal, colour_is_for_terminals_only])

@@ -7,26 +7,14 @@ import subprocess
 import sys
 import tempfile
 
-TOOL = os.path.join(os.environ["FSCOPE_BUILD"], "cli/fiberscope")
+from harness import FIBERSCOPE as TOOL
+from pprofile import field, fields
+
 SOURCE = """
 static inline __attribute__((always_inline)) int inner(int x) { __asm__ volatile("nop"); return x; }
 __attribute__((noinline)) int outer(int x) { return inner(x) * 3; }
 int main(int argc, char **argv) { (void)argv; return outer(argc); }
 """
-
-
-def varint(n):
-    out = b""
-    while n > 127:
-        out += bytes([n & 127 | 128])
-        n >>= 7
-    return out + bytes([n])
-
-
-def field(number, value):
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    return varint(number << 3 | 2) + varint(len(value)) + value
 
 
 def profile(path, file, build_id, offset):
@@ -42,30 +30,6 @@ def profile(path, file, build_id, offset):
         data += field(6, s)
     with open(path, "wb") as f:
         f.write(gzip.compress(data))
-
-
-def fields(data):
-    """The fields of one protobuf message: (number, int or bytes)."""
-    at = 0
-
-    def number():
-        nonlocal at
-        value = shift = 0
-        while True:
-            value |= (data[at] & 127) << shift
-            shift += 7
-            at += 1
-            if data[at - 1] < 128:
-                return value
-
-    while at < len(data):
-        key = number()
-        if key & 7 == 0:
-            yield key >> 3, number()
-        else:
-            length = number()
-            yield key >> 3, data[at:at + length]
-            at += length
 
 
 def frames(path):

@@ -24,6 +24,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/skip.h"
+
 struct shared { // with the child
     _Atomic int ready, stop;
     _Atomic int tids[2];
@@ -103,20 +105,25 @@ static int need_events(void **state)
     return shared == MAP_FAILED ? -1 : 0;
 }
 
-static bool no_events(void)
+// Why perf_event_open is refused here; 0 where it is not.
+static int events_error(void)
 {
     struct perf_rights r;
     perf_rights_probe(&r);
-    if (!r.user)
-        print_message("SKIP: perf_event_open is refused here (%s)\n", strerror(r.user_error));
-    return !r.user;
+    return r.user ? 0 : r.user_error ? r.user_error : EPERM;
 }
+
+#define NEED_EVENTS()                                                                              \
+    do {                                                                                           \
+        int refused = events_error();                                                              \
+        if (refused)                                                                               \
+            SKIP_CASE("perf_event_open is refused here (%s)", strerror(refused));                  \
+    } while (0)
 
 static void every_thread_gets_its_own_signals(void **state)
 {
     (void)state;
-    if (no_events())
-        skip();
+    NEED_EVENTS();
     pid_t pid = start_child();
     struct perf_clocks_options o = {.size = sizeof o, .pid = pid, .hz = 999};
     struct perf_clocks *c;
@@ -152,8 +159,7 @@ static void every_thread_gets_its_own_signals(void **state)
 static void sync_finds_threads_and_forgets_dead_ones(void **state)
 {
     (void)state;
-    if (no_events())
-        skip();
+    NEED_EVENTS();
     pid_t pid = start_child();
     struct perf_clocks_options o = {.size = sizeof o, .pid = pid, .hz = 99};
     struct perf_clocks *c;
@@ -189,8 +195,7 @@ static void no_such_thread_is_said(void **state)
 static void too_few_descriptors_is_said(void **state)
 {
     (void)state;
-    if (no_events())
-        skip();
+    NEED_EVENTS();
     pid_t pid = fork();
     if (pid == 0) { // the limit must not stay with the other tests
         int lowest = dup(0);
@@ -240,8 +245,7 @@ static void the_timer_is_capped_and_the_event_is_not(void **state)
     (void)state;
     double timer = perf_delivered_rate(false, 999, 200000000);
     assert_true(timer > 50 && timer < 1100); // CONFIG_HZ is 100..1000
-    if (no_events())
-        skip();
+    NEED_EVENTS();
     double event = perf_delivered_rate(true, 999, 200000000);
     print_message("timer %.0f, event %.0f per CPU second\n", timer, event);
     assert_true(event > 900 && event < 1100);
@@ -258,5 +262,5 @@ int main(void)
         cmocka_unit_test(every_refusal_has_a_remedy),
         cmocka_unit_test(the_timer_is_capped_and_the_event_is_not),
     };
-    return cmocka_run_group_tests(tests, need_events, NULL);
+    return skip_status(cmocka_run_group_tests(tests, need_events, NULL));
 }

@@ -26,6 +26,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/skip.h"
+
 enum { THREADS_MAX = 64, SEEN_MAX = 1 << 16 };
 
 static struct seg_options tiny(void)
@@ -236,11 +238,8 @@ static void step(bool on)
 static void interrupted_at_every_instruction(void **state)
 {
     const char *sanitizer = getenv("FSCOPE_SANITIZE");
-    if (sanitizer && strstr(sanitizer, "thread")) {
-        print_message(
-            "SKIP: interrupted_at_every_instruction: TSan's own code cannot be stepped\n");
-        skip();
-    }
+    if (sanitizer && strstr(sanitizer, "thread"))
+        SKIP_CASE("TSan's own code cannot be stepped");
     (void)state;
     struct seg s;
     struct seg_options o = tiny();
@@ -496,5 +495,5 @@ int main(void)
         cmocka_unit_test(unused_parts_stay_out_of_cores),
         cmocka_unit_test(file_size_limit_shrinks),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return skip_status(cmocka_run_group_tests(tests, NULL, NULL));
 }

@@ -143,6 +143,17 @@ def find_go():
     return shutil.which("go") or next(iter(glob.glob("/usr/local/go/bin/go")), None)
 
 
+def go_pprof():
+    """The path of `go tool pprof`, None where there is no Go."""
+    go = find_go()
+    if not go:
+        return None
+    # Asking for it builds it where it is not shipped; -n says where it is.
+    subprocess.run([go, "tool", "pprof", "-h"], check=False, capture_output=True)
+    out = subprocess.run([go, "tool", "-n", "pprof"], check=True, capture_output=True, text=True)
+    return out.stdout.strip()
+
+
 def make_go(directory, made):
     go = find_go()
     if not go:
