@@ -29,8 +29,8 @@ typedef void hook_fn(void); // any function; cast back before the call
 
 struct hook {
     const char *name; // of the symbol
-    hook_fn *ours; // NULL: not interposed, only called by hooks
-    hook_fn **real; // where the function behind it is kept
+    hook_fn *ours;    // NULL: not interposed, only called by hooks
+    hook_fn **real;   // where the function behind it is kept
 };
 
 #define HOOK(symbol, slot)                                                                         \

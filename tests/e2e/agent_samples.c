@@ -30,7 +30,8 @@ static struct module modules[MODULES];
 static uint32_t module_count;
 static struct seg_reader *reader;
 static int show_stacks;
-static const char *const kinds[] = {"none", "cpu", "wall", "heap", "block", "mutex", "custom", "lock", "series"};
+static const char *const kinds[] = {"none",  "cpu",    "wall", "heap",  "block",
+                                    "mutex", "custom", "lock", "series"};
 
 static void print_stack(const struct seg_record *r)
 {
