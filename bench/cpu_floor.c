@@ -29,8 +29,8 @@ static const struct floor {
     enum floor_handler handler;
     bool is_trap, is_tick;
 } floors[] = {
-    {"timer", NONE, false, false}, {"empty", EMPTY, false, false}, {"trap", EMPTY, true, false},
-    {"clock", CLOCK, false, false}, {"walk", WALK, false, false},  {"tick", EMPTY, false, true},
+    {"timer", NONE, false, false},  {"empty", EMPTY, false, false}, {"trap", EMPTY, true, false},
+    {"clock", CLOCK, false, false}, {"walk", WALK, false, false},   {"tick", EMPTY, false, true},
 };
 
 static const struct floor *chosen;
@@ -75,8 +75,8 @@ int floor_parse(const char *what)
             chosen = &floors[i];
     long hz = what[n] ? atol(what + n + 1) : 0;
     if (!chosen || hz < 1 || hz > 10000) {
-        fprintf(stderr, "cpu_load: %s: not WHAT:HZ; WHAT is timer, empty, trap, clock, walk, tick\n",
-                what);
+        fprintf(stderr,
+                "cpu_load: %s: not WHAT:HZ; WHAT is timer, empty, trap, clock, walk, tick\n", what);
         return -1;
     }
     period_ns = 1000000000u / (uint64_t)hz;
@@ -90,7 +90,8 @@ int floor_parse(const char *what)
 static int begin_tick(pid_t tid)
 {
     struct sigevent to = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGPROF};
-    struct itimerspec when = {.it_interval = {0, (long)period_ns}, .it_value = {0, (long)period_ns}};
+    struct itimerspec when = {.it_interval = {0, (long)period_ns},
+                              .it_value = {0, (long)period_ns}};
     timer_t timer;
     to._sigev_un._tid = tid;
     if (timer_create(CLOCK_THREAD_CPUTIME_ID, &to, &timer) || timer_settime(timer, 0, &when, NULL))

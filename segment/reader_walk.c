@@ -136,14 +136,15 @@ static uint64_t skip_hole(const struct seg_reader *r, uint64_t at, uint64_t end)
 
 int64_t seg_reader_states(struct seg_reader *r, seg_state_fn *fn, void *arg)
 {
-    enum { PAGE_ENTRIES = 4096 / sizeof(struct seg_state) }; // areas begin on pages
     int64_t n = 0;
     uint64_t start = r->header.areas[SEG_AREA_STATE].offset;
-    uint64_t end = start + r->header.state_count * sizeof(struct seg_state);
-    for (uint64_t at = start, i = 0; at < end; at += sizeof(struct seg_state), i++) {
+    uint64_t end = start + (uint64_t)r->header.state_count * sizeof(struct seg_state);
+    uint64_t page_end = start; // areas begin on pages, and holes do
+    for (uint64_t at = start; at < end; at += sizeof(struct seg_state)) {
         struct seg_state e;
-        if (i % PAGE_ENTRIES == 0) {
+        if (at == page_end) {
             at = skip_hole(r, at, end);
+            page_end = at + 4096;
             if (at == end)
                 break;
         }
@@ -151,7 +152,7 @@ int64_t seg_reader_states(struct seg_reader *r, seg_state_fn *fn, void *arg)
             continue;
         if (e.kind == SEG_KIND_NONE || e.kind >= SEG_KIND_COUNT || is_zero(&e))
             continue;
-        int rc = fn(arg, &e, i);
+        int rc = fn(arg, &e, (uint32_t)((at - start) / sizeof e));
         if (rc)
             return rc < 0 ? rc : n;
         n++;

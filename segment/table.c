@@ -105,22 +105,24 @@ static bool slot_write(struct seg_table *t, struct seg_slot *slot, const struct 
     return true;
 }
 
-// Looks for the entry in `probes` slots of the table's first `window`, and puts it into the first
+// Looks for the entry in `probes` of the `count` slots from `first` on, and puts it into the first
 // free one. Its id; 0 if the arena is full; NO_SLOT if there is none.
-static uint32_t probe(struct seg_table *t, const struct entry *e, uint32_t window, uint32_t probes)
+static uint32_t probe(struct seg_table *t, const struct entry *e, uint32_t first, uint32_t count,
+                      uint32_t probes)
 {
-    struct seg_slot *slots = (struct seg_slot *)(t + 1);
-    for (uint32_t i = 0; i < probes; i++) {
-        uint32_t index = ((uint32_t)e->hash + i) & (window - 1);
-        struct seg_slot *slot = &slots[index];
+    struct seg_slot *slots = (struct seg_slot *)(t + 1) + first;
+    uint32_t start = (uint32_t)((e->hash & UINT32_MAX) * count >> 32); // in proportion: no division
+    for (uint32_t i = 0; i < probes && i < count; i++) {
+        uint32_t at = start + i < count ? start + i : start + i - count;
         // acquire: pairs with the release in slot_write
-        uint64_t now = atomic_load_explicit(&slot->key, memory_order_acquire);
-        if (now == (SEG_SLOT_READY | e->hash) && slot_equals(t, slot, e->bytes, e->size, e->key))
-            return index + 1;
+        uint64_t now = atomic_load_explicit(&slots[at].key, memory_order_acquire);
+        if (now == (SEG_SLOT_READY | e->hash) &&
+            slot_equals(t, &slots[at], e->bytes, e->size, e->key))
+            return first + at + 1;
         if (now == 0 && atomic_compare_exchange_strong_explicit(
-                            &slot->key, &now, SEG_SLOT_CLAIMED | e->hash, memory_order_relaxed,
+                            &slots[at].key, &now, SEG_SLOT_CLAIMED | e->hash, memory_order_relaxed,
                             memory_order_relaxed))
-            return slot_write(t, slot, e) ? index + 1 : 0;
+            return slot_write(t, &slots[at], e) ? first + at + 1 : 0;
     }
     return NO_SLOT;
 }
@@ -130,10 +132,9 @@ uint32_t seg_table_intern(struct seg_table *t, const void *bytes, uint32_t size,
 {
     uint64_t seed = ((uint64_t)key.epoch << 32) ^ ((uint64_t)key.kind << 8) ^ key.flags;
     const struct entry e = {bytes, size, key, seg_hash(bytes, size, seed)};
-    uint32_t id = NO_SLOT;
-    if (t->slot_count > NEAR_SLOTS)
-        id = probe(t, &e, NEAR_SLOTS, NEAR_PROBES);
+    uint32_t near = t->slot_count > NEAR_SLOTS ? NEAR_SLOTS : 0; // a small table is near as a whole
+    uint32_t id = near ? probe(t, &e, 0, near, NEAR_PROBES) : NO_SLOT;
     if (id == NO_SLOT)
-        id = probe(t, &e, t->slot_count, t->slot_count < PROBES_MAX ? t->slot_count : PROBES_MAX);
+        id = probe(t, &e, near, t->slot_count - near, PROBES_MAX);
     return id == NO_SLOT ? 0 : id;
 }
