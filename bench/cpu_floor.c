@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum floor_handler { NONE, EMPTY, CLOCK, WALK };
+enum floor_handler { FLOOR_NONE, FLOOR_EMPTY, FLOOR_CLOCK, FLOOR_WALK };
 enum { FRAMES_MAX = 512 };
 
 static const struct floor {
@@ -29,8 +29,9 @@ static const struct floor {
     enum floor_handler handler;
     bool is_trap, is_tick;
 } floors[] = {
-    {"timer", NONE, false, false},  {"empty", EMPTY, false, false}, {"trap", EMPTY, true, false},
-    {"clock", CLOCK, false, false}, {"walk", WALK, false, false},   {"tick", EMPTY, false, true},
+    {"timer", FLOOR_NONE, false, false}, {"empty", FLOOR_EMPTY, false, false},
+    {"trap", FLOOR_EMPTY, true, false},  {"clock", FLOOR_CLOCK, false, false},
+    {"walk", FLOOR_WALK, false, false},  {"tick", FLOOR_EMPTY, false, true},
 };
 
 static const struct floor *chosen;
@@ -49,9 +50,9 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     (void)signal, (void)info;
     int saved = errno;
     atomic_fetch_add_explicit(&samples, 1, memory_order_relaxed);
-    if (chosen->handler >= CLOCK)
+    if (chosen->handler >= FLOOR_CLOCK)
         read_clock();
-    if (chosen->handler == WALK) {
+    if (chosen->handler == FLOOR_WALK) {
         static __thread uint64_t pcs[FRAMES_MAX] __attribute__((tls_model("initial-exec")));
         struct unwind_registers regs;
         enum unwind_end end;
@@ -80,7 +81,7 @@ int floor_parse(const char *what)
         return -1;
     }
     period_ns = 1000000000u / (uint64_t)hz;
-    if (chosen->handler == WALK && unwind_init())
+    if (chosen->handler == FLOOR_WALK && unwind_init())
         return fail("unwind_init");
     struct sigaction act = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
     sigfillset(&act.sa_mask);
@@ -118,7 +119,7 @@ int floor_begin(void)
     pid_t tid = (pid_t)syscall(SYS_gettid);
     if (chosen->is_tick)
         return begin_tick(tid);
-    if (chosen->handler == WALK && begin_walk())
+    if (chosen->handler == FLOOR_WALK && begin_walk())
         return -1;
     struct perf_event_attr attr = {
         .type = PERF_TYPE_SOFTWARE,
@@ -134,7 +135,7 @@ int floor_begin(void)
     if (fd < 0)
         return fail("perf_event_open");
     struct f_owner_ex owner = {.type = F_OWNER_TID, .pid = tid};
-    if (chosen->handler != NONE && !chosen->is_trap &&
+    if (chosen->handler != FLOOR_NONE && !chosen->is_trap &&
         (fcntl(fd, F_SETSIG, SIGPROF) || fcntl(fd, F_SETOWN_EX, &owner) ||
          fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK | O_ASYNC)))
         return fail("the event's signal");
