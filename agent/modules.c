@@ -115,23 +115,21 @@ static bool find_build_id(const uint8_t *notes, size_t size, struct seg_module *
 static void read_build_id(uint64_t base, struct seg_module *m)
 {
     Elf64_Ehdr e;
-    Elf64_Phdr p;
+    Elf64_Phdr p[PHDR_MAX];
     uint8_t notes[NOTE_BYTES];
     uint64_t first = UINT64_MAX;
     if (!base || !peek(base, &e, sizeof e) || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
-        e.e_ident[EI_CLASS] != ELFCLASS64 || e.e_phentsize != sizeof p)
+        e.e_ident[EI_CLASS] != ELFCLASS64 || e.e_phentsize != sizeof *p)
         return;
-    for (uint32_t i = 0; i < e.e_phnum && i < PHDR_MAX; i++) {
-        if (!peek(base + e.e_phoff + i * sizeof p, &p, sizeof p))
-            return;
-        if (p.p_type == PT_LOAD && first == UINT64_MAX)
-            first = p.p_vaddr & ~(uint64_t)4095;
-    }
-    for (uint32_t i = 0; i < e.e_phnum && i < PHDR_MAX; i++) {
-        if (!peek(base + e.e_phoff + i * sizeof p, &p, sizeof p))
-            return;
-        size_t size = p.p_filesz < sizeof notes ? p.p_filesz : sizeof notes;
-        if (p.p_type == PT_NOTE && peek(base + p.p_vaddr - first, notes, size) &&
+    uint32_t count = e.e_phnum < PHDR_MAX ? e.e_phnum : PHDR_MAX;
+    if (!peek(base + e.e_phoff, p, count * sizeof *p)) // at once: each look is a system call
+        return;
+    for (uint32_t i = 0; i < count && first == UINT64_MAX; i++)
+        if (p[i].p_type == PT_LOAD)
+            first = p[i].p_vaddr & ~(uint64_t)4095;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t size = p[i].p_filesz < sizeof notes ? p[i].p_filesz : sizeof notes;
+        if (p[i].p_type == PT_NOTE && peek(base + p[i].p_vaddr - first, notes, size) &&
             find_build_id(notes, size, m))
             return;
     }

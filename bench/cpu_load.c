@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
 // The CPU benchmark's load: THREADS threads hash for a fixed amount of work, 34 calls deep over 512
-// paths. The work is the same on every run, so CPU seconds compare. Usage: cpu_load [ROUNDS [THREADS]]
+// paths. The work is the same on every run, so CPU seconds compare. With a floor the threads interrupt
+// themselves as cpu_floor.h says, with no profiler. Usage: cpu_load [ROUNDS [THREADS [FLOOR]]]
+
+#include "bench/cpu_floor.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +15,7 @@
 enum { DEPTH = 32, STEPS = 4000 };
 
 static uint64_t rounds = 1500;
+static bool has_floor;
 
 static uint64_t hash(uint64_t h, unsigned path)
 {
@@ -44,6 +49,8 @@ __attribute__((noinline)) static uint64_t descend_left(uint64_t h, unsigned path
 static void *work(void *arg)
 {
     uint64_t h = (uint64_t)(uintptr_t)arg;
+    if (has_floor && floor_begin())
+        exit(1);
     for (uint64_t r = 0; r < rounds; r++)
         for (unsigned path = 0; path < 512; path += 3)
             h = descend_left(h, path, DEPTH - 1);
@@ -55,7 +62,8 @@ int main(int argc, char **argv)
     rounds = argc > 1 ? strtoull(argv[1], NULL, 10) : rounds;
     int n = argc > 2 ? atoi(argv[2]) : 2;
     pthread_t threads[64];
-    if (n < 1 || n > 64)
+    has_floor = argc > 3;
+    if (n < 1 || n > 64 || (has_floor && floor_parse(argv[3])))
         return 2;
     for (int i = 1; i < n; i++)
         if (pthread_create(&threads[i], NULL, work, (void *)(uintptr_t)(unsigned)i))
@@ -67,5 +75,7 @@ int main(int argc, char **argv)
         h ^= (uint64_t)(uintptr_t)r;
     }
     printf("%016llx\n", (unsigned long long)h);
+    if (has_floor)
+        printf("%llu samples\n", (unsigned long long)floor_samples());
     return 0;
 }

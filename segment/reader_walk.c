@@ -122,17 +122,37 @@ static bool is_zero(const struct seg_state *e)
     return any == 0;
 }
 
+// Skips what was never written: where the next bytes from `at` on are, or `end`. Reading a hole of a
+// memfd through a mapping would fill it, page by page, with memory and time.
+static uint64_t skip_hole(const struct seg_reader *r, uint64_t at, uint64_t end)
+{
+    if (!r->is_live || !r->base)
+        return at;
+    off_t data = lseek(r->fd, (off_t)at, SEEK_DATA);
+    if (data < 0)
+        return errno == ENXIO ? end : at;
+    return (uint64_t)data < end ? (uint64_t)data : end;
+}
+
 int64_t seg_reader_states(struct seg_reader *r, seg_state_fn *fn, void *arg)
 {
     int64_t n = 0;
-    uint64_t at = r->header.areas[SEG_AREA_STATE].offset;
-    for (uint32_t i = 0; i < r->header.state_count; i++, at += sizeof(struct seg_state)) {
+    uint64_t start = r->header.areas[SEG_AREA_STATE].offset;
+    uint64_t end = start + (uint64_t)r->header.state_count * sizeof(struct seg_state);
+    uint64_t page_end = start; // areas begin on pages, and holes do
+    for (uint64_t at = start; at < end; at += sizeof(struct seg_state)) {
         struct seg_state e;
+        if (at == page_end) {
+            at = skip_hole(r, at, end);
+            page_end = at + 4096;
+            if (at == end)
+                break;
+        }
         if (!(get_word(r, at) & SEG_SLOT_READY) || reader_get(r, at, &e, sizeof e))
             continue;
         if (e.kind == SEG_KIND_NONE || e.kind >= SEG_KIND_COUNT || is_zero(&e))
             continue;
-        int rc = fn(arg, &e, i);
+        int rc = fn(arg, &e, (uint32_t)((at - start) / sizeof e));
         if (rc)
             return rc < 0 ? rc : n;
         n++;

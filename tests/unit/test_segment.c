@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -465,6 +466,74 @@ static void unused_parts_stay_out_of_cores(void **state)
     seg_close(&s);
 }
 
+static int see_index(void *arg, const struct seg_state *e, uint32_t index)
+{
+    uint32_t *by_object = arg;
+    assert_in_range(e->object, 1, 8);
+    by_object[e->object] = index + 1;
+    return 0;
+}
+
+// Looking for entries must not fill the table: 4 MiB for each process recorded.
+static void reading_states_fills_no_holes(void **state)
+{
+    (void)state;
+    struct seg s;
+    struct stat before, after;
+    uint32_t all[9] = {0}, again[9] = {0};
+    make(&s, NULL);
+    struct seg_reader *r = attach(&s);
+    for (uint64_t object = 1; object <= 8; object++)
+        seg_state_add(&s, SEG_KIND_CPU, 0, 0, object, (const uint64_t[4]){1, object, 0, 0});
+    assert_int_equal(fstat(s.fd, &before), 0);
+    assert_int_equal(seg_reader_states(r, see_index, all), 8);
+    assert_int_equal(fstat(s.fd, &after), 0);
+    assert_int_equal(before.st_blocks, after.st_blocks);
+    // The same entries under the same numbers as by looking at each.
+    const struct seg_area *a = &s.header->areas[SEG_AREA_STATE];
+    const struct seg_state *table = (const void *)((const char *)s.header + a->offset);
+    for (uint32_t i = 0; i < s.header->state_count; i++)
+        if (table[i].object)
+            again[table[i].object] = i + 1;
+    assert_memory_equal(all, again, sizeof all);
+    seg_reader_close(r);
+    seg_close(&s);
+}
+
+// Also when the near slots have filled up meanwhile, which 20,000 entries see to.
+static void equal_stacks_have_one_id(void **state)
+{
+    enum { COUNT = 20000, DEPTH = 3 };
+    (void)state;
+    struct seg s;
+    struct stat empty, few;
+    static uint32_t ids[COUNT];
+    make(&s, NULL);
+    struct seg_reader *r = attach(&s);
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = 0; i < COUNT; i++) {
+            const uint64_t pcs[DEPTH] = {0x401000 + i, 0x402000 + i % 7, 0x403000};
+            if (round == 0 && i == 0)
+                assert_int_equal(fstat(s.fd, &empty), 0);
+            if (round == 0 && i == 1000)
+                assert_int_equal(fstat(s.fd, &few), 0);
+            uint32_t id = seg_stack(&s, pcs, DEPTH, 0, 0);
+            assert_int_not_equal(id, 0);
+            if (round)
+                assert_int_equal(id, ids[i]);
+            ids[i] = id;
+        }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        uint64_t pcs[DEPTH];
+        assert_int_equal(seg_reader_stack(r, ids[i], pcs, DEPTH, NULL, NULL, NULL), DEPTH);
+        assert_int_equal(pcs[0], 0x401000 + i);
+    }
+    // 1,000 small stacks: 32 pages of slots and 6 of bytes. A page each would be 400.
+    assert_in_range(few.st_blocks - empty.st_blocks, 1, UINT64_C(60) * 4096 / 512);
+    seg_reader_close(r);
+    seg_close(&s);
+}
+
 static void file_size_limit_shrinks(void **state)
 {
     (void)state;
@@ -493,6 +562,8 @@ int main(void)
         cmocka_unit_test(killed_producer_leaves_whole_records),
         cmocka_unit_test(consumer_is_replaced_when_killed),
         cmocka_unit_test(unused_parts_stay_out_of_cores),
+        cmocka_unit_test(reading_states_fills_no_holes),
+        cmocka_unit_test(equal_stacks_have_one_id),
         cmocka_unit_test(file_size_limit_shrinks),
     };
     return skip_status(cmocka_run_group_tests(tests, NULL, NULL));
