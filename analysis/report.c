@@ -134,7 +134,7 @@ const char *report_label(const struct report *r, char *buf, size_t size, int64_t
 static bool is_base(const struct pprof_sample *s)
 {
     for (uint32_t i = 0; i < s->label_count; i++) {
-        if (!strcmp(s->labels[i].key, "pprof::base") && !strcmp(s->labels[i].str, "true"))
+        if (!strcmp(s->labels[i].key, PPROF_BASE_LABEL) && !strcmp(s->labels[i].str, "true"))
             return true;
     }
     return false;

@@ -128,15 +128,36 @@ static int frames_of(struct frames *fs, const struct report *r, const struct ppr
 static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, bool inverted)
 {
     uint32_t at = 0;
-    s->nodes[0].total += value;
     for (size_t i = 0; i < fs->count; i++) {
         at = child(s, at, &fs->items[inverted ? i : fs->count - 1 - i]);
         if (!at)
             return -ENOMEM;
-        s->nodes[at].total += value;
     }
-    s->nodes[at].self += value;
+    if (s->values != STACKS_COMPARED)
+        s->nodes[at].self += value;
+    else if (value > 0)
+        s->nodes[at].now.self += value;
+    else
+        s->nodes[at].base.self -= value;
     return 0;
+}
+
+// A parent stands before its children, so backwards each node is whole when its parent takes it.
+static void sum_up(struct stacks *s)
+{
+    for (uint32_t i = s->count; i-- > 0;) {
+        struct stacks_node *n = &s->nodes[i], *parent = &s->nodes[n->parent];
+        if (s->values == STACKS_COMPARED)
+            n->self = n->now.self > n->base.self ? n->now.self : n->base.self;
+        n->total += n->self;
+        n->now.total += n->now.self;
+        n->base.total += n->base.self;
+        if (i) {
+            parent->total += n->total;
+            parent->now.total += n->now.total;
+            parent->base.total += n->base.total;
+        }
+    }
 }
 
 static struct stacks_node *sorting; // qsort has no argument; one thread builds reports
@@ -172,10 +193,33 @@ static int link_children(struct stacks *s)
     return 0;
 }
 
-int stacks_build(struct stacks *s, const struct report *r, bool inverted, struct fscope_error *err)
+static int add_samples(struct stacks *s, const struct report *r, const struct report *names,
+                       bool inverted)
 {
     struct frames fs = {0};
+    int64_t sum = 0; // of absolute values: no total can exceed it
+    int rc = 0;
+    for (size_t i = 0; !rc && i < r->profile->sample_count; i++) {
+        const struct pprof_sample *sample = r->profile->samples[i];
+        int64_t value = report_value(r, sample), more;
+        bool left_out = value < 0 && s->values == STACKS_POSITIVE;
+        s->negative += left_out;
+        if (!value || left_out || __builtin_add_overflow(sum, graph_abs(value), &more))
+            continue;
+        sum = more;
+        rc = frames_of(&fs, names, sample);
+        if (!rc)
+            rc = add_sample(s, &fs, value, inverted);
+    }
+    free(fs.items);
+    return rc;
+}
+
+int stacks_build(struct stacks *s, const struct report *r, enum stacks_values values, bool inverted,
+                 struct fscope_error *err)
+{
     memset(s, 0, sizeof *s);
+    s->values = values;
     // The nodes of the locations name the frames; counting is done here.
     struct report names = *r;
     memset(&names.arena, 0, sizeof names.arena);
@@ -185,21 +229,12 @@ int stacks_build(struct stacks *s, const struct report *r, bool inverted, struct
     if (!rc) {
         s->nodes[0] = (struct stacks_node){.name = "", .module = "", .file = ""};
         s->count = 1;
+        rc = add_samples(s, r, &names, inverted);
     }
-    for (size_t i = 0; !rc && i < r->profile->sample_count; i++) {
-        const struct pprof_sample *sample = r->profile->samples[i];
-        int64_t value = report_value(r, sample), sum;
-        if (value <= 0 || __builtin_add_overflow(s->nodes[0].total, value, &sum)) {
-            s->negative += value < 0;
-            continue;
-        }
-        rc = frames_of(&fs, &names, sample);
-        if (!rc)
-            rc = add_sample(s, &fs, value, inverted);
-    }
-    if (!rc)
+    if (!rc) {
+        sum_up(s);
         rc = link_children(s);
-    free(fs.items);
+    }
     arena_finish(&names.arena);
     return rc ? error_set(err, rc, 0, "out of memory") : 0;
 }

@@ -92,7 +92,8 @@ static int run(void *settings, int argc, char **argv)
     int status = profile_prepare(&r, &p, &a->profile, argc, argv);
     if (status)
         return status;
-    if (stacks_build(&s, &r, a->inverted, &err))
+    if (stacks_build(&s, &r, a->profile.diff_base.count ? STACKS_COMPARED : STACKS_POSITIVE,
+                     a->inverted, &err))
         status = cli_fail("%s", err.text);
     else if (s.nodes[0].total <= 0)
         status = cli_fail("no samples with a positive value are left; nothing to draw");
@@ -123,6 +124,7 @@ static const struct cli_option options[] = {
     PROFILE_FILTER_OPTIONS,
     PROFILE_VALUE_OPTIONS,
     PROFILE_GRANULARITY_OPTIONS,
+    PROFILE_DIFF_OPTIONS,
     PROFILE_INPUT_OPTIONS,
 };
 

@@ -27,7 +27,12 @@ static void print_node(FILE *out, const struct stacks *s, uint32_t at, const cha
         while (depth)
             json_string(j, NULL, path[--depth]);
         json_close(j, ']');
-        json_int(j, "value", n->self);
+        if (s->values == STACKS_COMPARED) {
+            json_int(j, "base", n->base.self);
+            json_int(j, "value", n->now.self);
+        } else {
+            json_int(j, "value", n->self);
+        }
         json_close(j, '}');
         return;
     }
@@ -35,7 +40,10 @@ static void print_node(FILE *out, const struct stacks *s, uint32_t at, const cha
         print_name(out, path[--depth]);
         fputc(depth ? ';' : ' ', out);
     }
-    fprintf(out, "%" PRId64 "\n", n->self);
+    if (s->values == STACKS_COMPARED)
+        fprintf(out, "%" PRId64 " %" PRId64 "\n", n->base.self, n->now.self);
+    else
+        fprintf(out, "%" PRId64 "\n", n->self);
 }
 
 static int print_folded(FILE *out, const struct report *r, const struct stacks *s, bool json)
@@ -73,7 +81,7 @@ static int run(void *settings, int argc, char **argv)
     int status = profile_prepare(&r, &p, a, argc, argv);
     if (status)
         return status;
-    if (stacks_build(&s, &r, false, &err)) {
+    if (stacks_build(&s, &r, a->diff_base.count ? STACKS_COMPARED : STACKS_SIGNED, false, &err)) {
         status = cli_fail("%s", err.text);
     } else if (!(status = profile_output_open(&o, a->output))) {
         status = print_folded(o.out, &r, &s, a->json);
@@ -89,7 +97,7 @@ static int run(void *settings, int argc, char **argv)
 static const struct profile_args defaults = PROFILE_DEFAULTS;
 static const struct cli_option options[] = {
     PROFILE_FILTER_OPTIONS, PROFILE_VALUE_OPTIONS, PROFILE_GRANULARITY_OPTIONS,
-    PROFILE_INPUT_OPTIONS,  PROFILE_JSON_OPTION,
+    PROFILE_DIFF_OPTIONS,   PROFILE_INPUT_OPTIONS, PROFILE_JSON_OPTION,
 };
 
 const struct cli_command cmd_folded = {
@@ -97,8 +105,12 @@ const struct cli_command cmd_folded = {
     .summary = "print one stack per line, as flamegraph.pl, speedscope and inferno read it",
     .operands = "[FILE...]",
     .details =
-        "Outermost frame first, semicolons between, then the value in the profile's own unit.",
-    .examples = "  fiberscope folded p.pb.gz | flamegraph.pl > p.svg",
+        "Outermost frame first, semicolons between, then the value in the profile's own unit. "
+        "With\n"
+        "-base it is the difference, which may be negative; with -diff_base two values follow, of\n"
+        "OLD and of FILE, as difffolded.pl writes them.",
+    .examples = "  fiberscope folded p.pb.gz | flamegraph.pl > p.svg\n"
+                "  fiberscope folded -diff_base old.pb.gz new.pb.gz | flamegraph.pl > diff.svg",
     .options = options,
     .option_count = CLI_COUNT(options),
     .defaults = &defaults,

@@ -168,7 +168,8 @@ static int run(void *settings, int argc, char **argv)
 }
 
 static const struct profile_args defaults = PROFILE_DEFAULTS;
-static const struct cli_option options[] = {PROFILE_FILTER_OPTIONS, PROFILE_INPUT_OPTIONS};
+static const struct cli_option options[] = {PROFILE_FILTER_OPTIONS, PROFILE_DIFF_OPTIONS,
+                                            PROFILE_INPUT_OPTIONS};
 
 const struct cli_command cmd_raw = {
     .name = "raw",

@@ -15,7 +15,8 @@ static int run(void *settings, int argc, char **argv)
 static const struct profile_args defaults = PROFILE_DEFAULTS;
 static const struct cli_option options[] = {
     PROFILE_TABLE_OPTIONS,       PROFILE_FILTER_OPTIONS, PROFILE_VALUE_OPTIONS,
-    PROFILE_GRANULARITY_OPTIONS, PROFILE_INPUT_OPTIONS,  PROFILE_JSON_OPTION,
+    PROFILE_GRANULARITY_OPTIONS, PROFILE_DIFF_OPTIONS,   PROFILE_INPUT_OPTIONS,
+    PROFILE_JSON_OPTION,
 };
 
 const struct cli_command cmd_tree = {

@@ -48,7 +48,7 @@ static char *newest_profile(void)
     return found;
 }
 
-static int read_one(struct pprof_profile **out, const struct profile_args *a, const char *path)
+int profile_read(struct pprof_profile **out, const struct profile_args *a, const char *path)
 {
     struct fscope_error err = {0};
     uint64_t salvaged = 0;
@@ -71,12 +71,65 @@ static int read_one(struct pprof_profile **out, const struct profile_args *a, co
     return 0;
 }
 
-int profile_load(struct pprof_profile **out, const struct profile_args *a, int argc, char **argv)
+// Reads n files and merges them. 0 or an exit status after a message.
+static int read_all(struct pprof_profile **out, const struct profile_args *a, size_t n,
+                    const char *const *paths)
 {
     struct fscope_error err = {0};
-    char *newest = NULL;
     int status = CLI_OK;
     *out = NULL;
+    struct pprof_profile **all = calloc(n, sizeof(struct pprof_profile *));
+    if (!all)
+        status = cli_fail("out of memory");
+    for (size_t i = 0; i < n && !status; i++)
+        status = profile_read(&all[i], a, paths[i]);
+    if (!status && n == 1) {
+        *out = all[0];
+        all[0] = NULL;
+    } else if (!status && pprof_merge(out, all, n, &err)) {
+        status = cli_fail("%s", err.text);
+    }
+    for (size_t i = 0; all && i < n; i++)
+        pprof_free(all[i]);
+    free(all);
+    return status;
+}
+
+static int subtract(struct pprof_profile **p, const struct profile_args *a)
+{
+    struct fscope_error err = {0};
+    const struct cli_list *list = a->diff_base.count ? &a->diff_base : &a->base;
+    unsigned how =
+        (a->diff_base.count ? PPROF_LABEL_BASE : 0) | (a->normalize ? PPROF_NORMALIZE : 0);
+    struct pprof_profile *source = *p, *base = NULL;
+    *p = NULL;
+    int status = read_all(&base, a, list->count, list->items);
+    if (!status && pprof_subtract(p, source, base, how, &err))
+        status = cli_fail("%s: cannot be compared: %s; a difference needs two profiles of one kind",
+                          list->items[0], err.text);
+    pprof_free(source);
+    pprof_free(base);
+    return status;
+}
+
+static int check_bases(const struct profile_args *a)
+{
+    if (a->base.count && a->diff_base.count)
+        return cli_usage("--base and --diff_base exclude each other: --base subtracts an earlier "
+                         "snapshot of the same process, --diff_base compares two runs");
+    if (a->normalize && !a->base.count && !a->diff_base.count)
+        return cli_usage("--normalize scales to a base profile and there is none: add --base=OLD "
+                         "or --diff_base=OLD");
+    return CLI_OK;
+}
+
+int profile_load(struct pprof_profile **out, const struct profile_args *a, int argc, char **argv)
+{
+    char *newest = NULL;
+    *out = NULL;
+    int status = check_bases(a);
+    if (status)
+        return status;
     if (!argc) {
         newest = newest_profile();
         if (!newest)
@@ -86,19 +139,9 @@ int profile_load(struct pprof_profile **out, const struct profile_args *a, int a
         argv = &newest;
         argc = 1;
     }
-    struct pprof_profile **all = calloc((size_t)argc, sizeof(struct pprof_profile *));
-    if (!all)
-        status = cli_fail("out of memory");
-    for (int i = 0; i < argc && !status; i++)
-        status = read_one(&all[i], a, argv[i]);
-    if (!status && argc == 1) {
-        *out = all[0];
-        all[0] = NULL;
-    } else if (!status && pprof_merge(out, all, (size_t)argc, &err))
-        status = cli_fail("%s", err.text);
-    for (int i = 0; all && i < argc; i++)
-        pprof_free(all[i]);
-    free(all);
+    status = read_all(out, a, (size_t)argc, (const char *const *)argv);
+    if (!status && (a->base.count || a->diff_base.count))
+        status = subtract(out, a);
     free(newest);
     return status;
 }
@@ -118,6 +161,11 @@ int profile_prepare(struct report *r, struct pprof_profile **p, struct profile_a
         return status;
     a->report.cum_sort = !strcmp(a->sort, "cum");
     a->report.warn = warn;
+    if (a->mean_delay) {
+        a->report.mean = true;
+        if (!a->report.sample_index)
+            a->report.sample_index = "delay";
+    }
     if (a->no_trim) {
         a->report.nodecount = 0;
         a->report.nodefraction = a->report.edgefraction = 0;

@@ -11,8 +11,10 @@
 
 struct profile_args {
     struct report_options report;
-    const char *sort;   // "flat", "cum"
-    const char *output; // NULL: standard output
+    const char *sort;                // "flat", "cum"
+    const char *output;              // NULL: standard output
+    struct cli_list base, diff_base; // files; at most one of the lists has any
+    bool normalize, mean_delay;
     bool json, salvage, no_trim;
     uint64_t inflated_max;
 };
@@ -28,11 +30,12 @@ struct profile_args {
         .sort = "flat",                                                                            \
     }
 
-#define PROFILE_FILTERS  "Filters (regular expressions on function, file and mapping names)"
-#define PROFILE_VALUES   "Values"
-#define PROFILE_GRANULES "Granularity"
-#define PROFILE_INPUT    "Input and output"
-#define PROFILE_TRIMMING "Trimming"
+#define PROFILE_FILTERS    "Filters (regular expressions on function, file and mapping names)"
+#define PROFILE_VALUES     "Values"
+#define PROFILE_GRANULES   "Granularity"
+#define PROFILE_INPUT      "Input and output"
+#define PROFILE_TRIMMING   "Trimming"
+#define PROFILE_DIFFERENCE "Differences"
 
 // Rows of an option table whose settings are a struct profile_args.
 #define PA struct profile_args
@@ -45,6 +48,15 @@ struct profile_args {
                  "refuse files that decompress to more (default 4GiB)"),                           \
         CLI_FLAG(PA, report.all_frames, "all_frames", 0, PROFILE_INPUT,                            \
                  "keep the frames that the profile itself says to drop")
+#define PROFILE_DIFF_OPTIONS                                                                       \
+    CLI_LIST(PA, base, "base", 'b', "OLD", PROFILE_DIFFERENCE,                                     \
+             "subtract the profile OLD; percentages are of the difference (for counters that "     \
+             "only grow, such as two heap snapshots of one process; several are merged)"),         \
+        CLI_LIST(PA, diff_base, "diff_base", 'd', "OLD", PROFILE_DIFFERENCE,                       \
+                 "compare with the profile OLD; percentages are of OLD (for two runs; several "    \
+                 "are merged)"),                                                                   \
+        CLI_FLAG(PA, normalize, "normalize", 0, PROFILE_DIFFERENCE,                                \
+                 "scale FILE to the total of OLD first: shares are compared, not amounts")
 #define PROFILE_JSON_OPTION                                                                        \
     CLI_FLAG(PA, json, "json", 'j', PROFILE_INPUT, "JSON instead of a table")
 #define PROFILE_FILTER_OPTIONS                                                                     \
@@ -89,7 +101,8 @@ struct profile_args {
         CLI_SET(PA, report.sample_index, "alloc_space", NULL, NULL, "alloc_space"),                \
         CLI_SET(PA, report.sample_index, "alloc_objects", NULL, NULL, "alloc_objects"),            \
         CLI_SET(PA, report.sample_index, "contentions", NULL, NULL, "contentions"),                \
-        CLI_SET(PA, report.sample_index, "total_delay", NULL, NULL, "delay")
+        CLI_SET(PA, report.sample_index, "total_delay", NULL, NULL, "delay"),                      \
+        CLI_FLAG(PA, mean_delay, "mean_delay", 0, NULL, NULL)
 #define PROFILE_GRANULARITY_OPTIONS                                                                \
     CLI_CHOICE(PA, report.granularity, "granularity", 'g', "WORD", PROFILE_GRANULES,               \
                "one row per: functions, filefunctions, files, lines or addresses",                 \
@@ -115,9 +128,11 @@ struct profile_args {
                  "leave out calls below this share of the total (default 0.001)"),                 \
         CLI_FLAG(PA, no_trim, "no-trim", 0, PROFILE_TRIMMING, "leave nothing out")
 
-// Reads and merges the files (none: the newest *.pb.gz of the folder, said on stderr). Raw dumps,
-// black boxes and core files are finished first. 0, or an exit status after a message.
+// Reads and merges the files (none: the newest *.pb.gz of the folder, said on stderr) and takes the
+// base off. Raw dumps, black boxes and core files are finished first. 0, or an exit status after a
+// message.
 int profile_load(struct pprof_profile **out, const struct profile_args *a, int argc, char **argv);
+int profile_read(struct pprof_profile **out, const struct profile_args *a, const char *path); // one
 
 // Loads, filters and aggregates; on success both are the caller's. 0 or an exit status.
 int profile_prepare(struct report *r, struct pprof_profile **p, struct profile_args *a, int argc,

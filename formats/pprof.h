@@ -193,6 +193,18 @@ int pprof_write_fd(const struct pprof_profile *p, int fd, bool gzip, struct fsco
 int pprof_merge(struct pprof_profile **out, struct pprof_profile *const *profiles, size_t n,
                 struct fscope_error *err);
 
+// Sets the string label key of all samples, in place of what stood there. 0 or -ENOMEM.
+int pprof_set_label(struct pprof_profile *p, const char *key, const char *str);
+
+// source less base as a new profile: base is negated, then the two are merged, so that equal
+// samples cancel out. PPROF_LABEL_BASE: the base's samples are labelled PPROF_BASE_LABEL=true, stay
+// samples of their own and cancel nothing. PPROF_NORMALIZE: source is scaled first, each sample
+// type to the base's total. Both inputs are changed. 0 or -errno as pprof_merge.
+#define PPROF_BASE_LABEL "pprof::base"
+enum { PPROF_LABEL_BASE = 1, PPROF_NORMALIZE = 2 };
+int pprof_subtract(struct pprof_profile **out, struct pprof_profile *source,
+                   struct pprof_profile *base, unsigned how, struct fscope_error *err);
+
 // Multiplies each value of sample type i by ratios[i], rounding to nearest.
 void pprof_scale(struct pprof_profile *p, const double *ratios);
 

@@ -33,6 +33,9 @@ struct pprof_location *pprof_intern_location_as(struct pprof_profile *p, struct 
                                                 const struct pprof_line *lines,
                                                 uint32_t line_count);
 
+// How many `to` are one `from`; 0 if they do not measure the same thing.
+double pprof_unit_ratio(const char *from, const char *to);
+
 // What a reader gets: the whole input, decompressed.
 struct pprof_input {
     const unsigned char *data;

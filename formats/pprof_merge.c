@@ -74,8 +74,7 @@ static size_t find_unit(const char *name)
     return UNIT_COUNT;
 }
 
-// How many `to` are one `from`; 0 if they do not measure the same thing.
-static double unit_ratio(const char *from, const char *to)
+double pprof_unit_ratio(const char *from, const char *to)
 {
     if (strcmp(from, to) == 0)
         return 1;
@@ -238,7 +237,7 @@ static int merge_one(struct merger *m, const struct pprof_profile *src)
     for (size_t i = 0; i < m->out->sample_type_count; i++) {
         m->types[i] = find_type(src, m->out->sample_types[i].type);
         m->ratios[i] =
-            unit_ratio(src->sample_types[m->types[i]].unit, m->out->sample_types[i].unit);
+            pprof_unit_ratio(src->sample_types[m->types[i]].unit, m->out->sample_types[i].unit);
     }
     // The first mapping is the main binary, by convention, and stays first.
     if (m->out->mapping_count == 0 && src->mapping_count && !merge_mapping(m, src->mappings[0]))
@@ -324,7 +323,7 @@ static int merge_types(struct pprof_profile *out, struct pprof_profile *const *i
             if (k == in[j]->sample_type_count)
                 continue;
             const char *unit = in[j]->sample_types[k].unit;
-            double ratio = unit_ratio(unit, t.unit);
+            double ratio = pprof_unit_ratio(unit, t.unit);
             if (ratio == 0)
                 return error_set(err, -EINVAL, 0, "profile %zu measures %s in %s, the first in %s",
                                  j + 1, t.type, unit, t.unit);
@@ -344,7 +343,7 @@ static int merge_period_type(struct pprof_value_type *type, struct pprof_profile
     *type = in[0]->period_type;
     for (size_t i = 1; i < n; i++) {
         struct pprof_value_type t = in[i]->period_type;
-        double ratio = strcmp(t.type, type->type) == 0 ? unit_ratio(t.unit, type->unit) : 0;
+        double ratio = strcmp(t.type, type->type) == 0 ? pprof_unit_ratio(t.unit, type->unit) : 0;
         if (ratio == 0)
             return error_set(err, -EINVAL, 0,
                              "profile %zu has period type %s/%s, the first %s/%s; they cannot be "
@@ -373,7 +372,7 @@ static int merge_headers(struct pprof_profile *out, struct pprof_profile *const 
         out->duration_nanos =
             (int64_t)((uint64_t)out->duration_nanos + (uint64_t)in[i]->duration_nanos);
         int64_t period =
-            scaled(in[i]->period, unit_ratio(in[i]->period_type.unit, period_type.unit));
+            scaled(in[i]->period, pprof_unit_ratio(in[i]->period_type.unit, period_type.unit));
         if (out->period == 0 || out->period < period)
             out->period = period;
         default_type = default_type[0] ? default_type : default_type_in(in[i], out);
