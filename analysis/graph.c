@@ -227,7 +227,8 @@ int graph_count(struct report *r)
     for (size_t i = 0; i < r->all_count; i++) {
         struct report_node *node = r->all[i];
         bool negative = node->flat < 0 || (!node->flat && node->cum < 0);
-        if ((node->cum || node->flat) && !(r->options.drop_negative && negative))
+        node->listed = (node->cum || node->flat) && !(r->options.drop_negative && negative);
+        if (node->listed)
             r->nodes[n++] = node;
     }
     r->node_count = n;

@@ -120,7 +120,9 @@ int graph_link_edges(struct report *r, int64_t cutoff)
     r->dropped_edges = 0;
     for (size_t i = 0; i < r->edge_count; i++) {
         struct report_edge *e = r->edges[i];
-        e->dropped = graph_abs(e->weight) < cutoff;
+        // An edge to what cancelled out stays, however light, as in google/pprof: it says where
+        // what a node lost went.
+        e->dropped = e->to->listed && graph_abs(e->weight) < cutoff;
         r->dropped_edges += e->dropped;
         e->from->out_count += !e->dropped;
         e->to->in_count += !e->dropped;

@@ -52,6 +52,7 @@ struct report_node {
     size_t in_count, out_count;
     char *label; // the printable name
     bool kept;
+    bool listed; // not zero, and so among report.nodes before trimming took the top
     uint32_t seen;
 };
 

@@ -101,10 +101,10 @@ void profile_print_labels(FILE *out, const struct report *r)
     if (!r->total)
         return;
     if (r->dropped_nodes) {
-        double cut = (double)r->total * r->options.nodefraction;
+        int64_t cut = (int64_t)((double)r->total * r->options.nodefraction);
         fprintf(out, "Dropped %zu node%s (cum <= %s)\n", r->dropped_nodes,
                 r->dropped_nodes > 1 ? "s" : "",
-                report_label(r, shown, sizeof shown, (int64_t)cut));
+                report_label(r, shown, sizeof shown, cut < 0 ? -cut : cut));
     }
     if (r->node_count && r->node_count < r->original_count)
         fprintf(out, "Showing top %zu nodes out of %zu\n", r->node_count, r->original_count);
