@@ -3,6 +3,7 @@
 // fiberscope flame: the flame graph, an SVG that works from disk in any browser.
 
 #include "analysis/units.h"
+#include "cli/flame_diff.h"
 #include "cli/flame_svg.h"
 #include "cli/profile_args.h"
 
@@ -13,7 +14,7 @@
 
 struct flame_args {
     struct profile_args profile; // first: its rows' offsets count from here
-    const char *title;
+    const char *title, *now;     // now: the first FILE
     bool inverted, flame;
     double min_percent;
     uint64_t width;
@@ -52,13 +53,23 @@ static int draw(struct flame_args *a, struct report *r, struct stacks *s)
     char under[512];
     uint32_t hidden = 0;
     struct pprof_profile *p = r->profile;
-    subtitle(under, sizeof under, r, s);
+    if (s->values == STACKS_COMPARED)
+        flame_diff_subtitle(under, sizeof under, r, s);
+    else
+        subtitle(under, sizeof under, r, s);
     struct flame_options fo = {.title = a->title,
                                .subtitle = under,
                                .upward = a->flame,
                                .min_percent = a->min_percent,
                                .width = (int)a->width,
                                .factor = 1 / r->options.divide_by};
+    char pair[512];
+    if (!fo.title && s->values == STACKS_COMPARED) {
+        snprintf(pair, sizeof pair, "%s: %s \xe2\x86\x92 %s",
+                 p->mapping_count ? base_name(p->mappings[0]->file) : "difference",
+                 base_name(a->profile.diff_base.items[0]), base_name(a->now));
+        fo.title = pair;
+    }
     if (!fo.title)
         fo.title = p->mapping_count && p->mappings[0]->file[0] ? base_name(p->mappings[0]->file)
                                                                : "Flame graph";
@@ -89,6 +100,7 @@ static int run(void *settings, int argc, char **argv)
         return cli_usage("--width goes from 300 to 20000, --min-percent from 0 to 100");
     if (!a->profile.output && isatty(STDOUT_FILENO))
         a->profile.output = "flame.svg"; // nobody reads SVG on a terminal
+    a->now = argc ? argv[0] : "newest";
     int status = profile_prepare(&r, &p, &a->profile, argc, argv);
     if (status)
         return status;
@@ -100,7 +112,8 @@ static int run(void *settings, int argc, char **argv)
     else
         status = draw(a, &r, &s);
     if (s.negative)
-        cli_note("%" PRIu64 " samples with negative values are left out", s.negative);
+        cli_note("%" PRIu64 " samples with negative values are left out%s", s.negative,
+                 a->profile.base.count ? "; -diff_base=OLD draws both profiles in full" : "");
     stacks_finish(&s);
     report_finish(&r);
     pprof_free(p);
@@ -137,9 +150,16 @@ const struct cli_command cmd_flame = {
         "search finds them there, too. Keys: / searches, arrows and Enter walk and zoom, u zooms\n"
         "out one frame, i turns the graph over, Esc resets. Search and zoom stand in the address,\n"
         "so that a view can be linked. On a terminal the output goes to flame.svg unless -o says\n"
-        "otherwise.",
+        "otherwise.\n"
+        "\n"
+        "With -diff_base the graph has all samples of both profiles. A frame is as wide as what "
+        "it\n"
+        "has in either: what FILE has, and what only OLD has, which is hatched. Colours say by "
+        "how\n"
+        "much a frame changed, from blue (shrank) over grey to red (grew).",
     .examples = "  fiberscope flame -o p.svg p.pb.gz\n"
-                "  fiberscope flame -inverted -focus=malloc -o m.svg",
+                "  fiberscope flame -inverted -focus=malloc -o m.svg\n"
+                "  fiberscope flame -diff_base old.pb.gz -o diff.svg new.pb.gz",
     .options = options,
     .option_count = CLI_COUNT(options),
     .defaults = &defaults,

@@ -2,7 +2,8 @@
 //
 // The flame graph's script. It replaces the static picture by one that it draws from the file's own
 // tables: `names` (a line per function: name, module, colours, inlined) and `frames` (a line per
-// frame, parents first: how many levels up, which name, own value).
+// frame, parents first: how many levels up, which name, own value). In a differential graph a frame
+// has two own values, base and now, and is as wide as the larger; a third is a width beyond both.
 //
 // Invariant: only what is wide enough to see is in the page, neighbours that are not stand as one
 // muted box; so the page's cost follows the window, not the profile. Names reach the page through
@@ -13,6 +14,7 @@ var NS = 'http://www.w3.org/2000/svg', XHTML = 'http://www.w3.org/1999/xhtml';
 var svg = document.currentScript.ownerSVGElement || document.documentElement;
 function id(name) { return svg.getElementById(name); }
 var meta = id('meta').dataset, rowHeight = +meta.row, factor = +meta.factor, pad = 12;
+var diff = meta.diff === '1', legend = id('legend');
 var NARROW = 2; // pixels; narrower frames are merged
 var names = id('names').textContent.split('\n').map(function (line) {
     var p = line.split('\t');
@@ -22,8 +24,10 @@ var lines = id('frames').textContent.split('\n'), n = lines.length;
 var depth = new Int32Array(n), sym = new Int32Array(n), parent = new Int32Array(n);
 var end = new Int32Array(n), hits = new Int32Array(n + 1);
 var self = new Float64Array(n), w = new Float64Array(n), x = new Float64Array(n);
+var was = [new Float64Array(diff ? n : 0), new Float64Array(diff ? n : 0)]; // base: self, total
+var now = [new Float64Array(diff ? n : 0), new Float64Array(diff ? n : 0)];
 var deepest = 0, zoom, all, query = '', upward = meta.up === '1', width = 1200, top0 = 64;
-var boxes = [], rects = [], texts = [], selected = null;
+var boxes = [], rects = [], texts = [], parts = [], selected = null;
 var layer = id('layer'), found = id('found'), reset = id('reset'), head = id('head');
 
 function read() {
@@ -36,6 +40,11 @@ function read() {
         depth[i] = at < 0 ? 0 : depth[at] + 1;
         sym[i] = +p[1];
         self[i] = +p[2] || 0;
+        if (diff) {
+            was[0][i] = was[1][i] = self[i];
+            now[0][i] = now[1][i] = +p[3] || 0;
+            self[i] = +p[4] || Math.max(self[i], now[0][i]);
+        }
         w[i] = self[i];
         end[i] = i + 1;
         deepest = Math.max(deepest, depth[i]);
@@ -43,6 +52,10 @@ function read() {
     }
     for (i = n - 1; i > 0; i--) {
         w[parent[i]] += w[i];
+        if (diff) {
+            was[1][parent[i]] += was[1][i];
+            now[1][parent[i]] += now[1][i];
+        }
         end[parent[i]] = Math.max(end[parent[i]], end[i]);
     }
     for (i = 1; i < n; i++) {
@@ -55,9 +68,11 @@ function read() {
 }
 // Neighbours [first, last) in the order of the file; one frame, or several that stand as one box.
 function box(first, last) {
-    var b = {first: first, d: depth[first], x: x[first], w: 0, many: 0};
+    var b = {first: first, d: depth[first], x: x[first], w: 0, many: 0, was: 0, now: 0};
     for (var i = first; i < last; i = end[i]) {
         b.w += w[i];
+        b.was += diff ? was[1][i] : 0;
+        b.now += diff ? now[1][i] : 0;
         b.many++;
         b.last = end[i];
     }
@@ -77,6 +92,28 @@ function value(v) {
         return v.toLocaleString('en') + (u ? ' ' + u : '');
     var s = steps.filter(function (s) { return v >= s[0]; })[0] || steps[3];
     return (s[0] ? (v / s[0]).toFixed(2) : v.toLocaleString('en')) + ' ' + s[1];
+}
+function signed(v) {
+    return (v < 0 ? '\u2212' : '+') + value(Math.abs(v));
+}
+// "1.20 s -> 1.80 s: +0.60 s, +50%" with the shares of each profile in all of it.
+function compared(a, b, shares) {
+    function share(v, of) {
+        return shares ? ' (' + percent(v, of) + ')' : '';
+    }
+    var p = a ? 100 * Math.abs(b - a) / a : 0;
+    var by = a ? ', ' + (b < a ? '\u2212' : '+') + p.toFixed(p < 10 ? 1 : 0) + '%' : '';
+    return (shares ? 'base ' : '') + value(a) + share(a, was[1][0]) + ' \u2192 ' + (shares ? 'new ' : '') + value(b) + share(b, now[1][0]) +
+        (a === b ? ', the same' : ': ' + signed(b - a) + by);
+}
+function change(a, b) { // the step of flame_diff.c
+    if (a === b || !a || !b)
+        return a === b ? 4 : b ? 8 : 0;
+    for (var i = 0, ends = [1 / 2, 1 / 1.25, 1 / 1.05]; i < 3; i++) {
+        if (b <= a * ends[i] || a <= b * ends[i])
+            return b < a ? 1 + i : 7 - i;
+    }
+    return 4;
 }
 function label(b) {
     return b.many > 1 ? '\u2026' : names[sym[b.first]].name;
@@ -109,7 +146,7 @@ function choose(scale) {
     }
 }
 function draw() {
-    var scale = (width - 2 * pad) / zoom.w, height, texted = 0;
+    var scale = (width - 2 * pad) / zoom.w, height, texted = 0, hatched = 0;
     choose(scale);
     selected = selected && boxes.filter(function (b) { // the boxes are new ones
         return b.first === selected.first && b.last === selected.last;
@@ -130,13 +167,26 @@ function draw() {
         r.setAttribute('y', y);
         r.setAttribute('width', Math.max(pw - (pw > 3 ? 1 : 0.3), 0.4).toFixed(2));
         r.setAttribute('height', rowHeight - 1);
-        r.setAttribute('class', (b.many > 1 || !sym[b.first] ? 'm' : s.colour) + (hit ? ' hit' : '') +
+        r.setAttribute('class', (diff ? 'd' + change(b.was, b.now) :
+                       b.many > 1 || !sym[b.first] ? 'm' : s.colour) + (hit ? ' hit' : '') +
                        (b.d < zoom.d ? ' above' : '') + (b === selected ? ' sel' : ''));
         r.style.display = '';
         r.box = b;
         b.px = px;
         b.py = y;
         b.pw = pw;
+        var gone = diff && b.many === 1 && b.now ? self[b.first] - now[0][b.first] : 0;
+        var from = Math.max(b.x + b.w - gone, zoom.x);
+        if (gone && sym[b.first] && (x1 - from) * scale > 1) { // what its own lost: the right end
+            var g = parts[hatched] || (parts[hatched] = make('rect', {}, layer.childNodes[1]));
+            hatched++;
+            g.setAttribute('x', (pad + (from - zoom.x) * scale).toFixed(2));
+            g.setAttribute('y', y);
+            g.setAttribute('width', Math.max((x1 - from) * scale - 1, 0.4).toFixed(2));
+            g.setAttribute('height', rowHeight - 1);
+            g.setAttribute('class', 'd0 part' + (b.d < zoom.d ? ' above' : ''));
+            g.style.display = '';
+        }
         var name = cut(label(b), Math.floor((pw - 8) / 6.63));
         if (!name && b.many > 1 && pw > 12)
             name = '\u2026';
@@ -151,6 +201,7 @@ function draw() {
         }
     });
     rects.slice(boxes.length).forEach(function (r) { r.style.display = 'none'; });
+    parts.slice(hatched).forEach(function (g) { g.style.display = 'none'; });
     texts.slice(texted).forEach(function (t) { t.style.display = 'none'; });
     reset.classList.toggle('off', zoom === all);
 }
@@ -163,7 +214,7 @@ input.setAttribute('aria-label', 'Search, a regular expression');
 input.setAttribute('spellcheck', 'false');
 foreign.appendChild(input);
 var tip = make('g', {'class': 'tip', visibility: 'hidden'}, svg);
-var tipBox = make('rect', {rx: 6}, tip), tipLines = [0, 1, 2].map(function (i) {
+var tipBox = make('rect', {rx: 6}, tip), tipLines = (diff ? [0, 1, 2, 3] : [0, 1, 2]).map(function (i) {
     return make('text', {x: 10, y: 20 + 18 * i, 'class': i ? '' : 'n'}, tip);
 });
 function fit(e, text, room) { // by its measured width: the font is whatever there is
@@ -174,7 +225,7 @@ function fit(e, text, room) { // by its measured width: the font is whatever the
 function layout() {
     var narrow = width < 860, right = width - pad;
     var search = Math.min(220, width - 2 * pad - 150); // beside the buttons
-    top0 = narrow ? 100 : 64;
+    top0 = (narrow ? 100 : 64) + (diff ? 26 : 0);
     var y = narrow ? 66 : 12;
     foreign.setAttribute('x', right - search);
     foreign.setAttribute('y', y);
@@ -188,6 +239,10 @@ function layout() {
     id('rule').setAttribute('y1', top0);
     id('rule').setAttribute('y2', top0);
     id('headbg').setAttribute('height', top0);
+    if (diff) {
+        legend.setAttribute('transform', 'translate(' + pad + ',' + (top0 - 26) + ')');
+        id('hint').style.display = width < 820 ? 'none' : '';
+    }
     var t = id('title'), s = id('subtitle');
     fit(t, meta.title, narrow ? width - 2 * pad : right - search - 190);
     fit(s, meta.subtitle, width - 3 * pad - found.getComputedTextLength());
@@ -204,12 +259,18 @@ function show(b, cx, cy) {
     fit(tipLines[0], b.many > 1 ? b.many.toLocaleString('en') + ' narrow neighbours' : s.name, max);
     fit(tipLines[1], b.many > 1 ? 'click to see them' : hidden ? 'left out of the file (--min-percent)' :
         s.module || (b.first ? 'module unknown' : meta.subtitle), max);
-    fit(tipLines[2], percent(b.w, w[0]) + ' of all, ' + value(b.w) +
+    if (diff) {
+        fit(tipLines[2], compared(b.was, b.now, true), max);
+        fit(tipLines[3], b.many > 1 ? '' : !self[b.first] ? 'all of it in what it calls' :
+            self[b.first] === b.w ? 'calls nothing' :
+            'itself: ' + compared(was[0][b.first], now[0][b.first]), max);
+    } else
+        fit(tipLines[2], percent(b.w, w[0]) + ' of all, ' + value(b.w) +
         (zoom !== all && b.d >= zoom.d ? ', ' + percent(b.w, zoom.w) + ' of this view' : '') +
         (b.many === 1 && self[b.first] && self[b.first] < b.w ? ', self ' + value(self[b.first]) : ''), max);
     var wide = Math.max.apply(null, tipLines.map(function (t) { return t.getComputedTextLength(); })) + 20;
     tipBox.setAttribute('width', wide);
-    tipBox.setAttribute('height', 66);
+    tipBox.setAttribute('height', diff && b.many === 1 ? 84 : 66);
     var scroll = svg.parentNode === document ? window.scrollY : 0;
     var tx = Math.max(pad, Math.min(cx + 14, width - wide - pad));
     var ty = cy + 20 + 70 > scroll + window.innerHeight ? cy - 78 : cy + 20;
@@ -230,7 +291,7 @@ function state() { // a view can be pasted into a bug report
     } catch (e) { /* a page inside another may not */ }
 }
 function search(text) {
-    var re = null, matched = 0, i;
+    var re = null, matched = 0, before = 0, after = 0, i;
     query = text;
     if (text) {
         try {
@@ -245,12 +306,14 @@ function search(text) {
     for (i = 1; i < n;) { // what lies under any match, counted once
         var hit = names[sym[i]].hit;
         matched += hit ? w[i] : 0;
+        before += hit && diff ? was[1][i] : 0;
+        after += hit && diff ? now[1][i] : 0;
         i = hit ? end[i] : i + 1;
     }
     svg.classList.toggle('searching', !!re);
     found.classList.toggle('none', !hits[n]);
-    found.textContent = !re ? '' : !hits[n] ? 'No match' : 'Matched: ' + percent(matched, w[0]) +
-        ' (' + value(matched) + ', ' + hits[n].toLocaleString('en') + (hits[n] > 1 ? ' frames)' : ' frame)');
+    found.textContent = !re ? '' : !hits[n] ? 'No match' : 'Matched: ' + (diff ? compared(before, after) : percent(matched, w[0])) +
+        ' (' + (diff ? '' : value(matched) + ', ') + hits[n].toLocaleString('en') + (hits[n] > 1 ? ' frames)' : ' frame)');
     layout();
 }
 function zoomTo(b) {
@@ -361,6 +424,7 @@ window.addEventListener('keydown', function (e) {
 });
 read();
 layer.textContent = '';
+make('g', {}, layer); // boxes, what is hatched over them, names
 make('g', {}, layer);
 make('g', {}, layer);
 window.addEventListener('resize', resize);

@@ -10,6 +10,7 @@
 #include "cli/flame_svg.h"
 
 #include "analysis/units.h"
+#include "cli/flame_diff.h"
 #include "cli/flame_embed.h"
 #include "cli/json.h"
 
@@ -18,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROW = 18, TOP = 72, FOOT = 12, PAD = 12 };
+enum { ROW = 18, TOP = 72, GAP = 8, FOOT = 12, PAD = 12 };
 enum { STATIC_MAX = 20000, FRAMES_MAX = 250000 };
 enum { SHADES = 3, KERNEL = 11, UNKNOWN, FAMILIES };
 
@@ -123,7 +124,8 @@ struct flame {
     const struct flame_options *o;
     struct limit table, picture;
     uint32_t depth; // of the picture
-    int width;
+    int width, top;
+    bool compared;     // two profiles: colours by change, two values a frame
     uint32_t *symbols; // of each node; 0: not in the tables
     bool *drawn;       // in the static picture
     int64_t *x;
@@ -237,19 +239,36 @@ static int write_symbols(struct flame *f, uint32_t *hidden)
     return 0;
 }
 
+// The values of a line. Of two profiles: base, now, and the width where it is not the larger one.
+static void write_values(struct flame *f, int64_t self, int64_t base, int64_t now)
+{
+    if (!f->compared && self)
+        fprintf(f->out, " %" PRId64, self);
+    else if (f->compared && (base || now))
+        fprintf(f->out, " %" PRId64 " %" PRId64, base, now);
+    if (f->compared && self > (base > now ? base : now))
+        fprintf(f->out, " %" PRId64, self);
+}
+
 // One line of the table; children that are left out follow as one frame of their sum. Returns the
 // depth of the last line.
 static uint32_t write_frame(struct flame *f, uint32_t i, uint32_t last_depth)
 {
     const struct stacks_node *nodes = f->s->nodes, *n = &nodes[i];
-    int64_t lost = 0;
+    int64_t lost = 0, lost_base = 0, lost_now = 0;
     fprintf(f->out, i ? "\n%u %u" : "%u %u", i ? last_depth + 1 - n->depth : 0, f->symbols[i]);
-    if (n->self)
-        fprintf(f->out, " %" PRId64, n->self);
-    for (uint32_t c = n->first_child; c; c = nodes[c].next)
-        lost += f->symbols[c] ? 0 : nodes[c].total;
-    if (lost)
-        fprintf(f->out, "\n0 0 %" PRId64, lost);
+    write_values(f, n->self, n->base.self, n->now.self);
+    for (uint32_t c = n->first_child; c; c = nodes[c].next) {
+        if (f->symbols[c])
+            continue;
+        lost += nodes[c].total;
+        lost_base += nodes[c].base.total;
+        lost_now += nodes[c].now.total;
+    }
+    if (lost) {
+        fputs("\n0 0", f->out);
+        write_values(f, lost, lost_base, lost_now);
+    }
     return n->depth + (lost != 0);
 }
 
@@ -262,7 +281,16 @@ static void add_box(struct flame *f, uint32_t i)
                                             .w = n->total,
                                             .node = i,
                                             .depth = n->depth,
-                                            .colour = i ? colour(n) : UNKNOWN * SHADES + 1};
+                                            .colour = f->compared ? flame_diff_step(n)
+                                                      : i         ? colour(n)
+                                                                  : UNKNOWN * SHADES + 1};
+    int64_t gone = f->compared ? flame_diff_part(n) : 0;
+    if (gone)
+        f->boxes[f->box_count++] = (struct box){.x = f->x[i] + n->total - gone,
+                                                .w = gone,
+                                                .node = i,
+                                                .depth = n->depth,
+                                                .colour = FLAME_PART};
 }
 
 // Depth first without recursion: a stack may be as deep as a hostile file makes it.
@@ -300,10 +328,22 @@ static int by_colour(const void *x, const void *y)
     return (a->node > b->node) - (a->node < b->node);
 }
 
+static void open_path(struct flame *f, uint32_t c, bool first)
+{
+    static const int lightness[SHADES] = {70, 75, 80};
+    fputs(first ? "\n" : "\"/>\n", f->out);
+    if (f->compared)
+        fprintf(f->out, "<path class=\"d%u\" fill=\"%s\" d=\"", flame_diff_class(c),
+                flame_diff_fill(c));
+    else
+        fprintf(f->out, "<path class=\"c%u s%u\" fill=\"hsl(%d,%d%%,%d%%)\" d=\"", c / SHADES,
+                c % SHADES, palette[c / SHADES].hue, palette[c / SHADES].saturation,
+                lightness[c % SHADES]);
+}
+
 // One path per colour: a fifth of what rectangles would take.
 static void write_picture(struct flame *f)
 {
-    static const int lightness[SHADES] = {70, 75, 80};
     double scale = (f->width - 2.0 * PAD) / (double)f->s->nodes[0].total;
     qsort(f->boxes, f->box_count, sizeof *f->boxes, by_colour);
     fputs("<g id=\"layer\" class=\"f\">", f->out);
@@ -312,21 +352,20 @@ static void write_picture(struct flame *f)
         uint32_t c = b->colour, row = f->o->upward ? f->depth - b->depth : b->depth;
         double w = (double)b->w * scale;
         if (!i || f->boxes[i - 1].colour != c)
-            fprintf(f->out, "%s<path class=\"c%u s%u\" fill=\"hsl(%d,%d%%,%d%%)\" d=\"",
-                    i ? "\"/>\n" : "\n", c / SHADES, c % SHADES, palette[c / SHADES].hue,
-                    palette[c / SHADES].saturation, lightness[c % SHADES]);
-        fprintf(f->out, "M%.1f %uh%.1fv%dH%.1fz", PAD + (double)b->x * scale, TOP + row * ROW,
-                w > 3 ? w - 1 : w - 0.3, ROW - 1, PAD + (double)b->x * scale);
+            open_path(f, c, !i);
+        fprintf(f->out, "M%.1f %uh%.1fv%dH%.1fz", PAD + (double)b->x * scale,
+                (unsigned)f->top + row * ROW, w > 3 ? w - 1 : w - 0.3, ROW - 1,
+                PAD + (double)b->x * scale);
     }
     fputs("\"/>\n", f->out);
     for (size_t i = 0; i < f->box_count; i++) {
         const struct box *b = &f->boxes[i];
         const struct stacks_node *n = &f->s->nodes[b->node];
         uint32_t row = f->o->upward ? f->depth - b->depth : b->depth;
-        if ((double)b->w * scale < 28)
+        if ((double)b->w * scale < 28 || (f->compared && b->colour == FLAME_PART))
             continue;
         fprintf(f->out, "<text x=\"%.1f\" y=\"%u\">", PAD + (double)b->x * scale + 5,
-                TOP + row * ROW + ROW - 5);
+                (unsigned)f->top + row * ROW + ROW - 5);
         write_label(f->out, b->node ? n->name : "all", (double)b->w * scale);
         fputs("</text>\n", f->out);
     }
@@ -335,10 +374,10 @@ static void write_picture(struct flame *f)
 
 static void write_meta(struct flame *f)
 {
-    fprintf(
-        f->out,
-        "<metadata id=\"meta\" data-row=\"%d\" data-up=\"%d\" data-factor=\"%.17g\" data-unit=\"",
-        ROW, f->o->upward, f->o->factor);
+    fprintf(f->out,
+            "<metadata id=\"meta\" data-row=\"%d\" data-up=\"%d\" data-diff=\"%d\" "
+            "data-factor=\"%.17g\" data-unit=\"",
+            ROW, f->o->upward, f->compared, f->o->factor);
     flame_svg_escape(f->out, f->r->from_unit);
     fputs("\" data-title=\"", f->out);
     flame_svg_escape(f->out, f->o->title);
@@ -354,37 +393,49 @@ static void write_head(struct flame *f, uint32_t height)
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%u\" "
             "viewBox=\"0 0 %d %u\">\n<style>%s",
             f->width, height, f->width, height, flame_css);
-    for (int i = 0; i < FAMILIES; i++)
+    if (f->compared)
+        flame_diff_write_style(f->out);
+    for (int i = 0; i < FAMILIES && !f->compared; i++)
         fprintf(f->out, ".c%d{--h:%d;--s:%d%%}", i, palette[i].hue, palette[i].saturation);
     fprintf(f->out, "</style>\n<title>");
     flame_svg_escape(f->out, f->o->title);
-    fputs("</title>\n<rect class=\"bg\" width=\"100%\" height=\"100%\" fill=\"#faf9f6\"/>\n",
-          f->out);
+    fputs("</title>\n", f->out);
+    if (f->compared)
+        flame_diff_write_patterns(f->out);
+    fputs("<rect class=\"bg\" width=\"100%\" height=\"100%\" fill=\"#faf9f6\"/>\n", f->out);
 }
 
 static void write_header_bar(struct flame *f)
 {
     fprintf(f->out,
-            "<g id=\"head\"><rect id=\"headbg\" class=\"bg\" width=\"100%%\" height=\"64\" "
+            "<g id=\"head\"><rect id=\"headbg\" class=\"bg\" width=\"100%%\" height=\"%d\" "
             "fill=\"#faf9f6\"/>"
-            "<line id=\"rule\" class=\"rule\" x1=\"0\" x2=\"100%%\" y1=\"64\" y2=\"64\"/>\n"
+            "<line id=\"rule\" class=\"rule\" x1=\"0\" x2=\"100%%\" y1=\"%d\" y2=\"%d\"/>\n"
             "<text id=\"title\" class=\"t\" x=\"%d\" y=\"29\">",
-            PAD);
+            f->top - GAP, f->top - GAP, f->top - GAP, PAD);
     flame_svg_escape(f->out, f->o->title);
     fprintf(f->out, "</text>\n<text id=\"subtitle\" class=\"sub\" x=\"%d\" y=\"52\">", PAD);
     flame_svg_escape(f->out, f->o->subtitle);
     fputs("</text>\n<text id=\"reset\" class=\"b off\" tabindex=\"0\" role=\"button\" "
           "y=\"-20\">reset zoom</text>"
           "<text id=\"flip\" class=\"b\" tabindex=\"0\" role=\"button\" y=\"-20\">turn over</text>"
-          "<text id=\"found\" class=\"found\" text-anchor=\"end\" y=\"52\"></text></g>\n",
+          "<text id=\"found\" class=\"found\" text-anchor=\"end\" y=\"52\"></text>",
           f->out);
+    if (f->compared)
+        flame_diff_write_legend(f->out, PAD, 64);
+    fputs("</g>\n", f->out);
 }
 
 int flame_svg_write(FILE *out, const struct stacks *s, const struct report *r,
                     const struct flame_options *o, uint32_t *hidden)
 {
-    struct flame f = {.out = out, .s = s, .r = r, .o = o, .width = o->width};
+    struct flame f = {.out = out, .s = s, .r = r, .o = o, .width = o->width, .top = TOP};
     size_t boxes = s->count < STATIC_MAX ? s->count : STATIC_MAX;
+    f.compared = s->values == STACKS_COMPARED;
+    if (f.compared) {
+        boxes *= 2; // with the parts that are gone
+        f.top += FLAME_LEGEND_HEIGHT;
+    }
     int rc = choose_limits(&f);
     f.symbols = calloc(s->count, sizeof *f.symbols);
     f.drawn = calloc(s->count, sizeof *f.drawn);
@@ -402,7 +453,7 @@ int flame_svg_write(FILE *out, const struct stacks *s, const struct report *r,
         if (takes(&picture, s->nodes[i].total) && shown && s->nodes[i].depth > depth)
             depth = s->nodes[i].depth;
     }
-    write_head(&f, TOP + (depth + 1) * ROW + FOOT);
+    write_head(&f, (uint32_t)f.top + (depth + 1) * ROW + FOOT);
     write_meta(&f);
     rc = write_symbols(&f, hidden);
     if (rc)
