@@ -16,6 +16,7 @@
     X(raw)                                                                                         \
     X(folded)                                                                                      \
     X(flame)                                                                                       \
+    X(leaks)                                                                                       \
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
     X(symbolize)                                                                                   \
