@@ -17,4 +17,6 @@ while read -r verb; do
 done < <("$FSCOPE_BUILD/cli/fiberscope" --help | sed -n 's/^  \([a-z][a-z]*\)  .*/\1/p')
 mandoc -Tascii "$man/fiberscope-record.1" | col -b | grep -q -- '--duration' ||
     { echo "fiberscope-record(1) lacks --duration"; fail=1; }
+mandoc -Tascii "$man/fiberscope-leaks.1" | col -b | grep -q -- '--by' ||
+    { echo "fiberscope-leaks(1) lacks --by"; fail=1; }
 exit $fail
