@@ -234,7 +234,8 @@ int growth_measure(struct growth *g, struct pprof_profile *const *snapshots, siz
 
 int64_t growth_of(const struct growth *g, const int64_t *values)
 {
-    return values[g->snapshot_count - 1] - values[0];
+    int64_t first = values[0], last = values[g->snapshot_count - 1], d;
+    return !__builtin_sub_overflow(last, first, &d) ? d : last < 0 ? INT64_MIN : INT64_MAX;
 }
 
 void growth_finish(struct growth *g)

@@ -138,7 +138,7 @@ static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, 
     else if (value > 0)
         s->nodes[at].now.self += value;
     else
-        s->nodes[at].base.self -= value;
+        s->nodes[at].base.self += graph_abs(value);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "cli/terminal.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,7 +164,9 @@ static void print_growth(FILE *out, const struct leaks *l, const struct terminal
     fprintf(out, n > 2 ? "   tau      p  %s\n" : "  %s\n", "allocated by");
     for (size_t i = 0; i < l->shown; i++) {
         const struct growth_series *s = g->series[i];
-        signed_label(rate, sizeof rate - 8, (int64_t)(s->bytes_slope * l->per_s), g->unit);
+        double per_unit = s->bytes_slope * l->per_s; // beyond 2^63 it is nobody's memory
+        signed_label(rate, sizeof rate - 8, fabs(per_unit) < 0x1p63 ? (int64_t)per_unit : INT64_MAX,
+                     g->unit);
         strcat(rate, l->per);
         fprintf(out, "%13s %10s %+9lld %10s", rate,
                 signed_label(grown, sizeof grown, growth_of(g, s->bytes), g->unit),

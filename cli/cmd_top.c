@@ -116,6 +116,7 @@ const struct cli_command cmd_top = {
     .examples = "  fiberscope top\n"
                 "  fiberscope top -cum -nodecount 20 p.pb.gz\n"
                 "  fiberscope top -focus=parse -lines p.pb.gz\n"
+                "  fiberscope top -diff_base old.pb.gz new.pb.gz\n"
                 "  fiberscope top -sample_index=inuse_space heap.pb.gz",
     .options = options,
     .option_count = CLI_COUNT(options),
