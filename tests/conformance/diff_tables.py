@@ -19,8 +19,7 @@ import sys
 import tempfile
 import unittest
 
-import report_tables
-from report_tables import FILES, OURS, go_pprof, run
+from report_tables import FILES, OURS, run
 
 sys.dont_write_bytecode = True
 import make_pairs  # noqa: E402
@@ -209,7 +208,7 @@ class Refusals(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    PPROF = report_tables.PPROF = go_pprof()
+    PPROF = make_pprof_samples.go_pprof()
     if not PPROF:
         print("SKIP: there is no go to compare with")
         sys.exit(77)

@@ -52,13 +52,14 @@ static void holds(const struct stacks *s)
 }
 
 // The tree of p as "name self/total (children)"; frees p.
-static const char *tree(struct pprof_profile *p, bool inverted, uint64_t negative)
+static const char *tree_of(struct pprof_profile *p, enum stacks_values values, bool inverted,
+                           uint64_t negative)
 {
     struct report r;
     struct stacks s;
     struct fscope_error err = {0};
     struct report_options o = {MADE_OPTIONS};
-    if (report_prepare(&r, p, &o, &err) || stacks_build(&s, &r, inverted, &err))
+    if (report_prepare(&r, p, &o, &err) || stacks_build(&s, &r, values, inverted, &err))
         fail_msg("%s", err.text);
     holds(&s);
     assert_int_equal(s.negative, negative);
@@ -68,6 +69,11 @@ static const char *tree(struct pprof_profile *p, bool inverted, uint64_t negativ
     report_finish(&r);
     pprof_free(p);
     return text;
+}
+
+static const char *tree(struct pprof_profile *p, bool inverted, uint64_t negative)
+{
+    return tree_of(p, STACKS_POSITIVE, inverted, negative);
 }
 
 static void equal_beginnings_are_one_branch(void **state)
@@ -122,6 +128,36 @@ static void kernel_frames_are_marked(void **state)
     assert_string_equal(tree(p, false, 0), " 0/1 (main 0/1 (sys_read* 1/1))");
 }
 
+static void signed_values_are_added_up(void **state)
+{
+    (void)state;
+    struct pprof_profile *p = MADE({"main;a", 10}, {"main;b", -30}, {"main;a", -4});
+    assert_string_equal(tree_of(p, STACKS_SIGNED, false, 0),
+                        " 0/-24 (main 0/-24 (a 6/6, b -30/-30))");
+}
+
+static void compared_a_width_is_what_either_has(void **state)
+{
+    (void)state;
+    // a shrank from 10 to 4, b is gone, c is new, main itself grew from 1 to 3.
+    struct pprof_profile *p = MADE({"main;a", -10}, {"main;b", -5}, {"main", -1}, {"main;a", 4},
+                                   {"main;c", 7}, {"main", 3});
+    assert_string_equal(tree_of(p, STACKS_COMPARED, false, 0),
+                        " 0/25 (main 3/25 (a 10/10, b 5/5, c 7/7))");
+    struct report r;
+    struct stacks s;
+    struct report_options o = {MADE_OPTIONS};
+    p = MADE({"main;a", -10}, {"main;b", -5}, {"main", INT64_MIN}, {"main;a", 4});
+    assert_int_equal(report_prepare(&r, p, &o, NULL), 0);
+    assert_int_equal(stacks_build(&s, &r, STACKS_COMPARED, false, NULL), 0);
+    assert_int_equal(s.nodes[0].base.total, 15); // what does not fit into the sum is left out
+    assert_int_equal(s.nodes[0].now.total, 4);
+    assert_int_equal(s.nodes[0].total, 15);
+    stacks_finish(&s);
+    report_finish(&r);
+    pprof_free(p);
+}
+
 static void many_branches_are_all_found_again(void **state)
 {
     (void)state;
@@ -140,7 +176,7 @@ static void many_branches_are_all_found_again(void **state)
     struct stacks s;
     struct report_options o = {MADE_OPTIONS};
     assert_int_equal(report_prepare(&r, p, &o, NULL), 0);
-    assert_int_equal(stacks_build(&s, &r, false, NULL), 0);
+    assert_int_equal(stacks_build(&s, &r, STACKS_POSITIVE, false, NULL), 0);
     assert_int_equal(s.count, COUNT + 1);
     const char *before = "";
     for (uint32_t c = s.nodes[0].first_child; c; c = s.nodes[c].next) {
@@ -163,6 +199,8 @@ int main(void)
         cmocka_unit_test(nothing_below_zero_has_a_width),
         cmocka_unit_test(stacks_of_nothing_are_the_roots_own),
         cmocka_unit_test(kernel_frames_are_marked),
+        cmocka_unit_test(signed_values_are_added_up),
+        cmocka_unit_test(compared_a_width_is_what_either_has),
         cmocka_unit_test(many_branches_are_all_found_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
