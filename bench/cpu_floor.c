@@ -53,11 +53,11 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     if (chosen->handler >= FLOOR_CLOCK)
         read_clock();
     if (chosen->handler == FLOOR_WALK) {
-        static __thread uint64_t pcs[FRAMES_MAX] __attribute__((tls_model("initial-exec")));
+        const uint64_t *pcs;
         struct unwind_registers regs;
         enum unwind_end end;
         unwind_registers_from_context(&regs, context);
-        unwind_walk(walker, &regs, pcs, FRAMES_MAX, &end);
+        unwind_walk(walker, &regs, &pcs, FRAMES_MAX, &end);
     }
     errno = saved;
 }
