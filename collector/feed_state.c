@@ -25,6 +25,13 @@ static uint64_t bounded(struct feed *f, const _Atomic uint64_t *v)
     return FEED_VALUE_MAX;
 }
 
+// Of a difference that may have been below 0 for a moment: another thread's free came first.
+static uint64_t signed_bounded(struct feed *f, const _Atomic uint64_t *v)
+{
+    uint64_t value = load(v);
+    return value > UINT64_MAX - FEED_VALUE_MAX ? 0 : bounded(f, v);
+}
+
 static uint64_t above_zero(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
@@ -75,9 +82,9 @@ static int add_heap(struct feed *f, const struct seg_state *e, uint32_t index,
         bool is_as_then = !peak_number || load(&site.peak_number) != peak_number;
         h.temporary_objects = bounded(f, &site.temporary_objects);
         h.peak_objects = is_as_then ? above_zero(h.alloc_objects, h.freed_objects)
-                                    : bounded(f, &site.peak_objects);
-        h.peak_bytes =
-            is_as_then ? above_zero(h.alloc_bytes, h.freed_bytes) : bounded(f, &site.peak_bytes);
+                                    : signed_bounded(f, &site.peak_objects);
+        h.peak_bytes = is_as_then ? above_zero(h.alloc_bytes, h.freed_bytes)
+                                  : signed_bounded(f, &site.peak_bytes);
     }
     s->heap = &h;
     s->object = e->object;
