@@ -89,6 +89,7 @@ static int add_heap(struct feed *f, const struct seg_state *e, uint32_t index,
     s->heap = &h;
     s->object = e->object;
     int rc = builder_add(f->processes[RECORD_HEAP], s);
+    s->heap = NULL;
     return rc || !has_site ? rc : add_lifetimes(f, s, &site);
 }
 

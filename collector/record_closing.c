@@ -42,7 +42,7 @@ static void say_samples(FILE *out, const struct record_result *result, enum reco
                         const struct builder_stats *st)
 {
     say_count(out, st->samples);
-    fprintf(out, " %s sample%s (%.2f s) in %.2f s", record_kind_name(kind),
+    fprintf(out, " %s sample%s (%.2f s) in %.2f s", record_kind_name((int)kind),
             st->samples == 1 ? "" : "s", (double)st->ns / 1e9, (double)result->duration_ns / 1e9);
 }
 
@@ -69,7 +69,7 @@ static void say_heap(FILE *out, const struct builder_heap_totals *t)
 
 static void say_contentions(FILE *out, enum record_kind kind, const struct builder_stats *st)
 {
-    fprintf(out, "%s: ", record_kind_name(kind));
+    fprintf(out, "%s: ", record_kind_name((int)kind));
     say_count(out, st->samples);
     fprintf(out, " contention%s, %.3f s of delay", st->samples == 1 ? "" : "s",
             (double)st->ns / 1e9);

@@ -243,7 +243,7 @@ static int write_kind(const struct record_options *o, struct record_result *resu
                         .result = result,
                         .kind = kind,
                         .part = "",
-                        .name = record_kind_name(kind),
+                        .name = record_kind_name((int)kind),
                         .err = err};
     int rc = write_part(&w);
     return rc || kind != RECORD_HEAP ? rc : write_heap_extras(o, result, err);
