@@ -41,6 +41,9 @@ static int run(void *p, int argc, char **argv)
         // Which kinds there are is known only now: two of them need two files.
         o.cpu_hz = result.builders[RECORD_CPU] != NULL;
         o.wall_hz = result.builders[RECORD_WALL] != NULL;
+        o.heap_bytes = result.builders[RECORD_HEAP] != NULL;
+        o.block_ns = result.builders[RECORD_BLOCK] != NULL;
+        o.mutex_fraction = result.builders[RECORD_MUTEX] != NULL;
         rc = record_check_output(&o, &err);
     }
     if (!rc)
@@ -55,7 +58,8 @@ const struct cli_command cmd_finish = {
     .operands = "FILE",
     .details =
         "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, or a core\n"
-        "file of a process that was recording. It is only read. Damaged records are left out\n"
+        "file of a process that was recording. It is only read. Each kind of profile that it has\n"
+        "becomes a file; several need a folder, or %k in the name. Damaged records are left out\n"
         "and counted.",
     .examples = "  fiberscope finish core.4711\n"
                 "  fiberscope finish box.seg -o p.pb.gz",

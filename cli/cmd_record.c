@@ -2,8 +2,8 @@
 //
 // fiberscope record: runs a command, or watches a process, and writes what it did.
 //
-// Naming a kind (--cpu, --wall) replaces the default, so `--wall` alone is wall time alone. The exit
-// status is the command's.
+// Naming a kind (--cpu, --heap, ...) replaces the default, so `--wall` alone is wall time alone. The
+// exit status is the command's.
 
 #include "cli/commands.h"
 
@@ -14,13 +14,18 @@
 #include <stdlib.h>
 
 enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
+// The agent's own bounds.
+#define HEAP_BYTES_MAX   (UINT64_C(1) << 40)
+#define BLOCK_NS_DEFAULT UINT64_C(10000)
+#define BLOCK_NS_MAX     UINT64_C(3600000000000)
+#define MUTEX_MAX        UINT64_C(1000000000)
 
 struct settings {
     uint64_t hz, pid, stack_bytes;
-    const char *cpu, *wall; // "" when given without a rate
+    const char *cpu, *wall, *heap, *block, *mutex; // "" when given without a rate
     const char *output;
     int64_t duration_ns;
-    bool no_inherit, no_symbols, quiet;
+    bool all, mmaps, no_inherit, no_symbols, quiet;
 };
 
 static const struct settings defaults = {.hz = HZ_DEFAULT};
@@ -39,6 +44,17 @@ static const struct cli_option options[] = {
                  "time on a CPU, the default"),
     CLI_OPTIONAL(struct settings, wall, "wall", 0, "HZ", "What to record",
                  "all threads by the clock on the wall, also those that wait"),
+    CLI_OPTIONAL(struct settings, heap, "heap", 0, "BYTES|exact", "What to record",
+                 "allocations, one in BYTES (512KiB by default), or each of them"),
+    CLI_OPTIONAL(struct settings, block, "block", 0, "TIME", "What to record",
+                 "waiting for locks and other threads; all waits from TIME (10us by default) on, "
+                 "shorter ones by chance"),
+    CLI_OPTIONAL(struct settings, mutex, "mutex", 0, "N", "What to record",
+                 "who makes others wait for locks; one in N contentions (1 by default)"),
+    CLI_FLAG(struct settings, all, "all", 0, "What to record",
+             "all of these, each at its default where it is not named"),
+    CLI_FLAG(struct settings, mmaps, "mmap", 0, "What to record",
+             "with --heap: mmap and munmap count as allocations too"),
     CLI_FLAG(struct settings, no_inherit, "no-inherit", 0, "What to record",
              "the first process alone, not its children"),
     CLI_FLAG(struct settings, no_symbols, "no-symbols", 0, "Output",
@@ -61,6 +77,77 @@ static int read_rate(const char *option, const char *text, uint32_t *hz)
     return 0;
 }
 
+// "" means the default.
+static int read_heap(const char *text, uint64_t *bytes)
+{
+    *bytes = RECORD_HEAP_BYTES_DEFAULT;
+    if (!*text)
+        return 0;
+    if (strcmp(text, "exact") == 0)
+        *bytes = 1;
+    else if (cli_parse_size(text, bytes) || *bytes < 1 || *bytes > HEAP_BYTES_MAX)
+        return cli_usage(
+            "--heap=%.40s: bytes per sample (512KiB; at most 1TiB) or `exact` is needed", text);
+    return 0;
+}
+
+// A number alone is nanoseconds, as in Go.
+static int read_block(const char *text, uint64_t *ns)
+{
+    int64_t parsed = BLOCK_NS_DEFAULT;
+    char *end = NULL;
+    bool is_number = *text >= '0' && *text <= '9';
+    unsigned long long n = is_number ? strtoull(text, &end, 10) : 0;
+    if (is_number && !*end)
+        parsed = n <= BLOCK_NS_MAX ? (int64_t)n : 0;
+    else if (*text && (!is_number || cli_parse_duration(text, &parsed)))
+        parsed = 0;
+    if (parsed < 1 || (uint64_t)parsed > BLOCK_NS_MAX)
+        return cli_usage("--block=%.40s: a time (10us; nanoseconds without a unit; at most 1h) is "
+                         "needed",
+                         text);
+    *ns = (uint64_t)parsed;
+    return 0;
+}
+
+static int read_mutex(const char *text, uint64_t *fraction)
+{
+    char *end = NULL;
+    *fraction = 1;
+    if (!*text)
+        return 0;
+    unsigned long long n = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
+    if (n < 1 || n > MUTEX_MAX || *end)
+        return cli_usage("--mutex=%.40s: one in how many contentions (a number from 1) is needed",
+                         text);
+    *fraction = n;
+    return 0;
+}
+
+// Which kinds, at which rates. 0 or CLI_USAGE.
+static int read_kinds(const struct settings *s, struct record_options *o)
+{
+    const char *heap = s->all && !s->heap ? "" : s->heap;
+    const char *block = s->all && !s->block ? "" : s->block;
+    const char *mutex = s->all && !s->mutex ? "" : s->mutex;
+    bool is_default = !s->wall && !heap && !block && !mutex;
+    o->cpu_hz = s->cpu || s->all || is_default ? (uint32_t)s->hz : 0;
+    o->wall_hz = s->wall || s->all ? (uint32_t)s->hz : 0;
+    o->mmaps = s->mmaps;
+    int rc = read_rate("cpu", s->cpu, &o->cpu_hz);
+    if (!rc)
+        rc = read_rate("wall", s->wall, &o->wall_hz);
+    if (!rc && heap)
+        rc = read_heap(heap, &o->heap_bytes);
+    if (!rc && block)
+        rc = read_block(block, &o->block_ns);
+    if (!rc && mutex)
+        rc = read_mutex(mutex, &o->mutex_fraction);
+    if (!rc && s->mmaps && !heap)
+        rc = cli_usage("--mmap counts allocations: it needs --heap");
+    return rc;
+}
+
 static int read_settings(const struct settings *s, int argc, char **argv, struct record_options *o)
 {
     record_options_init(o);
@@ -78,11 +165,6 @@ static int read_settings(const struct settings *s, int argc, char **argv, struct
         return cli_usage("--stack-size: at most %d bytes can be copied", STACK_BYTES_MAX);
     if (s->output && !*s->output)
         return cli_usage("-o: an empty name");
-    o->cpu_hz = s->cpu || !s->wall ? (uint32_t)s->hz : 0;
-    o->wall_hz = s->wall ? (uint32_t)s->hz : 0;
-    int rc = read_rate("cpu", s->cpu, &o->cpu_hz);
-    if (!rc)
-        rc = read_rate("wall", s->wall, &o->wall_hz);
     o->duration_ns = (uint64_t)s->duration_ns;
     o->output = s->output;
     o->inherit = !s->no_inherit;
@@ -91,7 +173,7 @@ static int read_settings(const struct settings *s, int argc, char **argv, struct
     o->stack_bytes = (uint32_t)s->stack_bytes;
     o->pid = (uint32_t)s->pid;
     o->command = argv;
-    return rc;
+    return read_kinds(s, o);
 }
 
 static int run(void *p, int argc, char **argv)
@@ -131,9 +213,12 @@ const struct cli_command cmd_record = {
     .operands = "COMMAND [ARGUMENT...] | -p PID",
     .details =
         "Runs COMMAND and writes a pprof profile of it and of the processes that it starts when\n"
-        "it ends. The exit status is the command's. Ctrl-C ends the recording, not the data.",
+        "it ends, a file for each kind that is named (--cpu where none is). The exit status is\n"
+        "the command's. Ctrl-C ends the recording, not the data.",
     .examples = "  fiberscope record make -j2\n"
                 "  fiberscope record -F 999 -o p.pb.gz xz -9 FILE\n"
+                "  fiberscope record --heap=exact -o heap.pb.gz ./server --selftest\n"
+                "  fiberscope record --cpu --block --mutex -o profiles/ ./server\n"
                 "  fiberscope record -p $(pidof postgres) --duration 30s",
     .flags = CLI_STOP_AT_OPERAND,
     .options = options,

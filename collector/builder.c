@@ -10,13 +10,16 @@
 
 int builder_new(struct builder **out, const struct builder_options *opts)
 {
-    if (opts->kind != SEG_KIND_CPU && opts->kind != SEG_KIND_WALL)
+    size_t value_count = values_stored(opts->kind);
+    if (!value_count)
         return -EINVAL;
     struct builder *b = calloc(1, sizeof *b);
     if (!b)
         return -ENOMEM;
     b->kind = opts->kind;
+    b->value_count = value_count;
     b->period_ns = opts->period_ns;
+    b->rate_bytes = opts->rate_bytes;
     b->real_ns = opts->real_ns;
     // Id 0 is the empty string, the empty stack, the empty label set.
     if (intern_string(&b->strings, "") != 0 || intern_put(&b->stacks, NULL, 0) != 0 ||
@@ -44,6 +47,7 @@ void builder_free(struct builder *b)
             close(b->files[i].fd);
     free(b->files);
     free(b->values);
+    free(b->lock_infos);
     free(b->thread_names);
     free(b->comments);
     free(b->mapping_files);
@@ -55,6 +59,8 @@ void builder_free(struct builder *b)
     intern_finish(&b->label_sets);
     intern_finish(&b->samples);
     intern_finish(&b->threads);
+    intern_finish(&b->locks);
+    intern_finish(&b->parts);
     free(b);
 }
 
@@ -302,8 +308,10 @@ static uint32_t put_labels(struct builder *b, const struct builder_sample *s)
             .key = intern_string(&b->strings, l->key),
             .value = l->value ? intern_string(&b->strings, l->value) : INTERN_NONE,
             .number = l->value ? 0 : l->number,
+            .unit = intern_string(&b->strings, l->value ? NULL : l->unit),
         };
-        if (keys[i].key == INTERN_NONE || (l->value && keys[i].value == INTERN_NONE))
+        if (keys[i].key == INTERN_NONE || keys[i].unit == INTERN_NONE ||
+            (l->value && keys[i].value == INTERN_NONE))
             return INTERN_NONE;
     }
     return intern_put(&b->label_sets, keys, n * sizeof *keys);
@@ -313,15 +321,18 @@ static void count_sample(struct builder_process *p, const struct builder_sample 
 {
     struct builder *b = p->builder;
     struct builder_stats *t = &b->stats;
-    t->samples += s->count;
+    uint64_t count = s->heap ? s->heap->alloc_objects : s->count;
+    if (s->part && b->kind == SEG_KIND_HEAP)
+        return; // the same allocations once more
+    t->samples += count;
     t->ns += s->ns;
-    t->truncated += s->flags & SEG_FLAG_TRUNCATED ? s->count : 0;
-    t->broken += s->flags & SEG_FLAG_BROKEN ? s->count : 0;
-    t->no_stack += s->user_depth == 0 && s->kernel_depth == 0 ? s->count : 0;
+    t->truncated += s->flags & SEG_FLAG_TRUNCATED ? count : 0;
+    t->broken += s->flags & SEG_FLAG_BROKEN ? count : 0;
+    t->no_stack += s->user_depth == 0 && s->kernel_depth == 0 ? count : 0;
     if (s->user_depth) {
         const uint32_t *ids = b->stacks.entries[user].data;
         const struct location_key *leaf = b->locations.entries[ids[0]].data;
-        t->unmapped += leaf->file == NO_FILE ? s->count : 0;
+        t->unmapped += leaf->file == NO_FILE ? count : 0;
     }
     if (!p->has_samples)
         t->processes++;
@@ -346,6 +357,61 @@ int builder_thread(struct builder_process *p, uint32_t tid, const char *name)
     return 0;
 }
 
+// The lock at this address in this process; its id or INTERN_NONE.
+static uint32_t put_lock(struct builder_process *p, uint64_t object)
+{
+    struct builder *b = p->builder;
+    struct lock_key key = {.object = object, .process = p->index};
+    if (RESERVE(b->lock_infos, b->lock_capacity, b->locks.count))
+        return INTERN_NONE;
+    uint32_t before = b->locks.count;
+    uint32_t id = intern_put(&b->locks, &key, sizeof key);
+    if (id == before)
+        b->lock_infos[id] = (struct lock){0};
+    return id;
+}
+
+int builder_lock(struct builder_process *p, const struct builder_lock *lock)
+{
+    struct builder *b = p->builder;
+    struct lock_key key = {.object = lock->object, .process = p->index};
+    uint32_t id = intern_find(&b->locks, &key, sizeof key);
+    if (id == INTERN_NONE)
+        return 0;
+    struct lock *known = &b->lock_infos[id];
+    if (known->type == SEG_LOCK_UNKNOWN && lock->type <= SEG_LOCK_FUTEX)
+        known->type = lock->type;
+    if (known->made || !lock->made_depth)
+        return 0;
+    const struct builder_sample stack = {
+        .user = lock->made, .user_depth = lock->made_depth, .when = lock->when};
+    uint32_t made = put_user_stack(p, &stack);
+    if (made == INTERN_NONE)
+        return -ENOMEM;
+    known->made = made;
+    return 0;
+}
+
+// The object's place in a sample's key; false: out of memory.
+static bool put_object(struct builder_process *p, const struct builder_sample *s, uint64_t *out)
+{
+    enum seg_kind kind = p->builder->kind;
+    *out = kind == SEG_KIND_HEAP ? s->object : 0;
+    if (!s->object || (kind != SEG_KIND_BLOCK && kind != SEG_KIND_MUTEX))
+        return true;
+    uint32_t id = put_lock(p, s->object);
+    *out = id + UINT64_C(1);
+    return id != INTERN_NONE;
+}
+
+static uint32_t put_part(struct builder *b, const char *part)
+{
+    uint32_t id = intern_string(&b->strings, part);
+    if (id == 0 || id == INTERN_NONE)
+        return id;
+    return intern_put(&b->parts, &id, sizeof id) == INTERN_NONE ? INTERN_NONE : id;
+}
+
 int builder_add(struct builder_process *p, const struct builder_sample *s)
 {
     struct builder *b = p->builder;
@@ -355,23 +421,25 @@ int builder_add(struct builder_process *p, const struct builder_sample *s)
         .kernel = s->kernel_depth ? put_kernel_stack(p, s) : 0,
         .user = s->user_depth ? put_keyed_stack(p, s) : 0,
         .labels = s->label_count ? put_labels(b, s) : 0,
+        .part = s->part ? put_part(b, s->part) : 0,
     };
-    if ((s->tid && s->thread && builder_thread(p, s->tid, s->thread)) ||
+    if (!put_object(p, s, &key.object) || key.part == INTERN_NONE ||
+        (s->tid && s->thread && builder_thread(p, s->tid, s->thread)) ||
         key.kernel == INTERN_NONE || key.user == INTERN_NONE || key.labels == INTERN_NONE ||
-        RESERVE(b->values, b->value_capacity, b->samples.count))
+        reserve((void **)&b->values, &b->value_capacity, b->samples.count,
+                b->value_count * sizeof *b->values))
         goto lost;
     uint32_t before = b->samples.count;
     uint32_t id = intern_put(&b->samples, &key, sizeof key);
     if (id == INTERN_NONE)
         goto lost;
     if (id == before)
-        b->values[id] = (struct sample_values){0};
-    b->values[id].count += s->count;
-    b->values[id].ns += s->ns;
+        memset(&b->values[id * b->value_count], 0, b->value_count * sizeof *b->values);
+    values_add(b, id, s);
     count_sample(p, s, key.user);
     return 0;
 lost:
-    b->stats.lost += s->count;
+    b->stats.lost += s->heap ? s->heap->alloc_objects : s->count;
     return -ENOMEM;
 }
 
@@ -389,12 +457,27 @@ void builder_add_losses(struct builder *b, const struct builder_losses *losses)
     sum->threads += losses->threads;
     sum->modules += losses->modules;
     sum->untracked += losses->untracked;
+    sum->unknown_frees += losses->unknown_frees;
+    sum->series += losses->series;
     sum->collapsed += losses->collapsed;
 }
 
 void builder_set_period(struct builder *b, uint64_t period_ns)
 {
     b->period_ns = period_ns;
+}
+
+void builder_set_rate(struct builder *b, uint64_t rate_bytes)
+{
+    b->rate_bytes = rate_bytes;
+}
+
+void builder_heap_peak(struct builder *b, uint64_t bytes, uint64_t after_ns)
+{
+    if (bytes <= b->peak_bytes)
+        return;
+    b->peak_bytes = bytes;
+    b->peak_ns = after_ns;
 }
 
 void builder_set_start(struct builder *b, uint64_t real_ns)
@@ -413,9 +496,52 @@ int builder_comment(struct builder *b, const char *text)
     return 0;
 }
 
-void builder_get_stats(const struct builder *b, struct builder_stats *out)
+uint32_t builder_lock_count(const struct builder *b)
 {
-    *out = b->stats;
+    return b->locks.count;
+}
+
+void builder_get_lock(const struct builder *b, uint32_t index, struct builder_lock_view *out)
+{
+    const struct lock_key *key = b->locks.entries[index].data;
+    const struct lock *lock = &b->lock_infos[index];
+    *out = (struct builder_lock_view){
+        .object = key->object,
+        .type = lock->type,
+        .process = b->processes[key->process],
+        .name = intern_text(&b->strings, lock->name),
+    };
+}
+
+int builder_name_lock(struct builder *b, uint32_t index, const char *name)
+{
+    uint32_t id = intern_string(&b->strings, name);
+    if (id == INTERN_NONE)
+        return -ENOMEM;
+    b->lock_infos[index].name = id;
+    return 0;
+}
+
+bool builder_get_module(const struct builder_process *p, size_t index, struct builder_module *out)
+{
+    if (index >= p->module_count)
+        return false;
+    const struct module *m = &p->modules[index];
+    const struct builder *b = p->builder;
+    const struct file *f = &b->files[m->file];
+    *out = (struct builder_module){
+        .start = m->start,
+        .end = m->end,
+        .offset = m->offset,
+        .path = intern_text(&b->strings, f->key.path),
+        .build_id = intern_text(&b->strings, f->key.build_id),
+        .device = f->key.device,
+        .inode = f->key.process ? 0 : f->key.inode,
+        .from = m->from,
+        .until = m->until,
+        .fd = f->fd,
+    };
+    return true;
 }
 
 bool builder_file(const struct builder *b, size_t index, int *fd, uint32_t *pid, uint64_t *device,

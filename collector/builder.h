@@ -34,11 +34,16 @@ struct builder;
 struct builder_process;
 
 struct builder_options {
-    size_t size;        // sizeof(struct builder_options)
-    enum seg_kind kind; // SEG_KIND_CPU or SEG_KIND_WALL: gives the sample types
-    uint64_t period_ns; // between samples; builder_set_period may correct it later
-    uint64_t real_ns;   // UNIX time of the start
+    size_t size;         // sizeof(struct builder_options)
+    enum seg_kind kind;  // CPU, WALL, HEAP, BLOCK, MUTEX or CUSTOM: gives the sample types
+    uint64_t period_ns;  // CPU, WALL: between samples; builder_set_period may correct it later
+    uint64_t rate_bytes; // HEAP: mean bytes per sample; 0 or 1: every allocation was counted
+    uint64_t real_ns;    // UNIX time of the start
 };
+
+// The part of a HEAP builder that says how long freed objects had lived; each name of custom
+// profiles is a part of a CUSTOM builder. All else is in the part "".
+#define BUILDER_LIFETIME "lifetime"
 
 // A mapped file. Strings are copied; fd is taken (also on failure), -1 for none.
 struct builder_module {
@@ -53,6 +58,14 @@ struct builder_module {
 struct builder_label {
     const char *key, *value; // value NULL: numeric
     int64_t number;
+    const char *unit; // of a number; NULL: none
+};
+
+// What a heap entry counted since the start; bytes and objects of the samples alone where it is
+// sampled. The last three are known where every allocation is counted.
+struct builder_heap {
+    uint64_t alloc_objects, alloc_bytes, freed_objects, freed_bytes;
+    uint64_t temporary_objects, peak_objects, peak_bytes;
 };
 
 // One observation, or several equal ones. Arrays belong to the caller.
@@ -68,22 +81,38 @@ struct builder_sample {
     uint64_t stack_key; // nonzero: this process's name for this user stack with its moment, which
                         // saves resolving it again; 0: none
     uint64_t when;      // moment
-    uint64_t count, ns; // the values
+    uint64_t count, ns; // the values; BLOCK, MUTEX: contentions, delay; CUSTOM: added, removed;
+                        // the part BUILDER_LIFETIME: freed objects, 0
+    const struct builder_heap *heap; // the values of HEAP
+    uint64_t object;                 // HEAP: size class; BLOCK, MUTEX: the lock's address; 0: none
+    const char *part;                // NULL: ""
     const struct builder_label *labels;
     uint32_t label_count;
     uint32_t flags; // enum seg_record_flag
 };
 
+// What is known of a lock that samples name as their object.
+struct builder_lock {
+    uint64_t object;         // its address
+    enum seg_lock_type type; // unknown ones are taken as SEG_LOCK_UNKNOWN
+    const uint64_t *made;    // where it, or the allocation that holds it, was made; leaf first
+    uint32_t made_depth;     // 0: unknown
+    uint64_t when;           // moment of that stack
+};
+
 // What the source could not keep as it should. Nothing here is missing from the sums: it lost its
 // stack, its thread or its moment, not its weight (but for `modules`, whose addresses lose names).
 struct builder_losses {
-    uint64_t folded;    // samples without thread and moment: a ring was full
-    uint64_t stacks;    // distinct stacks that found the stack table full
-    uint64_t states;    // additions without stack and labels: the state table was full
-    uint64_t threads;   // times that a thread found no slot
-    uint64_t modules;   // times that a mapped file found no slot
-    uint64_t untracked; // live allocations that could not be followed
-    uint64_t collapsed; // CPU: periods without a sample of their own, charged to the next one
+    uint64_t folded;        // samples without thread and moment: a ring was full
+    uint64_t stacks;        // distinct stacks that found the stack table full
+    uint64_t states;        // additions without stack and labels: the state table was full
+    uint64_t threads;       // times that a thread found no slot
+    uint64_t modules;       // times that a mapped file found no slot
+    uint64_t untracked;     // HEAP: live allocations that could not be followed
+    uint64_t unknown_frees; // HEAP: frees of what was not seen allocated
+    uint64_t series;        // HEAP: moments of the series that found their ring full
+    uint64_t collapsed;     // CPU: periods without a sample of their own, charged to the next one
+    uint64_t negative;      // HEAP, CUSTOM: entries with more taken away than added, shown as 0
 };
 
 // What has been counted so far.
@@ -97,6 +126,14 @@ struct builder_stats {
     uint64_t lost;      // builder_lost
     struct builder_losses losses;
     uint32_t processes; // with at least one sample
+};
+
+// The heap as a whole, of all processes, in the profile's own units (sampled ones estimated).
+struct builder_heap_totals {
+    uint64_t samples; // allocations that were recorded themselves
+    uint64_t alloc_objects, alloc_bytes, inuse_objects, inuse_bytes, temporary_objects;
+    uint64_t peak_bytes, peak_ns; // of the process with the highest one; ns since its start
+    bool is_exact;
 };
 
 // Creates an empty builder. 0 or -ENOMEM, -EINVAL (kind). The caller owns *out: builder_free.
@@ -123,6 +160,13 @@ int builder_thread(struct builder_process *p, uint32_t tid, const char *name);
 // Adds one sample. 0 or -ENOMEM (the sample is counted as lost).
 int builder_add(struct builder_process *p, const struct builder_sample *s);
 
+// Tells what a lock is, after its samples (one without is of no interest); later calls only add
+// what was unknown. 0 or -ENOMEM.
+int builder_lock(struct builder_process *p, const struct builder_lock *lock);
+
+// HEAP: a process' highest use of memory, `after_ns` from its start.
+void builder_heap_peak(struct builder *b, uint64_t bytes, uint64_t after_ns);
+
 // Samples that the source had to drop, for the closing line and the profile's comments.
 void builder_lost(struct builder *b, uint64_t count);
 
@@ -131,26 +175,59 @@ void builder_add_losses(struct builder *b, const struct builder_losses *losses);
 
 void builder_set_period(struct builder *b, uint64_t period_ns);
 void builder_set_start(struct builder *b, uint64_t real_ns);
+void builder_set_rate(struct builder *b, uint64_t rate_bytes);
 
 // A comment of the profile ("command: xz -9 file"). 0 or -ENOMEM.
 int builder_comment(struct builder *b, const char *text);
 
 void builder_get_stats(const struct builder *b, struct builder_stats *out);
+void builder_get_heap(const struct builder *b, struct builder_heap_totals *out);
 
-// Makes the profile, unsymbolized: sample types samples/count and cpu/nanoseconds (or
-// wall/nanoseconds), labels `thread` and `tid`, and `process` and `pid` if there are several
+// Makes the profile, unsymbolized, of the part "": sample types by kind (builder_values.c), labels
+// `thread` and `tid` where there is a thread, `lock` and `lock_address` where there is a lock,
+// `bytes` (the mean size) of sampled allocations, and `process` and `pid` if there are several
 // processes. The builder may go on being filled and finished again. The caller owns *out
 // (pprof_free). 0 or -ENOMEM.
 int builder_finish(struct builder *b, uint64_t duration_ns, struct pprof_profile **out);
 
-// The same of one pid alone (all images that it executed), without labels for it.
-int builder_finish_pid(struct builder *b, uint32_t pid, uint64_t duration_ns,
-                       struct pprof_profile **out);
+// The same of a choice.
+struct builder_view {
+    uint32_t
+        pid; // 0: all; else this one alone (all images that it executed), without labels for it
+    const char *part; // NULL: ""
+};
+int builder_finish_view(struct builder *b, const struct builder_view *view, uint64_t duration_ns,
+                        struct pprof_profile **out);
+
+// Calls fn with the name of each part but "", in order of appearance; stops when fn returns nonzero,
+// and returns that.
+int builder_each_part(const struct builder *b, int (*fn)(void *arg, const char *part), void *arg);
 
 // Calls fn with each pid that has samples, once, with the name of its last image; stops when fn
 // returns nonzero, and returns that.
 int builder_each_pid(const struct builder *b, int (*fn)(void *arg, uint32_t pid, const char *name),
                      void *arg);
+
+// --- Names of locks; collector/lock_names.c finds them.
+
+struct builder_lock_view {
+    uint64_t object;
+    enum seg_lock_type type;
+    const struct builder_process *process;
+    const char *name; // "" until builder_name_lock
+};
+
+uint32_t builder_lock_count(const struct builder *b);
+void builder_get_lock(const struct builder *b, uint32_t index, struct builder_lock_view *out);
+int builder_name_lock(struct builder *b, uint32_t index, const char *name); // 0 or -ENOMEM
+
+// A profile of where locks were made: a sample for each whose stack is known, with the number label
+// `lock`, its index + 1. As builder_finish.
+int builder_finish_locks(struct builder *b, struct pprof_profile **out);
+
+// A mapping of a process, in order of appearance; false: no such index. fd and path stay the builder's;
+// until is 0 while it is mapped.
+bool builder_get_module(const struct builder_process *p, size_t index, struct builder_module *out);
 
 // After builder_finish: what is known beyond the profile about mapping number `index` of it, for
 // the symbolizer. fd stays the builder's (-1: none), pid is one process that mapped it (0: kernel).

@@ -57,32 +57,47 @@ struct location_key {
 
 struct label_key {
     uint32_t key, value; // string ids; value INTERN_NONE: numeric
+    uint32_t unit, zero; // string id, 0: none
     int64_t number;
 };
 
-struct sample_key {
+struct sample_key { // hashed as bytes, so no padding
     uint32_t process, tid;
     uint32_t kernel, user;
     uint32_t labels;
-    uint32_t zero;
+    uint32_t part;   // string id
+    uint64_t object; // HEAP: the size class; BLOCK, MUTEX: lock id + 1
 };
 
 struct thread_key {
     uint32_t process, tid;
 };
 
-struct sample_values {
-    uint64_t count, ns;
+struct lock_key {
+    uint64_t object;
+    uint32_t process, zero;
 };
+
+struct lock {
+    enum seg_lock_type type;
+    uint32_t made; // stack id, 0: unknown
+    uint32_t name; // string id, 0: none yet
+};
+
+enum { VALUES_MAX = 7 }; // of one sample, see builder_values.c
 
 struct builder {
     enum seg_kind kind;
-    uint64_t period_ns, real_ns;
-    struct intern strings, file_keys, locations, stacks, label_sets, samples, threads;
+    uint64_t period_ns, rate_bytes, real_ns;
+    struct intern strings, file_keys, locations, stacks, label_sets, samples, threads, locks, parts;
     struct file *files; // [file_keys.count]
     size_t file_capacity;
-    struct sample_values *values; // [samples.count]
-    size_t value_capacity;
+    uint64_t *values;        // [samples.count][value_count]
+    size_t value_count;      // of one sample
+    size_t value_capacity;   // samples
+    struct lock *lock_infos; // [locks.count]
+    size_t lock_capacity;
+    uint64_t peak_bytes, peak_ns;
     uint32_t *thread_names; // [threads.count]: string ids, the last name that was heard
     size_t thread_capacity;
     struct builder_process **processes;
@@ -109,6 +124,22 @@ static inline int reserve(void **array, size_t *capacity, size_t count, size_t i
     *capacity = n;
     return 0;
 }
+
+// --- builder_values.c: what the numbers of each kind mean.
+
+struct sample_view { // of one sample, as the profile has it
+    int64_t values[VALUES_MAX];
+    int64_t mean_bytes; // of sampled allocations, else 0
+    bool is_negative;   // more was taken away than added: clamped
+    bool is_empty;      // of no interest: nothing is left of it
+};
+
+size_t values_stored(enum seg_kind kind);                                        // per sample
+void values_add(struct builder *b, uint32_t id, const struct builder_sample *s); // saturating
+void values_view(const struct builder *b, uint32_t id, bool is_main, struct sample_view *out);
+
+// Sample types, period and default of a part. 0 or -ENOMEM.
+int values_header(const struct builder *b, const char *part, struct pprof_profile *p);
 
 #define RESERVE(array, capacity, count)                                                            \
     reserve((void **)&(array), &(capacity), (count), sizeof *(array))

@@ -15,6 +15,7 @@ struct output {
     struct pprof_location **stack;     // scratch
     size_t stack_capacity;
     uint32_t only_pid;              // 0: all
+    uint32_t part;                  // string id
     struct pprof_location *unknown; // stands for a stack that was lost
 };
 
@@ -61,10 +62,10 @@ static struct pprof_location *unknown_location(struct output *o)
 }
 
 // Kernel frames are nearer to the leaf than user frames.
-static int fill_stack(struct output *o, const struct sample_key *key, uint32_t *depth)
+static int fill_stack(struct output *o, uint32_t kernel, uint32_t user, uint32_t *depth)
 {
-    const struct intern_entry *parts[2] = {&o->b->stacks.entries[key->kernel],
-                                           &o->b->stacks.entries[key->user]};
+    const struct intern_entry *parts[2] = {&o->b->stacks.entries[kernel],
+                                           &o->b->stacks.entries[user]};
     size_t n = (parts[0]->size + parts[1]->size) / sizeof(uint32_t);
     if (n + 1 > o->stack_capacity) {
         struct pprof_location **grown = reallocarray(o->stack, n + 1, sizeof(void *));
@@ -97,27 +98,45 @@ static const char *thread_name(const struct builder *b, const struct sample_key 
     return id == INTERN_NONE ? "" : intern_text(&b->strings, b->thread_names[id]);
 }
 
-static int add_sample(struct output *o, uint32_t id)
+enum { OWN_LABELS = 8, LABELS = 64 + OWN_LABELS };
+
+static void put_text(struct pprof_label *labels, uint32_t *n, const char *key, const char *text)
 {
-    enum { OWN_LABELS = 4, LABELS = 64 + OWN_LABELS };
-    struct builder *b = o->b;
-    const struct sample_key *key = b->samples.entries[id].data;
+    if (*text)
+        labels[(*n)++] = (struct pprof_label){.key = key, .str = text};
+}
+
+static void put_number(struct pprof_label *labels, uint32_t *n, const char *key, int64_t number)
+{
+    if (number)
+        labels[(*n)++] = (struct pprof_label){.key = key, .str = "", .num = number};
+}
+
+static void put_lock_labels(const struct builder *b, uint64_t object, struct pprof_label *labels,
+                            uint32_t *n)
+{
+    if (!object || b->kind == SEG_KIND_HEAP)
+        return;
+    struct builder_lock_view lock;
+    builder_get_lock(b, (uint32_t)(object - 1), &lock);
+    put_text(labels, n, "lock", lock.name);
+    put_number(labels, n, "lock_address", (int64_t)lock.object);
+}
+
+static uint32_t fill_labels(const struct output *o, const struct sample_key *key,
+                            const struct sample_view *view, struct pprof_label *labels)
+{
+    const struct builder *b = o->b;
     const struct builder_process *process = b->processes[key->process];
-    struct pprof_label labels[LABELS];
     uint32_t n = 0;
-    if (o->only_pid && process->pid != o->only_pid)
-        return 0;
-    const char *thread = thread_name(b, key);
-    if (*thread)
-        labels[n++] = (struct pprof_label){.key = "thread", .str = thread};
-    if (key->tid)
-        labels[n++] = (struct pprof_label){.key = "tid", .str = "", .num = key->tid};
+    put_text(labels, &n, "thread", thread_name(b, key));
+    put_number(labels, &n, "tid", key->tid);
     if (b->stats.processes > 1 && !o->only_pid) {
-        if (process->name)
-            labels[n++] = (struct pprof_label){.key = "process",
-                                               .str = intern_text(&b->strings, process->name)};
+        put_text(labels, &n, "process", intern_text(&b->strings, process->name));
         labels[n++] = (struct pprof_label){.key = "pid", .str = "", .num = process->pid};
     }
+    put_lock_labels(b, key->object, labels, &n);
+    put_number(labels, &n, "bytes", view->mean_bytes);
     const struct intern_entry *set = &b->label_sets.entries[key->labels];
     const struct label_key *extra = set->data;
     for (size_t i = 0; i < set->size / sizeof *extra && n < LABELS; i++) {
@@ -126,33 +145,60 @@ static int add_sample(struct output *o, uint32_t id)
             .key = intern_text(&b->strings, extra[i].key),
             .str = is_text ? intern_text(&b->strings, extra[i].value) : "",
             .num = extra[i].number,
+            .num_unit = extra[i].unit ? intern_text(&b->strings, extra[i].unit) : NULL,
         };
     }
-    uint32_t depth;
-    if (fill_stack(o, key, &depth))
-        return -ENOMEM;
-    int64_t values[2] = {(int64_t)b->values[id].count, (int64_t)b->values[id].ns};
-    return pprof_add_sample(o->p, o->stack, depth, values, labels, n);
+    return n;
 }
 
-static int fill_header(const struct builder *b, struct pprof_profile *p, uint64_t duration_ns)
+static int add_sample(struct output *o, uint32_t id)
 {
-    const char *type = b->kind == SEG_KIND_WALL ? "wall" : "cpu";
-    if (pprof_add_sample_type(p, "samples", "count") ||
-        pprof_add_sample_type(p, type, "nanoseconds"))
+    struct builder *b = o->b;
+    const struct sample_key *key = b->samples.entries[id].data;
+    struct pprof_label labels[LABELS];
+    struct sample_view view;
+    uint32_t depth;
+    if ((o->only_pid && b->processes[key->process]->pid != o->only_pid) || key->part != o->part)
+        return 0;
+    values_view(b, id, key->part == 0, &view);
+    if (view.is_empty)
+        return 0;
+    uint32_t n = fill_labels(o, key, &view, labels);
+    if (fill_stack(o, key->kernel, key->user, &depth))
         return -ENOMEM;
-    p->period_type.type = pprof_string(p, type);
-    p->period_type.unit = pprof_string(p, "nanoseconds");
-    p->default_sample_type = pprof_string(p, type);
-    if (!p->period_type.type || !p->period_type.unit || !p->default_sample_type)
+    return pprof_add_sample(o->p, o->stack, depth, view.values, labels, n);
+}
+
+static int fill_header(const struct output *o, uint64_t duration_ns)
+{
+    const struct builder *b = o->b;
+    struct pprof_profile *p = o->p;
+    if (values_header(b, intern_text(&b->strings, o->part), p))
         return -ENOMEM;
-    p->period = (int64_t)b->period_ns;
     p->time_nanos = (int64_t)b->real_ns;
     p->duration_nanos = (int64_t)duration_ns;
     for (size_t i = 0; i < b->comment_count; i++)
         if (pprof_add_comment(p, intern_text(&b->strings, b->comments[i])))
             return -ENOMEM;
     return 0;
+}
+
+// A sample for each lock whose stack is known.
+static int fill_locks(struct output *o)
+{
+    struct builder *b = o->b;
+    int rc = pprof_add_sample_type(o->p, "locks", "count");
+    for (uint32_t id = 0; !rc && id < b->locks.count; id++) {
+        uint32_t depth;
+        if (!b->lock_infos[id].made)
+            continue;
+        const struct pprof_label label = {.key = "lock", .str = "", .num = id + INT64_C(1)};
+        const int64_t one = 1;
+        rc = fill_stack(o, 0, b->lock_infos[id].made, &depth);
+        if (!rc)
+            rc = pprof_add_sample(o->p, o->stack, depth, &one, &label, 1);
+    }
+    return rc;
 }
 
 static int fill_samples(struct output *o)
@@ -175,13 +221,15 @@ static int fill_samples(struct output *o)
     return 0;
 }
 
-static int finish(struct builder *b, uint32_t only_pid, uint64_t duration_ns,
+// view NULL: the locks.
+static int finish(struct builder *b, const struct builder_view *view, uint64_t duration_ns,
                   struct pprof_profile **out)
 {
     int rc = -ENOMEM;
     struct output o = {
         .b = b,
-        .only_pid = only_pid,
+        .only_pid = view ? view->pid : 0,
+        .part = intern_string(&b->strings, view ? view->part : NULL),
         .p = pprof_new(),
         .mappings = calloc(b->file_keys.count + 1, sizeof(void *)),
         .locations = calloc(b->locations.count + 1, sizeof(void *)),
@@ -189,10 +237,10 @@ static int finish(struct builder *b, uint32_t only_pid, uint64_t duration_ns,
     free(b->mapping_files);
     b->mapping_files = calloc(b->file_keys.count + 1, sizeof *b->mapping_files);
     b->mapping_count = 0;
-    if (!o.p || !o.mappings || !o.locations || !b->mapping_files)
+    if (!o.p || !o.mappings || !o.locations || !b->mapping_files || o.part == INTERN_NONE)
         goto out;
-    rc = fill_header(b, o.p, duration_ns);
-    if (!rc)
+    rc = view ? fill_header(&o, duration_ns) : fill_locks(&o);
+    if (!rc && view)
         rc = fill_samples(&o);
     if (!rc) {
         *out = o.p;
@@ -208,13 +256,29 @@ out:
 
 int builder_finish(struct builder *b, uint64_t duration_ns, struct pprof_profile **out)
 {
-    return finish(b, 0, duration_ns, out);
+    return finish(b, &(struct builder_view){0}, duration_ns, out);
 }
 
-int builder_finish_pid(struct builder *b, uint32_t pid, uint64_t duration_ns,
-                       struct pprof_profile **out)
+int builder_finish_view(struct builder *b, const struct builder_view *view, uint64_t duration_ns,
+                        struct pprof_profile **out)
 {
-    return finish(b, pid, duration_ns, out);
+    return finish(b, view, duration_ns, out);
+}
+
+int builder_finish_locks(struct builder *b, struct pprof_profile **out)
+{
+    return finish(b, NULL, 0, out);
+}
+
+int builder_each_part(const struct builder *b, int (*fn)(void *arg, const char *part), void *arg)
+{
+    for (uint32_t i = 0; i < b->parts.count; i++) {
+        const uint32_t *id = b->parts.entries[i].data;
+        int rc = fn(arg, intern_text(&b->strings, *id));
+        if (rc)
+            return rc;
+    }
+    return 0;
 }
 
 int builder_each_pid(const struct builder *b, int (*fn)(void *arg, uint32_t pid, const char *name),

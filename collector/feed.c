@@ -2,7 +2,7 @@
 //
 // See feed.h. The reader has validated that records are whole; here their meaning is checked.
 
-#include "collector/feed.h"
+#include "collector/feed_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,10 +11,7 @@
 
 enum {
     BATCH_RECORDS_MAX = 1 << 20, // of one pump: a target that writes faster waits for the next
-    LABELS_MAX = 16,
-    LABEL_BYTES = 256,
 };
-#define VALUE_MAX (UINT64_C(1) << 56) // of one record: more is nonsense, and sums must not overflow
 
 struct feed_thread { // what the segment last said of a thread slot
     uint32_t tid;
@@ -39,22 +36,25 @@ static int reserve_items(void **array, size_t *capacity, size_t count, size_t it
     return 0;
 }
 
-static int kind_of(unsigned seg_kind)
+int feed_kind_of(unsigned seg_kind)
 {
-    return seg_kind == SEG_KIND_CPU ? RECORD_CPU : seg_kind == SEG_KIND_WALL ? RECORD_WALL : -1;
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        if (record_seg_kind(kind) == seg_kind)
+            return kind;
+    return -1;
 }
 
 int feed_init(struct feed *f, struct seg_reader *reader, struct builder *const *builders,
               uint32_t pid, feed_open_fn *open_file, void *open_arg)
 {
-    *f = (struct feed){.reader = reader, .open_file = open_file, .open_arg = open_arg};
+    *f = (struct feed){.reader = reader, .pid = pid, .open_file = open_file, .open_arg = open_arg};
     const struct seg_header *h = seg_reader_header(reader);
     char program[sizeof h->program + 1];
     memcpy(program, h->program, sizeof h->program);
     program[sizeof h->program] = '\0';
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         f->builders[kind] = builders[kind];
-        if (!builders[kind])
+        if (!builders[kind] || kind == RECORD_CUSTOM)
             continue;
         f->processes[kind] = builder_process(builders[kind], pid, h->mono_ns, program);
         if (!f->processes[kind])
@@ -151,24 +151,25 @@ static int see_thread(void *arg, const struct seg_thread *t)
         f->thread_count = i + 1;
     }
     f->threads[i] = now;
-    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+    for (int kind = 0; kind < RECORD_STREAM_COUNT; kind++) // state knows no threads
         if (f->processes[kind] && builder_thread(f->processes[kind], tid, now.name))
             return -ENOMEM;
     return 0;
 }
 
-struct sample_memory { // what the pointers of a builder_sample point to
-    uint64_t user[SEG_STACK_DEPTH_MAX], kernel[SEG_STACK_DEPTH_MAX];
-    uint32_t pairs[LABELS_MAX][2];
-    char text[LABELS_MAX][2][LABEL_BYTES];
-    struct builder_label labels[LABELS_MAX];
-};
-
-static void fill_stacks(struct feed *f, struct sample_memory *mem, struct builder_sample *s,
-                        uint32_t user, uint32_t kernel)
+struct feed_memory *feed_memory(struct feed *f)
 {
+    if (!f->memory)
+        f->memory = malloc(sizeof *f->memory);
+    return f->memory;
+}
+
+void feed_fill_stacks(struct feed *f, struct builder_sample *s, uint32_t user, uint32_t kernel,
+                      uint32_t *flags)
+{
+    struct feed_memory *mem = f->memory;
     uint32_t kind = 0;
-    int n = seg_reader_stack(f->reader, user, mem->user, SEG_STACK_DEPTH_MAX, &kind, NULL, NULL);
+    int n = seg_reader_stack(f->reader, user, mem->user, SEG_STACK_DEPTH_MAX, &kind, NULL, flags);
     if (n < 0 || (n && kind != 0))
         f->damaged++;
     s->user = mem->user;
@@ -183,32 +184,53 @@ static void fill_stacks(struct feed *f, struct sample_memory *mem, struct builde
     s->kernel_depth = n > 0 && kind == 1 ? (uint32_t)n : 0;
 }
 
-static void fill_labels(struct feed *f, struct sample_memory *mem, struct builder_sample *s,
-                        uint32_t labels)
+void feed_fill_labels(struct feed *f, struct builder_sample *s, uint32_t labels)
 {
+    struct feed_memory *mem = f->memory;
+    s->labels = mem->labels;
     if (!labels)
         return;
-    int n = seg_reader_labels(f->reader, labels, mem->pairs, LABELS_MAX);
-    for (int i = 0; i < n && i < LABELS_MAX; i++) {
-        char(*text)[LABEL_BYTES] = mem->text[i];
-        if (seg_reader_string(f->reader, mem->pairs[i][0], text[0], LABEL_BYTES) < 0 ||
-            seg_reader_string(f->reader, mem->pairs[i][1], text[1], LABEL_BYTES) < 0) {
+    int n = seg_reader_labels(f->reader, labels, mem->pairs, FEED_LABELS_MAX);
+    for (int i = 0; i < n && i < FEED_LABELS_MAX; i++) {
+        char(*text)[FEED_LABEL_BYTES] = mem->text[i];
+        if (seg_reader_string(f->reader, mem->pairs[i][0], text[0], FEED_LABEL_BYTES) < 0 ||
+            seg_reader_string(f->reader, mem->pairs[i][1], text[1], FEED_LABEL_BYTES) < 0) {
             f->damaged++;
             continue;
         }
         mem->labels[s->label_count++] = (struct builder_label){.key = text[0], .value = text[1]};
     }
-    s->labels = mem->labels;
     if (n < 0)
         f->damaged++;
 }
 
-static int add_record(struct feed *f, struct sample_memory *mem, const struct seg_record *r)
+static int add_moment(struct feed *f, const struct seg_record *r)
 {
-    int kind = kind_of(r->kind);
-    if (kind < 0 || !f->processes[kind])
+    const struct series_point p = {
+        .time_ns = r->time_ns,
+        .live_objects = r->values[0],
+        .live_bytes = r->values[1],
+        .alloc_bytes = r->object,
+        .pid = f->pid,
+    };
+    if (!f->series)
         return 0;
-    if (r->values[0] > VALUE_MAX || r->values[1] > VALUE_MAX) {
+    if (r->values[0] > FEED_VALUE_MAX || r->values[1] > FEED_VALUE_MAX) {
+        f->damaged++;
+        return 0;
+    }
+    f->last_ns = r->time_ns > f->last_ns ? r->time_ns : f->last_ns;
+    return series_add(f->series, &p);
+}
+
+static int add_record(struct feed *f, const struct seg_record *r)
+{
+    int kind = feed_kind_of(r->kind);
+    if (r->kind == SEG_KIND_SERIES)
+        return add_moment(f, r);
+    if (kind < 0 || kind >= RECORD_STREAM_COUNT || !f->processes[kind])
+        return 0;
+    if (r->values[0] > FEED_VALUE_MAX || r->values[1] > FEED_VALUE_MAX) {
         f->damaged++;
         return 0;
     }
@@ -220,97 +242,35 @@ static int add_record(struct feed *f, struct sample_memory *mem, const struct se
         .ns = r->values[1],
         .flags = r->flags,
     };
-    fill_stacks(f, mem, &s, r->user_stack, r->kernel_stack);
-    fill_labels(f, mem, &s, r->labels);
+    feed_fill_stacks(f, &s, r->user_stack, r->kernel_stack, NULL);
+    feed_fill_labels(f, &s, r->labels);
     return builder_add(f->processes[kind], &s);
+}
+
+int feed_modules(struct feed *f)
+{
+    f->module_seen = 0;
+    int64_t rc = seg_reader_modules(f->reader, see_module, f);
+    return rc < 0 ? (int)rc : 0;
 }
 
 int64_t feed_pump(struct feed *f)
 {
     f->record_count = 0;
     int64_t got = seg_reader_drain(f->reader, keep_record, f, &f->damaged);
-    f->module_seen = 0;
-    int64_t rc = seg_reader_modules(f->reader, see_module, f);
+    int64_t rc = feed_modules(f);
     f->thread_seen = 0;
     if (rc >= 0 && f->record_count)
         rc = seg_reader_threads(f->reader, see_thread, f);
-    struct sample_memory *mem = f->record_count ? malloc(sizeof *mem) : NULL;
-    if (f->record_count && !mem) {
+    if (f->record_count && !feed_memory(f)) {
         f->oom++;
         return -ENOMEM;
     }
     // Records that were taken are counted whatever happens: a builder counts those it cannot keep.
     for (size_t i = 0; i < f->record_count; i++)
-        if (add_record(f, mem, &f->records[i]))
+        if (add_record(f, &f->records[i]))
             f->oom++;
-    free(mem);
     return got < 0 ? got : rc < 0 ? rc : (int64_t)f->record_count;
-}
-
-static int add_state(void *arg, const struct seg_state *e, uint32_t index)
-{
-    (void)index;
-    struct feed *f = arg;
-    int kind = kind_of(e->kind);
-    uint64_t count = atomic_load_explicit(&e->values[0], memory_order_relaxed);
-    uint64_t ns = atomic_load_explicit(&e->values[1], memory_order_relaxed);
-    if (kind < 0 || !f->processes[kind] || count == 0)
-        return 0;
-    if (count > VALUE_MAX || ns > VALUE_MAX) {
-        f->damaged++;
-        return 0;
-    }
-    struct sample_memory *mem = malloc(sizeof *mem);
-    if (!mem)
-        return -ENOMEM;
-    struct builder_sample s = {.when = e->epoch, .count = count, .ns = ns};
-    fill_stacks(f, mem, &s, e->user_stack, 0);
-    fill_labels(f, mem, &s, e->labels);
-    int rc = builder_add(f->processes[kind], &s);
-    free(mem);
-    return rc;
-}
-
-static uint64_t read_loss(const _Atomic uint64_t *n)
-{
-    uint64_t value = atomic_load_explicit(n, memory_order_relaxed);
-    return value < VALUE_MAX ? value : VALUE_MAX; // a hostile count must not overflow the sums
-}
-
-static void add_losses(struct feed *f)
-{
-    static const enum seg_kind kinds[] = {
-        [RECORD_CPU] = SEG_KIND_CPU, [RECORD_WALL] = SEG_KIND_WALL};
-    struct seg_losses l;
-    seg_reader_losses(f->reader, &l);
-    // The tables are shared: which kind found them full is not known, so each profile tells it.
-    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
-        if (!f->builders[kind])
-            continue;
-        const struct builder_losses losses = {
-            .folded = read_loss(&l.ring_full[kinds[kind]]),
-            .stacks = read_loss(&l.stacks_full),
-            .states = read_loss(&l.state_full),
-            .threads = read_loss(&l.threads_full),
-            .modules = read_loss(&l.modules_full),
-            .untracked = read_loss(&l.untracked),
-            .collapsed = kind == RECORD_CPU ? read_loss(&l.collapsed) : 0,
-        };
-        builder_add_losses(f->builders[kind], &losses);
-    }
-}
-
-int feed_finish(struct feed *f)
-{
-    int64_t rc = seg_reader_states(f->reader, add_state, f);
-    add_losses(f);
-    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
-        if (!f->builders[kind])
-            continue;
-        builder_lost(f->builders[kind], f->damaged); // of which kind is not known
-        break;
-    }
-    return rc < 0 ? (int)rc : 0;
 }
 
 void feed_free(struct feed *f)
@@ -318,5 +278,6 @@ void feed_free(struct feed *f)
     free(f->modules);
     free(f->threads);
     free(f->records);
+    free(f->memory);
     *f = (struct feed){0};
 }

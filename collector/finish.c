@@ -51,13 +51,31 @@ bool finish_is_dump(const char *path)
     return is_core || head.magic == SEG_MAGIC || head.magic == SEG_DUMP_MAGIC;
 }
 
-// Builders for both kinds, with the rates that the target had in force.
+static uint64_t load(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+// The mean bytes per sampled allocation, 1 where every one was counted; 0: not known any more.
+static uint64_t heap_rate(const struct seg_header *h)
+{
+    uint64_t rate = load(&h->control.heap_rate_bytes);
+    return h->areas[SEG_AREA_SITES].size ? 1 : rate < INT64_MAX ? rate : INT64_MAX;
+}
+
+// Builders for all kinds, with the rates that the target had in force.
 static int new_builders(const struct seg_header *h, struct record_result *result,
                         struct fscope_error *err)
 {
-    uint64_t cpu = atomic_load_explicit(&h->control.cpu_period_ns, memory_order_relaxed);
-    uint64_t wall = atomic_load_explicit(&h->control.wall_period_ns, memory_order_relaxed);
-    struct record_options o = {.cpu_hz = DEFAULT_HZ, .wall_hz = DEFAULT_HZ};
+    uint64_t cpu = load(&h->control.cpu_period_ns), wall = load(&h->control.wall_period_ns);
+    uint64_t heap = heap_rate(h);
+    struct record_options o = {
+        .cpu_hz = DEFAULT_HZ,
+        .wall_hz = DEFAULT_HZ,
+        .heap_bytes = heap ? heap : RECORD_HEAP_BYTES_DEFAULT,
+        .block_ns = 1,
+        .mutex_fraction = 1,
+    };
     int rc = record_new_builders(&o, result, err);
     if (rc)
         return rc;
@@ -68,25 +86,50 @@ static int new_builders(const struct seg_header *h, struct record_result *result
     return 0;
 }
 
+static uint64_t samples_of(const struct record_result *result, int kind)
+{
+    struct builder_stats st = {0};
+    if (result->builders[kind])
+        builder_get_stats(result->builders[kind], &st);
+    return st.samples;
+}
+
+// What was on, of a target that recorded nothing: an empty profile of it is the answer.
+static int first_wanted(const struct seg_header *h)
+{
+    if (load(&h->control.cpu_period_ns))
+        return RECORD_CPU;
+    return load(&h->control.wall_period_ns)    ? RECORD_WALL
+           : load(&h->control.heap_rate_bytes) ? RECORD_HEAP
+           : load(&h->control.block_rate_ns)   ? RECORD_BLOCK
+           : load(&h->control.mutex_fraction)  ? RECORD_MUTEX
+                                               : RECORD_CPU;
+}
+
 // Of a target that stopped sampling before it dumped, the period is gone; what a sample weighs on
 // average is as good.
 static void keep_what_has_samples(const struct seg_header *h, struct record_result *result)
 {
     const _Atomic uint64_t *periods[] = {&h->control.cpu_period_ns, &h->control.wall_period_ns};
-    bool any = false;
-    for (int kind = RECORD_KIND_COUNT - 1; kind >= 0; kind--) {
+    int wanted = first_wanted(h);
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        if (samples_of(result, kind))
+            wanted = -1;
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         struct builder_stats st;
         struct builder *b = result->builders[kind];
         builder_get_stats(b, &st);
-        if (st.samples == 0 && (any || kind != RECORD_CPU)) {
+        if (st.samples == 0 && kind != wanted) {
             builder_free(b);
             result->builders[kind] = NULL;
-            continue;
-        }
-        any = true;
-        if (st.samples && !atomic_load_explicit(periods[kind], memory_order_relaxed))
+        } else if (kind < RECORD_STREAM_COUNT && st.samples && !load(periods[kind])) {
             builder_set_period(b, st.ns / st.samples);
+        }
     }
+    if (result->builders[RECORD_HEAP] && heap_rate(h) == 0)
+        snprintf(result->warning, sizeof result->warning,
+                 "the heap's sampling rate is not known any more; taken as %llu bytes",
+                 (unsigned long long)RECORD_HEAP_BYTES_DEFAULT);
 }
 
 int finish_read(const char *path, struct record_result *result, struct fscope_error *err)
@@ -106,6 +149,8 @@ int finish_read(const char *path, struct record_result *result, struct fscope_er
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
         builder_set_start(result->builders[kind], h->real_ns);
     rc = feed_init(&feed, reader, result->builders, h->pid, open_module, NULL);
+    feed.series = &result->series;
+    result->series.start_ns = h->mono_ns;
     for (int64_t n = 1; !rc && n > 0;) {
         n = feed_pump(&feed);
         rc = n < 0 ? (int)n : 0;
@@ -128,19 +173,43 @@ out:
     return rc;
 }
 
+struct wanted {
+    const char *name; // "": any
+    const char *found;
+};
+
+static int match_part(void *arg, const char *part)
+{
+    struct wanted *w = arg;
+    if (*w->name && strcmp(w->name, part) != 0)
+        return 0;
+    w->found = part; // the builder's, which lives on
+    return 1;
+}
+
+// The kind with this name, or whose part has it; -1: none.
+static int find_kind(const struct record_result *result, struct wanted *w)
+{
+    for (int kind = 0; kind < RECORD_CUSTOM; kind++)
+        if (result->builders[kind] && (!*w->name || strcmp(w->name, record_kind_name(kind)) == 0))
+            return kind;
+    for (int kind = RECORD_HEAP; kind < RECORD_KIND_COUNT; kind++)
+        if (result->builders[kind] && builder_each_part(result->builders[kind], match_part, w))
+            return kind;
+    return -1;
+}
+
 int finish_profile(const char *path, const char *kind, struct pprof_profile **out,
                    struct fscope_error *err)
 {
     struct record_result result;
+    struct wanted w = {.name = kind ? kind : ""};
     int rc = finish_read(path, &result, err);
-    int found = -1;
-    for (int k = 0; !rc && found < 0 && k < RECORD_KIND_COUNT; k++)
-        if (result.builders[k] && (!kind || !*kind || strcmp(kind, record_kind_name(k)) == 0))
-            found = k;
+    int found = rc ? -1 : find_kind(&result, &w);
     if (!rc && found < 0)
         rc = error_set(err, -ENOENT, 0, "%s: has no %s samples", path, kind);
     if (!rc)
-        rc = record_make_profile(&result, (enum record_kind)found, out, err);
+        rc = record_make_profile(&result, (enum record_kind)found, w.found, out, err);
     record_result_free(&result);
     return rc;
 }

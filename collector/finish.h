@@ -20,7 +20,8 @@ bool finish_is_dump(const char *path);
 // nothing at all), ready for record_write. 0 or -errno. *result is to be freed in any case.
 int finish_read(const char *path, struct record_result *result, struct fscope_error *err);
 
-// One symbolized profile of it: kind "cpu" or "wall", NULL or "": the first that has samples.
+// One symbolized profile of it: kind "cpu", "wall", "heap", "lifetime", "block", "mutex" or the name of
+// a custom profile; NULL or "": the first that has samples.
 // -ENOENT: no such kind in it. The caller owns *out (pprof_free).
 int finish_profile(const char *path, const char *kind, struct pprof_profile **out,
                    struct fscope_error *err);

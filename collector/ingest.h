@@ -26,9 +26,11 @@ struct ingest;
 
 struct ingest_options {
     size_t size; // sizeof(struct ingest_options)
-    uint32_t hz[RECORD_KIND_COUNT];
-    struct builder *builders[RECORD_KIND_COUNT]; // borrowed; NULL: not wanted
-    bool inherit;                                // else only the first process records
+    uint32_t hz[RECORD_STREAM_COUNT];
+    uint64_t heap_bytes, block_ns, mutex_fraction; // as record_options
+    struct series *series;                         // borrowed; NULL: not wanted
+    struct builder *builders[RECORD_KIND_COUNT];   // borrowed; NULL: not wanted
+    bool inherit;                                  // else only the first process records
 };
 
 // What was seen, for the closing lines.

@@ -84,6 +84,16 @@ static bool is_wanted(const struct ingest *g, uint32_t pid)
     return g->o.inherit || (pid_t)pid == g->root;
 }
 
+// The words for state. One that nobody collects stays as the target has it.
+static void set_state_rates(const struct ingest *g, struct seg_control *c, bool on)
+{
+    _Atomic uint64_t *words[] = {&c->heap_rate_bytes, &c->block_rate_ns, &c->mutex_fraction};
+    const uint64_t rates[] = {g->o.heap_bytes, g->o.block_ns, g->o.mutex_fraction};
+    for (int i = 0; i < 3; i++)
+        if (g->o.builders[RECORD_HEAP + i])
+            atomic_store_explicit(words[i], on ? rates[i] : 0, memory_order_relaxed);
+}
+
 static void start_sampling(struct target *t, struct agent_config *config)
 {
     struct ingest *g = t->ingest;
@@ -99,6 +109,7 @@ static void start_sampling(struct target *t, struct agent_config *config)
     // Relaxed: the agent rereads them as it passes; CONFIG's system call orders the first look.
     atomic_store_explicit(&c->cpu_period_ns, config->cpu_period_ns, memory_order_relaxed);
     atomic_store_explicit(&c->wall_period_ns, config->wall_period_ns, memory_order_relaxed);
+    set_state_rates(g, c, is_wanted(g, t->pid));
     uint64_t flags = config->header.flags & AGENT_KERNEL_EXCLUDED ? SEG_CPU_USER_ONLY : 0;
     atomic_store_explicit(&c->cpu_flags, flags, memory_order_relaxed);
     atomic_store_explicit(&c->cpu_source, config->cpu_source, memory_order_relaxed);
@@ -126,6 +137,7 @@ int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello 
         target_free(t);
         return rc;
     }
+    t->feed.series = g->o.series;
     retire(g, pid);
     g->stats.processes++;
     t->next = g->targets;
@@ -195,7 +207,7 @@ static void read_names(struct target *t, bool housekeeping)
         if (size <= 1)
             continue;
         name[size - 1] = '\0';
-        for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        for (int kind = 0; kind < RECORD_STREAM_COUNT; kind++)
             if (t->feed.processes[kind])
                 builder_thread(t->feed.processes[kind], (uint32_t)tid, name);
     }
@@ -234,6 +246,7 @@ int target_finish(struct target *t)
     if (c) {
         atomic_store_explicit(&c->cpu_period_ns, 0, memory_order_relaxed);
         atomic_store_explicit(&c->wall_period_ns, 0, memory_order_relaxed);
+        set_state_rates(t->ingest, c, false);
         atomic_fetch_add_explicit(&c->wake, 1, memory_order_relaxed);
     }
     perf_clocks_free(t->clocks);

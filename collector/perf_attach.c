@@ -307,6 +307,14 @@ static int check(const struct record_options *o, struct fscope_error *err)
         return error_set(err, -EOPNOTSUPP, 0,
                          "wall time cannot be sampled from outside: start the program with "
                          "`fiberscope record --wall -- COMMAND`");
+    if (o->heap_bytes || o->block_ns || o->mutex_fraction)
+        return error_set(err, -EOPNOTSUPP, 0,
+                         "allocations and locks cannot be seen from outside, and nothing is put "
+                         "into a running process: start the program with `fiberscope record "
+                         "%s COMMAND`",
+                         o->heap_bytes ? "--heap"
+                         : o->block_ns ? "--block"
+                                       : "--mutex");
     if (!o->cpu_hz || o->cpu_hz > 100000)
         return error_set(err, -EINVAL, 0, "a rate from 1 to 100000 Hz is needed");
     return 0;

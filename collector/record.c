@@ -9,6 +9,7 @@
 #include "collector/record_signals.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,22 +59,51 @@ void record_result_free(struct record_result *result)
 {
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
         builder_free(result->builders[kind]);
+    series_free(&result->series);
     *result = (struct record_result){0};
+}
+
+const char *record_kind_name(int kind)
+{
+    static const char *const names[] = {
+        [RECORD_CPU] = "cpu",     [RECORD_WALL] = "wall",   [RECORD_HEAP] = "heap",
+        [RECORD_BLOCK] = "block", [RECORD_MUTEX] = "mutex", [RECORD_CUSTOM] = "custom"};
+    return names[kind];
+}
+
+enum seg_kind record_seg_kind(int kind)
+{
+    static const enum seg_kind kinds[] = {
+        [RECORD_CPU] = SEG_KIND_CPU,     [RECORD_WALL] = SEG_KIND_WALL,
+        [RECORD_HEAP] = SEG_KIND_HEAP,   [RECORD_BLOCK] = SEG_KIND_BLOCK,
+        [RECORD_MUTEX] = SEG_KIND_MUTEX, [RECORD_CUSTOM] = SEG_KIND_CUSTOM};
+    return kinds[kind];
+}
+
+bool record_wants(const struct record_options *o, int kind)
+{
+    const uint64_t wishes[RECORD_KIND_COUNT] = {
+        [RECORD_CPU] = o->cpu_hz,           [RECORD_WALL] = o->wall_hz,
+        [RECORD_HEAP] = o->heap_bytes,      [RECORD_BLOCK] = o->block_ns,
+        [RECORD_MUTEX] = o->mutex_fraction,
+    };
+    return wishes[kind] != 0;
 }
 
 int record_new_builders(const struct record_options *o, struct record_result *result,
                         struct fscope_error *err)
 {
-    static const enum seg_kind kinds[] = {SEG_KIND_CPU, SEG_KIND_WALL};
-    const uint32_t hz[] = {o->cpu_hz, o->wall_hz};
+    result->asked_hz[RECORD_CPU] = o->cpu_hz;
+    result->asked_hz[RECORD_WALL] = o->wall_hz;
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
-        result->asked_hz[kind] = hz[kind];
-        if (!hz[kind])
+        uint32_t hz = kind < RECORD_STREAM_COUNT ? result->asked_hz[kind] : 0;
+        if (!record_wants(o, kind) && kind != RECORD_CUSTOM)
             continue;
         struct builder_options bo = {
             .size = sizeof bo,
-            .kind = kinds[kind],
-            .period_ns = UINT64_C(1000000000) / hz[kind],
+            .kind = record_seg_kind(kind),
+            .period_ns = hz ? UINT64_C(1000000000) / hz : 0,
+            .rate_bytes = o->heap_bytes,
             .real_ns = record_now_ns(CLOCK_REALTIME),
         };
         if (builder_new(&result->builders[kind], &bo))
@@ -157,11 +187,18 @@ static int serve(struct recording *r)
 
 static int start_ingest(struct recording *r, struct fscope_error *err)
 {
-    struct ingest_options io = {.size = sizeof io, .inherit = r->o->inherit};
-    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
-        io.hz[kind] = r->result->asked_hz[kind];
+    struct ingest_options io = {
+        .size = sizeof io,
+        .heap_bytes = r->o->heap_bytes,
+        .block_ns = r->o->block_ns,
+        .mutex_fraction = r->o->mutex_fraction,
+        .series = r->o->heap_bytes ? &r->result->series : NULL,
+        .inherit = r->o->inherit,
+    };
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
         io.builders[kind] = r->result->builders[kind];
-    }
+    for (int kind = 0; kind < RECORD_STREAM_COUNT; kind++)
+        io.hz[kind] = r->result->asked_hz[kind];
     return ingest_new(&r->ingest, &io, err);
 }
 
@@ -170,8 +207,13 @@ static void write_settings(const struct recording *r, char *text, size_t size)
 {
     const char *users = getenv("FIBERSCOPE");
     size_t keep = users && strlen(users) < size / 2 ? strlen(users) : 0;
-    snprintf(text, size, "%.*s%scpu=%u,wall=%u,inherit=%d,quiet=1,socket=%s", (int)keep,
-             keep ? users : "", keep ? "," : "", r->o->cpu_hz, r->o->wall_hz, r->o->inherit,
+    const struct record_options *o = r->o;
+    int n = snprintf(text, size, "%.*s%scpu=%u,wall=%u", (int)keep, keep ? users : "",
+                     keep ? "," : "", o->cpu_hz, o->wall_hz);
+    snprintf(text + n, size - (size_t)n,
+             ",heap=%" PRIu64 ",block=%" PRIu64 ",mutex=%" PRIu64 ",mmap=%d"
+             ",inherit=%d,quiet=1,socket=%s",
+             o->heap_bytes, o->block_ns, o->mutex_fraction, o->mmaps, o->inherit,
              ingest_name(r->ingest));
 }
 
@@ -194,6 +236,7 @@ static int start_child(struct recording *r, const char *preload, const char *set
     r->result->child = r->launch.pid;
     record_signals_forward(r->launch.pid);
     r->start_ns = record_now_ns(CLOCK_MONOTONIC);
+    r->result->series.start_ns = r->start_ns;
     return 0;
 }
 
@@ -260,6 +303,11 @@ static void name_program(struct record_result *result, const char *argv0)
     snprintf(result->program, sizeof result->program, "%s", base ? base + 1 : argv0);
 }
 
+static bool needs_agent(const struct record_options *o)
+{
+    return o->heap_bytes || o->block_ns || o->mutex_fraction;
+}
+
 static int run(struct recording *r, struct fscope_error *err)
 {
     char agent[PATH_MAX] = "";
@@ -275,6 +323,14 @@ static int run(struct recording *r, struct fscope_error *err)
             snprintf(agent, sizeof agent, "%s", r->o->agent_path);
         else
             rc = launch_find_agent(agent, sizeof agent, err);
+    }
+    if (!rc && r->program.way == LAUNCH_OUTSIDE && needs_agent(r->o)) {
+        result->exit_status = EXIT_NOT_EXECUTABLE;
+        rc =
+            error_set(err, -EOPNOTSUPP, 0,
+                      "%.100s: %.150s; heap and lock profiles need the agent inside, so only --cpu "
+                      "can be recorded",
+                      r->program.image, r->program.reason);
     }
     if (!rc)
         rc = record_new_builders(r->o, result, err);

@@ -12,37 +12,61 @@
 
 #include "base/error.h"
 #include "collector/builder.h"
+#include "collector/series.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 
 struct record_options {
-    size_t size;            // sizeof(struct record_options)
-    uint32_t cpu_hz;        // 0: no CPU profile
-    uint32_t wall_hz;       // 0: no wall profile
-    uint64_t duration_ns;   // 0: until the target ends or Ctrl-C
-    const char *output;     // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
-    bool inherit;           // follow children and exec
-    bool quiet;             // no progress, no closing line
-    bool symbolize;         // at write time
-    uint32_t pid;           // record_attach: whom
-    uint32_t stack_bytes;   // record_attach: copied with each sample; 0: as needed
-    uint64_t ring_bytes;    // record_attach: per CPU, a power of two; 0: as much as is allowed
-    char *const *command;   // record_command: argv, NULL-terminated
-    const char *agent_path; // libfiberscope.so; NULL: looked for
-    FILE *messages;         // where progress and the closing line go (stderr)
+    size_t size;         // sizeof(struct record_options)
+    uint32_t cpu_hz;     // 0: no CPU profile
+    uint32_t wall_hz;    // 0: no wall profile
+    uint64_t heap_bytes; // mean bytes per sampled allocation; 1: every one; 0: no heap profile
+    uint64_t block_ns;   // waits this long are kept, shorter ones by chance; 0: no block profile
+    uint64_t mutex_fraction; // 1 in so many contended unlocks; 0: no mutex profile
+    bool mmaps;              // mmap and munmap count as allocations too
+    uint64_t duration_ns;    // 0: until the target ends or Ctrl-C
+    const char *output;      // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
+    bool inherit;            // follow children and exec
+    bool quiet;              // no progress, no closing line
+    bool symbolize;          // at write time
+    uint32_t pid;            // record_attach: whom
+    uint32_t stack_bytes;    // record_attach: copied with each sample; 0: as needed
+    uint64_t ring_bytes;     // record_attach: per CPU, a power of two; 0: as much as is allowed
+    char *const *command;    // record_command: argv, NULL-terminated
+    const char *agent_path;  // libfiberscope.so; NULL: looked for
+    FILE *messages;          // where progress and the closing line go (stderr)
 };
 
-enum record_kind { RECORD_CPU, RECORD_WALL, RECORD_KIND_COUNT };
+#define RECORD_HEAP_BYTES_DEFAULT UINT64_C(524288) // as of Go, and of the agent
+
+enum record_kind {
+    RECORD_CPU,
+    RECORD_WALL,
+    RECORD_STREAM_COUNT, // the kinds before this one come as streams of records, the others as state
+    RECORD_HEAP = RECORD_STREAM_COUNT,
+    RECORD_BLOCK,
+    RECORD_MUTEX,
+    RECORD_CUSTOM, // all of them; a file for each name
+    RECORD_KIND_COUNT,
+};
+
+// What a profile of one file is called: "cpu", "wall", "heap", "block", "mutex", "custom".
+const char *record_kind_name(int kind);
+enum seg_kind record_seg_kind(int kind);
+
+// Whether the options ask for it. Custom profiles are never asked for: they come if there are any.
+bool record_wants(const struct record_options *o, int kind);
 
 // One recording: a builder per kind, and what the closing line says.
 struct record_result {
     struct builder *builders[RECORD_KIND_COUNT]; // NULL: not asked for
+    struct series series;                        // of the heap; may be empty
     char program[64];                            // base name of the program, for %e
     uint32_t pid;                                // of the first process, for %p
     uint64_t duration_ns;                        // wall time
-    uint32_t asked_hz[RECORD_KIND_COUNT];
-    double delivered_hz[RECORD_KIND_COUNT]; // 0: as asked
+    uint32_t asked_hz[RECORD_STREAM_COUNT];
+    double delivered_hz[RECORD_STREAM_COUNT]; // 0: as asked
     char rate_note[512]; // why less was delivered, and what to do; "" if it was not
     char warning[512];   // what else the user should know; "" if nothing
     uint64_t damaged;    // records that made no sense; counted as lost too
@@ -89,10 +113,10 @@ int record_write(const struct record_options *o, struct record_result *result,
 
 void record_result_free(struct record_result *result); // frees the builders; accepts a zeroed one
 
-// The path for one kind: `pattern` with %e (program) %p (pid) %k (kind) %% replaced, or NULL for the
-// default "%e.%p.%k.pb.gz"; a folder (it exists, or ends in a slash) gets the default name inside.
-// 0, -ENAMETOOLONG, -EINVAL (an unknown %).
+// The path for one kind: `pattern` with %e (program) %p (pid) %k (kind, a name) %% replaced, or NULL
+// for the default "%e.%p.%k.pb.gz"; a folder (it exists, or ends in a slash) gets the default name
+// inside. 0, -ENAMETOOLONG, -EINVAL (an unknown %).
 int record_path(char *path, size_t size, const char *pattern, const struct record_result *result,
-                enum record_kind kind, struct fscope_error *err);
+                const char *kind, struct fscope_error *err);
 
 #endif

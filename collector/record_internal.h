@@ -31,13 +31,35 @@ void record_judge_rates(struct record_result *result, const struct ingest_stats 
 
 // One line in words on what lost its stack, thread, moment or name, "" for nothing. `all` includes what
 // is usual at high rates (a few periods in a hundred merged), for a profile's comments.
-void record_losses_text(const struct builder_stats *st, bool all, char *text, size_t size);
+void record_losses_text(enum record_kind kind, const struct builder_stats *st, bool all, char *text,
+                        size_t size);
 
-// "cpu", "wall"
-const char *record_kind_name(int kind);
+// What one written file is, for its closing lines.
+struct record_written {
+    enum record_kind kind;
+    const char *part; // "" or the part of the builder
+    const char *path;
+    uint32_t files; // under this pattern
+    const char *without_symbols;
+};
+void record_say_closing(const struct record_options *o, const struct record_result *result,
+                        const struct record_written *w);
+void record_say_series(const struct record_options *o, const struct record_result *result,
+                       const char *path);
 
-// The finished and symbolized profile of one kind. 0 or -errno.
-int record_make_profile(struct record_result *result, enum record_kind kind,
+// The path of a file that comes beside the one of `main_kind`: as record_path, but where the pattern
+// gives both one name, the kind is put into it ("p.pb.gz" becomes "p.lifetime.pb.gz"). "" where
+// there is no beside (standard output, a device).
+int record_path_beside(char *path, size_t size, const char *pattern,
+                       const struct record_result *result, const char *kind, const char *main_kind,
+                       struct fscope_error *err);
+
+// Gives p, of builder b, its names, in place; summary gets one line on what has none.
+void record_symbolize(struct builder *b, struct pprof_profile *p, uint32_t pid, char *summary,
+                      size_t size);
+
+// The finished and symbolized profile of one kind (part NULL: its main one). 0 or -errno.
+int record_make_profile(struct record_result *result, enum record_kind kind, const char *part,
                         struct pprof_profile **out, struct fscope_error *err);
 
 #endif

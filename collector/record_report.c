@@ -18,7 +18,7 @@ enum { JUDGED_SAMPLES_MIN = 50 };  // of fewer, a rate says nothing
 static uint64_t samples_of(const struct record_result *result)
 {
     uint64_t n = 0;
-    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+    for (int kind = 0; kind < RECORD_STREAM_COUNT; kind++) { // state comes at the end
         struct builder_stats st;
         if (!result->builders[kind])
             continue;
@@ -43,8 +43,10 @@ void record_progress_show(struct record_progress *p, const struct record_result 
         return;
     p->shown_ns = now;
     // \033[K clears what a longer line left.
-    fprintf(p->out, "\rfiberscope: %" PRIu64 " s, %" PRIu64 " samples\033[K",
-            (now - p->start_ns) / 1000000000, samples_of(result));
+    fprintf(p->out, "\rfiberscope: %" PRIu64 " s", (now - p->start_ns) / 1000000000);
+    if (result->builders[RECORD_CPU] || result->builders[RECORD_WALL])
+        fprintf(p->out, ", %" PRIu64 " samples", samples_of(result));
+    fputs("\033[K", p->out);
     fflush(p->out);
 }
 
@@ -62,7 +64,8 @@ struct loss_words {
     const char *text; // after the number
 };
 
-void record_losses_text(const struct builder_stats *st, bool all, char *text, size_t size)
+void record_losses_text(enum record_kind kind, const struct builder_stats *st, bool all, char *text,
+                        size_t size)
 {
     const struct builder_losses *l = &st->losses;
     bool is_merging = l->collapsed && (all || l->collapsed > st->samples / COLLAPSED_TOLERATED);
@@ -71,9 +74,15 @@ void record_losses_text(const struct builder_stats *st, bool all, char *text, si
         {l->stacks, "stacks did not fit into the stack table"},
         {l->states, "additions did not fit into the state table"},
         {l->folded, "samples without thread and time (a full ring, read too late)"},
-        {l->threads, "times a thread found no slot (its samples have no thread)"},
+        {l->threads, kind < RECORD_STREAM_COUNT
+                         ? "times a thread found no slot (its samples have no thread)"
+                         : "times a thread found no slot (what it did is not in the profile)"},
         {l->modules, "mapped files did not fit into the table (their addresses have no names)"},
-        {l->untracked, "allocations could not be followed"},
+        {l->untracked, "live allocations found no place in the table of pointers (they count as "
+                       "allocated, not as in use)"},
+        {l->unknown_frees, "frees of memory from before the recording, or of the parent's"},
+        {l->series, "moments of the series found their ring full"},
+        {l->negative, "entries had more taken away than added (shown as 0)"},
         {is_merging ? l->collapsed : 0,
          "CPU periods without a sample of their own (signal blocked or late), charged to the "
          "thread's next one"},

@@ -36,9 +36,11 @@ static int on_record(void *arg, const struct seg_record *rec)
 
 static int on_state(void *arg, const struct seg_state *e, uint32_t index)
 {
-    (void)index;
     struct visit *v = arg;
     uint64_t pcs[4];
+    struct seg_site site;
+    seg_reader_site(v->r, index, &site);
+    seg_reader_site(v->r, e->labels, &site);
     seg_reader_stack(v->r, e->user_stack, pcs, 4, NULL, NULL, NULL);
     return more(v);
 }
@@ -61,7 +63,9 @@ static void visit_all(struct seg_reader *r)
     struct seg_losses losses;
     char text[16];
     uint64_t damaged = 0;
+    struct seg_heap heap;
     seg_reader_losses(r, &losses);
+    seg_reader_heap(r, &heap);
     seg_reader_control_commit(r);
     for (int round = 0; round < 2; round++) {
         seg_reader_drain(r, on_record, &v, &damaged);

@@ -23,14 +23,24 @@ static void fill(struct seg *s, int records)
         r.labels = seg_labels(s, pair, 1);
         seg_record_put(s, slot, SEG_CONTEXT_SIGNAL, &r);
         seg_state_add(s, SEG_KIND_HEAP, r.user_stack, r.labels, 0, (uint64_t[4]){1, 64, 0, 0});
+        seg_state_add(s, SEG_KIND_BLOCK, r.user_stack, 0, 0x2000, (uint64_t[4]){1, 64, 0, 0});
+        seg_state_add(s, SEG_KIND_LOCK, r.user_stack, 0, 0x2000, (uint64_t[4]){1, 0, 0, 0});
+        seg_state_add(s, SEG_KIND_CUSTOM, r.user_stack, 0, pair[0][0], (uint64_t[4]){5, 2, 0, 0});
+        r.kind = SEG_KIND_SERIES;
+        seg_record_put(s, slot, SEG_CONTEXT_NORMAL, &r);
     }
+    if (s->header->areas[SEG_AREA_SITES].size)
+        for (uint32_t i = 0; i < s->header->state_count; i++) {
+            atomic_store(&seg_site_at(s, i)->temporary_objects, i);
+            atomic_store(&seg_site_at(s, i)->lifetimes[i % SEG_LIFETIMES], i);
+        }
     seg_module_remove(s, 0);
 }
 
 int main(int argc, char **argv)
 {
-    static const int records[] = {0, 1, 5, 40};
-    for (int i = 0; argc == 2 && i < 4; i++) {
+    static const int records[] = {0, 1, 5, 40, 5};
+    for (int i = 0; argc == 2 && i < 5; i++) {
         char path[4096];
         struct seg s;
         struct seg_options o = {.size = sizeof o,
@@ -40,7 +50,8 @@ int main(int argc, char **argv)
                                 .stacks = 16,
                                 .ring_bytes = 512,
                                 .stack_arena_bytes = 4096,
-                                .blob_arena_bytes = 4096};
+                                .blob_arena_bytes = 4096,
+                                .sites = i == 4};
         snprintf(path, sizeof path, "%s/box%d", argv[1], i);
         o.path = path;
         if (seg_create(&s, &o))

@@ -143,7 +143,7 @@ static void processes_share_files_and_keep_their_samples(void **state)
     assert_string_equal(label(q->samples[1], "process")->str, "two");
     pprof_free(q);
     q = NULL;
-    assert_int_equal(builder_finish_pid(b, 8, 5, &q), 0);
+    assert_int_equal(builder_finish_view(b, &(struct builder_view){.pid = 8}, 5, &q), 0);
     assert_int_equal(pprof_check(q, NULL), 0);
     assert_int_equal(q->sample_count, 1);
     assert_null(label(q->samples[0], "pid"));

@@ -207,18 +207,18 @@ static void output_names(void **state)
     struct record_result r = {.program = "../evil\n", .pid = 42};
     struct fscope_error err;
     char path[256];
-    assert_int_equal(record_path(path, sizeof path, NULL, &r, RECORD_CPU, &err), 0);
+    assert_int_equal(record_path(path, sizeof path, NULL, &r, "cpu", &err), 0);
     assert_string_equal(path, ".._evil_.42.cpu.pb.gz");
     strcpy(r.program, "xz");
-    assert_int_equal(record_path(path, sizeof path, "a/%e-%p-%k-%%.gz", &r, RECORD_WALL, &err), 0);
+    assert_int_equal(record_path(path, sizeof path, "a/%e-%p-%k-%%.gz", &r, "wall", &err), 0);
     assert_string_equal(path, "a/xz-42-wall-%.gz");
-    assert_int_equal(record_path(path, sizeof path, folder, &r, RECORD_CPU, &err), 0);
+    assert_int_equal(record_path(path, sizeof path, folder, &r, "cpu", &err), 0);
     assert_non_null(strstr(path, "/xz.42.cpu.pb.gz"));
-    assert_int_equal(record_path(path, sizeof path, "out/", &r, RECORD_CPU, &err), 0);
+    assert_int_equal(record_path(path, sizeof path, "out/", &r, "cpu", &err), 0);
     assert_string_equal(path, "out/xz.42.cpu.pb.gz");
-    assert_int_equal(record_path(path, sizeof path, "%x", &r, RECORD_CPU, &err), -EINVAL);
-    assert_int_equal(record_path(path, sizeof path, "%", &r, RECORD_CPU, &err), -EINVAL);
-    assert_int_equal(record_path(path, 8, "12345678", &r, RECORD_CPU, &err), -ENAMETOOLONG);
+    assert_int_equal(record_path(path, sizeof path, "%x", &r, "cpu", &err), -EINVAL);
+    assert_int_equal(record_path(path, sizeof path, "%", &r, "cpu", &err), -EINVAL);
+    assert_int_equal(record_path(path, 8, "12345678", &r, "cpu", &err), -ENAMETOOLONG);
 }
 
 int main(void)

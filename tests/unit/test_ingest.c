@@ -215,9 +215,141 @@ static void nonsense_is_refused(void **state)
     expect(g, 5);
 }
 
+// In a child: heap, and a contended lock, as of a target that was told to record them.
+static void produce_state(struct seg *s, uint64_t objects)
+{
+    const uint64_t heap[4] = {objects, objects * 64, 1, 64}, wait[4] = {2, 500};
+    uint64_t pcs[2] = {0x400100, 0x400200};
+    produce(s, 0);
+    uint32_t stack = seg_stack(s, pcs, 2, 0, 0);
+    seg_state_add(s, SEG_KIND_HEAP, stack, 0, 0, heap);
+    seg_state_add(s, SEG_KIND_BLOCK, stack, 0, 0x1234, wait);
+    struct seg_record r = {
+        .kind = SEG_KIND_SERIES, .time_ns = 5000, .object = 64 * objects, .values = {1, 64}};
+    seg_record_put(s, 0, SEG_CONTEXT_NORMAL, &r);
+}
+
+static void run_state_target(struct ingest *g, uint64_t objects, bool is_wanted)
+{
+    struct seg s;
+    struct agent_config config = {0};
+    produce_state(&s, objects);
+    atomic_store(&s.header->control.heap_rate_bytes, 77);
+    atomic_store(&s.header->control.mutex_fraction, 77);
+    int fd = connect_to(ingest_name(g));
+    send_hello(fd, s.fd);
+    if (recv(fd, &config, sizeof config, 0) != (ssize_t)sizeof config || config.cpu_period_ns)
+        _exit(98);
+    const struct seg_control *c = &s.header->control;
+    if (atomic_load(&c->heap_rate_bytes) != (is_wanted ? 1 : 0) ||
+        atomic_load(&c->block_rate_ns) != (is_wanted ? 5000 : 0))
+        _exit(99);
+    if (atomic_load(&c->mutex_fraction) != 77) // not collected: stays the target's own
+        _exit(100);
+    kill(getpid(), SIGKILL);
+}
+
+static void check_heap(struct builder *heap)
+{
+    struct pprof_profile *p = NULL;
+    assert_int_equal(builder_finish(heap, 1, &p), 0);
+    assert_int_equal(p->sample_count, 2);
+    for (size_t i = 0; i < 2; i++) {
+        const struct pprof_sample *s = p->samples[i];
+        bool has_pid = false;
+        for (uint32_t j = 0; j < s->label_count; j++)
+            has_pid = has_pid || strcmp(s->labels[j].key, "pid") == 0;
+        assert_true(has_pid);
+        assert_string_equal(s->locations[0]->mapping->file, "/bin/fake");
+    }
+    assert_int_equal(p->samples[0]->values[0] + p->samples[1]->values[0], 10 + 20);
+    assert_int_equal(p->samples[0]->values[6] + p->samples[1]->values[6], (9 + 19) * 64);
+    pprof_free(p);
+}
+
+static void state_of_killed_processes_is_collected(void **state)
+{
+    (void)state;
+    struct builder *heap = NULL, *block = NULL;
+    struct series series = {0};
+    struct builder_options bo = {.size = sizeof bo, .kind = SEG_KIND_HEAP, .rate_bytes = 1};
+    assert_int_equal(builder_new(&heap, &bo), 0);
+    bo.kind = SEG_KIND_BLOCK;
+    assert_int_equal(builder_new(&block, &bo), 0);
+    struct ingest_options o = {.size = sizeof o,
+                               .inherit = true,
+                               .heap_bytes = 1,
+                               .block_ns = 5000,
+                               .series = &series,
+                               .builders = {[RECORD_HEAP] = heap, [RECORD_BLOCK] = block}};
+    struct ingest *g = NULL;
+    assert_int_equal(ingest_new(&g, &o, NULL), 0);
+    pid_t pids[2];
+    for (uint64_t i = 0; i < 2; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0)
+            run_state_target(g, 10 * (i + 1), true);
+        ingest_set_root(g, pids[i]);
+        struct pollfd ready = {.fd = ingest_fd(g), .events = POLLIN};
+        for (struct ingest_stats st = {0}; st.processes <= i; ingest_get_stats(g, &st)) {
+            assert_int_equal(poll(&ready, 1, 10000), 1);
+            assert_int_equal(ingest_dispatch(g), 0);
+        }
+        int status = 0;
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    }
+    assert_int_equal(ingest_finish(g), 0);
+    ingest_free(g);
+    check_heap(heap);
+    struct builder_stats st;
+    builder_get_stats(block, &st);
+    assert_int_equal(st.samples, 4);
+    assert_int_equal(st.ns, 1000);
+    assert_int_equal(series.count, 2);
+    assert_int_equal(series.points[0].pid, pids[0]);
+    series_free(&series);
+    builder_free(heap);
+    builder_free(block);
+}
+
+static void a_child_that_is_not_followed_records_no_state(void **state)
+{
+    (void)state;
+    struct builder *heap = NULL, *block = NULL;
+    struct builder_options bo = {.size = sizeof bo, .kind = SEG_KIND_HEAP, .rate_bytes = 1};
+    assert_int_equal(builder_new(&heap, &bo), 0);
+    bo.kind = SEG_KIND_BLOCK;
+    assert_int_equal(builder_new(&block, &bo), 0);
+    struct ingest_options o = {.size = sizeof o,
+                               .heap_bytes = 1,
+                               .block_ns = 5000,
+                               .builders = {[RECORD_HEAP] = heap, [RECORD_BLOCK] = block}};
+    struct ingest *g = NULL;
+    assert_int_equal(ingest_new(&g, &o, NULL), 0);
+    ingest_set_root(g, getpid());
+    pid_t pid = fork();
+    if (pid == 0)
+        run_state_target(g, 10, false);
+    struct pollfd ready = {.fd = ingest_fd(g), .events = POLLIN};
+    for (struct ingest_stats st = {0}; !st.processes; ingest_get_stats(g, &st)) {
+        assert_int_equal(poll(&ready, 1, 10000), 1);
+        assert_int_equal(ingest_dispatch(g), 0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(ingest_finish(g), 0);
+    ingest_free(g);
+    builder_free(heap);
+    builder_free(block);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(state_of_killed_processes_is_collected),
+        cmocka_unit_test(a_child_that_is_not_followed_records_no_state),
         cmocka_unit_test(what_a_dead_process_recorded_is_kept),
         cmocka_unit_test(a_live_process_is_answered_and_drained),
         cmocka_unit_test(nonsense_is_refused),

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+//
+// The closing lines: what each file holds, what it lacks and why, and what to type next.
+
+#include "collector/record_internal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { LOSSES_BYTES = 1024 };
+
+static void say_count(FILE *out, uint64_t n)
+{
+    if (n >= 1000)
+        say_count(out, n / 1000), fprintf(out, ",%03" PRIu64, n % 1000);
+    else
+        fprintf(out, "%" PRIu64, n);
+}
+
+static void say_bytes(FILE *out, uint64_t bytes)
+{
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    double value = (double)bytes;
+    int unit = -1;
+    for (; value >= 1024 && unit < 5; unit++)
+        value /= 1024;
+    if (unit < 0)
+        fprintf(out, "%" PRIu64 " B", bytes);
+    else
+        fprintf(out, "%.1f %s", value, units[unit]);
+}
+
+static void say_objects(FILE *out, uint64_t objects, uint64_t bytes)
+{
+    say_count(out, objects);
+    fputs(objects == 1 ? " object (" : " objects (", out);
+    say_bytes(out, bytes);
+    fputc(')', out);
+}
+
+static void say_samples(FILE *out, const struct record_result *result, enum record_kind kind,
+                        const struct builder_stats *st)
+{
+    say_count(out, st->samples);
+    fprintf(out, " %s sample%s (%.2f s) in %.2f s", record_kind_name((int)kind),
+            st->samples == 1 ? "" : "s", (double)st->ns / 1e9, (double)result->duration_ns / 1e9);
+}
+
+static void say_heap(FILE *out, const struct builder_heap_totals *t)
+{
+    const char *about = t->is_exact ? "" : "about ";
+    fprintf(out, "heap: %s", about);
+    say_objects(out, t->alloc_objects, t->alloc_bytes);
+    fprintf(out, " allocated, %s", about);
+    say_objects(out, t->inuse_objects, t->inuse_bytes);
+    fputs(" in use at the end", out);
+    if (t->is_exact) {
+        fputs(", ", out);
+        say_count(out, t->temporary_objects);
+        fputs(" temporary, peak ", out);
+        say_bytes(out, t->peak_bytes);
+        fprintf(out, " after %.2f s", (double)t->peak_ns / 1e9);
+    } else {
+        fputs(", from ", out);
+        say_count(out, t->samples);
+        fputs(t->samples == 1 ? " sample" : " samples", out);
+    }
+}
+
+static void say_contentions(FILE *out, enum record_kind kind, const struct builder_stats *st)
+{
+    fprintf(out, "%s: ", record_kind_name((int)kind));
+    say_count(out, st->samples);
+    fprintf(out, " contention%s, %.3f s of delay", st->samples == 1 ? "" : "s",
+            (double)st->ns / 1e9);
+}
+
+// Why there may be nothing in it.
+static void say_empty(FILE *out, enum record_kind kind, const struct record_options *o)
+{
+    fputs("fiberscope: ", out);
+    if (kind == RECORD_HEAP && o->heap_bytes > 1) {
+        fputs("no samples: the program allocated little for a sample every ", out);
+        say_bytes(out, o->heap_bytes);
+        fputs(", or has its allocator linked in; --heap=exact counts every allocation\n", out);
+    } else if (kind == RECORD_HEAP) {
+        fputs("no allocations were seen: the program makes none by malloc or new, or has its "
+              "allocator linked in\n",
+              out);
+    } else if (kind == RECORD_BLOCK) {
+        fputs("no waits were seen: no thread waited for another one, or only so shortly that none "
+              "was kept; --block=1 keeps all\n",
+              out);
+    } else if (kind == RECORD_MUTEX) {
+        fputs("no contention was seen: no thread waited for a lock that another one released\n",
+              out);
+    } else {
+        fprintf(out,
+                "no samples: the program used less CPU time than one period; try a higher rate (-F "
+                "999)%s\n",
+                kind == RECORD_CPU ? " or --wall" : "");
+    }
+}
+
+static void say_what(FILE *out, const struct record_result *result, const struct record_written *w,
+                     const struct builder_stats *st)
+{
+    struct builder_heap_totals totals;
+    if (w->kind == RECORD_HEAP) {
+        builder_get_heap(result->builders[w->kind], &totals);
+        say_heap(out, &totals);
+    } else if (w->kind == RECORD_CUSTOM) {
+        fprintf(out, "custom profile %.100s", w->part);
+    } else if (w->kind == RECORD_BLOCK || w->kind == RECORD_MUTEX) {
+        say_contentions(out, w->kind, st);
+    } else {
+        say_samples(out, result, w->kind, st);
+    }
+    if (st->processes > 1)
+        fprintf(out, ", %u processes", st->processes);
+    if (st->lost || w->kind < RECORD_STREAM_COUNT) {
+        fputs(", ", out);
+        say_count(out, st->lost);
+        fputs(w->kind < RECORD_STREAM_COUNT ? " dropped" : " damaged", out);
+    }
+    if (st->truncated)
+        fprintf(out, ", %" PRIu64 " cut at %d frames", st->truncated, SEG_STACK_DEPTH_MAX);
+    fprintf(out, "; wrote %s\n", w->path);
+}
+
+// Of a program that freed all, the view by what is in use is empty.
+static const char *next_options(const struct record_result *result, enum record_kind kind)
+{
+    struct builder_heap_totals totals;
+    if (kind != RECORD_HEAP)
+        return "";
+    builder_get_heap(result->builders[kind], &totals);
+    return totals.inuse_bytes ? "" : "-sample_index=alloc_space ";
+}
+
+static bool is_sum_whole(const struct builder_losses *l)
+{
+    return !l->untracked && !l->unknown_frees && !l->series && !l->negative;
+}
+
+void record_say_closing(const struct record_options *o, const struct record_result *result,
+                        const struct record_written *w)
+{
+    struct builder_stats st;
+    FILE *out = o->messages;
+    char losses[LOSSES_BYTES];
+    bool has_rate_note = w->kind == RECORD_CPU && result->rate_note[0];
+    builder_get_stats(result->builders[w->kind], &st);
+    fputs("fiberscope: ", out);
+    if (w->kind == RECORD_HEAP && w->part[0]) {
+        fprintf(out, "how long freed objects had lived; wrote %s\n", w->path);
+        return; // of the heap, all was said
+    }
+    say_what(out, result, w, &st);
+    if (has_rate_note)
+        st.losses.collapsed = 0; // the line about the rate says it, with the reason
+    record_losses_text(w->kind, &st, false, losses, sizeof losses);
+    if (losses[0])
+        fprintf(out, "fiberscope: %s%s\n", losses,
+                is_sum_whole(&st.losses) ? "; the sums hold them" : "");
+    if (w->without_symbols[0])
+        fprintf(out, "fiberscope: %s\n", w->without_symbols);
+    if (has_rate_note)
+        fprintf(out, "fiberscope: %s\n", result->rate_note);
+    if (st.samples == 0)
+        say_empty(out, w->kind, o);
+    else if (w->files == 1 && strcmp(w->path, "-") != 0)
+        fprintf(out, "fiberscope: next: fiberscope top %s%s\n", next_options(result, w->kind),
+                w->path);
+}
+
+void record_say_series(const struct record_options *o, const struct record_result *result,
+                       const char *path)
+{
+    fputs("fiberscope: the heap over time, ", o->messages);
+    say_count(o->messages, result->series.count);
+    fprintf(o->messages, " moments; wrote %s\n", path);
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+//
+// Where profiles go: names, patterns, and whether they can be written there.
+
+#include "collector/record_internal.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { NAME_BYTES = 128 };
+#define DEFAULT_NAME "%e.%p.%k.pb.gz"
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    size_t n = strlen(path);
+    return (n && path[n - 1] == '/') || (stat(path, &st) == 0 && S_ISDIR(st.st_mode));
+}
+
+// A target may call itself and its profiles what it likes; that must not lead out of the folder.
+static void safe_name(char *out, size_t size, const char *program)
+{
+    snprintf(out, size, "%s", program[0] ? program : "profile");
+    for (char *c = out; *c; c++)
+        if (*c == '/' || (unsigned char)*c < ' ')
+            *c = '_';
+}
+
+static int expand(char *path, size_t size, const char *pattern, const struct record_result *result,
+                  const char *kind, struct fscope_error *err)
+{
+    size_t n = 0;
+    for (const char *p = pattern; *p; p++) {
+        char digits[16], name[NAME_BYTES], one[2] = {*p, '\0'};
+        const char *add = one;
+        if (*p == '%') {
+            p++;
+            safe_name(name, sizeof name, *p == 'k' ? kind : result->program);
+            snprintf(digits, sizeof digits, "%u", result->pid);
+            if (*p == 'e' || *p == 'k')
+                add = name;
+            else if (*p == 'p')
+                add = digits;
+            else if (*p != '%')
+                return error_set(
+                    err, -EINVAL, 0,
+                    "-o %s: unknown %%%c; there are %%e (program), %%p (pid), %%k (kind)", pattern,
+                    *p ? *p : ' ');
+        }
+        if (n + strlen(add) >= size)
+            return error_set(err, -ENAMETOOLONG, 0, "-o %s: too long a path", pattern);
+        strcpy(path + n, add);
+        n += strlen(add);
+    }
+    path[n] = '\0';
+    return 0;
+}
+
+int record_path(char *path, size_t size, const char *pattern, const struct record_result *result,
+                const char *kind, struct fscope_error *err)
+{
+    char joined[PATH_MAX];
+    if (!pattern || !*pattern)
+        return expand(path, size, DEFAULT_NAME, result, kind, err);
+    int rc = expand(path, size, pattern, result, kind, err);
+    if (rc || strcmp(path, "-") == 0 || !is_folder(path))
+        return rc;
+    size_t n = strlen(path);
+    char name[NAME_MAX + 1];
+    rc = expand(name, sizeof name, DEFAULT_NAME, result, kind, err);
+    if (rc)
+        return rc;
+    int length =
+        snprintf(joined, sizeof joined, "%s%s%s", path, path[n - 1] == '/' ? "" : "/", name);
+    if (length < 0 || (size_t)length >= sizeof joined || (size_t)length >= size)
+        return error_set(err, -ENAMETOOLONG, 0, "-o %s: too long a path", pattern);
+    strcpy(path, joined);
+    return 0;
+}
+
+// "p.pb.gz" and "lifetime" to "p.lifetime.pb.gz"; names that have an ending of their own keep it.
+static int insert_kind(char *path, size_t size, const char *kind)
+{
+    static const char ending[] = ".pb.gz";
+    char name[NAME_BYTES];
+    size_t n = strlen(path), cut = sizeof ending - 1;
+    bool has_ending = n > cut && strcmp(path + n - cut, ending) == 0;
+    safe_name(name, sizeof name, kind);
+    size_t at = has_ending ? n - cut : n;
+    int added = snprintf(path + at, size - at, ".%s%s", name, has_ending ? ending : "");
+    return added < 0 || (size_t)added >= size - at ? -ENAMETOOLONG : 0;
+}
+
+int record_path_beside(char *path, size_t size, const char *pattern,
+                       const struct record_result *result, const char *kind, const char *main_kind,
+                       struct fscope_error *err)
+{
+    char main_path[PATH_MAX];
+    struct stat st;
+    int rc = record_path(main_path, sizeof main_path, pattern, result, main_kind, err);
+    if (!rc)
+        rc = record_path(path, size, pattern, result, kind, err);
+    if (rc)
+        return rc;
+    size_t n = strlen(path), csv = strlen(".csv"), kind_n = strlen(kind);
+    if (strcmp(path, main_path) == 0) {
+        // Nothing can lie beside a pipe or a device.
+        if (strcmp(path, "-") == 0 || (stat(path, &st) == 0 && !S_ISREG(st.st_mode))) {
+            path[0] = '\0';
+            return 0;
+        }
+        rc = insert_kind(path, size, kind);
+        n = strlen(path);
+    }
+    if (rc)
+        return error_set(err, rc, 0, "-o %s: too long a path", pattern);
+    // A table is no profile, whatever the pattern ends in.
+    if (kind_n > csv && strcmp(kind + kind_n - csv, ".csv") == 0 && n > 6 &&
+        strcmp(path + n - 6, ".pb.gz") == 0)
+        path[n - 6] = '\0';
+    return 0;
+}
+
+// How many of the profiles that are asked for would be written to this path.
+static int count_at(const struct record_options *o, const struct record_result *sample,
+                    const char *path)
+{
+    char other[PATH_MAX];
+    int n = 0;
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        n += record_wants(o, kind) &&
+             record_path(other, sizeof other, o->output, sample, record_kind_name(kind), NULL) ==
+                 0 &&
+             strcmp(other, path) == 0;
+    return n;
+}
+
+int record_check_output(const struct record_options *o, struct fscope_error *err)
+{
+    struct record_result sample = {.program = "x", .pid = 1};
+    char path[PATH_MAX];
+    int kind = 0;
+    while (kind < RECORD_CUSTOM && !record_wants(o, kind))
+        kind++;
+    int rc = record_path(path, sizeof path, o->output, &sample, record_kind_name(kind), err);
+    if (rc)
+        return rc;
+    int n = count_at(o, &sample, path);
+    if (n > 1)
+        return error_set(err, -EINVAL, 0,
+                         "-o %s: %d profiles need %d files: name a folder, or use %%k in the name",
+                         o->output, n, n);
+    if (strcmp(path, "-") == 0)
+        return 0;
+    char *slash = strrchr(path, '/');
+    const char *folder = slash == path ? "/" : slash ? path : ".";
+    if (slash)
+        *slash = '\0';
+    struct stat st;
+    bool is_device = slash && (*slash = '/', stat(path, &st) == 0) && !S_ISREG(st.st_mode);
+    if (is_device)
+        return 0;
+    if (slash && slash != path)
+        *slash = '\0';
+    if (stat(folder, &st))
+        return error_set(err, -errno, 0, "%s: %s; nothing was started", folder, strerror(errno));
+    if (access(folder, W_OK | X_OK))
+        return error_set(err, -errno, 0,
+                         "%s: %s; nothing was started (-o FILE writes the profile elsewhere)",
+                         strcmp(folder, ".") == 0 ? "the current folder" : folder, strerror(errno));
+    return 0;
+}
