@@ -27,7 +27,7 @@ AGENT_HEADERS_OUTSIDE = {"agent/protocol.h"}
 LIBRARIES = {
     "base": {"zlib.h"},
     "formats": {"zlib.h", "protobuf-c/"},
-    "symbols": {"libelf.h", "gelf.h", "elfutils/", "dwarf.h", "lzma.h", "demangle.h",
+    "symbols": {"libelf.h", "gelf.h", "elfutils/", "dwarf.h", "lzma.h", "libdeflate.h", "demangle.h",
                 "libiberty/", "zlib.h"},
     "collector": {"bpf/", "microhttpd.h", "curl/"},
     "analysis": {"pcre2.h"},
