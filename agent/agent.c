@@ -6,6 +6,7 @@
 #include "agent/agent.h"
 
 #include "agent/arch/x86_64.h"
+#include "agent/heap.h"
 #include "agent/protocol.h"
 #include "agent/say.h"
 
@@ -58,6 +59,7 @@ static void on_fork_child(void)
     uint32_t was_alive = agent.configured;
     agent.parent = (pid_t)sys0(SYS_getppid);
     agent.is_child = true;
+    heap_fork_child();
     if (!agent.space || !was_alive)
         return;
     // Wiped already, unless the kernel is older than that.
@@ -191,6 +193,7 @@ int agent_begin(uint32_t why, bool in_handler)
     }
     struct seg_control *c = &space->seg.header->control;
     set_states(c);
+    heap_begin();
     bool answered = agent.env.socket[0] && !rc && !in_handler;
     if (!answered)
         source_choose(&agent, why != AGENT_WHY_FORK);
@@ -286,6 +289,7 @@ void agent_leave(void)
 {
     if (agent.configured)
         source_say_rate();
+    heap_leave();
     agent_save();
     atomic_store_explicit(&agent.space->seg.header->control.target_exited, 1, memory_order_relaxed);
 }

@@ -191,6 +191,7 @@ void source_disarm_first(void);
 
 // sample.c
 int sample_install(void);
+void sample_enter(struct agent_slot *s); // the thread's slot in the segment, if it has none yet
 
 // signals.c: gives a SIGPROF that is not ours to the target's own handler.
 void signals_forward(int signal, siginfo_t *info, void *context);

@@ -9,6 +9,7 @@
 
 #include "agent/agent.h"
 #include "agent/capture.h"
+#include "agent/heap.h"
 #include "agent/arch/x86_64.h"
 
 #include <errno.h>
@@ -213,6 +214,7 @@ void slot_leave(void)
     if (!s)
         return;
     source_disarm(s);
+    heap_thread_leave(s);
     drop_alt_stack(s);
     if (s->segment_slot >= 0)
         seg_thread_exit(&agent.space->seg, s->segment_slot, source_thread_cpu_ns(0));

@@ -68,6 +68,13 @@ void seg_state_add(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint3
 // epoch (seg_epoch); its index, which stays valid. A full table gives the kind's overflow entry (counted).
 uint32_t seg_state_find(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint32_t labels,
                         uint32_t epoch, uint64_t object);
+
+// The same in a shard of the caller's choosing, below SEG_STATE_SHARDS: entries of different shards are
+// different entries, unless the table has fewer than 64 places per shard.
+enum { SEG_STATE_SHARDS = 8 };
+uint32_t seg_state_find_in(struct seg *s, uint32_t shard, enum seg_kind kind, uint32_t user_stack,
+                           uint32_t labels, uint32_t epoch, uint64_t object);
+
 static inline struct seg_state *seg_state_at(const struct seg *s, uint32_t index)
 {
     return (struct seg_state *)(void *)((char *)s->header +
