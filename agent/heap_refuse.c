@@ -68,10 +68,13 @@ static bool has_symbol(const struct image *m, uint32_t type, const char *name, b
     return false;
 }
 
-static bool hides_an_allocator(void)
+// What the program itself does for malloc. A program that takes malloc's address without being
+// position-independent has a symbol of it that is none: dlsym finds it, calls go to us all the same.
+static bool has_allocator(bool *is_exported)
 {
     struct image m;
-    bool hides = false;
+    bool has = false;
+    *is_exported = false;
     long fd = sys4(SYS_openat, AT_FDCWD, "/proc/self/exe", O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return false;
@@ -83,27 +86,30 @@ static bool hides_an_allocator(void)
     if (at < 0 && at > -4096)
         return false;
     m = (struct image){(const char *)at, (uint64_t)size};
-    if (memcmp(m.data, ELFMAG, SELFMAG) == 0 && !has_symbol(&m, SHT_DYNSYM, "malloc", false))
-        hides = has_symbol(&m, SHT_SYMTAB, "malloc", true);
+    if (memcmp(m.data, ELFMAG, SELFMAG) == 0) {
+        *is_exported = has_symbol(&m, SHT_DYNSYM, "malloc", true);
+        has = *is_exported || (!has_symbol(&m, SHT_DYNSYM, "malloc", false) &&
+                               has_symbol(&m, SHT_SYMTAB, "malloc", true));
+    }
     sys2(SYS_munmap, at, size);
-    return hides;
+    return has;
 }
 
 const char *heap_refusal(void)
 {
     Dl_info theirs, ours;
+    bool is_exported;
+    if (has_allocator(&is_exported))
+        return is_exported
+                   ? "the program has an allocator linked into it, whose calls we cannot see"
+                   : "the program has an allocator linked into it and hidden, whose calls we "
+                     "cannot "
+                     "see";
     void *first = dlsym(RTLD_DEFAULT, "malloc");
-    if (!first || !dladdr(first, &theirs) || !dladdr(&agent, &ours))
+    struct link_map *map = NULL;
+    if (!first || !dladdr1(first, &theirs, (void **)(void *)&map, RTLD_DL_LINKMAP) ||
+        !dladdr(&agent, &ours) || theirs.dli_fbase == ours.dli_fbase || !map || !map->l_name[0])
         return NULL;
-    if (theirs.dli_fbase != ours.dli_fbase) {
-        struct link_map *program = NULL;
-        if (dladdr1(first, &theirs, (void **)(void *)&program, RTLD_DL_LINKMAP) && program &&
-            !program->l_name[0])
-            return "the program has an allocator linked into it, whose calls we cannot see";
-        return say("malloc is that of ", theirs.dli_fname,
-                   ", which is loaded before us; put libfiberscope.so first in LD_PRELOAD");
-    }
-    if (hides_an_allocator())
-        return "the program has an allocator linked into it and hidden, whose calls we cannot see";
-    return NULL;
+    return say("malloc is that of ", theirs.dli_fname,
+               ", which is loaded before us; put libfiberscope.so first in LD_PRELOAD");
 }
