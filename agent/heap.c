@@ -22,7 +22,7 @@ struct heap heap;
 enum { PAGE = 4096, LIVE_BYTES_MIN = 1 << 20 };
 
 #define EXACT_LIVE_BYTES   (UINT64_C(8) << 30) // of address space: 8 GiB of the smallest blocks
-#define EXACT_GRANULE      UINT64_C(128)       // four of glibc's smallest blocks, five places
+#define EXACT_GRANULE      UINT64_C(64)        // two of glibc's smallest blocks, two places
 #define SAMPLED_LIVE_BYTES (UINT64_C(64) << 20)
 #define SAMPLED_GRANULE    UINT64_C(65536)
 

@@ -6,7 +6,11 @@
 
 #include <stddef.h>
 
-enum { REGION_BYTES_SHIFT = 20 }; // regions of the address space that are kept together
+enum {
+    REGION_BYTES_SHIFT = 20, // regions of the address space that are kept together
+    FAR_PART = 64,           // far places lie in this part of the table
+    BUCKETS_OTHER = LIVE_BUCKETS_NEAR - 1 + LIVE_BUCKETS_FAR,
+};
 
 void live_init(struct live *t, void *memory, uint64_t bytes, uint64_t granule)
 {
@@ -31,10 +35,15 @@ static inline uint64_t home_of(const struct live *t, uint64_t pointer)
     return ((scattered << t->region_shift) | within) & t->mask;
 }
 
-// Allocators align to 16 bytes, and their smallest blocks are 32 apart: a good first guess.
-static inline uint32_t first_place(uint64_t pointer)
+// The n-th bucket but home that may hold it. The far ones keep to a part of the table, so that they
+// touch little of it.
+static inline struct live_bucket *other_bucket(const struct live *t, uint64_t home,
+                                               uint64_t pointer, uint32_t n)
 {
-    return (uint32_t)(pointer >> 5) & 3;
+    if (n < LIVE_BUCKETS_NEAR - 1)
+        return &t->buckets[(home + n + 1) & t->mask];
+    uint64_t far = (pointer >> 3) * UINT64_C(0x9e3779b97f4a7c15) >> 20;
+    return &t->buckets[((far & t->mask) / FAR_PART + n) & t->mask];
 }
 
 static inline uint64_t pack(const struct live_entry *e)
@@ -43,68 +52,58 @@ static inline uint64_t pack(const struct live_entry *e)
     return size << LIVE_STATE_BITS | e->state;
 }
 
-static inline void read_place(const struct live_bucket *b, uint32_t place, struct live_entry *out)
+static inline void read_place(const struct live_place *p, struct live_entry *out)
 {
-    out->size = b->sizes[place] >> LIVE_STATE_BITS;
-    out->state = (uint32_t)(b->sizes[place] & ((1u << LIVE_STATE_BITS) - 1));
-    out->birth = b->births[place];
+    out->size = p->size >> LIVE_STATE_BITS;
+    out->state = (uint32_t)(p->size & ((1u << LIVE_STATE_BITS) - 1));
+    out->birth = p->birth;
 }
 
-static inline void write_place(struct live_bucket *b, uint32_t place, const struct live_entry *e)
+static inline void write_place(struct live_place *p, const struct live_entry *e)
 {
-    b->births[place] = e->birth;
-    b->sizes[place] = pack(e);
+    p->birth = e->birth;
+    p->size = pack(e);
 }
 
-// The place of this pointer, or LIVE_PLACES.
-static inline uint32_t find_place(const struct live_bucket *b, uint64_t pointer)
+static inline struct live_place *find_place(struct live_bucket *b, uint64_t pointer)
 {
-    uint32_t place = first_place(pointer);
-    if (atomic_load_explicit(&b->pointers[place], memory_order_relaxed) == pointer)
-        return place;
-    for (place = 0; place < LIVE_PLACES; place++)
-        if (atomic_load_explicit(&b->pointers[place], memory_order_relaxed) == pointer)
-            break;
-    return place;
+    for (uint32_t i = 0; i < LIVE_PLACES; i++)
+        if (atomic_load_explicit(&b->places[i].pointer, memory_order_relaxed) == pointer)
+            return &b->places[i];
+    return NULL;
 }
 
-// Claims a free place: its number, or LIVE_PLACES.
-static inline uint32_t claim_place(struct live_bucket *b, uint64_t pointer)
+// Claims a free place, or NULL.
+static inline struct live_place *claim_place(struct live_bucket *b, uint64_t pointer)
 {
-    uint32_t first = first_place(pointer);
     for (uint32_t i = 0; i < LIVE_PLACES; i++) {
-        uint32_t place = i == 0 ? first : i <= first ? i - 1 : i;
-        uint64_t free_mark = 0;
+        uint64_t is_free = 0;
         // acquire: pairs with the release in live_remove, after which the place is not read
-        if (!atomic_load_explicit(&b->pointers[place], memory_order_relaxed) &&
-            atomic_compare_exchange_strong_explicit(&b->pointers[place], &free_mark, pointer,
+        if (!atomic_load_explicit(&b->places[i].pointer, memory_order_relaxed) &&
+            atomic_compare_exchange_strong_explicit(&b->places[i].pointer, &is_free, pointer,
                                                     memory_order_acquire, memory_order_relaxed))
-            return place;
-    }
-    return LIVE_PLACES;
-}
-
-__attribute__((noinline)) static struct live_bucket *find_near(const struct live *t, uint64_t home,
-                                                               uint64_t pointer, uint32_t *place)
-{
-    for (uint32_t i = 1; i < LIVE_BUCKETS_NEAR; i++) {
-        struct live_bucket *b = &t->buckets[(home + i) & t->mask];
-        *place = find_place(b, pointer);
-        if (*place < LIVE_PLACES)
-            return b;
+            return &b->places[i];
     }
     return NULL;
 }
 
-__attribute__((noinline)) static int insert_near(const struct live *t, uint64_t home,
-                                                 uint64_t pointer, const struct live_entry *e)
+__attribute__((noinline)) static struct live_place *find_elsewhere(const struct live *t,
+                                                                   uint64_t home, uint64_t pointer)
 {
-    for (uint32_t i = 1; i < LIVE_BUCKETS_NEAR; i++) {
-        struct live_bucket *b = &t->buckets[(home + i) & t->mask];
-        uint32_t place = claim_place(b, pointer);
-        if (place == LIVE_PLACES)
+    struct live_place *p = NULL;
+    for (uint32_t n = 0; !p && n < BUCKETS_OTHER; n++)
+        p = find_place(other_bucket(t, home, pointer, n), pointer);
+    return p;
+}
+
+__attribute__((noinline)) static int insert_elsewhere(const struct live *t, uint64_t home,
+                                                      uint64_t pointer, const struct live_entry *e)
+{
+    for (uint32_t n = 0; n < BUCKETS_OTHER; n++) {
+        struct live_place *p = claim_place(other_bucket(t, home, pointer, n), pointer);
+        if (!p)
             continue;
-        write_place(b, place, e);
+        write_place(p, e);
         atomic_fetch_add_explicit(&t->buckets[home].displaced, 1, memory_order_relaxed);
         return 0;
     }
@@ -116,19 +115,18 @@ int live_insert(struct live *t, uint64_t pointer, const struct live_entry *e,
 {
     uint64_t home = home_of(t, pointer);
     struct live_bucket *b = &t->buckets[home];
-    uint32_t place = find_place(b, pointer);
-    struct live_bucket *at = place < LIVE_PLACES ? b : NULL;
-    if (!at && atomic_load_explicit(&b->displaced, memory_order_relaxed))
-        at = find_near(t, home, pointer, &place);
-    if (__builtin_expect(at != NULL, 0)) {
-        read_place(at, place, stale);
-        write_place(at, place, e);
+    struct live_place *p = find_place(b, pointer);
+    if (!p && atomic_load_explicit(&b->displaced, memory_order_relaxed))
+        p = find_elsewhere(t, home, pointer);
+    if (__builtin_expect(p != NULL, 0)) {
+        read_place(p, stale);
+        write_place(p, e);
         return 1;
     }
-    place = claim_place(b, pointer);
-    if (__builtin_expect(place == LIVE_PLACES, 0))
-        return insert_near(t, home, pointer, e);
-    write_place(b, place, e);
+    p = claim_place(b, pointer);
+    if (__builtin_expect(!p, 0))
+        return insert_elsewhere(t, home, pointer, e);
+    write_place(p, e);
     return 0;
 }
 
@@ -136,17 +134,15 @@ bool live_remove(struct live *t, uint64_t pointer, struct live_entry *out)
 {
     uint64_t home = home_of(t, pointer);
     struct live_bucket *b = &t->buckets[home];
-    uint32_t place = find_place(b, pointer);
-    if (place == LIVE_PLACES) {
-        if (!atomic_load_explicit(&b->displaced, memory_order_relaxed))
+    struct live_place *p = find_place(b, pointer);
+    if (!p) {
+        if (!atomic_load_explicit(&b->displaced, memory_order_relaxed) ||
+            !(p = find_elsewhere(t, home, pointer)))
             return false;
-        b = find_near(t, home, pointer, &place);
-        if (!b)
-            return false;
-        atomic_fetch_sub_explicit(&t->buckets[home].displaced, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&b->displaced, 1, memory_order_relaxed);
     }
-    read_place(b, place, out);
+    read_place(p, out);
     // release: pairs with the acquire in claim_place
-    atomic_store_explicit(&b->pointers[place], 0, memory_order_release);
+    atomic_store_explicit(&p->pointer, 0, memory_order_release);
     return true;
 }
