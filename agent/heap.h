@@ -132,6 +132,7 @@ struct agent_heap_thread {
 
 struct heap_shared {                // wiped on fork
     _Atomic uint32_t closed;        // the totals were made whole: nobody adds to them any more
+    _Atomic uint32_t states;        // entries asked for
     _Atomic uint64_t series_due;    // ticks
     _Atomic uint64_t trace_due_ns;  // CLOCK_MONOTONIC
     _Atomic uint64_t trace_last_ns; // of the last line

@@ -21,7 +21,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { STACK_WAYS = 4, CALIBRATE_NS = 400000 };
+enum { STACK_WAYS = 4, CALIBRATE_NS = 400000, STATE_WINDOW_MIN = 1024 };
 
 static inline struct seg *segment(void)
 {
@@ -270,6 +270,17 @@ static const uint64_t *stack_bytes(uint32_t id)
     return (const uint64_t *)(const void *)(table + slots[id - 1].offset);
 }
 
+// Twice as many places as entries asked for so far: counters that change all the time shall not lie on
+// a page each.
+static uint32_t state_window(void)
+{
+    uint32_t n = atomic_fetch_add_explicit(&heap.shared->states, 1, memory_order_relaxed);
+    uint32_t count = segment()->header->state_count, window = STATE_WINDOW_MIN;
+    while (window / 2 < n && window < count)
+        window *= 2;
+    return window < count ? window : count;
+}
+
 // A stack that this thread has not met, or has forgotten.
 __attribute__((noinline)) static uint32_t new_stack(struct agent_heap_thread *t, struct capture *c,
                                                     uint64_t hash, uint32_t shape)
@@ -277,8 +288,9 @@ __attribute__((noinline)) static uint32_t new_stack(struct agent_heap_thread *t,
     uint32_t depth = shape & 0xffff;
     capture_cover(c, depth);
     c->stack = seg_stack(segment(), c->slot->hook_pcs, depth, 0, shape >> 16);
+    struct seg_state_place place = {t->shard, state_window()};
     uint32_t state =
-        seg_state_find_in(segment(), t->shard, SEG_KIND_HEAP, c->stack, c->labels, c->epoch, 0);
+        seg_state_find_in(segment(), place, SEG_KIND_HEAP, c->stack, c->labels, c->epoch, 0);
     if (!c->stack || state == SEG_KIND_HEAP) // counted at each addition
         return state;
     struct heap_stack *set = &t->stacks[hash >> 32 & (HEAP_STACKS - 1) & ~(STACK_WAYS - 1u)];
@@ -295,8 +307,11 @@ static inline uint32_t find_state(struct agent_heap_thread *t, struct capture *c
                                   const uint64_t *frame)
 {
     uint32_t flags;
-    struct unwind_registers regs = {
-        .rip = frame[1] - 1, .rbp = frame[0], .rsp = (uint64_t)(frame + 2)};
+    struct unwind_registers regs; // `other` stays as it is: nothing in it is valid
+    regs.rip = frame[1] - 1;
+    regs.rbp = frame[0];
+    regs.rsp = (uint64_t)(frame + 2);
+    regs.valid = 0;
     uint32_t depth = capture_walk_only(c, &regs, &flags), shape = depth | flags << 16;
     uint64_t hash = hash_stack(c->slot->hook_pcs, depth, (uint64_t)c->labels << 32 | c->epoch);
     const struct heap_stack *set = &t->stacks[hash >> 32 & (HEAP_STACKS - 1) & ~(STACK_WAYS - 1u)];
