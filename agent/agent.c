@@ -6,6 +6,7 @@
 #include "agent/agent.h"
 
 #include "agent/arch/x86_64.h"
+#include "agent/capture.h"
 #include "agent/heap.h"
 #include "agent/protocol.h"
 #include "agent/say.h"
@@ -13,6 +14,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,11 +29,17 @@ bool agent_owns(void)
     return agent_live() && (uint32_t)sys0(SYS_getpid) == agent.space->pid;
 }
 
-static void on_thread_exit(void *unused)
+// Destructors of other keys may allocate after ours: it comes round again, up to the last round that
+// libc gives.
+static void on_thread_exit(void *value)
 {
-    (void)unused;
-    if (agent_live())
-        slot_leave();
+    struct agent_slot *s = agent_tls.slot;
+    if (!agent_live())
+        return;
+    if (s && s == value && ++s->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
+        !pthread_setspecific(agent.key, s))
+        return;
+    slot_leave();
 }
 
 static void on_quick_exit(void)

@@ -215,6 +215,12 @@ void heap_free_slow(const void *p)
     heap_freed(p, &t);
 }
 
+void heap_free_early(const void *p)
+{
+    heap_free_slow(p);
+    agent_tls.last_pointer = (uint64_t)p | 1; // no pointer: says that p is being freed
+}
+
 // --- Beginning and end.
 
 // Sparse: costs what is touched. Huge pages would make that two megabytes at a time.

@@ -82,6 +82,8 @@ void heap_put_back(const void *p, const struct heap_taken *t);
 
 // Both at once, for what cannot fail.
 void heap_free_slow(const void *p);
+// The same where the function behind may come by free once more, with the same pointer.
+void heap_free_early(const void *p);
 
 // Called by agent_begin, before the address space is live: maps what is needed, once. Without memory, or
 // with an allocator that we cannot see, says so and switches the rate off.

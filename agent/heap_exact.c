@@ -416,7 +416,7 @@ void heap_exact_freed(const void *p, const struct heap_taken *taken)
         bool is_temporary = !rc && agent_tls.last_pointer == (uint64_t)p;
         count_free(e->state, e->size, now - e->birth, is_temporary);
         change_totals(t, -1, e->size);
-    } else {
+    } else if (rc || agent_tls.last_pointer != ((uint64_t)p | 1)) {
         count(&segment()->header->losses.unknown_frees, 1);
     }
     if (rc)

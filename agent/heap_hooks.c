@@ -171,12 +171,13 @@ __attribute__((noinline)) static void *own_reallocarray(void *p, size_t n, size_
     bool may_know = p && heap_may_know(p);
     if (may_know)
         heap_take(p, &taken);
+    uint64_t before = agent_tls.alloc_objects; // it may come by realloc after all
     void *q = heap_real.reallocarray(p, n, size);
     if (may_know && !q && n && size)
         heap_put_back(p, &taken);
     else if (may_know)
         heap_freed(p, &taken);
-    if (q)
+    if (q && agent_tls.alloc_objects == before)
         heap_allocated(q, n * size, FRAME);
     return q;
 }

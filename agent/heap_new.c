@@ -4,6 +4,9 @@
 // there, so their hooks only pass on, by a tail call, and leave no frame. tcmalloc's, jemalloc's and
 // mimalloc's do not: where operator new is of the library that malloc is of, it is counted here.
 //
+// Some of them do call a C function of their own library by name (jemalloc's aligned new). What such
+// an inner hook has counted is not counted again.
+//
 // A program that loads its first C++ library by dlopen has no operator new behind ours that dlsym
 // could find: it is in a scope of its own. Then ours are malloc and free, as libstdc++'s are too.
 // What is thrown when memory runs out is asked of the caller's own scope.
@@ -62,8 +65,9 @@ static void *aligned(size_t size, size_t align)
     static bool is_own_##name;                                                                     \
     __attribute__((noinline)) static void *counted_##name params                                   \
     {                                                                                              \
+        uint64_t before = agent_tls.alloc_objects;                                                 \
         void *p = behind_##name args;                                                              \
-        if (p)                                                                                     \
+        if (p && agent_tls.alloc_objects == before)                                                \
             heap_allocated(p, size, FRAME);                                                        \
         return p;                                                                                  \
     }                                                                                              \
@@ -115,7 +119,7 @@ NEW_FORM(_ZnamSt11align_val_tRKSt9nothrow_t, new_aligned_nothrow_fn,
             return;                                                                                \
         }                                                                                          \
         if (is_own_##name && heap_may_know(p))                                                     \
-            heap_free_slow(p);                                                                     \
+            heap_free_early(p);                                                                    \
         behind_##name args;                                                                        \
     }                                                                                              \
     HEAP_OURS(name)
