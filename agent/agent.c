@@ -6,12 +6,15 @@
 #include "agent/agent.h"
 
 #include "agent/arch/x86_64.h"
+#include "agent/capture.h"
+#include "agent/heap.h"
 #include "agent/protocol.h"
 #include "agent/say.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,11 +29,17 @@ bool agent_owns(void)
     return agent_live() && (uint32_t)sys0(SYS_getpid) == agent.space->pid;
 }
 
-static void on_thread_exit(void *unused)
+// Destructors of other keys may allocate after ours: it comes round again, up to the last round that
+// libc gives.
+static void on_thread_exit(void *value)
 {
-    (void)unused;
-    if (agent_live())
-        slot_leave();
+    struct agent_slot *s = agent_tls.slot;
+    if (!agent_live())
+        return;
+    if (s && s == value && ++s->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
+        !pthread_setspecific(agent.key, s))
+        return;
+    slot_leave();
 }
 
 static void on_quick_exit(void)
@@ -58,6 +67,7 @@ static void on_fork_child(void)
     uint32_t was_alive = agent.configured;
     agent.parent = (pid_t)sys0(SYS_getppid);
     agent.is_child = true;
+    heap_fork_child();
     if (!agent.space || !was_alive)
         return;
     // Wiped already, unless the kernel is older than that.
@@ -191,6 +201,7 @@ int agent_begin(uint32_t why, bool in_handler)
     }
     struct seg_control *c = &space->seg.header->control;
     set_states(c);
+    heap_begin();
     bool answered = agent.env.socket[0] && !rc && !in_handler;
     if (!answered)
         source_choose(&agent, why != AGENT_WHY_FORK);
@@ -286,6 +297,7 @@ void agent_leave(void)
 {
     if (agent.configured)
         source_say_rate();
+    heap_leave();
     agent_save();
     atomic_store_explicit(&agent.space->seg.header->control.target_exited, 1, memory_order_relaxed);
 }

@@ -67,6 +67,7 @@ struct agent_slot {
     int segment_slot;          // of seg_thread_enter; -1: not yet
     int perf_fd;               // -1: none
     int cpu_timer, wall_timer; // kernel timer ids; -1: none
+    uint32_t exit_rounds;      // of key destructors, as the thread ends
     uint32_t source;           // enum seg_cpu_source that is armed for this thread
     bool keeps_timer;          // beside perf events that do not see all
     uint64_t cpu_period_ns;    // for which it was armed
@@ -191,6 +192,7 @@ void source_disarm_first(void);
 
 // sample.c
 int sample_install(void);
+void sample_enter(struct agent_slot *s); // the thread's slot in the segment, if it has none yet
 
 // signals.c: gives a SIGPROF that is not ours to the target's own handler.
 void signals_forward(int signal, siginfo_t *info, void *context);

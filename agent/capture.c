@@ -42,7 +42,7 @@ int capture_begin(struct capture *c)
     return 0;
 }
 
-uint32_t capture_walk(struct capture *c, const struct unwind_registers *regs, uint32_t *flags)
+uint32_t capture_walk_only(struct capture *c, const struct unwind_registers *regs, uint32_t *flags)
 {
     struct agent_slot *s = c->slot;
     enum unwind_end end = UNWIND_END_ROOT;
@@ -57,7 +57,18 @@ uint32_t capture_walk(struct capture *c, const struct unwind_registers *regs, ui
     *flags = end == UNWIND_END_ROOT    ? 0
              : end == UNWIND_END_DEPTH ? SEG_FLAG_TRUNCATED
                                        : SEG_FLAG_BROKEN;
-    modules_cover(&s->hook_pages, s->hook_pcs, depth);
+    return depth;
+}
+
+void capture_cover(struct capture *c, uint32_t depth)
+{
+    modules_cover(&c->slot->hook_pages, c->slot->hook_pcs, depth);
+}
+
+uint32_t capture_walk(struct capture *c, const struct unwind_registers *regs, uint32_t *flags)
+{
+    uint32_t depth = capture_walk_only(c, regs, flags);
+    capture_cover(c, depth);
     return depth;
 }
 

@@ -29,7 +29,7 @@ struct agent_tls {
     uint32_t labels;       // label set in force, an id of the segment; 0: none
     uint32_t capturing;    // a hook is at work
     uint32_t resolving;    // hooks_resolve is at work
-    uint32_t spare;
+    uint32_t heap_random;  // state of its sampling; 0: no distance drawn yet
 };
 
 _Static_assert(sizeof(struct agent_tls) <= 64, "static TLS is scarce");
@@ -58,6 +58,11 @@ int capture_begin(struct capture *c);
 
 // Walks from regs; the stack is c->slot->hook_pcs. The depth, at least 1. *flags: enum seg_record_flag.
 uint32_t capture_walk(struct capture *c, const struct unwind_registers *regs, uint32_t *flags);
+
+// The same, but for capture_cover, which whoever records the stack for the first time calls: it sees
+// to it that the segment has the modules of these pcs.
+uint32_t capture_walk_only(struct capture *c, const struct unwind_registers *regs, uint32_t *flags);
+void capture_cover(struct capture *c, uint32_t depth);
 
 // The same, interned: fills c->stack.
 void capture_stack(struct capture *c, const struct unwind_registers *regs);

@@ -6,6 +6,7 @@
 #include "agent/hooks.h"
 
 #include "agent/capture.h"
+#include "agent/heap_table.h"
 
 #include <dlfcn.h>
 #include <string.h>
@@ -31,8 +32,11 @@ void hooks_resolve(void)
         return;
     agent_tls.resolving = 1;
     resolve(&heap_hooks); // first: dlsym may allocate
+    resolve(&heap_new_hooks);
     resolve(&process_hooks);
     resolve(&lock_hooks);
+    heap_resolved();
+    dlerror(); // what is missing is no error that the program should find
     // release: pairs with the acquire in hooks_ready
     atomic_store_explicit(&hooks_are_ready, 1, memory_order_release);
     agent_tls.resolving = 0;

@@ -101,7 +101,7 @@ static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8
     }
 }
 
-static void enter_segment(struct agent_slot *s)
+void sample_enter(struct agent_slot *s)
 {
     if (s->segment_slot >= 0)
         return;
@@ -130,7 +130,7 @@ static void sample_cpu(struct agent_slot *s, const void *context)
     uint64_t n = charge_cpu(s, period);
     if (!n)
         return;
-    enter_segment(s);
+    sample_enter(s);
     if (n > 1)
         atomic_fetch_add_explicit(&h->losses.collapsed, n - 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&agent.space->cpu_samples, 1, memory_order_relaxed);
@@ -149,7 +149,7 @@ static void sample_wall(struct agent_slot *s, const void *context)
     uint64_t n = (wall + period / 2) / period;
     if (!n)
         return;
-    enter_segment(s);
+    sample_enter(s);
     s->wall_seen_ns += n * period;
     s->wall_cpu_ns = cpu;
     // Idle: it was off the CPU for most of the period. Waking up for us costs it some 10 us.

@@ -9,6 +9,7 @@
 
 #include "agent/agent.h"
 #include "agent/capture.h"
+#include "agent/heap.h"
 #include "agent/arch/x86_64.h"
 
 #include <errno.h>
@@ -95,6 +96,7 @@ static void slot_reset(struct agent_slot *s, uint32_t tid)
     s->source = SEG_CPU_NONE;
     s->cpu_period_ns = s->cpu_seen_ns = s->wall_seen_ns = s->wall_cpu_ns = 0;
     s->cpu_due_ns = 0;
+    s->exit_rounds = 0;
     s->alt_stack = NULL;
     s->pages.generation = s->hook_pages.generation = 0;
     s->heap = NULL;
@@ -213,6 +215,7 @@ void slot_leave(void)
     if (!s)
         return;
     source_disarm(s);
+    heap_thread_leave(s);
     drop_alt_stack(s);
     if (s->segment_slot >= 0)
         seg_thread_exit(&agent.space->seg, s->segment_slot, source_thread_cpu_ns(0));

@@ -6,8 +6,11 @@
 #include "segment/producer.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+enum { DUMP_GROUP = 64 }; // entries whose keys are looked at together
 
 static int write_all(int fd, const void *data, uint64_t size)
 {
@@ -88,6 +91,57 @@ static int put_sparse(const struct seg *s, int fd, uint64_t offset, uint64_t siz
     return 0;
 }
 
+// Whether one of the count entries from at, whose first words are their keys, is in use.
+static bool any_used(const struct seg *s, uint64_t at, uint32_t stride, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++, at += stride)
+        if (atomic_load_explicit((const _Atomic uint64_t *)((const char *)s->header + at),
+                                 memory_order_relaxed))
+            return true;
+    return false;
+}
+
+// The same without a descriptor: the groups of entries that are in use, told by their keys. What is
+// written may be another array, with wanted_stride bytes for each entry.
+static int put_used(const struct seg *s, int fd, uint64_t keys, uint32_t key_stride, uint32_t count,
+                    uint64_t wanted, uint32_t wanted_stride)
+{
+    uint64_t from = 0;
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < count; i += DUMP_GROUP) {
+        uint32_t n = count - i < DUMP_GROUP ? count - i : DUMP_GROUP;
+        uint64_t at = wanted + (uint64_t)i * wanted_stride;
+        bool is_used = any_used(s, keys + (uint64_t)i * key_stride, key_stride, n);
+        if (is_used && !from)
+            from = at;
+        if (!is_used && from) {
+            rc = put_chunk(s, fd, from, at - from);
+            from = 0;
+        }
+    }
+    if (!rc && from)
+        rc = put_chunk(s, fd, from, wanted + (uint64_t)count * wanted_stride - from);
+    return rc;
+}
+
+static int put_states(const struct seg *s, int fd)
+{
+    const struct seg_header *h = s->header;
+    uint64_t states = h->areas[SEG_AREA_STATE].offset, sites = h->areas[SEG_AREA_SITES].offset;
+    bool has_sites = h->areas[SEG_AREA_SITES].size != 0;
+    if (s->fd >= 0) {
+        int rc = put_sparse(s, fd, states, h->state_count * sizeof(struct seg_state));
+        return rc || !has_sites
+                   ? rc
+                   : put_sparse(s, fd, sites, h->state_count * sizeof(struct seg_site));
+    }
+    int rc = put_used(s, fd, states, sizeof(struct seg_state), h->state_count, states,
+                      sizeof(struct seg_state));
+    return rc || !has_sites ? rc
+                            : put_used(s, fd, states, sizeof(struct seg_state), h->state_count,
+                                       sites, sizeof(struct seg_site));
+}
+
 static int put_table(const struct seg *s, int fd, enum seg_area_kind kind)
 {
     uint64_t at = s->header->areas[kind].offset;
@@ -98,7 +152,12 @@ static int put_table(const struct seg *s, int fd, enum seg_area_kind kind)
     // The arena first and the slots after it: a slot that is in the dump as published then has its
     // bytes in the dump too, unless they came later than `used`, which the reader checks.
     int rc = put_chunk(s, fd, at + t->arena_offset, used);
-    return rc ? rc : put_sparse(s, fd, at, t->arena_offset);
+    if (rc || s->fd >= 0)
+        return rc ? rc : put_sparse(s, fd, at, t->arena_offset);
+    rc = put_chunk(s, fd, at, sizeof *t);
+    return rc ? rc
+              : put_used(s, fd, at + sizeof *t, sizeof(struct seg_slot), t->slot_count,
+                         at + sizeof *t, sizeof(struct seg_slot));
 }
 
 int seg_dump(const struct seg *s, int fd)
@@ -119,11 +178,7 @@ int seg_dump(const struct seg *s, int fd)
     if (!rc)
         rc = put_rings(s, fd, threads);
     if (!rc)
-        rc = put_sparse(s, fd, h->areas[SEG_AREA_STATE].offset,
-                        h->state_count * sizeof(struct seg_state));
-    if (!rc && h->areas[SEG_AREA_SITES].size)
-        rc = put_sparse(s, fd, h->areas[SEG_AREA_SITES].offset,
-                        h->state_count * sizeof(struct seg_site));
+        rc = put_states(s, fd);
     if (!rc)
         rc = put_table(s, fd, SEG_AREA_STACKS);
     if (!rc)

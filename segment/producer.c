@@ -195,15 +195,13 @@ static void state_accumulate(struct seg_state *e, const uint64_t values[4])
 
 // The entry of this key, made if it is not there; the kind's overflow entry (counted) where there is
 // no room. values: added before a new entry is seen, so that a reader meets none that is all zero.
-static struct seg_state *state_find(struct seg *s, const struct state_key *k,
-                                    const uint64_t values[4])
+static struct seg_state *state_find_in(struct seg *s, struct seg_state_place place,
+                                       const struct state_key *k, const uint64_t values[4])
 {
     struct seg_header *h = s->header;
     struct seg_state *table = area(s, SEG_AREA_STATE);
     uint64_t hash = seg_hash(k, sizeof *k, 0);
-    // The thread pointer tells threads apart without a call or a byte of TLS.
-    uint64_t self = (uint64_t)(uintptr_t)__builtin_thread_pointer() * UINT64_C(0x9e3779b97f4a7c15);
-    uint32_t start = (uint32_t)hash + (uint32_t)(self >> 62) % STATE_SHARDS * STATE_PROBES_MAX;
+    uint32_t start = ((uint32_t)hash & (place.window - 1)) + place.shard * STATE_PROBES_MAX;
     uint32_t mask = h->state_count - 1;
     uint32_t probes = h->state_count < STATE_PROBES_MAX ? h->state_count : STATE_PROBES_MAX;
     for (uint32_t i = 0; i < probes; i++) {
@@ -232,6 +230,24 @@ static struct seg_state *state_find(struct seg *s, const struct state_key *k,
     struct seg_state *overflow = &table[k->kind < SEG_KIND_COUNT ? k->kind : SEG_KIND_NONE];
     state_accumulate(overflow, values);
     return overflow;
+}
+
+// The thread pointer tells threads apart without a call or a byte of TLS.
+static struct seg_state *state_find(struct seg *s, const struct state_key *k,
+                                    const uint64_t values[4])
+{
+    uint64_t self = (uint64_t)(uintptr_t)__builtin_thread_pointer() * UINT64_C(0x9e3779b97f4a7c15);
+    struct seg_state_place place = {(uint32_t)(self >> 62) % STATE_SHARDS, s->header->state_count};
+    return state_find_in(s, place, k, values);
+}
+
+uint32_t seg_state_find_in(struct seg *s, struct seg_state_place place, enum seg_kind kind,
+                           uint32_t user_stack, uint32_t labels, uint32_t epoch, uint64_t object)
+{
+    static const uint64_t nothing[4];
+    struct state_key k = {(uint32_t)kind, user_stack, labels, epoch, object};
+    return (uint32_t)(state_find_in(s, place, &k, nothing) -
+                      (struct seg_state *)area(s, SEG_AREA_STATE));
 }
 
 uint32_t seg_state_find(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint32_t labels,

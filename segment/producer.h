@@ -68,6 +68,18 @@ void seg_state_add(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint3
 // epoch (seg_epoch); its index, which stays valid. A full table gives the kind's overflow entry (counted).
 uint32_t seg_state_find(struct seg *s, enum seg_kind kind, uint32_t user_stack, uint32_t labels,
                         uint32_t epoch, uint64_t object);
+
+// The same for one who knows more: entries of different shards, below SEG_STATE_SHARDS, are different
+// entries, unless the table has fewer than 64 places per shard; and the search begins in the first
+// `window` entries (a power of two), so that a few entries that are often changed lie on few pages. Another
+// window may give the key another entry, as another thread may.
+enum { SEG_STATE_SHARDS = 8 };
+struct seg_state_place {
+    uint32_t shard, window;
+};
+uint32_t seg_state_find_in(struct seg *s, struct seg_state_place place, enum seg_kind kind,
+                           uint32_t user_stack, uint32_t labels, uint32_t epoch, uint64_t object);
+
 static inline struct seg_state *seg_state_at(const struct seg *s, uint32_t index)
 {
     return (struct seg_state *)(void *)((char *)s->header +

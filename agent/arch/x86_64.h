@@ -51,4 +51,18 @@ static inline bool compare_exchange_pair(uint64_t at[2], uint64_t expected[2], u
 #define sys5(n, a, b, c, d, e)                                                                     \
     sys6(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), SYS_ARG(e), 0)
 
+// The processor's time stamp counter.
+static inline uint64_t arch_ticks(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
+// Adds where no other thread does: one instruction, so that a signal handler cannot come between.
+static inline void arch_add_alone(_Atomic uint64_t *at, uint64_t n)
+{
+    __asm__ volatile("addq %1, %0" : "+m"(*at) : "er"(n) : "cc");
+}
+
 #endif

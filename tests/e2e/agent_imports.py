@@ -18,7 +18,7 @@ __errno_location __environ environ __libc_stack_end strerrorname_np
 clock_getres clock_gettime close fallocate fcntl ftruncate getenv getpid getrlimit lseek mmap munmap
 open pread read
 readlink rename syscall unlink unsetenv write
-dlinfo dlsym dl_iterate_phdr _dl_find_object __register_atfork __cxa_at_quick_exit
+abort dladdr dladdr1 dlerror dlinfo dlopen dlsym dl_iterate_phdr _dl_find_object __register_atfork __cxa_at_quick_exit
 pthread_attr_getstacksize pthread_key_create pthread_mutex_lock pthread_mutex_unlock pthread_self
 pthread_setcancelstate pthread_setspecific
 sigaddset sigdelset sigemptyset sigfillset sigismember sigorset

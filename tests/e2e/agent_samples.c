@@ -2,7 +2,10 @@
 //
 // Prints what a dump, a black box or a live segment holds, for the agent's tests: one line
 // "KIND tid samples ns idle broken truncated" per kind and thread, "state KIND count ns", "losses",
-// "modules", and with --stacks one line "KIND ns pc;pc;..." per record, pcs as path+offset.
+// "modules", and with --stacks one line "KIND ns pc;pc;..." per record, pcs as path+offset. With --heap
+// instead: "heap ..." for the totals, "series ..." for each record of them, and for each entry
+// "site alloc-objects alloc-bytes freed-objects freed-bytes object temporary peak-objects peak-bytes
+// lifetime,... pc;pc;...".
 
 #include "segment/consumer.h"
 
@@ -29,15 +32,14 @@ static uint32_t row_count;
 static struct module modules[MODULES];
 static uint32_t module_count;
 static struct seg_reader *reader;
-static int show_stacks;
+static int show_stacks, show_heap;
 static const char *const kinds[] = {"none",  "cpu",    "wall", "heap",  "block",
                                     "mutex", "custom", "lock", "series"};
 
-static void print_stack(const struct seg_record *r)
+static void print_pcs(uint32_t stack)
 {
     uint64_t pcs[SEG_STACK_DEPTH_MAX];
-    int depth = seg_reader_stack(reader, r->user_stack, pcs, SEG_STACK_DEPTH_MAX, NULL, NULL, NULL);
-    printf("stack %s %" PRIu64 " ", kinds[r->kind], r->values[1]);
+    int depth = seg_reader_stack(reader, stack, pcs, SEG_STACK_DEPTH_MAX, NULL, NULL, NULL);
     for (int i = 0; i < depth; i++) {
         const struct module *m = NULL;
         for (uint32_t k = 0; k < module_count && !m; k++)
@@ -51,10 +53,39 @@ static void print_stack(const struct seg_record *r)
     printf("\n");
 }
 
+static void print_stack(const struct seg_record *r)
+{
+    printf("stack %s %" PRIu64 " ", kinds[r->kind], r->values[1]);
+    print_pcs(r->user_stack);
+}
+
+static void print_site(const struct seg_state *e, uint32_t index)
+{
+    struct seg_heap heap;
+    struct seg_site site = {0};
+    const _Atomic uint64_t *v = e->values;
+    seg_reader_heap(reader, &heap);
+    uint64_t objects = v[0] - v[2], bytes = v[1] - v[3];
+    if (seg_reader_site(reader, index, &site) == 0 && site.peak_number == heap.peak_number) {
+        objects = site.peak_objects;
+        bytes = site.peak_bytes;
+    }
+    printf("site %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
+           " %" PRIu64 " ",
+           v[0], v[1], v[2], v[3], e->object, site.temporary_objects, objects, bytes);
+    for (int i = 0; i < SEG_LIFETIMES; i++)
+        printf("%s%" PRIu64, i ? "," : "", site.lifetimes[i]);
+    printf(" ");
+    print_pcs(e->user_stack);
+}
+
 static int on_record(void *arg, const struct seg_record *r)
 {
     (void)arg;
     uint32_t i = 0;
+    if (show_heap && r->kind == SEG_KIND_SERIES)
+        printf("series %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", r->time_ns, r->values[0],
+               r->values[1], r->object);
     while (i < row_count && (rows[i].kind != r->kind || rows[i].tid != r->tid))
         i++;
     if (i == ROWS)
@@ -73,9 +104,10 @@ static int on_record(void *arg, const struct seg_record *r)
 
 static int on_state(void *arg, const struct seg_state *e, uint32_t index)
 {
-    (void)index;
     (void)arg;
-    if (e->kind < SEG_KIND_COUNT)
+    if (show_heap && e->kind == SEG_KIND_HEAP)
+        print_site(e, index);
+    else if (e->kind < SEG_KIND_COUNT)
         printf("state %s %" PRIu64 " %" PRIu64 "\n", kinds[e->kind], e->values[0], e->values[1]);
     return 0;
 }
@@ -98,6 +130,7 @@ int main(int argc, char **argv)
     if (argc < 2)
         return 2;
     show_stacks = argc > 2 && !strcmp(argv[2], "--stacks");
+    show_heap = argc > 2 && !strcmp(argv[2], "--heap");
     if (seg_reader_open_file(&reader, argv[1], &err)) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
@@ -119,6 +152,16 @@ int main(int argc, char **argv)
     printf("losses collapsed %" PRIu64 " reentered %" PRIu64 " threads %" PRIu64 " stacks %" PRIu64
            " damaged %" PRIu64 "\n",
            lost.collapsed, lost.reentered, lost.threads_full, lost.stacks_full, damaged);
+    if (show_heap) {
+        struct seg_heap heap;
+        seg_reader_heap(reader, &heap);
+        printf("heap live_objects %" PRIu64 " live_bytes %" PRIu64 " alloc_objects %" PRIu64
+               " alloc_bytes %" PRIu64 " peak_bytes %" PRIu64 " slack %" PRIu64
+               " untracked %" PRIu64 " unknown_frees %" PRIu64 " state_full %" PRIu64 "\n",
+               heap.live_objects, heap.live_bytes, heap.alloc_objects, heap.alloc_bytes,
+               heap.peak_bytes, heap.slack_bytes, lost.untracked, lost.unknown_frees,
+               lost.state_full);
+    }
     seg_reader_close(reader);
     return 0;
 }

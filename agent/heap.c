@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT
+//
+// The heap recorder: beginning, sampling, and what both modes share. See heap.h.
+//
+// Sampling is a Poisson process over the bytes that a thread allocates: the distances between sampled
+// bytes are exponential with mean rate_bytes, and an allocation is sampled when it holds one. So its
+// probability is 1 - exp(-size / rate), which a reader undoes (go-trace-and-pprof: unsampling).
+
+#include "agent/heap.h"
+
+#include "agent/arch/x86_64.h"
+#include "agent/heap_math.h"
+#include "agent/say.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+_Alignas(4096) _Atomic uint8_t heap_filter[HEAP_FILTER_COUNTERS];
+struct heap heap;
+
+enum { PAGE = 4096, LIVE_BYTES_MIN = 1 << 20 };
+
+#define EXACT_LIVE_BYTES   (UINT64_C(8) << 30) // of address space: 8 GiB of the smallest blocks
+#define EXACT_GRANULE      UINT64_C(64)        // two of glibc's smallest blocks, two places
+#define SAMPLED_LIVE_BYTES (UINT64_C(64) << 20)
+#define SAMPLED_GRANULE    UINT64_C(65536)
+
+static inline struct seg *segment(void)
+{
+    return &agent.space->seg;
+}
+
+static inline struct seg_losses *losses(void)
+{
+    return &agent.space->seg.header->losses;
+}
+
+// --- The filter.
+
+static void filter_add(const void *p)
+{
+    _Atomic uint8_t *counter = &heap_filter[heap_filter_index(p)];
+    uint8_t now = atomic_load_explicit(counter, memory_order_relaxed);
+    while (now != HEAP_FILTER_STUCK &&
+           !atomic_compare_exchange_weak_explicit(counter, &now, (uint8_t)(now + 1),
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+static void filter_remove(const void *p)
+{
+    _Atomic uint8_t *counter = &heap_filter[heap_filter_index(p)];
+    uint8_t now = atomic_load_explicit(counter, memory_order_relaxed);
+    while (now != HEAP_FILTER_STUCK && now != 0 &&
+           !atomic_compare_exchange_weak_explicit(counter, &now, (uint8_t)(now - 1),
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+static void filter_fill(void)
+{
+    for (uint32_t i = 0; i < HEAP_FILTER_COUNTERS; i++)
+        atomic_store_explicit(&heap_filter[i], HEAP_FILTER_STUCK, memory_order_relaxed);
+}
+
+// --- Sampling.
+
+static uint32_t next_random(void)
+{
+    uint32_t x = agent_tls.heap_random;
+    if (!x) { // first of this thread
+        uint64_t seed =
+            ((uint64_t)(uintptr_t)&agent_tls ^ arch_ticks()) * UINT64_C(0xd6e8feb86659fd93);
+        x = (uint32_t)(seed >> 32) | 1;
+    }
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    agent_tls.heap_random = x;
+    return x;
+}
+
+// Bytes up to and including the next sampled one.
+static int64_t draw_distance(uint64_t rate)
+{
+    double uniform = next_random() / 4294967296.0; // in (0, 1)
+    return (int64_t)(-heap_log(uniform) * (double)rate) + 1;
+}
+
+// The lower bound of the size's class, an eighth of an octave.
+static uint64_t size_class(uint64_t size)
+{
+    if (size < 16)
+        return size;
+    uint32_t shift = 60 - (uint32_t)__builtin_clzll(size);
+    return size >> shift << shift;
+}
+
+void heap_count(uint32_t state, uint32_t first, uint64_t objects, uint64_t bytes)
+{
+    struct seg_state *e = seg_state_at(segment(), state);
+    atomic_fetch_add_explicit(&e->values[first], objects, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->values[first + 1], bytes, memory_order_relaxed);
+}
+
+static void take_sample(void *p, uint64_t size, const uint64_t *frame)
+{
+    struct capture c;
+    struct live_entry stale, e = {.size = size};
+    if (capture_begin(&c))
+        return; // a handler's, or of a thread that is gone: one sample less
+    struct unwind_registers regs = {
+        .rip = frame[1] - 1, .rbp = frame[0], .rsp = (uint64_t)(frame + 2)};
+    capture_stack(&c, &regs);
+    e.state =
+        seg_state_find(segment(), SEG_KIND_HEAP, c.stack, c.labels, c.epoch, size_class(size));
+    heap_count(e.state, 0, 1, size);
+    int rc = live_insert(&heap.live, (uint64_t)p, &e, &stale);
+    if (rc == 0)
+        filter_add(p);
+    else if (rc > 0) // the filter has it already
+        heap_count(stale.state, 2, 1, stale.size);
+    else {
+        heap_count(e.state, 2, 1, size);
+        atomic_fetch_add_explicit(&losses()->untracked, 1, memory_order_relaxed);
+    }
+    if (agent.env.heaptrace_ms) {
+        heap_trace_sampled(&heap.shared->allocated_bytes, size);
+        if (rc)
+            heap_trace_sampled(&heap.shared->freed_bytes, rc > 0 ? stale.size : size);
+        heap_trace_look();
+    }
+    capture_end(&c);
+}
+
+static void alloc_sampled(void *p, uint64_t size, const uint64_t *frame)
+{
+    struct agent_tls *t = &agent_tls;
+    if (!t->heap_random) { // this thread's first: no distance was drawn yet
+        t->heap_countdown = draw_distance(heap.rate_bytes) - (int64_t)size;
+        if (t->heap_countdown > 0)
+            return;
+    }
+    t->heap_countdown = draw_distance(heap.rate_bytes);
+    take_sample(p, size, frame);
+}
+
+// What the control word says now; a forked child that has not begun is asked to.
+static uint64_t rate_in_force(void)
+{
+    if (!agent_live())
+        return agent.configured && agent.is_child && agent.env.inherit ? agent.env.heap_bytes : 0;
+    return atomic_load_explicit(&segment()->header->control.heap_rate_bytes, memory_order_relaxed);
+}
+
+void heap_alloc_slow(void *p, uint64_t size, const uint64_t *frame)
+{
+    if (!rate_in_force() || !heap.is_mapped) {
+        agent_tls.heap_countdown = HEAP_OFF_BYTES;
+        agent_tls.heap_random = 0;
+        return;
+    }
+    int saved = errno;
+    if (heap.is_exact) {
+        agent_tls.heap_countdown = 0;
+        heap_exact_alloc(p, size, frame);
+    } else {
+        alloc_sampled(p, size, frame);
+    }
+    errno = saved;
+}
+
+void heap_take(const void *p, struct heap_taken *t)
+{
+    t->is_known = heap.is_mapped && live_remove(&heap.live, (uint64_t)p, &t->entry);
+    if (t->is_known && !heap.is_exact)
+        filter_remove(p);
+}
+
+void heap_put_back(const void *p, const struct heap_taken *t)
+{
+    struct live_entry stale;
+    if (!t->is_known)
+        return;
+    if (live_insert(&heap.live, (uint64_t)p, &t->entry, &stale)) {
+        heap_count(t->entry.state, 2, 1, t->entry.size);
+        atomic_fetch_add_explicit(&losses()->untracked, 1, memory_order_relaxed);
+    } else if (!heap.is_exact) {
+        filter_add(p);
+    }
+}
+
+void heap_freed(const void *p, const struct heap_taken *t)
+{
+    if (!p || !heap.is_mapped)
+        return;
+    int saved = errno;
+    if (heap.is_exact) {
+        heap_exact_freed(p, t);
+    } else if (t->is_known && agent_live()) {
+        heap_count(t->entry.state, 2, 1, t->entry.size);
+        if (agent.env.heaptrace_ms)
+            heap_trace_sampled(&heap.shared->freed_bytes, t->entry.size);
+    }
+    errno = saved;
+}
+
+void heap_free_slow(const void *p)
+{
+    struct heap_taken t;
+    if (!p)
+        return;
+    heap_take(p, &t);
+    heap_freed(p, &t);
+}
+
+void heap_free_early(const void *p)
+{
+    heap_free_slow(p);
+    agent_tls.last_pointer = (uint64_t)p | 1; // no pointer: says that p is being freed
+}
+
+// --- Beginning and end.
+
+// Sparse: costs what is touched. Huge pages would make that two megabytes at a time.
+static void *reserve(uint64_t bytes)
+{
+    long at = sys6(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, (uint64_t)-1, 0);
+    if (at < 0 && at > -PAGE)
+        return NULL;
+    sys3(SYS_madvise, at, bytes, MADV_WIPEONFORK);
+    sys3(SYS_madvise, at, bytes, MADV_NOHUGEPAGE);
+    sys3(SYS_madvise, at, bytes, MADV_DONTDUMP);
+    return (void *)at;
+}
+
+static int map_all(void)
+{
+    uint64_t bytes = heap.is_exact ? EXACT_LIVE_BYTES : SAMPLED_LIVE_BYTES;
+    uint64_t granule = EXACT_GRANULE;
+    while (!heap.is_exact && granule < SAMPLED_GRANULE && granule * 8 < heap.rate_bytes)
+        granule *= 2;
+    uint64_t threads = (PAGE + agent.slot_count * sizeof(struct agent_heap_thread) + PAGE - 1) &
+                       ~(uint64_t)(PAGE - 1);
+    char *memory = heap.is_exact ? reserve(threads) : reserve(PAGE);
+    if (!memory)
+        return -ENOMEM;
+    // A limit of the address space is the program's: half of what is left is too much to take.
+    while (!(heap.live_memory = reserve(bytes * 4)) && bytes > LIVE_BYTES_MIN)
+        bytes /= 4;
+    if (!heap.live_memory)
+        heap.live_memory = reserve(bytes);
+    else
+        sys2(SYS_munmap, (char *)heap.live_memory + bytes, bytes * 3);
+    if (!heap.live_memory)
+        return -ENOMEM;
+    heap.live_bytes = bytes;
+    heap.shared = (struct heap_shared *)(void *)memory;
+    heap.threads = (struct agent_heap_thread *)(void *)(memory + PAGE);
+    live_init(&heap.live, heap.live_memory, bytes, granule);
+    return 0;
+}
+
+static void refuse(const char *why)
+{
+    struct say line;
+    atomic_store_explicit(&segment()->header->control.heap_rate_bytes, 0, memory_order_relaxed);
+    agent.env.heap_bytes = 0;
+    if (agent.env.quiet)
+        return;
+    say_text(say_begin(&line), "the heap cannot be recorded: ");
+    say_end(say_text(&line, why));
+}
+
+void heap_begin(void)
+{
+    if (!agent.env.heap_bytes)
+        return;
+    if (!heap.is_mapped) {
+        const char *why = heap_refusal();
+        heap.rate_bytes = agent.env.heap_bytes;
+        heap.is_exact = heap.rate_bytes == 1;
+        if (!why && heap.is_exact &&
+            segment()->header->state_count > UINT32_C(1) << LIVE_STATE_BITS)
+            why = "the segment's state table is too large for exact recording";
+        if (!why && map_all())
+            why = "no memory for the table of live allocations";
+        if (why) {
+            refuse(why);
+            return;
+        }
+        sys3(SYS_madvise, heap_filter, sizeof heap_filter, MADV_WIPEONFORK);
+        heap.is_mapped = true;
+        heap_exact_begin();
+        heap_trace_begin();
+    }
+    if (heap.is_exact)
+        filter_fill();
+    agent_tls.heap_countdown = 0; // this thread has looked, and found it off
+    agent_tls.heap_random = 0;
+}
+
+void heap_fork_child(void)
+{
+    if (!heap.is_mapped)
+        return;
+    agent_tls.last_pointer = 0;
+    // So that frees of what is the parent's are seen, and counted as such.
+    if (heap.is_exact && agent.env.inherit)
+        filter_fill();
+}

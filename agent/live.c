@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+//
+// The table of live allocations; see live.h.
+
+#include "agent/live.h"
+
+#include <stddef.h>
+
+enum {
+    REGION_BYTES_SHIFT = 20, // regions of the address space that are kept together
+    FAR_PART = 64,           // far places lie in this part of the table
+    BUCKETS_OTHER = LIVE_BUCKETS_NEAR - 1 + LIVE_BUCKETS_FAR,
+};
+
+void live_init(struct live *t, void *memory, uint64_t bytes, uint64_t granule)
+{
+    t->buckets = memory;
+    t->mask = bytes / sizeof(struct live_bucket) - 1;
+    t->granule_shift = (uint32_t)__builtin_ctzll(granule);
+    uint32_t table_shift = (uint32_t)__builtin_popcountll(t->mask);
+    t->region_shift = t->granule_shift < REGION_BYTES_SHIFT - 6
+                          ? REGION_BYTES_SHIFT - t->granule_shift
+                          : 6; // half a page of buckets
+    if (t->region_shift > table_shift)
+        t->region_shift = table_shift;
+}
+
+// Where the region lies is scattered, the place in it is not.
+static inline uint64_t home_of(const struct live *t, uint64_t pointer)
+{
+    uint64_t bucket = pointer >> t->granule_shift;
+    uint64_t region = bucket >> t->region_shift;
+    uint64_t scattered = (region * UINT64_C(0x9e3779b97f4a7c15)) >> 24;
+    uint64_t within = bucket & ((UINT64_C(1) << t->region_shift) - 1);
+    return ((scattered << t->region_shift) | within) & t->mask;
+}
+
+// The n-th bucket but home that may hold it. The far ones keep to a part of the table, so that they
+// touch little of it.
+static inline struct live_bucket *other_bucket(const struct live *t, uint64_t home,
+                                               uint64_t pointer, uint32_t n)
+{
+    if (n < LIVE_BUCKETS_NEAR - 1)
+        return &t->buckets[(home + n + 1) & t->mask];
+    uint64_t far = (pointer >> 3) * UINT64_C(0x9e3779b97f4a7c15) >> 20;
+    return &t->buckets[((far & t->mask) / FAR_PART + n) & t->mask];
+}
+
+static inline uint64_t pack(const struct live_entry *e)
+{
+    uint64_t size = e->size < LIVE_SIZE_MAX ? e->size : LIVE_SIZE_MAX;
+    return size << LIVE_STATE_BITS | e->state;
+}
+
+static inline void read_place(const struct live_place *p, struct live_entry *out)
+{
+    out->size = p->size >> LIVE_STATE_BITS;
+    out->state = (uint32_t)(p->size & ((1u << LIVE_STATE_BITS) - 1));
+    out->birth = p->birth;
+}
+
+static inline void write_place(struct live_place *p, const struct live_entry *e)
+{
+    p->birth = e->birth;
+    p->size = pack(e);
+}
+
+static inline struct live_place *find_place(struct live_bucket *b, uint64_t pointer)
+{
+    for (uint32_t i = 0; i < LIVE_PLACES; i++)
+        if (atomic_load_explicit(&b->places[i].pointer, memory_order_relaxed) == pointer)
+            return &b->places[i];
+    return NULL;
+}
+
+// Claims a free place, or NULL.
+static inline struct live_place *claim_place(struct live_bucket *b, uint64_t pointer)
+{
+    for (uint32_t i = 0; i < LIVE_PLACES; i++) {
+        uint64_t is_free = 0;
+        // acquire: pairs with the release in live_remove, after which the place is not read
+        if (!atomic_load_explicit(&b->places[i].pointer, memory_order_relaxed) &&
+            atomic_compare_exchange_strong_explicit(&b->places[i].pointer, &is_free, pointer,
+                                                    memory_order_acquire, memory_order_relaxed))
+            return &b->places[i];
+    }
+    return NULL;
+}
+
+__attribute__((noinline)) static struct live_place *find_elsewhere(const struct live *t,
+                                                                   uint64_t home, uint64_t pointer)
+{
+    struct live_place *p = NULL;
+    for (uint32_t n = 0; !p && n < BUCKETS_OTHER; n++)
+        p = find_place(other_bucket(t, home, pointer, n), pointer);
+    return p;
+}
+
+__attribute__((noinline)) static int insert_elsewhere(const struct live *t, uint64_t home,
+                                                      uint64_t pointer, const struct live_entry *e)
+{
+    for (uint32_t n = 0; n < BUCKETS_OTHER; n++) {
+        struct live_place *p = claim_place(other_bucket(t, home, pointer, n), pointer);
+        if (!p)
+            continue;
+        write_place(p, e);
+        atomic_fetch_add_explicit(&t->buckets[home].displaced, 1, memory_order_relaxed);
+        return 0;
+    }
+    return -1;
+}
+
+int live_insert(struct live *t, uint64_t pointer, const struct live_entry *e,
+                struct live_entry *stale)
+{
+    uint64_t home = home_of(t, pointer);
+    struct live_bucket *b = &t->buckets[home];
+    struct live_place *p = find_place(b, pointer);
+    if (!p && atomic_load_explicit(&b->displaced, memory_order_relaxed))
+        p = find_elsewhere(t, home, pointer);
+    if (__builtin_expect(p != NULL, 0)) {
+        read_place(p, stale);
+        write_place(p, e);
+        return 1;
+    }
+    p = claim_place(b, pointer);
+    if (__builtin_expect(!p, 0))
+        return insert_elsewhere(t, home, pointer, e);
+    write_place(p, e);
+    return 0;
+}
+
+bool live_remove(struct live *t, uint64_t pointer, struct live_entry *out)
+{
+    uint64_t home = home_of(t, pointer);
+    struct live_bucket *b = &t->buckets[home];
+    struct live_place *p = find_place(b, pointer);
+    if (!p) {
+        if (!atomic_load_explicit(&b->displaced, memory_order_relaxed) ||
+            !(p = find_elsewhere(t, home, pointer)))
+            return false;
+        atomic_fetch_sub_explicit(&b->displaced, 1, memory_order_relaxed);
+    }
+    read_place(p, out);
+    // release: pairs with the acquire in claim_place
+    atomic_store_explicit(&p->pointer, 0, memory_order_release);
+    return true;
+}
