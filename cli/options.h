@@ -90,6 +90,7 @@ struct cli_option {
 enum {
     CLI_STOP_AT_OPERAND = 1, // what follows the first operand is not ours (record CMD -x)
     CLI_HIDDEN = 2,          // not in the list of verbs
+    CLI_KEEP_DASHES = 4,     // a `--` stays among the operands: what follows it is something else
 };
 
 struct cli_command {
