@@ -5,7 +5,6 @@
 #include "analysis/gate_facts.h"
 
 #include <errno.h>
-#include <gnu/libc-version.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +55,8 @@ void gate_facts_read(struct gate_facts *f, const char *root)
     *f = (struct gate_facts){.turbo = -1, .load = -1};
     read_cpuinfo(f, root);
     read_line(f->kernel, sizeof f->kernel, root, "/proc/sys/kernel/osrelease");
-    snprintf(f->libc, sizeof f->libc, "glibc %.20s", gnu_get_libc_version());
+    if (!confstr(_CS_GNU_LIBC_VERSION, f->libc, sizeof f->libc))
+        f->libc[0] = 0;
     read_line(f->governor, sizeof f->governor, root,
               "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
     if (read_line(line, sizeof line, root, "/sys/devices/system/cpu/intel_pstate/no_turbo"))

@@ -17,6 +17,8 @@
     X(folded)                                                                                      \
     X(flame)                                                                                       \
     X(leaks)                                                                                       \
+    X(check)                                                                                       \
+    X(baseline)                                                                                    \
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
     X(symbolize)                                                                                   \

@@ -34,7 +34,7 @@ LIBRARIES = {
     "cli": {"capstone/", "pcre2.h"},
 }
 SYSTEM = re.compile(r"^(std\w+|assert|ctype|cpuid|dirent|dlfcn|elf|endian|errno|fcntl|fnmatch|"
-                    r"getopt|glob|gnu/[\w-]+|grp|inttypes|limits|link|linux/[\w/]+|locale|malloc|math|mntent|"
+                    r"getopt|glob|grp|inttypes|limits|link|linux/[\w/]+|locale|malloc|math|mntent|"
                     r"net/[\w/]+|netdb|poll|pthread|pwd|regex|sched|semaphore|setjmp|signal|spawn|"
                     r"string|strings|sys/\w+|syscall|termios|threads|time|ucontext|unistd|utmp|"
                     r"wchar|wctype|x86intrin|[a-z]mmintrin|ar|asm/\w+)\.h$")
