@@ -19,6 +19,7 @@
     X(leaks)                                                                                       \
     X(check)                                                                                       \
     X(baseline)                                                                                    \
+    X(stat)                                                                                        \
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
     X(symbolize)                                                                                   \
