@@ -80,6 +80,11 @@ int64_t gate_ops(const struct pprof_profile *p)
     return most;
 }
 
+double gate_alpha(const struct gate_input *in)
+{
+    return in->alpha > 0 ? in->alpha : 0.05;
+}
+
 static double ops_of(const struct gate_input *in, const struct gate_side *s)
 {
     if (in->ops > 0)
@@ -254,14 +259,14 @@ static bool check_ops(struct gate_job *j)
 static bool enough_runs(struct gate_job *j)
 {
     struct gate_finding *f = j->finding;
-    f->alpha = j->input->alpha / (double)(j->comparisons ? j->comparisons : 1);
+    f->alpha = gate_alpha(j->input) / (double)(j->comparisons ? j->comparisons : 1);
     if (!f->growth || !f->statistical || statistics_least_p(f->base_runs, f->now_runs) <= f->alpha)
         return true;
     gate_say(
         f, GATE_CANNOT_TELL,
         "%zu run%s against %zu cannot show a difference at %g %% confidence (%zu comparison%s); "
         "record %zu of each (--runs %zu), or lower --confidence",
-        f->base_runs, f->base_runs == 1 ? "" : "s", f->now_runs, 100 * (1 - j->input->alpha),
+        f->base_runs, f->base_runs == 1 ? "" : "s", f->now_runs, 100 * (1 - gate_alpha(j->input)),
         j->comparisons, j->comparisons == 1 ? "" : "s", statistics_runs_needed(f->alpha),
         statistics_runs_needed(f->alpha));
     return false;
@@ -349,11 +354,9 @@ static size_t comparisons_of(const struct gate_input *in, const struct gate_rule
 int gate_judge(struct gate_result *r, const struct gate_input *in, const struct gate_rules *rules,
                struct fscope_error *err)
 {
-    struct gate_input input = *in;
     int rc = 0;
     bool doubt = false;
     *r = (struct gate_result){0};
-    input.alpha = in->alpha > 0 ? in->alpha : 0.05;
     r->findings = arena_array(&r->arena, rules->count + 1, sizeof *r->findings);
     if (!r->findings)
         return error_set(err, -ENOMEM, 0, "out of memory");
@@ -361,7 +364,7 @@ int gate_judge(struct gate_result *r, const struct gate_input *in, const struct 
     for (size_t i = 0; i < rules->count && !rc; i++) {
         struct gate_job j = {.result = r,
                              .finding = &r->findings[r->count++],
-                             .input = &input,
+                             .input = in,
                              .rule = rules->rules[i],
                              .comparisons = comparisons};
         rc = judge_rule(&j, err);

@@ -267,14 +267,14 @@ static bool enough_runs_for(struct gate_job *j, size_t subjects)
 {
     struct gate_finding *f = j->finding;
     size_t n = (j->comparisons ? j->comparisons : 1) * (subjects ? subjects : 1);
-    f->alpha = j->input->alpha / (double)n;
+    f->alpha = gate_alpha(j->input) / (double)n;
     if (!f->growth || !f->statistical || statistics_least_p(f->base_runs, f->now_runs) <= f->alpha)
         return true;
     gate_say(
         f, GATE_CANNOT_TELL,
         "%zu and %zu runs cannot show at %g %% confidence which of %zu grew; record %zu of each, "
         "or judge them together (without \"each\")",
-        f->base_runs, f->now_runs, 100 * (1 - j->input->alpha), subjects,
+        f->base_runs, f->now_runs, 100 * (1 - gate_alpha(j->input)), subjects,
         statistics_runs_needed(f->alpha));
     return false;
 }

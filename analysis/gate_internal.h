@@ -28,6 +28,7 @@ struct gate_opinion {
     double p;
 };
 
+double gate_alpha(const struct gate_input *in);
 bool gate_in_scope(const struct gate_job *j, const struct pprof_sample *s);
 
 // The runs' sums within the rule's scopes, divided as it asks, into out[count]. -ENOENT without type.
