@@ -10,14 +10,22 @@
 #include "cli/flame_svg.h"
 #include "cli/gate_report.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
-// Text in a table cell: nothing of it may end the cell or become markup.
+static bool is_word(char c)
+{
+    return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
+}
+
+// Text in a table cell: nothing of it may end the cell or become markup. An underscore inside of a
+// word is none in GitHub's dialect, and stays readable in the source.
 static void cell(FILE *out, const char *s)
 {
-    for (; *s; s++) {
-        if (strchr("|`*_[]<>\\&#~", *s))
+    for (const char *begin = s; *s; s++) {
+        bool inside = *s == '_' && s > begin && is_word(s[-1]) && is_word(s[1]);
+        if (strchr("|`*_[]<\\&~", *s) && !inside)
             fprintf(out, "&#%d;", *s);
         else
             fputc((unsigned char)*s < ' ' ? ' ' : *s, out);
@@ -118,7 +126,7 @@ void gate_markdown_write(FILE *out, const struct gate_report *r)
     }
 }
 
-enum { WIDTH = 760, ROW = 40, TOP = 44, FOOT = 14, NAME_CHARS = 62, BAR_LEFT = 16, BAR_MAX = 500 };
+enum { WIDTH = 760, ROW = 40, TOP = 44, FOOT = 14, NAME_CHARS = 54, BAR_LEFT = 16, BAR_MAX = 500 };
 
 // At most so many characters, cut in the middle: both ends of a C++ name tell.
 static void cut_name(char *out, size_t size, const char *name, size_t chars)
@@ -148,18 +156,19 @@ static void write_bar(FILE *out, const struct gate_report *r, const struct gate_
     double grown = (o->now > o->base ? o->now - o->base : 0) * scale;
     const char *file = gate_report_file(r, o->file), *slash = strrchr(file, '/');
     cut_name(name, sizeof name, o->function, NAME_CHARS);
-    cut_name(where, sizeof where, slash ? slash + 1 : file, 40);
+    cut_name(where, sizeof where, slash ? slash + 1 : file, 26);
     fprintf(out, "<text x=\"%d\" y=\"%d\" class=\"n\">", BAR_LEFT, y + 12);
     flame_svg_escape(out, name);
     fputs("<tspan class=\"f\"> ", out);
     flame_svg_escape(out, where);
     if (o->line)
         fprintf(out, ":%lld", (long long)o->line);
-    fprintf(out,
-            "</tspan></text>\n<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"14\" class=\"b\"/>\n",
-            BAR_LEFT, y + 18, base > 1 ? base : 1);
+    fputs("</tspan></text>\n", out);
+    if (base >= 1)
+        fprintf(out, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"14\" class=\"b\"/>\n",
+                BAR_LEFT, y + 18, base);
     fprintf(out, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"14\" class=\"g\"/>\n",
-            BAR_LEFT + (base > 1 ? base : 1), y + 18, grown > 1 ? grown : 1);
+            BAR_LEFT + base, y + 18, grown > 1 ? grown : 1);
     fprintf(out, "<text x=\"%.1f\" y=\"%d\" class=\"v\">",
             BAR_LEFT + base + (grown > 1 ? grown : 1) + 8, y + 29);
     flame_svg_escape(out, gate_report_growth(growth, sizeof growth, f, o));
