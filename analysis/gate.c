@@ -58,7 +58,7 @@ void gate_kind_name(char name[32], const struct pprof_profile *p, const char *pa
 bool gate_is_exact(const struct gate_kind *k)
 {
     const struct gate_side *s = k->base.count ? &k->base : &k->now;
-    return !strcmp(k->name, "heap") && s->count && s->runs[0]->period <= 1;
+    return !strcmp(k->name, "heap") && s->count && s->runs[0]->period == 1;
 }
 
 int64_t gate_ops(const struct pprof_profile *p)
@@ -187,7 +187,7 @@ static bool comparable(struct gate_job *j)
     for (size_t i = 0; i < k->base.count + k->now.count; i++) {
         const struct pprof_profile *p =
             i < k->base.count ? k->base.runs[i] : k->now.runs[i - k->base.count];
-        bool exact = p->period <= 1;
+        bool exact = p->period == 1;
         int index = type_index(p, j->type);
         if (index < 0) {
             gate_say(f, GATE_CANNOT_TELL, "a %s profile of the %s has no %s", k->name,

@@ -48,6 +48,8 @@ struct paths_path {
     double base, now; // medians of each side's runs
     uint32_t group;   // index into paths.groups
     uint32_t parent;  // internal: union-find
+    uint32_t unknown; // internal: frames that the other build does not have
+    uint64_t mark;    // internal: a bit per key, to see quickly what no subsequence can be
 };
 
 enum paths_state {

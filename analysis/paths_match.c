@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum { LEFT_MAX = 4096, ALIGN_DEPTH_MAX = 256, ROUNDS = 4, RENAMES_MAX = 1024 };
-static const uint64_t ALIGN_CELLS = 200000000;
+static const uint64_t ALIGN_CELLS = 50000000;
 
 struct matcher {
     struct paths *p;
@@ -130,6 +130,8 @@ static void match_renames(struct matcher *m, bool by_known)
 static bool is_subsequence(const struct paths_path *small, const struct paths_path *large)
 {
     uint32_t at = 0;
+    if (small->mark & ~large->mark)
+        return false;
     for (uint32_t i = 0; i < large->depth && at < small->depth; i++)
         at += large->keys[i] == small->keys[at];
     return at == small->depth;
@@ -187,7 +189,9 @@ static bool are_alike(struct matcher *m, const struct paths_path *a, const struc
         return false;
     if (is_subsequence(small, large))
         return true;
-    if (large->depth > ALIGN_DEPTH_MAX || m->cells < (uint64_t)a->depth * b->depth)
+    // What is not common must be lost, on both sides.
+    if (!a->unknown || !b->unknown || large->depth > ALIGN_DEPTH_MAX ||
+        m->cells < (uint64_t)a->depth * b->depth)
         return false;
     m->cells -= (uint64_t)a->depth * b->depth;
     uint32_t common = align(a, b, in_a, in_b);
@@ -230,6 +234,14 @@ static void match_lost_frames(struct matcher *m, struct paths_path **x, struct p
     *x = NULL;
 }
 
+static uint32_t count_unknown(const struct paths_path *x, const struct ptrtab *other)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < x->depth; i++)
+        n += x->keys[i][0] == '[' || !has_name(other, x->keys[i]);
+    return n;
+}
+
 static int prepare(struct matcher *m)
 {
     struct paths *p = m->p;
@@ -250,6 +262,12 @@ static int prepare(struct matcher *m)
         if ((x->base != 0 && note_names(&m->base_names, x)) ||
             (x->now != 0 && note_names(&m->new_names, x)))
             return -ENOMEM;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct paths_path *x = p->paths[i];
+        for (uint32_t k = 0; k < x->depth; k++)
+            x->mark |= UINT64_C(1) << (ptrtab_mix(7, (uintptr_t)x->keys[k]) & 63);
+        x->unknown = count_unknown(x, x->now < x->base ? &m->new_names : &m->base_names);
     }
     qsort(m->shrunk, m->shrunk_count, sizeof(struct paths_path *), by_change);
     qsort(m->grown, m->grown_count, sizeof(struct paths_path *), by_change);

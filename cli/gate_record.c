@@ -63,7 +63,7 @@ int gate_recording_like(struct gate_recording *r, const struct gate_input *in,
         long long period = k->base.runs[0]->period;
         snprintf(word, sizeof word, "%.25s", k->name);
         if (!strcmp(k->name, "heap"))
-            snprintf(word, sizeof word, period <= 1 ? "heap=exact" : "heap=%lld", period);
+            snprintf(word, sizeof word, period == 1 ? "heap=exact" : "heap=%lld", period);
         else if ((!strcmp(k->name, "cpu") || !strcmp(k->name, "wall")) && period > 0 &&
                  period <= 1000000000)
             snprintf(word, sizeof word, "%s=%lld", k->name, (1000000000 + period / 2) / period);

@@ -33,7 +33,7 @@ LIBRARIES = {
     "analysis": {"pcre2.h"},
     "cli": {"capstone/", "pcre2.h"},
 }
-SYSTEM = re.compile(r"^(std\w+|assert|ctype|cpuid|dirent|dlfcn|elf|endian|errno|fcntl|fnmatch|"
+SYSTEM = re.compile(r"^(std\w+|assert|ctype|cpuid|dirent|dlfcn|elf|endian|errno|fcntl|fnmatch|ftw|"
                     r"getopt|glob|grp|inttypes|limits|link|linux/[\w/]+|locale|malloc|math|mntent|"
                     r"net/[\w/]+|netdb|poll|pthread|pwd|regex|sched|semaphore|setjmp|signal|spawn|"
                     r"string|strings|sys/\w+|syscall|termios|threads|time|ucontext|unistd|utmp|"
