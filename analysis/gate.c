@@ -98,8 +98,8 @@ int gate_default_rules(struct gate_rules *rules, const struct gate_input *in,
     static const struct {
         const char *kind, *exact, *sampled;
     } defaults[] = {
-        // One more allocation in a whole run may come from the environment: a longer path, a pipe in
-        // place of a terminal. Two on one path do not.
+        // One more allocation in a whole run may come from the environment: a longer path, a pipe
+        // in place of a terminal. Two on one path do not.
         {"heap", "heap alloc_objects > +1 in each path",
          "heap alloc_space > +5%; heap inuse_space > +10%"},
         {"cpu", NULL, "cpu > +5%"},

@@ -3,13 +3,14 @@
 // The gate: whether a new build allocates, waits or runs more than its baseline, by rules.
 //
 // Two kinds of evidence. Counts of an exact heap profile (period 1) are compared as they are; where
-// runs of one build differ, only growth beyond that difference counts. Everything else is sampled or
-// timed, and is compared by a Mann-Whitney test over the runs, at confidence 1 - alpha for the whole
-// check: alpha is divided by the number of comparisons. A budget ("<=", "==") needs no baseline: the
-// worst run of exact counts, the median of others.
+// runs of one build differ, only growth beyond that difference counts. Everything else is sampled
+// or timed, and is compared by a Mann-Whitney test over the runs, at confidence 1 - alpha for the
+// whole check: alpha is divided by the number of comparisons. A budget ("<=", "==") needs no
+// baseline: the worst run of exact counts, the median of others.
 //
-// Invariant: a verdict is never "ok" for lack of evidence: a missing kind, a mix of exact and sampled,
-// a value that no profile has, or too few runs is GATE_CANNOT_TELL, with the reason and what to do.
+// Invariant: a verdict is never "ok" for lack of evidence: a missing kind, a mix of exact and
+// sampled, a value that no profile has, or too few runs is GATE_CANNOT_TELL, with the reason and
+// what to do.
 
 #ifndef FIBERSCOPE_ANALYSIS_GATE_H
 #define FIBERSCOPE_ANALYSIS_GATE_H
@@ -82,8 +83,8 @@ void gate_kind_name(char name[32], const struct pprof_profile *p, const char *pa
 // Whether the values are counts and not samples: a heap profile of period 1.
 bool gate_is_exact(const struct gate_kind *k);
 
-// Operations that a profile stands for: its comment "ops=N" or the largest numeric label "ops"; 0 if
-// it does not say.
+// Operations that a profile stands for: its comment "ops=N" or the largest numeric label "ops"; 0
+// if it does not say.
 int64_t gate_ops(const struct pprof_profile *p);
 
 // Adds the rules for the kinds that the baseline has: what is checked without any rules.

@@ -3,8 +3,8 @@
 // What about a machine makes timings comparable or not, kept as comments in a baseline's profiles:
 // "fiberscope.KEY: VALUE", one line each.
 //
-// Invariant: nothing on the machine is changed; a fact that cannot be read is "" or -1 and nothing is
-// concluded from it.
+// Invariant: nothing on the machine is changed; a fact that cannot be read is "" or -1 and nothing
+// is concluded from it.
 
 #ifndef FIBERSCOPE_ANALYSIS_GATE_FACTS_H
 #define FIBERSCOPE_ANALYSIS_GATE_FACTS_H
@@ -32,7 +32,8 @@ int gate_facts_to_profile(const struct gate_facts *f, struct pprof_profile *p);
 bool gate_facts_from_profile(struct gate_facts *f, const struct pprof_profile *p);
 
 // Says what makes the comparison of base (NULL: unknown) with now doubtful, a sentence per call.
-// timing: whether anything that is compared depends on time; counts alone do not care for governors.
+// timing: whether anything that is compared depends on time; counts alone do not care for
+// governors.
 void gate_facts_doubts(const struct gate_facts *base, const struct gate_facts *now, bool timing,
                        void (*say)(void *arg, const char *text), void *arg);
 

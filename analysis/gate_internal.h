@@ -31,7 +31,8 @@ struct gate_opinion {
 double gate_alpha(const struct gate_input *in);
 bool gate_in_scope(const struct gate_job *j, const struct pprof_sample *s);
 
-// The runs' sums within the rule's scopes, divided as it asks, into out[count]. -ENOENT without type.
+// The runs' sums within the rule's scopes, divided as it asks, into out[count]. -ENOENT without
+// type.
 int gate_values(const struct gate_job *j, const struct gate_side *side, double *out);
 
 // base and now are sorted on return. 0 or -ENOMEM.
@@ -41,7 +42,8 @@ int gate_opinion(const struct gate_job *j, double *base, size_t n, double *now, 
 // Judges path by path or function by function. 0 or -ENOMEM.
 int gate_judge_each(struct gate_job *j, struct fscope_error *err);
 
-// Lists the paths that weigh most (of growth, or of the value) in a finding that is judged together.
+// Lists the paths that weigh most (of growth, or of the value) in a finding that is judged
+// together.
 int gate_list_paths(struct gate_job *j, struct fscope_error *err);
 
 __attribute__((format(printf, 3, 4))) void gate_say(struct gate_finding *f, enum gate_verdict v,

@@ -132,7 +132,8 @@ static bool token_is(const struct parser *p, const char *word)
     return p->token.kind == TOKEN_WORD && !strcmp(p->token.text, word);
 }
 
-// Refuses the next token, naming what was expected and the nearest of the words that may stand here.
+// Refuses the next token, naming what was expected and the nearest of the words that may stand
+// here.
 static int unexpected(struct parser *p, const char *expected, const char *const *words,
                       size_t count)
 {

@@ -74,8 +74,8 @@ struct gate_rules {
 };
 
 // Adds the rules in text[0..n). source is for messages and copied. 0, -ENOMEM, or -EINVAL with
-// "SOURCE:LINE:COLUMN: what is wrong" and, where one is near, the right word. Of a text with an error no rule is
-// added. A zeroed struct gate_rules is an empty set.
+// "SOURCE:LINE:COLUMN: what is wrong" and, where one is near, the right word. Of a text with an
+// error no rule is added. A zeroed struct gate_rules is an empty set.
 int gate_rules_add(struct gate_rules *r, const char *source, const char *text, size_t n,
                    struct fscope_error *err);
 // The same from a file; what the system says when it cannot be read.

@@ -90,8 +90,8 @@ struct paths_input {
     void *arg;
 };
 
-// Collects and matches. 0, -ENOENT (a run lacks the type), -ENOMEM. *p is to be finished in any case;
-// strings of the profiles are referred to.
+// Collects and matches. 0, -ENOENT (a run lacks the type), -ENOMEM. *p is to be finished in any
+// case; strings of the profiles are referred to.
 int paths_build(struct paths *p, const struct paths_input *in, struct fscope_error *err);
 void paths_finish(struct paths *p); // accepts a zeroed one
 

@@ -7,7 +7,8 @@
 
 #include "analysis/paths.h"
 
-// Unites paths of the two sides into p->groups. Values, base and now of all paths are set. 0, -ENOMEM.
+// Unites paths of the two sides into p->groups. Values, base and now of all paths are set. 0,
+// -ENOMEM.
 int paths_match(struct paths *p);
 
 // Of values[0..n); scratch has room for n.

@@ -87,8 +87,9 @@ static double assign_ranks(struct ranked *all, size_t n)
     return ties;
 }
 
-// The share of the choices of m of the n ranks whose (doubled) sum is at least `at_least`. ways[k][s]
-// counts the choices of k ranks with sum s; C(60, 30) is 1.2e17, so doubles lose nothing that shows.
+// The share of the choices of m of the n ranks whose (doubled) sum is at least `at_least`.
+// ways[k][s] counts the choices of k ranks with sum s; C(60, 30) is 1.2e17, so doubles lose nothing
+// that shows.
 static int count_choices(const struct ranked *all, size_t n, size_t m, size_t at_least, double *p)
 {
     size_t most = n * (n + 1), width = most + 1;

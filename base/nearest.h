@@ -13,7 +13,8 @@
 enum { NEAREST_LENGTH_MAX = 48 }; // longer words are nobody's typing mistake
 
 // The word of words[0..count) nearest to what, or NULL if none is near enough to be meant: a third
-// of the letters may be wrong, and a beginning counts as one slip (`rec` means record). [any thread]
+// of the letters may be wrong, and a beginning counts as one slip (`rec` means record). [any
+// thread]
 const char *nearest_word(const char *what, const char *const *words, size_t count);
 
 #endif

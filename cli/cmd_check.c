@@ -120,8 +120,9 @@ static int load_new(const struct settings *s, struct gate_inputs *in, int files,
 static void add_warning(void *arg, const char *text)
 {
     struct gate_report *r = arg;
-    if (r->warning_count < GATE_WARNINGS_MAX && (r->warnings[r->warning_count] = strdup(text)))
-        r->warning_count++;
+    char *copy = r->warning_count < GATE_WARNINGS_MAX ? strdup(text) : NULL;
+    if (copy)
+        r->warnings[r->warning_count++] = copy; // freed by judge
 }
 
 static const struct pprof_profile *first_of(const struct gate_input *in, bool base)

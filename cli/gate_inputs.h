@@ -2,8 +2,8 @@
 //
 // The profiles of a gate's two sides: read from files and folders, or recorded.
 //
-// Invariant: each file is one run of its kind; nothing is merged. What was recorded for a check is in
-// a temporary folder that is gone afterwards, whatever happens.
+// Invariant: each file is one run of its kind; nothing is merged. What was recorded for a check is
+// in a temporary folder that is gone afterwards, whatever happens.
 
 #ifndef FIBERSCOPE_CLI_GATE_INPUTS_H
 #define FIBERSCOPE_CLI_GATE_INPUTS_H

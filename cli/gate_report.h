@@ -3,7 +3,8 @@
 // The gate's result in the forms that people and machines read: text, Markdown with a picture,
 // GitHub annotations, JSON.
 //
-// Invariant: names and paths of a profile are hostile; each form escapes them for where it puts them.
+// Invariant: names and paths of a profile are hostile; each form escapes them for where it puts
+// them.
 
 #ifndef FIBERSCOPE_CLI_GATE_REPORT_H
 #define FIBERSCOPE_CLI_GATE_REPORT_H

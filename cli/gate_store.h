@@ -10,8 +10,8 @@
 
 #include "cli/gate_inputs.h"
 
-// A copy without what comparing does not need: addresses, mappings of named code, thread and process
-// labels. Comments stay, facts are added. The caller owns *out. 0 or -ENOMEM.
+// A copy without what comparing does not need: addresses, mappings of named code, thread and
+// process labels. Comments stay, facts are added. The caller owns *out. 0 or -ENOMEM.
 int gate_store_compact(struct pprof_profile **out, const struct pprof_profile *p,
                        const struct gate_facts *facts, struct fscope_error *err);
 

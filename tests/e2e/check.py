@@ -96,8 +96,10 @@ def moved(work, trace):
 
 
 def need_tracer():
-    if not os.path.exists(TRACE) or not shutil.which("addr2line"):
-        raise Skip("no tracer in this build, or no addr2line (package binutils)")
+    if not os.path.exists(TRACE):
+        raise Skip("alloc_trace is not built")
+    if not shutil.which("addr2line"):
+        raise Skip("no addr2line here (package binutils)")
 
 
 def one_more_allocation_is_refused(work):
@@ -111,14 +113,10 @@ def moved_and_inlined_code_passes(work):
 
 
 def recorded_one_more_allocation_is_refused(work):
-    if not can_record_exact():
-        raise Skip("record has no --heap=exact here")
     one_more(work, False)
 
 
 def recorded_moved_and_inlined_code_passes(work):
-    if not can_record_exact():
-        raise Skip("record has no --heap=exact here")
     moved(work, False)
 
 
@@ -414,16 +412,17 @@ def stat_measures_and_passes_the_status_on(work):
 
 
 def stat_counts_allocations(work):
-    if not can_record_exact():
-        raise Skip("record has no --heap=exact here")
     program = build_example(work, "x")
     s = json.loads(run(work, "stat", "--json", program, status=0).stdout)
     assert s["allocations"]["median"] == 5000, s
 
 
 if __name__ == "__main__":
-    main([one_more_allocation_is_refused, moved_and_inlined_code_passes,
-          recorded_one_more_allocation_is_refused, recorded_moved_and_inlined_code_passes,
+    # Until `record` has --heap=exact there is nothing to leave out: these cases do not exist.
+    recorded = [recorded_one_more_allocation_is_refused, recorded_moved_and_inlined_code_passes,
+                stat_counts_allocations]
+    main([*(recorded if can_record_exact() else []),
+          one_more_allocation_is_refused, moved_and_inlined_code_passes,
           counts_are_compared_path_by_path, renamed_functions_are_said_and_not_refused,
           runs_that_differ_do_not_count_as_growth, rules_say_what_must_hold, growth_per_operation,
           timings_are_tested_over_runs, what_it_cannot_tell, block_and_mutex_are_told_apart,
@@ -431,4 +430,4 @@ if __name__ == "__main__":
           a_baseline_is_replaced_whole_and_says_what_changed,
           a_folder_of_something_else_is_not_replaced,
           the_command_of_a_check_is_recorded_as_the_baseline_was,
-          stat_measures_and_passes_the_status_on, stat_counts_allocations])
+          stat_measures_and_passes_the_status_on])
