@@ -135,6 +135,22 @@ static const struct pprof_profile *first_of(const struct gate_input *in, bool ba
     return NULL;
 }
 
+static void add_kind_doubts(struct gate_report *r, const struct gate_kind *k)
+{
+    char text[200] = "";
+    if (!k->base.count || !k->now.count)
+        snprintf(text, sizeof text, "only the %s has a %s profile",
+                 k->base.count ? "baseline" : "new side", k->name);
+    else if (k->base.runs[0]->period != k->now.runs[0]->period)
+        snprintf(text, sizeof text,
+                 "the %s profiles were sampled at different rates (periods %lld and "
+                 "%lld %s)",
+                 k->name, (long long)k->base.runs[0]->period, (long long)k->now.runs[0]->period,
+                 k->now.runs[0]->period_type.unit);
+    if (text[0])
+        add_warning(r, text);
+}
+
 static void add_doubts(struct gate_report *r, const struct gate_input *in, bool recorded)
 {
     struct gate_facts base, now;
@@ -148,15 +164,8 @@ static void add_doubts(struct gate_report *r, const struct gate_input *in, bool 
         gate_facts_read(&now, "");
     if (has_now || recorded)
         gate_facts_doubts(has_base && base.cpu[0] ? &base : NULL, &now, timing, add_warning, r);
-    for (size_t i = 0; i < in->kind_count; i++) {
-        const struct gate_kind *k = &in->kinds[i];
-        char text[200];
-        if (k->base.count && k->now.count)
-            continue;
-        snprintf(text, sizeof text, "only the %s has a %s profile",
-                 k->base.count ? "baseline" : "new side", k->name);
-        add_warning(r, text);
-    }
+    for (size_t i = 0; i < in->kind_count; i++)
+        add_kind_doubts(r, &in->kinds[i]);
 }
 
 struct sink {

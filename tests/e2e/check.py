@@ -194,12 +194,12 @@ def growth_per_operation(work):
     assert "--ops" in said.stdout, said.stdout
 
 
-def cpu(path, values):
+def cpu(path, values, period=1000000):
     os.mkdir(path)
     for i, ms in enumerate(values):
         stack = write.frames("main;spin")
         write.write(f"{path}/{i}.cpu.pb.gz", write.CPU, [(stack, [ms, ms * 1000000], {})],
-                    period=1000000, period_type=("cpu", "nanoseconds"))
+                    period=period, period_type=("cpu", "nanoseconds"))
 
 
 def timings_are_tested_over_runs(work):
@@ -212,6 +212,8 @@ def timings_are_tested_over_runs(work):
     bad = result(work, "-b", "base", "slow", status=1)
     assert abs(bad["rules"][0]["p"] - 1 / 252) < 1e-9, bad  # all above: 1 of C(10, 5)
     assert bad["rules"][0]["paths"][0]["function"] == "spin", bad
+    cpu(f"{work}/rate", [102, 98, 104, 101, 100], period=10000000)
+    assert "different rates" in check(work, "-b", "base", "rate", status=0).stdout
     # Up to +30 % is allowed by this one.
     check(work, "-b", "base", "--rule", "cpu > +30%", "slow", status=0)
     # One run can show nothing, however slow, and the error says how many can.
