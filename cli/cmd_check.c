@@ -120,9 +120,8 @@ static int load_new(const struct settings *s, struct gate_inputs *in, int files,
 static void add_warning(void *arg, const char *text)
 {
     struct gate_report *r = arg;
-    char *copy = r->warning_count < GATE_WARNINGS_MAX ? strdup(text) : NULL;
-    if (copy)
-        r->warnings[r->warning_count++] = copy; // freed by judge
+    if (r->warning_count < GATE_WARNINGS_MAX)
+        snprintf(r->warnings[r->warning_count++], GATE_WARNING_BYTES, "%s", text);
 }
 
 static const struct pprof_profile *first_of(const struct gate_input *in, bool base)
@@ -273,8 +272,6 @@ static int judge(const struct settings *s, const struct gate_inputs *in, bool re
         status = write_all(s, &report, sinks, sink_count);
         status = status ? status : (int)result.verdict;
     }
-    for (size_t i = 0; i < report.warning_count; i++)
-        free(report.warnings[i]);
     gate_finish(&result);
     gate_rules_finish(&rules);
     free(folder);

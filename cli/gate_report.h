@@ -13,12 +13,12 @@
 
 #include <stdio.h>
 
-enum { GATE_WARNINGS_MAX = 32, GATE_SHOWN_MAX = 10 };
+enum { GATE_WARNINGS_MAX = 32, GATE_WARNING_BYTES = 400, GATE_SHOWN_MAX = 10 };
 
 struct gate_report {
     const struct gate_result *result;
     double alpha;
-    char *warnings[GATE_WARNINGS_MAX]; // malloc'd
+    char warnings[GATE_WARNINGS_MAX][GATE_WARNING_BYTES];
     size_t warning_count;
     const char *root;     // folder that is taken off file names; "" for none
     const char *svg_file; // the picture's file, NULL: inline
