@@ -202,7 +202,8 @@ static void count_allocations(const struct settings *s, struct measured *m, char
         cli_note("allocations were not counted: %s", err.text);
     for (size_t k = 0; !err.code && k < in.input.kind_count; k++) {
         const struct gate_side *side = &in.input.kinds[k].now;
-        for (size_t i = 0; i < side->count && i < s->alloc_runs; i++) {
+        bool is_heap = !strcmp(in.input.kinds[k].name, "heap");
+        for (size_t i = 0; is_heap && i < side->count && i < s->alloc_runs; i++) {
             note(m, ALLOCS, sum_of(side->runs[i], "alloc_objects"));
             note(m, ALLOC_SPACE, sum_of(side->runs[i], "alloc_space"));
         }
