@@ -31,10 +31,12 @@ void hooks_resolve(void)
     if (agent_tls.resolving)
         return;
     agent_tls.resolving = 1;
-    resolve(&heap_hooks); // first: dlsym may allocate
+    // Locks first: libc has all of them, so dlsym allocates nothing yet. Where a name is missing it does,
+    // and an allocator that is not libc's may then begin with making its mutexes.
+    resolve(&lock_hooks);
+    resolve(&heap_hooks);
     resolve(&heap_new_hooks);
     resolve(&process_hooks);
-    resolve(&lock_hooks);
     heap_resolved();
     dlerror(); // what is missing is no error that the program should find
     // release: pairs with the acquire in hooks_ready
