@@ -26,6 +26,11 @@ static void resolve(const struct hook_table *table)
     }
 }
 
+void hooks_resolve_locks(void)
+{
+    resolve(&lock_hooks);
+}
+
 void hooks_resolve(void)
 {
     if (agent_tls.resolving)

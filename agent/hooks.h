@@ -59,4 +59,8 @@ static inline bool hooks_ready(void)
 // dlsym's own allocations it returns at once. [normal context; any thread]
 void hooks_resolve(void);
 
+// Those of the locks alone, for a lock taken before the rest is known. It may be an allocator's own, as
+// it begins: then nothing may allocate, as dlsym does where it does not find a name.
+void hooks_resolve_locks(void);
+
 #endif

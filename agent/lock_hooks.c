@@ -58,7 +58,7 @@ static struct {
 static inline bool is_on(void)
 {
     if (!hooks_ready()) // an early constructor: the function behind is not known yet
-        hooks_resolve();
+        hooks_resolve_locks();
     return atomic_load_explicit(&lock_flags, memory_order_relaxed) != 0;
 }
 
