@@ -359,7 +359,12 @@ __attribute__((constructor)) static void agent_load(void)
         strip_environment();
     if (!agent_env_wants_anything(&agent.env))
         return;
-    if (!agent.env.socket[0] && !agent.env.segment[0] && !agent.env.out[0])
+    // A line now and then is no recording that wants a file.
+    bool is_trace_alone = agent.env.heaptrace_ms && !agent.env.heap_bytes && !agent.env.cpu_hz &&
+                          !agent.env.wall_hz && !agent.env.block_ns && !agent.env.mutex_fraction;
+    if (agent.env.heaptrace_ms && !agent.env.heap_bytes)
+        agent.env.heap_bytes = AGENT_HEAP_BYTES_DEFAULT;
+    if (!agent.env.socket[0] && !agent.env.segment[0] && !agent.env.out[0] && !is_trace_alone)
         memcpy(agent.env.out, "%e.%p.fscope", 13);
     struct sigaction was;
     bool is_exec = !signals_real_action(NULL, &was) && was.sa_handler == SIG_IGN;

@@ -344,6 +344,24 @@ def sampled(work):
                 assert abs(got - true) <= room, f"{name} {what} at {rate}: {got:.0f}, truly {true} +- {room:.0f}"
 
 
+def trace(work):
+    """heaptrace alone: lines, and no file; with exact counts, what they say adds up."""
+    line = re.compile(r"^fiberscope: heap (\d+) ms: live (~?)(\d+) B, allocated ~?(\d+) B/s, "
+                      r"freed ~?(\d+) B/s, rss (\d+) B, held (\d+) B, headroom (\d+ B|unlimited)$", re.M)
+    for settings, mark in (("", "~"), ("heap=exact,quiet=1,out=%s/x," % work, "")):
+        p = subprocess.run([f"{TESTS}/heap_target", "random", "1000000"], capture_output=True, text=True,
+                           cwd=work, env=dict(os.environ, LD_PRELOAD=AGENT,
+                                              FIBERSCOPE=f"{settings}heaptrace=20"))
+        rows = line.findall(p.stderr)
+        assert p.returncode == 0 and len(rows) >= 3, p.stderr
+        assert all(r[1] == mark for r in rows), rows
+        assert os.listdir(work) == ([] if mark else ["x"]), os.listdir(work)
+        live = [int(r[2]) for r in rows]
+        assert live == sorted(live) and live[-1] > 20e6, live  # it leaks at a steady pace
+        want = 1000000 * (0.25 * 366) + 200 * 2 ** 20  # a quarter of what is small, and all that is large
+        assert live[-1] < 3 * want and all(int(r[5]) >= int(r[6]) > 0 for r in rows), (live, want)
+
+
 def idle(work):
     """Preloaded and not recording: nothing is said, nothing is written."""
     p = subprocess.run([f"{TESTS}/heap_target", "threads", "4"], env=dict(os.environ, LD_PRELOAD=AGENT),
@@ -352,4 +370,4 @@ def idle(work):
 
 
 main([functions, libc_getline, operators, threads, peak, lifetimes, series, forks, execs, killed, plugins,
-      thread_ends, exits, handlers, early, allocators, refusals, limits, sampled, idle])
+      thread_ends, exits, handlers, early, allocators, refusals, limits, sampled, trace, idle])
