@@ -42,9 +42,11 @@ enum {
 
 extern _Atomic uint8_t heap_filter[HEAP_FILTER_COUNTERS];
 
+// A counter for each KiB, not for each pointer: those that a program frees lie close together, and so do
+// their counters. Arenas, which lie at multiples of 64 MiB, are shifted against each other.
 static inline uint32_t heap_filter_index(const void *p)
 {
-    return (uint32_t)(((uint64_t)p * UINT64_C(0x9e3779b97f4a7c15)) >> 48);
+    return (uint32_t)((uint64_t)p >> 10 ^ (uint64_t)p >> 23) & (HEAP_FILTER_COUNTERS - 1);
 }
 
 // Whether p may be in the table.

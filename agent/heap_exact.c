@@ -242,15 +242,15 @@ static inline uint64_t hash_stack(const uint64_t *pcs, uint32_t depth, uint64_t 
     const uint64_t k0 = UINT64_C(0xa0761d6478bd642f), k1 = UINT64_C(0xe7037ed1a0b428db),
                    k2 = UINT64_C(0x8ebc6af09c88c6e3), k3 = UINT64_C(0x589965cc75374cc3);
     uint64_t a = seed, b = k1, c = k2, d = k3;
-    uint32_t i = 0;
-    for (; i + 4 <= depth; i += 4) {
-        a = (a ^ pcs[i]) * k0;
-        b = (b ^ pcs[i + 1]) * k1;
-        c = (c ^ pcs[i + 2]) * k2;
-        d = (d ^ pcs[i + 3]) * k3;
+    const uint64_t *end = pcs + depth;
+    for (; end - pcs >= 4; pcs += 4) {
+        a = (a ^ pcs[0]) * k0;
+        b = (b ^ pcs[1]) * k1;
+        c = (c ^ pcs[2]) * k2;
+        d = (d ^ pcs[3]) * k3;
     }
-    for (; i < depth; i++)
-        a = mix(a ^ pcs[i], k0);
+    for (; pcs < end; pcs++)
+        a = mix(a ^ *pcs, k0);
     return mix(a ^ (b << 32 | b >> 32), c ^ (d << 32 | d >> 32) ^ k3) | 1;
 }
 
