@@ -7,8 +7,9 @@
 // What always holds
 //   - The counts of a state entry are exact at every moment, those of seg_heap up to what threads hold
 //     back: nothing while there is one thread, HEAP_SLACK_BYTES each while there are several.
-//   - The first threads have a shard of the state table each, so the alloc counts of an entry there have one
-//     writer, which adds without a bus lock. Whoever has no shard of his own, and every free, adds atomically.
+//   - The first threads have a shard of the state table each, so the alloc counts of an entry
+//     there have one writer, which adds without a bus lock. Whoever has no shard of his own, and
+//     every free, adds atomically.
 //   - A state entry's counts at the latest peak are kept by its first change after it (seg_site).
 //
 // Where a hook interrupts another, or its thread has no slot, it counts into the overflow entry.

@@ -358,7 +358,8 @@ def trace(work):
         assert os.listdir(work) == ([] if mark else ["x"]), os.listdir(work)
         live = [int(r[2]) for r in rows]
         assert live == sorted(live) and live[-1] > 20e6, live  # it leaks at a steady pace
-        want = 1000000 * (0.25 * 366) + 200 * 2 ** 20  # a quarter of what is small, and all that is large
+        # A quarter of what is small, and all that is large.
+        want = 1000000 * (0.25 * 366) + 200 * 2 ** 20
         assert live[-1] < 3 * want and all(int(r[5]) >= int(r[6]) > 0 for r in rows), (live, want)
 
 
