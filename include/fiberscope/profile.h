@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: MIT
 //
-// CPU profiles that a program takes of itself. Link with -lfiberscope; no LD_PRELOAD is needed.
+// Profiles that a program takes of itself, labels for its threads, and budgets for unit tests. Link
+// with -lfiberscope; no LD_PRELOAD is needed.
 //
 //     fscope_cpu_start(NULL);
+//     fscope_heap_start(0);
 //     work();
-//     fscope_cpu_stop();
-//     fscope_cpu_save("work.fscope");    // then: fiberscope finish work.fscope
+//     fscope_save("work.fscope");        // then: fiberscope finish work.fscope
 //
 // The program only records; names, lines and the pprof format are made by the fiberscope command.
-// Samples are kept in memory of a fixed size: where single samples no longer fit, their stacks and
-// times are still added up. All threads are sampled, also those that exist already.
+// What is recorded is kept in memory of a fixed size: where single samples no longer fit, their stacks
+// and times are still added up. All threads are recorded, also those that exist already.
 //
-// All functions return 0 or a negative errno, and set no errno.
+// Functions return 0 or a negative errno where nothing else is said, and set no errno.
+//
+// Heap profiles, budgets and allocation counts see what goes through malloc, free and their family, and
+// operator new and delete, of whatever shared library these are. An allocator that is linked into the
+// program statically passes by unseen: -ENOTSUP.
 
 #ifndef FIBERSCOPE_PROFILE_H
 #define FIBERSCOPE_PROFILE_H
@@ -22,6 +27,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+// --- CPU and wall time.
 
 struct fscope_cpu_options {
     size_t size;      // sizeof(struct fscope_cpu_options)
@@ -38,17 +45,206 @@ int fscope_cpu_start(const struct fscope_cpu_options *options);
 // [any thread] [not async-signal-safe]
 int fscope_cpu_stop(void);
 
-// Writes everything recorded since the program began to record to fd, in the raw form that
-// `fiberscope finish` reads. -ENODATA: nothing was ever started. Sampling may go on meanwhile.
-// [any thread] [async-signal-safe]
-int fscope_cpu_write(int fd);
-
-// The same to a file, which appears whole or not at all and is replaced if it exists.
+// --- Heap, block and mutex profiles. Each start may be called again to change its rate; 0 takes the
+// default; errors as of fscope_cpu_start. stop keeps what was recorded.
 // [any thread] [not async-signal-safe]
-int fscope_cpu_save(const char *path);
+
+// Samples allocations, one per rate_bytes allocated on average (default 524288, as Go's MemProfileRate);
+// 1 counts every one. What was allocated before is unknown: its frees count nowhere.
+int fscope_heap_start(uint64_t rate_bytes);
+int fscope_heap_stop(void);
+
+// Records where threads wait for mutexes, rwlocks, conditions, semaphores, barriers and joins: waits of
+// rate_ns and longer always, shorter ones in proportion (default 10000 ns; 1: all).
+int fscope_block_start(uint64_t rate_ns);
+int fscope_block_stop(void);
+
+// Records whose unlock ends others' waits: one in `fraction` (default 1: all).
+int fscope_mutex_start(uint64_t fraction);
+int fscope_mutex_stop(void);
+
+// --- Writing. Everything recorded since the program began to record, of all kinds, in the raw form that
+// `fiberscope finish` turns into one file per kind. Recording may go on meanwhile. -ENODATA: nothing
+// was ever started.
+
+int fscope_write(int fd); // [any thread] [async-signal-safe]
+// To a file, which appears whole or not at all and is replaced if it exists.
+int fscope_save(const char *path); // [any thread] [not async-signal-safe]
+
+int fscope_cpu_write(int fd);          // the same as fscope_write
+int fscope_cpu_save(const char *path); // the same as fscope_save
+
+// --- Labels: what the calling thread is doing. Its samples and events carry them from now on, as string
+// labels of the profile: `fiberscope top -tagfocus request=/login`. At most 16 per thread; keys and
+// values up to 255 bytes. New threads begin without. Setting one costs some 100 ns.
+// [any thread, for itself] [not async-signal-safe]
+
+// Sets one label (value NULL: takes it away). The labels as they were before, for fscope_labels_restore.
+// Without a recording nothing happens, and 0 is returned. What does not fit is left out.
+uint32_t fscope_label_set(const char *key, const char *value);
+void fscope_labels_restore(uint32_t before);
+
+// A label for the rest of the block, in C with gcc or clang; in C++ see fscope::label below.
+#if defined(__GNUC__) && !defined(__cplusplus)
+static inline void fscope_label_end_(const uint32_t *before)
+{
+    fscope_labels_restore(*before);
+}
+#define FSCOPE_JOIN2_(a, b) a##b
+#define FSCOPE_JOIN_(a, b)  FSCOPE_JOIN2_(a, b)
+#define FSCOPE_LABEL(key, value)                                                                   \
+    __attribute__((cleanup(fscope_label_end_), unused)) const uint32_t FSCOPE_JOIN_(               \
+        fscope_label_, __LINE__) = fscope_label_set(key, value)
+#endif
+
+// --- Custom profiles: things that the program counts by where they were made, as Go's pprof.NewProfile.
+// A profile's value is what was added and not yet removed.
+
+struct fscope_profile; // lives as long as the program
+
+// The profile of that name, made if need be. NULL: the name is empty, longer than 63 bytes or one of ours
+// (cpu, heap, ...), or there are 64 profiles. [any thread] [not async-signal-safe]
+struct fscope_profile *fscope_profile(const char *name);
+
+// Adds object, a pointer or number of the program's own choice, at the caller's stack. -EEXIST: it is in.
+// -ENOSPC: 65536 objects are. Begins a recording if there is none.
+// [any thread] [not async-signal-safe]
+int fscope_profile_add(struct fscope_profile *p, const void *object);
+int fscope_profile_remove(struct fscope_profile *p, const void *object); // -ENOENT: it is not in
+uint64_t fscope_profile_count(const struct fscope_profile *p);
+
+// --- Counting allocations, for tests. No recording is needed.
+
+struct fscope_allocs {
+    uint64_t objects, bytes; // asked for, not rounded up; realloc counts as an allocation
+};
+
+// What the calling thread has allocated since *since (NULL: ever). -ENOTSUP: see above.
+// [any thread] [async-signal-safe]
+//
+//     struct fscope_allocs mark, n;
+//     fscope_thread_allocs(NULL, &mark);
+//     parse(input);
+//     fscope_thread_allocs(&mark, &n);
+//     assert(n.objects == 0);
+int fscope_thread_allocs(const struct fscope_allocs *since, struct fscope_allocs *out);
+
+// --- Budgets: what the calling thread must not do now.
+
+enum {
+    FSCOPE_ALLOC = 1, // malloc, calloc, realloc, operator new and all of their family
+    FSCOPE_BLOCK = 2, // waiting for a mutex, rwlock, condition, semaphore, barrier or thread
+};
+
+// What is done instead of printing and aborting; it may allocate and lock. what: FSCOPE_ALLOC or
+// FSCOPE_BLOCK. bytes: asked for, 0 for a block. stack: pcs of the offending call, leaf first.
+// It may not throw or longjmp; when it returns, the call goes on.
+typedef void fscope_forbidden_fn(void *arg, uint32_t what, size_t bytes, const uintptr_t *stack,
+                                 uint32_t depth);
+
+// Adds `what` to what is forbidden; what was forbidden before, for fscope_allow.
+// [any thread, for itself] [async-signal-safe]
+uint32_t fscope_forbid(uint32_t what);
+void fscope_allow(uint32_t before);
+
+// Who is told, for all threads; NULL: what was done is printed with its stack, then abort().
+// [not while anything is forbidden in another thread]
+void fscope_on_forbidden(fscope_forbidden_fn *fn, void *arg);
+
+// Prints a stack that fscope_forbidden_fn got on fd, one line a frame: function, file and offset.
+// [any thread] [not async-signal-safe]
+void fscope_print_stack(int fd, const uintptr_t *stack, uint32_t depth);
+
+#if defined(__GNUC__) && !defined(__cplusplus)
+static inline void fscope_forbid_end_(const uint32_t *before)
+{
+    fscope_allow(*before);
+}
+// For the rest of the block.
+#define FSCOPE_FORBID(what)                                                                        \
+    __attribute__((cleanup(fscope_forbid_end_), unused)) const uint32_t FSCOPE_JOIN_(              \
+        fscope_forbid_, __LINE__) = fscope_forbid(what)
+#endif
+
+// --- Benchmarks, with the lines that Go's testing package prints and benchstat reads:
+//
+//     BenchmarkParse-2    1000000    1042 ns/op    16.00 B/op    1 allocs/op
+
+struct fscope_bench {
+    uint64_t n;         // how often the function is to do the thing that is measured
+    uint64_t set_bytes; // the function may set it: bytes worked on per operation, for MB/s
+    struct fscope_bench_state *state;
+};
+
+typedef void fscope_bench_fn(struct fscope_bench *b, void *arg);
+
+struct fscope_bench_options {
+    size_t size;         // sizeof(struct fscope_bench_options)
+    uint64_t time_ns;    // of a run, about; 0: one second
+    uint64_t iterations; // nonzero: exactly so many instead
+    uint32_t count;      // how many runs, a line each; 0: one
+    int fd;              // where to; 0: standard output
+};
+
+struct fscope_bench_result { // of the last run
+    uint64_t n, ns, alloc_objects, alloc_bytes;
+};
+
+// Runs fn with growing n until a run takes long enough, and prints its line. options and result may be
+// NULL. Allocations are the calling thread's. -ENOTSUP of the allocator: without the allocation columns.
+// [any thread] [not async-signal-safe]
+int fscope_bench_run(const char *name, fscope_bench_fn *fn, void *arg,
+                     const struct fscope_bench_options *options,
+                     struct fscope_bench_result *result);
+
+// In the function: leaves out what was done up to here; stops and goes on.
+void fscope_bench_reset(struct fscope_bench *b);
+void fscope_bench_stop(struct fscope_bench *b);
+void fscope_bench_start(struct fscope_bench *b);
 
 #ifdef __cplusplus
-}
+} // extern "C"
+
+namespace fscope
+{
+
+// A label for the rest of the scope.
+class label
+{
+  public:
+    label(const char *key, const char *value) : before_(fscope_label_set(key, value))
+    {
+    }
+    ~label()
+    {
+        fscope_labels_restore(before_);
+    }
+    label(const label &) = delete;
+    label &operator=(const label &) = delete;
+
+  private:
+    uint32_t before_;
+};
+
+// What must not happen for the rest of the scope.
+class forbid
+{
+  public:
+    explicit forbid(uint32_t what) : before_(fscope_forbid(what))
+    {
+    }
+    ~forbid()
+    {
+        fscope_allow(before_);
+    }
+    forbid(const forbid &) = delete;
+    forbid &operator=(const forbid &) = delete;
+
+  private:
+    uint32_t before_;
+};
+
+} // namespace fscope
 #endif
 
 #endif
