@@ -10,13 +10,14 @@
 //
 // The program only records; names, lines and the pprof format are made by the fiberscope command.
 // What is recorded is kept in memory of a fixed size: where single samples no longer fit, their stacks
-// and times are still added up. All threads are recorded, also those that exist already.
+// and times are still added up. All threads are recorded, also those that exist already. A forked
+// child goes on with a recording of its own, which begins empty.
 //
 // Functions return 0 or a negative errno where nothing else is said, and set no errno.
 //
 // Heap profiles, budgets and allocation counts see what goes through malloc, free and their family, and
 // operator new and delete, of whatever shared library these are. An allocator that is linked into the
-// program statically passes by unseen: -ENOTSUP.
+// program statically, or loaded before us, passes by unseen: -ENOTSUP.
 
 #ifndef FIBERSCOPE_PROFILE_H
 #define FIBERSCOPE_PROFILE_H
@@ -37,20 +38,24 @@ struct fscope_cpu_options {
 };
 
 // Starts sampling; options may be NULL. -EALREADY: sampling is on (perhaps by FIBERSCOPE in the
-// environment). -EINVAL: a rate out of range. -EAGAIN: too many timers (RLIMIT_SIGPENDING). Else
-// what mmap or memfd_create says. [any thread] [not async-signal-safe]
+// environment). -EINVAL: a rate out of range. -EAGAIN: too many timers (RLIMIT_SIGPENDING); nothing
+// is sampled then. Else what mmap or memfd_create says. [any thread] [not async-signal-safe]
 int fscope_cpu_start(const struct fscope_cpu_options *options);
 
-// Stops sampling; what was recorded is kept, and start continues it. -EINVAL: it is not on.
+// Stops sampling, and nothing else; what was recorded is kept, and start continues it. -EINVAL: it
+// is not on.
 // [any thread] [not async-signal-safe]
 int fscope_cpu_stop(void);
 
 // --- Heap, block and mutex profiles. Each start may be called again to change its rate; 0 takes the
-// default; errors as of fscope_cpu_start. stop keeps what was recorded.
+// default; errors are those of mmap or memfd_create. stop keeps what was recorded; -EINVAL: it is not on.
 // [any thread] [not async-signal-safe]
 
 // Samples allocations, one per rate_bytes allocated on average (default 524288, as Go's MemProfileRate);
-// 1 counts every one. What was allocated before is unknown: its frees count nowhere.
+// 1 counts every one. What was allocated before is unknown: its frees count nowhere. Threads that have
+// allocated already join in within their next MiB. -EBUSY: from sampling to counting every one, or
+// back, there is no way in a process, and counting has to be the first thing that it starts. -ENOTSUP:
+// the allocator cannot be seen.
 int fscope_heap_start(uint64_t rate_bytes);
 int fscope_heap_stop(void);
 
@@ -76,26 +81,17 @@ int fscope_cpu_save(const char *path); // the same as fscope_save
 
 // --- Labels: what the calling thread is doing. Its samples and events carry them from now on, as string
 // labels of the profile: `fiberscope top -tagfocus request=/login`. At most 16 per thread; keys and
-// values up to 255 bytes. New threads begin without. Setting one costs some 100 ns.
+// values up to 255 bytes, longer ones are cut. New threads, forked children and new images begin
+// without. Values are to be of a kind that repeats (a route, not a request's number): a recording has
+// room for some 16,000 different strings and sets; what does not fit is left out and counted.
 // [any thread, for itself] [not async-signal-safe]
 
-// Sets one label (value NULL: takes it away). The labels as they were before, for fscope_labels_restore.
-// Without a recording nothing happens, and 0 is returned. What does not fit is left out.
+// Sets one label (value NULL: takes it away). What is returned stands for the labels as they were before,
+// for fscope_labels_restore. Without a recording nothing happens, and 0 is returned: no labels.
 uint32_t fscope_label_set(const char *key, const char *value);
 void fscope_labels_restore(uint32_t before);
 
-// A label for the rest of the block, in C with gcc or clang; in C++ see fscope::label below.
-#if defined(__GNUC__) && !defined(__cplusplus)
-static inline void fscope_label_end_(const uint32_t *before)
-{
-    fscope_labels_restore(*before);
-}
-#define FSCOPE_JOIN2_(a, b) a##b
-#define FSCOPE_JOIN_(a, b)  FSCOPE_JOIN2_(a, b)
-#define FSCOPE_LABEL(key, value)                                                                   \
-    __attribute__((cleanup(fscope_label_end_), unused)) const uint32_t FSCOPE_JOIN_(               \
-        fscope_label_, __LINE__) = fscope_label_set(key, value)
-#endif
+// FSCOPE_LABEL(key, value): a label for the rest of the block; at the end of this header.
 
 // --- Custom profiles: things that the program counts by where they were made, as Go's pprof.NewProfile.
 // A profile's value is what was added and not yet removed.
@@ -103,12 +99,13 @@ static inline void fscope_label_end_(const uint32_t *before)
 struct fscope_profile; // lives as long as the program
 
 // The profile of that name, made if need be. NULL: the name is empty, longer than 63 bytes or one of ours
-// (cpu, heap, ...), or there are 64 profiles. [any thread] [not async-signal-safe]
+// (cpu, wall, heap, allocs, block, mutex, custom), or there are 64 profiles.
+// [any thread] [not async-signal-safe]
 struct fscope_profile *fscope_profile(const char *name);
 
 // Adds object, a pointer or number of the program's own choice, at the caller's stack. -EEXIST: it is in.
-// -ENOSPC: 65536 objects are. Begins a recording if there is none.
-// [any thread] [not async-signal-safe]
+// -ENOSPC: 65536 objects are. Begins a recording if there is none. In a forked child profiles begin
+// empty. remove may come from another thread than add. [any thread] [not async-signal-safe]
 int fscope_profile_add(struct fscope_profile *p, const void *object);
 int fscope_profile_remove(struct fscope_profile *p, const void *object); // -ENOENT: it is not in
 uint64_t fscope_profile_count(const struct fscope_profile *p);
@@ -119,8 +116,8 @@ struct fscope_allocs {
     uint64_t objects, bytes; // asked for, not rounded up; realloc counts as an allocation
 };
 
-// What the calling thread has allocated since *since (NULL: ever). -ENOTSUP: see above.
-// [any thread] [async-signal-safe]
+// What the calling thread has allocated since *since (NULL: ever). -ENOTSUP: see above, and *out is 0.
+// [any thread] [async-signal-safe but for the process' first call, which looks at the allocator]
 //
 //     struct fscope_allocs mark, n;
 //     fscope_thread_allocs(NULL, &mark);
@@ -132,18 +129,23 @@ int fscope_thread_allocs(const struct fscope_allocs *since, struct fscope_allocs
 // --- Budgets: what the calling thread must not do now.
 
 enum {
-    FSCOPE_ALLOC = 1, // malloc, calloc, realloc, operator new and all of their family
-    FSCOPE_BLOCK = 2, // waiting for a mutex, rwlock, condition, semaphore, barrier or thread
+    FSCOPE_ALLOC = 1, // malloc, calloc, realloc, operator new and all of their family; not free
+    // Waiting for a mutex or rwlock that is held, for a condition, semaphore, barrier or thread. A lock
+    // that is free may be taken. Waits that libc does inside itself, and those of read, poll or sleep,
+    // are not seen.
+    FSCOPE_BLOCK = 2,
 };
 
 // What is done instead of printing and aborting; it may allocate and lock. what: FSCOPE_ALLOC or
-// FSCOPE_BLOCK. bytes: asked for, 0 for a block. stack: pcs of the offending call, leaf first.
+// FSCOPE_BLOCK. bytes: asked for, 0 for a block. stack: pcs of the offending call, leaf first; it is
+// valid until the function returns. depth 0: FSCOPE_ALLOC is forbidden, but the allocator cannot be seen.
 // It may not throw or longjmp; when it returns, the call goes on.
 typedef void fscope_forbidden_fn(void *arg, uint32_t what, size_t bytes, const uintptr_t *stack,
                                  uint32_t depth);
 
-// Adds `what` to what is forbidden; what was forbidden before, for fscope_allow.
-// [any thread, for itself] [async-signal-safe]
+// Adds `what` to what is forbidden; returns what was forbidden before, for fscope_allow. A budget that
+// cannot be watched must not pass: where allocations cannot be seen, forbidding them is itself a violation.
+// [any thread, for itself] [async-signal-safe but for the process' first call]
 uint32_t fscope_forbid(uint32_t what);
 void fscope_allow(uint32_t before);
 
@@ -155,20 +157,13 @@ void fscope_on_forbidden(fscope_forbidden_fn *fn, void *arg);
 // [any thread] [not async-signal-safe]
 void fscope_print_stack(int fd, const uintptr_t *stack, uint32_t depth);
 
-#if defined(__GNUC__) && !defined(__cplusplus)
-static inline void fscope_forbid_end_(const uint32_t *before)
-{
-    fscope_allow(*before);
-}
-// For the rest of the block.
-#define FSCOPE_FORBID(what)                                                                        \
-    __attribute__((cleanup(fscope_forbid_end_), unused)) const uint32_t FSCOPE_JOIN_(              \
-        fscope_forbid_, __LINE__) = fscope_forbid(what)
-#endif
+// FSCOPE_FORBID(what): for the rest of the block; at the end of this header.
 
 // --- Benchmarks, with the lines that Go's testing package prints and benchstat reads:
 //
-//     BenchmarkParse-2    1000000    1042 ns/op    16.00 B/op    1 allocs/op
+//     BenchmarkParse-2    1000000    1042 ns/op    16 B/op    1 allocs/op
+//
+// As there, allocations per operation are rounded down; the result has the sums.
 
 struct fscope_bench {
     uint64_t n;         // how often the function is to do the thing that is measured
@@ -190,14 +185,18 @@ struct fscope_bench_result { // of the last run
     uint64_t n, ns, alloc_objects, alloc_bytes;
 };
 
-// Runs fn with growing n until a run takes long enough, and prints its line. options and result may be
-// NULL. Allocations are the calling thread's. -ENOTSUP of the allocator: without the allocation columns.
+// Runs fn with n = 1, then with what the last run predicts to take a fifth longer than time_ns (at most a
+// hundred times the last n, and 1e9), until a run takes time_ns; prints its line: Benchmark, name, and
+// -N on N > 1 processors. In name, blanks become _ and its first letter a capital. options and
+// result may be NULL. Allocations are the calling thread's; where they cannot be seen, their columns
+// are missing and the result has 0. -EINVAL: no name. Else what write(2) says.
 // [any thread] [not async-signal-safe]
 int fscope_bench_run(const char *name, fscope_bench_fn *fn, void *arg,
                      const struct fscope_bench_options *options,
                      struct fscope_bench_result *result);
 
-// In the function: leaves out what was done up to here; stops and goes on.
+// In the function, for its timer and allocation counts: leaves out what was done up to here; stops; goes
+// on. Stopping a stopped one, or starting a running one, changes nothing.
 void fscope_bench_reset(struct fscope_bench *b);
 void fscope_bench_stop(struct fscope_bench *b);
 void fscope_bench_start(struct fscope_bench *b);
@@ -245,6 +244,36 @@ class forbid
 };
 
 } // namespace fscope
+#endif
+
+// --- The rest of the block, in C with gcc or clang, and in C++:
+//
+//     FSCOPE_LABEL("request", path);
+//     FSCOPE_FORBID(FSCOPE_ALLOC | FSCOPE_BLOCK);
+
+#define FSCOPE_JOIN2_(a, b) a##b
+#define FSCOPE_JOIN_(a, b)  FSCOPE_JOIN2_(a, b)
+
+#ifdef __cplusplus
+#define FSCOPE_LABEL(key, value)                                                                   \
+    const ::fscope::label FSCOPE_JOIN_(fscope_label_, __COUNTER__)((key), (value))
+#define FSCOPE_FORBID(what)                                                                        \
+    const ::fscope::forbid FSCOPE_JOIN_(fscope_forbid_, __COUNTER__)(what)
+#elif defined(__GNUC__)
+static inline void fscope_label_end_(const uint32_t *before)
+{
+    fscope_labels_restore(*before);
+}
+static inline void fscope_forbid_end_(const uint32_t *before)
+{
+    fscope_allow(*before);
+}
+#define FSCOPE_LABEL(key, value)                                                                   \
+    __attribute__((cleanup(fscope_label_end_), unused)) const uint32_t FSCOPE_JOIN_(               \
+        fscope_label_, __COUNTER__) = fscope_label_set((key), (value))
+#define FSCOPE_FORBID(what)                                                                        \
+    __attribute__((cleanup(fscope_forbid_end_), unused)) const uint32_t FSCOPE_JOIN_(              \
+        fscope_forbid_, __COUNTER__) = fscope_forbid(what)
 #endif
 
 #endif
