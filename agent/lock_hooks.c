@@ -8,6 +8,7 @@
 // always wait. glibc's own locks do not come by here.
 
 #include "agent/capture.h"
+#include "agent/forbid.h"
 #include "agent/hooks.h"
 #include "agent/lock.h"
 
@@ -73,6 +74,8 @@ static inline bool is_mutex_on(void)
         struct lock_wait w_;                                                                       \
         struct unwind_registers regs_;                                                             \
         CAPTURE_CALLER(&regs_);                                                                    \
+        if (forbid_is_on(FORBID_BLOCK))                                                            \
+            forbid_wait(type, object, &regs_);                                                     \
         lock_wait_begin(&w_, object, type, has_owner, &regs_);                                     \
         int rc_ = (call);                                                                          \
         lock_wait_end(&w_, rc_ != (unwaited));                                                     \

@@ -184,8 +184,8 @@ const void *seg_blob(const struct seg *s, uint32_t id, uint32_t kind, uint32_t *
     uint64_t key = atomic_load_explicit(&slot->key, memory_order_acquire);
     uint64_t offset = slot->offset, size = slot->size, end = t->arena_offset + t->arena_size;
     // A consumer has the segment mapped too: what lies here is checked like anybody's.
-    if (!(key & SEG_SLOT_READY) || slot->kind != kind || offset < t->arena_offset ||
-        offset > end || size > end - offset)
+    if (!(key & SEG_SLOT_READY) || slot->kind != kind || offset < t->arena_offset || offset > end ||
+        size > end - offset)
         return NULL;
     *size_bytes = (uint32_t)size;
     return (const char *)t + offset;

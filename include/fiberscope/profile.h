@@ -47,20 +47,21 @@ int fscope_cpu_start(const struct fscope_cpu_options *options);
 // [any thread] [not async-signal-safe]
 int fscope_cpu_stop(void);
 
-// --- Heap, block and mutex profiles. Each start may be called again to change its rate; 0 takes the
-// default; errors are those of mmap or memfd_create. stop keeps what was recorded; -EINVAL: it is not on.
+// --- Heap, block and mutex profiles. 0 takes the default rate. Errors are those of mmap or memfd_create
+// where nothing else is said. stop keeps what was recorded, and start continues it; -EINVAL: it is not on.
 // [any thread] [not async-signal-safe]
 
 // Samples allocations, one per rate_bytes allocated on average (default 524288, as Go's MemProfileRate);
 // 1 counts every one. What was allocated before is unknown: its frees count nowhere. Threads that have
-// allocated already join in within their next MiB. -EBUSY: from sampling to counting every one, or
-// back, there is no way in a process, and counting has to be the first thing that it starts. -ENOTSUP:
-// the allocator cannot be seen.
+// allocated already join in within their next MiB. -EBUSY: a recording has one rate, and this is another;
+// or it began with something else, so that it has no room for counting every one. -ENOTSUP: the
+// allocator cannot be seen.
 int fscope_heap_start(uint64_t rate_bytes);
 int fscope_heap_stop(void);
 
 // Records where threads wait for mutexes, rwlocks, conditions, semaphores, barriers and joins: waits of
-// rate_ns and longer always, shorter ones in proportion (default 10000 ns; 1: all).
+// rate_ns and longer always, shorter ones in proportion (default 10000 ns; 1: all). May be called again
+// to change the rate, as may the next.
 int fscope_block_start(uint64_t rate_ns);
 int fscope_block_stop(void);
 
@@ -257,8 +258,7 @@ class forbid
 #ifdef __cplusplus
 #define FSCOPE_LABEL(key, value)                                                                   \
     const ::fscope::label FSCOPE_JOIN_(fscope_label_, __COUNTER__)((key), (value))
-#define FSCOPE_FORBID(what)                                                                        \
-    const ::fscope::forbid FSCOPE_JOIN_(fscope_forbid_, __COUNTER__)(what)
+#define FSCOPE_FORBID(what) const ::fscope::forbid FSCOPE_JOIN_(fscope_forbid_, __COUNTER__)(what)
 #elif defined(__GNUC__)
 static inline void fscope_label_end_(const uint32_t *before)
 {
