@@ -80,7 +80,7 @@ static struct fscope_profile *find_or_make(const char *name, size_t n)
     return &profiles[i];
 }
 
-EXPORTED struct fscope_profile *fscope_profile(const char *name)
+EXPORTED struct fscope_profile *fscope_profile_get(const char *name)
 {
     size_t n = name ? strnlen(name, NAME_BYTES) : 0;
     if (n == 0 || n == NAME_BYTES)

@@ -19,6 +19,17 @@
 
 #define INTERPOSED __attribute__((visibility("default")))
 
+// What stands for the functions behind the hooks until those are known: an allocator that is loaded
+// before us begins at another library's constructor and makes its mutexes, and dlsym would allocate from
+// it in the midst of that. A library can no longer be linked with these names by default, but every
+// libc has them for the old ones that were.
+extern int libc_mutex_init(pthread_mutex_t *, const pthread_mutexattr_t *);
+extern int libc_mutex_lock(pthread_mutex_t *);
+extern int libc_mutex_unlock(pthread_mutex_t *);
+__asm__(".symver libc_mutex_init, __pthread_mutex_init@GLIBC_2.2.5");
+__asm__(".symver libc_mutex_lock, __pthread_mutex_lock@GLIBC_2.2.5");
+__asm__(".symver libc_mutex_unlock, __pthread_mutex_unlock@GLIBC_2.2.5");
+
 static struct {
     int (*mutex_init)(pthread_mutex_t *, const pthread_mutexattr_t *);
     int (*mutex_lock)(pthread_mutex_t *);
@@ -100,6 +111,8 @@ static inline bool is_mutex_on(void)
 
 INTERPOSED int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *attr)
 {
+    if (!hooks_ready())
+        return libc_mutex_init(m, attr);
     bool on = is_on();
     int rc = real.mutex_init(m, attr);
     if (on && !rc) {
@@ -112,6 +125,8 @@ INTERPOSED int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t 
 
 INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
 {
+    if (!hooks_ready())
+        return libc_mutex_lock(m);
     if (!is_on())
         return real.mutex_lock(m);
     int rc = real.mutex_trylock(m);
@@ -143,6 +158,8 @@ INTERPOSED int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
 
 INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
 {
+    if (!hooks_ready())
+        return libc_mutex_unlock(m);
     RELEASE(m, real.mutex_unlock(m));
 }
 

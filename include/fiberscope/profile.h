@@ -102,7 +102,7 @@ struct fscope_profile; // lives as long as the program
 // The profile of that name, made if need be. NULL: the name is empty, longer than 63 bytes or one of ours
 // (cpu, wall, heap, allocs, block, mutex, custom), or there are 64 profiles.
 // [any thread] [not async-signal-safe]
-struct fscope_profile *fscope_profile(const char *name);
+struct fscope_profile *fscope_profile_get(const char *name);
 
 // Adds object, a pointer or number of the program's own choice, at the caller's stack. -EEXIST: it is in.
 // -ENOSPC: 65536 objects are. Begins a recording if there is none. In a forked child profiles begin
@@ -140,7 +140,8 @@ enum {
 // What is done instead of printing and aborting; it may allocate and lock. what: FSCOPE_ALLOC or
 // FSCOPE_BLOCK. bytes: asked for, 0 for a block. stack: pcs of the offending call, leaf first; it is
 // valid until the function returns. depth 0: FSCOPE_ALLOC is forbidden, but the allocator cannot be seen.
-// It may not throw or longjmp; when it returns, the call goes on.
+// It may not throw or longjmp; when it returns, the call goes on. What it writes is to be volatile or atomic:
+// compilers know malloc, and that it changes no variable of the program's.
 typedef void fscope_forbidden_fn(void *arg, uint32_t what, size_t bytes, const uintptr_t *stack,
                                  uint32_t depth);
 
