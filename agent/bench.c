@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// fscope_bench_run. How often, and what is printed, is Go's: testing/benchmark.go (launch, predictN,
-// prettyPrint, BenchmarkResult.String and MemString of Go 1.26).
-//
-// The line is made without printf: a program's locale must not put a comma into a number.
+// fscope_bench_run. How often a function runs is Go's rule: testing/benchmark.go of Go 1.26, launch.
 
 #include "agent/api.h"
 
@@ -18,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TIME_NS_DEFAULT = 1000000000, N_MAX = 1000000000, GROWTH_MAX = 100 };
+enum { TIME_NS_DEFAULT = 1000000000 };
 
 struct fscope_bench_state {
     uint32_t is_running;
@@ -76,26 +73,14 @@ static void run(struct fscope_bench *b, fscope_bench_fn *fn, void *arg, uint64_t
     fscope_bench_stop(b);
 }
 
-// The n whose run takes a fifth longer than goal_ns, if the last one tells.
-static uint64_t predict(uint64_t goal_ns, uint64_t last, uint64_t last_ns)
-{
-    unsigned __int128 n = (unsigned __int128)goal_ns * last / (last_ns ? last_ns : 1);
-    n += n / 5;
-    if (n > GROWTH_MAX * last)
-        n = GROWTH_MAX * last;
-    if (n < last + 1)
-        n = last + 1;
-    return n < N_MAX ? (uint64_t)n : N_MAX;
-}
-
 static void measure(struct fscope_bench *b, fscope_bench_fn *fn, void *arg, uint64_t time_ns,
                     uint64_t iterations)
 {
     run(b, fn, arg, 1);
     if (iterations > 1)
         run(b, fn, arg, iterations);
-    while (!iterations && b->state->ns < time_ns && b->n < N_MAX)
-        run(b, fn, arg, predict(time_ns, b->n, b->state->ns));
+    while (!iterations && b->state->ns < time_ns && b->n < BENCH_N_MAX)
+        run(b, fn, arg, bench_predict(time_ns, b->n, b->state->ns));
 }
 
 // What Go calls GOMAXPROCS, as it is at first.

@@ -1,11 +1,26 @@
 // SPDX-License-Identifier: MIT
 //
-// A benchmark's line; see bench_line.h. The formats are those of prettyPrint, BenchmarkResult.String and
-// MemString in Go's testing/benchmark.go.
+// See bench_line.h. Rule and formats are those of predictN, prettyPrint, BenchmarkResult.String and MemString
+// in testing/benchmark.go of Go 1.26.
+//
+// The line is made without printf: a program's locale must not put a comma into a number.
 
 #include "agent/bench_line.h"
 
 #include <string.h>
+
+enum { GROWTH_MAX = 100 };
+
+uint64_t bench_predict(uint64_t goal_ns, uint64_t last, uint64_t last_ns)
+{
+    unsigned __int128 n = (unsigned __int128)goal_ns * last / (last_ns ? last_ns : 1);
+    n += n / 5;
+    if (n > GROWTH_MAX * last)
+        n = GROWTH_MAX * last;
+    if (n < last + 1)
+        n = last + 1;
+    return n < BENCH_N_MAX ? (uint64_t)n : BENCH_N_MAX;
+}
 
 struct out {
     char *text;
