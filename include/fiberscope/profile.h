@@ -84,7 +84,8 @@ int fscope_cpu_save(const char *path); // the same as fscope_save
 // labels of the profile: `fiberscope top -tagfocus request=/login`. At most 16 per thread; keys and
 // values up to 255 bytes, longer ones are cut. New threads, forked children and new images begin
 // without. Values are to be of a kind that repeats (a route, not a request's number): a recording has
-// room for some 16,000 different strings and sets; what does not fit is left out and counted.
+// room for some 16,000 different strings and sets; what does not fit is left out and counted. Setting one
+// costs some 80 ns.
 // [any thread, for itself] [not async-signal-safe]
 
 // Sets one label (value NULL: takes it away). What is returned stands for the labels as they were before,
