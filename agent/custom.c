@@ -51,7 +51,8 @@ struct fscope_profile {
 static struct fscope_profile profiles[PROFILES_MAX];
 static _Atomic uint32_t profiles_lock;
 // What `fiberscope finish` calls its own.
-static const char *const reserved[] = {"cpu", "wall", "heap", "allocs", "block", "mutex", "custom"};
+static const char *const reserved[] = {"cpu",      "wall",  "heap",  "allocs",
+                                       "lifetime", "block", "mutex", "custom"};
 
 void custom_fork_child(void)
 {

@@ -101,7 +101,7 @@ void fscope_labels_restore(uint32_t before);
 struct fscope_profile; // lives as long as the program
 
 // The profile of that name, made if need be. NULL: the name is empty, longer than 63 bytes or one of ours
-// (cpu, wall, heap, allocs, block, mutex, custom), or there are 64 profiles.
+// (cpu, wall, heap, allocs, lifetime, block, mutex, custom), or there are 64 profiles.
 // [any thread] [not async-signal-safe]
 struct fscope_profile *fscope_profile_get(const char *name);
 

@@ -149,6 +149,43 @@ def labels_end_at_fork(work):
     assert sums == {(): 20 + 40, (("who", "child"),): 30}, sums
 
 
+def finished(path, kind, work):
+    done = subprocess.run([harness.FIBERSCOPE, "finish", path], cwd=work, capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    [name] = [f for f in os.listdir(work) if f.endswith(f".{kind}.pb.gz")]
+    return harness.Profile(os.path.join(work, name))
+
+
+def labels_are_labels_of_the_profile(work):
+    _, _, path = run("labels", work)
+    profile = finished(path, "heap", work)
+    column = [t[0] for t in profile.sample_types].index("alloc_objects")
+    sums = {}
+    for sample in profile.samples:
+        if "labelled" in sample.stack:
+            ours = {k: v for k, v in sample.labels.items() if k in ("request", "user", "long")}
+            key = tuple(sorted((k, str(v)) for k, v in ours.items()))
+            sums[key] = sums.get(key, 0) + sample.values[column]
+    assert sums == {
+        (("request", "/login"),): 10 + 30 + 50,
+        (("request", "/again"), ("user", "ann")): 20,
+        (("long", "y" * 255),): 80,
+        (): 40 + 60 + 7 + 70 + 90,
+    }, sums
+
+
+def custom_profiles_are_profiles(work):
+    _, _, path = run("custom", work)
+    profile = finished(path, "app.conns", work)
+    sums = {}
+    for sample in profile.samples:
+        for name in ("open_here", "open_there"):
+            if name in sample.stack:
+                sums[name] = sums.get(name, 0) + sample.values[0]
+    assert sums == {"open_here": 600, "open_there": 1}, sums
+
+
 def check_custom(dump, want):
     for _, name, *values in want:
         got = [(e.values[0], e.values[1]) for e in dump.of("custom", name)]
@@ -206,6 +243,7 @@ if __name__ == "__main__":
                               counting_every_one_comes_first,
                               locks_are_recorded_between_start_and_stop,
                               labels_nest_and_end, labels_are_on_cpu_samples, labels_end_at_fork,
+                              labels_are_labels_of_the_profile, custom_profiles_are_profiles,
                               custom_profiles_count_by_stack, custom_profiles_fill_and_reuse,
                               custom_profiles_take_several_threads,
                               custom_profiles_are_empty_in_a_child, a_child_goes_on_with_its_own,

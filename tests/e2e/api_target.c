@@ -276,7 +276,8 @@ static void custom(void)
           !fscope_profile_get(name));
     name[63] = '\0';
     CHECK(fscope_profile_get(name));
-    struct fscope_profile *p = fscope_profile_get("app.conns"), *q = fscope_profile_get("app.files");
+    struct fscope_profile *p = fscope_profile_get("app.conns"),
+                          *q = fscope_profile_get("app.files");
     CHECK(p && q && p != q && fscope_profile_get("app.conns") == p && fscope_profile_count(p) == 0);
     CHECK(fscope_profile_remove(p, &p) == -ENOENT);
     for (uintptr_t i = 0; i < 1000; i++) // 0 is an object as good as any

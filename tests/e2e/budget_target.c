@@ -27,18 +27,16 @@
         }                                                                                          \
     } while (0)
 
-static void *volatile keep;
-
 NOINLINE void offender_alloc(size_t size) // global: it is in .dynsym too
 {
-    keep = malloc(size);
-    free(keep);
+    void *volatile p = malloc(size); // volatile: or the compiler leaves both out
+    free(p);
 }
 
 static NOINLINE void static_offender(size_t size)
 {
-    keep = calloc(1, size);
-    free(keep);
+    void *volatile p = calloc(1, size);
+    free(p);
 }
 
 // --- Counting.
@@ -158,8 +156,8 @@ static void on_forbidden(void *arg, uint32_t what, size_t bytes, const uintptr_t
     got.what = what;
     got.bytes = bytes;
     got.depth = depth;
-    keep = malloc(5000); // may
-    free(keep);
+    void *volatile p = malloc(5000); // may
+    free(p);
     FILE *f = fopen("/dev/null", "w");
     CHECK(f && fprintf(f, "%u", depth) > 0);
     fclose(f);
