@@ -124,7 +124,8 @@ uint32_t bench_line_print(const struct bench_line *l, char text[BENCH_LINE_BYTES
         put_pretty(&o, (double)l->ns / (double)l->n);
         put(&o, " ns/op");
     }
-    double seconds = (double)(l->ns / 1000000000) + (double)(l->ns % 1000000000) / 1e9;
+    uint64_t whole = l->ns / 1000000000;
+    double seconds = (double)whole + (double)(l->ns % 1000000000) / 1e9;
     if (l->set_bytes && l->ns) {
         put(&o, "\t");
         put_fixed(&o, (double)l->set_bytes * (double)l->n / 1e6 / seconds, 7, 2);

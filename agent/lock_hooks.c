@@ -67,11 +67,16 @@ static struct {
     int (*thrd_join)(thrd_t, int *);
 } real;
 
+static inline bool is_wanted(void)
+{
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) != 0;
+}
+
 static inline bool is_on(void)
 {
     if (!hooks_ready()) // an early constructor: the function behind is not known yet
         hooks_resolve();
-    return atomic_load_explicit(&lock_flags, memory_order_relaxed) != 0;
+    return is_wanted();
 }
 
 static inline bool is_mutex_on(void)
@@ -127,7 +132,7 @@ INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
 {
     if (!hooks_ready())
         return libc_mutex_lock(m);
-    if (!is_on())
+    if (!is_wanted())
         return real.mutex_lock(m);
     int rc = real.mutex_trylock(m);
     if (rc != EBUSY)
