@@ -163,6 +163,8 @@ static int heap_start_locked(uint64_t rate)
 {
     if (api_blind())
         return -ENOTSUP;
+    if (api_blind())
+        return -ENOTSUP;
     uint64_t was = agent.env.heap_bytes;
     bool is_new = !agent_live();
     if (is_new)

@@ -226,6 +226,11 @@ def a_child_goes_on_with_its_own(work):
     harness.close(child.total("cpu", 1, function="burn_ms"), 200e6, 20e6, "sampled in the child")
 
 
+def what_cannot_start_leaves_nothing(work):
+    dump, _, _ = run("no_timers", work)
+    harness.close(dump.total("cpu", 1, function="burn_ms"), 200e6, 25e6, "sampled at last")
+
+
 def preloaded_and_linked_is_one_agent(work):
     """The environment's recording and the program's own are the same."""
     env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE=f"block=1,out={work}/other,quiet=1")
@@ -247,4 +252,5 @@ if __name__ == "__main__":
                               custom_profiles_count_by_stack, custom_profiles_fill_and_reuse,
                               custom_profiles_take_several_threads,
                               custom_profiles_are_empty_in_a_child, a_child_goes_on_with_its_own,
+                              what_cannot_start_leaves_nothing,
                               preloaded_and_linked_is_one_agent)])

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -370,6 +371,22 @@ static void custom_fork(void)
     printf("want custom app.conns 2 1\n");
 }
 
+// No signal may be queued, so no timer can be had: nothing is left half started.
+static void no_timers(void)
+{
+    struct rlimit none, some;
+    CHECK(!getrlimit(RLIMIT_SIGPENDING, &some));
+    none = (struct rlimit){0, some.rlim_max};
+    CHECK(!setrlimit(RLIMIT_SIGPENDING, &none));
+    CHECK(fscope_cpu_start(NULL) == -EAGAIN);
+    CHECK(fscope_cpu_stop() == -EINVAL);
+    CHECK(!setrlimit(RLIMIT_SIGPENDING, &some));
+    CHECK(!fscope_cpu_start(NULL));
+    burn_ms(200);
+    CHECK(!fscope_cpu_stop());
+    CHECK(!fscope_save(out));
+}
+
 // --- A forked child goes on with what its parent records, and may begin by itself.
 
 static void fork_cpu(void)
@@ -418,6 +435,7 @@ int main(int argc, char **argv)
         {"custom_threads", custom_threads},
         {"custom_fork", custom_fork},
         {"fork_cpu", fork_cpu},
+        {"no_timers", no_timers},
     };
     if (argc < 3)
         return 2;

@@ -80,6 +80,15 @@ static void counts(void)
     CHECK(!fscope_thread_allocs(&mark, &n) && n.objects < 20); // the new thread's are its own
 }
 
+// Run with another allocator before us.
+static void blind(void)
+{
+    struct fscope_allocs n = {7, 7};
+    CHECK(fscope_thread_allocs(NULL, &n) == -ENOTSUP && n.objects == 0 && n.bytes == 0);
+    CHECK(fscope_heap_start(1) == -ENOTSUP && fscope_write(1) == -ENODATA);
+    CHECK(!fscope_block_start(0));
+}
+
 // --- Aborting.
 
 static NOINLINE void in_forbidden_alloc(void)
@@ -291,9 +300,15 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(void);
     } cases[] = {
-        {"counts", counts},       {"alloc", in_forbidden_alloc}, {"static", in_forbidden_static},
-        {"lock", forbidden_lock}, {"fork", forbidden_fork},      {"callback", callback},
-        {"waits", waits},         {"threads", threads},
+        {"counts", counts},
+        {"blind", blind},
+        {"alloc", in_forbidden_alloc},
+        {"static", in_forbidden_static},
+        {"lock", forbidden_lock},
+        {"fork", forbidden_fork},
+        {"callback", callback},
+        {"waits", waits},
+        {"threads", threads},
     };
     if (argc < 2)
         return 2;
