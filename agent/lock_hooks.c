@@ -165,6 +165,8 @@ INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
 {
     if (!hooks_ready())
         return libc_mutex_unlock(m);
+    if (!is_wanted())
+        return real.mutex_unlock(m);
     RELEASE(m, real.mutex_unlock(m));
 }
 
