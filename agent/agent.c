@@ -7,6 +7,7 @@
 
 #include "agent/arch/x86_64.h"
 #include "agent/capture.h"
+#include "agent/custom.h"
 #include "agent/heap.h"
 #include "agent/protocol.h"
 #include "agent/say.h"
@@ -27,6 +28,11 @@ struct agent agent;
 bool agent_owns(void)
 {
     return agent_live() && (uint32_t)sys0(SYS_getpid) == agent.space->pid;
+}
+
+bool agent_here(void)
+{
+    return agent_live() || (agent.configured && agent.is_child && !agent_begin_child());
 }
 
 // Destructors of other keys may allocate after ours: it comes round again, up to the last round that
@@ -67,6 +73,12 @@ static void on_fork_child(void)
     uint32_t was_alive = agent.configured;
     agent.parent = (pid_t)sys0(SYS_getppid);
     agent.is_child = true;
+    agent.forks++;
+    agent_tls.labels = 0; // an id of the parent's segment
+    atomic_store_explicit(&agent.api_lock, 0, memory_order_relaxed);
+    custom_fork_child();
+    if (!agent.env.inherit)
+        agent.configured = false;
     heap_fork_child();
     if (!agent.space || !was_alive)
         return;
@@ -238,15 +250,14 @@ int agent_begin_child(void)
 }
 
 // Calls fn for each thread of this process. getdents by hand: opendir allocates.
-static void each_thread(void (*fn)(uint32_t tid))
+static int each_thread(int (*fn)(uint32_t tid))
 {
+    int rc = 0;
     char buffer[4096] __attribute__((aligned(8)));
     int fd =
         (int)sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    if (fd < 0) {
-        fn((uint32_t)sys0(SYS_gettid));
-        return;
-    }
+    if (fd < 0)
+        return fn((uint32_t)sys0(SYS_gettid));
     for (;;) {
         long n = sys3(SYS_getdents64, fd, buffer, sizeof buffer);
         if (n <= 0)
@@ -256,24 +267,25 @@ static void each_thread(void (*fn)(uint32_t tid))
             uint32_t tid = 0;
             for (const char *p = d->d_name; *p >= '0' && *p <= '9'; p++)
                 tid = tid * 10 + (uint32_t)(*p - '0');
-            if (tid)
-                fn(tid);
+            int one = tid ? fn(tid) : 0;
+            rc = rc ? rc : one;
             at += d->d_reclen;
         }
     }
     sys1(SYS_close, fd);
+    return rc;
 }
 
-static void arm_one(uint32_t tid)
+static int arm_one(uint32_t tid)
 {
     struct agent_slot *s = slot_for(tid);
-    if (s)
-        source_arm(s);
+    int rc = s ? source_arm(s) : 0;
+    return rc == -ESRCH || rc == -EINVAL ? 0 : rc; // a thread that has just left
 }
 
-void agent_arm_all(void)
+int agent_arm_all(void)
 {
-    each_thread(arm_one);
+    return each_thread(arm_one);
 }
 
 void agent_disarm_all(void)

@@ -10,6 +10,8 @@
 //   hooks.c    what is interposed: one table; hooks_got.c the other way to make it take effect
 //   capture.c  where a hook was called from
 //   heap*.c    the malloc family;  lock*.c  waits for locks
+//   api.c      the fscope_ API: starting, stopping, writing; labels.c, custom.c, forbid.c (with
+//              names.c: functions' names for a stack), bench.c: its parts
 //   source.c   who makes the sampling signal: perf events or timers
 //   sample.c   the SIGPROF handler
 //   modules.c  which files are mapped where, kept up to date from handlers
@@ -62,7 +64,6 @@ struct agent_pages {
 struct agent_slot {
     _Atomic uint32_t tid;      // 0 free; claimed by compare-and-swap
     _Atomic uint32_t busy;     // the handler is at work: a second entry is counted and leaves
-    _Atomic uint32_t labels;   // label set in force, an id of the segment; 0: none
     _Atomic uint32_t ready;    // the pages behind this header are usable
     int segment_slot;          // of seg_thread_enter; -1: not yet
     int perf_fd;               // -1: none
@@ -115,7 +116,9 @@ struct agent {
     struct agent_env env;
     bool configured; // there is something to record: children follow
     bool has_key;
-    bool is_child; // of a fork, not of an exec
+    bool is_child;             // of a fork, not of an exec
+    uint32_t forks;            // between the first process and this one
+    _Atomic uint32_t api_lock; // futex.h: one start or stop at a time
     pthread_key_t key;
     pid_t parent;
     struct agent_space *space;
@@ -138,6 +141,9 @@ static inline bool agent_live(void)
     return agent.space && atomic_load_explicit(&agent.space->alive, memory_order_acquire);
 }
 
+// Live, if need be after a forked child's recording was begun. [normal context]
+bool agent_here(void);
+
 // Live, and called in the process that owns the memory, not in its vfork child.
 bool agent_owns(void);
 
@@ -146,14 +152,14 @@ bool agent_owns(void);
 int agent_begin(uint32_t why, bool in_handler);
 // A forked child's recording begins, at its first signal or hook. 0 or -errno.
 int agent_begin_child(void);
-// Ready for fscope_cpu_start: the handler, the key, the fork hook. 0 or -errno.
+// Ready for agent_begin: the handler, the key, the fork hook. 0 or -errno.
 int agent_prepare(void);
 // The target leaves: last words into the segment, the dump where the agent writes it itself.
 void agent_leave(void);
 // The dump alone, before an exec.
 void agent_save(void);
-// Starts, or stops, the sources of all threads of this process.
-void agent_arm_all(void);
+// Starts, or stops, the sources of all threads of this process. 0, or what the first that failed says.
+int agent_arm_all(void);
 void agent_disarm_all(void);
 
 // hello.c: 0 when the collector answered (or, with no wait, has been told), else -errno.

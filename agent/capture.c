@@ -11,7 +11,7 @@ _Thread_local struct agent_tls agent_tls;
 // The slot of a thread that has hooks before it has samples, and a forked child's own recording.
 static struct agent_slot *find_slot(void)
 {
-    if (!agent_live() && (!agent.configured || !agent.is_child || agent_begin_child()))
+    if (!agent_here())
         return NULL;
     if (!atomic_load_explicit(&agent.space->running, memory_order_relaxed))
         return NULL;

@@ -151,7 +151,16 @@ static uint64_t rate_in_force(void)
 {
     if (!agent_live())
         return agent.configured && agent.is_child && agent.env.inherit ? agent.env.heap_bytes : 0;
+    if (atomic_load_explicit(&heap.is_stopped, memory_order_relaxed))
+        return 0;
     return atomic_load_explicit(&segment()->header->control.heap_rate_bytes, memory_order_relaxed);
+}
+
+__attribute__((noinline, cold)) void heap_forbidden(uint64_t size, const uint64_t *frame)
+{
+    struct unwind_registers regs = {
+        .rip = frame[1] - 1, .rbp = frame[0], .rsp = (uint64_t)(frame + 2)};
+    forbid_hit(FORBID_ALLOC, size, &regs);
 }
 
 void heap_alloc_slow(void *p, uint64_t size, const uint64_t *frame)
@@ -300,6 +309,30 @@ void heap_begin(void)
         filter_fill();
     agent_tls.heap_countdown = 0; // this thread has looked, and found it off
     agent_tls.heap_random = 0;
+}
+
+int heap_start(uint64_t rate)
+{
+    struct seg_control *c = &segment()->header->control;
+    bool has_sites = segment()->header->areas[SEG_AREA_SITES].size != 0;
+    if (heap.is_mapped ? heap.rate_bytes != rate : rate == 1 && !has_sites)
+        return -EBUSY;
+    agent.env.heap_bytes = rate;
+    atomic_store_explicit(&c->heap_rate_bytes, rate, memory_order_relaxed);
+    heap_begin();
+    if (!agent.env.heap_bytes)
+        return heap_refusal() ? -ENOTSUP : -ENOMEM;
+    atomic_store_explicit(&heap.is_stopped, false, memory_order_relaxed);
+    return 0;
+}
+
+int heap_stop(void)
+{
+    struct seg_control *c = &segment()->header->control;
+    if (!atomic_load_explicit(&c->heap_rate_bytes, memory_order_relaxed) ||
+        atomic_exchange_explicit(&heap.is_stopped, true, memory_order_relaxed))
+        return -EINVAL;
+    return 0;
 }
 
 void heap_fork_child(void)

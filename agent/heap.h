@@ -29,6 +29,7 @@
 
 #include "agent/agent.h"
 #include "agent/capture.h"
+#include "agent/forbid.h"
 #include "agent/live.h"
 
 enum {
@@ -57,6 +58,7 @@ static inline bool heap_may_know(const void *p)
 }
 
 void heap_alloc_slow(void *p, uint64_t size, const uint64_t *frame);
+void heap_forbidden(uint64_t size, const uint64_t *frame);
 
 // After a successful allocation by the function that this stands in, whose frame frame is.
 __attribute__((always_inline)) static inline void heap_allocated(void *p, uint64_t size,
@@ -66,6 +68,8 @@ __attribute__((always_inline)) static inline void heap_allocated(void *p, uint64
     t->alloc_objects++;
     t->alloc_bytes += size;
     t->heap_countdown -= (int64_t)size;
+    if (forbid_is_on(FORBID_ALLOC))
+        heap_forbidden(size, frame);
     if (__builtin_expect(t->heap_countdown <= 0, 0))
         heap_alloc_slow(p, size, frame);
 }
@@ -90,6 +94,11 @@ void heap_free_early(const void *p);
 // Called by agent_begin, before the address space is live: maps what is needed, once. Without memory, or
 // with an allocator that we cannot see, says so and switches the rate off.
 void heap_begin(void);
+// fscope_heap_start: live, the API's lock held. A recording has one rate, because a reader undoes the sampling
+// of all of it alike, and counting everything needs a segment of its own kind: -EBUSY. -ENOMEM: no memory.
+// -ENOTSUP: the allocator cannot be seen. -EINVAL of heap_stop: it is not on.
+int heap_start(uint64_t rate);
+int heap_stop(void);
 // In the child of a fork, before anything else runs there.
 void heap_fork_child(void);
 // A thread leaves: what it held back goes into the totals.
@@ -146,6 +155,7 @@ struct heap_shared {                // wiped on fork
 
 struct heap { // survives fork by being copied; what it points to is wiped
     bool is_mapped, is_exact;
+    _Atomic bool is_stopped; // by heap_stop; the rate stays in the control word, for readers
     uint64_t rate_bytes;
     struct live live;
     void *live_memory;

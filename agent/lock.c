@@ -47,7 +47,10 @@ void lock_update(void)
         flags |= LOCK_BLOCK;
     if (atomic_load_explicit(&c->mutex_fraction, memory_order_relaxed))
         flags |= LOCK_MUTEX;
-    atomic_store_explicit(&lock_flags, flags, memory_order_relaxed);
+    uint32_t was = atomic_load_explicit(&lock_flags, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&lock_flags, &was, flags | (was & LOCK_FORBID),
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
 }
 
 static uint64_t hash_of(const void *object)
@@ -170,6 +173,8 @@ void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type
     struct capture c;
     int saved = errno;
     *w = (struct lock_wait){0};
+    if (atomic_load_explicit(&lock_flags, memory_order_relaxed) == LOCK_FORBID)
+        return;
     if (!capture_begin(&c)) {
         struct seg *seg = &agent.space->seg;
         struct lock_entry *e = object ? find_or_take(object) : NULL;
@@ -272,7 +277,7 @@ void lock_charged(const void *object, struct lock_charge charge,
 void lock_made_here(const void *object, const struct unwind_registers *regs)
 {
     struct capture c;
-    if (capture_begin(&c))
+    if (atomic_load_explicit(&lock_flags, memory_order_relaxed) == LOCK_FORBID || capture_begin(&c))
         return;
     struct lock_made *m = &agent.space->locks.made[hash_of(object) >> 54];
     capture_stack(&c, regs);

@@ -34,7 +34,11 @@
 
 enum { LOCK_ENTRIES = 4096, LOCK_FILTER = 1024, LOCK_MADE = 1024 };
 
-enum lock_flag { LOCK_BLOCK = 1, LOCK_MUTEX = 2 };
+enum lock_flag {
+    LOCK_BLOCK = 1,
+    LOCK_MUTEX = 2,
+    LOCK_FORBID = 4, // some thread has forbidden waits, once: hooks look at agent_tls.forbid
+};
 
 // What is recorded now; 0: hooks pass through. Kept from the control words by lock_update.
 extern _Atomic uint32_t lock_flags;

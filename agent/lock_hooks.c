@@ -8,6 +8,7 @@
 // always wait. glibc's own locks do not come by here.
 
 #include "agent/capture.h"
+#include "agent/forbid.h"
 #include "agent/hooks.h"
 #include "agent/lock.h"
 
@@ -17,6 +18,17 @@
 #include <threads.h>
 
 #define INTERPOSED __attribute__((visibility("default")))
+
+// What stands for the functions behind the hooks until those are known: an allocator that is loaded
+// before us begins at another library's constructor and makes its mutexes, and dlsym would allocate from
+// it in the midst of that. A library can no longer be linked with these names by default, but every
+// libc has them for the old ones that were.
+extern int libc_mutex_init(pthread_mutex_t *, const pthread_mutexattr_t *);
+extern int libc_mutex_lock(pthread_mutex_t *);
+extern int libc_mutex_unlock(pthread_mutex_t *);
+__asm__(".symver libc_mutex_init, __pthread_mutex_init@GLIBC_2.2.5");
+__asm__(".symver libc_mutex_lock, __pthread_mutex_lock@GLIBC_2.2.5");
+__asm__(".symver libc_mutex_unlock, __pthread_mutex_unlock@GLIBC_2.2.5");
 
 static struct {
     int (*mutex_init)(pthread_mutex_t *, const pthread_mutexattr_t *);
@@ -55,11 +67,16 @@ static struct {
     int (*thrd_join)(thrd_t, int *);
 } real;
 
+static inline bool is_wanted(void)
+{
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) != 0;
+}
+
 static inline bool is_on(void)
 {
     if (!hooks_ready()) // an early constructor: the function behind is not known yet
         hooks_resolve_locks();
-    return atomic_load_explicit(&lock_flags, memory_order_relaxed) != 0;
+    return is_wanted();
 }
 
 static inline bool is_mutex_on(void)
@@ -73,6 +90,8 @@ static inline bool is_mutex_on(void)
         struct lock_wait w_;                                                                       \
         struct unwind_registers regs_;                                                             \
         CAPTURE_CALLER(&regs_);                                                                    \
+        if (forbid_is_on(FORBID_BLOCK))                                                            \
+            forbid_wait(type, object, &regs_);                                                     \
         lock_wait_begin(&w_, object, type, has_owner, &regs_);                                     \
         int rc_ = (call);                                                                          \
         lock_wait_end(&w_, rc_ != (unwaited));                                                     \
@@ -97,6 +116,8 @@ static inline bool is_mutex_on(void)
 
 INTERPOSED int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *attr)
 {
+    if (!hooks_ready())
+        return libc_mutex_init(m, attr);
     bool on = is_on();
     int rc = real.mutex_init(m, attr);
     if (on && !rc) {
@@ -109,7 +130,9 @@ INTERPOSED int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t 
 
 INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
 {
-    if (!is_on())
+    if (!hooks_ready())
+        return libc_mutex_lock(m);
+    if (!is_wanted())
         return real.mutex_lock(m);
     int rc = real.mutex_trylock(m);
     if (rc != EBUSY)
@@ -140,6 +163,10 @@ INTERPOSED int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
 
 INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
 {
+    if (!hooks_ready())
+        return libc_mutex_unlock(m);
+    if (!is_wanted())
+        return real.mutex_unlock(m);
     RELEASE(m, real.mutex_unlock(m));
 }
 

@@ -9,6 +9,7 @@
 
 #include "agent/agent.h"
 #include "agent/arch/x86_64.h"
+#include "agent/capture.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -89,7 +90,7 @@ static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8
         .flags = flags,
         .tid = atomic_load_explicit(&s->tid, memory_order_relaxed),
         .time_ns = now_ns(),
-        .labels = atomic_load_explicit(&s->labels, memory_order_relaxed),
+        .labels = agent_tls.labels,
         .user_stack = seg_stack(seg, pcs, depth, 0, flags),
         .values = {1, value},
     };

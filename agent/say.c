@@ -40,6 +40,18 @@ struct say *say_number(struct say *s, uint64_t n)
     return say_bytes(s, digits + at, (uint32_t)sizeof digits - at);
 }
 
+struct say *say_hex(struct say *s, uint64_t n)
+{
+    char digits[18];
+    uint32_t at = sizeof digits;
+    do
+        digits[--at] = "0123456789abcdef"[n & 15];
+    while (n >>= 4);
+    digits[--at] = 'x';
+    digits[--at] = '0';
+    return say_bytes(s, digits + at, (uint32_t)sizeof digits - at);
+}
+
 struct say *say_errno(struct say *s, int code)
 {
     if (code < 0)
@@ -48,8 +60,13 @@ struct say *say_errno(struct say *s, int code)
     return name ? say_text(s, name) : say_number(say_text(s, "error "), (uint64_t)code);
 }
 
-void say_end(struct say *s)
+void say_end_to(struct say *s, int fd)
 {
     s->text[s->n++] = '\n';
-    sys3(SYS_write, STDERR_FILENO, s->text, s->n);
+    sys3(SYS_write, fd, s->text, s->n);
+}
+
+void say_end(struct say *s)
+{
+    say_end_to(s, STDERR_FILENO);
 }

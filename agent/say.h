@@ -18,9 +18,11 @@ struct say *say_begin(struct say *s);
 struct say *say_text(struct say *s, const char *text);              // cut where it does not fit;
 struct say *say_bytes(struct say *s, const char *text, uint32_t n); // control characters become ?
 struct say *say_number(struct say *s, uint64_t n);
+struct say *say_hex(struct say *s, uint64_t n); // 0x1f
 struct say *say_errno(struct say *s, int code); // code is -errno or errno: its name, "EPERM"
 
 // Ends the line and writes it to stderr; errors are nobody's business.
 void say_end(struct say *s);
+void say_end_to(struct say *s, int fd);
 
 #endif

@@ -103,7 +103,6 @@ static void slot_reset(struct agent_slot *s, uint32_t tid)
     s->alt_stack = NULL;
     s->pages.generation = s->hook_pages.generation = 0;
     s->heap = NULL;
-    atomic_store_explicit(&s->labels, 0, memory_order_relaxed);
     bool is_main = tid == agent.space->pid;
     slot_set_stack(s, is_main ? agent.main_stack_low : 0, is_main ? agent.main_stack_high : 0);
     // release: pairs with the acquire in slot_find

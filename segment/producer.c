@@ -174,6 +174,23 @@ uint32_t seg_labels(struct seg *s, uint32_t (*pairs)[2], uint32_t n)
     return id;
 }
 
+const void *seg_blob(const struct seg *s, uint32_t id, uint32_t kind, uint32_t *size_bytes)
+{
+    const struct seg_table *t = area(s, SEG_AREA_BLOBS);
+    const struct seg_slot *slot = (const struct seg_slot *)(t + 1) + (id - 1);
+    if (id == 0 || id > t->slot_count)
+        return NULL;
+    // acquire: pairs with the release in seg_table_intern
+    uint64_t key = atomic_load_explicit(&slot->key, memory_order_acquire);
+    uint64_t offset = slot->offset, size = slot->size, end = t->arena_offset + t->arena_size;
+    // A consumer has the segment mapped too: what lies here is checked like anybody's.
+    if (!(key & SEG_SLOT_READY) || slot->kind != kind || offset < t->arena_offset || offset > end ||
+        size > end - offset)
+        return NULL;
+    *size_bytes = (uint32_t)size;
+    return (const char *)t + offset;
+}
+
 // What makes two state entries equal, hashed as bytes.
 struct state_key {
     uint32_t kind, user_stack, labels, epoch;

@@ -56,6 +56,10 @@ uint32_t seg_string(struct seg *s, const char *text, size_t n);
 // Interns a label set given as n {key, value} string ids, which it sorts by key in place.
 uint32_t seg_labels(struct seg *s, uint32_t (*pairs)[2], uint32_t n);
 
+// What was interned as id by this process, for its own use: seg_string (kind 0) or seg_labels (1). NULL:
+// there is no such thing. The bytes stay as long as the segment.
+const void *seg_blob(const struct seg *s, uint32_t id, uint32_t kind, uint32_t *size_bytes);
+
 // Appends a record to the calling thread's ring of that context; folds it into state when full.
 // check and epoch are filled in here. r->kind must be a stream kind.
 void seg_record_put(struct seg *s, int slot, enum seg_context context, struct seg_record *r);

@@ -5,7 +5,7 @@ set -euo pipefail
 command -v mandoc >/dev/null || { echo "SKIP: no mandoc here"; exit 77; }
 man=$FSCOPE_BUILD/man
 fail=0
-for page in "$man"/*.1; do
+for page in "$man"/*.[13]; do
     # A reference to a page of another package cannot be checked here.
     out=$(mandoc -Tlint -W warning "$page" | grep -v 'referenced manual not found' || true)
     [ -z "$out" ] || { echo "$out"; fail=1; }
@@ -21,4 +21,11 @@ for wanted in record:--duration leaks:--by; do
     mandoc -Tascii "$man/$page" | col -b >page.txt
     grep -q -- "${wanted#*:}" page.txt || { echo "$page lacks ${wanted#*:}"; fail=1; }
 done
+# libfiberscope(3) names every function and macro that the header has, and none that it has not.
+header=$FSCOPE_SOURCE/include/fiberscope/profile.h
+names='\b(fscope_[a-z_]*[a-z]\(|FSCOPE_[A-Z]+\b)'
+diff <(grep -vE '^ *//' "$header" | grep -oE "$names" | grep -vE 'FSCOPE_JOIN|_fn\(' | tr -d '(' | sort -u) \
+    <(sed -n 's/^\.\(It \)\{0,1\}\(Fn\|Dv\) "\{0,1\}\([A-Za-z_]*[A-Za-z]\).*/\3/p; s/^\.Fo \([A-Za-z_]*\).*/\1/p' \
+        "$man/libfiberscope.3" | grep -E '^(fscope|FSCOPE)_' | sort -u) ||
+    { echo "libfiberscope(3) and the header (<) differ"; fail=1; }
 exit $fail

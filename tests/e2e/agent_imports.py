@@ -19,8 +19,9 @@ clock_getres clock_gettime close fallocate fcntl ftruncate getenv getpid getrlim
 open pread read
 readlink rename syscall unlink unsetenv write
 abort dladdr dladdr1 dlerror dlinfo dlopen dlsym dl_iterate_phdr _dl_find_object __register_atfork __cxa_at_quick_exit
-pthread_attr_getstacksize pthread_key_create pthread_mutex_lock pthread_mutex_unlock pthread_self
+pthread_attr_getstacksize pthread_key_create pthread_self
 pthread_setcancelstate pthread_setspecific
+__pthread_mutex_init __pthread_mutex_lock __pthread_mutex_unlock
 sigaddset sigdelset sigemptyset sigfillset sigismember sigorset
 __memcpy_chk __memset_chk __memmove_chk __snprintf_chk __stack_chk_fail
 __cxa_finalize __gmon_start__ _ITM_deregisterTMCloneTable _ITM_registerTMCloneTable

@@ -4,6 +4,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,12 +54,25 @@ def main():
                 f.write(text)
         for wanted in ("bin/fiberscope", "share/man/man1/fiberscope.1",
                        "share/bash-completion/completions/fiberscope",
-                       "include/fiberscope/profile.h"):
+                       "share/man/man3/libfiberscope.3", "include/fiberscope/profile.h"):
             assert os.path.exists(os.path.join(prefix, wanted)), f"{wanted} was not installed"
         run(["cmake", "-S", source, "-B", os.path.join(tmp, "b"), f"-DCMAKE_PREFIX_PATH={prefix}"])
         run(["cmake", "--build", os.path.join(tmp, "b")])
         assert "done" in run([os.path.join(tmp, "b", "user_c")])
         assert "done" in run([os.path.join(tmp, "b", "user_cxx")])
+
+        examples = os.path.join(os.environ["FSCOPE_SOURCE"], "examples", "budgets")
+        built = os.path.join(tmp, "e")
+        run(["cmake", "-S", examples, "-B", built, f"-DCMAKE_PREFIX_PATH={prefix}"])
+        run(["cmake", "--build", built])
+        assert "100% tests passed" in run(["ctest", "--test-dir", built])
+        # Over a budget: the stack goes through the library under test, which is nobody's but the system's.
+        wrong = subprocess.run([os.path.join(built, "budgets_plain"), "violate"],
+                               capture_output=True, text=True, check=False)
+        assert wrong.returncode == -signal.SIGABRT and "(libjson-c.so." in wrong.stderr, wrong
+        wrong = subprocess.run([os.path.join(built, "budgets_googlebenchmark"), "violate",
+                                "--benchmark_min_time=0.01"], capture_output=True, check=False)
+        assert wrong.returncode == 1, wrong
 
         pc = subprocess.run(["find", prefix, "-name", "fiberscope.pc"], capture_output=True,
                             text=True, check=True).stdout.split()[0]
