@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Block and mutex profiles say what the program itself measured: who waited how often and how long, whose
+unlock ended it, and what the lock is called."""
+
+import os
+import re
+import subprocess
+
+from harness import FIBERSCOPE, TESTS, Profile, main
+
+TARGET = os.path.join(TESTS, "lock_target")
+
+
+def record(work, case, *options):
+    """The target's own account [(kind, function, count, ns)], and both profiles."""
+    done = subprocess.run([FIBERSCOPE, "record", "--block=1", "--mutex", *options, "-o", f"{work}/",
+                           TARGET, case], cwd=work, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("ok\n"), done.stdout
+    truth = [(kind, function, int(n), int(ns)) for kind, function, n, ns in
+             re.findall(r"^(block|mutex) (\w+) (\d+) (\d+)$", done.stdout, re.M)]
+    profiles = {}
+    for kind in ("block", "mutex"):
+        (name,) = [f for f in os.listdir(work) if f.endswith(f".{kind}.pb.gz")]
+        profiles[kind] = Profile(f"{work}/{name}")
+        assert profiles[kind].sample_types == [("contentions", "count"), ("delay", "nanoseconds")]
+    return truth, profiles
+
+
+def at(profile, function):
+    """Samples whose caller of the pthread function is this one: the leaf, but for what was inlined."""
+    return [s for s in profile.samples if s.stack and s.stack[0] == function]
+
+
+def agrees(work, case, lock=None):
+    """Per function (and lock, where a function waits for several)."""
+    truth, profiles = record(work, case)
+    assert truth, "the target knows nothing"
+    for kind, function, count, ns in truth:
+        samples = [s for s in at(profiles[kind], function) if lock in (None, s.labels.get("lock"))]
+        got = sum(s.values[1] for s in samples)
+        # 2 %, and what scheduling puts between the target's clock and ours.
+        assert abs(got - ns) <= 0.02 * ns + 3e6, f"{case}: {kind} {function}: {got} ns, {ns} measured"
+        n = sum(s.values[0] for s in samples)
+        assert n == count, f"{case}: {kind} {function}: {n} contentions, not {count}"
+    return profiles
+
+
+def names(samples):
+    return {s.labels.get("lock") for s in samples}
+
+
+def a_mutex(work):
+    p = agrees(work, "mutex")
+    assert names(at(p["block"], "wait_mutex")) == {"known_mutex"}, names(at(p["block"], "wait_mutex"))
+    assert names(at(p["mutex"], "release_mutex")) == {"known_mutex"}
+    # All that was waited for the mutex is charged to somebody's unlock, but for the time to wake up.
+    waited = sum(s.values[1] for s in at(p["block"], "wait_mutex"))
+    charged = sum(s.values[1] for s in p["mutex"].samples)
+    assert 0.97 * waited - 3e6 <= charged <= waited * 1.001, (waited, charged)
+
+
+def a_lock_is_named_by_who_made_it(work):
+    p = agrees(work, "made")
+    (name,) = names(at(p["block"], "wait_made"))
+    assert re.fullmatch(r"mutex at make_lock lock_target\.c:\d+", name), name
+
+
+def readers_and_writers(work):
+    for case in ("write", "read"):
+        folder = f"{work}/{case}"
+        os.mkdir(folder)
+        p = agrees(folder, case)
+        assert names(at(p["block"], f"wait_{case}")) == {"known_rwlock"}
+
+
+def c11_mutexes(work):
+    p = agrees(work, "c11")
+    assert names(at(p["mutex"], "release_c11")) == {"c11"}
+
+
+def others_that_wait(work):
+    for case in ("sem", "cond", "barrier", "join"):
+        folder = f"{work}/{case}"
+        os.mkdir(folder)
+        agrees(folder, case, None if case == "join" else case)
+
+
+def both_profiles_agree_on_short_waits(work):
+    # Two accounts of the same waits: by those who wait, sampled, and by those who unlock, all of them.
+    truth, p = record(work, "short", "--block=1ms")
+    ((_, _, count, _),) = truth
+    block = [s for s in p["block"].samples if "case_short" in s.stack or "hold_shortly" in s.stack]
+    waited = sum(s.values[1] for s in block if s.labels.get("lock") == "known_mutex")
+    charged = sum(s.values[1] for s in p["mutex"].samples if s.labels.get("lock") == "known_mutex")
+    assert count > 100 and waited > 0
+    # The standard error of the sampled sum is below sqrt(rate * sum); waking up is charged to nobody.
+    error = (1e6 * waited) ** 0.5
+    assert 0.5 * waited - 4 * error <= charged <= waited + 4 * error, (waited, charged, error)
+
+
+def locks_keep_their_meaning(work):
+    record(work, "meaning")
+
+
+if __name__ == "__main__":
+    main([a_mutex, a_lock_is_named_by_who_made_it, readers_and_writers, c11_mutexes, others_that_wait,
+          both_profiles_agree_on_short_waits, locks_keep_their_meaning])
