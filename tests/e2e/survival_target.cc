@@ -23,8 +23,14 @@ std::mutex lock;
 long caught_sum;
 
 struct guard {
-    explicit guard(long *n) : n_(n), text_(64 + *n % 64, 'x') { ++*n_; }
-    ~guard() { --*n_; }
+    explicit guard(long *n) : n_(n), text_(64 + *n % 64, 'x')
+    {
+        ++*n_;
+    }
+    ~guard()
+    {
+        --*n_;
+    }
     long *n_;
     std::string text_;
 };
