@@ -15,10 +15,10 @@ AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
 SETTINGS = {"LD_PRELOAD": AGENT, "FIBERSCOPE": "block=10000,mutex=1,quiet=1,out=l.%p.fscope"}
 IDLE = {"LD_PRELOAD": AGENT}
 LOADS = (  # name, case, rounds, environment, bound
-    ("uncontended, both profiles", "uncontended", "8000000", SETTINGS, 1.02),
-    ("contended, both profiles", "contended", "4000000", SETTINGS, 1.02),
-    ("bare lock and unlock, both profiles", "bare", "60000000", SETTINGS, None),
-    ("bare lock and unlock, nothing recorded", "bare", "60000000", IDLE, None),
+    ("uncontended, both profiles", "uncontended", "4000000", SETTINGS, 1.02),
+    ("contended, both profiles", "contended", "3000000", SETTINGS, 1.02),
+    ("bare lock and unlock, both profiles", "bare", "30000000", SETTINGS, None),
+    ("bare lock and unlock, nothing recorded", "bare", "30000000", IDLE, None),
 )
 
 
