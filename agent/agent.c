@@ -311,7 +311,13 @@ void agent_leave(void)
         source_say_rate();
     heap_leave();
     agent_save();
-    atomic_store_explicit(&agent.space->seg.header->control.target_exited, 1, memory_order_relaxed);
+    struct seg_control *control = &agent.space->seg.header->control;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    atomic_store_explicit(&control->end_ns,
+                          (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
+                          memory_order_relaxed);
+    atomic_store_explicit(&control->target_exited, 1, memory_order_relaxed);
 }
 
 static void complain(void *unused, const char *item, int length, const char *why)

@@ -180,19 +180,28 @@ static void fit(const struct growth *g, struct growth_series *s, double *scratch
     s->objects_slope = growth_slope(g->times_s, s->objects, n, scratch);
 }
 
+int64_t growth_time_ns(const struct pprof_profile *p)
+{
+    int64_t end;
+    if (p->time_nanos <= 0)
+        return 0;
+    if (p->duration_nanos <= 0 || __builtin_add_overflow(p->time_nanos, p->duration_nanos, &end))
+        return p->time_nanos;
+    return end;
+}
+
 static int set_times(struct growth *g, struct pprof_profile *const *snapshots)
 {
     size_t n = g->snapshot_count;
     g->times_s = arena_array(&g->arena, n, sizeof *g->times_s);
     if (!g->times_s)
         return -ENOMEM;
-    g->timed = snapshots[0]->time_nanos > 0;
+    int64_t first = growth_time_ns(snapshots[0]);
+    g->timed = first > 0;
     for (size_t i = 1; i < n; i++)
-        g->timed &= snapshots[i]->time_nanos > snapshots[i - 1]->time_nanos;
+        g->timed &= growth_time_ns(snapshots[i]) > growth_time_ns(snapshots[i - 1]);
     for (size_t i = 0; i < n; i++)
-        g->times_s[i] = g->timed
-                            ? (double)(snapshots[i]->time_nanos - snapshots[0]->time_nanos) / 1e9
-                            : (double)i;
+        g->times_s[i] = g->timed ? (double)(growth_time_ns(snapshots[i]) - first) / 1e9 : (double)i;
     return 0;
 }
 

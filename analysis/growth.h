@@ -46,6 +46,10 @@ int growth_measure(struct growth *g, struct pprof_profile *const *snapshots, siz
                    struct fscope_error *err);
 void growth_finish(struct growth *g);
 
+// When a snapshot was taken, in ns since 1970: at its end, for heap profiles say what is in use then. 0:
+// it has no time.
+int64_t growth_time_ns(const struct pprof_profile *snapshot);
+
 // The last value less the first.
 int64_t growth_of(const struct growth *g, const int64_t *values);
 

@@ -39,7 +39,7 @@ enum { ROWS_DEFAULT = 20, TREND_SNAPSHOTS = 5 };
 static int by_time(const void *x, const void *y)
 {
     const struct snapshot *a = x, *b = y;
-    int64_t s = a->profile->time_nanos, t = b->profile->time_nanos;
+    int64_t s = growth_time_ns(a->profile), t = growth_time_ns(b->profile);
     if (s != t)
         return s < t ? -1 : 1;
     return (a->given > b->given) - (a->given < b->given);
@@ -50,7 +50,7 @@ static void put_in_order(struct snapshot *all, size_t n)
 {
     bool timed = true, moved = false;
     for (size_t i = 0; i < n; i++)
-        timed &= all[i].profile->time_nanos > 0;
+        timed &= growth_time_ns(all[i].profile) > 0;
     if (timed)
         qsort(all, n, sizeof *all, by_time);
     for (size_t i = 0; i < n; i++)
@@ -58,7 +58,7 @@ static void put_in_order(struct snapshot *all, size_t n)
     if (moved)
         cli_note("the snapshots are taken in the order of their times, %s first", all[0].path);
     for (size_t i = 1; i < n; i++)
-        timed &= all[i].profile->time_nanos > all[i - 1].profile->time_nanos;
+        timed &= growth_time_ns(all[i].profile) > growth_time_ns(all[i - 1].profile);
     if (!timed && n > 1)
         cli_note(
             "the snapshots have no times of their own: taken in the order given, as if at equal "
@@ -232,19 +232,28 @@ static void print_next(FILE *out, const struct leaks *l)
     free(focus);
 }
 
+static void print_left_out(FILE *out, size_t n)
+{
+    if (n == 1)
+        fputs("1 path that did not grow is left out (--all shows it).\n", out);
+    else
+        fprintf(out, "%zu paths that did not grow are left out (--all shows them).\n", n);
+}
+
 static void print_rest(FILE *out, const struct leaks *l, size_t wanted)
 {
     const struct growth *g = l->g;
     if (!g->series_count)
         fputs("Nothing is in use.\n", out);
     else if (!wanted)
-        fprintf(out, "Nothing grew: %zu paths stayed or shrank (--all shows them).\n",
-                g->series_count);
+        fprintf(out, "Nothing grew: %zu path%s stayed or shrank (--all shows %s).\n",
+                g->series_count, g->series_count == 1 ? "" : "s",
+                g->series_count == 1 ? "it" : "them");
     if (l->shown < wanted)
-        fprintf(out, "%zu more rows (--nodecount=0 shows all).\n", wanted - l->shown);
+        fprintf(out, "%zu more row%s (--nodecount=0 shows all).\n", wanted - l->shown,
+                wanted - l->shown == 1 ? "" : "s");
     if (wanted && wanted < g->series_count && g->snapshot_count > 1)
-        fprintf(out, "%zu paths that did not grow are left out (--all shows them).\n",
-                g->series_count - wanted);
+        print_left_out(out, g->series_count - wanted);
     if (g->snapshot_count > 2 && g->snapshot_count < TREND_SNAPSHOTS)
         fprintf(out,
                 "With %zu snapshots no p can be below 0.05; %d or more tell a trend from "
@@ -298,7 +307,7 @@ static void print_json(FILE *out, const struct leaks *l)
     for (size_t i = 0; i < g->snapshot_count; i++) {
         json_open(&j, NULL, '{');
         json_string(&j, "file", l->snapshots[i].path);
-        json_int(&j, "time_nanos", l->snapshots[i].profile->time_nanos);
+        json_int(&j, "time_nanos", growth_time_ns(l->snapshots[i].profile));
         json_close(&j, '}');
     }
     json_close(&j, ']');

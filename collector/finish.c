@@ -5,15 +5,17 @@
 
 #include "collector/finish.h"
 
-#include "collector/feed.h"
+#include "collector/feed_internal.h"
 #include "collector/mapped_file.h"
 #include "collector/record_internal.h"
+#include "segment/producer.h"
 
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { DEFAULT_HZ = 99 };
@@ -132,6 +134,18 @@ static void keep_what_has_samples(const struct seg_header *h, struct record_resu
                  (unsigned long long)RECORD_HEAP_BYTES_DEFAULT);
 }
 
+// Up to the dump or exit, of a process that lives up to now, of one that was killed up to its last record.
+static uint64_t duration_of(const struct seg_header *h, uint64_t last_ns)
+{
+    uint64_t end = load(&h->control.end_ns);
+    if (!end && seg_owner_is_alive(h))
+        end = record_now_ns(CLOCK_MONOTONIC);
+    if (end < last_ns)
+        end = last_ns;
+    uint64_t ns = end > h->mono_ns ? end - h->mono_ns : 0;
+    return ns < FEED_VALUE_MAX ? ns : 0; // no honest clock
+}
+
 int finish_read(const char *path, struct record_result *result, struct fscope_error *err)
 {
     *result = (struct record_result){.target_ended = true};
@@ -162,7 +176,7 @@ int finish_read(const char *path, struct record_result *result, struct fscope_er
         goto out;
     }
     result->damaged = feed.damaged;
-    result->duration_ns = feed.last_ns > h->mono_ns ? feed.last_ns - h->mono_ns : 0;
+    result->duration_ns = duration_of(h, feed.last_ns);
     keep_what_has_samples(h, result);
     if (feed.damaged)
         snprintf(result->warning, sizeof result->warning, "%s: %llu damaged records left out", path,

@@ -160,7 +160,7 @@ static uint64_t start_ticks(const char *stat_path)
     return ticks;
 }
 
-static bool owner_is_alive(const struct seg_header *h)
+bool seg_owner_is_alive(const struct seg_header *h)
 {
     char path[32] = "/proc/";
     memcpy(put_number(path + 6, h->pid), "/stat", 6);
@@ -178,7 +178,7 @@ static int set_old_aside(const char *path)
         return errno == ELOOP || errno == ENXIO ? -EEXIST : -errno;
     long n = syscall(SYS_pread64, fd, &h, sizeof h, 0L);
     close_file(fd);
-    if (n != (long)sizeof h || h.magic != SEG_MAGIC || owner_is_alive(&h))
+    if (n != (long)sizeof h || h.magic != SEG_MAGIC || seg_owner_is_alive(&h))
         return -EEXIST;
     char aside[4096];
     size_t length = strlen(path);

@@ -115,7 +115,10 @@ struct seg_control {
     _Atomic uint32_t target_exited;    // the target's last word: 1 when it left by exit()
     _Atomic uint64_t consumer_pid;     // who holds the lock, in its own pid namespace; a hint
     _Atomic uint64_t cpu_flags;        // enum seg_cpu_flag, of the collector's events
-    uint64_t reserved[5];
+    // CLOCK_MONOTONIC when the target left by exit(); in a dump, when that was made. 0: it lives, or
+    // was killed.
+    _Atomic uint64_t end_ns;
+    uint64_t reserved[4];
 };
 
 enum seg_cpu_flag {        // 0 of older collectors

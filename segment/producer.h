@@ -14,6 +14,8 @@
 
 #include "segment/layout.h"
 
+#include <stdbool.h>
+
 struct seg { // a mapped segment; zeroed is "none"
     struct seg_header *header;
     int fd; // the memfd or the named file; -1 when closed
@@ -110,6 +112,9 @@ static inline uint32_t seg_epoch(const struct seg *s)
 // epoch: call it before the addresses can be used again.
 int seg_module_add(struct seg *s, const struct seg_module *m);
 void seg_module_remove(struct seg *s, int index);
+
+// Whether the process that made this segment lives, as far as this pid namespace knows.
+bool seg_owner_is_alive(const struct seg_header *h);
 
 // Writes the parts of the segment in use to fd with write(2) alone, as a dump that
 // `fiberscope finish` reads; 0 or -errno. Safe while other threads record. [async-signal-safe]

@@ -146,6 +146,40 @@ def little_address_space(work):
             assert not must_record and "cannot record" in done.stderr, (limit, done.stderr)
 
 
+def snapshots_have_the_times_when_they_were_taken(work):
+    grows = "import time\nx = []\nfor i in range(%d): x.append(bytearray(1 << 20)); time.sleep(0.05)"
+
+    def start(count, settings):
+        env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE=f"heap=65536,quiet=1,{settings}")
+        return subprocess.Popen(["/usr/bin/python3", "-c", grows % count], cwd=work, env=env)
+
+    def taken(path):
+        p, _ = finish(work, path)
+        return (p.time_ns + p.duration) / 1e9
+
+    p = start(1000, "segment=box")
+    try:
+        for i in range(3):
+            time.sleep(0.6)
+            before = time.time()
+            at = taken("box")
+            assert before - 0.05 <= at <= time.time() + 0.05, (before, at)
+            os.rename(f"{work}/p.pb.gz", f"{work}/{i}.pb.gz")
+    finally:
+        p.kill()
+        p.wait()
+    done = subprocess.run([FIBERSCOPE, "leaks", "2.pb.gz", "0.pb.gz", "1.pb.gz"], cwd=work, text=True,
+                          capture_output=True, timeout=60)
+    assert "in the order of their times, 0.pb.gz first" in done.stderr and "/s" in done.stdout, done
+    # What is over stays as long as it was.
+    for settings, path in (("out=dump", "dump"), ("segment=left", "left")):
+        began = time.time()
+        assert start(10, settings).wait(timeout=30) == 0
+        ended = time.time()
+        time.sleep(0.5)
+        assert began + 0.5 <= taken(path) <= ended + 0.05, (path, began, taken(path), ended)
+
+
 def other_files_are_one_clear_error(work):
     for name, data in (("text", b"hello\n" * 100), ("empty", b""), ("zeros", bytes(100000))):
         with open(f"{work}/{name}", "wb") as f:
@@ -159,4 +193,4 @@ def other_files_are_one_clear_error(work):
 if __name__ == "__main__":
     main([a_black_box_is_complete, a_killed_program_leaves_all_it_had, a_core_file_has_it_too,
           a_core_of_the_kernel_has_it_too, a_black_box_on_a_small_disk, little_address_space,
-          other_files_are_one_clear_error])
+          snapshots_have_the_times_when_they_were_taken, other_files_are_one_clear_error])

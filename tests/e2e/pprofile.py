@@ -104,6 +104,7 @@ class Profile:
         self.comments = [text[i] for n, v in top if n == 13 for i in packed(v)]
         single = {n: v for n, v in top if isinstance(v, int)}
         self.period, self.duration = single.get(12, 0), single.get(10, 0)
+        self.time_ns = single.get(9, 0)
 
     def sample(self, data, locations):
         s = Sample()

@@ -38,6 +38,7 @@ static const struct field fields[] = {
     F(seg_control, target_exited),
     F(seg_control, consumer_pid),
     F(seg_control, cpu_flags),
+    F(seg_control, end_ns),
     F(seg_control, reserved),
     F(seg_losses, ring_full),
     F(seg_losses, stacks_full),
