@@ -277,8 +277,13 @@ void lock_charged(const void *object, struct lock_charge charge,
 void lock_made_here(const void *object, const struct unwind_registers *regs)
 {
     struct capture c;
-    if (atomic_load_explicit(&lock_flags, memory_order_relaxed) == LOCK_FORBID || capture_begin(&c))
+    int saved = errno;
+    if (atomic_load_explicit(&lock_flags, memory_order_relaxed) == LOCK_FORBID)
         return;
+    if (capture_begin(&c)) {
+        errno = saved;
+        return;
+    }
     struct lock_made *m = &agent.space->locks.made[hash_of(object) >> 54];
     capture_stack(&c, regs);
     atomic_store_explicit(&m->object, 0, memory_order_relaxed);
@@ -287,4 +292,5 @@ void lock_made_here(const void *object, const struct unwind_registers *regs)
     // release: pairs with the acquire in describe
     atomic_store_explicit(&m->object, (uint64_t)object, memory_order_release);
     capture_end(&c);
+    errno = saved;
 }
