@@ -15,8 +15,8 @@ static const struct settings defaults = {0};
 
 static const struct cli_option options[] = {
     CLI_STRING(struct settings, output, "output", 'o', "FILE", NULL,
-               "write to FILE; %e is the program, %p its pid, %k the kind; a folder gets "
-               "%e.%p.%k.pb.gz, the default name"),
+               "write to FILE; %e is the program, %p its pid, %k the kind; a folder (made if "
+               "it ends in /) gets %e.%p.%k.pb.gz, the default name"),
     CLI_FLAG(struct settings, no_symbols, "no-symbols", 0, NULL,
              "write addresses; `fiberscope symbolize` names them later"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', NULL, "no closing lines"),

@@ -32,8 +32,8 @@ static const struct settings defaults = {.hz = HZ_DEFAULT};
 
 static const struct cli_option options[] = {
     CLI_STRING(struct settings, output, "output", 'o', "FILE", NULL,
-               "write to FILE; %e is the program, %p the pid, %k the kind; a folder gets "
-               "%e.%p.%k.pb.gz, the default name; %p makes a file per process"),
+               "write to FILE; %e is the program, %p the pid, %k the kind; a folder (made if "
+               "it ends in /) gets %e.%p.%k.pb.gz, the default name; %p makes a file per process"),
     CLI_UINT(struct settings, hz, "freq", 'F', "HZ", NULL,
              "samples per second of CPU (or wall) time; 99 by default"),
     CLI_DURATION(struct settings, duration_ns, "duration", 'd', "TIME", NULL,

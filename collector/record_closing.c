@@ -46,7 +46,7 @@ static void say_samples(FILE *out, const struct record_result *result, enum reco
             st->samples == 1 ? "" : "s", (double)st->ns / 1e9, (double)result->duration_ns / 1e9);
 }
 
-static void say_heap(FILE *out, const struct builder_heap_totals *t)
+static void say_heap(FILE *out, const struct builder_heap_totals *t, uint32_t processes)
 {
     const char *about = t->is_exact ? "" : "about ";
     fprintf(out, "heap: %s", about);
@@ -59,7 +59,8 @@ static void say_heap(FILE *out, const struct builder_heap_totals *t)
         say_count(out, t->temporary_objects);
         fputs(" temporary, peak ", out);
         say_bytes(out, t->peak_bytes);
-        fprintf(out, " after %.2f s", (double)t->peak_ns / 1e9);
+        fprintf(out, "%s after %.2f s", processes > 1 ? " in one process" : "",
+                (double)t->peak_ns / 1e9);
     } else {
         fputs(", from ", out);
         say_count(out, t->samples);
@@ -98,7 +99,7 @@ static void say_empty(FILE *out, enum record_kind kind, const struct record_opti
         fprintf(out,
                 "no samples: the program used less CPU time than one period; try a higher rate (-F "
                 "999)%s\n",
-                kind == RECORD_CPU ? " or --wall" : "");
+                kind == RECORD_CPU && !o->pid ? " or --wall" : "");
     }
 }
 
@@ -108,7 +109,7 @@ static void say_what(FILE *out, const struct record_result *result, const struct
     struct builder_heap_totals totals;
     if (w->kind == RECORD_HEAP) {
         builder_get_heap(result->builders[w->kind], &totals);
-        say_heap(out, &totals);
+        say_heap(out, &totals, st->processes);
     } else if (w->kind == RECORD_CUSTOM) {
         fprintf(out, "custom profile %.100s", w->part);
     } else if (w->kind == RECORD_BLOCK || w->kind == RECORD_MUTEX) {
@@ -154,6 +155,8 @@ void record_say_closing(const struct record_options *o, const struct record_resu
     fputs("fiberscope: ", out);
     if (w->kind == RECORD_HEAP && w->part[0]) {
         fprintf(out, "how long freed objects had lived; wrote %s\n", w->path);
+        if (w->files == 1 && strcmp(w->path, "-") != 0)
+            fprintf(out, "fiberscope: next: fiberscope top -tagleaf=lifetime %s\n", w->path);
         return; // of the heap, all was said
     }
     say_what(out, result, w, &st);

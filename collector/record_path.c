@@ -139,6 +139,12 @@ static int count_at(const struct record_options *o, const struct record_result *
     return n;
 }
 
+static bool asks_for_folder(const char *pattern)
+{
+    size_t n = pattern ? strlen(pattern) : 0;
+    return n && pattern[n - 1] == '/' && !strchr(pattern, '%');
+}
+
 int record_check_output(const struct record_options *o, struct fscope_error *err)
 {
     struct record_result sample = {.program = "x", .pid = 1};
@@ -151,9 +157,11 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
         return rc;
     int n = count_at(o, &sample, path);
     if (n > 1)
-        return error_set(err, -EINVAL, 0,
-                         "-o %s: %d profiles need %d files: name a folder, or use %%k in the name",
-                         o->output, n, n);
+        return error_set(
+            err, -EINVAL, 0,
+            "-o %s: %d profiles need %d files: name a folder (one that is not there yet "
+            "with / at its end), or use %%k in the name",
+            o->output, n, n);
     if (strcmp(path, "-") == 0)
         return 0;
     char *slash = strrchr(path, '/');
@@ -166,7 +174,9 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
         return 0;
     if (slash && slash != path)
         *slash = '\0';
-    if (stat(folder, &st))
+    // "-o NAME/" asks for a folder; what is in it has its own name.
+    bool is_made = asks_for_folder(o->output) && mkdir(folder, 0777) == 0;
+    if (!is_made && stat(folder, &st))
         return error_set(err, -errno, 0, "%s: %s; nothing was started", folder, strerror(errno));
     if (access(folder, W_OK | X_OK))
         return error_set(err, -errno, 0,

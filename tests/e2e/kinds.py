@@ -6,7 +6,7 @@ that the command runs as it would have without."""
 import os
 import subprocess
 
-from harness import BURN, TESTS, Profile, main, record
+from harness import BURN, FIBERSCOPE, TESTS, Profile, main, record
 
 TYPES = {
     "cpu": ["samples", "cpu"],
@@ -58,6 +58,30 @@ def one_file_is_not_enough_for_two(work):
     refused(work, 1, "2 profiles need 2 files", "--heap", "--cpu", "-o", "one.pb.gz", BURN, "split", "50")
 
 
+def a_folder_that_is_named_as_one_is_made(work):
+    record("--heap", "--cpu", "-o", "new/", BURN, "split", "50", cwd=work, check=0)
+    assert files(work) == ["new"] and len(files(f"{work}/new")) == 2, files(work)
+    record("-o", "new/", BURN, "split", "50", cwd=work, check=0)
+    assert len(files(f"{work}/new")) == 3, files(f"{work}/new")
+    done = record("-o", "no/such/", "touch", "started", cwd=work)
+    assert done.returncode == 1 and "no/such: No such file" in done.stderr, done.stderr
+    assert files(work) == ["new"], files(work)
+
+
+def what_is_told_to_do_next_works(work):
+    done = record("--heap=exact", "-o", "h.pb.gz", "sh", "-c", "true; ls / | cat", cwd=work, check=0)
+    env = dict(os.environ, PATH=os.path.dirname(FIBERSCOPE) + ":" + os.environ["PATH"])
+    commands = [line.split("next: ")[1] for line in done.stderr.splitlines() if "next: " in line]
+    assert len(commands) == 2, done.stderr
+    shown = [subprocess.run(["sh", "-c", c], cwd=work, env=env, capture_output=True, text=True, timeout=60,
+                            check=True).stdout for c in commands]
+    assert "inuse_space" in shown[0], shown[0]
+    # Values of the label, which a table of functions alone would not show.
+    assert any(line.split()[-1].endswith(("ns", "us", "ms")) for line in shown[1].splitlines()), shown[1]
+    # Each process has its own peak, and they are not to be added.
+    assert " in one process after " in done.stderr and " processes" in done.stderr, done.stderr
+
+
 def what_makes_no_sense_is_said(work):
     for option, text in (("--heap=x", "or `exact` is needed"), ("--heap=0", "or `exact` is needed"),
                          ("--heap=2TiB", "or `exact` is needed"), ("--block=fast", "a time (10us"),
@@ -84,5 +108,6 @@ def a_static_program_is_refused_before_it_runs(work):
 
 if __name__ == "__main__":
     main([each_kind_has_its_file, a_named_kind_replaces_the_default, an_exact_heap_has_its_lifetimes_beside,
-          one_file_is_not_enough_for_two, what_makes_no_sense_is_said, a_running_process_is_left_alone,
+          one_file_is_not_enough_for_two, a_folder_that_is_named_as_one_is_made,
+          what_is_told_to_do_next_works, what_makes_no_sense_is_said, a_running_process_is_left_alone,
           a_static_program_is_refused_before_it_runs])
