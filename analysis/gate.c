@@ -143,10 +143,12 @@ static void no_such_metric(struct gate_job *j)
         }
     }
     const char *near = nearest_word(j->type, words, n);
-    gate_say(j->finding, GATE_CANNOT_TELL, "no profile here has %s%s%s; there is: %s%s%s%s",
-             j->rule->kind ? j->rule->kind : "", j->rule->kind ? " " : "", j->type,
-             list[0] ? list : "nothing", near ? " (did you mean " : "", near ? near : "",
-             near ? "?)" : "");
+    bool is_kind = j->rule->kind && strcmp(j->rule->kind, j->type) == 0;
+    gate_say(j->finding, GATE_CANNOT_TELL, "%s%s%s%s%s; there is: %s%s%s%s",
+             is_kind ? "there is no " : "no profile here has ",
+             j->rule->kind && !is_kind ? j->rule->kind : "", j->rule->kind && !is_kind ? " " : "",
+             j->type, is_kind ? " profile here" : "", list[0] ? list : "nothing",
+             near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 }
 
 // Finds the kind that the rule speaks of. False after saying why there is none.

@@ -344,19 +344,19 @@ int gate_list_paths(struct gate_job *j, struct fscope_error *err)
 {
     struct paths p;
     int rc = build(j, &p, err);
-    double *scratch = rc ? NULL : calloc(p.runs + 1, sizeof *scratch);
+    double *values = rc ? NULL : calloc(2 * (p.runs + 1), sizeof *values);
     struct subject *subjects = rc ? NULL : calloc(p.group_count + 1, sizeof *subjects);
     size_t count = 0;
-    if (!rc && (!scratch || !subjects))
+    if (!rc && (!values || !subjects))
         rc = -ENOMEM;
+    double *totals = rc ? NULL : values + p.runs + 1;
+    if (!rc)
+        totals_of(j, &p, totals);
     for (size_t i = 0; !rc && i < p.group_count; i++) {
         struct subject s = {.group = &p.groups[i], .values = p.groups[i].values};
-        double base = median_of(s.values, p.base_runs, scratch);
-        double now = median_of(s.values + p.base_runs, p.runs - p.base_runs, scratch);
-        if (j->rule->per_op) {
-            base = j->base_ops > 0 ? base / j->base_ops : 0;
-            now = j->now_ops > 0 ? now / j->now_ops : 0;
-        }
+        values_of(j, &p, &s, totals, values);
+        double base = statistics_spread(values, p.base_runs).median;
+        double now = statistics_spread(values + p.base_runs, p.runs - p.base_runs).median;
         // What must hold is broken by all that is there, grown or not.
         s.opinion = (struct gate_opinion){.base = base, .now = now};
         if (j->finding->growth ? now > base : now > 0)
@@ -365,7 +365,7 @@ int gate_list_paths(struct gate_job *j, struct fscope_error *err)
     if (!rc)
         rc = list(j, subjects, count);
     free(subjects);
-    free(scratch);
+    free(values);
     paths_finish(&p);
     return rc;
 }

@@ -182,5 +182,5 @@ void record_say_series(const struct record_options *o, const struct record_resul
 {
     fputs("fiberscope: the heap over time, ", o->messages);
     say_count(o->messages, result->series.count);
-    fprintf(o->messages, " moments; wrote %s\n", path);
+    fprintf(o->messages, " moment%s; wrote %s\n", result->series.count == 1 ? "" : "s", path);
 }

@@ -174,6 +174,14 @@ def rules_say_what_must_hold(work):
             ("alloc_objects > +5 in each func matching parse", 0),
             ("alloc_objects > +100% in each func", 0)):
         check(work, "-b", "h.pb.gz", "--rule", rule, "h.pb.gz", status=status)
+    # Of a share, the paths' values are percent too: 5 of 12, of which one path has all.
+    bad = result(work, "-b", "h.pb.gz", "--rule", "alloc_objects share <= 40% in func hot", "h.pb.gz",
+                 status=1)
+    place, = bad["rules"][0]["paths"]
+    assert abs(place["now"] - 500 / 12) < 0.01 and abs(place["base"] - 500 / 12) < 0.01, place
+    # A rule about a kind that is not there says so in words that can be read.
+    said = check(work, "-b", "h.pb.gz", "--rule", "cpu > +5%", "h.pb.gz", status=2).stdout
+    assert "there is no cpu profile here" in said, said
     with open(f"{work}/.fiberscope-rules", "w", encoding="utf-8") as f:
         f.write("# of this project\nleaks == 0 in func cold\n")
     bad = result(work, "-b", "h.pb.gz", "h.pb.gz", status=1)
