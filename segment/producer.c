@@ -210,15 +210,12 @@ static void state_accumulate(struct seg_state *e, const uint64_t values[4])
             atomic_fetch_add_explicit(&e->values[i], values[i], memory_order_relaxed);
 }
 
-// The entry of this key, made if it is not there; the kind's overflow entry (counted) where there is
-// no room. values: added before a new entry is seen, so that a reader meets none that is all zero.
-static struct seg_state *state_find_in(struct seg *s, struct seg_state_place place,
-                                       const struct state_key *k, const uint64_t values[4])
+// The entry of this key among the probes from start on, made if it is not there; NULL: no room.
+static struct seg_state *state_probe(const struct seg *s, uint32_t start, uint64_t hash,
+                                     const struct state_key *k, const uint64_t values[4])
 {
-    struct seg_header *h = s->header;
+    const struct seg_header *h = s->header;
     struct seg_state *table = area(s, SEG_AREA_STATE);
-    uint64_t hash = seg_hash(k, sizeof *k, 0);
-    uint32_t start = ((uint32_t)hash & (place.window - 1)) + place.shard * STATE_PROBES_MAX;
     uint32_t mask = h->state_count - 1;
     uint32_t probes = h->state_count < STATE_PROBES_MAX ? h->state_count : STATE_PROBES_MAX;
     for (uint32_t i = 0; i < probes; i++) {
@@ -243,8 +240,30 @@ static struct seg_state *state_find_in(struct seg *s, struct seg_state_place pla
         atomic_store_explicit(&e->key, SEG_SLOT_READY | hash, memory_order_release);
         return e;
     }
+    return NULL;
+}
+
+// The kind's overflow entry (counted) where there is no room. values: added before a new entry is seen, so
+// that a reader meets none that is all zero.
+static struct seg_state *state_find_in(struct seg *s, struct seg_state_place place,
+                                       const struct state_key *k, const uint64_t values[4])
+{
+    enum { OWN = SEG_STATE_SHARDS * STATE_PROBES_MAX }; // places that the shards of one key need
+    struct seg_header *h = s->header;
+    uint64_t hash = seg_hash(k, sizeof *k, 0);
+    uint32_t own = place.shard * STATE_PROBES_MAX, places = h->state_count;
+    struct seg_state *e =
+        state_probe(s, ((uint32_t)hash & (place.window - 1)) + own, hash, k, values);
+    // Windows grow in each other, so the first ones fill up. Then in the third quarter, where no window
+    // below the whole reaches: no shard meets another's entry there.
+    if (!e && place.window < places && places >= 8 * OWN)
+        e = state_probe(s, places / 2 + OWN + ((uint32_t)(hash >> 32) & (places / 4 - 1)) + own,
+                        hash, k, values);
+    if (e)
+        return e;
     count(&h->losses.state_full);
-    struct seg_state *overflow = &table[k->kind < SEG_KIND_COUNT ? k->kind : SEG_KIND_NONE];
+    struct seg_state *overflow = (struct seg_state *)area(s, SEG_AREA_STATE) +
+                                 (k->kind < SEG_KIND_COUNT ? k->kind : SEG_KIND_NONE);
     state_accumulate(overflow, values);
     return overflow;
 }

@@ -78,7 +78,8 @@ uint32_t seg_state_find(struct seg *s, enum seg_kind kind, uint32_t user_stack, 
 // The same for one who knows more: entries of different shards, below SEG_STATE_SHARDS, are different
 // entries, unless the table has fewer than 64 places per shard; and the search begins in the first
 // `window` entries (a power of two), so that a few entries that are often changed lie on few pages. Another
-// window may give the key another entry, as another thread may.
+// window may give the key another entry, as another thread may. Where a window is full,
+// the search goes on behind all windows.
 enum { SEG_STATE_SHARDS = 8 };
 struct seg_state_place {
     uint32_t shard, window;

@@ -213,6 +213,33 @@ static void full_state_table_keeps_totals(void **state)
     run_threads(2, 5000, 16);
 }
 
+// Windows grow in each other, so the first ones fill up; the table has room.
+static void full_windows_lose_nothing(void **state)
+{
+    (void)state;
+    enum { STATES = 16384, KEYS = 1024 };
+    struct seg_options o = {.size = sizeof o, .state = STATES};
+    struct seg s = {0};
+    static uint8_t used[STATES];
+    assert_int_equal(seg_create(&s, &o), 0);
+    for (uint32_t i = 0; i < KEYS; i++) {
+        struct seg_state_place place = {0, 64};
+        while (place.window / 2 < i)
+            place.window *= 2;
+        uint32_t at = seg_state_find_in(&s, place, SEG_KIND_HEAP, i + 1, 0, 0, 0);
+        assert_true(at < STATES);
+        assert_int_equal(used[at], 0);
+        used[at] = 1;
+        assert_int_equal(seg_state_at(&s, at)->user_stack, i + 1);
+        // And one window that never grows.
+        at = seg_state_find_in(&s, (struct seg_state_place){1, 64}, SEG_KIND_HEAP, 2 * KEYS + i, 0,
+                               0, 0);
+        assert_int_equal(seg_state_at(&s, at)->user_stack, 2 * KEYS + i);
+    }
+    assert_int_equal(atomic_load(&s.header->losses.state_full), 0);
+    seg_close(&s);
+}
+
 static struct worker *stepped;
 
 static void on_step(int sig)
@@ -557,6 +584,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_and_handlers_lose_nothing),
         cmocka_unit_test(full_state_table_keeps_totals),
+        cmocka_unit_test(full_windows_lose_nothing),
         cmocka_unit_test(interrupted_at_every_instruction),
         cmocka_unit_test(slots_are_inherited),
         cmocka_unit_test(killed_producer_leaves_whole_records),
