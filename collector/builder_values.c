@@ -202,6 +202,12 @@ static int heap_header(const struct builder *b, struct pprof_profile *p)
     return ADD_TYPES(p, exact) || set_period(p, "space", "bytes", 1, "inuse_space") ? -ENOMEM : 0;
 }
 
+// What C and C++ call to allocate, libc's own names for it too: reports begin at who called it, as with
+// the files of gperftools. `-all_frames` shows them.
+static const char allocators[] =
+    "malloc|calloc|realloc|reallocarray|memalign|aligned_alloc|posix_memalign|valloc|pvalloc|"
+    "(__GI_)?__libc_(malloc|calloc|realloc|memalign)|operator new(\\[\\])?|_Zn[wa][mj].*";
+
 int values_header(const struct builder *b, const char *part, struct pprof_profile *p)
 {
     static const char *const locks[][2] = {{"contentions", "count"}, {"delay", "nanoseconds"}};
@@ -210,6 +216,8 @@ int values_header(const struct builder *b, const char *part, struct pprof_profil
     const char *name = b->kind == SEG_KIND_HEAP ? "freed_objects" : part;
     const char *const counts[][2] = {{*name ? name : "custom", "count"}};
     int rc;
+    if (b->kind == SEG_KIND_HEAP && !(p->drop_frames = pprof_string(p, allocators)))
+        return -ENOMEM;
     if (b->kind == SEG_KIND_HEAP && !*part)
         return heap_header(b, p);
     if (b->kind == SEG_KIND_HEAP || b->kind == SEG_KIND_CUSTOM)

@@ -82,6 +82,20 @@ def what_is_told_to_do_next_works(work):
     assert " in one process after " in done.stderr and " processes" in done.stderr, done.stderr
 
 
+def allocations_belong_to_who_made_them(work):
+    """Not to operator new, which is where they all are."""
+    record("--heap=exact", "-o", "h.pb.gz", os.path.join(TESTS, "heap_target_cc"), cwd=work, check=0)
+
+    def top(*options):
+        return subprocess.run([FIBERSCOPE, "top", "-sample_index=alloc_objects", "--no-trim", *options, "h.pb.gz"],
+                              cwd=work, capture_output=True, text=True, timeout=60, check=True).stdout
+    rows = [line.split(maxsplit=5) for line in top().splitlines()]
+    flat = {r[5]: int(r[0]) for r in rows if len(r) == 6 and r[0].isdigit()}
+    assert flat["site_new"] == 51 and flat["site_new_array_aligned"] == 50, flat
+    assert not any(name.startswith("operator new") for name in flat), flat
+    assert "operator new" in top("--all_frames")
+
+
 def what_makes_no_sense_is_said(work):
     for option, text in (("--heap=x", "or `exact` is needed"), ("--heap=0", "or `exact` is needed"),
                          ("--heap=2TiB", "or `exact` is needed"), ("--block=fast", "a time (10us"),
@@ -109,5 +123,5 @@ def a_static_program_is_refused_before_it_runs(work):
 if __name__ == "__main__":
     main([each_kind_has_its_file, a_named_kind_replaces_the_default, an_exact_heap_has_its_lifetimes_beside,
           one_file_is_not_enough_for_two, a_folder_that_is_named_as_one_is_made,
-          what_is_told_to_do_next_works, what_makes_no_sense_is_said, a_running_process_is_left_alone,
+          what_is_told_to_do_next_works, allocations_belong_to_who_made_them, what_makes_no_sense_is_said, a_running_process_is_left_alone,
           a_static_program_is_refused_before_it_runs])
