@@ -38,9 +38,11 @@ extern _Thread_local struct agent_tls agent_tls;
 
 // The registers of the caller of the function that this stands in, at its call; that function keeps
 // a frame pointer (all of agent/ is compiled so). The walk then starts in the caller: no frame of ours.
-#define CAPTURE_CALLER(regs)                                                                       \
+#define CAPTURE_CALLER(regs) CAPTURE_CALLER_OF(regs, __builtin_frame_address(0))
+// The same for a function that was handed the hook's frame address.
+#define CAPTURE_CALLER_OF(regs, frame)                                                             \
     do {                                                                                           \
-        const uint64_t *frame_ = (const uint64_t *)__builtin_frame_address(0);                     \
+        const uint64_t *frame_ = (const uint64_t *)(frame);                                        \
         *(regs) = (struct unwind_registers){                                                       \
             .rip = frame_[1] - 1, .rbp = frame_[0], .rsp = (uint64_t)(frame_ + 2)};                \
     } while (0)

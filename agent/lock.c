@@ -31,6 +31,7 @@ enum {
 #define TIME_MASK ((UINT64_C(1) << SHIFT) - 1)
 
 _Atomic uint32_t lock_flags;
+struct lock_waiters lock_waiters;
 
 static uint64_t now_ns(void)
 {
@@ -134,6 +135,7 @@ static void enter(struct lock_wait *w, struct lock_entry *e, const void *object)
     w->entry = e;
     w->filter = (uint32_t)(filter_of(object) - agent.space->locks.filter) + 1;
     atomic_fetch_add_explicit(&agent.space->locks.filter[w->filter - 1], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&lock_waiters.count, 1, memory_order_relaxed);
 }
 
 static void leave(struct lock_wait *w)
@@ -150,6 +152,7 @@ static void leave(struct lock_wait *w)
         waiters_of(pair) > 1 ? pack(waiters_of(pair) - 1, pair[0] - owed_since) : 0,
         pair[1] & ~WOKEN));
     atomic_fetch_sub_explicit(&agent.space->locks.filter[w->filter - 1], 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&lock_waiters.count, 1, memory_order_relaxed);
 }
 
 static void describe(struct lock_entry *e, const void *object, enum seg_lock_type type)

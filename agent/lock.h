@@ -43,6 +43,14 @@ enum lock_flag {
 // What is recorded now; 0: hooks pass through. Kept from the control words by lock_update.
 extern _Atomic uint32_t lock_flags;
 
+// Waiters registered now, for any lock: what an unlock asks first. On a line of its own, since the flags are
+// read by all and this is written by who waits. In a forked child it may stay above 0, which costs a
+// look at the filter.
+struct lock_waiters {
+    _Alignas(64) _Atomic uint32_t count;
+};
+extern struct lock_waiters lock_waiters;
+
 // A contended lock. Entries are never freed, but taken over by another lock when nobody waits.
 struct lock_entry {
     _Alignas(64) uint64_t waiting[2]; // see lock.c; changed by compare_exchange_pair alone

@@ -81,15 +81,18 @@ static inline bool is_on(void)
 
 static inline bool is_mutex_on(void)
 {
-    return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_MUTEX;
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_MUTEX &&
+           atomic_load_explicit(&lock_waiters.count, memory_order_relaxed);
 }
 
 // One wait: real call in between. `unwaited` is the result that says that no wait took place.
 #define WAIT(object, type, has_owner, call, unwaited)                                              \
+    WAIT_OF(__builtin_frame_address(0), object, type, has_owner, call, unwaited)
+#define WAIT_OF(frame, object, type, has_owner, call, unwaited)                                    \
     do {                                                                                           \
         struct lock_wait w_;                                                                       \
         struct unwind_registers regs_;                                                             \
-        CAPTURE_CALLER(&regs_);                                                                    \
+        CAPTURE_CALLER_OF(&regs_, frame);                                                          \
         if (forbid_is_on(FORBID_BLOCK))                                                            \
             forbid_wait(type, object, &regs_);                                                     \
         lock_wait_begin(&w_, object, type, has_owner, &regs_);                                     \
@@ -101,13 +104,19 @@ static inline bool is_mutex_on(void)
 // What waits for `object` is charged before it is released, and recorded after.
 #define RELEASE(object, call)                                                                      \
     do {                                                                                           \
-        if (!is_on() || !is_mutex_on() || !lock_has_waiters(object))                               \
+        if (!is_on() || !is_mutex_on())                                                            \
+            return (call);                                                                         \
+        RELEASE_OF(__builtin_frame_address(0), object, call);                                      \
+    } while (0)
+#define RELEASE_OF(frame, object, call)                                                            \
+    do {                                                                                           \
+        if (!lock_has_waiters(object))                                                             \
             return (call);                                                                         \
         struct unwind_registers regs_;                                                             \
-        CAPTURE_CALLER(&regs_);                                                                    \
+        CAPTURE_CALLER_OF(&regs_, frame);                                                          \
         struct lock_charge owed_ = lock_charge(object);                                            \
         int rc_ = (call);                                                                          \
-        if (owed_.delay_ns)                                                                        \
+        if (owed_.delay_ns && !rc_)                                                                \
             lock_charged(object, owed_, &regs_);                                                   \
         return rc_;                                                                                \
     } while (0)
@@ -128,16 +137,21 @@ INTERPOSED int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t 
     return rc;
 }
 
+// Mutexes are the hot ones, so what an uncontended one passes through stands apart from the rest. Where
+// something is wanted the hooks are ready.
+__attribute__((noinline)) static int wait_for_mutex(pthread_mutex_t *m, const void *frame)
+{
+    WAIT_OF(frame, m, SEG_LOCK_MUTEX, true, real.mutex_lock(m), EDEADLK);
+}
+
 INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
 {
-    if (!hooks_ready())
-        return libc_mutex_lock(m);
     if (!is_wanted())
-        return real.mutex_lock(m);
+        return hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m);
     int rc = real.mutex_trylock(m);
-    if (rc != EBUSY)
+    if (__builtin_expect(rc != EBUSY, 1))
         return rc;
-    WAIT(m, SEG_LOCK_MUTEX, true, real.mutex_lock(m), EDEADLK);
+    return wait_for_mutex(m, __builtin_frame_address(0));
 }
 
 INTERPOSED int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *limit)
@@ -161,13 +175,22 @@ INTERPOSED int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
     WAIT(m, SEG_LOCK_MUTEX, true, real.mutex_clocklock(m, clock, limit), EDEADLK);
 }
 
+__attribute__((noinline)) static int release_mutex(pthread_mutex_t *m, const void *frame)
+{
+    RELEASE_OF(frame, m, real.mutex_unlock(m));
+}
+
+// An inner unlock of a recursive mutex releases nothing. The fields are those of glibc's public header.
+static inline bool is_inner(const pthread_mutex_t *m)
+{
+    return (m->__data.__kind & 3) == PTHREAD_MUTEX_RECURSIVE && m->__data.__count > 1;
+}
+
 INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
 {
-    if (!hooks_ready())
-        return libc_mutex_unlock(m);
-    if (!is_wanted())
-        return real.mutex_unlock(m);
-    RELEASE(m, real.mutex_unlock(m));
+    if (__builtin_expect(is_mutex_on(), 0) && !is_inner(m))
+        return release_mutex(m, __builtin_frame_address(0));
+    return is_wanted() || hooks_ready() ? real.mutex_unlock(m) : libc_mutex_unlock(m);
 }
 
 // --- Reader-writer locks.

@@ -186,6 +186,30 @@ static void case_made(void)
     report("wait_made");
 }
 
+// The inner unlock of a recursive mutex lets nobody in: all is owed to the outer one.
+static NOINLINE void release_inner(pthread_mutex_t *m)
+{
+    CHECK(!pthread_mutex_unlock(m));
+    printf("mutex release_inner 0 0\n");
+}
+
+static void case_recursive(void)
+{
+    pthread_t t[WAITERS];
+    pthread_mutexattr_t attr;
+    made = malloc(sizeof *made);
+    CHECK(!pthread_mutexattr_init(&attr));
+    CHECK(!pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE));
+    CHECK(!pthread_mutex_init(made, &attr));
+    CHECK(!pthread_mutex_lock(made) && !pthread_mutex_lock(made));
+    start(t, wait_made);
+    release_inner(made);
+    sleep_ms(50);
+    release_mutex(made);
+    join(t);
+    report("wait_made");
+}
+
 static void case_write(void)
 {
     pthread_t t[WAITERS];
@@ -390,10 +414,10 @@ static const struct {
     const char *name;
     void (*run)(void);
 } cases[] = {
-    {"mutex", case_mutex}, {"made", case_made},       {"write", case_write},
-    {"read", case_read},   {"c11", case_c11},         {"sem", case_sem},
-    {"cond", case_cond},   {"barrier", case_barrier}, {"join", case_join},
-    {"short", case_short}, {"meaning", case_meaning},
+    {"mutex", case_mutex}, {"made", case_made},   {"recursive", case_recursive},
+    {"write", case_write}, {"read", case_read},   {"c11", case_c11},
+    {"sem", case_sem},     {"cond", case_cond},   {"barrier", case_barrier},
+    {"join", case_join},   {"short", case_short}, {"meaning", case_meaning},
 };
 
 int main(int argc, char **argv)

@@ -67,6 +67,10 @@ def a_lock_is_named_by_who_made_it(work):
     assert re.fullmatch(r"mutex at make_lock lock_target\.c:\d+", name), name
 
 
+def an_inner_unlock_owes_nothing(work):
+    agrees(work, "recursive")
+
+
 def readers_and_writers(work):
     for case in ("write", "read"):
         folder = f"{work}/{case}"
@@ -105,5 +109,6 @@ def locks_keep_their_meaning(work):
 
 
 if __name__ == "__main__":
-    main([a_mutex, a_lock_is_named_by_who_made_it, readers_and_writers, c11_mutexes, others_that_wait,
+    main([a_mutex, a_lock_is_named_by_who_made_it, an_inner_unlock_owes_nothing,
+          readers_and_writers, c11_mutexes, others_that_wait,
           both_profiles_agree_on_short_waits, locks_keep_their_meaning])
