@@ -320,7 +320,9 @@ def limits(work):
 
 
 def sampled(work):
-    """Sums of 1 / P(sampled) estimate the truth without bias; their error is known too."""
+    """Sums of 1 / P(sampled) estimate the truth without bias; their error is known too. Of twelve estimates one
+    lies beyond three standard errors once in thirty runs; two do not, and none beyond four and a half."""
+    beyond = []
     for rate in (20000, 100000):
         dump, truth = one(work, "random", 200000, heap=rate)
         for name in ("site_random", "site_big"):
@@ -340,8 +342,12 @@ def sampled(work):
             for what, got, true, v in (("objects", objects, want[0], variance),
                                        ("bytes", size, want[1], byte_variance),
                                        ("live", live, want[0] - want[2], live_variance)):
-                room = 3 * math.sqrt(v) + 0.005 * true
-                assert abs(got - true) <= room, f"{name} {what} at {rate}: {got:.0f}, truly {true} +- {room:.0f}"
+                room, off = math.sqrt(v), max(0, abs(got - true) - 0.005 * true)
+                text = f"{name} {what} at {rate}: {got:.0f}, truly {true}, standard error {room:.0f}"
+                assert off <= 4.5 * room, text
+                if off > 3 * room:
+                    beyond.append(text)
+    assert len(beyond) < 2, beyond
 
 
 def trace(work):
