@@ -60,7 +60,7 @@ HEAP_EXPORT void *calloc(size_t n, size_t size)
 {
     size_t bytes;
     if (TOO_EARLY())
-        return __builtin_mul_overflow(n, size, &bytes) ? NULL : early_memory(bytes, 0);
+        return early_memory(__builtin_mul_overflow(n, size, &bytes) ? UINT64_MAX : bytes, 0);
     void *p = heap_real.calloc(n, size);
     if (p)
         heap_allocated(p, n * size, FRAME);

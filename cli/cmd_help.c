@@ -16,7 +16,7 @@ static int run(void *settings, int argc, char **argv)
     }
     size_t count;
     const struct cli_command *const *cmds = cli_commands(&count);
-    printf("fiberscope %s: pprof and the execution tracer for C\n\n"
+    printf("fiberscope %s: pprof for C\n\n"
            "Usage: fiberscope COMMAND [OPTION...] [ARGUMENT...]\n\nCommands:\n",
            FSCOPE_VERSION);
     for (size_t i = 0; i < count; i++) {
