@@ -20,10 +20,10 @@
 // What a thread's hooks need at once; all of the agent's thread-local storage. Initial-exec, and small:
 // a library that is dlopened gets its static TLS out of a surplus that all share.
 struct agent_tls {
-    struct agent_slot *slot;             // NULL: not yet, or left
-    uint32_t left;                       // the tid that has left: no slot for it any more
-    uint32_t forbid;                     // fscope_forbid: what must not happen now
-    int64_t heap_countdown;              // bytes until the next sampled allocation
+    struct agent_slot *slot; // NULL: not yet, or left
+    uint32_t left;           // the tid that has left: no slot for it any more
+    uint32_t forbid;         // fscope_forbid: what must not happen now
+    uint64_t heap_countdown; // bytes until the next sampled allocation; 0: each one is looked at
     uint64_t alloc_objects, alloc_bytes; // of this thread, ever
     uint64_t last_pointer; // exact: its latest allocation; freed next, it was temporary
     uint32_t labels;       // label set in force, an id of the segment; 0: none

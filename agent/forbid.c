@@ -90,7 +90,7 @@ static void hit(struct say *line, uint32_t what, size_t bytes, const struct unwi
     if (!told.fn)
         print_and_abort(line, what == FORBID_ALLOC ? "FSCOPE_ALLOC" : "FSCOPE_BLOCK", pcs, depth);
     told.fn(told.arg, what, bytes, pcs, depth);
-    agent_tls.forbid = was;
+    forbid_set(was);
     errno = saved;
 }
 
@@ -133,13 +133,13 @@ EXPORTED uint32_t fscope_forbid(uint32_t what)
         check_sight();
     if (what & FORBID_BLOCK)
         atomic_fetch_or_explicit(&lock_flags, LOCK_FORBID, memory_order_relaxed);
-    agent_tls.forbid = before | (what & (FORBID_ALLOC | FORBID_BLOCK));
+    forbid_set(before | (what & (FORBID_ALLOC | FORBID_BLOCK)));
     return before;
 }
 
 EXPORTED void fscope_allow(uint32_t before)
 {
-    agent_tls.forbid = before & (FORBID_ALLOC | FORBID_BLOCK);
+    forbid_set(before & (FORBID_ALLOC | FORBID_BLOCK));
 }
 
 EXPORTED void fscope_on_forbidden(fscope_forbidden_fn *fn, void *arg)

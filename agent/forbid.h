@@ -5,8 +5,7 @@
 //
 // What always holds
 //   - While a violation is told, nothing is forbidden in that thread: whom it is told may allocate and lock.
-//   - A thread that forbids nothing pays a load of its own storage per hook; one that never forbade a
-//     wait, nothing (LOCK_FORBID).
+//   - A thread that forbids nothing pays nothing: see forbid_set, and LOCK_FORBID for waits.
 //   - No recording is needed: the stack is walked with a walker made for the occasion.
 
 #ifndef FIBERSCOPE_AGENT_FORBID_H
@@ -24,6 +23,14 @@ enum { FORBID_ALLOC = 1, FORBID_BLOCK = 2 }; // as FSCOPE_ALLOC and FSCOPE_BLOCK
 static inline bool forbid_is_on(uint32_t what)
 {
     return __builtin_expect(agent_tls.forbid & what, 0);
+}
+
+// Where allocations are forbidden, each takes the slow path, which asks.
+static inline void forbid_set(uint32_t what)
+{
+    agent_tls.forbid = what;
+    if (what & FORBID_ALLOC)
+        agent_tls.heap_countdown = 0;
 }
 
 // The thread does what is forbidden; regs: of the hook's caller. Returns only if the program's function

@@ -58,6 +58,24 @@ static void filter_remove(const void *p)
         ;
 }
 
+// Without what a parent's recording has left. What is stuck may be the boot pool's.
+static void filter_sweep(void)
+{
+    for (uint32_t i = 0; i < HEAP_FILTER_COUNTERS; i++) {
+        uint8_t now = atomic_load_explicit(&heap_filter[i], memory_order_relaxed);
+        if (now != 0 && now != HEAP_FILTER_STUCK)
+            atomic_store_explicit(&heap_filter[i], 0, memory_order_relaxed);
+    }
+}
+
+// Only in a forked child, while it has one thread.
+static void filter_clear(void)
+{
+    for (uint32_t i = 0; i < HEAP_FILTER_COUNTERS; i++)
+        atomic_store_explicit(&heap_filter[i], 0, memory_order_relaxed);
+    heap_boot_mark();
+}
+
 static void filter_fill(void)
 {
     for (uint32_t i = 0; i < HEAP_FILTER_COUNTERS; i++)
@@ -82,10 +100,10 @@ static uint32_t next_random(void)
 }
 
 // Bytes up to and including the next sampled one.
-static int64_t draw_distance(uint64_t rate)
+static uint64_t draw_distance(uint64_t rate)
 {
     double uniform = next_random() / 4294967296.0; // in (0, 1)
-    return (int64_t)(-heap_log(uniform) * (double)rate) + 1;
+    return (uint64_t)(-heap_log(uniform) * (double)rate) + 1;
 }
 
 // The lower bound of the size's class, an eighth of an octave.
@@ -137,13 +155,16 @@ static void take_sample(void *p, uint64_t size, const uint64_t *frame)
 static void alloc_sampled(void *p, uint64_t size, const uint64_t *frame)
 {
     struct agent_tls *t = &agent_tls;
-    if (!t->heap_random) { // this thread's first: no distance was drawn yet
-        t->heap_countdown = draw_distance(heap.rate_bytes) - (int64_t)size;
-        if (t->heap_countdown > 0)
-            return;
-    }
-    t->heap_countdown = draw_distance(heap.rate_bytes);
-    take_sample(p, size, frame);
+    // Without a distance in force (this thread's first; an allocation under fscope_forbid) one is drawn: how
+    // far the last sample lies back has no influence on where the next one is.
+    uint64_t left = t->heap_random ? t->heap_countdown : 0;
+    if (!left)
+        left = draw_distance(heap.rate_bytes);
+    bool is_due = size >= left;
+    left = is_due ? draw_distance(heap.rate_bytes) : left - size;
+    t->heap_countdown = forbid_is_on(FORBID_ALLOC) ? 0 : left;
+    if (is_due)
+        take_sample(p, size, frame);
 }
 
 // What the control word says now; a forked child that has not begun is asked to.
@@ -156,7 +177,7 @@ static uint64_t rate_in_force(void)
     return atomic_load_explicit(&segment()->header->control.heap_rate_bytes, memory_order_relaxed);
 }
 
-__attribute__((noinline, cold)) void heap_forbidden(uint64_t size, const uint64_t *frame)
+__attribute__((noinline, cold)) static void forbidden(uint64_t size, const uint64_t *frame)
 {
     struct unwind_registers regs = {
         .rip = frame[1] - 1, .rbp = frame[0], .rsp = (uint64_t)(frame + 2)};
@@ -165,8 +186,10 @@ __attribute__((noinline, cold)) void heap_forbidden(uint64_t size, const uint64_
 
 void heap_alloc_slow(void *p, uint64_t size, const uint64_t *frame)
 {
+    if (forbid_is_on(FORBID_ALLOC))
+        forbidden(size, frame);
     if (!rate_in_force() || !heap.is_mapped) {
-        agent_tls.heap_countdown = HEAP_OFF_BYTES;
+        agent_tls.heap_countdown = forbid_is_on(FORBID_ALLOC) ? 0 : HEAP_OFF_BYTES;
         agent_tls.heap_random = 0;
         return;
     }
@@ -300,7 +323,6 @@ void heap_begin(void)
             refuse(why);
             return;
         }
-        sys3(SYS_madvise, heap_filter, sizeof heap_filter, MADV_WIPEONFORK);
         heap.is_mapped = true;
         heap_exact_begin();
         heap_trace_begin();
@@ -341,6 +363,10 @@ void heap_fork_child(void)
         return;
     agent_tls.last_pointer = 0;
     // So that frees of what is the parent's are seen, and counted as such.
-    if (heap.is_exact && agent.env.inherit)
+    if (!heap.is_exact)
+        filter_sweep();
+    else if (agent.env.inherit)
         filter_fill();
+    else
+        filter_clear();
 }

@@ -12,17 +12,22 @@
 //
 // What always holds
 //   - A pointer is taken out of the table before the real free, and put in after the real malloc.
-//   - A failed allocation changes nothing. An allocation of 0 bytes counts as one object of 0 bytes.
+//   - A failed allocation changes nothing (but see below). An allocation of 0 bytes counts as one object of 0 bytes.
 //   - realloc is a free and an allocation, moved or not: the new one belongs to the caller of realloc.
 //     When it fails, the old one stays as it was.
 //   - Nothing is held across the call of the real function: it may throw, and it may be left by longjmp.
 //   - A pointer that the table has no room for counts as freed at once: it is in alloc_* and
 //     never in use.
 //   - agent_tls.alloc_* count every allocation of the thread, recorded or not.
+//   - The filter is never wiped: a counter too high costs a look-up, one too low would hand memory of the
+//     boot pool to the allocator.
 //
-// The fast path of an allocation is a subtraction: agent_tls.heap_countdown falls below 1 where the next
-// sample is due; it stays there where every allocation counts. That of a free is one load from
-// heap_filter, a counting filter of what the table holds.
+// The fast path of an allocation is one comparison: it is smaller than agent_tls.heap_countdown, the bytes
+// up to the next sample. That is 0, and all take the slow path, in a thread that has not begun, before the
+// functions behind the hooks are known, where every allocation counts and where none is allowed. malloc's
+// counts ahead and leaves by a tail call, without a frame: there alone, one that fails for want
+// of memory has been counted in alloc_*. The fast path of a free is one load from heap_filter, a
+// counting filter of what the table holds and of what heap_boot.c has handed out.
 
 #ifndef FIBERSCOPE_AGENT_HEAP_H
 #define FIBERSCOPE_AGENT_HEAP_H
@@ -58,7 +63,6 @@ static inline bool heap_may_know(const void *p)
 }
 
 void heap_alloc_slow(void *p, uint64_t size, const uint64_t *frame);
-void heap_forbidden(uint64_t size, const uint64_t *frame);
 
 // After a successful allocation by the function that this stands in, whose frame frame is.
 __attribute__((always_inline)) static inline void heap_allocated(void *p, uint64_t size,
@@ -67,11 +71,10 @@ __attribute__((always_inline)) static inline void heap_allocated(void *p, uint64
     struct agent_tls *t = &agent_tls;
     t->alloc_objects++;
     t->alloc_bytes += size;
-    t->heap_countdown -= (int64_t)size;
-    if (forbid_is_on(FORBID_ALLOC))
-        heap_forbidden(size, frame);
-    if (__builtin_expect(t->heap_countdown <= 0, 0))
+    if (__builtin_expect(size >= t->heap_countdown, 0))
         heap_alloc_slow(p, size, frame);
+    else
+        t->heap_countdown -= size;
 }
 
 // What a free finds: taken out of the table, but not yet counted as freed.
@@ -108,8 +111,16 @@ void heap_leave(void);
 
 // heap_boot.c
 void *heap_boot_take(uint64_t size, uint64_t align); // zeroed; NULL when the pool is used up
-bool heap_boot_owns(const void *p);
+void heap_boot_mark(void);                           // in the filter
 uint64_t heap_boot_size(const void *p);
+
+enum { HEAP_BOOT_BYTES = 128 << 10 };
+extern char heap_boot_pool[HEAP_BOOT_BYTES];
+
+static inline bool heap_boot_owns(const void *p)
+{
+    return (uint64_t)p - (uint64_t)heap_boot_pool < HEAP_BOOT_BYTES;
+}
 
 // heap_hooks.c: which library malloc is of, as an address range; 0 if that is not known.
 struct heap_range {

@@ -7,10 +7,17 @@
 
 #include <string.h>
 
-enum { POOL_BYTES = 128 << 10, HEAD_BYTES = 16 };
+enum { POOL_BYTES = HEAP_BOOT_BYTES, HEAD_BYTES = 16 };
 
-static _Alignas(4096) char pool[POOL_BYTES];
+_Alignas(4096) char heap_boot_pool[POOL_BYTES];
 static _Atomic uint64_t used;
+
+// So that free, which asks the filter alone, looks closer.
+static void mark(const void *p)
+{
+    atomic_store_explicit(&heap_filter[heap_filter_index(p)], HEAP_FILTER_STUCK,
+                          memory_order_relaxed);
+}
 
 void *heap_boot_take(uint64_t size, uint64_t align)
 {
@@ -22,14 +29,16 @@ void *heap_boot_take(uint64_t size, uint64_t align)
     uint64_t at = atomic_fetch_add_explicit(&used, need, memory_order_relaxed);
     if (at + need > POOL_BYTES)
         return NULL;
-    uint64_t address = ((uint64_t)pool + at + HEAD_BYTES + align - 1) & ~(align - 1);
+    uint64_t address = ((uint64_t)heap_boot_pool + at + HEAD_BYTES + align - 1) & ~(align - 1);
     memcpy((char *)address - sizeof size, &size, sizeof size);
+    mark((const void *)address);
     return (char *)address;
 }
 
-bool heap_boot_owns(const void *p)
+void heap_boot_mark(void)
 {
-    return (uint64_t)p - (uint64_t)pool < POOL_BYTES;
+    for (uint32_t i = 0; i < POOL_BYTES; i += 1024)
+        mark(heap_boot_pool + i);
 }
 
 uint64_t heap_boot_size(const void *p)

@@ -4,7 +4,9 @@
 // that the program called: glibc's own (strdup, getline, reallocarray) reach malloc and realloc
 // through the dynamic linker and are seen there, once.
 //
-// Every hook that allocates calls the function behind it first and counts after, with nothing held.
+// Every hook that allocates calls the function behind it first and counts after, with nothing held; but
+// for malloc where there is nothing to do but to count. What is hot leaves by tail calls and has no
+// frame (-momit-leaf-frame-pointer).
 
 #include "agent/heap.h"
 #include "agent/heap_table.h"
@@ -37,7 +39,8 @@ __attribute__((noinline, cold)) static void *early_memory(uint64_t size, uint64_
 #define TOO_EARLY() (__builtin_expect(!heap_real.malloc, 0) && is_too_early())
 #define FRAME       ((const uint64_t *)__builtin_frame_address(0))
 
-HEAP_EXPORT void *malloc(size_t size)
+// Its frame is malloc's, which is left by a tail call.
+__attribute__((noinline)) static void *malloc_slow(size_t size)
 {
     if (TOO_EARLY())
         return early_memory(size, 0);
@@ -47,13 +50,32 @@ HEAP_EXPORT void *malloc(size_t size)
     return p;
 }
 
+HEAP_EXPORT void *malloc(size_t size)
+{
+    struct agent_tls *t = &agent_tls;
+    if (__builtin_expect(size >= t->heap_countdown, 0))
+        return malloc_slow(size);
+    t->heap_countdown -= size;
+    t->alloc_objects++;
+    t->alloc_bytes += size;
+    return heap_real.malloc(size); // known: the countdown is above 0
+}
+
+__attribute__((noinline)) static void free_known(void *p)
+{
+    if (heap_boot_owns(p))
+        return;
+    heap_free_slow(p);
+    if (!TOO_EARLY())
+        heap_real.free(p);
+}
+
 HEAP_EXPORT void free(void *p)
 {
     if (heap_may_know(p))
-        heap_free_slow(p);
-    if (__builtin_expect(heap_boot_owns(p), 0) || TOO_EARLY())
-        return;
-    heap_real.free(p);
+        free_known(p);
+    else if (!TOO_EARLY())
+        heap_real.free(p);
 }
 
 HEAP_EXPORT void *calloc(size_t n, size_t size)

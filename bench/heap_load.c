@@ -2,9 +2,10 @@
 //
 // The heap benchmark's load: THREADS threads, PAIRS malloc/free pairs together, sizes mixed from 16 bytes
 // to 48 KiB, 4096 blocks live in each thread, 34 calls deep over 512 paths. The work is the same on every
-// run. Each pair has another path than the one before: one after the other, or (with a third
-// argument) in random order, which no branch predictor follows.
-// Usage: heap_load [PAIRS [THREADS [random]]]
+// run. A descent along a path ends in BATCH pairs, then the next path's begins: one after the other, or
+// (with a fourth argument) in random order, which no branch predictor follows. BATCH decides what share
+// of the run the load's own calls are: at 1 they take most of it, at 32 the allocator does.
+// Usage: heap_load [PAIRS [THREADS [BATCH [random]]]]
 
 #include <pthread.h>
 #include <stdint.h>
@@ -14,11 +15,13 @@
 enum { DEPTH = 32, LIVE = 4096 };
 
 static uint64_t pairs = 20000000;
+static uint64_t batch = 32;
 static int is_random; // the order of the paths
 
 struct heap_work {
     uint64_t random, sum;
     uint64_t *live[LIVE];
+    uint64_t todo; // pairs of this descent
 };
 
 static uint64_t next_random(struct heap_work *w)
@@ -42,7 +45,7 @@ static size_t next_size(uint64_t r)
     return 4096 + (r >> 8) % (45 << 10);
 }
 
-__attribute__((noinline)) static void one_pair(struct heap_work *w)
+static void one_pair(struct heap_work *w)
 {
     uint64_t r = next_random(w);
     uint64_t **place = &w->live[r >> 40 & (LIVE - 1)];
@@ -55,6 +58,12 @@ __attribute__((noinline)) static void one_pair(struct heap_work *w)
     **place = r;
 }
 
+__attribute__((noinline)) static void one_batch(struct heap_work *w)
+{
+    for (uint64_t n = w->todo; n > 0; n--)
+        one_pair(w);
+}
+
 __attribute__((noinline)) static void descend_left(struct heap_work *w, unsigned path,
                                                    unsigned depth);
 
@@ -62,7 +71,7 @@ __attribute__((noinline)) static void descend_right(struct heap_work *w, unsigne
                                                     unsigned depth)
 {
     if (depth == 0)
-        one_pair(w);
+        one_batch(w);
     else if (path >> depth & 1)
         descend_left(w, path, depth - 1);
     else
@@ -74,7 +83,7 @@ __attribute__((noinline)) static void descend_left(struct heap_work *w, unsigned
                                                    unsigned depth)
 {
     if (depth == 0)
-        one_pair(w);
+        one_batch(w);
     else if (path >> depth & 1)
         descend_right(w, path, depth - 1);
     else
@@ -89,8 +98,11 @@ static void *work(void *arg)
     if (!w)
         abort();
     w->random = 88172645463325252u;
-    for (uint64_t i = 0; i < n; i++)
+    for (uint64_t i = 0; n > 0; i++) {
+        w->todo = n < batch ? n : batch;
+        n -= w->todo;
         descend_left(w, (unsigned)((is_random ? w->random >> 20 : i) & 511) << 1, DEPTH - 1);
+    }
     uint64_t sum = w->sum;
     for (int i = 0; i < LIVE; i++)
         free(w->live[i]);
@@ -102,9 +114,10 @@ int main(int argc, char **argv)
 {
     pairs = argc > 1 ? strtoull(argv[1], NULL, 10) : pairs;
     unsigned n = argc > 2 ? (unsigned)atoi(argv[2]) : 2;
-    is_random = argc > 3;
+    batch = argc > 3 ? strtoull(argv[3], NULL, 10) : batch;
+    is_random = argc > 4;
     pthread_t threads[64];
-    if (n < 1 || n > 64)
+    if (n < 1 || n > 64 || batch < 1)
         return 2;
     uint64_t each = pairs / n, sum = 0;
     for (unsigned i = 1; i < n; i++)
