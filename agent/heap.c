@@ -216,7 +216,10 @@ void heap_put_back(const void *p, const struct heap_taken *t)
     if (!t->is_known)
         return;
     if (live_insert(&heap.live, (uint64_t)p, &t->entry, &stale)) {
-        heap_count(t->entry.state, 2, 1, t->entry.size);
+        if (heap.is_exact)
+            heap_exact_freed(p, t);
+        else
+            heap_count(t->entry.state, 2, 1, t->entry.size);
         atomic_fetch_add_explicit(&losses()->untracked, 1, memory_order_relaxed);
     } else if (!heap.is_exact) {
         filter_add(p);
@@ -315,7 +318,7 @@ void heap_begin(void)
         heap.rate_bytes = agent.env.heap_bytes;
         heap.is_exact = heap.rate_bytes == 1;
         if (!why && heap.is_exact &&
-            segment()->header->state_count > UINT32_C(1) << LIVE_STATE_BITS)
+            segment()->header->state_count > UINT32_C(1) << HEAP_STATE_BITS)
             why = "the segment's state table is too large for exact recording";
         if (!why && map_all())
             why = "no memory for the table of live allocations";

@@ -44,6 +44,8 @@ enum {
     HEAP_SLACK_BYTES = 64 << 10, // that one of several threads holds back from seg_heap
     HEAP_OFF_BYTES = 1 << 20,    // after so many a thread looks whether recording was switched on
     HEAP_SERIES_MS = 10,
+    HEAP_STATE_BITS =
+        20, // of live_entry.state in exact mode; above it, which shard the entry is of
 };
 
 extern _Atomic uint8_t heap_filter[HEAP_FILTER_COUNTERS];
@@ -151,6 +153,11 @@ struct agent_heap_thread {
     bool is_behind; // any of them may be other than 0
     bool is_alone;  // nobody else writes the alloc counts of this shard's entries
     uint32_t shard; // of the state table
+    // What the last allocation's stack was, and its entry: unwind_changes, the leaf's pc, and so on.
+    struct {
+        uint64_t changes, leaf;
+        uint32_t shape, labels, epoch, state; // shape 0: none
+    } last;
     struct heap_stack stacks[HEAP_STACKS];
 };
 

@@ -7,9 +7,10 @@
 // What always holds
 //   - The counts of a state entry are exact at every moment, those of seg_heap up to what threads hold
 //     back: nothing while there is one thread, HEAP_SLACK_BYTES each while there are several.
-//   - The first threads have a shard of the state table each, so the alloc counts of an entry
-//     there have one writer, which adds without a bus lock. Whoever has no shard of his own, and
-//     every free, adds atomically.
+//   - The first threads have a shard of the state table each. What an entry there allocates, and what its
+//     thread frees of it, has one writer, which adds without a bus lock. What others free of it is
+//     added atomically, to counts of its own (seg_site.elsewhere_*). SHARED is the shard of all who
+//     have none of their own: there everybody adds atomically, and every free goes elsewhere.
 //   - A state entry's counts at the latest peak are kept by its first change after it (seg_site).
 //
 // Where a hook interrupts another, or its thread has no slot, it counts into the overflow entry.
@@ -22,7 +23,14 @@
 #include <string.h>
 #include <time.h>
 
-enum { STACK_WAYS = 4, CALIBRATE_NS = 400000, STATE_WINDOW_MIN = 1024 };
+enum {
+    STACK_WAYS = 4,
+    CALIBRATE_NS = 400000,
+    STATE_WINDOW_MIN = 1024,
+    SHARED = SEG_STATE_SHARDS - 1
+};
+
+_Static_assert(SEG_STATE_SHARDS <= 1 << (LIVE_STATE_BITS - HEAP_STATE_BITS), "live_entry.state");
 
 static inline struct seg *segment(void)
 {
@@ -172,17 +180,23 @@ static inline void change_totals(struct agent_heap_thread *t, int64_t sign, uint
 
 // --- A state entry.
 
+static inline uint64_t value_of(const _Atomic uint64_t *at)
+{
+    return atomic_load_explicit(at, memory_order_relaxed);
+}
+
 __attribute__((noinline)) static void keep_peak(const struct seg_state *e, struct seg_site *site,
                                                 uint64_t number)
 {
-    uint64_t values[4];
-    for (int i = 0; i < 4; i++)
-        values[i] = atomic_load_explicit(&e->values[i], memory_order_relaxed);
+    uint64_t objects =
+        value_of(&e->values[0]) - value_of(&e->values[2]) - value_of(&site->elsewhere_objects);
+    uint64_t bytes =
+        value_of(&e->values[1]) - value_of(&e->values[3]) - value_of(&site->elsewhere_bytes);
     // Of several threads one keeps it. What the others do meanwhile is within the slack.
     if (atomic_exchange_explicit(&site->peak_number, number, memory_order_relaxed) == number)
         return;
-    atomic_store_explicit(&site->peak_objects, values[0] - values[2], memory_order_relaxed);
-    atomic_store_explicit(&site->peak_bytes, values[1] - values[3], memory_order_relaxed);
+    atomic_store_explicit(&site->peak_objects, objects, memory_order_relaxed);
+    atomic_store_explicit(&site->peak_bytes, bytes, memory_order_relaxed);
 }
 
 // Before any change of an entry.
@@ -208,23 +222,36 @@ static inline void count_alloc(uint32_t state, uint64_t size, bool is_alone)
     }
 }
 
-static inline void count_free(uint32_t state, uint64_t size, uint64_t age_ticks, bool is_temporary)
+// What a live entry's state holds.
+static inline uint32_t state_of(const struct live_entry *e)
 {
-    struct seg_state *e = seg_state_at(segment(), state);
-    struct seg_site *site = seg_site_at(segment(), state);
-    _Atomic uint64_t *lifetime = &site->lifetimes[lifetime_bucket(age_ticks)];
+    return e->state & ((UINT32_C(1) << HEAP_STATE_BITS) - 1);
+}
+
+static inline uint32_t shard_of(const struct live_entry *e)
+{
+    return e->state >> HEAP_STATE_BITS;
+}
+
+// t: the caller's, or NULL.
+static inline void count_free(const struct agent_heap_thread *t, const struct live_entry *gone,
+                              uint64_t age_ticks, bool is_temporary)
+{
+    struct seg_state *e = seg_state_at(segment(), state_of(gone));
+    struct seg_site *site = seg_site_at(segment(), state_of(gone));
+    uint32_t bucket = lifetime_bucket(age_ticks);
     before_change(e, site);
-    if (is_single()) {
+    if (__builtin_expect((t && t->is_alone && t->shard == shard_of(gone)) || is_single(), 1)) {
         arch_add_alone(&e->values[2], 1);
-        arch_add_alone(&e->values[3], size);
-        arch_add_alone(lifetime, 1);
+        arch_add_alone(&e->values[3], gone->size);
+        arch_add_alone(&site->lifetimes[bucket], 1);
         if (is_temporary)
             arch_add_alone(&site->temporary_objects, 1);
         return;
     }
-    count(&e->values[2], 1);
-    count(&e->values[3], size);
-    count(lifetime, 1);
+    count(&site->elsewhere_objects, 1);
+    count(&site->elsewhere_bytes, gone->size);
+    count(&site->elsewhere_lifetimes[bucket], 1);
     if (is_temporary)
         count(&site->temporary_objects, 1);
 }
@@ -304,6 +331,19 @@ __attribute__((noinline)) static uint32_t new_stack(struct agent_heap_thread *t,
     return state;
 }
 
+// The entry of the stack that was walked, which is not the last one.
+__attribute__((noinline)) static uint32_t look_up_stack(struct agent_heap_thread *t,
+                                                        struct capture *c, uint32_t shape)
+{
+    uint32_t depth = shape & 0xffff;
+    uint64_t hash = hash_stack(c->slot->hook_pcs, depth, (uint64_t)c->labels << 32 | c->epoch);
+    const struct heap_stack *set = &t->stacks[hash >> 32 & (HEAP_STACKS - 1) & ~(STACK_WAYS - 1u)];
+    for (uint32_t i = 0; i < STACK_WAYS; i++)
+        if (is_stack(&set[i], c, hash, shape, depth))
+            return set[i].state;
+    return new_stack(t, c, hash, shape);
+}
+
 static inline uint32_t find_state(struct agent_heap_thread *t, struct capture *c,
                                   const uint64_t *frame)
 {
@@ -314,12 +354,19 @@ static inline uint32_t find_state(struct agent_heap_thread *t, struct capture *c
     regs.rsp = (uint64_t)(frame + 2);
     regs.valid = 0;
     uint32_t depth = capture_walk_only(c, &regs, &flags), shape = depth | flags << 16;
-    uint64_t hash = hash_stack(c->slot->hook_pcs, depth, (uint64_t)c->labels << 32 | c->epoch);
-    const struct heap_stack *set = &t->stacks[hash >> 32 & (HEAP_STACKS - 1) & ~(STACK_WAYS - 1u)];
-    for (uint32_t i = 0; i < STACK_WAYS; i++)
-        if (is_stack(&set[i], c, hash, shape, depth))
-            return set[i].state;
-    return new_stack(t, c, hash, shape);
+    // Most often the last one's: then its pcs need not be looked at.
+    uint64_t changes = unwind_changes(slot_hook_unwind(c->slot));
+    if (changes == t->last.changes && c->slot->hook_pcs[0] == t->last.leaf &&
+        shape == t->last.shape && c->labels == t->last.labels && c->epoch == t->last.epoch)
+        return t->last.state;
+    uint32_t state = look_up_stack(t, c, shape);
+    t->last.changes = changes;
+    t->last.leaf = c->slot->hook_pcs[0];
+    t->last.shape = state == SEG_KIND_HEAP ? 0 : shape; // no room for it: counted each time
+    t->last.labels = c->labels;
+    t->last.epoch = c->epoch;
+    t->last.state = state;
+    return state;
 }
 
 // --- The hooks.
@@ -329,9 +376,9 @@ __attribute__((noinline)) static struct agent_heap_thread *thread_begin(struct a
     uint64_t index = (uint64_t)((uint8_t *)s - agent.slots) / agent.slot_stride;
     struct agent_heap_thread *t = &heap.threads[index];
     heap_exact_flush(t); // of a thread that had this slot and was ended without a word
-    t->shard = index < SEG_STATE_SHARDS - 1 ? (uint32_t)index : SEG_STATE_SHARDS - 1;
-    t->is_alone = t->shard < SEG_STATE_SHARDS - 1 &&
-                  segment()->header->state_count >= SEG_STATE_SHARDS * 64 * 2;
+    t->shard = index < SHARED ? (uint32_t)index : SHARED;
+    t->is_alone = t->shard < SHARED && segment()->header->state_count >= SEG_STATE_SHARDS * 64 * 2;
+    t->last.shape = 0;
     s->heap = t;
     sample_enter(s);
     return t;
@@ -367,13 +414,14 @@ static inline void look_at_clock(const struct agent_slot *s, uint64_t now)
 }
 
 // After the entry was counted. Without room, or where p was there already, something counts as freed.
-static void not_plainly_inserted(int rc, struct agent_heap_thread *t, const struct live_entry *e,
-                                 const struct live_entry *stale)
+__attribute__((noinline)) static void not_plainly_inserted(int rc, struct agent_heap_thread *t,
+                                                           const struct live_entry *e,
+                                                           const struct live_entry *stale)
 {
     const struct live_entry *gone = rc > 0 ? stale : e;
     if (rc < 0)
         count(&segment()->header->losses.untracked, 1);
-    count_free(gone->state, gone->size, e->birth - gone->birth, false);
+    count_free(t, gone, e->birth - gone->birth, false);
     change_totals(t, -1, gone->size);
 }
 
@@ -381,18 +429,22 @@ void heap_exact_alloc(void *p, uint64_t size, const uint64_t *frame)
 {
     struct capture c;
     struct agent_heap_thread *t = NULL;
-    struct live_entry stale, e = {.size = size, .state = SEG_KIND_HEAP};
+    uint32_t state = SEG_KIND_HEAP, shard = SHARED;
+    live_expect(&heap.live, (uint64_t)p); // the walk takes as long as that
     int rc = capture_begin(&c);
     if (rc && !agent_live())
         return;
     if (!rc) {
         t = c.slot->heap ? c.slot->heap : thread_begin(c.slot);
-        e.state = find_state(t, &c, frame);
+        state = find_state(t, &c, frame);
+        if (t->is_alone && state != SEG_KIND_HEAP)
+            shard = t->shard;
     }
-    e.birth = arch_ticks();
-    count_alloc(e.state, size, t && (t->is_alone || is_single()) && e.state != SEG_KIND_HEAP);
-    change_totals(t, 1, size);
+    struct live_entry stale, e = {size, arch_ticks(), state | shard << HEAP_STATE_BITS};
+    // First: its bus lock waits for all stores before it, and those below may miss the cache.
     int inserted = live_insert(&heap.live, (uint64_t)p, &e, &stale);
+    count_alloc(state, size, shard != SHARED || (is_single() && state != SEG_KIND_HEAP));
+    change_totals(t, 1, size);
     if (__builtin_expect(inserted != 0, 0))
         not_plainly_inserted(inserted, t, &e, &stale);
     if (rc)
@@ -415,7 +467,7 @@ void heap_exact_freed(const void *p, const struct heap_taken *taken)
     uint64_t now = arch_ticks();
     if (taken->is_known) {
         bool is_temporary = !rc && agent_tls.last_pointer == (uint64_t)p;
-        count_free(e->state, e->size, now - e->birth, is_temporary);
+        count_free(t, e, now - e->birth, is_temporary);
         change_totals(t, -1, e->size);
     } else if (rc || agent_tls.last_pointer != ((uint64_t)p | 1)) {
         count(&segment()->header->losses.unknown_frees, 1);

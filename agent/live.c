@@ -35,6 +35,11 @@ static inline uint64_t home_of(const struct live *t, uint64_t pointer)
     return ((scattered << t->region_shift) | within) & t->mask;
 }
 
+void live_expect(const struct live *t, uint64_t pointer)
+{
+    __builtin_prefetch(&t->buckets[home_of(t, pointer)], 1);
+}
+
 // The n-th bucket but home that may hold it. The far ones keep to a part of the table, so that they
 // touch little of it.
 static inline struct live_bucket *other_bucket(const struct live *t, uint64_t home,

@@ -30,7 +30,7 @@ enum {
     LIVE_PLACES = 2,       // of a bucket
     LIVE_BUCKETS_NEAR = 8, // where a pointer may be: its own bucket and those after it,
     LIVE_BUCKETS_FAR = 16, // and as many from a place that all its bits decide
-    LIVE_STATE_BITS = 20,
+    LIVE_STATE_BITS = 23,
 };
 
 #define LIVE_SIZE_MAX ((UINT64_C(1) << (64 - LIVE_STATE_BITS)) - 1)
@@ -64,6 +64,9 @@ struct live_entry {
 
 // memory: zeroed, bytes long, a power of two of at least 64 buckets. granule: bytes, a power of two.
 void live_init(struct live *t, void *memory, uint64_t bytes, uint64_t granule);
+
+// Says that the pointer will be inserted or removed soon: its bucket is fetched meanwhile.
+void live_expect(const struct live *t, uint64_t pointer);
 
 // 0; 1: inserted, and a stale entry of this pointer, whose free was never seen, has become *stale;
 // -1: no room.

@@ -55,7 +55,7 @@ static int add_lifetimes(struct feed *f, const struct builder_sample *entry,
     s.part = BUILDER_LIFETIME;
     s.label_count++; // feed_memory has room for it
     for (int i = 0; !rc && i < SEG_LIFETIMES; i++) {
-        s.count = bounded(f, &site->lifetimes[i]);
+        s.count = bounded(f, &site->lifetimes[i]) + bounded(f, &site->elsewhere_lifetimes[i]);
         if (!s.count)
             continue;
         f->memory->labels[entry->label_count] = (struct builder_label){
@@ -80,6 +80,8 @@ static int add_heap(struct feed *f, const struct seg_state *e, uint32_t index,
         uint64_t peak_number = load(&f->heap.peak_number);
         // Untouched since the latest peak (or there was none yet): as it is, so it was.
         bool is_as_then = !peak_number || load(&site.peak_number) != peak_number;
+        h.freed_objects += bounded(f, &site.elsewhere_objects);
+        h.freed_bytes += bounded(f, &site.elsewhere_bytes);
         h.temporary_objects = bounded(f, &site.temporary_objects);
         h.peak_objects = is_as_then ? above_zero(h.alloc_objects, h.freed_objects)
                                     : signed_bounded(f, &site.peak_objects);

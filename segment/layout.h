@@ -34,7 +34,7 @@
 #define SEG_DUMP_MAGIC UINT64_C(0x31504d5544424946) // "FIBDUMP1"
 
 enum {
-    SEG_VERSION = 2,
+    SEG_VERSION = 3,
     SEG_RECORD_BYTES = 64,
     SEG_STACK_DEPTH_MAX = 512, // frames of one stack; deeper ones keep their leaf end
     SEG_THREAD_NAME_BYTES = 16,
@@ -293,7 +293,11 @@ struct seg_site {
     // Freed objects by how long they lived: bucket 0 below 1 us, bucket k below 4^k us, the last
     // without bound.
     _Atomic uint64_t lifetimes[SEG_LIFETIMES];
-    uint64_t reserved[4];
+    // Not in values[2] and values[3] of the entry, and not in lifetimes: what other threads have freed than
+    // the entry's own, which counts without a bus lock. To be added.
+    _Atomic uint64_t elsewhere_objects, elsewhere_bytes;
+    uint64_t reserved[2];
+    _Atomic uint64_t elsewhere_lifetimes[SEG_LIFETIMES];
 };
 
 struct seg_module {
@@ -315,7 +319,7 @@ _Static_assert(sizeof(struct seg_ring) == 128, "wire format");
 _Static_assert(sizeof(struct seg_thread) == 128, "wire format");
 _Static_assert(sizeof(struct seg_module) == 80, "wire format");
 _Static_assert(sizeof(struct seg_table) == 64, "wire format");
-_Static_assert(sizeof(struct seg_site) == 192, "wire format");
+_Static_assert(sizeof(struct seg_site) == 320, "wire format");
 _Static_assert((int)SEG_KIND_COUNT <= (int)SEG_KINDS_MAX, "wire format");
 
 #endif

@@ -155,6 +155,13 @@ void unwind_thread_forget(struct unwind_thread *t);
 uint32_t unwind_walk(struct unwind_thread *t, const struct unwind_registers *regs,
                      const uint64_t **pcs, uint32_t max, enum unwind_end *end);
 
+// Counts t's walks that did not find all but the leaf's pc as the walk before had. Two walks between
+// which it stays, from the same leaf pc and to the same depth, have the same pcs.
+static inline uint64_t unwind_changes(const struct unwind_thread *t)
+{
+    return *(const uint64_t *)(const void *)t;
+}
+
 // From a ucontext_t * of a signal handler.
 void unwind_registers_from_context(struct unwind_registers *regs, const void *ucontext);
 

@@ -22,6 +22,8 @@
 
 enum { PAGE = 4096 };
 
+_Static_assert(offsetof(struct unwind_thread, changes) == 0, "unwind_changes reads it");
+
 // The general walk's memory: [probed_low, probed_high) may be read.
 struct careful {
     uint64_t probed_low, probed_high;
@@ -47,6 +49,7 @@ size_t unwind_thread_size(void)
 
 void unwind_thread_init(struct unwind_thread *t, uint64_t low, uint64_t high)
 {
+    t->changes++;
     t->low = low;
     t->high = high & ~UINT64_C(7);
     t->old = &t->stacks[0];

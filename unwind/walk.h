@@ -63,6 +63,7 @@ struct word {
 };
 
 struct unwind_thread {
+    uint64_t changes; // first: see unwind_changes
     _Atomic uint32_t busy;
     uint32_t generation;
     uint64_t low, high;

@@ -370,6 +370,7 @@ __attribute__((noinline)) static uint32_t walk_changed(struct unwind_thread *t,
 {
     struct walk w;
     struct stack *s = new_stack(t);
+    t->changes++;
     uint32_t depth = 0, now = atomic_load_explicit(&walk_generation, memory_order_acquire);
     *end = UNWIND_END_ROOT; // only complete walks are kept
     if (__builtin_expect(t->generation != now, 0))

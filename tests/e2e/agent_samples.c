@@ -65,16 +65,20 @@ static void print_site(const struct seg_state *e, uint32_t index)
     struct seg_site site = {0};
     const _Atomic uint64_t *v = e->values;
     seg_reader_heap(reader, &heap);
-    uint64_t objects = v[0] - v[2], bytes = v[1] - v[3];
-    if (seg_reader_site(reader, index, &site) == 0 && site.peak_number == heap.peak_number) {
+    int rc = seg_reader_site(reader, index, &site); // else all 0
+    uint64_t freed_objects = v[2] + site.elsewhere_objects;
+    uint64_t freed_bytes = v[3] + site.elsewhere_bytes;
+    uint64_t objects = v[0] - freed_objects, bytes = v[1] - freed_bytes;
+    if (rc == 0 && site.peak_number == heap.peak_number) {
         objects = site.peak_objects;
         bytes = site.peak_bytes;
     }
     printf("site %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
            " %" PRIu64 " ",
-           v[0], v[1], v[2], v[3], e->object, site.temporary_objects, objects, bytes);
+           v[0], v[1], freed_objects, freed_bytes, e->object, site.temporary_objects, objects,
+           bytes);
     for (int i = 0; i < SEG_LIFETIMES; i++)
-        printf("%s%" PRIu64, i ? "," : "", site.lifetimes[i]);
+        printf("%s%" PRIu64, i ? "," : "", site.lifetimes[i] + site.elsewhere_lifetimes[i]);
     printf(" ");
     print_pcs(e->user_stack);
 }
