@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """What a heap profile costs: CPU seconds of the load with it against the same allocator without,
-interleaved, beside jemalloc's and gperftools' sampling and heaptrack. Usage: heap.py [ROUNDS [PAIRS]]"""
+interleaved, beside jemalloc's and gperftools' sampling and heaptrack.
+Usage: heap.py [ROUNDS [PAIRS [PART OF A NAME]...]]"""
 
 import os
+import statistics
 import sys
 import tempfile
 
@@ -24,7 +26,7 @@ def configurations():
     """(name, argv prefix, environment, environment of its plain run, bound or None, rounds divisor)"""
     yield "preloaded, idle", [], {"LD_PRELOAD": AGENT}, {}, None, 1
     yield "sampled, 512 KiB", [], agent("heap=524288"), {}, 1.05, 1
-    yield "exact", [], agent("heap=exact"), {}, 3.0, 1
+    yield "exact", [], agent("heap=exact"), {}, 3.0, 2
     if os.path.exists(JEMALLOC):
         plain = {"LD_PRELOAD": JEMALLOC}
         yield ("jemalloc, lg_prof_sample:19", [], dict(plain, MALLOC_CONF="prof:true,lg_prof_sample:19"),
@@ -40,8 +42,9 @@ def configurations():
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     load = [f"{BUILD}/bench/heap_load", sys.argv[2] if len(sys.argv) > 2 else "20000000", "2"]
-    table = [(c, pairs.Ratios()) for c in configurations()]
-    plain_s = 0
+    wanted = sys.argv[3:] or [""]
+    table = [(c, pairs.Ratios()) for c in configurations() if any(w in c[0] for w in wanted)]
+    plain_s, plain_ns = 0, []
     for i in range(rounds):
         for (name, argv, env, plain_env, _, divisor), ratios in table:
             if i % divisor:
@@ -55,8 +58,12 @@ def main():
                 if i % 2 == 0:
                     plain_s, _ = pairs.cpu_seconds(load, plain_env, tmp)
             ratios.add(with_s / plain_s)
+            if not plain_env:
+                plain_ns.append(plain_s / int(load[1]) * 1e9)
     pairs.progress("")
-    print(f"load: 2 threads, 34 frames, 512 paths, {load[1]} pairs of malloc and free up to 48 KiB")
+    print(f"load: 2 threads, 34 frames, 512 paths, {load[1]} pairs of malloc and free up to 48 KiB, 32 a descent")
+    if plain_ns:
+        print(f"plain: {statistics.median(plain_ns):.1f} ns of CPU a pair ({min(plain_ns):.1f}..{max(plain_ns):.1f})")
     print(pairs.HEADER)
     for (name, _, _, _, bound, _), ratios in table:
         print(ratios.row(name, bound))
