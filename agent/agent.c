@@ -9,6 +9,7 @@
 #include "agent/capture.h"
 #include "agent/custom.h"
 #include "agent/heap.h"
+#include "agent/hooks_got.h"
 #include "agent/protocol.h"
 #include "agent/say.h"
 
@@ -77,6 +78,7 @@ static void on_fork_child(void)
     agent_tls.labels = 0; // an id of the parent's segment
     atomic_store_explicit(&agent.api_lock, 0, memory_order_relaxed);
     custom_fork_child();
+    hooks_got_fork_child();
     if (!agent.env.inherit)
         agent.configured = false;
     heap_fork_child();
@@ -233,6 +235,9 @@ int agent_begin(uint32_t why, bool in_handler)
             source_arm(s);
     } else {
         agent_arm_all();
+        // Last: a thread that finds nothing recorded does not look again for a while.
+        if (hooks_came_late || agent.env.got)
+            hooks_got_begin();
     }
     return 0;
 }

@@ -276,7 +276,7 @@ static struct heap_range library_of(const void *address)
 
 bool heap_is_own(const void *function)
 {
-    struct heap_range libc = library_of((const void *)dlsym(RTLD_NEXT, "gnu_get_libc_version"));
+    struct heap_range libc = library_of((const void *)dlsym(RTLD_DEFAULT, "gnu_get_libc_version"));
     heap_allocator = library_of((const void *)(uintptr_t)heap_real.malloc);
     uint64_t at = (uint64_t)function;
     return at >= heap_allocator.start && at < heap_allocator.end &&

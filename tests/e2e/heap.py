@@ -29,7 +29,9 @@ symbols = {}
 def function_at(path, offset):
     if path not in symbols:
         out = subprocess.run(["nm", path], capture_output=True, text=True).stdout
-        rows = sorted((int(w[0], 16), w[2]) for w in map(str.split, out.splitlines())
+        with open(path, "rb") as f:
+            is_fixed = f.read(18)[16] == 2  # not position-independent: linked at 0x400000
+        rows = sorted((int(w[0], 16) - 0x400000 * is_fixed, w[2]) for w in map(str.split, out.splitlines())
                       if len(w) == 3 and w[1] in "tTwW")
         symbols[path] = ([a for a, _ in rows], [n for _, n in rows])
     addresses, names = symbols[path]
@@ -101,9 +103,10 @@ class Dump:
         assert freed == t.freed_objects, (freed, t.freed_objects)
 
 
-def run(work, *mode, heap="exact", program="heap_target", status=0, preload=(), settings="", env=None):
-    """Runs the program; ({pid: Dump}, {pid: {site: truth}}, stderr)."""
-    env = dict(os.environ, LD_PRELOAD=":".join([AGENT, *preload]),
+def run(work, *mode, heap="exact", program="heap_target", status=0, preload=(), settings="", env=None, is_late=False):
+    """Runs the program; ({pid: Dump}, {pid: {site: truth}}, stderr). is_late: it loads the agent itself."""
+    ours = {"GOT_AGENT": AGENT} if is_late else {}
+    env = dict(os.environ, LD_PRELOAD=":".join([*([] if is_late else [AGENT]), *preload]), **ours,
                FIBERSCOPE=f"heap={heap},out={work}/%e.%p{settings}", **(env or {}))
     p = subprocess.run([f"{TESTS}/{program}", *map(str, mode)], env=env, capture_output=True, text=True,
                        timeout=100, cwd=work)
@@ -293,6 +296,27 @@ def allocators(work):
         raise Skip(f"{tried} of {len(ALLOCATORS)} allocators are installed")
 
 
+def linked(work):
+    """With the allocator as a library that the program was linked with."""
+    tried = 0
+    for name in ("jemalloc", "tcmalloc_minimal", "mimalloc"):
+        if not os.path.exists(f"{TESTS}/linked_{name}"):
+            continue
+        tried += 1
+        cases = ((f"linked_{name}", ("functions", "portable")), (f"linked_{name}", ("threads", 8)),
+                 (f"linked_{name}_cc", ("no_throw",) if name == "mimalloc" else ()))
+        for program, mode in cases:
+            try:
+                dump, truth = one(work, *mode, program=program)
+                dump.sites.pop("site_too_large", None)
+                equal(dump, truth)
+                dump.consistent()
+            except AssertionError as e:
+                raise AssertionError(f"{program} {mode}: {e}") from e
+    if tried < len(ALLOCATORS):
+        raise Skip(f"{tried} of {len(ALLOCATORS)} allocators are installed")
+
+
 def refusals(work):
     _, _, said = run(work, "functions", "portable", program="heap_target_own")
     assert "allocator linked into it" in said, said
@@ -370,5 +394,6 @@ def idle(work):
     assert p.returncode == 0 and not p.stderr and not os.listdir(work), p.stderr
 
 
-main([functions, libc_getline, operators, threads, peak, lifetimes, series, forks, execs, killed, plugins,
-      thread_ends, exits, handlers, early, allocators, refusals, limits, sampled, trace, idle])
+if __name__ == "__main__":
+    main([functions, libc_getline, operators, threads, peak, lifetimes, series, forks, execs, killed, plugins,
+          thread_ends, exits, handlers, early, allocators, linked, refusals, limits, sampled, trace, idle])
