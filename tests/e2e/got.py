@@ -95,6 +95,12 @@ def preloaded(work):
     dump.consistent()
 
 
+def mappings(work):
+    dump, truth = late(work, program="got_map_target", settings=ALL + ",mmap=1")
+    heap.equal(dump, truth)
+    dump.consistent()
+
+
 def another_allocator(work):
     """A library that is bound to an allocator of its own keeps it: memory does not change hands."""
     if not os.path.exists(heap.ALLOCATORS["jemalloc"]):
@@ -160,5 +166,5 @@ def idle(work):
     assert p.returncode == 0 and not p.stderr and not os.listdir(work), p.stderr
 
 
-main([functions, operators, threads, leaving, forks, execs, plugins, preloaded, another_allocator, linked,
+main([functions, operators, threads, leaving, forks, execs, plugins, preloaded, mappings, another_allocator, linked,
       locks, sampled, idle])

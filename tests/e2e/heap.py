@@ -317,6 +317,33 @@ def linked(work):
         raise Skip(f"{tried} of {len(ALLOCATORS)} allocators are installed")
 
 
+def mappings(work):
+    dump, truth = one(work, program="heap_map_target", settings=",mmap=1")
+    equal(dump, truth)
+    dump.consistent()
+    leaks = {n for n, s in dump.sites.items() if n != "?" and s.objects > s.freed_objects}
+    assert leaks == {"site_leak"}, leaks
+    dumps, _, _ = run(work, program="heap_map_target")  # not asked for
+    ((dump,),) = dumps.values()
+    assert set(dump.sites) <= {"?"}, dump.sites.keys()
+
+
+def mappings_of_allocators(work):
+    """What an allocator maps is counted where it hands it out, once."""
+    tried = 0
+    for program in ("heap_target", "linked_jemalloc", "linked_tcmalloc_minimal", "linked_mimalloc"):
+        if not os.path.exists(f"{TESTS}/{program}"):
+            continue
+        tried += 1
+        with_maps, truth = one(work, "functions", "portable", program=program, settings=",mmap=1")
+        without, _ = one(work, "functions", "portable", program=program)
+        equal(with_maps, truth)
+        with_maps.consistent()
+        assert with_maps.total.counts() == without.total.counts(), program
+    if tried < 4:
+        raise Skip(f"{tried - 1} of 3 allocators are installed")
+
+
 def refusals(work):
     _, _, said = run(work, "functions", "portable", program="heap_target_own")
     assert "allocator linked into it" in said, said
@@ -396,4 +423,5 @@ def idle(work):
 
 if __name__ == "__main__":
     main([functions, libc_getline, operators, threads, peak, lifetimes, series, forks, execs, killed, plugins,
-          thread_ends, exits, handlers, early, allocators, linked, refusals, limits, sampled, trace, idle])
+          thread_ends, exits, handlers, early, allocators, linked, mappings, mappings_of_allocators,
+          refusals, limits, sampled, trace, idle])
