@@ -4,7 +4,7 @@
 //
 //   heap_hooks.c   malloc and its kin;  heap_new.c  operator new and delete;  heap_boot.c  the pool
 //                  for allocations before the hooks know what is behind them
-//   heap_mmap.c    mmap and its kin, on request
+//   heap_mmap.c    mmap and its kin, on request;  heap_own.c  an allocator's own names
 //   heap.c         beginning, sampling, and what both modes share
 //   heap_exact.c   every allocation
 //   heap_trace.c   one line per period on stderr

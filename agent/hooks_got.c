@@ -282,10 +282,11 @@ static void patch_slot(struct module *m, const struct hook *h, const Elf64_Rela 
     uint64_t held = atomic_load_explicit(slot, memory_order_relaxed), ours, real;
     memcpy(&ours, &h->ours, sizeof ours);
     memcpy(&real, (const void *)h->real, sizeof real);
-    if (held == ours)
-        return;
+    if (held == ours || (symbol->st_shndx != SHN_UNDEF && is_of(h, &heap_own_hooks)))
+        return; // an allocator's own calls of its own names are its affair
     // A name that came with this module: what is behind it is what it was bound to.
-    if (!real && held && !is_in(m, held) && is_of(h, &heap_new_hooks)) {
+    if (!real && held && !is_in(m, held) &&
+        (is_of(h, &heap_new_hooks) || is_of(h, &heap_own_hooks))) {
         memcpy((void *)h->real, &held, sizeof held);
         real = held;
         heap_resolved();
@@ -400,15 +401,22 @@ void hooks_got_fork_child(void)
     atomic_store_explicit(&is_at_work, 0, memory_order_relaxed);
 }
 
+// Of a table that the symbol back end does not have.
+static void resolve_alone(const struct hook_table *table)
+{
+    for (uint32_t i = 0; i < table->count; i++) {
+        void *behind = hooks_got_behind(table->hooks[i].name);
+        memcpy((void *)table->hooks[i].real, &behind, sizeof behind);
+    }
+    add_names(table);
+}
+
 void hooks_got_begin(void)
 {
     if (atomic_load_explicit(&hooks_got_on, memory_order_relaxed))
         return;
-    for (uint32_t i = 0; i < own_hooks.count; i++) {
-        void *behind = hooks_got_behind(own_table[i].name);
-        memcpy((void *)own_table[i].real, &behind, sizeof behind);
-    }
-    add_names(&own_hooks);
+    resolve_alone(&own_hooks);
+    resolve_alone(&heap_own_hooks);
     for (const struct hook_table *const *t = hooks_tables; *t; t++)
         add_names(*t);
     seen_adds = 0;

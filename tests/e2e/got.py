@@ -135,6 +135,24 @@ def linked(work):
         raise Skip(f"{tried} of {len(heap.ALLOCATORS)} allocators are installed")
 
 
+def own_names(work):
+    """mallocx, tc_malloc, mi_malloc and their kin, which are not exported: by slots alone."""
+    tried = 0
+    for name in ("jemalloc", "tcmalloc_minimal", "mimalloc"):
+        if not os.path.exists(f"{heap.TESTS}/own_{name}"):
+            continue
+        tried += 1
+        dump, truth = late(work, program=f"got_own_{name}")
+        heap.equal(dump, truth)
+        dump.consistent()
+        dump, truth = heap.one(work, program=f"own_{name}", settings=",got=1")
+        heap.equal(dump, truth)
+        dump.consistent()
+        assert dump.heap["unknown_frees"] == 0, dump.heap
+    if tried < len(heap.ALLOCATORS):
+        raise Skip(f"{tried} of {len(heap.ALLOCATORS)} allocators are installed")
+
+
 def locks(work):
     """Ten waits of at least 20 ms for a mutex, each ended by an unlock."""
     out = f"{work}/locks"
@@ -167,4 +185,4 @@ def idle(work):
 
 
 main([functions, operators, threads, leaving, forks, execs, plugins, preloaded, mappings, another_allocator, linked,
-      locks, sampled, idle])
+      own_names, locks, sampled, idle])
