@@ -87,5 +87,5 @@ void capture_end(struct capture *c)
 {
     (void)c;
     atomic_signal_fence(memory_order_seq_cst);
-    agent_tls.capturing = 0;
+    capture_release(0);
 }

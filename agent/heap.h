@@ -78,6 +78,7 @@ __attribute__((always_inline)) static inline void heap_allocated(void *p, uint64
 // What a free finds: taken out of the table, but not yet counted as freed.
 struct heap_taken {
     bool is_known;
+    uint32_t forks; // agent.forks then: a child knows nothing of what its parent took out
     struct live_entry entry;
 };
 

@@ -267,6 +267,20 @@ def handlers(work):
     dump.consistent()
 
 
+def forks_in_handlers(work):
+    """A child that returns into the hook that its parent's handler interrupted."""
+    for rate in ("exact", 64):
+        dumps, truth, _ = run(work, "forksignals", 60, preload=[f"{TESTS}/libheap_bump.so"], heap=rate)
+        parents = [pid for pid in truth if "site_malloc" in truth[pid]]
+        assert len(parents) == 1 and len(dumps) == len(truth) == 61, (len(dumps), len(truth))
+        if rate != "exact":
+            continue
+        for pid, (dump,) in dumps.items():
+            for name, want in truth[pid].items():
+                assert dump.sites[name].counts() == want[:4], (name, dump.sites[name].counts(), want)
+            dump.consistent()
+
+
 def early(work):
     for how in ("linked", "preloaded"):
         if how == "linked":
@@ -423,5 +437,5 @@ def idle(work):
 
 if __name__ == "__main__":
     main([functions, libc_getline, operators, threads, peak, lifetimes, series, forks, execs, killed, plugins,
-          thread_ends, exits, handlers, early, allocators, linked, mappings, mappings_of_allocators,
+          thread_ends, exits, handlers, forks_in_handlers, early, allocators, linked, mappings, mappings_of_allocators,
           refusals, limits, sampled, trace, idle])

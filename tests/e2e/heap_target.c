@@ -408,6 +408,48 @@ static void signals(void)
     setitimer(ITIMER_REAL, &off, NULL);
 }
 
+static volatile sig_atomic_t is_forked;
+
+static void set_alarm(int us)
+{
+    struct itimerval once = {{0, 0}, {0, us}};
+    setitimer(ITIMER_REAL, &once, NULL);
+}
+
+static void fork_in_handler(int n)
+{
+    int status;
+    (void)n;
+    pid_t pid = fork();
+    if (pid == 0) {
+        is_forked = 1;
+        return; // into the midst of a hook
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+        abort();
+    handled++;
+    set_alarm(300 + handled * 7);
+}
+
+// With an allocator that permits it (heap_bump). The child returns from the handler, allocates and leaves.
+static void signals_that_fork(int count)
+{
+    struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART};
+    sigaction(SIGALRM, &action, NULL);
+    set_alarm(300);
+    while (handled < count && !is_forked)
+        drop(SITE_malloc, site_malloc(16), 16);
+    set_alarm(0);
+    if (!is_forked)
+        return;
+    forget_truth();
+    for (int i = 0; i < 30; i++)
+        drop(SITE_child, site_child(77), 77);
+    site_child(5);
+    say_truth();
+    exit(0);
+}
+
 static void at_exit(void)
 {
     site_atexit(61);
@@ -466,6 +508,8 @@ int main(int argc, char **argv)
         forks();
     } else if (!strcmp(mode, "signals")) {
         signals();
+    } else if (!strcmp(mode, "forksignals")) {
+        signals_that_fork((int)n);
     } else if (!strcmp(mode, "raise")) {
         signal(SIGUSR1, on_signal);
         for (int i = 0; i < 20; i++)
