@@ -240,6 +240,25 @@ def plugins(work):
     run(work, "deepbind", plugin)  # its malloc is libc's, whatever we do: it must not break
 
 
+def first_of_its_language(work):
+    """A program in C that loads its first C++ library: nothing is behind operator new until then."""
+    plugin = f"{TESTS}/libheap_plugin_cc.so"
+    for program, is_late in (("heap_target", False), ("got_now", True), ("got_lazy", True)):
+        dumps, _, _ = run(work, "plugin", plugin, program=program, is_late=is_late)
+        ((dump,),) = dumps.values()
+        assert dump.sites["site_plugin"].counts() == (30, 16500, 15, 4500), (program, dump.sites["site_plugin"].counts())
+        assert dump.sites["site_wide"].counts() == (3, 768, 3, 768), (program, dump.sites["site_wide"].counts())
+        dump.consistent()
+
+
+def sized_frees(work):
+    """C23's, which this libc need not have: asked for by name, ours are there."""
+    dump, truth = one(work, "sized")
+    equal(dump, truth)
+    dump.consistent()
+    assert dump.heap["unknown_frees"] == 0, dump.heap
+
+
 def thread_ends(work):
     dump, truth = one(work, "keys")
     equal(dump, truth)
@@ -437,5 +456,6 @@ def idle(work):
 
 if __name__ == "__main__":
     main([functions, libc_getline, operators, threads, peak, lifetimes, series, forks, execs, killed, plugins,
+          first_of_its_language, sized_frees,
           thread_ends, exits, handlers, forks_in_handlers, early, allocators, linked, mappings, mappings_of_allocators,
           refusals, limits, sampled, trace, idle])

@@ -23,9 +23,10 @@
     X(zero)                                                                                        \
     X(calloc)                                                                                      \
     X(realloc)                                                                                     \
-    X(memalign) X(aligned_alloc) X(posix_memalign) X(valloc) X(pvalloc) X(reallocarray) X(strdup)  \
-        X(strndup) X(asprintf) X(getline) X(failing) X(leak) X(temporary) X(thread) X(child)       \
-            X(handler) X(key) X(atexit) X(atfork) X(vfork) X(peak) X(random) X(big)
+    X(memalign)                                                                                    \
+    X(aligned_alloc) X(posix_memalign) X(valloc) X(pvalloc) X(reallocarray) X(strdup) X(strndup)   \
+        X(asprintf) X(getline) X(failing) X(leak) X(temporary) X(thread) X(child) X(handler)       \
+            X(key) X(atexit) X(atfork) X(vfork) X(peak) X(random) X(big)
 
 enum site {
 #define X(name) SITE_##name,
@@ -237,6 +238,28 @@ static void every_function(int is_portable)
         abort();
     for (unsigned i = 1; i <= 50; i++)
         site_leak(i);
+}
+
+// C23's, as a program finds them that runs with an older libc: by name.
+static void sized_frees(void)
+{
+    void (*sized)(void *, size_t);
+    void (*aligned)(void *, size_t, size_t);
+    void *found = dlsym(RTLD_DEFAULT, "free_sized"),
+         *other = dlsym(RTLD_DEFAULT, "free_aligned_sized");
+    if (!found || !other)
+        abort();
+    memcpy(&sized, &found, sizeof sized);
+    memcpy(&aligned, &other, sizeof aligned);
+    for (unsigned i = 1; i <= 100; i++) {
+        sized(site_malloc(i), i);
+        gone(SITE_malloc, i);
+        aligned(site_aligned_alloc(64 * i), 64, 64 * i);
+        gone(SITE_aligned_alloc, 64 * i);
+    }
+    sized(NULL, 0);
+    aligned(NULL, 64, 0);
+    site_leak(9);
 }
 
 static void peak(void)
@@ -496,6 +519,8 @@ int main(int argc, char **argv)
         for (int i = 0; i < 101; i++) // the last at the end of the file
             drop(SITE_getline, site_getline(f), 120);
         fclose(f);
+    } else if (!strcmp(mode, "sized")) {
+        sized_frees();
     } else if (!strcmp(mode, "peak")) {
         peak();
     } else if (!strcmp(mode, "random")) {
