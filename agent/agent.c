@@ -8,7 +8,9 @@
 #include "agent/arch/x86_64.h"
 #include "agent/capture.h"
 #include "agent/custom.h"
+#include "agent/fork.h"
 #include "agent/heap.h"
+#include "agent/hooks_got.h"
 #include "agent/protocol.h"
 #include "agent/say.h"
 
@@ -77,12 +79,21 @@ static void on_fork_child(void)
     agent_tls.labels = 0; // an id of the parent's segment
     atomic_store_explicit(&agent.api_lock, 0, memory_order_relaxed);
     custom_fork_child();
+    hooks_got_fork_child();
     if (!agent.env.inherit)
         agent.configured = false;
     heap_fork_child();
-    if (!agent.space || !was_alive)
-        return;
-    // Wiped already, unless the kernel is older than that.
+    if (agent.space && was_alive && !fork_child())
+        agent_forget_parent();
+}
+
+void agent_forget_parent(void)
+{
+    // Wiped already, unless the kernel is older than that, or another thread was forking within a hook.
+    if (agent_live())
+        fork_ghost_ends();
+    agent.is_ghost = false;
+    agent_tls.slot = NULL;
     atomic_store_explicit(&agent.space->alive, 0, memory_order_relaxed);
     atomic_store_explicit(&agent.space->beginning, 0, memory_order_relaxed);
     atomic_store_explicit(&agent.space->slots_used, 0, memory_order_relaxed);
@@ -133,7 +144,7 @@ int agent_prepare(void)
     if (rc)
         return rc;
     agent.has_key = !pthread_key_create(&agent.key, on_thread_exit);
-    pthread_atfork(NULL, NULL, on_fork_child);
+    pthread_atfork(fork_prepare, fork_parent, on_fork_child);
     at_quick_exit(on_quick_exit);
     return sample_install();
 }
@@ -233,6 +244,9 @@ int agent_begin(uint32_t why, bool in_handler)
             source_arm(s);
     } else {
         agent_arm_all();
+        // Last: a thread that finds nothing recorded does not look again for a while.
+        if (hooks_came_late || agent.env.got)
+            hooks_got_begin();
     }
     return 0;
 }

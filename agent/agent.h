@@ -9,6 +9,7 @@
 //   slot.c     one slot per thread: memory for its walks, its timers, its CPU clock
 //   hooks.c    what is interposed: one table; hooks_got.c the other way to make it take effect
 //   capture.c  where a hook was called from
+//   fork.c     forks in the midst of a hook
 //   heap*.c    the malloc family;  lock*.c  waits for locks
 //   api.c      the fscope_ API: starting, stopping, writing; labels.c, custom.c, forbid.c (with
 //              names.c: functions' names for a stack), bench.c: its parts
@@ -116,6 +117,7 @@ struct agent {
     struct agent_env env;
     bool configured; // there is something to record: children follow
     bool has_key;
+    bool is_ghost;             // fork.h: what is here is the parent's, until a capture ends
     bool is_child;             // of a fork, not of an exec
     uint32_t forks;            // between the first process and this one
     _Atomic uint32_t api_lock; // futex.h: one start or stop at a time
@@ -152,6 +154,8 @@ bool agent_owns(void);
 int agent_begin(uint32_t why, bool in_handler);
 // A forked child's recording begins, at its first signal or hook. 0 or -errno.
 int agent_begin_child(void);
+// In a forked child: nothing of the parent's recording is left, its own may begin.
+void agent_forget_parent(void);
 // Ready for agent_begin: the handler, the key, the fork hook. 0 or -errno.
 int agent_prepare(void);
 // The target leaves: last words into the segment, the dump where the agent writes it itself.

@@ -4,6 +4,8 @@
 
 #include "agent/capture.h"
 
+#include "agent/hooks_got.h"
+
 #include <errno.h>
 
 _Thread_local struct agent_tls agent_tls;
@@ -63,6 +65,8 @@ uint32_t capture_walk_only(struct capture *c, const struct unwind_registers *reg
 void capture_cover(struct capture *c, uint32_t depth)
 {
     modules_cover(&c->slot->hook_pages, c->slot->hook_pcs, depth);
+    if (atomic_load_explicit(&hooks_got_on, memory_order_relaxed))
+        hooks_got_cover(c->slot->hook_pcs, depth);
 }
 
 uint32_t capture_walk(struct capture *c, const struct unwind_registers *regs, uint32_t *flags)
@@ -83,5 +87,5 @@ void capture_end(struct capture *c)
 {
     (void)c;
     atomic_signal_fence(memory_order_seq_cst);
-    agent_tls.capturing = 0;
+    capture_release(0);
 }

@@ -71,4 +71,25 @@ void capture_stack(struct capture *c, const struct unwind_registers *regs);
 
 void capture_end(struct capture *c);
 
+// Around what needs no capture, but must find the segment to the end although a handler forks meanwhile.
+static inline uint32_t capture_hold(void)
+{
+    uint32_t was = agent_tls.capturing;
+    if (!was)
+        agent_tls.capturing = 1;
+    atomic_signal_fence(memory_order_seq_cst);
+    return was;
+}
+
+static inline void capture_release(uint32_t was)
+{
+    if (was)
+        return;
+    atomic_signal_fence(memory_order_seq_cst);
+    agent_tls.capturing = 0; // first: a fork from here on finds no capture
+    atomic_signal_fence(memory_order_seq_cst);
+    if (__builtin_expect(agent.is_ghost, 0))
+        agent_forget_parent();
+}
+
 #endif

@@ -119,6 +119,8 @@ static const char *set_key(struct agent_env *env, const char *key, size_t n, con
         return read_number(v, 3600000, "too large (at most an hour)", &env->heaptrace_ms);
     if (IS("mmap"))
         return read_bool(v, &env->mmaps);
+    if (IS("got"))
+        return read_bool(v, &env->got);
     if (IS("out"))
         return read_text(v, env->out, sizeof env->out);
     if (IS("segment"))

@@ -36,6 +36,7 @@ struct agent_env {
     bool inherit;                    // follow fork and exec (default)
     bool unblock; // let SIGPROF through in threads born with it blocked (default)
     bool quiet;   // say nothing on stderr
+    bool got;     // overwrite the slots of loaded modules too (hooks_got.h)
     enum agent_source_wish source;
 };
 

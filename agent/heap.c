@@ -174,7 +174,13 @@ static uint64_t rate_in_force(void)
         return agent.configured && agent.is_child && agent.env.inherit ? agent.env.heap_bytes : 0;
     if (atomic_load_explicit(&heap.is_stopped, memory_order_relaxed))
         return 0;
-    return atomic_load_explicit(&segment()->header->control.heap_rate_bytes, memory_order_relaxed);
+    uint64_t rate = agent.env.heap_bytes;
+    uint32_t was = capture_hold();
+    if (agent_live()) // still
+        rate =
+            atomic_load_explicit(&segment()->header->control.heap_rate_bytes, memory_order_relaxed);
+    capture_release(was);
+    return rate;
 }
 
 __attribute__((noinline, cold)) static void forbidden(uint64_t size, const uint64_t *frame)
@@ -205,6 +211,7 @@ void heap_alloc_slow(void *p, uint64_t size, const uint64_t *frame)
 
 void heap_take(const void *p, struct heap_taken *t)
 {
+    t->forks = agent.forks;
     t->is_known = heap.is_mapped && live_remove(&heap.live, (uint64_t)p, &t->entry);
     if (t->is_known && !heap.is_exact)
         filter_remove(p);
@@ -213,7 +220,7 @@ void heap_take(const void *p, struct heap_taken *t)
 void heap_put_back(const void *p, const struct heap_taken *t)
 {
     struct live_entry stale;
-    if (!t->is_known)
+    if (!t->is_known || t->forks != agent.forks)
         return;
     if (live_insert(&heap.live, (uint64_t)p, &t->entry, &stale)) {
         if (heap.is_exact)
@@ -233,10 +240,14 @@ void heap_freed(const void *p, const struct heap_taken *t)
     int saved = errno;
     if (heap.is_exact) {
         heap_exact_freed(p, t);
-    } else if (t->is_known && agent_live()) {
-        heap_count(t->entry.state, 2, 1, t->entry.size);
-        if (agent.env.heaptrace_ms)
-            heap_trace_sampled(&heap.shared->freed_bytes, t->entry.size);
+    } else if (t->is_known) {
+        uint32_t was = capture_hold();
+        if (agent_live() && t->forks == agent.forks) {
+            heap_count(t->entry.state, 2, 1, t->entry.size);
+            if (agent.env.heaptrace_ms)
+                heap_trace_sampled(&heap.shared->freed_bytes, t->entry.size);
+        }
+        capture_release(was);
     }
     errno = saved;
 }

@@ -4,6 +4,7 @@
 //
 //   heap_hooks.c   malloc and its kin;  heap_new.c  operator new and delete;  heap_boot.c  the pool
 //                  for allocations before the hooks know what is behind them
+//   heap_mmap.c    mmap and its kin, on request;  heap_own.c  an allocator's own names
 //   heap.c         beginning, sampling, and what both modes share
 //   heap_exact.c   every allocation
 //   heap_trace.c   one line per period on stderr
@@ -82,6 +83,7 @@ __attribute__((always_inline)) static inline void heap_allocated(void *p, uint64
 // What a free finds: taken out of the table, but not yet counted as freed.
 struct heap_taken {
     bool is_known;
+    uint32_t forks; // agent.forks then: a child knows nothing of what its parent took out
     struct live_entry entry;
 };
 
@@ -129,6 +131,7 @@ struct heap_range {
     uint64_t start, end;
 };
 extern struct heap_range heap_allocator;
+struct heap_range heap_library_of(const void *address); // 0, 0: of none
 // Whether the function behind a hook allocates by itself, rather than by calling malloc through the
 // dynamic linker, which is counted there. [normal context, once all hooks are resolved]
 bool heap_is_own(const void *function);

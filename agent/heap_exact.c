@@ -465,7 +465,7 @@ void heap_exact_freed(const void *p, const struct heap_taken *taken)
     if (!rc)
         t = c.slot->heap ? c.slot->heap : thread_begin(c.slot);
     uint64_t now = arch_ticks();
-    if (taken->is_known) {
+    if (taken->is_known && taken->forks == agent.forks) {
         bool is_temporary = !rc && agent_tls.last_pointer == (uint64_t)p;
         count_free(t, e, now - e->birth, is_temporary);
         change_totals(t, -1, e->size);

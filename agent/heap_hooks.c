@@ -288,7 +288,7 @@ static const struct hook table[] = {
 
 const struct hook_table heap_hooks = {table, sizeof table / sizeof *table};
 
-static struct heap_range library_of(const void *address)
+struct heap_range heap_library_of(const void *address)
 {
     struct dl_find_object found;
     if (!address || _dl_find_object((void *)(uintptr_t)address, &found))
@@ -298,8 +298,9 @@ static struct heap_range library_of(const void *address)
 
 bool heap_is_own(const void *function)
 {
-    struct heap_range libc = library_of((const void *)dlsym(RTLD_NEXT, "gnu_get_libc_version"));
-    heap_allocator = library_of((const void *)(uintptr_t)heap_real.malloc);
+    struct heap_range libc =
+        heap_library_of((const void *)dlsym(RTLD_DEFAULT, "gnu_get_libc_version"));
+    heap_allocator = heap_library_of((const void *)(uintptr_t)heap_real.malloc);
     uint64_t at = (uint64_t)function;
     return at >= heap_allocator.start && at < heap_allocator.end &&
            heap_allocator.start != libc.start;
@@ -309,4 +310,5 @@ void heap_resolved(void)
 {
     heap_real.own.reallocarray = heap_is_own((const void *)(uintptr_t)heap_real.reallocarray);
     heap_new_resolved();
+    heap_mmap_resolved();
 }

@@ -10,6 +10,7 @@
 #include "agent/heap.h"
 
 #include "agent/arch/x86_64.h"
+#include "agent/hooks_got.h"
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -105,6 +106,8 @@ const char *heap_refusal(void)
                    : "the program has an allocator linked into it and hidden, whose calls we "
                      "cannot "
                      "see";
+    if (hooks_came_late) // calls come by the slots
+        return NULL;
     void *first = dlsym(RTLD_DEFAULT, "malloc");
     struct link_map *map = NULL;
     if (!first || !dladdr1(first, &theirs, (void **)(void *)&map, RTLD_DL_LINKMAP) ||

@@ -41,9 +41,12 @@ struct heap_real { // NULL: nobody has it
 };
 
 extern struct heap_real heap_real;
-extern const struct hook_table heap_new_hooks; // heap_new.c
+extern const struct hook_table heap_new_hooks;  // heap_new.c
+extern const struct hook_table heap_mmap_hooks; // heap_mmap.c
+extern const struct hook_table heap_own_hooks;  // heap_own.c; by the GOT back end alone
 
-void heap_resolved(void);     // after hooks_resolve: which functions are the allocator's own
-void heap_new_resolved(void); // the same for operator new and delete
+void heap_resolved(void);      // after hooks_resolve: which functions are the allocator's own
+void heap_new_resolved(void);  // the same for operator new and delete
+void heap_mmap_resolved(void); // and which libraries' mappings are not the program's
 
 #endif

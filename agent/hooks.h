@@ -46,6 +46,8 @@ struct hook_table {
 extern const struct hook_table process_hooks; // real.c: threads, signals, exec, dlclose
 extern const struct hook_table heap_hooks;    // heap_hooks.c: the malloc family
 extern const struct hook_table lock_hooks;    // lock_hooks.c: pthread waits
+// All of them, in the order in which they are resolved; NULL ends it.
+extern const struct hook_table *const hooks_tables[];
 
 extern _Atomic uint32_t hooks_are_ready;
 

@@ -175,7 +175,7 @@ void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type
 {
     struct capture c;
     int saved = errno;
-    *w = (struct lock_wait){0};
+    *w = (struct lock_wait){.forks = agent.forks};
     if (atomic_load_explicit(&lock_flags, memory_order_relaxed) == LOCK_FORBID)
         return;
     if (!capture_begin(&c)) {
@@ -211,6 +211,9 @@ static uint64_t random_next(struct agent_slot *s)
 void lock_wait_end(struct lock_wait *w, bool has_waited)
 {
     int saved = errno;
+    if (w->forks != agent.forks)
+        return;
+    uint32_t was = capture_hold();
     if (w->entry)
         leave(w);
     if (w->is_recorded && has_waited && w->began_ns && agent_live() && agent_tls.slot) {
@@ -224,6 +227,7 @@ void lock_wait_end(struct lock_wait *w, bool has_waited)
             atomic_fetch_add_explicit(&s->values[1], ns, memory_order_relaxed);
         }
     }
+    capture_release(was);
     errno = saved;
 }
 

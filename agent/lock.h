@@ -76,6 +76,7 @@ struct lock_wait {
     struct lock_entry *entry; // registered there; NULL: not
     uint32_t filter;          // index + 1 of the counter that was raised; 0: none
     uint32_t state;           // index of the block entry
+    uint32_t forks;           // agent.forks then: in a child nobody has registered
     bool is_recorded;         // state is valid
 };
 

@@ -9,6 +9,7 @@
 // sample, which only the collector's events can bring about.
 
 #include "agent/agent.h"
+#include "agent/hooks_got.h"
 #include "agent/arch/x86_64.h"
 
 #include <dlfcn.h>
@@ -125,6 +126,7 @@ static size_t stack_size(const pthread_attr_t *attr)
 INTERPOSED int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
                               void *arg)
 {
+    hooks_got_look();
     struct node *n = agent_live() ? node_take() : NULL;
     if (!n)
         return agent_real()->pthread_create(thread, attr, start, arg);
@@ -158,6 +160,7 @@ INTERPOSED int dlclose(void *handle)
         // Where the image starts: l_addr is 0 for the executable itself, which stays anyway.
         if (map->l_addr)
             unload_begin(map->l_addr);
+        hooks_got_forget();
     }
     return agent_real()->dlclose(handle);
 }

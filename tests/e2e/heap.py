@@ -29,7 +29,9 @@ symbols = {}
 def function_at(path, offset):
     if path not in symbols:
         out = subprocess.run(["nm", path], capture_output=True, text=True).stdout
-        rows = sorted((int(w[0], 16), w[2]) for w in map(str.split, out.splitlines())
+        with open(path, "rb") as f:
+            is_fixed = f.read(18)[16] == 2  # not position-independent: linked at 0x400000
+        rows = sorted((int(w[0], 16) - 0x400000 * is_fixed, w[2]) for w in map(str.split, out.splitlines())
                       if len(w) == 3 and w[1] in "tTwW")
         symbols[path] = ([a for a, _ in rows], [n for _, n in rows])
     addresses, names = symbols[path]
@@ -101,9 +103,10 @@ class Dump:
         assert freed == t.freed_objects, (freed, t.freed_objects)
 
 
-def run(work, *mode, heap="exact", program="heap_target", status=0, preload=(), settings="", env=None):
-    """Runs the program; ({pid: Dump}, {pid: {site: truth}}, stderr)."""
-    env = dict(os.environ, LD_PRELOAD=":".join([AGENT, *preload]),
+def run(work, *mode, heap="exact", program="heap_target", status=0, preload=(), settings="", env=None, is_late=False):
+    """Runs the program; ({pid: Dump}, {pid: {site: truth}}, stderr). is_late: it loads the agent itself."""
+    ours = {"GOT_AGENT": AGENT} if is_late else {}
+    env = dict(os.environ, LD_PRELOAD=":".join([*([] if is_late else [AGENT]), *preload]), **ours,
                FIBERSCOPE=f"heap={heap},out={work}/%e.%p{settings}", **(env or {}))
     p = subprocess.run([f"{TESTS}/{program}", *map(str, mode)], env=env, capture_output=True, text=True,
                        timeout=100, cwd=work)
@@ -237,6 +240,25 @@ def plugins(work):
     run(work, "deepbind", plugin)  # its malloc is libc's, whatever we do: it must not break
 
 
+def first_of_its_language(work):
+    """A program in C that loads its first C++ library: nothing is behind operator new until then."""
+    plugin = f"{TESTS}/libheap_plugin_cc.so"
+    for program, is_late in (("heap_target", False), ("got_now", True), ("got_lazy", True)):
+        dumps, _, _ = run(work, "plugin", plugin, program=program, is_late=is_late)
+        ((dump,),) = dumps.values()
+        assert dump.sites["site_plugin"].counts() == (30, 16500, 15, 4500), (program, dump.sites["site_plugin"].counts())
+        assert dump.sites["site_wide"].counts() == (3, 768, 3, 768), (program, dump.sites["site_wide"].counts())
+        dump.consistent()
+
+
+def sized_frees(work):
+    """C23's, which this libc need not have: asked for by name, ours are there."""
+    dump, truth = one(work, "sized")
+    equal(dump, truth)
+    dump.consistent()
+    assert dump.heap["unknown_frees"] == 0, dump.heap
+
+
 def thread_ends(work):
     dump, truth = one(work, "keys")
     equal(dump, truth)
@@ -262,6 +284,20 @@ def handlers(work):
     assert want[0] <= got[0] <= want[0] + others, (want, got, dump.losses)
     assert want[2] <= got[2] <= want[2] + others, (want, got, dump.losses)
     dump.consistent()
+
+
+def forks_in_handlers(work):
+    """A child that returns into the hook that its parent's handler interrupted."""
+    for rate in ("exact", 64):
+        dumps, truth, _ = run(work, "forksignals", 60, preload=[f"{TESTS}/libheap_bump.so"], heap=rate)
+        parents = [pid for pid in truth if "site_malloc" in truth[pid]]
+        assert len(parents) == 1 and len(dumps) == len(truth) == 61, (len(dumps), len(truth))
+        if rate != "exact":
+            continue
+        for pid, (dump,) in dumps.items():
+            for name, want in truth[pid].items():
+                assert dump.sites[name].counts() == want[:4], (name, dump.sites[name].counts(), want)
+            dump.consistent()
 
 
 def early(work):
@@ -291,6 +327,54 @@ def allocators(work):
                 raise AssertionError(f"{name}, {program} {mode}: {e}") from e
     if tried < len(ALLOCATORS):
         raise Skip(f"{tried} of {len(ALLOCATORS)} allocators are installed")
+
+
+def linked(work):
+    """With the allocator as a library that the program was linked with."""
+    tried = 0
+    for name in ("jemalloc", "tcmalloc_minimal", "mimalloc"):
+        if not os.path.exists(f"{TESTS}/linked_{name}"):
+            continue
+        tried += 1
+        cases = ((f"linked_{name}", ("functions", "portable")), (f"linked_{name}", ("threads", 8)),
+                 (f"linked_{name}_cc", ("no_throw",) if name == "mimalloc" else ()))
+        for program, mode in cases:
+            try:
+                dump, truth = one(work, *mode, program=program)
+                dump.sites.pop("site_too_large", None)
+                equal(dump, truth)
+                dump.consistent()
+            except AssertionError as e:
+                raise AssertionError(f"{program} {mode}: {e}") from e
+    if tried < len(ALLOCATORS):
+        raise Skip(f"{tried} of {len(ALLOCATORS)} allocators are installed")
+
+
+def mappings(work):
+    dump, truth = one(work, program="heap_map_target", settings=",mmap=1")
+    equal(dump, truth)
+    dump.consistent()
+    leaks = {n for n, s in dump.sites.items() if n != "?" and s.objects > s.freed_objects}
+    assert leaks == {"site_leak"}, leaks
+    dumps, _, _ = run(work, program="heap_map_target")  # not asked for
+    ((dump,),) = dumps.values()
+    assert set(dump.sites) <= {"?"}, dump.sites.keys()
+
+
+def mappings_of_allocators(work):
+    """What an allocator maps is counted where it hands it out, once."""
+    tried = 0
+    for program in ("heap_target", "linked_jemalloc", "linked_tcmalloc_minimal", "linked_mimalloc"):
+        if not os.path.exists(f"{TESTS}/{program}"):
+            continue
+        tried += 1
+        with_maps, truth = one(work, "functions", "portable", program=program, settings=",mmap=1")
+        without, _ = one(work, "functions", "portable", program=program)
+        equal(with_maps, truth)
+        with_maps.consistent()
+        assert with_maps.total.counts() == without.total.counts(), program
+    if tried < 4:
+        raise Skip(f"{tried - 1} of 3 allocators are installed")
 
 
 def refusals(work):
@@ -376,5 +460,8 @@ def idle(work):
     assert p.returncode == 0 and not p.stderr and not os.listdir(work), p.stderr
 
 
-main([functions, libc_getline, operators, threads, peak, lifetimes, series, forks, execs, killed, plugins,
-      thread_ends, exits, handlers, early, allocators, refusals, limits, sampled, trace, idle])
+if __name__ == "__main__":
+    main([functions, libc_getline, operators, threads, peak, lifetimes, series, forks, execs, killed, plugins,
+          first_of_its_language, sized_frees,
+          thread_ends, exits, handlers, forks_in_handlers, early, allocators, linked, mappings, mappings_of_allocators,
+          refusals, limits, sampled, trace, idle])

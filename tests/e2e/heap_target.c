@@ -23,9 +23,10 @@
     X(zero)                                                                                        \
     X(calloc)                                                                                      \
     X(realloc)                                                                                     \
-    X(memalign) X(aligned_alloc) X(posix_memalign) X(valloc) X(pvalloc) X(reallocarray) X(strdup)  \
-        X(strndup) X(asprintf) X(getline) X(failing) X(leak) X(temporary) X(thread) X(child)       \
-            X(handler) X(key) X(atexit) X(atfork) X(vfork) X(peak) X(random) X(big)
+    X(memalign)                                                                                    \
+    X(aligned_alloc) X(posix_memalign) X(valloc) X(pvalloc) X(reallocarray) X(strdup) X(strndup)   \
+        X(asprintf) X(getline) X(failing) X(leak) X(temporary) X(thread) X(child) X(handler)       \
+            X(key) X(atexit) X(atfork) X(vfork) X(peak) X(random) X(big)
 
 enum site {
 #define X(name) SITE_##name,
@@ -239,6 +240,28 @@ static void every_function(int is_portable)
         site_leak(i);
 }
 
+// C23's, as a program finds them that runs with an older libc: by name.
+static void sized_frees(void)
+{
+    void (*sized)(void *, size_t);
+    void (*aligned)(void *, size_t, size_t);
+    void *found = dlsym(RTLD_DEFAULT, "free_sized"),
+         *other = dlsym(RTLD_DEFAULT, "free_aligned_sized");
+    if (!found || !other)
+        abort();
+    memcpy(&sized, &found, sizeof sized);
+    memcpy(&aligned, &other, sizeof aligned);
+    for (unsigned i = 1; i <= 100; i++) {
+        sized(site_malloc(i), i);
+        gone(SITE_malloc, i);
+        aligned(site_aligned_alloc(64 * i), 64, 64 * i);
+        gone(SITE_aligned_alloc, 64 * i);
+    }
+    sized(NULL, 0);
+    aligned(NULL, 64, 0);
+    site_leak(9);
+}
+
 static void peak(void)
 {
     void *blocks[64];
@@ -408,6 +431,48 @@ static void signals(void)
     setitimer(ITIMER_REAL, &off, NULL);
 }
 
+static volatile sig_atomic_t is_forked;
+
+static void set_alarm(int us)
+{
+    struct itimerval once = {{0, 0}, {0, us}};
+    setitimer(ITIMER_REAL, &once, NULL);
+}
+
+static void fork_in_handler(int n)
+{
+    int status;
+    (void)n;
+    pid_t pid = fork();
+    if (pid == 0) {
+        is_forked = 1;
+        return; // into the midst of a hook
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+        abort();
+    handled++;
+    set_alarm(300 + handled * 7);
+}
+
+// With an allocator that permits it (heap_bump). The child returns from the handler, allocates and leaves.
+static void signals_that_fork(int count)
+{
+    struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART};
+    sigaction(SIGALRM, &action, NULL);
+    set_alarm(300);
+    while (handled < count && !is_forked)
+        drop(SITE_malloc, site_malloc(16), 16);
+    set_alarm(0);
+    if (!is_forked)
+        return;
+    forget_truth();
+    for (int i = 0; i < 30; i++)
+        drop(SITE_child, site_child(77), 77);
+    site_child(5);
+    say_truth();
+    exit(0);
+}
+
 static void at_exit(void)
 {
     site_atexit(61);
@@ -454,6 +519,8 @@ int main(int argc, char **argv)
         for (int i = 0; i < 101; i++) // the last at the end of the file
             drop(SITE_getline, site_getline(f), 120);
         fclose(f);
+    } else if (!strcmp(mode, "sized")) {
+        sized_frees();
     } else if (!strcmp(mode, "peak")) {
         peak();
     } else if (!strcmp(mode, "random")) {
@@ -466,6 +533,8 @@ int main(int argc, char **argv)
         forks();
     } else if (!strcmp(mode, "signals")) {
         signals();
+    } else if (!strcmp(mode, "forksignals")) {
+        signals_that_fork((int)n);
     } else if (!strcmp(mode, "raise")) {
         signal(SIGUSR1, on_signal);
         for (int i = 0; i < 20; i++)

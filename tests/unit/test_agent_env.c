@@ -33,10 +33,10 @@ static void reads_every_key(void **state)
     struct complaints c = {0};
     (void)state;
     agent_env_defaults(&e);
-    assert_true(e.inherit && e.unblock && !e.cpu_hz && !e.out[0]);
+    assert_true(e.inherit && e.unblock && !e.cpu_hz && !e.out[0] && !e.got);
     const char *text =
         "cpu=999,wall=10,out=/tmp/a.%p,segment=/tmp/b,socket=fiberscope-00,inherit=0,"
-        "unblock=0,quiet=1,source=timer";
+        "unblock=0,quiet=1,source=timer,got=1";
     assert_int_equal(agent_env_parse(&e, text, complain, &c), 0);
     assert_int_equal(c.count, 0);
     assert_int_equal(e.cpu_hz, 999);
@@ -45,7 +45,7 @@ static void reads_every_key(void **state)
     assert_string_equal(e.segment, "/tmp/b");
     assert_string_equal(e.socket, "fiberscope-00");
     assert_false(e.inherit || e.unblock);
-    assert_true(e.quiet);
+    assert_true(e.quiet && e.got);
     assert_int_equal(e.source, AGENT_SOURCE_TIMER);
 }
 
