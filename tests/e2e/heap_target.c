@@ -24,9 +24,10 @@
     X(calloc)                                                                                      \
     X(realloc)                                                                                     \
     X(memalign)                                                                                    \
-    X(aligned_alloc) X(posix_memalign) X(valloc) X(pvalloc) X(reallocarray) X(strdup) X(strndup)   \
-        X(asprintf) X(getline) X(failing) X(leak) X(temporary) X(thread) X(child) X(handler)       \
-            X(key) X(atexit) X(atfork) X(vfork) X(peak) X(random) X(big)
+    X(aligned_alloc)                                                                               \
+    X(posix_memalign) X(valloc) X(pvalloc) X(reallocarray) X(strdup) X(strndup) X(asprintf)        \
+        X(getline) X(failing) X(leak) X(temporary) X(thread) X(child) X(handler) X(key) X(atexit)  \
+            X(atfork) X(vfork) X(peak) X(random) X(big)
 
 enum site {
 #define X(name) SITE_##name,
