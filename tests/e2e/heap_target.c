@@ -18,16 +18,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SITES(X)                                                                                   \
-    X(malloc)                                                                                      \
-    X(zero)                                                                                        \
-    X(calloc)                                                                                      \
-    X(realloc)                                                                                     \
-    X(memalign)                                                                                    \
-    X(aligned_alloc)                                                                               \
-    X(posix_memalign) X(valloc) X(pvalloc) X(reallocarray) X(strdup) X(strndup) X(asprintf)        \
-        X(getline) X(failing) X(leak) X(temporary) X(thread) X(child) X(handler) X(key) X(atexit)  \
-            X(atfork) X(vfork) X(peak) X(random) X(big)
+// clang-format off
+#define SITES(X) \
+    X(malloc) X(zero) X(calloc) X(realloc) X(memalign) \
+    X(aligned_alloc) X(posix_memalign) X(valloc) X(pvalloc) X(reallocarray) \
+    X(strdup) X(strndup) X(asprintf) X(getline) X(failing) \
+    X(leak) X(temporary) X(thread) X(child) X(handler) \
+    X(key) X(atexit) X(atfork) X(vfork) X(peak) \
+    X(random) X(big)
+// clang-format on
 
 enum site {
 #define X(name) SITE_##name,
