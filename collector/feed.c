@@ -204,18 +204,24 @@ void feed_fill_labels(struct feed *f, struct builder_sample *s, uint32_t labels)
         f->damaged++;
 }
 
+// Totals are kept modulo 2^64, and threads hold some back: one's frees may come before another's allocations.
+static uint64_t not_negative(uint64_t total)
+{
+    return total >> 63 ? 0 : total;
+}
+
 static int add_moment(struct feed *f, const struct seg_record *r)
 {
     const struct series_point p = {
         .time_ns = r->time_ns,
-        .live_objects = r->values[0],
-        .live_bytes = r->values[1],
+        .live_objects = not_negative(r->values[0]),
+        .live_bytes = not_negative(r->values[1]),
         .alloc_bytes = r->object,
         .pid = f->pid,
     };
     if (!f->series)
         return 0;
-    if (r->values[0] > FEED_VALUE_MAX || r->values[1] > FEED_VALUE_MAX) {
+    if (p.live_objects > FEED_VALUE_MAX || p.live_bytes > FEED_VALUE_MAX) {
         f->damaged++;
         return 0;
     }

@@ -193,6 +193,8 @@ static void fill_exact(struct seg *s)
                                .time_ns = s->header->mono_ns + i * 1500000,
                                .object = 100 * i,
                                .values = {i, 10 * i}};
+        if (i == 0) // a thread's frees came before what they free was added up
+            r.values[1] = (uint64_t)-64;
         seg_record_put(s, slot, SEG_CONTEXT_NORMAL, &r);
     }
 }
