@@ -217,7 +217,7 @@ static bool is_left_alone(const struct module *m)
 // are writable; those are not ours to close.
 static bool is_writable(uint64_t address)
 {
-    char text[MAPS_BYTES];
+    char text[MAPS_BYTES] = {0}; // for the analyser: the system call fills it
     uint64_t start = 0, end = 0, *number = &start, column = 0;
     bool is_line = false, found = false;
     int fd = (int)sys4(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
