@@ -115,7 +115,8 @@ uint64_t fscope_profile_count(const struct fscope_profile *p);
 // --- Counting allocations, for tests. No recording is needed.
 
 struct fscope_allocs {
-    uint64_t objects, bytes; // asked for, not rounded up; realloc counts as an allocation
+    // Asked for, not rounded up; realloc counts as an allocation, and a malloc that fails may.
+    uint64_t objects, bytes;
 };
 
 // What the calling thread has allocated since *since (NULL: ever). -ENOTSUP: see above, and *out is 0.
