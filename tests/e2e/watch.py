@@ -112,23 +112,30 @@ def stacks_reach_the_start_for_an_ordinary_user(work):
     assert "time in the kernel is not counted" in said and "perf_event_paranoid" in said, said
 
 
-def rate_is_what_was_asked_for(work):
+def measured_rate(work, what):
     path = os.path.join(work, "rate.pb.gz")
+    with Target(2, 2, what) as t:
+        os.kill(t.pid, signal.SIGSTOP)  # uses no CPU time before it is watched
+        time.sleep(0.1)
+        before = t.cpu_seconds()
+        watcher = subprocess.Popen([FIBERSCOPE, "record", "-F", "999", "-p", str(t.pid), "-o",
+                                    path], stderr=subprocess.DEVNULL)
+        time.sleep(0.5)
+        os.kill(t.pid, signal.SIGCONT)
+        used = float(t.process.stdout.readline().split()[1]) - before
+        assert watcher.wait(timeout=30) == 0
+    return count(Profile(path)) / used
+
+
+def rate_is_what_was_asked_for(work):
     for what in ("spin", "syscall"):
-        with Target(2, 2, what) as t:
-            os.kill(t.pid, signal.SIGSTOP)  # uses no CPU time before it is watched
-            time.sleep(0.1)
-            before = t.cpu_seconds()
-            watcher = subprocess.Popen([FIBERSCOPE, "record", "-F", "999", "-p", str(t.pid), "-o",
-                                        path], stderr=subprocess.DEVNULL)
-            time.sleep(0.5)
-            os.kill(t.pid, signal.SIGCONT)
-            used = float(t.process.stdout.readline().split()[1]) - before
-            assert watcher.wait(timeout=30) == 0
-        rate = count(Profile(path)) / used
-        print(f"      {what}: {rate:.0f} samples per CPU second")
         # The bench holds it to 985; a virtual machine's host may delay clocks at any time.
-        assert rate > 940, f"{what}: {rate:.0f} samples per CPU second"
+        for _ in range(4):
+            rate = measured_rate(work, what)
+            print(f"      {what}: {rate:.0f} samples per CPU second")
+            if rate > 940:
+                break
+        assert 940 < rate < 1010, f"{what}: {rate:.0f} samples per CPU second"
 
 
 def threads_come_and_go(work):

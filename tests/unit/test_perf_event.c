@@ -120,6 +120,29 @@ static int events_error(void)
             SKIP_CASE("perf_event_open is refused here (%s)", strerror(refused));                  \
     } while (0)
 
+static uint64_t signals_so_far(void)
+{
+    return atomic_load(&shared->signals[0]) + atomic_load(&shared->signals[1]);
+}
+
+// A host that takes the processor away merges the ticks that fell due meanwhile into one signal, so
+// one window of several has to reach the rate. None may have more than was asked for.
+static bool delivers_once(struct perf_clocks *c, double least, double most)
+{
+    for (int window = 0; window < 8; window++) {
+        uint64_t cpu_ns = perf_clocks_cpu_ns(c), got = signals_so_far();
+        wait_cpu(300000000);
+        got = signals_so_far() - got;
+        cpu_ns = perf_clocks_cpu_ns(c) - cpu_ns;
+        double rate = (double)got * 1e9 / (double)cpu_ns;
+        print_message("%.0f signals per CPU second\n", rate);
+        assert_true(rate < most);
+        if (rate > least)
+            return true;
+    }
+    return false;
+}
+
 static void every_thread_gets_its_own_signals(void **state)
 {
     (void)state;
@@ -134,23 +157,18 @@ static void every_thread_gets_its_own_signals(void **state)
         if (rc)
             fail_msg("%s", err.text);
     }
-    wait_cpu(600000000);
-    uint64_t cpu_ns = perf_clocks_cpu_ns(c);
-    uint64_t got = atomic_load(&shared->signals[0]) + atomic_load(&shared->signals[1]);
-    double rate = (double)got * 1e9 / (double)cpu_ns;
-    print_message("%.0f signals per CPU second\n", rate);
-    assert_true(rate > 950 && rate < 1050);
+    assert_true(delivers_once(c, 950, 1050));
     assert_true(atomic_load(&shared->signals[0]) > 0 && atomic_load(&shared->signals[1]) > 0);
     assert_int_equal(atomic_load(&shared->elsewhere), 0);
 
     assert_int_equal(perf_clocks_set_rate(c, 0), 0);
     usleep(20000);
-    uint64_t paused = atomic_load(&shared->signals[0]) + atomic_load(&shared->signals[1]);
+    uint64_t paused = signals_so_far();
     wait_cpu(100000000);
-    assert_int_equal(atomic_load(&shared->signals[0]) + atomic_load(&shared->signals[1]), paused);
+    assert_int_equal(signals_so_far(), paused);
     assert_int_equal(perf_clocks_set_rate(c, 99), 0);
     wait_cpu(300000000);
-    assert_true(atomic_load(&shared->signals[0]) + atomic_load(&shared->signals[1]) > paused);
+    assert_true(signals_so_far() > paused);
 
     perf_clocks_free(c);
     end_child(pid);
@@ -246,7 +264,9 @@ static void the_timer_is_capped_and_the_event_is_not(void **state)
     double timer = perf_delivered_rate(false, 999, 200000000);
     assert_true(timer > 50 && timer < 1100); // CONFIG_HZ is 100..1000
     NEED_EVENTS();
-    double event = perf_delivered_rate(true, 999, 200000000);
+    double event = 0;
+    for (int window = 0; window < 8 && event < 900; window++) // see delivers_once
+        event = perf_delivered_rate(true, 999, 200000000);
     print_message("timer %.0f, event %.0f per CPU second\n", timer, event);
     assert_true(event > 900 && event < 1100);
     assert_true(perf_delivered_rate(true, 0, 1) < 0);
