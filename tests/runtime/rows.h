@@ -24,6 +24,7 @@ struct row {
 // Runs the rows that the command line names, or all: [--procs N] [--seed N] [BEHAVIOUR ...]. Main's value.
 int rows_run(const struct row *rows, size_t count, int argc, char **argv);
 extern bool rows_are_seeded;
+extern bool rows_are_in_thread; // set before rows_run: check runs in a plain thread
 extern bool rows_are_slow; // under a sanitizer: fewer rounds
 
 // One operation in a fiber of its own.
