@@ -108,5 +108,7 @@ int sync_rows_run(const struct row *rows, size_t count, int argc, char **argv)
     }
     argv[kept] = NULL;
     rows_are_in_thread = actors == THREADS;
+    rows_are_outside_main =
+        actors == MIXED; // threads are there that nobody knows whether they wait
     return rows_run(rows, count, kept, argv);
 }
