@@ -58,7 +58,4 @@ static inline void exit_hook_pop(struct exit_hook *h)
     this_g()->live->exit_hooks = h->next;
 }
 
-// Pools (pool.c): called now and then by the runtime; cheap, and spawns a fiber when there is something to do.
-void pool_age_all(void);
-
 #endif

@@ -5,6 +5,7 @@
 // chunks under a lock. Ageing makes what is there the victims, and destroys the victims before; they are still
 // given out, last.
 
+#include "runtime/core.h"
 #include "runtime/sync/owner.h"
 #include "runtime/sync/wait_table.h"
 
