@@ -3,6 +3,7 @@
 // Diagnosis: what the scheduler calls.
 
 #include "runtime/core.h"
+#include "runtime/netpoll.h"
 #include "runtime/os/os.h"
 #include "runtime/print.h"
 
@@ -23,9 +24,24 @@ void diag_init(void)
 {
 }
 
+static uint32_t all_ps(void)
+{
+    uint32_t n = 0;
+    while (n < PROCS_MAX && sched.ps[n])
+        n++;
+    return n;
+}
+
+// Nothing runs, nothing is on its way (it would hold a P), nothing will come.
 void dead_check(void)
 {
-    if (sched.running_ms || !sched.is_main_mode)
+    if (sched.running_ms || !sched.is_main_mode || !atomic_load(&sched.thread_gs_parked) ||
+        atomic_load(&sched.idle_ps) != all_ps() || sched.global.count || sched.bound.count)
+        return;
+    for (uint32_t i = 0; i < all_ps(); i++)
+        if (!runq_is_empty(sched.ps[i]))
+            return;
+    if (timers_first() != INT64_MAX || netpoll_waiters())
         return;
     deadlock_report();
 }

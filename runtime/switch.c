@@ -254,6 +254,8 @@ static inline void maybe_wake(struct m *m, struct p *p)
 static void thread_ready(struct g *g)
 {
     set_status(g, G_RUNNING);
+    if (g->live->is_counted)
+        atomic_fetch_sub(&sched.thread_gs_parked, 1);
     // release: pairs with the acquire in thread_park. g may be gone afterwards; its memory stays.
     atomic_store_explicit(&g->live->futex, 1, memory_order_release);
     os_futex_wake(&g->live->futex, 1);

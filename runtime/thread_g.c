@@ -78,9 +78,16 @@ void thread_park(struct g *g, enum wait_reason reason, const void *object, park_
     l->wait_since_ticks = ticks_now();
     atomic_store_explicit(&l->futex, 0, memory_order_relaxed);
     atomic_store_explicit(&g->status, G_WAITING, memory_order_release);
-    atomic_fetch_add(&sched.thread_gs_parked, timeout_ns < 0);
+    l->is_counted = timeout_ns < 0;
+    if (l->is_counted)
+        atomic_fetch_add(&sched.thread_gs_parked, 1); // the waker takes it back
     if (after)
         after(NULL, g, arg);
+    if (l->is_counted && atomic_load_explicit(&sched.is_running, memory_order_relaxed)) {
+        rt_lock(&sched.lock);
+        dead_check(); // this may be the last that could have gone on
+        rt_unlock(&sched.lock);
+    }
     int64_t end = timeout_ns < 0 ? 0 : os_clock_ns() + timeout_ns;
     int64_t left = timeout_ns;
     // acquire: pairs with the release in thread_ready
@@ -96,8 +103,6 @@ void thread_park(struct g *g, enum wait_reason reason, const void *object, park_
         l->wait_data = l; // the time was over
         break;
     }
-    if (end == 0)
-        atomic_fetch_sub(&sched.thread_gs_parked, 1);
     l->wait_reason = WAIT_NONE;
     l->wait_owner = NULL;
     atomic_store_explicit(&g->status, G_RUNNING, memory_order_relaxed);

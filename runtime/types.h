@@ -105,6 +105,7 @@ struct live {
     void *eh_globals[2];        // __cxa_get_globals
     _Atomic uint32_t is_chosen; // of several that could wake it, one has
     uint32_t nopreempt;
+    bool is_counted;    // thread G: in sched.thread_gs_parked
     uint64_t low, high; // the stack; high is the end of this struct's page
 
     const void *wait_object;
