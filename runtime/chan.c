@@ -39,9 +39,9 @@ FIB_PUBLIC void fib_chan_free(struct fib_chan *c)
 {
     if (!c)
         return;
-    rt_lock(&c->lock); // the last user may be about to release it
+    struct m *m = chan_lock(c); // the last user may be about to release it
     bool is_idle = !c->receivers.head && !c->senders.head;
-    rt_unlock(&c->lock);
+    chan_unlock(m, c);
     if (!is_idle)
         rt_fatal("fib_chan_free", "fibers wait on channel %p", (void *)c);
     free(c);
@@ -82,15 +82,15 @@ static inline void wake(struct sudog *s, bool ok)
     g_ready(g);
 }
 
-static inline bool try_send(struct fib_chan *c, const void *elem, const char *call)
+static inline bool try_send(struct m *m, struct fib_chan *c, const void *elem, const char *call)
 {
     if (unlikely(atomic_load_explicit(&c->is_closed, memory_order_relaxed))) {
-        rt_unlock(&c->lock);
+        chan_unlock(m, c);
         chan_fatal_closed(c, call, "send on closed channel");
     }
     struct sudog *s = waiter_take(&c->receivers);
     if (s) {
-        rt_unlock(&c->lock);
+        chan_unlock(m, c);
         if (s->elem)
             elem_copy(c, s->elem, elem);
         wake(s, true);
@@ -102,13 +102,13 @@ static inline bool try_send(struct fib_chan *c, const void *elem, const char *ca
     elem_copy(c, c->buffer + c->send_at, elem);
     c->send_at = next_place(c, c->send_at);
     set_count(c, count + 1);
-    rt_unlock(&c->lock);
+    chan_unlock(m, c);
     return true;
 }
 
 // Takes the buffer's head; a sender that waits puts its value at the tail, which is the same place as the
 // buffer is full.
-static inline void recv_buffered(struct fib_chan *c, void *elem, size_t count)
+static inline void recv_buffered(struct m *m, struct fib_chan *c, void *elem, size_t count)
 {
     struct sudog *s = waiter_take(&c->senders);
     unsigned char *place = c->buffer + c->recv_at;
@@ -118,25 +118,25 @@ static inline void recv_buffered(struct fib_chan *c, void *elem, size_t count)
     if (s) {
         elem_copy(c, place, s->elem);
         c->send_at = c->recv_at;
-        rt_unlock(&c->lock);
+        chan_unlock(m, c);
         wake(s, true);
         return;
     }
     set_count(c, count - 1);
-    rt_unlock(&c->lock);
+    chan_unlock(m, c);
 }
 
-static inline bool try_recv(struct fib_chan *c, void *elem, bool *ok)
+static inline bool try_recv(struct m *m, struct fib_chan *c, void *elem, bool *ok)
 {
     *ok = true;
     size_t count = atomic_load_explicit(&c->count, memory_order_relaxed);
     if (count) {
-        recv_buffered(c, elem, count);
+        recv_buffered(m, c, elem, count);
         return true;
     }
     struct sudog *s = waiter_take(&c->senders);
     if (s) {
-        rt_unlock(&c->lock);
+        chan_unlock(m, c);
         if (elem)
             elem_copy(c, elem, s->elem);
         wake(s, true);
@@ -144,21 +144,21 @@ static inline bool try_recv(struct fib_chan *c, void *elem, bool *ok)
     }
     if (!atomic_load_explicit(&c->is_closed, memory_order_relaxed))
         return false;
-    rt_unlock(&c->lock);
+    chan_unlock(m, c);
     if (elem)
         memset(elem, 0, c->elem_bytes);
     *ok = false;
     return true;
 }
 
-bool chan_try_send(struct fib_chan *c, const void *elem, const char *call)
+bool chan_try_send(struct m *m, struct fib_chan *c, const void *elem, const char *call)
 {
-    return try_send(c, elem, call);
+    return try_send(m, c, elem, call);
 }
 
-bool chan_try_recv(struct fib_chan *c, void *elem, bool *ok)
+bool chan_try_recv(struct m *m, struct fib_chan *c, void *elem, bool *ok)
 {
-    return try_recv(c, elem, ok);
+    return try_recv(m, c, elem, ok);
 }
 
 // --- Waiting.
@@ -204,9 +204,9 @@ __attribute__((noinline)) static bool wait_at(struct fib_chan *c, struct sudog_q
         *ok = s.ok;
         return true;
     }
-    rt_lock(&c->lock);
+    struct m *m = chan_lock(c);
     waiter_remove(q, &s);
-    rt_unlock(&c->lock);
+    chan_unlock(m, c);
     return false;
 }
 
@@ -226,8 +226,8 @@ FIB_PUBLIC void fib_chan_send(struct fib_chan *c, const void *elem)
     seed_point();
     if (unlikely(!c))
         chan_wait_nothing(WAIT_CHAN_SEND_NIL, -1);
-    rt_lock(&c->lock);
-    if (!try_send(c, elem, "fib_chan_send"))
+    struct m *m = chan_lock(c);
+    if (!try_send(m, c, elem, "fib_chan_send"))
         send_wait(c, elem, -1, "fib_chan_send");
 }
 
@@ -237,8 +237,8 @@ FIB_PUBLIC bool fib_chan_recv(struct fib_chan *c, void *elem)
     if (unlikely(!c))
         chan_wait_nothing(WAIT_CHAN_RECEIVE_NIL, -1);
     bool ok;
-    rt_lock(&c->lock);
-    if (!try_recv(c, elem, &ok))
+    struct m *m = chan_lock(c);
+    if (!try_recv(m, c, elem, &ok))
         wait_at(c, &c->receivers, elem, WAIT_CHAN_RECEIVE, -1, &ok);
     return ok;
 }
@@ -252,12 +252,12 @@ FIB_PUBLIC int fib_chan_send_for(struct fib_chan *c, const void *elem, int64_t t
     }
     if (timeout_ns == 0 && !chan_can_send(c))
         return -ETIMEDOUT;
-    rt_lock(&c->lock);
-    if (chan_try_send(c, elem, "fib_chan_send_for"))
+    struct m *m = chan_lock(c);
+    if (chan_try_send(m, c, elem, "fib_chan_send_for"))
         return 0;
     if (timeout_ns)
         return send_wait(c, elem, timeout_ns, "fib_chan_send_for");
-    rt_unlock(&c->lock);
+    chan_unlock(m, c);
     return -ETIMEDOUT;
 }
 
@@ -271,10 +271,10 @@ FIB_PUBLIC int fib_chan_recv_for(struct fib_chan *c, void *elem, int64_t timeout
     if (timeout_ns == 0 && !chan_can_recv(c))
         return -ETIMEDOUT;
     bool ok;
-    rt_lock(&c->lock);
-    if (!chan_try_recv(c, elem, &ok)) {
+    struct m *m = chan_lock(c);
+    if (!chan_try_recv(m, c, elem, &ok)) {
         if (timeout_ns == 0) {
-            rt_unlock(&c->lock);
+            chan_unlock(m, c);
             return -ETIMEDOUT;
         }
         if (!wait_at(c, &c->receivers, elem, WAIT_CHAN_RECEIVE, timeout_ns, &ok))
@@ -312,7 +312,7 @@ static struct sudog *take_all(struct sudog_queue *q)
 
 bool chan_shut(struct fib_chan *c, uintptr_t pc)
 {
-    rt_lock(&c->lock);
+    rt_lock(&c->lock); // not chan_lock: it runs in threads that must not call malloc, too
     if (atomic_load_explicit(&c->is_closed, memory_order_relaxed)) {
         rt_unlock(&c->lock);
         return false;

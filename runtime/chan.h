@@ -70,9 +70,36 @@ static inline bool chan_can_send(const struct fib_chan *c)
            sudog_peek(&c->receivers) || atomic_load_explicit(&c->is_closed, memory_order_acquire);
 }
 
+// The lock, with the M looked up once: it stays the same, as who holds a lock is not preempted, and one that was
+// preempted before goes on in the same M. A plain thread has its G made first: that may call malloc, which
+// may wait for a fiber, which may want the lock.
+static inline struct m *chan_lock(struct fib_chan *c)
+{
+    struct m *m = this_m();
+    if (__builtin_expect(m != NULL, 1))
+        m->locks++;
+    else
+        this_g();
+    atomic_signal_fence(memory_order_seq_cst); // as in rt_lock
+    uint32_t no = 0;
+    // acquire: pairs with the release in chan_unlock
+    if (!atomic_compare_exchange_strong_explicit(&c->lock.held, &no, 1, memory_order_acquire,
+                                                 memory_order_relaxed))
+        rt_lock_slow(&c->lock);
+    return m;
+}
+
+static inline void chan_unlock(struct m *m, struct fib_chan *c)
+{
+    atomic_store_explicit(&c->lock.held, 0, memory_order_release); // pairs with chan_lock
+    atomic_signal_fence(memory_order_seq_cst);
+    if (__builtin_expect(m != NULL, 1))
+        m->locks--;
+}
+
 // With the lock held. True: done, and unlocked. False: it would wait, and the lock is still held.
-bool chan_try_send(struct fib_chan *c, const void *elem, const char *call);
-bool chan_try_recv(struct fib_chan *c, void *elem, bool *ok);
+bool chan_try_send(struct m *m, struct fib_chan *c, const void *elem, const char *call);
+bool chan_try_recv(struct m *m, struct fib_chan *c, void *elem, bool *ok);
 
 // The size of a channel with its buffer, and the making of one in such memory (aligned to LINE): for one
 // that is part of something else.

@@ -88,11 +88,11 @@ static inline int pick(const struct fib_case *cases, uint32_t count, bool is_loc
 }
 
 // With the channel's lock; as chan_try_send.
-static inline bool try_case(struct fib_case *k)
+static inline bool try_case(struct m *m, struct fib_case *k)
 {
     if (k->is_send)
-        return chan_try_send(k->chan, k->send, "fib_select");
-    return chan_try_recv(k->chan, k->recv, &k->ok);
+        return chan_try_send(m, k->chan, k->send, "fib_select");
+    return chan_try_recv(m, k->chan, k->recv, &k->ok);
 }
 
 // --- Locking all.
@@ -199,7 +199,7 @@ static void leave_all(const struct selection *s, const struct sudog *chosen)
     }
 }
 
-// All channels are locked, and none is ready.
+// All channels are locked, at least one, and none is ready.
 static int park(struct selection *s, int64_t timeout_ns)
 {
     struct g *g = this_g();
@@ -228,6 +228,11 @@ static int select_locked(struct selection *s, int64_t timeout_ns)
     for (uint32_t i = 0; i < s->count; i++)
         if (s->cases[i].chan)
             s->order[s->ordered++] = (uint16_t)i;
+    if (!s->ordered) {
+        chan_wait_nothing(WAIT_SELECT, timeout_ns);
+        return FIB_SELECT_NONE;
+    }
+    this_g(); // as in chan_lock
     sort(s);
     shuffle_same(s);
     for (;;) {
@@ -237,7 +242,7 @@ static int select_locked(struct selection *s, int64_t timeout_ns)
             break;
         struct fib_chan *c = s->cases[i].chan;
         unlock_all(s, c);
-        if (try_case(&s->cases[i]))
+        if (try_case(this_m(), &s->cases[i]))
             return i;
         rt_unlock(&c->lock); // whoever waited was chosen elsewhere meanwhile
     }
@@ -277,10 +282,10 @@ FIB_PUBLIC int fib_select_for(struct fib_case *cases, size_t count, int64_t time
     int i = pick(cases, n, false);
     if (i >= 0) {
         struct fib_case *k = &cases[i];
-        rt_lock(&k->chan->lock);
-        if (try_case(k))
+        struct m *m = chan_lock(k->chan);
+        if (try_case(m, k))
             return i;
-        rt_unlock(&k->chan->lock);
+        chan_unlock(m, k->chan);
     } else if (timeout_ns == 0 && n == 1) {
         return FIB_SELECT_NONE; // one look at one channel is a moment
     }
