@@ -156,7 +156,8 @@ void dead_check(
     void); // nothing runs any more, sched.lock held: reports and exits if that is an error
 void sysmon_wake(void);
 void join_wake(struct g *g);  // g ends: wakes its joiners, clears its id
-void locals_end(struct g *g); // runs the destructors; in the fiber
+void locals_end(struct g *g); // runs exit hooks and destructors; in the fiber
+void pool_age_all(void);      // what lies unused in pools; spawns a fiber if there is something
 void thread_park(struct g *g, enum wait_reason reason, const void *object, park_after_fn *after,
                  void *arg, int64_t timeout_ns); // thread_g.c
 void fiber_begin(void);                          // from fib_root_
