@@ -372,6 +372,10 @@ static struct g *look(struct m *m)
         if (netpoll_is_used() && (g = poll_now(p)))
             return g;
     }
+    // Those that were preempted take turns with the rest: each of them is one that runs long.
+    p->is_bounds_turn = !p->is_bounds_turn;
+    if (p->is_bounds_turn && resume_bound(m))
+        return AGAIN;
     if ((g = runq_get(p)) || (g = take_global(p, RUNQ_SIZE / 2)) || (g = take_stack_wait()))
         return g;
     if (resume_bound(m))

@@ -68,7 +68,8 @@ static void watch_running(struct p *p, int64_t now)
     if (!is_work_for(p))
         return;
     uint64_t cpu = os_thread_cpu_ns(m->tid);
-    bool is_blocked = cpu - m->cpu_seen_ns < 20000; // what looking at it may cost it
+    // The processor may just have been given to others: then it stands still, too.
+    bool is_blocked = cpu - m->cpu_seen_ns < 20000 && os_thread_sleeps(m->tid);
     m->cpu_seen_ns = cpu;
     if (is_blocked)
         m_preempt(m, PREEMPT_BLOCKED);

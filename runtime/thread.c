@@ -119,10 +119,10 @@ void m_start(struct p *p, bool is_spinning)
     rt_unlock(&sched.lock);
     if (is_spinning)
         atomic_fetch_sub(&sched.spinning, 1);
+    // With a bound one the P is used, but those that wait without an M would never have a turn.
+    m_want();
     if (g)
         m_resume_bound(g, p);
-    else
-        m_want();
 }
 
 // What is pinned here and has no P: any M that takes it gives it one.

@@ -47,7 +47,8 @@ enum {
     LOCALS_INLINE = 4,
     NAME_SIZE = 32,
     STACK_CLASSES = 14, // 16 KiB << class: to 128 MiB
-    BOUND_MAX = 64,     // Ms that preempted fibers may hold in handlers
+    BOUND_MAX =
+        1024, // Ms that preempted fibers may hold in handlers; beyond it nobody is preempted
     THREADS_MAX = 10000,
 };
 
@@ -205,6 +206,7 @@ struct p {
     uint32_t id;
     struct m *m;                // its owner; NULL in the idle list
     uint32_t countdown;         // to the next look at the global queue; owner
+    bool is_bounds_turn;        // preempted ones and others take turns; owner
     _Atomic uint32_t schedules; // the same, for sysmon
     struct p *link;             // of the idle list
     uint64_t random;            // owner
