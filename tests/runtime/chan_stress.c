@@ -258,5 +258,7 @@ int main(int argc, char **argv)
     if (argc > 3)
         seed = strtoull(argv[3], NULL, 10);
     CHECK(!fib_init(&options));
-    return fib_main(run, NULL);
+    struct fib f;
+    CHECK(!fib_go(&f, run, NULL));
+    return fib_join(f);
 }
