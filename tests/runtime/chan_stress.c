@@ -4,7 +4,7 @@
 // random way. Each value comes exactly once, whole, and to one receiver in the order in which it was sent on
 // its channel.
 //
-//     chan_stress PROCS ROUNDS [SEED]
+//     chan_stress PROCS ROUNDS [SEED]      PROCS 0: plain threads alone, without a runtime
 
 #include "fiberscope/chan.h"
 #include "fiberscope/fiber.h"
@@ -30,7 +30,6 @@ static struct {
     _Atomic uint32_t senders_left;
     _Atomic uint64_t received, timed_out;
     _Atomic unsigned char seen[SENDERS_MAX][VALUES];
-    pthread_t threads[2];
 } all;
 
 struct actor {
@@ -173,16 +172,42 @@ static void run_receiver(void *arg)
     }
 }
 
-static void *thread_sender(void *arg)
+enum threads { NO_THREADS, SOME_THREADS, ALL_THREADS };
+
+struct task {
+    fib_fn *fn;
+    struct actor *arg;
+    bool is_thread;
+    pthread_t thread;
+    struct fib fib;
+};
+
+static void *thread_main(void *arg)
 {
-    run_sender(arg);
+    struct task *t = arg;
+    t->fn(t->arg);
     return NULL;
 }
 
-static void *thread_receiver(void *arg)
+static void task_start(struct task *t)
 {
-    run_receiver(arg);
-    return NULL;
+    if (t->is_thread)
+        CHECK(!pthread_create(&t->thread, NULL, thread_main, t));
+    else
+        CHECK(!fib_go(&t->fib, t->fn, t->arg));
+}
+
+static void task_join(struct task *t, enum threads threads)
+{
+    if (!t->is_thread) {
+        fib_join(t->fib);
+        return;
+    }
+    if (threads == SOME_THREADS)
+        fib_blocking_enter();
+    pthread_join(t->thread, NULL);
+    if (threads == SOME_THREADS)
+        fib_blocking_exit();
 }
 
 static void set_up(struct actor *dice)
@@ -200,31 +225,24 @@ static void set_up(struct actor *dice)
     }
 }
 
-static void one_round(uint64_t seed, bool with_threads)
+static void one_round(uint64_t seed, enum threads threads)
 {
     static struct actor actors[SENDERS_MAX + RECEIVERS_MAX];
-    struct fib f[SENDERS_MAX + RECEIVERS_MAX];
+    struct task tasks[SENDERS_MAX + RECEIVERS_MAX];
     struct actor dice = {.random = seed};
     set_up(&dice);
     uint32_t count = all.senders + all.receivers;
     for (uint32_t i = 0; i < count; i++) {
         bool is_sender = i < all.senders;
         actors[i] = (struct actor){.index = is_sender ? i : i - all.senders, .random = seed + i};
-        if (with_threads && i == 0)
-            CHECK(!pthread_create(&all.threads[0], NULL, thread_sender, &actors[i]));
-        else if (with_threads && i == count - 1)
-            CHECK(!pthread_create(&all.threads[1], NULL, thread_receiver, &actors[i]));
-        else
-            CHECK(!fib_go(&f[i], is_sender ? run_sender : run_receiver, &actors[i]));
+        tasks[i] = (struct task){.fn = is_sender ? run_sender : run_receiver, .arg = &actors[i]};
+        tasks[i].is_thread =
+            threads == ALL_THREADS || (threads == SOME_THREADS && (i == 0 || i == count - 1));
     }
-    for (uint32_t i = with_threads; i < count - with_threads; i++)
-        fib_join(f[i]);
-    if (with_threads) {
-        fib_blocking_enter();
-        pthread_join(all.threads[0], NULL);
-        pthread_join(all.threads[1], NULL);
-        fib_blocking_exit();
-    }
+    for (uint32_t i = 0; i < count; i++)
+        task_start(&tasks[i]);
+    for (uint32_t i = 0; i < count; i++)
+        task_join(&tasks[i], threads);
     CHECK(all.received == (uint64_t)all.senders * VALUES, "%llu of %u",
           (unsigned long long)all.received, all.senders * VALUES);
     for (uint32_t c = 0; c < all.chans; c++) {
@@ -233,14 +251,17 @@ static void one_round(uint64_t seed, bool with_threads)
     }
 }
 
-static uint64_t rounds, seed = 1;
+static uint64_t rounds, first_seed = 1;
+static bool is_threads_only;
 
 static void run(void *arg)
 {
     (void)arg;
     uint64_t received = 0, timed_out = 0;
     for (uint64_t i = 0; i < rounds; i++) {
-        one_round(seed + i, i % 3 == 2);
+        one_round(first_seed + i, is_threads_only ? ALL_THREADS
+                                  : i % 3 == 2    ? SOME_THREADS
+                                                  : NO_THREADS);
         received += all.received;
         timed_out += all.timed_out;
     }
@@ -256,7 +277,12 @@ int main(int argc, char **argv)
     options.procs = (uint32_t)strtoul(argv[1], NULL, 10);
     rounds = strtoull(argv[2], NULL, 10);
     if (argc > 3)
-        seed = strtoull(argv[3], NULL, 10);
+        first_seed = strtoull(argv[3], NULL, 10);
+    is_threads_only = !options.procs;
+    if (is_threads_only) {
+        run(NULL);
+        return 0;
+    }
     CHECK(!fib_init(&options));
     struct fib f;
     CHECK(!fib_go(&f, run, NULL));
