@@ -24,8 +24,7 @@ static struct note notes[NOTES];
 static _Atomic uint64_t last_number;
 
 // Frames of others, and notes that another may overwrite: the sanitizers are not to look.
-#define UNCHECKED                                                                                  \
-    __attribute__((noinline, no_sanitize_address, no_sanitize_thread, no_sanitize_undefined))
+#define UNCHECKED __attribute__((noinline, no_sanitize_address, no_sanitize_thread))
 
 // How far the stack may be read: to its end, or where that is not known, to the end of the page.
 static uint64_t stack_end(uint64_t rsp)
