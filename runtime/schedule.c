@@ -382,6 +382,8 @@ static struct g *look(struct m *m)
 static struct g *find(struct m *m)
 {
     for (;;) {
+        if (m->is_ending)
+            m_end(m);
         if (m->locked_g) {
             m_stop_locked(m);
             return m->locked_g;

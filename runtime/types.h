@@ -123,7 +123,7 @@ struct live {
     uint32_t blocking;      // fib_blocking_enter's depth
     _Atomic uint32_t futex; // thread G: 1 has been readied; preempted G: its M may go on
     void *locals[LOCALS_INLINE];
-    void **locals_more; // the other keys' values: malloc'd, FIB_KEYS of them
+    void **locals_more;           // the other keys' values: malloc'd, FIB_KEYS of them
     struct exit_hook *exit_hooks; // sync/owner.h: run by locals_end when the fiber ends
     void *asan_fake_stack, *tsan_fiber;
     char name[NAME_SIZE]; // last: of a new fiber all before it is zeroed, and its start
@@ -257,6 +257,7 @@ struct m {
     _Atomic uint32_t park;    // futex: 1 has been woken
     struct p *next_p;         // given with the wake; sched.lock
     bool is_stopped, is_idle; // waits for a P; and is in the idle list. sched.lock
+    bool is_ending;           // its locked fiber has ended: the thread ends
     struct g *locked_g;       // wired to this thread; NULL
     struct rt_lock pinned_lock;
     struct g_queue pinned; // ready Gs that are pinned here
