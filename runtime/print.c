@@ -64,3 +64,10 @@ void print_own_stack(struct print *p)
 {
     (void)p;
 }
+
+void print_pc(struct print *p, uintptr_t pc, bool is_exact)
+{
+    (void)is_exact;
+    print_hex(p, pc);
+    print_text(p, "\n");
+}

@@ -160,7 +160,8 @@ static void chill(struct stack_class *sc, struct free_stack *f)
             rt_unlock(&sc->lock);
             return;
         }
-        memcpy(cold, sc->cold, sc->cold_count * sizeof *cold);
+        if (sc->cold_count)
+            memcpy(cold, sc->cold, sc->cold_count * sizeof *cold);
         os_pages_free(sc->cold, sc->cold_capacity * sizeof *cold);
         sc->cold = cold;
         sc->cold_capacity = capacity;
