@@ -39,6 +39,7 @@ struct sched {
     struct p *ps[PROCS_MAX];
     struct m *_Atomic all_ms;
     size_t stack_bytes, main_stack_bytes;
+    uint8_t stack_class; // of stack_bytes
     int64_t stall_ns;
     int64_t quantum_ns; // a fiber runs so long before it is preempted; FIB_DEBUG=quantum=US
     bool is_main_mode;  // fib_main: deadlock is an error
