@@ -17,7 +17,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
-enum { MUTEXES = 2, WORKERS = 6, CLOSER = 7, SEM_COUNT = 3, US = 1000 };
+enum { MUTEXES = 2, WORKERS = 6, CLOSER = 7, SEM_COUNT = 3 };
+enum { STEP = 100000 }; // ns: of all times, so that limits and others' doings often coincide
 
 static struct fib_mutex mutexes[MUTEXES];
 static struct fib_rwmutex rw;
@@ -252,7 +253,7 @@ static int64_t draw_timeout(struct actor *a)
 {
     switch (draw(a, 4)) {
     case 0: return 0;
-    case 1: return (int64_t)draw(a, 3000) * US;
+    case 1: return (int64_t)draw(a, 30) * STEP;
     default: return -1;
     }
 }
@@ -401,8 +402,8 @@ static void signal_cond(struct actor *a, bool all)
 static void pause_some(struct actor *a)
 {
     switch (draw(a, 5)) {
-    case 0: fib_sleep((int64_t)draw(a, 2500) * US); break;
-    case 1: fib_sleep((int64_t)draw(a, 300) * US); break;
+    case 0: fib_sleep((int64_t)draw(a, 25) * STEP); break;
+    case 1: fib_sleep((int64_t)draw(a, 4) * STEP); break;
     case 2: fib_yield(); break;
     default:;
     }
@@ -452,7 +453,7 @@ static void run_closer(void *arg)
 {
     struct actor *a = arg;
     while (alive) {
-        fib_sleep(20000LL * US);
+        fib_sleep(200LL * STEP);
         signal_cond(a, true);
     }
 }
