@@ -119,8 +119,8 @@ static void end_break(void)
 static long wait_pwait2(int epoll, struct epoll_event *events, int64_t timeout_ns)
 {
     struct timespec t = {timeout_ns / 1000000000, timeout_ns % 1000000000};
-    return arch_syscall(SYS_epoll_pwait2, SYS_ARG(epoll), SYS_ARG(events), EVENTS_MAX, SYS_ARG(&t), 0,
-                        0);
+    return arch_syscall(SYS_epoll_pwait2, SYS_ARG(epoll), SYS_ARG(events), EVENTS_MAX, SYS_ARG(&t),
+                        0, 0);
 }
 
 static long wait_ms(int epoll, struct epoll_event *events, int64_t timeout_ns)
@@ -171,8 +171,8 @@ uint32_t netpoll_poll(int64_t timeout_ns, struct g_queue *out)
         return 0;
     }
     struct epoll_event events[EVENTS_MAX];
-    long count = wait_events(atomic_load_explicit(&net.epoll, memory_order_relaxed), events,
-                             timeout_ns);
+    long count =
+        wait_events(atomic_load_explicit(&net.epoll, memory_order_relaxed), events, timeout_ns);
     uint32_t before = out->count, from_words = 0;
     for (long i = 0; i < count; i++) {
         if (events[i].data.u64 != BREAK_EVENT)

@@ -54,10 +54,10 @@ enum poll_life { // bits of life; its upper half counts those who hold the descr
 
 struct poll_side {
     _Atomic uintptr_t state;
-    _Atomic int64_t deadline;  // ns by clock_now; 0: none
-    _Atomic uint8_t has_more;  // `more` is not empty
-    _Atomic uint8_t is_hup;    // sticks
-    _Atomic uint8_t is_eager;  // attempts set POLL_DRAINED first
+    _Atomic int64_t deadline; // ns by clock_now; 0: none
+    _Atomic uint8_t has_more; // `more` is not empty
+    _Atomic uint8_t is_hup;   // sticks
+    _Atomic uint8_t is_eager; // attempts set POLL_DRAINED first
 };
 
 struct poll_thread; // a plain thread that waits, poll_thread.c
@@ -92,8 +92,8 @@ static inline struct poll_desc *poll_find(int fd)
     if (__builtin_expect((uint32_t)fd >= POLL_CHUNK * POLL_CHUNKS, 0))
         return NULL;
     // acquire: pairs with its publication in poll_at
-    struct poll_desc *c = atomic_load_explicit(&poll_chunks[(uint32_t)fd / POLL_CHUNK],
-                                               memory_order_acquire);
+    struct poll_desc *c =
+        atomic_load_explicit(&poll_chunks[(uint32_t)fd / POLL_CHUNK], memory_order_acquire);
     return c ? c + (uint32_t)fd % POLL_CHUNK : NULL;
 }
 
@@ -205,7 +205,7 @@ void poll_thread_wake(struct poll_desc *d); // d->lock held
 // --- The epoll (netpoll.c).
 int netpoll_add(int fd, uint32_t seq);
 void netpoll_remove(int fd);
-extern _Atomic int64_t netpoll_woken; // waits in words that have ended
+extern _Atomic int64_t netpoll_woken;  // waits in words that have ended
 extern _Atomic int64_t netpoll_others; // waits without a P, and those in `more`, that go on
 
 #endif

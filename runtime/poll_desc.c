@@ -29,7 +29,9 @@ struct poll_desc *poll_at(int fd)
     return poll_find(fd);
 }
 
-// --- What a descriptor is.
+// --- What a descriptor is. Functions with errno are not inlined: in a caller that can switch, its address
+// would be kept.
+#define NOT_INLINED __attribute__((noinline))
 
 static bool is_family_of_streams(int family)
 {
@@ -54,7 +56,7 @@ static uint64_t socket_flags(int fd)
 }
 
 // Makes fd non-blocking and says what it is. A negative errno, or flags.
-static int64_t look_at(int fd)
+static NOT_INLINED int64_t look_at(int fd)
 {
     struct stat st;
     int mode = fcntl(fd, F_GETFL);
@@ -71,7 +73,7 @@ static int64_t look_at(int fd)
 }
 
 // Standard input and output are often shared with processes that do not expect them to be non-blocking.
-static int64_t make_nonblocking(int fd, uint64_t flags)
+static NOT_INLINED int64_t make_nonblocking(int fd, uint64_t flags)
 {
     int mode = fcntl(fd, F_GETFL);
     if (mode < 0)

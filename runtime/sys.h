@@ -27,8 +27,8 @@
         return n_ < 0 ? -errno : n_;                                                               \
     } while (0)
 #else
-#define SYS_FN               static inline
-#define SYS_CALL(libc, ...)  return arch_syscall(__VA_ARGS__)
+#define SYS_FN              static inline
+#define SYS_CALL(libc, ...) return arch_syscall(__VA_ARGS__)
 #endif
 
 SYS_FN ssize_t sys_read(int fd, void *b, size_t n)
