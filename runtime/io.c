@@ -100,7 +100,9 @@ static ALWAYS_INLINE ssize_t io_run(struct io *io, int side, io_attempt *attempt
     int rc = poll_hold(io->fd, &d, &io->life);
     if (__builtin_expect(rc, 0))
         return rc;
-    ssize_t n = io_loop(d, io, side, attempt);
+    ssize_t n = 0;
+    if (__builtin_expect(io->size != 0 || !(io->life & POLL_STREAM), 1)) // else nothing to wait for
+        n = io_loop(d, io, side, attempt);
     poll_release(d);
     return n;
 }
@@ -294,7 +296,8 @@ static ssize_t attempt_accept(struct io *io)
 
 FIB_PUBLIC int fib_accept(int fd, struct sockaddr *address, socklen_t *size)
 {
-    struct io_address a = {.io = {.fd = fd}, .to = address, .size = size};
+    struct io_address a = {
+        .io = {.fd = fd, .size = SIZE_MAX, .is_whole = true}, .to = address, .size = size};
     a.size_in = size ? *size : 0;
     int new = (int)io_run(&a.io, POLL_READ, attempt_accept);
     if (new < 0)
@@ -346,7 +349,8 @@ static void forget_hup(int fd)
 
 FIB_PUBLIC int fib_connect(int fd, const struct sockaddr *address, socklen_t size)
 {
-    struct io_address a = {.io = {.fd = fd}, .from = address, .size_in = size};
+    struct io_address a = {
+        .io = {.fd = fd, .size = SIZE_MAX, .is_whole = true}, .from = address, .size_in = size};
     if (!is_registered(fd)) {
         set_nonblocking(fd);
         ssize_t rc = attempt_connect(&a.io);

@@ -159,7 +159,7 @@ static void let_others_run(void)
 
 int poll_hold_slow(int fd, struct poll_desc **out, uint64_t *life)
 {
-    if (fd < 0)
+    if ((uint32_t)fd >= POLL_CHUNK * POLL_CHUNKS)
         return -EBADF;
     struct poll_desc *d = poll_at(fd);
     if (!d)
