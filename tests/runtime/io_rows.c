@@ -265,15 +265,12 @@ static void several_readers(int kind)
         for (int i = 0; i < READERS; i++)
             done += ops[i].is_done;
     }
-    CHECK(op_result(&poll) == FIB_READ);
     CHECK(fib_write_full(e.w, "2222222222", READERS / 2) == READERS / 2); // all at once
     for (int i = 0; i < READERS; i++)
         CHECK(op_result(&ops[i]) == 1);
-    struct io_op op;
-    op_read(&op, e.r, 1); // and nothing is left
-    until_waiting(op.f, "IO wait");
-    put(e.w, "3");
-    CHECK(op_result(&op) == 1);
+    if (!poll.is_done) // it may have seen nothing but what others took
+        put(e.w, "3");
+    CHECK(op_result(&poll) == FIB_READ);
     ends_close(&e);
 }
 
