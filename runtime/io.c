@@ -402,8 +402,13 @@ static int poll_loop(struct poll_desc *d, int fd, int what, int64_t timeout_ns)
         (what & FIB_READ ? 1u << POLL_READ : 0) | (what & FIB_WRITE ? 1u << POLL_WRITE : 0);
     int64_t end = timeout_ns < 0 ? -1 : clock_now() + timeout_ns;
     for (;;) {
+        int rc = 0;
+        for (int i = 0; i < POLL_SIDES && !rc; i++)
+            rc = mask & (1u << i) ? poll_check(d, i) : 0;
+        if (rc)
+            return rc;
         expect_events(d, mask);
-        int rc = ready_now(fd, what);
+        rc = ready_now(fd, what);
         int64_t left = end < 0 ? -1 : end - clock_now();
         if (!rc && end >= 0 && left <= 0)
             return 0;
