@@ -131,9 +131,11 @@ static void find_name(const struct module *m, struct symbol *out)
             (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE))
             continue;
         uint64_t offset = out->address - s->st_value;
-        if (offset >= (s->st_size ? s->st_size : 1) || offset >= best || !m->names[s->st_name])
+        // Of several names for one place, the one that others see.
+        uint64_t rank = 2 * offset + (ELF64_ST_BIND(s->st_info) == STB_LOCAL);
+        if (offset >= (s->st_size ? s->st_size : 1) || rank >= best || !m->names[s->st_name])
             continue;
-        best = offset;
+        best = rank;
         out->name = m->names + s->st_name;
         out->offset = offset;
     }
