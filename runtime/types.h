@@ -238,6 +238,7 @@ struct p {
 
 // --- Threads.
 enum preempt_kind { PREEMPT_NONE, PREEMPT_RUNNING, PREEMPT_BLOCKED };
+enum stack_wish { STACK_NONE, STACK_FOR_DUMP, STACK_FOR_STALL };
 
 struct m {
     _Alignas(LINE) _Atomic uint32_t seq; // odd inside a transition
@@ -276,6 +277,13 @@ struct m {
     void *signal_stack;
     uint64_t random;
     _Atomic uint64_t wakes_issued, parks;
+
+    // Diagnosis.
+    const void *_Atomic context;   // ucontext_t of what was preempted, while its handler waits
+    _Atomic uint32_t stack_wanted; // enum stack_wish: the handler of SIGURG is to show its stack
+    int64_t stall_next_ns;         // sysmon's: reported when its fiber has run so long
+    int64_t stall_ran_ns;          // for the handler
+    uint32_t stall_schedules;      // sysmon's: the run that this is about
 };
 
 #endif
