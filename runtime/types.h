@@ -64,6 +64,8 @@ enum g_flag {
     G_IS_THREAD = 1,  // a plain thread
     G_IS_SYSTEM = 2,  // g0
     G_IS_STARTED = 4, // has a stack
+    G_IS_MEASURED =
+        8, // one in some of its site: on a fresh stack, whose use is looked at in the end
 };
 
 // Wait reasons: Go's words, in reasons.c.
@@ -91,6 +93,7 @@ enum wait_reason {
 struct m;
 struct p;
 struct g;
+struct sudog;
 
 // What a fiber keeps while it is not running, and what is counted about it. Lies at the top of its stack; of
 // a thread G and a g0 anywhere.
@@ -102,6 +105,7 @@ struct live {
     void *eh_globals[2];        // __cxa_get_globals
     _Atomic uint32_t is_chosen; // of several that could wake it, one has
     uint32_t nopreempt;
+    bool is_counted;    // thread G: in sched.thread_gs_parked
     uint64_t low, high; // the stack; high is the end of this struct's page
 
     const void *wait_object;
@@ -113,6 +117,7 @@ struct live {
     uint64_t switches, wakes, preempted;
 
     struct m *bound_m;      // only this M may run it; NULL: any
+    struct m *last_m;       // FIB_DEBUG=chaos=1: where it ran last
     uint32_t locked;        // fib_lock_thread's depth
     uint32_t pinned;        // fib_pin's
     uint32_t blocking;      // fib_blocking_enter's depth
@@ -136,11 +141,11 @@ struct g {
     fib_fn *fn;
     void *arg;
     uint64_t creator;
-    struct site *site;         // where it was created
-    struct g *_Atomic joiners; // see join.c: waiters, linked; or JOIN_CLOSED
-    const char *name;          // given at creation
-    uint64_t ready_ticks;      // when it became runnable
-    uint32_t trace_seq;        // of Go's events "at a distance"; for emit/
+    struct site *site;             // where it was created
+    struct sudog *_Atomic joiners; // see go.c: waiters, linked; or JOIN_LOCKED
+    const char *name;              // given at creation
+    uint64_t ready_ticks;          // when it became runnable
+    uint32_t trace_seq;            // of Go's events "at a distance"; for emit/
     uint32_t trace_generation;
 };
 _Static_assert(sizeof(struct g) == 96,
@@ -148,9 +153,9 @@ _Static_assert(sizeof(struct g) == 96,
 
 // A place that creates fibers: the pc behind fib_go.
 struct site {
-    _Atomic uintptr_t pc; // 0: free
-    _Atomic uint64_t created, alive;
-    _Atomic uint64_t stack_used_max; // bytes: the high-water mark, of fibers that ended
+    _Atomic uintptr_t pc;            // 0: free
+    _Atomic uint32_t countdown;      // to the next measured one; not exact
+    _Atomic uint64_t stack_used_max; // bytes: the high-water mark of those measured
 };
 
 struct g_queue { // singly linked by g->link; protected by its owner
@@ -171,8 +176,9 @@ struct timer {    // in struct fib_timer, or on the stack of who waits
     // wait, nor touch timers.
     void (*fire)(struct timer *t);
     void *arg;
-    struct p *_Atomic p; // whose heap it is in; NULL: none
-    uint32_t index;      // there
+    struct p
+        *_Atomic p; // whose heap it is or was in; its lock guards the rest. NULL: never started
+    uint32_t index; // there, from 1; 0: not in it
     uint32_t reserved;
     fib_fn *fn; // fib_timer's
     void *fn_arg;
@@ -185,8 +191,9 @@ struct timer_heap {
     struct timer_slot {
         int64_t when;
         struct timer *t;
-    } * slots;             // a 4-ary heap; from mmap
-    _Atomic int64_t first; // slots[0].when; INT64_MAX: none. Read without the lock
+    } * slots;                    // a 4-ary heap; from mmap
+    _Atomic int64_t first;        // slots[0].when; INT64_MAX: none. Read without the lock
+    _Atomic uint64_t first_ticks; // the same in ticks, about; UINT64_MAX
 };
 
 // --- Processors.
@@ -196,7 +203,7 @@ struct p {
     _Alignas(LINE) _Atomic uint32_t status;
     uint32_t id;
     struct m *m;                // its owner; NULL in the idle list
-    uint32_t tick;              // switches; owner
+    uint32_t countdown;         // to the next look at the global queue; owner
     _Atomic uint32_t schedules; // the same, for sysmon
     struct p *link;             // of the idle list
     uint64_t random;            // owner
@@ -211,6 +218,7 @@ struct p {
 
     // Owner's caches.
     struct g_queue free_gs;
+    uint64_t id_next, id_end; // a batch of ids
     struct stack_cache {
         void *head; // linked through struct live, see stack.c
         uint32_t count;
@@ -245,9 +253,10 @@ struct m {
 
     struct g g0;
     struct live g0_live;
-    _Atomic uint32_t park; // futex: 1 has been woken
-    struct p *next_p;      // given with the wake
-    struct g *locked_g;    // wired to this thread; NULL
+    _Atomic uint32_t park;    // futex: 1 has been woken
+    struct p *next_p;         // given with the wake; sched.lock
+    bool is_stopped, is_idle; // waits for a P; and is in the idle list. sched.lock
+    struct g *locked_g;       // wired to this thread; NULL
     struct rt_lock pinned_lock;
     struct g_queue pinned; // ready Gs that are pinned here
     _Atomic uint32_t pinned_count;

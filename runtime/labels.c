@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+//
+// Label sets: interned in a fixed table, never freed, so that an index stands for a set wherever it is read:
+// by children, samplers, debuggers. See descriptor.h.
+
+#include "runtime/labels.h"
+#include "runtime/core.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct label_table fib_label_table;
+static struct rt_lock lock;
+
+static void copy(char *to, const char *from)
+{
+    strncpy(to, from, LABEL_SIZE - 1);
+    to[LABEL_SIZE - 1] = 0;
+}
+
+// The index of the set, made if need be; -ENOSPC.
+static int32_t intern(const struct label_set *set)
+{
+    uint64_t hash = 14695981039346656037ULL;
+    for (size_t i = 0; i < sizeof set->pairs; i++)
+        hash = (hash ^ ((const uint8_t *)set->pairs)[i]) * 1099511628211ULL;
+    uint32_t i = (uint32_t)(hash >> 40) % LABEL_SETS;
+    for (uint32_t n = 0; n < LABEL_SETS; n++, i = (i + 1) % LABEL_SETS) {
+        if (i == 0)
+            continue; // no labels
+        struct label_set *s = &fib_label_table.sets[i];
+        // acquire: pairs with the release below
+        if (!atomic_load_explicit(&s->count, memory_order_acquire)) {
+            memcpy(s->pairs, set->pairs, sizeof s->pairs);
+            atomic_store_explicit(&s->count, set->count, memory_order_release);
+            return (int32_t)i;
+        }
+        if (!memcmp(s->pairs, set->pairs, sizeof s->pairs))
+            return (int32_t)i;
+    }
+    return -ENOSPC;
+}
+
+static void change(struct label_set *set, const char *key, const char *value)
+{
+    uint32_t n = set->count, at = 0;
+    while (at < n && strncmp(set->pairs[at].key, key, LABEL_SIZE - 1) < 0)
+        at++; // sorted: the same labels are the same set
+    bool is_there = at < n && !strncmp(set->pairs[at].key, key, LABEL_SIZE - 1);
+    if (!value) {
+        if (!is_there)
+            return;
+        memmove(&set->pairs[at], &set->pairs[at + 1], (n - at - 1) * sizeof set->pairs[0]);
+        memset(&set->pairs[n - 1], 0, sizeof set->pairs[0]);
+        set->count = n - 1;
+        return;
+    }
+    if (!is_there) {
+        if (n == LABEL_PAIRS)
+            return;
+        memmove(&set->pairs[at + 1], &set->pairs[at], (n - at) * sizeof set->pairs[0]);
+        memset(&set->pairs[at], 0, sizeof set->pairs[0]);
+        copy(set->pairs[at].key, key);
+        set->count = n + 1;
+    }
+    memset(set->pairs[at].value, 0, LABEL_SIZE);
+    copy(set->pairs[at].value, value);
+}
+
+FIB_PUBLIC int32_t fib_label_set(const char *key, const char *value)
+{
+    struct g *g = this_g();
+    int32_t before = g->labels;
+    if (!key || !*key)
+        return -EINVAL;
+    struct label_set set;
+    memcpy(&set, &fib_label_table.sets[before], sizeof set);
+    if (!before)
+        memset(&set, 0, sizeof set);
+    change(&set, key, value);
+    int32_t now = 0;
+    if (set.count) {
+        rt_lock(&lock);
+        now = intern(&set);
+        rt_unlock(&lock);
+    }
+    if (now < 0)
+        return now;
+    g->labels = now;
+    return before;
+}
+
+FIB_PUBLIC void fib_labels_restore(int32_t before)
+{
+    if (before >= 0 && before < LABEL_SETS)
+        this_g()->labels = before;
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+//
+// Asynchronous preemption. C code cannot be switched away from at any instruction: it may hold locks that
+// libc keeps per thread. So the handler of SIGURG gives the P to another M and waits inside the handler: the
+// preempted fiber is for that time bound to its M, the stack stays where it is, and nothing else runs on
+// the thread that holds libc's locks. (KLT switching: Shiina et al., PPoPP 2021.)
+//
+// In libc the handler declines at first: a fiber stopped in malloc makes others wait for it. After SKIPS_MAX times it
+// does not.
+//
+// A fiber that blocks in the kernel without saying so is not stopped, only its P is taken: it is marked
+// G_SYSCALL, and gets a P again at its next call of the runtime, or by a later signal.
+
+#include "runtime/core.h"
+#include "runtime/os/os.h"
+
+#include <errno.h>
+#include <link.h>
+#include <signal.h>
+#include <string.h>
+#include <ucontext.h>
+
+enum { SKIPS_MAX = 20, RANGES = 16 };
+
+static struct range {
+    uintptr_t low, high;
+} libc_text[RANGES];
+static uint32_t libc_ranges;
+
+static bool is_libc(const char *path)
+{
+    static const char *const names[] = {"libc.so",   "ld-linux", "libpthread",    "libm.so",
+                                        "libstdc++", "libgcc_s", "libfiberscope", "linux-vdso"};
+    const char *base = strrchr(path, '/');
+    base = base ? base + 1 : path;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strncmp(base, names[i], strlen(names[i])))
+            return true;
+    return false;
+}
+
+static int note_module(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    (void)size, (void)arg;
+    if (!is_libc(info->dlpi_name))
+        return 0;
+    for (int i = 0; i < info->dlpi_phnum && libc_ranges < RANGES; i++) {
+        const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+        if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X))
+            libc_text[libc_ranges++] = (struct range){info->dlpi_addr + ph->p_vaddr,
+                                                      info->dlpi_addr + ph->p_vaddr + ph->p_memsz};
+    }
+    return 0;
+}
+
+static bool is_in_libc(uintptr_t pc)
+{
+    for (uint32_t i = 0; i < libc_ranges; i++)
+        if (pc >= libc_text[i].low && pc < libc_text[i].high)
+            return true;
+    return false;
+}
+
+// Waits in the handler until the fiber is given a P.
+static void wait_bound(struct m *m, struct g *g)
+{
+    struct live *l = g->live;
+    trans_begin(m);
+    struct p *p = m_p(m);
+    if (p)
+        p_release(m);
+    uint64_t now = ticks_now();
+    l->cpu_ticks += now - m->since_ticks;
+    l->preempted++;
+    l->bound_m = m;
+    atomic_store_explicit(&l->futex, 0, memory_order_relaxed);
+    atomic_store_explicit(&g->status, G_PREEMPTED, memory_order_release);
+    rt_lock(&sched.lock);
+    queue_append(&sched.bound, g);
+    atomic_store_explicit(&sched.bound_count, sched.bound.count, memory_order_release);
+    rt_unlock(&sched.lock);
+    trans_end(m);
+    if (p)
+        p_hand_off(p);
+    else
+        wake_p();
+    while (!atomic_load_explicit(&l->futex, memory_order_acquire)) // pairs with m_resume_bound
+        os_futex_wait(&l->futex, 0, -1);
+    trans_begin(m);
+    p = m->next_p;
+    m->next_p = NULL;
+    p_acquire(m, p);
+    m->since_ticks = ticks_now();
+    if (!l->locked && !l->pinned)
+        l->bound_m = NULL;
+    l->switches++;
+    atomic_store_explicit(&g->status, G_RUNNING, memory_order_release);
+    atomic_store_explicit(&p->schedules,
+                          atomic_load_explicit(&p->schedules, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    trans_end(m);
+}
+
+static void take_p(struct m *m, struct g *g)
+{
+    trans_begin(m);
+    struct p *p = p_release(m);
+    atomic_store_explicit(&g->status, G_SYSCALL, memory_order_release);
+    trans_end(m);
+    m->locks++; // no second signal inside
+    p_hand_off(p);
+    m->locks--;
+}
+
+static void on_preempt(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)info;
+    struct m *m = this_m();
+    if (!m)
+        return;
+    int saved_errno = errno;
+    uint32_t kind = atomic_exchange_explicit(&m->preempt, PREEMPT_NONE, memory_order_acquire);
+    struct g *g = m->cur;
+    bool may = kind && !(atomic_load_explicit(&m->seq, memory_order_relaxed) & 1) && !m->locks &&
+               g != &m->g0 && !g->live->nopreempt && !g->live->blocking;
+    if (may && kind == PREEMPT_BLOCKED) {
+        if (m_p(m))
+            take_p(m, g);
+    } else if (may) {
+        const ucontext_t *uc = context;
+        bool is_forced = ++m->preempt_skips > SKIPS_MAX;
+        bool is_room = atomic_load_explicit(&sched.bound_count, memory_order_relaxed) < BOUND_MAX;
+        if (is_room && (is_forced || !is_in_libc((uintptr_t)uc->uc_mcontext.gregs[REG_RIP]))) {
+            m->preempt_skips = 0;
+            wait_bound(m, g);
+        }
+    }
+    errno = saved_errno;
+}
+
+void m_preempt(struct m *m, enum preempt_kind kind)
+{
+    atomic_store_explicit(&m->preempt, kind, memory_order_release);
+    os_signal_thread(m->tid, SIGURG);
+}
+
+int preempt_init(void)
+{
+    dl_iterate_phdr(note_module, NULL);
+    struct sigaction ours = {.sa_sigaction = on_preempt,
+                             .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+    sigfillset(&ours.sa_mask);
+    sigdelset(&ours.sa_mask, SIGPROF);
+    sigdelset(&ours.sa_mask, SIGSEGV);
+    return sigaction(SIGURG, &ours, NULL) ? -errno : 0;
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+//
+// Stacks: address space of a power of two, a guard at the low end, struct live at the high one. Given to a
+// fiber at its first dispatch and taken back at its end; never unmapped.
+//
+// Free ones lie in the P's cache, newest first (its page is in the processor's cache), and beyond
+// CACHE_MAX in a list of the whole, where those beyond what is used at the time lose their memory. A free
+// stack's struct live holds the link.
+
+#include "runtime/core.h"
+#include "runtime/os/os.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+enum { CACHE_MAX = 64, BATCH = 32, KEEP_WARM = 4096, MIN_SHIFT = 14, HUGE = 2 << 20 };
+
+struct free_stack {
+    struct free_stack *next;
+    uint32_t is_guarded;
+};
+
+static struct stack_class {
+    struct rt_lock lock;
+    struct free_stack *warm;
+    uint32_t warm_count, cold_count, cold_capacity;
+    struct free_stack **cold;   // without memory: nothing can be linked in them
+    uint8_t *arena, *arena_end; // not yet given out
+    uint32_t made;
+} classes[STACK_CLASSES];
+
+static _Atomic bool is_short;
+
+bool stacks_are_short(void)
+{
+    return atomic_load_explicit(&is_short, memory_order_relaxed);
+}
+
+uint8_t stack_class_of(size_t bytes)
+{
+    uint8_t c = 0;
+    while (c + 1 < STACK_CLASSES && ((size_t)1 << (MIN_SHIFT + c)) < bytes)
+        c++;
+    return c;
+}
+
+static size_t class_bytes(uint8_t c)
+{
+    return (size_t)1 << (MIN_SHIFT + c);
+}
+
+static struct live *live_of_high(uint8_t *high)
+{
+    return (struct live *)(void *)(high - ((sizeof(struct live) + LINE - 1) & ~(size_t)(LINE - 1)));
+}
+
+// A stack never used before, by its high end; NULL: neither memory nor mappings. Lock held.
+static uint8_t *carve(struct stack_class *sc, uint8_t c)
+{
+    size_t bytes = class_bytes(c);
+    if (sc->arena == sc->arena_end) {
+        // Arenas double, from 16 stacks to 2048, so that a few fibers do not reserve gigabytes.
+        size_t n = sc->made < 16 ? 16 : sc->made < 2048 ? sc->made : 2048;
+        while (n > 1 && n * bytes > (size_t)1 << 30)
+            n /= 2;
+        uint8_t *a = NULL;
+        size_t align = bytes < HUGE ? bytes : HUGE;
+        while (n && !(a = os_reserve(n * bytes, align)))
+            n /= 2;
+        if (!a)
+            return NULL;
+        madvise(a, n * bytes, MADV_NOHUGEPAGE);
+        sc->arena = a;
+        sc->arena_end = a + n * bytes;
+        sc->made += (uint32_t)n;
+    }
+    if (!os_guard(sc->arena, OS_PAGE))
+        return NULL;
+    sc->arena += bytes;
+    return sc->arena;
+}
+
+static struct free_stack *refill(struct p *p, uint8_t c)
+{
+    struct stack_class *sc = &classes[c];
+    struct free_stack *f = NULL;
+    rt_lock(&sc->lock);
+    while (p->stacks[c].count < BATCH && sc->warm) {
+        f = sc->warm;
+        sc->warm = f->next;
+        sc->warm_count--;
+        f->next = p->stacks[c].head;
+        p->stacks[c].head = f;
+        p->stacks[c].count++;
+    }
+    if (!p->stacks[c].head) {
+        if (sc->cold_count) {
+            f = sc->cold[--sc->cold_count];
+        } else {
+            uint8_t *high = carve(sc, c);
+            f = high ? (struct free_stack *)(void *)live_of_high(high) : NULL;
+        }
+        rt_unlock(&sc->lock);
+        return f;
+    }
+    rt_unlock(&sc->lock);
+    f = p->stacks[c].head;
+    p->stacks[c].head = f->next;
+    p->stacks[c].count--;
+    return f;
+}
+
+bool stack_attach(struct p *p, struct g *g)
+{
+    uint8_t c = g->stack_class;
+    struct free_stack *f = p->stacks[c].head;
+    if (f) {
+        p->stacks[c].head = f->next;
+        p->stacks[c].count--;
+    } else {
+        f = refill(p, c);
+        if (!f) {
+            atomic_store_explicit(&is_short, true, memory_order_relaxed);
+            return false;
+        }
+    }
+    struct live *l = (struct live *)(void *)f;
+    uint64_t high = ((uint64_t)(uintptr_t)l | (OS_PAGE - 1)) + 1;
+    if (g->flags & G_IS_MEASURED) // what the last one touched must not count
+        os_forget((uint8_t *)(uintptr_t)(high - class_bytes(c) + OS_PAGE),
+                  class_bytes(c) - OS_PAGE);
+    memset(l, 0, sizeof *l);
+    l->g = g;
+    l->high = high;
+    l->low = high - class_bytes(c);
+    l->sp = arch_new_stack((uint64_t)(uintptr_t)l, g->fn, g->arg);
+    g->live = l;
+    g->flags |= G_IS_STARTED;
+    return true;
+}
+
+static void chill(struct stack_class *sc, struct free_stack *f)
+{
+    rt_lock(&sc->lock);
+    if (sc->cold_count == sc->cold_capacity) {
+        uint32_t capacity = sc->cold_capacity ? sc->cold_capacity * 2 : OS_PAGE / sizeof f;
+        struct free_stack **cold = os_pages(capacity * sizeof *cold);
+        if (!cold) { // then it stays warm
+            f->next = sc->warm;
+            sc->warm = f;
+            sc->warm_count++;
+            rt_unlock(&sc->lock);
+            return;
+        }
+        memcpy(cold, sc->cold, sc->cold_count * sizeof *cold);
+        os_pages_free(sc->cold, sc->cold_capacity * sizeof *cold);
+        sc->cold = cold;
+        sc->cold_capacity = capacity;
+    }
+    sc->cold[sc->cold_count++] = f;
+    rt_unlock(&sc->lock);
+}
+
+// Half of the P's cache goes to all; what is too much there gives its memory back.
+static void spill(struct p *p, uint8_t c)
+{
+    struct stack_class *sc = &classes[c];
+    for (uint32_t i = 0; i < CACHE_MAX / 2; i++) {
+        struct free_stack *f = p->stacks[c].head;
+        p->stacks[c].head = f->next;
+        p->stacks[c].count--;
+        uint64_t high = ((uint64_t)(uintptr_t)f | (OS_PAGE - 1)) + 1;
+        rt_lock(&sc->lock);
+        bool is_warm = sc->warm_count < KEEP_WARM;
+        if (is_warm) {
+            f->next = sc->warm;
+            sc->warm = f;
+            sc->warm_count++;
+        }
+        rt_unlock(&sc->lock);
+        if (is_warm)
+            continue;
+        uint8_t *low = (uint8_t *)(uintptr_t)(high - class_bytes(c));
+        os_forget(low + OS_PAGE, class_bytes(c) - OS_PAGE);
+        chill(sc, f);
+    }
+}
+
+// From the lowest page in memory to the high end.
+size_t stack_used_bytes(const struct live *l)
+{
+    uint8_t pages[512];
+    for (uint64_t at = l->low + OS_PAGE; at < l->high; at += sizeof pages * OS_PAGE) {
+        uint64_t n = l->high - at < sizeof pages * OS_PAGE ? l->high - at : sizeof pages * OS_PAGE;
+        if (!os_resident((void *)(uintptr_t)at, n, pages))
+            continue;
+        for (uint64_t i = 0; i < n / OS_PAGE; i++)
+            if (pages[i] & 1)
+                return l->high - at - i * OS_PAGE;
+    }
+    return 0;
+}
+
+static void note_high_water(struct g *g)
+{
+    uint64_t used = stack_used_bytes(g->live);
+    uint64_t max = atomic_load_explicit(&g->site->stack_used_max, memory_order_relaxed);
+    while (used > max &&
+           !atomic_compare_exchange_weak_explicit(&g->site->stack_used_max, &max, used,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+void stack_release(struct p *p, struct g *g)
+{
+    uint8_t c = g->stack_class;
+    if (g->flags & G_IS_MEASURED)
+        note_high_water(g);
+    struct free_stack *f = (struct free_stack *)(void *)g->live;
+    g->live = NULL;
+    g->flags = 0;
+    f->next = p->stacks[c].head;
+    p->stacks[c].head = f;
+    if (++p->stacks[c].count > CACHE_MAX)
+        spill(p, c);
+    if (stacks_are_short())
+        atomic_store_explicit(&is_short, false, memory_order_relaxed);
+}

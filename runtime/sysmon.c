@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+//
+// The thread that watches: takes Ps from blocking calls, preempts fibers that run long while others wait, sees to
+// timers and descriptors that nobody looks at, and starts Ms for work that was left to its maker.
+//
+// It takes no lock of libc's and allocates nothing: it has to run when a preempted fiber holds malloc's
+// locks. When all Ps have been idle for a second it sleeps until one is taken.
+
+#include "runtime/core.h"
+#include "runtime/netpoll.h"
+#include "runtime/os/os.h"
+
+enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 100 };
+
+void sysmon_wake(void)
+{
+    if (atomic_load_explicit(&sched.sysmon_sleeps, memory_order_relaxed) &&
+        atomic_exchange(&sched.sysmon_sleeps, 0))
+        os_futex_wake(&sched.sysmon_sleeps, 1);
+}
+
+static bool is_work_for(struct p *p)
+{
+    return !runq_is_empty(p) || atomic_load_explicit(&sched.global_count, memory_order_relaxed) ||
+           atomic_load_explicit(&sched.bound_count, memory_order_relaxed);
+}
+
+// A P in a blocking call. True: taken.
+static bool retake(struct p *p, int64_t now)
+{
+    uint32_t schedules = atomic_load_explicit(&p->schedules, memory_order_relaxed);
+    if (p->ran_schedules != schedules || !p->syscall_ticks) {
+        p->ran_schedules = schedules;
+        p->ran_since_tick = now;
+        p->syscall_ticks = 1;
+        if (!is_work_for(p))
+            return false;
+    } else if (!is_work_for(p) && now - p->ran_since_tick < TICK_NS) {
+        return false;
+    }
+    uint32_t in_call = P_SYSCALL;
+    // acquire: pairs with the release in fib_blocking_enter
+    if (!atomic_compare_exchange_strong_explicit(&p->status, &in_call, P_RUNNING,
+                                                 memory_order_acquire, memory_order_relaxed))
+        return false;
+    p->syscall_ticks = 0;
+    p_hand_off(p);
+    return true;
+}
+
+// A P whose fiber has not changed for a tick.
+static void watch_running(struct p *p, int64_t now)
+{
+    struct m *m = p->m; // Ms are never freed
+    uint32_t schedules = atomic_load_explicit(&p->schedules, memory_order_relaxed);
+    if (!m)
+        return;
+    if (p->ran_schedules != schedules) {
+        p->ran_schedules = schedules;
+        p->ran_since_tick = now;
+        m->cpu_seen_ns = os_thread_cpu_ns(m->tid);
+        return;
+    }
+    if (sched.is_preempt_off || sched_is_seeded)
+        return;
+    stall_watch(p, m, now - p->ran_since_tick);
+    if (!is_work_for(p))
+        return;
+    uint64_t cpu = os_thread_cpu_ns(m->tid);
+    bool is_blocked = cpu - m->cpu_seen_ns < 20000; // what looking at it may cost it
+    m->cpu_seen_ns = cpu;
+    if (is_blocked)
+        m_preempt(m, PREEMPT_BLOCKED);
+    else if (now - p->ran_since_tick >= sched.quantum_ns)
+        m_preempt(m, PREEMPT_RUNNING);
+}
+
+// Fibers that lost their P while they blocked and run on without one: they get their turn like others.
+static void watch_lost(void)
+{
+    for (struct m *m = atomic_load_explicit(&sched.all_ms, memory_order_acquire); m;
+         m = m->all_link) {
+        struct g *g = m->cur;
+        if (m_p(m) || g == &m->g0 ||
+            atomic_load_explicit(&g->status, memory_order_relaxed) != G_SYSCALL ||
+            g->live->blocking)
+            continue;
+        uint64_t cpu = os_thread_cpu_ns(m->tid);
+        if (cpu - m->cpu_seen_ns > 100000)
+            m_preempt(m, PREEMPT_RUNNING);
+        m->cpu_seen_ns = cpu;
+    }
+}
+
+static bool look_at_ps(int64_t now)
+{
+    bool is_taken = false, is_left = false;
+    uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    for (uint32_t i = 0; i < procs; i++) {
+        struct p *p = sched.ps[i];
+        uint32_t status = atomic_load_explicit(&p->status, memory_order_acquire);
+        if (status == P_SYSCALL)
+            is_taken |= retake(p, now);
+        else if (status == P_RUNNING)
+            watch_running(p, now);
+        is_left |= !runq_is_empty(p);
+    }
+    if (is_left || atomic_load_explicit(&sched.global_count, memory_order_relaxed) ||
+        atomic_load_explicit(&sched.bound_count, memory_order_relaxed))
+        wake_p();
+    return is_taken;
+}
+
+static void look_at_waits(int64_t now)
+{
+    if (timers_first() < now - 1000000 && !atomic_load(&sched.poller))
+        wake_p();
+    // Busy Ps look at the netpoller every 61st switch only.
+    if (!netpoll_is_used() || !netpoll_waiters() || atomic_load(&sched.poller))
+        return;
+    int64_t polled = atomic_load_explicit(&sched.polled_at, memory_order_relaxed);
+    if (ticks_now() - (uint64_t)polled < ns_to_ticks(TICK_NS))
+        return;
+    struct g_queue q = {0};
+    atomic_store_explicit(&sched.polled_at, (int64_t)ticks_now(), memory_order_relaxed);
+    if (!netpoll_poll(0, &q))
+        return;
+    for (struct g *g = q.head; g; g = g->link) {
+        atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
+        g->live->wakes++;
+    }
+    global_put_list(&q);
+    wake_p();
+}
+
+static bool all_idle(void)
+{
+    return atomic_load(&sched.idle_ps) >= atomic_load_explicit(&sched.procs, memory_order_relaxed);
+}
+
+static void sleep_until_taken(void)
+{
+    atomic_store(&sched.sysmon_sleeps, 1); // seq_cst: pairs with idle_ps in p_idle_get
+    if (all_idle())
+        os_futex_wait(&sched.sysmon_sleeps, 1, -1);
+    atomic_store(&sched.sysmon_sleeps, 0);
+}
+
+void *sysmon_main(void *arg)
+{
+    (void)arg;
+    int64_t delay = TICK_NS;
+    uint32_t quiet = 0, idle = 0;
+    for (;;) {
+        os_sleep(delay < sched.quantum_ns ? delay : sched.quantum_ns);
+        if (all_idle()) {
+            if (++idle > IDLE_TICKS) {
+                sleep_until_taken();
+                idle = 0;
+            }
+            delay = TICK_NS;
+            continue;
+        }
+        idle = 0;
+        int64_t now = os_clock_ns();
+        if (look_at_ps(now)) {
+            quiet = 0;
+            delay = TICK_MIN_NS;
+        } else if (++quiet > QUIET_TICKS && delay < TICK_NS) {
+            delay *= 2;
+        }
+        watch_lost();
+        look_at_waits(now);
+        diag_tick(now);
+    }
+    return NULL;
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+//
+// Time: ticks of the time stamp counter where it can be trusted, for what is measured at each switch;
+// CLOCK_MONOTONIC for what others see.
+
+#include "runtime/core.h"
+#include "runtime/os/os.h"
+
+#include <time.h>
+
+static struct {
+    bool is_tsc;
+    uint64_t ticks;
+    int64_t ns;
+    _Atomic uint64_t ns_per_tick_32; // times 2^32
+    _Atomic int64_t measured_at;
+} base;
+
+static _Atomic int64_t seed_clock = 1000000000;
+
+void clock_init(void)
+{
+    base.is_tsc = arch_tsc_is_invariant();
+    base.ns = os_clock_ns();
+    base.ticks = ticks_now();
+    while (os_clock_ns() - base.ns < 200000) // a first estimate: 0.2 ms, good to 1e-3
+        arch_pause();
+    ticks_to_ns(0);
+}
+
+uint64_t ticks_now(void)
+{
+    if (__builtin_expect(base.is_tsc, 1))
+        return arch_tsc();
+    return (uint64_t)os_clock_ns();
+}
+
+// The longer since the start, the better the estimate; renewed as that time doubles.
+static uint64_t scale(void)
+{
+    uint64_t s = atomic_load_explicit(&base.ns_per_tick_32, memory_order_relaxed);
+    int64_t at = atomic_load_explicit(&base.measured_at, memory_order_relaxed);
+    int64_t now = os_clock_ns() - base.ns;
+    if (s && now < 2 * at)
+        return s;
+    uint64_t ticks = ticks_now() - base.ticks;
+    s = ticks ? (uint64_t)(((unsigned __int128)now << 32) / ticks) : (uint64_t)1 << 32;
+    atomic_store_explicit(&base.ns_per_tick_32, s, memory_order_relaxed);
+    atomic_store_explicit(&base.measured_at, now, memory_order_relaxed);
+    return s;
+}
+
+uint64_t ticks_to_ns(uint64_t ticks)
+{
+    return (uint64_t)(((unsigned __int128)ticks * scale()) >> 32);
+}
+
+uint64_t ns_to_ticks(int64_t ns)
+{
+    uint64_t s = atomic_load_explicit(&base.ns_per_tick_32, memory_order_relaxed);
+    return ns <= 0 ? 0 : (uint64_t)(((unsigned __int128)ns << 32) / (s ? s : (uint64_t)1 << 32));
+}
+
+int64_t clock_now(void)
+{
+    if (__builtin_expect(sched_is_seeded, 0))
+        return atomic_load_explicit(&seed_clock, memory_order_relaxed);
+    return os_clock_ns();
+}
+
+FIB_PUBLIC int64_t fib_now_ns(void)
+{
+    return clock_now();
+}
+
+bool seed_clock_advance(void)
+{
+    int64_t first = timers_first();
+    if (first == INT64_MAX)
+        return false;
+    if (first > atomic_load_explicit(&seed_clock, memory_order_relaxed))
+        atomic_store_explicit(&seed_clock, first, memory_order_relaxed);
+    return true;
+}
