@@ -23,8 +23,11 @@ static void wakes_add(void *arg, const struct fib_metric *m)
         *wakes = (int64_t)m->value;
 }
 
+#pragma weak fib_metrics_read
 int64_t measure_wakes(void)
 {
+    if (!fib_metrics_read)
+        return -1;
     int64_t wakes = -1;
     fib_metrics_read(wakes_add, &wakes);
     return wakes;

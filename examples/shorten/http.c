@@ -153,11 +153,6 @@ int http_read(struct http_connection *c, struct http_request *out)
     return 1;
 }
 
-bool http_has_more(const struct http_connection *c)
-{
-    return c->used > c->consumed;
-}
-
 int http_answer(struct http_connection *c, int status, const char *location, const char *body,
                 bool is_last)
 {

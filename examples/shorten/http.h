@@ -32,9 +32,6 @@ struct http_connection {
 // status of the answer that tells it (-400, -411, -413, -501, -505).
 int http_read(struct http_connection *c, struct http_request *out);
 
-// True if bytes of a next request are there already.
-bool http_has_more(const struct http_connection *c);
-
 // Writes an answer. location and body may be NULL. 0 or -errno.
 int http_answer(struct http_connection *c, int status, const char *location, const char *body,
                 bool is_last);

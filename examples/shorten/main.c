@@ -89,6 +89,16 @@ static void connection_limit(struct connection *c)
     fib_mutex_unlock(&server.mutex);
 }
 
+// After an error the client may still be sending: what is unread when a socket is closed takes the answer with it.
+static void connection_linger(struct connection *c)
+{
+    shutdown(c->http.fd, SHUT_WR);
+    fib_set_deadline(c->http.fd, FIB_READ, fib_now_ns() + SECOND);
+    for (int i = 0; i < 16; i++)
+        if (fib_read(c->http.fd, c->http.buffer, sizeof c->http.buffer) <= 0)
+            break;
+}
+
 static void connection_run(void *arg)
 {
     struct connection c = {.http.fd = (int)(intptr_t)arg};
@@ -98,8 +108,8 @@ static void connection_run(void *arg)
     for (;;) {
         connection_limit(&c);
         int rc = http_read(&c.http, &r);
-        if (rc <= -400)
-            http_answer(&c.http, -rc, NULL, NULL, true);
+        if (rc <= -400 && !http_answer(&c.http, -rc, NULL, NULL, true))
+            connection_linger(&c);
         if (rc <= 0)
             break;
         bool is_last = r.is_last || server.app.is_stopping;
