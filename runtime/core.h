@@ -39,6 +39,7 @@ struct sched {
     struct p *ps[PROCS_MAX];
     struct m *_Atomic all_ms;
     size_t stack_bytes, main_stack_bytes;
+    uint8_t stack_class; // of stack_bytes
     int64_t stall_ns;
     int64_t quantum_ns; // a fiber runs so long before it is preempted; FIB_DEBUG=quantum=US
     bool is_main_mode;  // fib_main: deadlock is an error
@@ -155,7 +156,8 @@ void dead_check(
     void); // nothing runs any more, sched.lock held: reports and exits if that is an error
 void sysmon_wake(void);
 void join_wake(struct g *g);  // g ends: wakes its joiners, clears its id
-void locals_end(struct g *g); // runs the destructors; in the fiber
+void locals_end(struct g *g); // runs exit hooks and destructors; in the fiber
+void pool_age_all(void);      // what lies unused in pools; spawns a fiber if there is something
 void thread_park(struct g *g, enum wait_reason reason, const void *object, park_after_fn *after,
                  void *arg, int64_t timeout_ns); // thread_g.c
 void fiber_begin(void);                          // from fib_root_

@@ -11,6 +11,7 @@
 #include "runtime/os/os.h"
 
 enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 100 };
+#define POOLS_NS INT64_C(2000000000)
 
 void sysmon_wake(void)
 {
@@ -151,6 +152,7 @@ void *sysmon_main(void *arg)
     (void)arg;
     int64_t delay = TICK_NS;
     uint32_t quiet = 0, idle = 0;
+    int64_t pools_aged = 0;
     for (;;) {
         os_sleep(delay < sched.quantum_ns ? delay : sched.quantum_ns);
         if (all_idle()) {
@@ -171,6 +173,10 @@ void *sysmon_main(void *arg)
         }
         watch_lost();
         look_at_waits(now);
+        if (now - pools_aged >= POOLS_NS) {
+            pools_aged = now;
+            pool_age_all();
+        }
         diag_tick(now);
     }
     return NULL;

@@ -124,8 +124,9 @@ struct live {
     _Atomic uint32_t futex; // thread G: 1 has been readied; preempted G: its M may go on
     void *locals[LOCALS_INLINE];
     void **locals_more; // the other keys' values: malloc'd, FIB_KEYS of them
-    char name[NAME_SIZE];
+    struct exit_hook *exit_hooks; // sync/owner.h: run by locals_end when the fiber ends
     void *asan_fake_stack, *tsan_fiber;
+    char name[NAME_SIZE]; // last: of a new fiber all before it is zeroed, and its start
 };
 
 // The identity of a fiber.

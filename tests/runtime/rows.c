@@ -8,6 +8,7 @@
 #include <string.h>
 
 bool rows_are_seeded;
+bool rows_are_in_thread, rows_are_outside_main;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 bool rows_are_slow = true;
 #elif defined(__has_feature)
@@ -154,6 +155,14 @@ int rows_run(const struct row *rows, size_t count, int argc, char **argv)
     run.names = argv + i;
     int rc = fib_init(&options);
     CHECK(!rc, "fib_init: %s", strerror(-rc));
+    if (rows_are_in_thread) {
+        run_all(NULL);
+        return 0;
+    }
+    if (rows_are_outside_main) {
+        fib_join(go(run_all, NULL));
+        return 0;
+    }
     rc = fib_main(run_all, NULL);
     CHECK(!rc, "fib_main: %s", strerror(-rc));
     return 0;

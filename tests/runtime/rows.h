@@ -24,6 +24,8 @@ struct row {
 // Runs the rows that the command line names, or all: [--procs N] [--seed N] [BEHAVIOUR ...]. Main's value.
 int rows_run(const struct row *rows, size_t count, int argc, char **argv);
 extern bool rows_are_seeded;
+// Set before rows_run: check runs in a plain thread; in a fiber, but without fib_main.
+extern bool rows_are_in_thread, rows_are_outside_main;
 extern bool rows_are_slow; // under a sanitizer: fewer rounds
 
 // One operation in a fiber of its own.
