@@ -227,6 +227,7 @@ struct p {
 
     // Counters, by the owner; read by anyone.
     _Atomic uint64_t spawns, exits, switches, steals, wakes;
+    _Atomic uint64_t io_waits; // begun in the netpoller's words (poll.h)
     _Atomic uint64_t latency[64]; // scheduling latency by power of two of ns, one in 8; times 8
     int64_t ran_since_tick;       // sysmon's: clock when schedules last changed
     uint32_t ran_schedules;       // sysmon's
