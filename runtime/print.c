@@ -118,10 +118,3 @@ void print_stack(struct print *p, const uintptr_t *pcs, uint32_t depth)
         print_pc(p, pcs[i], false);
     }
 }
-
-void print_pc(struct print *p, uintptr_t pc, bool is_exact)
-{
-    (void)is_exact;
-    print_hex(p, pc);
-    print_text(p, "\n");
-}
