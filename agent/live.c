@@ -9,6 +9,7 @@
 enum {
     REGION_BYTES_SHIFT = 20, // regions of the address space that are kept together
     FAR_PART = 64,           // far places lie in this part of the table
+    HOLDER_FAR_GRANULE = 64, // up to which live_holder looks at far places
     BUCKETS_OTHER = LIVE_BUCKETS_NEAR - 1 + LIVE_BUCKETS_FAR,
 };
 
@@ -150,4 +151,61 @@ bool live_remove(struct live *t, uint64_t pointer, struct live_entry *out)
     // release: pairs with the acquire in claim_place
     atomic_store_explicit(&p->pointer, 0, memory_order_release);
     return true;
+}
+
+bool live_find(const struct live *t, uint64_t pointer, struct live_entry *out)
+{
+    uint64_t home = home_of(t, pointer);
+    struct live_bucket *b = &t->buckets[home];
+    struct live_place *p = find_place(b, pointer);
+    if (!p && atomic_load_explicit(&b->displaced, memory_order_relaxed))
+        p = find_elsewhere(t, home, pointer);
+    if (p)
+        read_place(p, out);
+    return p != NULL;
+}
+
+// Whether what a place has holds address. The sizes of other threads' places may be torn.
+static bool holds(const struct live_place *p, uint64_t address)
+{
+    uint64_t pointer = atomic_load_explicit(&p->pointer, memory_order_relaxed);
+    uint64_t size = __atomic_load_n(&p->size, __ATOMIC_RELAXED) >> LIVE_STATE_BITS;
+    return pointer && pointer <= address && address - pointer < size;
+}
+
+// What begins in this granule and holds address.
+static const struct live_place *holder_from(const struct live *t, uint64_t granule,
+                                            uint64_t address)
+{
+    uint64_t home = home_of(t, granule << t->granule_shift);
+    bool is_displaced = atomic_load_explicit(&t->buckets[home].displaced, memory_order_relaxed);
+    for (uint32_t n = 0; n < (is_displaced ? LIVE_BUCKETS_NEAR : 1); n++) {
+        const struct live_bucket *b = &t->buckets[(home + n) & t->mask];
+        for (uint32_t i = 0; i < LIVE_PLACES; i++)
+            if (holds(&b->places[i], address))
+                return &b->places[i];
+    }
+    // A far place depends on the whole pointer: all that may begin here, where they are few.
+    uint64_t first = granule << t->granule_shift, size = UINT64_C(1) << t->granule_shift;
+    for (uint64_t at = 0; is_displaced && size <= HOLDER_FAR_GRANULE && at < size; at += 16) {
+        const struct live_place *p = find_elsewhere(t, home, first + at);
+        if (p && holds(p, address))
+            return p;
+    }
+    return NULL;
+}
+
+bool live_holder(const struct live *t, uint64_t address, uint64_t *pointer, struct live_entry *out)
+{
+    uint64_t granule = address >> t->granule_shift;
+    uint64_t steps = ((uint64_t)LIVE_HOLDER_BYTES >> t->granule_shift) + 1;
+    for (uint64_t i = 0; i <= steps && i <= granule; i++) {
+        const struct live_place *p = holder_from(t, granule - i, address);
+        if (!p)
+            continue;
+        *pointer = atomic_load_explicit(&p->pointer, memory_order_relaxed);
+        read_place(p, out);
+        return true;
+    }
+    return false;
 }

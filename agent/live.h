@@ -31,6 +31,7 @@ enum {
     LIVE_BUCKETS_NEAR = 8, // where a pointer may be: its own bucket and those after it,
     LIVE_BUCKETS_FAR = 16, // and as many from a place that all its bits decide
     LIVE_STATE_BITS = 23,
+    LIVE_HOLDER_BYTES = 64 << 10, // how far into its block live_holder finds an address
 };
 
 #define LIVE_SIZE_MAX ((UINT64_C(1) << (64 - LIVE_STATE_BITS)) - 1)
@@ -75,5 +76,13 @@ int live_insert(struct live *t, uint64_t pointer, const struct live_entry *e,
 
 // Takes the pointer out; false if it is not there.
 bool live_remove(struct live *t, uint64_t pointer, struct live_entry *out);
+
+// What is known of the pointer; false if it is not there.
+bool live_find(const struct live *t, uint64_t pointer, struct live_entry *out);
+
+// The block that address lies in, if it begins at most LIVE_HOLDER_BYTES before. It stays allocated meanwhile:
+// that is what the caller knows of it. Others may come and go. Reads up to LIVE_HOLDER_BYTES / granule
+// buckets, so it is for what happens seldom.
+bool live_holder(const struct live *t, uint64_t address, uint64_t *pointer, struct live_entry *out);
 
 #endif

@@ -381,14 +381,22 @@ int builder_lock(struct builder_process *p, const struct builder_lock *lock)
     struct lock *known = &b->lock_infos[id];
     if (known->type == SEG_LOCK_UNKNOWN && lock->type <= SEG_LOCK_FUTEX)
         known->type = lock->type;
-    if (known->made || !lock->made_depth)
+    if (!lock->made_depth)
         return 0;
     const struct builder_sample stack = {
         .user = lock->made, .user_depth = lock->made_depth, .when = lock->when};
     uint32_t made = put_user_stack(p, &stack);
     if (made == INTERN_NONE)
         return -ENOMEM;
-    known->made = made;
+    for (size_t i = 0; i < BUILDER_MAKERS_MAX; i++) {
+        bool is_free = !known->made[i].stack;
+        if (is_free) {
+            known->made[i].stack = made;
+            known->made[i].offset = lock->made_offset;
+        }
+        if (is_free || known->made[i].stack == made)
+            break;
+    }
     return 0;
 }
 

@@ -80,8 +80,11 @@ struct lock_key {
 
 struct lock {
     enum seg_lock_type type;
-    uint32_t made; // stack id, 0: unknown
-    uint32_t name; // string id, 0: none yet
+    struct {
+        uint32_t stack;         // id, 0: unknown
+        uint64_t offset;        // in the allocation of that stack
+    } made[BUILDER_MAKERS_MAX]; // the known ones first
+    uint32_t name;              // string id, 0: none yet
 };
 
 enum { VALUES_MAX = 7 }; // of one sample, see builder_values.c

@@ -183,21 +183,30 @@ static int fill_header(const struct output *o, uint64_t duration_ns)
     return 0;
 }
 
-// A sample for each lock whose stack is known.
+static int fill_lock(struct output *o, uint32_t id)
+{
+    const struct lock *lock = &o->b->lock_infos[id];
+    int rc = 0;
+    for (size_t i = 0; !rc && i < BUILDER_MAKERS_MAX && lock->made[i].stack; i++) {
+        uint32_t depth;
+        const struct pprof_label labels[] = {
+            {.key = "lock", .str = "", .num = id + INT64_C(1)},
+            {.key = "offset", .str = "", .num = (int64_t)lock->made[i].offset},
+        };
+        const int64_t one = 1;
+        rc = fill_stack(o, 0, lock->made[i].stack, &depth);
+        if (!rc)
+            rc =
+                pprof_add_sample(o->p, o->stack, depth, &one, labels, lock->made[i].offset ? 2 : 1);
+    }
+    return rc;
+}
+
 static int fill_locks(struct output *o)
 {
-    struct builder *b = o->b;
     int rc = pprof_add_sample_type(o->p, "locks", "count");
-    for (uint32_t id = 0; !rc && id < b->locks.count; id++) {
-        uint32_t depth;
-        if (!b->lock_infos[id].made)
-            continue;
-        const struct pprof_label label = {.key = "lock", .str = "", .num = id + INT64_C(1)};
-        const int64_t one = 1;
-        rc = fill_stack(o, 0, b->lock_infos[id].made, &depth);
-        if (!rc)
-            rc = pprof_add_sample(o->p, o->stack, depth, &one, &label, 1);
-    }
+    for (uint32_t id = 0; !rc && id < o->b->locks.count; id++)
+        rc = fill_lock(o, id);
     return rc;
 }
 

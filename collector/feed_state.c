@@ -162,12 +162,13 @@ static int add_lock(void *arg, const struct seg_state *e, uint32_t index)
         return 0;
     struct builder_sample s = {0};
     feed_fill_stacks(f, &s, e->user_stack, 0, NULL);
-    uint64_t type = load(&e->values[0]);
+    uint64_t type = load(&e->values[0]), offset = load(&e->values[1]);
     const struct builder_lock lock = {
         .object = e->object,
         .type = type <= SEG_LOCK_FUTEX ? (enum seg_lock_type)type : SEG_LOCK_UNKNOWN,
         .made = s.user,
         .made_depth = s.user_depth,
+        .made_offset = offset <= FEED_VALUE_MAX ? offset : 0,
         .when = e->epoch,
     };
     static const int kinds[] = {RECORD_BLOCK, RECORD_MUTEX};

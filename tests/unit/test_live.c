@@ -97,6 +97,48 @@ static void a_full_table_says_so_and_keeps_what_it_has(void **state)
     free(memory);
 }
 
+// Blocks of random sizes and gaps, some so close that they lie elsewhere: who holds an address is what a search
+// of all of them says.
+static void an_address_is_held_by_its_block(void **state)
+{
+    enum { BLOCKS = 3000 };
+    static const uint64_t granules[] = {64, 4096};
+    static uint64_t starts[BLOCKS], sizes[BLOCKS];
+    uint64_t random = 1, held = 0, far = 0;
+    (void)state;
+    for (int g = 0; g < 2; g++) {
+        uint64_t at = 0x7f0000000000;
+        start(TABLE_BYTES, granules[g]);
+        for (uint64_t i = 0; i < BLOCKS; i++) {
+            random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+            uint64_t most = g ? 20000 : (random >> 60 ? 96 : 20000);
+            sizes[i] = (random >> 33) % most;
+            starts[i] = at;
+            at = (at + sizes[i] + 16 + (g ? 2048 : 0)) & ~UINT64_C(15);
+            struct live_entry stale, e = {.size = sizes[i], .state = (uint32_t)i};
+            assert_int_equal(live_insert(&table, starts[i], &e, &stale), 0);
+        }
+        for (uint64_t i = 0, address = starts[0] - 64; address < at + 64; address += 1 + i % 61) {
+            uint64_t pointer = 0;
+            struct live_entry out = {.state = 0}, exact;
+            while (i + 1 < BLOCKS && starts[i + 1] <= address)
+                i++;
+            bool is_in = address >= starts[i] && address - starts[i] < sizes[i];
+            assert_int_equal(live_holder(&table, address, &pointer, &out), is_in);
+            if (!is_in)
+                continue;
+            assert_int_equal(pointer, starts[i]);
+            assert_int_equal(out.state, i);
+            assert_true(live_find(&table, pointer, &exact));
+            assert_int_equal(exact.size, sizes[i]);
+            held++;
+            far += address - pointer > 10000;
+        }
+        free(memory);
+    }
+    assert_true(held > 100000 && far > 1000);
+}
+
 static void the_greatest_size_is_cut_and_nothing_else(void **state)
 {
     struct live_entry stale, e = {.size = UINT64_MAX, .state = (1 << LIVE_STATE_BITS) - 1}, out;
@@ -171,6 +213,7 @@ int main(void)
         cmocka_unit_test(a_pointer_put_in_twice_gives_back_the_first),
         cmocka_unit_test(dense_blocks_have_room_elsewhere),
         cmocka_unit_test(a_full_table_says_so_and_keeps_what_it_has),
+        cmocka_unit_test(an_address_is_held_by_its_block),
         cmocka_unit_test(the_greatest_size_is_cut_and_nothing_else),
         cmocka_unit_test(threads_do_not_disturb_each_other),
     };
