@@ -48,7 +48,12 @@ static int add_file(struct gate_inputs *in, bool is_base, const char *path,
         pprof_free(p);
         return error_set(err, -ENOMEM, 0, "out of memory");
     }
-    gate_kind_name(name, p, path);
+    if (!gate_kind_name(name, p, path))
+        return error_set(err, -EINVAL, 0,
+                         "%.200s: a profile of contentions, and neither it nor its name says "
+                         "whether block or mutex (Go's look alike); call it X.block.pb.gz or "
+                         "X.mutex.pb.gz",
+                         path);
     struct gate_kind *k = kind_of(&in->input, name);
     if (!k)
         return error_set(err, -E2BIG, 0, "%.200s: more than %d kinds of profiles", path,

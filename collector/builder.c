@@ -493,6 +493,11 @@ void builder_set_start(struct builder *b, uint64_t real_ns)
     b->real_ns = real_ns;
 }
 
+void builder_add_ops(struct builder *b, uint64_t ops)
+{
+    b->ops += ops;
+}
+
 int builder_comment(struct builder *b, const char *text)
 {
     if (RESERVE(b->comments, b->comment_capacity, b->comment_count))

@@ -168,6 +168,9 @@ int builder_add(struct builder_process *p, const struct builder_sample *s);
 // what was unknown. 0 or -ENOMEM.
 int builder_lock(struct builder_process *p, const struct builder_lock *lock);
 
+// Operations that a process's benchmarks have run; of all together the comment "ops=N" tells.
+void builder_add_ops(struct builder *b, uint64_t ops);
+
 // HEAP: a process' highest use of memory, `after_ns` from its start.
 void builder_heap_peak(struct builder *b, uint64_t bytes, uint64_t after_ns);
 

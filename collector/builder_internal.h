@@ -92,6 +92,7 @@ enum { VALUES_MAX = 7 }; // of one sample, see builder_values.c
 struct builder {
     enum seg_kind kind;
     uint64_t period_ns, rate_bytes, real_ns;
+    uint64_t ops; // of benchmarks
     struct intern strings, file_keys, locations, stacks, label_sets, samples, threads, locks, parts;
     struct file *files; // [file_keys.count]
     size_t file_capacity;

@@ -5,6 +5,8 @@
 
 #include "collector/builder_internal.h"
 
+#include <stdio.h>
+#include <inttypes.h>
 #include <string.h>
 
 struct output {
@@ -173,6 +175,7 @@ static int fill_header(const struct output *o, uint64_t duration_ns)
 {
     const struct builder *b = o->b;
     struct pprof_profile *p = o->p;
+    char text[48] = "";
     if (values_header(b, intern_text(&b->strings, o->part), p))
         return -ENOMEM;
     p->time_nanos = (int64_t)b->real_ns;
@@ -180,7 +183,13 @@ static int fill_header(const struct output *o, uint64_t duration_ns)
     for (size_t i = 0; i < b->comment_count; i++)
         if (pprof_add_comment(p, intern_text(&b->strings, b->comments[i])))
             return -ENOMEM;
-    return 0;
+    // Block and mutex profiles have the same types in Go's form, and nothing else that tells them apart.
+    if (b->kind == SEG_KIND_BLOCK || b->kind == SEG_KIND_MUTEX)
+        snprintf(text, sizeof text, "kind: %s", b->kind == SEG_KIND_BLOCK ? "block" : "mutex");
+    if (text[0] && pprof_add_comment(p, text))
+        return -ENOMEM;
+    snprintf(text, sizeof text, "ops=%" PRIu64, b->ops);
+    return b->ops ? pprof_add_comment(p, text) : 0;
 }
 
 static int fill_lock(struct output *o, uint32_t id)

@@ -223,6 +223,9 @@ int feed_finish(struct feed *f)
     if (rc >= 0) // after those that wait for them: of other locks nobody asks
         rc = seg_reader_states(f->reader, add_lock, f);
     add_losses(f);
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        if (f->builders[kind])
+            builder_add_ops(f->builders[kind], read_loss(&f->heap.bench_ops));
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         if (!f->builders[kind])
             continue;

@@ -263,6 +263,66 @@ def what_it_cannot_tell(work):
         assert why in said.stdout + said.stderr, (args, said.stdout, said.stderr)
 
 
+MEASURED = {  # rule: which of the target's sizes makes it fail
+    "alloc_space > +50% in func take_memory": 0,
+    "wall > +50% in func sit_still": 1,
+    "block delay > +50% in func want_lock": 2,
+    "mutex delay > +50% in func let_go": 2,
+}
+
+
+def recorded_samples_and_waits_are_judged(work):
+    sizes = [64 << 10, 60, 60]  # 128 samples of 512 KiB, 12 of 5 ms, 60 ms
+    target = os.path.join(TESTS, "gate_target")
+    rules = [word for rule in MEASURED for word in ("--rule", rule)]
+    run(work, "baseline", "update", "-n", "5", "-q", "-k", "heap", "-k", "wall=200", "-k", "block", "-k", "mutex",
+        "--", target, *map(str, sizes), status=0)
+    assert len(os.listdir(f"{work}/.fiberscope/baseline")) == 20
+    for grown in (None, 0, 1, 2):  # each four times what it was: the ranks of five runs do not mix
+        now = [size * 4 if i == grown else size for i, size in enumerate(sizes)]
+        want = {rule: "regression" if by == grown else "ok" for rule, by in MEASURED.items()}
+        got = result(work, *rules, "--", target, *map(str, now), status=0 if grown is None else 1)
+        assert {r["rule"]: r["verdict"] for r in got["rules"]} == want, got
+        for r in got["rules"]:
+            assert r["base_runs"] == r["now_runs"] == 5, r
+            if want[r["rule"]] == "regression":
+                assert abs(r["p"] - 1 / 252) < 1e-9 and 3 < r["now"] / r["base"] < 5, r
+
+
+def contentions_say_what_they_are(work):
+    target = os.path.join(TESTS, "gate_target")
+    run(work, "record", "--block=1", "--mutex", "-q", "-o", f"{work}/", "--", target, "0", "0", "20", status=0)
+    # By what is in them, whatever they are called; the second name would say the contrary.
+    for kind, name in (("block", "x"), ("mutex", "from-block")):
+        found, = [f for f in os.listdir(work) if f.endswith(f".{kind}.pb.gz")]
+        os.rename(f"{work}/{found}", f"{work}/{name}.pb.gz")
+    both = ["-b", "x.pb.gz", "-b", "from-block.pb.gz", "x.pb.gz", "from-block.pb.gz", "--rule"]
+    check(work, *both, "block delay > +5% in func let_go", status=2)  # one run cannot show it
+    check(work, *both, "mutex delay <= 10ms in func let_go", status=1)
+    check(work, *both, "block delay <= 10ms in func let_go", status=0)
+    check(work, *both, "block delay <= 10ms in func want_lock", status=1)
+    for name in ("x", "mutex-and-block"):
+        write.write(f"{work}/{name}.pb.gz", write.WAIT, [(write.frames("main;lock"), [1, 1000], {})],
+                    period_type=("contentions", "count"))
+        said = check(work, "-b", f"{name}.pb.gz", f"{name}.pb.gz", status=2).stderr
+        assert f"{name}.pb.gz" in said and "X.mutex.pb.gz" in said, said
+
+
+def benchmarks_say_how_often_they_ran(work):
+    bench = os.path.join(TESTS, "bench_target")
+    for name, times in (("a", 50), ("b", 150)):
+        run(work, "record", "--heap=exact", "-q", "-o", f"{name}.heap.pb.gz", "--", bench, "times",
+            str(times), status=0)
+        p = Profile(f"{work}/{name}.heap.pb.gz")
+        assert f"ops={2 * (times + 1)}" in p.comments, p.comments  # two benchmarks, each once before
+    check(work, "-b", "a.heap.pb.gz", "b.heap.pb.gz", status=1)
+    rule = ["--rule", "alloc_objects > +0.1 in each func matching known per op"]
+    check(work, "-b", "a.heap.pb.gz", *rule, "b.heap.pb.gz", status=0)
+    # What is said goes before what was counted.
+    run(work, "baseline", "update", "--ops", "1000000", "a.heap.pb.gz", status=0)
+    check(work, *rule, "b.heap.pb.gz", status=1)
+
+
 def block_and_mutex_are_told_apart(work):
     for kind, ms in (("block", 3), ("mutex", 9)):
         write.write(f"{work}/x.{kind}.pb.gz", write.WAIT,
@@ -430,7 +490,8 @@ def stat_counts_allocations(work):
 if __name__ == "__main__":
     # Until `record` has --heap=exact there is nothing to leave out: these cases do not exist.
     recorded = [recorded_one_more_allocation_is_refused, recorded_moved_and_inlined_code_passes,
-                stat_counts_allocations]
+                recorded_samples_and_waits_are_judged, contentions_say_what_they_are,
+                benchmarks_say_how_often_they_ran, stat_counts_allocations]
     main([*(recorded if can_record_exact() else []),
           one_more_allocation_is_refused, moved_and_inlined_code_passes,
           counts_are_compared_path_by_path, renamed_functions_are_said_and_not_refused,

@@ -60,6 +60,7 @@ static const struct field fields[] = {
     F(seg_heap, peak_time_ns),
     F(seg_heap, peak_number),
     F(seg_heap, slack_bytes),
+    F(seg_heap, bench_ops),
     F(seg_heap, reserved),
     F(seg_header, magic),
     F(seg_header, version),
