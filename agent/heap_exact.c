@@ -31,6 +31,10 @@ enum {
 };
 
 _Static_assert(SEG_STATE_SHARDS <= 1 << (LIVE_STATE_BITS - HEAP_STATE_BITS), "live_entry.state");
+// Shards begin 64 places after each other (STATE_PROBES_MAX of segment/producer.c): the last one's first
+// places, too, shall lie in the window.
+_Static_assert(STATE_WINDOW_MIN >= 512 && STATE_WINDOW_MIN >= SEG_STATE_SHARDS * 64,
+               "state_window");
 
 static inline struct seg *segment(void)
 {
