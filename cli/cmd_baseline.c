@@ -151,6 +151,37 @@ static int note_ops(const struct settings *s, struct gate_inputs *in, struct fsc
     return 0;
 }
 
+static bool is_empty(const struct gate_side *side)
+{
+    for (size_t r = 0; r < side->count; r++)
+        for (size_t i = 0; i < side->runs[r]->sample_count; i++)
+            for (size_t t = 0; t < side->runs[r]->sample_type_count; t++)
+                if (side->runs[r]->samples[i]->values[t])
+                    return false;
+    return true;
+}
+
+// A sampled heap in which nothing was sampled is no baseline: what grows below the rate would pass.
+static int check_content(const struct gate_inputs *in, struct fscope_error *err)
+{
+    for (size_t k = 0; k < in->input.kind_count; k++) {
+        const struct gate_kind *kind = &in->input.kinds[k];
+        char rate[UNITS_LABEL_MAX];
+        if (!kind->now.count || !is_empty(&kind->now))
+            continue;
+        if (!strcmp(kind->name, "heap") && kind->now.runs[0]->period > 1) {
+            units_label(rate, sizeof rate, kind->now.runs[0]->period, "bytes", "auto");
+            return error_set(err, -ENODATA, 0,
+                             "nothing was sampled: one allocation per %s is, and the program makes "
+                             "too few; take --kind heap=exact, or a smaller --kind heap=BYTES",
+                             rate);
+        }
+        if (strcmp(kind->name, "block") != 0 && strcmp(kind->name, "mutex") != 0)
+            cli_note("the %s profiles are empty: any sample will be growth", kind->name);
+    }
+    return 0;
+}
+
 static int update(const struct settings *s, int files, char **argv, char *const *command)
 {
     struct fscope_error err = {0};
@@ -166,6 +197,8 @@ static int update(const struct settings *s, int files, char **argv, char *const 
         rc = gate_inputs_add(&in, false, argv[i], &err);
     if (command && !rc)
         rc = record(s, &in, command, &err);
+    if (!rc)
+        rc = check_content(&in, &err);
     if (!rc)
         rc = note_ops(s, &in, &err);
     if (!rc)

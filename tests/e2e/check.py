@@ -253,7 +253,7 @@ def what_it_cannot_tell(work):
             (["-b", "a.pb.gz", "--rule", "aloc_objects > +1", "a.pb.gz"], "did you mean alloc_objects"),
             (["-b", "a.pb.gz", "--rule", "alloc_objects <= 5ms", "a.pb.gz"], "cannot be compared"),
             (["-b", "a.pb.gz", "--rule", "alloc_objects > +1 in fnuc x", "a.pb.gz"],
-             "--rule 1:1:23: \"fnuc\""),
+             "--rule 1, column 23: \"fnuc\""),
             (["-b", "a.pb.gz", "--rules", "nowhere", "a.pb.gz"], "nowhere: No such file"),
             (["-b", "a.pb.gz", "--format=jsno", "a.pb.gz"], "did you mean json"),
             (["-b", "a.pb.gz", "-f", "json", "-f", "text", "-o", "x", "a.pb.gz"], "one format"),
@@ -430,6 +430,17 @@ def a_baseline_is_replaced_whole_and_says_what_changed(work):
     check(work, "b.pb.gz", status=0)
 
 
+def a_baseline_without_samples_is_refused(work):
+    target = os.path.join(TESTS, "gate_target")
+    for args in (["-k", "heap", "--", target, "0", "0", "0"], ["z.pb.gz"]):
+        write.write(f"{work}/z.pb.gz", write.HEAP, [], period=524288)
+        said = run(work, "baseline", "update", *args, status=1).stderr
+        assert "one allocation per 512kB" in said and "heap=exact" in said, said
+        assert not os.path.exists(f"{work}/.fiberscope"), said
+    # No contention is a finding.
+    run(work, "baseline", "update", "-k", "mutex", "--", target, "0", "0", "0", status=0)
+
+
 def a_folder_of_something_else_is_not_replaced(work):
     write.exact(f"{work}/a.pb.gz", {"main;work": 10})
     os.mkdir(f"{work}/mine")
@@ -491,7 +502,8 @@ if __name__ == "__main__":
     # Until `record` has --heap=exact there is nothing to leave out: these cases do not exist.
     recorded = [recorded_one_more_allocation_is_refused, recorded_moved_and_inlined_code_passes,
                 recorded_samples_and_waits_are_judged, contentions_say_what_they_are,
-                benchmarks_say_how_often_they_ran, stat_counts_allocations]
+                benchmarks_say_how_often_they_ran, a_baseline_without_samples_is_refused,
+                stat_counts_allocations]
     main([*(recorded if can_record_exact() else []),
           one_more_allocation_is_refused, moved_and_inlined_code_passes,
           counts_are_compared_path_by_path, renamed_functions_are_said_and_not_refused,
