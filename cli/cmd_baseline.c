@@ -182,7 +182,7 @@ static int check_content(const struct gate_inputs *in, struct fscope_error *err)
     return 0;
 }
 
-static int update(const struct settings *s, int files, char **argv, char *const *command)
+static int update(const struct settings *s, const struct gate_operands *o)
 {
     struct fscope_error err = {0};
     struct gate_inputs in = {0};
@@ -193,10 +193,10 @@ static int update(const struct settings *s, int files, char **argv, char *const 
         cli_note("%s; what was there is not compared", err.text);
         gate_inputs_finish(&in);
     }
-    for (int i = 0; i < files && !rc; i++)
-        rc = gate_inputs_add(&in, false, argv[i], &err);
-    if (command && !rc)
-        rc = record(s, &in, command, &err);
+    for (int i = 0; i < o->file_count && !rc; i++)
+        rc = gate_inputs_add(&in, false, o->files[i], &err);
+    if (o->command && !rc)
+        rc = record(s, &in, o->command, &err);
     if (!rc)
         rc = check_content(&in, &err);
     if (!rc)
@@ -244,14 +244,9 @@ static int run(void *settings, int argc, char **argv)
     const struct settings *s = settings;
     if (!argc || !strcmp(argv[0], "--"))
         return cli_usage("update or show?");
-    int files = 1;
-    while (files < argc && strcmp(argv[files], "--") != 0)
-        files++;
-    char *const *command = files + 1 < argc ? argv + files + 1 : NULL;
+    struct gate_operands o;
     if (!s->folder[0])
         return cli_usage("--dir: an empty name");
-    if (s->runs > GATE_RUNS_MAX || s->ops < 0)
-        return cli_usage(s->ops < 0 ? "--ops: a negative number" : "--runs: too many");
     if (!strcmp(argv[0], "show"))
         return argc == 1 ? show(s) : cli_usage("show takes no operands");
     if (strcmp(argv[0], "update") != 0) {
@@ -259,12 +254,10 @@ static int run(void *settings, int argc, char **argv)
         return cli_usage("\"%.40s\" is neither update nor show%s%s%s", argv[0],
                          near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
-    if (files == 1 && !command)
-        return cli_usage("what the baseline is made of is missing: profiles or -- COMMAND");
-    if (files > 1 && command)
-        return cli_usage("either profiles (%.60s) or a command (%.60s), not both", argv[1],
-                         command[0]);
-    return update(s, files - 1, argv + 1, command);
+    if (gate_operands_read(&o, 1, argc, argv, s->runs, s->ops,
+                           "what the baseline is made of is missing: profiles or -- COMMAND"))
+        return CLI_USAGE;
+    return update(s, &o);
 }
 
 const struct cli_command cmd_baseline = {

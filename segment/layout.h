@@ -201,7 +201,7 @@ struct seg_thread {
     _Atomic uint32_t tid;
     _Atomic uint32_t state; // enum seg_thread_state
     _Atomic uint64_t fiber; // id of the fiber it runs, 0 outside the fiber runtime
-    _Atomic uint32_t labels;
+    uint32_t reserved0;
     uint32_t generation;     // counts the uses of this slot
     uint64_t start_ns;       // CLOCK_MONOTONIC
     _Atomic uint64_t cpu_ns; // CPU time at exit, 0 before

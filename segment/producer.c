@@ -80,7 +80,6 @@ static void slot_fill(struct seg *s, struct seg_thread *t, int i, uint32_t tid, 
     atomic_store_explicit(&t->tid, tid, memory_order_relaxed);
     atomic_store_explicit(&t->cpu_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&t->fiber, 0, memory_order_relaxed);
-    atomic_store_explicit(&t->labels, 0, memory_order_relaxed);
     size_t n = name ? strnlen(name, SEG_THREAD_NAME_BYTES - 1) : 0;
     memset(t->name, 0, sizeof t->name);
     memcpy(t->name, name ? name : "", n);

@@ -88,7 +88,7 @@ static const struct field fields[] = {
     F(seg_thread, tid),
     F(seg_thread, state),
     F(seg_thread, fiber),
-    F(seg_thread, labels),
+    F(seg_thread, reserved0),
     F(seg_thread, generation),
     F(seg_thread, start_ns),
     F(seg_thread, cpu_ns),
