@@ -67,8 +67,8 @@ def a_lock_is_named_by_who_made_it(work):
     assert re.fullmatch(r"mutex at make_lock lock_target\.c:\d+", name), name
 
 
-def line_of(text):
-    with open(os.path.join(os.path.dirname(__file__), "lock_target.c"), encoding="utf-8") as f:
+def line_of(text, source="lock_target.c"):
+    with open(os.path.join(os.path.dirname(__file__), source), encoding="utf-8") as f:
         rows = f.read().splitlines()
     return next(i for i, row in enumerate(rows, 1) if text in row)
 
@@ -93,6 +93,19 @@ def a_lock_that_no_call_makes_is_named_by_its_block(work):
     _, p = record(folder, "held")
     (name,) = names(at(p["block"], "wait_made"))
     assert re.fullmatch("mutex 0x[0-9a-f]+", name), name
+
+
+def a_std_mutex_is_named_by_who_made_its_object(work):
+    source = "lock_held.cc"
+    done = subprocess.run([FIBERSCOPE, "record", "--block=1", "--mutex", "--heap=exact", "-q", "-o", f"{work}/",
+                           os.path.join(TESTS, "lock_held")], cwd=work, capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 0, done.stderr
+    for kind in ("block", "mutex"):
+        (name,) = [f for f in os.listdir(work) if f.endswith(f".{kind}.pb.gz")]
+        named = names(Profile(f"{work}/{name}").samples) - {None}  # None: the join at the end
+        want = rf"mutex at .*make_queue(\(\))? {re.escape(source)}:{line_of('std::make_unique', source)} \+0x20"
+        assert len(named) == 1 and re.fullmatch(want, *named), (named, want)
 
 
 def memory_that_was_two_locks_says_both(work):
@@ -150,6 +163,6 @@ def locks_keep_their_meaning(work):
 
 if __name__ == "__main__":
     main([a_mutex, a_lock_is_named_by_who_made_it, a_lock_that_no_call_makes_is_named_by_its_block,
-          memory_that_was_two_locks_says_both, an_inner_unlock_owes_nothing,
+          a_std_mutex_is_named_by_who_made_its_object, memory_that_was_two_locks_says_both, an_inner_unlock_owes_nothing,
           readers_and_writers, c11_mutexes, others_that_wait,
           both_profiles_agree_on_short_waits, locks_keep_their_meaning])
