@@ -151,6 +151,88 @@ static void the_greatest_size_is_cut_and_nothing_else(void **state)
     free(memory);
 }
 
+enum { PARTS = 16 };
+
+static void start_with_parts(uint64_t granule)
+{
+    uint64_t bytes = PARTS * LIVE_PART_BYTES, all = bytes + live_regions_bytes(bytes) + TABLE_BYTES;
+    memory = aligned_alloc(64, all);
+    assert_non_null(memory);
+    memset(memory, 0, all);
+    live_init(&table, memory, TABLE_BYTES, granule);
+    live_init_parts(&table, (char *)memory + TABLE_BYTES, bytes);
+}
+
+static void neighbours_in_a_part_are_told_apart(void **state)
+{
+    struct live_entry stale, out;
+    (void)state;
+    start_with_parts(64);
+    const uint64_t base = 0x7f0000000000;
+    for (uint64_t i = 0; i < LIVE_PART_BYTES * 2 / 16; i++) {
+        struct live_entry e = {.size = i, .birth = i * 3, .state = 1 + (uint32_t)(i & 1)};
+        live_expect(&table, base + i * 16);
+        assert_int_equal(live_insert(&table, base + i * 16, &e, &stale), 0);
+    }
+    for (uint64_t i = 0; i <= table.mask; i++) // all of them have a cell
+        assert_int_equal(table.buckets[i].places[0].pointer, 0);
+    for (uint64_t i = 0; i < LIVE_PART_BYTES * 2 / 16; i++) {
+        assert_true(live_remove(&table, base + i * 16, &out));
+        assert_int_equal(out.size, i);
+        assert_int_equal(out.birth, i * 3);
+        assert_int_equal(out.state, 1 + (i & 1));
+        assert_false(live_remove(&table, base + i * 16, &out));
+    }
+    free(memory);
+}
+
+static void a_pointer_put_twice_into_a_part_gives_back_the_first(void **state)
+{
+    struct live_entry a = {.size = 1, .state = 1}, b = {.size = 2, .state = 2}, out;
+    (void)state;
+    start_with_parts(64);
+    assert_int_equal(live_insert(&table, 0x7f0000001010, &a, &out), 0);
+    assert_int_equal(live_insert(&table, 0x7f0000001010, &b, &out), 1);
+    assert_int_equal(out.size, 1);
+    assert_int_equal(out.state, 1);
+    assert_true(live_remove(&table, 0x7f0000001010, &out));
+    assert_int_equal(out.size, 2);
+    free(memory);
+}
+
+// In region i, from address 0 on; at another place in each, as these share buckets.
+static uint64_t in_region(uint64_t i)
+{
+    return i * LIVE_PART_BYTES + i * 4160;
+}
+
+// More regions than parts, and pointers that no part can have: nothing is lost, nothing is confused.
+static void what_has_no_part_goes_to_the_buckets(void **state)
+{
+    enum { REGIONS = PARTS * 8 };
+    static const uint64_t offsets[] = {16, 24, 1024, 2056};
+    const uint64_t n = sizeof offsets / sizeof *offsets;
+    struct live_entry stale, out;
+    (void)state;
+    start_with_parts(64);
+    for (uint64_t i = 0; i < REGIONS * n; i++) {
+        struct live_entry e = {.size = i, .birth = i, .state = 5};
+        uint64_t pointer = in_region(i / n) + offsets[i % n];
+        assert_int_equal(live_insert(&table, pointer, &e, &stale), 0);
+    }
+    uint64_t owned = 0;
+    for (uint64_t i = 0; i < PARTS; i++)
+        owned += table.regions[i] != 0;
+    assert_int_equal(owned, PARTS);
+    for (uint64_t i = REGIONS * n; i-- > 0;) {
+        uint64_t pointer = in_region(i / n) + offsets[i % n];
+        assert_true(live_remove(&table, pointer, &out));
+        assert_int_equal(out.size, i);
+        assert_false(live_remove(&table, pointer, &out));
+    }
+    free(memory);
+}
+
 // Each thread has pointers of its own, which lie in the same buckets as the others'.
 struct worker {
     uint64_t number;
@@ -187,12 +269,10 @@ static void *work(void *arg)
     return NULL;
 }
 
-static void threads_do_not_disturb_each_other(void **state)
+static void run_threads(void)
 {
     pthread_t threads[THREADS];
     struct worker workers[THREADS] = {0};
-    (void)state;
-    start(TABLE_BYTES * 8, 64);
     for (uint64_t i = 0; i < THREADS; i++) {
         workers[i].number = i;
         assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
@@ -206,6 +286,20 @@ static void threads_do_not_disturb_each_other(void **state)
     free(memory);
 }
 
+static void threads_do_not_disturb_each_other(void **state)
+{
+    (void)state;
+    start(TABLE_BYTES * 8, 64);
+    run_threads();
+}
+
+static void threads_do_not_disturb_each_other_in_parts(void **state)
+{
+    (void)state;
+    start_with_parts(64);
+    run_threads();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,7 +309,11 @@ int main(void)
         cmocka_unit_test(a_full_table_says_so_and_keeps_what_it_has),
         cmocka_unit_test(an_address_is_held_by_its_block),
         cmocka_unit_test(the_greatest_size_is_cut_and_nothing_else),
+        cmocka_unit_test(neighbours_in_a_part_are_told_apart),
+        cmocka_unit_test(a_pointer_put_twice_into_a_part_gives_back_the_first),
+        cmocka_unit_test(what_has_no_part_goes_to_the_buckets),
         cmocka_unit_test(threads_do_not_disturb_each_other),
+        cmocka_unit_test(threads_do_not_disturb_each_other_in_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
