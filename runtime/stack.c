@@ -195,6 +195,20 @@ static void spill(struct p *p, uint8_t c)
     }
 }
 
+void stacks_count(uint64_t *made, uint64_t *free)
+{
+    *made = *free = 0;
+    for (uint8_t c = 0; c < STACK_CLASSES; c++) {
+        struct stack_class *sc = &classes[c];
+        rt_lock(&sc->lock);
+        *made += sc->made - (uint64_t)(sc->arena_end - sc->arena) / class_bytes(c);
+        *free += sc->warm_count + sc->cold_count;
+        rt_unlock(&sc->lock);
+        for (uint32_t i = 0; i < PROCS_MAX && sched.ps[i]; i++)
+            *free += *(volatile uint32_t *)&sched.ps[i]->stacks[c].count;
+    }
+}
+
 // From the lowest page in memory to the high end.
 size_t stack_used_bytes(const struct live *l)
 {

@@ -125,7 +125,7 @@ static int wait_once(struct fib_mutex *m, struct attempt *a, enum wait_reason re
         if (a->timeout_ns >= 0 && a->timeout_ns < INT64_MAX - now)
             a->until_ns = now + a->timeout_ns;
     }
-    a->is_starving = now - a->since_ns > STARVING_NS;
+    a->is_starving = now - a->since_ns > STARVING_NS && now < a->until_ns;
     struct wait_bucket *b = wait_lock(m);
     if (!announce(m, a)) {
         wait_unlock(b);

@@ -231,12 +231,14 @@ static void fibers_that_never_wait_are_preempted(int cap)
     struct fib f[8];
     for (int i = 0; i < 8; i++)
         f[i] = go(spin, NULL);
-    fib_sleep(20 * MS); // with all processors taken: comes back only if somebody is preempted
     struct fib_info info = {.size = sizeof info};
     uint64_t preempted = 0;
-    for (int i = 0; i < 8; i++) {
-        CHECK(!fib_info_read(f[i], &info));
-        preempted += info.preempted;
+    for (int round = 0; round < 500 && !preempted; round++) {
+        fib_sleep(20 * MS); // with all processors taken: comes back only if somebody is preempted
+        for (int i = 0; i < 8; i++) {
+            CHECK(!fib_info_read(f[i], &info));
+            preempted += info.preempted;
+        }
     }
     atomic_store(&stop, true);
     for (int i = 0; i < 8; i++)
