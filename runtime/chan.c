@@ -217,7 +217,7 @@ static int send_wait(struct fib_chan *c, const void *elem, int64_t timeout_ns, c
     if (!wait_at(c, &c->senders, from, WAIT_CHAN_SEND, timeout_ns, &ok))
         return -ETIMEDOUT;
     if (!ok)
-        chan_fatal_closed(c, call, "the channel was closed while this send waited");
+        chan_fatal_closed(c, call, "closed while this send waited: channel");
     return 0;
 }
 
@@ -310,7 +310,7 @@ static struct sudog *take_all(struct sudog_queue *q)
     return first;
 }
 
-bool chan_shut(struct fib_chan *c, uintptr_t pc)
+bool chan_shut(struct fib_chan *c, uintptr_t pc, uint64_t close_number)
 {
     rt_lock(&c->lock); // not chan_lock: it runs in threads that must not call malloc, too
     if (atomic_load_explicit(&c->is_closed, memory_order_relaxed)) {
@@ -319,6 +319,7 @@ bool chan_shut(struct fib_chan *c, uintptr_t pc)
     }
     c->closer = this_owner();
     c->closed_at = pc;
+    c->close_number = close_number;
     // release: who sees it sees what the closer wrote; pairs with chan_can_recv and chan_can_send
     atomic_store_explicit(&c->is_closed, 1, memory_order_release);
     struct sudog *receivers = take_all(&c->receivers), *senders = take_all(&c->senders);
@@ -333,12 +334,12 @@ FIB_PUBLIC void fib_chan_close(struct fib_chan *c)
     seed_point();
     if (unlikely(!c))
         rt_fatal("fib_chan_close", "close of NULL channel");
-    if (unlikely(!chan_shut(c, (uintptr_t)__builtin_return_address(0))))
+    if (unlikely(!chan_shut(c, (uintptr_t)__builtin_return_address(0), closer_note())))
         chan_fatal_closed(c, "fib_chan_close", "close of closed channel");
 }
 
 void chan_fatal_closed(struct fib_chan *c, const char *call, const char *rule)
 {
-    rt_fatal(call, "%s %p, which fiber %llu closed at pc %#lx", rule, (void *)c,
-             (unsigned long long)c->closer, (unsigned long)c->closed_at);
+    closer_print(c);
+    rt_fatal(call, "%s %p", rule, (void *)c);
 }

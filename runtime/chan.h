@@ -30,9 +30,9 @@ struct fib_chan {
 
     size_t recv_at, send_at, buffer_bytes; // offsets of the buffer's head and of its free place
     // Set before is_closed.
-    uint64_t closer;     // who closed it: this_owner()
-    uintptr_t closed_at; // the pc behind its call
-    uint64_t close_number;
+    uint64_t closer;       // who closed it: this_owner()
+    uintptr_t closed_at;   // the pc behind its call
+    uint64_t close_number; // its stack: closers.c
 
     _Alignas(LINE) unsigned char buffer[];
 };
@@ -111,9 +111,14 @@ void chan_init(struct fib_chan *c, uint32_t elem_bytes, size_t capacity);
 
 // Closes it and readies all who wait; false: it was closed. Does not yield in the deterministic
 // scheduler. [any thread; rt_locks may be held]
-bool chan_shut(struct fib_chan *c, uintptr_t pc);
+bool chan_shut(struct fib_chan *c, uintptr_t pc, uint64_t close_number);
 
-// Aborts: a send on a closed channel, with where it was closed.
+// Notes the caller's stack as a closer's; the number for chan_shut. [any thread; rt_locks may be held]
+uint64_t closer_note(void);
+// Prints on standard error who closed c, with its stack.
+void closer_print(const struct fib_chan *c);
+
+// Aborts: bad use of a closed channel, with the stack of who closed it.
 __attribute__((noreturn)) void chan_fatal_closed(struct fib_chan *c, const char *call,
                                                  const char *rule);
 
