@@ -233,7 +233,7 @@ static void use_pool(struct actor *a)
     pause_some(a);
     for (uint32_t i = 0; i < count; i++) {
         CHECK(--*items[i] == 0);
-        fib_pool_put(pool, (void *)items[i]);
+        fib_pool_put(pool, (void *)(uintptr_t)items[i]);
     }
     if (draw(a, 100) == 0)
         fib_pool_age(pool);
