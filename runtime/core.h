@@ -26,6 +26,7 @@ struct sched {
     struct g_queue stack_waits; // runnable, but without a stack
     struct p *idle_p_list;
     struct m *idle_m_list;
+    struct m *ended_ms; // whose threads have ended: used again by m_new
     uint32_t idle_ms, ms,
         running_ms; // in the list; in all; not stopped (in handlers and calls: running)
     uint32_t threads_max;
@@ -39,6 +40,7 @@ struct sched {
     struct p *ps[PROCS_MAX];
     struct m *_Atomic all_ms;
     size_t stack_bytes, main_stack_bytes;
+    uint8_t stack_class; // of stack_bytes
     int64_t stall_ns;
     int64_t quantum_ns; // a fiber runs so long before it is preempted; FIB_DEBUG=quantum=US
     bool is_main_mode;  // fib_main: deadlock is an error
@@ -138,13 +140,14 @@ struct p *p_release(struct m *m);         // m has none now
 void p_idle_put(struct p *p);             // sched.lock held
 struct p *p_idle_get(void);               // sched.lock held; NULL
 void p_hand_off(struct p *p); // to an M that runs it, or to the idle list if there is no work
-void m_start(struct p *p, bool is_spinning);   // some M runs p
-void m_stop(struct m *m);                      // until it is given a P; m has none
-void m_stop_locked(struct m *m);               // until its locked G may run: then it has a P
-void m_give(struct m *m, struct p *p);         // wakes m, stopped or about to be, with p
-bool m_give_if_idle(struct m *m, struct p *p); // false: it is not in the idle list
-struct g *bound_take(void);                    // sched.lock held
-void m_resume_bound(struct g *g, struct p *p); // g, from bound_take, runs on with p
+void m_start(struct p *p, bool is_spinning);       // some M runs p
+void m_stop(struct m *m);                          // until it is given a P; m has none
+void m_stop_locked(struct m *m);                   // until its locked G may run: then it has a P
+void m_give(struct m *m, struct p *p);             // wakes m, stopped or about to be, with p
+bool m_give_if_idle(struct m *m, struct p *p);     // false: it is not in the idle list
+struct g *bound_take(void);                        // sched.lock held
+void m_resume_bound(struct g *g, struct p *p);     // g, from bound_take, runs on with p
+void m_end(struct m *m) __attribute__((noreturn)); // the thread ends
 void *spawner_main(void *arg);
 int64_t debug_option(const char *name, int64_t no); // FIB_DEBUG=name=N,...
 void wake_p(void); // one more M looks for work, if there is an idle P and none looks
@@ -172,7 +175,8 @@ void dead_check(
     void); // nothing runs any more, sched.lock held: reports and exits if that is an error
 void sysmon_wake(void);
 void join_wake(struct g *g);  // g ends: wakes its joiners, clears its id
-void locals_end(struct g *g); // runs the destructors; in the fiber
+void locals_end(struct g *g); // runs exit hooks and destructors; in the fiber
+void pool_age_all(void);      // what lies unused in pools; spawns a fiber if there is something
 void thread_park(struct g *g, enum wait_reason reason, const void *object, park_after_fn *after,
                  void *arg, int64_t timeout_ns); // thread_g.c
 // All thread Gs by index from 0; NULL: no more. *tid 0: free.

@@ -67,8 +67,7 @@ static int go(struct fib *out, fib_fn *fn, void *arg, const char *name, uint8_t 
 
 FIB_PUBLIC int fib_go(struct fib *out, fib_fn *fn, void *arg)
 {
-    return go(out, fn, arg, NULL, stack_class_of(sched.stack_bytes),
-              (uintptr_t)__builtin_return_address(0));
+    return go(out, fn, arg, NULL, sched.stack_class, (uintptr_t)__builtin_return_address(0));
 }
 
 FIB_PUBLIC int fib_go_with(struct fib *out, const struct fib_go_options *o, fib_fn *fn, void *arg)

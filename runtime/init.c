@@ -57,6 +57,7 @@ static int read_options(const struct fib_options *given, uint32_t *procs)
     sched.stack_bytes = o.stack_bytes ? o.stack_bytes : (size_t)environment("FIB_STACK");
     if (!sched.stack_bytes || sched.stack_bytes > (size_t)128 << 20)
         sched.stack_bytes = 256 << 10;
+    sched.stack_class = stack_class_of(sched.stack_bytes);
     sched.main_stack_bytes = o.main_stack_bytes ? o.main_stack_bytes : 8 << 20;
     sched.stall_ns = o.stall_ns ? (int64_t)o.stall_ns : debug_option("stall", 0) * 1000000;
     sched.quantum_ns = debug_option("quantum", 10000) * 1000;

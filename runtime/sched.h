@@ -10,6 +10,7 @@
 #ifndef FIBERSCOPE_RUNTIME_SCHED_H
 #define FIBERSCOPE_RUNTIME_SCHED_H
 
+#include "runtime/arch/arch.h"
 #include "runtime/types.h"
 
 // --- This thread.
@@ -133,7 +134,12 @@ static inline void rt_unlock(struct rt_lock *l)
 
 // --- Time.
 
-uint64_t ticks_now(void);             // TSC; or ns where it is not invariant
+extern bool ticks_are_tsc;
+uint64_t ticks_slow(void);
+static inline uint64_t ticks_now(void) // of the TSC; ns where it is not invariant
+{
+    return __builtin_expect(ticks_are_tsc, 1) ? arch_tsc() : ticks_slow();
+}
 uint64_t ticks_to_ns(uint64_t ticks); // a duration
 int64_t clock_now(void);              // ns: CLOCK_MONOTONIC, or the deterministic clock
 

@@ -372,6 +372,10 @@ static struct g *look(struct m *m)
         if (netpoll_is_used() && (g = poll_now(p)))
             return g;
     }
+    // Those that were preempted take turns with the rest: each of them is one that runs long.
+    p->is_bounds_turn = !p->is_bounds_turn;
+    if (p->is_bounds_turn && resume_bound(m))
+        return AGAIN;
     if ((g = runq_get(p)) || (g = take_global(p, RUNQ_SIZE / 2)) || (g = take_stack_wait()))
         return g;
     if (resume_bound(m))
@@ -382,6 +386,8 @@ static struct g *look(struct m *m)
 static struct g *find(struct m *m)
 {
     for (;;) {
+        if (m->is_ending)
+            m_end(m);
         if (m->locked_g) {
             m_stop_locked(m);
             return m->locked_g;

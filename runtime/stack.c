@@ -110,6 +110,14 @@ static struct free_stack *refill(struct p *p, uint8_t c)
     return f;
 }
 
+static inline void zero_live(struct live *l)
+{
+    typedef long long line __attribute__((vector_size(16), may_alias));
+    line *to = (line *)(void *)l;
+    for (size_t i = 0; i < offsetof(struct live, name) / sizeof *to + 1; i++)
+        to[i] = (line){0};
+}
+
 bool stack_attach(struct p *p, struct g *g)
 {
     uint8_t c = g->stack_class;
@@ -129,7 +137,7 @@ bool stack_attach(struct p *p, struct g *g)
     if (g->flags & G_IS_MEASURED) // what the last one touched must not count
         os_forget((uint8_t *)(uintptr_t)(high - class_bytes(c) + OS_PAGE),
                   class_bytes(c) - OS_PAGE);
-    memset(l, 0, sizeof *l);
+    zero_live(l);
     l->g = g;
     l->high = high;
     l->low = high - class_bytes(c);
@@ -152,7 +160,8 @@ static void chill(struct stack_class *sc, struct free_stack *f)
             rt_unlock(&sc->lock);
             return;
         }
-        memcpy(cold, sc->cold, sc->cold_count * sizeof *cold);
+        if (sc->cold_count)
+            memcpy(cold, sc->cold, sc->cold_count * sizeof *cold);
         os_pages_free(sc->cold, sc->cold_capacity * sizeof *cold);
         sc->cold = cold;
         sc->cold_capacity = capacity;

@@ -11,6 +11,7 @@
 #include "runtime/os/os.h"
 
 enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 100 };
+#define POOLS_NS INT64_C(2000000000)
 
 void sysmon_wake(void)
 {
@@ -67,7 +68,8 @@ static void watch_running(struct p *p, int64_t now)
     if (!is_work_for(p))
         return;
     uint64_t cpu = os_thread_cpu_ns(m->tid);
-    bool is_blocked = cpu - m->cpu_seen_ns < 20000; // what looking at it may cost it
+    // The processor may just have been given to others: then it stands still, too.
+    bool is_blocked = cpu - m->cpu_seen_ns < 20000 && os_thread_sleeps(m->tid);
     m->cpu_seen_ns = cpu;
     if (is_blocked)
         m_preempt(m, PREEMPT_BLOCKED);
@@ -151,6 +153,7 @@ void *sysmon_main(void *arg)
     (void)arg;
     int64_t delay = TICK_NS;
     uint32_t quiet = 0, idle = 0;
+    int64_t pools_aged = 0;
     for (;;) {
         os_sleep(delay < sched.quantum_ns ? delay : sched.quantum_ns);
         if (all_idle()) {
@@ -170,6 +173,10 @@ void *sysmon_main(void *arg)
         }
         watch_lost();
         look_at_waits(now);
+        if (now - pools_aged >= POOLS_NS) {
+            pools_aged = now;
+            pool_age_all();
+        }
         diag_tick(now);
     }
     return NULL;

@@ -9,18 +9,18 @@
 #include <time.h>
 
 static struct {
-    bool is_tsc;
     uint64_t ticks;
     int64_t ns;
     _Atomic uint64_t ns_per_tick_32; // times 2^32
-    _Atomic int64_t measured_at;
+    _Atomic uint64_t rescale_at;
 } base;
 
+bool ticks_are_tsc;
 static _Atomic int64_t seed_clock = 1000000000;
 
 void clock_init(void)
 {
-    base.is_tsc = arch_tsc_is_invariant();
+    ticks_are_tsc = arch_tsc_is_invariant();
     base.ns = os_clock_ns();
     base.ticks = ticks_now();
     while (os_clock_ns() - base.ns < 200000) // a first estimate: 0.2 ms, good to 1e-3
@@ -28,31 +28,29 @@ void clock_init(void)
     ticks_to_ns(0);
 }
 
-uint64_t ticks_now(void)
+uint64_t ticks_slow(void)
 {
-    if (__builtin_expect(base.is_tsc, 1))
-        return arch_tsc();
     return (uint64_t)os_clock_ns();
 }
 
 // The longer since the start, the better the estimate; renewed as that time doubles.
-static uint64_t scale(void)
+static __attribute__((noinline)) uint64_t rescale(uint64_t now)
 {
-    uint64_t s = atomic_load_explicit(&base.ns_per_tick_32, memory_order_relaxed);
-    int64_t at = atomic_load_explicit(&base.measured_at, memory_order_relaxed);
-    int64_t now = os_clock_ns() - base.ns;
-    if (s && now < 2 * at)
-        return s;
-    uint64_t ticks = ticks_now() - base.ticks;
-    s = ticks ? (uint64_t)(((unsigned __int128)now << 32) / ticks) : (uint64_t)1 << 32;
+    int64_t ns = os_clock_ns() - base.ns;
+    uint64_t ticks = now - base.ticks;
+    uint64_t s = ticks ? (uint64_t)(((unsigned __int128)ns << 32) / ticks) : (uint64_t)1 << 32;
     atomic_store_explicit(&base.ns_per_tick_32, s, memory_order_relaxed);
-    atomic_store_explicit(&base.measured_at, now, memory_order_relaxed);
+    atomic_store_explicit(&base.rescale_at, base.ticks + 2 * ticks, memory_order_relaxed);
     return s;
 }
 
 uint64_t ticks_to_ns(uint64_t ticks)
 {
-    return (uint64_t)(((unsigned __int128)ticks * scale()) >> 32);
+    uint64_t s = atomic_load_explicit(&base.ns_per_tick_32, memory_order_relaxed);
+    uint64_t now = ticks_now();
+    if (now >= atomic_load_explicit(&base.rescale_at, memory_order_relaxed))
+        s = rescale(now);
+    return (uint64_t)(((unsigned __int128)ticks * s) >> 32);
 }
 
 uint64_t ns_to_ticks(int64_t ns)

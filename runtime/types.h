@@ -47,7 +47,8 @@ enum {
     LOCALS_INLINE = 4,
     NAME_SIZE = 32,
     STACK_CLASSES = 14, // 16 KiB << class: to 128 MiB
-    BOUND_MAX = 64,     // Ms that preempted fibers may hold in handlers
+    BOUND_MAX =
+        1024, // Ms that preempted fibers may hold in handlers; beyond it nobody is preempted
     THREADS_MAX = 10000,
 };
 
@@ -123,9 +124,10 @@ struct live {
     uint32_t blocking;      // fib_blocking_enter's depth
     _Atomic uint32_t futex; // thread G: 1 has been readied; preempted G: its M may go on
     void *locals[LOCALS_INLINE];
-    void **locals_more; // the other keys' values: malloc'd, FIB_KEYS of them
-    char name[NAME_SIZE];
+    void **locals_more;           // the other keys' values: malloc'd, FIB_KEYS of them
+    struct exit_hook *exit_hooks; // sync/owner.h: run by locals_end when the fiber ends
     void *asan_fake_stack, *tsan_fiber;
+    char name[NAME_SIZE]; // last: of a new fiber all before it is zeroed, and its start
 };
 
 // The identity of a fiber.
@@ -204,6 +206,7 @@ struct p {
     uint32_t id;
     struct m *m;                // its owner; NULL in the idle list
     uint32_t countdown;         // to the next look at the global queue; owner
+    bool is_bounds_turn;        // preempted ones and others take turns; owner
     _Atomic uint32_t schedules; // the same, for sysmon
     struct p *link;             // of the idle list
     uint64_t random;            // owner
@@ -226,6 +229,7 @@ struct p {
 
     // Counters, by the owner; read by anyone.
     _Atomic uint64_t spawns, exits, switches, steals, wakes;
+    _Atomic uint64_t io_waits; // begun in the netpoller's words (poll.h)
     _Atomic uint64_t latency[64]; // scheduling latency by power of two of ns, one in 8; times 8
     int64_t ran_since_tick;       // sysmon's: clock when schedules last changed
     uint32_t ran_schedules;       // sysmon's
@@ -257,6 +261,7 @@ struct m {
     _Atomic uint32_t park;    // futex: 1 has been woken
     struct p *next_p;         // given with the wake; sched.lock
     bool is_stopped, is_idle; // waits for a P; and is in the idle list. sched.lock
+    bool is_ending;           // its locked fiber has ended: the thread ends
     struct g *locked_g;       // wired to this thread; NULL
     struct rt_lock pinned_lock;
     struct g_queue pinned; // ready Gs that are pinned here

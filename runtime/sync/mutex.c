@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+//
+// The mutex. Its behaviour is that of Go's sync.Mutex; its waiters are queued by address.
+//
+// What always holds
+//   - HAS_WAITERS is set exactly when the queue of its address is not empty, but inside of the bucket's lock.
+//   - Whoever sets or clears anything but HELD (and IS_WOKEN, by who tries) has the bucket's lock. So an unlock
+//     with waiters chooses the next one before it lets go, and does not touch the mutex after.
+//   - IS_STARVING implies HELD: then the mutex goes from hand to hand and is never seen free.
+//   - IS_WOKEN is set only while someone awake is going to try, so that no unlock need wake another. Whoever
+//     took it on clears it when it gets the mutex, queues up again or gives up.
+
+#include "runtime/core.h"
+#include "runtime/sync/owner.h"
+#include "runtime/sync/wait_table.h"
+
+#include <errno.h>
+
+enum { HELD = 1, HAS_WAITERS = 2, IS_WOKEN = 4, IS_STARVING = 8 };
+enum { STARVING_NS = 1000 * 1000, SPINS = 4, SPIN_PAUSES = 30 }; // as Go
+
+static _Atomic uint32_t *state_of(struct fib_mutex *m)
+{
+    return (_Atomic uint32_t *)&m->state;
+}
+
+static bool state_swap(struct fib_mutex *m, uint32_t *old, uint32_t new)
+{
+    // acquire: sees what the last holder did; release: shows what this one did
+    return atomic_compare_exchange_strong_explicit(state_of(m), old, new, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+static inline bool fast_lock(struct fib_mutex *m)
+{
+    uint32_t free = 0;
+    // acquire: pairs with the release in release_fast
+    if (!atomic_compare_exchange_strong_explicit(state_of(m), &free, HELD, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return false;
+    owner_set(&m->owner, owner_self());
+    return true;
+}
+
+// One who tries to lock.
+struct attempt {
+    int64_t since_ns, until_ns; // 0: has not waited yet; INT64_MAX: without limit
+    int64_t timeout_ns;
+    uint32_t spins;
+    bool is_woken;    // IS_WOKEN is this one's
+    bool is_starving; // has waited too long
+};
+
+// Only while another processor runs something that may unlock, and there is nothing else to do here.
+static bool may_spin(const struct attempt *a)
+{
+    if (a->spins >= SPINS || sched_is_seeded)
+        return false;
+    uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    uint32_t idle = atomic_load_explicit(&sched.idle_ps, memory_order_relaxed) +
+                    atomic_load_explicit(&sched.spinning, memory_order_relaxed);
+    struct m *m = this_m();
+    if (!m)
+        return procs > idle;
+    struct p *p = m_p(m);
+    return procs > idle + 1 && p && runq_is_empty(p);
+}
+
+static void spin(struct fib_mutex *m, struct attempt *a, uint32_t state)
+{
+    if (!a->is_woken && (state & HAS_WAITERS) && !(state & IS_WOKEN))
+        a->is_woken = state_swap(m, &state, state | IS_WOKEN);
+    for (int i = 0; i < SPIN_PAUSES; i++)
+        arch_pause();
+    a->spins++;
+}
+
+// Takes it if it is free.
+static bool try_free(struct fib_mutex *m, struct attempt *a)
+{
+    uint32_t state = atomic_load_explicit(state_of(m), memory_order_relaxed);
+    while (!(state & HELD)) {
+        uint32_t new = (state | HELD) & ~(a->is_woken ? (uint32_t)IS_WOKEN : 0);
+        if (state_swap(m, &state, new)) {
+            owner_set(&m->owner, owner_self());
+            return true;
+        }
+    }
+    return false;
+}
+
+// With the bucket's lock: says in the state that one more waits. False: it is free now.
+static bool announce(struct fib_mutex *m, const struct attempt *a)
+{
+    uint32_t state = atomic_load_explicit(state_of(m), memory_order_relaxed);
+    for (;;) {
+        if (!(state & HELD))
+            return false;
+        uint32_t new = (state | HAS_WAITERS | (a->is_starving ? (uint32_t)IS_STARVING : 0)) &
+                       ~(a->is_woken ? (uint32_t)IS_WOKEN : 0);
+        if (state_swap(m, &state, new))
+            return true;
+    }
+}
+
+// With the bucket's lock: one whose time is over leaves.
+static int give_up(struct fib_mutex *m, struct wait_bucket *b, struct attempt *a)
+{
+    uint32_t clear = a->is_woken ? (uint32_t)IS_WOKEN : 0;
+    if (wait_is_empty(b, m))
+        clear |= HAS_WAITERS | IS_STARVING;
+    atomic_fetch_and_explicit(state_of(m), ~clear, memory_order_relaxed);
+    wait_unlock(b);
+    return -ETIMEDOUT;
+}
+
+// Queues up and waits: 0: it is the caller's; -EAGAIN: to be tried again; -ETIMEDOUT.
+static int wait_once(struct fib_mutex *m, struct attempt *a, enum wait_reason reason,
+                     const void *object)
+{
+    bool is_first = !a->since_ns;
+    int64_t now = clock_now();
+    if (is_first) {
+        a->since_ns = now;
+        if (a->timeout_ns >= 0 && a->timeout_ns < INT64_MAX - now)
+            a->until_ns = now + a->timeout_ns;
+    }
+    a->is_starving = now - a->since_ns > STARVING_NS && now < a->until_ns;
+    struct wait_bucket *b = wait_lock(m);
+    if (!announce(m, a)) {
+        wait_unlock(b);
+        return -EAGAIN;
+    }
+    a->is_woken = false;
+    bool is_limited = a->until_ns != INT64_MAX;
+    if (is_limited && a->until_ns <= now)
+        return give_up(m, b, a);
+
+    struct waiter w;
+    wait_init(&w, m, is_limited);
+    w.s.value = a->since_ns;
+    if (is_first)
+        wait_append(b, &w);
+    else
+        wait_prepend(b, &w);
+    if (!wait_park(b, &w, reason, object, &m->owner, is_limited ? a->until_ns - now : -1))
+        return give_up(m, b, a);
+    if (w.s.ok) { // handed over, HELD was never cleared
+        owner_set(&m->owner, owner_self());
+        return 0;
+    }
+    a->is_woken = true;
+    a->spins = 0;
+    return -EAGAIN;
+}
+
+int mutex_lock_as(struct fib_mutex *m, int64_t timeout_ns, enum wait_reason reason,
+                  const void *object, const char *call)
+{
+    if (fast_lock(m))
+        return 0;
+    if (owner_of(&m->owner) == owner_self())
+        rt_fatal(call, "the caller holds it already, and would wait for itself");
+    struct attempt a = {.timeout_ns = timeout_ns, .until_ns = INT64_MAX};
+    for (;;) {
+        if (try_free(m, &a))
+            return 0;
+        uint32_t state = atomic_load_explicit(state_of(m), memory_order_relaxed);
+        if ((state & (HELD | IS_STARVING)) == HELD && may_spin(&a)) {
+            spin(m, &a, state);
+            continue;
+        }
+        int rc = wait_once(m, &a, reason, object);
+        if (rc != -EAGAIN)
+            return rc;
+    }
+}
+
+// The next waiter is woken, or given the mutex; returned is whom to ready, *is_handed: it has it.
+static struct g *pass_on(struct fib_mutex *m, bool *is_handed)
+{
+    struct wait_bucket *b = wait_lock(m);
+    uint32_t state = atomic_load_explicit(state_of(m), memory_order_relaxed);
+    bool is_starving = state & IS_STARVING;
+    struct waiter *w = NULL;
+    if (is_starving || !(state & IS_WOKEN))
+        w = wait_take(b, m);
+    uint32_t more = wait_is_empty(b, m) ? 0 : HAS_WAITERS;
+    *is_handed = w && is_starving;
+    uint32_t set = more;
+    if (*is_handed)
+        set |= HELD | (more && clock_now() - w->s.value > STARVING_NS ? (uint32_t)IS_STARVING : 0);
+    else if (w)
+        set |= IS_WOKEN;
+    struct g *g = w ? w->s.g : NULL;
+    if (w)
+        w->s.ok = *is_handed;
+    // Meanwhile only IS_WOKEN may be set, by one that spins.
+    while (!state_swap(m, &state, (state & IS_WOKEN) | set))
+        ;
+    wait_unlock(b);
+    return g;
+}
+
+// A fiber that must not be switched now keeps the processor, even if it hands over.
+static bool may_yield(void)
+{
+    struct m *m = this_m();
+    return m && !m->cur->live->blocking && !m->cur->live->nopreempt && !m->locks;
+}
+
+__attribute__((noreturn, cold, noinline)) static void not_owner(const struct fib_mutex *m,
+                                                                const char *call)
+{
+    uint64_t owner = owner_of(&m->owner);
+    if (!owner)
+        rt_fatal(call, "it is not locked");
+    rt_fatal(call, "the caller does not hold it; %s %llu does", owner >> 63 ? "thread" : "fiber",
+             (unsigned long long)(owner << 1 >> 1));
+}
+
+void mutex_check_owner(const struct fib_mutex *m, const char *call)
+{
+    if (__builtin_expect(owner_of(&m->owner) != owner_self(), 0))
+        not_owner(m, call);
+}
+
+// False: others wait. The owner has gone in both cases.
+static inline bool release_fast(struct fib_mutex *m, const char *call)
+{
+    mutex_check_owner(m, call);
+    owner_set(&m->owner, 0);
+    uint32_t held = HELD;
+    // release: pairs with the acquire in fast_lock
+    return atomic_compare_exchange_strong_explicit(state_of(m), &held, 0, memory_order_release,
+                                                   memory_order_relaxed);
+}
+
+__attribute__((noinline)) static void release_slow(struct fib_mutex *m)
+{
+    bool is_handed;
+    struct g *g = pass_on(m, &is_handed);
+    if (!g)
+        return;
+    if (is_handed && may_yield())
+        g_ready_and_yield(g);
+    else
+        g_ready(g);
+}
+
+void mutex_unlock_quiet(struct fib_mutex *m, const char *call)
+{
+    if (release_fast(m, call))
+        return;
+    bool is_handed;
+    struct g *g = pass_on(m, &is_handed);
+    if (g)
+        g_ready(g);
+}
+
+void mutex_unlock_as(struct fib_mutex *m, const char *call)
+{
+    if (!release_fast(m, call))
+        release_slow(m);
+}
+
+FIB_PUBLIC void fib_mutex_lock(struct fib_mutex *m)
+{
+    seed_point();
+    if (!fast_lock(m))
+        mutex_lock_as(m, -1, WAIT_MUTEX, m, "fib_mutex_lock");
+}
+
+FIB_PUBLIC bool fib_mutex_trylock(struct fib_mutex *m)
+{
+    seed_point();
+    struct attempt a = {.is_woken = false};
+    return try_free(m, &a);
+}
+
+FIB_PUBLIC int fib_mutex_lock_for(struct fib_mutex *m, int64_t timeout_ns)
+{
+    seed_point();
+    return mutex_lock_as(m, timeout_ns, WAIT_MUTEX, m, "fib_mutex_lock_for");
+}
+
+FIB_PUBLIC void fib_mutex_unlock(struct fib_mutex *m)
+{
+    seed_point();
+    if (!release_fast(m, "fib_mutex_unlock"))
+        release_slow(m);
+}

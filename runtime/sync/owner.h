@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+//
+// Owners of locks: how they are read and written, and what runs when a fiber that owns something ends.
+
+#ifndef FIBERSCOPE_RUNTIME_SYNC_OWNER_H
+#define FIBERSCOPE_RUNTIME_SYNC_OWNER_H
+
+#include "runtime/sched.h"
+
+#include "fiberscope/sync.h"
+
+// this_owner, without a call in a fiber.
+static inline uint64_t owner_self(void)
+{
+    struct m *m = this_m();
+    if (m) // relaxed: one's own
+        return atomic_load_explicit(&m->cur->id, memory_order_relaxed);
+    return this_owner();
+}
+
+// Only the owner writes, and only its own id is ever compared: relaxed is enough.
+static inline void owner_set(uint64_t *owner, uint64_t id)
+{
+    atomic_store_explicit((_Atomic uint64_t *)owner, id, memory_order_relaxed);
+}
+
+static inline uint64_t owner_of(const uint64_t *owner)
+{
+    return atomic_load_explicit((const _Atomic uint64_t *)owner, memory_order_relaxed);
+}
+
+// --- Mutexes, for others here. `call` is what the message of an abort names.
+int mutex_lock_as(struct fib_mutex *m, int64_t timeout_ns, enum wait_reason reason,
+                  const void *object, const char *call);
+void mutex_unlock_as(struct fib_mutex *m, const char *call);
+// The same without ever yielding: rt_locks may be held.
+void mutex_unlock_quiet(struct fib_mutex *m, const char *call);
+void mutex_check_owner(const struct fib_mutex *m,
+                       const char *call); // aborts if the caller does not hold it
+
+// --- What is to be done when a fiber ends in the middle of a call (fib_exit in a user's function). Lies on the
+// caller's stack, which is still there then; innermost first. Nothing runs for plain threads.
+struct exit_hook {
+    struct exit_hook *next;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static inline void exit_hook_push(struct exit_hook *h, void (*fn)(void *arg), void *arg)
+{
+    struct live *live = this_g()->live;
+    *h = (struct exit_hook){live->exit_hooks, fn, arg};
+    live->exit_hooks = h;
+}
+
+static inline void exit_hook_pop(struct exit_hook *h)
+{
+    this_g()->live->exit_hooks = h->next;
+}
+
+#endif
