@@ -195,6 +195,7 @@ static void *m_main(void *arg)
     stack_t ss = {.ss_sp = m->signal_stack, .ss_size = SIGNAL_STACK};
     sigaltstack(&ss, NULL);
     fib_tls.g = &m->g0;
+    fib_tls.owner = 0;
     fib_tls.m = m;
     // The spawner waits for nothing: this M takes an idle P, or joins the idle ones.
     rt_lock(&sched.lock);

@@ -264,6 +264,10 @@ void mutex_unlock_as(struct fib_mutex *m, const char *call)
         unlock_slow(m, call, false);
 }
 
+// The inline ones of sync.h come here when they cannot do it.
+#undef fib_mutex_lock
+#undef fib_mutex_unlock
+
 FIB_PUBLIC void fib_mutex_lock(struct fib_mutex *m)
 {
     seed_point();
