@@ -264,11 +264,19 @@ void mutex_unlock_as(struct fib_mutex *m, const char *call)
         unlock_slow(m, call, false);
 }
 
-FIB_PUBLIC void fib_mutex_lock(struct fib_mutex *m)
+// The fast paths of fibers: all else is out of line, as the last thing they do, so that they need no frame.
+
+__attribute__((noinline)) static void lock_else(struct fib_mutex *m)
 {
     seed_point();
-    if (!fast_lock(m, owner_self()))
-        lock_slow(m, -1, WAIT_MUTEX, m, "fib_mutex_lock");
+    mutex_lock_as(m, -1, WAIT_MUTEX, m, "fib_mutex_lock");
+}
+
+FIB_PUBLIC void fib_mutex_lock(struct fib_mutex *m)
+{
+    struct m *here = this_m();
+    if (__builtin_expect(!here || sched_is_seeded, 0) || !fast_lock(m, owner_in(here)))
+        lock_else(m);
 }
 
 FIB_PUBLIC bool fib_mutex_trylock(struct fib_mutex *m)
@@ -284,9 +292,15 @@ FIB_PUBLIC int fib_mutex_lock_for(struct fib_mutex *m, int64_t timeout_ns)
     return mutex_lock_as(m, timeout_ns, WAIT_MUTEX, m, "fib_mutex_lock_for");
 }
 
-FIB_PUBLIC void fib_mutex_unlock(struct fib_mutex *m)
+__attribute__((noinline)) static void unlock_else(struct fib_mutex *m)
 {
     seed_point();
-    if (!fast_unlock(m, owner_self()))
-        unlock_slow(m, "fib_mutex_unlock", false);
+    mutex_unlock_as(m, "fib_mutex_unlock");
+}
+
+FIB_PUBLIC void fib_mutex_unlock(struct fib_mutex *m)
+{
+    struct m *here = this_m();
+    if (__builtin_expect(!here || sched_is_seeded, 0) || !fast_unlock(m, owner_in(here)))
+        unlock_else(m);
 }
