@@ -30,9 +30,9 @@ struct fib_chan {
 
     size_t recv_at, send_at, buffer_bytes; // offsets of the buffer's head and of its free place
     // Set before is_closed.
-    uint64_t closer;     // who closed it: this_owner()
-    uintptr_t closed_at; // the pc behind its call
-    uint64_t close_number;
+    uint64_t closer;       // who closed it: this_owner()
+    uintptr_t closed_at;   // the pc behind its call
+    uint64_t close_number; // its stack: closers.c
 
     _Alignas(LINE) unsigned char buffer[];
 };
@@ -89,6 +89,20 @@ static inline struct m *chan_lock(struct fib_chan *c)
     return m;
 }
 
+static inline bool chan_trylock(struct m *m, struct fib_chan *c)
+{
+    m->locks++;
+    atomic_signal_fence(memory_order_seq_cst); // as in rt_lock
+    uint32_t no = 0;
+    // acquire: pairs with the release in chan_unlock
+    if (__builtin_expect(atomic_compare_exchange_strong_explicit(
+                             &c->lock.held, &no, 1, memory_order_acquire, memory_order_relaxed),
+                         1))
+        return true;
+    m->locks--;
+    return false;
+}
+
 static inline void chan_unlock(struct m *m, struct fib_chan *c)
 {
     atomic_store_explicit(&c->lock.held, 0, memory_order_release); // pairs with chan_lock
@@ -111,9 +125,14 @@ void chan_init(struct fib_chan *c, uint32_t elem_bytes, size_t capacity);
 
 // Closes it and readies all who wait; false: it was closed. Does not yield in the deterministic
 // scheduler. [any thread; rt_locks may be held]
-bool chan_shut(struct fib_chan *c, uintptr_t pc);
+bool chan_shut(struct fib_chan *c, uintptr_t pc, uint64_t close_number);
 
-// Aborts: a send on a closed channel, with where it was closed.
+// Notes the caller's stack as a closer's; the number for chan_shut. [any thread; rt_locks may be held]
+uint64_t closer_note(void);
+// Prints on standard error who closed c, with its stack.
+void closer_print(const struct fib_chan *c);
+
+// Aborts: bad use of a closed channel, with the stack of who closed it.
 __attribute__((noreturn)) void chan_fatal_closed(struct fib_chan *c, const char *call,
                                                  const char *rule);
 

@@ -26,6 +26,8 @@ struct sched {
     struct g_queue stack_waits; // runnable, but without a stack
     struct p *idle_p_list;
     struct m *idle_m_list;
+    bool is_p_waiting;  // one in the idle list has work, and there was no M for it
+    struct m *ended_ms; // whose threads have ended: used again by m_new
     uint32_t idle_ms, ms,
         running_ms; // in the list; in all; not stopped (in handlers and calls: running)
     uint32_t threads_max;
@@ -49,6 +51,7 @@ struct sched {
     bool is_preempt_off;
     _Atomic bool is_running;
     _Atomic uint32_t thread_gs_parked;
+    _Atomic uint64_t spawns_outside; // by plain threads
     uint64_t seed;
     uint32_t fixed_threads; // threads of the process that are ours and run no fibers
 };
@@ -74,6 +77,12 @@ static inline void trans_end(struct m *m)
 static inline struct p *m_p(struct m *m)
 {
     return atomic_load_explicit(&m->p, memory_order_relaxed);
+}
+
+// For who looks at fibers that others run.
+static inline struct live *g_live(const struct g *g)
+{
+    return __atomic_load_n(&g->live, __ATOMIC_RELAXED);
 }
 
 // --- Switching (switch.c).
@@ -110,11 +119,20 @@ uint64_t random_next(uint64_t *state);
 struct g *g_new(struct p *p); // p NULL: a plain thread. Status G_DEAD, id not set; NULL: no memory
 void g_free(struct p *p, struct g *g);
 struct g *g_at(uint32_t index); // all slots that ever were, by index from 0; NULL: no more
+struct g_table {                // for the descriptor
+    const void *slabs, *count;
+    uint32_t slab_gs;
+};
+struct g_table g_table(void);
 bool stack_attach(struct p *p, struct g *g); // false: none to be had
 void stack_release(struct p *p, struct g *g);
 bool stacks_are_short(void);
 size_t stack_used_bytes(const struct live *l);
+void stacks_count(uint64_t *made, uint64_t *free); // *free: about
 struct site *site_of(uintptr_t pc, bool *is_measured);
+enum { SITES_ALL = 4097 }; // the last one: of all further places
+const struct site *site_at(uint32_t index);
+uint32_t site_index(const struct site *s);
 uint8_t stack_class_of(size_t bytes);
 
 // --- Ps and Ms (proc.c, thread.c).
@@ -123,13 +141,14 @@ struct p *p_release(struct m *m);         // m has none now
 void p_idle_put(struct p *p);             // sched.lock held
 struct p *p_idle_get(void);               // sched.lock held; NULL
 void p_hand_off(struct p *p); // to an M that runs it, or to the idle list if there is no work
-void m_start(struct p *p, bool is_spinning);   // some M runs p
-void m_stop(struct m *m);                      // until it is given a P; m has none
-void m_stop_locked(struct m *m);               // until its locked G may run: then it has a P
-void m_give(struct m *m, struct p *p);         // wakes m, stopped or about to be, with p
-bool m_give_if_idle(struct m *m, struct p *p); // false: it is not in the idle list
-struct g *bound_take(void);                    // sched.lock held
-void m_resume_bound(struct g *g, struct p *p); // g, from bound_take, runs on with p
+void m_start(struct p *p, bool is_spinning);       // some M runs p
+void m_stop(struct m *m);                          // until it is given a P; m has none
+void m_stop_locked(struct m *m);                   // until its locked G may run: then it has a P
+void m_give(struct m *m, struct p *p);             // wakes m, stopped or about to be, with p
+bool m_give_if_idle(struct m *m, struct p *p);     // false: it is not in the idle list
+struct g *bound_take(void);                        // sched.lock held
+void m_resume_bound(struct g *g, struct p *p);     // g, from bound_take, runs on with p
+void m_end(struct m *m) __attribute__((noreturn)); // the thread ends
 void *spawner_main(void *arg);
 int64_t debug_option(const char *name, int64_t no); // FIB_DEBUG=name=N,...
 void wake_p(void); // one more M looks for work, if there is an idle P and none looks
@@ -146,6 +165,7 @@ int64_t timers_first(void); // of all Ps; INT64_MAX
 bool seed_clock_advance(
     void); // the deterministic clock jumps to the next timer; false: there is none
 uint64_t ns_to_ticks(int64_t ns);
+const void *ticks_scale(void); // of a uint64_t: ns per tick, times 2^32
 void clock_init(void);
 
 // --- Others.
@@ -160,7 +180,9 @@ void locals_end(struct g *g); // runs exit hooks and destructors; in the fiber
 void pool_age_all(void);      // what lies unused in pools; spawns a fiber if there is something
 void thread_park(struct g *g, enum wait_reason reason, const void *object, park_after_fn *after,
                  void *arg, int64_t timeout_ns); // thread_g.c
-void fiber_begin(void);                          // from fib_root_
+// All thread Gs by index from 0; NULL: no more. *tid 0: free.
+struct g *thread_g_at(uint32_t index, pid_t *tid);
+void fiber_begin(void); // from fib_root_
 uint64_t fib_next_id(struct p *p);
 
 #endif

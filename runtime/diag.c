@@ -1,55 +1,65 @@
 // SPDX-License-Identifier: MIT
 //
-// Diagnosis: what the scheduler calls.
+// Diagnosis: what the scheduler calls, and SIGQUIT.
 
+#include "runtime/backtrace.h"
 #include "runtime/core.h"
-#include "runtime/netpoll.h"
+#include "runtime/descriptor.h"
+#include "runtime/dump.h"
 #include "runtime/os/os.h"
 #include "runtime/print.h"
 
-#include <stdlib.h>
+#include <signal.h>
 #include <unistd.h>
-
-void stall_watch(struct p *p, struct m *m, int64_t ran_ns)
-{
-    (void)p, (void)m, (void)ran_ns;
-}
 
 void diag_tick(int64_t now_ns)
 {
-    (void)now_ns;
+    schedtrace_tick(now_ns);
+    partial_tick(now_ns, false);
+}
+
+int64_t diag_idle_tick(int64_t now_ns)
+{
+    bool is_traced = schedtrace_tick(now_ns);
+    bool is_looking = partial_tick(now_ns, true);
+    if (dead_is_suspected()) {
+        rt_lock(&sched.lock);
+        dead_check();
+        rt_unlock(&sched.lock);
+    }
+    if (is_traced || is_looking)
+        return 0;
+    return dead_is_suspected() ? 1000000000 : -1;
+}
+
+// Ms block SIGQUIT: a plain thread is here.
+static void on_quit(int signal)
+{
+    (void)signal;
+    struct print p = {.fd = 2};
+    print_text(&p, "SIGQUIT: quit\n\n");
+    dump_all(&p);
+    print_flush(&p);
+    _exit(2);
+}
+
+static void quit_init(void)
+{
+    struct sigaction was, ours = {.sa_handler = on_quit, .sa_flags = SA_RESTART};
+    sigfillset(&ours.sa_mask);
+    sigdelset(&ours.sa_mask, SIGSEGV);
+    // Somebody else's stays.
+    if (debug_option("sigquit", 1) && !sigaction(SIGQUIT, NULL, &was) && was.sa_handler == SIG_DFL)
+        sigaction(SIGQUIT, &ours, NULL);
 }
 
 void diag_init(void)
 {
-}
-
-static uint32_t all_ps(void)
-{
-    uint32_t n = 0;
-    while (n < PROCS_MAX && sched.ps[n])
-        n++;
-    return n;
-}
-
-// Nothing runs, nothing is on its way (it would hold a P), nothing will come.
-void dead_check(void)
-{
-    if (sched.running_ms || !sched.is_main_mode || !atomic_load(&sched.thread_gs_parked) ||
-        atomic_load(&sched.idle_ps) != all_ps() || sched.global.count || sched.bound.count)
-        return;
-    for (uint32_t i = 0; i < all_ps(); i++)
-        if (!runq_is_empty(sched.ps[i]))
-            return;
-    if (timers_first() != INT64_MAX || netpoll_waiters())
-        return;
-    deadlock_report();
-}
-
-void deadlock_report(void)
-{
-    struct print p = {.fd = 2};
-    print_text(&p, "fatal error: all goroutines are asleep - deadlock!\n");
-    print_flush(&p);
-    _exit(2);
+    backtrace_init();
+    descriptor_init();
+    quit_init();
+    overflow_init();
+    schedtrace_init();
+    if (debug_option("tlswarn", 1))
+        tls_warn();
 }

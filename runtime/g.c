@@ -29,6 +29,11 @@ struct g *g_at(uint32_t index)
            index % SLAB_GS;
 }
 
+struct g_table g_table(void)
+{
+    return (struct g_table){all.slabs, &all.made, SLAB_GS};
+}
+
 // Up to n fresh or freed ones. Lock held.
 static void refill(struct g_queue *to, uint32_t n)
 {

@@ -51,6 +51,7 @@ static int go(struct fib *out, fib_fn *fn, void *arg, const char *name, uint8_t 
     if (out)
         *out = (struct fib){g, id};
     if (!p) {
+        atomic_fetch_add_explicit(&sched.spawns_outside, 1, memory_order_relaxed);
         global_put(g);
         if (m)
             trans_end(m);

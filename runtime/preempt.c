@@ -12,6 +12,7 @@
 // G_SYSCALL, and gets a P again at its next call of the runtime, or by a later signal.
 
 #include "runtime/core.h"
+#include "runtime/dump.h"
 #include "runtime/os/os.h"
 
 #include <errno.h>
@@ -62,10 +63,11 @@ static bool is_in_libc(uintptr_t pc)
 }
 
 // Waits in the handler until the fiber is given a P.
-static void wait_bound(struct m *m, struct g *g)
+static void wait_bound(struct m *m, struct g *g, const void *context)
 {
     struct live *l = g->live;
     trans_begin(m);
+    atomic_store_explicit(&m->context, context, memory_order_relaxed);
     struct p *p = m_p(m);
     if (p)
         p_release(m);
@@ -94,6 +96,7 @@ static void wait_bound(struct m *m, struct g *g)
     if (!l->locked && !l->pinned)
         l->bound_m = NULL;
     l->switches++;
+    atomic_store_explicit(&m->context, NULL, memory_order_relaxed);
     atomic_store_explicit(&g->status, G_RUNNING, memory_order_release);
     atomic_store_explicit(&p->schedules,
                           atomic_load_explicit(&p->schedules, memory_order_relaxed) + 1,
@@ -119,6 +122,8 @@ static void on_preempt(int signal, siginfo_t *info, void *context)
     if (!m)
         return;
     int saved_errno = errno;
+    if (atomic_load_explicit(&m->stack_wanted, memory_order_relaxed))
+        stack_wanted(m, context);
     uint32_t kind = atomic_exchange_explicit(&m->preempt, PREEMPT_NONE, memory_order_acquire);
     struct g *g = m->cur;
     bool may = kind && !(atomic_load_explicit(&m->seq, memory_order_relaxed) & 1) && !m->locks &&
@@ -132,7 +137,7 @@ static void on_preempt(int signal, siginfo_t *info, void *context)
         bool is_room = atomic_load_explicit(&sched.bound_count, memory_order_relaxed) < BOUND_MAX;
         if (is_room && (is_forced || !is_in_libc((uintptr_t)uc->uc_mcontext.gregs[REG_RIP]))) {
             m->preempt_skips = 0;
-            wait_bound(m, g);
+            wait_bound(m, g, context);
         }
     }
     errno = saved_errno;
@@ -141,7 +146,7 @@ static void on_preempt(int signal, siginfo_t *info, void *context)
 void m_preempt(struct m *m, enum preempt_kind kind)
 {
     atomic_store_explicit(&m->preempt, kind, memory_order_release);
-    os_signal_thread(m->tid, SIGURG);
+    os_signal_thread(m->tid, SIGNAL_PREEMPT);
 }
 
 int preempt_init(void)
@@ -152,5 +157,5 @@ int preempt_init(void)
     sigfillset(&ours.sa_mask);
     sigdelset(&ours.sa_mask, SIGPROF);
     sigdelset(&ours.sa_mask, SIGSEGV);
-    return sigaction(SIGURG, &ours, NULL) ? -errno : 0;
+    return sigaction(SIGNAL_PREEMPT, &ours, NULL) ? -errno : 0;
 }

@@ -17,11 +17,20 @@ void print_flush(struct print *p);
 void print_text(struct print *p, const char *text);
 void print_number(struct print *p, uint64_t n);
 void print_hex(struct print *p, uint64_t n);
+// Texts and numbers in one call: %s, %u (uint64_t), %x (uint64_t, with 0x).
+void print_format(struct print *p, const char *format, ...);
 
-// "goroutine 7 [chan receive, 3 minutes]:" and its stack, in Go's shape. The fiber does not run, or is the caller's.
+// "goroutine 7 [chan receive, 3 minutes]:", its stack and its creator, in Go's shape. Of a fiber that runs elsewhere the
+// stack is asked for by a signal.
 void print_g(struct print *p, struct g *g);
 void print_own_stack(struct print *p);
-// One pc: "function(...)\n\tfile +0xoffset\n".
+// Of pcs as backtrace.h has them; of long ones the two ends.
+void print_stack(struct print *p, const uintptr_t *pcs, uint32_t depth);
+// One pc: "function(...)\n\tfile +0xaddress\n". is_exact false: a return address.
 void print_pc(struct print *p, uintptr_t pc, bool is_exact);
+// `fiber 7 ("name")`
+void print_who(struct print *p, const struct g *g);
+// A name that others chose, cut at max bytes, with ? for what could confuse a terminal.
+void print_name(struct print *p, const char *name, size_t max);
 
 #endif

@@ -323,7 +323,9 @@ static struct g *look_seeded(struct m *m)
     for (;;) {
         struct p *p = m_p(m);
         timers_run(clock_now());
-        struct g *g;
+        struct g *g = take_pinned(m);
+        if (g)
+            return g;
         while (atomic_load_explicit(&p->tail, memory_order_relaxed) -
                        atomic_load_explicit(&p->head, memory_order_relaxed) <
                    RUNQ_SIZE / 2 &&
@@ -372,6 +374,10 @@ static struct g *look(struct m *m)
         if (netpoll_is_used() && (g = poll_now(p)))
             return g;
     }
+    // Those that were preempted take turns with the rest: each of them is one that runs long.
+    p->is_bounds_turn = !p->is_bounds_turn;
+    if (p->is_bounds_turn && resume_bound(m))
+        return AGAIN;
     if ((g = runq_get(p)) || (g = take_global(p, RUNQ_SIZE / 2)) || (g = take_stack_wait()))
         return g;
     if (resume_bound(m))
@@ -382,6 +388,8 @@ static struct g *look(struct m *m)
 static struct g *find(struct m *m)
 {
     for (;;) {
+        if (m->is_ending)
+            m_end(m);
         if (m->locked_g) {
             m_stop_locked(m);
             return m->locked_g;

@@ -217,7 +217,8 @@ static int park(struct selection *s, int64_t timeout_ns)
         return FIB_SELECT_NONE;
     struct fib_case *k = &s->cases[chosen->index];
     if (k->is_send && !chosen->ok)
-        chan_fatal_closed(k->chan, "fib_select", "the channel was closed while this select waited");
+        chan_fatal_closed(k->chan, "fib_select",
+                          "closed while this select waited to send: channel");
     if (!k->is_send)
         k->ok = chosen->ok;
     return chosen->index;

@@ -5,9 +5,19 @@
 
 #include "runtime/core.h"
 
-enum { SITES = 4096, MEASURE_EVERY = 1024 };
+enum { SITES = SITES_ALL - 1, MEASURE_EVERY = 1024 };
 
-static struct site sites[SITES + 1];
+static struct site sites[SITES_ALL];
+
+const struct site *site_at(uint32_t index)
+{
+    return &sites[index];
+}
+
+uint32_t site_index(const struct site *s)
+{
+    return (uint32_t)(s - sites);
+}
 
 struct site *site_of(uintptr_t pc, bool *is_measured)
 {

@@ -160,7 +160,8 @@ static void chill(struct stack_class *sc, struct free_stack *f)
             rt_unlock(&sc->lock);
             return;
         }
-        memcpy(cold, sc->cold, sc->cold_count * sizeof *cold);
+        if (sc->cold_count)
+            memcpy(cold, sc->cold, sc->cold_count * sizeof *cold);
         os_pages_free(sc->cold, sc->cold_capacity * sizeof *cold);
         sc->cold = cold;
         sc->cold_capacity = capacity;
@@ -191,6 +192,20 @@ static void spill(struct p *p, uint8_t c)
         uint8_t *low = (uint8_t *)(uintptr_t)(high - class_bytes(c));
         os_forget(low + OS_PAGE, class_bytes(c) - OS_PAGE);
         chill(sc, f);
+    }
+}
+
+void stacks_count(uint64_t *made, uint64_t *free)
+{
+    *made = *free = 0;
+    for (uint8_t c = 0; c < STACK_CLASSES; c++) {
+        struct stack_class *sc = &classes[c];
+        rt_lock(&sc->lock);
+        *made += sc->made - (uint64_t)(sc->arena_end - sc->arena) / class_bytes(c);
+        *free += sc->warm_count + sc->cold_count;
+        rt_unlock(&sc->lock);
+        for (uint32_t i = 0; i < PROCS_MAX && sched.ps[i]; i++)
+            *free += *(volatile uint32_t *)&sched.ps[i]->stacks[c].count;
     }
 }
 

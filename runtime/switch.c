@@ -359,6 +359,10 @@ static void after_exit(struct m *m, struct g *prev, void *arg)
 {
     (void)arg;
     struct p *p = m_p(m);
+    if (m->locked_g == prev) {
+        m->locked_g = NULL;
+        m->is_ending = true;
+    }
     stack_release(p, prev);
     g_free(p, prev);
 }

@@ -62,13 +62,14 @@ static void watch_running(struct p *p, int64_t now)
         m->cpu_seen_ns = os_thread_cpu_ns(m->tid);
         return;
     }
+    stall_watch(p, m, now - p->ran_since_tick);
     if (sched.is_preempt_off || sched_is_seeded)
         return;
-    stall_watch(p, m, now - p->ran_since_tick);
     if (!is_work_for(p))
         return;
     uint64_t cpu = os_thread_cpu_ns(m->tid);
-    bool is_blocked = cpu - m->cpu_seen_ns < 20000; // what looking at it may cost it
+    // The processor may just have been given to others: then it stands still, too.
+    bool is_blocked = cpu - m->cpu_seen_ns < 20000 && os_thread_sleeps(m->tid);
     m->cpu_seen_ns = cpu;
     if (is_blocked)
         m_preempt(m, PREEMPT_BLOCKED);
@@ -139,11 +140,11 @@ static bool all_idle(void)
     return atomic_load(&sched.idle_ps) >= atomic_load_explicit(&sched.procs, memory_order_relaxed);
 }
 
-static void sleep_until_taken(void)
+static void sleep_until_taken(int64_t limit_ns)
 {
     atomic_store(&sched.sysmon_sleeps, 1); // seq_cst: pairs with idle_ps in p_idle_get
     if (all_idle())
-        os_futex_wait(&sched.sysmon_sleeps, 1, -1);
+        os_futex_wait(&sched.sysmon_sleeps, 1, limit_ns);
     atomic_store(&sched.sysmon_sleeps, 0);
 }
 
@@ -156,10 +157,9 @@ void *sysmon_main(void *arg)
     for (;;) {
         os_sleep(delay < sched.quantum_ns ? delay : sched.quantum_ns);
         if (all_idle()) {
-            if (++idle > IDLE_TICKS) {
-                sleep_until_taken();
-                idle = 0;
-            }
+            int64_t limit = diag_idle_tick(os_clock_ns());
+            if (++idle > IDLE_TICKS && limit)
+                sleep_until_taken(limit);
             delay = TICK_NS;
             continue;
         }

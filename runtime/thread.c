@@ -114,15 +114,17 @@ void m_start(struct p *p, bool is_spinning)
         return;
     }
     struct g *g = bound_take();
-    if (!g)
+    if (!g) {
         p_idle_put(p);
+        sched.is_p_waiting = true;
+    }
     rt_unlock(&sched.lock);
     if (is_spinning)
         atomic_fetch_sub(&sched.spinning, 1);
+    // With a bound one the P is used, but those that wait without an M would never have a turn.
+    m_want();
     if (g)
         m_resume_bound(g, p);
-    else
-        m_want();
 }
 
 // What is pinned here and has no P: any M that takes it gives it one.
@@ -147,8 +149,9 @@ void m_stop(struct m *m)
     if (atomic_load_explicit(&m->pinned_count, memory_order_relaxed))
         return_pinned(m);
     // Work may have come while this M still counted as one that looks.
-    if (sched.global.count) {
+    if (sched.global.count || sched.is_p_waiting) {
         struct p *p = p_idle_get();
+        sched.is_p_waiting = false;
         if (p) {
             rt_unlock(&sched.lock);
             p_acquire(m, p);
@@ -217,55 +220,100 @@ static void block_signals(sigset_t *old)
     pthread_sigmask(SIG_SETMASK, &set, old);
 }
 
-int m_new(void)
+// A struct m for thread `id`: one whose thread has ended, or a new one, linked for all to see.
+static struct m *m_memory(struct m *ended, uint32_t id)
 {
-    rt_lock(&sched.lock);
-    bool is_room = sched.ms < sched.threads_max;
-    if (is_room) {
-        sched.ms++;
-        sched.running_ms++;
-    }
-    uint32_t id = sched.ms;
-    rt_unlock(&sched.lock);
-    if (!is_room)
-        return -EAGAIN;
-    size_t bytes = (sizeof(struct m) + OS_PAGE - 1) & ~(size_t)(OS_PAGE - 1);
-    uint8_t *mem = os_pages(bytes + SIGNAL_STACK);
-    int rc = -ENOMEM;
-    if (mem) {
-        struct m *m = (struct m *)(void *)mem;
+    struct m *m = ended;
+    if (!m) {
+        size_t bytes = (sizeof *m + OS_PAGE - 1) & ~(size_t)(OS_PAGE - 1);
+        uint8_t *mem = os_pages(bytes + SIGNAL_STACK);
+        if (!mem)
+            return NULL;
+        m = (struct m *)(void *)mem;
         m->signal_stack = mem + bytes;
-        m->id = id;
         m->g0.flags = G_IS_SYSTEM | G_IS_STARTED;
         m->g0.live = &m->g0_live;
         m->g0_live.g = &m->g0;
         m->cur = &m->g0;
-        m->random = 0x9E3779B97F4A7C15ULL * (id + sched.seed);
-        m->since_ticks = ticks_now();
-        pthread_attr_t attr;
-        pthread_attr_init(&attr);
-        pthread_attr_setstacksize(&attr, G0_STACK);
-        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-        sigset_t old;
-        block_signals(&old);
-        rc = -pthread_create(&m->thread, &attr, m_main, m);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
-        pthread_attr_destroy(&attr);
-        if (!rc) {
-            struct m *first = atomic_load_explicit(&sched.all_ms, memory_order_relaxed);
-            do
-                m->all_link = first;
-            while (!atomic_compare_exchange_weak_explicit(
-                &sched.all_ms, &first, m, memory_order_release, memory_order_relaxed));
-            return 0;
-        }
-        os_pages_free(mem, bytes + SIGNAL_STACK);
+        m->all_link = atomic_load_explicit(&sched.all_ms, memory_order_relaxed);
+        // release: pairs with the acquires of those who walk the list
+        while (!atomic_compare_exchange_weak_explicit(&sched.all_ms, &m->all_link, m,
+                                                      memory_order_release, memory_order_relaxed))
+            ;
     }
+    m->id = id;
+    m->random = 0x9E3779B97F4A7C15ULL * (id + sched.seed);
+    m->since_ticks = ticks_now();
+    return m;
+}
+
+static int start_m(struct m *m)
+{
+    pthread_attr_t attr;
+    sigset_t old;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, G0_STACK);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    block_signals(&old);
+    int rc = -pthread_create(&m->thread, &attr, m_main, m);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    return rc;
+}
+
+int m_new(void)
+{
+    static uint32_t last_id;
     rt_lock(&sched.lock);
+    bool is_room = sched.ms < sched.threads_max;
+    struct m *ended = is_room ? sched.ended_ms : NULL;
+    if (ended)
+        sched.ended_ms = ended->link;
+    sched.ms += is_room;
+    sched.running_ms += is_room;
+    uint32_t id = ++last_id;
+    rt_unlock(&sched.lock);
+    if (!is_room)
+        return -EAGAIN;
+    struct m *m = m_memory(ended, id);
+    int rc = m ? start_m(m) : -ENOMEM;
+    if (!rc)
+        return 0;
+    rt_lock(&sched.lock);
+    if (m) {
+        m->link = sched.ended_ms;
+        sched.ended_ms = m;
+    }
     sched.ms--;
     sched.running_ms--;
     rt_unlock(&sched.lock);
     return rc;
+}
+
+void m_end(struct m *m)
+{
+    sigset_t all;
+    sigfillset(&all); // the next thread of this m may have the signal stack from now on
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    if (m->is_spinning) {
+        m->is_spinning = false;
+        atomic_fetch_sub(&sched.spinning, 1);
+    }
+    m->is_ending = false;
+    m->tid = 0;
+    fib_tls.m = NULL;
+    fib_tls.g = NULL;
+    if (m_p(m))
+        p_hand_off(p_release(m));
+    rt_lock(&sched.lock);
+    sched.ms--;
+    sched.running_ms--;
+    dead_check();
+    m->link = sched.ended_ms;
+    sched.ended_ms = m;
+    rt_unlock(&sched.lock);
+    m_want(); // one may be needed in its place
+    pthread_exit(NULL);
 }
 
 void m_want(void)

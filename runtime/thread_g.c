@@ -12,10 +12,14 @@ struct thread_g {
     struct g g;
     struct live live;
     struct thread_g *next;
+    _Atomic pid_t tid; // 0: free
 };
 
+enum { BLOCKS = 256, BLOCK_BYTES = 16 * OS_PAGE, BLOCK_GS = BLOCK_BYTES / sizeof(struct thread_g) };
+
 static struct rt_lock lock;
-static struct thread_g *free_list; // never unmapped: a late waker touches the futex
+static struct thread_g *free_list;              // never unmapped: a late waker touches the futex
+static struct thread_g *_Atomic blocks[BLOCKS]; // those that thread_g_at finds
 static pthread_key_t at_exit;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -23,7 +27,7 @@ static void give_back(void *arg)
 {
     struct thread_g *t = arg;
     fib_tls.g = NULL;
-    atomic_store_explicit(&t->g.id, 0, memory_order_relaxed);
+    atomic_store_explicit(&t->tid, 0, memory_order_relaxed);
     rt_lock(&lock);
     t->next = free_list;
     free_list = t;
@@ -40,14 +44,21 @@ static struct g *thread_g_make(void)
     pthread_once(&once, make_key);
     rt_lock(&lock);
     if (!free_list) {
-        struct thread_g *block = os_pages(16 * OS_PAGE);
+        struct thread_g *block = os_pages(BLOCK_BYTES);
         if (!block) {
             rt_unlock(&lock);
             rt_fatal("wait", "out of memory for a thread that waits");
         }
-        for (size_t i = 0; i < 16 * OS_PAGE / sizeof *block; i++) {
+        for (size_t i = 0; i < BLOCK_GS; i++) {
             block[i].next = free_list;
             free_list = &block[i];
+        }
+        for (uint32_t i = 0; i < BLOCKS; i++) {
+            if (!atomic_load_explicit(&blocks[i], memory_order_relaxed)) {
+                // release: pairs with the acquire in thread_g_at
+                atomic_store_explicit(&blocks[i], block, memory_order_release);
+                break;
+            }
         }
     }
     struct thread_g *t = free_list;
@@ -56,8 +67,21 @@ static struct g *thread_g_make(void)
     t->g = (struct g){.flags = G_IS_THREAD | G_IS_STARTED, .live = &t->live};
     t->live = (struct live){.g = &t->g};
     atomic_store_explicit(&t->g.status, G_RUNNING, memory_order_relaxed);
+    atomic_store_explicit(&t->tid, os_tid(), memory_order_release); // pairs with thread_g_at
     fib_tls.g = &t->g;
     pthread_setspecific(at_exit, t);
+    return &t->g;
+}
+
+struct g *thread_g_at(uint32_t index, pid_t *tid)
+{
+    if (index / BLOCK_GS >= BLOCKS)
+        return NULL;
+    struct thread_g *block = atomic_load_explicit(&blocks[index / BLOCK_GS], memory_order_acquire);
+    if (!block)
+        return NULL;
+    struct thread_g *t = &block[index % BLOCK_GS];
+    *tid = atomic_load_explicit(&t->tid, memory_order_acquire);
     return &t->g;
 }
 

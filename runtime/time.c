@@ -80,3 +80,8 @@ bool seed_clock_advance(void)
         atomic_store_explicit(&seed_clock, first, memory_order_relaxed);
     return true;
 }
+
+const void *ticks_scale(void)
+{
+    return &base.ns_per_tick_32;
+}

@@ -87,7 +87,8 @@ static void heap_add(struct timer_heap *h, struct timer *t)
         struct timer_slot *slots = os_pages(capacity * sizeof *slots);
         if (!slots)
             rt_fatal("timer", "out of memory for %u timers", capacity);
-        memcpy(slots, h->slots, h->count * sizeof *slots);
+        if (h->count)
+            memcpy(slots, h->slots, h->count * sizeof *slots);
         os_pages_free(h->slots, h->capacity * sizeof *slots);
         h->slots = slots;
         h->capacity = capacity;

@@ -47,7 +47,8 @@ enum {
     LOCALS_INLINE = 4,
     NAME_SIZE = 32,
     STACK_CLASSES = 14, // 16 KiB << class: to 128 MiB
-    BOUND_MAX = 64,     // Ms that preempted fibers may hold in handlers
+    BOUND_MAX =
+        1024, // Ms that preempted fibers may hold in handlers; beyond it nobody is preempted
     THREADS_MAX = 10000,
 };
 
@@ -95,6 +96,9 @@ struct p;
 struct g;
 struct sudog;
 
+// Flags in the word that names a lock's owner: no part of the id. See sync/mutex.c.
+#define OWNER_FLAGS (UINT64_C(7) << 60)
+
 // What a fiber keeps while it is not running, and what is counted about it. Lies at the top of its stack; of
 // a thread G and a g0 anywhere.
 struct live {
@@ -123,7 +127,7 @@ struct live {
     uint32_t blocking;      // fib_blocking_enter's depth
     _Atomic uint32_t futex; // thread G: 1 has been readied; preempted G: its M may go on
     void *locals[LOCALS_INLINE];
-    void **locals_more; // the other keys' values: malloc'd, FIB_KEYS of them
+    void **locals_more;           // the other keys' values: malloc'd, FIB_KEYS of them
     struct exit_hook *exit_hooks; // sync/owner.h: run by locals_end when the fiber ends
     void *asan_fake_stack, *tsan_fiber;
     char name[NAME_SIZE]; // last: of a new fiber all before it is zeroed, and its start
@@ -205,6 +209,7 @@ struct p {
     uint32_t id;
     struct m *m;                // its owner; NULL in the idle list
     uint32_t countdown;         // to the next look at the global queue; owner
+    bool is_bounds_turn;        // preempted ones and others take turns; owner
     _Atomic uint32_t schedules; // the same, for sysmon
     struct p *link;             // of the idle list
     uint64_t random;            // owner
@@ -227,7 +232,7 @@ struct p {
 
     // Counters, by the owner; read by anyone.
     _Atomic uint64_t spawns, exits, switches, steals, wakes;
-    _Atomic uint64_t io_waits; // begun in the netpoller's words (poll.h)
+    _Atomic uint64_t io_waits;    // begun in the netpoller's words (poll.h)
     _Atomic uint64_t latency[64]; // scheduling latency by power of two of ns, one in 8; times 8
     int64_t ran_since_tick;       // sysmon's: clock when schedules last changed
     uint32_t ran_schedules;       // sysmon's
@@ -236,6 +241,7 @@ struct p {
 
 // --- Threads.
 enum preempt_kind { PREEMPT_NONE, PREEMPT_RUNNING, PREEMPT_BLOCKED };
+enum stack_wish { STACK_NONE, STACK_FOR_DUMP, STACK_FOR_STALL };
 
 struct m {
     _Alignas(LINE) _Atomic uint32_t seq; // odd inside a transition
@@ -258,6 +264,7 @@ struct m {
     _Atomic uint32_t park;    // futex: 1 has been woken
     struct p *next_p;         // given with the wake; sched.lock
     bool is_stopped, is_idle; // waits for a P; and is in the idle list. sched.lock
+    bool is_ending;           // its locked fiber has ended: the thread ends
     struct g *locked_g;       // wired to this thread; NULL
     struct rt_lock pinned_lock;
     struct g_queue pinned; // ready Gs that are pinned here
@@ -273,6 +280,13 @@ struct m {
     void *signal_stack;
     uint64_t random;
     _Atomic uint64_t wakes_issued, parks;
+
+    // Diagnosis.
+    const void *_Atomic context;   // ucontext_t of what was preempted, while its handler waits
+    _Atomic uint32_t stack_wanted; // enum stack_wish: the handler of SIGURG is to show its stack
+    int64_t stall_next_ns;         // sysmon's: reported when its fiber has run so long
+    int64_t stall_ran_ns;          // for the handler
+    uint32_t stall_schedules;      // sysmon's: the run that this is about
 };
 
 #endif

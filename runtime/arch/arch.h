@@ -25,7 +25,7 @@ static inline uint64_t arch_new_stack(uint64_t top, void (*fn)(void *), void *ar
     sp[3] = (uint64_t)(uintptr_t)fn;          // r12
     sp[4] = 0;                                // rbx
     sp[5] = 0;                                // rbp
-    sp[6] = (uint64_t)(uintptr_t)fib_root_;
+    sp[6] = (uint64_t)(uintptr_t)fib_root_ + 1; // see switch.S
     sp[7] = 0; // where a caller's return address would be
     sp[8] = 0;
     return (uint64_t)(uintptr_t)sp;

@@ -5,9 +5,11 @@
 #include "runtime/os/os.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -125,6 +127,28 @@ uint64_t os_thread_cpu_ns(pid_t tid)
     if (syscall(SYS_clock_gettime, clock, &t))
         return 0;
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+bool os_thread_sleeps(pid_t tid)
+{
+    char path[64] = "/proc/self/task/", text[128];
+    char digits[16];
+    size_t n = 0, at = strlen(path);
+    for (unsigned t = (unsigned)tid; t; t /= 10)
+        digits[n++] = (char)('0' + t % 10);
+    while (n)
+        path[at++] = digits[--n];
+    memcpy(path + at, "/stat", sizeof "/stat");
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (got <= 0)
+        return false;
+    text[got] = 0;
+    const char *name_end = strrchr(text, ')'); // the name may hold anything, but fits
+    return name_end && name_end[1] == ' ' && (name_end[2] == 'S' || name_end[2] == 'D');
 }
 
 void os_membarrier(void)

@@ -32,6 +32,8 @@ int os_signal_thread(pid_t tid, int signal);
 void os_yield(void);
 void os_sleep(int64_t ns);
 uint64_t os_thread_cpu_ns(pid_t tid); // CPU time of a thread of this process; 0: none
+// Whether it sleeps in the kernel, and does not just wait for a processor. Some microseconds.
+bool os_thread_sleeps(pid_t tid);
 // A memory barrier in all threads of the process that run now.
 void os_membarrier(void);
 

@@ -21,11 +21,13 @@ for wanted in record:--duration leaks:--by; do
     mandoc -Tascii "$man/$page" | col -b >page.txt
     grep -q -- "${wanted#*:}" page.txt || { echo "$page lacks ${wanted#*:}"; fail=1; }
 done
-# libfiberscope(3) names every function and macro that the header has, and none that it has not.
-header=$FSCOPE_SOURCE/include/fiberscope/profile.h
-names='\b(fscope_[a-z_]*[a-z]\(|FSCOPE_[A-Z]+\b)'
-diff <(grep -vE '^ *//' "$header" | grep -oE "$names" | grep -vE 'FSCOPE_JOIN|_fn\(' | tr -d '(' | sort -u) \
-    <(sed -n 's/^\.\(It \)\{0,1\}\(Fn\|Dv\) "\{0,1\}\([A-Za-z_]*[A-Za-z]\).*/\3/p; s/^\.Fo \([A-Za-z_]*\).*/\1/p' \
-        "$man/libfiberscope.3" | grep -E '^(fscope|FSCOPE)_' | sort -u) ||
-    { echo "libfiberscope(3) and the header (<) differ"; fail=1; }
+# A page of section 3 names every function and macro that its header has, and none that it has not.
+names='\b((fscope|fib)_[a-z_]*[a-z]\(|(FSCOPE|FIB)_[A-Z_]+\b)'
+for pair in libfiberscope:profile fib_chan:chan; do
+    page=${pair%%:*}.3 header=$FSCOPE_SOURCE/include/fiberscope/${pair#*:}.h
+    diff <(grep -vE '^ *//' "$header" | grep -oE "$names" | grep -vE 'FSCOPE_JOIN|_fn\(' | tr -d '(' | sort -u) \
+        <(sed -n 's/^\.\(It \)\{0,1\}\(Fn\|Dv\) "\{0,1\}\([A-Za-z_]*[A-Za-z]\).*/\3/p; s/^\.Fo \([A-Za-z_]*\).*/\1/p' \
+            "$man/$page" | grep -E '^(fscope|FSCOPE|fib|FIB)_' | sort -u) ||
+        { echo "$page and its header (<) differ"; fail=1; }
+done
 exit $fail

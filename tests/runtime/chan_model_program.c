@@ -34,8 +34,8 @@ static int8_t choose_chan(const struct program *p, uint32_t actor, bool is_send,
 
 static int64_t choose_timeout(uint64_t *r)
 {
-    uint32_t kind = below(r, 4);
-    return kind < 2 ? -1 : kind == 2 ? 0 : 1000 * (1 + (int64_t)below(r, 50));
+    uint32_t kind = below(r, 8);
+    return kind < 3 ? -1 : kind < 5 ? 0 : 1000 * (1 + (int64_t)below(r, 50));
 }
 
 static void make_op(struct program *p, uint32_t actor, struct model_op *op, uint64_t *r)
@@ -68,7 +68,7 @@ void program_make(struct program *p, uint64_t seed)
         struct model_chan *ch = &p->chan[c];
         ch->elem_bytes = sizes[below(r, sizeof sizes / sizeof *sizes)];
         ch->capacity = below(r, 2) ? 0 : 1 + below(r, 4);
-        ch->is_closable = below(r, 2);
+        ch->is_closable = below(r, 4) != 0;
         bool is_signal = ch->is_closable && below(r, 3) == 0; // nobody sends, somebody closes
         for (uint32_t a = 0; a < p->actors; a++)
             p->actor[a].sends_on[c] = !is_signal && below(r, 3) != 0;

@@ -141,7 +141,7 @@ static void run_meet_send(void *arg)
     case PLAIN: fib_chan_send(m->c, &m->value); break;
     case POLL:
         while (fib_chan_send_for(m->c, &m->value, 0))
-            fib_yield();
+            fib_sleep(10000); // a yield would stop the deterministic clock
         break;
     case SELECT: CHECK(fib_select(k, 1) == 0); break;
     case SELECT_TWO: CHECK(fib_select(k, 2) == 0); break;
@@ -157,7 +157,7 @@ static void run_meet_recv(void *arg)
     case PLAIN: CHECK(fib_chan_recv(m->c, &m->value)); break;
     case POLL:
         while (fib_chan_recv_for(m->c, &m->value, 0))
-            fib_yield();
+            fib_sleep(10000);
         break;
     case SELECT: CHECK(fib_select(k + 1, 1) == 0); break;
     case SELECT_TWO: CHECK(fib_select_for(k, 2, 10000LL * MS) == 1 && k[1].ok); break;
@@ -323,7 +323,7 @@ static void many_cases(int count)
     }
     for (int i = 0; i < count; i++)
         k[i] = (struct fib_case)FIB_RECV(m.c[i], &v);
-    int rounds = count < 40 ? count : 40;
+    int rounds = count < 40 ? count : count < 10000 ? 40 : 4;
     for (int i = 0; i < rounds; i++) {
         m.at = (int)((int64_t)i * (count - 1) / rounds);
         struct fib f = go(run_send_at, &m);

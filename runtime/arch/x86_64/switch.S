@@ -44,7 +44,8 @@ arch_switch:
     .cfi_endproc
     .size arch_switch, . - arch_switch
 
-// The root of every fiber: r12 the function, r13 its argument.
+// The root of every fiber: r12 the function, r13 its argument. A new stack's return address is that behind the
+// nop: unwinders look return addresses up at pc - 1, which must lie in here.
     .globl fib_root_
     .hidden fib_root_
     .type fib_root_, @function
@@ -53,6 +54,7 @@ fib_root_:
     .cfi_startproc
     .cfi_undefined rip
     .cfi_undefined rbp
+    nop
     endbr64
     xorl %ebp, %ebp
     call fiber_begin
@@ -61,6 +63,9 @@ fib_root_:
     call fib_exit@PLT
     ud2
     .cfi_endproc
+    .globl fib_root_end_
+    .hidden fib_root_end_
+fib_root_end_:
     .size fib_root_, . - fib_root_
 
     .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,3 @@
+module fiberscope.invalid/bench/runtime
+
+go 1.25

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+//
+// Switching and spawning.
+
+#include "bench/runtime/bench.h"
+#include "fiberscope/fiber.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+// Two fibers that yield to each other; an op is one yield.
+static void yielder(void *arg)
+{
+    for (long n = *(long *)arg; n > 0; n--)
+        fib_yield();
+}
+
+static void run_yield(long ops)
+{
+    long each = ops / 2;
+    struct fib f[2];
+    measure_begin();
+    for (int i = 0; i < 2; i++)
+        MUST(!fib_go(&f[i], yielder, &each));
+    for (int i = 0; i < 2; i++)
+        MUST(!fib_join(f[i]));
+    measure_end(2 * each);
+}
+
+static _Atomic long ran;
+
+static void count(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add_explicit(&ran, 1, memory_order_relaxed);
+}
+
+// One after the other: start, join.
+static void run_spawn_sequential(long ops)
+{
+    measure_begin();
+    for (long i = 0; i < ops; i++) {
+        struct fib f;
+        MUST(!fib_go(&f, count, NULL));
+        MUST(!fib_join(f));
+    }
+    measure_end(ops);
+    MUST(ran == ops);
+}
+
+// All started, then all joined.
+static void run_spawn_batch(long ops)
+{
+    struct fib *f = malloc((size_t)ops * sizeof *f);
+    MUST(f);
+    measure_begin();
+    for (long i = 0; i < ops; i++)
+        MUST(!fib_go(&f[i], count, NULL));
+    for (long i = 0; i < ops; i++)
+        MUST(!fib_join(f[i]));
+    measure_end(ops);
+    MUST(ran == ops);
+    free(f);
+}
+
+const struct bench_case switch_cases[] = {
+    {"yield", run_yield},
+    {"spawn_sequential", run_spawn_sequential},
+    {"spawn_batch", run_spawn_batch},
+    {0},
+};
