@@ -8,6 +8,7 @@
 #include "runtime/dump.h"
 #include "runtime/netpoll.h"
 #include "runtime/print.h"
+#include "runtime/tools.h"
 
 #include <fcntl.h>
 #include <sys/syscall.h>

@@ -6,6 +6,7 @@
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/tools.h"
 
 #include <string.h>
 
@@ -56,12 +57,14 @@ __attribute__((noinline)) void switch_to(struct m *m, struct g *next, uint64_t n
     m->prev = prev;
     m->cur = next;
     fib_tls.g = next;
-    arch_switch(&from->sp, to->sp);
+    tools_switch(from, to, atomic_load_explicit(&prev->status, memory_order_relaxed) == G_DEAD);
+    tools_switched(from);
     switch_finish();
 }
 
 void fiber_begin(void)
 {
+    tools_switched(this_m()->cur->live);
     switch_finish();
 }
 
