@@ -48,7 +48,7 @@ static struct edge *edge_of(uint64_t waiter)
             return &edges[i];
 }
 
-__attribute__((no_sanitize("thread"))) static void look_at(struct g *g, uint64_t id)
+FIB_LOOKS static void look_at(struct g *g, uint64_t id)
 {
     if (atomic_load_explicit(&g->status, memory_order_acquire) != G_WAITING || !id)
         return;

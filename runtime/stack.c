@@ -145,7 +145,7 @@ bool stack_attach(struct p *p, struct g *g)
     l->low = high - class_bytes(c);
     tools_fiber_begins(l);
     l->sp = arch_new_stack((uint64_t)(uintptr_t)l, g->fn, g->arg);
-    g->live = l;
+    __atomic_store_n(&g->live, l, __ATOMIC_RELAXED); // g_live
     g->flags |= G_IS_STARTED;
     return true;
 }
@@ -244,7 +244,7 @@ void stack_release(struct p *p, struct g *g)
         note_high_water(g);
     tools_fiber_ended(g->live);
     struct free_stack *f = (struct free_stack *)(void *)g->live;
-    g->live = NULL;
+    __atomic_store_n(&g->live, NULL, __ATOMIC_RELAXED); // g_live
     g->flags = 0;
     f->next = p->stacks[c].head;
     p->stacks[c].head = f;

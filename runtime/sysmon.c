@@ -27,7 +27,7 @@ static bool is_work_for(struct p *p)
 }
 
 // A P in a blocking call. True: taken.
-static bool retake(struct p *p, int64_t now)
+FIB_LOOKS static bool retake(struct p *p, int64_t now)
 {
     uint32_t schedules = atomic_load_explicit(&p->schedules, memory_order_relaxed);
     if (p->ran_schedules != schedules || !p->syscall_ticks) {
@@ -50,7 +50,7 @@ static bool retake(struct p *p, int64_t now)
 }
 
 // A P whose fiber has not changed for a tick.
-static void watch_running(struct p *p, int64_t now)
+FIB_LOOKS static void watch_running(struct p *p, int64_t now)
 {
     struct m *m = p->m; // Ms are never freed
     uint32_t schedules = atomic_load_explicit(&p->schedules, memory_order_relaxed);
@@ -78,7 +78,7 @@ static void watch_running(struct p *p, int64_t now)
 }
 
 // Fibers that lost their P while they blocked and run on without one: they get their turn like others.
-static void watch_lost(void)
+FIB_LOOKS static void watch_lost(void)
 {
     for (struct m *m = atomic_load_explicit(&sched.all_ms, memory_order_acquire); m;
          m = m->all_link) {
@@ -94,7 +94,7 @@ static void watch_lost(void)
     }
 }
 
-static bool look_at_ps(int64_t now)
+FIB_LOOKS static bool look_at_ps(int64_t now)
 {
     bool is_taken = false, is_left = false;
     uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);

@@ -10,6 +10,7 @@
 #include "fiberscope/sync.h"
 #include "tests/runtime/check.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 enum { FIBERS = 3000, AT_ONCE = 50 };
@@ -18,31 +19,29 @@ static struct fib_mutex mutex;
 static uint64_t counted, shared;
 static struct fib_chan *channel;
 
-static __attribute__((noinline)) int deep(int depth, volatile char *above)
+static __attribute__((noinline)) int deep(int depth, volatile char *above, bool ends)
 {
     volatile char mine[64];
     mine[depth % 64] = (char)depth;
     if (depth == 20) {
         fib_yield();
-        if (above[19] == 19 && counted % 3 == 0)
+        if (above[19] == 19 && ends)
             fib_exit(); // frames below stay as they are
         return 0;
     }
-    return deep(depth + 1, mine) + mine[depth % 64];
+    return deep(depth + 1, mine, ends) + mine[depth % 64];
 }
 
 static void worker(void *arg)
 {
     uint64_t *value = arg;
     fib_mutex_lock(&mutex);
-    counted++;
+    bool ends = counted++ % 3 == 0;
     fib_yield();
     fib_mutex_unlock(&mutex);
     fib_chan_send(channel, &value);
-    fib_mutex_lock(&mutex); // for what deep reads
-    fib_mutex_unlock(&mutex);
     volatile char nothing[64] = {0};
-    deep(0, nothing);
+    deep(0, nothing, ends);
 }
 
 static void fine(void *arg)
@@ -75,13 +74,15 @@ static __attribute__((noinline)) void run_over(volatile int *array, int n)
     array[n] = 1;
 }
 
+// Both run at the same time; relaxed: nothing is passed on by it.
 static void racer(void *arg)
 {
-    for (int i = 0; i < 20000; i++) {
+    static _Atomic int here;
+    atomic_fetch_add_explicit(&here, 1, memory_order_relaxed);
+    while (atomic_load_explicit(&here, memory_order_relaxed) < 2)
+        ;
+    for (int i = 0; i < 100; i++)
         shared += (uint64_t)(uintptr_t)arg;
-        if (i % 1000 == 0)
-            fib_sleep(100000);
-    }
 }
 
 static void bad(void *arg)
