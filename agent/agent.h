@@ -180,8 +180,13 @@ struct agent_slot *slot_self(void);
 struct agent_slot *slot_for(uint32_t tid);
 void slot_leave(void);
 int slot_map(struct agent *a);
-struct unwind_thread *slot_unwind(struct agent_slot *s);      // of the handler
-struct unwind_thread *slot_hook_unwind(struct agent_slot *s); // of hooks, in normal context
+struct unwind_thread *slot_unwind(struct agent_slot *s); // of the handler
+extern size_t slot_hook_unwind_at;
+static inline struct unwind_thread *slot_hook_unwind(
+    struct agent_slot *s) // of hooks, in normal context
+{
+    return (struct unwind_thread *)(void *)((char *)s + slot_hook_unwind_at);
+}
 void slot_set_stack(struct agent_slot *s, uint64_t low, uint64_t high);
 void slot_alt_stack(struct agent_slot *s);
 static inline struct agent_slot *slot_at(uint32_t i)

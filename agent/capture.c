@@ -20,7 +20,7 @@ static struct agent_slot *find_slot(void)
     return slot_self();
 }
 
-int capture_begin(struct capture *c)
+int capture_begin_slow(struct capture *c)
 {
     *c = (struct capture){0};
     if (agent_tls.capturing) {
@@ -42,24 +42,6 @@ int capture_begin(struct capture *c)
     c->slot = s;
     c->labels = agent_tls.labels;
     return 0;
-}
-
-uint32_t capture_walk_only(struct capture *c, const struct unwind_registers *regs, uint32_t *flags)
-{
-    struct agent_slot *s = c->slot;
-    enum unwind_end end = UNWIND_END_ROOT;
-    c->epoch = seg_epoch(&agent.space->seg); // before the walk: what it finds is not older
-    uint32_t depth = unwind_walk(slot_hook_unwind(s), regs, &s->hook_pcs, UNWIND_DEPTH_MAX, &end);
-    if (!depth) {
-        s->hook_leaf = regs->rip;
-        s->hook_pcs = &s->hook_leaf;
-        depth = 1;
-        end = UNWIND_END_BAD_MEMORY;
-    }
-    *flags = end == UNWIND_END_ROOT    ? 0
-             : end == UNWIND_END_DEPTH ? SEG_FLAG_TRUNCATED
-                                       : SEG_FLAG_BROKEN;
-    return depth;
 }
 
 void capture_cover(struct capture *c, uint32_t depth)

@@ -56,14 +56,15 @@ struct capture {
 
 // Claims the thread's capture: 0; -EBUSY: one is at work in this thread (counted as reentered);
 // -ENOENT: nothing records here, or the thread has no slot (on its way out).
-int capture_begin(struct capture *c);
+static inline int capture_begin(struct capture *c);
 
 // Walks from regs; the stack is c->slot->hook_pcs. The depth, at least 1. *flags: enum seg_record_flag.
 uint32_t capture_walk(struct capture *c, const struct unwind_registers *regs, uint32_t *flags);
 
 // The same, but for capture_cover, which whoever records the stack for the first time calls: it sees
 // to it that the segment has the modules of these pcs.
-uint32_t capture_walk_only(struct capture *c, const struct unwind_registers *regs, uint32_t *flags);
+static inline uint32_t capture_walk_only(struct capture *c, const struct unwind_registers *regs,
+                                         uint32_t *flags);
 void capture_cover(struct capture *c, uint32_t depth);
 
 // The same, interned: fills c->stack.
@@ -90,6 +91,53 @@ static inline void capture_release(uint32_t was)
     atomic_signal_fence(memory_order_seq_cst);
     if (__builtin_expect(agent.is_ghost, 0))
         agent_forget_parent();
+}
+
+// --- What is hot.
+
+int capture_begin_slow(struct capture *c);
+
+// The capture of a thread that has had one. False, and nothing has happened: capture_begin_slow knows why.
+static inline bool capture_begin_again(struct capture *c)
+{
+    struct agent_tls *t = &agent_tls;
+    struct agent_slot *s = t->slot;
+    if (__builtin_expect(t->capturing || !s, 0))
+        return false;
+    t->capturing = 1;
+    atomic_signal_fence(memory_order_seq_cst);
+    // A forked child finds its slots wiped.
+    if (__builtin_expect(!atomic_load_explicit(&s->tid, memory_order_relaxed) || !agent_live(),
+                         0)) {
+        t->capturing = 0;
+        return false;
+    }
+    *c = (struct capture){.slot = s, .labels = t->labels};
+    return true;
+}
+
+static inline int capture_begin(struct capture *c)
+{
+    return __builtin_expect(capture_begin_again(c), 1) ? 0 : capture_begin_slow(c);
+}
+
+static inline uint32_t capture_walk_only(struct capture *c, const struct unwind_registers *regs,
+                                         uint32_t *flags)
+{
+    struct agent_slot *s = c->slot;
+    enum unwind_end end = UNWIND_END_ROOT;
+    c->epoch = seg_epoch(&agent.space->seg); // before the walk: what it finds is not older
+    uint32_t depth = unwind_walk(slot_hook_unwind(s), regs, &s->hook_pcs, UNWIND_DEPTH_MAX, &end);
+    if (__builtin_expect(!depth, 0)) {
+        s->hook_leaf = regs->rip;
+        s->hook_pcs = &s->hook_leaf;
+        depth = 1;
+        end = UNWIND_END_BAD_MEMORY;
+    }
+    *flags = end == UNWIND_END_ROOT    ? 0
+             : end == UNWIND_END_DEPTH ? SEG_FLAG_TRUNCATED
+                                       : SEG_FLAG_BROKEN;
+    return depth;
 }
 
 #endif

@@ -28,21 +28,27 @@ bool agent_env_wants_anything(const struct agent_env *env)
            env->heaptrace_ms;
 }
 
-static const char *read_number64(const struct value *v, uint64_t max, const char *too_large,
-                                 uint64_t *out)
+static const char *read_digits(const char *text, uint32_t length, uint64_t max,
+                               const char *too_large, uint64_t *out)
 {
     uint64_t n = 0;
-    if (!v->n)
+    if (!length)
         return "a number is missing";
-    for (uint32_t i = 0; i < v->n; i++) {
-        if (v->text[i] < '0' || v->text[i] > '9')
+    for (uint32_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9')
             return "not a whole number";
-        n = n * 10 + (uint64_t)(v->text[i] - '0');
+        n = n * 10 + (uint64_t)(text[i] - '0');
         if (n > max)
             return too_large;
     }
     *out = n;
     return NULL;
+}
+
+static const char *read_number64(const struct value *v, uint64_t max, const char *too_large,
+                                 uint64_t *out)
+{
+    return read_digits(v->text, v->n, max, too_large, out);
 }
 
 static const char *read_number(const struct value *v, uint32_t max, const char *too_large,
@@ -60,15 +66,38 @@ static const char *read_hz(const struct value *v, uint32_t *out)
     return read_number(v, AGENT_HZ_MAX, "too large (at most 10000)", out);
 }
 
+// How long the unit at the end is: K, M, G, T, each with i, B or both after it, as in record --heap; and
+// how many bytes it is.
+static uint32_t size_suffix(const struct value *v, uint64_t *unit)
+{
+    static const char letters[] = "kmgt";
+    uint32_t n = v->n;
+    *unit = 1;
+    if (n && (v->text[n - 1] == 'B' || v->text[n - 1] == 'b'))
+        n--;
+    uint32_t at = n && v->text[n - 1] == 'i' ? n - 1 : n;
+    const char *letter = at ? memchr(letters, v->text[at - 1] | 0x20, 4) : NULL;
+    if (!letter)
+        return v->n - n;
+    *unit = UINT64_C(1024) << (10 * (letter - letters));
+    return v->n - (at - 1);
+}
+
 static const char *read_heap(const struct value *v, uint64_t *out)
 {
     if (v->n == 5 && !memcmp(v->text, "exact", 5)) {
         *out = 1;
         return NULL;
     }
+    uint64_t unit;
     if (v->n && (v->text[0] < '0' || v->text[0] > '9'))
         return "must be a number of bytes, or exact";
-    return read_number64(v, UINT64_C(1) << 40, "too large (at most 1 TiB)", out);
+    uint32_t digits = v->n - size_suffix(v, &unit);
+    const char *why =
+        read_digits(v->text, digits, (UINT64_C(1) << 40) / unit, "too large (at most 1 TiB)", out);
+    if (!why)
+        *out *= unit;
+    return why;
 }
 
 static const char *read_bool(const struct value *v, bool *out)

@@ -19,9 +19,9 @@
 _Alignas(4096) _Atomic uint8_t heap_filter[HEAP_FILTER_COUNTERS];
 struct heap heap;
 
-enum { PAGE = 4096, LIVE_BYTES_MIN = 1 << 20 };
+enum { PAGE = 4096, LIVE_BYTES_MIN = 1 << 20, PARTS_BYTES_MIN = 32 << 20, STATE_WINDOW_MIN = 1024 };
 
-#define EXACT_LIVE_BYTES   (UINT64_C(8) << 30) // of address space: 8 GiB of the smallest blocks
+#define EXACT_LIVE_BYTES   (UINT64_C(8) << 30) // of address space: 4 GiB of parts, as much of buckets
 #define EXACT_GRANULE      UINT64_C(64)        // two of glibc's smallest blocks, two places
 #define SAMPLED_LIVE_BYTES (UINT64_C(64) << 20)
 #define SAMPLED_GRANULE    UINT64_C(65536)
@@ -122,6 +122,22 @@ void heap_count(uint32_t state, uint32_t first, uint64_t objects, uint64_t bytes
     atomic_fetch_add_explicit(&e->values[first + 1], bytes, memory_order_relaxed);
 }
 
+// Shards begin 64 places after each other (STATE_PROBES_MAX of segment/producer.c): the last one's first
+// places, too, shall lie in the window.
+_Static_assert(STATE_WINDOW_MIN >= 512 && STATE_WINDOW_MIN >= SEG_STATE_SHARDS * 64,
+               "state_window");
+
+uint32_t heap_state_window(void)
+{
+    // Twice as many places as entries asked for so far: counters that change all the time shall not lie on
+    // a page each.
+    uint32_t n = atomic_fetch_add_explicit(&heap.shared->states, 1, memory_order_relaxed);
+    uint32_t count = segment()->header->state_count, window = STATE_WINDOW_MIN;
+    while (window / 2 < n && window < count)
+        window *= 2;
+    return window < count ? window : count;
+}
+
 static void take_sample(void *p, uint64_t size, const uint64_t *frame)
 {
     struct capture c;
@@ -131,8 +147,10 @@ static void take_sample(void *p, uint64_t size, const uint64_t *frame)
     struct unwind_registers regs = {
         .rip = frame[1] - 1, .rbp = frame[0], .rsp = (uint64_t)(frame + 2)};
     capture_stack(&c, &regs);
-    e.state =
-        seg_state_find(segment(), SEG_KIND_HEAP, c.stack, c.labels, c.epoch, size_class(size));
+    uint64_t index = (uint64_t)((uint8_t *)c.slot - agent.slots) / agent.slot_stride;
+    struct seg_state_place place = {(uint32_t)index % SEG_STATE_SHARDS, heap_state_window()};
+    e.state = seg_state_find_in(segment(), place, SEG_KIND_HEAP, c.stack, c.labels, c.epoch,
+                                size_class(size));
     heap_count(e.state, 0, 1, size);
     int rc = live_insert(&heap.live, (uint64_t)p, &e, &stale);
     if (rc == 0)
@@ -194,6 +212,10 @@ void heap_alloc_slow(void *p, uint64_t size, const uint64_t *frame)
 {
     if (forbid_is_on(FORBID_ALLOC))
         forbidden(size, frame);
+    if (heap.is_exact && heap_exact_alloc_again(p, size, frame)) {
+        agent_tls.heap_countdown = 0;
+        return;
+    }
     if (!rate_in_force() || !heap.is_mapped) {
         agent_tls.heap_countdown = forbid_is_on(FORBID_ALLOC) ? 0 : HEAP_OFF_BYTES;
         agent_tls.heap_random = 0;
@@ -282,31 +304,43 @@ static void *reserve(uint64_t bytes)
     return (void *)at;
 }
 
-static int map_all(void)
+// The table of live allocations. A limit of the address space is the program's: half of what is left is too
+// much to take.
+static int map_live(void)
 {
     uint64_t bytes = heap.is_exact ? EXACT_LIVE_BYTES : SAMPLED_LIVE_BYTES;
     uint64_t granule = EXACT_GRANULE;
     while (!heap.is_exact && granule < SAMPLED_GRANULE && granule * 8 < heap.rate_bytes)
         granule *= 2;
+    char *memory;
+    while (!(memory = reserve(bytes * 4)) && bytes > LIVE_BYTES_MIN)
+        bytes /= 4;
+    uint64_t parts = memory && heap.is_exact && bytes >= PARTS_BYTES_MIN ? bytes / 2 : 0;
+    uint64_t used = bytes + ((live_regions_bytes(parts) + PAGE - 1) & ~(uint64_t)(PAGE - 1));
+    if (!memory)
+        memory = reserve(bytes);
+    else
+        sys2(SYS_munmap, memory + used, bytes * 4 - used);
+    if (!memory)
+        return -ENOMEM;
+    heap.live_memory = memory;
+    heap.live_bytes = used;
+    live_init(&heap.live, memory, bytes - parts, granule);
+    if (parts)
+        live_init_parts(&heap.live, memory + parts, parts);
+    return 0;
+}
+
+static int map_all(void)
+{
     uint64_t threads = (PAGE + agent.slot_count * sizeof(struct agent_heap_thread) + PAGE - 1) &
                        ~(uint64_t)(PAGE - 1);
     char *memory = heap.is_exact ? reserve(threads) : reserve(PAGE);
     if (!memory)
         return -ENOMEM;
-    // A limit of the address space is the program's: half of what is left is too much to take.
-    while (!(heap.live_memory = reserve(bytes * 4)) && bytes > LIVE_BYTES_MIN)
-        bytes /= 4;
-    if (!heap.live_memory)
-        heap.live_memory = reserve(bytes);
-    else
-        sys2(SYS_munmap, (char *)heap.live_memory + bytes, bytes * 3);
-    if (!heap.live_memory)
-        return -ENOMEM;
-    heap.live_bytes = bytes;
     heap.shared = (struct heap_shared *)(void *)memory;
     heap.threads = (struct agent_heap_thread *)(void *)(memory + PAGE);
-    live_init(&heap.live, heap.live_memory, bytes, granule);
-    return 0;
+    return map_live();
 }
 
 static void refuse(const char *why)

@@ -93,6 +93,9 @@ void heap_take(const void *p, struct heap_taken *t);
 void heap_freed(const void *p, const struct heap_taken *t);
 void heap_put_back(const void *p, const struct heap_taken *t);
 
+// Exact recording, where heap_may_know(p): takes p out, calls real and counts.
+void heap_exact_free(void *p, void (*real)(void *));
+
 // Both at once, for what cannot fail.
 void heap_free_slow(const void *p);
 // The same where the function behind may come by free once more, with the same pointer.
@@ -154,6 +157,7 @@ struct agent_heap_thread {
     // Not yet in seg_heap. The thread's own; read by others when the process leaves.
     _Atomic uint64_t live_objects, live_bytes, alloc_objects, alloc_bytes;
     bool is_behind; // any of them may be other than 0
+    int *errno_at;  // the thread's
     bool is_alone;  // nobody else writes the alloc counts of this shard's entries
     uint32_t shard; // of the state table
     // What the last allocation's stack was, and its entry: unwind_changes, the leaf's pc, and so on.
@@ -161,6 +165,10 @@ struct agent_heap_thread {
         uint64_t changes, leaf;
         uint32_t shape, labels, epoch, state; // shape 0: none
     } last;
+    // Loops come by the same stacks in the same order, so what followed last time is fetched ahead.
+    uint32_t latest;               // index of the last stack that was looked up
+    const struct heap_stack *soon; // what followed it last time, NULL: it was fetched
+    uint16_t followers[HEAP_STACKS];
     struct heap_stack stacks[HEAP_STACKS];
 };
 
@@ -182,6 +190,9 @@ struct heap { // survives fork by being copied; what it points to is wiped
     void *live_memory;
     uint64_t live_bytes;
     struct agent_heap_thread *threads; // by slot index
+    // Of the first segment's, to be prefetched from, which never faults.
+    const struct seg_state *states;
+    const struct seg_site *sites;
     struct heap_shared *shared;
     uint64_t us_per_tick; // 32.32 fixed point
     uint64_t series_ticks;
@@ -191,12 +202,18 @@ struct heap { // survives fork by being copied; what it points to is wiped
 extern struct heap heap;
 
 void heap_exact_begin(void); // the clock
+// _again does what nearly always happens, and keeps errno: false, and nothing was done, in a thread that
+// has not begun, in a hook, in a forked child that has not begun, and where recording is off.
+bool heap_exact_alloc_again(void *p, uint64_t size, const uint64_t *frame);
 void heap_exact_alloc(void *p, uint64_t size, const uint64_t *frame);
 void heap_exact_freed(const void *p, const struct heap_taken *t);
 void heap_exact_flush(struct agent_heap_thread *t);
 
 // Adds to a state entry of the sampled mode, or where a thread has no slot.
 void heap_count(uint32_t state, uint32_t first, uint64_t objects, uint64_t bytes);
+
+// seg_state_place.window for an entry that may be new.
+uint32_t heap_state_window(void);
 
 void heap_trace_begin(void);
 void heap_trace_sampled(_Atomic uint64_t *total,

@@ -20,15 +20,11 @@
 #include "agent/arch/x86_64.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 
-enum {
-    STACK_WAYS = 4,
-    CALIBRATE_NS = 400000,
-    STATE_WINDOW_MIN = 1024,
-    SHARED = SEG_STATE_SHARDS - 1
-};
+enum { STACK_WAYS = 4, CALIBRATE_NS = 400000, SHARED = SEG_STATE_SHARDS - 1 };
 
 _Static_assert(SEG_STATE_SHARDS <= 1 << (LIVE_STATE_BITS - HEAP_STATE_BITS), "live_entry.state");
 
@@ -65,6 +61,8 @@ void heap_exact_begin(void)
         ;
     uint64_t ticks = arch_ticks() - start;
     heap.us_per_tick = ((ns << 32) / 1000) / (ticks ? ticks : 1);
+    heap.states = seg_state_at(segment(), 0);
+    heap.sites = seg_site_at(segment(), 0);
     static const char many = 0;
     heap.single_threaded = dlsym(RTLD_DEFAULT, "__libc_single_threaded");
     if (!heap.single_threaded) // of a glibc before 2.32
@@ -298,17 +296,6 @@ static const uint64_t *stack_bytes(uint32_t id)
     return (const uint64_t *)(const void *)(table + slots[id - 1].offset);
 }
 
-// Twice as many places as entries asked for so far: counters that change all the time shall not lie on
-// a page each.
-static uint32_t state_window(void)
-{
-    uint32_t n = atomic_fetch_add_explicit(&heap.shared->states, 1, memory_order_relaxed);
-    uint32_t count = segment()->header->state_count, window = STATE_WINDOW_MIN;
-    while (window / 2 < n && window < count)
-        window *= 2;
-    return window < count ? window : count;
-}
-
 // A stack that this thread has not met, or has forgotten.
 __attribute__((noinline)) static uint32_t new_stack(struct agent_heap_thread *t, struct capture *c,
                                                     uint64_t hash, uint32_t shape)
@@ -316,7 +303,7 @@ __attribute__((noinline)) static uint32_t new_stack(struct agent_heap_thread *t,
     uint32_t depth = shape & 0xffff;
     capture_cover(c, depth);
     c->stack = seg_stack(segment(), c->slot->hook_pcs, depth, 0, shape >> 16);
-    struct seg_state_place place = {t->shard, state_window()};
+    struct seg_state_place place = {t->shard, heap_state_window()};
     uint32_t state =
         seg_state_find_in(segment(), place, SEG_KIND_HEAP, c->stack, c->labels, c->epoch, 0);
     if (!c->stack || state == SEG_KIND_HEAP) // counted at each addition
@@ -331,6 +318,30 @@ __attribute__((noinline)) static uint32_t new_stack(struct agent_heap_thread *t,
     return state;
 }
 
+// Learns which stack comes after which, and begins to fetch the one that came after this.
+static inline void follow(struct agent_heap_thread *t, const struct heap_stack *now)
+{
+    uint32_t index = (uint32_t)(now - t->stacks);
+    t->followers[t->latest] = (uint16_t)index;
+    t->latest = index;
+    t->soon = &t->stacks[t->followers[index]];
+    __builtin_prefetch(t->soon);
+}
+
+// The second step, when that has come.
+static inline void expect_follower(struct agent_heap_thread *t)
+{
+    enum { LINE = 64, LINES = 5 }; // of pcs: 40 frames
+    const struct heap_stack *k = t->soon;
+    if (__builtin_expect(!k, 1))
+        return;
+    t->soon = NULL;
+    __builtin_prefetch(heap.states + k->state, 1);
+    __builtin_prefetch(heap.sites + k->state, 1);
+    for (uint32_t i = 0; i < LINES; i++)
+        __builtin_prefetch((const char *)k->pcs + (size_t)i * LINE);
+}
+
 // The entry of the stack that was walked, which is not the last one.
 __attribute__((noinline)) static uint32_t look_up_stack(struct agent_heap_thread *t,
                                                         struct capture *c, uint32_t shape)
@@ -339,8 +350,10 @@ __attribute__((noinline)) static uint32_t look_up_stack(struct agent_heap_thread
     uint64_t hash = hash_stack(c->slot->hook_pcs, depth, (uint64_t)c->labels << 32 | c->epoch);
     const struct heap_stack *set = &t->stacks[hash >> 32 & (HEAP_STACKS - 1) & ~(STACK_WAYS - 1u)];
     for (uint32_t i = 0; i < STACK_WAYS; i++)
-        if (is_stack(&set[i], c, hash, shape, depth))
+        if (is_stack(&set[i], c, hash, shape, depth)) {
+            follow(t, &set[i]);
             return set[i].state;
+        }
     return new_stack(t, c, hash, shape);
 }
 
@@ -379,6 +392,7 @@ __attribute__((noinline)) static struct agent_heap_thread *thread_begin(struct a
     t->shard = index < SHARED ? (uint32_t)index : SHARED;
     t->is_alone = t->shard < SHARED && segment()->header->state_count >= SEG_STATE_SHARDS * 64 * 2;
     t->last.shape = 0;
+    t->errno_at = &errno;
     s->heap = t;
     sample_enter(s);
     return t;
@@ -425,57 +439,133 @@ __attribute__((noinline)) static void not_plainly_inserted(int rc, struct agent_
     change_totals(t, -1, gone->size);
 }
 
-void heap_exact_alloc(void *p, uint64_t size, const uint64_t *frame)
+// Within a capture, if c has one.
+static inline void put_alloc(struct capture *c, struct agent_heap_thread *t, void *p, uint64_t size,
+                             const uint64_t *frame)
 {
-    struct capture c;
-    struct agent_heap_thread *t = NULL;
     uint32_t state = SEG_KIND_HEAP, shard = SHARED;
-    live_expect(&heap.live, (uint64_t)p); // the walk takes as long as that
-    int rc = capture_begin(&c);
-    if (rc && !agent_live())
-        return;
-    if (!rc) {
-        t = c.slot->heap ? c.slot->heap : thread_begin(c.slot);
-        state = find_state(t, &c, frame);
+    if (t) {
+        state = find_state(t, c, frame);
         if (t->is_alone && state != SEG_KIND_HEAP)
             shard = t->shard;
     }
     struct live_entry stale, e = {size, arch_ticks(), state | shard << HEAP_STATE_BITS};
-    // First: its bus lock waits for all stores before it, and those below may miss the cache.
+    // First: where it claims a place, its bus lock waits for all stores before it, and those below may
+    // miss the cache.
     int inserted = live_insert(&heap.live, (uint64_t)p, &e, &stale);
     count_alloc(state, size, shard != SHARED || (is_single() && state != SEG_KIND_HEAP));
     change_totals(t, 1, size);
     if (__builtin_expect(inserted != 0, 0))
         not_plainly_inserted(inserted, t, &e, &stale);
-    if (rc)
+    if (!t)
         return;
     agent_tls.last_pointer = (uint64_t)p;
-    look_at_clock(c.slot, e.birth);
+    look_at_clock(c->slot, e.birth);
+}
+
+// Within a capture, if t is not NULL.
+static inline void put_freed(const struct agent_slot *s, struct agent_heap_thread *t, const void *p,
+                             const struct heap_taken *taken)
+{
+    const struct live_entry *e = &taken->entry;
+    uint64_t now = arch_ticks();
+    if (__builtin_expect(taken->is_known && taken->forks == agent.forks, 1)) {
+        bool is_temporary = t && agent_tls.last_pointer == (uint64_t)p;
+        count_free(t, e, now - e->birth, is_temporary);
+        change_totals(t, -1, e->size);
+    } else if (!t || agent_tls.last_pointer != ((uint64_t)p | 1)) {
+        count(&segment()->header->losses.unknown_frees, 1);
+    }
+    if (!t)
+        return;
+    agent_tls.last_pointer = 0;
+    look_at_clock(s, now);
+}
+
+// The calling thread's, in a capture that has begun.
+static inline struct agent_heap_thread *thread_of(struct agent_slot *s)
+{
+    return s->heap ? s->heap : thread_begin(s);
+}
+
+// A capture of a thread that has had one of ours; NULL: no.
+static inline struct agent_heap_thread *begin_again(struct capture *c)
+{
+    if (__builtin_expect(!capture_begin_again(c), 0))
+        return NULL;
+    if (__builtin_expect(!c->slot->heap, 0))
+        capture_end(c);
+    return c->slot->heap;
+}
+
+bool heap_exact_alloc_again(void *p, uint64_t size, const uint64_t *frame)
+{
+    struct capture c;
+    live_expect(&heap.live, (uint64_t)p); // the walk takes as long as that
+    struct agent_heap_thread *t = begin_again(&c);
+    if (__builtin_expect(!t, 0))
+        return false;
+    const struct seg_control *control = &segment()->header->control;
+    bool is_on = !atomic_load_explicit(&heap.is_stopped, memory_order_relaxed) &&
+                 atomic_load_explicit(&control->heap_rate_bytes, memory_order_relaxed);
+    if (__builtin_expect(is_on, 1)) {
+        int saved = *t->errno_at;
+        expect_follower(t);
+        put_alloc(&c, t, p, size, frame);
+        *t->errno_at = saved;
+    }
     capture_end(&c);
+    return is_on;
+}
+
+void heap_exact_alloc(void *p, uint64_t size, const uint64_t *frame)
+{
+    struct capture c;
+    int rc = capture_begin(&c);
+    if (rc && !agent_live())
+        return;
+    put_alloc(&c, rc ? NULL : thread_of(c.slot), p, size, frame);
+    if (!rc)
+        capture_end(&c);
 }
 
 void heap_exact_freed(const void *p, const struct heap_taken *taken)
 {
     struct capture c;
-    const struct live_entry *e = &taken->entry;
     int rc = capture_begin(&c);
     if (rc && !agent_live())
         return;
-    struct agent_heap_thread *t = NULL;
+    put_freed(rc ? NULL : c.slot, rc ? NULL : thread_of(c.slot), p, taken);
     if (!rc)
-        t = c.slot->heap ? c.slot->heap : thread_begin(c.slot);
-    uint64_t now = arch_ticks();
-    if (taken->is_known && taken->forks == agent.forks) {
-        bool is_temporary = !rc && agent_tls.last_pointer == (uint64_t)p;
-        count_free(t, e, now - e->birth, is_temporary);
-        change_totals(t, -1, e->size);
-    } else if (rc || agent_tls.last_pointer != ((uint64_t)p | 1)) {
-        count(&segment()->header->losses.unknown_frees, 1);
-    }
-    if (rc)
+        capture_end(&c);
+}
+
+// What is counted is another stack's than the last, so most often it is not in the cache: it comes while
+// the real free is at work.
+static inline void expect_count(const struct live_entry *e)
+{
+    const struct seg_site *site = heap.sites + state_of(e);
+    __builtin_prefetch(heap.states + state_of(e), 1);
+    __builtin_prefetch(site, 1);
+    __builtin_prefetch(&site->lifetimes[5], 1);
+}
+
+void heap_exact_free(void *p, void (*real)(void *))
+{
+    struct capture c;
+    struct heap_taken taken;
+    heap_take(p, &taken);
+    if (__builtin_expect(taken.is_known, 1))
+        expect_count(&taken.entry);
+    real(p);
+    struct agent_heap_thread *t = begin_again(&c);
+    if (__builtin_expect(!t, 0)) {
+        heap_freed(p, &taken);
         return;
-    agent_tls.last_pointer = 0;
-    look_at_clock(c.slot, now);
+    }
+    int saved = *t->errno_at;
+    put_freed(c.slot, t, p, &taken);
+    *t->errno_at = saved;
     capture_end(&c);
 }
 

@@ -65,6 +65,10 @@ __attribute__((noinline)) static void free_known(void *p)
 {
     if (heap_boot_owns(p))
         return;
+    if (p && heap.is_exact && !TOO_EARLY()) {
+        heap_exact_free(p, heap_real.free);
+        return;
+    }
     heap_free_slow(p);
     if (!TOO_EARLY())
         heap_real.free(p);

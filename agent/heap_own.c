@@ -14,7 +14,8 @@
 
 #define FRAME ((const uint64_t *)__builtin_frame_address(0))
 
-// --- Forms: name, parameters, their names, and what is asked for.
+// --- Forms: name, parameters, their names, and what is asked for. The lists below define each function and
+// its hook.
 
 #define ALLOCATES(name, params, args, bytes)                                                       \
     static void *(*behind_##name)params;                                                           \
@@ -27,7 +28,7 @@
         return p_;                                                                                 \
     }
 
-#define ALLOCATES_INTO(name)                                                                       \
+#define ALLOCATES_INTO(name, ...)                                                                  \
     static int (*behind_##name)(void **, size_t, size_t);                                          \
     static int own_##name(void **out, size_t align, size_t size)                                   \
     {                                                                                              \
@@ -69,26 +70,29 @@
         behind_##name args;                                                                        \
     }
 
-#define SIZE                  (size_t size), (size), size
-#define COUNT_SIZE            (size_t n, size_t size), (n, size), n *size
-#define SIZE_ALIGN            (size_t size, size_t align), (size, align), size
-#define ALIGN_SIZE            (size_t align, size_t size), (align, size), size
-#define SIZE_NOTHROW          (size_t size, const void *t), (size, t), size
-#define ALIGN_NOTHROW         (size_t size, size_t align, const void *t), (size, align, t), size
-#define P                     (void *p), (p)
-#define P_SIZE                (void *p, size_t size), (p, size)
-#define P_ALIGN               (void *p, size_t align), (p, align)
-#define P_SIZE_ALIGN          (void *p, size_t size, size_t align), (p, size, align)
-#define P_NOTHROW             (void *p, const void *t), (p, t)
-#define P_ALIGN_NOTHR         (void *p, size_t align, const void *t), (p, align, t)
-#define FORM(form, name, ...) form(name, __VA_ARGS__)
+#define SIZE                    (size_t size), (size), size
+#define COUNT_SIZE              (size_t n, size_t size), (n, size), n *size
+#define SIZE_ALIGN              (size_t size, size_t align), (size, align), size
+#define ALIGN_SIZE              (size_t align, size_t size), (align, size), size
+#define SIZE_NOTHROW            (size_t size, const void *t), (size, t), size
+#define ALIGN_NOTHROW           (size_t size, size_t align, const void *t), (size, align, t), size
+#define P                       (void *p), (p)
+#define P_SIZE                  (void *p, size_t size), (p, size)
+#define P_ALIGN                 (void *p, size_t align), (p, align)
+#define P_SIZE_ALIGN            (void *p, size_t size, size_t align), (p, size, align)
+#define P_NOTHROW               (void *p, const void *t), (p, t)
+#define P_ALIGN_NOTHR           (void *p, size_t align, const void *t), (p, align, t)
+#define DEFINE(form, name, ...) form(name, __VA_ARGS__)
 
 // --- jemalloc.
 
-ALLOCATES(mallocx, (size_t size, int flags), (size, flags), size)
-MOVES(rallocx, (void *p, size_t size, int flags), (p, size, flags), size, false)
-FREES(dallocx, (void *p, int flags), (p, flags))
-FREES(sdallocx, (void *p, size_t size, int flags), (p, size, flags))
+#define EACH_JEMALLOC(X)                                                                           \
+    X(ALLOCATES, mallocx, (size_t size, int flags), (size, flags), size)                           \
+    X(MOVES, rallocx, (void *p, size_t size, int flags), (p, size, flags), size, false)            \
+    X(FREES, dallocx, (void *p, int flags), (p, flags))                                            \
+    X(FREES, sdallocx, (void *p, size_t size, int flags), (p, size, flags))
+
+EACH_JEMALLOC(DEFINE)
 
 static size_t (*behind_xallocx)(void *, size_t, size_t, int);
 static size_t own_xallocx(void *p, size_t size, size_t extra, int flags)
@@ -109,153 +113,88 @@ static size_t own_xallocx(void *p, size_t size, size_t extra, int flags)
     return now;
 }
 
-#define EACH_JEMALLOC(X) X(mallocx) X(rallocx) X(xallocx) X(dallocx) X(sdallocx)
-
 // --- tcmalloc.
 
-FORM(ALLOCATES, tc_malloc, SIZE)
-FORM(ALLOCATES, tc_malloc_skip_new_handler, SIZE)
-FORM(ALLOCATES, tc_calloc, COUNT_SIZE)
-FORM(ALLOCATES, tc_memalign, ALIGN_SIZE)
-FORM(ALLOCATES, tc_valloc, SIZE)
-FORM(ALLOCATES, tc_pvalloc, SIZE)
-ALLOCATES_INTO(tc_posix_memalign)
-FORM(ALLOCATES, tc_new, SIZE)
-FORM(ALLOCATES, tc_newarray, SIZE)
-FORM(ALLOCATES, tc_new_nothrow, SIZE_NOTHROW)
-FORM(ALLOCATES, tc_newarray_nothrow, SIZE_NOTHROW)
-FORM(ALLOCATES, tc_new_aligned, SIZE_ALIGN)
-FORM(ALLOCATES, tc_newarray_aligned, SIZE_ALIGN)
-FORM(ALLOCATES, tc_new_aligned_nothrow, ALIGN_NOTHROW)
-FORM(ALLOCATES, tc_newarray_aligned_nothrow, ALIGN_NOTHROW)
-FORM(MOVES, tc_realloc, P_SIZE, size, !size)
-FORM(FREES, tc_free, P)
-FORM(FREES, tc_cfree, P)
-FORM(FREES, tc_free_sized, P_SIZE)
-FORM(FREES, tc_delete, P)
-FORM(FREES, tc_deletearray, P)
-FORM(FREES, tc_delete_sized, P_SIZE)
-FORM(FREES, tc_deletearray_sized, P_SIZE)
-FORM(FREES, tc_delete_nothrow, P_NOTHROW)
-FORM(FREES, tc_deletearray_nothrow, P_NOTHROW)
-FORM(FREES, tc_delete_aligned, P_ALIGN)
-FORM(FREES, tc_deletearray_aligned, P_ALIGN)
-FORM(FREES, tc_delete_sized_aligned, P_SIZE_ALIGN)
-FORM(FREES, tc_deletearray_sized_aligned, P_SIZE_ALIGN)
-FORM(FREES, tc_delete_aligned_nothrow, P_ALIGN_NOTHR)
-FORM(FREES, tc_deletearray_aligned_nothrow, P_ALIGN_NOTHR)
-
 #define EACH_TCMALLOC(X)                                                                           \
-    X(tc_malloc)                                                                                   \
-    X(tc_malloc_skip_new_handler)                                                                  \
-    X(tc_calloc)                                                                                   \
-    X(tc_memalign)                                                                                 \
-    X(tc_valloc)                                                                                   \
-    X(tc_pvalloc)                                                                                  \
-    X(tc_posix_memalign)                                                                           \
-    X(tc_new)                                                                                      \
-    X(tc_newarray)                                                                                 \
-    X(tc_new_nothrow)                                                                              \
-    X(tc_newarray_nothrow)                                                                         \
-    X(tc_new_aligned)                                                                              \
-    X(tc_newarray_aligned)                                                                         \
-    X(tc_new_aligned_nothrow)                                                                      \
-    X(tc_newarray_aligned_nothrow)                                                                 \
-    X(tc_realloc)                                                                                  \
-    X(tc_free)                                                                                     \
-    X(tc_cfree)                                                                                    \
-    X(tc_free_sized)                                                                               \
-    X(tc_delete)                                                                                   \
-    X(tc_deletearray)                                                                              \
-    X(tc_delete_sized)                                                                             \
-    X(tc_deletearray_sized)                                                                        \
-    X(tc_delete_nothrow)                                                                           \
-    X(tc_deletearray_nothrow)                                                                      \
-    X(tc_delete_aligned)                                                                           \
-    X(tc_deletearray_aligned)                                                                      \
-    X(tc_delete_sized_aligned)                                                                     \
-    X(tc_deletearray_sized_aligned)                                                                \
-    X(tc_delete_aligned_nothrow)                                                                   \
-    X(tc_deletearray_aligned_nothrow)
+    X(ALLOCATES, tc_malloc, SIZE)                                                                  \
+    X(ALLOCATES, tc_malloc_skip_new_handler, SIZE)                                                 \
+    X(ALLOCATES, tc_calloc, COUNT_SIZE)                                                            \
+    X(ALLOCATES, tc_memalign, ALIGN_SIZE)                                                          \
+    X(ALLOCATES, tc_valloc, SIZE)                                                                  \
+    X(ALLOCATES, tc_pvalloc, SIZE)                                                                 \
+    X(ALLOCATES_INTO, tc_posix_memalign, )                                                         \
+    X(ALLOCATES, tc_new, SIZE)                                                                     \
+    X(ALLOCATES, tc_newarray, SIZE)                                                                \
+    X(ALLOCATES, tc_new_nothrow, SIZE_NOTHROW)                                                     \
+    X(ALLOCATES, tc_newarray_nothrow, SIZE_NOTHROW)                                                \
+    X(ALLOCATES, tc_new_aligned, SIZE_ALIGN)                                                       \
+    X(ALLOCATES, tc_newarray_aligned, SIZE_ALIGN)                                                  \
+    X(ALLOCATES, tc_new_aligned_nothrow, ALIGN_NOTHROW)                                            \
+    X(ALLOCATES, tc_newarray_aligned_nothrow, ALIGN_NOTHROW)                                       \
+    X(MOVES, tc_realloc, P_SIZE, size, !size)                                                      \
+    X(FREES, tc_free, P)                                                                           \
+    X(FREES, tc_cfree, P)                                                                          \
+    X(FREES, tc_free_sized, P_SIZE)                                                                \
+    X(FREES, tc_delete, P)                                                                         \
+    X(FREES, tc_deletearray, P)                                                                    \
+    X(FREES, tc_delete_sized, P_SIZE)                                                              \
+    X(FREES, tc_deletearray_sized, P_SIZE)                                                         \
+    X(FREES, tc_delete_nothrow, P_NOTHROW)                                                         \
+    X(FREES, tc_deletearray_nothrow, P_NOTHROW)                                                    \
+    X(FREES, tc_delete_aligned, P_ALIGN)                                                           \
+    X(FREES, tc_deletearray_aligned, P_ALIGN)                                                      \
+    X(FREES, tc_delete_sized_aligned, P_SIZE_ALIGN)                                                \
+    X(FREES, tc_deletearray_sized_aligned, P_SIZE_ALIGN)                                           \
+    X(FREES, tc_delete_aligned_nothrow, P_ALIGN_NOTHR)                                             \
+    X(FREES, tc_deletearray_aligned_nothrow, P_ALIGN_NOTHR)
+
+EACH_TCMALLOC(DEFINE)
 
 // --- mimalloc.
 
-FORM(ALLOCATES, mi_malloc, SIZE)
-FORM(ALLOCATES, mi_malloc_small, SIZE)
-FORM(ALLOCATES, mi_zalloc, SIZE)
-FORM(ALLOCATES, mi_zalloc_small, SIZE)
-FORM(ALLOCATES, mi_calloc, COUNT_SIZE)
-FORM(ALLOCATES, mi_mallocn, COUNT_SIZE)
-FORM(ALLOCATES, mi_malloc_aligned, SIZE_ALIGN)
-FORM(ALLOCATES, mi_zalloc_aligned, SIZE_ALIGN)
-FORM(ALLOCATES, mi_memalign, ALIGN_SIZE)
-FORM(ALLOCATES, mi_aligned_alloc, ALIGN_SIZE)
-FORM(ALLOCATES, mi_valloc, SIZE)
-FORM(ALLOCATES, mi_pvalloc, SIZE)
-ALLOCATES_INTO(mi_posix_memalign)
-FORM(ALLOCATES, mi_new, SIZE)
-FORM(ALLOCATES, mi_new_nothrow, SIZE)
-FORM(ALLOCATES, mi_new_aligned, SIZE_ALIGN)
-FORM(ALLOCATES, mi_new_aligned_nothrow, SIZE_ALIGN)
-FORM(ALLOCATES, mi_new_n, COUNT_SIZE)
-ALLOCATES(mi_strdup, (const char *s), (s), strlen(s) + 1)
-ALLOCATES(mi_strndup, (const char *s, size_t n), (s, n), strnlen(s, n) + 1)
-ALLOCATES(mi_heap_malloc, (void *heap_, size_t size), (heap_, size), size)
-ALLOCATES(mi_heap_zalloc, (void *heap_, size_t size), (heap_, size), size)
-ALLOCATES(mi_heap_calloc, (void *heap_, size_t n, size_t size), (heap_, n, size), n *size)
-FORM(MOVES, mi_realloc, P_SIZE, size, false)
-FORM(MOVES, mi_rezalloc, P_SIZE, size, false)
-FORM(MOVES, mi_reallocf, P_SIZE, size, true)
-MOVES(mi_reallocn, (void *p, size_t n, size_t size), (p, n, size), n *size, false)
-MOVES(mi_reallocarray, (void *p, size_t n, size_t size), (p, n, size), n *size, false)
-MOVES(mi_recalloc, (void *p, size_t n, size_t size), (p, n, size), n *size, false)
-FORM(MOVES, mi_realloc_aligned, P_SIZE_ALIGN, size, false)
-FORM(FREES, mi_free, P)
-FORM(FREES, mi_cfree, P)
-FORM(FREES, mi_free_size, P_SIZE)
-FORM(FREES, mi_free_aligned, P_ALIGN)
-FORM(FREES, mi_free_size_aligned, P_SIZE_ALIGN)
-
 #define EACH_MIMALLOC(X)                                                                           \
-    X(mi_malloc)                                                                                   \
-    X(mi_malloc_small)                                                                             \
-    X(mi_zalloc)                                                                                   \
-    X(mi_zalloc_small)                                                                             \
-    X(mi_calloc)                                                                                   \
-    X(mi_mallocn)                                                                                  \
-    X(mi_malloc_aligned)                                                                           \
-    X(mi_zalloc_aligned)                                                                           \
-    X(mi_memalign)                                                                                 \
-    X(mi_aligned_alloc)                                                                            \
-    X(mi_valloc)                                                                                   \
-    X(mi_pvalloc)                                                                                  \
-    X(mi_posix_memalign)                                                                           \
-    X(mi_new)                                                                                      \
-    X(mi_new_nothrow)                                                                              \
-    X(mi_new_aligned)                                                                              \
-    X(mi_new_aligned_nothrow)                                                                      \
-    X(mi_new_n)                                                                                    \
-    X(mi_strdup)                                                                                   \
-    X(mi_strndup)                                                                                  \
-    X(mi_heap_malloc)                                                                              \
-    X(mi_heap_zalloc)                                                                              \
-    X(mi_heap_calloc)                                                                              \
-    X(mi_realloc)                                                                                  \
-    X(mi_rezalloc)                                                                                 \
-    X(mi_reallocf)                                                                                 \
-    X(mi_reallocn)                                                                                 \
-    X(mi_reallocarray)                                                                             \
-    X(mi_recalloc)                                                                                 \
-    X(mi_realloc_aligned)                                                                          \
-    X(mi_free)                                                                                     \
-    X(mi_cfree)                                                                                    \
-    X(mi_free_size)                                                                                \
-    X(mi_free_aligned)                                                                             \
-    X(mi_free_size_aligned)
+    X(ALLOCATES, mi_malloc, SIZE)                                                                  \
+    X(ALLOCATES, mi_malloc_small, SIZE)                                                            \
+    X(ALLOCATES, mi_zalloc, SIZE)                                                                  \
+    X(ALLOCATES, mi_zalloc_small, SIZE)                                                            \
+    X(ALLOCATES, mi_calloc, COUNT_SIZE)                                                            \
+    X(ALLOCATES, mi_mallocn, COUNT_SIZE)                                                           \
+    X(ALLOCATES, mi_malloc_aligned, SIZE_ALIGN)                                                    \
+    X(ALLOCATES, mi_zalloc_aligned, SIZE_ALIGN)                                                    \
+    X(ALLOCATES, mi_memalign, ALIGN_SIZE)                                                          \
+    X(ALLOCATES, mi_aligned_alloc, ALIGN_SIZE)                                                     \
+    X(ALLOCATES, mi_valloc, SIZE)                                                                  \
+    X(ALLOCATES, mi_pvalloc, SIZE)                                                                 \
+    X(ALLOCATES_INTO, mi_posix_memalign, )                                                         \
+    X(ALLOCATES, mi_new, SIZE)                                                                     \
+    X(ALLOCATES, mi_new_nothrow, SIZE)                                                             \
+    X(ALLOCATES, mi_new_aligned, SIZE_ALIGN)                                                       \
+    X(ALLOCATES, mi_new_aligned_nothrow, SIZE_ALIGN)                                               \
+    X(ALLOCATES, mi_new_n, COUNT_SIZE)                                                             \
+    X(ALLOCATES, mi_strdup, (const char *s), (s), strlen(s) + 1)                                   \
+    X(ALLOCATES, mi_strndup, (const char *s, size_t n), (s, n), strnlen(s, n) + 1)                 \
+    X(ALLOCATES, mi_heap_malloc, (void *heap_, size_t size), (heap_, size), size)                  \
+    X(ALLOCATES, mi_heap_zalloc, (void *heap_, size_t size), (heap_, size), size)                  \
+    X(ALLOCATES, mi_heap_calloc, (void *heap_, size_t n, size_t size), (heap_, n, size), n *size)  \
+    X(MOVES, mi_realloc, P_SIZE, size, false)                                                      \
+    X(MOVES, mi_rezalloc, P_SIZE, size, false)                                                     \
+    X(MOVES, mi_reallocf, P_SIZE, size, true)                                                      \
+    X(MOVES, mi_reallocn, (void *p, size_t n, size_t size), (p, n, size), n *size, false)          \
+    X(MOVES, mi_reallocarray, (void *p, size_t n, size_t size), (p, n, size), n *size, false)      \
+    X(MOVES, mi_recalloc, (void *p, size_t n, size_t size), (p, n, size), n *size, false)          \
+    X(MOVES, mi_realloc_aligned, P_SIZE_ALIGN, size, false)                                        \
+    X(FREES, mi_free, P)                                                                           \
+    X(FREES, mi_cfree, P)                                                                          \
+    X(FREES, mi_free_size, P_SIZE)                                                                 \
+    X(FREES, mi_free_aligned, P_ALIGN)                                                             \
+    X(FREES, mi_free_size_aligned, P_SIZE_ALIGN)
 
-#define AS_HOOK(name) {#name, (hook_fn *)(own_##name), (hook_fn **)(void *)&behind_##name},
+EACH_MIMALLOC(DEFINE)
 
-static const struct hook table[] = {EACH_JEMALLOC(AS_HOOK) EACH_TCMALLOC(AS_HOOK)
+#define HOOK_OF(name)            {#name, (hook_fn *)(own_##name), (hook_fn **)(void *)&behind_##name},
+#define AS_HOOK(form, name, ...) HOOK_OF(name)
+
+static const struct hook table[] = {EACH_JEMALLOC(AS_HOOK) HOOK_OF(xallocx) EACH_TCMALLOC(AS_HOOK)
                                         EACH_MIMALLOC(AS_HOOK)};
 
 const struct hook_table heap_own_hooks = {table, sizeof table / sizeof *table};

@@ -7,17 +7,16 @@
 
 #include "agent/heap.h"
 
-#include "agent/arch/x86_64.h"
+#include "agent/cgroup.h"
 #include "agent/heap_math.h"
 #include "agent/say.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <time.h>
 
-enum { PATH_BYTES = 512, TEXT_BYTES = 1024, PAGE = 4096 };
+enum { TEXT_BYTES = 1024, PAGE = 4096 };
 
-static char cgroup[PATH_BYTES]; // folder of our memory controller; "": none
+static struct cgroup cgroup;
 static uint64_t begin_ns;
 
 static uint64_t coarse_ns(void)
@@ -25,17 +24,6 @@ static uint64_t coarse_ns(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-// The file's first bytes, NUL-terminated; "" if it cannot be read.
-static void read_text(const char *path, char *text)
-{
-    long n = -1, fd = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-    if (fd >= 0) {
-        n = sys3(SYS_read, fd, text, TEXT_BYTES - 1);
-        sys1(SYS_close, fd);
-    }
-    text[n > 0 ? n : 0] = '\0';
 }
 
 static bool read_number(const char **p, uint64_t *out)
@@ -51,47 +39,14 @@ static bool read_number(const char **p, uint64_t *out)
     return true;
 }
 
-// The line of /proc/self/cgroup that begins with "0::", of version 2.
-static void find_cgroup(void)
-{
-    static const char root[] = "/sys/fs/cgroup";
-    char text[TEXT_BYTES];
-    read_text("/proc/self/cgroup", text);
-    const char *line = text;
-    while (line && memcmp(line, "0::", 3) != 0) {
-        line = strchr(line, '\n');
-        line = line && line[1] ? line + 1 : NULL;
-    }
-    if (!line)
-        return;
-    size_t n = strcspn(line + 3, "\n");
-    if (n == 1)
-        n = 0; // the root itself
-    if (sizeof root + n > sizeof cgroup - 32)
-        return;
-    memcpy(cgroup, root, sizeof root - 1);
-    memcpy(cgroup + sizeof root - 1, line + 3, n);
-}
-
-static bool read_limit(const char *name, uint64_t *out)
-{
-    char path[PATH_BYTES], text[TEXT_BYTES];
-    const char *p = text;
-    size_t n = strlen(cgroup);
-    if (!n)
-        return false;
-    memcpy(path, cgroup, n);
-    memcpy(path + n, name, strlen(name) + 1);
-    read_text(path, text);
-    return read_number(&p, out); // "max" is no number
-}
-
 void heap_trace_begin(void)
 {
     if (!agent.env.heaptrace_ms)
         return;
+    char text[TEXT_BYTES];
     begin_ns = coarse_ns();
-    find_cgroup();
+    cgroup_read_text("/proc/self/cgroup", text, sizeof text);
+    cgroup_find(&cgroup, text, "/sys/fs/cgroup");
 }
 
 void heap_trace_sampled(_Atomic uint64_t *total, uint64_t size)
@@ -113,14 +68,14 @@ static void write_line(uint64_t now, uint64_t passed_ns)
     struct say line;
     char text[TEXT_BYTES];
     const char *mark = heap.is_exact ? "" : "~", *p = text;
-    uint64_t pages = 0, resident = 0, shared = 0, limit, current;
+    uint64_t pages = 0, resident = 0, shared = 0, headroom;
     uint64_t allocated = atomic_load_explicit(
         heap.is_exact ? &exact->alloc_bytes : &h->allocated_bytes, memory_order_relaxed);
     uint64_t freed = atomic_load_explicit(&h->freed_bytes, memory_order_relaxed);
     if (heap.is_exact)
         freed = allocated - atomic_load_explicit(&exact->live_bytes, memory_order_relaxed);
     double per_s = 1e9 / (double)(passed_ns ? passed_ns : 1);
-    read_text("/proc/self/statm", text);
+    cgroup_read_text("/proc/self/statm", text, sizeof text);
     if (read_number(&p, &pages) && read_number(&p, &resident))
         read_number(&p, &shared);
     say_bytes_of(say_begin(&line), "heap ", (now - begin_ns) / 1000000, " ms: ");
@@ -131,8 +86,8 @@ static void write_line(uint64_t now, uint64_t passed_ns)
                  (uint64_t)((double)(freed - h->said_freed) * per_s), " B/s, ");
     say_bytes_of(&line, "rss ", resident * PAGE, " B, ");
     say_bytes_of(&line, "held ", (resident - shared) * PAGE, " B, headroom ");
-    if (read_limit("/memory.max", &limit) && read_limit("/memory.current", &current))
-        say_bytes_of(&line, "", limit > current ? limit - current : 0, " B");
+    if (cgroup_headroom(&cgroup, &headroom))
+        say_bytes_of(&line, "", headroom, " B");
     else
         say_text(&line, "unlimited");
     h->said_allocated = allocated;

@@ -54,14 +54,9 @@ void lock_update(void)
         ;
 }
 
-static uint64_t hash_of(const void *object)
-{
-    return (uint64_t)object * UINT64_C(0x9e3779b97f4a7c15);
-}
-
 static _Atomic uint32_t *filter_of(const void *object)
 {
-    return &agent.space->locks.filter[hash_of(object) >> 54];
+    return &agent.space->locks.filter[lock_hash(object) >> 54];
 }
 
 static uint64_t waiters_of(const uint64_t pair[2])
@@ -89,6 +84,7 @@ static bool take_over(struct lock_entry *e, const void *object)
     if (waiters_of(pair) || !compare_exchange_pair(e->waiting, pair, pack(TAKEN, 0), pair[1]))
         return false;
     atomic_store_explicit(&e->described, 0, memory_order_relaxed);
+    atomic_store_explicit(&e->holder, 0, memory_order_relaxed);
     atomic_store_explicit(&e->object, (uint64_t)object, memory_order_relaxed);
     uint64_t taken[2] = {pack(TAKEN, 0), pair[1]};
     // Nobody changes a taken entry, so this succeeds; a full barrier, so object is seen before it.
@@ -98,7 +94,7 @@ static bool take_over(struct lock_entry *e, const void *object)
 
 static struct lock_entry *find(const void *object)
 {
-    uint64_t at = hash_of(object) >> 40;
+    uint64_t at = lock_hash(object) >> 40;
     for (uint64_t i = 0; i < PROBES; i++) {
         struct lock_entry *e = &agent.space->locks.entries[(at + i) % LOCK_ENTRIES];
         if (atomic_load_explicit(&e->object, memory_order_relaxed) == (uint64_t)object)
@@ -109,7 +105,7 @@ static struct lock_entry *find(const void *object)
 
 static struct lock_entry *find_or_take(const void *object)
 {
-    uint64_t at = hash_of(object) >> 40;
+    uint64_t at = lock_hash(object) >> 40;
     struct lock_entry *e = find(object);
     for (uint64_t i = 0; !e && i < 2 * PROBES; i++) { // free ones first
         struct lock_entry *c = &agent.space->locks.entries[(at + i % PROBES) % LOCK_ENTRIES];
@@ -155,21 +151,6 @@ static void leave(struct lock_wait *w)
     atomic_fetch_sub_explicit(&lock_waiters.count, 1, memory_order_relaxed);
 }
 
-static void describe(struct lock_entry *e, const void *object, enum seg_lock_type type)
-{
-    struct lock_table *t = &agent.space->locks;
-    if (atomic_exchange_explicit(&e->described, 1, memory_order_relaxed))
-        return;
-    const struct lock_made *m = &t->made[hash_of(object) >> 54];
-    bool is_known = atomic_load_explicit(&m->object, memory_order_acquire) == (uint64_t)object;
-    uint32_t index =
-        seg_state_find(&agent.space->seg, SEG_KIND_LOCK, is_known ? m->stack : 0, 0,
-                       is_known ? m->epoch : seg_epoch(&agent.space->seg), (uint64_t)object);
-    struct seg_state *s = seg_state_at(&agent.space->seg, index);
-    if (index >= SEG_KIND_COUNT)
-        atomic_store_explicit(&s->values[0], (uint64_t)type, memory_order_relaxed);
-}
-
 void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type type,
                      bool has_owner, const struct unwind_registers *regs)
 {
@@ -182,7 +163,7 @@ void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type
         struct seg *seg = &agent.space->seg;
         struct lock_entry *e = object ? find_or_take(object) : NULL;
         if (e)
-            describe(e, object, type);
+            lock_describe(e, object, type);
         else if (object)
             atomic_fetch_add_explicit(&seg->header->losses.locks_full, 1, memory_order_relaxed);
         if (atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_BLOCK) {
@@ -278,26 +259,5 @@ void lock_charged(const void *object, struct lock_charge charge,
         }
         capture_end(&c);
     }
-    errno = saved;
-}
-
-void lock_made_here(const void *object, const struct unwind_registers *regs)
-{
-    struct capture c;
-    int saved = errno;
-    if (atomic_load_explicit(&lock_flags, memory_order_relaxed) == LOCK_FORBID)
-        return;
-    if (capture_begin(&c)) {
-        errno = saved;
-        return;
-    }
-    struct lock_made *m = &agent.space->locks.made[hash_of(object) >> 54];
-    capture_stack(&c, regs);
-    atomic_store_explicit(&m->object, 0, memory_order_relaxed);
-    m->stack = c.stack;
-    m->epoch = c.epoch;
-    // release: pairs with the acquire in describe
-    atomic_store_explicit(&m->object, (uint64_t)object, memory_order_release);
-    capture_end(&c);
     errno = saved;
 }

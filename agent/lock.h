@@ -55,13 +55,16 @@ extern struct lock_waiters lock_waiters;
 struct lock_entry {
     _Alignas(64) uint64_t waiting[2]; // see lock.c; changed by compare_exchange_pair alone
     _Atomic uint64_t object;          // its address; 0: free
-    _Atomic uint32_t described;       // its SEG_KIND_LOCK entry was made
+    _Atomic uint64_t described;       // as what, by lock_describe; 0: not yet
+    _Atomic uint64_t holder;          // the allocation it lies in; 0: none that is known
 };
 
-// Where a lock was initialised, for its name: the last of those whose addresses fall together.
+// Where a lock was initialised, for its name: the last of those whose addresses fall together. Whoever
+// makes turn odd writes it; who finds it odd goes away, reader or writer.
 struct lock_made {
-    _Atomic uint64_t object;
-    uint32_t stack, epoch;
+    _Atomic uint32_t turn;
+    _Atomic uint32_t stack, epoch;
+    _Atomic uint64_t object, ticks;
 };
 
 struct lock_table {
@@ -111,7 +114,17 @@ void lock_charged(const void *object, struct lock_charge charge,
 // not kept. [pure]
 bool lock_weigh(uint64_t random, uint64_t rate_ns, uint64_t *count, uint64_t *ns);
 
+// --- lock_describe.c: what is known of a lock, for its name.
+
+static inline uint64_t lock_hash(const void *object)
+{
+    return (uint64_t)object * UINT64_C(0x9e3779b97f4a7c15);
+}
+
 // object was initialised by the caller.
 void lock_made_here(const void *object, const struct unwind_registers *regs);
+
+// Records what e's lock is, unless that was done and is still so. Within a capture.
+void lock_describe(struct lock_entry *e, const void *object, enum seg_lock_type type);
 
 #endif

@@ -43,12 +43,7 @@ struct unwind_thread *slot_unwind(struct agent_slot *s)
     return (struct unwind_thread *)(void *)((char *)s + unwind_offset());
 }
 
-static size_t hook_unwind_at; // hook_unwind_offset(), for those in a hurry
-
-struct unwind_thread *slot_hook_unwind(struct agent_slot *s)
-{
-    return (struct unwind_thread *)(void *)((char *)s + hook_unwind_at);
-}
+size_t slot_hook_unwind_at; // hook_unwind_offset(), for those in a hurry
 
 void slot_set_stack(struct agent_slot *s, uint64_t low, uint64_t high)
 {
@@ -58,7 +53,7 @@ void slot_set_stack(struct agent_slot *s, uint64_t low, uint64_t high)
 
 int slot_map(struct agent *a)
 {
-    hook_unwind_at = hook_unwind_offset();
+    slot_hook_unwind_at = hook_unwind_offset();
     size_t stride = alt_offset() + AGENT_ALT_STACK_BYTES;
     int rc = -ENOMEM;
     for (uint32_t count = AGENT_SLOTS_MAX; count >= 64; count /= 4) {

@@ -37,7 +37,21 @@ static int type_index(const struct pprof_profile *p, const char *type)
     return -1;
 }
 
-void gate_kind_name(char name[32], const struct pprof_profile *p, const char *path)
+// Which of the two a contention profile is; NULL: it does not say, nor does its file's name.
+static const char *contention_kind(const struct pprof_profile *p, const char *path)
+{
+    const char *slash = path ? strrchr(path, '/') : NULL, *base = slash ? slash + 1 : path;
+    for (size_t i = 0; i < p->comment_count; i++) {
+        if (!strcmp(p->comments[i], "kind: block"))
+            return "block";
+        if (!strcmp(p->comments[i], "kind: mutex"))
+            return "mutex";
+    }
+    bool is_block = base && strstr(base, "block"), is_mutex = base && strstr(base, "mutex");
+    return is_block == is_mutex ? NULL : is_block ? "block" : "mutex";
+}
+
+bool gate_kind_name(char name[32], const struct pprof_profile *p, const char *path)
 {
     static const char *const by_type[][2] = {{"inuse_space", "heap"},
                                              {"alloc_space", "heap"},
@@ -47,12 +61,13 @@ void gate_kind_name(char name[32], const struct pprof_profile *p, const char *pa
     const char *found = NULL;
     for (size_t i = 0; i < sizeof by_type / sizeof *by_type && !found; i++)
         found = type_index(p, by_type[i][0]) >= 0 ? by_type[i][1] : NULL;
-    const char *slash = path ? strrchr(path, '/') : NULL, *base = slash ? slash + 1 : path;
-    if (!found && type_index(p, "contentions") >= 0)
-        found = base && strstr(base, "mutex") ? "mutex" : "block";
+    bool is_contention = !found && type_index(p, "contentions") >= 0;
+    if (is_contention)
+        found = contention_kind(p, path);
     if (!found && p->sample_type_count)
         found = p->sample_types[p->sample_type_count - 1].type;
     snprintf(name, 32, "%.31s", found ? found : "empty");
+    return !is_contention || !strcmp(name, "block") || !strcmp(name, "mutex");
 }
 
 bool gate_is_exact(const struct gate_kind *k)
@@ -65,11 +80,12 @@ int64_t gate_ops(const struct pprof_profile *p)
 {
     int64_t most = 0;
     for (size_t i = 0; i < p->comment_count; i++) {
-        if (!strncmp(p->comments[i], "ops=", 4) &&
-            (most = strtoll(p->comments[i] + 4, NULL, 10)) > 0)
-            return most;
+        int64_t said =
+            strncmp(p->comments[i], "ops=", 4) ? 0 : strtoll(p->comments[i] + 4, NULL, 10);
+        most = said > 0 ? said : most; // the last: what --ops said goes before what was counted
     }
-    most = 0;
+    if (most > 0)
+        return most;
     for (size_t i = 0; i < p->sample_count; i++) {
         const struct pprof_sample *s = p->samples[i];
         for (uint32_t k = 0; k < s->label_count; k++) {

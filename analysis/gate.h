@@ -77,13 +77,14 @@ struct gate_result {
     size_t note_count;
 };
 
-// "heap", "cpu", ... of a profile; path (may be NULL) tells block from mutex by its name.
-void gate_kind_name(char name[32], const struct pprof_profile *p, const char *path);
+// "heap", "cpu", ... of a profile. Block and mutex are told apart by the comment "kind: mutex", which ours have,
+// else by the file's name (path, may be NULL): in Go's they look alike. False: by neither.
+bool gate_kind_name(char name[32], const struct pprof_profile *p, const char *path);
 
 // Whether the values are counts and not samples: a heap profile of period 1.
 bool gate_is_exact(const struct gate_kind *k);
 
-// Operations that a profile stands for: its comment "ops=N" or the largest numeric label "ops"; 0
+// Operations that a profile stands for: its last comment "ops=N" or the largest numeric label "ops"; 0
 // if it does not say.
 int64_t gate_ops(const struct pprof_profile *p);
 

@@ -60,6 +60,9 @@ __attribute__((format(printf, 3, 4))) static int fail_at(struct parser *p, const
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     place(p, at, &line, &column);
+    if (p->source[0] == '-' && line == 1) // an option, not a file that editors jump to
+        return error_set(p->err, -EINVAL, (uint64_t)(at - p->base), "%.100s, column %u: %s",
+                         p->source, column, text);
     return error_set(p->err, -EINVAL, (uint64_t)(at - p->base), "%.100s:%u:%u: %s", p->source, line,
                      column, text);
 }

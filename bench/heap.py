@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: MIT
 """What a heap profile costs: CPU seconds of the load with it against the same allocator without,
 interleaved, beside jemalloc's and gperftools' sampling and heaptrack.
-Usage: heap.py [ROUNDS [PAIRS [PART OF A NAME]...]]"""
+Usage: heap.py [--descent=N] [ROUNDS [PAIRS [PART OF A NAME]...]]
+N: pairs at the end of each descent (32); 1: each pair has a stack of its own, and the load's calls are most
+of the plain run."""
 
 import os
 import statistics
@@ -40,9 +42,12 @@ def configurations():
 
 
 def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    load = [f"{BUILD}/bench/heap_load", sys.argv[2] if len(sys.argv) > 2 else "20000000", "2"]
-    wanted = sys.argv[3:] or [""]
+    args, descent = sys.argv[1:], "32"
+    if args and args[0].startswith("--descent="):
+        descent = args.pop(0).split("=")[1]
+    rounds = int(args[0]) if args else 10
+    load = [f"{BUILD}/bench/heap_load", args[1] if len(args) > 1 else "20000000", "2", descent]
+    wanted = args[2:] or [""]
     table = [(c, pairs.Ratios()) for c in configurations() if any(w in c[0] for w in wanted)]
     plain_s, plain_ns = 0, []
     for i in range(rounds):
@@ -61,7 +66,7 @@ def main():
             if not plain_env:
                 plain_ns.append(plain_s / int(load[1]) * 1e9)
     pairs.progress("")
-    print(f"load: 2 threads, 34 frames, 512 paths, {load[1]} pairs of malloc and free up to 48 KiB, 32 a descent")
+    print(f"load: 2 threads, 34 frames, 512 paths, {load[1]} pairs of malloc and free up to 48 KiB, {descent} a descent")
     if plain_ns:
         print(f"plain: {statistics.median(plain_ns):.1f} ns of CPU a pair ({min(plain_ns):.1f}..{max(plain_ns):.1f})")
     print(pairs.HEADER)

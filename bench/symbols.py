@@ -6,13 +6,15 @@ ratios). Usage: bench_symbols.py [PAIRS]
 """
 
 import os
-import random
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests/conformance"))
+sys.dont_write_bytecode = True
+from code_addresses import code_addresses  # noqa: E402
 
 BUILD = os.environ.get("FSCOPE_BUILD", "build/release")
 PROBE = os.path.join(BUILD, "tests/conformance/symbols_probe")
@@ -20,21 +22,6 @@ PAIRS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 COUNT = 20000
 FILES = ["/lib/x86_64-linux-gnu/libc.so.6", "/usr/bin/python3.11",
          "/usr/lib/x86_64-linux-gnu/debug/libstdc++.so.6", "/usr/bin/perl"]
-
-
-def addresses(path):
-    rng = random.Random(path)
-    with open(path, "rb") as f:
-        data = f.read()
-    shoff, = struct.unpack_from("<Q", data, 40)
-    size, count, _ = struct.unpack_from("<HHH", data, 58)
-    spans = []
-    for i in range(count):
-        _, kind, flags, addr, _, length = struct.unpack_from("<IIQQQQ", data, shoff + i * size)
-        if kind == 1 and flags & 4 and length:
-            spans.append((addr, length))
-    picked = rng.choices(spans, weights=[length for _, length in spans], k=COUNT)
-    return "".join("0x%x\n" % (a + rng.randrange(n)) for a, n in picked)
 
 
 def seconds(command, text):
@@ -56,7 +43,7 @@ def main():
         if not os.path.exists(path):
             print("%s: not installed, left out" % path)
             continue
-        text = addresses(path)
+        text = code_addresses(path, COUNT)
         ours, theirs, warm = [], [], []
         cached = [PROBE, "-c", path]
         seconds(cached, text)

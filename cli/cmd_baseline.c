@@ -151,7 +151,38 @@ static int note_ops(const struct settings *s, struct gate_inputs *in, struct fsc
     return 0;
 }
 
-static int update(const struct settings *s, int files, char **argv, char *const *command)
+static bool is_empty(const struct gate_side *side)
+{
+    for (size_t r = 0; r < side->count; r++)
+        for (size_t i = 0; i < side->runs[r]->sample_count; i++)
+            for (size_t t = 0; t < side->runs[r]->sample_type_count; t++)
+                if (side->runs[r]->samples[i]->values[t])
+                    return false;
+    return true;
+}
+
+// A sampled heap in which nothing was sampled is no baseline: what grows below the rate would pass.
+static int check_content(const struct gate_inputs *in, struct fscope_error *err)
+{
+    for (size_t k = 0; k < in->input.kind_count; k++) {
+        const struct gate_kind *kind = &in->input.kinds[k];
+        char rate[UNITS_LABEL_MAX];
+        if (!kind->now.count || !is_empty(&kind->now))
+            continue;
+        if (!strcmp(kind->name, "heap") && kind->now.runs[0]->period > 1) {
+            units_label(rate, sizeof rate, kind->now.runs[0]->period, "bytes", "auto");
+            return error_set(err, -ENODATA, 0,
+                             "nothing was sampled: one allocation per %s is, and the program makes "
+                             "too few; take --kind heap=exact, or a smaller --kind heap=BYTES",
+                             rate);
+        }
+        if (strcmp(kind->name, "block") != 0 && strcmp(kind->name, "mutex") != 0)
+            cli_note("the %s profiles are empty: any sample will be growth", kind->name);
+    }
+    return 0;
+}
+
+static int update(const struct settings *s, const struct gate_operands *o)
 {
     struct fscope_error err = {0};
     struct gate_inputs in = {0};
@@ -162,10 +193,12 @@ static int update(const struct settings *s, int files, char **argv, char *const 
         cli_note("%s; what was there is not compared", err.text);
         gate_inputs_finish(&in);
     }
-    for (int i = 0; i < files && !rc; i++)
-        rc = gate_inputs_add(&in, false, argv[i], &err);
-    if (command && !rc)
-        rc = record(s, &in, command, &err);
+    for (int i = 0; i < o->file_count && !rc; i++)
+        rc = gate_inputs_add(&in, false, o->files[i], &err);
+    if (o->command && !rc)
+        rc = record(s, &in, o->command, &err);
+    if (!rc)
+        rc = check_content(&in, &err);
     if (!rc)
         rc = note_ops(s, &in, &err);
     if (!rc)
@@ -211,14 +244,9 @@ static int run(void *settings, int argc, char **argv)
     const struct settings *s = settings;
     if (!argc || !strcmp(argv[0], "--"))
         return cli_usage("update or show?");
-    int files = 1;
-    while (files < argc && strcmp(argv[files], "--") != 0)
-        files++;
-    char *const *command = files + 1 < argc ? argv + files + 1 : NULL;
+    struct gate_operands o;
     if (!s->folder[0])
         return cli_usage("--dir: an empty name");
-    if (s->runs > GATE_RUNS_MAX || s->ops < 0)
-        return cli_usage(s->ops < 0 ? "--ops: a negative number" : "--runs: too many");
     if (!strcmp(argv[0], "show"))
         return argc == 1 ? show(s) : cli_usage("show takes no operands");
     if (strcmp(argv[0], "update") != 0) {
@@ -226,12 +254,10 @@ static int run(void *settings, int argc, char **argv)
         return cli_usage("\"%.40s\" is neither update nor show%s%s%s", argv[0],
                          near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
-    if (files == 1 && !command)
-        return cli_usage("what the baseline is made of is missing: profiles or -- COMMAND");
-    if (files > 1 && command)
-        return cli_usage("either profiles (%.60s) or a command (%.60s), not both", argv[1],
-                         command[0]);
-    return update(s, files - 1, argv + 1, command);
+    if (gate_operands_read(&o, 1, argc, argv, s->runs, s->ops,
+                           "what the baseline is made of is missing: profiles or -- COMMAND"))
+        return CLI_USAGE;
+    return update(s, &o);
 }
 
 const struct cli_command cmd_baseline = {

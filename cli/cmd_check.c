@@ -103,16 +103,18 @@ static int load_baseline(const struct settings *s, struct gate_inputs *in, struc
     return rc;
 }
 
-static int load_new(const struct settings *s, struct gate_inputs *in, int files, char **argv,
-                    char *const *command, struct fscope_error *err)
+static int load_new(const struct settings *s, struct gate_inputs *in, const struct gate_operands *o,
+                    struct fscope_error *err)
 {
     int rc = 0;
-    for (int i = 0; i < files && !rc; i++)
-        rc = gate_inputs_add(in, false, argv[i], err);
-    if (!command || rc)
+    for (int i = 0; i < o->file_count && !rc; i++)
+        rc = gate_inputs_add(in, false, o->files[i], err);
+    if (!o->command || rc)
         return rc;
-    struct gate_recording r = {
-        .runs = s->runs, .command = command, .allow_failure = s->allow_failure, .quiet = s->quiet};
+    struct gate_recording r = {.runs = s->runs,
+                               .command = o->command,
+                               .allow_failure = s->allow_failure,
+                               .quiet = s->quiet};
     rc = gate_recording_like(&r, &in->input, err);
     return rc ? rc : gate_record(in, false, &r, err);
 }
@@ -285,28 +287,21 @@ static int run(void *settings, int argc, char **argv)
     struct gate_inputs in = {0};
     struct sink sinks[FORMATS_MAX];
     size_t sink_count = 0;
-    int files = 0;
-    while (files < argc && strcmp(argv[files], "--") != 0)
-        files++;
-    char *const *command = files + 1 < argc ? argv + files + 1 : NULL;
-    if (!files && !command)
-        return cli_usage("the new side is missing: profiles, a folder of them, or -- COMMAND");
-    if (files && command)
-        return cli_usage("either profiles (%.60s) or a command (%.60s), not both", argv[0],
-                         command[0]);
+    struct gate_operands o;
+    if (gate_operands_read(&o, 0, argc, argv, s->runs, s->ops,
+                           "the new side is missing: profiles, a folder of them, or -- COMMAND"))
+        return CLI_USAGE;
     if (!(s->confidence >= 50 && s->confidence < 100))
         return cli_usage("--confidence %g: from 50 to below 100 percent", s->confidence);
-    if (s->runs > GATE_RUNS_MAX || s->ops < 0)
-        return cli_usage(s->ops < 0 ? "--ops: a negative number" : "--runs: too many");
     if (plan_output(s, sinks, &sink_count))
         return CLI_USAGE;
     in.input.alpha = 1 - s->confidence / 100;
     in.input.ops = s->ops;
     int status = GATE_OK;
-    if (load_baseline(s, &in, &err) || load_new(s, &in, files, argv, command, &err))
+    if (load_baseline(s, &in, &err) || load_new(s, &in, &o, &err))
         status = cannot_tell(&err);
     else
-        status = judge(s, &in, command != NULL, sinks, sink_count);
+        status = judge(s, &in, o.command != NULL, sinks, sink_count);
     gate_inputs_finish(&in);
     return status;
 }

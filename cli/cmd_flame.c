@@ -112,7 +112,8 @@ static int run(void *settings, int argc, char **argv)
     else
         status = draw(a, &r, &s);
     if (s.negative)
-        cli_note("%" PRIu64 " samples with negative values are left out%s", s.negative,
+        cli_note("%" PRIu64 " sample%s left out%s", s.negative,
+                 s.negative == 1 ? " with a negative value is" : "s with negative values are",
                  a->profile.base.count ? "; -diff_base=OLD draws both profiles in full" : "");
     stacks_finish(&s);
     report_finish(&r);

@@ -85,6 +85,15 @@ static void warn_of_other_programs(const struct snapshot *all, size_t n)
     }
 }
 
+// Values of a sampled profile are estimates.
+static bool is_estimate(const struct leaks *l)
+{
+    for (size_t i = 0; i < l->g->snapshot_count; i++)
+        if (l->snapshots[i].profile->period > 1)
+            return true;
+    return false;
+}
+
 static const char *signed_label(char *buf, size_t size, int64_t v, const char *unit)
 {
     buf[0] = '+';
@@ -115,8 +124,21 @@ static void print_path(FILE *out, const struct terminal *t, const char *path, in
     free(text);
 }
 
+static void print_rate(FILE *out, const struct leaks *l)
+{
+    char rate[UNITS_LABEL_MAX];
+    if (!is_estimate(l))
+        return;
+    units_label(rate, sizeof rate, l->snapshots[0].profile->period, "bytes", "auto");
+    fprintf(out,
+            "Estimates, from samples of one allocation per %s: small figures may be far off, and "
+            "what is\nsmall may be missing; --heap=exact counts all.\n",
+            rate);
+}
+
 static void print_head(FILE *out, const struct leaks *l)
 {
+    const char *about = is_estimate(l) ? "~" : "";
     char first[UNITS_LABEL_MAX], last[UNITS_LABEL_MAX], grown[UNITS_LABEL_MAX];
     const struct growth *g = l->g;
     size_t n = g->snapshot_count;
@@ -124,20 +146,24 @@ static void print_head(FILE *out, const struct leaks *l)
         fprintf(out, "File: %s\n", main_file(l->snapshots[0].profile));
     units_label(last, sizeof last, g->total.bytes[n - 1], g->unit, "auto");
     if (n == 1) {
-        fprintf(out, "In use: %s", last);
+        fprintf(out, "In use: %s%s", about, last);
         if (g->has_objects)
-            fprintf(out, " in %lld objects", (long long)g->total.objects[0]);
+            fprintf(out, " in %s%lld object%s", about, (long long)g->total.objects[0],
+                    g->total.objects[0] == 1 ? "" : "s");
         fputc('\n', out);
+        print_rate(out, l);
         return;
     }
     units_label(first, sizeof first, g->total.bytes[0], g->unit, "auto");
     signed_label(grown, sizeof grown, growth_of(g, g->total.bytes), g->unit);
-    fprintf(out, "In use: %s \xe2\x86\x92 %s (%s) in %zu snapshots", first, last, grown, n);
+    fprintf(out, "In use: %s%s \xe2\x86\x92 %s%s (%s) in %zu snapshots", about, first, about, last,
+            grown, n);
     if (g->timed) {
         units_label(grown, sizeof grown, (int64_t)(g->times_s[n - 1] * 1e9), "nanoseconds", "auto");
         fprintf(out, " over %s", grown);
     }
     fputc('\n', out);
+    print_rate(out, l);
 }
 
 static void print_single(FILE *out, const struct leaks *l, const struct terminal *t)
@@ -303,6 +329,7 @@ static void print_json(FILE *out, const struct leaks *l)
     json_open(&j, NULL, '{');
     json_string(&j, "file", main_file(l->snapshots[0].profile));
     json_string(&j, "unit", g->unit);
+    json_bool(&j, "estimates", is_estimate(l));
     json_open(&j, "snapshots", '[');
     for (size_t i = 0; i < g->snapshot_count; i++) {
         json_open(&j, NULL, '{');

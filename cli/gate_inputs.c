@@ -4,6 +4,8 @@
 
 #include "cli/gate_inputs.h"
 
+#include "cli/options.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -48,7 +50,12 @@ static int add_file(struct gate_inputs *in, bool is_base, const char *path,
         pprof_free(p);
         return error_set(err, -ENOMEM, 0, "out of memory");
     }
-    gate_kind_name(name, p, path);
+    if (!gate_kind_name(name, p, path))
+        return error_set(err, -EINVAL, 0,
+                         "%.200s: a profile of contentions, and neither it nor its name says "
+                         "whether block or mutex (Go's look alike); call it X.block.pb.gz or "
+                         "X.mutex.pb.gz",
+                         path);
     struct gate_kind *k = kind_of(&in->input, name);
     if (!k)
         return error_set(err, -E2BIG, 0, "%.200s: more than %d kinds of profiles", path,
@@ -95,6 +102,25 @@ static int add_folder(struct gate_inputs *in, bool is_base, const char *path,
     }
     free(files);
     return rc;
+}
+
+int gate_operands_read(struct gate_operands *o, int skip, int argc, char **argv, uint64_t runs,
+                       int64_t ops, const char *missing)
+{
+    int end = skip;
+    while (end < argc && strcmp(argv[end], "--") != 0)
+        end++;
+    *o = (struct gate_operands){.files = argv + skip,
+                                .file_count = end - skip,
+                                .command = end + 1 < argc ? argv + end + 1 : NULL};
+    if (!o->file_count && !o->command)
+        return cli_usage("%s", missing);
+    if (o->file_count && o->command)
+        return cli_usage("either profiles (%.60s) or a command (%.60s), not both", o->files[0],
+                         o->command[0]);
+    if (runs > GATE_RUNS_MAX || ops < 0)
+        return cli_usage(ops < 0 ? "--ops: a negative number" : "--runs: too many");
+    return 0;
 }
 
 int gate_inputs_add(struct gate_inputs *in, bool is_base, const char *path,

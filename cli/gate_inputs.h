@@ -25,6 +25,17 @@ int gate_inputs_add(struct gate_inputs *in, bool is_base, const char *path,
                     struct fscope_error *err);
 void gate_inputs_finish(struct gate_inputs *in); // accepts a zeroed one
 
+// What a command of the gate is given after `skip` words: profiles, or -- and a command to record.
+struct gate_operands {
+    char **files; // [file_count]
+    int file_count;
+    char *const *command; // NULL: none
+};
+
+// 0 or a usage error: both, or neither, which `missing` says; more runs than GATE_RUNS_MAX; ops below 0.
+int gate_operands_read(struct gate_operands *o, int skip, int argc, char **argv, uint64_t runs,
+                       int64_t ops, const char *missing);
+
 // What to record: options of `record`, "--heap=exact", "--cpu=99".
 struct gate_recording {
     char kinds[GATE_RECORD_KINDS_MAX][32];

@@ -65,7 +65,8 @@ int profile_read(struct pprof_profile **out, const struct profile_args *a, const
     if (rc)
         return cli_fail("%s", err.text);
     if (salvaged)
-        cli_note("%s: truncated; %llu whole samples were read", path, (unsigned long long)salvaged);
+        cli_note("%s: truncated; %llu whole sample%s read", path, (unsigned long long)salvaged,
+                 salvaged == 1 ? " was" : "s were");
     else if (a->salvage && !(*out)->sample_count)
         cli_note("%s: no whole sample is in it", path);
     return 0;

@@ -381,14 +381,22 @@ int builder_lock(struct builder_process *p, const struct builder_lock *lock)
     struct lock *known = &b->lock_infos[id];
     if (known->type == SEG_LOCK_UNKNOWN && lock->type <= SEG_LOCK_FUTEX)
         known->type = lock->type;
-    if (known->made || !lock->made_depth)
+    if (!lock->made_depth)
         return 0;
     const struct builder_sample stack = {
         .user = lock->made, .user_depth = lock->made_depth, .when = lock->when};
     uint32_t made = put_user_stack(p, &stack);
     if (made == INTERN_NONE)
         return -ENOMEM;
-    known->made = made;
+    for (size_t i = 0; i < BUILDER_MAKERS_MAX; i++) {
+        bool is_free = !known->made[i].stack;
+        if (is_free) {
+            known->made[i].stack = made;
+            known->made[i].offset = lock->made_offset;
+        }
+        if (is_free || known->made[i].stack == made)
+            break;
+    }
     return 0;
 }
 
@@ -483,6 +491,11 @@ void builder_heap_peak(struct builder *b, uint64_t bytes, uint64_t after_ns)
 void builder_set_start(struct builder *b, uint64_t real_ns)
 {
     b->real_ns = real_ns;
+}
+
+void builder_add_ops(struct builder *b, uint64_t ops)
+{
+    b->ops += ops;
 }
 
 int builder_comment(struct builder *b, const char *text)

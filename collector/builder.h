@@ -91,12 +91,16 @@ struct builder_sample {
     uint32_t flags; // enum seg_record_flag
 };
 
-// What is known of a lock that samples name as their object.
+enum { BUILDER_MAKERS_MAX = 4 };
+
+// What is known of a lock that samples name as their object. Memory that was several locks has several makers:
+// which of them a sample is of, nobody knows.
 struct builder_lock {
     uint64_t object;         // its address
     enum seg_lock_type type; // unknown ones are taken as SEG_LOCK_UNKNOWN
     const uint64_t *made;    // where it, or the allocation that holds it, was made; leaf first
     uint32_t made_depth;     // 0: unknown
+    uint64_t made_offset;    // in that allocation; 0: unknown, or none
     uint64_t when;           // moment of that stack
 };
 
@@ -164,6 +168,9 @@ int builder_add(struct builder_process *p, const struct builder_sample *s);
 // what was unknown. 0 or -ENOMEM.
 int builder_lock(struct builder_process *p, const struct builder_lock *lock);
 
+// Operations that a process's benchmarks have run; of all together the comment "ops=N" tells.
+void builder_add_ops(struct builder *b, uint64_t ops);
+
 // HEAP: a process' highest use of memory, `after_ns` from its start.
 void builder_heap_peak(struct builder *b, uint64_t bytes, uint64_t after_ns);
 
@@ -221,8 +228,8 @@ uint32_t builder_lock_count(const struct builder *b);
 void builder_get_lock(const struct builder *b, uint32_t index, struct builder_lock_view *out);
 int builder_name_lock(struct builder *b, uint32_t index, const char *name); // 0 or -ENOMEM
 
-// A profile of where locks were made: a sample for each whose stack is known, with the number label
-// `lock`, its index + 1. As builder_finish.
+// A profile of where locks were made: a sample for each known maker (the first BUILDER_MAKERS_MAX of a lock),
+// with the number labels `lock`, the lock's index + 1, and, unless 0, `offset`. As builder_finish.
 int builder_finish_locks(struct builder *b, struct pprof_profile **out);
 
 // A mapping of a process, in order of appearance; false: no such index. fd and path stay the builder's;

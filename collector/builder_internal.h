@@ -80,8 +80,11 @@ struct lock_key {
 
 struct lock {
     enum seg_lock_type type;
-    uint32_t made; // stack id, 0: unknown
-    uint32_t name; // string id, 0: none yet
+    struct {
+        uint32_t stack;         // id, 0: unknown
+        uint64_t offset;        // in the allocation of that stack
+    } made[BUILDER_MAKERS_MAX]; // the known ones first
+    uint32_t name;              // string id, 0: none yet
 };
 
 enum { VALUES_MAX = 7 }; // of one sample, see builder_values.c
@@ -89,6 +92,7 @@ enum { VALUES_MAX = 7 }; // of one sample, see builder_values.c
 struct builder {
     enum seg_kind kind;
     uint64_t period_ns, rate_bytes, real_ns;
+    uint64_t ops; // of benchmarks
     struct intern strings, file_keys, locations, stacks, label_sets, samples, threads, locks, parts;
     struct file *files; // [file_keys.count]
     size_t file_capacity;

@@ -5,6 +5,8 @@
 
 #include "collector/builder_internal.h"
 
+#include <stdio.h>
+#include <inttypes.h>
 #include <string.h>
 
 struct output {
@@ -173,6 +175,7 @@ static int fill_header(const struct output *o, uint64_t duration_ns)
 {
     const struct builder *b = o->b;
     struct pprof_profile *p = o->p;
+    char text[48] = "";
     if (values_header(b, intern_text(&b->strings, o->part), p))
         return -ENOMEM;
     p->time_nanos = (int64_t)b->real_ns;
@@ -180,24 +183,39 @@ static int fill_header(const struct output *o, uint64_t duration_ns)
     for (size_t i = 0; i < b->comment_count; i++)
         if (pprof_add_comment(p, intern_text(&b->strings, b->comments[i])))
             return -ENOMEM;
-    return 0;
+    // Block and mutex profiles have the same types in Go's form, and nothing else that tells them apart.
+    if (b->kind == SEG_KIND_BLOCK || b->kind == SEG_KIND_MUTEX)
+        snprintf(text, sizeof text, "kind: %s", b->kind == SEG_KIND_BLOCK ? "block" : "mutex");
+    if (text[0] && pprof_add_comment(p, text))
+        return -ENOMEM;
+    snprintf(text, sizeof text, "ops=%" PRIu64, b->ops);
+    return b->ops ? pprof_add_comment(p, text) : 0;
 }
 
-// A sample for each lock whose stack is known.
+static int fill_lock(struct output *o, uint32_t id)
+{
+    const struct lock *lock = &o->b->lock_infos[id];
+    int rc = 0;
+    for (size_t i = 0; !rc && i < BUILDER_MAKERS_MAX && lock->made[i].stack; i++) {
+        uint32_t depth;
+        const struct pprof_label labels[] = {
+            {.key = "lock", .str = "", .num = id + INT64_C(1)},
+            {.key = "offset", .str = "", .num = (int64_t)lock->made[i].offset},
+        };
+        const int64_t one = 1;
+        rc = fill_stack(o, 0, lock->made[i].stack, &depth);
+        if (!rc)
+            rc =
+                pprof_add_sample(o->p, o->stack, depth, &one, labels, lock->made[i].offset ? 2 : 1);
+    }
+    return rc;
+}
+
 static int fill_locks(struct output *o)
 {
-    struct builder *b = o->b;
     int rc = pprof_add_sample_type(o->p, "locks", "count");
-    for (uint32_t id = 0; !rc && id < b->locks.count; id++) {
-        uint32_t depth;
-        if (!b->lock_infos[id].made)
-            continue;
-        const struct pprof_label label = {.key = "lock", .str = "", .num = id + INT64_C(1)};
-        const int64_t one = 1;
-        rc = fill_stack(o, 0, b->lock_infos[id].made, &depth);
-        if (!rc)
-            rc = pprof_add_sample(o->p, o->stack, depth, &one, &label, 1);
-    }
+    for (uint32_t id = 0; !rc && id < o->b->locks.count; id++)
+        rc = fill_lock(o, id);
     return rc;
 }
 

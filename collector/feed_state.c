@@ -162,12 +162,13 @@ static int add_lock(void *arg, const struct seg_state *e, uint32_t index)
         return 0;
     struct builder_sample s = {0};
     feed_fill_stacks(f, &s, e->user_stack, 0, NULL);
-    uint64_t type = load(&e->values[0]);
+    uint64_t type = load(&e->values[0]), offset = load(&e->values[1]);
     const struct builder_lock lock = {
         .object = e->object,
         .type = type <= SEG_LOCK_FUTEX ? (enum seg_lock_type)type : SEG_LOCK_UNKNOWN,
         .made = s.user,
         .made_depth = s.user_depth,
+        .made_offset = offset <= FEED_VALUE_MAX ? offset : 0,
         .when = e->epoch,
     };
     static const int kinds[] = {RECORD_BLOCK, RECORD_MUTEX};
@@ -222,6 +223,9 @@ int feed_finish(struct feed *f)
     if (rc >= 0) // after those that wait for them: of other locks nobody asks
         rc = seg_reader_states(f->reader, add_lock, f);
     add_losses(f);
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        if (f->builders[kind])
+            builder_add_ops(f->builders[kind], read_loss(&f->heap.bench_ops));
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         if (!f->builders[kind])
             continue;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 enum { NAME_BYTES = 512, IMAGES_MAX = 4096 };
+enum named { NAMED_BY_PLACE, NAMED_BY_VARIABLE, NAMED_BY_MAKER };
 
 struct image { // a file that some process has mapped
     int fd;
@@ -148,23 +149,34 @@ static const struct pprof_line *who_made(const struct pprof_sample *s)
     return NULL;
 }
 
-static int name_by_maker(struct builder *b, const bool *is_named, const struct pprof_sample *s)
+// Of memory that was several locks: "mutex at A or B".
+static int name_by_maker(struct builder *b, enum named *named, const struct pprof_sample *s)
 {
-    char name[NAME_BYTES];
+    char maker[NAME_BYTES], offset[24] = "", name[NAME_BYTES * 3];
     struct builder_lock_view lock;
     uint32_t index = (uint32_t)(s->labels[0].num - 1);
     const struct pprof_line *line = who_made(s);
-    if (!line || is_named[index])
+    if (!line || named[index] == NAMED_BY_VARIABLE)
         return 0;
     builder_get_lock(b, index, &lock);
-    int n = snprintf(name, sizeof name, "%s at %.300s", type_word(lock.type), line->function->name);
+    if (s->label_count > 1)
+        snprintf(offset, sizeof offset, " +0x%" PRIx64, (uint64_t)s->labels[1].num);
     if (line->function->filename[0])
-        snprintf(name + n, sizeof name - (size_t)n, " %.100s:%" PRId64,
-                 base_name(line->function->filename), line->line);
+        snprintf(maker, sizeof maker, "%.300s %.100s:%" PRId64 "%s", line->function->name,
+                 base_name(line->function->filename), line->line, offset);
+    else
+        snprintf(maker, sizeof maker, "%.300s%s", line->function->name, offset);
+    if (named[index] != NAMED_BY_MAKER)
+        snprintf(name, sizeof name, "%s at %s", type_word(lock.type), maker);
+    else if (strstr(lock.name, maker) || strlen(lock.name) > NAME_BYTES)
+        return 0;
+    else
+        snprintf(name, sizeof name, "%s or %s", lock.name, maker);
+    named[index] = NAMED_BY_MAKER;
     return builder_name_lock(b, index, name);
 }
 
-static int name_by_makers(struct builder *b, const bool *is_named, uint32_t pid)
+static int name_by_makers(struct builder *b, enum named *named, uint32_t pid)
 {
     struct pprof_profile *p = NULL;
     char summary[512];
@@ -174,7 +186,7 @@ static int name_by_makers(struct builder *b, const bool *is_named, uint32_t pid)
     if (p->sample_count)
         record_symbolize(b, p, pid, summary, sizeof summary);
     for (size_t i = 0; !rc && i < p->sample_count; i++)
-        rc = name_by_maker(b, is_named, p->samples[i]);
+        rc = name_by_maker(b, named, p->samples[i]);
     pprof_free(p);
     return rc;
 }
@@ -183,20 +195,20 @@ int lock_names_find(struct builder *b, bool symbolize, uint32_t pid)
 {
     uint32_t count = builder_lock_count(b);
     struct naming n = {.b = b};
-    bool *is_named = calloc(count + UINT64_C(1), sizeof *is_named);
-    int rc = is_named ? 0 : -ENOMEM;
+    enum named *named = calloc(count + UINT64_C(1), sizeof *named);
+    int rc = named ? 0 : -ENOMEM;
     for (uint32_t i = 0; !rc && i < count; i++) {
         char name[NAME_BYTES];
         struct builder_lock_view lock;
         builder_get_lock(b, i, &lock);
-        is_named[i] = name_by_place(&n, &lock, name);
+        named[i] = name_by_place(&n, &lock, name) ? NAMED_BY_VARIABLE : NAMED_BY_PLACE;
         rc = builder_name_lock(b, i, name);
     }
     if (!rc && count && symbolize)
-        rc = name_by_makers(b, is_named, pid);
+        rc = name_by_makers(b, named, pid);
     for (size_t i = 0; i < n.image_count; i++)
         data_symbols_close(n.images[i].symbols);
     free(n.images);
-    free(is_named);
+    free(named);
     return rc;
 }

@@ -45,7 +45,8 @@ void record_progress_show(struct record_progress *p, const struct record_result 
     // \033[K clears what a longer line left.
     fprintf(p->out, "\rfiberscope: %" PRIu64 " s", (now - p->start_ns) / 1000000000);
     if (result->builders[RECORD_CPU] || result->builders[RECORD_WALL])
-        fprintf(p->out, ", %" PRIu64 " samples", samples_of(result));
+        fprintf(p->out, ", %" PRIu64 " sample%s", samples_of(result),
+                samples_of(result) == 1 ? "" : "s");
     fputs("\033[K", p->out);
     fflush(p->out);
 }
@@ -61,7 +62,7 @@ void record_progress_end(struct record_progress *p)
 
 struct loss_words {
     uint64_t count;
-    const char *text; // after the number
+    const char *one, *many; // after the number
 };
 
 void record_losses_text(enum record_kind kind, const struct builder_stats *st, bool all, char *text,
@@ -69,21 +70,37 @@ void record_losses_text(enum record_kind kind, const struct builder_stats *st, b
 {
     const struct builder_losses *l = &st->losses;
     bool is_merging = l->collapsed && (all || l->collapsed > st->samples / COLLAPSED_TOLERATED);
+    bool is_stream = kind < RECORD_STREAM_COUNT;
     const struct loss_words words[] = {
-        {st->no_stack, "samples without a stack ([stack lost])"},
-        {l->stacks, "stacks did not fit into the stack table"},
-        {l->states, "additions did not fit into the state table"},
-        {l->folded, "samples without thread and time (a full ring, read too late)"},
-        {l->threads, kind < RECORD_STREAM_COUNT
-                         ? "times a thread found no slot (its samples have no thread)"
-                         : "times a thread found no slot (what it did is not in the profile)"},
-        {l->modules, "mapped files did not fit into the table (their addresses have no names)"},
-        {l->untracked, "live allocations found no place in the table of pointers (they count as "
-                       "allocated, not as in use)"},
-        {l->unknown_frees, "frees of memory from before the recording, or of the parent's"},
-        {l->series, "moments of the series found their ring full"},
-        {l->negative, "entries had more taken away than added (shown as 0)"},
+        {st->no_stack, "sample without a stack ([stack lost])",
+         "samples without a stack ([stack lost])"},
+        {l->stacks, "stack did not fit into the stack table",
+         "stacks did not fit into the stack table"},
+        {l->states, "addition did not fit into the state table",
+         "additions did not fit into the state table"},
+        {l->folded, "sample without thread and time (a full ring, read too late)",
+         "samples without thread and time (a full ring, read too late)"},
+        {l->threads,
+         is_stream ? "time a thread found no slot (its samples have no thread)"
+                   : "time a thread found no slot (what it did is not in the profile)",
+         is_stream ? "times a thread found no slot (its samples have no thread)"
+                   : "times a thread found no slot (what it did is not in the profile)"},
+        {l->modules, "mapped file did not fit into the table (its addresses have no names)",
+         "mapped files did not fit into the table (their addresses have no names)"},
+        {l->untracked,
+         "live allocation found no place in the table of pointers (it counts as allocated, not as "
+         "in use)",
+         "live allocations found no place in the table of pointers (they count as allocated, not "
+         "as in use)"},
+        {l->unknown_frees, "free of memory from before the recording, or of the parent's",
+         "frees of memory from before the recording, or of the parent's"},
+        {l->series, "moment of the series found its ring full",
+         "moments of the series found their ring full"},
+        {l->negative, "entry had more taken away than added (shown as 0)",
+         "entries had more taken away than added (shown as 0)"},
         {is_merging ? l->collapsed : 0,
+         "CPU period without a sample of its own (signal blocked or late), charged to the thread's "
+         "next one",
          "CPU periods without a sample of their own (signal blocked or late), charged to the "
          "thread's next one"},
     };
@@ -93,7 +110,7 @@ void record_losses_text(enum record_kind kind, const struct builder_stats *st, b
         if (!words[i].count || n >= size)
             continue;
         int added = snprintf(text + n, size - n, "%s%" PRIu64 " %s", n ? "; " : "", words[i].count,
-                             words[i].text);
+                             words[i].count == 1 ? words[i].one : words[i].many);
         n += added > 0 ? (size_t)added : 0;
     }
 }

@@ -258,7 +258,8 @@ static void comment_losses(struct record_result *result)
             continue;
         builder_get_stats(result->builders[kind], &st);
         if (st.lost) {
-            snprintf(text, sizeof text, "dropped: %" PRIu64 " samples or damaged entries", st.lost);
+            snprintf(text, sizeof text, "dropped: %" PRIu64 " %s", st.lost,
+                     st.lost == 1 ? "sample or damaged entry" : "samples or damaged entries");
             builder_comment(result->builders[kind], text);
         }
         record_losses_text((enum record_kind)kind, &st, true, losses, sizeof losses);

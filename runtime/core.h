@@ -26,6 +26,7 @@ struct sched {
     struct g_queue stack_waits; // runnable, but without a stack
     struct p *idle_p_list;
     struct m *idle_m_list;
+    bool is_p_waiting;  // one in the idle list has work, and there was no M for it
     struct m *ended_ms; // whose threads have ended: used again by m_new
     uint32_t idle_ms, ms,
         running_ms; // in the list; in all; not stopped (in handlers and calls: running)

@@ -323,7 +323,9 @@ static struct g *look_seeded(struct m *m)
     for (;;) {
         struct p *p = m_p(m);
         timers_run(clock_now());
-        struct g *g;
+        struct g *g = take_pinned(m);
+        if (g)
+            return g;
         while (atomic_load_explicit(&p->tail, memory_order_relaxed) -
                        atomic_load_explicit(&p->head, memory_order_relaxed) <
                    RUNQ_SIZE / 2 &&

@@ -115,8 +115,10 @@ void m_start(struct p *p, bool is_spinning)
         return;
     }
     struct g *g = bound_take();
-    if (!g)
+    if (!g) {
         p_idle_put(p);
+        sched.is_p_waiting = true;
+    }
     rt_unlock(&sched.lock);
     if (is_spinning)
         atomic_fetch_sub(&sched.spinning, 1);
@@ -148,8 +150,9 @@ void m_stop(struct m *m)
     if (atomic_load_explicit(&m->pinned_count, memory_order_relaxed))
         return_pinned(m);
     // Work may have come while this M still counted as one that looks.
-    if (sched.global.count) {
+    if (sched.global.count || sched.is_p_waiting) {
         struct p *p = p_idle_get();
+        sched.is_p_waiting = false;
         if (p) {
             rt_unlock(&sched.lock);
             p_acquire(m, p);

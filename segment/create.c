@@ -273,6 +273,7 @@ static void leave_out_of_core(const struct seg *s)
 
 static void overflow_init(struct seg *s)
 {
+    atomic_store_explicit(&s->states_used, SEG_KIND_COUNT, memory_order_relaxed);
     struct seg_state *e =
         (struct seg_state *)((char *)s->header + s->header->areas[SEG_AREA_STATE].offset);
     for (uint32_t kind = 0; kind < SEG_KIND_COUNT; kind++) {

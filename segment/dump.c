@@ -93,36 +93,49 @@ static int put_sparse(const struct seg *s, int fd, uint64_t offset, uint64_t siz
     return 0;
 }
 
-// Whether one of the count entries from at, whose first words are their keys, is in use.
-static bool any_used(const struct seg *s, uint64_t at, uint32_t stride, uint32_t count)
+// How many of the count entries from at, whose first words are their keys, are published.
+static uint32_t count_used(const struct seg *s, uint64_t at, uint32_t stride, uint32_t count)
 {
+    uint32_t n = 0;
     for (uint32_t i = 0; i < count; i++, at += stride)
-        if (atomic_load_explicit((const _Atomic uint64_t *)((const char *)s->header + at),
-                                 memory_order_relaxed))
-            return true;
-    return false;
+        // acquire: pairs with the release of who published it, after he counted it
+        n += (atomic_load_explicit((const _Atomic uint64_t *)((const char *)s->header + at),
+                                   memory_order_acquire) &
+              SEG_SLOT_READY) != 0;
+    return n;
 }
 
-// The same without a descriptor: the groups of entries that are in use, told by their keys. What is
-// written may be another array, with wanted_stride bytes for each entry.
-static int put_used(const struct seg *s, int fd, uint64_t keys, uint32_t key_stride, uint32_t count,
-                    uint64_t wanted, uint32_t wanted_stride)
+// An array of entries that begin with their keys. used: how many are published, never fewer than can be seen.
+struct keys {
+    uint64_t at; // offset in the segment
+    uint32_t stride, count;
+    const _Atomic uint64_t *used;
+};
+
+// The same without a descriptor: the groups of entries that are in use, told by their keys, until all have
+// been met: to look at a page that nobody has touched would allocate it. What is written may be another
+// array, with wanted_stride bytes for each entry.
+static int put_used(const struct seg *s, int fd, const struct keys *k, uint64_t wanted,
+                    uint32_t wanted_stride)
 {
-    uint64_t from = 0;
+    uint64_t from = 0, met = 0;
+    uint32_t i = 0;
     int rc = 0;
-    for (uint32_t i = 0; !rc && i < count; i += DUMP_GROUP) {
-        uint32_t n = count - i < DUMP_GROUP ? count - i : DUMP_GROUP;
+    while (!rc && i < k->count && met < atomic_load_explicit(k->used, memory_order_relaxed)) {
+        uint32_t n = k->count - i < DUMP_GROUP ? k->count - i : DUMP_GROUP;
         uint64_t at = wanted + (uint64_t)i * wanted_stride;
-        bool is_used = any_used(s, keys + (uint64_t)i * key_stride, key_stride, n);
-        if (is_used && !from)
+        uint32_t used = count_used(s, k->at + (uint64_t)i * k->stride, k->stride, n);
+        met += used;
+        if (used && !from)
             from = at;
-        if (!is_used && from) {
+        if (!used && from) {
             rc = put_chunk(s, fd, from, at - from);
             from = 0;
         }
+        i += n;
     }
     if (!rc && from)
-        rc = put_chunk(s, fd, from, wanted + (uint64_t)count * wanted_stride - from);
+        rc = put_chunk(s, fd, from, wanted + (uint64_t)i * wanted_stride - from);
     return rc;
 }
 
@@ -137,11 +150,12 @@ static int put_states(const struct seg *s, int fd)
                    ? rc
                    : put_sparse(s, fd, sites, h->state_count * sizeof(struct seg_site));
     }
-    int rc = put_used(s, fd, states, sizeof(struct seg_state), h->state_count, states,
-                      sizeof(struct seg_state));
-    return rc || !has_sites ? rc
-                            : put_used(s, fd, states, sizeof(struct seg_state), h->state_count,
-                                       sites, sizeof(struct seg_site));
+    static const _Atomic uint64_t all = UINT64_MAX;
+    struct keys k = {states, sizeof(struct seg_state), h->state_count, &s->states_used};
+    if (!atomic_load_explicit(k.used, memory_order_relaxed))
+        k.used = &all;
+    int rc = put_used(s, fd, &k, states, sizeof(struct seg_state));
+    return rc || !has_sites ? rc : put_used(s, fd, &k, sites, sizeof(struct seg_site));
 }
 
 static int put_table(const struct seg *s, int fd, enum seg_area_kind kind)
@@ -157,9 +171,8 @@ static int put_table(const struct seg *s, int fd, enum seg_area_kind kind)
     if (rc || s->fd >= 0)
         return rc ? rc : put_sparse(s, fd, at, t->arena_offset);
     rc = put_chunk(s, fd, at, sizeof *t);
-    return rc ? rc
-              : put_used(s, fd, at + sizeof *t, sizeof(struct seg_slot), t->slot_count,
-                         at + sizeof *t, sizeof(struct seg_slot));
+    struct keys k = {at + sizeof *t, sizeof(struct seg_slot), t->slot_count, &t->slots_used};
+    return rc ? rc : put_used(s, fd, &k, k.at, sizeof(struct seg_slot));
 }
 
 // When this was: a heap profile of several has nothing else that says which was earlier.

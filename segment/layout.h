@@ -164,7 +164,10 @@ struct seg_heap {
     // latest one, so its live counts are its counts at the peak; else site.peak_* are.
     _Atomic uint64_t peak_number;
     _Atomic uint64_t slack_bytes; // that one thread may hold back; 0: one thread, all exact
-    uint64_t reserved[8];
+    // Operations that fscope_bench_run has run, of all benchmarks, whatever is recorded: what counts and
+    // times are per.
+    _Atomic uint64_t bench_ops;
+    uint64_t reserved[7];
 };
 
 struct seg_header {
@@ -198,7 +201,7 @@ struct seg_thread {
     _Atomic uint32_t tid;
     _Atomic uint32_t state; // enum seg_thread_state
     _Atomic uint64_t fiber; // id of the fiber it runs, 0 outside the fiber runtime
-    _Atomic uint32_t labels;
+    uint32_t reserved0;
     uint32_t generation;     // counts the uses of this slot
     uint64_t start_ns;       // CLOCK_MONOTONIC
     _Atomic uint64_t cpu_ns; // CPU time at exit, 0 before

@@ -80,7 +80,6 @@ static void slot_fill(struct seg *s, struct seg_thread *t, int i, uint32_t tid, 
     atomic_store_explicit(&t->tid, tid, memory_order_relaxed);
     atomic_store_explicit(&t->cpu_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&t->fiber, 0, memory_order_relaxed);
-    atomic_store_explicit(&t->labels, 0, memory_order_relaxed);
     size_t n = name ? strnlen(name, SEG_THREAD_NAME_BYTES - 1) : 0;
     memset(t->name, 0, sizeof t->name);
     memcpy(t->name, name ? name : "", n);
@@ -211,7 +210,7 @@ static void state_accumulate(struct seg_state *e, const uint64_t values[4])
 }
 
 // The entry of this key among the probes from start on, made if it is not there; NULL: no room.
-static struct seg_state *state_probe(const struct seg *s, uint32_t start, uint64_t hash,
+static struct seg_state *state_probe(struct seg *s, uint32_t start, uint64_t hash,
                                      const struct state_key *k, const uint64_t values[4])
 {
     const struct seg_header *h = s->header;
@@ -236,7 +235,8 @@ static struct seg_state *state_probe(const struct seg *s, uint32_t start, uint64
         e->epoch = k->epoch;
         e->object = k->object;
         state_accumulate(e, values);
-        // release: pairs with the acquire above and in the reader
+        count(&s->states_used);
+        // release: pairs with the acquires above, in the reader and in any_used
         atomic_store_explicit(&e->key, SEG_SLOT_READY | hash, memory_order_release);
         return e;
     }

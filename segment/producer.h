@@ -20,6 +20,9 @@ struct seg { // a mapped segment; zeroed is "none"
     struct seg_header *header;
     int fd; // the memfd or the named file; -1 when closed
     uint64_t bytes;
+    // Published entries of the state area, so that a dump need not look at all of it; never fewer than can be
+    // seen. 0: not known.
+    _Atomic uint64_t states_used;
 };
 
 struct seg_options {

@@ -194,6 +194,18 @@ static void keep_extras(struct unwind_thread *t, uint32_t added, uint32_t kept, 
     t->extra_count = added + stay;
 }
 
+// A few frames most often: not worth four calls of memcpy.
+static void put_frames(struct stack *to, const struct stack *from, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        to->pairs[i] = from->pairs[i];
+        to->pcs[i] = from->pcs[i];
+        to->rsps[i] = from->rsps[i];
+        to->kinds[i] = from->kinds[i];
+        __asm__("" : "+r"(i)); // which the compiler would make of it
+    }
+}
+
 void walk_keep(const struct walk *w, uint32_t n, uint32_t kept)
 {
     struct unwind_thread *t = w->t;
@@ -213,10 +225,7 @@ void walk_keep(const struct walk *w, uint32_t n, uint32_t kept)
             memmove(&s->rsps[n], &s->rsps[from], kept * sizeof s->rsps[0]);
             memmove(&s->kinds[n], &s->kinds[from], kept * sizeof s->kinds[0]);
         }
-        memcpy(s->pairs, new->pairs, n * sizeof s->pairs[0]);
-        memcpy(s->pcs, new->pcs, n * sizeof s->pcs[0]);
-        memcpy(s->rsps, new->rsps, n * sizeof s->rsps[0]);
-        memcpy(s->kinds, new->kinds, n * sizeof s->kinds[0]);
+        put_frames(s, new, n);
     }
     if (w->extra_count | t->extra_count)
         keep_extras(t, w->extra_count, kept, depth);

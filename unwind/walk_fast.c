@@ -77,29 +77,6 @@ static uint32_t end_of_chain(const struct stack *s, uint32_t i, uint32_t depth)
     return i;
 }
 
-// What differs in a frame of any kind but chained.
-static inline uint64_t compare_one(const struct stack *s, uint32_t i)
-{
-    uint64_t rsp = s->rsps[i],
-             rbp = s->kinds[i] == FRAME_SINGLE ? 0 : load_word(rsp - 16) ^ s->pairs[i].rbp;
-    return rbp | (load_word(rsp - 8) ^ s->pairs[i].ra);
-}
-
-// Compares the words that frames [i, depth) were made from with the stack.
-__attribute__((noinline)) static bool is_unchanged(const struct stack *s, uint32_t i,
-                                                   uint32_t depth)
-{
-    while (i < depth) {
-        uint32_t chained = end_of_chain(s, i, depth);
-        if (!arch_is_zero(compare_chain(s, i, chained, _mm_setzero_si128())))
-            return false;
-        for (i = chained; i < depth && s->kinds[i] != FRAME_CHAINED; i++)
-            if (compare_one(s, i))
-                return false;
-    }
-    return true;
-}
-
 static bool frame_is_unchanged(const struct stack *s, uint32_t k)
 {
     uint64_t rsp = rsp_of(s, k);
@@ -122,19 +99,47 @@ static void next_meeting(struct walk *w, uint32_t k)
     w->meet_rsp = k < w->t->depth ? rsp_of(w->t->old, k) : UINT64_MAX;
 }
 
-// Frame k was met, but something above it has changed. Nothing below the outermost frame that differs
-// can match.
-static void part(struct walk *w, uint32_t k)
+// Whether frames [k - 4, k) are chained, and at rsp or above.
+static inline bool are_four_chained(const struct stack *s, uint32_t k, uint64_t rsp)
 {
-    const struct stack *old = w->t->old;
-    uint32_t differs = w->t->depth - 1;
-    while (differs > k + 1 && frame_is_unchanged(old, differs))
-        differs--;
-    next_meeting(w, differs);
+    uint32_t kinds;
+    memcpy(&kinds, &s->kinds[k - 4], sizeof kinds);
+    return kinds == (uint32_t)ALL_CHAINED && s->pairs[k - 5].rbp >= rsp;
 }
 
-// The walk stands at meet_rsp or above, its frame is stored. If it is the previous stack's and all that
-// follows is unchanged, takes the rest from it and returns the depth; else moves meet_rsp on: 0.
+// What differs in a chained frame. By words: a stack that has changed was written a moment ago, and a vector
+// that spans two stores has to wait until both have left the store buffer.
+static inline uint64_t compare_words(const struct pair *p)
+{
+    return (load_word(p[-1].rbp) ^ p->rbp) | (load_word(p[-1].rbp + 8) ^ p->ra);
+}
+
+// Compares the words that the previous stack's frames were made from with the stack, from the root on. The
+// lowest frame, at least 1, from which on nothing has changed; no word below rsp is read. Only from the frame
+// below it on can a walk join that stack.
+__attribute__((noinline)) static uint32_t find_common(const struct unwind_thread *t, uint64_t rsp)
+{
+    const struct stack *s = t->old;
+    uint32_t k = t->depth;
+    bool by_fours = true;
+    while (k > 1) {
+        if (by_fours && k > 5 && are_four_chained(s, k, rsp)) {
+            const struct pair *p = &s->pairs[k - 4];
+            by_fours = !(compare_words(p) | compare_words(p + 1) | compare_words(p + 2) |
+                         compare_words(p + 3));
+            k -= by_fours ? 4 : 0;
+        } else if (rsp_of(s, k - 1) - 16 >= rsp && frame_is_unchanged(s, k - 1)) {
+            k--;
+        } else {
+            break;
+        }
+    }
+    return k;
+}
+
+// The walk stands at meet_rsp or above, its frame is stored. What follows in the previous stack is unchanged
+// but for the extras: if this frame is that stack's, takes the rest from it and returns the depth; else
+// moves meet_rsp on: 0.
 __attribute__((noinline)) static uint32_t meet(struct walk *w, uint32_t max)
 {
     struct unwind_thread *t = w->t;
@@ -148,14 +153,10 @@ __attribute__((noinline)) static uint32_t meet(struct walk *w, uint32_t max)
     uint32_t k = w->k, kept = t->depth - k - 1, depth = w->n + 1 + kept;
     next_meeting(w, k + 1);
     if (old->pairs[k].ra != w->rip || old->pairs[k].rbp != w->rbp || depth > max ||
-        depth > DEPTH_MAX)
+        depth > DEPTH_MAX || !extras_are_unchanged(t, kept))
         return 0;
-    if (is_unchanged(old, k + 1, t->depth) && extras_are_unchanged(t, kept)) {
-        walk_keep(w, w->n + 1, kept);
-        return depth;
-    }
-    part(w, k);
-    return 0;
+    walk_keep(w, w->n + 1, kept);
+    return depth;
 }
 
 // --- Steps.
@@ -304,10 +305,12 @@ __attribute__((always_inline)) static inline bool keep_all(const struct walk *w,
     return true;
 }
 
-// A walk from the leaf on. 0: *w is where it cannot go on.
+// A walk from the leaf on. common: find_common's, if there is a previous stack. 0: *w is where it cannot go
+// on.
 __attribute__((always_inline)) static inline uint32_t walk_anew(struct walk *w,
                                                                 const struct unwind_registers *regs,
-                                                                uint32_t max, enum unwind_end *end)
+                                                                uint32_t common, uint32_t max,
+                                                                enum unwind_end *end)
 {
     struct unwind_thread *t = w->t;
     struct stack *s = new_stack(t);
@@ -317,9 +320,9 @@ __attribute__((always_inline)) static inline uint32_t walk_anew(struct walk *w,
     v.rip = regs->rip;
     v.rbp = regs->rbp;
     v.rsp = regs->rsp;
+    v.k = common > 2 ? common - 1 : 1; // a leaf's pc is no return address, so frame 0 meets nothing
     // Nothing is met of a stack that lies below.
-    v.meet_rsp = v.rsp > t->last_rsp ? UINT64_MAX : t->first_rsp;
-    v.k = 1; // a leaf's pc is no return address, so frame 0 meets nothing
+    v.meet_rsp = v.rsp > t->last_rsp || v.k >= t->depth ? UINT64_MAX : rsp_of(t->old, v.k);
     v.n = v.extra_count = 0;
     v.kind = FRAME_SINGLE;
     put_frame(&v, s);
@@ -362,11 +365,12 @@ __attribute__((always_inline)) static inline uint32_t walk_anew(struct walk *w,
     }
 }
 
-// What is not the common case. Apart, so that the common one needs no room on the stack.
+// What is not the common case. Apart, so that the common one needs no room on the stack. common: find_common's,
+// 0: not yet known.
 __attribute__((noinline)) static uint32_t walk_changed(struct unwind_thread *t,
                                                        const struct unwind_registers *regs,
-                                                       const uint64_t **pcs, uint32_t max,
-                                                       enum unwind_end *end)
+                                                       const uint64_t **pcs, uint32_t common,
+                                                       uint32_t max, enum unwind_end *end)
 {
     struct walk w;
     struct stack *s = new_stack(t);
@@ -378,8 +382,11 @@ __attribute__((noinline)) static uint32_t walk_changed(struct unwind_thread *t,
     bool is_own_stack = regs->rsp >= t->low && regs->rsp < t->high && regs->rsp % 8 == 0;
     w.t = t;
     w.n = 0;
-    if (__builtin_expect(is_own_stack && max > 0, 1))
-        depth = walk_anew(&w, regs, max, end);
+    if (__builtin_expect(is_own_stack && max > 0, 1)) {
+        if (!common && t->depth > 0 && regs->rsp <= t->last_rsp)
+            common = find_common(t, regs->rsp);
+        depth = walk_anew(&w, regs, common, max, end);
+    }
     if (__builtin_expect(depth == 0, 0))
         depth =
             walk_careful(&w, regs, is_own_stack, s->pcs, max < DEPTH_MAX ? max : DEPTH_MAX, end);
@@ -446,10 +453,12 @@ __attribute__((noinline)) static uint32_t walk_first_unchanged(struct unwind_thr
                                                                const uint64_t **pcs, uint32_t max,
                                                                enum unwind_end *end)
 {
-    const struct stack *s = t->old;
-    if (!arch_is_zero(compare_pair(regs->rbp, &s->pairs[1])) || !is_unchanged(s, 2, t->depth) ||
-        !extras_are_unchanged(t, t->depth - 2))
-        return walk_changed(t, regs, pcs, max, end);
+    const struct pair *first = &t->old->pairs[1];
+    if ((load_word(regs->rbp) ^ first->rbp) | (load_word(regs->rbp + 8) ^ first->ra))
+        return walk_changed(t, regs, pcs, 0, max, end);
+    uint32_t common = find_common(t, regs->rsp);
+    if (common > 2 || !extras_are_unchanged(t, t->depth - 2))
+        return walk_changed(t, regs, pcs, common, max, end);
     note_words(t);
     return take_previous(t, regs, pcs, end);
 }
@@ -467,11 +476,11 @@ uint32_t unwind_walk(struct unwind_thread *t, const struct unwind_registers *reg
     // acquire: pairs with the release in unwind_invalidate
     uint32_t now = atomic_load_explicit(&walk_generation, memory_order_acquire);
     if (t->generation != now || !may_be_unchanged(t, regs, max))
-        return walk_changed(t, regs, pcs, max, end);
+        return walk_changed(t, regs, pcs, 0, max, end);
     if (__builtin_expect(t->chained == 0, 0))
         return walk_first_unchanged(t, regs, pcs, max, end);
     if (!is_unchanged_but_leaf(t, regs->rbp))
-        return walk_changed(t, regs, pcs, max, end);
+        return walk_changed(t, regs, pcs, 0, max, end);
     // Loaded again, so that no register has to be saved for them.
     ARCH_OPAQUE(t);
     ARCH_OPAQUE(regs);

@@ -6,30 +6,16 @@ Usage: symbols_readers.py [ADDRESSES]
 """
 
 import os
-import random
-import struct
 import subprocess
 import sys
+
+sys.dont_write_bytecode = True
+from code_addresses import code_addresses  # noqa: E402
 
 PROBE = os.path.join(os.environ["FSCOPE_BUILD"], "tests/conformance/symbols_probe")
 TOTAL = int(sys.argv[1]) if len(sys.argv) > 1 else 6000
 FILES = ["/lib/x86_64-linux-gnu/libc.so.6", "/usr/bin/perl", "/usr/bin/python3.11",
          "/usr/lib/x86_64-linux-gnu/debug/libstdc++.so.6", PROBE]
-
-
-def addresses(path):
-    rng = random.Random(path)
-    with open(path, "rb") as f:
-        data = f.read()
-    shoff, = struct.unpack_from("<Q", data, 40)
-    size, count, _ = struct.unpack_from("<HHH", data, 58)
-    spans = []
-    for i in range(count):
-        _, kind, flags, addr, _, length = struct.unpack_from("<IIQQQQ", data, shoff + i * size)
-        if kind == 1 and flags & 4 and length:
-            spans.append((addr, length))
-    picked = rng.choices(spans, weights=[length for _, length in spans], k=TOTAL // len(FILES))
-    return "".join("0x%x\n" % (a + rng.randrange(n)) for a, n in picked)
 
 
 def answers(path, text, *flags):
@@ -43,7 +29,7 @@ def main():
         if not os.path.exists(path):
             print("%s: not installed, left out" % path)
             continue
-        text = addresses(path)
+        text = code_addresses(path, TOTAL // len(FILES))
         mine, libdw = answers(path, text), answers(path, text, "-l")
         differ = [(a, m, d) for a, m, d in zip(text.split(), mine, libdw) if m != d]
         for a, m, d in differ[:3]:

@@ -4,6 +4,8 @@
 // case checks what it can in the program, prints what the recording must hold as "want ..." lines, and
 // saves the recording to the file that it is given.
 
+#include "target.h"
+
 #include <fiberscope/profile.h>
 
 #include <errno.h>
@@ -16,20 +18,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifdef __clang__
-#define NOINLINE __attribute__((noinline))
-#else
-#define NOINLINE __attribute__((noinline, noclone))
-#endif
-#define CHECK(x)                                                                                   \
-    do {                                                                                           \
-        if (!(x)) {                                                                                \
-            printf("line %d: %s\n", __LINE__, #x);                                                 \
-            fflush(stdout);                                                                        \
-            _exit(10);                                                                             \
-        }                                                                                          \
-    } while (0)
 
 static const char *out;
 static void *volatile keep;

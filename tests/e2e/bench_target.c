@@ -99,6 +99,12 @@ int main(int argc, char **argv)
     } else if (!strcmp(argv[1], "fixed")) {
         o.iterations = 123;
         return fscope_bench_run("Fixed", known, NULL, &o, NULL) ? 3 : 0;
+    } else if (!strcmp(argv[1], "times") && argc > 2) {
+        o.iterations = strtoull(argv[2], NULL, 10);
+        return fscope_bench_run("Times", known, NULL, &o, NULL) ||
+                       fscope_bench_run("Again", known, NULL, &o, NULL)
+                   ? 3
+                   : 0;
     } else if (!strcmp(argv[1], "closed")) {
         o.fd = 1000;
         o.iterations = 1;

@@ -3,6 +3,8 @@
 // Budgets and allocation counts, one case per name. Cases that must abort do; the others check what they
 // can and print "ok". Nothing is recorded in any of them.
 
+#include "target.h"
+
 #include <fiberscope/profile.h>
 
 #include <errno.h>
@@ -16,20 +18,6 @@
 #include <threads.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifdef __clang__
-#define NOINLINE __attribute__((noinline))
-#else
-#define NOINLINE __attribute__((noinline, noclone))
-#endif
-#define CHECK(x)                                                                                   \
-    do {                                                                                           \
-        if (!(x)) {                                                                                \
-            printf("line %d: %s\n", __LINE__, #x);                                                 \
-            fflush(stdout);                                                                        \
-            _exit(10);                                                                             \
-        }                                                                                          \
-    } while (0)
 
 NOINLINE void offender_alloc(size_t size) // global: it is in .dynsym too
 {

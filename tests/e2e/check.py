@@ -253,7 +253,7 @@ def what_it_cannot_tell(work):
             (["-b", "a.pb.gz", "--rule", "aloc_objects > +1", "a.pb.gz"], "did you mean alloc_objects"),
             (["-b", "a.pb.gz", "--rule", "alloc_objects <= 5ms", "a.pb.gz"], "cannot be compared"),
             (["-b", "a.pb.gz", "--rule", "alloc_objects > +1 in fnuc x", "a.pb.gz"],
-             "--rule 1:1:23: \"fnuc\""),
+             "--rule 1, column 23: \"fnuc\""),
             (["-b", "a.pb.gz", "--rules", "nowhere", "a.pb.gz"], "nowhere: No such file"),
             (["-b", "a.pb.gz", "--format=jsno", "a.pb.gz"], "did you mean json"),
             (["-b", "a.pb.gz", "-f", "json", "-f", "text", "-o", "x", "a.pb.gz"], "one format"),
@@ -261,6 +261,66 @@ def what_it_cannot_tell(work):
             (["-b", "a.pb.gz", "a.pb.gz", "--", "true"], "not both")):
         said = check(work, *args, status=2)
         assert why in said.stdout + said.stderr, (args, said.stdout, said.stderr)
+
+
+MEASURED = {  # rule: which of the target's sizes makes it fail
+    "alloc_space > +50% in func take_memory": 0,
+    "wall > +50% in func sit_still": 1,
+    "block delay > +50% in func want_lock": 2,
+    "mutex delay > +50% in func let_go": 2,
+}
+
+
+def recorded_samples_and_waits_are_judged(work):
+    sizes = [64 << 10, 60, 60]  # 128 samples of 512 KiB, 12 of 5 ms, 60 ms
+    target = os.path.join(TESTS, "gate_target")
+    rules = [word for rule in MEASURED for word in ("--rule", rule)]
+    run(work, "baseline", "update", "-n", "5", "-q", "-k", "heap", "-k", "wall=200", "-k", "block", "-k", "mutex",
+        "--", target, *map(str, sizes), status=0)
+    assert len(os.listdir(f"{work}/.fiberscope/baseline")) == 20
+    for grown in (None, 0, 1, 2):  # each four times what it was: the ranks of five runs do not mix
+        now = [size * 4 if i == grown else size for i, size in enumerate(sizes)]
+        want = {rule: "regression" if by == grown else "ok" for rule, by in MEASURED.items()}
+        got = result(work, *rules, "--", target, *map(str, now), status=0 if grown is None else 1)
+        assert {r["rule"]: r["verdict"] for r in got["rules"]} == want, got
+        for r in got["rules"]:
+            assert r["base_runs"] == r["now_runs"] == 5, r
+            if want[r["rule"]] == "regression":
+                assert abs(r["p"] - 1 / 252) < 1e-9 and 3 < r["now"] / r["base"] < 5, r
+
+
+def contentions_say_what_they_are(work):
+    target = os.path.join(TESTS, "gate_target")
+    run(work, "record", "--block=1", "--mutex", "-q", "-o", f"{work}/", "--", target, "0", "0", "20", status=0)
+    # By what is in them, whatever they are called; the second name would say the contrary.
+    for kind, name in (("block", "x"), ("mutex", "from-block")):
+        found, = [f for f in os.listdir(work) if f.endswith(f".{kind}.pb.gz")]
+        os.rename(f"{work}/{found}", f"{work}/{name}.pb.gz")
+    both = ["-b", "x.pb.gz", "-b", "from-block.pb.gz", "x.pb.gz", "from-block.pb.gz", "--rule"]
+    check(work, *both, "block delay > +5% in func let_go", status=2)  # one run cannot show it
+    check(work, *both, "mutex delay <= 10ms in func let_go", status=1)
+    check(work, *both, "block delay <= 10ms in func let_go", status=0)
+    check(work, *both, "block delay <= 10ms in func want_lock", status=1)
+    for name in ("x", "mutex-and-block"):
+        write.write(f"{work}/{name}.pb.gz", write.WAIT, [(write.frames("main;lock"), [1, 1000], {})],
+                    period_type=("contentions", "count"))
+        said = check(work, "-b", f"{name}.pb.gz", f"{name}.pb.gz", status=2).stderr
+        assert f"{name}.pb.gz" in said and "X.mutex.pb.gz" in said, said
+
+
+def benchmarks_say_how_often_they_ran(work):
+    bench = os.path.join(TESTS, "bench_target")
+    for name, times in (("a", 50), ("b", 150)):
+        run(work, "record", "--heap=exact", "-q", "-o", f"{name}.heap.pb.gz", "--", bench, "times",
+            str(times), status=0)
+        p = Profile(f"{work}/{name}.heap.pb.gz")
+        assert f"ops={2 * (times + 1)}" in p.comments, p.comments  # two benchmarks, each once before
+    check(work, "-b", "a.heap.pb.gz", "b.heap.pb.gz", status=1)
+    rule = ["--rule", "alloc_objects > +0.1 in each func matching known per op"]
+    check(work, "-b", "a.heap.pb.gz", *rule, "b.heap.pb.gz", status=0)
+    # What is said goes before what was counted.
+    run(work, "baseline", "update", "--ops", "1000000", "a.heap.pb.gz", status=0)
+    check(work, *rule, "b.heap.pb.gz", status=1)
 
 
 def block_and_mutex_are_told_apart(work):
@@ -370,6 +430,17 @@ def a_baseline_is_replaced_whole_and_says_what_changed(work):
     check(work, "b.pb.gz", status=0)
 
 
+def a_baseline_without_samples_is_refused(work):
+    target = os.path.join(TESTS, "gate_target")
+    for args in (["-k", "heap", "--", target, "0", "0", "0"], ["z.pb.gz"]):
+        write.write(f"{work}/z.pb.gz", write.HEAP, [], period=524288)
+        said = run(work, "baseline", "update", *args, status=1).stderr
+        assert "one allocation per 512kB" in said and "heap=exact" in said, said
+        assert not os.path.exists(f"{work}/.fiberscope"), said
+    # No contention is a finding.
+    run(work, "baseline", "update", "-k", "mutex", "--", target, "0", "0", "0", status=0)
+
+
 def a_folder_of_something_else_is_not_replaced(work):
     write.exact(f"{work}/a.pb.gz", {"main;work": 10})
     os.mkdir(f"{work}/mine")
@@ -430,6 +501,8 @@ def stat_counts_allocations(work):
 if __name__ == "__main__":
     # Until `record` has --heap=exact there is nothing to leave out: these cases do not exist.
     recorded = [recorded_one_more_allocation_is_refused, recorded_moved_and_inlined_code_passes,
+                recorded_samples_and_waits_are_judged, contentions_say_what_they_are,
+                benchmarks_say_how_often_they_ran, a_baseline_without_samples_is_refused,
                 stat_counts_allocations]
     main([*(recorded if can_record_exact() else []),
           one_more_allocation_is_refused, moved_and_inlined_code_passes,

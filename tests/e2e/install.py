@@ -70,6 +70,7 @@ def main():
         wrong = subprocess.run([os.path.join(built, "budgets_plain"), "violate"],
                                capture_output=True, text=True, check=False)
         assert wrong.returncode == -signal.SIGABRT and "(libjson-c.so." in wrong.stderr, wrong
+        assert "violate+0x" in wrong.stderr, wrong  # as in the example's README
         wrong = subprocess.run([os.path.join(built, "budgets_googlebenchmark"), "violate",
                                 "--benchmark_min_time=0.01"], capture_output=True, check=False)
         assert wrong.returncode == 1, wrong

@@ -25,11 +25,11 @@ PERIOD = ("space", "bytes", 1)
 START = 1700000000
 
 
-def snapshot(work, name, use, time, **more):
+def snapshot(work, name, use, time, period=PERIOD, **more):
     """use: {"main;server;site": (objects, bytes)} in use; all of it and as much again allocated."""
     stacks = [(list(reversed(path.split(";"))), [2 * n, 2 * b, n, b], {})
               for path, (n, b) in use.items()]
-    make_pairs.write(f"{work}/{name}", make_pairs.HEAP, stacks, PERIOD, time=time, **more)
+    make_pairs.write(f"{work}/{name}", make_pairs.HEAP, stacks, period, time=time, **more)
     return name
 
 
@@ -73,6 +73,20 @@ def one_snapshot_lists_what_is_in_use_by_site(work):
         [("main;serve;take", 5000), ("main;table", 4096), ("main;load;take", 300)], rows
     text = run(work, "a.pb.gz").stdout
     assert re.search(r"5.18kB +56.41% +5  take\n", text), text
+
+
+def what_was_sampled_is_called_an_estimate(work):
+    sampled = ("space", "bytes", 524288)
+    for i, period in enumerate((PERIOD, sampled)):
+        a = snapshot(work, f"a{i}.pb.gz", {"main;x": (1, 4096)}, START, period)
+        b = snapshot(work, f"b{i}.pb.gz", {"main;x": (3, 12288)}, START + 1, period)
+        one, two = run(work, a).stdout, run(work, a, b).stdout
+        about = "~" if i else ""
+        assert f"In use: {about}4kB in {about}1 object\n" in one, one
+        assert f"In use: {about}4kB → {about}12kB (+8kB)" in two, two
+        for text in (one, two):
+            assert ("from samples of one allocation per 512kB" in text) == bool(i), text
+        assert table(work, a)[1]["estimates"] is bool(i)
 
 
 def two_snapshots_give_the_difference(work):
@@ -234,7 +248,7 @@ def tables_fit_a_terminal(work):
 
 if __name__ == "__main__":
     main([one_snapshot_lists_what_is_in_use_by_site, two_snapshots_give_the_difference,
-          known_leaks_are_found_at_their_rates, many_snapshots_use_the_normal_approximation,
+          what_was_sampled_is_called_an_estimate, known_leaks_are_found_at_their_rates, many_snapshots_use_the_normal_approximation,
           the_times_decide_the_order, filters_and_grouping_hold,
           other_load_addresses_are_the_same_paths, the_next_command_works,
           what_cannot_be_measured_is_said, tables_fit_a_terminal])

@@ -186,6 +186,77 @@ static void case_made(void)
     report("wait_made");
 }
 
+// A lock that no call initialises lies in a block of the heap; later that memory becomes another's.
+struct holder {
+    char name[24];
+    pthread_mutex_t lock;
+};
+
+static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
+
+static NOINLINE struct holder *make_holder(void)
+{
+    struct holder *h = malloc(sizeof *h);
+    CHECK(h);
+    h->lock = unlocked;
+    return h;
+}
+
+static NOINLINE struct holder *make_other(void)
+{
+    struct holder *h = malloc(sizeof *h);
+    CHECK(h);
+    h->lock = unlocked;
+    return h;
+}
+
+static NOINLINE struct holder *make_called(void)
+{
+    struct holder *h = malloc(sizeof *h);
+    CHECK(h && !pthread_mutex_init(&h->lock, NULL));
+    return h;
+}
+
+static void contend(pthread_mutex_t *m)
+{
+    pthread_t t[WAITERS];
+    made = m;
+    started = waited = 0;
+    CHECK(!pthread_mutex_lock(made));
+    start(t, wait_made);
+    release_mutex(made);
+    join(t);
+}
+
+static void contend_in_turn(struct holder *(*first)(void), struct holder *(*then)(void))
+{
+    struct holder *h = first();
+    uintptr_t was = (uintptr_t)h;
+    contend(&h->lock);
+    free(h);
+    h = then();
+    CHECK((uintptr_t)h == was); // or there is nothing to be seen here
+    contend(&h->lock);
+    free(h);
+}
+
+static void case_held(void)
+{
+    struct holder *h = make_holder();
+    contend(&h->lock);
+    report("wait_made");
+}
+
+static void case_reused(void)
+{
+    contend_in_turn(make_holder, make_other);
+}
+
+static void case_uncalled(void)
+{
+    contend_in_turn(make_called, make_other);
+}
+
 // The inner unlock of a recursive mutex lets nobody in: all is owed to the outer one.
 static NOINLINE void release_inner(pthread_mutex_t *m)
 {
@@ -414,10 +485,11 @@ static const struct {
     const char *name;
     void (*run)(void);
 } cases[] = {
-    {"mutex", case_mutex}, {"made", case_made},   {"recursive", case_recursive},
-    {"write", case_write}, {"read", case_read},   {"c11", case_c11},
-    {"sem", case_sem},     {"cond", case_cond},   {"barrier", case_barrier},
-    {"join", case_join},   {"short", case_short}, {"meaning", case_meaning},
+    {"mutex", case_mutex}, {"made", case_made},     {"recursive", case_recursive},
+    {"write", case_write}, {"read", case_read},     {"c11", case_c11},
+    {"sem", case_sem},     {"cond", case_cond},     {"barrier", case_barrier},
+    {"join", case_join},   {"short", case_short},   {"meaning", case_meaning},
+    {"held", case_held},   {"reused", case_reused}, {"uncalled", case_uncalled},
 };
 
 int main(int argc, char **argv)

@@ -27,6 +27,38 @@ static void complain(void *arg, const char *item, int length, const char *why)
     strncpy(c->why, why, sizeof c->why - 1);
 }
 
+static void reads_a_heap_rate_as_record_does(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t bytes; // 0: refused
+    } cases[] = {
+        {"heap=exact", 1},
+        {"heap=524288", 524288},
+        {"heap=64KiB", 65536},
+        {"heap=64k", 65536},
+        {"heap=2M", 2 << 20},
+        {"heap=3mb", 3 << 20},
+        {"heap=1TiB", UINT64_C(1) << 40},
+        {"heap=100B", 100},
+        {"heap=2TiB", 0},
+        {"heap=KiB", 0},
+        {"heap=5i", 0},
+        {"heap=64KiBB", 0},
+        {"heap=6Z", 0},
+        {"heap=18446744073709551615T", 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct agent_env e;
+        struct complaints c = {0};
+        agent_env_defaults(&e);
+        agent_env_parse(&e, cases[i].text, complain, &c);
+        assert_int_equal(e.heap_bytes, cases[i].bytes);
+        assert_int_equal(c.count, cases[i].bytes == 0);
+    }
+}
+
 static void reads_every_key(void **state)
 {
     struct agent_env e;
@@ -158,6 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_every_key),
+        cmocka_unit_test(reads_a_heap_rate_as_record_does),
         cmocka_unit_test(later_settings_win),
         cmocka_unit_test(escapes_commas_in_paths),
         cmocka_unit_test(reports_what_it_does_not_understand),

@@ -177,8 +177,8 @@ static void losses_are_told_in_words(void **state)
         assert_non_null(strstr(both[i], folded));
         assert_non_null(strstr(both[i], stacks));
         assert_non_null(strstr(both[i], "samples without a stack ([stack lost])"));
-        assert_non_null(strstr(both[i], "1 times a thread found no slot"));
-        assert_non_null(strstr(both[i], "1 mapped files did not fit"));
+        assert_non_null(strstr(both[i], "1 time a thread found no slot"));
+        assert_non_null(strstr(both[i], "1 mapped file did not fit"));
     }
     assert_non_null(strstr(told, "5 CPU periods without a sample of their own"));
     assert_null(strstr(text, "CPU periods")); // usual: 5 of 263

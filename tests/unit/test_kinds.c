@@ -381,7 +381,7 @@ static void locks_have_names(void **state)
     finish(&s, &result);
     record_result_free(&result);
     snprintf(path, sizeof path, "%s/dump", folder);
-    snprintf(made, sizeof made, "rwlock at make_lock test_kinds.c:%d", MAKER_LINE);
+    snprintf(made, sizeof made, "rwlock at make_lock test_kinds.c:%d +0x10", MAKER_LINE);
     snprintf(unnamed, sizeof unnamed, "mutex 0x%" PRIx64, nowhere);
     assert_true(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
     for (int i = 0; i < 2; i++) {
