@@ -57,7 +57,7 @@ __attribute__((noinline)) void switch_to(struct m *m, struct g *next, uint64_t n
     m->prev = prev;
     m->cur = next;
     fib_tls.g = next;
-    tools_switch(from, to, atomic_load_explicit(&prev->status, memory_order_relaxed) == G_DEAD);
+    tools_switch(from, to);
     tools_switched(from);
     switch_finish();
 }

@@ -56,8 +56,10 @@ void tools_switched(struct live *to)
     __sanitizer_finish_switch_fiber(to->asan_fake_stack, NULL, NULL);
 }
 
-void tools_switch(struct live *from, struct live *to, bool ends)
+void tools_switch(struct live *from, struct live *to)
 {
+    // One that has ended will not be back: its fake stack goes.
+    bool ends = atomic_load_explicit(&from->g->status, memory_order_relaxed) == G_DEAD;
     __sanitizer_start_switch_fiber(ends ? NULL : &from->asan_fake_stack, (void *)(uintptr_t)to->low,
                                    to->high - to->low);
     arch_switch(&from->sp, to->sp);
@@ -91,9 +93,8 @@ void tools_switched(struct live *to)
 // Its entry and exit must not be recorded: they would be on two fibers' lists. Flags 0: what ran before on this
 // thread happened before.
 __attribute__((disable_sanitizer_instrumentation)) void tools_switch(struct live *from,
-                                                                     struct live *to, bool ends)
+                                                                     struct live *to)
 {
-    (void)ends;
     __tsan_switch_to_fiber(to->tsan_fiber, 0);
     arch_switch(&from->sp, to->sp);
 }

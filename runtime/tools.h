@@ -26,12 +26,11 @@
 void tools_stack_made(const uint8_t *low, const uint8_t *high);
 
 #if defined(FIB_ASAN) || defined(FIB_TSAN)
-void tools_thread_begins(struct live *g0); // the calling thread becomes an M
-void tools_fiber_begins(struct live *l);   // l has been given a stack
-void tools_fiber_ended(struct live *l);    // and has left it
-void tools_switched(struct live *to);      // first on the new stack
-// arch_switch from `from` to `to`; ends: from will not run again.
-void tools_switch(struct live *from, struct live *to, bool ends);
+void tools_thread_begins(struct live *g0);             // the calling thread becomes an M
+void tools_fiber_begins(struct live *l);               // l has been given a stack
+void tools_fiber_ended(struct live *l);                // and has left it
+void tools_switched(struct live *to);                  // first on the new stack
+void tools_switch(struct live *from, struct live *to); // arch_switch
 #else
 static inline void tools_thread_begins(struct live *g0)
 {
@@ -49,9 +48,8 @@ static inline void tools_switched(struct live *to)
 {
     (void)to;
 }
-static inline void tools_switch(struct live *from, struct live *to, bool ends)
+static inline void tools_switch(struct live *from, struct live *to)
 {
-    (void)ends;
     arch_switch(&from->sp, to->sp);
 }
 #endif

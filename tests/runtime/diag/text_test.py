@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What the runtime prints: dumps, deadlocks, overflows, leaks, stalls, traces; word by word."""
+import os
 import re
 import signal
 import subprocess
+import sys
 
 from target import TARGET, check, finish, goroutines, run, same
 
@@ -130,6 +132,16 @@ def schedtrace():
         check(sum(bool(re.fullmatch(shape, l)) for l in last) >= least, shape, last)
 
 
-for test in deadlock, dump, overflow, leak, stall, schedtrace:
+def tls():
+    env = {"LD_PRELOAD": sys.argv[2]}
+    same(run("leak", env=env)[2],
+         "fiberscope-rt: thread-local variables that may be kept over a switch (general-dynamic TLS) in "
+         f"{os.path.basename(sys.argv[2])}: see \"errno and TLS\" in fiberscope-runtime(7); "
+         "FIB_DEBUG=tlswarn=0\n", "the warning")
+    same(run("leak", "tlswarn=0", env)[2], "", "turned off")
+    same(run("leak")[2], "", "no such module")
+
+
+for test in deadlock, dump, overflow, leak, stall, schedtrace, tls:
     test()
 finish()
