@@ -100,9 +100,14 @@ def stall():
     same(status, 0, "stall")
     reports = re.findall(r'^fiberscope-rt: fiber 1 \("greedy"\) holds its processor for (\d+) ms$',
                          err, re.M)
-    same(len(reports), 4, "at 100, 200, 400 and 800 ms: " + err)
-    for got, least in zip(reports, (100, 200, 400, 800)):
-        check(least <= int(got) < least + 100, got, least)
+    # At 100, 200, 400 and 800 ms; a busy machine may look late, and then skips one.
+    check(2 <= len(reports) <= 4, err)
+    due = 100
+    for got in map(int, reports):
+        check(due <= got < 1500, got, due)
+        while due <= got:
+            due *= 2
+    check(due >= 1600, "the last one:", reports)
     for state, functions, _ in goroutines(err.split("ms\n\n")[1]).values():
         same((state, functions[-2:]), ("running", ["busy_loop", "main_of_stall"]), "stall's stack")
     same(run("stall")[2], "", "no watch")
