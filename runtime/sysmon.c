@@ -4,13 +4,14 @@
 // timers and descriptors that nobody looks at, and starts Ms for work that was left to its maker.
 //
 // It takes no lock of libc's and allocates nothing: it has to run when a preempted fiber holds malloc's
-// locks. When all Ps have been idle for a second it sleeps until one is taken.
+// locks. When all Ps have been idle for 0.2 s it sleeps until one is taken, or the
+// diagnosis wants to look again.
 
 #include "runtime/core.h"
 #include "runtime/netpoll.h"
 #include "runtime/os/os.h"
 
-enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 100 };
+enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 20 };
 #define POOLS_NS INT64_C(2000000000)
 
 void sysmon_wake(void)
