@@ -6,6 +6,7 @@
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/tools.h"
 
 #include <string.h>
 
@@ -58,12 +59,14 @@ __attribute__((noinline)) void switch_to(struct m *m, struct g *next, uint64_t n
     fib_tls.g = next;
     fib_tls.owner =
         sched_is_seeded ? 0 : atomic_load_explicit(&next->id, memory_order_relaxed); // g0's is 0
-    arch_switch(&from->sp, to->sp);
+    tools_switch(from, to);
+    tools_switched(from);
     switch_finish();
 }
 
 void fiber_begin(void)
 {
+    tools_switched(this_m()->cur->live);
     switch_finish();
 }
 
