@@ -27,7 +27,7 @@ __attribute__((no_sanitize("address", "thread"))) uint64_t owner_read(_Atomic ui
     uint64_t address = (uint64_t)(uintptr_t)at;
     if (!address || address % 8 || !arch_is_readable(address & ~(uint64_t)(OS_PAGE - 1)))
         return 0;
-    return atomic_load_explicit(at, memory_order_relaxed);
+    return atomic_load_explicit(at, memory_order_relaxed) & ~OWNER_FLAGS;
 }
 
 __attribute__((no_sanitize("thread"))) static void read_live(const struct live *l,

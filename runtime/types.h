@@ -96,6 +96,9 @@ struct p;
 struct g;
 struct sudog;
 
+// Flags in the word that names a lock's owner: no part of the id. See sync/mutex.c.
+#define OWNER_FLAGS (UINT64_C(7) << 60)
+
 // What a fiber keeps while it is not running, and what is counted about it. Lies at the top of its stack; of
 // a thread G and a g0 anywhere.
 struct live {
@@ -229,7 +232,7 @@ struct p {
 
     // Counters, by the owner; read by anyone.
     _Atomic uint64_t spawns, exits, switches, steals, wakes;
-    _Atomic uint64_t io_waits; // begun in the netpoller's words (poll.h)
+    _Atomic uint64_t io_waits;    // begun in the netpoller's words (poll.h)
     _Atomic uint64_t latency[64]; // scheduling latency by power of two of ns, one in 8; times 8
     int64_t ran_since_tick;       // sysmon's: clock when schedules last changed
     uint32_t ran_schedules;       // sysmon's

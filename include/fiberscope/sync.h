@@ -5,7 +5,7 @@
 // What always holds
 //   - All zero is a ready object, but for those with a _new. None may be copied or moved while in use.
 //   - All work in fibers and plain threads, and between the two.
-//   - Bad use (unlocking what is not locked, a negative counter, Add beside Wait) aborts with the fiber,
+//   - Bad use (unlocking what is not locked, a negative counter) aborts with the fiber,
 //     the call and the rule.
 //   - What is waited for, and who owns it, is seen by dumps, profiles and the deadlock finder.
 
@@ -22,9 +22,9 @@ extern "C" {
 // it is handed over in order, until the last waiter or one that waited less (Go's sync.Mutex). Unlike
 // Go's, it has an owner: only the fiber (or plain thread) that locked it may unlock it.
 struct fib_mutex {
-    uint32_t state;
-    uint32_t reserved;
-    uint64_t owner; // a fiber's id, or a thread's with the top bit set
+    uint64_t
+        owner; // 0: free; a fiber's id, or a thread's with the top bit set; bits 60 to 62: flags
+    uint64_t reserved;
 };
 void fib_mutex_lock(struct fib_mutex *m); // locking what one holds aborts: it would never return
 bool fib_mutex_trylock(struct fib_mutex *m);

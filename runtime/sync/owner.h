@@ -18,15 +18,12 @@ static inline uint64_t owner_self(void)
     return this_owner();
 }
 
-// Only the owner writes, and only its own id is ever compared: relaxed is enough.
-static inline void owner_set(uint64_t *owner, uint64_t id)
-{
-    atomic_store_explicit((_Atomic uint64_t *)owner, id, memory_order_relaxed);
-}
-
+// Who holds the mutex whose word this is.
 static inline uint64_t owner_of(const uint64_t *owner)
 {
-    return atomic_load_explicit((const _Atomic uint64_t *)owner, memory_order_relaxed);
+    // relaxed: only ever compared with one's own id, which nobody else writes
+    return atomic_load_explicit((const _Atomic uint64_t *)owner, memory_order_relaxed) &
+           ~OWNER_FLAGS;
 }
 
 // --- Mutexes, for others here. `call` is what the message of an abort names.

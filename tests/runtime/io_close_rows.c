@@ -223,7 +223,7 @@ static void readers_race_with_it(int kind)
     struct fib f[4];
     for (int i = 0; i < 4; i++)
         f[i] = go(run_reader, &r);
-    for (int i = 0; i < (rows_are_slow ? 300 : 2000); i++) {
+    for (int i = 0; i < (rows_are_slow ? 300 : 800); i++) {
         struct ends e = ends_of(kind);
         r.fd = e.r;
         uint32_t g = ++r.generation + 1;

@@ -26,7 +26,7 @@ static void *thing_make(void *arg)
     _Atomic int *thing = malloc(sizeof *thing);
     CHECK(thing);
     *thing = 0;
-    return (void *)thing;
+    return (void *)(uintptr_t)thing;
 }
 
 static void thing_destroy(void *arg, void *item)
@@ -88,7 +88,7 @@ static void pool_use(void *arg)
             fib_pool_age(t->p);
         for (int k = 0; k < count; k++) {
             CHECK((*users[k])-- == 1);
-            fib_pool_put(t->p, (void *)users[k]);
+            fib_pool_put(t->p, (void *)(uintptr_t)users[k]);
         }
     }
 }

@@ -472,7 +472,7 @@ static void run_program(void *arg)
         if (i < WORKERS || i == CLOSER)
             fib_join(f[i]);
     for (int i = 0; i < MUTEXES; i++)
-        CHECK(mutexes[i].state == 0 && mutexes[i].owner == 0 && spec_mutexes[i].holder == NOBODY &&
+        CHECK(mutexes[i].owner == 0 && spec_mutexes[i].holder == NOBODY &&
               !spec_mutexes[i].queue.count);
     CHECK(fib_rwmutex_trylock(&rw) && fib_semaphore_try(&sem, SEM_COUNT));
     CHECK(!spec_cond.queue.count && !spec_sem.queue.count && !spec_rw.queue.count);
