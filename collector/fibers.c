@@ -5,6 +5,7 @@
 #include "collector/fibers.h"
 
 #include "collector/arch/x86_64.h"
+#include "collector/record.h"
 #include "runtime/descriptor.h"
 
 #include <errno.h>
@@ -428,7 +429,7 @@ static int add_fiber(void *arg, const struct fiber *f)
         .user = f->pcs,
         .user_depth = f->depth,
         .count = 1,
-        .part = "goroutine",
+        .part = RECORD_FIBERS_PART,
         .labels = f->labels,
         .label_count = f->label_count,
         .flags = f->flags,

@@ -172,8 +172,11 @@ static void print_entry(const struct entry *e, FILE *out)
             fprintf(out, ", \"%s\"", e->name);
         fputs("]:\n", out);
     }
-    if (!e->has_stack && strcmp(e->state, "runnable") != 0)
-        fputs("\tgoroutine running on other thread; stack unavailable\n", out);
+    if (!e->has_stack && strcmp(e->state, "runnable") != 0) // that one has not run yet
+        fputs(strcmp(e->state, "running")
+                  ? "\tstack unavailable\n"
+                  : "\tgoroutine running on other thread; stack unavailable\n",
+              out);
     for (uint32_t i = 0; e->stack && i < e->stack->location_count; i++)
         print_location(e->stack->locations[i], out);
     print_creator(e, out);

@@ -112,7 +112,7 @@ void target_sort_maps(struct target *t)
         qsort(t->maps, t->map_count, sizeof *t->maps, compare_maps);
 }
 
-static const struct target_map *map_at(const struct target *t, uint64_t address)
+const struct target_map *target_map_at(const struct target *t, uint64_t address)
 {
     size_t low = 0, high = t->map_count;
     while (low < high) {
@@ -247,7 +247,7 @@ int target_find_variable(struct target *t, const char *library, const char *name
 bool target_file_range(const struct target *t, uint64_t address, const char *part, uint64_t *start,
                        uint64_t *end)
 {
-    const struct target_map *m = map_at(t, address);
+    const struct target_map *m = target_map_at(t, address);
     if (!m || !m->file)
         return false;
     const char *slash = strrchr(m->file->path, '/');
@@ -319,7 +319,7 @@ static void load_elf(struct target *t, const struct target_map *m)
 static int find_row(void *arg, uint64_t pc, struct unwind_row *row)
 {
     struct walk_memory *w = arg;
-    const struct target_map *m = map_at(w->t, pc);
+    const struct target_map *m = target_map_at(w->t, pc);
     uint64_t bias;
     if (!m || !m->is_code)
         return UNWIND_NOT_COVERED;
@@ -336,7 +336,7 @@ static int find_row(void *arg, uint64_t pc, struct unwind_row *row)
 uint32_t target_walk(struct target *t, const struct unwind_registers *regs, bool is_exact,
                      uint64_t high, uint64_t *pcs, uint32_t max, enum unwind_end *end)
 {
-    const struct target_map *m = map_at(t, regs->rsp);
+    const struct target_map *m = target_map_at(t, regs->rsp);
     uint64_t top = high ? high : m ? m->end : regs->rsp;
     uint64_t size = top > regs->rsp ? top - regs->rsp : 0;
     size = size < STACK_BYTES_MAX ? size : STACK_BYTES_MAX;

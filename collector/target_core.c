@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Core files: memory from PT_LOAD, threads and mapped files from notes. Everything in it is checked against
-// the file's size. What the kernel left out (file pages) is not memory here; tables come from the files.
+// the file's size. What the kernel left out (file pages) is read from the files.
 //
 // Source: System V gABI chapter 5; the kernel's fs/binfmt_elf.c for NT_FILE.
 
@@ -47,17 +47,34 @@ static const struct target_load *load_at(const struct target *t, uint64_t addres
     return low < t->load_count && t->loads[low].start <= address ? &t->loads[low] : NULL;
 }
 
+static size_t read_dumped(const struct target *t, uint64_t address, uint8_t *out, size_t size)
+{
+    const struct target_load *l = load_at(t, address);
+    uint64_t into = l ? address - l->start : 0;
+    if (!l || into >= l->file_bytes)
+        return 0;
+    size_t n = l->file_bytes - into < size ? l->file_bytes - into : size;
+    return read_at(t->core_fd, l->offset + into, out, n) ? 0 : n;
+}
+
+// Pages of a file that were as they are in the file: left out of the core.
+static size_t read_mapped(const struct target *t, uint64_t address, uint8_t *out, size_t size)
+{
+    const struct target_map *m = target_map_at(t, address);
+    if (!m || !m->file || m->file->fd < 0)
+        return 0;
+    size_t n = m->end - address < size ? m->end - address : size;
+    return read_at(m->file->fd, m->offset + (address - m->start), out, n) ? 0 : n;
+}
+
 size_t target_read_core(const struct target *t, uint64_t address, void *out, size_t size)
 {
     size_t done = 0;
     while (done < size) {
-        const struct target_load *l = load_at(t, address + done);
-        uint64_t into = l ? address + done - l->start : 0;
-        if (!l || into >= l->file_bytes)
-            break;
-        uint64_t n = l->file_bytes - into;
-        n = n < size - done ? n : size - done;
-        if (read_at(t->core_fd, l->offset + into, (uint8_t *)out + done, n))
+        size_t n = read_dumped(t, address + done, (uint8_t *)out + done, size - done);
+        if (!n)
+            n = read_mapped(t, address + done, (uint8_t *)out + done, size - done);
+        if (!n)
             break;
         done += n;
     }
@@ -120,7 +137,7 @@ static int add_files(struct target *t, const uint8_t *data, size_t size)
         struct target_map m = {
             .start = word(entry), .end = word(entry + 8), .offset = word(entry + 16) * page};
         const struct target_load *l = load_at(t, m.start);
-        m.is_code = l && l->is_code;
+        m.is_code = !l || l->is_code; // gdb's gcore leaves code out altogether
         int rc = m.start < m.end ? target_add_map(t, &m, name, 0, 0) : 0;
         if (rc)
             return rc;

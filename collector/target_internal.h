@@ -49,6 +49,7 @@ struct target {
 int target_add_map(struct target *t, const struct target_map *m, const char *path, uint64_t device,
                    uint64_t inode);
 void target_sort_maps(struct target *t);
+const struct target_map *target_map_at(const struct target *t, uint64_t address);
 size_t target_read_core(const struct target *t, uint64_t address, void *out, size_t size);
 
 #endif

@@ -158,7 +158,8 @@ static void spawn(int n, fib_fn *fn, const char *label)
 
 static void parked_main(void *arg)
 {
-    bool runs = arg != NULL;
+    const char *how = arg;
+    bool runs = *how == 'r';
     chan = fib_chan_new(sizeof(int), 0);
     fib_mutex_lock(&mutex);
     spawn(50, start_receiver, "receiver");
@@ -169,7 +170,7 @@ static void parked_main(void *arg)
         fib_go(NULL, start_runner, NULL);
     printf("ready %d\n", (int)getpid());
     fflush(stdout);
-    fib_sleep((int64_t)20 * 1000000000);
+    fib_sleep((int64_t)(*how == 's' ? 2 : 20) * 1000000000);
 }
 
 int main(int argc, char **argv)
@@ -180,8 +181,9 @@ int main(int argc, char **argv)
         void *arg;
     } cases[] = {{"cpu", cpu_main, NULL},
                  {"heap", heap_main, NULL},
-                 {"parked", parked_main, NULL},
-                 {"running", parked_main, ""}};
+                 {"parked", parked_main, "p"},
+                 {"running", parked_main, "r"},
+                 {"short", parked_main, "s"}};
     struct fib_options options = {.size = sizeof options, .procs = 2};
     for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
         if (!strcmp(argv[1], cases[i].name))
