@@ -197,6 +197,7 @@ static void *m_main(void *arg)
     sigaltstack(&ss, NULL);
     tools_thread_begins(&m->g0_live);
     fib_tls.g = &m->g0;
+    fib_tls.owner = 0;
     fib_tls.m = m;
     // The spawner waits for nothing: this M takes an idle P, or joins the idle ones.
     rt_lock(&sched.lock);

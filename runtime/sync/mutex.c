@@ -7,8 +7,8 @@
 //
 // What always holds
 //   - HAS_WAITERS is set exactly when the queue of its address is not empty, but inside of the bucket's lock.
-//   - Whoever sets or clears anything but the owner (and IS_WOKEN, by who tries) has the bucket's lock. So an unlock
-//     with waiters chooses the next one before it lets go, and does not touch the mutex after.
+//   - HAS_WAITERS and IS_STARVING change only with the bucket's lock. An unlock that has to choose the next one does so
+//     before it lets go, and none touches the mutex after.
 //   - IS_STARVING implies an owner: then the mutex goes from hand to hand and is never seen free.
 //   - IS_WOKEN is set only while someone awake is going to try, so that no unlock need wake another. Whoever
 //     took it on clears it when it gets the mutex, queues up again or gives up.
@@ -114,12 +114,10 @@ static bool announce(struct fib_mutex *m, const struct attempt *a)
 }
 
 // With the bucket's lock: one whose time is over leaves.
-static int give_up(struct fib_mutex *m, struct wait_bucket *b, struct attempt *a)
+static int give_up(struct fib_mutex *m, struct wait_bucket *b)
 {
-    uint64_t clear = a->is_woken ? IS_WOKEN : 0;
     if (wait_is_empty(b, m))
-        clear |= HAS_WAITERS | IS_STARVING;
-    atomic_fetch_and_explicit(word_of(m), ~clear, memory_order_relaxed);
+        atomic_fetch_and_explicit(word_of(m), ~(HAS_WAITERS | IS_STARVING), memory_order_relaxed);
     wait_unlock(b);
     return -ETIMEDOUT;
 }
@@ -144,7 +142,7 @@ static int wait_once(struct fib_mutex *m, struct attempt *a, enum wait_reason re
     a->is_woken = false;
     bool is_limited = a->until_ns != INT64_MAX;
     if (is_limited && a->until_ns <= now)
-        return give_up(m, b, a);
+        return give_up(m, b);
 
     struct waiter w;
     wait_init(&w, m, is_limited);
@@ -155,7 +153,7 @@ static int wait_once(struct fib_mutex *m, struct attempt *a, enum wait_reason re
     else
         wait_prepend(b, &w);
     if (!wait_park(b, &w, reason, object, &m->owner, is_limited ? a->until_ns - now : -1))
-        return give_up(m, b, a);
+        return give_up(m, b);
     if (w.s.ok) // handed over
         return 0;
     a->is_woken = true;
@@ -242,6 +240,11 @@ __attribute__((noinline)) static void unlock_slow(struct fib_mutex *m, const cha
                                                   bool is_quiet)
 {
     mutex_check_owner(m, call);
+    // Someone awake will try: nobody has to be chosen. Who woke may have queued up since, then the word has changed.
+    uint64_t word = word_look(m);
+    while ((word & (IS_WOKEN | IS_STARVING)) == IS_WOKEN)
+        if (word_swap(m, &word, word & OWNER_FLAGS))
+            return;
     bool is_handed;
     struct g *g = pass_on(m, &is_handed);
     if (!g)
@@ -264,11 +267,22 @@ void mutex_unlock_as(struct fib_mutex *m, const char *call)
         unlock_slow(m, call, false);
 }
 
-FIB_PUBLIC void fib_mutex_lock(struct fib_mutex *m)
+// The fast paths of fibers: all else is out of line, as the last thing they do, so that they need no frame.
+// The inline ones of sync.h come here when they cannot do it.
+#undef fib_mutex_lock
+#undef fib_mutex_unlock
+
+__attribute__((noinline)) static void lock_else(struct fib_mutex *m)
 {
     seed_point();
-    if (!fast_lock(m, owner_self()))
-        lock_slow(m, -1, WAIT_MUTEX, m, "fib_mutex_lock");
+    mutex_lock_as(m, -1, WAIT_MUTEX, m, "fib_mutex_lock");
+}
+
+FIB_PUBLIC void fib_mutex_lock(struct fib_mutex *m)
+{
+    struct m *here = this_m();
+    if (__builtin_expect(!here || sched_is_seeded, 0) || !fast_lock(m, owner_in(here)))
+        lock_else(m);
 }
 
 FIB_PUBLIC bool fib_mutex_trylock(struct fib_mutex *m)
@@ -284,9 +298,15 @@ FIB_PUBLIC int fib_mutex_lock_for(struct fib_mutex *m, int64_t timeout_ns)
     return mutex_lock_as(m, timeout_ns, WAIT_MUTEX, m, "fib_mutex_lock_for");
 }
 
-FIB_PUBLIC void fib_mutex_unlock(struct fib_mutex *m)
+__attribute__((noinline)) static void unlock_else(struct fib_mutex *m)
 {
     seed_point();
-    if (!fast_unlock(m, owner_self()))
-        unlock_slow(m, "fib_mutex_unlock", false);
+    mutex_unlock_as(m, "fib_mutex_unlock");
+}
+
+FIB_PUBLIC void fib_mutex_unlock(struct fib_mutex *m)
+{
+    struct m *here = this_m();
+    if (__builtin_expect(!here || sched_is_seeded, 0) || !fast_unlock(m, owner_in(here)))
+        unlock_else(m);
 }

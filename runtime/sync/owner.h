@@ -9,13 +9,16 @@
 
 #include "fiberscope/sync.h"
 
+static inline uint64_t owner_in(struct m *m)
+{
+    return atomic_load_explicit(&m->cur->id, memory_order_relaxed); // relaxed: one's own
+}
+
 // this_owner, without a call in a fiber.
 static inline uint64_t owner_self(void)
 {
     struct m *m = this_m();
-    if (m) // relaxed: one's own
-        return atomic_load_explicit(&m->cur->id, memory_order_relaxed);
-    return this_owner();
+    return m ? owner_in(m) : this_owner();
 }
 
 // Who holds the mutex whose word this is.

@@ -126,9 +126,9 @@ static void use_sem(struct actor *a)
     int64_t n = draw(a, SEM_COUNT + 1);
     if (fib_semaphore_acquire_for(&sem.s, n, draw_limit(a)))
         return;
-    CHECK((sem.in += n) <= SEM_COUNT);
+    CHECK(atomic_fetch_add(&sem.in, n) + n <= SEM_COUNT);
     pause_some(a);
-    CHECK((sem.in -= n) >= 0);
+    CHECK(atomic_fetch_sub(&sem.in, n) >= n);
     fib_semaphore_release(&sem.s, n);
 }
 
