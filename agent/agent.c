@@ -7,6 +7,7 @@
 
 #include "agent/arch/x86_64.h"
 #include "agent/capture.h"
+#include "agent/fibers.h"
 #include "agent/custom.h"
 #include "agent/fork.h"
 #include "agent/heap.h"
@@ -99,6 +100,8 @@ void agent_forget_parent(void)
     atomic_store_explicit(&agent.space->slots_used, 0, memory_order_relaxed);
     atomic_store_explicit(&agent.space->modules_used, 0, memory_order_relaxed);
     atomic_store_explicit(&agent.space->modules_lock, 0, memory_order_relaxed);
+    if (fibers_exist()) // else they are zero, and stay untouched
+        fibers_forget_labels();
     if (agent.env.inherit)
         source_arm_first(agent.child_period_ns);
 }

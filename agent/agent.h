@@ -9,6 +9,7 @@
 //   slot.c     one slot per thread: memory for its walks, its timers, its CPU clock
 //   hooks.c    what is interposed: one table; hooks_got.c the other way to make it take effect
 //   capture.c  where a hook was called from
+//   fibers.c   which fiber a thread runs, where the program has the runtime
 //   fork.c     forks in the midst of a hook
 //   heap*.c    the malloc family;  lock*.c  waits for locks
 //   api.c      the fscope_ API: starting, stopping, writing; labels.c, custom.c, forbid.c (with
@@ -50,6 +51,7 @@ enum {
     AGENT_PAGES_KNOWN = 64,
     AGENT_ALT_STACK_BYTES = 65536, // for threads whose own stack is too small for a handler
     AGENT_SMALL_STACK_BYTES = 65536,
+    AGENT_FIBER_LABELS = 4096, // label sets of fibers whose ids are kept
     AGENT_EXACT_STATES = 1 << 18, // of a segment that holds every allocation
     AGENT_EXACT_STACK_BYTES = 256 << 20,
 };
@@ -76,6 +78,7 @@ struct agent_slot {
     uint64_t cpu_seen_ns;      // the thread's CPU clock at its last sample
     int64_t cpu_due_ns;        // CPU time not yet charged to a sample; negative: charged in advance
     uint64_t wall_seen_ns, wall_cpu_ns;
+    uint64_t stack_low, stack_high; // the thread's own; 0: not known
     void *alt_stack; // NULL: the thread has its own or needs none
     // Of the handler. Hooks have their own, below, because the handler interrupts them.
     struct agent_pages pages;
@@ -109,6 +112,7 @@ struct agent_space {
     _Atomic uint64_t modules_quiet_until_ns; // no scan before: the last one found nothing
     struct agent_module modules[AGENT_MODULES_MAX];
     struct lock_table locks;
+    _Atomic uint32_t fiber_labels[AGENT_FIBER_LABELS]; // by the runtime's index; 0: not yet known
     char buffer[8192]; // of whoever holds modules_lock
 };
 

@@ -44,6 +44,12 @@ int capture_begin_slow(struct capture *c)
     return 0;
 }
 
+void capture_enter_stack(struct capture *c, uint64_t rsp)
+{
+    struct fiber_here fiber;
+    fibers_begin_walk(c->slot, slot_hook_unwind(c->slot), rsp, false, &fiber, &c->labels);
+}
+
 void capture_cover(struct capture *c, uint32_t depth)
 {
     modules_cover(&c->slot->hook_pages, c->slot->hook_pcs, depth);

@@ -16,6 +16,7 @@
 #define FIBERSCOPE_AGENT_CAPTURE_H
 
 #include "agent/agent.h"
+#include "agent/fibers.h"
 
 // What a thread's hooks need at once; all of the agent's thread-local storage. Initial-exec, and small:
 // a library that is dlopened gets its static TLS out of a surplus that all share.
@@ -51,7 +52,7 @@ struct capture {
     struct agent_slot *slot;
     uint32_t stack;  // id, 0: none (counted)
     uint32_t epoch;  // in which it was taken
-    uint32_t labels; // id
+    uint32_t labels; // id; a fiber's are known after the walk
 };
 
 // Claims the thread's capture: 0; -EBUSY: one is at work in this thread (counted as reentered);
@@ -97,6 +98,9 @@ static inline void capture_release(uint32_t was)
 
 int capture_begin_slow(struct capture *c);
 
+// Before a walk from rsp, where there may be fibers: whose stack it is, and the labels that hold there.
+void capture_enter_stack(struct capture *c, uint64_t rsp);
+
 // The capture of a thread that has had one. False, and nothing has happened: capture_begin_slow knows why.
 static inline bool capture_begin_again(struct capture *c)
 {
@@ -126,6 +130,8 @@ static inline uint32_t capture_walk_only(struct capture *c, const struct unwind_
 {
     struct agent_slot *s = c->slot;
     enum unwind_end end = UNWIND_END_ROOT;
+    if (fibers_exist())
+        capture_enter_stack(c, regs->rsp);
     c->epoch = seg_epoch(&agent.space->seg); // before the walk: what it finds is not older
     uint32_t depth = unwind_walk(slot_hook_unwind(s), regs, &s->hook_pcs, UNWIND_DEPTH_MAX, &end);
     if (__builtin_expect(!depth, 0)) {
@@ -134,6 +140,8 @@ static inline uint32_t capture_walk_only(struct capture *c, const struct unwind_
         depth = 1;
         end = UNWIND_END_BAD_MEMORY;
     }
+    if (fibers_exist())
+        depth = fibers_strip(s->hook_pcs, depth);
     *flags = end == UNWIND_END_ROOT    ? 0
              : end == UNWIND_END_DEPTH ? SEG_FLAG_TRUNCATED
                                        : SEG_FLAG_BROKEN;

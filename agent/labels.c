@@ -6,6 +6,8 @@
 //   - agent_tls.labels is an id of this process' segment; a forked child's begins with 0.
 //   - What callers keep for fscope_labels_restore says from which process it is: in a forked child a
 //     scope that the parent opened ends with no labels, not with a stranger's.
+//   - In a fiber the labels are the runtime's: they move with it, and its children inherit them. What callers
+//     keep is then the runtime's index of a set, which a forked child has as well.
 
 #include "agent/api.h"
 
@@ -13,6 +15,7 @@
 
 #include "agent/agent.h"
 #include "agent/capture.h"
+#include "agent/fibers.h"
 
 #include <string.h>
 
@@ -56,11 +59,29 @@ static uint32_t others(uint32_t (*pairs)[2], uint32_t key)
     return n;
 }
 
+// --- In fibers.
+
+int32_t fib_label_set(const char *key, const char *value) __attribute__((weak));
+void fib_labels_restore(int32_t before) __attribute__((weak));
+
+static inline bool is_in_fiber(struct fiber_here *f)
+{
+    return fibers_exist() &&
+           fibers_look(f, (uint64_t)(uintptr_t)__builtin_frame_address(0), false) &&
+           fib_label_set && fib_labels_restore;
+}
+
 EXPORTED uint32_t fscope_label_set(const char *key, const char *value)
 {
     uint32_t pairs[LABELS_MAX][2];
+    struct fiber_here fiber;
     if (!agent_here())
         return 0;
+    if (is_in_fiber(&fiber)) {
+        if (key && *key)
+            fib_label_set(key, value);
+        return (uint32_t)fiber.set;
+    }
     uint32_t before = token();
     uint32_t key_id = key ? intern(key) : 0;
     if (!key_id) // no key, or no room
@@ -80,6 +101,11 @@ EXPORTED uint32_t fscope_label_set(const char *key, const char *value)
 
 EXPORTED void fscope_labels_restore(uint32_t before)
 {
+    struct fiber_here fiber;
+    if (is_in_fiber(&fiber)) {
+        fib_labels_restore((int32_t)before);
+        return;
+    }
     bool is_ours = before >> ID_BITS == (agent.forks & (UINT32_MAX >> ID_BITS));
     agent_tls.labels = is_ours && agent_live() ? before & ID_MASK : 0;
 }

@@ -10,11 +10,13 @@
 #include "agent/agent.h"
 #include "agent/arch/x86_64.h"
 #include "agent/capture.h"
+#include "agent/fibers.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <time.h>
+#include <ucontext.h>
 
 _Static_assert((int)UNWIND_DEPTH_MAX == (int)SEG_STACK_DEPTH_MAX, "a walk fills a stack");
 
@@ -66,6 +68,13 @@ static uint64_t charge_cpu(struct agent_slot *s, uint64_t period)
     return n;
 }
 
+// Whether another handler was interrupted, one that has a stack of its own.
+static bool is_on_signal_stack(const void *context, uint64_t rsp)
+{
+    const stack_t *s = &((const ucontext_t *)context)->uc_stack;
+    return !(s->ss_flags & SS_DISABLE) && rsp - (uint64_t)(uintptr_t)s->ss_sp < s->ss_size;
+}
+
 static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8_t flags,
                  const void *context)
 {
@@ -73,13 +82,19 @@ static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8
     struct unwind_registers regs;
     enum unwind_end end = UNWIND_END_ROOT;
     const uint64_t *pcs; // the walker's: nobody else walks while s is busy
+    struct fiber_here fiber = {0};
+    uint32_t labels = agent_tls.labels;
     unwind_registers_from_context(&regs, context);
+    if (fibers_exist())
+        fibers_begin_walk(s, slot_unwind(s), regs.rsp, is_on_signal_stack(context, regs.rsp),
+                          &fiber, &labels);
     uint32_t depth = unwind_walk(slot_unwind(s), &regs, &pcs, UNWIND_DEPTH_MAX, &end);
     if (!depth) { // the walker was at work in this thread: the leaf is known all the same
         pcs = &regs.rip;
         depth = 1;
         end = UNWIND_END_BAD_MEMORY;
     }
+    depth = fibers_strip(pcs, depth);
     if (end == UNWIND_END_DEPTH)
         flags |= SEG_FLAG_TRUNCATED;
     else if (end != UNWIND_END_ROOT)
@@ -90,7 +105,8 @@ static void take(struct agent_slot *s, enum seg_kind kind, uint64_t value, uint8
         .flags = flags,
         .tid = atomic_load_explicit(&s->tid, memory_order_relaxed),
         .time_ns = now_ns(),
-        .labels = agent_tls.labels,
+        .fiber = fiber.id,
+        .labels = labels,
         .user_stack = seg_stack(seg, pcs, depth, 0, flags),
         .values = {1, value},
     };

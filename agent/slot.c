@@ -47,6 +47,8 @@ size_t slot_hook_unwind_at; // hook_unwind_offset(), for those in a hurry
 
 void slot_set_stack(struct agent_slot *s, uint64_t low, uint64_t high)
 {
+    s->stack_low = low;
+    s->stack_high = high;
     unwind_thread_init(slot_unwind(s), low, high);
     unwind_thread_init(slot_hook_unwind(s), low, high);
 }

@@ -25,7 +25,7 @@ struct settings {
     const char *cpu, *wall, *heap, *block, *mutex; // "" when given without a rate
     const char *output;
     int64_t duration_ns;
-    bool all, mmaps, no_inherit, no_symbols, quiet;
+    bool all, mmaps, fibers, no_inherit, no_symbols, quiet;
 };
 
 static const struct settings defaults = {.hz = HZ_DEFAULT};
@@ -55,6 +55,10 @@ static const struct cli_option options[] = {
              "all of these, each at its default where it is not named"),
     CLI_FLAG(struct settings, mmaps, "mmap", 0, "What to record",
              "with --heap: mmap and munmap count as allocations too"),
+    CLI_FLAG(
+        struct settings, fibers, "fibers", 0, "What to record",
+        "at the end a snapshot of all fibers of a program on libfiberscope-rt (pprof's goroutine); "
+        "with -p and no other kind, that alone and at once"),
     CLI_FLAG(struct settings, no_inherit, "no-inherit", 0, "What to record",
              "the first process alone, not its children"),
     CLI_FLAG(struct settings, no_symbols, "no-symbols", 0, "Output",
@@ -134,6 +138,9 @@ static int read_kinds(const struct settings *s, struct record_options *o)
     o->cpu_hz = s->cpu || s->all || is_default ? (uint32_t)s->hz : 0;
     o->wall_hz = s->wall || s->all ? (uint32_t)s->hz : 0;
     o->mmaps = s->mmaps;
+    o->fibers = s->fibers;
+    if (s->fibers && s->pid && is_default && !s->cpu && !s->all)
+        o->cpu_hz = 0;
     int rc = read_rate("cpu", s->cpu, &o->cpu_hz);
     if (!rc)
         rc = read_rate("wall", s->wall, &o->wall_hz);
@@ -188,6 +195,8 @@ static int run(void *p, int argc, char **argv)
         return cli_fail("%s", err.text);
     int rc = o.pid ? record_process(&o, &result, &err) : record_command(&o, &result, &err);
     status = result.exit_status;
+    if (!rc)
+        rc = record_fibers(&o, &result, &err);
     if (rc) {
         cli_fail("%s", err.text);
         status = status ? status : CLI_FAILURE;
@@ -219,7 +228,8 @@ const struct cli_command cmd_record = {
                 "  fiberscope record -F 999 -o p.pb.gz xz -9 FILE\n"
                 "  fiberscope record --heap=exact -o heap.pb.gz ./server --selftest\n"
                 "  fiberscope record --cpu --block --mutex -o profiles/ ./server\n"
-                "  fiberscope record -p $(pidof postgres) --duration 30s",
+                "  fiberscope record -p $(pidof postgres) --duration 30s\n"
+                "  fiberscope record --fibers -p $(pidof shorten)",
     .flags = CLI_STOP_AT_OPERAND,
     .options = options,
     .option_count = CLI_COUNT(options),

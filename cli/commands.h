@@ -22,6 +22,7 @@
     X(stat)                                                                                        \
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
+    X(stack)                                                                                       \
     X(symbolize)                                                                                   \
     X(help)                                                                                        \
     X(completion)

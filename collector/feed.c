@@ -250,6 +250,9 @@ static int add_record(struct feed *f, const struct seg_record *r)
     };
     feed_fill_stacks(f, &s, r->user_stack, r->kernel_stack, NULL);
     feed_fill_labels(f, &s, r->labels);
+    if (r->fiber && r->fiber <= INT64_MAX) // feed_memory has room for it
+        f->memory->labels[s.label_count++] =
+            (struct builder_label){.key = "fiber", .number = (int64_t)r->fiber};
     return builder_add(f->processes[kind], &s);
 }
 

@@ -6,6 +6,7 @@
 #include "collector/record_internal.h"
 
 #include "collector/launch.h"
+#include "collector/perf_target.h"
 #include "collector/record_signals.h"
 
 #include <errno.h>
@@ -369,11 +370,23 @@ int record_command(const struct record_options *o, struct record_result *result,
     return rc;
 }
 
+static void name_process(struct record_result *result, uint32_t pid)
+{
+    struct perf_target who;
+    if (!perf_target_look(&who, pid, NULL))
+        snprintf(result->program, sizeof result->program, "%s", who.name);
+}
+
 int record_process(const struct record_options *o, struct record_result *result,
                    struct fscope_error *err)
 {
     struct record_signals signals;
     *result = (struct record_result){0};
+    if (o->fibers && !o->cpu_hz) { // a snapshot alone: there is nothing to watch
+        result->pid = o->pid;
+        name_process(result, o->pid);
+        return record_new_builders(o, result, err);
+    }
     record_signals_take(&signals);
     sigprocmask(SIG_SETMASK, &signals.waiting, NULL); // record_attach waits by itself
     int rc = record_attach(o, -1, &record_stop_count, result, err);

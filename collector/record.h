@@ -25,6 +25,7 @@ struct record_options {
     uint64_t block_ns;   // waits this long are kept, shorter ones by chance; 0: no block profile
     uint64_t mutex_fraction; // 1 in so many contended unlocks; 0: no mutex profile
     bool mmaps;              // mmap and munmap count as allocations too
+    bool fibers;             // at the end a snapshot of all fibers
     uint64_t duration_ns;    // 0: until the target ends or Ctrl-C
     const char *output;      // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
     bool inherit;            // follow children and exec
@@ -105,6 +106,13 @@ int record_process(const struct record_options *o, struct record_result *result,
 // ended or *stop became nonzero (set by a signal handler). In collector/perf_attach.c.
 int record_attach(const struct record_options *o, int go_fd, const volatile int *stop,
                   struct record_result *result, struct fscope_error *err);
+
+#define RECORD_FIBERS_PART "goroutine" // as Go's profile is called
+
+// With o->fibers: adds a snapshot of all fibers of the first process, which must still be there, as the custom
+// profile "goroutine". One that has ended, or has no fiber runtime, is told in result->warning. 0 or -errno.
+int record_fibers(const struct record_options *o, struct record_result *result,
+                  struct fscope_error *err);
 
 // Symbolizes and writes each builder's profile to its file and prints the closing lines on
 // o->messages. 0 or -errno; nothing half-written is left.

@@ -110,6 +110,9 @@ static void say_what(FILE *out, const struct record_result *result, const struct
     if (w->kind == RECORD_HEAP) {
         builder_get_heap(result->builders[w->kind], &totals);
         say_heap(out, &totals, st->processes);
+    } else if (w->kind == RECORD_CUSTOM && strcmp(w->part, RECORD_FIBERS_PART) == 0) {
+        say_count(out, st->samples);
+        fputs(st->samples == 1 ? " fiber" : " fibers", out);
     } else if (w->kind == RECORD_CUSTOM) {
         fprintf(out, "custom profile %.100s", w->part);
     } else if (w->kind == RECORD_BLOCK || w->kind == RECORD_MUTEX) {

@@ -13,7 +13,7 @@
 #ifndef FIBERSCOPE_RUNTIME_DESCRIPTOR_H
 #define FIBERSCOPE_RUNTIME_DESCRIPTOR_H
 
-#include "runtime/types.h"
+#include <stdint.h>
 
 enum {
     DESCRIPTOR_VERSION = 1,
@@ -21,6 +21,16 @@ enum {
     DESCRIPTOR_TEXT = 32, // bytes of each text, terminated
     DESCRIPTOR_STATUSES = 6,
     DESCRIPTOR_REASONS = 24,
+};
+
+// The numbers of g_status and g_flags that readers need.
+enum {
+    DESCRIPTOR_DEAD = 0,
+    DESCRIPTOR_RUNNABLE = 1,
+    DESCRIPTOR_WAITING = 4,
+    DESCRIPTOR_PREEMPTED = 5,
+    DESCRIPTOR_IS_THREAD = 1, // stands for a plain thread
+    DESCRIPTOR_IS_SYSTEM = 2, // a scheduler's own
 };
 
 struct fib_descriptor {
@@ -97,7 +107,7 @@ struct fib_descriptor {
     char reason_text[DESCRIPTOR_REASONS][DESCRIPTOR_TEXT];
 };
 
-extern struct fib_descriptor fib_descriptor FIB_PUBLIC;
+extern struct fib_descriptor fib_descriptor __attribute__((visibility("default")));
 void descriptor_init(void); // [fib_init]
 
 #endif

@@ -30,8 +30,7 @@ __attribute__((no_sanitize("address", "thread"))) uint64_t owner_read(_Atomic ui
     return atomic_load_explicit(at, memory_order_relaxed) & ~OWNER_FLAGS;
 }
 
-__attribute__((no_sanitize("thread"))) static void read_live(const struct live *l,
-                                                             struct fib_info *i)
+FIB_LOOKS static void read_live(const struct live *l, struct fib_info *i)
 {
     i->cpu_ns = ticks_to_ns(l->cpu_ticks);
     i->runnable_ns = ticks_to_ns(l->runnable_ticks);
@@ -49,7 +48,7 @@ __attribute__((no_sanitize("thread"))) static void read_live(const struct live *
     i->owner = owner_read(l->wait_owner);
 }
 
-FIB_PUBLIC int fib_info_read(struct fib f, struct fib_info *out)
+FIB_LOOKS FIB_PUBLIC int fib_info_read(struct fib f, struct fib_info *out)
 {
     struct g *g = f.g;
     if (!out || out->size < sizeof out->size)

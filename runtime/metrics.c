@@ -49,7 +49,8 @@ static const double *latency_bounds(void)
     return bounds;
 }
 
-FIB_PUBLIC void fib_metrics_read(void (*fn)(void *arg, const struct fib_metric *m), void *arg)
+FIB_LOOKS FIB_PUBLIC void fib_metrics_read(void (*fn)(void *arg, const struct fib_metric *m),
+                                           void *arg)
 {
     const struct totals t = total();
     const uint64_t *n = t.by_status;

@@ -9,6 +9,7 @@
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/tools.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -76,6 +77,7 @@ static uint8_t *carve(struct stack_class *sc, uint8_t c)
     }
     if (!os_guard(sc->arena, OS_PAGE))
         return NULL;
+    tools_stack_made(sc->arena + OS_PAGE, sc->arena + bytes);
     sc->arena += bytes;
     return sc->arena;
 }
@@ -141,8 +143,9 @@ bool stack_attach(struct p *p, struct g *g)
     l->g = g;
     l->high = high;
     l->low = high - class_bytes(c);
+    tools_fiber_begins(l);
     l->sp = arch_new_stack((uint64_t)(uintptr_t)l, g->fn, g->arg);
-    g->live = l;
+    __atomic_store_n(&g->live, l, __ATOMIC_RELAXED); // g_live
     g->flags |= G_IS_STARTED;
     return true;
 }
@@ -239,8 +242,9 @@ void stack_release(struct p *p, struct g *g)
     uint8_t c = g->stack_class;
     if (g->flags & G_IS_MEASURED)
         note_high_water(g);
+    tools_fiber_ended(g->live);
     struct free_stack *f = (struct free_stack *)(void *)g->live;
-    g->live = NULL;
+    __atomic_store_n(&g->live, NULL, __ATOMIC_RELAXED); // g_live
     g->flags = 0;
     f->next = p->stacks[c].head;
     p->stacks[c].head = f;

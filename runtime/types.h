@@ -38,6 +38,9 @@
 #include <sys/types.h>
 
 #define FIB_PUBLIC __attribute__((visibility("default")))
+// For functions that read on purpose what others are writing, and can live with what they read: no data race to
+// be reported.
+#define FIB_LOOKS __attribute__((no_sanitize("thread")))
 
 enum {
     PROCS_MAX = 256,

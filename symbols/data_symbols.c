@@ -174,3 +174,13 @@ int data_symbols_find(const struct data_symbols *d, uint64_t address, const char
     *into = address - best->low;
     return 0;
 }
+
+int data_symbols_address(const struct data_symbols *d, const char *name, uint64_t *address)
+{
+    for (size_t i = 0; i < d->count; i++)
+        if (strcmp(d->symbols[i].name, name) == 0) {
+            *address = d->symbols[i].low;
+            return 0;
+        }
+    return -ENOENT;
+}

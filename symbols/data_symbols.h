@@ -37,4 +37,7 @@ bool data_symbols_cover(const struct data_symbols *d, uint64_t address);
 int data_symbols_find(const struct data_symbols *d, uint64_t address, const char **name,
                       uint64_t *into);
 
+// The address of the variable with this linkage name. -ENOENT: there is none.
+int data_symbols_address(const struct data_symbols *d, const char *name, uint64_t *address);
+
 #endif

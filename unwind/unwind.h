@@ -147,6 +147,11 @@ size_t unwind_thread_size(void); // bytes, a constant of the build
 // call first, about 100 ns for each page of each walk, so a walk never faults.
 void unwind_thread_init(struct unwind_thread *t, uint64_t low, uint64_t high);
 
+// Changes the bounds for the walks to come: the thread is on another stack now (a fiber's), or back on its own.
+// Rows stay, the previous stack is forgotten; nothing happens if they are the same, or t is at work.
+// Memory of stacks that were walked must stay mapped until then.
+void unwind_thread_stack(struct unwind_thread *t, uint64_t low, uint64_t high);
+
 // Forgets the previous stack, so that the next walk is a full one (for measuring).
 void unwind_thread_forget(struct unwind_thread *t);
 

@@ -56,6 +56,16 @@ void unwind_thread_init(struct unwind_thread *t, uint64_t low, uint64_t high)
     forget_stack(t);
 }
 
+void unwind_thread_stack(struct unwind_thread *t, uint64_t low, uint64_t high)
+{
+    high &= ~UINT64_C(7);
+    if ((t->low == low && t->high == high) || atomic_load_explicit(&t->busy, memory_order_relaxed))
+        return;
+    t->low = low;
+    t->high = high;
+    forget_stack(t);
+}
+
 void unwind_thread_forget(struct unwind_thread *t)
 {
     forget_stack(t);

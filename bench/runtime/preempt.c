@@ -4,8 +4,8 @@
 // force and lets the other's go on. Each notes the time stamp as it loops. Where the other's note is younger than
 // one's own last, the other has run in between, and what lies between its last note and now is the preempting
 // signal, its handler, the switch to this thread, and the return from the handler there: one fiber out and
-// one fiber in. With all threads on one CPU (the caller sees to that) and nothing else there, wall time is
-// CPU time. OPS is how many gaps to take.
+// one fiber in, as they see it: wall time, with the timer that woke sysmon and whatever else the machine did.
+// preempt_self.c has the CPU time. OPS is how many gaps to take.
 
 #include "bench/runtime/bench.h"
 #include "fiberscope/fiber.h"

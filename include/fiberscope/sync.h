@@ -32,6 +32,31 @@ bool fib_mutex_trylock(struct fib_mutex *m);
 int fib_mutex_lock_for(struct fib_mutex *m, int64_t timeout_ns); // 0, -ETIMEDOUT
 void fib_mutex_unlock(struct fib_mutex *m);
 
+// Free ones are taken and given back inline: one compare-and-swap each. FIB_NO_INLINE leaves that out.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(FIB_NO_INLINE)
+extern __thread struct fib_thread_ {
+    void *m, *g;
+    uint64_t owner; // who runs; 0: not known here
+} fib_thread_self_ __asm__("fib_tls") __attribute__((tls_model("initial-exec")));
+
+static inline __attribute__((always_inline)) void fib_mutex_lock_(struct fib_mutex *m)
+{
+    uint64_t none = 0, self = fib_thread_self_.owner;
+    if (!self ||
+        !__atomic_compare_exchange_n(&m->owner, &none, self, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        fib_mutex_lock(m);
+}
+static inline __attribute__((always_inline)) void fib_mutex_unlock_(struct fib_mutex *m)
+{
+    uint64_t self = fib_thread_self_.owner;
+    if (!self ||
+        !__atomic_compare_exchange_n(&m->owner, &self, 0, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        fib_mutex_unlock(m);
+}
+#define fib_mutex_lock(m)   fib_mutex_lock_(m)
+#define fib_mutex_unlock(m) fib_mutex_unlock_(m)
+#endif
+
 // --- RWMutex. A waiting writer stops new readers, and goes before them; after a writer all readers that came
 // meanwhile go first (Go's sync.RWMutex).
 struct fib_rwmutex {

@@ -268,6 +268,9 @@ void mutex_unlock_as(struct fib_mutex *m, const char *call)
 }
 
 // The fast paths of fibers: all else is out of line, as the last thing they do, so that they need no frame.
+// The inline ones of sync.h come here when they cannot do it.
+#undef fib_mutex_lock
+#undef fib_mutex_unlock
 
 __attribute__((noinline)) static void lock_else(struct fib_mutex *m)
 {

@@ -32,10 +32,12 @@ LIBRARIES = {
     "collector": {"bpf/", "microhttpd.h", "curl/"},
     "analysis": {"pcre2.h"},
     "cli": {"capstone/", "pcre2.h"},
+    # Headers alone, of tools that are told of stacks and switches: nothing is linked.
+    "runtime": {"valgrind/", "sanitizer/"},
 }
 SYSTEM = re.compile(r"^(std\w+|assert|ctype|cpuid|dirent|dlfcn|elf|endian|errno|fcntl|fnmatch|ftw|"
                     r"getopt|glob|grp|inttypes|limits|link|linux/[\w/]+|locale|malloc|math|mntent|"
-                    r"net/[\w/]+|netdb|poll|pthread|pwd|regex|sched|semaphore|setjmp|signal|spawn|"
+                    r"net/[\w/]+|netinet/\w+|netdb|poll|pthread|pwd|regex|sched|semaphore|setjmp|signal|spawn|"
                     r"string|strings|sys/\w+|syscall|termios|threads|time|ucontext|unistd|utmp|"
                     r"wchar|wctype|x86intrin|[a-z]mmintrin|ar|asm/\w+)\.h$")
 CONSUMER_FILES = re.compile(r"^segment/(consumer|reader)")

@@ -64,7 +64,7 @@ def look(text, what):
 
 
 COMMANDS = ["set $sp0 = $rsp", "info fibers",
-            'fiber 5 python gdb.execute("up 4", to_string=True); '
+            'fiber 5 python gdb.execute("frame function inner_wait", to_string=True); '
             'print("IT WAITS FOR", gdb.parse_and_eval("other->id"))',
             "fiber apply all bt",
             'printf "SAME %d\\n", $sp0 == $rsp']

@@ -227,7 +227,7 @@ STAYS void main_of_trace(void *arg)
 
 static int run(const char *mode)
 {
-    static int few = 200, many = 2000000;
+    static int few = 200, many = 8000000;
     static int64_t ms_900 = 900000000, ms_250 = 250000000;
     pthread_t t;
     if (!strcmp(mode, "deadlock"))

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+//
+// The fibers of a process or core file, found from outside through the runtime's descriptor
+// (runtime/descriptor.h), which the runtime exports.
+//
+// What always holds
+//   - A process is not stopped. A parked fiber's stack is copied, and then it is looked whether the fiber has run
+//     meanwhile; if so, again. One that runs has no stack to be had: its start function stands for it
+//     (has_stack false). In a core file it has.
+//   - Stacks end at the start function; at their leaf are no frames of the runtime but the one that was called.
+//   - The descriptor and all that it leads to are the target's: sizes and counts are bounded, addresses may lead
+//     nowhere.
+
+#ifndef FIBERSCOPE_COLLECTOR_FIBERS_H
+#define FIBERSCOPE_COLLECTOR_FIBERS_H
+
+#include "collector/target.h"
+
+enum { FIBERS_TEXT = 32, FIBERS_LABELS_MAX = 16 };
+
+struct fiber {
+    uint64_t id, creator;    // creator 0: a plain thread
+    char state[FIBERS_TEXT]; // "running", or what it waits for: "chan receive"
+    char name[FIBERS_TEXT];  // "": none
+    uint64_t waiting_ns;     // 0: unknown
+    uint64_t created_at;     // the pc behind the call that made it; 0: unknown
+    const uint64_t *pcs;     // as target_walk's
+    uint32_t depth;          // at least 1
+    uint32_t flags;          // enum seg_record_flag
+    bool has_stack;          // else pcs is the start function
+    struct builder_label labels[FIBERS_LABELS_MAX];
+    uint32_t label_count;
+};
+
+struct fibers; // an open descriptor
+
+// -ENOENT: the program has no fiber runtime, or it was not started. -ENOTSUP: another version. The caller owns
+// *out, which keeps t: fibers_close.
+int fibers_open(struct fibers **out, struct target *t, struct fscope_error *err);
+void fibers_close(struct fibers *f); // accepts NULL
+
+// Calls fn for each living fiber, in order of appearance; what it is given stays until it returns. Stops where
+// fn returns nonzero, and returns that; else 0 or -errno.
+int fibers_each(struct fibers *f, int (*fn)(void *arg, const struct fiber *fiber), void *arg);
+
+// Adds all to b, a CUSTOM builder, as its part "goroutine": one for each, by stack and labels. The number of them,
+// or -errno.
+int64_t fibers_profile(struct fibers *f, struct builder *b);
+
+#endif

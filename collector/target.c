@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: MIT
+//
+// See target.h: processes, and what they have in common with core files.
+
+#include "collector/target_internal.h"
+
+#include "collector/mapped_file.h"
+#include "collector/perf_target.h"
+#include "symbols/data_symbols.h"
+#include "symbols/symbols.h"
+#include "unwind/step.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { STACK_BYTES_MAX = 1 << 20, PAGE = 4096 };
+
+uint32_t target_pid(const struct target *t)
+{
+    return t->pid;
+}
+
+const char *target_name(const struct target *t)
+{
+    return t->name;
+}
+
+bool target_is_core(const struct target *t)
+{
+    return t->core_fd >= 0;
+}
+
+size_t target_threads(const struct target *t, const struct target_thread **out)
+{
+    *out = t->threads;
+    return t->thread_count;
+}
+
+void target_close(struct target *t)
+{
+    if (!t)
+        return;
+    for (struct target_file *f = t->files, *next; f; f = next) {
+        next = f->next;
+        if (f->fd >= 0)
+            close(f->fd);
+        perf_elf_finish(&f->elf);
+        free(f->path);
+        free(f);
+    }
+    if (t->core_fd >= 0)
+        close(t->core_fd);
+    free(t->maps);
+    free(t->loads);
+    free(t->threads);
+    free(t);
+}
+
+// --- Maps.
+
+static struct target_file *find_file(struct target *t, const char *path, uint64_t device,
+                                     uint64_t inode)
+{
+    for (struct target_file *f = t->files; f; f = f->next)
+        if (f->inode == inode && f->device == device && strcmp(f->path, path) == 0)
+            return f;
+    struct target_file *f = calloc(1, sizeof *f);
+    if (!f || !(f->path = strdup(path))) {
+        free(f);
+        return NULL;
+    }
+    f->fd = -1;
+    f->device = device;
+    f->inode = inode;
+    f->next = t->files;
+    t->files = f;
+    return f;
+}
+
+int target_add_map(struct target *t, const struct target_map *m, const char *path, uint64_t device,
+                   uint64_t inode)
+{
+    if (t->map_count == t->map_capacity) {
+        size_t n = t->map_capacity * 2 + 64;
+        struct target_map *grown = reallocarray(t->maps, n, sizeof *grown);
+        if (!grown)
+            return -ENOMEM;
+        t->maps = grown;
+        t->map_capacity = n;
+    }
+    t->maps[t->map_count] = *m;
+    bool has_file = (path[0] == '/' && strncmp(path, "//", 2) != 0) || !strcmp(path, "[vdso]");
+    if (has_file && !(t->maps[t->map_count].file = find_file(t, path, device, inode)))
+        return -ENOMEM;
+    t->map_count++;
+    return 0;
+}
+
+static int compare_maps(const void *a, const void *b)
+{
+    const struct target_map *x = a, *y = b;
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
+void target_sort_maps(struct target *t)
+{
+    if (t->map_count)
+        qsort(t->maps, t->map_count, sizeof *t->maps, compare_maps);
+}
+
+const struct target_map *target_map_at(const struct target *t, uint64_t address)
+{
+    size_t low = 0, high = t->map_count;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (t->maps[mid].end <= address)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < t->map_count && t->maps[low].start <= address ? &t->maps[low] : NULL;
+}
+
+static int read_maps(struct target *t, struct fscope_error *err)
+{
+    char path[64], *line = NULL;
+    size_t size = 0;
+    int rc = 0;
+    snprintf(path, sizeof path, "/proc/%u/maps", t->pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return error_set(err, -errno, 0, "%s: %s", path, strerror(errno));
+    while (!rc && getline(&line, &size, f) > 0) {
+        unsigned long long start, end, offset, inode;
+        unsigned major, minor;
+        char access[5];
+        int at = 0;
+        if (sscanf(line, "%llx-%llx %4s %llx %x:%x %llu %n", &start, &end, access, &offset, &major,
+                   &minor, &inode, &at) < 7)
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        struct target_map m = {
+            .start = start, .end = end, .offset = offset, .is_code = access[2] == 'x'};
+        uint64_t device = ((uint64_t)(major & ~0xfffu) << 32) | ((uint64_t)(minor & ~0xffu) << 12) |
+                          ((uint64_t)(major & 0xfff) << 8) | (minor & 0xff);
+        rc = target_add_map(t, &m, at ? line + at : "", device, inode);
+        struct target_file *file = rc ? NULL : t->maps[t->map_count - 1].file;
+        if (file && file->fd < 0 && file->path[0] == '/') {
+            struct mapped_file mf = {.pid = t->pid,
+                                     .start = start,
+                                     .end = end,
+                                     .path = file->path,
+                                     .build_id = "",
+                                     .device = device,
+                                     .inode = inode};
+            file->fd = mapped_file_open(&mf);
+            if (file->fd >= 0 &&
+                symbols_build_id_of_fd(file->fd, file->build_id, sizeof file->build_id) < 0)
+                file->build_id[0] = '\0';
+        }
+    }
+    free(line);
+    fclose(f);
+    return rc ? error_set(err, rc, 0, "out of memory") : 0;
+}
+
+int target_open_pid(struct target **out, uint32_t pid, struct fscope_error *err)
+{
+    struct perf_target who;
+    *out = NULL;
+    int rc = perf_target_look(&who, pid, err);
+    if (rc)
+        return rc;
+    struct target *t = calloc(1, sizeof *t);
+    if (!t)
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    t->core_fd = -1;
+    t->pid = pid;
+    snprintf(t->name, sizeof t->name, "%s", who.name);
+    rc = read_maps(t, err);
+    target_sort_maps(t);
+    uint64_t word;
+    if (!rc && t->map_count &&
+        (rc = target_read(t, t->maps[0].start, &word, sizeof word)) == -EPERM)
+        error_set(err, rc, 0,
+                  "process %u (%s): its memory may not be read: run as its user or as root, or see "
+                  "`fiberscope doctor` about ptrace_scope",
+                  pid, t->name);
+    else if (rc && rc != -EFAULT)
+        error_set(err, rc, 0, "process %u (%s): %s", pid, t->name, strerror(-rc));
+    if (rc && rc != -EFAULT) {
+        target_close(t);
+        return rc;
+    }
+    *out = t;
+    return 0;
+}
+
+// --- Memory.
+
+size_t target_read_some(const struct target *t, uint64_t address, void *out, size_t size)
+{
+    if (t->core_fd >= 0)
+        return target_read_core(t, address, out, size);
+    struct iovec here = {out, size}, there = {(void *)(uintptr_t)address, size};
+    ssize_t n = process_vm_readv((pid_t)t->pid, &here, 1, &there, 1, 0);
+    return n > 0 ? (size_t)n : 0;
+}
+
+int target_read(const struct target *t, uint64_t address, void *out, size_t size)
+{
+    errno = EFAULT;
+    size_t n = target_read_some(t, address, out, size);
+    return n == size ? 0 : n ? -EFAULT : -errno;
+}
+
+// --- Files.
+
+int target_find_variable(struct target *t, const char *library, const char *name, uint64_t *address)
+{
+    for (int round = 0; round < 2; round++)
+        for (size_t i = 0; i < t->map_count; i++) {
+            const struct target_map *m = &t->maps[i];
+            if (!m->file || m->file->fd < 0 || m->offset != 0 ||
+                (strstr(m->file->path, library) != NULL) != (round == 0))
+                continue;
+            struct data_symbols *d = NULL;
+            uint64_t at, bias;
+            int rc = data_symbols_open(&d, m->file->fd, m->file->path, NULL);
+            if (!rc)
+                rc = data_symbols_address(d, name, &at);
+            if (!rc)
+                rc = data_symbols_bias(d, m->start, m->offset, &bias);
+            data_symbols_close(d);
+            if (!rc) {
+                *address = at + bias;
+                return 0;
+            }
+        }
+    return -ENOENT;
+}
+
+bool target_file_range(const struct target *t, uint64_t address, const char *part, uint64_t *start,
+                       uint64_t *end)
+{
+    const struct target_map *m = target_map_at(t, address);
+    if (!m || !m->file)
+        return false;
+    const char *slash = strrchr(m->file->path, '/');
+    *start = m->start;
+    *end = m->end;
+    return strstr(slash ? slash : m->file->path, part) != NULL;
+}
+
+int target_tell_builder(const struct target *t, struct builder_process *p)
+{
+    for (size_t i = 0; i < t->map_count; i++) {
+        const struct target_map *m = &t->maps[i];
+        if (!m->is_code || !m->file)
+            continue;
+        struct builder_module bm = {
+            .start = m->start,
+            .end = m->end,
+            .offset = m->offset,
+            .path = m->file->path,
+            .build_id = m->file->build_id,
+            .device = m->file->device,
+            .inode = m->file->inode,
+            .fd = m->file->fd >= 0 ? dup(m->file->fd) : -1,
+        };
+        int rc = builder_module(p, &bm);
+        if (rc == -ENOMEM)
+            return rc;
+    }
+    return 0;
+}
+
+// --- Walking.
+
+struct walk_memory {
+    struct target *t;
+    uint64_t low, size;
+    const uint8_t *bytes;
+};
+
+static int load_word(void *arg, uint64_t address, uint64_t *value)
+{
+    const struct walk_memory *w = arg;
+    if (address >= w->low && w->size >= 8 && address - w->low <= w->size - 8) {
+        memcpy(value, w->bytes + (address - w->low), sizeof *value);
+        return 0;
+    }
+    return target_read(w->t, address, value, sizeof *value) ? -1 : 0;
+}
+
+// The vdso has no file; its one map is read from memory.
+static void load_elf(struct target *t, const struct target_map *m)
+{
+    struct target_file *f = m->file;
+    f->is_loaded = true;
+    if (f->fd >= 0) {
+        struct perf_elf_source source = {.fd = f->fd};
+        perf_elf_load(&f->elf, &source);
+    } else if (f->path[0] == '[' && m->end - m->start <= 16 * PAGE) {
+        size_t size = m->end - m->start;
+        uint8_t *bytes = malloc(size);
+        if (bytes && !target_read(t, m->start, bytes, size)) {
+            struct perf_elf_source source = {.fd = -1, .bytes = bytes, .size = size};
+            perf_elf_load(&f->elf, &source);
+        }
+        free(bytes);
+    }
+}
+
+static int find_row(void *arg, uint64_t pc, struct unwind_row *row)
+{
+    struct walk_memory *w = arg;
+    const struct target_map *m = target_map_at(w->t, pc);
+    uint64_t bias;
+    if (!m || !m->is_code)
+        return UNWIND_NOT_COVERED;
+    if (!m->file)
+        return UNWIND_DECLINED; // code without tables
+    if (!m->file->is_loaded)
+        load_elf(w->t, m);
+    if (!m->file->elf.tables.eh_frame.size ||
+        perf_elf_bias(&m->file->elf, m->start, m->offset, &bias))
+        return UNWIND_DECLINED;
+    return unwind_find_row(&m->file->elf.tables, pc - bias, row);
+}
+
+uint32_t target_walk(struct target *t, const struct unwind_registers *regs, bool is_exact,
+                     uint64_t high, uint64_t *pcs, uint32_t max, enum unwind_end *end)
+{
+    const struct target_map *m = target_map_at(t, regs->rsp);
+    uint64_t top = high ? high : m ? m->end : regs->rsp;
+    uint64_t size = top > regs->rsp ? top - regs->rsp : 0;
+    size = size < STACK_BYTES_MAX ? size : STACK_BYTES_MAX;
+    uint8_t *bytes = malloc(size ? size : 1);
+    struct walk_memory w = {.t = t, .low = regs->rsp, .bytes = bytes};
+    w.size = bytes ? target_read_some(t, regs->rsp, bytes, size) : 0;
+    struct unwind_remote remote = {.read = load_word, .row = find_row, .arg = &w};
+    struct unwind_registers r = *regs;
+    uint32_t n = unwind_walk_from(&remote, &r, is_exact, pcs, 0, max, end);
+    free(bytes);
+    if (n && !is_exact)
+        pcs[0]--; // inside of the call
+    return n;
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+//
+// Shared by target.c (what both kinds have) and target_core.c.
+
+#ifndef FIBERSCOPE_COLLECTOR_TARGET_INTERNAL_H
+#define FIBERSCOPE_COLLECTOR_TARGET_INTERNAL_H
+
+#include "collector/perf_elf.h"
+#include "collector/target.h"
+
+#include <sys/types.h>
+
+struct target_file { // one per path and inode
+    struct target_file *next;
+    char *path;
+    uint64_t device, inode;
+    char build_id[2 * 64 + 1]; // "": unknown
+    int fd;                    // -1: cannot be had
+    bool is_loaded;            // elf was tried
+    struct perf_elf elf;
+};
+
+struct target_map {
+    uint64_t start, end, offset;
+    bool is_code;
+    struct target_file *file; // NULL: no file
+};
+
+struct target_load { // of a core file
+    uint64_t start, end, offset, file_bytes;
+    bool is_code;
+};
+
+struct target {
+    uint32_t pid;
+    char name[64];
+    struct target_map *maps;
+    size_t map_count, map_capacity;
+    struct target_file *files;
+    // A core file's.
+    int core_fd; // -1: a process
+    struct target_load *loads;
+    size_t load_count;
+    struct target_thread *threads;
+    size_t thread_count;
+};
+
+// The map's file is found among the others, or made with fd -1. 0 or -ENOMEM.
+int target_add_map(struct target *t, const struct target_map *m, const char *path, uint64_t device,
+                   uint64_t inode);
+void target_sort_maps(struct target *t);
+const struct target_map *target_map_at(const struct target *t, uint64_t address);
+size_t target_read_core(const struct target *t, uint64_t address, void *out, size_t size);
+
+#endif
