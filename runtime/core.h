@@ -149,6 +149,7 @@ bool m_give_if_idle(struct m *m, struct p *p);     // false: it is not in the id
 struct g *bound_take(void);                        // sched.lock held
 void m_resume_bound(struct g *g, struct p *p);     // g, from bound_take, runs on with p
 void m_end(struct m *m) __attribute__((noreturn)); // the thread ends
+int thread_start(void *(*fn)(void *), void *arg, size_t stack_bytes); // detached; 0 or -errno
 void *spawner_main(void *arg);
 int64_t debug_option(const char *name, int64_t no); // FIB_DEBUG=name=N,...
 void wake_p(void); // one more M looks for work, if there is an idle P and none looks

@@ -85,17 +85,11 @@ static struct p *p_new(uint32_t id)
 
 static int start_thread(void *(*fn)(void *))
 {
-    pthread_t t;
-    pthread_attr_t attr;
     sigset_t all, old;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 128 << 10);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = -pthread_create(&t, &attr, fn, NULL);
+    int rc = thread_start(fn, NULL, 128 << 10);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
     sched.fixed_threads += !rc;
     return rc;
 }

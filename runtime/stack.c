@@ -14,7 +14,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { CACHE_MAX = 64, BATCH = 32, KEEP_WARM = 4096, MIN_SHIFT = 14, HUGE = 2 << 20 };
+enum {
+    CACHE_MAX = 64,
+    BATCH = 32,
+    KEEP_WARM = 4096,
+    MIN_SHIFT = 14,
+    HUGE = 2 << 20,
+    COLOURS = 16,
+    LIVE_BYTES = (sizeof(struct live) + LINE - 1) / LINE * LINE
+};
+_Static_assert(LIVE_BYTES + COLOURS * LINE <= OS_PAGE / 2, "room for frames in the first page");
 
 struct free_stack {
     struct free_stack *next;
@@ -50,9 +59,11 @@ static size_t class_bytes(uint8_t c)
     return (size_t)1 << (MIN_SHIFT + c);
 }
 
-static struct live *live_of_high(uint8_t *high)
+// Not at the same place of each top page: those would all share few sets of the processor's caches.
+static struct live *live_of_high(uint8_t *high, uint8_t c)
 {
-    return (struct live *)(void *)(high - ((sizeof(struct live) + LINE - 1) & ~(size_t)(LINE - 1)));
+    size_t colour = ((uintptr_t)high >> (MIN_SHIFT + c)) % COLOURS;
+    return (struct live *)(void *)(high - LIVE_BYTES - colour * LINE);
 }
 
 // A stack never used before, by its high end; NULL: neither memory nor mappings. Lock held.
@@ -100,7 +111,7 @@ static struct free_stack *refill(struct p *p, uint8_t c)
             f = sc->cold[--sc->cold_count];
         } else {
             uint8_t *high = carve(sc, c);
-            f = high ? (struct free_stack *)(void *)live_of_high(high) : NULL;
+            f = high ? (struct free_stack *)(void *)live_of_high(high, c) : NULL;
         }
         rt_unlock(&sc->lock);
         return f;

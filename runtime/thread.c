@@ -250,17 +250,28 @@ static struct m *m_memory(struct m *ended, uint32_t id)
     return m;
 }
 
+int thread_start(void *(*fn)(void *), void *arg, size_t stack_bytes)
+{
+    pthread_t t;
+    pthread_attr_t attr;
+    int rc;
+    do { // glibc puts the program's thread-local variables there, and refuses what they do not fit in
+        pthread_attr_init(&attr);
+        pthread_attr_setstacksize(&attr, stack_bytes);
+        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+        rc = -pthread_create(&t, &attr, fn, arg);
+        pthread_attr_destroy(&attr);
+        stack_bytes *= 2;
+    } while (rc == -EINVAL && stack_bytes <= (size_t)256 << 20);
+    return rc;
+}
+
 static int start_m(struct m *m)
 {
-    pthread_attr_t attr;
     sigset_t old;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, G0_STACK);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     block_signals(&old);
-    int rc = -pthread_create(&m->thread, &attr, m_main, m);
+    int rc = thread_start(m_main, m, G0_STACK);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
     return rc;
 }
 

@@ -278,7 +278,6 @@ struct m {
     struct m *link;           // of the idle list
     struct m *all_link;       // of sched.all_ms; set once
     pid_t tid;
-    pthread_t thread;
     uint32_t id;
     void *signal_stack;
     uint64_t random;
