@@ -37,7 +37,8 @@ FIB_LOOKS static void read_live(const struct live *l, struct fib_info *i)
     i->switches = l->switches;
     i->wakes = l->wakes;
     i->preempted = l->preempted;
-    i->stack_bytes = l->high - l->low;
+    uint64_t low = l->low, high = l->high;
+    i->stack_bytes = high > low ? high - low : 0; // zero: it has just ended
     i->stack_used_bytes = stack_used_bytes(l);
     if (i->status != FIB_WAITING)
         return;

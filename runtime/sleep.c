@@ -47,8 +47,7 @@ FIB_PUBLIC void fib_sleep(int64_t ns)
         .arg = this_g(),
     };
     g_park(WAIT_SLEEP, NULL, after_sleep, &t);
-    // fire has readied this fiber under the heap's lock and still reads t until it releases it.
-    timer_remove(&t);
+    // Readying is the last that is done with t: there is nothing to remove.
 }
 
 FIB_PUBLIC struct fib fib_self(void)

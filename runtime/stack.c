@@ -198,7 +198,7 @@ static void spill(struct p *p, uint8_t c)
     }
 }
 
-void stacks_count(uint64_t *made, uint64_t *free)
+FIB_LOOKS void stacks_count(uint64_t *made, uint64_t *free)
 {
     *made = *free = 0;
     for (uint8_t c = 0; c < STACK_CLASSES; c++) {
@@ -212,17 +212,21 @@ void stacks_count(uint64_t *made, uint64_t *free)
     }
 }
 
-// From the lowest page in memory to the high end.
-size_t stack_used_bytes(const struct live *l)
+// From the lowest page in memory to the high end. The fiber may end meanwhile, and its bounds be zeroed.
+FIB_LOOKS size_t stack_used_bytes(const struct live *l)
 {
     uint8_t pages[512];
-    for (uint64_t at = l->low + OS_PAGE; at < l->high; at += sizeof pages * OS_PAGE) {
-        uint64_t n = l->high - at < sizeof pages * OS_PAGE ? l->high - at : sizeof pages * OS_PAGE;
+    const uint64_t low = *(const volatile uint64_t *)&l->low;
+    const uint64_t high = *(const volatile uint64_t *)&l->high;
+    if (low >= high || high - low > class_bytes(STACK_CLASSES - 1))
+        return 0;
+    for (uint64_t at = low + OS_PAGE; at < high; at += sizeof pages * OS_PAGE) {
+        uint64_t n = high - at < sizeof pages * OS_PAGE ? high - at : sizeof pages * OS_PAGE;
         if (!os_resident((void *)(uintptr_t)at, n, pages))
             continue;
         for (uint64_t i = 0; i < n / OS_PAGE; i++)
             if (pages[i] & 1)
-                return l->high - at - i * OS_PAGE;
+                return high - at - i * OS_PAGE;
     }
     return 0;
 }

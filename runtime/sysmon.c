@@ -166,6 +166,7 @@ void *sysmon_main(void *arg)
         }
         idle = 0;
         int64_t now = os_clock_ns();
+        clock_anchor(now);
         if (look_at_ps(now)) {
             quiet = 0;
             delay = TICK_MIN_NS;

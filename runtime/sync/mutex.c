@@ -237,7 +237,7 @@ void mutex_check_owner(const struct fib_mutex *m, const char *call)
 }
 
 __attribute__((noinline)) static void unlock_slow(struct fib_mutex *m, const char *call,
-                                                  bool is_quiet)
+                                                  bool may_not_yield)
 {
     mutex_check_owner(m, call);
     // Someone awake will try: nobody has to be chosen. Who woke may have queued up since, then the word has changed.
@@ -249,13 +249,13 @@ __attribute__((noinline)) static void unlock_slow(struct fib_mutex *m, const cha
     struct g *g = pass_on(m, &is_handed);
     if (!g)
         return;
-    if (is_handed && !is_quiet && may_yield())
+    if (is_handed && !may_not_yield && may_yield())
         g_ready_and_yield(g);
     else
         g_ready(g);
 }
 
-void mutex_unlock_quiet(struct fib_mutex *m, const char *call)
+void mutex_unlock_no_yield(struct fib_mutex *m, const char *call)
 {
     if (!fast_unlock(m, owner_self()))
         unlock_slow(m, call, true);

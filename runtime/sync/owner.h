@@ -34,7 +34,7 @@ int mutex_lock_as(struct fib_mutex *m, int64_t timeout_ns, enum wait_reason reas
                   const void *object, const char *call);
 void mutex_unlock_as(struct fib_mutex *m, const char *call);
 // The same without ever yielding: rt_locks may be held.
-void mutex_unlock_quiet(struct fib_mutex *m, const char *call);
+void mutex_unlock_no_yield(struct fib_mutex *m, const char *call);
 void mutex_check_owner(const struct fib_mutex *m,
                        const char *call); // aborts if the caller does not hold it
 

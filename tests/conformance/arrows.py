@@ -19,11 +19,13 @@ MAY = {
     "formats": {"base"},
     "symbols": {"base", "unwind"},
     "analysis": {"base", "formats"},
-    "collector": {"base", "segment", "unwind", "formats", "symbols", "agent"},
+    "collector": {"base", "segment", "unwind", "formats", "symbols", "agent", "runtime"},
     "cli": {"base", "segment", "unwind", "formats", "symbols", "analysis", "collector"},
 }
 # The only header of the agent that the outside sees: the words on the socket.
 AGENT_HEADERS_OUTSIDE = {"agent/protocol.h"}
+# And of the runtime: where everything is in a process.
+RUNTIME_HEADERS_OUTSIDE = {"runtime/descriptor.h"}
 LIBRARIES = {
     "base": {"zlib.h"},
     "formats": {"zlib.h", "protobuf-c/"},
@@ -79,6 +81,8 @@ def judge(folder, path, quote, target):
         return f"{folder}/ may not include {to}/"
     if folder == "segment" and to == "base" and not CONSUMER_FILES.match(path):
         return "the producing side of segment/ uses libc alone"
+    if to == "runtime" and folder not in INSIDE and target not in RUNTIME_HEADERS_OUTSIDE:
+        return f"{target} runs inside a target; the outside sees {sorted(RUNTIME_HEADERS_OUTSIDE)}"
     if to == "agent" and folder not in INSIDE and target not in AGENT_HEADERS_OUTSIDE:
         return f"{target} runs inside a target; the outside sees {sorted(AGENT_HEADERS_OUTSIDE)}"
     return None

@@ -46,14 +46,14 @@ enum kind {
 };
 
 static struct actor {
-    int index;
     uint64_t random;
-    enum kind kind;
     struct spec_mutex *mutex;
     struct spec_try attempt;
     int64_t weight;
-    bool has_waited, has_timed_out, is_settled;
     struct spec_list want; // to be readied by what goes on now
+    int index;
+    enum kind kind;
+    bool has_waited, has_timed_out, is_settled;
 } actors[SPEC_ACTORS];
 
 static struct spec_list readied; // by what runs now

@@ -95,7 +95,7 @@ static void start(void *arg)
     atomic_store(&is_over, true);
     for (int i = 0; i < 5; i++)
         fib_join(f[i]);
-    CHECK(ended == 5 && walked > 100 && spawned > 1000, "%d, %lu stacks, %lu fibers", ended,
+    CHECK(ended == 5 && walked > 100 && spawned > 100, "%d, %lu stacks, %lu fibers", ended,
           (unsigned long)walked, (unsigned long)spawned);
     printf("%lu stacks of %lu fibers\n", (unsigned long)walked, (unsigned long)spawned);
 }
