@@ -210,7 +210,8 @@ static void start(void *arg)
     struct sum s;
     while (!fib_chan_recv_for(p->sums, &s, 0))
         free(s.path);
-    qsort(p->all, p->count, p->all ? sizeof *p->all : 1, by_path);
+    if (p->count)
+        qsort(p->all, p->count, sizeof *p->all, by_path);
     for (size_t i = 0; i < p->count; i++) {
         if (!p->result)
             printf("%u %llu %s\n", p->all[i].crc, (unsigned long long)p->all[i].size,

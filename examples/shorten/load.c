@@ -160,10 +160,11 @@ static void report(int64_t ns)
     qsort(load.latency_ns, (size_t)n, sizeof *load.latency_ns, ascending);
     printf("%ld answers: %ld created, %ld redirected, %ld wrong; %ld unanswered\n", n,
            (long)load.created, (long)load.redirected, (long)load.wrong, (long)load.unanswered);
+    long middle = n / 2, late = n * 99 / 100;
     if (n)
         printf("%.0f a second; us: median %.0f, 99 %% %.0f, most %.0f\n",
-               (double)n * 1e9 / (double)ns, (double)load.latency_ns[n / 2] / 1e3,
-               (double)load.latency_ns[n * 99 / 100] / 1e3, (double)load.latency_ns[n - 1] / 1e3);
+               (double)n * 1e9 / (double)ns, (double)load.latency_ns[middle] / 1e3,
+               (double)load.latency_ns[late] / 1e3, (double)load.latency_ns[n - 1] / 1e3);
 }
 
 static void start(void *arg)
