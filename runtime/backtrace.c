@@ -88,8 +88,7 @@ __attribute__((no_sanitize("address", "thread"))) static void saved_registers(
 }
 
 // Reads what may change meanwhile, and says afterwards whether it did.
-__attribute__((no_sanitize("thread"))) int backtrace_parked(struct g *g, uint64_t id,
-                                                            uintptr_t *pcs, uint32_t max)
+FIB_LOOKS int backtrace_parked(struct g *g, uint64_t id, uintptr_t *pcs, uint32_t max)
 {
     if (atomic_load_explicit(&g->id, memory_order_acquire) != id)
         return -ESRCH;
@@ -113,8 +112,7 @@ __attribute__((no_sanitize("thread"))) int backtrace_parked(struct g *g, uint64_
     saved_registers(sp, &r);
     uint32_t n = backtrace_from(&r, false, low, high, pcs, max);
     atomic_thread_fence(memory_order_acquire); // what was read, before it is asked whether it held
-    bool is_same = g_live(g) == l && l->g == g &&
-                   *(volatile uint64_t *)&l->switches == switches &&
+    bool is_same = g_live(g) == l && l->g == g && *(volatile uint64_t *)&l->switches == switches &&
                    atomic_load_explicit(&g->id, memory_order_relaxed) == id;
     status = atomic_load_explicit(&g->status, memory_order_relaxed);
     return is_same && (status == G_WAITING || status == G_RUNNABLE) ? (int)n : -EBUSY;

@@ -89,6 +89,20 @@ static inline struct m *chan_lock(struct fib_chan *c)
     return m;
 }
 
+static inline bool chan_trylock(struct m *m, struct fib_chan *c)
+{
+    m->locks++;
+    atomic_signal_fence(memory_order_seq_cst); // as in rt_lock
+    uint32_t no = 0;
+    // acquire: pairs with the release in chan_unlock
+    if (__builtin_expect(atomic_compare_exchange_strong_explicit(
+                             &c->lock.held, &no, 1, memory_order_acquire, memory_order_relaxed),
+                         1))
+        return true;
+    m->locks--;
+    return false;
+}
+
 static inline void chan_unlock(struct m *m, struct fib_chan *c)
 {
     atomic_store_explicit(&c->lock.held, 0, memory_order_release); // pairs with chan_lock

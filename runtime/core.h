@@ -165,6 +165,8 @@ int64_t timers_first(void); // of all Ps; INT64_MAX
 bool seed_clock_advance(
     void); // the deterministic clock jumps to the next timer; false: there is none
 uint64_t ns_to_ticks(int64_t ns);
+uint64_t ticks_at(int64_t ns); // about, of a moment by CLOCK_MONOTONIC
+void clock_anchor(int64_t now_ns);
 const void *ticks_scale(void); // of a uint64_t: ns per tick, times 2^32
 void clock_init(void);
 

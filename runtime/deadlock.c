@@ -8,6 +8,7 @@
 #include "runtime/dump.h"
 #include "runtime/netpoll.h"
 #include "runtime/print.h"
+#include "runtime/tools.h"
 
 #include <fcntl.h>
 #include <sys/syscall.h>
@@ -58,7 +59,7 @@ static uint32_t threads(void)
     return n;
 }
 
-static bool may_go_on(void)
+FIB_LOOKS static bool may_go_on(void)
 {
     if (sched.running_ms || !sched.is_main_mode || !atomic_load(&sched.thread_gs_parked) ||
         atomic_load(&sched.idle_ps) != all_ps() || sched.global.count || sched.bound.count)
@@ -69,7 +70,7 @@ static bool may_go_on(void)
     return timers_first() != INT64_MAX || netpoll_waiters();
 }
 
-void dead_check(void)
+FIB_LOOKS void dead_check(void)
 {
     bool may = may_go_on(), is_foreign = false;
     if (!may)

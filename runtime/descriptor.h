@@ -73,14 +73,15 @@ struct fib_descriptor {
     uint32_t live_g;           // address
     uint32_t live_wait_reason; // uint32_t
     uint32_t live_wait_object; // address
-    uint32_t live_wait_owner;  // address of a uint64_t: the owner's id; 0: none
-    uint32_t live_wait_since;  // uint64_t: ticks
-    uint32_t live_low;         // uint64_t: the stack, guard page included
-    uint32_t live_high;        // uint64_t
-    uint32_t live_cpu_ticks;   // uint64_t
-    uint32_t live_switches;    // uint64_t: changes with each run
-    uint32_t live_bound_m;     // address: the M that holds a preempted fiber
-    uint32_t live_name;        // char[32]
+    uint32_t
+        live_wait_owner; // address of a uint64_t: the owner's id but for bits 60 to 62; 0: none
+    uint32_t live_wait_since; // uint64_t: ticks
+    uint32_t live_low;        // uint64_t: the stack, guard page included
+    uint32_t live_high;       // uint64_t
+    uint32_t live_cpu_ticks;  // uint64_t
+    uint32_t live_switches;   // uint64_t: changes with each run
+    uint32_t live_bound_m;    // address: the M that holds a preempted fiber
+    uint32_t live_name;       // char[32]
 
     // --- struct m.
     uint32_t m_seq;             // uint32_t: odd inside a transition

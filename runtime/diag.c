@@ -27,9 +27,9 @@ int64_t diag_idle_tick(int64_t now_ns)
         dead_check();
         rt_unlock(&sched.lock);
     }
-    if (is_traced || is_looking)
+    if (is_traced)
         return 0;
-    return dead_is_suspected() ? 1000000000 : -1;
+    return is_looking ? 500000000 : dead_is_suspected() ? 1000000000 : -1;
 }
 
 // Ms block SIGQUIT: a plain thread is here.

@@ -91,7 +91,7 @@ static int ask(struct m *m, uint64_t id)
     return -EBUSY;
 }
 
-static struct m *m_of(const struct g *g)
+FIB_LOOKS static struct m *m_of(const struct g *g)
 {
     for (struct m *m = atomic_load_explicit(&sched.all_ms, memory_order_acquire); m;
          m = m->all_link)
@@ -100,7 +100,7 @@ static struct m *m_of(const struct g *g)
     return NULL;
 }
 
-int dump_stack(struct g *g, uint64_t id)
+FIB_LOOKS int dump_stack(struct g *g, uint64_t id)
 {
     struct m *self = this_m();
     if (self && self->cur == g) {
@@ -122,13 +122,13 @@ int dump_stack(struct g *g, uint64_t id)
 
 // --- Printing.
 
-const char *g_name(const struct g *g)
+FIB_LOOKS const char *g_name(const struct g *g)
 {
     const struct live *l = g_live(g);
     return l && l->name[0] ? l->name : g->name ? g->name : "";
 }
 
-static const char *status_text(const struct g *g, const struct live *l)
+FIB_LOOKS static const char *status_text(const struct g *g, const struct live *l)
 {
     static const char *const text[] = {"dead",    "runnable", "running",
                                        "syscall", "waiting",  "preempted"};
@@ -138,7 +138,7 @@ static const char *status_text(const struct g *g, const struct live *l)
     return s < sizeof text / sizeof *text ? text[s] : "?";
 }
 
-static void print_header(struct print *p, const struct g *g, uint64_t id)
+FIB_LOOKS static void print_header(struct print *p, const struct g *g, uint64_t id)
 {
     const struct live *l = g_live(g);
     print_format(p, "goroutine %u [%s", id, status_text(g, l));
@@ -159,7 +159,7 @@ static void print_header(struct print *p, const struct g *g, uint64_t id)
 }
 
 // "created by SITE in goroutine N"
-static void print_creator(struct print *p, const struct g *g)
+FIB_LOOKS static void print_creator(struct print *p, const struct g *g)
 {
     uintptr_t pc = g->site ? atomic_load(&g->site->pc) : 0;
     if (!pc)
@@ -176,7 +176,7 @@ static void print_creator(struct print *p, const struct g *g)
     print_format(p, "\n\t%s +%x\n", s.file, s.address);
 }
 
-void print_g(struct print *p, struct g *g)
+FIB_LOOKS void print_g(struct print *p, struct g *g)
 {
     dump_lock();
     uint64_t id = atomic_load_explicit(&g->id, memory_order_acquire);
@@ -209,7 +209,7 @@ void print_own_stack(struct print *p)
 }
 
 // Plain threads that wait without a limit. A join is that of fib_main, and says nothing.
-static void print_threads(struct print *p)
+FIB_LOOKS static void print_threads(struct print *p)
 {
     pid_t tid;
     struct g *g;
@@ -222,7 +222,7 @@ static void print_threads(struct print *p)
     }
 }
 
-static bool is_alive(const struct g *g)
+FIB_LOOKS static bool is_alive(const struct g *g)
 {
     return atomic_load_explicit(&g->id, memory_order_relaxed) &&
            atomic_load_explicit(&g->status, memory_order_relaxed) != G_DEAD;

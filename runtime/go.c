@@ -111,7 +111,8 @@ static void joiners_unlock(struct g *g, struct sudog *list)
 void join_wake(struct g *g)
 {
     struct sudog *list = joiners_lock(g);
-    atomic_store_explicit(&g->id, 0, memory_order_relaxed);
+    // release: pairs with the acquire in fib_join_for, for who comes too late to wait
+    atomic_store_explicit(&g->id, 0, memory_order_release);
     // Under the lock: one whose time is over takes it before it leaves, and its sudog with it.
     while (list) {
         struct sudog *s = list;

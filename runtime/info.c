@@ -27,18 +27,18 @@ __attribute__((no_sanitize("address", "thread"))) uint64_t owner_read(_Atomic ui
     uint64_t address = (uint64_t)(uintptr_t)at;
     if (!address || address % 8 || !arch_is_readable(address & ~(uint64_t)(OS_PAGE - 1)))
         return 0;
-    return atomic_load_explicit(at, memory_order_relaxed);
+    return atomic_load_explicit(at, memory_order_relaxed) & ~OWNER_FLAGS;
 }
 
-__attribute__((no_sanitize("thread"))) static void read_live(const struct live *l,
-                                                             struct fib_info *i)
+FIB_LOOKS static void read_live(const struct live *l, struct fib_info *i)
 {
     i->cpu_ns = ticks_to_ns(l->cpu_ticks);
     i->runnable_ns = ticks_to_ns(l->runnable_ticks);
     i->switches = l->switches;
     i->wakes = l->wakes;
     i->preempted = l->preempted;
-    i->stack_bytes = l->high - l->low;
+    uint64_t low = l->low, high = l->high;
+    i->stack_bytes = high > low ? high - low : 0; // zero: it has just ended
     i->stack_used_bytes = stack_used_bytes(l);
     if (i->status != FIB_WAITING)
         return;
@@ -49,7 +49,7 @@ __attribute__((no_sanitize("thread"))) static void read_live(const struct live *
     i->owner = owner_read(l->wait_owner);
 }
 
-FIB_PUBLIC int fib_info_read(struct fib f, struct fib_info *out)
+FIB_LOOKS FIB_PUBLIC int fib_info_read(struct fib f, struct fib_info *out)
 {
     struct g *g = f.g;
     if (!out || out->size < sizeof out->size)

@@ -13,7 +13,7 @@ static struct {
     struct g *oldest;
 } found[SITES_ALL]; // of who holds dump_lock
 
-static uint32_t count_all(const struct g *self)
+FIB_LOOKS static uint32_t count_all(const struct g *self)
 {
     uint32_t n = 0;
     struct g *g;

@@ -38,20 +38,21 @@ static struct totals {
 }
 
 // Bucket b holds waits of [2^b, 2^(b+1)) ns, the first also those of none.
-static const double *latency_bounds(void)
+static void set_bounds(double *bounds)
 {
-    static double bounds[BUCKETS + 1];
     double at = 1e-9;
     for (int b = 1; b < BUCKETS; b++)
         bounds[b] = at *= 2;
     bounds[0] = 0;
     bounds[BUCKETS] = (double)INFINITY;
-    return bounds;
 }
 
-FIB_PUBLIC void fib_metrics_read(void (*fn)(void *arg, const struct fib_metric *m), void *arg)
+FIB_LOOKS FIB_PUBLIC void fib_metrics_read(void (*fn)(void *arg, const struct fib_metric *m),
+                                           void *arg)
 {
     const struct totals t = total();
+    double bounds[BUCKETS + 1];
+    set_bounds(bounds);
     const uint64_t *n = t.by_status;
     uint64_t stacks = 0, stacks_free = 0;
     stacks_count(&stacks, &stacks_free);
@@ -71,7 +72,7 @@ FIB_PUBLIC void fib_metrics_read(void (*fn)(void *arg, const struct fib_metric *
         {"/sched/goroutines:goroutines",
          .value = n[G_SYSCALL] + n[G_RUNNABLE] + n[G_PREEMPTED] + n[G_RUNNING] + n[G_WAITING],
          .description = "Living fibers."},
-        {"/sched/latencies:seconds", .buckets = t.latency, .bounds = latency_bounds(),
+        {"/sched/latencies:seconds", .buckets = t.latency, .bounds = bounds,
          .bucket_count = BUCKETS,
          .description = "Waits of runnable fibers for a processor, estimated from one in 8."},
         {"/sched/threads/total:threads", .value = sched.ms + sched.fixed_threads,

@@ -162,6 +162,37 @@ static uint32_t take_event(const struct epoll_event *e, struct g_queue *out)
     return n;
 }
 
+// With a thousand connections nothing of them is in the near caches. What each of a batch needs is asked for
+// here, for all of it, so that the waits overlap: what a look finds is what the next look goes through.
+
+enum { SAVED_LINES = 5, LIVE_LINES = 3 }; // what a parked fiber's way back touches
+
+static void prefetch_descs(const struct epoll_event *events, long count)
+{
+    for (long i = 0; i < count; i++)
+        __builtin_prefetch(poll_find((int)(uint32_t)events[i].data.u64), 1);
+}
+
+static void prefetch_waiters(const struct epoll_event *events, long count)
+{
+    for (long i = 0; i < count; i++) {
+        struct poll_desc *d = poll_find((int)(uint32_t)events[i].data.u64);
+        if (d) // a number that is no address is no harm
+            __builtin_prefetch(
+                (void *)atomic_load_explicit(&d->sides[POLL_READ].state, memory_order_relaxed), 1);
+    }
+}
+
+static void prefetch_fibers(const struct g *first)
+{
+    for (const struct g *g = first; g; g = g->link)
+        for (int i = 0; i < LIVE_LINES; i++)
+            __builtin_prefetch((const char *)g->live + (size_t)i * LINE, 1);
+    for (const struct g *g = first; g; g = g->link)
+        for (int i = 0; i < SAVED_LINES; i++)
+            __builtin_prefetch((const char *)(uintptr_t)g->live->sp + (size_t)i * LINE, 1);
+}
+
 uint32_t netpoll_poll(int64_t timeout_ns, struct g_queue *out)
 {
     if (netpoll_init()) { // no descriptors left: timers and breaks work all the same
@@ -174,6 +205,8 @@ uint32_t netpoll_poll(int64_t timeout_ns, struct g_queue *out)
     long count =
         wait_events(atomic_load_explicit(&net.epoll, memory_order_relaxed), events, timeout_ns);
     uint32_t before = out->count, from_words = 0;
+    prefetch_descs(events, count);
+    prefetch_waiters(events, count);
     for (long i = 0; i < count; i++) {
         if (events[i].data.u64 != BREAK_EVENT)
             from_words += take_event(&events[i], out);
@@ -182,5 +215,6 @@ uint32_t netpoll_poll(int64_t timeout_ns, struct g_queue *out)
     }
     if (from_words)
         atomic_fetch_add_explicit(&netpoll_woken, from_words, memory_order_relaxed);
+    prefetch_fibers(out->head);
     return out->count - before;
 }

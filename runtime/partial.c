@@ -13,8 +13,8 @@
 
 #include <string.h>
 
-enum { EDGES = 4096, EDGES_FULL = 3072, CYCLES = 16, PER_TICK = 256, PER_IDLE_TICK = 64 };
-enum { TICK_NS = 10000000, PASS_NS = 1000000000 };
+enum { EDGES = 4096, EDGES_FULL = 3072, CYCLES = 16, PER_TICK = 256, PER_IDLE_TICK = 1024 };
+enum { TICK_NS = 5000000, IDLE_TICK_NS = 400000000, PASS_NS = 1000000000 };
 
 struct edge {
     uint64_t waiter, owner; // ids as this_owner has them; waiter 0: free
@@ -48,7 +48,7 @@ static struct edge *edge_of(uint64_t waiter)
             return &edges[i];
 }
 
-__attribute__((no_sanitize("thread"))) static void look_at(struct g *g, uint64_t id)
+FIB_LOOKS static void look_at(struct g *g, uint64_t id)
 {
     if (atomic_load_explicit(&g->status, memory_order_acquire) != G_WAITING || !id)
         return;
@@ -178,8 +178,8 @@ bool partial_tick(int64_t now_ns, bool is_idle)
 {
     if (!is_idle)
         state.idle_passes = 0;
-    if (now_ns - state.tick_at < TICK_NS / 2)
-        return true;
+    if (now_ns - state.tick_at < (is_idle ? IDLE_TICK_NS : TICK_NS))
+        return state.idle_passes < 3;
     state.tick_at = now_ns;
     if (!state.is_passing) {
         if (now_ns - state.pass_at < PASS_NS)

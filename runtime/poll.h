@@ -18,7 +18,8 @@
 //   - A side whose attempts nearly always succeed (writing) is not eager, until one falls short: then
 //     that attempt proves nothing, and the next one is eager. So echoing costs writers no atomic.
 //   - A short read or write of a stream means drained, but after an event with EPOLLHUP, RDHUP, ERR or PRI
-//     (is_hup): there the next attempt would find an end or error, of which no further event tells.
+//     (is_hup): there the next attempt would find an end or error, of which no further event tells. The
+//     reading end of a pipe is so from the start: its writer may send packets (O_DIRECT), which it cannot see.
 //   - One waiter lies in the word. Others, and those of fib_poll, are sudogs in `more`, under `lock`,
 //     and are all woken by any event.
 //   - Calls hold the descriptor (`life`'s upper half). Closing waits until nobody does, so a call
@@ -48,7 +49,8 @@ enum poll_life { // bits of life; its upper half counts those who hold the descr
     POLL_UNIX = 64,     // of AF_UNIX
     POLL_SHARED = 128,  // blocks, as others use it that expect so: asked before each attempt
     POLL_LINGERS = 256, // of TCP
-    POLL_FLAGS = 511,
+    POLL_PIPE = 512,
+    POLL_FLAGS = 1023,
 };
 #define POLL_HOLD ((uint64_t)1 << 32)
 

@@ -55,20 +55,19 @@ static uint64_t socket_flags(int fd)
     return flags;
 }
 
-// Makes fd non-blocking and says what it is. A negative errno, or flags.
+// What fd is: flags; or -errno.
 static NOT_INLINED int64_t look_at(int fd)
 {
     struct stat st;
-    int mode = fcntl(fd, F_GETFL);
-    if (mode < 0 || fstat(fd, &st))
+    if (fstat(fd, &st))
         return -errno;
     if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
         return 0;
     uint64_t flags = POLL_EVENTS;
     if (S_ISSOCK(st.st_mode))
         flags |= socket_flags(fd);
-    else if (S_ISFIFO(st.st_mode) && !(mode & O_DIRECT)) // else packets
-        flags |= POLL_STREAM;
+    else if (S_ISFIFO(st.st_mode))
+        flags |= POLL_PIPE | POLL_STREAM;
     return (int64_t)flags;
 }
 
@@ -144,6 +143,8 @@ static int open_locked(struct poll_desc *d, int fd, int64_t flags)
             return (int)flags;
         }
     }
+    if (flags & POLL_PIPE)
+        atomic_store_explicit(&d->sides[POLL_READ].is_hup, 1, memory_order_relaxed);
     // release: pairs with the acquire in poll_hold
     atomic_fetch_or(&d->life, (uint64_t)flags | POLL_OPEN);
     return 0;

@@ -86,7 +86,7 @@ void print_name(struct print *p, const char *name, size_t max)
     }
 }
 
-void print_who(struct print *p, const struct g *g)
+FIB_LOOKS void print_who(struct print *p, const struct g *g)
 {
     print_format(p, "fiber %u", atomic_load(&g->id));
     const char *name = g_name(g);

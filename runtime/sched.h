@@ -18,6 +18,9 @@
 struct fib_tls { // reached by outsiders through the descriptor: offset from the thread pointer
     struct m *m; // NULL: a plain thread
     struct g *g; // the running fiber, or g0; in a plain thread its thread G, if it has one
+    // The running fiber's id, the thread's as this_owner has it, or 0: ask this_owner. Read by the inline functions
+    // of sync.h, as struct fib_thread_.
+    uint64_t owner;
 };
 extern __thread struct fib_tls fib_tls __attribute__((tls_model("initial-exec")));
 

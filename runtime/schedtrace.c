@@ -21,7 +21,7 @@ void schedtrace_init(void)
     trace.next_ns = trace.start_ns;
 }
 
-static uint32_t queue_length(const struct p *p)
+FIB_LOOKS static uint32_t queue_length(const struct p *p)
 {
     return atomic_load_explicit(&p->tail, memory_order_relaxed) -
            atomic_load_explicit(&p->head, memory_order_relaxed);
@@ -35,7 +35,7 @@ static void print_or_nil(struct print *p, bool is_there, uint64_t n)
         print_text(p, "nil");
 }
 
-static void print_ps(struct print *out, uint32_t procs)
+FIB_LOOKS static void print_ps(struct print *out, uint32_t procs)
 {
     for (uint32_t i = 0; i < procs; i++)
         print_format(out, i ? " %u" : " [ %u", (uint64_t)queue_length(sched.ps[i]));
@@ -45,7 +45,7 @@ static void print_ps(struct print *out, uint32_t procs)
     print_text(out, "]\n");
 }
 
-static void print_p(struct print *out, const struct p *p)
+FIB_LOOKS static void print_p(struct print *out, const struct p *p)
 {
     const struct m *m = __atomic_load_n(&p->m, __ATOMIC_RELAXED);
     print_format(out, "  P%u: status=%u schedtick=%u syscalltick=%u m=", (uint64_t)p->id,
@@ -56,7 +56,7 @@ static void print_p(struct print *out, const struct p *p)
                  (uint64_t)p->free_gs.count, (uint64_t)p->timers.count);
 }
 
-static void print_m(struct print *out, struct m *m)
+FIB_LOOKS static void print_m(struct print *out, struct m *m)
 {
     const struct p *p = m_p(m);
     const struct g *g = m->cur, *locked = m->locked_g;
@@ -76,7 +76,7 @@ static void print_m(struct print *out, struct m *m)
 // Go's numbers of a G's states, in the order of enum g_status; preempted fibers are runnable there.
 static const uint8_t go_status[] = {6, 1, 2, 3, 4, 9};
 
-static void print_gs(struct print *out)
+FIB_LOOKS static void print_gs(struct print *out)
 {
     struct g *g;
     for (uint32_t i = 0; (g = g_at(i)); i++) {
@@ -97,7 +97,7 @@ static void print_gs(struct print *out)
     }
 }
 
-bool schedtrace_tick(int64_t now_ns)
+FIB_LOOKS bool schedtrace_tick(int64_t now_ns)
 {
     if (!trace.period_ns)
         return false;

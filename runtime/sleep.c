@@ -47,8 +47,7 @@ FIB_PUBLIC void fib_sleep(int64_t ns)
         .arg = this_g(),
     };
     g_park(WAIT_SLEEP, NULL, after_sleep, &t);
-    // fire has readied this fiber under the heap's lock and still reads t until it releases it.
-    timer_remove(&t);
+    // Readying is the last that is done with t: there is nothing to remove.
 }
 
 FIB_PUBLIC struct fib fib_self(void)
@@ -64,10 +63,9 @@ uint64_t this_owner(void)
     struct m *m = this_m();
     if (m)
         return atomic_load_explicit(&m->cur->id, memory_order_relaxed);
-    static __thread uint64_t tid __attribute__((tls_model("initial-exec")));
-    if (!tid)
-        tid = (uint64_t)os_tid() | (uint64_t)1 << 63;
-    return tid;
+    if (!fib_tls.owner)
+        fib_tls.owner = (uint64_t)os_tid() | (uint64_t)1 << 63;
+    return fib_tls.owner;
 }
 
 FIB_PUBLIC int *fib_errno_location(void)

@@ -9,6 +9,7 @@
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/tools.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -76,6 +77,7 @@ static uint8_t *carve(struct stack_class *sc, uint8_t c)
     }
     if (!os_guard(sc->arena, OS_PAGE))
         return NULL;
+    tools_stack_made(sc->arena + OS_PAGE, sc->arena + bytes);
     sc->arena += bytes;
     return sc->arena;
 }
@@ -141,8 +143,9 @@ bool stack_attach(struct p *p, struct g *g)
     l->g = g;
     l->high = high;
     l->low = high - class_bytes(c);
+    tools_fiber_begins(l);
     l->sp = arch_new_stack((uint64_t)(uintptr_t)l, g->fn, g->arg);
-    g->live = l;
+    __atomic_store_n(&g->live, l, __ATOMIC_RELAXED); // g_live
     g->flags |= G_IS_STARTED;
     return true;
 }
@@ -195,7 +198,7 @@ static void spill(struct p *p, uint8_t c)
     }
 }
 
-void stacks_count(uint64_t *made, uint64_t *free)
+FIB_LOOKS void stacks_count(uint64_t *made, uint64_t *free)
 {
     *made = *free = 0;
     for (uint8_t c = 0; c < STACK_CLASSES; c++) {
@@ -209,17 +212,21 @@ void stacks_count(uint64_t *made, uint64_t *free)
     }
 }
 
-// From the lowest page in memory to the high end.
-size_t stack_used_bytes(const struct live *l)
+// From the lowest page in memory to the high end. The fiber may end meanwhile, and its bounds be zeroed.
+FIB_LOOKS size_t stack_used_bytes(const struct live *l)
 {
     uint8_t pages[512];
-    for (uint64_t at = l->low + OS_PAGE; at < l->high; at += sizeof pages * OS_PAGE) {
-        uint64_t n = l->high - at < sizeof pages * OS_PAGE ? l->high - at : sizeof pages * OS_PAGE;
+    const uint64_t low = *(const volatile uint64_t *)&l->low;
+    const uint64_t high = *(const volatile uint64_t *)&l->high;
+    if (low >= high || high - low > class_bytes(STACK_CLASSES - 1))
+        return 0;
+    for (uint64_t at = low + OS_PAGE; at < high; at += sizeof pages * OS_PAGE) {
+        uint64_t n = high - at < sizeof pages * OS_PAGE ? high - at : sizeof pages * OS_PAGE;
         if (!os_resident((void *)(uintptr_t)at, n, pages))
             continue;
         for (uint64_t i = 0; i < n / OS_PAGE; i++)
             if (pages[i] & 1)
-                return l->high - at - i * OS_PAGE;
+                return high - at - i * OS_PAGE;
     }
     return 0;
 }
@@ -239,8 +246,9 @@ void stack_release(struct p *p, struct g *g)
     uint8_t c = g->stack_class;
     if (g->flags & G_IS_MEASURED)
         note_high_water(g);
+    tools_fiber_ended(g->live);
     struct free_stack *f = (struct free_stack *)(void *)g->live;
-    g->live = NULL;
+    __atomic_store_n(&g->live, NULL, __ATOMIC_RELAXED); // g_live
     g->flags = 0;
     f->next = p->stacks[c].head;
     p->stacks[c].head = f;

@@ -27,7 +27,7 @@ static bool may_report(int64_t now)
     return in_second++ < MAX_PER_SECOND;
 }
 
-void stall_watch(struct p *p, struct m *m, int64_t ran_ns)
+FIB_LOOKS void stall_watch(struct p *p, struct m *m, int64_t ran_ns)
 {
     if (sched.stall_ns <= 0 || m->cur == &m->g0)
         return;

@@ -6,10 +6,11 @@
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/tools.h"
 
 #include <string.h>
 
-__thread struct fib_tls fib_tls __attribute__((tls_model("initial-exec")));
+FIB_PUBLIC __thread struct fib_tls fib_tls __attribute__((tls_model("initial-exec")));
 
 // The wait for a processor that ends now, one in 8, as Go samples it.
 static __attribute__((noinline)) void note_latency(struct m *m, struct g *g, uint64_t now)
@@ -54,14 +55,18 @@ __attribute__((noinline)) void switch_to(struct m *m, struct g *next, uint64_t n
         memcpy(m->eh_globals, to->eh_globals, sizeof to->eh_globals);
     }
     m->prev = prev;
-    m->cur = next;
+    __atomic_store_n(&m->cur, next, __ATOMIC_RELAXED); // others look at it
     fib_tls.g = next;
-    arch_switch(&from->sp, to->sp);
+    fib_tls.owner =
+        sched_is_seeded ? 0 : atomic_load_explicit(&next->id, memory_order_relaxed); // g0's is 0
+    tools_switch(from, to);
+    tools_switched(from);
     switch_finish();
 }
 
 void fiber_begin(void)
 {
+    tools_switched(this_m()->cur->live);
     switch_finish();
 }
 

@@ -4,13 +4,14 @@
 // timers and descriptors that nobody looks at, and starts Ms for work that was left to its maker.
 //
 // It takes no lock of libc's and allocates nothing: it has to run when a preempted fiber holds malloc's
-// locks. When all Ps have been idle for a second it sleeps until one is taken.
+// locks. When all Ps have been idle for 0.2 s it sleeps until one is taken, or the
+// diagnosis wants to look again.
 
 #include "runtime/core.h"
 #include "runtime/netpoll.h"
 #include "runtime/os/os.h"
 
-enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 100 };
+enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 20 };
 #define POOLS_NS INT64_C(2000000000)
 
 void sysmon_wake(void)
@@ -27,7 +28,7 @@ static bool is_work_for(struct p *p)
 }
 
 // A P in a blocking call. True: taken.
-static bool retake(struct p *p, int64_t now)
+FIB_LOOKS static bool retake(struct p *p, int64_t now)
 {
     uint32_t schedules = atomic_load_explicit(&p->schedules, memory_order_relaxed);
     if (p->ran_schedules != schedules || !p->syscall_ticks) {
@@ -50,7 +51,7 @@ static bool retake(struct p *p, int64_t now)
 }
 
 // A P whose fiber has not changed for a tick.
-static void watch_running(struct p *p, int64_t now)
+FIB_LOOKS static void watch_running(struct p *p, int64_t now)
 {
     struct m *m = p->m; // Ms are never freed
     uint32_t schedules = atomic_load_explicit(&p->schedules, memory_order_relaxed);
@@ -78,7 +79,7 @@ static void watch_running(struct p *p, int64_t now)
 }
 
 // Fibers that lost their P while they blocked and run on without one: they get their turn like others.
-static void watch_lost(void)
+FIB_LOOKS static void watch_lost(void)
 {
     for (struct m *m = atomic_load_explicit(&sched.all_ms, memory_order_acquire); m;
          m = m->all_link) {
@@ -94,7 +95,7 @@ static void watch_lost(void)
     }
 }
 
-static bool look_at_ps(int64_t now)
+FIB_LOOKS static bool look_at_ps(int64_t now)
 {
     bool is_taken = false, is_left = false;
     uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
@@ -165,6 +166,7 @@ void *sysmon_main(void *arg)
         }
         idle = 0;
         int64_t now = os_clock_ns();
+        clock_anchor(now);
         if (look_at_ps(now)) {
             quiet = 0;
             delay = TICK_MIN_NS;

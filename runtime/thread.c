@@ -8,6 +8,7 @@
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/tools.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -194,7 +195,9 @@ static void *m_main(void *arg)
         m->eh_globals = __cxa_get_globals();
     stack_t ss = {.ss_sp = m->signal_stack, .ss_size = SIGNAL_STACK};
     sigaltstack(&ss, NULL);
+    tools_thread_begins(&m->g0_live);
     fib_tls.g = &m->g0;
+    fib_tls.owner = 0;
     fib_tls.m = m;
     // The spawner waits for nothing: this M takes an idle P, or joins the idle ones.
     rt_lock(&sched.lock);

@@ -26,6 +26,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void give_back(void *arg)
 {
     struct thread_g *t = arg;
+    t->live.exit_hooks = NULL; // of frames that pthread_exit has unwound
+    locals_end(&t->g);
     fib_tls.g = NULL;
     atomic_store_explicit(&t->tid, 0, memory_order_relaxed);
     rt_lock(&lock);

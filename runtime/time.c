@@ -13,6 +13,9 @@ static struct {
     int64_t ns;
     _Atomic uint64_t ns_per_tick_32; // times 2^32
     _Atomic uint64_t rescale_at;
+    _Atomic uint64_t ticks_per_ns_32; // times 2^32
+    _Atomic uint64_t anchor_ticks;    // and when that was; renewed by sysmon
+    _Atomic int64_t anchor_ns;
 } base;
 
 bool ticks_are_tsc;
@@ -26,6 +29,7 @@ void clock_init(void)
     while (os_clock_ns() - base.ns < 200000) // a first estimate: 0.2 ms, good to 1e-3
         arch_pause();
     ticks_to_ns(0);
+    clock_anchor(os_clock_ns());
 }
 
 uint64_t ticks_slow(void)
@@ -40,6 +44,10 @@ static __attribute__((noinline)) uint64_t rescale(uint64_t now)
     uint64_t ticks = now - base.ticks;
     uint64_t s = ticks ? (uint64_t)(((unsigned __int128)ns << 32) / ticks) : (uint64_t)1 << 32;
     atomic_store_explicit(&base.ns_per_tick_32, s, memory_order_relaxed);
+    if (ns > 0)
+        atomic_store_explicit(&base.ticks_per_ns_32,
+                              (uint64_t)(((unsigned __int128)ticks << 32) / (uint64_t)ns),
+                              memory_order_relaxed);
     atomic_store_explicit(&base.rescale_at, base.ticks + 2 * ticks, memory_order_relaxed);
     return s;
 }
@@ -55,8 +63,23 @@ uint64_t ticks_to_ns(uint64_t ticks)
 
 uint64_t ns_to_ticks(int64_t ns)
 {
-    uint64_t s = atomic_load_explicit(&base.ns_per_tick_32, memory_order_relaxed);
-    return ns <= 0 ? 0 : (uint64_t)(((unsigned __int128)ns << 32) / (s ? s : (uint64_t)1 << 32));
+    uint64_t r = atomic_load_explicit(&base.ticks_per_ns_32, memory_order_relaxed);
+    return ns <= 0 ? 0 : (uint64_t)(((unsigned __int128)ns * r) >> 32);
+}
+
+uint64_t ticks_at(int64_t ns)
+{
+    int64_t anchor_ns = atomic_load_explicit(&base.anchor_ns, memory_order_relaxed);
+    uint64_t anchor = atomic_load_explicit(&base.anchor_ticks, memory_order_relaxed);
+    return ns >= anchor_ns ? anchor + ns_to_ticks(ns - anchor_ns)
+                           : anchor - ns_to_ticks(anchor_ns - ns);
+}
+
+// The two are read one by one: between two anchors, a tick apart, the difference is that of the clocks' rates.
+void clock_anchor(int64_t now_ns)
+{
+    atomic_store_explicit(&base.anchor_ticks, ticks_now(), memory_order_relaxed);
+    atomic_store_explicit(&base.anchor_ns, now_ns, memory_order_relaxed);
 }
 
 int64_t clock_now(void)

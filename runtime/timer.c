@@ -26,7 +26,7 @@ static void publish_first(struct timer_heap *h)
     atomic_store_explicit(&h->first, first, memory_order_release);
     uint64_t ticks = UINT64_MAX;
     if (first != INT64_MAX)
-        ticks = ticks_now() + ns_to_ticks(first - clock_now());
+        ticks = ticks_at(first);
     atomic_store_explicit(&h->first_ticks, ticks, memory_order_release);
 }
 

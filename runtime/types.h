@@ -38,6 +38,9 @@
 #include <sys/types.h>
 
 #define FIB_PUBLIC __attribute__((visibility("default")))
+// For functions that read on purpose what others are writing, and can live with what they read: no data race to
+// be reported.
+#define FIB_LOOKS __attribute__((no_sanitize("thread")))
 
 enum {
     PROCS_MAX = 256,
@@ -95,6 +98,9 @@ struct m;
 struct p;
 struct g;
 struct sudog;
+
+// Flags in the word that names a lock's owner: no part of the id. See sync/mutex.c.
+#define OWNER_FLAGS (UINT64_C(7) << 60)
 
 // What a fiber keeps while it is not running, and what is counted about it. Lies at the top of its stack; of
 // a thread G and a g0 anywhere.
@@ -229,7 +235,7 @@ struct p {
 
     // Counters, by the owner; read by anyone.
     _Atomic uint64_t spawns, exits, switches, steals, wakes;
-    _Atomic uint64_t io_waits; // begun in the netpoller's words (poll.h)
+    _Atomic uint64_t io_waits;    // begun in the netpoller's words (poll.h)
     _Atomic uint64_t latency[64]; // scheduling latency by power of two of ns, one in 8; times 8
     int64_t ran_since_tick;       // sysmon's: clock when schedules last changed
     uint32_t ran_schedules;       // sysmon's

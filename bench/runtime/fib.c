@@ -19,15 +19,12 @@ static long chosen_ops;
 static void wakes_add(void *arg, const struct fib_metric *m)
 {
     int64_t *wakes = arg;
-    if (!strcmp(m->name, "/sched/wakes:wakes"))
+    if (!strcmp(m->name, "/fib/threads/wakes:events"))
         *wakes = (int64_t)m->value;
 }
 
-#pragma weak fib_metrics_read
 int64_t measure_wakes(void)
 {
-    if (!fib_metrics_read)
-        return -1;
     int64_t wakes = -1;
     fib_metrics_read(wakes_add, &wakes);
     return wakes;

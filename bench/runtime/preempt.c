@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
 // What one forced preemption costs. Two fibers compute without end on one P, so that each turn of one ends by
-// force and lets the other's go on. Both note the time stamp in one place as they loop; where the last
-// note is the other's, the gap is what lay between them: the preempting signal, its handler, the switch
-// to the other thread, and the return from its handler. That is one round trip per gap, of one fiber
-// from its loop and back, in halves of two. With all threads on one CPU (the caller sees to that)
-// and nothing else there, wall time is CPU time. OPS is how many gaps to take.
+// force and lets the other's go on. Each notes the time stamp as it loops. Where the other's note is younger than
+// one's own last, the other has run in between, and what lies between its last note and now is the preempting
+// signal, its handler, the switch to this thread, and the return from the handler there: one fiber out and
+// one fiber in, as they see it: wall time, with the timer that woke sysmon and whatever else the machine did.
+// preempt_self.c has the CPU time. OPS is how many gaps to take.
 
 #include "bench/runtime/bench.h"
 #include "fiberscope/fiber.h"
@@ -15,7 +15,7 @@
 #include <x86intrin.h>
 
 struct turns {
-    _Atomic uint64_t note; // time stamp << 1 | who
+    _Atomic uint64_t note[2];
     _Atomic long count;
     long wanted;
     uint64_t *ticks;
@@ -26,16 +26,18 @@ static struct turns t;
 
 static void compute(void *arg)
 {
-    uint64_t me = (uint64_t)(uintptr_t)arg;
+    int me = (int)(intptr_t)arg;
+    uint64_t mine = __rdtsc();
     while (atomic_load_explicit(&t.count, memory_order_relaxed) < t.wanted) {
-        uint64_t last = atomic_load_explicit(&t.note, memory_order_relaxed);
-        uint64_t now = __rdtsc() & (UINT64_MAX >> 1);
-        if (last && (last & 1) != me) {
+        uint64_t now = __rdtsc();
+        uint64_t other = atomic_load_explicit(&t.note[!me], memory_order_relaxed);
+        if (other > mine && now > other) {
             long i = atomic_fetch_add_explicit(&t.count, 1, memory_order_relaxed);
             if (i < t.wanted)
-                t.ticks[i] = now - (last >> 1);
+                t.ticks[i] = now - other;
         }
-        atomic_store_explicit(&t.note, now << 1 | me, memory_order_relaxed);
+        mine = now;
+        atomic_store_explicit(&t.note[me], now, memory_order_relaxed);
     }
     struct fib_info info = {.size = sizeof info};
     MUST(!fib_info_read(fib_self(), &info));

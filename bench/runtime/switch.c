@@ -4,6 +4,7 @@
 
 #include "bench/runtime/bench.h"
 #include "fiberscope/fiber.h"
+#include "fiberscope/sync.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -49,23 +50,63 @@ static void run_spawn_sequential(long ops)
 }
 
 // All started, then all joined.
+static void batch_join(long ops, struct fib *f)
+{
+    for (long i = 0; i < ops; i++)
+        MUST(!fib_go(&f[i], count, NULL));
+    for (long i = 0; i < ops; i++)
+        MUST(!fib_join(f[i]));
+}
+
 static void run_spawn_batch(long ops)
 {
     struct fib *f = malloc((size_t)ops * sizeof *f);
     MUST(f);
     measure_begin();
-    for (long i = 0; i < ops; i++)
-        MUST(!fib_go(&f[i], count, NULL));
-    for (long i = 0; i < ops; i++)
-        MUST(!fib_join(f[i]));
+    batch_join(ops, f);
     measure_end(ops);
     MUST(ran == ops);
     free(f);
+}
+
+// The same for the second time, when memory has been had from the kernel.
+static void run_spawn_batch_again(long ops)
+{
+    struct fib *f = malloc((size_t)ops * sizeof *f);
+    MUST(f);
+    batch_join(ops, f);
+    measure_begin();
+    batch_join(ops, f);
+    measure_end(ops);
+    MUST(ran == 2 * ops);
+    free(f);
+}
+
+// With a wait group in place of a million joins, as the Go program does it.
+static struct fib_waitgroup group;
+
+static void count_in_group(void *arg)
+{
+    count(arg);
+    fib_waitgroup_done(&group);
+}
+
+static void run_spawn_group(long ops)
+{
+    measure_begin();
+    fib_waitgroup_add(&group, (int32_t)ops);
+    for (long i = 0; i < ops; i++)
+        MUST(!fib_go(NULL, count_in_group, NULL));
+    fib_waitgroup_wait(&group);
+    measure_end(ops);
+    MUST(ran == ops);
 }
 
 const struct bench_case switch_cases[] = {
     {"yield", run_yield},
     {"spawn_sequential", run_spawn_sequential},
     {"spawn_batch", run_spawn_batch},
+    {"spawn_batch_again", run_spawn_batch_again},
+    {"spawn_group", run_spawn_group},
     {0},
 };

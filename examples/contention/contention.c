@@ -51,9 +51,13 @@ static void lock_counted(struct trial *t, struct fib_mutex *m)
     atomic_fetch_add_explicit(&t->wait_ns, (uint64_t)(fib_now_ns() - before), memory_order_relaxed);
 }
 
+// Under the lock. Hashes as long as a word of some length takes.
 static void count_word(struct shard *s, uint64_t word)
 {
-    size_t i = mix(word) % SLOTS;
+    uint64_t hash = word;
+    for (int i = 0; i < 20; i++)
+        hash = mix(hash + 1);
+    size_t i = hash % SLOTS;
     while (s->entries[i].count && s->entries[i].word != word)
         i = (i + 1) % SLOTS;
     s->entries[i].word = word;

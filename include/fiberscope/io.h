@@ -5,14 +5,16 @@
 //
 // What always holds
 //   - Descriptors are the kernel's. The first call with one makes it non-blocking, if it can be polled; a
-//     regular file cannot, and its calls are blocking calls.
+//     regular file cannot, and its calls are blocking calls. Standard input, output and error stay as they
+//     are: others may share them.
 //   - One fiber at a time reads a descriptor, and one writes it, for the order of bytes; more may wait,
 //     and are all woken.
-//   - fib_close wakes all who wait on the descriptor: they get -ECANCELED. A descriptor that was used here is
-//     to be closed by fib_close.
+//   - fib_close wakes all who wait on the descriptor: they get -ECANCELED; it returns when no call uses it any
+//     more. A descriptor that was used here is to be closed by fib_close.
 //   - Functions return what the system call returns, or a negative errno; they never return -EINTR or
 //     -EAGAIN. A deadline that has passed gives -ETIMEDOUT, until it is set anew.
-//   - In a plain thread they block the thread (poll), with the same results.
+//   - In a plain thread they block the thread (poll), with the same results, also before the runtime runs.
+//   - Sockets raise no SIGPIPE; pipes do, as write(2).
 
 #ifndef FIBERSCOPE_IO_H
 #define FIBERSCOPE_IO_H
@@ -50,11 +52,12 @@ enum { FIB_READ = 1, FIB_WRITE = 2 };
 int fib_poll(int fd, int what, int64_t timeout_ns);
 
 // Calls that wait for reading or writing fail with -ETIMEDOUT from `when_ns` (fib_now_ns) on, those
-// that wait already, too; 0: no deadline.
+// that wait already, too; 0: no deadline. -EOPNOTSUPP: the file cannot be polled.
 int fib_set_deadline(int fd, int what, int64_t when_ns);
 
 // TCP and unix sockets. host: a name or number, resolved as a blocking call; "unix:PATH" for a unix socket (then
-// port is not used). timeout_ns for all of it.
+// port is not used; "unix:@NAME": abstract). timeout_ns for all of it. host of fib_listen NULL: any
+// address. -ENOENT: no such host; -EHOSTUNREACH: or no answer from the name server.
 int fib_dial(const char *host, uint16_t port, int64_t timeout_ns); // a connected descriptor
 int fib_listen(const char *host, uint16_t port, int backlog);      // a listening one, SO_REUSEADDR
 

@@ -5,8 +5,9 @@
 // What always holds
 //   - All zero is a ready object, but for those with a _new. None may be copied or moved while in use.
 //   - All work in fibers and plain threads, and between the two.
-//   - Bad use (unlocking what is not locked, a negative counter, Add beside Wait) aborts with the fiber,
-//     the call and the rule.
+//   - Bad use (unlocking what is not locked, a negative counter) aborts with the fiber, the call and the rule.
+//   - A mutex, wait group, condition or semaphore may be freed by whoever is the last to need it, as soon as its
+//     call has returned, though another's unlock, done, signal or release has not.
 //   - What is waited for, and who owns it, is seen by dumps, profiles and the deadlock finder.
 
 #ifndef FIBERSCOPE_SYNC_H
@@ -22,14 +23,39 @@ extern "C" {
 // it is handed over in order, until the last waiter or one that waited less (Go's sync.Mutex). Unlike
 // Go's, it has an owner: only the fiber (or plain thread) that locked it may unlock it.
 struct fib_mutex {
-    uint32_t state;
-    uint32_t reserved;
-    uint64_t owner; // a fiber's id, or a thread's with the top bit set
+    uint64_t
+        owner; // 0: free; a fiber's id, or a thread's with the top bit set; bits 60 to 62: flags
+    uint64_t reserved;
 };
 void fib_mutex_lock(struct fib_mutex *m); // locking what one holds aborts: it would never return
 bool fib_mutex_trylock(struct fib_mutex *m);
 int fib_mutex_lock_for(struct fib_mutex *m, int64_t timeout_ns); // 0, -ETIMEDOUT
 void fib_mutex_unlock(struct fib_mutex *m);
+
+// Free ones are taken and given back inline: one compare-and-swap each. FIB_NO_INLINE leaves that out.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(FIB_NO_INLINE)
+extern __thread struct fib_thread_ {
+    void *m, *g;
+    uint64_t owner; // who runs; 0: not known here
+} fib_thread_self_ __asm__("fib_tls") __attribute__((tls_model("initial-exec")));
+
+static inline __attribute__((always_inline)) void fib_mutex_lock_(struct fib_mutex *m)
+{
+    uint64_t none = 0, self = fib_thread_self_.owner;
+    if (!self ||
+        !__atomic_compare_exchange_n(&m->owner, &none, self, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        fib_mutex_lock(m);
+}
+static inline __attribute__((always_inline)) void fib_mutex_unlock_(struct fib_mutex *m)
+{
+    uint64_t self = fib_thread_self_.owner;
+    if (!self ||
+        !__atomic_compare_exchange_n(&m->owner, &self, 0, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        fib_mutex_unlock(m);
+}
+#define fib_mutex_lock(m)   fib_mutex_lock_(m)
+#define fib_mutex_unlock(m) fib_mutex_unlock_(m)
+#endif
 
 // --- RWMutex. A waiting writer stops new readers, and goes before them; after a writer all readers that came
 // meanwhile go first (Go's sync.RWMutex).
@@ -79,7 +105,7 @@ struct fib_semaphore {
     uint64_t opaque[6];
 };
 void fib_semaphore_init(struct fib_semaphore *s, int64_t count); // count >= 0
-void fib_semaphore_acquire(struct fib_semaphore *s, int64_t n);
+void fib_semaphore_acquire(struct fib_semaphore *s, int64_t n);  // more than count aborts
 bool fib_semaphore_try(struct fib_semaphore *s, int64_t n);
 int fib_semaphore_acquire_for(struct fib_semaphore *s, int64_t n,
                               int64_t timeout_ns); // 0, -ETIMEDOUT
@@ -107,11 +133,12 @@ struct fib_ctx *fib_ctx_with_deadline(struct fib_ctx *parent, int64_t deadline_n
 struct fib_ctx *fib_ctx_with_timeout(struct fib_ctx *parent, int64_t timeout_ns);
 struct fib_ctx *fib_ctx_with_value(struct fib_ctx *parent, const void *key, void *value);
 struct fib_ctx *fib_ctx_ref(struct fib_ctx *c);
-void fib_ctx_unref(
-    struct fib_ctx
-        *c); // NULL is allowed; the last one of a caller's cancels it (no timer stays behind)
+// NULL is allowed. The last reference of callers to one that can be cancelled cancels it and all below, as Go's
+// `defer cancel()` does, so that no timer stays behind; one with a value ends nothing.
+void fib_ctx_unref(struct fib_ctx *c);
 
-// Cancels it and all below. cause: a negative errno (0: -ECANCELED). Only the first counts.
+// Cancels it and all below, which is done when it returns. cause: a negative errno (0: -ECANCELED). Only the first
+// counts. The background and contexts with a value cannot be cancelled: aborts.
 void fib_ctx_cancel(struct fib_ctx *c, int cause);
 // Closed when it is cancelled, for select; NULL if it never will be. Lives as long as c.
 struct fib_chan *fib_ctx_done(struct fib_ctx *c);
@@ -138,7 +165,7 @@ void fib_group_free(struct fib_group *g); // waits first
 struct fib_flight;
 struct fib_flight *fib_flight_new(void);
 // Runs fn(arg) unless a call for the key runs, and waits for it then; *result is what fn returned. *is_shared
-// (may be NULL): others got it, too. 0, -ENOMEM.
+// (may be NULL): others got it, too. 0, -ENOMEM. If the fiber that runs fn ends in it (fib_exit), another runs its own.
 int fib_flight_do(struct fib_flight *f, const char *key, void *(*fn)(void *arg), void *arg,
                   void **result, bool *is_shared);
 void fib_flight_forget(struct fib_flight *f, const char *key); // the next call runs anew
@@ -157,7 +184,8 @@ struct fib_workers_counts {
     uint64_t submitted, done, failed, dropped, rejected, timed_out, queued, running;
 };
 struct fib_workers *fib_workers_new(struct fib_ctx *ctx, const struct fib_workers_options *o);
-// 0; -EAGAIN: rejected; -ESHUTDOWN: draining. A dropped task is run with a cancelled ctx, so that it can clean up.
+// 0; -EAGAIN: rejected; -ESHUTDOWN: draining. A dropped task is run by the caller with a cancelled ctx, so that it can
+// clean up.
 int fib_workers_submit(struct fib_workers *w, fib_task_fn *fn, void *arg);
 void fib_workers_counts(struct fib_workers *w, struct fib_workers_counts *out);
 void fib_workers_drain(struct fib_workers *w); // no more submits; all queued tasks have ended

@@ -30,7 +30,7 @@ static int cond_wait(struct fib_cond *fc, struct fib_mutex *m, int64_t timeout_n
     if (is_limited) // relaxed: published by the lock
         atomic_store_explicit(&g->live->is_chosen, 0, memory_order_relaxed);
     sudog_append(&c->queue, &s);
-    mutex_unlock_quiet(m, call);
+    mutex_unlock_no_yield(m, call);
     int rc = 0;
     if (!is_limited) {
         g_park(WAIT_COND, fc, unlock_after, &c->lock);

@@ -128,8 +128,9 @@ static void scope_close(struct scope *s, int error, int cause)
     atomic_store_explicit(&s->error, error, memory_order_release); // shows the cause
     fib_chan_close(s->done);
     atomic_store_explicit(&s->is_closed, true, memory_order_release); // pairs with fib_ctx_error
+    // The timer's hold; the caller has another. release: pairs with the acquire in drop
     if (s->has_timer && fib_timer_stop(&s->timer))
-        drop(&s->ctx); // the timer's hold; the caller has another
+        atomic_fetch_sub_explicit(&s->ctx.holds, 1, memory_order_release);
 }
 
 static int scope_error(struct scope *s)

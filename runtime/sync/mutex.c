@@ -2,11 +2,14 @@
 //
 // The mutex. Its behaviour is that of Go's sync.Mutex; its waiters are queued by address.
 //
+// One word: the owner's id, 0: free; and three flags. So the owner is always the one that holds it, and taking and
+// releasing it are one compare-and-swap each while nobody waits.
+//
 // What always holds
 //   - HAS_WAITERS is set exactly when the queue of its address is not empty, but inside of the bucket's lock.
-//   - Whoever sets or clears anything but HELD (and IS_WOKEN, by who tries) has the bucket's lock. So an unlock
-//     with waiters chooses the next one before it lets go, and does not touch the mutex after.
-//   - IS_STARVING implies HELD: then the mutex goes from hand to hand and is never seen free.
+//   - HAS_WAITERS and IS_STARVING change only with the bucket's lock. An unlock that has to choose the next one does so
+//     before it lets go, and none touches the mutex after.
+//   - IS_STARVING implies an owner: then the mutex goes from hand to hand and is never seen free.
 //   - IS_WOKEN is set only while someone awake is going to try, so that no unlock need wake another. Whoever
 //     took it on clears it when it gets the mutex, queues up again or gives up.
 
@@ -16,34 +19,48 @@
 
 #include <errno.h>
 
-enum { HELD = 1, HAS_WAITERS = 2, IS_WOKEN = 4, IS_STARVING = 8 };
+#define HAS_WAITERS (UINT64_C(1) << 60)
+#define IS_WOKEN    (UINT64_C(1) << 61)
+#define IS_STARVING (UINT64_C(1) << 62)
+_Static_assert((HAS_WAITERS | IS_WOKEN | IS_STARVING) == OWNER_FLAGS, "ids leave them free");
+
 enum { STARVING_NS = 1000 * 1000, SPINS = 4, SPIN_PAUSES = 30 }; // as Go
 
-static _Atomic uint32_t *state_of(struct fib_mutex *m)
+static inline _Atomic uint64_t *word_of(const struct fib_mutex *m)
 {
-    return (_Atomic uint32_t *)&m->state;
+    return (_Atomic uint64_t *)(uintptr_t)&m->owner;
 }
 
-static bool state_swap(struct fib_mutex *m, uint32_t *old, uint32_t new)
+static inline uint64_t word_look(const struct fib_mutex *m)
+{
+    return atomic_load_explicit(word_of(m), memory_order_relaxed);
+}
+
+static bool word_swap(struct fib_mutex *m, uint64_t *old, uint64_t new)
 {
     // acquire: sees what the last holder did; release: shows what this one did
-    return atomic_compare_exchange_strong_explicit(state_of(m), old, new, memory_order_acq_rel,
+    return atomic_compare_exchange_strong_explicit(word_of(m), old, new, memory_order_acq_rel,
                                                    memory_order_relaxed);
 }
 
-static inline bool fast_lock(struct fib_mutex *m)
+static inline bool fast_lock(struct fib_mutex *m, uint64_t self)
 {
-    uint32_t free = 0;
-    // acquire: pairs with the release in release_fast
-    if (!atomic_compare_exchange_strong_explicit(state_of(m), &free, HELD, memory_order_acquire,
-                                                 memory_order_relaxed))
-        return false;
-    owner_set(&m->owner, owner_self());
-    return true;
+    uint64_t free = 0;
+    // acquire: pairs with the release in fast_unlock
+    return atomic_compare_exchange_strong_explicit(word_of(m), &free, self, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+static inline bool fast_unlock(struct fib_mutex *m, uint64_t self)
+{
+    // release: pairs with the acquire in fast_lock
+    return atomic_compare_exchange_strong_explicit(word_of(m), &self, 0, memory_order_release,
+                                                   memory_order_relaxed);
 }
 
 // One who tries to lock.
 struct attempt {
+    uint64_t self;
     int64_t since_ns, until_ns; // 0: has not waited yet; INT64_MAX: without limit
     int64_t timeout_ns;
     uint32_t spins;
@@ -66,10 +83,10 @@ static bool may_spin(const struct attempt *a)
     return procs > idle + 1 && p && runq_is_empty(p);
 }
 
-static void spin(struct fib_mutex *m, struct attempt *a, uint32_t state)
+static void spin(struct fib_mutex *m, struct attempt *a, uint64_t word)
 {
-    if (!a->is_woken && (state & HAS_WAITERS) && !(state & IS_WOKEN))
-        a->is_woken = state_swap(m, &state, state | IS_WOKEN);
+    if (!a->is_woken && (word & HAS_WAITERS) && !(word & IS_WOKEN))
+        a->is_woken = word_swap(m, &word, word | IS_WOKEN);
     for (int i = 0; i < SPIN_PAUSES; i++)
         arch_pause();
     a->spins++;
@@ -78,38 +95,29 @@ static void spin(struct fib_mutex *m, struct attempt *a, uint32_t state)
 // Takes it if it is free.
 static bool try_free(struct fib_mutex *m, struct attempt *a)
 {
-    uint32_t state = atomic_load_explicit(state_of(m), memory_order_relaxed);
-    while (!(state & HELD)) {
-        uint32_t new = (state | HELD) & ~(a->is_woken ? (uint32_t)IS_WOKEN : 0);
-        if (state_swap(m, &state, new)) {
-            owner_set(&m->owner, owner_self());
+    uint64_t word = word_look(m);
+    while (!(word & ~OWNER_FLAGS))
+        if (word_swap(m, &word, (word & ~(a->is_woken ? IS_WOKEN : 0)) | a->self))
             return true;
-        }
-    }
     return false;
 }
 
-// With the bucket's lock: says in the state that one more waits. False: it is free now.
+// With the bucket's lock: says in the word that one more waits. False: it is free now.
 static bool announce(struct fib_mutex *m, const struct attempt *a)
 {
-    uint32_t state = atomic_load_explicit(state_of(m), memory_order_relaxed);
-    for (;;) {
-        if (!(state & HELD))
-            return false;
-        uint32_t new = (state | HAS_WAITERS | (a->is_starving ? (uint32_t)IS_STARVING : 0)) &
-                       ~(a->is_woken ? (uint32_t)IS_WOKEN : 0);
-        if (state_swap(m, &state, new))
+    uint64_t word = word_look(m);
+    uint64_t set = HAS_WAITERS | (a->is_starving ? IS_STARVING : 0);
+    while (word & ~OWNER_FLAGS)
+        if (word_swap(m, &word, (word & ~(a->is_woken ? IS_WOKEN : 0)) | set))
             return true;
-    }
+    return false;
 }
 
 // With the bucket's lock: one whose time is over leaves.
-static int give_up(struct fib_mutex *m, struct wait_bucket *b, struct attempt *a)
+static int give_up(struct fib_mutex *m, struct wait_bucket *b)
 {
-    uint32_t clear = a->is_woken ? (uint32_t)IS_WOKEN : 0;
     if (wait_is_empty(b, m))
-        clear |= HAS_WAITERS | IS_STARVING;
-    atomic_fetch_and_explicit(state_of(m), ~clear, memory_order_relaxed);
+        atomic_fetch_and_explicit(word_of(m), ~(HAS_WAITERS | IS_STARVING), memory_order_relaxed);
     wait_unlock(b);
     return -ETIMEDOUT;
 }
@@ -134,40 +142,38 @@ static int wait_once(struct fib_mutex *m, struct attempt *a, enum wait_reason re
     a->is_woken = false;
     bool is_limited = a->until_ns != INT64_MAX;
     if (is_limited && a->until_ns <= now)
-        return give_up(m, b, a);
+        return give_up(m, b);
 
     struct waiter w;
     wait_init(&w, m, is_limited);
     w.s.value = a->since_ns;
+    w.id = a->self;
     if (is_first)
         wait_append(b, &w);
     else
         wait_prepend(b, &w);
     if (!wait_park(b, &w, reason, object, &m->owner, is_limited ? a->until_ns - now : -1))
-        return give_up(m, b, a);
-    if (w.s.ok) { // handed over, HELD was never cleared
-        owner_set(&m->owner, owner_self());
+        return give_up(m, b);
+    if (w.s.ok) // handed over
         return 0;
-    }
     a->is_woken = true;
     a->spins = 0;
     return -EAGAIN;
 }
 
-int mutex_lock_as(struct fib_mutex *m, int64_t timeout_ns, enum wait_reason reason,
-                  const void *object, const char *call)
+__attribute__((noinline)) static int lock_slow(struct fib_mutex *m, int64_t timeout_ns,
+                                               enum wait_reason reason, const void *object,
+                                               const char *call)
 {
-    if (fast_lock(m))
-        return 0;
-    if (owner_of(&m->owner) == owner_self())
+    struct attempt a = {.self = owner_self(), .timeout_ns = timeout_ns, .until_ns = INT64_MAX};
+    if (owner_of(&m->owner) == a.self)
         rt_fatal(call, "the caller holds it already, and would wait for itself");
-    struct attempt a = {.timeout_ns = timeout_ns, .until_ns = INT64_MAX};
     for (;;) {
         if (try_free(m, &a))
             return 0;
-        uint32_t state = atomic_load_explicit(state_of(m), memory_order_relaxed);
-        if ((state & (HELD | IS_STARVING)) == HELD && may_spin(&a)) {
-            spin(m, &a, state);
+        uint64_t word = word_look(m);
+        if ((word & ~OWNER_FLAGS) && !(word & IS_STARVING) && may_spin(&a)) {
+            spin(m, &a, word);
             continue;
         }
         int rc = wait_once(m, &a, reason, object);
@@ -176,27 +182,32 @@ int mutex_lock_as(struct fib_mutex *m, int64_t timeout_ns, enum wait_reason reas
     }
 }
 
+int mutex_lock_as(struct fib_mutex *m, int64_t timeout_ns, enum wait_reason reason,
+                  const void *object, const char *call)
+{
+    return fast_lock(m, owner_self()) ? 0 : lock_slow(m, timeout_ns, reason, object, call);
+}
+
 // The next waiter is woken, or given the mutex; returned is whom to ready, *is_handed: it has it.
 static struct g *pass_on(struct fib_mutex *m, bool *is_handed)
 {
     struct wait_bucket *b = wait_lock(m);
-    uint32_t state = atomic_load_explicit(state_of(m), memory_order_relaxed);
-    bool is_starving = state & IS_STARVING;
+    uint64_t word = word_look(m);
+    bool is_starving = word & IS_STARVING;
     struct waiter *w = NULL;
-    if (is_starving || !(state & IS_WOKEN))
+    if (is_starving || !(word & IS_WOKEN))
         w = wait_take(b, m);
-    uint32_t more = wait_is_empty(b, m) ? 0 : HAS_WAITERS;
+    uint64_t set = wait_is_empty(b, m) ? 0 : HAS_WAITERS;
     *is_handed = w && is_starving;
-    uint32_t set = more;
     if (*is_handed)
-        set |= HELD | (more && clock_now() - w->s.value > STARVING_NS ? (uint32_t)IS_STARVING : 0);
+        set |= w->id | (set && clock_now() - w->s.value > STARVING_NS ? IS_STARVING : 0);
     else if (w)
         set |= IS_WOKEN;
     struct g *g = w ? w->s.g : NULL;
     if (w)
         w->s.ok = *is_handed;
     // Meanwhile only IS_WOKEN may be set, by one that spins.
-    while (!state_swap(m, &state, (state & IS_WOKEN) | set))
+    while (!word_swap(m, &word, (word & IS_WOKEN) | set))
         ;
     wait_unlock(b);
     return g;
@@ -225,56 +236,59 @@ void mutex_check_owner(const struct fib_mutex *m, const char *call)
         not_owner(m, call);
 }
 
-// False: others wait. The owner has gone in both cases.
-static inline bool release_fast(struct fib_mutex *m, const char *call)
+__attribute__((noinline)) static void unlock_slow(struct fib_mutex *m, const char *call,
+                                                  bool may_not_yield)
 {
     mutex_check_owner(m, call);
-    owner_set(&m->owner, 0);
-    uint32_t held = HELD;
-    // release: pairs with the acquire in fast_lock
-    return atomic_compare_exchange_strong_explicit(state_of(m), &held, 0, memory_order_release,
-                                                   memory_order_relaxed);
-}
-
-__attribute__((noinline)) static void release_slow(struct fib_mutex *m)
-{
+    // Someone awake will try: nobody has to be chosen. Who woke may have queued up since, then the word has changed.
+    uint64_t word = word_look(m);
+    while ((word & (IS_WOKEN | IS_STARVING)) == IS_WOKEN)
+        if (word_swap(m, &word, word & OWNER_FLAGS))
+            return;
     bool is_handed;
     struct g *g = pass_on(m, &is_handed);
     if (!g)
         return;
-    if (is_handed && may_yield())
+    if (is_handed && !may_not_yield && may_yield())
         g_ready_and_yield(g);
     else
         g_ready(g);
 }
 
-void mutex_unlock_quiet(struct fib_mutex *m, const char *call)
+void mutex_unlock_no_yield(struct fib_mutex *m, const char *call)
 {
-    if (release_fast(m, call))
-        return;
-    bool is_handed;
-    struct g *g = pass_on(m, &is_handed);
-    if (g)
-        g_ready(g);
+    if (!fast_unlock(m, owner_self()))
+        unlock_slow(m, call, true);
 }
 
 void mutex_unlock_as(struct fib_mutex *m, const char *call)
 {
-    if (!release_fast(m, call))
-        release_slow(m);
+    if (!fast_unlock(m, owner_self()))
+        unlock_slow(m, call, false);
+}
+
+// The fast paths of fibers: all else is out of line, as the last thing they do, so that they need no frame.
+// The inline ones of sync.h come here when they cannot do it.
+#undef fib_mutex_lock
+#undef fib_mutex_unlock
+
+__attribute__((noinline)) static void lock_else(struct fib_mutex *m)
+{
+    seed_point();
+    mutex_lock_as(m, -1, WAIT_MUTEX, m, "fib_mutex_lock");
 }
 
 FIB_PUBLIC void fib_mutex_lock(struct fib_mutex *m)
 {
-    seed_point();
-    if (!fast_lock(m))
-        mutex_lock_as(m, -1, WAIT_MUTEX, m, "fib_mutex_lock");
+    struct m *here = this_m();
+    if (__builtin_expect(!here || sched_is_seeded, 0) || !fast_lock(m, owner_in(here)))
+        lock_else(m);
 }
 
 FIB_PUBLIC bool fib_mutex_trylock(struct fib_mutex *m)
 {
     seed_point();
-    struct attempt a = {.is_woken = false};
+    struct attempt a = {.self = owner_self()};
     return try_free(m, &a);
 }
 
@@ -284,9 +298,15 @@ FIB_PUBLIC int fib_mutex_lock_for(struct fib_mutex *m, int64_t timeout_ns)
     return mutex_lock_as(m, timeout_ns, WAIT_MUTEX, m, "fib_mutex_lock_for");
 }
 
-FIB_PUBLIC void fib_mutex_unlock(struct fib_mutex *m)
+__attribute__((noinline)) static void unlock_else(struct fib_mutex *m)
 {
     seed_point();
-    if (!release_fast(m, "fib_mutex_unlock"))
-        release_slow(m);
+    mutex_unlock_as(m, "fib_mutex_unlock");
+}
+
+FIB_PUBLIC void fib_mutex_unlock(struct fib_mutex *m)
+{
+    struct m *here = this_m();
+    if (__builtin_expect(!here || sched_is_seeded, 0) || !fast_unlock(m, owner_in(here)))
+        unlock_else(m);
 }

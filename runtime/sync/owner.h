@@ -9,24 +9,24 @@
 
 #include "fiberscope/sync.h"
 
+static inline uint64_t owner_in(struct m *m)
+{
+    return atomic_load_explicit(&m->cur->id, memory_order_relaxed); // relaxed: one's own
+}
+
 // this_owner, without a call in a fiber.
 static inline uint64_t owner_self(void)
 {
     struct m *m = this_m();
-    if (m) // relaxed: one's own
-        return atomic_load_explicit(&m->cur->id, memory_order_relaxed);
-    return this_owner();
+    return m ? owner_in(m) : this_owner();
 }
 
-// Only the owner writes, and only its own id is ever compared: relaxed is enough.
-static inline void owner_set(uint64_t *owner, uint64_t id)
-{
-    atomic_store_explicit((_Atomic uint64_t *)owner, id, memory_order_relaxed);
-}
-
+// Who holds the mutex whose word this is.
 static inline uint64_t owner_of(const uint64_t *owner)
 {
-    return atomic_load_explicit((const _Atomic uint64_t *)owner, memory_order_relaxed);
+    // relaxed: only ever compared with one's own id, which nobody else writes
+    return atomic_load_explicit((const _Atomic uint64_t *)owner, memory_order_relaxed) &
+           ~OWNER_FLAGS;
 }
 
 // --- Mutexes, for others here. `call` is what the message of an abort names.
@@ -34,7 +34,7 @@ int mutex_lock_as(struct fib_mutex *m, int64_t timeout_ns, enum wait_reason reas
                   const void *object, const char *call);
 void mutex_unlock_as(struct fib_mutex *m, const char *call);
 // The same without ever yielding: rt_locks may be held.
-void mutex_unlock_quiet(struct fib_mutex *m, const char *call);
+void mutex_unlock_no_yield(struct fib_mutex *m, const char *call);
 void mutex_check_owner(const struct fib_mutex *m,
                        const char *call); // aborts if the caller does not hold it
 

@@ -10,6 +10,7 @@
 #include "runtime/sync/wait_table.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { CHUNK_ITEMS = 30, PLACES_MIN = 4 };
 
@@ -58,7 +59,7 @@ FIB_PUBLIC struct fib_pool *fib_pool_new(void *(*make)(void *arg),
         return NULL;
     *p = (struct fib_pool){.make = make, .destroy = destroy, .arg = arg, .place_count = count};
     for (uint32_t i = 0; i < count; i++)
-        p->places[i] = (struct place){0};
+        memset(&p->places[i], 0, sizeof p->places[i]);
     rt_lock(&pools.lock);
     p->round = pools.round;
     p->next = pools.first;

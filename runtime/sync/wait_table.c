@@ -127,14 +127,13 @@ struct waiter *wait_take(struct wait_bucket *b, const void *address)
 bool wait_park(struct wait_bucket *b, struct waiter *w, enum wait_reason reason, const void *object,
                uint64_t *owner, int64_t timeout_ns)
 {
-    struct live *live = w->s.g->live;
-    live->wait_owner = (_Atomic uint64_t *)owner;
+    // One with a limit waits for nobody for ever: no deadlock is made of it. g_park clears it.
+    w->s.g->live->wait_owner = w->s.is_choice ? NULL : (_Atomic uint64_t *)owner;
     bool is_woken = true;
     if (w->s.is_choice)
         is_woken = g_park_for(reason, object, unlock_after, &b->lock, timeout_ns);
     else
         g_park(reason, object, unlock_after, &b->lock);
-    live->wait_owner = NULL;
     if (is_woken)
         return true;
     rt_lock(&b->lock);

@@ -18,6 +18,7 @@ struct waiter {
     struct sudog s;                  // s.object: the address; next, prev: of the same address
     struct waiter *chain, *chain_to; // of a queue's first: the bucket's next and previous queue
     struct waiter *last;             // of a queue's first: its last
+    uint64_t id;                     // the user's: who it is
     bool is_in;
 };
 

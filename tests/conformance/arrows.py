@@ -19,13 +19,12 @@ MAY = {
     "formats": {"base"},
     "symbols": {"base", "unwind"},
     "analysis": {"base", "formats"},
-    "collector": {"base", "segment", "unwind", "formats", "symbols", "agent",
-                  "runtime"},
+    "collector": {"base", "segment", "unwind", "formats", "symbols", "agent", "runtime"},
     "cli": {"base", "segment", "unwind", "formats", "symbols", "analysis", "collector"},
 }
 # The only header of the agent that the outside sees: the words on the socket.
 AGENT_HEADERS_OUTSIDE = {"agent/protocol.h"}
-# The only one of the runtime that others see: what outsiders need to find fibers.
+# And of the runtime: where everything is in a process.
 RUNTIME_HEADERS_OUTSIDE = {"runtime/descriptor.h"}
 LIBRARIES = {
     "base": {"zlib.h"},
@@ -35,10 +34,12 @@ LIBRARIES = {
     "collector": {"bpf/", "microhttpd.h", "curl/"},
     "analysis": {"pcre2.h"},
     "cli": {"capstone/", "pcre2.h"},
+    # Headers alone, of tools that are told of stacks and switches: nothing is linked.
+    "runtime": {"valgrind/", "sanitizer/"},
 }
 SYSTEM = re.compile(r"^(std\w+|assert|ctype|cpuid|dirent|dlfcn|elf|endian|errno|fcntl|fnmatch|ftw|"
                     r"getopt|glob|grp|inttypes|limits|link|linux/[\w/]+|locale|malloc|math|mntent|"
-                    r"net/[\w/]+|netdb|netinet/[\w/]+|poll|pthread|pwd|regex|sched|semaphore|setjmp|signal|spawn|"
+                    r"net/[\w/]+|netinet/\w+|netdb|poll|pthread|pwd|regex|sched|semaphore|setjmp|signal|spawn|"
                     r"string|strings|sys/\w+|syscall|termios|threads|time|ucontext|unistd|utmp|"
                     r"wchar|wctype|x86intrin|[a-z]mmintrin|ar|asm/\w+)\.h$")
 CONSUMER_FILES = re.compile(r"^segment/(consumer|reader)")
@@ -80,10 +81,10 @@ def judge(folder, path, quote, target):
         return f"{folder}/ may not include {to}/"
     if folder == "segment" and to == "base" and not CONSUMER_FILES.match(path):
         return "the producing side of segment/ uses libc alone"
+    if to == "runtime" and folder not in INSIDE and target not in RUNTIME_HEADERS_OUTSIDE:
+        return f"{target} runs inside a target; the outside sees {sorted(RUNTIME_HEADERS_OUTSIDE)}"
     if to == "agent" and folder not in INSIDE and target not in AGENT_HEADERS_OUTSIDE:
         return f"{target} runs inside a target; the outside sees {sorted(AGENT_HEADERS_OUTSIDE)}"
-    if to == "runtime" and target not in RUNTIME_HEADERS_OUTSIDE:
-        return f"{target} is the runtime's own; others see {sorted(RUNTIME_HEADERS_OUTSIDE)}"
     return None
 
 
@@ -94,7 +95,6 @@ def main():
     assert judge("agent", "agent/x.c", "<", "zlib.h")
     assert judge("segment", "segment/producer.c", '"', "base/error.h")
     assert judge("collector", "collector/x.c", '"', "cli/options.h")
-    assert judge("agent", "agent/x.c", '"', "runtime/types.h")
     found = list(violations(root))
     print("\n".join(found) or "arrows: all includes are allowed")
     return 1 if found else 0

@@ -23,7 +23,7 @@ for wanted in record:--duration leaks:--by; do
 done
 # A page of section 3 names every function and macro that its header has, and none that it has not.
 names='\b((fscope|fib)_[a-z_]*[a-z]\(|(FSCOPE|FIB)_[A-Z_]+\b)'
-for pair in libfiberscope:profile fib_chan:chan; do
+for pair in libfiberscope:profile fib_chan:chan fib_sync:sync; do
     page=${pair%%:*}.3 header=$FSCOPE_SOURCE/include/fiberscope/${pair#*:}.h
     diff <(grep -vE '^ *//' "$header" | grep -oE "$names" | grep -vE 'FSCOPE_JOIN|_fn\(' | tr -d '(' | sort -u) \
         <(sed -n 's/^\.\(It \)\{0,1\}\(Fn\|Dv\) "\{0,1\}\([A-Za-z_]*[A-Za-z]\).*/\3/p; s/^\.Fo \([A-Za-z_]*\).*/\1/p' \

@@ -56,8 +56,9 @@ def forensics_shows_who_ends_when():
             # One after the other: the half of them have ended in half of the time.
             assert preempted == 0 and 0.3 * last < half < 0.7 * last and first < 0.2 * last, row
         elif name != "left alone":
-            # All together: the first ends when nearly all is done.
-            assert first > 0.6 * last, row
+            # All together: the first ends when nearly all is done. With two Ps each has its own circle, and
+            # one fiber that was alone in its own for a while may be done early.
+            assert half > 0.65 * last and (procs > 1 or first > 0.6 * last), row
 
 
 def forensics_preempts_what_runs_long():
@@ -120,7 +121,7 @@ def deadlock_ends_with_status_2_and_says_who_waits():
             assert who in text, text
         assert len(re.findall(r"^goroutine \d+ \[sync.Mutex.Lock", text, re.M)) == 2, text
         assert len(re.findall(r"^goroutine \d+ ", text, re.M)) == 3, text
-        assert text.count("fib_mutex_lock") >= 2 and "fib_join" in text, text
+        assert text.count("\ntransfer(...)\n") == 2 and text.count("\nstart(...)\n") == 1, text
 
 
 def deadlock_ordered_ends():
@@ -131,7 +132,8 @@ def leak_lists_the_fibers_left():
     for procs in (1, 2):
         done = run("leak", check=1, procs=procs)
         assert done.stdout.endswith("fibers left: 10\n"), done.stdout
-        assert "10" in done.stderr and "query" in done.stderr, done.stderr
+        assert re.search(r"^10 created at query\(", done.stderr, re.M), done.stderr
+        assert "[chan send]" in done.stderr and "\nask(...)\n" in done.stderr, done.stderr
         done = run("leak", "fixed", procs=procs)
         assert done.stdout.endswith("fibers left: 0\n"), done.stdout
         assert done.stdout.splitlines()[:5] == [f"query {i}: replica 0 was first" for i in range(5)]

@@ -125,7 +125,7 @@ def go_reads_the_snapshot(work):
     done = subprocess.run([go, "tool", "pprof", "-top", "-tagfocus=role=receiver", path],
                           capture_output=True, text=True, timeout=60, check=True)
     assert "Type: goroutine" in done.stdout, done.stdout
-    assert re.search(r"^\s*50\s.*fib_chan_recv", done.stdout, re.M), done.stdout
+    assert re.search(r"^\s*50\s.*recv", done.stdout, re.M), done.stdout
 
 
 class Stacks:
@@ -154,7 +154,8 @@ class Stacks:
             if stack[-1] == "start_sleeper":
                 assert name == "a sleeper", block
             if stack[-1] == "start_receiver":
-                assert stack == ["fib_chan_recv", "start_receiver"], stack
+                # Of the runtime one frame: what was called, or where that jumped to.
+                assert len(stack) == 2 and "recv" in stack[0], stack
                 assert "created by parked_main in goroutine 1\n" in block or \
                     "created by spawn in goroutine 1\n" in block, block
         want = {(start, state): n for (start, _), (n, state) in PARKED.items()}

@@ -16,11 +16,11 @@
 struct actor {
     fib_fn *fn;
     void *arg;
-    bool is_thread;
-    _Atomic bool is_done;
     struct fib f;
     pthread_t t;
     _Atomic pid_t tid;
+    bool is_thread;
+    _Atomic bool is_done;
 };
 
 void actor_start(struct actor *a, fib_fn *fn, void *arg);

@@ -85,15 +85,15 @@ static void send_somehow(struct actor *a, uint32_t number)
     switch (count == 1 ? below(a, 3) : 3 + below(a, 3)) {
     case 0: fib_chan_send(all.c[first], bytes[0]); break;
     case 1:
-        while (fib_chan_send_for(all.c[first], bytes[0], 1000 * below(a, 40)))
+        while (fib_chan_send_for(all.c[first], bytes[0], 1000 * below(a, 400)))
             all.timed_out++;
         break;
     case 2:
-        while (fib_chan_send_for(all.c[first], bytes[0], 0))
-            fib_yield();
+        for (uint32_t i = 1; fib_chan_send_for(all.c[first], bytes[0], 0); i++)
+            fib_sleep(i % 16 ? 0 : 50000); // 0 yields; for others that poll, too
         break;
     case 3:
-        while (fib_select_for(k, count, 1000 * below(a, 40)) == FIB_SELECT_NONE)
+        while (fib_select_for(k, count, 1000 * below(a, 400)) == FIB_SELECT_NONE)
             all.timed_out++;
         break;
     default: fib_select(k, count);
@@ -139,7 +139,7 @@ static int recv_somehow(struct actor *a, unsigned char (*bytes)[ELEM_MAX], uint3
     }
     int chosen = 0, rc = 0;
     // A plain receive would wait for one channel while the senders wait for another, with nobody there.
-    int64_t limit = 1000 * below(a, 60);
+    int64_t limit = 1000 * below(a, 600);
     if (count == 1 && below(a, 2)) {
         rc = fib_chan_recv_for(all.c[chans[0]], bytes[0], limit);
         *ok = !rc;

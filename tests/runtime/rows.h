@@ -43,7 +43,7 @@ void op_end(struct op *op);                      // waits for it
 struct fib go(fib_fn *fn, void *arg);
 void until_waiting(struct fib f, const char *reason); // in the state that dumps call so
 struct fib_chan *chan_of(int cap);                    // of int64_t
-#define send rows_send // not libc's, which the runtime may call
+#define send rows_send                                // not libc's, which the runtime may call
 #define recv rows_recv
 void send(struct fib_chan *c, int64_t value);
 int64_t recv(struct fib_chan *c); // must not be closed

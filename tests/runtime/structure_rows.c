@@ -26,7 +26,7 @@ static void *thing_make(void *arg)
     _Atomic int *thing = malloc(sizeof *thing);
     CHECK(thing);
     *thing = 0;
-    return (void *)thing;
+    return (void *)(uintptr_t)thing;
 }
 
 static void thing_destroy(void *arg, void *item)
@@ -88,7 +88,7 @@ static void pool_use(void *arg)
             fib_pool_age(t->p);
         for (int k = 0; k < count; k++) {
             CHECK((*users[k])-- == 1);
-            fib_pool_put(t->p, (void *)users[k]);
+            fib_pool_put(t->p, (void *)(uintptr_t)users[k]);
         }
     }
 }
@@ -509,8 +509,13 @@ static void local_use(void *arg)
     for (int i = 0; i < 6; i++)
         CHECK(fib_local_get(keys[i]) == arg);
     CHECK(!fib_local_set(keys[1], NULL) && !fib_local_get(keys[1]));
-    if (arg == &keys[0])
+    if (arg == &keys[0] && fib_self().id)
         fib_exit();
+}
+
+static void local_plain(void *arg)
+{
+    CHECK(!fib_local_set(keys[5], arg) && fib_local_get(keys[5]) == arg);
 }
 
 static void local_chain(void *arg)
@@ -526,16 +531,18 @@ static void locals(int n)
         for (int i = 0; i < 6; i++)
             CHECK(!fib_key_create(&keys[i], i == 5 ? NULL : local_destroy));
     destroyed = 0;
-    struct fib f[3];
-    for (int i = 0; i < 3; i++)
-        f[i] = go(local_use, i ? (void *)&values[i] : (void *)&keys[0]);
-    for (int i = 0; i < 3; i++)
-        fib_join(f[i]);
+    struct actor a[3];
+    fib_join(go(local_use, &keys[0]));
+    for (int i = 1; i < 3; i++)
+        actor_start(&a[i], local_use, &values[i]);
+    for (int i = 1; i < 3; i++)
+        actor_end(&a[i]);
     CHECK(destroyed == 3 * 4, "%d", destroyed);
     destroyed = 0;
     fib_join(go(local_chain, &keys[1]));
     CHECK(destroyed == 2);
-    CHECK(!fib_local_set(keys[5], values) && fib_local_get(keys[5]) == values);
+    actor_start(&a[0], local_plain, values);
+    actor_end(&a[0]);
     CHECK(fib_local_set(63, values) == -EINVAL && fib_local_set(1000, values) == -EINVAL);
     CHECK(!fib_local_get(63) && !fib_local_get(1000));
     fib_key last;

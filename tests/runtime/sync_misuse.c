@@ -13,7 +13,6 @@
 
 enum { MS = 1000000, TEXT_MAX = 1 << 16 };
 
-
 static void in_other(fib_fn *fn, void *arg)
 {
     struct fib f;

@@ -46,14 +46,14 @@ enum kind {
 };
 
 static struct actor {
-    int index;
     uint64_t random;
-    enum kind kind;
     struct spec_mutex *mutex;
     struct spec_try attempt;
     int64_t weight;
-    bool has_waited, has_timed_out, is_settled;
     struct spec_list want; // to be readied by what goes on now
+    int index;
+    enum kind kind;
+    bool has_waited, has_timed_out, is_settled;
 } actors[SPEC_ACTORS];
 
 static struct spec_list readied; // by what runs now
@@ -472,7 +472,7 @@ static void run_program(void *arg)
         if (i < WORKERS || i == CLOSER)
             fib_join(f[i]);
     for (int i = 0; i < MUTEXES; i++)
-        CHECK(mutexes[i].state == 0 && mutexes[i].owner == 0 && spec_mutexes[i].holder == NOBODY &&
+        CHECK(mutexes[i].owner == 0 && spec_mutexes[i].holder == NOBODY &&
               !spec_mutexes[i].queue.count);
     CHECK(fib_rwmutex_trylock(&rw) && fib_semaphore_try(&sem, SEM_COUNT));
     CHECK(!spec_cond.queue.count && !spec_sem.queue.count && !spec_rw.queue.count);

@@ -390,7 +390,7 @@ static void sem_hammer(void *arg)
             continue;
         if (i % 3 == 2)
             fib_semaphore_acquire(&s->s, n);
-        CHECK((s->in += n) <= 8);
+        CHECK(atomic_fetch_add(&s->in, n) + n <= 8);
         if (i % 16 == 0)
             fib_yield();
         s->in -= n;

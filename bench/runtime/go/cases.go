@@ -47,15 +47,27 @@ func runSpawnSequential(ops int) {
 	must(ran.Load() == int64(ops), "all ran")
 }
 
-func runSpawnBatch(ops int) {
-	begin()
+func batch(ops int) {
 	spawn.Add(ops)
 	for range ops {
 		go count()
 	}
 	spawn.Wait()
+}
+
+func runSpawnBatch(ops int) {
+	begin()
+	batch(ops)
 	end(ops)
 	must(ran.Load() == int64(ops), "all ran")
+}
+
+func runSpawnBatchAgain(ops int) {
+	batch(ops)
+	begin()
+	batch(ops)
+	end(ops)
+	must(ran.Load() == int64(2*ops), "all ran")
 }
 
 func runPingpong(ops int) {

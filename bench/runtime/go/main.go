@@ -18,19 +18,21 @@ import (
 )
 
 var cases = map[string]func(ops int){
-	"yield":            runYield,
-	"spawn_sequential": runSpawnSequential,
-	"spawn_batch":      runSpawnBatch,
-	"pingpong":         runPingpong,
-	"buffered128":      runBuffered,
-	"select":           runSelect,
-	"mutex":            runMutex,
-	"mutex2":           func(ops int) { runMutexMany(ops, 2) },
-	"mutex100":         func(ops int) { runMutexMany(ops, 100) },
-	"timers":           runTimers,
-	"sleep_storm":      runSleepStorm,
-	"skynet":           runSkynet,
-	"parked":           runParked,
+	"yield":             runYield,
+	"spawn_sequential":  runSpawnSequential,
+	"spawn_batch":       runSpawnBatch,
+	"spawn_batch_again": runSpawnBatchAgain,
+	"spawn_group":       runSpawnBatch,
+	"pingpong":          runPingpong,
+	"buffered128":       runBuffered,
+	"select":            runSelect,
+	"mutex":             runMutex,
+	"mutex2":            func(ops int) { runMutexMany(ops, 2) },
+	"mutex100":          func(ops int) { runMutexMany(ops, 100) },
+	"timers":            runTimers,
+	"sleep_storm":       runSleepStorm,
+	"skynet":            runSkynet,
+	"parked":            runParked,
 }
 
 type snapshot struct {

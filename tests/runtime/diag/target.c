@@ -125,6 +125,34 @@ STAYS void main_of_ready(void *arg)
     fib_sleep(long_time);
 }
 
+STAYS void main_of_two_busy(void *arg)
+{
+    struct fib f;
+    if (fib_go(&f, busy_fiber, arg) || fib_go(&f, busy_fiber, arg))
+        abort();
+    fib_sleep(100000000);
+    puts("ready");
+    fflush(stdout);
+    fib_sleep(long_time);
+}
+
+STAYS void yielder(void *arg)
+{
+    for (int i = 0; i < *(int *)arg; i++) {
+        fib_yield();
+        atomic_fetch_add(&step, 1); // not the last thing it does: no jump
+    }
+}
+
+STAYS void main_of_yield(void *arg)
+{
+    if (fib_go(&first, yielder, arg) || fib_go(&second, yielder, arg))
+        abort();
+    fib_join(first);
+    fib_join(second);
+    printf("%d\n", step);
+}
+
 // --- Overflow.
 
 STAYS int recurse(int n)
@@ -199,6 +227,7 @@ STAYS void main_of_trace(void *arg)
 
 static int run(const char *mode)
 {
+    static int few = 200, many = 8000000;
     static int64_t ms_900 = 900000000, ms_250 = 250000000;
     pthread_t t;
     if (!strcmp(mode, "deadlock"))
@@ -217,6 +246,12 @@ static int run(const char *mode)
         return fib_main(main_of_dump, &step);
     if (!strcmp(mode, "ready"))
         return fib_main(main_of_ready, NULL);
+    if (!strcmp(mode, "two-busy"))
+        return fib_main(main_of_two_busy, &long_time);
+    if (!strcmp(mode, "yield"))
+        return fib_main(main_of_yield, &few);
+    if (!strcmp(mode, "yield-long"))
+        return fib_main(main_of_yield, &many);
     if (!strcmp(mode, "overflow"))
         return fib_main(main_of_overflow, NULL);
     if (!strcmp(mode, "overflow-handler")) {

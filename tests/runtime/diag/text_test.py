@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What the runtime prints: dumps, deadlocks, overflows, leaks, stalls, traces; word by word."""
+import os
 import re
 import signal
 import subprocess
+import sys
 
 from target import TARGET, check, finish, goroutines, run, same
 
@@ -98,9 +100,14 @@ def stall():
     same(status, 0, "stall")
     reports = re.findall(r'^fiberscope-rt: fiber 1 \("greedy"\) holds its processor for (\d+) ms$',
                          err, re.M)
-    same(len(reports), 4, "at 100, 200, 400 and 800 ms: " + err)
-    for got, least in zip(reports, (100, 200, 400, 800)):
-        check(least <= int(got) < least + 100, got, least)
+    # At 100, 200, 400 and 800 ms; a busy machine may look late, and then skips one.
+    check(2 <= len(reports) <= 4, err)
+    due = 100
+    for got in map(int, reports):
+        check(due <= got < 1500, got, due)
+        while due <= got:
+            due *= 2
+    check(due >= 1600, "the last one:", reports)
     for state, functions, _ in goroutines(err.split("ms\n\n")[1]).values():
         same((state, functions[-2:]), ("running", ["busy_loop", "main_of_stall"]), "stall's stack")
     same(run("stall")[2], "", "no watch")
@@ -130,6 +137,16 @@ def schedtrace():
         check(sum(bool(re.fullmatch(shape, l)) for l in last) >= least, shape, last)
 
 
-for test in deadlock, dump, overflow, leak, stall, schedtrace:
+def tls():
+    env = {"LD_PRELOAD": sys.argv[2]}
+    same(run("leak", env=env)[2],
+         "fiberscope-rt: thread-local variables that may be kept over a switch (general-dynamic TLS) in "
+         f"{os.path.basename(sys.argv[2])}: see \"errno and TLS\" in fiberscope-runtime(7); "
+         "FIB_DEBUG=tlswarn=0\n", "the warning")
+    same(run("leak", "tlswarn=0", env)[2], "", "turned off")
+    same(run("leak")[2], "", "no such module")
+
+
+for test in deadlock, dump, overflow, leak, stall, schedtrace, tls:
     test()
 finish()
