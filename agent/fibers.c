@@ -112,3 +112,22 @@ uint32_t fibers_strip(const uint64_t *pcs, uint32_t depth)
         return depth - 1;
     return depth;
 }
+
+uint32_t fibers_skip(const uint64_t *pcs, uint32_t depth)
+{
+    const struct fib_descriptor *d = fibers_exist() ? ready_descriptor() : NULL;
+    uint32_t n = 0;
+    while (d && n < depth && pcs[n] > d->text && pcs[n] <= d->text_end)
+        n++;
+    return n && n < depth ? n - 1 : 0;
+}
+
+void fibers_tell(void (*on_wait)(const void *object, uint64_t ns),
+                 void (*on_unlock)(const void *object, uint64_t ns))
+{
+    struct fib_descriptor *d = &fib_descriptor;
+    if (d->version != DESCRIPTOR_VERSION || d->size < sizeof *d)
+        return;
+    __atomic_store_n(&d->on_wait, on_wait, __ATOMIC_RELAXED);
+    __atomic_store_n(&d->on_unlock, on_unlock, __ATOMIC_RELAXED);
+}

@@ -49,6 +49,13 @@ void fibers_forget_labels(void);
 bool fibers_begin_walk(struct agent_slot *s, struct unwind_thread *t, uint64_t rsp,
                        bool is_on_signal_stack, struct fiber_here *f, uint32_t *labels);
 
+// Frames at the leaf that are the runtime's own, but for the function of it that was called.
+uint32_t fibers_skip(const uint64_t *pcs, uint32_t depth);
+
+// Whom the runtime is to tell of waits and of unlocks that end them, from now on; NULL: nobody.
+void fibers_tell(void (*on_wait)(const void *object, uint64_t ns),
+                 void (*on_unlock)(const void *object, uint64_t ns));
+
 // The depth without the runtime's root frame.
 uint32_t fibers_strip(const uint64_t *pcs, uint32_t depth);
 

@@ -12,6 +12,7 @@
 
 #include "agent/arch/x86_64.h"
 #include "agent/capture.h"
+#include "agent/fibers.h"
 
 #include <errno.h>
 #include <time.h>
@@ -52,6 +53,9 @@ void lock_update(void)
     while (!atomic_compare_exchange_weak_explicit(&lock_flags, &was, flags | (was & LOCK_FORBID),
                                                   memory_order_relaxed, memory_order_relaxed))
         ;
+    if (fibers_exist())
+        fibers_tell(flags & LOCK_BLOCK ? lock_fiber_waited : NULL,
+                    flags & LOCK_MUTEX ? lock_fiber_unlocked : NULL);
 }
 
 static _Atomic uint32_t *filter_of(const void *object)
@@ -257,6 +261,54 @@ void lock_charged(const void *object, struct lock_charge charge,
             atomic_fetch_add_explicit(&s->values[1], fraction * charge.delay_ns,
                                       memory_order_relaxed);
         }
+        capture_end(&c);
+    }
+    errno = saved;
+}
+
+// --- Fibers.
+
+static void add_fiber_event(struct capture *c, enum seg_kind kind, const void *object,
+                            const struct unwind_registers *regs, uint64_t count, uint64_t ns)
+{
+    struct seg *seg = &agent.space->seg;
+    uint32_t flags, depth = capture_walk(c, regs, &flags);
+    uint32_t skip = fibers_skip(c->slot->hook_pcs, depth);
+    c->stack = seg_stack(seg, c->slot->hook_pcs + skip, depth - skip, 0, flags);
+    struct seg_state *s = seg_state_at(
+        seg, seg_state_find(seg, kind, c->stack, c->labels, c->epoch, (uint64_t)object));
+    atomic_fetch_add_explicit(&s->values[0], count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->values[1], ns, memory_order_relaxed);
+}
+
+void lock_fiber_waited(const void *object, uint64_t ns)
+{
+    struct unwind_registers regs;
+    struct capture c;
+    uint64_t count;
+    int saved = errno;
+    CAPTURE_CALLER(&regs);
+    if (!capture_begin(&c)) {
+        uint64_t rate = atomic_load_explicit(&agent.space->seg.header->control.block_rate_ns,
+                                             memory_order_relaxed);
+        if (rate && lock_weigh(random_next(c.slot), rate, &count, &ns))
+            add_fiber_event(&c, SEG_KIND_BLOCK, object, &regs, count, ns);
+        capture_end(&c);
+    }
+    errno = saved;
+}
+
+void lock_fiber_unlocked(const void *object, uint64_t ns)
+{
+    struct unwind_registers regs;
+    struct capture c;
+    int saved = errno;
+    CAPTURE_CALLER(&regs);
+    if (!capture_begin(&c)) {
+        uint64_t fraction = atomic_load_explicit(&agent.space->seg.header->control.mutex_fraction,
+                                                 memory_order_relaxed);
+        if (fraction && (fraction == 1 || random_next(c.slot) % fraction == 0))
+            add_fiber_event(&c, SEG_KIND_MUTEX, object, &regs, fraction, fraction * ns);
         capture_end(&c);
     }
     errno = saved;

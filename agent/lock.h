@@ -110,6 +110,11 @@ struct lock_charge lock_charge(const void *object);
 void lock_charged(const void *object, struct lock_charge charge,
                   const struct unwind_registers *regs);
 
+// --- Fibers' waits for each other, told by the runtime (fibers_tell sets these): block and mutex samples at the
+// stacks of the fiber that waited or unlocked. A wait that the runtime splits in several is several.
+void lock_fiber_waited(const void *object, uint64_t ns);
+void lock_fiber_unlocked(const void *object, uint64_t ns);
+
 // How often a wait of *ns counts, and for how long: the unbiased rule above. random: 64 bits. False: it is
 // not kept. [pure]
 bool lock_weigh(uint64_t random, uint64_t rate_ns, uint64_t *count, uint64_t *ns);

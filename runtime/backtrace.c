@@ -4,6 +4,7 @@
 
 #include "runtime/backtrace.h"
 #include "runtime/core.h"
+#include "runtime/descriptor.h"
 #include "runtime/os/os.h"
 
 #include "unwind/arch/x86_64.h"
@@ -150,5 +151,7 @@ void backtrace_init(void)
         found.dlfo_link_map->l_name[0]) {
         text_low = (uintptr_t)found.dlfo_map_start;
         text_high = (uintptr_t)found.dlfo_map_end;
+        fib_descriptor.text = text_low;
+        fib_descriptor.text_end = text_high;
     }
 }

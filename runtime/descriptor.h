@@ -105,6 +105,14 @@ struct fib_descriptor {
 
     char status_text[DESCRIPTOR_STATUSES][DESCRIPTOR_TEXT];
     char reason_text[DESCRIPTOR_REASONS][DESCRIPTOR_TEXT];
+
+    // --- For a profiler of waits in the process. Set by it at any time, to NULL too; called in fibers, on their
+    // stacks, with no lock held; what is called may not wait, and stays for ever.
+    uint64_t text, text_end; // the runtime's code, where it is a library of its own; else 0
+    // A wait is over that another fiber or thread ended: not sleep, input or output. ns: until it runs again.
+    void (*on_wait)(const void *object, uint64_t ns);
+    // An unlock of a mutex has woken one that had been parked for ns.
+    void (*on_unlock)(const void *object, uint64_t ns);
 };
 
 extern struct fib_descriptor fib_descriptor __attribute__((visibility("default")));

@@ -5,6 +5,7 @@
 // scheduler's own stack.
 
 #include "runtime/core.h"
+#include "runtime/descriptor.h"
 #include "runtime/os/os.h"
 #include "runtime/tools.h"
 
@@ -155,6 +156,16 @@ struct m *trans_begin_with_p(void)
 
 // --- Parking.
 
+static __attribute__((noinline)) void tell_wait(const struct live *l)
+{
+    void (*tell)(const void *object, uint64_t ns) =
+        __atomic_load_n(&fib_descriptor.on_wait, __ATOMIC_RELAXED);
+    uint32_t reason = l->wait_reason;
+    uint64_t ticks = ticks_now() - l->wait_since_ticks;
+    if (tell && reason != WAIT_SLEEP && reason != WAIT_IO && reason != WAIT_STACK)
+        tell(l->wait_object, (int64_t)ticks < 0 ? 0 : ticks_to_ns(ticks));
+}
+
 void g_park(enum wait_reason reason, const void *object, park_after_fn *after, void *arg)
 {
     struct m *m = this_m();
@@ -176,6 +187,8 @@ void g_park(enum wait_reason reason, const void *object, park_after_fn *after, v
     // What follows holds no lock that `after` will release: the scheduler takes others.
     struct g *next = next_fast(m, now);
     switch_to(m, next ? next : &m->g0, now);
+    if (__builtin_expect(fib_descriptor.on_wait != NULL, 0))
+        tell_wait(l);
     l->wait_reason = WAIT_NONE;
     l->wait_owner = NULL;
 }

@@ -85,7 +85,8 @@ int fscope_cpu_save(const char *path); // the same as fscope_save
 // values up to 255 bytes, longer ones are cut. New threads, forked children and new images begin
 // without. Values are to be of a kind that repeats (a route, not a request's number): a recording has
 // room for some 16,000 different strings and sets; what does not fit is left out and counted. Setting one
-// costs some 80 ns.
+// costs some 80 ns. In a fiber of libfiberscope-rt they are the fiber's own (fib_label_set: 8, up to 47 bytes):
+// they move with it, and fibers that it starts inherit them.
 // [any thread, for itself] [not async-signal-safe]
 
 // Sets one label (value NULL: takes it away). What is returned stands for the labels as they were before,

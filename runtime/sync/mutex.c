@@ -14,6 +14,7 @@
 //     took it on clears it when it gets the mutex, queues up again or gives up.
 
 #include "runtime/core.h"
+#include "runtime/descriptor.h"
 #include "runtime/sync/owner.h"
 #include "runtime/sync/wait_table.h"
 
@@ -146,6 +147,7 @@ static int wait_once(struct fib_mutex *m, struct attempt *a, enum wait_reason re
 
     struct waiter w;
     wait_init(&w, m, is_limited);
+    w.since_ns = now;
     w.s.value = a->since_ns;
     w.id = a->self;
     if (is_first)
@@ -189,7 +191,8 @@ int mutex_lock_as(struct fib_mutex *m, int64_t timeout_ns, enum wait_reason reas
 }
 
 // The next waiter is woken, or given the mutex; returned is whom to ready, *is_handed: it has it.
-static struct g *pass_on(struct fib_mutex *m, bool *is_handed)
+// *since_ns: when that one parked.
+static struct g *pass_on(struct fib_mutex *m, bool *is_handed, int64_t *since_ns)
 {
     struct wait_bucket *b = wait_lock(m);
     uint64_t word = word_look(m);
@@ -204,8 +207,10 @@ static struct g *pass_on(struct fib_mutex *m, bool *is_handed)
     else if (w)
         set |= IS_WOKEN;
     struct g *g = w ? w->s.g : NULL;
-    if (w)
+    if (w) {
         w->s.ok = *is_handed;
+        *since_ns = w->since_ns;
+    }
     // Meanwhile only IS_WOKEN may be set, by one that spins.
     while (!word_swap(m, &word, (word & IS_WOKEN) | set))
         ;
@@ -236,6 +241,15 @@ void mutex_check_owner(const struct fib_mutex *m, const char *call)
         not_owner(m, call);
 }
 
+// In fibers: a plain thread's waits are not told either.
+__attribute__((noinline)) static void tell_unlock(const struct fib_mutex *m, uint64_t ns)
+{
+    void (*tell)(const void *object, uint64_t ns) =
+        __atomic_load_n(&fib_descriptor.on_unlock, __ATOMIC_RELAXED);
+    if (tell && this_m())
+        tell(m, ns);
+}
+
 __attribute__((noinline)) static void unlock_slow(struct fib_mutex *m, const char *call,
                                                   bool may_not_yield)
 {
@@ -246,13 +260,17 @@ __attribute__((noinline)) static void unlock_slow(struct fib_mutex *m, const cha
         if (word_swap(m, &word, word & OWNER_FLAGS))
             return;
     bool is_handed;
-    struct g *g = pass_on(m, &is_handed);
+    int64_t since_ns = 0;
+    struct g *g = pass_on(m, &is_handed, &since_ns);
     if (!g)
         return;
+    int64_t now = fib_descriptor.on_unlock ? clock_now() : 0;
     if (is_handed && !may_not_yield && may_yield())
         g_ready_and_yield(g);
     else
         g_ready(g);
+    if (__builtin_expect(now > since_ns, 0))
+        tell_unlock(m, (uint64_t)(now - since_ns));
 }
 
 void mutex_unlock_no_yield(struct fib_mutex *m, const char *call)

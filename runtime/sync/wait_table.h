@@ -19,6 +19,7 @@ struct waiter {
     struct waiter *chain, *chain_to; // of a queue's first: the bucket's next and previous queue
     struct waiter *last;             // of a queue's first: its last
     uint64_t id;                     // the user's: who it is
+    int64_t since_ns;                // the user's: when it came
     bool is_in;
 };
 

@@ -20,6 +20,9 @@ enum { FIBERS = 8, STEPS = 400, STEP_LOOPS = 400000 };
 static volatile uint64_t sink;
 static void *volatile held;
 
+static struct fib_chan *chan;
+static struct fib_mutex mutex;
+
 // --- cpu: who burns how much. A step is always the same work.
 
 KEEP static void burn_step(void)
@@ -111,10 +114,52 @@ static void heap_main(void *arg)
     printf("want some %d\nwant more %d\nwant none 10\n", 1000 * FIBERS, 3000 * FIBERS);
 }
 
-// --- parked: what waits, and for what.
+// --- locks: one holds a mutex while others come; a channel is waited for.
 
-static struct fib_chan *chan;
-static struct fib_mutex mutex;
+enum { WAITERS = 5, HOLD_NS = 100000000 };
+
+KEEP static void start_waiter(void *arg)
+{
+    (void)arg;
+    FSCOPE_LABEL("kind", "waiter");
+    fib_mutex_lock(&mutex);
+    sink++;
+    fib_mutex_unlock(&mutex);
+    sink++;
+}
+
+KEEP static void start_consumer(void *arg)
+{
+    int v;
+    (void)arg;
+    fib_chan_recv(chan, &v);
+    sink++;
+}
+
+KEEP static void hold_and_unlock(void)
+{
+    fib_sleep(HOLD_NS);
+    fib_mutex_unlock(&mutex);
+    sink++;
+}
+
+static void locks_main(void *arg)
+{
+    struct fib f[WAITERS + 1];
+    int v = 1;
+    (void)arg;
+    chan = fib_chan_new(sizeof v, 0);
+    fib_mutex_lock(&mutex);
+    for (int i = 0; i < WAITERS; i++)
+        fib_go(&f[i], start_waiter, NULL);
+    fib_go(&f[WAITERS], start_consumer, NULL);
+    hold_and_unlock();
+    fib_chan_send(chan, &v);
+    for (int i = 0; i <= WAITERS; i++)
+        fib_join(f[i]);
+}
+
+// --- parked: what waits, and for what.
 
 KEEP static void start_receiver(void *arg)
 {
@@ -179,11 +224,9 @@ int main(int argc, char **argv)
         const char *name;
         fib_fn *fn;
         void *arg;
-    } cases[] = {{"cpu", cpu_main, NULL},
-                 {"heap", heap_main, NULL},
-                 {"parked", parked_main, "p"},
-                 {"running", parked_main, "r"},
-                 {"short", parked_main, "s"}};
+    } cases[] = {{"cpu", cpu_main, NULL},       {"heap", heap_main, NULL},
+                 {"locks", locks_main, NULL},   {"parked", parked_main, "p"},
+                 {"running", parked_main, "r"}, {"short", parked_main, "s"}};
     struct fib_options options = {.size = sizeof options, .procs = 2};
     for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
         if (!strcmp(argv[1], cases[i].name))
