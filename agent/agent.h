@@ -51,7 +51,7 @@ enum {
     AGENT_PAGES_KNOWN = 64,
     AGENT_ALT_STACK_BYTES = 65536, // for threads whose own stack is too small for a handler
     AGENT_SMALL_STACK_BYTES = 65536,
-    AGENT_FIBER_LABELS = 4096, // label sets of fibers whose ids are kept
+    AGENT_FIBER_LABELS = 4096,    // label sets of fibers whose ids are kept
     AGENT_EXACT_STATES = 1 << 18, // of a segment that holds every allocation
     AGENT_EXACT_STACK_BYTES = 256 << 20,
 };
@@ -79,7 +79,7 @@ struct agent_slot {
     int64_t cpu_due_ns;        // CPU time not yet charged to a sample; negative: charged in advance
     uint64_t wall_seen_ns, wall_cpu_ns;
     uint64_t stack_low, stack_high; // the thread's own; 0: not known
-    void *alt_stack; // NULL: the thread has its own or needs none
+    void *alt_stack;                // NULL: the thread has its own or needs none
     // Of the handler. Hooks have their own, below, because the handler interrupts them.
     struct agent_pages pages;
     struct agent_pages hook_pages;
@@ -113,7 +113,7 @@ struct agent_space {
     struct agent_module modules[AGENT_MODULES_MAX];
     struct lock_table locks;
     _Atomic uint32_t fiber_labels[AGENT_FIBER_LABELS]; // by the runtime's index; 0: not yet known
-    char buffer[8192]; // of whoever holds modules_lock
+    char buffer[8192];                                 // of whoever holds modules_lock
 };
 
 // The part that survives fork by being copied.

@@ -9,7 +9,7 @@
 # thread of its own; a test of just these things means nothing there.
 # SERIAL: runs alone, because it measures. Exit status 77 means that the test, or a case of it,
 # cannot run here; for each a line `SKIP: why` says so (tests/unit/skip.h, tests/e2e/harness.py).
-# Labels: unit, e2e, conformance, soak (left out of ./dev test), root, bpf, go.
+# Labels: unit, e2e, conformance, runtime, soak (left out of ./dev test), long (in ./dev soak --full only).
 
 set(FSCOPE_TEST_ENV
   "FSCOPE_BUILD=${PROJECT_BINARY_DIR}" "FSCOPE_SOURCE=${PROJECT_SOURCE_DIR}"

@@ -18,15 +18,15 @@ void fib_root_(void);
 // The sp of a new stack below `top` (aligned to 16): the first switch to it calls fn(arg) from the root.
 static inline uint64_t arch_new_stack(uint64_t top, void (*fn)(void *), void *arg)
 {
-    uint64_t *sp = (uint64_t *)(top - 9 * 8); // the root runs at top - 16: aligned at its calls
-    sp[0] = 0;                                // r15
-    sp[1] = 0;                                // r14
-    sp[2] = (uint64_t)(uintptr_t)arg;         // r13
-    sp[3] = (uint64_t)(uintptr_t)fn;          // r12
-    sp[4] = 0;                                // rbx
-    sp[5] = 0;                                // rbp
+    uint64_t *sp = (uint64_t *)(top - 9 * 8);   // the root runs at top - 16: aligned at its calls
+    sp[0] = 0;                                  // r15
+    sp[1] = 0;                                  // r14
+    sp[2] = (uint64_t)(uintptr_t)arg;           // r13
+    sp[3] = (uint64_t)(uintptr_t)fn;            // r12
+    sp[4] = 0;                                  // rbx
+    sp[5] = 0;                                  // rbp
     sp[6] = (uint64_t)(uintptr_t)fib_root_ + 1; // see switch.S
-    sp[7] = 0; // where a caller's return address would be
+    sp[7] = 0;                                  // where a caller's return address would be
     sp[8] = 0;
     return (uint64_t)(uintptr_t)sp;
 }

@@ -12,7 +12,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifdef __clang__
+#define STAYS static __attribute__((noinline))
+#else
 #define STAYS static __attribute__((noinline, noclone))
+#endif
 
 static struct fib first, second;
 static _Atomic int step;
