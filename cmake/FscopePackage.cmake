@@ -5,7 +5,8 @@ set(FSCOPE_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Fiberscope)
 
 file(RELATIVE_PATH FSCOPE_PC_UP "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/") # so the tree may be moved
 configure_file(cmake/fiberscope.pc.in fiberscope.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/fiberscope.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
+configure_file(cmake/fiberscope-rt.pc.in fiberscope-rt.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/fiberscope.pc ${PROJECT_BINARY_DIR}/fiberscope-rt.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
         COMPONENT dev)
 
 configure_package_config_file(cmake/FiberscopeConfig.cmake.in FiberscopeConfig.cmake
