@@ -11,6 +11,7 @@
 
 // --- The whole.
 
+// NOLINTNEXTLINE(*Padding): lines by who writes them
 struct sched {
     _Alignas(
         LINE) _Atomic uint32_t spinning; // Ms that look for work; at most one is woken at a time

@@ -100,7 +100,8 @@ void netpoll_break(void)
     if (atomic_exchange(&net.is_breaking, 1))
         return;
     uint64_t one = 1;
-    if (atomic_load_explicit(&net.epoll, memory_order_acquire) > 0)
+    // The poller may be about to make the epoll: it must find this break there.
+    if (!netpoll_init())
         arch_syscall(SYS_write, SYS_ARG(net.break_fd), SYS_ARG(&one), sizeof one, 0, 0, 0);
     else
         arch_syscall(SYS_futex, SYS_ARG(&net.is_breaking), 1 /* FUTEX_WAKE */ | 128, 1, 0, 0, 0);

@@ -30,7 +30,7 @@ struct free_stack {
     uint32_t is_guarded;
 };
 
-static struct stack_class {
+static struct stack_class { // NOLINT(*Padding): in the order of use
     struct rt_lock lock;
     struct free_stack *warm;
     uint32_t warm_count, cold_count, cold_capacity;
@@ -212,10 +212,10 @@ static void spill(struct p *p, uint8_t c)
 FIB_LOOKS void stacks_count(uint64_t *made, uint64_t *free)
 {
     *made = *free = 0;
-    for (uint8_t c = 0; c < STACK_CLASSES; c++) {
+    for (uint32_t c = 0; c < STACK_CLASSES; c++) {
         struct stack_class *sc = &classes[c];
         rt_lock(&sc->lock);
-        *made += sc->made - (uint64_t)(sc->arena_end - sc->arena) / class_bytes(c);
+        *made += sc->made - (uint64_t)(sc->arena_end - sc->arena) / class_bytes((uint8_t)c);
         *free += sc->warm_count + sc->cold_count;
         rt_unlock(&sc->lock);
         for (uint32_t i = 0; i < PROCS_MAX && sched.ps[i]; i++)

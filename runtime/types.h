@@ -207,6 +207,7 @@ struct timer_heap {
 // --- Processors.
 enum p_status { P_IDLE, P_RUNNING, P_SYSCALL, P_STOPPED }; // STOPPED: beyond fib_procs
 
+// NOLINTNEXTLINE(*Padding): lines by who writes them
 struct p {
     _Alignas(LINE) _Atomic uint32_t status;
     uint32_t id;
@@ -246,6 +247,7 @@ struct p {
 enum preempt_kind { PREEMPT_NONE, PREEMPT_RUNNING, PREEMPT_BLOCKED };
 enum stack_wish { STACK_NONE, STACK_FOR_DUMP, STACK_FOR_STALL };
 
+// NOLINTNEXTLINE(*Padding): the first line is what each switch needs
 struct m {
     _Alignas(LINE) _Atomic uint32_t seq; // odd inside a transition
     uint32_t locks;                      // runtime locks held: not preempted
