@@ -112,8 +112,9 @@ int64_t fib_now_ns(void);
 void fib_set_name(const char *name);
 
 // Labels, at most 8 a fiber, keys and values up to 47 bytes (longer ones are cut). Fibers started from now on
-// inherit them. value NULL takes it away. Returned is what stands for the labels before, for
-// fib_labels_restore. The runtime has room for 4096 different sets, which stay; -ENOSPC beyond.
+// inherit them. value NULL takes it away; a ninth is left out. Returned is what stands for the labels
+// before, for fib_labels_restore. The runtime has room for 4095 different sets, which stay; -ENOSPC
+// beyond. -EINVAL: no key.
 int32_t fib_label_set(const char *key, const char *value);
 void fib_labels_restore(int32_t before);
 
@@ -162,7 +163,7 @@ struct fib_timer {
 bool fib_timer_start(struct fib_timer *t, int64_t ns, int64_t period_ns, fib_fn *fn, void *arg);
 // True if it was running and will now not fire; false if it was not, or has fired (fn may still run).
 bool fib_timer_stop(struct fib_timer *t);
-// The same fn after ns from now. True if it was running.
+// The same fn after ns from now. True if it was running. One that was never started aborts.
 bool fib_timer_reset(struct fib_timer *t, int64_t ns);
 
 // --- Looking at fibers.
