@@ -116,10 +116,16 @@ def run(argv, work, progress):
 
 
 class Aliases:
-    """Maps a name to one name for its address, over all files seen."""
+    """Maps a name to one name of all that share an address with it, in any file seen: malloc is the agent's
+    and libc's, so that both count together."""
 
     def __init__(self):
-        self.canonical = {}
+        self.parent = {}
+
+    def root(self, name):
+        while self.parent.setdefault(name, name) != name:
+            name = self.parent[name]
+        return name
 
     def add(self, path):
         files = [path]
@@ -139,11 +145,11 @@ class Aliases:
         for names in by_address.values():
             first = min(names)
             for n in names:
-                self.canonical.setdefault(plain(n), plain(first))
+                a, b = sorted((self.root(plain(n)), self.root(plain(first))))
+                self.parent[b] = a
 
     def of(self, name):
-        name = plain(name)
-        return self.canonical.get(name, name)
+        return self.root(plain(name))
 
 
 def plain(name):
