@@ -78,15 +78,11 @@ static void wait_bound(struct m *m, struct g *g, const void *context)
     atomic_store_explicit(&l->futex, 0, memory_order_relaxed);
     atomic_store_explicit(&g->status, G_PREEMPTED, memory_order_release);
     rt_lock(&sched.lock);
-    // When only preempted ones wait, the first of them is woken from here: no M in between.
-    struct g *next = p && runq_is_empty(p) && !sched.global.count ? bound_take() : NULL;
     queue_append(&sched.bound, g);
     atomic_store_explicit(&sched.bound_count, sched.bound.count, memory_order_release);
     rt_unlock(&sched.lock);
     trans_end(m);
-    if (next)
-        m_resume_bound(next, p);
-    else if (p)
+    if (p)
         p_hand_off(p);
     else
         wake_p();
