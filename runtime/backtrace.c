@@ -88,6 +88,22 @@ __attribute__((no_sanitize("address", "thread"))) static void saved_registers(
     r->valid = 1u << 3 | 0xfu << 12;
 }
 
+// Whether an M still runs on its stack: it is said to wait before its registers are saved.
+FIB_LOOKS static bool is_leaving(const struct g *g)
+{
+    for (struct m *m = atomic_load_explicit(&sched.all_ms, memory_order_acquire); m;
+         m = m->all_link) {
+        if (*(struct g *const volatile *)&m->cur == g)
+            return true;
+        atomic_thread_fence(memory_order_acquire);
+        // The next one is current, and the registers are being saved, until the transition ends.
+        if (*(struct g *const volatile *)&m->prev == g &&
+            (atomic_load_explicit(&m->seq, memory_order_acquire) & 1))
+            return true;
+    }
+    return false;
+}
+
 // Reads what may change meanwhile, and says afterwards whether it did.
 FIB_LOOKS int backtrace_parked(struct g *g, uint64_t id, uintptr_t *pcs, uint32_t max)
 {
@@ -103,9 +119,12 @@ FIB_LOOKS int backtrace_parked(struct g *g, uint64_t id, uintptr_t *pcs, uint32_
         int n = context ? (int)backtrace_context(m, context, pcs, max) : -EBUSY;
         return atomic_load_explicit(&g->status, memory_order_acquire) == G_PREEMPTED ? n : -EBUSY;
     }
-    if (status != G_WAITING && status != G_RUNNABLE)
+    // Before all that is looked at: who runs again meanwhile is switched to.
+    uint64_t switches = *(volatile uint64_t *)&l->switches;
+    atomic_thread_fence(memory_order_acquire);
+    if ((status != G_WAITING && status != G_RUNNABLE) || is_leaving(g))
         return -EBUSY;
-    uint64_t sp = *(volatile uint64_t *)&l->sp, switches = *(volatile uint64_t *)&l->switches;
+    uint64_t sp = *(volatile uint64_t *)&l->sp;
     uint64_t low = l->low + OS_PAGE, high = l->high;
     if (g->flags & G_IS_THREAD || sp < low || sp > high - 7 * 8 || high - low > (uint64_t)1 << 30)
         return -EBUSY;
