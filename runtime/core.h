@@ -16,6 +16,7 @@ struct sched {
     _Alignas(
         LINE) _Atomic uint32_t spinning; // Ms that look for work; at most one is woken at a time
     _Atomic uint32_t idle_ps;            // in the list
+    _Atomic uint32_t ps_made;            // in ps
     _Atomic uint32_t procs;              // Ps with a smaller id may run
     _Atomic bool is_shared;              // several Ps or thieves: queues need atomics
     _Atomic uint32_t global_count, bound_count;
@@ -153,6 +154,8 @@ void m_end(struct m *m) __attribute__((noreturn)); // the thread ends
 int thread_start(void *(*fn)(void *), void *arg, size_t stack_bytes); // detached; 0 or -errno
 void *spawner_main(void *arg);
 int64_t debug_option(const char *name, int64_t no); // FIB_DEBUG=name=N,...
+bool is_work_anywhere(void);                        // in any queue
+void stacks_try_again(void);                        // after a time without memory for stacks
 void wake_p(void); // one more M looks for work, if there is an idle P and none looks
 int m_new(void);   // a thread; 0 or -errno. Spawner and fib_init alone
 void m_want(void); // asks the spawner for one

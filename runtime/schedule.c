@@ -72,8 +72,11 @@ static bool is_mine(struct m *m, struct g *g)
     struct p *p = p_release(m);
     if (m_give_if_idle(bound, p))
         m_stop(m);
-    else
-        p_acquire(m, p); // it is busy, and looks before it stops
+    else {
+        p_acquire(m, p);                // it is busy, and looks before it stops
+        if (atomic_load(&sched.poller)) // seq_cst: after pinned_count; pairs with wait_polled
+            netpoll_break();
+    }
     return false;
 }
 
@@ -104,6 +107,15 @@ static bool resume_bound(struct m *m)
     m_resume_bound(g, p_release(m));
     m_stop(m);
     return true;
+}
+
+// Within a transition: share() in init.c waits for those alone.
+static struct g *take_own(struct m *m, struct p *p)
+{
+    trans_begin(m);
+    struct g *g = runq_get(p);
+    trans_end(m);
+    return g;
 }
 
 static struct g *take_global(struct p *p, uint32_t max)
@@ -168,7 +180,7 @@ static bool next_stays(struct p *from)
 static struct g *steal(struct m *m)
 {
     struct p *p = m_p(m);
-    uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    uint32_t procs = atomic_load(&sched.ps_made); // those beyond fib_procs may have work left
     if (!m->is_spinning) {
         uint32_t idle = atomic_load_explicit(&sched.idle_ps, memory_order_relaxed);
         if (2 * atomic_load_explicit(&sched.spinning, memory_order_relaxed) >= procs - idle)
@@ -197,9 +209,9 @@ static struct g *steal(struct m *m)
 
 // --- Going to sleep.
 
-static bool is_work_anywhere(void)
+bool is_work_anywhere(void)
 {
-    uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    uint32_t procs = atomic_load(&sched.ps_made); // those beyond fib_procs may have work left
     if (atomic_load(&sched.global_count) || atomic_load(&sched.bound_count))
         return true;
     for (uint32_t i = 0; i < procs; i++)
@@ -227,6 +239,10 @@ static void wait_polled(struct m *m)
         return;
     if (!atomic_compare_exchange_strong(&sched.poller, &no, 1))
         return;
+    if (atomic_load(&m->pinned_count)) { // seq_cst: pairs with is_mine
+        atomic_store(&sched.poller, 0);
+        return; // m_stop sees to it
+    }
     atomic_store(&sched.poll_until, 1); // whoever adds a timer from now on breaks the wait
     int64_t first = timers_first();
     int64_t timeout = -1;
@@ -283,7 +299,10 @@ static void stop_p(struct m *m)
     struct p *p = p_release(m);
     struct g_queue q = {0};
     struct g *g;
-    while ((g = runq_get(p)))
+    if (m->handed)
+        queue_append(&q, m->handed);
+    m->handed = NULL;
+    while ((g = take_own(m, p)))
         queue_append(&q, g);
     global_put_list(&q);
     rt_lock(&sched.lock);
@@ -367,6 +386,9 @@ static struct g *look(struct m *m)
         return g;
     if (p->countdown == 0 || p->countdown > GLOBAL_TICK) {
         p->countdown = GLOBAL_TICK;
+        // Two that ready each other would keep the queue waiting for ever.
+        if ((g = atomic_exchange_explicit(&p->next, NULL, memory_order_acq_rel)))
+            runq_put(p, g);
         if (resume_bound(m))
             return AGAIN;
         if ((g = take_global(p, 1)))
@@ -378,7 +400,7 @@ static struct g *look(struct m *m)
     p->is_bounds_turn = !p->is_bounds_turn;
     if (p->is_bounds_turn && resume_bound(m))
         return AGAIN;
-    if ((g = runq_get(p)) || (g = take_global(p, RUNQ_SIZE / 2)) || (g = take_stack_wait()))
+    if ((g = take_own(m, p)) || (g = take_global(p, RUNQ_SIZE / 2)) || (g = take_stack_wait()))
         return g;
     if (resume_bound(m))
         return AGAIN;

@@ -46,6 +46,13 @@ bool stacks_are_short(void)
     return atomic_load_explicit(&is_short, memory_order_relaxed);
 }
 
+void stacks_try_again(void)
+{
+    atomic_store_explicit(&is_short, false, memory_order_relaxed);
+    if (atomic_load(&sched.stack_wait_count))
+        wake_p();
+}
+
 uint8_t stack_class_of(size_t bytes)
 {
     uint8_t c = 0;

@@ -127,10 +127,14 @@ static void after_global(struct m *m, struct g *prev, void *arg)
 
 static __attribute__((noinline)) void get_p(struct m *m)
 {
+    trans_begin(m);
+    if (m_p(m)) { // the handler of SIGURG came back with one
+        trans_end(m);
+        return;
+    }
     rt_lock(&sched.lock);
     struct p *p = p_idle_get();
     rt_unlock(&sched.lock);
-    trans_begin(m);
     if (p) {
         p_acquire(m, p);
         set_status(m->cur, G_RUNNING);
@@ -286,15 +290,20 @@ static inline void ready(struct g *g, bool is_next)
         return;
     }
     struct m *m = this_m();
-    struct p *p = m ? m_p(m) : NULL;
+    struct p *p = NULL;
+    if (m) {
+        trans_begin(m); // before p is read: the handler of SIGURG may change it
+        p = m_p(m);
+    }
     g->live->wakes++;
     set_status(g, G_RUNNABLE);
     if (__builtin_expect(!p, 0)) {
         global_put(g);
+        if (m)
+            trans_end(m);
         wake_p();
         return;
     }
-    trans_begin(m);
     sample_wait(p, g);
     if (is_next)
         runq_put_next(p, g);

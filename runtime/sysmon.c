@@ -66,7 +66,8 @@ FIB_LOOKS static void watch_running(struct p *p, int64_t now)
     stall_watch(p, m, now - p->ran_since_tick);
     if (sched.is_preempt_off || sched_is_seeded)
         return;
-    if (!is_work_for(p))
+    // A timer that is due is work, too: somebody has to come to the scheduler.
+    if (!is_work_for(p) && timers_first() >= now - 1000000)
         return;
     uint64_t cpu = os_thread_cpu_ns(m->tid);
     // The processor may just have been given to others: then it stands still, too.
@@ -84,9 +85,9 @@ FIB_LOOKS static void watch_lost(void)
     for (struct m *m = atomic_load_explicit(&sched.all_ms, memory_order_acquire); m;
          m = m->all_link) {
         struct g *g = m->cur;
-        if (m_p(m) || g == &m->g0 ||
-            atomic_load_explicit(&g->status, memory_order_relaxed) != G_SYSCALL ||
-            g->live->blocking)
+        const struct live *l = g_live(g); // NULL: it has ended meanwhile
+        if (m_p(m) || g == &m->g0 || !l ||
+            atomic_load_explicit(&g->status, memory_order_relaxed) != G_SYSCALL || l->blocking)
             continue;
         uint64_t cpu = os_thread_cpu_ns(m->tid);
         if (cpu - m->cpu_seen_ns > 100000)
@@ -98,7 +99,7 @@ FIB_LOOKS static void watch_lost(void)
 FIB_LOOKS static bool look_at_ps(int64_t now)
 {
     bool is_taken = false, is_left = false;
-    uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    uint32_t procs = atomic_load(&sched.ps_made); // those beyond fib_procs may have work left
     for (uint32_t i = 0; i < procs; i++) {
         struct p *p = sched.ps[i];
         uint32_t status = atomic_load_explicit(&p->status, memory_order_acquire);
@@ -126,19 +127,25 @@ static void look_at_waits(int64_t now)
         return;
     struct g_queue q = {0};
     atomic_store_explicit(&sched.polled_at, (int64_t)ticks_now(), memory_order_relaxed);
-    if (!netpoll_poll(0, &q))
-        return;
+    rt_lock(&sched.lock);
+    sched.running_ms++; // what is in q is on its way: no deadlock meanwhile
+    rt_unlock(&sched.lock);
+    netpoll_poll(0, &q);
     for (struct g *g = q.head; g; g = g->link) {
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
     }
     global_put_list(&q);
+    rt_lock(&sched.lock);
+    sched.running_ms--;
+    dead_check(); // the last M may have stopped meanwhile
+    rt_unlock(&sched.lock);
     wake_p();
 }
 
 static bool all_idle(void)
 {
-    return atomic_load(&sched.idle_ps) >= atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    return atomic_load(&sched.idle_ps) >= atomic_load(&sched.ps_made);
 }
 
 static void sleep_until_taken(int64_t limit_ns)
@@ -159,12 +166,16 @@ void *sysmon_main(void *arg)
         os_sleep(delay < sched.quantum_ns ? delay : sched.quantum_ns);
         if (all_idle()) {
             int64_t limit = diag_idle_tick(os_clock_ns());
-            if (++idle > IDLE_TICKS && limit)
+            if (stacks_are_short())
+                stacks_try_again();
+            else if (++idle > IDLE_TICKS && limit)
                 sleep_until_taken(limit);
             delay = TICK_NS;
             continue;
         }
         idle = 0;
+        if (stacks_are_short())
+            stacks_try_again();
         int64_t now = os_clock_ns();
         clock_anchor(now);
         if (look_at_ps(now)) {

@@ -114,7 +114,9 @@ void m_start(struct p *p, bool is_spinning)
         m_wake(m);
         return;
     }
-    struct g *g = bound_take();
+    // One that fib_procs has taken away is passed on to nobody.
+    bool may_run = p->id < atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    struct g *g = may_run ? bound_take() : NULL;
     if (!g) {
         p_idle_put(p);
         sched.is_p_waiting = true;
@@ -145,6 +147,8 @@ void m_stop(struct m *m)
     if (m->is_spinning) {
         m->is_spinning = false;
         atomic_fetch_sub(&sched.spinning, 1);
+        if (is_work_anywhere()) // who made work meanwhile woke nobody
+            wake_p();
     }
     rt_lock(&sched.lock);
     if (atomic_load_explicit(&m->pinned_count, memory_order_relaxed))

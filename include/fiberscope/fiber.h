@@ -139,7 +139,8 @@ void fib_lock_thread(void);
 void fib_unlock_thread(void);
 
 // The fiber will go on in this same thread after each wait, but the thread runs others meanwhile: cheap,
-// for code with state in TLS. They nest, at most 255 deep.
+// for code with state in TLS. They nest, at most 255 deep. While another fiber has locked that thread,
+// this one waits.
 void fib_pin(void);
 void fib_unpin(void);
 
