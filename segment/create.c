@@ -36,6 +36,7 @@ enum {
     RING_MIN = 4096,
     ARENA_MIN = 1 << 16,
     SLOTS_MIN = 64,
+    TRACE_BUFFER_BYTES = 64 << 10, // one batch of the format
 };
 
 // The options with defaults filled in; shrinks until the segment fits.
@@ -43,6 +44,7 @@ struct plan {
     uint32_t threads, modules, state, stacks, blobs;
     uint64_t ring_bytes, stack_arena, blob_arena;
     bool has_sites;
+    uint32_t trace_buffers;
 };
 
 static uint64_t round_up_pow2(uint64_t n, uint64_t at_least)
@@ -67,6 +69,7 @@ static void plan_init(struct plan *p, const struct seg_options *asked, bool is_n
     uint64_t stacks = is_named ? NAMED_STACK_ARENA_DEFAULT : STACK_ARENA_DEFAULT;
     uint64_t blobs = is_named ? NAMED_BLOB_ARENA_DEFAULT : BLOB_ARENA_DEFAULT;
     p->has_sites = o.sites != 0;
+    p->trace_buffers = o.trace_buffers;
     p->stack_arena = round_up_pow2(o.stack_arena_bytes ? o.stack_arena_bytes : stacks, 4096);
     p->blob_arena = round_up_pow2(o.blob_arena_bytes ? o.blob_arena_bytes : blobs, 4096);
 }
@@ -84,6 +87,8 @@ static bool plan_shrink(struct plan *p)
         p->threads /= 2, shrunk = true;
     if (p->state > SLOTS_MIN)
         p->state /= 2, shrunk = true;
+    if (p->trace_buffers > SLOTS_MIN)
+        p->trace_buffers /= 2, shrunk = true;
     if (p->stacks > SLOTS_MIN)
         p->stacks /= 2, p->blobs = p->stacks / 4, shrunk = true;
     return shrunk;
@@ -92,6 +97,17 @@ static bool plan_shrink(struct plan *p)
 static uint64_t table_bytes(uint32_t slots, uint64_t arena)
 {
     return sizeof(struct seg_table) + (uint64_t)slots * sizeof(struct seg_slot) + arena;
+}
+
+static uint64_t trace_data_offset(uint32_t buffers)
+{
+    uint64_t bytes = sizeof(struct seg_trace) + buffers * sizeof(struct seg_trace_buffer);
+    return (bytes + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+}
+
+static uint64_t trace_bytes(uint32_t buffers)
+{
+    return buffers ? trace_data_offset(buffers) + (uint64_t)buffers * TRACE_BUFFER_BYTES : 0;
 }
 
 // Lays the areas out behind the header; the total size.
@@ -104,6 +120,7 @@ static uint64_t plan_areas(const struct plan *p, struct seg_area areas[SEG_AREA_
         [SEG_AREA_BLOBS] = table_bytes(p->blobs, p->blob_arena),
         [SEG_AREA_STATE] = (uint64_t)p->state * sizeof(struct seg_state),
         [SEG_AREA_MODULES] = (uint64_t)p->modules * sizeof(struct seg_module),
+        [SEG_AREA_TRACE] = trace_bytes(p->trace_buffers),
         [SEG_AREA_SITES] = p->has_sites ? (uint64_t)p->state * sizeof(struct seg_site) : 0,
     };
     uint64_t at = (sizeof(struct seg_header) + PAGE - 1) & ~(uint64_t)(PAGE - 1);
@@ -258,11 +275,24 @@ static void table_init(struct seg *s, enum seg_area_kind kind, uint32_t slots, u
     t->arena_size = arena;
 }
 
+static void trace_init(struct seg *s, uint32_t buffers)
+{
+    if (!buffers)
+        return;
+    struct seg_trace *t =
+        (struct seg_trace *)((char *)s->header + s->header->areas[SEG_AREA_TRACE].offset);
+    t->buffer_count = buffers;
+    t->buffer_bytes = TRACE_BUFFER_BYTES;
+    t->units_per_second = UINT64_C(1000000000) / 64; // as Go's
+    t->data_offset = trace_data_offset(buffers);
+}
+
 // Unused rings and arenas stay out of core files until they are used.
 static void leave_out_of_core(const struct seg *s)
 {
     const struct seg_area *rings = &s->header->areas[SEG_AREA_RINGS];
     const struct seg_area *stacks = &s->header->areas[SEG_AREA_STACKS];
+    const struct seg_area *trace = &s->header->areas[SEG_AREA_TRACE];
     const char *base = (const char *)s->header;
     const struct seg_table *t = (const struct seg_table *)(base + stacks->offset);
     seg_keep_in_core(base + rings->offset, rings->size, false);
@@ -323,6 +353,7 @@ static void header_init(struct seg *s, const struct plan *p, const struct seg_ar
     program_name(h->program, sizeof h->program);
     table_init(s, SEG_AREA_STACKS, p->stacks, p->stack_arena);
     table_init(s, SEG_AREA_BLOBS, p->blobs, p->blob_arena);
+    trace_init(s, p->trace_buffers);
     overflow_init(s);
     leave_out_of_core(s);
     // release: pairs with the acquire in the reader's open

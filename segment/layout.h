@@ -34,13 +34,14 @@
 #define SEG_DUMP_MAGIC UINT64_C(0x31504d5544424946) // "FIBDUMP1"
 
 enum {
-    SEG_VERSION = 3,
+    SEG_VERSION = 4,
     SEG_RECORD_BYTES = 64,
     SEG_STACK_DEPTH_MAX = 512, // frames of one stack; deeper ones keep their leaf end
     SEG_THREAD_NAME_BYTES = 16,
     SEG_BUILD_ID_BYTES = 20,
     SEG_KINDS_MAX = 16, // room for enum seg_kind in the header
     SEG_LIFETIMES = 16, // buckets of seg_site.lifetimes
+    SEG_TRACE_CLOCKS = 16,
 };
 
 enum seg_area_kind {
@@ -50,7 +51,7 @@ enum seg_area_kind {
     SEG_AREA_BLOBS,   // a table: strings and label sets
     SEG_AREA_STATE,   // struct seg_state[state_count]
     SEG_AREA_MODULES, // struct seg_module[module_count]
-    SEG_AREA_TRACE,   // execution trace buffers (size 0 until tracing is asked for)
+    SEG_AREA_TRACE,   // struct seg_trace and its buffers; size 0 unless asked for
     SEG_AREA_SITES, // struct seg_site[state_count], by index of the state entry; size 0 unless asked for
     SEG_AREA_COUNT = 16,
 };
@@ -315,6 +316,64 @@ struct seg_module {
     _Atomic uint32_t ready; // release: the fields above are valid
 };
 
+// --- Execution traces.
+//
+// At the start of SEG_AREA_TRACE; then struct seg_trace_buffer[buffer_count]; from data_offset on their
+// data, buffer_bytes each. A buffer holds events of one thread and one generation in Go's format (types,
+// varints), without the batch header: who reads it makes that. Strings and stacks are named by blob and stack
+// ids. `used` is released after each event, before what the event tells becomes visible to other
+// threads: whatever is committed at one moment is a causal cut, also after SIGKILL.
+//
+// Generations are numbered through all sessions; a session is what goes into one file, which counts from 1.
+// Buffers of one thread and generation are in the order of `order`.
+struct seg_trace {
+    uint32_t buffer_count, buffer_bytes;
+    uint64_t units_per_second;   // of all times: units of CLOCK_MONOTONIC
+    uint64_t data_offset;        // from the area's start
+    _Atomic uint64_t session;    // counts starts; 0: none yet
+    _Atomic uint64_t first;      // generation of this session
+    _Atomic uint64_t generation; // being written, 0: off
+    _Atomic uint64_t last;       // generation that was written when tracing ended
+    _Atomic uint64_t complete;   // no generation up to this is written any more
+    _Atomic uint32_t end;        // enum seg_trace_end: of the session before
+    _Atomic uint32_t request;    // enum seg_trace_request, by the consumer
+    _Atomic uint32_t is_flight;  // the oldest generations give way
+    // Somebody copies: no sealed buffer is reused by a producer meanwhile. A count.
+    _Atomic uint32_t hold;
+    _Atomic uint64_t oldest;        // flight: generations below this have given way
+    _Atomic uint64_t snapshots;     // counts the conditions that were met; a consumer takes a copy
+    _Atomic uint64_t cuts;          // sessions that ended for want of a buffer
+    _Atomic uint64_t stopped_units; // when tracing ended
+    uint64_t reserved[8];
+    struct
+        seg_trace_clock { // of generation g at [g % SEG_TRACE_CLOCKS]; valid where generation says g
+        _Atomic uint64_t generation;      // release
+        uint64_t units, mono_ns, real_ns; // its start
+    } clocks[SEG_TRACE_CLOCKS];
+};
+
+enum seg_trace_end { SEG_TRACE_STOPPED, SEG_TRACE_FULL };
+enum seg_trace_request { SEG_TRACE_NO_REQUEST, SEG_TRACE_STOP, SEG_TRACE_ADVANCE };
+
+enum seg_trace_buffer_state {
+    SEG_TRACE_FREE,
+    SEG_TRACE_CLAIMED, // its owner fills in the header
+    SEG_TRACE_WRITING,
+    SEG_TRACE_SEALED, // until the consumer, or a flight recorder's producer, frees it
+};
+
+struct seg_trace_buffer {
+    _Atomic uint32_t state; // enum seg_trace_buffer_state; release
+    uint32_t tid;           // ~0: no thread
+    uint64_t session, generation;
+    uint64_t order;        // within its thread
+    uint64_t start_units;  // base of the first event's time
+    _Atomic uint64_t used; // bytes, committed
+    uint64_t reserved[2];
+};
+
+_Static_assert(sizeof(struct seg_trace) == 688, "wire format");
+_Static_assert(sizeof(struct seg_trace_buffer) == 64, "wire format");
 _Static_assert(sizeof(struct seg_record) == SEG_RECORD_BYTES, "wire format");
 _Static_assert(sizeof(struct seg_slot) == 32, "wire format");
 _Static_assert(sizeof(struct seg_state) == 64, "wire format");
