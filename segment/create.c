@@ -292,7 +292,6 @@ static void leave_out_of_core(const struct seg *s)
 {
     const struct seg_area *rings = &s->header->areas[SEG_AREA_RINGS];
     const struct seg_area *stacks = &s->header->areas[SEG_AREA_STACKS];
-    const struct seg_area *trace = &s->header->areas[SEG_AREA_TRACE];
     const char *base = (const char *)s->header;
     const struct seg_table *t = (const struct seg_table *)(base + stacks->offset);
     seg_keep_in_core(base + rings->offset, rings->size, false);
