@@ -166,6 +166,8 @@ static int create_segment(struct agent_space *space)
             options.stack_arena_bytes = AGENT_EXACT_STACK_BYTES;
         }
     }
+    if (agent.env.trace_on)
+        options.trace_buffers = (uint32_t)(agent.env.trace_bytes / AGENT_TRACE_BUFFER_BYTES);
     if (agent.env.segment[0]) {
         rc = agent_env_expand(path, sizeof path - 12, agent.env.segment, space->pid, agent.program);
         options.path = path;

@@ -51,8 +51,9 @@ enum {
     AGENT_PAGES_KNOWN = 64,
     AGENT_ALT_STACK_BYTES = 65536, // for threads whose own stack is too small for a handler
     AGENT_SMALL_STACK_BYTES = 65536,
-    AGENT_FIBER_LABELS = 4096,    // label sets of fibers whose ids are kept
-    AGENT_EXACT_STATES = 1 << 18, // of a segment that holds every allocation
+    AGENT_TRACE_BUFFER_BYTES = 64 << 10, // as seg_options counts them
+    AGENT_FIBER_LABELS = 4096,           // label sets of fibers whose ids are kept
+    AGENT_EXACT_STATES = 1 << 18,        // of a segment that holds every allocation
     AGENT_EXACT_STACK_BYTES = 256 << 20,
 };
 

@@ -13,6 +13,7 @@ void agent_env_defaults(struct agent_env *env)
     memset(env, 0, sizeof *env);
     env->inherit = true;
     env->unblock = true;
+    env->trace_bytes = AGENT_TRACE_BYTES_DEFAULT;
 }
 
 // One value, unescaped.
@@ -25,7 +26,7 @@ struct value {
 bool agent_env_wants_anything(const struct agent_env *env)
 {
     return env->cpu_hz || env->wall_hz || env->heap_bytes || env->block_ns || env->mutex_fraction ||
-           env->heaptrace_ms;
+           env->heaptrace_ms || env->trace_on;
 }
 
 static const char *read_digits(const char *text, uint32_t length, uint64_t max,
@@ -100,6 +101,19 @@ static const char *read_heap(const struct value *v, uint64_t *out)
     return why;
 }
 
+static const char *read_trace_bytes(const struct value *v, uint64_t *out)
+{
+    uint64_t unit, n = 0;
+    uint32_t digits = v->n - size_suffix(v, &unit);
+    const char *why = read_digits(v->text, digits, AGENT_TRACE_BYTES_MAX / unit,
+                                  "too large (at most 64 GiB)", &n);
+    if (!why && n * unit < AGENT_TRACE_BYTES_MIN)
+        return "too small (at least 1 MiB)";
+    if (!why)
+        *out = n * unit;
+    return why;
+}
+
 static const char *read_bool(const struct value *v, bool *out)
 {
     if (v->n != 1 || (v->text[0] != '0' && v->text[0] != '1'))
@@ -148,6 +162,15 @@ static const char *set_key(struct agent_env *env, const char *key, size_t n, con
         return read_number(v, 3600000, "too large (at most an hour)", &env->heaptrace_ms);
     if (IS("mmap"))
         return read_bool(v, &env->mmaps);
+    if (IS("trace"))
+        return read_bool(v, &env->trace_on);
+    if (IS("trace_bytes"))
+        return read_trace_bytes(v, &env->trace_bytes);
+    if (IS("flight")) {
+        const char *why = read_bool(v, &env->trace_flight);
+        env->trace_on |= env->trace_flight;
+        return why;
+    }
     if (IS("got"))
         return read_bool(v, &env->got);
     if (IS("out"))

@@ -19,6 +19,11 @@ enum {
 };
 
 #define AGENT_HEAP_BYTES_DEFAULT UINT64_C(524288) // Go's MemProfileRate
+// Room for events of an execution trace. A collector empties it five times a second or oftener; without one
+// this is what a black box or a dump can hold.
+#define AGENT_TRACE_BYTES_DEFAULT (UINT64_C(64) << 20)
+#define AGENT_TRACE_BYTES_MIN     (UINT64_C(1) << 20)
+#define AGENT_TRACE_BYTES_MAX     (UINT64_C(64) << 30)
 
 enum agent_source_wish { AGENT_SOURCE_AUTO, AGENT_SOURCE_PERF, AGENT_SOURCE_TIMER };
 
@@ -30,6 +35,9 @@ struct agent_env {
     uint64_t mutex_fraction;         // 1 in so many contended unlocks; 0: off
     uint32_t heaptrace_ms;           // one line on stderr per period; 0: off
     bool mmaps;                      // mmap and munmap count as allocations too
+    bool trace_on;                   // an execution trace from the start
+    bool trace_flight;               // ... of which the newest events are kept; implies trace_on
+    uint64_t trace_bytes;            // room for its events
     char out[AGENT_PATH_BYTES];      // pattern of the raw dump written at exit; "": none
     char segment[AGENT_PATH_BYTES];  // pattern of the black box; "": a memfd
     char socket[AGENT_SOCKET_BYTES]; // abstract name without its leading NUL; "": no collector

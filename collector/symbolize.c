@@ -5,21 +5,18 @@
 
 #include "collector/symbolize.h"
 
+#include "collector/symbolize_image.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, PACKAGES_MAX = 8 };
-
-// Addresses from here on are the kernel's on every x86-64 Linux.
-static const uint64_t KERNEL_START = 0xffff800000000000u;
-
-enum address_kind { ADDRESS_IN_FILE, ADDRESS_ABSOLUTE };
+enum { PACKAGES_MAX = 8 };
 
 struct resolver { // of one mapping
     struct symbols_image *image;
-    enum address_kind kind;
+    bool is_absolute; // addresses are run-time ones
     bool is_tried;
     bool has_named, has_lined;
     const char *why;
@@ -34,109 +31,22 @@ struct job {
     struct symbolize_stats *stats;
 };
 
-// --- Finding images.
-
-static bool is_anonymous(const char *file)
-{
-    return !*file || !strncmp(file, "//anon", 6) || !strncmp(file, "[anon", 5) ||
-           !strncmp(file, "/memfd:", 7) || !strncmp(file, "/dev/zero", 9) ||
-           !strcmp(file, "[heap]") || !strncmp(file, "[stack", 6);
-}
-
-static bool is_build_id(const char *id)
-{
-    size_t n = strlen(id);
-    return n >= 8 && n <= 128 && n % 2 == 0 && strspn(id, "0123456789abcdef") == n;
-}
-
-// The pid that the target knows itself by: the last of NSpid. A JIT names its map by that.
-static long inner_pid(pid_t pid)
-{
-    char path[64], line[256];
-    long inner = pid;
-    snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return inner;
-    while (fgets(line, sizeof line, f))
-        if (!strncmp(line, "NSpid:", 6)) {
-            const char *last = strrchr(line, '\t');
-            if (last)
-                inner = strtol(last + 1, NULL, 10);
-            break;
-        }
-    fclose(f);
-    return inner;
-}
-
-static int open_perf_map(struct job *j, struct symbols_image **out, struct fscope_error *err)
-{
-    char path[PATH_BYTES];
-    const struct symbolize_options *o = j->opts;
-    if (o->perf_map)
-        return symbols_open_perf_map(j->symbols, out, o->perf_map, err);
-    if (!o->pid)
-        return error_set(err, -ENOENT, 0, "no file");
-    snprintf(path, sizeof path, "/proc/%ld/root/tmp/perf-%ld.map", (long)o->pid, inner_pid(o->pid));
-    if (!symbols_open_perf_map(j->symbols, out, path, err))
-        return 0;
-    const char *root = o->symbols && o->symbols->root ? o->symbols->root : "";
-    snprintf(path, sizeof path, "%s/tmp/perf-%ld.map", root, (long)o->pid);
-    return symbols_open_perf_map(j->symbols, out, path, err);
-}
-
-static int open_file(struct job *j, const struct pprof_mapping *m, struct symbols_image **out,
-                     struct fscope_error *err)
-{
-    static const char deleted[] = " (deleted)";
-    const char *id = is_build_id(m->build_id) ? m->build_id : "";
-    int fd = j->opts->mapping_fd ? j->opts->mapping_fd(j->opts->arg, m) : -1;
-    if (fd >= 0 && !symbols_open_fd(j->symbols, out, fd, m->file, id, err))
-        return 0;
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s", m->file);
-    size_t n = strlen(path);
-    bool was_deleted = n > sizeof deleted - 1 && !strcmp(path + n - (sizeof deleted - 1), deleted);
-    if (was_deleted)
-        path[n - (sizeof deleted - 1)] = '\0';
-    int rc;
-    if (was_deleted && !*id)
-        rc = error_set(err, -ESTALE, 0, "%s: was deleted, and its build id is not known", path);
-    else
-        rc = symbols_open_path(j->symbols, out, path, id, err);
-    if (rc && *id && !symbols_open_build_id(j->symbols, out, id, NULL))
-        rc = 0;
-    return rc;
-}
-
 static void resolver_open(struct job *j, const struct pprof_mapping *m, struct resolver *r)
 {
     struct fscope_error err = {0};
-    const char *file = m ? m->file : "";
-    int rc;
+    const struct symbolize_options *o = j->opts;
+    const struct symbolize_source source = {
+        .file = m ? m->file : "",
+        .build_id = m ? m->build_id : "",
+        .start = m ? m->start : 0,
+        .fd = m && o->mapping_fd ? o->mapping_fd(o->arg, m) : -1,
+        .pid = o->pid,
+        .perf_map = o->perf_map,
+        .root = o->symbols && o->symbols->root ? o->symbols->root : "",
+    };
     r->is_tried = true;
-    r->kind = ADDRESS_IN_FILE;
-    if (!strncmp(file, "[kernel", 7) || !strncmp(file, "[guest.kernel", 13) ||
-        (m && m->start >= KERNEL_START)) {
-        r->kind = ADDRESS_ABSOLUTE;
-        rc = symbols_open_kernel(j->symbols, &r->image, NULL, &err);
-    } else if (!strcmp(file, "[vdso]") || !strncmp(file, "linux-vdso", 10)) {
-        rc = symbols_open_vdso(j->symbols, &r->image, is_build_id(m->build_id) ? m->build_id : "",
-                               &err);
-    } else if (is_anonymous(file)) {
-        // JIT code; a memfd may also hold a whole library.
-        rc = file[0] == '/' ? open_file(j, m, &r->image, &err) : -ENOENT;
-        if (rc) {
-            r->kind = ADDRESS_ABSOLUTE;
-            rc = open_perf_map(j, &r->image, &err);
-        }
-    } else {
-        rc = open_file(j, m, &r->image, &err);
-    }
-    if (rc) {
-        r->image = NULL;
+    if (symbolize_open_image(j->symbols, &source, &r->image, &r->is_absolute, &err))
         r->why = pprof_string(j->p, err.text);
-    }
 }
 
 // --- Naming locations.
@@ -154,7 +64,7 @@ static uint64_t image_address(const struct resolver *r, const struct pprof_locat
     uint64_t address = l->address;
     const struct pprof_mapping *m = l->mapping;
     // google/pprof merges profiles onto mappings that start at 0: those addresses are file's own.
-    if (r->kind == ADDRESS_IN_FILE && m && address >= m->start &&
+    if (!r->is_absolute && m && address >= m->start &&
         !symbols_address_of_offset(r->image, address - m->start + m->offset, &address))
         return address;
     return l->address;
@@ -378,7 +288,7 @@ int symbolize_summary(const struct symbolize_stats *st, char *text, size_t size)
     used = append(text, size, used, *first->why ? first->why : first->file);
     if (first->file[0] == '/' && first->file[1] != '/')
         used = append(text, size, used, "; set DEBUGINFOD_URLS or give --debug-dir");
-    else if (is_anonymous(first->file))
+    else if (symbolize_is_anonymous(first->file))
         used = append(text, size, used, " (JIT code? let it write /tmp/perf-PID.map)");
     return (int)used;
 }

@@ -76,4 +76,31 @@ int seg_reader_string(struct seg_reader *r, uint32_t id, char *text, size_t size
 // Copies a label set's {key, value} string ids; the number of pairs or -EINVAL.
 int seg_reader_labels(struct seg_reader *r, uint32_t id, uint32_t (*pairs)[2], uint32_t max);
 
+// --- Execution traces: the buffers of SEG_AREA_TRACE. seg_reader_trace comes first.
+
+// A copy of the area's head as of now; where the buffers lie has been checked. Clocks that were being
+// replaced are zeroed. -ENODATA: the segment has no such area. -EINVAL: it is damaged.
+int seg_reader_trace(struct seg_reader *r, struct seg_trace *out);
+
+// Calls fn with a copy of the head of each buffer that is WRITING or SEALED, in no order, until fn returns
+// nonzero. The number of calls, or fn's value if negative. What the target had sealed when seg_reader_trace
+// read `complete` is seen as sealed.
+typedef int seg_trace_buffer_fn(void *arg, const struct seg_trace_buffer *b, uint32_t index);
+int64_t seg_reader_trace_buffers(struct seg_reader *r, seg_trace_buffer_fn *fn, void *arg);
+
+// Copies the b->used bytes that were committed when the head was read. 0; -ESTALE: the buffer was given to
+// others meanwhile, and what is in out is worth nothing.
+int seg_reader_trace_copy(struct seg_reader *r, uint32_t index, const struct seg_trace_buffer *b,
+                          void *out);
+
+// Gives a buffer back to the target if it is SEALED. 0, or -EBUSY: it is not.
+int seg_reader_trace_free(struct seg_reader *r, uint32_t index);
+
+// Asks a flight recorder to leave sealed buffers alone while they are copied; on and off in pairs. An error
+// costs no correctness: copies are checked.
+int seg_reader_trace_hold(struct seg_reader *r, bool on);
+
+// Asks the target to end the trace, or to begin the next generation. -ESRCH: it is dead.
+int seg_reader_trace_request(struct seg_reader *r, enum seg_trace_request request);
+
 #endif

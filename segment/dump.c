@@ -175,6 +175,68 @@ static int put_table(const struct seg *s, int fd, enum seg_area_kind kind)
     return rc ? rc : put_used(s, fd, &k, k.at, sizeof(struct seg_slot));
 }
 
+// Whether a buffer still is whose it was.
+static bool is_same_buffer(const struct seg_trace_buffer *b, const struct seg_trace_buffer *was)
+{
+    // acquire: pairs with the release of who claims it, before he changes its bytes
+    uint32_t state = atomic_load_explicit(&b->state, memory_order_acquire);
+    return (state == SEG_TRACE_WRITING || state == SEG_TRACE_SEALED) &&
+           b->session == was->session && b->generation == was->generation && b->tid == was->tid &&
+           b->order == was->order;
+}
+
+// The bytes that are committed by now, then the head that says so: one that was given to others under the
+// write stays free in the dump.
+static int put_trace_buffer(const struct seg *s, int fd, uint64_t head, uint64_t data,
+                            uint32_t buffer_bytes)
+{
+    struct seg_trace_buffer *b = (struct seg_trace_buffer *)(void *)((char *)s->header + head);
+    struct seg_dump_chunk chunk = {head, sizeof *b};
+    // acquire: pairs with the release of its owner
+    uint32_t state = atomic_load_explicit(&b->state, memory_order_acquire);
+    if (state != SEG_TRACE_WRITING && state != SEG_TRACE_SEALED)
+        return 0;
+    struct seg_trace_buffer now = {.tid = b->tid,
+                                   .session = b->session,
+                                   .generation = b->generation,
+                                   .order = b->order,
+                                   .start_units = b->start_units};
+    // acquire: pairs with the release of each event
+    uint64_t used = atomic_load_explicit(&b->used, memory_order_acquire);
+    if (used > buffer_bytes)
+        return 0;
+    atomic_store_explicit(&now.state, state, memory_order_relaxed);
+    atomic_store_explicit(&now.used, used, memory_order_relaxed);
+    int rc = put_chunk(s, fd, data, used);
+    atomic_thread_fence(memory_order_acquire);
+    if (rc || !is_same_buffer(b, &now))
+        return rc;
+    rc = write_all(fd, &chunk, sizeof chunk);
+    return rc ? rc : write_all(fd, &now, sizeof now);
+}
+
+// What is written is no causal cut: a reader leaves out the events after control.end_ns, which was before
+// all of this, in generations that were not complete when the head was written.
+static int put_trace(const struct seg *s, int fd)
+{
+    const struct seg_area *a = &s->header->areas[SEG_AREA_TRACE];
+    struct seg_trace *t = (struct seg_trace *)(void *)((char *)s->header + a->offset);
+    if (!a->size)
+        return 0;
+    // seq_cst: a producer that looks for a buffer either sees it, or has changed the head that is looked at
+    // again after the bytes
+    atomic_fetch_add_explicit(&t->hold, 1, memory_order_seq_cst);
+    int rc = put_chunk(s, fd, a->offset, sizeof *t);
+    uint64_t head = a->offset + sizeof *t, data = a->offset + t->data_offset;
+    for (uint32_t i = 0; !rc && i < t->buffer_count; i++) {
+        rc = put_trace_buffer(s, fd, head, data, t->buffer_bytes);
+        head += sizeof(struct seg_trace_buffer);
+        data += t->buffer_bytes;
+    }
+    atomic_fetch_sub_explicit(&t->hold, 1, memory_order_seq_cst);
+    return rc;
+}
+
 // When this was: a heap profile of several has nothing else that says which was earlier.
 static int put_time(int fd)
 {
@@ -202,9 +264,11 @@ int seg_dump(const struct seg *s, int fd)
     if (!rc)
         rc = put_chunk(s, fd, h->areas[SEG_AREA_THREADS].offset,
                        threads * sizeof(struct seg_thread));
-    // Rings before tables: a record in the dump then finds its stack there.
+    // Rings and traces before tables: what is in the dump then finds its stack there.
     if (!rc)
         rc = put_rings(s, fd, threads);
+    if (!rc)
+        rc = put_trace(s, fd);
     if (!rc)
         rc = put_states(s, fd);
     if (!rc)

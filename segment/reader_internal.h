@@ -17,6 +17,11 @@
 
 enum { READER_STRING_MAX = UINT16_MAX };
 
+struct reader_trace { // where the trace's buffers are, as first read
+    uint32_t buffer_count, buffer_bytes;
+    uint64_t data_offset, units_per_second;
+};
+
 struct seg_reader {
     int fd;                // locked; -1 for dead ones
     bool is_live;          // else the tails are moved in the private copy only
@@ -25,11 +30,15 @@ struct seg_reader {
     uint64_t mapped_bytes; // what munmap must be told; 0 without a mapping
     struct seg_header header;
     struct seg_table stacks, blobs;
+    struct reader_trace trace; // buffer_count 0: not looked at yet, or there are none
     struct seg_control shadow; // of a live named file, see seg_reader_control_commit
 };
 
 // Copies n bytes at offset of the segment; 0, or -EINVAL beyond its end, or -EIO.
 int reader_get(const struct seg_reader *r, uint64_t offset, void *out, uint64_t n);
+
+// An aligned word that a producer stores with release, loaded with acquire; 0 beyond the end.
+uint64_t reader_word(const struct seg_reader *r, uint64_t offset);
 
 // Copies and validates the header and the tables' heads. `what` names the source in errors.
 int reader_validate(struct seg_reader *r, const char *what, struct fscope_error *err);

@@ -19,8 +19,7 @@ static uint32_t get_u32(const struct seg_reader *r, uint64_t offset)
     return v;
 }
 
-// An aligned word that a producer stores with release; in a mapping it is loaded with acquire.
-static uint64_t get_word(const struct seg_reader *r, uint64_t offset)
+uint64_t reader_word(const struct seg_reader *r, uint64_t offset)
 {
     uint64_t v = 0;
     if (offset > r->bytes - sizeof v || offset % sizeof v) // a segment is larger than its header
@@ -74,8 +73,8 @@ struct drain {
 static void drain_ring(struct seg_reader *r, uint64_t at, struct drain *d)
 {
     uint64_t capacity = (r->header.ring_bytes - sizeof(struct seg_ring)) / SEG_RECORD_BYTES;
-    uint64_t head = get_word(r, at + offsetof(struct seg_ring, head));
-    uint64_t tail = get_word(r, at + offsetof(struct seg_ring, tail));
+    uint64_t head = reader_word(r, at + offsetof(struct seg_ring, head));
+    uint64_t tail = reader_word(r, at + offsetof(struct seg_ring, tail));
     if (head == tail)
         return;
     if (head - tail > capacity) {
@@ -148,7 +147,7 @@ int64_t seg_reader_states(struct seg_reader *r, seg_state_fn *fn, void *arg)
             if (at == end)
                 break;
         }
-        if (!(get_word(r, at) & SEG_SLOT_READY) || reader_get(r, at, &e, sizeof e))
+        if (!(reader_word(r, at) & SEG_SLOT_READY) || reader_get(r, at, &e, sizeof e))
             continue;
         if (e.kind == SEG_KIND_NONE || e.kind >= SEG_KIND_COUNT || is_zero(&e))
             continue;
@@ -232,7 +231,7 @@ static int find_entry(struct seg_reader *r, enum seg_area_kind kind, const struc
         return -EINVAL;
     uint64_t table = r->header.areas[kind].offset;
     uint64_t where = table + sizeof *t + (uint64_t)(id - 1) * sizeof *slot;
-    uint64_t key = get_word(r, where);
+    uint64_t key = reader_word(r, where);
     if (!(key & SEG_SLOT_READY) || reader_get(r, where, slot, sizeof *slot))
         return -EINVAL;
     atomic_store_explicit(&slot->key, key, memory_order_relaxed);

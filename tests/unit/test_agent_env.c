@@ -59,6 +59,27 @@ static void reads_a_heap_rate_as_record_does(void **state)
     }
 }
 
+static void reads_how_to_trace(void **state)
+{
+    struct agent_env e;
+    struct complaints c = {0};
+    (void)state;
+    agent_env_defaults(&e);
+    assert_false(e.trace_on || e.trace_flight || agent_env_wants_anything(&e));
+    assert_int_equal(e.trace_bytes, 64 << 20);
+    agent_env_parse(&e, "trace=1,trace_bytes=8MiB", complain, &c);
+    assert_true(e.trace_on && !e.trace_flight && agent_env_wants_anything(&e));
+    assert_int_equal(e.trace_bytes, 8 << 20);
+    agent_env_parse(&e, "trace=0", complain, &c);
+    assert_false(e.trace_on);
+    agent_env_parse(&e, "flight=1", complain, &c); // there is no flight without a trace
+    assert_true(e.trace_on && e.trace_flight);
+    assert_int_equal(c.count, 0);
+    agent_env_parse(&e, "trace=2,trace_bytes=1000,trace_bytes=65GiB,flight=yes", complain, &c);
+    assert_int_equal(c.count, 4);
+    assert_int_equal(e.trace_bytes, 8 << 20);
+}
+
 static void reads_every_key(void **state)
 {
     struct agent_env e;
@@ -190,6 +211,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_every_key),
+        cmocka_unit_test(reads_how_to_trace),
         cmocka_unit_test(reads_a_heap_rate_as_record_does),
         cmocka_unit_test(later_settings_win),
         cmocka_unit_test(escapes_commas_in_paths),
