@@ -127,6 +127,8 @@ static void after_global(struct m *m, struct g *prev, void *arg)
 
 static __attribute__((noinline)) void get_p(struct m *m)
 {
+    if (m->cur->live->blocking) // has none on purpose, and comes back to it by fib_blocking_exit
+        rt_fatal("fib_yield", "a fiber waits between fib_blocking_enter and exit");
     trans_begin(m);
     if (m_p(m)) { // the handler of SIGURG came back with one
         trans_end(m);
@@ -377,7 +379,8 @@ void g_yield(void)
 void g_ready_and_yield(struct g *g)
 {
     g_ready(g);
-    if (this_m())
+    struct m *m = this_m();
+    if (m && m_p(m)) // else, in a blocking call, others have the processor already
         g_yield();
 }
 

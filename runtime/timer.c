@@ -135,6 +135,8 @@ bool timer_remove(struct timer *t)
         }
         bool is_in = t->index;
         if (is_in) {
+            if (t->index > p->timers.count || p->timers.slots[t->index - 1].t != t)
+                rt_fatal("fib_timer", "the timer was copied or moved while it was running");
             heap_remove(&p->timers, t);
             publish_first(&p->timers);
         }
@@ -143,14 +145,23 @@ bool timer_remove(struct timer *t)
     }
 }
 
+// Saturates: INT64_MAX is never.
+static int64_t later(int64_t when, int64_t ns)
+{
+    int64_t sum;
+    return __builtin_add_overflow(when, ns > 0 ? ns : 0, &sum) ? INT64_MAX : sum;
+}
+
 static void run_heap(struct timer_heap *h, int64_t now)
 {
     rt_lock(&h->lock);
     while (h->count && h->slots[0].when <= now) {
         struct timer *t = h->slots[0].t;
+        if (t->index != 1)
+            rt_fatal("fib_timer", "a running timer was freed, cleared or written over");
         heap_remove(h, t);
         if (t->period > 0) { // as Go: the next multiple that is not over
-            t->when += t->period * (1 + (now - t->when) / t->period);
+            t->when = later(t->when, t->period * (1 + (now - t->when) / t->period));
             heap_add(h, t);
         }
         t->fire(t);
@@ -191,17 +202,22 @@ static void fire_fiber(struct timer *t)
     }
 }
 
-static struct timer *of_public(struct fib_timer *t)
+static struct timer *of_public(const char *call, struct fib_timer *public_t)
 {
-    return (struct timer *)(void *)t;
+    struct timer *t = (struct timer *)(void *)public_t;
+    if (atomic_load_explicit(&t->p, memory_order_relaxed) && t->fire != fire_fiber)
+        rt_fatal(call, "it is no timer: neither all zero nor one that was started");
+    return t;
 }
 
 FIB_PUBLIC bool fib_timer_start(struct fib_timer *public_t, int64_t ns, int64_t period_ns,
                                 fib_fn *fn, void *arg)
 {
-    struct timer *t = of_public(public_t);
+    struct timer *t = of_public("fib_timer_start", public_t);
+    if (!fn)
+        rt_fatal("fib_timer_start", "the function is NULL");
     bool was_running = timer_remove(t);
-    t->when = clock_now() + (ns > 0 ? ns : 0);
+    t->when = later(clock_now(), ns);
     t->period = period_ns > 0 ? period_ns : 0;
     t->fire = fire_fiber;
     t->fn = fn;
@@ -212,16 +228,16 @@ FIB_PUBLIC bool fib_timer_start(struct fib_timer *public_t, int64_t ns, int64_t 
 
 FIB_PUBLIC bool fib_timer_stop(struct fib_timer *t)
 {
-    return timer_remove(of_public(t));
+    return timer_remove(of_public("fib_timer_stop", t));
 }
 
 FIB_PUBLIC bool fib_timer_reset(struct fib_timer *public_t, int64_t ns)
 {
-    struct timer *t = of_public(public_t);
-    if (!t->fn)
+    struct timer *t = of_public("fib_timer_reset", public_t);
+    if (!atomic_load_explicit(&t->p, memory_order_relaxed))
         rt_fatal("fib_timer_reset", "the timer was never started");
     bool was_running = timer_remove(t);
-    t->when = clock_now() + (ns > 0 ? ns : 0);
+    t->when = later(clock_now(), ns);
     timer_add(t);
     return was_running;
 }

@@ -153,7 +153,8 @@ void fib_preempt_enable(void);
 uint32_t fib_procs(uint32_t procs);
 
 // --- Timers. A struct fib_timer belongs to the caller and must stay where it is until it is stopped or has
-// fired; all zero is a stopped timer.
+// fired; all zero is a stopped timer. One that is neither all zero nor was started aborts; one that runs
+// and was moved or written over does so when that is noticed.
 
 struct fib_timer {
     uint64_t opaque[10];
