@@ -136,6 +136,8 @@ struct site *site_of(uintptr_t pc, bool *is_measured);
 enum { SITES_ALL = 4097 }; // the last one: of all further places
 const struct site *site_at(uint32_t index);
 uint32_t site_index(const struct site *s);
+void site_note(struct site *s, uint64_t stack_used_bytes);
+void sites_measure(void); // those of its measured fibers that live
 uint8_t stack_class_of(size_t bytes);
 
 // --- Ps and Ms (proc.c, thread.c).

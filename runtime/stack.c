@@ -249,21 +249,13 @@ FIB_LOOKS size_t stack_used_bytes(const struct live *l)
     return 0;
 }
 
-static void note_high_water(struct g *g)
-{
-    uint64_t used = stack_used_bytes(g->live);
-    uint64_t max = atomic_load_explicit(&g->site->stack_used_max, memory_order_relaxed);
-    while (used > max &&
-           !atomic_compare_exchange_weak_explicit(&g->site->stack_used_max, &max, used,
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
-}
-
 void stack_release(struct p *p, struct g *g)
 {
     uint8_t c = g->stack_class;
-    if (g->flags & G_IS_MEASURED)
-        note_high_water(g);
+    if (g->flags & G_IS_MEASURED) {
+        site_note(g->site, stack_used_bytes(g->live));
+        atomic_fetch_add_explicit(&g->site->measured, 1, memory_order_relaxed);
+    }
     tools_fiber_ended(g->live);
     struct free_stack *f = (struct free_stack *)(void *)g->live;
     __atomic_store_n(&g->live, NULL, __ATOMIC_RELAXED); // g_live

@@ -163,6 +163,7 @@ _Static_assert(sizeof(struct g) == 96,
 struct site {
     _Atomic uintptr_t pc;            // 0: free
     _Atomic uint32_t countdown;      // to the next measured one; not exact
+    _Atomic uint32_t measured;       // so many have ended
     _Atomic uint64_t stack_used_max; // bytes: the high-water mark of those measured
 };
 
