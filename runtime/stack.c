@@ -100,6 +100,22 @@ static uint8_t *carve(struct stack_class *sc, uint8_t c)
     return sc->arena;
 }
 
+// Those that idle Ps keep: nobody owns one as long as it is in the list.
+static struct free_stack *take_from_idle(uint8_t c)
+{
+    struct free_stack *f = NULL;
+    rt_lock(&sched.lock);
+    for (struct p *p = sched.idle_p_list; p && !f; p = p->link) {
+        f = p->stacks[c].head;
+        if (f) {
+            p->stacks[c].head = f->next;
+            p->stacks[c].count--;
+        }
+    }
+    rt_unlock(&sched.lock);
+    return f;
+}
+
 static struct free_stack *refill(struct p *p, uint8_t c)
 {
     struct stack_class *sc = &classes[c];
@@ -121,7 +137,7 @@ static struct free_stack *refill(struct p *p, uint8_t c)
             f = high ? (struct free_stack *)(void *)live_of_high(high, c) : NULL;
         }
         rt_unlock(&sc->lock);
-        return f;
+        return f ? f : take_from_idle(c);
     }
     rt_unlock(&sc->lock);
     f = p->stacks[c].head;

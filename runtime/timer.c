@@ -16,6 +16,9 @@ void timers_init(struct p *p)
 {
     atomic_store_explicit(&p->timers.first, INT64_MAX, memory_order_relaxed);
     atomic_store_explicit(&p->timers.first_ticks, UINT64_MAX, memory_order_relaxed);
+    // There before memory may be short: some sleepers always have room.
+    p->timers.slots = os_pages(OS_PAGE);
+    p->timers.capacity = p->timers.slots ? OS_PAGE / sizeof *p->timers.slots : 0;
 }
 
 static void publish_first(struct timer_heap *h)
