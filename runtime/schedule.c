@@ -37,6 +37,22 @@ static void pin_to(struct m *to, struct g *g)
     rt_unlock(&to->pinned_lock);
 }
 
+// Chaos: an idle M that is to run what has just run on m, so that what was kept of m shows; m if it comes from another
+// already, or nobody has come to rest in a while.
+static struct m *other_for_chaos(struct m *m, struct live *l)
+{
+    struct m *to = NULL;
+    if (l->last_m == m) {
+        for (int i = 0; !(to = *(struct m *const volatile *)&sched.idle_m_list) && i < 1000; i++)
+            os_yield();
+        if (!to)
+            m_want();
+    }
+    if (!to) // else it is noted there
+        l->last_m = m;
+    return to ? to : m;
+}
+
 // Whether m runs g now. Else g has gone where it belongs, perhaps with m's P.
 static bool is_mine(struct m *m, struct g *g)
 {
@@ -48,21 +64,10 @@ static bool is_mine(struct m *m, struct g *g)
         return false;
     }
     struct m *bound = l->bound_m;
-    if (__builtin_expect(!bound || bound == m, 1)) {
-        if (__builtin_expect(!sched.is_chaos, 1) || bound)
-            return true;
-        struct p *p = m_p(m);
-        if (l->last_m != m || !sched.idle_m_list) {
-            l->last_m = m;
-            return true;
-        }
-        // Chaos: another M runs it, so that what was kept of this one shows.
-        p_release(m);
-        global_put(g);
-        m_start(p, false);
-        m_stop(m);
-        return false;
-    }
+    if (__builtin_expect(sched.is_chaos, 0) && !bound)
+        bound = other_for_chaos(m, l);
+    if (__builtin_expect(!bound || bound == m, 1))
+        return true;
     if (l->locked) { // so it is bound->locked_g
         m_give(bound, p_release(m));
         m_stop(m);
