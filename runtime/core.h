@@ -165,14 +165,17 @@ void m_want(void); // asks the spawner for one
 void schedule_loop(struct m *m) __attribute__((noreturn));
 
 // --- Timers (timer.c).
-void timers_run(int64_t now); // those that are due, of all Ps
+void timers_run(int64_t now);                     // those that are due, of all Ps
+void timers_run_some(struct p *p, int64_t now);   // of this M's P, up to a number
+void timers_run_others(struct p *p, int64_t now); // of other Ps than p, as far as nobody else does
+void sleep_add(struct g *g, int64_t when);        // g, which has just parked, is readied then
 void timers_init(struct p *p);
 int64_t timers_first(void); // of all Ps; INT64_MAX
 bool seed_clock_advance(
     void); // the deterministic clock jumps to the next timer; false: there is none
 uint64_t ns_to_ticks(int64_t ns);
 uint64_t ticks_at(int64_t ns); // about, of a moment by CLOCK_MONOTONIC
-void clock_anchor(int64_t now_ns);
+void clock_anchor(void);
 const void *ticks_scale(void); // of a uint64_t: ns per tick, times 2^32
 void clock_init(void);
 

@@ -238,7 +238,7 @@ bool g_park_for(enum wait_reason reason, const void *object, park_after_fn *afte
         thread_park(g, reason, object, after, arg, timeout_ns);
         return live->wait_data != live;
     }
-    int64_t now = clock_now();
+    int64_t now = clock_soon();
     struct limit l = {
         .timer = {.when = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns,
                   .fire = fire_choice,

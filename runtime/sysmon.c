@@ -177,7 +177,7 @@ void *sysmon_main(void *arg)
         if (stacks_are_short())
             stacks_try_again();
         int64_t now = os_clock_ns();
-        clock_anchor(now);
+        clock_anchor();
         if (look_at_ps(now)) {
             quiet = 0;
             delay = TICK_MIN_NS;
