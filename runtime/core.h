@@ -130,6 +130,9 @@ struct g_table g_table(void);
 bool stack_attach(struct p *p, struct g *g); // false: none to be had
 void stack_release(struct p *p, struct g *g);
 bool stacks_are_short(void);
+// Some of the stacks that nobody has wanted give their memory back; a period is some tenths of a second. True: there
+// are more than need be. [sysmon]
+bool stacks_trim(bool is_new_period);
 size_t stack_used_bytes(const struct live *l);
 void stacks_count(uint64_t *made, uint64_t *free); // *free: about
 struct site *site_of(uintptr_t pc, bool *is_measured);

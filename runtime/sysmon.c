@@ -11,7 +11,13 @@
 #include "runtime/netpoll.h"
 #include "runtime/os/os.h"
 
-enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 20 };
+enum {
+    TRIM_PERIOD_NS = 200000000,
+    TICK_NS = 10000000,
+    TICK_MIN_NS = 50000,
+    QUIET_TICKS = 20,
+    IDLE_TICKS = 20
+};
 #define POOLS_NS INT64_C(2000000000)
 
 void sysmon_wake(void)
@@ -143,6 +149,19 @@ static void look_at_waits(int64_t now)
     wake_p();
 }
 
+// True: there is more to do.
+static bool trim_stacks(int64_t now)
+{
+    static int64_t period_began, looked_at;
+    if (now - looked_at < TICK_NS)
+        return true;
+    looked_at = now;
+    bool is_new_period = now - period_began >= TRIM_PERIOD_NS;
+    if (is_new_period)
+        period_began = now;
+    return stacks_trim(is_new_period);
+}
+
 static bool all_idle(void)
 {
     return atomic_load(&sched.idle_ps) >= atomic_load(&sched.ps_made);
@@ -165,10 +184,11 @@ void *sysmon_main(void *arg)
     for (;;) {
         os_sleep(delay < sched.quantum_ns ? delay : sched.quantum_ns);
         if (all_idle()) {
-            int64_t limit = diag_idle_tick(os_clock_ns());
+            int64_t now = os_clock_ns(), limit = diag_idle_tick(now);
+            bool is_trimming = trim_stacks(now);
             if (stacks_are_short())
                 stacks_try_again();
-            else if (++idle > IDLE_TICKS && limit)
+            else if (!is_trimming && ++idle > IDLE_TICKS && limit)
                 sleep_until_taken(limit);
             delay = TICK_NS;
             continue;
@@ -186,6 +206,7 @@ void *sysmon_main(void *arg)
         }
         watch_lost();
         look_at_waits(now);
+        trim_stacks(now);
         if (now - pools_aged >= POOLS_NS) {
             pools_aged = now;
             pool_age_all();
