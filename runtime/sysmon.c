@@ -102,6 +102,16 @@ FIB_LOOKS static void watch_lost(void)
     }
 }
 
+// Work that p does not come to. What runs next is work for others only if it has been so for a tick: two fibers that
+// ready each other nearly always have one there.
+FIB_LOOKS static bool is_left_by(struct p *p)
+{
+    return atomic_load_explicit(&p->head, memory_order_relaxed) !=
+               atomic_load_explicit(&p->tail, memory_order_relaxed) ||
+           (p->ran_schedules == atomic_load_explicit(&p->schedules, memory_order_relaxed) &&
+            !runq_is_empty(p));
+}
+
 FIB_LOOKS static bool look_at_ps(int64_t now)
 {
     bool is_taken = false, is_left = false;
@@ -109,11 +119,11 @@ FIB_LOOKS static bool look_at_ps(int64_t now)
     for (uint32_t i = 0; i < procs; i++) {
         struct p *p = sched.ps[i];
         uint32_t status = atomic_load_explicit(&p->status, memory_order_acquire);
+        is_left |= is_left_by(p);
         if (status == P_SYSCALL)
             is_taken |= retake(p, now);
         else if (status == P_RUNNING)
             watch_running(p, now);
-        is_left |= !runq_is_empty(p);
     }
     if (is_left || atomic_load_explicit(&sched.global_count, memory_order_relaxed) ||
         atomic_load_explicit(&sched.bound_count, memory_order_relaxed))

@@ -266,6 +266,8 @@ struct m {
     struct p *syscall_p;  // had when the blocking call began
     uint64_t clock_ticks; // clock_soon's last look at the clock: when
     int64_t clock_ns;     // and what it said
+    uint64_t
+        interrupted; // os_thread_interrupted, when a fiber that seemed to compute was last looked at
 
     struct g g0;
     struct live g0_live;
