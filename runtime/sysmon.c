@@ -172,6 +172,15 @@ static bool trim_stacks(int64_t now)
     return stacks_trim(is_new_period);
 }
 
+static void age_pools(int64_t now)
+{
+    static int64_t aged_at;
+    if (now - aged_at < POOLS_NS)
+        return;
+    aged_at = now;
+    pool_age_all();
+}
+
 static bool all_idle(void)
 {
     return atomic_load(&sched.idle_ps) >= atomic_load(&sched.ps_made);
@@ -190,12 +199,12 @@ void *sysmon_main(void *arg)
     (void)arg;
     int64_t delay = TICK_NS;
     uint32_t quiet = 0, idle = 0;
-    int64_t pools_aged = 0;
     for (;;) {
         os_sleep(delay < sched.quantum_ns ? delay : sched.quantum_ns);
         if (all_idle()) {
             int64_t now = os_clock_ns(), limit = diag_idle_tick(now);
             bool is_trimming = trim_stacks(now);
+            age_pools(now); // fibers that sleep most of the time are idle whenever one looks
             if (stacks_are_short())
                 stacks_try_again();
             else if (!is_trimming && ++idle > IDLE_TICKS && limit)
@@ -217,10 +226,7 @@ void *sysmon_main(void *arg)
         watch_lost();
         look_at_waits(now);
         trim_stacks(now);
-        if (now - pools_aged >= POOLS_NS) {
-            pools_aged = now;
-            pool_age_all();
-        }
+        age_pools(now);
         diag_tick(now);
     }
     return NULL;
