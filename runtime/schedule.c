@@ -374,6 +374,20 @@ static struct g *look_seeded(struct m *m)
 
 // --- All of it.
 
+static void look_at_timers(struct p *p, bool with_others)
+{
+    int64_t first =
+        with_others ? timers_first() : atomic_load_explicit(&p->timers.first, memory_order_relaxed);
+    if (first == INT64_MAX)
+        return;
+    int64_t now = clock_now();
+    if (first > now)
+        return;
+    timers_run_some(p, now);
+    if (with_others)
+        timers_run_others(p, now);
+}
+
 static struct g *look(struct m *m)
 {
     struct p *p = m_p(m);
@@ -383,15 +397,11 @@ static struct g *look(struct m *m)
         return g;
     if (__builtin_expect(sched_is_seeded, 0))
         return look_seeded(m);
-    int64_t first = timers_first();
-    if (first != INT64_MAX) {
-        int64_t now = clock_now();
-        if (first <= now)
-            timers_run(now);
-    }
+    bool is_others_turn = p->countdown == 0 || p->countdown > GLOBAL_TICK;
+    look_at_timers(p, is_others_turn);
     if ((g = take_pinned(m)))
         return g;
-    if (p->countdown == 0 || p->countdown > GLOBAL_TICK) {
+    if (is_others_turn) {
         p->countdown = GLOBAL_TICK;
         // Two that ready each other would keep the queue waiting for ever.
         if ((g = atomic_exchange_explicit(&p->next, NULL, memory_order_acq_rel)))
@@ -411,7 +421,10 @@ static struct g *look(struct m *m)
         return g;
     if (resume_bound(m))
         return AGAIN;
-    return (g = poll_now(p)) ? g : steal(m);
+    look_at_timers(p, true);
+    if ((g = take_own(m, p)) || (g = poll_now(p)))
+        return g;
+    return steal(m);
 }
 
 static struct g *find(struct m *m)

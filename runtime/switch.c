@@ -240,7 +240,7 @@ bool g_park_for(enum wait_reason reason, const void *object, park_after_fn *afte
         thread_park(g, reason, object, after, arg, timeout_ns);
         return live->wait_data != live;
     }
-    int64_t now = clock_now();
+    int64_t now = clock_soon();
     struct limit l = {
         .timer = {.when = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns,
                   .fire = fire_choice,
@@ -263,6 +263,15 @@ static inline void sample_wait(struct p *p, struct g *g)
     }
 }
 
+// By the clock a fiber that has lost its processor to another process computes, too. It is not worth a thread: it
+// wakes for nothing, and takes the processor away the next time.
+static __attribute__((noinline)) bool has_computed(struct m *m)
+{
+    uint64_t before = m->interrupted;
+    m->interrupted = os_thread_interrupted();
+    return m->interrupted == before;
+}
+
 static inline void maybe_wake(struct m *m, struct p *p)
 {
     if (__builtin_expect(!atomic_load_explicit(&sched.idle_ps, memory_order_relaxed), 1) ||
@@ -271,7 +280,7 @@ static inline void maybe_wake(struct m *m, struct p *p)
     // What this M runs next by itself needs nobody else, unless the running fiber is one that goes on.
     if (atomic_load_explicit(&p->head, memory_order_relaxed) !=
             atomic_load_explicit(&p->tail, memory_order_relaxed) ||
-        ticks_now() - m->since_ticks > sched.wake_after_ticks)
+        (ticks_now() - m->since_ticks > sched.wake_after_ticks && has_computed(m)))
         wake_p();
 }
 
