@@ -181,8 +181,17 @@ void emit_self_call(bool is_end)
     emit_leave(t);
 }
 
+static __thread bool is_quiet_now __attribute__((tls_model("initial-exec")));
+
+void emit_self_quiet(bool is_quiet)
+{
+    is_quiet_now = is_quiet;
+}
+
 struct emit_thread *emit_self_create(uint64_t start)
 {
+    if (is_quiet_now)
+        return NULL;
     struct emit_thread *t = enter_plain(), *made = t ? take_plain(0) : NULL;
     if (made) {
         name(made);
