@@ -4,6 +4,8 @@
 // one compare-and-swap if it did not. And what ties a fiber to its thread.
 
 #include "runtime/core.h"
+#include "runtime/os/os.h"
+#include "runtime/trace.h"
 
 FIB_PUBLIC void fib_blocking_enter(void)
 {
@@ -11,10 +13,12 @@ FIB_PUBLIC void fib_blocking_enter(void)
     if (!m || m->cur == &m->g0 || m->cur->live->blocking++)
         return;
     trans_begin(m);
+    FIB_TRACE(call_begin, m, m->cur, NULL);
     atomic_store_explicit(&m->cur->status, G_SYSCALL, memory_order_release);
     struct p *p = m_p(m);
     m->syscall_p = p;
     if (p) {
+        p->syscall_tid = m->tid;
         atomic_store_explicit(&m->p, NULL, memory_order_relaxed);
         p->m = NULL;
         atomic_store_explicit(&p->status, P_SYSCALL, memory_order_release);
@@ -27,6 +31,37 @@ static void after_call(struct m *m, struct g *prev, void *arg)
     (void)m, (void)arg;
     global_put(prev);
     wake_p();
+}
+
+// Back from the call with the P it had, which may be in another M's call by now: then that one loses it. NULL: it has
+// been taken, or there was none. *is_kept: the P never left this call.
+static struct p *take_back(struct m *m, bool *is_kept)
+{
+    struct p *p = m->syscall_p;
+    uint32_t in_call = P_SYSCALL;
+    // acquire: pairs with the release of who had it meanwhile
+    bool is_taken =
+        p && atomic_compare_exchange_strong_explicit(&p->status, &in_call, P_TAKEN,
+                                                     memory_order_acquire, memory_order_relaxed);
+    *is_kept = is_taken && p->syscall_tid == m->tid;
+    if (*is_kept) {
+        FIB_TRACE(call_end, m);
+        m->syscall_p = NULL;
+        return p;
+    }
+    // Who takes it tells the trace before this M tells that it has lost it.
+    for (int i = 1;
+         p && !is_taken && atomic_load_explicit(&p->status, memory_order_acquire) == P_TAKEN; i++) {
+        if (i % 64)
+            arch_pause();
+        else
+            os_yield();
+    }
+    m->syscall_p = NULL;
+    if (is_taken)
+        FIB_TRACE(proc_steal, m, p);
+    FIB_TRACE(call_end_blocked, m);
+    return is_taken ? p : NULL;
 }
 
 static struct p *idle_p(void)
@@ -50,15 +85,17 @@ FIB_PUBLIC void fib_blocking_exit(void)
     if (--g->live->blocking)
         return;
     trans_begin(m);
-    struct p *p = m->syscall_p;
-    uint32_t in_call = P_SYSCALL;
-    m->syscall_p = NULL;
-    // acquire: pairs with the release of who had it meanwhile
-    if (!p || !atomic_compare_exchange_strong_explicit(&p->status, &in_call, P_RUNNING,
-                                                       memory_order_acquire, memory_order_relaxed))
+    bool is_kept;
+    struct p *p = take_back(m, &is_kept);
+    if (!p)
         p = idle_p();
-    if (p) {
+    if (is_kept) {
+        p_own(m, p);
+    } else if (p) {
         p_acquire(m, p);
+        FIB_TRACE(start, m, g, ticks_now());
+    }
+    if (p) {
         atomic_store_explicit(&g->status, G_RUNNING, memory_order_release);
         trans_end(m);
         return;

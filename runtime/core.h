@@ -139,6 +139,7 @@ uint8_t stack_class_of(size_t bytes);
 
 // --- Ps and Ms (proc.c, thread.c).
 void p_acquire(struct m *m, struct p *p); // m owns it now; taken from the idle list or given
+void p_own(struct m *m, struct p *p);     // the same, of one that m has had all the time
 struct p *p_release(struct m *m);         // m has none now
 void p_idle_put(struct p *p);             // sched.lock held
 struct p *p_idle_get(void);               // sched.lock held; NULL

@@ -7,6 +7,7 @@
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/trace.h"
 
 #include <errno.h>
 
@@ -44,7 +45,8 @@ static int go(struct fib *out, fib_fn *fn, void *arg, const char *name, uint8_t 
     g->name = name;
     g->site = site;
     g->creator = self ? atomic_load_explicit(&self->id, memory_order_relaxed) : 0;
-    g->trace_seq = g->trace_generation = 0;
+    atomic_store_explicit(&g->trace, 0, memory_order_relaxed);
+    FIB_TRACE(create, m, g, id);
     atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_relaxed);
     // release: who finds the id finds the rest
     atomic_store_explicit(&g->id, id, memory_order_release);

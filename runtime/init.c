@@ -4,6 +4,7 @@
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/trace.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -129,6 +130,7 @@ static int start(const struct fib_options *options)
         rc = preempt_init();
     if (!rc) {
         diag_init();
+        trace_init();
         atomic_store(&sched.is_running, true);
         rc = start_thread(sysmon_main);
     }
@@ -196,6 +198,12 @@ FIB_PUBLIC uint32_t fib_procs(uint32_t procs)
     if (!add_ps(procs))
         atomic_store(&sched.procs, procs);
     rt_unlock(&lock);
+    struct m *m = this_m();
+    if (m && emit_is_on()) {
+        trans_begin(m);
+        trace_procs_(m, procs);
+        trans_end(m);
+    }
     wake_p();
     return was;
 }

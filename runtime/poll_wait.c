@@ -8,6 +8,7 @@
 
 #include "runtime/poll.h"
 #include "runtime/core.h"
+#include "runtime/trace.h"
 
 _Atomic int64_t netpoll_woken;
 _Atomic int64_t netpoll_others;
@@ -142,6 +143,7 @@ void poll_resume(struct m *m, struct g *g)
         g_ready(g);
         return;
     }
+    FIB_TRACE(resume, m, g);
     atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
     if (m_p(m))
         runq_put_next(m_p(m), g);

@@ -12,6 +12,7 @@
 // G_SYSCALL, and gets a P again at its next call of the runtime, or by a later signal.
 
 #include "runtime/core.h"
+#include "runtime/trace.h"
 #include "runtime/dump.h"
 #include "runtime/os/os.h"
 
@@ -69,9 +70,10 @@ static void wait_bound(struct m *m, struct g *g, const void *context)
     trans_begin(m);
     atomic_store_explicit(&m->context, context, memory_order_relaxed);
     struct p *p = m_p(m);
+    uint64_t now = ticks_now();
+    FIB_TRACE(preempt, m, g, context, now);
     if (p)
         p_release(m);
-    uint64_t now = ticks_now();
     l->cpu_ticks += now - m->since_ticks;
     l->preempted++;
     l->bound_m = m;
@@ -93,6 +95,7 @@ static void wait_bound(struct m *m, struct g *g, const void *context)
     m->next_p = NULL;
     p_acquire(m, p);
     m->since_ticks = ticks_now();
+    FIB_TRACE(start, m, g, m->since_ticks);
     if (!l->locked && !l->pinned)
         l->bound_m = NULL;
     l->switches++;
@@ -104,15 +107,27 @@ static void wait_bound(struct m *m, struct g *g, const void *context)
     trans_end(m);
 }
 
-static void take_p(struct m *m, struct g *g)
+static void take_p(struct m *m, struct g *g, const void *context)
 {
     trans_begin(m);
+    FIB_TRACE(call_begin, m, g, context);
     struct p *p = p_release(m);
     atomic_store_explicit(&g->status, G_SYSCALL, memory_order_release);
     trans_end(m);
     m->locks++; // no second signal inside
     p_hand_off(p);
     m->locks--;
+}
+
+// What this thread runs, to the trace; if it is no moment for that, sysmon asks again.
+static void tell(struct m *m, struct g *g)
+{
+    atomic_store_explicit(&m->is_tell_wanted, false, memory_order_relaxed);
+    if ((atomic_load_explicit(&m->seq, memory_order_relaxed) & 1) || m->locks || g == &m->g0)
+        return;
+    trans_begin(m);
+    FIB_TRACE(tell, m);
+    trans_end(m);
 }
 
 static void on_preempt(int signal, siginfo_t *info, void *context)
@@ -128,9 +143,11 @@ static void on_preempt(int signal, siginfo_t *info, void *context)
     struct g *g = m->cur;
     bool may = kind && !(atomic_load_explicit(&m->seq, memory_order_relaxed) & 1) && !m->locks &&
                g != &m->g0 && !g->live->nopreempt && !g->live->blocking;
+    if (atomic_load_explicit(&m->is_tell_wanted, memory_order_relaxed))
+        tell(m, g);
     if (may && kind == PREEMPT_BLOCKED) {
         if (m_p(m))
-            take_p(m, g);
+            take_p(m, g, context);
     } else if (may) {
         const ucontext_t *uc = context;
         bool is_forced = ++m->preempt_skips > SKIPS_MAX;

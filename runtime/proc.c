@@ -3,19 +3,27 @@
 // Ps between Ms: the idle list, handing one over, waking one more.
 
 #include "runtime/core.h"
+#include "runtime/trace.h"
 
 struct sched sched;
 bool sched_is_seeded;
 
-void p_acquire(struct m *m, struct p *p)
+void p_own(struct m *m, struct p *p)
 {
     p->m = m;
     atomic_store_explicit(&p->status, P_RUNNING, memory_order_release);
     atomic_store_explicit(&m->p, p, memory_order_release);
 }
 
+void p_acquire(struct m *m, struct p *p)
+{
+    FIB_TRACE(proc_start, m, p);
+    p_own(m, p);
+}
+
 struct p *p_release(struct m *m)
 {
+    FIB_TRACE(proc_stop, m);
     struct p *p = m_p(m);
     atomic_store_explicit(&m->p, NULL, memory_order_relaxed);
     p->m = NULL;

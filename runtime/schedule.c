@@ -11,6 +11,7 @@
 #include "runtime/core.h"
 #include "runtime/netpoll.h"
 #include "runtime/os/os.h"
+#include "runtime/trace.h"
 
 #define AGAIN ((struct g *)(uintptr_t)1) // this M stopped and has been woken since: from the start
 
@@ -142,16 +143,22 @@ static struct g *take_stack_wait(void)
 // Readies what the netpoller gave; the first is returned to be run.
 static struct g *ready_polled(struct p *p, struct g_queue *q)
 {
+    struct m *m = p->m;
+    trans_begin(m);
     struct g *first = queue_take(q), *g;
+    if (first)
+        FIB_TRACE(ready, m, first);
     if (first)
         atomic_store_explicit(&first->status, G_RUNNABLE, memory_order_release);
     bool is_more = false;
     while ((g = queue_take(q))) {
+        FIB_TRACE(ready, m, g);
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
         runq_put(p, g);
         is_more = true;
     }
+    trans_end(m);
     if (first)
         first->live->wakes++;
     if (is_more)
@@ -262,11 +269,14 @@ static void wait_polled(struct m *m)
         m->handed = ready_polled(m_p(m), &q);
         return;
     }
+    trans_begin(m);
     for (struct g *g = q.head; g; g = g->link) {
+        FIB_TRACE(ready, m, g);
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
     }
     global_put_list(&q);
+    trans_end(m);
 }
 
 // m's P becomes idle. Returns when m has one again.

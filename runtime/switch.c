@@ -8,6 +8,7 @@
 #include "runtime/descriptor.h"
 #include "runtime/os/os.h"
 #include "runtime/tools.h"
+#include "runtime/trace.h"
 
 #include <string.h>
 
@@ -43,6 +44,8 @@ __attribute__((noinline)) void switch_to(struct m *m, struct g *next, uint64_t n
 {
     struct g *prev = m->cur;
     struct live *from = prev->live, *to = next->live;
+    if (__builtin_expect(emit_is_on(), 0) && next != &m->g0)
+        trace_start_(m, next, now);
     from->cpu_ticks += now - m->since_ticks;
     from->wait_since_ticks = now;
     m->since_ticks = now;
@@ -135,8 +138,10 @@ static __attribute__((noinline)) void get_p(struct m *m)
     rt_lock(&sched.lock);
     struct p *p = p_idle_get();
     rt_unlock(&sched.lock);
+    FIB_TRACE(call_end_blocked, m);
     if (p) {
         p_acquire(m, p);
+        FIB_TRACE(start, m, m->cur, ticks_now());
         set_status(m->cur, G_RUNNING);
         trans_end(m);
         return;
@@ -185,6 +190,7 @@ void g_park(enum wait_reason reason, const void *object, park_after_fn *after, v
     uint64_t now = ticks_now();
     l->wait_reason = reason;
     l->wait_object = object;
+    FIB_TRACE(park, m, g, reason, now);
     set_status(g, G_WAITING);
     m->after = after;
     m->after_arg = arg;
@@ -283,6 +289,22 @@ static void thread_ready(struct g *g)
     os_futex_wake(&g->live->futex, 1);
 }
 
+// In a plain thread (m NULL), or within m's transition, which this ends.
+static __attribute__((noinline)) void ready_without_p(struct m *m, struct g *g)
+{
+    struct emit_thread *t = m ? NULL : trace_outside_enter();
+    if (m)
+        FIB_TRACE(ready, m, g);
+    else
+        trace_outside_ready(t, g);
+    set_status(g, G_RUNNABLE);
+    global_put(g);
+    if (m)
+        trans_end(m);
+    else
+        trace_outside_leave(t);
+}
+
 static inline void ready(struct g *g, bool is_next)
 {
     if (__builtin_expect(g->flags & G_IS_THREAD, 0)) {
@@ -296,14 +318,13 @@ static inline void ready(struct g *g, bool is_next)
         p = m_p(m);
     }
     g->live->wakes++;
-    set_status(g, G_RUNNABLE);
     if (__builtin_expect(!p, 0)) {
-        global_put(g);
-        if (m)
-            trans_end(m);
+        ready_without_p(m, g);
         wake_p();
         return;
     }
+    FIB_TRACE(ready, m, g);
+    set_status(g, G_RUNNABLE);
     sample_wait(p, g);
     if (is_next)
         runq_put_next(p, g);
@@ -364,6 +385,7 @@ void g_yield(void)
         trans_end(m);
         return;
     }
+    FIB_TRACE(yield, m, g, now);
     set_status(g, G_RUNNABLE);
     if ((p->countdown & 7) == 0) {
         g->is_waking_sampled = 1;
@@ -403,13 +425,15 @@ FIB_PUBLIC void fib_exit(void)
     if (g->live->blocking)
         rt_fatal("fib_exit", "a fiber ends between fib_blocking_enter and exit");
     locals_end(g);
+    g->live->ended_id = atomic_load_explicit(&g->id, memory_order_relaxed);
     join_wake(g);
     m = trans_begin_with_p();
     struct p *p = m_p(m);
     atomic_store_explicit(&p->exits, atomic_load_explicit(&p->exits, memory_order_relaxed) + 1,
                           memory_order_relaxed);
-    set_status(g, G_DEAD);
     uint64_t now = ticks_now();
+    FIB_TRACE(destroy, m, now);
+    set_status(g, G_DEAD);
     m->after = after_exit;
     struct g *next = next_fast(m, now);
     switch_to(m, next ? next : &m->g0, now);

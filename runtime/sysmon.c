@@ -10,6 +10,7 @@
 #include "runtime/core.h"
 #include "runtime/netpoll.h"
 #include "runtime/os/os.h"
+#include "runtime/trace.h"
 
 enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 20 };
 #define POOLS_NS INT64_C(2000000000)
@@ -40,10 +41,17 @@ FIB_LOOKS static bool retake(struct p *p, int64_t now)
     } else if (!is_work_for(p) && now - p->ran_since_tick < TICK_NS) {
         return false;
     }
+    struct emit_thread *t = trace_outside_enter();
     uint32_t in_call = P_SYSCALL;
     // acquire: pairs with the release in fib_blocking_enter
-    if (!atomic_compare_exchange_strong_explicit(&p->status, &in_call, P_RUNNING,
-                                                 memory_order_acquire, memory_order_relaxed))
+    bool is_taken = atomic_compare_exchange_strong_explicit(
+        &p->status, &in_call, P_TAKEN, memory_order_acquire, memory_order_relaxed);
+    if (is_taken) {
+        trace_outside_steal(t, p);
+        atomic_store_explicit(&p->status, P_RUNNING, memory_order_release);
+    }
+    trace_outside_leave(t);
+    if (!is_taken)
         return false;
     p->syscall_ticks = 0;
     p_hand_off(p);
@@ -131,11 +139,14 @@ static void look_at_waits(int64_t now)
     sched.running_ms++; // what is in q is on its way: no deadlock meanwhile
     rt_unlock(&sched.lock);
     netpoll_poll(0, &q);
+    struct emit_thread *t = trace_outside_enter();
     for (struct g *g = q.head; g; g = g->link) {
+        trace_outside_ready(t, g);
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
     }
     global_put_list(&q);
+    trace_outside_leave(t);
     rt_lock(&sched.lock);
     sched.running_ms--;
     dead_check(); // the last M may have stopped meanwhile
@@ -191,6 +202,7 @@ void *sysmon_main(void *arg)
             pool_age_all();
         }
         diag_tick(now);
+        emit_tick();
     }
     return NULL;
 }

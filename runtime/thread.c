@@ -9,6 +9,7 @@
 #include "runtime/core.h"
 #include "runtime/os/os.h"
 #include "runtime/tools.h"
+#include "runtime/trace.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -318,12 +319,13 @@ void m_end(struct m *m)
         atomic_fetch_sub(&sched.spinning, 1);
     }
     m->is_ending = false;
-    m->tid = 0;
     fib_tls.m = NULL;
     fib_tls.g = NULL;
     if (m_p(m))
         p_hand_off(p_release(m));
+    trace_thread_ends_(m);
     rt_lock(&sched.lock);
+    m->tid = 0;
     sched.ms--;
     sched.running_ms--;
     dead_check();

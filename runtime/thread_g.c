@@ -5,6 +5,7 @@
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/trace.h"
 
 #include <pthread.h>
 
@@ -104,6 +105,8 @@ void thread_park(struct g *g, enum wait_reason reason, const void *object, park_
     l->wait_since_ticks = ticks_now();
     atomic_store_explicit(&l->futex, 0, memory_order_relaxed);
     atomic_store_explicit(&g->status, G_WAITING, memory_order_release);
+    if (emit_is_on())
+        trace_outside_park(g, reason);
     l->is_counted = timeout_ns < 0;
     if (l->is_counted)
         atomic_fetch_add(&sched.thread_gs_parked, 1); // the waker takes it back
@@ -129,6 +132,8 @@ void thread_park(struct g *g, enum wait_reason reason, const void *object, park_
         l->wait_data = l; // the time was over
         break;
     }
+    if (emit_is_on())
+        trace_outside_wake();
     l->wait_reason = WAIT_NONE;
     l->wait_owner = NULL;
     atomic_store_explicit(&g->status, G_RUNNING, memory_order_relaxed);

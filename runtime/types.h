@@ -94,6 +94,7 @@ enum wait_reason {
     WAIT_REASONS,
 };
 
+struct emit_thread;
 struct m;
 struct p;
 struct g;
@@ -124,6 +125,7 @@ struct live {
     uint64_t switches, wakes, preempted;
 
     struct m *bound_m;      // only this M may run it; NULL: any
+    uint64_t ended_id;      // its id, once g's is cleared
     struct m *last_m;       // FIB_DEBUG=chaos=1: where it ran last
     uint32_t locked;        // fib_lock_thread's depth
     uint32_t pinned;        // fib_pin's
@@ -153,8 +155,7 @@ struct g {
     struct sudog *_Atomic joiners; // see go.c: waiters, linked; or JOIN_LOCKED
     const char *name;              // given at creation
     uint64_t ready_ticks;          // when it became runnable
-    uint32_t trace_seq;            // of Go's events "at a distance"; for emit/
-    uint32_t trace_generation;
+    _Atomic uint64_t trace;        // an emit_mark
 };
 _Static_assert(sizeof(struct g) == 96,
                "a parked fiber's memory is stack page, page tables and this");
@@ -205,7 +206,8 @@ struct timer_heap {
 };
 
 // --- Processors.
-enum p_status { P_IDLE, P_RUNNING, P_SYSCALL, P_STOPPED }; // STOPPED: beyond fib_procs
+// STOPPED: beyond fib_procs. TAKEN: out of a blocking call, while that is told to the trace.
+enum p_status { P_IDLE, P_RUNNING, P_SYSCALL, P_STOPPED, P_TAKEN };
 
 // NOLINTNEXTLINE(*Padding): lines by who writes them
 struct p {
@@ -241,6 +243,9 @@ struct p {
     int64_t ran_since_tick;       // sysmon's: clock when schedules last changed
     uint32_t ran_schedules;       // sysmon's
     uint32_t syscall_ticks;       // sysmon's
+
+    _Atomic uint64_t trace; // an emit_mark
+    pid_t syscall_tid;      // whose blocking call it is in
 };
 
 // --- Threads.
@@ -284,6 +289,9 @@ struct m {
     void *signal_stack;
     uint64_t random;
     _Atomic uint64_t wakes_issued, parks;
+    struct emit_thread *trace;   // its stream; NULL: not yet
+    _Atomic uint64_t trace_p;    // the mark of a P that stands for none, see trace.c
+    _Atomic bool is_tell_wanted; // the handler of SIGURG is to tell the trace what runs here
 
     // Diagnosis.
     const void *_Atomic context;   // ucontext_t of what was preempted, while its handler waits

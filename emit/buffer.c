@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+//
+// The pool of trace buffers: claimed by compare-and-swap, sealed by their writer or once nobody can be writing
+// them, freed by the consumer, or, in a flight recorder, by whoever needs one.
+
+#include "emit/internal.h"
+
+#include <string.h>
+
+static bool move(struct seg_trace_buffer *b, uint32_t from, uint32_t to)
+{
+    // acq_rel: what was written in the old state is seen by who has the new one
+    return atomic_compare_exchange_strong_explicit(&b->state, &from, to, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+static struct seg_trace_buffer *find_free(void)
+{
+    uint32_t n = emit.trace->buffer_count;
+    uint32_t from = atomic_fetch_add_explicit(&emit.hint, 1, memory_order_relaxed);
+    for (uint32_t i = 0; i < n; i++) {
+        struct seg_trace_buffer *b = &emit.buffers[(from + i) % n];
+        if (atomic_load_explicit(&b->state, memory_order_relaxed) == SEG_TRACE_FREE &&
+            move(b, SEG_TRACE_FREE, SEG_TRACE_CLAIMED))
+            return b;
+    }
+    return NULL;
+}
+
+bool emit_buffers_give_way(uint64_t below)
+{
+    struct seg_trace *t = emit.trace;
+    // seq_cst: pairs with the consumer's, which counts itself before it copies
+    if (atomic_load(&t->hold))
+        return false;
+    uint64_t lowest = UINT64_MAX;
+    for (uint32_t i = 0; i < t->buffer_count; i++) {
+        struct seg_trace_buffer *b = &emit.buffers[i];
+        if (atomic_load_explicit(&b->state, memory_order_acquire) == SEG_TRACE_SEALED &&
+            b->generation < lowest)
+            lowest = b->generation;
+    }
+    if (lowest >= below)
+        return false;
+    atomic_store_explicit(&t->oldest, lowest + 1, memory_order_relaxed);
+    bool is_any = false;
+    for (uint32_t i = 0; i < t->buffer_count; i++) {
+        struct seg_trace_buffer *b = &emit.buffers[i];
+        if (atomic_load_explicit(&b->state, memory_order_acquire) == SEG_TRACE_SEALED &&
+            b->generation <= lowest)
+            is_any |= move(b, SEG_TRACE_SEALED, SEG_TRACE_FREE);
+    }
+    return is_any;
+}
+
+struct seg_trace_buffer *emit_buffer_claim(struct emit_thread *t, uint64_t generation)
+{
+    struct seg_trace_buffer *b = find_free();
+    while (!b && emit.options.is_flight && emit_buffers_give_way(generation))
+        b = find_free();
+    if (!b)
+        return NULL;
+    b->tid = t->tid;
+    b->session = atomic_load_explicit(&emit.session, memory_order_relaxed);
+    b->generation = generation;
+    b->order = t->order++;
+    b->start_units = t->units;
+    atomic_store_explicit(&b->used, 0, memory_order_relaxed);
+    // release: the fields above are valid
+    atomic_store_explicit(&b->state, SEG_TRACE_WRITING, memory_order_release);
+    return b;
+}
+
+void emit_buffer_seal(struct seg_trace_buffer *b)
+{
+    move(b, SEG_TRACE_WRITING, SEG_TRACE_SEALED);
+}
+
+void emit_buffers_seal_all(uint64_t generation)
+{
+    for (uint32_t i = 0; i < emit.trace->buffer_count; i++) {
+        struct seg_trace_buffer *b = &emit.buffers[i];
+        if (atomic_load_explicit(&b->state, memory_order_acquire) == SEG_TRACE_WRITING &&
+            b->generation <= generation)
+            emit_buffer_seal(b);
+    }
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+//
+// The recorder of execution traces: events in Go's format (docs/trace.md) into the segment's trace buffers.
+// Lives in libfiberscope-core.so, so that a process has one, whoever feeds it: the fiber runtime, and the agent
+// for plain threads.
+//
+// Glossary
+//   stream      what one thread writes: struct emit_thread
+//   view        what the stream has told so far: the P and the G that its thread has
+//   mark        of a G or P: the generation in which its status was told, and how many numbered events since
+//   generation  about a second; begins with the status of whatever its events name
+//   cut         tracing ends by itself: no buffer is free. All streams end at one causal moment
+//
+// What always holds
+//   - An event is written and committed by who has authority over the G or P it names, before what it tells becomes
+//     visible to others. Whether tracing is on, and in which generation, is read afresh for each event, after
+//     that authority was obtained. So whoever depends on an event sees a generation at least as late,
+//     and what is committed at any moment is a causal cut: starting and stopping need nobody to stand
+//     still, and a killed process leaves a valid trace.
+//   - A stream is written by its thread, inside a transition: between changes of a word that is odd inside (struct m's
+//     seq; here `busy` of plain threads). A new generation has begun for good when each was seen even
+//     once after it was announced; only then are the statuses of idle Gs and Ps told, by the one who
+//     advances. Each status is told once: the mark is claimed by compare-and-swap.
+//   - Nothing here allocates but by mmap, waits (but for `busy`), or takes a lock of libc's.
+//
+// Formats, rules and numbers: reference of Go's format v2; see docs/trace.md.
+
+#ifndef FIBERSCOPE_EMIT_EMIT_H
+#define FIBERSCOPE_EMIT_EMIT_H
+
+#include "segment/producer.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define EMIT_API __attribute__((visibility("default")))
+
+enum emit_state { // of a G or P, as in statuses on the wire
+    EMIT_NONE = 0,
+    EMIT_P_RUNNING = 1,
+    EMIT_P_IDLE = 2,
+    EMIT_P_SYSCALL = 3,
+    EMIT_P_ABANDONED = 4, // in a system call whose thread is not told
+    EMIT_G_RUNNABLE = 1,
+    EMIT_G_RUNNING = 2,
+    EMIT_G_SYSCALL = 3,
+    EMIT_G_WAITING = 4,
+};
+
+typedef _Atomic uint64_t emit_mark; // generation << 32 | number; 0: never told
+
+struct emit_thing { // a G or P to be named
+    emit_mark *mark;
+    uint64_t id;
+    uint64_t start; // of a G: its start function's address; 0: unknown
+};
+
+struct unwind_thread;
+
+// NOLINTNEXTLINE(*Padding): what each event needs first
+struct emit_thread {
+    uint8_t *at, *limit; // where the next event goes; beyond `limit` it needs another buffer
+    uint8_t *base;
+    struct seg_trace_buffer *buffer; // NULL: none
+    uint64_t generation;             // of the buffer
+    uint64_t units;                  // time of the last event
+    struct emit_thing g, p;          // the view; valid where the states say so
+    uint8_t g_state, p_state;        // enum emit_state
+
+    uint64_t session;
+    uint64_t order;
+    uint32_t tid; // ~0: no thread
+    // Sets the view from the truth, as it is before the coming event. Called at the first event of a session.
+    void (*look)(struct emit_thread *t);
+    void *owner; // look's
+
+    // Stacks.
+    struct unwind_thread *unwind; // NULL: not yet, or no memory
+    uint64_t stack_low, stack_high;
+    uint32_t stack_epoch;
+    struct emit_stack_slot {
+        uint64_t hash;
+        uint32_t id;
+    } * known; // a cache, direct mapped
+
+    // Plain threads: a G and a P of their own.
+    _Atomic uint32_t busy; // odd: the owner writes, or who advances writes for it
+    emit_mark own_g, own_p;
+    struct emit_thread *next; // of all plain ones; set once
+    _Atomic uint32_t is_used; // by a living thread
+    bool is_told;             // this session: its G exists
+};
+
+// --- Whether.
+
+extern EMIT_API _Atomic uint64_t emit_generation; // 0: off
+
+static inline bool emit_is_on(void)
+{
+    return __builtin_expect(atomic_load_explicit(&emit_generation, memory_order_relaxed) != 0, 0);
+}
+
+// --- Starting and stopping. [any thread; not in signal handlers]
+
+struct emit_options {
+    size_t size;
+    bool is_flight;         // the oldest generations give way
+    uint64_t flight_ns;     // and those older than that; 0: as many as there is room for
+    uint64_t generation_ns; // 0: 1 s
+};
+
+// -ENOTSUP: s has no trace area. -EALREADY: on.
+int emit_start(struct seg *s, const struct emit_options *o);
+int emit_stop(void); // -EINVAL: not on
+// Begins a new generation, so that the one before is whole. 0, -EINVAL: not on; -EBUSY: another does.
+int emit_advance(void);
+// What has to be done from time to time, by whoever has time (the runtime's sysmon; the agent): advances, obeys the
+// consumer's requests, and begins anew after a cut.
+void emit_tick(void);
+// The process forked: the child traces nothing until it starts anew. [async-signal-safe]
+void emit_forget(void);
+
+// --- The runtime's part. Set once, before its first event.
+
+struct emit_runtime {
+    size_t size;
+    void (*quiesce)(void); // returns when each M was outside of transitions once
+    // Tells the status of each G and P that emit_claim finds untold, on t; and has the running Ms tell theirs.
+    void (*announce)(struct emit_thread *t, uint64_t ticks);
+    void (*nudge)(void); // those running Ms that have not told theirs in this generation
+    uint64_t (*next_id)(void);
+    uint32_t (*procs)(void);
+    // The calling thread's stream, and its transition has begun; NULL: it runs no fiber. leave ends it. stack: of
+    // the fiber, by emit_stack.
+    struct emit_thread *(*enter)(void);
+    void (*leave)(struct emit_thread *t);
+    uint32_t (*stack)(struct emit_thread *t);
+    uint64_t text_low,
+        text_high; // its code: left out of stacks but for the outermost of the leaf's frames
+    uint64_t root_low, root_high; // its root function's code
+};
+void emit_set_runtime(const struct emit_runtime *r);
+
+// The agent's: called with pcs of a stack that was not known. [normal context]
+void emit_set_cover(void (*cover)(const uint64_t *pcs, uint32_t depth));
+
+// --- Streams.
+
+// A stream for an M or for the runtime's own threads; lives for ever, NULL: no memory.
+struct emit_thread *emit_thread_new(uint32_t tid, void (*look)(struct emit_thread *), void *owner);
+void emit_thread_end(struct emit_thread *t); // its thread ends: what it wrote is sealed
+
+// --- Events. Called by the stream's thread inside its transition; do nothing when tracing is off. ticks: of
+// emit_ticks' clock, now. A stack is an id by emit_stack, a reason one by emit_reason.
+
+void emit_go_create(struct emit_thread *t, uint64_t ticks, struct emit_thing g, uint32_t stack);
+void emit_go_start(struct emit_thread *t, uint64_t ticks, struct emit_thing g);
+void emit_go_destroy(struct emit_thread *t, uint64_t ticks);
+void emit_go_stop(struct emit_thread *t, uint64_t ticks, uint32_t reason, uint32_t stack);
+void emit_go_block(struct emit_thread *t, uint64_t ticks, uint32_t reason, uint32_t stack);
+void emit_go_unblock(struct emit_thread *t, uint64_t ticks, struct emit_thing g, uint32_t stack);
+void emit_syscall_begin(struct emit_thread *t, uint64_t ticks, uint32_t stack);
+void emit_syscall_end(struct emit_thread *t, uint64_t ticks);
+void emit_syscall_end_blocked(struct emit_thread *t, uint64_t ticks);
+void emit_proc_start(struct emit_thread *t, uint64_t ticks, struct emit_thing p);
+void emit_proc_stop(struct emit_thread *t, uint64_t ticks);
+void emit_proc_steal(struct emit_thread *t, uint64_t ticks, struct emit_thing p, uint32_t from_tid);
+void emit_procs_change(struct emit_thread *t, uint64_t ticks, uint32_t procs);
+void emit_label(struct emit_thread *t, uint64_t ticks, uint32_t text);
+void emit_heap(struct emit_thread *t, uint64_t ticks, uint64_t bytes);
+void emit_task_begin(struct emit_thread *t, uint64_t ticks, uint64_t task, uint64_t parent,
+                     uint32_t name, uint32_t stack);
+void emit_task_end(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t stack);
+// is_end: UserRegionEnd. True: it was written.
+bool emit_region(struct emit_thread *t, uint64_t ticks, bool is_end, uint64_t task, uint32_t name,
+                 uint32_t stack);
+void emit_log(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t key, uint32_t value,
+              uint32_t stack);
+// Tells whatever of the view is untold in this generation.
+void emit_tell(struct emit_thread *t, uint64_t ticks);
+
+// For who announces: the status of a thing that nobody has authority over now, if it is untold. tid: of a G in a
+// system call, else ~0.
+void emit_g_status(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
+                   enum emit_state state, uint64_t tid);
+void emit_p_status(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
+                   enum emit_state state);
+
+// --- Plain threads. Between enter and leave the thread's stream is its own, as a G that runs on a P of its own.
+
+struct emit_thread *emit_enter(void); // NULL: tracing is off, or no memory
+void emit_leave(struct emit_thread *t);
+void emit_self_end(void); // the calling thread ends
+// A waker's side: GoUnblock needs neither.
+struct emit_thread *emit_enter_bare(void);
+
+// --- What events name.
+
+// The calling thread's stack from its caller on: within [low, high), or anywhere if high is 0. 0: none.
+uint32_t emit_stack(struct emit_thread *t, uint64_t low, uint64_t high);
+uint32_t emit_stack_from(struct emit_thread *t, const void *ucontext, uint64_t low, uint64_t high);
+
+enum emit_reason {
+    EMIT_REASON_UNSPECIFIED,
+    EMIT_REASON_FOREVER,
+    EMIT_REASON_NETWORK,
+    EMIT_REASON_SELECT,
+    EMIT_REASON_COND,
+    EMIT_REASON_SYNC,
+    EMIT_REASON_SEND,
+    EMIT_REASON_RECEIVE,
+    EMIT_REASON_SLEEP,
+    EMIT_REASON_SYSTEM,
+    EMIT_REASON_PREEMPTED,
+    EMIT_REASON_GOSCHED,
+    EMIT_REASON_COUNT,
+};
+uint32_t emit_reason(enum emit_reason r); // a string's id, of the segment in use
+uint32_t emit_string(const char *text, size_t n);
+
+uint64_t emit_ticks(void); // the clock of events: the TSC where it is invariant, else ns
+
+// Claims a mark: true for the one who is to tell the status in this generation.
+static inline bool emit_claim(emit_mark *mark, uint64_t generation)
+{
+    uint64_t was = atomic_load_explicit(mark, memory_order_relaxed);
+    // acq_rel: who finds it claimed sees what was told, and what the status was read from came before
+    return was >> 32 != (generation & UINT32_MAX) &&
+           atomic_compare_exchange_strong_explicit(mark, &was, generation << 32,
+                                                   memory_order_acq_rel, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+//
+// The recorder's parts, for each other.
+
+#ifndef FIBERSCOPE_EMIT_INTERNAL_H
+#define FIBERSCOPE_EMIT_INTERNAL_H
+
+#include "emit/emit.h"
+
+enum {
+    // Bytes that are free before each event: for statuses, and the event itself.
+    EMIT_ROOM = 256,
+    EMIT_STACKS_KNOWN = 1024, // a power of two
+    EMIT_FRAMES_MAX = 128,    // the format's bound
+};
+
+// Ticks to units, within one generation. That of g lies at [g & 1]; written before g begins, when nobody uses
+// g - 2 any more.
+struct emit_clock {
+    uint64_t ticks, units; // at its start
+    uint64_t scale;        // units per tick, times 2^40
+};
+
+// NOLINTNEXTLINE(*Padding): grouped by use
+struct emit {
+    struct seg *seg;
+    struct seg_trace *trace; // NULL: never started
+    struct seg_trace_buffer *buffers;
+    uint8_t *data;
+    struct emit_clock clocks[2];
+    _Atomic uint64_t session;
+    _Atomic uint64_t procs_told; // generation in which ProcsChange was
+    _Atomic uint32_t hint;       // where to look for a free buffer
+    _Atomic uint32_t lock;       // who starts, stops, advances
+    struct emit_options options;
+    bool is_wanted;               // by its user: after a cut it begins anew
+    _Atomic uint32_t is_cut;      // it has ended, and is to be tidied up
+    uint64_t generation_began;    // CLOCK_MONOTONIC, ns
+    uint64_t last_generation;     // never reused
+    uint64_t base_ticks, base_ns; // when the first session began: what the scale is measured from
+    _Atomic uint64_t next_id;
+    const struct emit_runtime *runtime; // NULL: none
+    void (*cover)(const uint64_t *pcs, uint32_t depth);
+    uint32_t reasons[EMIT_REASON_COUNT];
+    struct emit_thread *_Atomic threads; // plain ones
+    struct emit_thread *announcer;       // the stream without a thread
+};
+extern struct emit emit __attribute__((visibility("hidden")));
+
+// Makes room for one event of this generation: a new buffer, and at the generation's first event the view's
+// statuses. False: tracing is off now. *ticks may be renewed.
+bool emit_open_slow(struct emit_thread *t, uint64_t *ticks);
+
+// A free buffer for t in this generation; NULL: there is none.
+struct seg_trace_buffer *emit_buffer_claim(struct emit_thread *t, uint64_t generation);
+void emit_buffer_seal(struct seg_trace_buffer *b);
+// Seals what is still written of generations up to this one. Nobody writes them any more.
+void emit_buffers_seal_all(uint64_t generation);
+// Flight recorder: what is older gives way. False: nothing did.
+bool emit_buffers_give_way(uint64_t below);
+void emit_cut(uint64_t generation);
+
+void emit_thread_begin(
+    struct emit_thread *t); // a plain thread's G and P, if they are not told in this session
+void emit_thread_leave(struct emit_thread *t); // and their end
+
+static inline uint64_t emit_units(uint64_t generation, uint64_t ticks)
+{
+    const struct emit_clock *c = &emit.clocks[generation & 1];
+    uint64_t since = ticks > c->ticks ? ticks - c->ticks : 0;
+    return c->units + (uint64_t)(((unsigned __int128)since * c->scale) >> 40);
+}
+
+#endif

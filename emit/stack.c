@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+//
+// Stacks of events: walked by the unwinder, interned in the segment, and known again by a hash before that.
+
+#include "emit/internal.h"
+
+#include "unwind/unwind.h"
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void *pages(size_t bytes)
+{
+    void *p = (void *)syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static bool is_ready(struct emit_thread *t, uint64_t low, uint64_t high)
+{
+    if (!t->unwind) {
+        t->unwind = pages(unwind_thread_size());
+        if (!t->unwind)
+            return false;
+        unwind_thread_init(t->unwind, low, high);
+    }
+    unwind_thread_stack(t->unwind, low, high);
+    return true;
+}
+
+// Without the runtime's own frames at the leaf, but for the outermost: what the program called. And without the
+// root function of fibers.
+static const uint64_t *trim(const uint64_t *pcs, uint32_t *depth)
+{
+    const struct emit_runtime *r = emit.runtime;
+    uint32_t n = *depth, skip = 0;
+    if (r) {
+        while (skip < n && pcs[skip] > r->text_low && pcs[skip] <= r->text_high)
+            skip++;
+        skip = skip && skip < n ? skip - 1 : 0;
+        if (n > skip + 1 && pcs[n - 1] > r->root_low && pcs[n - 1] <= r->root_high)
+            n--;
+    }
+    *depth = n - skip < EMIT_FRAMES_MAX ? n - skip : EMIT_FRAMES_MAX;
+    return pcs + skip;
+}
+
+static uint64_t hash_of(const uint64_t *pcs, uint32_t depth)
+{
+    uint64_t h = depth * UINT64_C(0x9E3779B97F4A7C15);
+    for (uint32_t i = 0; i < depth; i++)
+        h = ((h << 7 | h >> 57) ^ pcs[i]) * UINT64_C(0xD6E8FEB86659FD93);
+    return h ^ h >> 32;
+}
+
+static uint32_t intern(struct emit_thread *t, const uint64_t *pcs, uint32_t depth)
+{
+    uint32_t epoch = seg_epoch(emit.seg);
+    if (t->stack_epoch != epoch + 1 + (uint32_t)t->session * 4096) {
+        t->stack_epoch = epoch + 1 + (uint32_t)t->session * 4096;
+        for (uint32_t i = 0; i < EMIT_STACKS_KNOWN; i++)
+            t->known[i].id = 0;
+    }
+    uint64_t h = hash_of(pcs, depth);
+    struct emit_stack_slot *slot = &t->known[h & (EMIT_STACKS_KNOWN - 1)];
+    if (slot->id && slot->hash == h)
+        return slot->id;
+    uint32_t id = seg_stack(emit.seg, pcs, depth, 0, 0);
+    if (id && emit.cover)
+        emit.cover(pcs, depth);
+    slot->hash = h;
+    slot->id = id;
+    return id;
+}
+
+static uint32_t walk(struct emit_thread *t, const struct unwind_registers *regs, uint32_t own)
+{
+    const uint64_t *pcs;
+    enum unwind_end end;
+    uint32_t depth = unwind_walk(t->unwind, regs, &pcs, UNWIND_DEPTH_MAX, &end);
+    if (depth <= own)
+        return 0;
+    depth -= own;
+    pcs = trim(pcs + own, &depth);
+    return depth ? intern(t, pcs, depth) : 0;
+}
+
+__attribute__((noinline)) uint32_t emit_stack(struct emit_thread *t, uint64_t low, uint64_t high)
+{
+    struct unwind_registers regs;
+    if (!emit_is_on() || !is_ready(t, low, high))
+        return 0;
+    unwind_here(&regs);
+    return walk(t, &regs, 1); // without this function
+}
+
+uint32_t emit_stack_from(struct emit_thread *t, const void *ucontext, uint64_t low, uint64_t high)
+{
+    struct unwind_registers regs;
+    if (!emit_is_on() || !is_ready(t, low, high))
+        return 0;
+    unwind_registers_from_context(&regs, ucontext);
+    return walk(t, &regs, 0);
+}

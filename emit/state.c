@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: MIT
+//
+// Starting, stopping, advancing.
+//
+// Advance: the generation is stored; membarrier; each thread is seen outside of a transition once. From then on nobody
+// writes the old generation, so its buffers are sealed and it is complete, and no transition that was told
+// in it is still on its way, so what a G's status says is what a claim of its mark may tell.
+
+#include "emit/internal.h"
+
+#include <cpuid.h>
+#include <linux/membarrier.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <errno.h>
+
+struct emit emit = {.next_id = 1};
+
+enum { SECOND = 1000000000 };
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec ts = {0};
+    clock_gettime(clock, &ts);
+    return (uint64_t)ts.tv_sec * SECOND + (uint64_t)ts.tv_nsec;
+}
+
+static void pause_ns(long ns)
+{
+    struct timespec ts = {.tv_nsec = ns};
+    syscall(SYS_nanosleep, &ts, NULL);
+}
+
+// --- Time.
+
+static bool is_tsc_invariant(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & (1u << 8));
+}
+
+uint64_t emit_ticks(void)
+{
+    static _Atomic uint8_t known; // 1: TSC, 2: not
+    uint8_t k = atomic_load_explicit(&known, memory_order_relaxed);
+    if (__builtin_expect(!k, 0)) {
+        k = is_tsc_invariant() ? 1 : 2;
+        atomic_store_explicit(&known, k, memory_order_relaxed);
+    }
+    return k == 1 ? __builtin_ia32_rdtsc() : clock_ns(CLOCK_MONOTONIC);
+}
+
+struct moment {
+    uint64_t ticks, ns;
+};
+
+// Both clocks at one moment: of several readings the one that took least.
+static struct moment now_of_both(void)
+{
+    struct moment best = {0};
+    uint64_t least = UINT64_MAX;
+    for (int i = 0; i < 5; i++) {
+        uint64_t before = emit_ticks();
+        uint64_t ns = clock_ns(CLOCK_MONOTONIC);
+        uint64_t after = emit_ticks();
+        if (after - before < least) {
+            least = after - before;
+            best = (struct moment){before + (after - before) / 2, ns};
+        }
+    }
+    return best;
+}
+
+// Units per tick, times 2^40, as measured since the first start.
+static uint64_t scale_at(struct moment now)
+{
+    uint64_t ticks = now.ticks - emit.base_ticks, ns = now.ns - emit.base_ns;
+    if (!ticks)
+        return (UINT64_C(1) << 40) / 64;
+    return (uint64_t)(((unsigned __int128)ns << 40) / 64 / ticks);
+}
+
+// The clock of a coming generation goes on where the one before is now, and is steered so that a second later
+// it shows CLOCK_MONOTONIC again; by a hundredth at most. It never goes back.
+static void set_clock(uint64_t generation, bool is_first)
+{
+    struct moment now = now_of_both();
+    struct emit_clock *c = &emit.clocks[generation & 1];
+    uint64_t scale = scale_at(now), truth = now.ns / 64;
+    c->ticks = now.ticks;
+    if (is_first) {
+        c->units = truth;
+        c->scale = scale;
+    } else {
+        c->units = emit_units(generation - 1, now.ticks);
+        int64_t behind = (int64_t)(truth - c->units); // units
+        int64_t limit = SECOND / 64 / 100;
+        behind = behind > limit ? limit : behind < -limit ? -limit : behind;
+        c->scale = (uint64_t)((__int128)scale * (SECOND / 64 + behind) / (SECOND / 64));
+    }
+    emit.generation_began = now.ns;
+    struct seg_trace_clock *out = &emit.trace->clocks[generation % SEG_TRACE_CLOCKS];
+    out->units = c->units;
+    out->mono_ns = now.ns;
+    out->real_ns = clock_ns(CLOCK_REALTIME);
+    atomic_store_explicit(&out->generation, generation, memory_order_release);
+}
+
+// --- Who waits for whom.
+
+static bool try_lock(void)
+{
+    uint32_t no = 0;
+    return atomic_compare_exchange_strong_explicit(&emit.lock, &no, 1, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+static void lock(void)
+{
+    while (!try_lock())
+        pause_ns(100000);
+}
+
+static void unlock(void)
+{
+    atomic_store_explicit(&emit.lock, 0, memory_order_release);
+}
+
+static void busy_lock(struct emit_thread *t)
+{
+    for (uint32_t i = 1;; i++) {
+        uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
+        if (!(was & 1) && atomic_compare_exchange_weak_explicit(
+                              &t->busy, &was, was + 1, memory_order_acquire, memory_order_relaxed))
+            return;
+        if (i % 64 == 0)
+            syscall(SYS_sched_yield);
+        else
+            __builtin_ia32_pause();
+    }
+}
+
+static void busy_unlock(struct emit_thread *t)
+{
+    atomic_store_explicit(&t->busy, atomic_load_explicit(&t->busy, memory_order_relaxed) + 1,
+                          memory_order_release);
+}
+
+// Returns when no transition that began before is still going on.
+static void quiesce(void)
+{
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
+        pause_ns(SECOND / 100); // a kernel without: all stores have long been seen
+    for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
+         t = t->next) {
+        uint32_t was = atomic_load_explicit(&t->busy, memory_order_acquire);
+        for (int i = 0; (was & 1) && atomic_load_explicit(&t->busy, memory_order_acquire) == was;
+             i++)
+            syscall(SYS_sched_yield);
+    }
+    if (emit.runtime)
+        emit.runtime->quiesce();
+}
+
+// --- Plain threads.
+
+static __thread struct emit_thread *self __attribute__((tls_model("initial-exec")));
+
+static void *pages(size_t bytes)
+{
+    void *p = (void *)syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+struct emit_thread *emit_thread_new(uint32_t tid, void (*look)(struct emit_thread *), void *owner)
+{
+    size_t head = (sizeof(struct emit_thread) + 63) & ~(size_t)63;
+    uint8_t *mem = pages(head + EMIT_STACKS_KNOWN * sizeof(struct emit_stack_slot));
+    if (!mem)
+        return NULL;
+    struct emit_thread *t = (struct emit_thread *)(void *)mem;
+    t->known = (struct emit_stack_slot *)(void *)(mem + head);
+    t->tid = tid;
+    t->look = look;
+    t->owner = owner;
+    return t;
+}
+
+void emit_thread_end(struct emit_thread *t)
+{
+    if (t && t->buffer && t->generation == atomic_load(&emit_generation))
+        emit_buffer_seal(t->buffer);
+    if (t)
+        t->generation = 0;
+}
+
+// Its G and P run on from session to session, and are told anew in each.
+static void look_plain(struct emit_thread *t)
+{
+    t->g_state = t->p_state = EMIT_NONE;
+}
+
+// One whose thread has ended, or a new one, linked for all to see.
+static struct emit_thread *take_plain(uint32_t tid)
+{
+    for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
+         t = t->next) {
+        uint32_t no = 0;
+        if (!atomic_load_explicit(&t->is_used, memory_order_relaxed) &&
+            atomic_compare_exchange_strong(&t->is_used, &no, 1)) {
+            t->tid = tid;
+            return t;
+        }
+    }
+    struct emit_thread *t = emit_thread_new(tid, look_plain, NULL);
+    if (!t)
+        return NULL;
+    atomic_store_explicit(&t->is_used, 1, memory_order_relaxed);
+    t->next = atomic_load_explicit(&emit.threads, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&emit.threads, &t->next, t, memory_order_release,
+                                                  memory_order_relaxed))
+        ;
+    return t;
+}
+
+static struct emit_thread *make_self(void)
+{
+    struct emit_thread *t = take_plain((uint32_t)syscall(SYS_gettid));
+    if (!t)
+        return NULL;
+    uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_relaxed);
+    t->g = (struct emit_thing){&t->own_g, emit.runtime ? emit.runtime->next_id() : n, 0};
+    t->p = (struct emit_thing){&t->own_p, emit.runtime ? 1000 + n : n, 0};
+    self = t;
+    return t;
+}
+
+void emit_self_end(void)
+{
+    struct emit_thread *t = self;
+    self = NULL;
+    if (!t)
+        return;
+    busy_lock(t);
+    emit_thread_leave(t);
+    emit_thread_end(t);
+    t->session = 0; // another thread's order begins anew
+    busy_unlock(t);
+    atomic_store(&t->is_used, 0);
+}
+
+struct emit_thread *emit_enter_bare(void)
+{
+    if (!emit_is_on())
+        return NULL;
+    struct emit_thread *t = self ? self : make_self();
+    if (t)
+        busy_lock(t);
+    return t;
+}
+
+struct emit_thread *emit_enter(void)
+{
+    if (!emit_is_on())
+        return NULL;
+    struct emit_thread *t = emit.runtime ? emit.runtime->enter() : NULL;
+    if (t)
+        return t;
+    t = emit_enter_bare();
+    if (t)
+        emit_thread_begin(t);
+    return t;
+}
+
+void emit_leave(struct emit_thread *t)
+{
+    if (!t)
+        return;
+    if (t->owner)
+        emit.runtime->leave(t);
+    else
+        busy_unlock(t);
+}
+
+// --- Generations.
+
+static void announce(void)
+{
+    if (!emit.announcer)
+        emit.announcer = emit_thread_new(UINT32_MAX, NULL, NULL);
+    if (!emit.announcer)
+        return;
+    for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
+         t = t->next) {
+        if (!t->is_told)
+            continue;
+        busy_lock(t);
+        if (t->is_told) {
+            emit_tell(t, emit_ticks());
+            if (!t->g_state) // blocked
+                emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_WAITING, UINT64_MAX);
+        }
+        busy_unlock(t);
+    }
+    if (emit.runtime) {
+        emit.runtime->announce(emit.announcer, emit_ticks());
+        emit.runtime->nudge();
+    }
+}
+
+static void intern_reasons(void)
+{
+    static const char *const texts[EMIT_REASON_COUNT] = {
+        "unspecified", "forever",         "network",      "select", "sync.(*Cond).Wait",
+        "sync",        "chan send",       "chan receive", "sleep",  "system goroutine wait",
+        "preempted",   "runtime.Gosched",
+    };
+    for (int i = 0; i < EMIT_REASON_COUNT; i++)
+        emit.reasons[i] = seg_string(emit.seg, texts[i], strlen(texts[i]));
+}
+
+uint32_t emit_reason(enum emit_reason r)
+{
+    return emit.reasons[r];
+}
+
+uint32_t emit_string(const char *text, size_t n)
+{
+    return emit.seg ? seg_string(emit.seg, text, n) : 0;
+}
+
+static int take_segment(struct seg *s)
+{
+    const struct seg_area *area = &s->header->areas[SEG_AREA_TRACE];
+    if (!area->size)
+        return -ENOTSUP;
+    if (emit.seg == s && emit.trace)
+        return 0;
+    emit.seg = s;
+    emit.trace = (struct seg_trace *)(void *)((char *)s->header + area->offset);
+    emit.buffers = (struct seg_trace_buffer *)(emit.trace + 1);
+    emit.data = (uint8_t *)emit.trace + emit.trace->data_offset;
+    intern_reasons();
+    return 0;
+}
+
+// emit.lock held.
+static void begin_session(void)
+{
+    struct seg_trace *t = emit.trace;
+    uint64_t generation = ++emit.last_generation;
+    set_clock(generation, true);
+    atomic_store(&t->first, generation);
+    atomic_store(&t->oldest, generation);
+    atomic_store(&t->is_flight, emit.options.is_flight);
+    uint64_t session = atomic_fetch_add(&emit.session, 1) + 1;
+    atomic_store(&emit.is_cut, 0);
+    atomic_store(&t->session, session);
+    atomic_store(&t->generation, generation);
+    atomic_store(&emit_generation, generation);
+    quiesce();
+    announce();
+}
+
+// emit.lock held. Tracing is off: nobody writes any more once all were seen outside of transitions.
+static void end_session(enum seg_trace_end why)
+{
+    struct seg_trace *t = emit.trace;
+    quiesce();
+    emit_buffers_seal_all(UINT64_MAX);
+    atomic_store(&t->stopped_units, now_of_both().ns / 64);
+    atomic_store(&t->end, why);
+    atomic_store(&t->last, emit.last_generation);
+    atomic_store(&t->generation, 0);
+    atomic_store(&t->complete, emit.last_generation);
+    atomic_store(&emit.is_cut, 0);
+}
+
+void emit_cut(uint64_t generation)
+{
+    if (atomic_compare_exchange_strong(&emit_generation, &generation, 0)) {
+        atomic_fetch_add(&emit.trace->cuts, 1);
+        atomic_store(&emit.is_cut, 1);
+    }
+}
+
+int emit_start(struct seg *s, const struct emit_options *o)
+{
+    lock();
+    int rc = emit_is_on() ? -EALREADY : take_segment(s);
+    if (rc)
+        goto out;
+    emit.options = (struct emit_options){0};
+    if (o)
+        memcpy(&emit.options, o, o->size < sizeof *o ? o->size : sizeof *o);
+    if (!emit.options.generation_ns)
+        emit.options.generation_ns = SECOND;
+    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+    if (!emit.base_ticks) {
+        struct moment first = now_of_both();
+        emit.base_ticks = first.ticks;
+        emit.base_ns = first.ns;
+        pause_ns(SECOND / 500); // for a first estimate of the scale, to 1e-5
+    }
+    emit.is_wanted = true;
+    atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
+    begin_session();
+out:
+    unlock();
+    return rc;
+}
+
+int emit_stop(void)
+{
+    lock();
+    int rc = emit.is_wanted ? 0 : -EINVAL;
+    emit.is_wanted = false;
+    if (!rc && atomic_exchange(&emit_generation, 0))
+        end_session(SEG_TRACE_STOPPED);
+    unlock();
+    return rc;
+}
+
+// emit.lock held.
+static void advance(void)
+{
+    uint64_t old = atomic_load(&emit_generation);
+    if (!old)
+        return;
+    uint64_t generation = old + 1;
+    set_clock(generation, false);
+    if (!atomic_compare_exchange_strong(&emit_generation, &old, generation))
+        return; // cut meanwhile
+    emit.last_generation = generation;
+    atomic_store(&emit.trace->generation, generation);
+    quiesce();
+    emit_buffers_seal_all(old);
+    atomic_store_explicit(&emit.trace->complete, old, memory_order_release);
+    if (emit.options.is_flight && emit.options.flight_ns) {
+        uint64_t keep = emit.options.flight_ns / emit.options.generation_ns + 2;
+        while (generation > keep && emit_buffers_give_way(generation - keep))
+            ;
+    }
+    announce();
+}
+
+int emit_advance(void)
+{
+    if (!emit_is_on())
+        return -EINVAL;
+    if (!try_lock())
+        return -EBUSY;
+    advance();
+    unlock();
+    return 0;
+}
+
+static uint32_t free_buffers(void)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < emit.trace->buffer_count; i++)
+        n += atomic_load_explicit(&emit.buffers[i].state, memory_order_relaxed) == SEG_TRACE_FREE;
+    return n;
+}
+
+// emit.lock held.
+static void tick(void)
+{
+    if (atomic_load(&emit.is_cut))
+        end_session(SEG_TRACE_FULL);
+    uint32_t request = atomic_exchange(&emit.trace->request, SEG_TRACE_NO_REQUEST);
+    if (request == SEG_TRACE_STOP) {
+        emit.is_wanted = false;
+        if (atomic_exchange(&emit_generation, 0))
+            end_session(SEG_TRACE_STOPPED);
+        return;
+    }
+    if (!emit_is_on()) {
+        // Half of the buffers, so that what is recorded from now on is worth it.
+        if (emit.is_wanted && free_buffers() >= emit.trace->buffer_count / 2)
+            begin_session();
+        return;
+    }
+    if (request == SEG_TRACE_ADVANCE ||
+        clock_ns(CLOCK_MONOTONIC) - emit.generation_began >= emit.options.generation_ns)
+        advance();
+    else if (emit.runtime)
+        emit.runtime->nudge();
+}
+
+void emit_tick(void)
+{
+    if (!emit.trace || !emit.is_wanted || !try_lock())
+        return;
+    tick();
+    unlock();
+}
+
+void emit_forget(void)
+{
+    atomic_store(&emit_generation, 0);
+    atomic_store(&emit.lock, 0);
+    atomic_store(&emit.is_cut, 0);
+    emit.is_wanted = false;
+    emit.seg = NULL;
+    emit.trace = NULL;
+    atomic_store(&emit.threads, NULL);
+    emit.announcer = NULL;
+    self = NULL;
+}
+
+void emit_set_runtime(const struct emit_runtime *r)
+{
+    emit.runtime = r;
+}
+
+void emit_set_cover(void (*cover)(const uint64_t *pcs, uint32_t depth))
+{
+    emit.cover = cover;
+}
