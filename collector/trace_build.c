@@ -41,7 +41,7 @@ struct trace_build {
     bool has_stopped; // was asked to
     struct trace_build_stats stats;
     int first_rc;
-    char first_error[256];
+    char first_error[384];
 };
 
 static uint64_t now_ns(void)
