@@ -10,10 +10,12 @@
 #include "agent/fibers.h"
 #include "agent/custom.h"
 #include "agent/fork.h"
+#include "emit/emit.h"
 #include "agent/heap.h"
 #include "agent/hooks_got.h"
 #include "agent/protocol.h"
 #include "agent/say.h"
+#include "agent/trace.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -77,6 +79,7 @@ static void on_fork_child(void)
     agent.parent = (pid_t)sys0(SYS_getppid);
     agent.is_child = true;
     agent.forks++;
+    emit_forget();
     agent_tls.labels = 0; // an id of the parent's segment
     atomic_store_explicit(&agent.api_lock, 0, memory_order_relaxed);
     custom_fork_child();
@@ -249,6 +252,8 @@ int agent_begin(uint32_t why, bool in_handler)
             source_arm(s);
     } else {
         agent_arm_all();
+        if (agent.env.trace_on)
+            trace_begin(agent.env.trace_flight, 0);
         // Last: a thread that finds nothing recorded does not look again for a while.
         if (hooks_came_late || agent.env.got)
             hooks_got_begin();
@@ -329,6 +334,7 @@ void agent_leave(void)
     if (agent.configured)
         source_say_rate();
     heap_leave();
+    emit_halt();
     agent_save();
     struct seg_control *control = &agent.space->seg.header->control;
     struct timespec now;

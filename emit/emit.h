@@ -90,11 +90,14 @@ struct emit_thread {
     struct emit_thread *next; // of all plain ones; set once
     _Atomic uint32_t is_used; // by a living thread
     bool is_told;             // this session: its G exists
+    uint64_t region;          // id of its innermost region
 };
 
 // --- Whether.
 
-extern EMIT_API _Atomic uint64_t emit_generation; // 0: off
+// The first word is the generation being written, 0: off. A page of its own, which a forked child finds wiped.
+extern EMIT_API _Atomic uint64_t emit_page[512];
+#define emit_generation emit_page[0]
 
 static inline bool emit_is_on(void)
 {
@@ -113,6 +116,9 @@ struct emit_options {
 // -ENOTSUP: s has no trace area. -EALREADY: on.
 int emit_start(struct seg *s, const struct emit_options *o);
 int emit_stop(void); // -EINVAL: not on
+// The process ends, or is about to write a dump for the last time: as emit_stop, but in any context, and waiting for
+// others for some milliseconds only.
+void emit_halt(void);
 // Begins a new generation, so that the one before is whole. 0, -EINVAL: not on; -EBUSY: another does.
 int emit_advance(void);
 // What has to be done from time to time, by whoever has time (the runtime's sysmon; the agent): advances, obeys the
@@ -136,6 +142,7 @@ struct emit_runtime {
     struct emit_thread *(*enter)(void);
     void (*leave)(struct emit_thread *t);
     uint32_t (*stack)(struct emit_thread *t);
+    uint64_t *(*region_word)(struct emit_thread *t);
     uint64_t text_low,
         text_high; // its code: left out of stacks but for the outermost of the leaf's frames
     uint64_t root_low, root_high; // its root function's code
@@ -200,6 +207,12 @@ struct emit_thread *emit_enter_bare(void);
 // The calling thread's stack from its caller on: within [low, high), or anywhere if high is 0. 0: none.
 uint32_t emit_stack(struct emit_thread *t, uint64_t low, uint64_t high);
 uint32_t emit_stack_from(struct emit_thread *t, const void *ucontext, uint64_t low, uint64_t high);
+
+// The stack of who called the program's own event: within emit_enter and emit_leave.
+uint32_t emit_stack_here(struct emit_thread *t);
+// The word that holds the id of the innermost region, and the session (regions of another one are over): likewise.
+uint64_t *emit_region_word(struct emit_thread *t);
+uint64_t emit_session(void);
 
 enum emit_reason {
     EMIT_REASON_UNSPECIFIED,

@@ -6,7 +6,7 @@
 #include "emit/internal.h"
 #include "emit/wire.h"
 
-_Atomic uint64_t emit_generation;
+_Alignas(4096) _Atomic uint64_t emit_page[512];
 
 #define NO_THREAD UINT64_MAX
 

@@ -95,6 +95,11 @@ __attribute__((noinline)) uint32_t emit_stack(struct emit_thread *t, uint64_t lo
     return walk(t, &regs, 1); // without this function
 }
 
+uint32_t emit_stack_here(struct emit_thread *t)
+{
+    return t->owner ? emit.runtime->stack(t) : emit_stack(t, t->stack_low, t->stack_high);
+}
+
 uint32_t emit_stack_from(struct emit_thread *t, const void *ucontext, uint64_t low, uint64_t high)
 {
     struct unwind_registers regs;

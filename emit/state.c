@@ -399,6 +399,7 @@ int emit_start(struct seg *s, const struct emit_options *o)
         memcpy(&emit.options, o, o->size < sizeof *o ? o->size : sizeof *o);
     if (!emit.options.generation_ns)
         emit.options.generation_ns = SECOND;
+    madvise((void *)(uintptr_t)emit_page, sizeof emit_page, MADV_WIPEONFORK);
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     if (!emit.base_ticks) {
         struct moment first = now_of_both();
@@ -423,6 +424,23 @@ int emit_stop(void)
         end_session(SEG_TRACE_STOPPED);
     unlock();
     return rc;
+}
+
+void emit_halt(void)
+{
+    struct seg_trace *t = emit.trace;
+    emit.is_wanted = false;
+    if (!t || !atomic_exchange(&emit_generation, 0))
+        return;
+    // Whoever was writing has an event to finish. One who never does was interrupted by this very call.
+    syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    pause_ns(SECOND / 500);
+    emit_buffers_seal_all(UINT64_MAX);
+    atomic_store(&t->stopped_units, now_of_both().ns / 64);
+    atomic_store(&t->end, SEG_TRACE_STOPPED);
+    atomic_store(&t->last, emit.last_generation);
+    atomic_store(&t->generation, 0);
+    atomic_store(&t->complete, emit.last_generation);
 }
 
 // emit.lock held.
@@ -511,6 +529,16 @@ void emit_forget(void)
     atomic_store(&emit.threads, NULL);
     emit.announcer = NULL;
     self = NULL;
+}
+
+uint64_t *emit_region_word(struct emit_thread *t)
+{
+    return t->owner ? emit.runtime->region_word(t) : &t->region;
+}
+
+uint64_t emit_session(void)
+{
+    return atomic_load_explicit(&emit.session, memory_order_relaxed);
 }
 
 void emit_set_runtime(const struct emit_runtime *r)

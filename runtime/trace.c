@@ -438,6 +438,12 @@ static uint32_t here(struct emit_thread *t)
     return stack(t->owner, t);
 }
 
+static uint64_t *region_word(struct emit_thread *t)
+{
+    struct m *m = t->owner;
+    return &m->cur->live->region;
+}
+
 void trace_init(void)
 {
     static struct emit_runtime ops = {
@@ -450,6 +456,7 @@ void trace_init(void)
         .enter = enter,
         .leave = leave,
         .stack = here,
+        .region_word = region_word,
     };
     ops.text_low = fib_descriptor.text;
     ops.text_high = fib_descriptor.text_end;

@@ -125,6 +125,7 @@ struct live {
     uint64_t switches, wakes, preempted;
 
     struct m *bound_m;      // only this M may run it; NULL: any
+    uint64_t region;        // the recorder's: id of its innermost region
     uint64_t ended_id;      // its id, once g's is cleared
     struct m *last_m;       // FIB_DEBUG=chaos=1: where it ran last
     uint32_t locked;        // fib_lock_thread's depth

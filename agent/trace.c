@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+//
+// fscope_trace_start and stop, tasks, regions and logs; see include/fiberscope/trace.h.
+//
+// A region is known to be the innermost one by a word of the fiber, or thread, that holds its id: each keeps the id of
+// the one around it. Go's reader refuses a whole trace for one region that ends out of turn, so that is found out
+// here. Regions that began before the trace end unrecorded: the reader would take their end for another's.
+
+#include "agent/trace.h"
+
+#include "fiberscope/trace.h"
+
+#include "agent/agent.h"
+#include "agent/api.h"
+#include "agent/futex.h"
+#include "emit/emit.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { NAME_BYTES = 255, LOG_BYTES = 1000 };
+
+static _Atomic uint64_t next_number = 1; // of tasks and regions
+
+static void cover(const uint64_t *pcs, uint32_t depth)
+{
+    struct agent_slot *s = agent_live() ? slot_self() : NULL;
+    if (s)
+        modules_cover(&s->hook_pages, pcs, depth);
+}
+
+int trace_begin(bool is_flight, uint64_t flight_ns)
+{
+    struct emit_options o = {.size = sizeof o, .is_flight = is_flight, .flight_ns = flight_ns};
+    emit_set_cover(cover);
+    return emit_start(&agent.space->seg, &o);
+}
+
+EXPORTED int fscope_trace_start(const struct fscope_trace_options *options)
+{
+    struct fscope_trace_options o = {0};
+    if (options) // a caller of an older build has a shorter struct
+        memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    int rc = api_begin();
+    if (rc)
+        return rc;
+    futex_lock(&agent.api_lock);
+    rc = trace_begin(o.is_flight != 0, o.flight_ns);
+    futex_unlock(&agent.api_lock);
+    return rc;
+}
+
+EXPORTED int fscope_trace_stop(void)
+{
+    futex_lock(&agent.api_lock);
+    int rc = agent_live() ? emit_stop() : -EINVAL;
+    futex_unlock(&agent.api_lock);
+    return rc;
+}
+
+static uint32_t text_id(const char *text, size_t max)
+{
+    return text ? emit_string(text, strnlen(text, max)) : 0;
+}
+
+// --- Tasks.
+
+static uint64_t take_number(void)
+{
+    return atomic_fetch_add_explicit(&next_number, 1, memory_order_relaxed);
+}
+
+EXPORTED uint64_t fscope_task_begin(const char *name, uint64_t parent)
+{
+    uint64_t id = take_number();
+    struct emit_thread *t = emit_enter();
+    if (t) {
+        uint32_t text = text_id(name, NAME_BYTES);
+        emit_task_begin(t, emit_ticks(), id, parent, text, emit_stack_here(t));
+    }
+    emit_leave(t);
+    return id;
+}
+
+static bool is_hex(const char *p, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!((p[i] >= '0' && p[i] <= '9') || (p[i] >= 'a' && p[i] <= 'f')))
+            return false;
+    return true;
+}
+
+static bool is_zero(const char *p, int n)
+{
+    while (n && *p == '0')
+        p++, n--;
+    return !n;
+}
+
+// W3C Trace Context, 3.2.2: version-traceid-parentid-flags.
+static bool is_traceparent(const char *p)
+{
+    if (!p || strnlen(p, 56) < 55)
+        return false;
+    return is_hex(p, 2) && memcmp(p, "ff", 2) && p[2] == '-' && is_hex(p + 3, 32) &&
+           !is_zero(p + 3, 32) && p[35] == '-' && is_hex(p + 36, 16) && !is_zero(p + 36, 16) &&
+           p[52] == '-' && is_hex(p + 53, 2) && (!p[55] || (p[55] == '-' && memcmp(p, "00", 2)));
+}
+
+EXPORTED uint64_t fscope_task_begin_from(const char *name, const char *traceparent, int *error)
+{
+    uint64_t id = fscope_task_begin(name, 0);
+    bool is_valid = is_traceparent(traceparent);
+    if (is_valid && emit_is_on())
+        fscope_log(id, "traceparent", traceparent);
+    if (error)
+        *error = is_valid ? 0 : -EINVAL;
+    return id;
+}
+
+EXPORTED void fscope_task_end(uint64_t task)
+{
+    struct emit_thread *t = emit_enter();
+    if (t && task)
+        emit_task_end(t, emit_ticks(), task, emit_stack_here(t));
+    emit_leave(t);
+}
+
+// --- Regions.
+
+EXPORTED struct fscope_region fscope_region_begin(uint64_t task, const char *name)
+{
+    struct fscope_region r = {.task = task, .name = name};
+    struct emit_thread *t = emit_enter();
+    if (!t)
+        return r;
+    uint32_t text = text_id(name, NAME_BYTES);
+    if (emit_region(t, emit_ticks(), false, task, text, emit_stack_here(t))) {
+        uint64_t *innermost = emit_region_word(t);
+        r.session = emit_session();
+        r.id = take_number();
+        r.outer = *innermost;
+        *innermost = r.id;
+    }
+    emit_leave(t);
+    return r;
+}
+
+EXPORTED int fscope_region_end(struct fscope_region *r)
+{
+    if (!r || !r->id)
+        return r ? 0 : -EINVAL; // began without a trace
+    struct emit_thread *t = emit_enter();
+    if (!t) { // the trace is over; what nests in another one is asked of regions that begin there
+        r->id = 0;
+        return 0;
+    }
+    uint64_t *innermost = emit_region_word(t);
+    int rc = 0;
+    if (r->session != emit_session()) {
+        r->id = 0;
+    } else if (*innermost != r->id) {
+        rc = -EINVAL;
+    } else {
+        emit_region(t, emit_ticks(), true, r->task, text_id(r->name, NAME_BYTES),
+                    emit_stack_here(t));
+        *innermost = r->outer;
+        r->id = 0;
+    }
+    emit_leave(t);
+    return rc;
+}
+
+// --- Logs.
+
+EXPORTED void fscope_log(uint64_t task, const char *category, const char *text)
+{
+    struct emit_thread *t = emit_enter();
+    if (t) {
+        uint32_t key = text_id(category, NAME_BYTES), value = text_id(text, LOG_BYTES);
+        emit_log(t, emit_ticks(), task, key, value, emit_stack_here(t));
+    }
+    emit_leave(t);
+}
