@@ -60,7 +60,7 @@ struct trace_reader {
 
     struct trace_generation gen;
     struct trace_state state;
-    struct intern intern;
+    struct trace_intern intern;
     bool permits[256]; // wire events that may stand in an event batch
 
     struct trace_input input;
