@@ -82,7 +82,8 @@ struct emit_thread {
     struct emit_stack_slot {
         uint64_t hash;
         uint32_t id;
-    } * known; // a cache, direct mapped
+    } * known;               // a cache, direct mapped
+    struct emit_walk *walks; // likewise; NULL: not yet
 
     // Plain threads: a G and a P of their own.
     _Atomic uint32_t busy; // odd: the owner writes, or who advances writes for it

@@ -6,12 +6,22 @@
 #define FIBERSCOPE_EMIT_INTERNAL_H
 
 #include "emit/emit.h"
+#include "unwind/unwind.h"
 
 enum {
     // Bytes that are free before each event: for statuses, and the event itself.
     EMIT_ROOM = 256,
     EMIT_STACKS_KNOWN = 1024, // a power of two
+    EMIT_WALKS_KNOWN = 256,   // likewise
+    EMIT_WORDS_MAX = 60,      // of one walk that is known: some 25 frames
     EMIT_FRAMES_MAX = 128,    // the format's bound
+};
+
+// A walk that is known again as long as its words hold.
+struct emit_walk {
+    uint64_t rip, rsp, rbp;
+    uint32_t id, epoch, generation, count; // id 0: free
+    struct unwind_word words[EMIT_WORDS_MAX];
 };
 
 // Ticks to units, within one generation. That of g lies at [g & 1]; written before g begins, when nobody uses

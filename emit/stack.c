@@ -20,7 +20,8 @@ static void *pages(size_t bytes)
 static bool is_ready(struct emit_thread *t, uint64_t low, uint64_t high)
 {
     if (!t->unwind) {
-        t->unwind = pages(unwind_thread_size());
+        t->walks = t->walks ? t->walks : pages(EMIT_WALKS_KNOWN * sizeof(struct emit_walk));
+        t->unwind = t->walks ? pages(unwind_thread_size()) : NULL;
         if (!t->unwind)
             return false;
         unwind_thread_init(t->unwind, low, high);
@@ -54,11 +55,16 @@ static uint64_t hash_of(const uint64_t *pcs, uint32_t depth)
     return h ^ h >> 32;
 }
 
+static uint32_t session_of(const struct emit_thread *t)
+{
+    return seg_epoch(emit.seg) + (uint32_t)t->session * 4096;
+}
+
 static uint32_t intern(struct emit_thread *t, const uint64_t *pcs, uint32_t depth)
 {
-    uint32_t epoch = seg_epoch(emit.seg);
-    if (t->stack_epoch != epoch + 1 + (uint32_t)t->session * 4096) {
-        t->stack_epoch = epoch + 1 + (uint32_t)t->session * 4096;
+    uint32_t epoch = session_of(t) + 1;
+    if (t->stack_epoch != epoch) {
+        t->stack_epoch = epoch;
         for (uint32_t i = 0; i < EMIT_STACKS_KNOWN; i++)
             t->known[i].id = 0;
     }
@@ -74,11 +80,9 @@ static uint32_t intern(struct emit_thread *t, const uint64_t *pcs, uint32_t dept
     return id;
 }
 
-static uint32_t walk(struct emit_thread *t, const struct unwind_registers *regs, uint32_t own)
+// The first `own` frames are this file's.
+static uint32_t finish(struct emit_thread *t, const uint64_t *pcs, uint32_t depth, uint32_t own)
 {
-    const uint64_t *pcs;
-    enum unwind_end end;
-    uint32_t depth = unwind_walk(t->unwind, regs, &pcs, UNWIND_DEPTH_MAX, &end);
     if (depth <= own)
         return 0;
     depth -= own;
@@ -86,13 +90,50 @@ static uint32_t walk(struct emit_thread *t, const struct unwind_registers *regs,
     return depth ? intern(t, pcs, depth) : 0;
 }
 
+static uint32_t walk(struct emit_thread *t, const struct unwind_registers *regs, uint32_t own)
+{
+    const uint64_t *pcs;
+    enum unwind_end end;
+    uint32_t depth = unwind_walk(t->unwind, regs, &pcs, UNWIND_DEPTH_MAX, &end);
+    return finish(t, pcs, depth, own);
+}
+
+static __attribute__((noinline)) uint32_t walk_anew(struct emit_thread *t, struct emit_walk *w,
+                                                    const struct unwind_registers *regs,
+                                                    uint64_t low, uint64_t high)
+{
+    uint64_t pcs[EMIT_WORDS_MAX];
+    if (!is_ready(t, low, high))
+        return 0;
+    w->id = 0;
+    w->count = EMIT_WORDS_MAX;
+    w->generation = unwind_generation();
+    uint32_t depth = unwind_walk_words(t->unwind, regs, pcs, EMIT_WORDS_MAX, w->words, &w->count);
+    if (!depth)
+        return walk(t, regs, 1);
+    w->rip = regs->rip;
+    w->rsp = regs->rsp;
+    w->rbp = regs->rbp;
+    w->epoch = session_of(t);
+    w->id = finish(t, pcs, depth, 1);
+    return w->id;
+}
+
 __attribute__((noinline)) uint32_t emit_stack(struct emit_thread *t, uint64_t low, uint64_t high)
 {
     struct unwind_registers regs;
-    if (!emit_is_on() || !is_ready(t, low, high))
+    if (!emit_is_on() || !emit.seg)
         return 0;
     unwind_here(&regs);
-    return walk(t, &regs, 1); // without this function
+    if (!t->walks && !is_ready(t, low, high))
+        return 0;
+    uint64_t hash = (regs.rsp ^ regs.rip << 20) * UINT64_C(0x9E3779B97F4A7C15);
+    struct emit_walk *w = &t->walks[hash >> 56 & (EMIT_WALKS_KNOWN - 1)];
+    if (w->id && w->rsp == regs.rsp && w->rip == regs.rip && w->rbp == regs.rbp &&
+        w->epoch == session_of(t) && w->generation == unwind_generation() &&
+        unwind_words_hold(w->words, w->count))
+        return w->id;
+    return walk_anew(t, w, &regs, low, high);
 }
 
 uint32_t emit_stack_here(struct emit_thread *t)

@@ -40,7 +40,7 @@ struct sched {
     _Atomic uint32_t ms_wanted;     // spawner: futex
     _Atomic uint32_t sysmon_sleeps; // futex: 1 while it sleeps without end
 
-    struct p *ps[PROCS_MAX];
+    struct p *_Atomic ps[PROCS_MAX]; // set once, from 0 on; NULL: not made
     struct m *_Atomic all_ms;
     size_t stack_bytes, main_stack_bytes;
     uint8_t stack_class; // of stack_bytes
@@ -82,9 +82,10 @@ static inline struct p *m_p(struct m *m)
 }
 
 // For who looks at fibers that others run.
-static inline struct live *g_live(const struct g *g)
+// Not an atomic load: see FIB_LOOKS.
+FIB_LOOKS static inline struct live *g_live(const struct g *g)
 {
-    return __atomic_load_n(&g->live, __ATOMIC_RELAXED);
+    return *(struct live *const volatile *)&g->live;
 }
 
 // --- Switching (switch.c).

@@ -64,7 +64,7 @@ static bool is_mine(struct m *m, struct g *g)
         m_stop(m);
         return false;
     }
-    if (bound->locked_g == g) {
+    if (l->locked) { // so it is bound->locked_g
         m_give(bound, p_release(m));
         m_stop(m);
         return false;
@@ -254,7 +254,9 @@ static void wait_polled(struct m *m)
     int64_t first = timers_first();
     int64_t timeout = -1;
     atomic_store(&sched.poll_until, first); // seq_cst: pairs with the fence in timer_add
-    first = timers_first();
+    // Never later than announced: whoever adds a timer between that and a later first one breaks nothing.
+    int64_t again = timers_first();
+    first = again < first ? again : first;
     if (first != INT64_MAX) {
         int64_t now = clock_now();
         timeout = first > now ? first - now : 0;

@@ -281,12 +281,13 @@ static inline void maybe_wake(struct m *m, struct p *p)
 
 static void thread_ready(struct g *g)
 {
+    struct live *l = g->live;
     set_status(g, G_RUNNING);
-    if (g->live->is_counted)
+    if (l->is_counted)
         atomic_fetch_sub(&sched.thread_gs_parked, 1);
     // release: pairs with the acquire in thread_park. g may be gone afterwards; its memory stays.
-    atomic_store_explicit(&g->live->futex, 1, memory_order_release);
-    os_futex_wake(&g->live->futex, 1);
+    atomic_store_explicit(&l->futex, 1, memory_order_release);
+    os_futex_wake(&l->futex, 1);
 }
 
 // In a plain thread (m NULL), or within m's transition, which this ends.

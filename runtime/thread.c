@@ -89,11 +89,11 @@ bool m_give_if_idle(struct m *m, struct p *p)
 // A preempted fiber goes on in the handler where it waits.
 void m_resume_bound(struct g *g, struct p *p)
 {
-    struct m *m = g->live->bound_m;
-    m->next_p = p;
-    // release: pairs with the acquire in preempt.c
-    atomic_store_explicit(&g->live->futex, 1, memory_order_release);
-    os_futex_wake(&g->live->futex, 1);
+    struct live *l = g->live;
+    l->bound_m->next_p = p;
+    // release: pairs with the acquire in preempt.c. g may run and end from here on; its memory stays.
+    atomic_store_explicit(&l->futex, 1, memory_order_release);
+    os_futex_wake(&l->futex, 1);
 }
 
 struct g *bound_take(void)

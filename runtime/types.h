@@ -39,7 +39,7 @@
 
 #define FIB_PUBLIC __attribute__((visibility("default")))
 // For functions that read on purpose what others are writing, and can live with what they read: no data race to
-// be reported.
+// be reported. Of what is written plainly they read by volatile: atomic loads are seen all the same.
 #define FIB_LOOKS __attribute__((no_sanitize("thread")))
 
 enum {

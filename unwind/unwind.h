@@ -167,6 +167,20 @@ static inline uint64_t unwind_changes(const struct unwind_thread *t)
     return *(const uint64_t *)(const void *)t;
 }
 
+// The same walk in full, with the words of the stack that it was made from: *word_count of them at most, set to how
+// many. While these hold, the registers are the same and unwind_generation has not changed, another walk would
+// give the same pcs. 0: there is not room, or the stack needs the general walk. t is not to be in use; what it
+// keeps of a previous stack stays.
+struct unwind_word {
+    uint64_t at, value;
+};
+uint32_t unwind_walk_words(struct unwind_thread *t, const struct unwind_registers *regs,
+                           uint64_t *pcs, uint32_t max, struct unwind_word *words,
+                           uint32_t *word_count);
+// Whether they do. They must be on a stack whose memory is mapped, at or above the rsp of that walk.
+bool unwind_words_hold(const struct unwind_word *words, uint32_t count);
+uint32_t unwind_generation(void); // changes with each unwind_invalidate
+
 // From a ucontext_t * of a signal handler.
 void unwind_registers_from_context(struct unwind_registers *regs, const void *ucontext);
 
