@@ -290,6 +290,16 @@ static bool is_linked_in(struct trace_symbols *ts, const char *name, const char 
     return true;
 }
 
+// Small functions of the installed headers are the program's code, but not its author's.
+static bool is_of_header(const char *name, const char *file)
+{
+    static const char folder[] = "/fiberscope/";
+    const char *base = base_name(file);
+    size_t n = (size_t)(base - file);
+    return (begins(name, "fib_") || begins(name, "fscope_")) && n >= sizeof folder - 1 &&
+           memcmp(base - (sizeof folder - 1), folder, sizeof folder - 1) == 0;
+}
+
 static int put_frame(struct trace_symbols *ts, const struct frame *f)
 {
     if (ts->frame_count >= UINT32_MAX || reserve_items((void **)&ts->frames, &ts->frame_capacity,
@@ -303,7 +313,8 @@ static int put_named(struct trace_symbols *ts, const struct module *m, uint64_t 
                      const struct symbols_frame *sf)
 {
     char name[NAME_BYTES];
-    bool is_ours = m->is_ours || (m->has_runtime && is_linked_in(ts, sf->name, sf->file));
+    bool is_ours = m->is_ours || is_of_header(sf->name, sf->file) ||
+                   (m->has_runtime && is_linked_in(ts, sf->name, sf->file));
     bool is_root = is_root_name(sf->name, is_ours);
     snprintf(name, sizeof name, "%s%s", is_ours ? "runtime." : "", sf->name);
     const struct frame f = {
