@@ -46,6 +46,7 @@ struct hook_table {
 extern const struct hook_table process_hooks; // real.c: threads, signals, exec, dlclose
 extern const struct hook_table heap_hooks;    // heap_hooks.c: the malloc family
 extern const struct hook_table lock_hooks;    // lock_hooks.c: pthread waits
+extern const struct hook_table io_hooks;      // io_hooks.c: waits in the kernel
 // All of them, in the order in which they are resolved; NULL ends it.
 extern const struct hook_table *const hooks_tables[];
 
@@ -61,7 +62,7 @@ static inline bool hooks_ready(void)
 // dlsym's own allocations it returns at once. [normal context; any thread]
 void hooks_resolve(void);
 
-// Those of the locks alone, for a lock taken before the rest is known. It may be an allocator's own, as
+// Those of locks and system calls alone, for a lock taken before the rest is known. It may be an allocator's own, as
 // it begins: then nothing may allocate, as dlsym does where it does not find a name.
 void hooks_resolve_locks(void);
 

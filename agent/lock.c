@@ -13,6 +13,8 @@
 #include "agent/arch/x86_64.h"
 #include "agent/capture.h"
 #include "agent/fibers.h"
+#include "agent/trace.h"
+#include "emit/emit.h"
 
 #include <errno.h>
 #include <time.h>
@@ -49,6 +51,8 @@ void lock_update(void)
         flags |= LOCK_BLOCK;
     if (atomic_load_explicit(&c->mutex_fraction, memory_order_relaxed))
         flags |= LOCK_MUTEX;
+    if (emit_is_on())
+        flags |= LOCK_TRACE;
     uint32_t was = atomic_load_explicit(&lock_flags, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&lock_flags, &was, flags | (was & LOCK_FORBID),
                                                   memory_order_relaxed, memory_order_relaxed))
@@ -161,8 +165,15 @@ void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type
     struct capture c;
     int saved = errno;
     *w = (struct lock_wait){.forks = agent.forks};
-    if (atomic_load_explicit(&lock_flags, memory_order_relaxed) == LOCK_FORBID)
+    uint32_t flags = atomic_load_explicit(&lock_flags, memory_order_relaxed);
+    if (flags & LOCK_TRACE) {
+        w->is_traced = true;
+        trace_wait_begin(type);
+    }
+    if (!(flags & (LOCK_BLOCK | LOCK_MUTEX))) {
+        errno = saved;
         return;
+    }
     if (!capture_begin(&c)) {
         struct seg *seg = &agent.space->seg;
         struct lock_entry *e = object ? find_or_take(object) : NULL;
@@ -198,6 +209,8 @@ void lock_wait_end(struct lock_wait *w, bool has_waited)
     int saved = errno;
     if (w->forks != agent.forks)
         return;
+    if (w->is_traced)
+        trace_wait_end();
     uint32_t was = capture_hold();
     if (w->entry)
         leave(w);

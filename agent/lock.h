@@ -37,6 +37,7 @@ enum { LOCK_ENTRIES = 4096, LOCK_FILTER = 1024, LOCK_MADE = 1024 };
 enum lock_flag {
     LOCK_BLOCK = 1,
     LOCK_MUTEX = 2,
+    LOCK_TRACE = 8,  // an execution trace is recorded
     LOCK_FORBID = 4, // some thread has forbidden waits, once: hooks look at agent_tls.forbid
 };
 
@@ -81,6 +82,7 @@ struct lock_wait {
     uint32_t state;           // index of the block entry
     uint32_t forks;           // agent.forks then: in a child nobody has registered
     bool is_recorded;         // state is valid
+    bool is_traced;           // trace_wait_begin was called
 };
 
 // Control words and settings to lock_flags; after a change of either.

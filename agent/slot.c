@@ -11,6 +11,7 @@
 #include "agent/capture.h"
 #include "agent/heap.h"
 #include "agent/arch/x86_64.h"
+#include "emit/emit.h"
 
 #include <errno.h>
 #include <string.h>
@@ -206,6 +207,7 @@ void slot_leave(void)
 {
     struct agent_slot *s = agent_tls.slot;
     uint32_t tid = (uint32_t)sys0(SYS_gettid);
+    emit_self_end();
     agent_tls.left = tid; // first: from here on the handler does nothing in this thread
     agent_tls.slot = NULL;
     atomic_signal_fence(memory_order_seq_cst);

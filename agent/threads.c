@@ -11,6 +11,7 @@
 #include "agent/agent.h"
 #include "agent/hooks_got.h"
 #include "agent/arch/x86_64.h"
+#include "emit/emit.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -25,6 +26,7 @@ enum { NODES = 1024 };
 struct node {
     _Atomic uint32_t taken;
     size_t stack_bytes; // 0: the default
+    struct emit_thread *trace;
     union {
         void *(*posix)(void *);
         int (*c11)(void *);
@@ -100,9 +102,11 @@ static void *posix_begin(void *arg)
     copy.start.posix = n->start.posix;
     copy.arg = n->arg;
     copy.stack_bytes = n->stack_bytes;
+    copy.trace = n->trace;
     node_give(n);
     if (agent_live() && atomic_load_explicit(&agent.space->running, memory_order_relaxed))
         thread_begin(copy.stack_bytes);
+    emit_self_begin(copy.trace);
     return copy.start.posix(copy.arg); // a tail call: no frame of ours in the thread's stacks
 }
 
@@ -111,9 +115,11 @@ static int c11_begin(void *arg)
     struct node *n = arg;
     int (*start)(void *) = n->start.c11;
     void *argument = n->arg;
+    struct emit_thread *trace = n->trace;
     node_give(n);
     if (agent_live() && atomic_load_explicit(&agent.space->running, memory_order_relaxed))
         thread_begin(0);
+    emit_self_begin(trace);
     return start(argument);
 }
 
@@ -133,9 +139,13 @@ INTERPOSED int pthread_create(pthread_t *thread, const pthread_attr_t *attr, voi
     n->start.posix = start;
     n->arg = arg;
     n->stack_bytes = stack_size(attr);
+    n->trace = emit_self_create((uint64_t)(uintptr_t)start);
+    struct emit_thread *trace = n->trace;
     int rc = agent_real()->pthread_create(thread, attr, posix_begin, n);
-    if (rc)
+    if (rc) {
+        emit_self_drop(trace);
         node_give(n);
+    }
     return rc;
 }
 
@@ -146,9 +156,12 @@ INTERPOSED int thrd_create(thrd_t *thread, thrd_start_t start, void *arg)
         return agent_real()->thrd_create(thread, start, arg);
     n->start.c11 = start;
     n->arg = arg;
+    struct emit_thread *trace = n->trace = emit_self_create((uint64_t)(uintptr_t)start);
     int rc = agent_real()->thrd_create(thread, c11_begin, n);
-    if (rc != thrd_success)
+    if (rc != thrd_success) {
+        emit_self_drop(trace);
         node_give(n);
+    }
     return rc;
 }
 

@@ -29,11 +29,28 @@ static void cover(const uint64_t *pcs, uint32_t depth)
         modules_cover(&s->hook_pages, pcs, depth);
 }
 
+static void bounds(uint64_t *low, uint64_t *high)
+{
+    struct agent_slot *s = agent_live() ? slot_self() : NULL;
+    *low = s ? s->stack_low : 0;
+    *high = s ? s->stack_high : 0;
+}
+
+static void find_own_code(void)
+{
+    extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+    extern const char _end[] __attribute__((visibility("hidden")));
+    emit_set_agent((uint64_t)(uintptr_t)__ehdr_start, (uint64_t)(uintptr_t)_end, bounds);
+}
+
 int trace_begin(bool is_flight, uint64_t flight_ns)
 {
     struct emit_options o = {.size = sizeof o, .is_flight = is_flight, .flight_ns = flight_ns};
     emit_set_cover(cover);
-    return emit_start(&agent.space->seg, &o);
+    find_own_code();
+    int rc = emit_start(&agent.space->seg, &o);
+    lock_update();
+    return rc;
 }
 
 EXPORTED int fscope_trace_start(const struct fscope_trace_options *options)
@@ -54,8 +71,22 @@ EXPORTED int fscope_trace_stop(void)
 {
     futex_lock(&agent.api_lock);
     int rc = agent_live() ? emit_stop() : -EINVAL;
+    if (!rc)
+        lock_update();
     futex_unlock(&agent.api_lock);
     return rc;
+}
+
+void trace_wait_begin(enum seg_lock_type type)
+{
+    emit_self_block(type == SEG_LOCK_COND ? EMIT_REASON_COND : EMIT_REASON_SYNC);
+}
+
+// A program without the runtime has nobody else to see to the recorder from time to time.
+void trace_wait_end(void)
+{
+    emit_self_wake();
+    emit_tick();
 }
 
 static uint32_t text_id(const char *text, size_t max)

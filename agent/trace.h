@@ -5,10 +5,16 @@
 #ifndef FIBERSCOPE_AGENT_TRACE_H
 #define FIBERSCOPE_AGENT_TRACE_H
 
+#include "segment/layout.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
 // Into the segment of this address space, which has begun. 0 or -errno.
 int trace_begin(bool is_flight, uint64_t flight_ns);
+
+// Around a plain thread's wait for a lock. They do nothing where it runs fibers, and while no trace is recorded.
+void trace_wait_begin(enum seg_lock_type type);
+void trace_wait_end(void);
 
 #endif

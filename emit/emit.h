@@ -48,6 +48,22 @@ enum emit_state { // of a G or P, as in statuses on the wire
     EMIT_G_WAITING = 4,
 };
 
+enum emit_reason {
+    EMIT_REASON_UNSPECIFIED,
+    EMIT_REASON_FOREVER,
+    EMIT_REASON_NETWORK,
+    EMIT_REASON_SELECT,
+    EMIT_REASON_COND,
+    EMIT_REASON_SYNC,
+    EMIT_REASON_SEND,
+    EMIT_REASON_RECEIVE,
+    EMIT_REASON_SLEEP,
+    EMIT_REASON_SYSTEM,
+    EMIT_REASON_PREEMPTED,
+    EMIT_REASON_GOSCHED,
+    EMIT_REASON_COUNT,
+};
+
 typedef _Atomic uint64_t emit_mark; // generation << 32 | number; 0: never told
 
 struct emit_thing { // a G or P to be named
@@ -91,6 +107,8 @@ struct emit_thread {
     struct emit_thread *next; // of all plain ones; set once
     _Atomic uint32_t is_used; // by a living thread
     bool is_told;             // this session: its G exists
+    bool is_made;             // another told its G as created: it is to start
+    uint64_t session_made;    // the session in which
     uint64_t region;          // id of its innermost region
 };
 
@@ -144,6 +162,7 @@ struct emit_runtime {
     void (*leave)(struct emit_thread *t);
     uint32_t (*stack)(struct emit_thread *t);
     uint64_t *(*region_word)(struct emit_thread *t);
+    bool (*is_m)(void); // whether the calling thread runs fibers
     uint64_t text_low,
         text_high; // its code: left out of stacks but for the outermost of the leaf's frames
     uint64_t root_low, root_high; // its root function's code
@@ -152,6 +171,9 @@ void emit_set_runtime(const struct emit_runtime *r);
 
 // The agent's: called with pcs of a stack that was not known. [normal context]
 void emit_set_cover(void (*cover)(const uint64_t *pcs, uint32_t depth));
+// Its code, left out of stacks like the runtime's; and where the calling plain thread's stack is (high 0: unknown).
+void emit_set_agent(uint64_t text_low, uint64_t text_high,
+                    void (*bounds)(uint64_t *low, uint64_t *high));
 
 // --- Streams.
 
@@ -200,6 +222,16 @@ void emit_p_status(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
 struct emit_thread *emit_enter(void); // NULL: tracing is off, or no memory
 void emit_leave(struct emit_thread *t);
 void emit_self_end(void); // the calling thread ends
+// The calling thread waits, and goes on: GoBlock, and GoUnblock by nobody. Nothing in a thread that runs fibers.
+void emit_self_block(enum emit_reason reason);
+void emit_self_wake(void);
+// The same around a system call.
+void emit_self_call(bool is_end);
+// A thread is about to be made that begins with `start`: told as created by this one. What is returned goes to the new
+// thread's emit_self_begin; NULL: tracing is off. Where no thread came of it: emit_self_drop.
+struct emit_thread *emit_self_create(uint64_t start);
+void emit_self_begin(struct emit_thread *t);
+void emit_self_drop(struct emit_thread *t);
 // A waker's side: GoUnblock needs neither.
 struct emit_thread *emit_enter_bare(void);
 
@@ -215,21 +247,6 @@ uint32_t emit_stack_here(struct emit_thread *t);
 uint64_t *emit_region_word(struct emit_thread *t);
 uint64_t emit_session(void);
 
-enum emit_reason {
-    EMIT_REASON_UNSPECIFIED,
-    EMIT_REASON_FOREVER,
-    EMIT_REASON_NETWORK,
-    EMIT_REASON_SELECT,
-    EMIT_REASON_COND,
-    EMIT_REASON_SYNC,
-    EMIT_REASON_SEND,
-    EMIT_REASON_RECEIVE,
-    EMIT_REASON_SLEEP,
-    EMIT_REASON_SYSTEM,
-    EMIT_REASON_PREEMPTED,
-    EMIT_REASON_GOSCHED,
-    EMIT_REASON_COUNT,
-};
 uint32_t emit_reason(enum emit_reason r); // a string's id, of the segment in use
 uint32_t emit_string(const char *text, size_t n);
 

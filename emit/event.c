@@ -107,6 +107,7 @@ bool emit_open_slow(struct emit_thread *t, uint64_t *ticks)
         t->session = session;
         t->order = 0;
         t->is_told = false;
+        t->is_made &= t->session_made == session;
         t->buffer = NULL;
         t->units = 0;
         if (t->look)
@@ -151,6 +152,13 @@ void emit_thread_begin(struct emit_thread *t)
     if (!open(t, &ticks) || t->is_told)
         return;
     t->is_told = true;
+    if (t->is_made) {
+        t->is_made = false;
+        struct emit_thing g = t->g, p = t->p;
+        emit_proc_start(t, ticks, p);
+        emit_go_start(t, ticks, g);
+        return;
+    }
     t->g.mark = &t->own_g;
     t->p.mark = &t->own_p;
     atomic_store_explicit(t->g.mark, t->generation << 32, memory_order_relaxed);

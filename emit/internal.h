@@ -51,6 +51,8 @@ struct emit {
     _Atomic uint64_t next_id;
     const struct emit_runtime *runtime; // NULL: none
     void (*cover)(const uint64_t *pcs, uint32_t depth);
+    void (*bounds)(uint64_t *low, uint64_t *high);
+    uint64_t agent_low, agent_high, core_low, core_high;
     uint32_t reasons[EMIT_REASON_COUNT];
     struct emit_thread *_Atomic threads; // plain ones
     struct emit_thread *announcer;       // the stream without a thread
@@ -70,6 +72,9 @@ void emit_buffers_seal_all(uint64_t generation);
 bool emit_buffers_give_way(uint64_t below);
 void emit_cut(uint64_t generation);
 
+void emit_busy_lock(struct emit_thread *t);
+void emit_busy_unlock(struct emit_thread *t);
+void emit_self_forget(void);
 void emit_thread_begin(
     struct emit_thread *t); // a plain thread's G and P, if they are not told in this session
 void emit_thread_leave(struct emit_thread *t); // and their end

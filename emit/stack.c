@@ -30,16 +30,24 @@ static bool is_ready(struct emit_thread *t, uint64_t low, uint64_t high)
     return true;
 }
 
+static bool is_ours(uint64_t pc)
+{
+    const struct emit_runtime *r = emit.runtime;
+    return (r && pc > r->text_low && pc <= r->text_high) ||
+           (pc > emit.agent_low && pc <= emit.agent_high) ||
+           (pc > emit.core_low && pc <= emit.core_high);
+}
+
 // Without the runtime's own frames at the leaf, but for the outermost: what the program called. And without the
 // root function of fibers.
 static const uint64_t *trim(const uint64_t *pcs, uint32_t *depth)
 {
     const struct emit_runtime *r = emit.runtime;
     uint32_t n = *depth, skip = 0;
+    while (skip < n && is_ours(pcs[skip]))
+        skip++;
+    skip = skip && skip < n ? skip - 1 : 0;
     if (r) {
-        while (skip < n && pcs[skip] > r->text_low && pcs[skip] <= r->text_high)
-            skip++;
-        skip = skip && skip < n ? skip - 1 : 0;
         if (n > skip + 1 && pcs[n - 1] > r->root_low && pcs[n - 1] <= r->root_high)
             n--;
     }

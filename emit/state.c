@@ -11,6 +11,7 @@
 #include <cpuid.h>
 #include <linux/membarrier.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -129,26 +130,6 @@ static void unlock(void)
     atomic_store_explicit(&emit.lock, 0, memory_order_release);
 }
 
-static void busy_lock(struct emit_thread *t)
-{
-    for (uint32_t i = 1;; i++) {
-        uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
-        if (!(was & 1) && atomic_compare_exchange_weak_explicit(
-                              &t->busy, &was, was + 1, memory_order_acquire, memory_order_relaxed))
-            return;
-        if (i % 64 == 0)
-            syscall(SYS_sched_yield);
-        else
-            __builtin_ia32_pause();
-    }
-}
-
-static void busy_unlock(struct emit_thread *t)
-{
-    atomic_store_explicit(&t->busy, atomic_load_explicit(&t->busy, memory_order_relaxed) + 1,
-                          memory_order_release);
-}
-
 // Returns when no transition that began before is still going on.
 static void quiesce(void)
 {
@@ -165,9 +146,7 @@ static void quiesce(void)
         emit.runtime->quiesce();
 }
 
-// --- Plain threads.
-
-static __thread struct emit_thread *self __attribute__((tls_model("initial-exec")));
+// --- Streams.
 
 static void *pages(size_t bytes)
 {
@@ -198,94 +177,6 @@ void emit_thread_end(struct emit_thread *t)
         t->generation = 0;
 }
 
-// Its G and P run on from session to session, and are told anew in each.
-static void look_plain(struct emit_thread *t)
-{
-    t->g_state = t->p_state = EMIT_NONE;
-}
-
-// One whose thread has ended, or a new one, linked for all to see.
-static struct emit_thread *take_plain(uint32_t tid)
-{
-    for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
-         t = t->next) {
-        uint32_t no = 0;
-        if (!atomic_load_explicit(&t->is_used, memory_order_relaxed) &&
-            atomic_compare_exchange_strong(&t->is_used, &no, 1)) {
-            t->tid = tid;
-            return t;
-        }
-    }
-    struct emit_thread *t = emit_thread_new(tid, look_plain, NULL);
-    if (!t)
-        return NULL;
-    atomic_store_explicit(&t->is_used, 1, memory_order_relaxed);
-    t->next = atomic_load_explicit(&emit.threads, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&emit.threads, &t->next, t, memory_order_release,
-                                                  memory_order_relaxed))
-        ;
-    return t;
-}
-
-static struct emit_thread *make_self(void)
-{
-    struct emit_thread *t = take_plain((uint32_t)syscall(SYS_gettid));
-    if (!t)
-        return NULL;
-    uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_relaxed);
-    t->g = (struct emit_thing){&t->own_g, emit.runtime ? emit.runtime->next_id() : n, 0};
-    t->p = (struct emit_thing){&t->own_p, emit.runtime ? 1000 + n : n, 0};
-    self = t;
-    return t;
-}
-
-void emit_self_end(void)
-{
-    struct emit_thread *t = self;
-    self = NULL;
-    if (!t)
-        return;
-    busy_lock(t);
-    emit_thread_leave(t);
-    emit_thread_end(t);
-    t->session = 0; // another thread's order begins anew
-    busy_unlock(t);
-    atomic_store(&t->is_used, 0);
-}
-
-struct emit_thread *emit_enter_bare(void)
-{
-    if (!emit_is_on())
-        return NULL;
-    struct emit_thread *t = self ? self : make_self();
-    if (t)
-        busy_lock(t);
-    return t;
-}
-
-struct emit_thread *emit_enter(void)
-{
-    if (!emit_is_on())
-        return NULL;
-    struct emit_thread *t = emit.runtime ? emit.runtime->enter() : NULL;
-    if (t)
-        return t;
-    t = emit_enter_bare();
-    if (t)
-        emit_thread_begin(t);
-    return t;
-}
-
-void emit_leave(struct emit_thread *t)
-{
-    if (!t)
-        return;
-    if (t->owner)
-        emit.runtime->leave(t);
-    else
-        busy_unlock(t);
-}
-
 // --- Generations.
 
 static void announce(void)
@@ -296,15 +187,17 @@ static void announce(void)
         return;
     for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
          t = t->next) {
-        if (!t->is_told)
+        if (!t->is_told && !t->is_made)
             continue;
-        busy_lock(t);
-        if (t->is_told) {
+        emit_busy_lock(t);
+        if (t->is_made && t->session_made == emit_session()) {
+            emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_RUNNABLE, UINT64_MAX);
+        } else if (t->is_told) {
             emit_tell(t, emit_ticks());
             if (!t->g_state) // blocked
                 emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_WAITING, UINT64_MAX);
         }
-        busy_unlock(t);
+        emit_busy_unlock(t);
     }
     if (emit.runtime) {
         emit.runtime->announce(emit.announcer, emit_ticks());
@@ -388,6 +281,18 @@ void emit_cut(uint64_t generation)
     }
 }
 
+// This library's code, where it is one of its own.
+static void find_own_code(void)
+{
+    extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+    extern const char _end[] __attribute__((visibility("hidden")));
+    uintptr_t low = (uintptr_t)__ehdr_start, high = (uintptr_t)_end, program = getauxval(AT_PHDR);
+    if (program >= low && program < high) // linked into the program
+        return;
+    emit.core_low = low;
+    emit.core_high = high;
+}
+
 int emit_start(struct seg *s, const struct emit_options *o)
 {
     lock();
@@ -402,6 +307,7 @@ int emit_start(struct seg *s, const struct emit_options *o)
     madvise((void *)(uintptr_t)emit_page, sizeof emit_page, MADV_WIPEONFORK);
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     if (!emit.base_ticks) {
+        find_own_code();
         struct moment first = now_of_both();
         emit.base_ticks = first.ticks;
         emit.base_ns = first.ns;
@@ -528,7 +434,7 @@ void emit_forget(void)
     emit.trace = NULL;
     atomic_store(&emit.threads, NULL);
     emit.announcer = NULL;
-    self = NULL;
+    emit_self_forget();
 }
 
 uint64_t *emit_region_word(struct emit_thread *t)
@@ -544,6 +450,14 @@ uint64_t emit_session(void)
 void emit_set_runtime(const struct emit_runtime *r)
 {
     emit.runtime = r;
+}
+
+void emit_set_agent(uint64_t text_low, uint64_t text_high,
+                    void (*bounds)(uint64_t *low, uint64_t *high))
+{
+    emit.agent_low = text_low;
+    emit.agent_high = text_high;
+    emit.bounds = bounds;
 }
 
 void emit_set_cover(void (*cover)(const uint64_t *pcs, uint32_t depth))

@@ -38,6 +38,22 @@ static void pin_to(struct m *to, struct g *g)
     rt_unlock(&to->pinned_lock);
 }
 
+// Chaos: an idle M that is to run what has just run on m, so that what was kept of m shows; m if it comes from another
+// already, or nobody has come to rest in a while.
+static struct m *other_for_chaos(struct m *m, struct live *l)
+{
+    struct m *to = NULL;
+    if (l->last_m == m) {
+        for (int i = 0; !(to = *(struct m *const volatile *)&sched.idle_m_list) && i < 1000; i++)
+            os_yield();
+        if (!to)
+            m_want();
+    }
+    if (!to) // else it is noted there
+        l->last_m = m;
+    return to ? to : m;
+}
+
 // Whether m runs g now. Else g has gone where it belongs, perhaps with m's P.
 static bool is_mine(struct m *m, struct g *g)
 {
@@ -49,21 +65,10 @@ static bool is_mine(struct m *m, struct g *g)
         return false;
     }
     struct m *bound = l->bound_m;
-    if (__builtin_expect(!bound || bound == m, 1)) {
-        if (__builtin_expect(!sched.is_chaos, 1) || bound)
-            return true;
-        struct p *p = m_p(m);
-        if (l->last_m != m || !sched.idle_m_list) {
-            l->last_m = m;
-            return true;
-        }
-        // Chaos: another M runs it, so that what was kept of this one shows.
-        p_release(m);
-        global_put(g);
-        m_start(p, false);
-        m_stop(m);
-        return false;
-    }
+    if (__builtin_expect(sched.is_chaos, 0) && !bound)
+        bound = other_for_chaos(m, l);
+    if (__builtin_expect(!bound || bound == m, 1))
+        return true;
     if (l->locked) { // so it is bound->locked_g
         m_give(bound, p_release(m));
         m_stop(m);
@@ -379,6 +384,20 @@ static struct g *look_seeded(struct m *m)
 
 // --- All of it.
 
+static void look_at_timers(struct p *p, bool with_others)
+{
+    int64_t first =
+        with_others ? timers_first() : atomic_load_explicit(&p->timers.first, memory_order_relaxed);
+    if (first == INT64_MAX)
+        return;
+    int64_t now = clock_now();
+    if (first > now)
+        return;
+    timers_run_some(p, now);
+    if (with_others)
+        timers_run_others(p, now);
+}
+
 static struct g *look(struct m *m)
 {
     struct p *p = m_p(m);
@@ -388,15 +407,11 @@ static struct g *look(struct m *m)
         return g;
     if (__builtin_expect(sched_is_seeded, 0))
         return look_seeded(m);
-    int64_t first = timers_first();
-    if (first != INT64_MAX) {
-        int64_t now = clock_now();
-        if (first <= now)
-            timers_run(now);
-    }
+    bool is_others_turn = p->countdown == 0 || p->countdown > GLOBAL_TICK;
+    look_at_timers(p, is_others_turn);
     if ((g = take_pinned(m)))
         return g;
-    if (p->countdown == 0 || p->countdown > GLOBAL_TICK) {
+    if (is_others_turn) {
         p->countdown = GLOBAL_TICK;
         // Two that ready each other would keep the queue waiting for ever.
         if ((g = atomic_exchange_explicit(&p->next, NULL, memory_order_acq_rel)))
@@ -416,7 +431,10 @@ static struct g *look(struct m *m)
         return g;
     if (resume_bound(m))
         return AGAIN;
-    return (g = poll_now(p)) ? g : steal(m);
+    look_at_timers(p, true);
+    if ((g = take_own(m, p)) || (g = poll_now(p)))
+        return g;
+    return steal(m);
 }
 
 static struct g *find(struct m *m)

@@ -130,6 +130,8 @@ static void after_global(struct m *m, struct g *prev, void *arg)
 
 static __attribute__((noinline)) void get_p(struct m *m)
 {
+    if (m->cur->live->blocking) // has none on purpose, and comes back to it by fib_blocking_exit
+        rt_fatal("fib_yield", "a fiber waits between fib_blocking_enter and exit");
     trans_begin(m);
     if (m_p(m)) { // the handler of SIGURG came back with one
         trans_end(m);
@@ -244,7 +246,7 @@ bool g_park_for(enum wait_reason reason, const void *object, park_after_fn *afte
         thread_park(g, reason, object, after, arg, timeout_ns);
         return live->wait_data != live;
     }
-    int64_t now = clock_now();
+    int64_t now = clock_soon();
     struct limit l = {
         .timer = {.when = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns,
                   .fire = fire_choice,
@@ -267,6 +269,15 @@ static inline void sample_wait(struct p *p, struct g *g)
     }
 }
 
+// By the clock a fiber that has lost its processor to another process computes, too. It is not worth a thread: it
+// wakes for nothing, and takes the processor away the next time.
+static __attribute__((noinline)) bool has_computed(struct m *m)
+{
+    uint64_t before = m->interrupted;
+    m->interrupted = os_thread_interrupted();
+    return m->interrupted == before;
+}
+
 static inline void maybe_wake(struct m *m, struct p *p)
 {
     if (__builtin_expect(!atomic_load_explicit(&sched.idle_ps, memory_order_relaxed), 1) ||
@@ -275,7 +286,7 @@ static inline void maybe_wake(struct m *m, struct p *p)
     // What this M runs next by itself needs nobody else, unless the running fiber is one that goes on.
     if (atomic_load_explicit(&p->head, memory_order_relaxed) !=
             atomic_load_explicit(&p->tail, memory_order_relaxed) ||
-        ticks_now() - m->since_ticks > sched.wake_after_ticks)
+        (ticks_now() - m->since_ticks > sched.wake_after_ticks && has_computed(m)))
         wake_p();
 }
 
@@ -399,7 +410,8 @@ void g_yield(void)
 void g_ready_and_yield(struct g *g)
 {
     g_ready(g);
-    if (this_m())
+    struct m *m = this_m();
+    if (m && m_p(m)) // else, in a blocking call, others have the processor already
         g_yield();
 }
 

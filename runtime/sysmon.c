@@ -12,7 +12,13 @@
 #include "runtime/os/os.h"
 #include "runtime/trace.h"
 
-enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 20 };
+enum {
+    TRIM_PERIOD_NS = 200000000,
+    TICK_NS = 10000000,
+    TICK_MIN_NS = 50000,
+    QUIET_TICKS = 20,
+    IDLE_TICKS = 20
+};
 #define POOLS_NS INT64_C(2000000000)
 
 void sysmon_wake(void)
@@ -104,6 +110,16 @@ FIB_LOOKS static void watch_lost(void)
     }
 }
 
+// Work that p does not come to. What runs next is work for others only if it has been so for a tick: two fibers that
+// ready each other nearly always have one there.
+FIB_LOOKS static bool is_left_by(struct p *p)
+{
+    return atomic_load_explicit(&p->head, memory_order_relaxed) !=
+               atomic_load_explicit(&p->tail, memory_order_relaxed) ||
+           (p->ran_schedules == atomic_load_explicit(&p->schedules, memory_order_relaxed) &&
+            !runq_is_empty(p));
+}
+
 FIB_LOOKS static bool look_at_ps(int64_t now)
 {
     bool is_taken = false, is_left = false;
@@ -111,11 +127,11 @@ FIB_LOOKS static bool look_at_ps(int64_t now)
     for (uint32_t i = 0; i < procs; i++) {
         struct p *p = sched.ps[i];
         uint32_t status = atomic_load_explicit(&p->status, memory_order_acquire);
+        is_left |= is_left_by(p);
         if (status == P_SYSCALL)
             is_taken |= retake(p, now);
         else if (status == P_RUNNING)
             watch_running(p, now);
-        is_left |= !runq_is_empty(p);
     }
     if (is_left || atomic_load_explicit(&sched.global_count, memory_order_relaxed) ||
         atomic_load_explicit(&sched.bound_count, memory_order_relaxed))
@@ -154,6 +170,28 @@ static void look_at_waits(int64_t now)
     wake_p();
 }
 
+// True: there is more to do.
+static bool trim_stacks(int64_t now)
+{
+    static int64_t period_began, looked_at;
+    if (now - looked_at < TICK_NS)
+        return true;
+    looked_at = now;
+    bool is_new_period = now - period_began >= TRIM_PERIOD_NS;
+    if (is_new_period)
+        period_began = now;
+    return stacks_trim(is_new_period);
+}
+
+static void age_pools(int64_t now)
+{
+    static int64_t aged_at;
+    if (now - aged_at < POOLS_NS)
+        return;
+    aged_at = now;
+    pool_age_all();
+}
+
 static bool all_idle(void)
 {
     return atomic_load(&sched.idle_ps) >= atomic_load(&sched.ps_made);
@@ -172,14 +210,15 @@ void *sysmon_main(void *arg)
     (void)arg;
     int64_t delay = TICK_NS;
     uint32_t quiet = 0, idle = 0;
-    int64_t pools_aged = 0;
     for (;;) {
         os_sleep(delay < sched.quantum_ns ? delay : sched.quantum_ns);
         if (all_idle()) {
-            int64_t limit = diag_idle_tick(os_clock_ns());
+            int64_t now = os_clock_ns(), limit = diag_idle_tick(now);
+            bool is_trimming = trim_stacks(now);
+            age_pools(now); // fibers that sleep most of the time are idle whenever one looks
             if (stacks_are_short())
                 stacks_try_again();
-            else if (++idle > IDLE_TICKS && limit)
+            else if (!is_trimming && ++idle > IDLE_TICKS && limit)
                 sleep_until_taken(limit);
             delay = TICK_NS;
             continue;
@@ -188,7 +227,7 @@ void *sysmon_main(void *arg)
         if (stacks_are_short())
             stacks_try_again();
         int64_t now = os_clock_ns();
-        clock_anchor(now);
+        clock_anchor();
         if (look_at_ps(now)) {
             quiet = 0;
             delay = TICK_MIN_NS;
@@ -197,10 +236,8 @@ void *sysmon_main(void *arg)
         }
         watch_lost();
         look_at_waits(now);
-        if (now - pools_aged >= POOLS_NS) {
-            pools_aged = now;
-            pool_age_all();
-        }
+        trim_stacks(now);
+        age_pools(now);
         diag_tick(now);
         emit_tick();
     }

@@ -106,7 +106,7 @@ void thread_park(struct g *g, enum wait_reason reason, const void *object, park_
     atomic_store_explicit(&l->futex, 0, memory_order_relaxed);
     atomic_store_explicit(&g->status, G_WAITING, memory_order_release);
     if (emit_is_on())
-        trace_outside_park(g, reason);
+        trace_outside_park(reason);
     l->is_counted = timeout_ns < 0;
     if (l->is_counted)
         atomic_fetch_add(&sched.thread_gs_parked, 1); // the waker takes it back

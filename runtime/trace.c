@@ -312,24 +312,9 @@ void trace_outside_steal(struct emit_thread *t, struct p *p)
         emit_proc_steal(t, ticks_now(), thing_p(p), (uint32_t)p->syscall_tid);
 }
 
-void trace_outside_park(struct g *g, enum wait_reason reason)
+void trace_outside_park(enum wait_reason reason)
 {
-    (void)g;
-    struct emit_thread *t = emit_enter();
-    if (t)
-        emit_go_block(t, ticks_now(), reason_of(reason), emit_stack(t, 0, 0));
-    emit_leave(t);
-}
-
-// Who woke it has told nothing: it tells that itself.
-void trace_outside_wake(void)
-{
-    struct emit_thread *t = emit_enter();
-    if (t && !t->g_state) {
-        emit_go_unblock(t, ticks_now(), t->g, 0);
-        emit_go_start(t, ticks_now(), t->g);
-    }
-    emit_leave(t);
+    emit_self_block((enum emit_reason)reasons[reason]);
 }
 
 // --- The operations that emit/ asks for.
@@ -438,6 +423,11 @@ static uint32_t here(struct emit_thread *t)
     return stack(t->owner, t);
 }
 
+static bool is_m(void)
+{
+    return this_m();
+}
+
 static uint64_t *region_word(struct emit_thread *t)
 {
     struct m *m = t->owner;
@@ -457,6 +447,7 @@ void trace_init(void)
         .leave = leave,
         .stack = here,
         .region_word = region_word,
+        .is_m = is_m,
     };
     ops.text_low = fib_descriptor.text;
     ops.text_high = fib_descriptor.text_end;

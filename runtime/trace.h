@@ -41,8 +41,8 @@ void trace_thread_ends_(struct m *m);
 struct emit_thread *trace_outside_enter(void);
 void trace_outside_ready(struct emit_thread *t, struct g *g);
 void trace_outside_steal(struct emit_thread *t, struct p *p);
-void trace_outside_park(struct g *g, enum wait_reason reason); // a plain thread waits
-void trace_outside_wake(void);                                 // and goes on
+void trace_outside_park(enum wait_reason reason); // a plain thread waits
+#define trace_outside_wake  emit_self_wake        // and goes on
 #define trace_outside_leave emit_leave
 
 #endif

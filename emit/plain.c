@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT
+//
+// Plain threads: each is a G that runs on a P of its own, told when it first has something to tell. Its stream is
+// guarded by `busy`, as who advances tells the status of threads that say nothing.
+
+#include "emit/internal.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static __thread struct emit_thread *self __attribute__((tls_model("initial-exec")));
+
+void emit_busy_lock(struct emit_thread *t)
+{
+    for (uint32_t i = 1;; i++) {
+        uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
+        if (!(was & 1) && atomic_compare_exchange_weak_explicit(
+                              &t->busy, &was, was + 1, memory_order_acquire, memory_order_relaxed))
+            return;
+        if (i % 64 == 0)
+            syscall(SYS_sched_yield);
+        else
+            __builtin_ia32_pause();
+    }
+}
+
+void emit_busy_unlock(struct emit_thread *t)
+{
+    atomic_store_explicit(&t->busy, atomic_load_explicit(&t->busy, memory_order_relaxed) + 1,
+                          memory_order_release);
+}
+
+// Its G and P run on from session to session, and are told anew in each.
+static void look_plain(struct emit_thread *t)
+{
+    t->g_state = t->p_state = EMIT_NONE;
+}
+
+// One whose thread has ended, or a new one, linked for all to see.
+static struct emit_thread *take_plain(uint32_t tid)
+{
+    for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
+         t = t->next) {
+        uint32_t no = 0;
+        if (!atomic_load_explicit(&t->is_used, memory_order_relaxed) &&
+            atomic_compare_exchange_strong(&t->is_used, &no, 1)) {
+            t->tid = tid;
+            return t;
+        }
+    }
+    struct emit_thread *t = emit_thread_new(tid, look_plain, NULL);
+    if (!t)
+        return NULL;
+    atomic_store_explicit(&t->is_used, 1, memory_order_relaxed);
+    t->next = atomic_load_explicit(&emit.threads, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&emit.threads, &t->next, t, memory_order_release,
+                                                  memory_order_relaxed))
+        ;
+    return t;
+}
+
+// A G and a P for it.
+static void name(struct emit_thread *t)
+{
+    uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_relaxed);
+    t->g = (struct emit_thing){&t->own_g, emit.runtime ? emit.runtime->next_id() : n, 0};
+    t->p = (struct emit_thing){&t->own_p, emit.runtime ? 1000 + n : n, 0};
+    t->region = 0;
+    t->is_made = false;
+}
+
+static void find_stack(struct emit_thread *t)
+{
+    t->stack_low = t->stack_high = 0;
+    if (emit.bounds)
+        emit.bounds(&t->stack_low, &t->stack_high);
+}
+
+static struct emit_thread *make_self(void)
+{
+    struct emit_thread *t = take_plain((uint32_t)syscall(SYS_gettid));
+    if (!t)
+        return NULL;
+    name(t);
+    self = t;
+    find_stack(t);
+    return t;
+}
+
+void emit_self_end(void)
+{
+    struct emit_thread *t = self;
+    self = NULL;
+    if (!t)
+        return;
+    emit_busy_lock(t);
+    emit_thread_leave(t);
+    emit_thread_end(t);
+    t->session = 0; // another thread's order begins anew
+    emit_busy_unlock(t);
+    atomic_store(&t->is_used, 0);
+}
+
+struct emit_thread *emit_enter_bare(void)
+{
+    if (!emit_is_on())
+        return NULL;
+    struct emit_thread *t = self ? self : make_self();
+    if (t)
+        emit_busy_lock(t);
+    return t;
+}
+
+struct emit_thread *emit_enter(void)
+{
+    if (!emit_is_on())
+        return NULL;
+    struct emit_thread *t = emit.runtime ? emit.runtime->enter() : NULL;
+    if (t)
+        return t;
+    t = emit_enter_bare();
+    if (t)
+        emit_thread_begin(t);
+    return t;
+}
+
+void emit_leave(struct emit_thread *t)
+{
+    if (!t)
+        return;
+    if (t->owner)
+        emit.runtime->leave(t);
+    else
+        emit_busy_unlock(t);
+}
+
+void emit_self_forget(void)
+{
+    self = NULL;
+}
+
+// --- What agent and runtime tell of plain threads.
+
+static struct emit_thread *enter_plain(void)
+{
+    if (!emit_is_on() || (emit.runtime && emit.runtime->is_m()))
+        return NULL;
+    struct emit_thread *t = emit_enter_bare();
+    if (t)
+        emit_thread_begin(t);
+    return t;
+}
+
+void emit_self_block(enum emit_reason reason)
+{
+    struct emit_thread *t = enter_plain();
+    if (t)
+        emit_go_block(t, emit_ticks(), emit_reason(reason), emit_stack_here(t));
+    emit_leave(t);
+}
+
+// Who woke it does not know whom: the event has no emitter but this thread's P.
+void emit_self_wake(void)
+{
+    struct emit_thread *t = enter_plain();
+    if (t && !t->g_state) {
+        struct emit_thing g = t->g;
+        emit_go_unblock(t, emit_ticks(), g, 0);
+        emit_go_start(t, emit_ticks(), g);
+    }
+    emit_leave(t);
+}
+
+void emit_self_call(bool is_end)
+{
+    struct emit_thread *t = enter_plain();
+    if (t && is_end)
+        emit_syscall_end(t, emit_ticks());
+    else if (t)
+        emit_syscall_begin(t, emit_ticks(), emit_stack_here(t));
+    emit_leave(t);
+}
+
+struct emit_thread *emit_self_create(uint64_t start)
+{
+    struct emit_thread *t = enter_plain(), *made = t ? take_plain(0) : NULL;
+    if (made) {
+        name(made);
+        made->g.start = start;
+        emit_go_create(t, emit_ticks(), made->g, emit_stack_here(t));
+        made->is_made = true;
+        made->session_made = t->session;
+    }
+    emit_leave(t);
+    return made;
+}
+
+void emit_self_begin(struct emit_thread *t)
+{
+    if (!t)
+        return;
+    if (self) { // it has told something already: as a thread from outside
+        emit_self_drop(t);
+        return;
+    }
+    self = t;
+    t->tid = (uint32_t)syscall(SYS_gettid);
+    find_stack(t);
+    emit_leave(emit_enter());
+}
+
+void emit_self_drop(struct emit_thread *t)
+{
+    if (!t)
+        return;
+    emit_busy_lock(t);
+    t->is_made = false;
+    t->session = 0;
+    emit_busy_unlock(t);
+    atomic_store(&t->is_used, 0);
+}
