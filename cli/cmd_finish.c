@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// fiberscope finish: profiles out of a dump, a black box or a core file.
+// fiberscope finish: profiles and traces out of a dump, a black box or a core file.
 
 #include "cli/commands.h"
 
 #include "collector/finish.h"
 
 struct settings {
-    const char *output;
+    const char *output, *go;
     bool no_symbols, quiet;
 };
 
@@ -17,6 +17,8 @@ static const struct cli_option options[] = {
     CLI_STRING(struct settings, output, "output", 'o', "FILE", NULL,
                "write to FILE; %e is the program, %p its pid, %k the kind; a folder (made if "
                "it ends in /) gets %e.%p.%k.pb.gz, the default name"),
+    CLI_STRING(struct settings, go, "go", 0, "VERSION", NULL,
+               "format of a trace: 1.23 (all of Go's tools since then read it), or 1.26"),
     CLI_FLAG(struct settings, no_symbols, "no-symbols", 0, NULL,
              "write addresses; `fiberscope symbolize` names them later"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', NULL, "no closing lines"),
@@ -33,6 +35,8 @@ static int run(void *p, int argc, char **argv)
     if (s->output && !*s->output)
         return cli_usage("-o: an empty name");
     record_options_init(&o);
+    if (cli_parse_trace_version(s->go, &o.trace_version))
+        return cli_usage("--go=%.40s: the versions are 1.23 and 1.26", s->go);
     o.output = s->output;
     o.symbolize = !s->no_symbols;
     o.quiet = s->quiet;
@@ -44,8 +48,11 @@ static int run(void *p, int argc, char **argv)
         o.heap_bytes = result.builders[RECORD_HEAP] != NULL;
         o.block_ns = result.builders[RECORD_BLOCK] != NULL;
         o.mutex_fraction = result.builders[RECORD_MUTEX] != NULL;
+        o.trace = result.has_trace;
         rc = record_check_output(&o, &err);
     }
+    if (!rc && o.trace)
+        rc = finish_traces(argv[0], &o, &result, &err);
     if (!rc)
         rc = record_write(&o, &result, &err);
     record_result_free(&result);
@@ -54,12 +61,13 @@ static int run(void *p, int argc, char **argv)
 
 const struct cli_command cmd_finish = {
     .name = "finish",
-    .summary = "make profiles of a dump, a black box or a core file",
+    .summary = "make profiles and traces of a dump, a black box or a core file",
     .operands = "FILE",
     .details =
         "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, or a core\n"
         "file of a process that was recording. It is only read. Each kind of profile that it has\n"
-        "becomes a file; several need a folder, or %k in the name. Damaged records are left out\n"
+        "becomes a file, and an execution trace one; several need a folder, or %k in the name. "
+        "Damaged records are left out\n"
         "and counted.",
     .examples = "  fiberscope finish core.4711\n"
                 "  fiberscope finish box.seg -o p.pb.gz",

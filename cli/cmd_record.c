@@ -19,16 +19,20 @@ enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
 #define BLOCK_NS_DEFAULT UINT64_C(10000)
 #define BLOCK_NS_MAX     UINT64_C(3600000000000)
 #define MUTEX_MAX        UINT64_C(1000000000)
+#define TRACE_BYTES_MIN  (UINT64_C(1) << 20)
+#define TRACE_BYTES_MAX  (UINT64_C(64) << 30)
 
 struct settings {
     uint64_t hz, pid, stack_bytes;
     const char *cpu, *wall, *heap, *block, *mutex; // "" when given without a rate
-    const char *output;
+    const char *output, *go;
+    uint64_t trace_bytes;
     int64_t duration_ns;
-    bool all, mmaps, fibers, no_inherit, no_symbols, quiet;
+    bool all, mmaps, fibers, trace, flight, no_inherit, no_symbols, quiet;
 };
 
-static const struct settings defaults = {.hz = HZ_DEFAULT};
+static const struct settings defaults = {.hz = HZ_DEFAULT,
+                                         .trace_bytes = RECORD_TRACE_BYTES_DEFAULT};
 
 static const struct cli_option options[] = {
     CLI_STRING(struct settings, output, "output", 'o', "FILE", NULL,
@@ -55,12 +59,27 @@ static const struct cli_option options[] = {
              "all of these, each at its default where it is not named"),
     CLI_FLAG(struct settings, mmaps, "mmap", 0, "What to record",
              "with --heap: mmap and munmap count as allocations too"),
+    CLI_FLAG(struct settings, trace, "trace", 0, "What to record",
+             "an execution trace: what each fiber or thread did, and what it waited for, for "
+             "`fiberscope trace` and `go tool trace`; with --cpu, with its samples"),
     CLI_FLAG(
         struct settings, fibers, "fibers", 0, "What to record",
         "at the end a snapshot of all fibers of a program on libfiberscope-rt (pprof's goroutine); "
         "with -p and no other kind, that alone and at once"),
     CLI_FLAG(struct settings, no_inherit, "no-inherit", 0, "What to record",
              "the first process alone, not its children"),
+    CLI_FLAG(struct settings, flight, "flight", 0, "With --trace",
+             "keep the newest events alone, and write them at each SIGUSR2 to fiberscope and at "
+             "the end: to "
+             "FILE, FILE.2 and so on"),
+    CLI_SIZE(
+        struct settings, trace_bytes, "trace-buffer", 0, "BYTES", "With --trace",
+        "room for events in the program, 64MiB by default; a trace is cut, and goes on in another "
+        "file, when it is full"),
+    CLI_STRING(
+        struct settings, go, "go", 0, "VERSION", "With --trace",
+        "format of the file: 1.23, the default (all of Go's tools since then read it), or 1.26 "
+        "(has the time of day)"),
     CLI_FLAG(struct settings, no_symbols, "no-symbols", 0, "Output",
              "write addresses; `fiberscope symbolize` names them later"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', "Output", "no progress, no closing lines"),
@@ -128,13 +147,28 @@ static int read_mutex(const char *text, uint64_t *fraction)
     return 0;
 }
 
+static int read_trace(const struct settings *s, struct record_options *o)
+{
+    if (s->pid)
+        return cli_usage(
+            "--trace needs a command: a running process cannot be traced from outside");
+    if (s->trace_bytes < TRACE_BYTES_MIN || s->trace_bytes > TRACE_BYTES_MAX)
+        return cli_usage("--trace-buffer: from 1MiB to 64GiB");
+    o->trace = true;
+    o->trace_flight = s->flight;
+    o->trace_bytes = s->trace_bytes;
+    return cli_parse_trace_version(s->go, &o->trace_version)
+               ? cli_usage("--go=%.40s: the versions are 1.23 and 1.26", s->go)
+               : 0;
+}
+
 // Which kinds, at which rates. 0 or CLI_USAGE.
 static int read_kinds(const struct settings *s, struct record_options *o)
 {
     const char *heap = s->all && !s->heap ? "" : s->heap;
     const char *block = s->all && !s->block ? "" : s->block;
     const char *mutex = s->all && !s->mutex ? "" : s->mutex;
-    bool is_default = !s->wall && !heap && !block && !mutex;
+    bool is_default = !s->wall && !heap && !block && !mutex && !s->trace && !s->flight;
     o->cpu_hz = s->cpu || s->all || is_default ? (uint32_t)s->hz : 0;
     o->wall_hz = s->wall || s->all ? (uint32_t)s->hz : 0;
     o->mmaps = s->mmaps;
@@ -150,6 +184,10 @@ static int read_kinds(const struct settings *s, struct record_options *o)
         rc = read_block(block, &o->block_ns);
     if (!rc && mutex)
         rc = read_mutex(mutex, &o->mutex_fraction);
+    if (!rc && (s->trace || s->flight))
+        rc = read_trace(s, o);
+    else if (!rc && (s->go || s->trace_bytes != defaults.trace_bytes))
+        rc = cli_usage("--go and --trace-buffer are about a trace: they need --trace");
     if (!rc && s->mmaps && !heap)
         rc = cli_usage("--mmap counts allocations: it needs --heap");
     return rc;
@@ -223,11 +261,13 @@ const struct cli_command cmd_record = {
     .details =
         "Runs COMMAND and writes a pprof profile of it and of the processes that it starts when\n"
         "it ends, a file for each kind that is named (--cpu where none is). The exit status is\n"
-        "the command's. Ctrl-C ends the recording, not the data.",
+        "the command's. With --trace also an execution trace, a file for each process.\n"
+        "Ctrl-C ends the recording, not the data.",
     .examples = "  fiberscope record make -j2\n"
                 "  fiberscope record -F 999 -o p.pb.gz xz -9 FILE\n"
                 "  fiberscope record --heap=exact -o heap.pb.gz ./server --selftest\n"
                 "  fiberscope record --cpu --block --mutex -o profiles/ ./server\n"
+                "  fiberscope record --trace -o t.trace ./server\n"
                 "  fiberscope record -p $(pidof postgres) --duration 30s\n"
                 "  fiberscope record --fibers -p $(pidof shorten)",
     .flags = CLI_STOP_AT_OPERAND,

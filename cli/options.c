@@ -112,6 +112,12 @@ int cli_parse_duration(const char *text, int64_t *ns)
     return 0;
 }
 
+int cli_parse_trace_version(const char *text, uint32_t *version)
+{
+    *version = text && strcmp(text, "1.26") == 0 ? 26 : 23;
+    return !text || *version == 26 || strcmp(text, "1.23") == 0 ? 0 : -EINVAL;
+}
+
 int cli_parse_size(const char *text, uint64_t *bytes)
 {
     static const char letters[] = "kmgt";

@@ -123,6 +123,9 @@ const char *cli_nearest(const char *what, const char *const *words, size_t count
 int cli_parse_duration(const char *text, int64_t *ns);
 int cli_parse_size(const char *text, uint64_t *bytes);
 
+// "1.23" or "1.26", the formats of traces that we write, as 23 or 26; NULL: the first. 0 or -EINVAL.
+int cli_parse_trace_version(const char *text, uint32_t *version);
+
 void cli_print_help(FILE *out, const struct cli_command *cmd);
 void cli_print_bash_completion(FILE *out, const struct cli_command *const *cmds, size_t count);
 void cli_print_mdoc(FILE *out, const struct cli_command *cmd); // .It rows for a man page

@@ -232,6 +232,8 @@ static int add_moment(struct feed *f, const struct seg_record *r)
 static int add_record(struct feed *f, const struct seg_record *r)
 {
     int kind = feed_kind_of(r->kind);
+    if (r->kind == SEG_KIND_CPU && f->see_cpu)
+        f->see_cpu(f->see_arg, r);
     if (r->kind == SEG_KIND_SERIES)
         return add_moment(f, r);
     if (kind < 0 || kind >= RECORD_STREAM_COUNT || !f->processes[kind])

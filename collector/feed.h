@@ -32,6 +32,10 @@ struct feed {
     struct builder *builders[RECORD_KIND_COUNT];
     struct series *series; // of the heap; NULL: not wanted. To be set after feed_init
     uint32_t pid;
+    // Sees each CPU sample as it comes, for who wants them beside the profile; NULL: nobody. To be set after
+    // feed_init.
+    void (*see_cpu)(void *arg, const struct seg_record *r);
+    void *see_arg;
     feed_open_fn *open_file;
     void *open_arg;
     struct feed_module *modules;

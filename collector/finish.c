@@ -8,6 +8,7 @@
 #include "collector/feed_internal.h"
 #include "collector/mapped_file.h"
 #include "collector/record_internal.h"
+#include "collector/record_trace.h"
 #include "segment/producer.h"
 
 #include <elf.h>
@@ -113,7 +114,7 @@ static int first_wanted(const struct seg_header *h)
 static void keep_what_has_samples(const struct seg_header *h, struct record_result *result)
 {
     const _Atomic uint64_t *periods[] = {&h->control.cpu_period_ns, &h->control.wall_period_ns};
-    int wanted = first_wanted(h);
+    int wanted = result->has_trace ? -1 : first_wanted(h);
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
         if (samples_of(result, kind))
             wanted = -1;
@@ -155,6 +156,8 @@ int finish_read(const char *path, struct record_result *result, struct fscope_er
     if (rc)
         return rc;
     const struct seg_header *h = seg_reader_header(reader);
+    struct seg_trace trace;
+    result->has_trace = seg_reader_trace(reader, &trace) == 0 && load(&trace.session) != 0;
     memcpy(result->program, h->program, sizeof result->program - 1);
     result->pid = h->pid;
     rc = new_builders(h, result, err);
@@ -183,6 +186,76 @@ int finish_read(const char *path, struct record_result *result, struct fscope_er
                  (unsigned long long)feed.damaged);
 out:
     feed_free(&feed);
+    seg_reader_close(reader);
+    return rc;
+}
+
+// Before when the events of generations that are not whole make a causal cut, see docs/segment.md: of a dump, when
+// it was begun; of a black box whose process lives, when it was read; all, of what was dead or stopped.
+static uint64_t cut_of(const char *path, const struct seg_header *h, uint64_t before_read_ns)
+{
+    uint64_t magic = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : pread(fd, &magic, sizeof magic, 0);
+    if (fd >= 0)
+        close(fd);
+    if (n == (ssize_t)sizeof magic && magic == SEG_DUMP_MAGIC)
+        return load(&h->control.end_ns) ? load(&h->control.end_ns) : before_read_ns;
+    return n == (ssize_t)sizeof magic && magic == SEG_MAGIC && seg_owner_is_alive(h)
+               ? before_read_ns
+               : UINT64_MAX;
+}
+
+static void see_cpu(void *arg, const struct seg_record *r)
+{
+    trace_build_sample(arg, r);
+}
+
+// The samples for the trace; the profile has been made.
+static int read_samples(struct seg_reader *reader, struct trace_build *build)
+{
+    struct builder *none[RECORD_KIND_COUNT] = {0};
+    struct feed feed;
+    int rc = feed_init(&feed, reader, none, 0, NULL, NULL);
+    feed.see_cpu = see_cpu;
+    feed.see_arg = build;
+    for (int64_t n = 1; !rc && n > 0;) {
+        n = feed_pump(&feed);
+        rc = n < 0 ? (int)n : 0;
+    }
+    feed_free(&feed);
+    return rc;
+}
+
+int finish_traces(const char *path, const struct record_options *o, struct record_result *result,
+                  struct fscope_error *err)
+{
+    struct seg_reader *reader = NULL;
+    struct trace_build *build = NULL;
+    struct trace_build_stats st;
+    uint64_t before_ns = record_now_ns(CLOCK_MONOTONIC);
+    int rc = seg_reader_open_file(&reader, path, err);
+    if (rc)
+        return rc;
+    const struct seg_header *h = seg_reader_header(reader);
+    struct record_trace_sink sink = {.o = o, .result = result, .pid = h->pid};
+    memcpy(sink.program, result->program, sizeof sink.program);
+    struct trace_build_options bo = {
+        .size = sizeof bo, .reader = reader, .open_module = open_module};
+    record_trace_options(&sink, &bo);
+    rc = trace_build_new(&build, &bo, err);
+    if (!rc)
+        rc = read_samples(reader, build);
+    if (!rc) {
+        trace_build_finish(build, cut_of(path, h, before_ns)); // its errors are its files'
+        trace_build_get_stats(build, &st);
+        result->trace_lost_generations = st.lost_generations;
+        snprintf(result->trace_error, sizeof result->trace_error, "%s", trace_build_error(build));
+    } else if (err && !err->text[0]) {
+        error_set(err, rc, 0, "%s: %s", path, strerror(-rc));
+    }
+    trace_build_free(build);
+    record_trace_abort(&sink);
     seg_reader_close(reader);
     return rc;
 }

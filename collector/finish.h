@@ -17,8 +17,14 @@
 bool finish_is_dump(const char *path);
 
 // Reads the file into *result, a builder for each kind that it has anything of (RECORD_CPU if it has
-// nothing at all), ready for record_write. 0 or -errno. *result is to be freed in any case.
+// nothing at all, not even a trace), ready for record_write. 0 or -errno. *result is to be freed in any case.
 int finish_read(const char *path, struct record_result *result, struct fscope_error *err);
+
+// Writes the execution traces that the file has, by the options' output, into result's list (record_write
+// tells of them). Before: finish_read, which says whether there are any (result->has_trace). 0, or -errno
+// when the file cannot be read; what became of a trace is in the list.
+int finish_traces(const char *path, const struct record_options *o, struct record_result *result,
+                  struct fscope_error *err);
 
 // One symbolized profile of it: kind "cpu", "wall", "heap", "lifetime", "block", "mutex" or the name of
 // a custom profile; NULL or "": the first that has samples.

@@ -294,6 +294,13 @@ int ingest_tick(struct ingest *g)
     return first ? first : rc;
 }
 
+void ingest_snapshot(struct ingest *g)
+{
+    for (struct target *t = g->targets; t; t = t->next)
+        if (t->trace)
+            trace_build_snapshot(t->trace);
+}
+
 int ingest_finish(struct ingest *g)
 {
     int first = ingest_dispatch(g); // a segment may wait there whose process is dead already

@@ -30,19 +30,23 @@ struct ingest_options {
     uint64_t heap_bytes, block_ns, mutex_fraction; // as record_options
     struct series *series;                         // borrowed; NULL: not wanted
     struct builder *builders[RECORD_KIND_COUNT];   // borrowed; NULL: not wanted
+    const struct record_options *trace;            // borrowed; NULL: no traces wanted
+    struct record_result *trace_result;            // borrowed: where the files are listed
     bool inherit;                                  // else only the first process records
 };
 
 // What was seen, for the closing lines.
 struct ingest_stats {
-    uint32_t processes;       // that sent a segment
-    uint32_t refused;         // messages from strangers, or broken ones
-    uint32_t segments_broken; // that could not be read
-    uint64_t damaged;         // records that made no sense
-    uint32_t cpu_source;      // enum seg_cpu_source of the process with most samples
-    char event_why[384];      // why our events were refused, "" if they were not
-    char kernel_why[384];     // why they leave out kernel time, "" if they do not
-    char broken_why[448];     // of the last broken segment
+    uint32_t processes;                 // that sent a segment
+    uint32_t refused;                   // messages from strangers, or broken ones
+    uint32_t segments_broken;           // that could not be read
+    uint64_t damaged;                   // records that made no sense
+    uint64_t trace_events, trace_bytes; // written so far
+    uint32_t untraced;                  // processes that have no room for a trace
+    uint32_t cpu_source;                // enum seg_cpu_source of the process with most samples
+    char event_why[384];                // why our events were refused, "" if they were not
+    char kernel_why[384];               // why they leave out kernel time, "" if they do not
+    char broken_why[448];               // of the last broken segment
 };
 
 // Listens. 0 or -errno. The caller owns *out: ingest_free.
@@ -64,6 +68,9 @@ int ingest_dispatch(struct ingest *g);
 // Drains all segments; to be called every INGEST_TICK_MS at least, so that no ring overflows.
 enum { INGEST_TICK_MS = 200 };
 int ingest_tick(struct ingest *g);
+
+// A snapshot of each target's flight recorder, at one of the next ticks.
+void ingest_snapshot(struct ingest *g);
 
 // Ends the recording: stops sampling in all targets, takes what they have, adds folded records and
 // losses. Targets go on unprofiled. 0 or -errno (what could be taken was). Call once.

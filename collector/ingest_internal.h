@@ -9,6 +9,7 @@
 #include "collector/feed.h"
 #include "collector/ingest.h"
 #include "collector/perf_event.h"
+#include "collector/record_trace.h"
 
 enum { PENDING_MAX = 128 }; // connections that have not said anything yet
 
@@ -20,6 +21,9 @@ struct target {
     struct seg_reader *reader;
     struct feed feed;
     struct perf_clocks *clocks; // NULL: the agent has its own
+    struct trace_build *trace;  // NULL: not wanted, or the segment has none
+    struct record_trace_sink sink;
+    uint64_t trace_events, trace_bytes; // as counted in the ingest's stats
     uint64_t records;
     uint32_t named_threads; // seen by the last look at their names
     bool is_over;           // ended, or replaced by exec; only drained once more

@@ -6,6 +6,7 @@
 #include "collector/ingest_internal.h"
 
 #include "collector/mapped_file.h"
+#include "collector/record_internal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,7 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+#define STOP_PATIENCE_NS UINT64_C(2000000000)
 
 enum {
     FEW_THREADS = 16,
@@ -94,6 +98,47 @@ static void set_state_rates(const struct ingest *g, struct seg_control *c, bool 
             atomic_store_explicit(words[i], on ? rates[i] : 0, memory_order_relaxed);
 }
 
+static void see_cpu(void *arg, const struct seg_record *r)
+{
+    trace_build_sample(arg, r);
+}
+
+// Its trace buffers, if they are wanted. Without, the rest is recorded all the same.
+static void start_trace(struct target *t)
+{
+    struct ingest *g = t->ingest;
+    struct trace_build_options o = {
+        .size = sizeof o, .reader = t->reader, .open_module = open_module, .module_arg = t};
+    if (!g->o.trace || !is_wanted(g, t->pid))
+        return;
+    const struct seg_header *h = seg_reader_header(t->reader);
+    t->sink =
+        (struct record_trace_sink){.o = g->o.trace, .result = g->o.trace_result, .pid = t->pid};
+    memcpy(t->sink.program, h->program, sizeof t->sink.program - 1);
+    record_trace_options(&t->sink, &o);
+    if (trace_build_new(&t->trace, &o, NULL)) {
+        g->stats.untraced++;
+        return;
+    }
+    t->feed.see_cpu = see_cpu;
+    t->feed.see_arg = t->trace;
+}
+
+static int pump_trace(struct target *t)
+{
+    struct ingest *g = t->ingest;
+    struct trace_build_stats st;
+    if (!t->trace)
+        return 0;
+    int rc = trace_build_pump(t->trace);
+    trace_build_get_stats(t->trace, &st);
+    g->stats.trace_events += st.events - t->trace_events;
+    g->stats.trace_bytes += st.bytes - t->trace_bytes;
+    t->trace_events = st.events;
+    t->trace_bytes = st.bytes;
+    return rc;
+}
+
 static void start_sampling(struct target *t, struct agent_config *config)
 {
     struct ingest *g = t->ingest;
@@ -138,6 +183,7 @@ int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello 
         return rc;
     }
     t->feed.series = g->o.series;
+    start_trace(t);
     retire(g, pid);
     g->stats.processes++;
     t->next = g->targets;
@@ -222,6 +268,7 @@ int target_pump(struct target *t, bool housekeeping)
     int64_t n = feed_pump(&t->feed);
     if (n > 0)
         t->records += (uint64_t)n;
+    pump_trace(t); // its errors are its files', and told with these
     struct seg_control *c = seg_reader_control(t->reader);
     if (t->records && t->records >= g->most_records && c) {
         g->most_records = t->records;
@@ -240,8 +287,49 @@ int target_pump(struct target *t, bool housekeeping)
     return n < 0 ? (int)n : 0;
 }
 
+// Whether it still runs: one that is over writes no more.
+static bool is_alive(const struct target *t)
+{
+    char path[64], text[512];
+    if (t->is_over)
+        return false;
+    snprintf(path, sizeof path, "/proc/%u/stat", t->pid);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f)
+        fclose(f);
+    text[n] = '\0';
+    const char *after_name = strrchr(text, ')');
+    return after_name && after_name[1] && after_name[2] != 'Z' && after_name[2] != 'X';
+}
+
+// Ends the trace at a whole generation where the target lives and answers; else at what it has committed.
+static void finish_trace(struct target *t)
+{
+    struct record_result *result = t->ingest->o.trace_result;
+    struct trace_build_stats st;
+    uint64_t start = record_now_ns(CLOCK_MONOTONIC);
+    if (!t->trace)
+        return;
+    while (is_alive(t) && !trace_build_stop(t->trace) &&
+           record_now_ns(CLOCK_MONOTONIC) - start < STOP_PATIENCE_NS) {
+        pump_trace(t);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    uint64_t until = is_alive(t) ? record_now_ns(CLOCK_MONOTONIC) : UINT64_MAX;
+    feed_pump(&t->feed); // samples that belong into it
+    trace_build_finish(t->trace, until);
+    trace_build_get_stats(t->trace, &st);
+    result->trace_lost_generations += st.lost_generations;
+    if (!result->trace_error[0])
+        snprintf(result->trace_error, sizeof result->trace_error, "%s",
+                 trace_build_error(t->trace));
+    t->feed.see_cpu = NULL;
+}
+
 int target_finish(struct target *t)
 {
+    finish_trace(t);
     struct seg_control *c = seg_reader_control(t->reader);
     if (c) {
         atomic_store_explicit(&c->cpu_period_ns, 0, memory_order_relaxed);
@@ -262,6 +350,8 @@ void target_free(struct target *t)
     if (!t)
         return;
     perf_clocks_free(t->clocks);
+    trace_build_free(t->trace);
+    record_trace_abort(&t->sink);
     feed_free(&t->feed);
     seg_reader_close(t->reader);
     free(t);

@@ -7,6 +7,7 @@
 
 #include "collector/launch.h"
 #include "collector/perf_target.h"
+#include "collector/record_trace.h"
 #include "collector/record_signals.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ enum {
     SETTINGS_BYTES = 1024,
     EXIT_NOT_FOUND = 127, // as shells do
     EXIT_NOT_EXECUTABLE = 126,
+    TRACE_TICK_MS = 50, // a busy target fills 64 MiB in some 300 ms
 };
 // After Ctrl-C: a command that ends because of it belongs into the profile to its end.
 #define STOP_GRACE_NS UINT64_C(1000000000)
@@ -36,6 +38,7 @@ struct recording {
     struct launch launch;
     struct launch_program program;
     uint64_t start_ns, stop_ns; // stop_ns: when the first signal was seen
+    int snapshots;              // wishes for one that were passed on
 };
 
 void record_options_init(struct record_options *o)
@@ -45,6 +48,7 @@ void record_options_init(struct record_options *o)
         .cpu_hz = 99,
         .inherit = true,
         .symbolize = true,
+        .trace_bytes = RECORD_TRACE_BYTES_DEFAULT,
         .messages = stderr,
     };
 }
@@ -61,6 +65,7 @@ void record_result_free(struct record_result *result)
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
         builder_free(result->builders[kind]);
     series_free(&result->series);
+    record_trace_free(result);
     *result = (struct record_result){0};
 }
 
@@ -153,6 +158,20 @@ static bool is_time_over(const struct recording *r, uint64_t now)
     return record_stop_count > 1 || (r->stop_ns && now - r->stop_ns >= STOP_GRACE_NS);
 }
 
+static void tick(struct recording *r)
+{
+    struct ingest_stats stats;
+    if (record_snapshot_count != r->snapshots) {
+        r->snapshots = record_snapshot_count;
+        ingest_snapshot(r->ingest);
+    }
+    ingest_tick(r->ingest);
+    ingest_get_stats(r->ingest, &stats);
+    r->result->trace_events = stats.trace_events;
+    r->result->trace_bytes = stats.trace_bytes;
+    record_progress_show(&r->progress, r->result);
+}
+
 // Serves until the command has ended, the time is over, or a second signal came.
 static int serve(struct recording *r)
 {
@@ -163,10 +182,10 @@ static int serve(struct recording *r)
             r->stop_ns = now;
         if (is_time_over(r, now))
             return 0;
-        if (now >= next_tick) {
-            ingest_tick(r->ingest);
-            record_progress_show(&r->progress, r->result);
-            next_tick = now + INGEST_TICK_MS * UINT64_C(1000000);
+        if (now >= next_tick || record_snapshot_count != r->snapshots) {
+            tick(r);
+            uint64_t ms = r->o->trace ? TRACE_TICK_MS : INGEST_TICK_MS;
+            next_tick = now + ms * UINT64_C(1000000);
         }
         uint64_t wait = next_tick - now;
         uint64_t left = r->o->duration_ns ? r->start_ns + r->o->duration_ns - now : wait;
@@ -195,6 +214,8 @@ static int start_ingest(struct recording *r, struct fscope_error *err)
         .mutex_fraction = r->o->mutex_fraction,
         .series = r->o->heap_bytes ? &r->result->series : NULL,
         .inherit = r->o->inherit,
+        .trace = r->o->trace ? r->o : NULL,
+        .trace_result = r->result,
     };
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
         io.builders[kind] = r->result->builders[kind];
@@ -211,11 +232,14 @@ static void write_settings(const struct recording *r, char *text, size_t size)
     const struct record_options *o = r->o;
     int n = snprintf(text, size, "%.*s%scpu=%u,wall=%u", (int)keep, keep ? users : "",
                      keep ? "," : "", o->cpu_hz, o->wall_hz);
-    snprintf(text + n, size - (size_t)n,
-             ",heap=%" PRIu64 ",block=%" PRIu64 ",mutex=%" PRIu64 ",mmap=%d"
-             ",inherit=%d,quiet=1,socket=%s",
-             o->heap_bytes, o->block_ns, o->mutex_fraction, o->mmaps, o->inherit,
-             ingest_name(r->ingest));
+    n += snprintf(text + n, size - (size_t)n,
+                  ",heap=%" PRIu64 ",block=%" PRIu64 ",mutex=%" PRIu64 ",mmap=%d"
+                  ",inherit=%d,quiet=1,socket=%s",
+                  o->heap_bytes, o->block_ns, o->mutex_fraction, o->mmaps, o->inherit,
+                  ingest_name(r->ingest));
+    if (o->trace && n > 0 && (size_t)n < size)
+        snprintf(text + n, size - (size_t)n, ",trace=1,trace_bytes=%" PRIu64 ",flight=%d",
+                 o->trace_bytes, o->trace_flight);
 }
 
 static int start_child(struct recording *r, const char *preload, const char *settings, bool hold,
@@ -306,7 +330,7 @@ static void name_program(struct record_result *result, const char *argv0)
 
 static bool needs_agent(const struct record_options *o)
 {
-    return o->heap_bytes || o->block_ns || o->mutex_fraction;
+    return o->heap_bytes || o->block_ns || o->mutex_fraction || o->trace;
 }
 
 static int run(struct recording *r, struct fscope_error *err)
@@ -327,11 +351,11 @@ static int run(struct recording *r, struct fscope_error *err)
     }
     if (!rc && r->program.way == LAUNCH_OUTSIDE && needs_agent(r->o)) {
         result->exit_status = EXIT_NOT_EXECUTABLE;
-        rc =
-            error_set(err, -EOPNOTSUPP, 0,
-                      "%.100s: %.150s; heap and lock profiles need the agent inside, so only --cpu "
-                      "can be recorded",
-                      r->program.image, r->program.reason);
+        rc = error_set(
+            err, -EOPNOTSUPP, 0,
+            "%.100s: %.150s; traces, heap and lock profiles need the agent inside, so only --cpu "
+            "can be recorded",
+            r->program.image, r->program.reason);
     }
     if (!rc)
         rc = record_new_builders(r->o, result, err);
@@ -358,6 +382,12 @@ int record_command(const struct record_options *o, struct record_result *result,
     *result = (struct record_result){0};
     name_program(result, o->command[0]);
     record_signals_take(&r.signals);
+    if (o->trace_flight)
+        record_signals_snapshots(&r.signals);
+    // A file over RLIMIT_FSIZE is then an error that can be told instead of our death.
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
+    sigaction(SIGXFSZ, &ignore, &old);
+    r.snapshots = record_snapshot_count;
     record_progress_begin(&r.progress, o);
     int rc = run(&r, err);
     record_progress_end(&r.progress);
@@ -366,6 +396,7 @@ int record_command(const struct record_options *o, struct record_result *result,
     if (result->child == 0)
         record_signals_forward(0);
     // Handlers stay until the profile is written (record_wait): Ctrl-C must not cost the data.
+    sigaction(SIGXFSZ, &old, NULL);
     sigprocmask(SIG_SETMASK, &r.signals.users, NULL);
     return rc;
 }

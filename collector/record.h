@@ -26,6 +26,10 @@ struct record_options {
     uint64_t mutex_fraction; // 1 in so many contended unlocks; 0: no mutex profile
     bool mmaps;              // mmap and munmap count as allocations too
     bool fibers;             // at the end a snapshot of all fibers
+    bool trace;              // record_command: an execution trace
+    bool trace_flight;       // of which a snapshot is written at the end, and at SIGUSR2
+    uint64_t trace_bytes;    // room for its events in the target
+    uint32_t trace_version;  // of the file: 23 or 26; 0: 23
     uint64_t duration_ns;    // 0: until the target ends or Ctrl-C
     const char *output;      // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
     bool inherit;            // follow children and exec
@@ -39,7 +43,9 @@ struct record_options {
     FILE *messages;          // where progress and the closing line go (stderr)
 };
 
-#define RECORD_HEAP_BYTES_DEFAULT UINT64_C(524288) // as of Go, and of the agent
+#define RECORD_HEAP_BYTES_DEFAULT  UINT64_C(524288) // as of Go, and of the agent
+#define RECORD_TRACE_BYTES_DEFAULT (UINT64_C(64) << 20)
+#define RECORD_TRACE_NAME          "trace" // what a trace is called among the kinds of profiles
 
 enum record_kind {
     RECORD_CPU,
@@ -68,13 +74,20 @@ struct record_result {
     uint64_t duration_ns;                        // wall time
     uint32_t asked_hz[RECORD_STREAM_COUNT];
     double delivered_hz[RECORD_STREAM_COUNT]; // 0: as asked
-    char rate_note[512]; // why less was delivered, and what to do; "" if it was not
-    char warning[512];   // what else the user should know; "" if nothing
-    uint64_t damaged;    // records that made no sense; counted as lost too
-    int exit_status;     // of the command: 0..255, 128 + signal
-    int killed_by;       // the signal that ended the command, 0: none
-    bool target_ended;   // else the recording ended before it, and record_wait waits for it
-    int child;           // the command's pid while it is ours to wait for, else 0
+    char rate_note[512];         // why less was delivered, and what to do; "" if it was not
+    char warning[512];           // what else the user should know; "" if nothing
+    uint64_t damaged;            // records that made no sense; counted as lost too
+    struct record_trace *traces; // files of execution traces (record_trace.h)
+    size_t trace_count;
+    uint32_t trace_pid;                 // of the first process that had one
+    bool has_trace;                     // finish_read: there is one in the file
+    uint64_t trace_events, trace_bytes; // so far
+    uint64_t trace_lost_generations;    // of a flight recorder
+    char trace_error[384];              // what else went wrong; "" if nothing
+    int exit_status;                    // of the command: 0..255, 128 + signal
+    int killed_by;                      // the signal that ended the command, 0: none
+    bool target_ended; // else the recording ended before it, and record_wait waits for it
+    int child;         // the command's pid while it is ours to wait for, else 0
 };
 
 // Sets size, 99 Hz CPU, inherit, symbolize, messages = stderr.
@@ -122,7 +135,7 @@ int record_write(const struct record_options *o, struct record_result *result,
 void record_result_free(struct record_result *result); // frees the builders; accepts a zeroed one
 
 // The path for one kind: `pattern` with %e (program) %p (pid) %k (kind, a name) %% replaced, or NULL
-// for the default "%e.%p.%k.pb.gz"; a folder (it exists, or ends in a slash) gets the default name
+// for the default "%e.%p.%k.pb.gz" (a trace: "%e.%p.trace"); a folder (it exists, or ends in a slash) gets the default name
 // inside. 0, -ENAMETOOLONG, -EINVAL (an unknown %).
 int record_path(char *path, size_t size, const char *pattern, const struct record_result *result,
                 const char *kind, struct fscope_error *err);

@@ -9,15 +9,15 @@
 
 enum { LOSSES_BYTES = 1024 };
 
-static void say_count(FILE *out, uint64_t n)
+void record_say_count(FILE *out, uint64_t n)
 {
     if (n >= 1000)
-        say_count(out, n / 1000), fprintf(out, ",%03" PRIu64, n % 1000);
+        record_say_count(out, n / 1000), fprintf(out, ",%03" PRIu64, n % 1000);
     else
         fprintf(out, "%" PRIu64, n);
 }
 
-static void say_bytes(FILE *out, uint64_t bytes)
+void record_say_bytes(FILE *out, uint64_t bytes)
 {
     static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     double value = (double)bytes;
@@ -32,16 +32,16 @@ static void say_bytes(FILE *out, uint64_t bytes)
 
 static void say_objects(FILE *out, uint64_t objects, uint64_t bytes)
 {
-    say_count(out, objects);
+    record_say_count(out, objects);
     fputs(objects == 1 ? " object (" : " objects (", out);
-    say_bytes(out, bytes);
+    record_say_bytes(out, bytes);
     fputc(')', out);
 }
 
 static void say_samples(FILE *out, const struct record_result *result, enum record_kind kind,
                         const struct builder_stats *st)
 {
-    say_count(out, st->samples);
+    record_say_count(out, st->samples);
     fprintf(out, " %s sample%s (%.2f s) in %.2f s", record_kind_name((int)kind),
             st->samples == 1 ? "" : "s", (double)st->ns / 1e9, (double)result->duration_ns / 1e9);
 }
@@ -56,14 +56,14 @@ static void say_heap(FILE *out, const struct builder_heap_totals *t, uint32_t pr
     fputs(" in use at the end", out);
     if (t->is_exact) {
         fputs(", ", out);
-        say_count(out, t->temporary_objects);
+        record_say_count(out, t->temporary_objects);
         fputs(" temporary, peak ", out);
-        say_bytes(out, t->peak_bytes);
+        record_say_bytes(out, t->peak_bytes);
         fprintf(out, "%s after %.2f s", processes > 1 ? " in one process" : "",
                 (double)t->peak_ns / 1e9);
     } else {
         fputs(", from ", out);
-        say_count(out, t->samples);
+        record_say_count(out, t->samples);
         fputs(t->samples == 1 ? " sample" : " samples", out);
     }
 }
@@ -71,7 +71,7 @@ static void say_heap(FILE *out, const struct builder_heap_totals *t, uint32_t pr
 static void say_contentions(FILE *out, enum record_kind kind, const struct builder_stats *st)
 {
     fprintf(out, "%s: ", record_kind_name((int)kind));
-    say_count(out, st->samples);
+    record_say_count(out, st->samples);
     fprintf(out, " contention%s, %.3f s of delay", st->samples == 1 ? "" : "s",
             (double)st->ns / 1e9);
 }
@@ -82,7 +82,7 @@ static void say_empty(FILE *out, enum record_kind kind, const struct record_opti
     fputs("fiberscope: ", out);
     if (kind == RECORD_HEAP && o->heap_bytes > 1) {
         fputs("no samples: the program allocated little for a sample every ", out);
-        say_bytes(out, o->heap_bytes);
+        record_say_bytes(out, o->heap_bytes);
         fputs(", or has its allocator linked in; --heap=exact counts every allocation\n", out);
     } else if (kind == RECORD_HEAP) {
         fputs("no allocations were seen: the program makes none by malloc or new, or has its "
@@ -111,7 +111,7 @@ static void say_what(FILE *out, const struct record_result *result, const struct
         builder_get_heap(result->builders[w->kind], &totals);
         say_heap(out, &totals, st->processes);
     } else if (w->kind == RECORD_CUSTOM && strcmp(w->part, RECORD_FIBERS_PART) == 0) {
-        say_count(out, st->samples);
+        record_say_count(out, st->samples);
         fputs(st->samples == 1 ? " fiber" : " fibers", out);
     } else if (w->kind == RECORD_CUSTOM) {
         fprintf(out, "custom profile %.100s", w->part);
@@ -124,7 +124,7 @@ static void say_what(FILE *out, const struct record_result *result, const struct
         fprintf(out, ", %u processes", st->processes);
     if (st->lost || w->kind < RECORD_STREAM_COUNT) {
         fputs(", ", out);
-        say_count(out, st->lost);
+        record_say_count(out, st->lost);
         fputs(w->kind < RECORD_STREAM_COUNT ? " dropped" : " damaged", out);
     }
     if (st->truncated)
@@ -184,6 +184,6 @@ void record_say_series(const struct record_options *o, const struct record_resul
                        const char *path)
 {
     fputs("fiberscope: the heap over time, ", o->messages);
-    say_count(o->messages, result->series.count);
+    record_say_count(o->messages, result->series.count);
     fprintf(o->messages, " moment%s; wrote %s\n", result->series.count == 1 ? "" : "s", path);
 }

@@ -20,6 +20,7 @@ void record_comment(struct record_result *result, const char *text);
 // Progress on a terminal: elapsed time and samples, at most once a second. _end clears the line.
 struct record_progress {
     FILE *out; // NULL: no terminal
+    bool has_trace;
     uint64_t start_ns, shown_ns;
 };
 void record_progress_begin(struct record_progress *p, const struct record_options *o);
@@ -46,6 +47,13 @@ void record_say_closing(const struct record_options *o, const struct record_resu
                         const struct record_written *w);
 void record_say_series(const struct record_options *o, const struct record_result *result,
                        const char *path);
+
+// Whether the pattern names a folder, in which files have their default names.
+bool record_path_is_folder(const char *pattern);
+
+// "12,345" and "1.2 MiB".
+void record_say_count(FILE *out, uint64_t n);
+void record_say_bytes(FILE *out, uint64_t bytes);
 
 // The path of a file that comes beside the one of `main_kind`: as record_path, but where the pattern
 // gives both one name, the kind is put into it ("p.pb.gz" becomes "p.lifetime.pb.gz"). "" where

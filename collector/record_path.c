@@ -13,8 +13,9 @@
 
 enum { NAME_BYTES = 128 };
 #define DEFAULT_NAME "%e.%p.%k.pb.gz"
+#define TRACE_NAME   "%e.%p." RECORD_TRACE_NAME
 
-static bool is_folder(const char *path)
+bool record_path_is_folder(const char *path)
 {
     struct stat st;
     size_t n = strlen(path);
@@ -60,18 +61,29 @@ static int expand(char *path, size_t size, const char *pattern, const struct rec
     return 0;
 }
 
+static void cut_ending(char *path, const char *ending)
+{
+    size_t n = strlen(path), cut = strlen(ending);
+    if (n > cut && strcmp(path + n - cut, ending) == 0)
+        path[n - cut] = '\0';
+}
+
 int record_path(char *path, size_t size, const char *pattern, const struct record_result *result,
                 const char *kind, struct fscope_error *err)
 {
     char joined[PATH_MAX];
+    bool is_trace = strcmp(kind, RECORD_TRACE_NAME) == 0;
+    const char *default_name = is_trace ? TRACE_NAME : DEFAULT_NAME;
     if (!pattern || !*pattern)
-        return expand(path, size, DEFAULT_NAME, result, kind, err);
+        return expand(path, size, default_name, result, kind, err);
     int rc = expand(path, size, pattern, result, kind, err);
-    if (rc || strcmp(path, "-") == 0 || !is_folder(path))
+    if (!rc && is_trace && strstr(pattern, "%k"))
+        cut_ending(path, ".pb.gz"); // no profile, whatever the pattern ends in
+    if (rc || strcmp(path, "-") == 0 || !record_path_is_folder(path))
         return rc;
     size_t n = strlen(path);
     char name[NAME_MAX + 1];
-    rc = expand(name, sizeof name, DEFAULT_NAME, result, kind, err);
+    rc = expand(name, sizeof name, default_name, result, kind, err);
     if (rc)
         return rc;
     int length =
@@ -136,6 +148,9 @@ static int count_at(const struct record_options *o, const struct record_result *
              record_path(other, sizeof other, o->output, sample, record_kind_name(kind), NULL) ==
                  0 &&
              strcmp(other, path) == 0;
+    n += o->trace &&
+         record_path(other, sizeof other, o->output, sample, RECORD_TRACE_NAME, NULL) == 0 &&
+         strcmp(other, path) == 0;
     return n;
 }
 
@@ -152,16 +167,17 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
     int kind = 0;
     while (kind < RECORD_CUSTOM && !record_wants(o, kind))
         kind++;
-    int rc = record_path(path, sizeof path, o->output, &sample, record_kind_name(kind), err);
+    bool is_trace = o->trace && kind == RECORD_CUSTOM; // alone
+    int rc = record_path(path, sizeof path, o->output, &sample,
+                         is_trace ? RECORD_TRACE_NAME : record_kind_name(kind), err);
     if (rc)
         return rc;
     int n = count_at(o, &sample, path);
     if (n > 1)
-        return error_set(
-            err, -EINVAL, 0,
-            "-o %s: %d profiles need %d files: name a folder (one that is not there yet "
-            "with / at its end), or use %%k in the name",
-            o->output, n, n);
+        return error_set(err, -EINVAL, 0,
+                         "-o %s: %d kinds need %d files: name a folder (one that is not there yet "
+                         "with / at its end), or use %%k in the name",
+                         o->output, n, n);
     if (strcmp(path, "-") == 0)
         return 0;
     char *slash = strrchr(path, '/');

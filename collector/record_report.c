@@ -32,6 +32,7 @@ void record_progress_begin(struct record_progress *p, const struct record_option
 {
     bool is_terminal = !o->quiet && isatty(fileno(o->messages));
     *p = (struct record_progress){.out = is_terminal ? o->messages : NULL,
+                                  .has_trace = o->trace,
                                   .start_ns = record_now_ns(CLOCK_MONOTONIC)};
 }
 
@@ -47,6 +48,13 @@ void record_progress_show(struct record_progress *p, const struct record_result 
     if (result->builders[RECORD_CPU] || result->builders[RECORD_WALL])
         fprintf(p->out, ", %" PRIu64 " sample%s", samples_of(result),
                 samples_of(result) == 1 ? "" : "s");
+    if (p->has_trace) {
+        fputs(", ", p->out);
+        record_say_count(p->out, result->trace_events);
+        fputs(" events (", p->out);
+        record_say_bytes(p->out, result->trace_bytes);
+        fputc(')', p->out);
+    }
     fputs("\033[K", p->out);
     fflush(p->out);
 }

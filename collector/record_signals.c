@@ -9,6 +9,7 @@
 
 volatile int record_stop_count;
 volatile int record_stop_signal;
+volatile int record_snapshot_count;
 
 static volatile int forward_pid;
 
@@ -47,6 +48,25 @@ void record_signals_take(struct record_signals *s)
         sigdelset(&s->waiting, stop_signals[i]);
 }
 
+static void on_snapshot(int signo)
+{
+    (void)signo;
+    record_snapshot_count = record_snapshot_count + 1;
+}
+
+void record_signals_snapshots(struct record_signals *s)
+{
+    struct sigaction on = {.sa_handler = on_snapshot};
+    sigset_t block;
+    sigemptyset(&block);
+    sigemptyset(&on.sa_mask);
+    sigaddset(&block, SIGUSR2);
+    sigaction(SIGUSR2, &on, &s->old_snapshot);
+    sigprocmask(SIG_BLOCK, &block, NULL);
+    sigdelset(&s->waiting, SIGUSR2);
+    s->takes_snapshots = true;
+}
+
 void record_signals_forward(int pid)
 {
     forward_pid = pid;
@@ -56,5 +76,7 @@ void record_signals_restore(const struct record_signals *s)
 {
     for (int i = 0; i < STOP_SIGNALS; i++)
         sigaction(stop_signals[i], &s->old[i], NULL);
+    if (s->takes_snapshots)
+        sigaction(SIGUSR2, &s->old_snapshot, NULL);
     sigprocmask(SIG_SETMASK, &s->users, NULL);
 }

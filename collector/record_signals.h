@@ -10,9 +10,11 @@
 #define FIBERSCOPE_COLLECTOR_RECORD_SIGNALS_H
 
 #include <signal.h>
+#include <stdbool.h>
 
 struct record_signals {
-    struct sigaction old[4];
+    struct sigaction old[4], old_snapshot;
+    bool takes_snapshots;
     sigset_t waiting; // the mask to wait with (ppoll): the signals arrive only there
     sigset_t users;   // the mask before: what a command inherits
 };
@@ -20,6 +22,10 @@ struct record_signals {
 // How many signals have asked to stop, and the last one.
 extern volatile int record_stop_count;
 extern volatile int record_stop_signal;
+
+// How many SIGUSR2 have asked for a snapshot, once record_signals_snapshots was called after _take.
+extern volatile int record_snapshot_count;
+void record_signals_snapshots(struct record_signals *s);
 
 void record_signals_take(struct record_signals *s);
 

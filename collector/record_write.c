@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "collector/lock_names.h"
+#include "collector/record_trace.h"
 #include "collector/symbolize.h"
 
 #include <errno.h>
@@ -292,5 +293,6 @@ int record_write(const struct record_options *o, struct record_result *result,
         first = first ? first : rc;
     }
     sigaction(SIGXFSZ, &old, NULL);
-    return first;
+    int rc = record_trace_report(o, result, first ? &spare : err);
+    return first ? first : rc;
 }

@@ -130,6 +130,8 @@ static int clock_add(struct trace_reader *r, struct span *s, uint64_t time)
             if (!number(s, &frequency) || frequency == 0)
                 return bad(r, s, "a frequency that is no positive number");
             g->ns_per_tick = 1.0 / ((double)frequency / 1e9);
+            if (g->ns_per_tick < 1 << 20 && g->ns_per_tick == (double)(uint64_t)g->ns_per_tick)
+                g->ns_integer = (uint64_t)g->ns_per_tick;
         } else if (wire == TRACE_EV_CLOCK_SNAPSHOT && r->version >= 25) {
             s->at++;
             int rc = snapshot_add(r, s, time);
@@ -271,7 +273,7 @@ uint32_t generation_string_id(struct trace_reader *r, struct generation_string *
     if (s->id || s->size_bytes == 0)
         return s->id;
     int rc = 0;
-    s->id = intern_string(&r->intern, s->bytes, s->size_bytes, &rc);
+    s->id = trace_intern_string(&r->intern, s->bytes, s->size_bytes, &rc);
     if (rc)
         reader_fail(r, rc, TRACE_RULE_SYSTEM, "out of memory");
     else if (!s->id)
@@ -394,7 +396,7 @@ static uint32_t stack_id(struct trace_reader *r, const struct trace_frame *frame
         if ((frames[i].function | frames[i].file) & TRACE_ID_TRANSIENT)
             return stack_transient(r, frames, count);
     int rc = 0;
-    uint32_t id = intern_stack(&r->intern, frames, count, &rc);
+    uint32_t id = trace_intern_stack(&r->intern, frames, count, &rc);
     if (rc)
         reader_fail(r, rc, TRACE_RULE_SYSTEM, "out of memory");
     return id || rc ? id : stack_transient(r, frames, count);

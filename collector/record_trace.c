@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+//
+// See record_trace.h.
+
+#include "collector/record_trace.h"
+
+#include "base/file.h"
+#include "collector/record_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    FILES_MAX = 1000
+}; // of one recording: a target that is cut all the time must not fill the folder
+
+struct record_trace_open {
+    struct file_replace file;
+    char *path;
+};
+
+// Which process is the first: the command, or whoever comes with a trace before it.
+static bool is_first(struct record_trace_sink *s)
+{
+    struct record_result *result = s->result;
+    if (!result->trace_pid)
+        result->trace_pid = s->pid;
+    return result->trace_pid == s->pid;
+}
+
+static int make_path(struct record_trace_sink *s, uint32_t number, char *path, size_t size,
+                     struct fscope_error *err)
+{
+    struct record_result named = {.pid = s->pid};
+    const char *pattern = s->o->output;
+    memcpy(named.program, s->program, sizeof named.program);
+    int rc = record_path(path, size, pattern, &named, RECORD_TRACE_NAME, err);
+    if (rc)
+        return rc;
+    bool is_alone =
+        is_first(s) || !pattern || strstr(pattern, "%p") || record_path_is_folder(pattern);
+    size_t n = strlen(path);
+    if (strcmp(path, "-") == 0 && (number > 1 || !is_first(s)))
+        return error_set(err, -EEXIST, 0,
+                         "standard output has a trace already: -o FILE is needed for further ones");
+    if (!is_alone)
+        n += (size_t)snprintf(path + n, size - n, ".p%u", s->pid);
+    if (number > 1 && n < size)
+        n += (size_t)snprintf(path + n, size - n, ".%u", number);
+    return n < size ? 0 : error_set(err, -ENAMETOOLONG, 0, "-o %s: too long a path", pattern);
+}
+
+static int add_result(struct record_trace_sink *s, const char *path,
+                      const struct trace_build_file *f, int rc, const char *error)
+{
+    struct record_result *result = s->result;
+    struct record_trace *grown =
+        reallocarray(result->traces, result->trace_count + 1, sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    result->traces = grown;
+    struct record_trace *t = &grown[result->trace_count];
+    *t = (struct record_trace){.path = strdup(path), .file = *f, .rc = rc};
+    snprintf(t->error, sizeof t->error, "%s", rc ? error : "");
+    if (!t->path)
+        return -ENOMEM;
+    result->trace_count++;
+    return 0;
+}
+
+static int open_file(void *arg, uint32_t number, struct fscope_error *err)
+{
+    struct record_trace_sink *s = arg;
+    char path[PATH_MAX];
+    if (s->result->trace_count >= FILES_MAX)
+        return error_set(err, -EMFILE, 0,
+                         "more than %d traces in one recording: give it more room with "
+                         "--trace-buffer",
+                         FILES_MAX);
+    int rc = make_path(s, number, path, sizeof path, err);
+    if (rc)
+        return rc;
+    struct record_trace_open *open = calloc(1, sizeof *open);
+    if (!open || !(open->path = strdup(path))) {
+        free(open);
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    }
+    rc = file_begin(&open->file, path, err);
+    if (rc) {
+        const struct trace_build_file nothing = {.number = number};
+        add_result(s, path, &nothing, rc, err->text);
+        free(open->path);
+        free(open);
+        return rc;
+    }
+    s->open = open;
+    return open->file.fd;
+}
+
+static void close_file(void *arg, const struct trace_build_file *f, int rc)
+{
+    struct record_trace_sink *s = arg;
+    struct record_trace_open *open = s->open;
+    struct fscope_error err = {0};
+    s->open = NULL;
+    if (!open)
+        return;
+    if (rc)
+        error_set(&err, rc, 0, "%s: %s", open->path, strerror(-rc));
+    if (!f->generations)
+        file_abort(&open->file);
+    else if (file_commit(&open->file, rc ? NULL : &err) && !rc)
+        rc = err.code;
+    if (f->generations || rc || f->left_out)
+        add_result(s, open->path, f, rc, err.text);
+    free(open->path);
+    free(open);
+}
+
+void record_trace_abort(struct record_trace_sink *s)
+{
+    if (!s->open)
+        return;
+    file_abort(&s->open->file);
+    free(s->open->path);
+    free(s->open);
+    s->open = NULL;
+}
+
+void record_trace_options(struct record_trace_sink *s, struct trace_build_options *out)
+{
+    out->version = s->o->trace_version;
+    out->symbolize = s->o->symbolize;
+    out->pid = s->pid;
+    out->open_file = open_file;
+    out->close_file = close_file;
+    out->arg = s;
+}
+
+void record_trace_free(struct record_result *result)
+{
+    for (size_t i = 0; i < result->trace_count; i++)
+        free(result->traces[i].path);
+    free(result->traces);
+    result->traces = NULL;
+    result->trace_count = 0;
+}
+
+// --- What is said.
+
+static void say_file(const struct record_options *o, const struct record_result *result,
+                     const struct record_trace *t)
+{
+    const struct trace_build_file *f = &t->file;
+    FILE *out = o->messages;
+    fputs("fiberscope: trace: ", out);
+    record_say_count(out, f->events);
+    fprintf(out, " event%s in %.2f s, ", f->events == 1 ? "" : "s",
+            (double)(f->end_ns - f->start_ns) / 1e9);
+    record_say_bytes(out, f->bytes);
+    if (f->samples) {
+        fputs(", ", out);
+        record_say_count(out, f->samples);
+        fputs(" CPU samples", out);
+    }
+    if (f->was_killed && result->killed_by)
+        fputs(", up to the kill", out);
+    fprintf(out, "; wrote %s\n", t->path);
+    if (f->left_out)
+        fprintf(out,
+                "fiberscope: its last part did not make sense and is left out: %s (please report "
+                "this)\n",
+                f->why);
+    if (f->lost_names)
+        fprintf(out,
+                "fiberscope: %" PRIu64 " stack%s or text%s of it did not fit into the segment\n",
+                f->lost_names, f->lost_names == 1 ? "" : "s", f->lost_names == 1 ? "" : "s");
+}
+
+// After all files: one sentence for what went wrong in any of them.
+static void say_cuts(const struct record_options *o, const struct record_result *result)
+{
+    size_t cuts = 0;
+    for (size_t i = 0; i < result->trace_count; i++)
+        cuts += result->traces[i].file.was_cut;
+    if (!cuts)
+        return;
+    fprintf(
+        o->messages,
+        "fiberscope: the trace was cut%s, as all buffers were full; it goes on in the next file "
+        "(--trace-buffer gives more room; it had ",
+        cuts > 1 ? " several times" : "");
+    record_say_bytes(o->messages, o->trace_bytes);
+    fputs(")\n", o->messages);
+}
+
+static void say_next(const struct record_options *o, const struct record_result *result)
+{
+    const struct record_trace *longest = NULL;
+    for (size_t i = 0; i < result->trace_count; i++) {
+        const struct record_trace *t = &result->traces[i];
+        if (t->file.generations && !t->rc && (!longest || t->file.events > longest->file.events))
+            longest = t;
+    }
+    if (longest && strcmp(longest->path, "-") != 0)
+        fprintf(o->messages, "fiberscope: next: fiberscope trace %s, or go tool trace %s\n",
+                longest->path, longest->path);
+}
+
+int record_trace_report(const struct record_options *o, const struct record_result *result,
+                        struct fscope_error *err)
+{
+    int first = 0;
+    size_t written = 0;
+    for (size_t i = 0; i < result->trace_count; i++) {
+        const struct record_trace *t = &result->traces[i];
+        written += t->file.generations != 0;
+        if (t->rc && !first)
+            first = error_set(err, t->rc, 0, "%s", t->error);
+        if ((t->file.generations || t->file.left_out) && !o->quiet)
+            say_file(o, result, t);
+    }
+    if (o->quiet || !o->trace)
+        return first;
+    if (result->trace_lost_generations)
+        fprintf(o->messages,
+                "fiberscope: %" PRIu64 " generation%s overwritten while a snapshot was taken\n",
+                result->trace_lost_generations,
+                result->trace_lost_generations == 1 ? " was" : "s were");
+    if (result->trace_error[0] && !first) // else it is the error
+        fprintf(o->messages, "fiberscope: trace: %s\n", result->trace_error);
+    say_cuts(o, result);
+    if (written)
+        say_next(o, result);
+    else if (!first)
+        fputs("fiberscope: no trace: the program has recorded no event\n", o->messages);
+    return first;
+}

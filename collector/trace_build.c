@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: MIT
+//
+// See trace_build.h. Taking (trace_pool), naming (trace_symbols), rewriting (trace_rewrite) and files
+// (trace_out) have their own files; here is which generation goes where and when.
+
+#include "collector/trace_build.h"
+
+#include "collector/trace_out.h"
+#include "collector/trace_pool.h"
+#include "collector/trace_rewrite.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { SAMPLES_MAX = 1 << 20, SECOND = 1000000000 };
+#define SNAPSHOT_PATIENCE_NS UINT64_C(1000000000) // for the running generation to end
+
+struct trace_build {
+    struct trace_build_options o;
+    struct trace_symbols *symbols;
+    struct trace_rewrite *rewrite;
+    struct trace_pool pool;
+    struct seg_trace now; // as of the last look
+    uint64_t done;        // generations up to this are in files, or given up
+    // The file.
+    struct trace_out out;
+    struct trace_build_file file;
+    bool is_open;
+    uint64_t session;      // of the file
+    uint64_t lost_session; // whose file could not be written
+    uint32_t file_count;
+    // Samples that wait for their generation.
+    struct trace_sample *samples;
+    size_t sample_count, sample_capacity;
+    // Flight.
+    bool is_flight, wants_snapshot, has_asked;
+    uint64_t snapshots_seen, ask_generation, ask_deadline_ns;
+    bool has_stopped; // was asked to
+    struct trace_build_stats stats;
+    int first_rc;
+    char first_error[384];
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t units_of(const struct trace_build *b, uint64_t ns)
+{
+    return (uint64_t)((unsigned __int128)ns * b->now.units_per_second / SECOND);
+}
+
+static uint64_t ns_of(const struct trace_build *b, uint64_t units)
+{
+    unsigned __int128 ns = (unsigned __int128)units * SECOND / b->now.units_per_second;
+    return ns < INT64_MAX ? (uint64_t)ns : INT64_MAX;
+}
+
+static uint64_t load(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static int keep_error(struct trace_build *b, int rc, const char *text)
+{
+    if (rc && !b->first_rc) {
+        b->first_rc = rc;
+        snprintf(b->first_error, sizeof b->first_error, "%s", text && *text ? text : strerror(-rc));
+    }
+    return rc;
+}
+
+// --- Beginning and end.
+
+int trace_build_new(struct trace_build **out, const struct trace_build_options *o,
+                    struct fscope_error *err)
+{
+    *out = NULL;
+    struct trace_build *b = calloc(1, sizeof *b);
+    if (!b)
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    memcpy(&b->o, o, o->size < sizeof b->o ? o->size : sizeof b->o);
+    const struct trace_symbols_options so = {
+        .size = sizeof so,
+        .reader = b->o.reader,
+        .pid = b->o.pid,
+        .symbolize = b->o.symbolize,
+        .open_file = b->o.open_module,
+        .arg = b->o.module_arg,
+    };
+    int rc = seg_reader_trace(b->o.reader, &b->now);
+    b->snapshots_seen = load(&b->now.snapshots);
+    if (rc == -ENODATA)
+        error_set(err, rc, 0, "the segment has no room for a trace");
+    else if (rc)
+        error_set(err, rc, 0, "damaged segment: its trace buffers do not fit");
+    if (!rc)
+        rc = trace_symbols_new(&b->symbols, &so);
+    if (!rc)
+        rc = trace_rewrite_new(&b->rewrite, b->o.reader, b->symbols);
+    if (rc) {
+        if (rc == -ENOMEM)
+            error_set(err, rc, 0, "out of memory");
+        trace_build_free(b);
+        return rc;
+    }
+    *out = b;
+    return 0;
+}
+
+void trace_build_free(struct trace_build *b)
+{
+    if (!b)
+        return;
+    trace_out_close(&b->out);
+    trace_rewrite_free(b->rewrite);
+    trace_symbols_free(b->symbols);
+    trace_pool_finish(&b->pool);
+    free(b->samples);
+    free(b);
+}
+
+bool trace_build_is_flight(const struct trace_build *b)
+{
+    return b->is_flight;
+}
+
+const char *trace_build_error(const struct trace_build *b)
+{
+    return b->first_error;
+}
+
+void trace_build_get_stats(const struct trace_build *b, struct trace_build_stats *out)
+{
+    *out = b->stats;
+}
+
+// --- Samples.
+
+void trace_build_sample(struct trace_build *b, const struct seg_record *r)
+{
+    if (b->sample_count ==
+        SAMPLES_MAX) { // of a flight recorder, or of a trace that does not move: the older half
+        b->sample_count /= 2;
+        memmove(b->samples, b->samples + b->sample_count, b->sample_count * sizeof *b->samples);
+    }
+    if (b->sample_count == b->sample_capacity) {
+        size_t n = b->sample_capacity * 2 + 256;
+        struct trace_sample *grown = reallocarray(b->samples, n, sizeof *grown);
+        if (!grown)
+            return; // a sample less: the profile has it
+        b->samples = grown;
+        b->sample_capacity = n;
+    }
+    b->samples[b->sample_count++] =
+        (struct trace_sample){units_of(b, r->time_ns), r->fiber, r->tid, r->user_stack};
+}
+
+// When the generation began, by its clock; 0: not known.
+static uint64_t start_of(const struct trace_build *b, uint64_t generation)
+{
+    const struct seg_trace_clock *c = &b->now.clocks[generation % SEG_TRACE_CLOCKS];
+    return load(&c->generation) == generation ? c->units : 0;
+}
+
+// Those up to the next generation; the ones before the file's beginning belong to nobody.
+static int write_samples(struct trace_build *b, uint64_t generation, bool is_first)
+{
+    uint64_t end = start_of(b, generation + 1), begin = is_first ? start_of(b, generation) : 0;
+    size_t kept = 0;
+    int rc = 0;
+    for (size_t i = 0; i < b->sample_count; i++) {
+        const struct trace_sample s = b->samples[i];
+        if (end && s.units >= end)
+            b->samples[kept++] = s;
+        else if (s.units >= begin && !rc)
+            rc = trace_rewrite_sample(b->rewrite, &s);
+    }
+    b->sample_count = kept;
+    return rc;
+}
+
+// --- Files.
+
+static int open_file(struct trace_build *b, uint64_t session)
+{
+    struct fscope_error err = {0};
+    b->file = (struct trace_build_file){.number = ++b->file_count};
+    int fd = b->o.open_file(b->o.arg, b->file.number, &err);
+    if (fd < 0)
+        return keep_error(b, fd, err.text);
+    b->is_open = true;
+    b->session = session;
+    return keep_error(b, trace_out_open(&b->out, fd, b->o.version, b->now.units_per_second), NULL);
+}
+
+// Whether that session ended for want of a buffer. `end` is of the last one that has ended; one before that
+// made room for the next only by its end.
+static bool was_cut(const struct trace_build *b, uint64_t session)
+{
+    uint64_t newest = load(&b->now.session);
+    bool is_on = load(&b->now.generation) != 0;
+    if (session == newest && is_on)
+        return false;
+    bool is_last_ended = session + is_on >= newest;
+    return is_last_ended ? atomic_load_explicit(&b->now.end, memory_order_relaxed) == SEG_TRACE_FULL
+                         : load(&b->now.cuts) > 0;
+}
+
+static void close_file(struct trace_build *b, int rc)
+{
+    if (!b->is_open)
+        return;
+    b->is_open = false;
+    b->file.bytes = b->out.written;
+    b->file.was_cut = !b->is_flight && was_cut(b, b->session);
+    trace_out_close(&b->out);
+    b->stats.files++;
+    if (rc)
+        b->lost_session = b->session;
+    b->o.close_file(b->o.arg, &b->file, rc);
+}
+
+static int end_generation(struct trace_build *b, uint64_t generation)
+{
+    const struct seg_header *h = seg_reader_header(b->o.reader);
+    const struct seg_trace_clock *c = &b->now.clocks[generation % SEG_TRACE_CLOCKS];
+    struct trace_rewrite_stats st;
+    trace_rewrite_get_stats(b->rewrite, &st);
+    uint64_t units = st.first_units, mono = ns_of(b, units);
+    uint64_t real = h->real_ns + (mono - h->mono_ns);
+    if (start_of(b, generation)) {
+        units = c->units;
+        mono = c->mono_ns;
+        real = c->real_ns;
+    }
+    if (real > INT64_MAX) // an honest clock is far from there
+        real = 0;
+    const struct trace_writer_clock clock = {units, mono, (int64_t)(real / SECOND),
+                                             (int64_t)(real % SECOND)};
+    return trace_out_end(&b->out, &clock);
+}
+
+struct counts {
+    uint64_t events, samples, damaged, lost_names;
+};
+
+static struct counts counts_of(const struct trace_build *b)
+{
+    struct trace_rewrite_stats st;
+    trace_rewrite_get_stats(b->rewrite, &st);
+    return (struct counts){st.events, st.samples, st.damaged, st.lost_names};
+}
+
+static void account(struct trace_build *b, const struct counts *before, uint64_t bytes)
+{
+    struct trace_build_file *f = &b->file;
+    struct trace_rewrite_stats st;
+    trace_rewrite_get_stats(b->rewrite, &st);
+    f->generations++;
+    f->events += st.events - before->events;
+    f->samples += st.samples - before->samples;
+    f->lost_names += st.lost_names - before->lost_names;
+    f->bytes = b->out.written;
+    if (!f->start_ns)
+        f->start_ns = ns_of(b, st.first_units);
+    f->end_ns = ns_of(b, st.last_units);
+    b->stats.events += st.events - before->events;
+    b->stats.bytes += bytes;
+}
+
+// Makes, checks where need be, and writes one generation. A file whose generation is refused ends before it.
+static int write_generation(struct trace_build *b, uint64_t generation,
+                            const struct trace_piece *pieces, size_t count, uint64_t until)
+{
+    bool is_whole = generation <= load(&b->now.complete);
+    struct counts before = counts_of(b);
+    int rc = trace_out_begin(&b->out);
+    if (rc)
+        return rc;
+    trace_rewrite_begin(b->rewrite, b->out.writer);
+    rc = trace_rewrite_pieces(b->rewrite, pieces, count, until);
+    struct counts after = counts_of(b);
+    if (!rc)
+        rc = write_samples(b, generation, b->file.generations == 0);
+    if (!rc)
+        rc = end_generation(b, generation);
+    if (rc)
+        return rc;
+    bool is_empty = after.events == before.events;
+    if (is_empty || ((!is_whole || after.damaged != before.damaged) &&
+                     trace_out_check(&b->out, b->file.why, sizeof b->file.why))) {
+        b->file.left_out += !is_empty;
+        close_file(b, 0);
+        return 0;
+    }
+    b->file.was_killed |= !is_whole;
+    uint64_t bytes = b->out.written;
+    rc = trace_out_write(&b->out);
+    if (!rc)
+        account(b, &before, b->out.written - bytes);
+    return rc;
+}
+
+// All there is up to that generation. until: for those that are not whole.
+static int write_generations(struct trace_build *b, uint64_t upto, uint64_t until)
+{
+    uint64_t generation;
+    int first = 0;
+    while ((generation = trace_pool_lowest(&b->pool)) && generation <= upto) {
+        struct trace_piece *pieces;
+        size_t count = trace_pool_range(&b->pool, generation, &pieces);
+        uint64_t session = pieces[0].session;
+        int rc = 0;
+        if (b->is_open && session != b->session)
+            close_file(b, 0);
+        if (session != b->lost_session && !b->is_open)
+            rc = open_file(b, session);
+        if (session != b->lost_session && !rc) {
+            bool is_whole = generation <= load(&b->now.complete);
+            rc = write_generation(b, generation, pieces, count, is_whole ? UINT64_MAX : until);
+        }
+        if (rc) {
+            keep_error(b, rc, NULL);
+            b->lost_session = session;
+            close_file(b, rc);
+        }
+        first = first ? first : rc;
+        b->done = generation > b->done ? generation : b->done;
+        trace_pool_drop(&b->pool, generation);
+    }
+    return first;
+}
+
+// --- Flight.
+
+// Copies what is there beside its producers; what was overwritten meanwhile is left out, and all before it.
+static int copy_flight(struct trace_build *b, bool open_too)
+{
+    struct trace_take take = {.keeps = true, .open_too = open_too};
+    struct seg_trace after = {0};
+    seg_reader_trace_hold(b->o.reader, true);
+    int rc = seg_reader_trace(b->o.reader, &b->now);
+    take.complete = load(&b->now.complete);
+    take.from = load(&b->now.oldest);
+    take.upto = open_too ? UINT64_MAX : take.complete;
+    if (!rc)
+        rc = trace_pool_take(&b->pool, b->o.reader, &take);
+    if (!rc)
+        rc = seg_reader_trace(b->o.reader, &after);
+    seg_reader_trace_hold(b->o.reader, false);
+    if (rc)
+        return rc;
+    // Buffers that gave way before they were looked at are missing, not stale; `oldest` was stored first.
+    uint64_t gone = load(&after.oldest) ? load(&after.oldest) - 1 : 0;
+    gone = take.stale_from > gone ? take.stale_from : gone;
+    uint64_t lowest = trace_pool_lowest(&b->pool);
+    if (lowest && gone >= lowest)
+        b->stats.lost_generations += gone - lowest + 1;
+    trace_pool_drop(&b->pool, gone);
+    return 0;
+}
+
+static int write_snapshot(struct trace_build *b, bool open_too, uint64_t until)
+{
+    int rc = copy_flight(b, open_too);
+    if (rc)
+        return keep_error(b, rc, NULL);
+    b->lost_session = 0; // what went wrong with one snapshot may be better with the next
+    rc = write_generations(b, UINT64_MAX, until);
+    close_file(b, 0);
+    return rc;
+}
+
+void trace_build_snapshot(struct trace_build *b)
+{
+    b->wants_snapshot = true;
+}
+
+static int pump_flight(struct trace_build *b)
+{
+    uint64_t met = load(&b->now.snapshots), generation = load(&b->now.generation);
+    if (met != b->snapshots_seen)
+        b->wants_snapshot = true;
+    b->snapshots_seen = met;
+    if (!b->wants_snapshot)
+        return 0;
+    if (!b->has_asked) { // the generation that runs now is to be in it
+        b->has_asked = true;
+        b->ask_generation = generation;
+        b->ask_deadline_ns = now_ns() + SNAPSHOT_PATIENCE_NS;
+        if (generation)
+            seg_reader_trace_request(b->o.reader, SEG_TRACE_ADVANCE);
+    }
+    if (generation && load(&b->now.complete) < b->ask_generation && now_ns() < b->ask_deadline_ns)
+        return 0;
+    b->wants_snapshot = b->has_asked = false;
+    return write_snapshot(b, false, UINT64_MAX);
+}
+
+// --- Taking.
+
+static int take_stream(struct trace_build *b, bool open_too)
+{
+    struct trace_take take = {
+        .complete = load(&b->now.complete),
+        .done = b->done,
+        .upto = UINT64_MAX,
+        .open_too = open_too,
+    };
+    int rc = trace_pool_take(&b->pool, b->o.reader, &take);
+    return rc == -ENOBUFS ? 0 : rc;
+}
+
+static int look(struct trace_build *b)
+{
+    int rc = seg_reader_trace(b->o.reader, &b->now);
+    b->is_flight = atomic_load_explicit(&b->now.is_flight, memory_order_relaxed) != 0;
+    return rc;
+}
+
+int trace_build_pump(struct trace_build *b)
+{
+    int rc = look(b);
+    if (!rc && !b->is_flight)
+        rc = take_stream(b, false);
+    // After the buffers: what their stacks are in has been told before.
+    if (!rc)
+        rc = trace_symbols_modules(b->symbols);
+    if (rc)
+        return keep_error(b, rc, NULL);
+    return b->is_flight ? pump_flight(b) : write_generations(b, load(&b->now.complete), UINT64_MAX);
+}
+
+bool trace_build_stop(struct trace_build *b)
+{
+    if (look(b) || !load(&b->now.session))
+        return true;
+    bool is_on = load(&b->now.generation) != 0;
+    if (is_on && !b->has_stopped) {
+        b->has_stopped = true;
+        if (seg_reader_trace_request(b->o.reader, SEG_TRACE_STOP))
+            return true;
+    }
+    return !is_on && load(&b->now.complete) >= load(&b->now.last);
+}
+
+int trace_build_finish(struct trace_build *b, uint64_t until_ns)
+{
+    uint64_t until = until_ns == UINT64_MAX ? UINT64_MAX : units_of(b, until_ns);
+    int rc = look(b);
+    if (!rc && !b->is_flight)
+        rc = take_stream(b, true);
+    if (!rc)
+        rc = trace_symbols_modules(b->symbols);
+    if (rc)
+        keep_error(b, rc, NULL);
+    else if (b->is_flight)
+        rc = write_snapshot(b, true, until);
+    else
+        rc = write_generations(b, UINT64_MAX, until);
+    close_file(b, 0);
+    return rc;
+}
