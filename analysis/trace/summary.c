@@ -66,7 +66,7 @@ struct trace_function *summary_function(struct trace_summary *s, uint32_t name)
     if (!*at)
         return NULL;
     (*at)->name = name;
-    (*at)->run.fiber = (*at)->wait.fiber = TRACE_NONE;
+    (*at)->run.fiber = (*at)->wait.fiber = (*at)->stuck.fiber = TRACE_NONE;
     s->functions[s->function_count++] = *at;
     return *at;
 }

@@ -45,6 +45,7 @@ struct trace_fiber {
     int64_t creator;      // TRACE_NONE: it was there, or nobody did
     uint8_t state;        // trace_go_state at the end
     uint32_t reason;      // name, of a WAITING one
+    int64_t state_ns;     // how long it has been in that state at the end
     struct trace_times times;
     struct trace_moments moments;
     struct trace_longest run, wait; // longest uninterrupted run and wait for a Proc
@@ -56,6 +57,8 @@ struct trace_function {
     struct trace_times times;
     struct trace_moments moments;
     struct trace_longest run, wait;
+    struct trace_longest stuck; // the longest block that the trace does not see the end of
+    uint32_t stuck_reason;
     struct trace_hist runnable; // each wait for a Proc
 };
 
@@ -123,8 +126,9 @@ struct trace_totals {
     uint64_t by_kind[TRACE_EXPERIMENTAL + 1];
     uint64_t fibers, alive, threads, tasks, samples;
     uint64_t gomaxprocs, heap_max_bytes;
-    double proc_ns;           // gomaxprocs over time
-    struct trace_times times; // all fibers that are not the runtime's own
+    double proc_ns;             // gomaxprocs over time
+    struct trace_hist runnable; // each wait of any fiber for a Proc
+    struct trace_times times;   // all fibers that are not the runtime's own
 };
 
 struct trace_summary {

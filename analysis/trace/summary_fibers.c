@@ -64,6 +64,7 @@ static int leave(struct trace_summary *s, struct fiber *f, bool over)
             if (!fn)
                 return -ENOMEM;
             trace_hist_add(&fn->runnable, ns);
+            trace_hist_add(&s->totals.runnable, ns);
         }
     } else if (f->state == TRACE_GO_SYSCALL && p) {
         p->pub.syscall_ns += f->proc_lost_at == SUMMARY_NEVER ? ns : f->proc_lost_at - f->since;
@@ -71,7 +72,10 @@ static int leave(struct trace_summary *s, struct fiber *f, bool over)
         if (over)
             p->syscall_slot = TRACE_NO_SLOT;
     }
-    return summary_settle(st, f, &f->pub.times);
+    int rc = summary_settle(st, f, &f->pub.times);
+    if (!rc && f->state == TRACE_GO_WAITING && over)
+        trace_times_longest(&f->pub.times, f->pub.reason, ns);
+    return rc;
 }
 
 static struct fiber *new_fiber(struct trace_summary *s, const struct trace_event *ev)
@@ -106,10 +110,8 @@ static struct fiber *new_fiber(struct trace_summary *s, const struct trace_event
     return f;
 }
 
-static int add_moments(struct trace_summary *s, const struct fiber *f, struct trace_moments *m)
+static void add_moments(struct trace_moments *m, const struct trace_moments *a)
 {
-    const struct trace_moments *a = &f->pub.moments;
-    (void)s;
     m->runs += a->runs;
     m->yields += a->yields;
     m->preemptions += a->preemptions;
@@ -117,7 +119,6 @@ static int add_moments(struct trace_summary *s, const struct fiber *f, struct tr
     m->syscalls += a->syscalls;
     m->wakes += a->wakes;
     m->creates += a->creates;
-    return 0;
 }
 
 // Adds a fiber that is over, or outlives the trace, to its function; tells who wants to know.
@@ -135,9 +136,14 @@ static int fold(struct trace_summary *s, struct fiber *f)
         fn->alive++;
         s->totals.alive++;
     }
-    add_moments(s, f, &fn->moments);
+    add_moments(&fn->moments, &f->pub.moments);
     longest(&fn->run, f->pub.run.ns, f->pub.run.at_ns, f->pub.id);
     longest(&fn->wait, f->pub.wait.ns, f->pub.wait.at_ns, f->pub.id);
+    if (f->pub.ended_ns == SUMMARY_NEVER && f->pub.state == TRACE_GO_WAITING &&
+        f->pub.state_ns > fn->stuck.ns) {
+        longest(&fn->stuck, f->pub.state_ns, st->now - f->pub.state_ns, f->pub.id);
+        fn->stuck_reason = f->pub.reason;
+    }
     int rc = trace_times_add(&fn->times, &f->pub.times);
     if (!rc && !trace_name_is_system(trace_names_text(&s->names, f->pub.name)))
         rc = trace_times_add(&s->totals.times, &f->pub.times);
@@ -159,6 +165,7 @@ int summary_fiber_end(struct trace_summary *s, struct fiber *f, const struct tra
             f->pub.times.range_ns[i] += st->now - f->range_since[i];
         f->range_since[i] = SUMMARY_NEVER;
     }
+    f->pub.state_ns = f->since == SUMMARY_NEVER ? 0 : st->now - f->since;
     f->since = SUMMARY_NEVER;
     f->pub.state = f->state;
     bool system = trace_name_is_system(trace_names_text(&s->names, f->pub.name));

@@ -29,6 +29,14 @@ int trace_times_block(struct trace_times *t, uint32_t reason, uint64_t count, in
     return 0;
 }
 
+void trace_times_longest(struct trace_times *t, uint32_t reason, int64_t ns)
+{
+    for (uint32_t i = 0; i < t->wait_count; i++) {
+        if (t->waits[i].reason == reason && t->waits[i].max_ns < ns)
+            t->waits[i].max_ns = ns;
+    }
+}
+
 static int combine(struct trace_times *t, const struct trace_times *o, int sign)
 {
     t->total_ns += sign * o->total_ns;
@@ -42,6 +50,8 @@ static int combine(struct trace_times *t, const struct trace_times *o, int sign)
     for (uint32_t i = 0; i < o->wait_count && !rc; i++) {
         const struct trace_wait *w = &o->waits[i];
         rc = trace_times_block(t, w->reason, sign < 0 ? -w->count : w->count, sign * w->ns);
+        if (!rc && sign > 0)
+            trace_times_longest(t, w->reason, w->max_ns);
     }
     return rc;
 }

@@ -15,7 +15,7 @@ enum { TRACE_RANGES = 5 }; // enum trace_range, one more than its last
 struct trace_wait {
     uint32_t reason; // name
     uint64_t count;
-    int64_t ns;
+    int64_t ns, max_ns; // max_ns: the longest that came to its end
 };
 
 struct trace_times {
@@ -32,6 +32,7 @@ struct trace_times {
 
 // A zeroed struct trace_times is an empty one. 0 or -ENOMEM.
 int trace_times_block(struct trace_times *t, uint32_t reason, uint64_t count, int64_t ns);
+void trace_times_longest(struct trace_times *t, uint32_t reason, int64_t ns); // one that has ended
 int trace_times_add(struct trace_times *t, const struct trace_times *more);
 int trace_times_subtract(struct trace_times *t, const struct trace_times *less);
 int trace_times_copy(struct trace_times *t, const struct trace_times *from); // keeps t's memory
