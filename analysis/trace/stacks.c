@@ -104,6 +104,10 @@ uint32_t trace_stacks_of(struct trace_stacks *s, struct trace_names *n,
                                  .function = trace_names_of(n, r, frames[i].function),
                                  .file = trace_names_of(n, r, frames[i].file),
                                  .line = frames[i].line};
+    // Go's runtime records a stack that it could not walk as one frame of nothing.
+    const struct trace_frame *leaf = &key.stack.frames[0];
+    if (count == 1 && !leaf->pc && !leaf->function)
+        return 0;
     uint32_t number = add(s, &key.stack);
     if (stable && number)
         remember(s, id, number);

@@ -2,8 +2,9 @@
 //
 // The stacks of a trace that its analysis keeps: each once, under a small number.
 //
-// Invariant: stack 0 has no frames; equal stacks have equal numbers; stacks stay valid, also after
-// the reader is closed, until trace_stacks_finish. Frames' strings are names. One owner.
+// Invariant: stack 0 has no frames (one without an address and a function counts as none); equal
+// stacks have equal numbers; stacks stay valid, also after the reader is closed, until
+// trace_stacks_finish. Frames' strings are names. One owner.
 
 #ifndef FIBERSCOPE_ANALYSIS_TRACE_STACKS_H
 #define FIBERSCOPE_ANALYSIS_TRACE_STACKS_H
