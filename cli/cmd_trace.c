@@ -20,6 +20,8 @@ enum { // options that only some reports take
     NEEDS_OPERAND = 128, // before the file
     NO_JSON = 256,
     NO_RANGE = 512,
+    HAS_REGION = 1024, // and --task
+    HAS_SLOW = 2048,
 };
 
 static const struct trace_report {
@@ -39,6 +41,8 @@ static const struct trace_report {
     {"net", trace_report_net, HAS_ROWS},
     {"tasks", trace_report_tasks, HAS_ROWS | HAS_NAME},
     {"regions", trace_report_regions, HAS_ROWS | HAS_NAME},
+    {"critical", trace_report_critical, HAS_ROWS | HAS_REGION | HAS_FIBERS},
+    {"explain", trace_report_explain, HAS_ROWS | HAS_REGION | HAS_SLOW},
     {"events", trace_report_events, HAS_FIBERS | HAS_KIND | HAS_ROWS},
     {"validate", trace_report_validate, NO_RANGE},
 };
@@ -76,6 +80,9 @@ static int check_options(const struct trace_report *r, const struct trace_args *
         {"fiber", a->fibers.count > 0, r->flags & HAS_FIBERS},
         {"kind", a->kind != NULL, r->flags & HAS_KIND},
         {"longer", a->longer_ns >= 0, r->flags & HAS_LONGER},
+        {"region", a->region != NULL, r->flags & HAS_REGION},
+        {"task", a->task != NULL, r->flags & HAS_REGION},
+        {"slow", a->slow != NULL, r->flags & HAS_SLOW},
         {"json", a->json, !(r->flags & NO_JSON)},
         {"from", a->from_ns >= 0, !(r->flags & NO_RANGE)},
         {"to", a->to_ns >= 0, !(r->flags & NO_RANGE)},
@@ -123,9 +130,15 @@ static const struct cli_option options[] = {
                  "only what happens from TIME on, counted from the beginning of the trace"),
     CLI_DURATION(TA, to_ns, "to", 0, "TIME", NULL, "only what happens until TIME"),
     CLI_LIST(TA, fibers, "fiber", 0, "N", NULL,
-             "events, cut: only this fiber; may be given several times"),
+             "events, cut: only this fiber, may be given several times; critical: to its end"),
     CLI_STRING(TA, name, "name", 0, "TEXT", NULL,
                "only fibers, tasks or regions with TEXT in their name; fibers: one row for each"),
+    CLI_STRING(TA, region, "region", 0, "NAME", NULL,
+               "explain, critical: the regions of this name"),
+    CLI_STRING(TA, task, "task", 0, "NAME", NULL,
+               "explain, critical: the tasks of this name; critical: or number"),
+    CLI_STRING(TA, slow, "slow", 0, "LIMIT", NULL,
+               "explain: slow is what is beyond this percentile or time (default p99)"),
     CLI_STRING(TA, kind, "kind", 0, "WORD", NULL,
                "events: only this kind, as StateTransition or Log"),
     CLI_CHOICE(TA, sort, "sort", 0, "WORD", NULL,
@@ -162,12 +175,16 @@ const struct cli_command cmd_trace = {
         "  net          where they wait for the network\n"
         "  tasks        user tasks, how long they take, the slowest\n"
         "  regions      user regions, how long they take, the slowest\n"
+        "  critical     what the end of a task, region or range had to wait for, step by step\n"
+        "  explain      why the slow ones of a region or task are slow: the gap, divided\n"
         "  events       the events, one a line\n"
         "  validate     whether the trace keeps the format's rules; exit status 1 if not\n"
         "  cut          a valid smaller trace: a time range, a set of fibers",
     .examples = "  fiberscope trace app.trace\n"
                 "  fiberscope trace fibers --name worker app.trace\n"
                 "  fiberscope trace sync -o sync.pb.gz app.trace\n"
+                "  fiberscope trace explain --region request --slow=p99 app.trace\n"
+                "  fiberscope trace critical --task request app.trace\n"
                 "  fiberscope trace cut --from 1s --to 1.5s -o part.trace app.trace",
     .options = options,
     .option_count = CLI_COUNT(options),

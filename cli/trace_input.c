@@ -132,7 +132,7 @@ const char *trace_function_word(const char *name)
 
 bool trace_name_matches(const char *name, const char *wanted)
 {
-    return !wanted || strstr(trace_function_word(name), wanted);
+    return !wanted || strcasestr(trace_function_word(name), wanted);
 }
 
 void trace_name_print(FILE *out, const struct terminal *t, const char *name)

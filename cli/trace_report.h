@@ -55,7 +55,7 @@ const char *trace_ns(char *buf, int64_t ns);                               // "1
 const char *trace_at(char *buf, const struct trace_input *in, int64_t ns); // "1.234567s"
 const char *trace_share(char *buf, double part, double whole);             // "87.3%"
 const char *trace_function_word(const char *name);             // a name, or what to say if ""
-bool trace_name_matches(const char *name, const char *wanted); // wanted NULL: any; a part
+bool trace_name_matches(const char *name, const char *wanted); // NULL: any; a part, in any case
 void trace_name_print(FILE *out, const struct terminal *t, const char *name);
 void trace_stack_print(FILE *out, const struct terminal *t, const struct trace_names *n,
                        const struct trace_stack *stack, int indent, uint32_t frames_max);
@@ -81,6 +81,8 @@ int trace_report_tasks(const struct trace_args *a);
 int trace_report_regions(const struct trace_args *a);
 int trace_report_events(const struct trace_args *a);
 int trace_report_validate(const struct trace_args *a);
+int trace_report_critical(const struct trace_args *a);
+int trace_report_explain(const struct trace_args *a);
 int trace_report_cut(const struct trace_args *a);
 
 #endif
