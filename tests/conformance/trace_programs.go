@@ -1,140 +1,88 @@
 // SPDX-License-Identifier: MIT
 //
-// Go programs that record a trace of themselves: what the tests of the trace reports read.
+// Programs to be traced, each using another part of Go's runtime.
 //
-//	trace_programs KIND OUT     KIND: channels locks network syscalls tasks
+//	programs NAME FILE SCALE
 //
-// Each runs for about 1.3 seconds, so that its trace has more than one generation.
+// NAME: sched (goroutines, channels, select, mutex), net (sockets, pipes, system calls), tasks (tasks,
+// regions, logs), gc (a heap under pressure), timers (timers, preemption, CPU profile, GOMAXPROCS),
+// iter (coroutines), pingpong (many events; SCALE thousands of them).
 
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"os"
 	"runtime"
 	"runtime/pprof"
 	"runtime/trace"
+	"strconv"
 	"sync"
-	"syscall"
 	"time"
 )
 
-var end time.Time
+var sink [][]byte
+var count int
 
-func running() bool { return time.Now().Before(end) }
-
-func spin(d time.Duration) {
-	for t := time.Now(); time.Since(t) < d; {
+func sched(scale int) {
+	var wg sync.WaitGroup
+	var mu sync.RWMutex
+	c, d := make(chan int), make(chan int, 3)
+	for i := range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for range scale {
+				select {
+				case v := <-c:
+					mu.Lock()
+					count += v
+					mu.Unlock()
+				case d <- i:
+				case <-d:
+				}
+				runtime.Gosched()
+			}
+		}()
 	}
-}
-
-func stage(in <-chan int, out chan<- int, done <-chan struct{}) {
-	for {
-		select {
-		case v := <-in:
-			spin(20 * time.Microsecond)
+	stop := make(chan bool)
+	go func() {
+		for {
 			select {
-			case out <- v + 1:
-			case <-done:
+			case c <- 1:
+			case <-stop:
 				return
 			}
-		case <-done:
-			return
 		}
-	}
-}
-
-func channels() {
-	done := make(chan struct{})
-	first := make(chan int)
-	last := first
-	for i := 0; i < 4; i++ {
-		next := make(chan int, i)
-		go stage(last, next, done)
-		last = next
-	}
-	for i := 0; running(); i++ {
-		first <- i
-		if got := <-last; got != i+4 {
-			panic("pipeline")
-		}
-		if i%100 == 0 {
-			time.Sleep(time.Millisecond)
-			runtime.Gosched()
-		}
-	}
-	close(done)
-}
-
-func lockWorker(m *sync.Mutex, rw *sync.RWMutex, wg *sync.WaitGroup) {
-	defer wg.Done()
-	for running() {
-		m.Lock()
-		spin(50 * time.Microsecond)
-		m.Unlock()
-		rw.RLock()
-		time.Sleep(100 * time.Microsecond)
-		rw.RUnlock()
-	}
-}
-
-func waiter(c *sync.Cond, wg *sync.WaitGroup) {
-	defer wg.Done()
-	c.L.Lock()
-	for running() {
-		c.Wait()
-	}
-	c.L.Unlock()
-}
-
-func locks() {
-	var m sync.Mutex
-	var rw sync.RWMutex
-	var wg, ws sync.WaitGroup
-	c := sync.NewCond(&sync.Mutex{})
-	for i := 0; i < 4; i++ {
-		wg.Add(1)
-		go lockWorker(&m, &rw, &wg)
-		ws.Add(1)
-		go waiter(c, &ws)
-	}
-	for running() {
-		rw.Lock()
-		time.Sleep(time.Millisecond)
-		rw.Unlock()
-		c.Broadcast()
-		time.Sleep(2 * time.Millisecond)
-	}
+	}()
 	wg.Wait()
-	c.Broadcast()
-	ws.Wait()
-}
-
-func echo(c net.Conn) {
-	defer c.Close()
-	io.Copy(c, c)
-}
-
-func client(address string, wg *sync.WaitGroup) {
-	defer wg.Done()
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		panic(err)
+	close(stop)
+	cond := sync.NewCond(&sync.Mutex{})
+	ready := false
+	for range 4 {
+		wg.Add(1)
+		go func() {
+			cond.L.Lock()
+			for !ready {
+				cond.Wait()
+			}
+			cond.L.Unlock()
+			wg.Done()
+		}()
 	}
-	defer c.Close()
-	buf := make([]byte, 512)
-	for running() {
-		c.Write(buf)
-		io.ReadFull(c, buf)
-		time.Sleep(500 * time.Microsecond)
-	}
+	time.Sleep(time.Millisecond)
+	cond.L.Lock()
+	ready = true
+	cond.Broadcast()
+	cond.L.Unlock()
+	wg.Wait()
 }
 
-func network() {
+func netIO(scale int) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
@@ -145,103 +93,209 @@ func network() {
 			if err != nil {
 				return
 			}
-			go echo(c)
+			go func() {
+				io.Copy(c, c)
+				c.Close()
+			}()
 		}
 	}()
 	var wg sync.WaitGroup
-	for i := 0; i < 6; i++ {
+	for range 4 {
 		wg.Add(1)
-		go client(l.Addr().String(), &wg)
+		go func() {
+			defer wg.Done()
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				panic(err)
+			}
+			b := make([]byte, 100)
+			for range scale {
+				c.Write(b)
+				io.ReadFull(c, b)
+			}
+			c.Close()
+		}()
+	}
+	r, w, _ := os.Pipe()
+	go func() {
+		for range scale {
+			w.Write([]byte("x"))
+		}
+		w.Close()
+	}()
+	io.ReadAll(r)
+	for range scale {
+		f, _ := os.Open("/proc/self/stat")
+		io.ReadAll(f)
+		f.Close()
 	}
 	wg.Wait()
 	l.Close()
 }
 
-func nap(d time.Duration) { // a system call that blocks its thread
-	t := syscall.NsecToTimespec(int64(d))
-	syscall.Nanosleep(&t, nil)
-}
-
-func sleeper(d time.Duration, wg *sync.WaitGroup) {
-	defer wg.Done()
-	for running() {
-		nap(d)
-		spin(100 * time.Microsecond)
-	}
-}
-
-func syscalls() {
+func tasks(scale int) {
 	var wg sync.WaitGroup
-	for i := 1; i <= 4; i++ {
+	for i := range 6 {
 		wg.Add(1)
-		go sleeper(time.Duration(i)*3*time.Millisecond, &wg)
-	}
-	go nap(time.Hour)             // the trace ends in it
-	go func() { spin(time.Hour) }() // and it never yields
-	f, _ := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	for running() {
-		f.Write([]byte("x"))
-		time.Sleep(300 * time.Microsecond)
-	}
-	wg.Wait()
-}
-
-var keep [64][]byte
-
-func request(ctx context.Context, i int, wg *sync.WaitGroup) {
-	defer wg.Done()
-	ctx, task := trace.NewTask(ctx, fmt.Sprintf("request %d", i%3))
-	trace.WithRegion(ctx, "parse", func() { spin(30 * time.Microsecond) })
-	trace.Log(ctx, "number", fmt.Sprint(i))
-	trace.WithRegion(ctx, "work", func() {
-		trace.WithRegion(ctx, "inner", func() { keep[i%len(keep)] = bytes.Repeat([]byte{1}, 200000) })
-		var inner sync.WaitGroup
-		inner.Add(1)
-		go func() { // inherits the task
-			trace.WithRegion(ctx, "helper", func() { time.Sleep(time.Millisecond) })
-			trace.StartRegion(ctx, "never ended")
-			inner.Done()
+		go func() {
+			defer wg.Done()
+			for k := range scale {
+				ctx, outer := trace.NewTask(context.Background(), "outer "+strconv.Itoa(i))
+				trace.WithRegion(ctx, "region", func() {
+					inner, end := trace.NewTask(ctx, "inner")
+					trace.Logf(inner, "key", "message %d of %d, \"quoted\"\n\t\x00\xff", k, i)
+					trace.StartRegion(inner, "nested").End()
+					time.Sleep(10 * time.Microsecond)
+					end.End()
+				})
+				trace.Log(context.Background(), "", "")
+				outer.End()
+			}
 		}()
-		inner.Wait()
-	})
-	if i%10 != 0 {
-		task.End()
+	}
+	_, open := trace.NewTask(context.Background(), "over generations")
+	r := trace.StartRegion(context.Background(), "over generations")
+	wg.Wait()
+	time.Sleep(1100 * time.Millisecond)
+	r.End()
+	open.End()
+	trace.NewTask(context.Background(), "never ended")
+}
+
+func gc(scale int) {
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			var keep [][]byte
+			for i := range scale * 100 {
+				keep = append(keep, make([]byte, 1000+i%5000))
+				if len(keep) > 500 {
+					keep = nil
+				}
+			}
+			sink = keep
+		}()
+	}
+	for range 3 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+	}
+	wg.Wait()
+}
+
+func spin(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		for i := range 10000 {
+			count += i
+		}
 	}
 }
 
-func tasks() {
-	ctx, outer := trace.NewTask(context.Background(), "outer")
+func timers(scale int) {
+	f, _ := os.CreateTemp("", "cpu")
+	defer os.Remove(f.Name())
+	pprof.StartCPUProfile(f)
 	var wg sync.WaitGroup
-	for i := 0; running(); i++ {
+	for i := range 5 {
+		wg.Add(2)
+		time.AfterFunc(time.Duration(i)*time.Millisecond, wg.Done)
+		go func() {
+			spin(time.Duration(scale) * time.Millisecond)
+			wg.Done()
+		}()
+	}
+	runtime.GOMAXPROCS(2)
+	t := time.NewTicker(200 * time.Microsecond)
+	for range 20 {
+		<-t.C
+	}
+	t.Stop()
+	runtime.GOMAXPROCS(5)
+	wg.Wait()
+	pprof.Do(context.Background(), pprof.Labels("a", "b"), func(context.Context) { spin(2e6) })
+	pprof.StopCPUProfile()
+}
+
+func iterate(scale int) {
+	next, stop := iter.Pull(func(yield func(int) bool) {
+		for i := range scale {
+			if !yield(i) {
+				return
+			}
+		}
+	})
+	for {
+		v, ok := next()
+		if !ok {
+			break
+		}
+		count += v
+	}
+	stop()
+}
+
+// Eight pairs, four Ps, and a crowd that yields, locks and spawns.
+func pingpong(scale int) {
+	var wg sync.WaitGroup
+	for range 100 {
+		a, b := make(chan int), make(chan int)
+		wg.Add(2)
+		go func() {
+			for range scale {
+				b <- <-a
+			}
+			wg.Done()
+		}()
+		go func() {
+			for i := range scale {
+				a <- i
+				<-b
+			}
+			wg.Done()
+		}()
+	}
+	var mu sync.Mutex
+	for range 50 {
 		wg.Add(1)
-		go request(ctx, i, &wg)
-		time.Sleep(700 * time.Microsecond)
+		go func() {
+			defer wg.Done()
+			for range scale {
+				mu.Lock()
+				runtime.Gosched()
+				mu.Unlock()
+				done := make(chan bool)
+				go close(done)
+				<-done
+			}
+		}()
 	}
 	wg.Wait()
-	outer.End()
 }
 
 func main() {
-	kinds := map[string]func(){"channels": channels, "locks": locks, "network": network,
-		"syscalls": syscalls, "tasks": tasks}
-	out, err := os.Create(os.Args[2])
+	scale, _ := strconv.Atoi(os.Args[3])
+	f, err := os.Create(os.Args[2])
 	if err != nil {
 		panic(err)
 	}
-	before := make(chan int) // goroutines that are there when the trace begins
-	go func() { <-before }()
-	go func() { time.Sleep(500 * time.Millisecond) }()
-	go nap(700 * time.Millisecond)
-	region := trace.StartRegion(context.Background(), "before the trace")
-	time.Sleep(time.Millisecond)
-	if os.Args[1] == "tasks" {
-		pprof.StartCPUProfile(io.Discard)
+	runtime.GOMAXPROCS(4)
+	waiting := make(chan bool)
+	for range 3 {
+		go func() { <-waiting }()
 	}
-	if err := trace.Start(out); err != nil {
+	if err := trace.Start(f); err != nil {
 		panic(err)
 	}
-	end = time.Now().Add(1300 * time.Millisecond)
-	region.End()
-	kinds[os.Args[1]]()
+	programs := map[string]func(int){"sched": sched, "net": netIO, "tasks": tasks, "gc": gc,
+		"timers": timers, "iter": iterate, "pingpong": pingpong}
+	programs[os.Args[1]](scale)
+	close(waiting)
 	trace.Stop()
+	if err := f.Close(); err != nil {
+		panic(err)
+	}
+	fmt.Println(count, len(sink))
 }

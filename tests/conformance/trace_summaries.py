@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Our figures about fibers, regions and tasks are Go's own, to the nanosecond, and our four profiles those
-of `go tool trace -pprof`: on traces of five Go programs and on Go's test data."""
+"""Our figures about fibers, regions and tasks are Go's own, to the nanosecond, our four profiles those of
+`go tool trace -pprof`, the minimum mutator utilisation its own: on traces of nine Go programs and on Go's
+test data."""
 
 import glob
 import os
@@ -13,7 +14,8 @@ import trace_go
 
 BUILD = os.environ["FSCOPE_BUILD"]
 NUMBERS = os.path.join(BUILD, "tests", "conformance", "trace_numbers")
-KINDS = ["channels", "locks", "network", "syscalls", "tasks"]
+KINDS = {"channels": [], "locks": [], "network": [], "syscalls": [], "tasks": [],  # trace_waiting.go
+         "sched": ["200"], "gc": ["20"], "timers": ["3"], "iter": ["200"]}  # trace_programs.go
 
 
 def lines(*command):
@@ -28,6 +30,12 @@ def compare(name, path, oracle):
     assert (go is None) == (ours is None), f"{name}: Go {why or 'reads it'}, we {our_why or 'read it'}"
     if go is None:
         return 0
+    curve, our_curve = [[tuple(map(float, x.split()[1:])) for x in side if x.startswith("mmu")]
+                        for side in (go, ours)]
+    assert [w for w, _ in curve] == [w for w, _ in our_curve], f"{name}: {curve} {our_curve}"
+    for (w, a), (_, b) in zip(curve, our_curve):
+        assert abs(a - b) < 1e-6, f"{name}: least mutator share over {w} ns: Go {a}, ours {b}"
+    go, ours = [[x for x in side if not x.startswith("mmu")] for side in (go, ours)]
     missing, more = [x for x in go if x not in set(ours)], [x for x in ours if x not in set(go)]
     for a, b in zip(missing[:5], more[:5]):
         print(f"Go:   {a}\nours: {b}")
@@ -74,13 +82,14 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         os.chdir(work)
         here = trace_go.HERE
-        oracle, programs, events = trace_go.build(
+        oracle, waiting, programs, events = trace_go.build(
             work, *(os.path.join(here, n) for n in
-                    ("trace_summary_oracle.go", "trace_programs.go", "trace_oracle.go")))
+                    ("trace_summary_oracle.go", "trace_waiting.go", "trace_programs.go", "trace_oracle.go")))
         compared = 0
         for kind in sys.argv[1:] or KINDS:
             path = os.path.join(work, kind + ".trace")
-            subprocess.run([programs, kind, path], check=True)
+            program = programs if KINDS[kind] else waiting
+            subprocess.run([program, kind, path, *KINDS[kind]], check=True, stdout=subprocess.DEVNULL)
             n = compare(kind, path, oracle)
             samples_seen = compare_profiles(kind, path, work)
             assert n > 10 and samples_seen > 3, f"{kind}: only {n} lines and {samples_seen} samples"
