@@ -33,6 +33,7 @@ static const struct trace_report {
     {"fibers", trace_report_fibers, HAS_ROWS | HAS_NAME | HAS_SORT},
     {"fiber", trace_report_fiber, HAS_ROWS | NEEDS_OPERAND},
     {"procs", trace_report_procs, 0},
+    {"util", trace_report_util, 0},
     {"wakes", trace_report_wakes, HAS_ROWS | HAS_NAME},
     {"lints", trace_report_lints, HAS_LONGER},
     {"sched", trace_report_sched, HAS_ROWS},
@@ -167,6 +168,7 @@ const struct cli_command cmd_trace = {
         "  fibers       fibers by start function; with --name one by one\n"
         "  fiber N      one fiber: its times, its longest waits with their stacks\n"
         "  procs        what the processors did\n"
+        "  util         how busy the processors were, over time and at the worst\n"
         "  wakes        who wakes whom, and how long the woken waited\n"
         "  lints        fibers that hog, spin, starve or are stuck\n"
         "  sched        where fibers wait for a processor\n"

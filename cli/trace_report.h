@@ -71,6 +71,7 @@ int trace_report_summary(const struct trace_args *a);
 int trace_report_fibers(const struct trace_args *a);
 int trace_report_fiber(const struct trace_args *a);
 int trace_report_procs(const struct trace_args *a);
+int trace_report_util(const struct trace_args *a);
 int trace_report_wakes(const struct trace_args *a);
 int trace_report_lints(const struct trace_args *a);
 int trace_report_sched(const struct trace_args *a);

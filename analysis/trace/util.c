@@ -12,13 +12,15 @@ enum { PROCS_MAX = 1 << 16 };
 
 struct fiber {
     uint8_t state;
-    bool in_assist, marks;
+    bool in_assist, marks; // works for the collector whenever it executes
+    bool counted;          // on `proc`
+    int64_t proc;
 };
 
 struct util_state {
     uint32_t running; // fibers
     uint64_t procs;   // GOMAXPROCS; 0: not known yet
-    uint32_t *gc;     // [procs], by id: how much of the collector is on it
+    uint32_t *gc;     // [procs], by id: how many fibers work for the collector on it
     uint32_t gc_procs, stw;
     struct fiber *fibers; // by slot
     uint32_t fiber_capacity;
@@ -82,16 +84,28 @@ static int set_procs(struct trace_util *u, uint64_t n)
     return 0;
 }
 
-static void take(struct util_state *st, int64_t proc, int by)
+static bool executes(uint8_t state)
 {
-    if (proc < 0 || (uint64_t)proc >= st->procs || (by < 0 && !st->gc[proc]))
+    return state == TRACE_GO_RUNNING || state == TRACE_GO_SYSCALL;
+}
+
+// Counts the fiber on its Proc while it executes for the collector.
+static void recount(struct util_state *st, struct fiber *f, int64_t proc)
+{
+    bool should = executes(f->state) && (f->in_assist || f->marks);
+    if (should == f->counted)
         return;
-    uint32_t was = st->gc[proc];
-    st->gc[proc] = by < 0 ? was - 1 : was + 1;
-    if (!was && st->gc[proc])
-        st->gc_procs++;
-    else if (was && !st->gc[proc])
-        st->gc_procs--;
+    if (should)
+        f->proc = proc;
+    f->counted = should;
+    if (f->proc < 0 || (uint64_t)f->proc >= st->procs)
+        return;
+    uint32_t *n = &st->gc[f->proc];
+    if (!should && !*n)
+        return; // GOMAXPROCS has been less meanwhile
+    *n += should ? 1 : UINT32_MAX;
+    if (should ? *n == 1 : *n == 0)
+        st->gc_procs += should ? 1 : UINT32_MAX;
 }
 
 static struct fiber *fiber_of(struct util_state *st, uint32_t slot)
@@ -110,11 +124,6 @@ static struct fiber *fiber_of(struct util_state *st, uint32_t slot)
     return &st->fibers[slot];
 }
 
-static bool executes(uint8_t state)
-{
-    return state == TRACE_GO_RUNNING || state == TRACE_GO_SYSCALL;
-}
-
 static int transition(struct util_state *st, const struct trace_event *ev)
 {
     uint8_t from = ev->transition.from, to = ev->transition.to;
@@ -123,9 +132,8 @@ static int transition(struct util_state *st, const struct trace_event *ev)
         return -ENOMEM;
     st->running += to == TRACE_GO_RUNNING && from != TRACE_GO_RUNNING;
     st->running -= from == TRACE_GO_RUNNING && to != TRACE_GO_RUNNING;
-    if ((f->in_assist || f->marks) && executes(from) != executes(to))
-        take(st, ev->proc, executes(to) ? 1 : -1);
     f->state = to;
+    recount(st, f, ev->proc);
     if (to == TRACE_GO_NOT_EXIST)
         *f = (struct fiber){0};
     return 0;
@@ -160,23 +168,23 @@ static int range(struct trace_util *u, const struct trace_reader *r, const struc
         return -ENOMEM;
     if (ev->kind == TRACE_RANGE_ACTIVE && executes(f->state) && u->kind == TRACE_UTIL_MUTATOR)
         correct(u);
-    take(st, ev->proc, by);
     f->in_assist = by > 0;
+    recount(st, f, ev->proc);
     return 0;
 }
 
-// Go's background workers say by a label what they are about to do.
+// Go's background workers say by a label, each time they start, what they are about to do.
 static int label(struct util_state *st, const struct trace_reader *r, const struct trace_event *ev)
 {
     struct trace_text t = trace_reader_string(r, ev->label.text);
     bool idle = t.size_bytes == 9 && !memcmp(t.bytes, "GC (idle)", 9);
-    if (t.size_bytes < 3 || memcmp(t.bytes, "GC ", 3) != 0 || idle)
+    if (t.size_bytes < 3 || memcmp(t.bytes, "GC ", 3) != 0)
         return 0;
     struct fiber *f = fiber_of(st, ev->goroutine_slot);
     if (!f)
         return -ENOMEM;
-    f->marks = true;
-    take(st, ev->proc, 1);
+    f->marks = !idle;
+    recount(st, f, ev->proc);
     return 0;
 }
 

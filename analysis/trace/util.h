@@ -4,8 +4,10 @@
 // of a length.
 //
 //   RUNNING  fibers that run, of the Procs there are
-//   MUTATOR  Procs not taken by Go's garbage collector: stop-the-world, background marking, assists.
-//            The minimum over windows is the MMU of go tool trace (/mmu) under these three.
+//   MUTATOR  Procs not taken by Go's garbage collector: stop-the-world, background marking, assists,
+//            as in go tool trace's /mmu. That one (Go 1.26) counts a background worker twice each
+//            time it starts after the first and never takes that back, so it ends at 0 after some
+//            collections; and it forgets the time after the last change if that was to 0.
 //
 // Invariant: the function is constant between two points and ends with the last, whose value has no
 // meaning. Memory: one point for each change. One owner.

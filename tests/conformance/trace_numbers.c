@@ -4,7 +4,6 @@
 // trace_summary_oracle.go: for comparing our figures with Go's. Usage: trace_numbers FILE
 
 #include "analysis/trace/summary.h"
-#include "analysis/trace/util.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -107,13 +106,6 @@ static void task(void *context, const struct trace_task *t)
     putchar('\n');
 }
 
-static void mutator(struct trace_util *u)
-{
-    int64_t at;
-    for (int64_t w = 10000; u->count > 1 && w <= 1000000000; w *= 10)
-        printf("mmu %" PRId64 " %.9f\n", w, trace_util_minimum(u, w, &at));
-}
-
 int main(int argc, char **argv)
 {
     struct trace_summary_options so = {
@@ -121,24 +113,21 @@ int main(int argc, char **argv)
     struct fscope_error err = {0};
     struct trace_reader *r;
     const struct trace_event *ev;
-    struct trace_util *u;
     int fd = argc == 2 ? open(argv[1], O_RDONLY) : -1, rc;
     if (fd < 0 || trace_reader_open_fd(&r, fd, NULL, &err)) {
         fprintf(stderr, "%s\n", err.text);
         return 2;
     }
-    if (trace_summary_new(&summary, &so) || trace_util_new(&u, TRACE_UTIL_MUTATOR, 0, 0))
+    if (trace_summary_new(&summary, &so))
         return 2;
     while ((rc = trace_reader_next(r, &ev)) > 0) {
-        if (trace_summary_event(summary, r, ev) || trace_util_event(u, r, ev))
+        if (trace_summary_event(summary, r, ev))
             return 2;
     }
     if (rc < 0)
         fprintf(stderr, "%s\n", trace_reader_error(r)->text);
-    if (trace_summary_finish(summary) || trace_util_finish(u))
+    if (trace_summary_finish(summary))
         return 2;
-    mutator(u);
-    trace_util_free(u);
     trace_summary_free(summary);
     trace_reader_close(r);
     close(fd);

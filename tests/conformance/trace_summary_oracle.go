@@ -66,18 +66,6 @@ func timeOf(e *trace.Event) string {
 	return fmt.Sprint(e.Time())
 }
 
-// The least share of time that the garbage collector leaves, over windows of 10 us to 1 s.
-func mutator(events []trace.Event) {
-	u := trace.MutatorUtilizationV2(events, trace.UtilSTW|trace.UtilBackground|trace.UtilAssist)
-	if len(u) == 0 {
-		return
-	}
-	curve := trace.NewMMUCurve(u)
-	for w := 10 * time.Microsecond; w <= time.Second; w *= 10 {
-		fmt.Fprintf(out, "mmu %d %.9f\n", w, curve.MMU(w))
-	}
-}
-
 func main() {
 	defer out.Flush()
 	f, err := os.Open(os.Args[1])
@@ -85,7 +73,6 @@ func main() {
 	r, err := trace.NewReader(f)
 	check(err)
 	s := trace.NewSummarizer()
-	var events []trace.Event
 	for {
 		e, err := r.ReadEvent()
 		if err == io.EOF {
@@ -93,9 +80,7 @@ func main() {
 		}
 		check(err)
 		s.Event(&e)
-		events = append(events, e)
 	}
-	mutator(events)
 	sum := s.Finalize()
 	for _, g := range sum.Goroutines {
 		start, end := "-", "-"

@@ -176,7 +176,7 @@ func syscalls() {
 		wg.Add(1)
 		go sleeper(time.Duration(i)*3*time.Millisecond, &wg)
 	}
-	go nap(time.Hour)             // the trace ends in it
+	go nap(time.Hour)               // the trace ends in it
 	go func() { spin(time.Hour) }() // and it never yields
 	f, _ := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	for running() {
