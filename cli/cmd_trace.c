@@ -46,6 +46,7 @@ static const struct trace_report {
     {"explain", trace_report_explain, HAS_ROWS | HAS_REGION | HAS_SLOW},
     {"events", trace_report_events, HAS_FIBERS | HAS_KIND | HAS_ROWS},
     {"validate", trace_report_validate, NO_RANGE},
+    {"cut", trace_report_cut, HAS_FIBERS | NEEDS_OUTPUT | NO_JSON},
 };
 
 static const struct trace_report *find_report(const char *name)

@@ -179,7 +179,7 @@ static bool wanted(const struct trace_input *in, const struct trace_event *ev)
     const struct trace_args *a = in->args;
     bool subject = ev->kind == TRACE_TRANSITION && ev->what == TRACE_RESOURCE_GOROUTINE &&
                    trace_listed(&a->fibers, ev->transition.id);
-    return ev->time_ns >= in->from_ns &&
+    return ev->time_ns >= in->from_ns && (!in->to_ns || ev->time_ns <= in->to_ns) &&
            (!a->kind || !strcasecmp(a->kind, trace_kind_name(ev->kind))) &&
            (subject || trace_listed(&a->fibers, ev->goroutine));
 }

@@ -69,7 +69,8 @@ int trace_input_next(struct trace_input *in, const struct trace_event **ev)
         fail_reading(in);
         return -1;
     }
-    return rc && (!in->to_ns || (*ev)->time_ns <= in->to_ns);
+    // Fibers that do nothing are announced only at the end of a generation: it is read to there.
+    return rc && (!in->to_ns || (*ev)->time_ns <= in->to_ns || (*ev)->kind != TRACE_SYNC);
 }
 
 int trace_input_summary(struct trace_input *in, struct trace_summary_options *opts,

@@ -40,7 +40,8 @@ struct trace_input {
 int trace_input_open(struct trace_input *in, const struct trace_args *a);
 void trace_input_close(struct trace_input *in);
 
-// The next event up to to_ns: 1; 0 at the end; -1 after a message.
+// The next event up to to_ns, and those after it to the end of the generation: what was there all
+// along may be announced only then. 1; 0 at the end; -1 after a message.
 int trace_input_next(struct trace_input *in, const struct trace_event **ev);
 
 // All of the input as a summary (opts' times are filled in), as spans, as one of the profiles.

@@ -138,7 +138,8 @@ int trace_profile_event(struct trace_profile *p, const struct trace_reader *r,
                         const struct trace_event *ev)
 {
     int rc = 0;
-    if (ev->kind != TRACE_TRANSITION || ev->what != TRACE_RESOURCE_GOROUTINE)
+    if (ev->kind != TRACE_TRANSITION || ev->what != TRACE_RESOURCE_GOROUTINE ||
+        ev->time_ns > p->to_ns)
         return 0;
     struct waiter *w = waiter_of(p, ev->transition.slot);
     if (!w)

@@ -223,15 +223,37 @@ static int proc_transition(struct trace_spans *s, const struct trace_event *ev)
     return 0;
 }
 
+// What is first heard of after to_ns and was there before: its state has lasted since the Sync.
+static int late(struct trace_spans *s, const struct trace_reader *r, const struct trace_event *ev)
+{
+    struct spans_state *st = s->state_of_build;
+    struct open_fiber *f;
+    s->end_ns = st->to_ns;
+    if (ev->kind != TRACE_TRANSITION || ev->what != TRACE_RESOURCE_GOROUTINE ||
+        ev->transition.from != TRACE_GO_UNDETERMINED)
+        return 0;
+    int rc =
+        spans_reserve(&st->fibers, &st->fiber_capacity, ev->transition.slot, sizeof *st->fibers);
+    if (rc)
+        return rc;
+    f = &st->fibers[ev->transition.slot];
+    // The slot may have been that of a fiber that has ended in the meantime, after to_ns.
+    if (f->known)
+        rc = close_span(s, f, st->to_ns);
+    if (!rc)
+        rc = new_fiber(s, f, ev);
+    if (!rc && ev->transition.stack)
+        s->lanes[f->span.lane].name = trace_names_root(&s->names, r, ev->transition.stack);
+    return rc ? rc : open_span(s, f, r, ev, st->sync_ns);
+}
+
 int trace_spans_event(struct trace_spans *s, const struct trace_reader *r,
                       const struct trace_event *ev)
 {
     struct spans_state *st = s->state_of_build;
     int rc = 0;
-    if (ev->time_ns > st->to_ns) {
-        s->end_ns = st->to_ns;
-        return 0;
-    }
+    if (ev->time_ns > st->to_ns)
+        return late(s, r, ev);
     if (!st->started || ev->kind == TRACE_SYNC)
         st->sync_ns = ev->time_ns;
     if (!st->started)

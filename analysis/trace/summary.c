@@ -156,7 +156,11 @@ int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
         return st->rc;
     if (ev->time_ns > st->options.to_ns) {
         st->now = st->last_ns = st->options.to_ns;
-        return 0;
+        st->counts = false;
+        if (ev->kind == TRACE_TRANSITION && ev->what == TRACE_RESOURCE_GOROUTINE &&
+            ev->transition.from == TRACE_GO_UNDETERMINED)
+            st->rc = summary_transition(s, r, ev);
+        return st->rc;
     }
     begin_event(s, ev);
     switch (ev->kind) {

@@ -85,7 +85,7 @@ static struct fiber *new_fiber(struct trace_summary *s, const struct trace_event
     if (slot == TRACE_NO_SLOT || summary_reserve(&st->fibers, &st->fiber_capacity, slot))
         return NULL;
     struct fiber *f = st->free_fibers, *old = st->fibers[slot];
-    if (old) { // cannot be, by the promise of slots
+    if (old) {
         summary_regions_drop(st, old);
         f = old;
     } else if (f) {
@@ -247,9 +247,13 @@ static int first_seen(struct trace_summary *s, struct fiber **out, const struct 
                       uint32_t reason)
 {
     struct summary_state *st = s->state;
-    struct fiber *f = *out = new_fiber(s, ev);
+    // After to_ns the end of the slot's last fiber went unseen: it lived on, so far.
+    uint32_t slot = ev->transition.slot;
+    struct fiber *last = slot < st->fiber_capacity ? st->fibers[slot] : NULL;
+    int rc = last && last->since != SUMMARY_NEVER ? summary_fiber_end(s, last, NULL) : 0;
+    struct fiber *f = *out = rc ? NULL : new_fiber(s, ev);
     if (!f)
-        return -ENOMEM;
+        return rc ? rc : -ENOMEM;
     if (ev->transition.from == TRACE_GO_NOT_EXIST)
         return summary_inherit(s, f, summary_fiber(s, ev->goroutine, ev->goroutine_slot));
     // It was there: what it is now, it has been since the Sync.
