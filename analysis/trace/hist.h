@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-enum { TRACE_HIST_BUCKETS = 496 }; // 62 powers of two x 8 steps
+enum { TRACE_HIST_BUCKETS = 488 }; // 61 powers of two x 8 steps: all of int64_t
 
 struct trace_hist {
     uint64_t count;

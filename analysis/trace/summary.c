@@ -248,6 +248,7 @@ int trace_summary_finish(struct trace_summary *s)
     struct summary_state *st = s->state;
     int rc = st->rc;
     st->now = st->last_ns;
+    st->counts = true;
     s->totals.end_ns = st->now;
     s->totals.proc_ns += (double)s->totals.gomaxprocs * (double)(st->now - st->procs_since);
     for (uint32_t i = 0; i < st->fiber_capacity && !rc; i++) {

@@ -219,7 +219,8 @@ static int enter(struct trace_summary *s, struct fiber *f, const struct trace_ev
 {
     struct summary_state *st = s->state;
     f->state = ev->transition.to;
-    f->since = st->now;
+    if (ev->transition.from != TRACE_GO_UNDETERMINED || f->state == TRACE_GO_SYSCALL)
+        f->since = st->now;
     f->proc_lost_at = SUMMARY_NEVER;
     f->pub.reason = f->state == TRACE_GO_WAITING ? reason : 0;
     switch (f->state) {
@@ -265,7 +266,11 @@ static int first_seen(struct trace_summary *s, struct fiber **out, const struct 
     f->proc_slot = ev->proc_slot;
     if (f->state == TRACE_GO_SYSCALL && ev->proc == TRACE_NONE)
         f->proc_lost_at = f->since;
-    return leave(s, f, false);
+    // What lasts is counted from the Sync when it ends. As in Go, what is known about a system call
+    // changes with this event, and a fiber that waits for ever ends with it.
+    bool now = f->state == TRACE_GO_SYSCALL ||
+               (f->state == TRACE_GO_WAITING && reason == st->name_forever);
+    return now ? leave(s, f, false) : 0;
 }
 
 static int fiber_transition(struct trace_summary *s, const struct trace_reader *r,
