@@ -167,7 +167,7 @@ struct emit_runtime {
         text_high; // its code: left out of stacks but for the outermost of the leaf's frames
     uint64_t root_low, root_high; // its root function's code
 };
-void emit_set_runtime(const struct emit_runtime *r);
+uint64_t emit_set_runtime(const struct emit_runtime *r); // the first id that is free for its Gs
 
 // The agent's: called with pcs of a stack that was not known. [normal context]
 void emit_set_cover(void (*cover)(const uint64_t *pcs, uint32_t depth));

@@ -64,7 +64,7 @@ static void name(struct emit_thread *t)
 {
     uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_relaxed);
     t->g = (struct emit_thing){&t->own_g, emit.runtime ? emit.runtime->next_id() : n, 0};
-    t->p = (struct emit_thing){&t->own_p, emit.runtime ? 1000 + n : n, 0};
+    t->p = (struct emit_thing){&t->own_p, emit.runtime ? 10000 + n : n, 0};
     t->region = 0;
     t->is_made = false;
 }
