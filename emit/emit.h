@@ -167,7 +167,7 @@ struct emit_runtime {
         text_high; // its code: left out of stacks but for the outermost of the leaf's frames
     uint64_t root_low, root_high; // its root function's code
 };
-void emit_set_runtime(const struct emit_runtime *r);
+uint64_t emit_set_runtime(const struct emit_runtime *r); // the first id that is free for its Gs
 
 // The agent's: called with pcs of a stack that was not known. [normal context]
 void emit_set_cover(void (*cover)(const uint64_t *pcs, uint32_t depth));
@@ -229,6 +229,9 @@ void emit_self_wake(void);
 void emit_self_call(bool is_end);
 // A thread is about to be made that begins with `start`: told as created by this one. What is returned goes to the new
 // thread's emit_self_begin; NULL: tracing is off. Where no thread came of it: emit_self_drop.
+// Between emit_self_quiet(true) and (false) the calling thread makes threads that tell nothing as plain ones: the
+// runtime's.
+void emit_self_quiet(bool is_quiet);
 struct emit_thread *emit_self_create(uint64_t start);
 void emit_self_begin(struct emit_thread *t);
 void emit_self_drop(struct emit_thread *t);

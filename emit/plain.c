@@ -64,7 +64,7 @@ static void name(struct emit_thread *t)
 {
     uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_relaxed);
     t->g = (struct emit_thing){&t->own_g, emit.runtime ? emit.runtime->next_id() : n, 0};
-    t->p = (struct emit_thing){&t->own_p, emit.runtime ? 1000 + n : n, 0};
+    t->p = (struct emit_thing){&t->own_p, emit.runtime ? 10000 + n : n, 0};
     t->region = 0;
     t->is_made = false;
 }
@@ -181,8 +181,17 @@ void emit_self_call(bool is_end)
     emit_leave(t);
 }
 
+static __thread bool is_quiet_now __attribute__((tls_model("initial-exec")));
+
+void emit_self_quiet(bool is_quiet)
+{
+    is_quiet_now = is_quiet;
+}
+
 struct emit_thread *emit_self_create(uint64_t start)
 {
+    if (is_quiet_now)
+        return NULL;
     struct emit_thread *t = enter_plain(), *made = t ? take_plain(0) : NULL;
     if (made) {
         name(made);

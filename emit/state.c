@@ -447,9 +447,10 @@ uint64_t emit_session(void)
     return atomic_load_explicit(&emit.session, memory_order_relaxed);
 }
 
-void emit_set_runtime(const struct emit_runtime *r)
+uint64_t emit_set_runtime(const struct emit_runtime *r)
 {
     emit.runtime = r;
+    return atomic_load_explicit(&emit.next_id, memory_order_relaxed);
 }
 
 void emit_set_agent(uint64_t text_low, uint64_t text_high,

@@ -201,5 +201,6 @@ void thread_park(struct g *g, enum wait_reason reason, const void *object, park_
 struct g *thread_g_at(uint32_t index, pid_t *tid);
 void fiber_begin(void); // from fib_root_
 uint64_t fib_next_id(struct p *p);
+void ids_begin(uint64_t first); // before the first: lower ones are plain threads' in a trace
 
 #endif

@@ -87,13 +87,19 @@ void g_free(struct p *p, struct g *g)
 }
 
 // Ids come in batches, so that Ps do not share a line for them. [owner of p; NULL: any plain thread]
+static _Alignas(LINE) _Atomic uint64_t next_id = 1;
+
+void ids_begin(uint64_t first)
+{
+    atomic_store_explicit(&next_id, first, memory_order_relaxed);
+}
+
 uint64_t fib_next_id(struct p *p)
 {
-    static _Alignas(LINE) _Atomic uint64_t next = 1;
     if (!p)
-        return atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
+        return atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
     if (p->id_next == p->id_end) {
-        p->id_next = atomic_fetch_add_explicit(&next, 16, memory_order_relaxed);
+        p->id_next = atomic_fetch_add_explicit(&next_id, 16, memory_order_relaxed);
         p->id_end = p->id_next + 16;
     }
     return p->id_next++;

@@ -264,7 +264,9 @@ int thread_start(void *(*fn)(void *), void *arg, size_t stack_bytes)
         pthread_attr_init(&attr);
         pthread_attr_setstacksize(&attr, stack_bytes);
         pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+        emit_self_quiet(true);
         rc = -pthread_create(&t, &attr, fn, arg);
+        emit_self_quiet(false);
         pthread_attr_destroy(&attr);
         stack_bytes *= 2;
     } while (rc == -EINVAL && stack_bytes <= (size_t)256 << 20);

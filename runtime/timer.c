@@ -12,6 +12,7 @@
 #include "runtime/core.h"
 #include "runtime/netpoll.h"
 #include "runtime/os/os.h"
+#include "runtime/trace.h"
 
 #include <string.h>
 
@@ -228,7 +229,10 @@ static void ready_sleepers(struct p *p, struct g **g, uint32_t count)
         for (int line = 0; line < SLEEPER_LINES; line++)
             __builtin_prefetch((const char *)g[i]->live + (ptrdiff_t)line * LINE, 1);
     uint64_t now = ticks_now();
+    struct m *m = p->m;
+    trans_begin(m);
     for (uint32_t i = 0; i < count; i++) {
+        FIB_TRACE(ready, m, g[i]);
         if ((i & 7) == 7) { // one in 8, as others
             g[i]->is_waking_sampled = 1;
             g[i]->ready_ticks = now;
@@ -237,6 +241,7 @@ static void ready_sleepers(struct p *p, struct g **g, uint32_t count)
         atomic_store_explicit(&g[i]->status, G_RUNNABLE, memory_order_release);
         runq_put(p, g[i]);
     }
+    trans_end(m);
     if (count > 1)
         wake_p();
 }

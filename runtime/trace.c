@@ -27,9 +27,12 @@ static struct emit_thing thing_of(struct g *g)
     return thing_g(g, id_of(g));
 }
 
+static uint64_t p_first =
+    1; // lower ones are plain threads' that were told before the runtime was there
+
 static struct emit_thing thing_p(struct p *p)
 {
-    return (struct emit_thing){&p->trace, p->id + 1, 0};
+    return (struct emit_thing){&p->trace, p->id + p_first, 0};
 }
 
 // What this M has, before the coming event.
@@ -119,7 +122,7 @@ static void create_aside(struct g *g, uint64_t id)
     if (!aside)
         aside = emit_thread_new(UINT32_MAX - 1, NULL, NULL);
     if (aside) {
-        struct emit_thing p = {&mark, PROCS_MAX + 1, 0};
+        struct emit_thing p = {&mark, p_first + PROCS_MAX, 0};
         uint64_t now = ticks_now();
         emit_proc_start(aside, now, p);
         emit_go_create(aside, now, thing_g(g, id), 0);
@@ -186,7 +189,7 @@ void trace_park_(struct m *m, struct g *g, enum wait_reason reason, uint64_t now
     bool has_p = m_p(m);
     if (!has_p) { // it blocked unannounced, lost its P, and waits now: only who has one can do that
         emit_syscall_end_blocked(t, now);
-        emit_proc_start(t, now, (struct emit_thing){&m->trace_p, 2 * PROCS_MAX + m->id, 0});
+        emit_proc_start(t, now, (struct emit_thing){&m->trace_p, p_first + 100000 + m->id, 0});
         emit_go_start(t, now, thing_of(g));
     }
     emit_go_block(t, now, reason_of(reason), stack(m, t));
@@ -453,5 +456,6 @@ void trace_init(void)
     ops.text_high = fib_descriptor.text_end;
     ops.root_low = (uint64_t)(uintptr_t)fib_root_;
     ops.root_high = (uint64_t)(uintptr_t)fib_root_end_;
-    emit_set_runtime(&ops);
+    p_first = emit_set_runtime(&ops);
+    ids_begin(p_first);
 }

@@ -42,6 +42,11 @@ static void say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint
 
 // --- Announcements.
 
+static int64_t thread_id(const struct put_state *s, uint32_t slot)
+{
+    return slot < s->thread_count ? s->threads[slot].id : TRACE_NONE;
+}
+
 static void announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *p)
 {
     struct put_state *s = w->put;
@@ -55,7 +60,7 @@ static void announce_proc(struct trace_writer *w, int64_t thread, struct put_pro
         : p->in_syscall ? TRACE_PROC_STATUS_SYSCALL
                         : TRACE_PROC_STATUS_RUNNING;
     if (p->state == TRACE_PROC_RUNNING)
-        thread = s->threads[p->thread].id;
+        thread = thread_id(s, p->thread);
     SAY(w, thread, TRACE_EV_PROC_STATUS, (uint64_t)p->id, status);
     if (p->sweeps)
         SAY(w, thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
@@ -70,8 +75,8 @@ static void announce_go(struct trace_writer *w, int64_t thread, struct put_go *g
     g->seq = 0;
     uint64_t on = (uint64_t)TRACE_NONE;
     if (g->state == TRACE_GO_RUNNING || g->state == TRACE_GO_SYSCALL) {
-        on = (uint64_t)s->threads[g->thread].id;
-        thread = (int64_t)on;
+        thread = thread_id(s, g->thread);
+        on = (uint64_t)thread;
     }
     uint64_t stack = w->options.version >= 23 ? put_stack(w, s->reader, g->stack) : 0;
     SAY(w, thread, stack ? TRACE_EV_GO_STATUS_STACK : TRACE_EV_GO_STATUS, (uint64_t)g->id, on,
@@ -112,6 +117,22 @@ static void generation_begin(struct trace_writer *w)
 
 // Announces what was not mentioned in the generation, at times spread over it, so that readers need
 // not move the events behind.
+// The last snapshot of the clock, moved on to where this generation begins: a generation begins no
+// later than its snapshot, so an earlier one would draw its beginning back.
+static struct trace_writer_clock clock_of_generation(const struct trace_writer *w)
+{
+    const struct put_state *s = w->put;
+    struct trace_writer_clock c = s->clock;
+    if (s->begin <= c.time)
+        return c;
+    uint64_t ns = (uint64_t)((double)(s->begin - c.time) * 1e9 / (double)w->options.frequency);
+    c.time = s->begin;
+    c.mono_ns += ns;
+    c.wall_s += (int64_t)(((uint64_t)c.wall_ns + ns) / 1000000000);
+    c.wall_ns = (int64_t)(((uint64_t)c.wall_ns + ns) % 1000000000);
+    return c;
+}
+
 static void generation_end(struct trace_writer *w)
 {
     struct put_state *s = w->put;
@@ -131,8 +152,8 @@ static void generation_end(struct trace_writer *w)
     for (uint32_t k = 0; k < s->proc_count; k++)
         if (s->procs[k].state)
             announce_proc(w, TRACE_NONE, &s->procs[k]);
-    trace_writer_end(w, s->has_clock ? &s->clock : NULL);
-    s->has_clock = false;
+    struct trace_writer_clock clock = clock_of_generation(w);
+    trace_writer_end(w, s->has_clock ? &clock : NULL);
 }
 
 // --- Following.
@@ -339,7 +360,8 @@ static struct put_go *emitter(struct trace_writer *w, const struct trace_event *
         return NULL;
     struct put_go *g = &s->gos[ev->goroutine_slot];
     const struct put_thread *t = &s->threads[ev->thread_slot];
-    bool is_bound = t->go == ev->goroutine_slot && t->proc != TRACE_NO_SLOT;
+    bool is_bound = t->go == ev->goroutine_slot && t->proc != TRACE_NO_SLOT &&
+                    s->procs[t->proc].state == TRACE_PROC_RUNNING;
     return is_bound && g->state && g->is_kept ? g : NULL;
 }
 
