@@ -4,6 +4,7 @@
 // who connects and says nothing costs a descriptor out of a bounded number, the oldest goes first.
 
 #include "collector/ingest_internal.h"
+#include "collector/record_internal.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -14,9 +15,11 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, HOUSEKEEPING_TICKS = 5, ANCESTORS_MAX = 64, EVENTS = 32 };
+enum { BACKLOG = 4096, ANCESTORS_MAX = 64, EVENTS = 32 };
+#define HOUSEKEEPING_NS UINT64_C(1000000000)
 
 static int listen_socket(struct ingest *g, struct fscope_error *err)
 {
@@ -284,7 +287,10 @@ static int drop_ended(struct ingest *g)
 
 int ingest_tick(struct ingest *g)
 {
-    bool housekeeping = ++g->ticks % HOUSEKEEPING_TICKS == 0;
+    uint64_t now = record_now_ns(CLOCK_MONOTONIC);
+    bool housekeeping = now >= g->housekeeping_ns;
+    if (housekeeping)
+        g->housekeeping_ns = now + HOUSEKEEPING_NS;
     int first = 0;
     for (struct target *t = g->targets; t; t = t->next) {
         int rc = target_pump(t, housekeeping);

@@ -65,7 +65,8 @@ int ingest_fd(const struct ingest *g);
 // Answers what has arrived. 0 or -errno.
 int ingest_dispatch(struct ingest *g);
 
-// Drains all segments; to be called every INGEST_TICK_MS at least, so that no ring overflows.
+// Drains all segments; to be called every INGEST_TICK_MS at least, so that no ring overflows (with a trace:
+// before its buffers are full).
 enum { INGEST_TICK_MS = 200 };
 int ingest_tick(struct ingest *g);
 

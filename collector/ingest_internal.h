@@ -36,7 +36,7 @@ struct ingest {
     int pending[PENDING_MAX];
     uint32_t pending_count;
     pid_t root;
-    uint32_t ticks;
+    uint64_t housekeeping_ns; // when the next one is due
     struct target *targets;
     struct ingest_stats stats;
     uint64_t most_records;

@@ -24,7 +24,8 @@ enum {
     SETTINGS_BYTES = 1024,
     EXIT_NOT_FOUND = 127, // as shells do
     EXIT_NOT_EXECUTABLE = 126,
-    TRACE_TICK_MS = 50, // a busy target fills 64 MiB in some 300 ms
+    TRACE_TICK_MS_MIN = 5, // a busy target fills 1 MiB in this time, 64 MiB in some 300 ms
+    TRACE_TICK_MS_MAX = 50,
 };
 // After Ctrl-C: a command that ends because of it belongs into the profile to its end.
 #define STOP_GRACE_NS UINT64_C(1000000000)
@@ -172,6 +173,17 @@ static void tick(struct recording *r)
     record_progress_show(&r->progress, r->result);
 }
 
+// How often buffers are emptied, in ms.
+static uint64_t tick_ms(const struct record_options *o)
+{
+    uint64_t ms = o->trace_bytes >> 20;
+    if (!o->trace)
+        return INGEST_TICK_MS;
+    return ms < TRACE_TICK_MS_MIN   ? TRACE_TICK_MS_MIN
+           : ms > TRACE_TICK_MS_MAX ? TRACE_TICK_MS_MAX
+                                    : ms;
+}
+
 // Serves until the command has ended, the time is over, or a second signal came.
 static int serve(struct recording *r)
 {
@@ -184,8 +196,7 @@ static int serve(struct recording *r)
             return 0;
         if (now >= next_tick || record_snapshot_count != r->snapshots) {
             tick(r);
-            uint64_t ms = r->o->trace ? TRACE_TICK_MS : INGEST_TICK_MS;
-            next_tick = now + ms * UINT64_C(1000000);
+            next_tick = now + tick_ms(r->o) * UINT64_C(1000000);
         }
         uint64_t wait = next_tick - now;
         uint64_t left = r->o->duration_ns ? r->start_ns + r->o->duration_ns - now : wait;

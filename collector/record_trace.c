@@ -14,8 +14,10 @@
 #include <string.h>
 
 enum {
-    FILES_MAX = 1000
-}; // of one recording: a target that is cut all the time must not fill the folder
+    FILES_MAX =
+        1000,       // of one recording: a target that is cut all the time must not fill the folder
+    FILES_SAID = 8, // one by one; the rest together
+};
 
 struct record_trace_open {
     struct file_replace file;
@@ -220,9 +222,13 @@ int record_trace_report(const struct record_options *o, const struct record_resu
         written += t->file.generations != 0;
         if (t->rc && !first)
             first = error_set(err, t->rc, 0, "%s", t->error);
-        if ((t->file.generations || t->file.left_out) && !o->quiet)
+        bool is_said = written <= FILES_SAID || t->file.left_out;
+        if ((t->file.generations || t->file.left_out) && is_said && !o->quiet)
             say_file(o, result, t);
     }
+    if (written > FILES_SAID && !o->quiet)
+        fprintf(o->messages, "fiberscope: and %zu more traces, up to %s\n", written - FILES_SAID,
+                result->traces[result->trace_count - 1].path);
     if (o->quiet || !o->trace)
         return first;
     if (result->trace_lost_generations)

@@ -25,7 +25,7 @@ struct ids { // of the segment to those of the generation, + 1; 0: not there yet
 
 struct thread { // what a thread is known to run, for samples that do not say it
     int64_t goroutine;
-    bool has_scheduled; // a worker of the runtime: its samples say it
+    bool is_worker; // of the runtime: its samples say it
 };
 
 struct trace_rewrite {
@@ -174,16 +174,16 @@ static struct thread *thread_of(struct trace_rewrite *rw, uint32_t tid)
     return &rw->threads[id];
 }
 
-// A thread without the runtime is one goroutine as long as it lives, and says so as it begins, and again in
-// each generation.
+// A thread without the runtime is one goroutine as long as it lives; what runs a second one is a worker.
 static void learn(struct thread *t, uint32_t tid, uint8_t wire, const uint64_t *args)
 {
     bool is_own = args[1] == tid || args[2] == TRACE_GO_STATUS_RUNNING;
-    if (wire == TRACE_EV_GO_START || wire == TRACE_EV_PROC_START)
-        t->has_scheduled = true;
-    else if (wire == TRACE_EV_GO_CREATE_SYSCALL ||
-             ((wire == TRACE_EV_GO_STATUS || wire == TRACE_EV_GO_STATUS_STACK) && is_own))
-        t->goroutine = args[0] <= INT64_MAX ? (int64_t)args[0] : TRACE_NONE;
+    bool is_status = (wire == TRACE_EV_GO_STATUS || wire == TRACE_EV_GO_STATUS_STACK) && is_own;
+    if (wire != TRACE_EV_GO_START && wire != TRACE_EV_GO_CREATE_SYSCALL && !is_status)
+        return;
+    int64_t goroutine = args[0] <= INT64_MAX ? (int64_t)args[0] : TRACE_NONE;
+    t->is_worker |= t->goroutine != TRACE_NONE && t->goroutine != goroutine;
+    t->goroutine = goroutine;
 }
 
 // --- Events.
@@ -288,7 +288,7 @@ int trace_rewrite_sample(struct trace_rewrite *rw, const struct trace_sample *s)
     uint64_t stack = s->stack;
     int64_t goroutine = s->fiber && s->fiber <= INT64_MAX ? (int64_t)s->fiber : TRACE_NONE;
     uint32_t known = intern_find(&rw->tids, &s->tid, sizeof s->tid);
-    if (goroutine == TRACE_NONE && known != INTERN_NONE && !rw->threads[known].has_scheduled)
+    if (goroutine == TRACE_NONE && known != INTERN_NONE && !rw->threads[known].is_worker)
         goroutine = rw->threads[known].goroutine;
     int rc = map_id(rw, ID_SAMPLE_STACK, &stack);
     if (!rc)

@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""fiberscope record --trace and finish: what trace_target.c did is in the file, as Go's own parser reads it,
+however the program, or the recording, ended."""
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import time
+
+import harness
+from harness import BUILD, FIBERSCOPE, TESTS, Profile, Skip, main
+
+TARGET = os.path.join(TESTS, "trace_target")
+AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
+ONE_P = dict(os.environ, FIB_MAXPROCS="1")
+
+
+class Trace:
+    """A file as `go tool trace -d=parsed` prints it."""
+
+    def __init__(self, path):
+        if not shutil.which("go"):
+            raise Skip("there is no Go here")
+        done = subprocess.run(["go", "tool", "trace", "-d=parsed", path], capture_output=True, text=True,
+                              timeout=120)
+        assert done.returncode == 0, f"{path}: Go refuses it: {done.stderr[-500:]}"
+        self.text = done.stdout
+        self.events = [line for line in done.stdout.splitlines() if line.startswith("M=")]
+        with open(path, "rb") as f:
+            self.version = f.read(16).rstrip(b"\0").decode()
+
+    def count(self, *words):
+        return sum(all(w in line for w in words) for line in self.events)
+
+    def started(self):
+        """The start functions of the fibers and threads that were made: the outermost frames."""
+        made = re.findall(r"GoID=(\d+) NotExist->Runnable[^\n]*\nTransitionStack=\n((?:\t[^\n]*\n)+)", self.text)
+        return {int(g): stack.splitlines()[-2].split()[0] for g, stack in made}
+
+    def check(self):
+        for name in ("fiber_begin", "fib_root_", "start_thread", "clone3", "posix_begin"):
+            assert f"\t{name} @" not in self.text and f".{name} @" not in self.text, f"{name} is a frame"
+
+
+def traced(work, *args, out="t.trace", options=(), check=0, env=ONE_P):
+    done = harness.record("--trace", "-o", out, *options, TARGET, *args, cwd=work, check=check, env=env)
+    return done.stderr
+
+
+def a_trace_tells_what_fibers_did(work):
+    said = traced(work, "fibers", "2000")
+    t = Trace(f"{work}/t.trace")
+    assert t.version == "go 1.23 trace", t.version
+    echo = [g for g, name in t.started().items() if name == "echo_main"]
+    assert len(echo) == 1, t.started()
+    blocks = t.count(f"GoID={echo[0]} Running->Waiting", 'Reason="chan receive"')
+    # One more before the first round; one round in which a sleeper is preempted may not block.
+    assert 1990 <= blocks <= 2002, blocks
+    wakes = t.count(f"GoID={echo[0]} Waiting->Runnable")
+    assert abs(wakes - blocks) <= 2, (wakes, blocks)
+    assert "runtime.fib_chan_recv @" in t.text and "fibers_main @" in t.text
+    t.check()
+    assert "next: fiberscope trace t.trace, or go tool trace t.trace" in said, said
+    assert not harness.leftovers(work) and os.listdir(work) == ["t.trace"], os.listdir(work)
+
+
+def the_newer_format_is_written_on_request(work):
+    traced(work, "fibers", "100", options=["--go=1.26"])
+    t = Trace(f"{work}/t.trace")
+    assert t.version == "go 1.26 trace" and time.strftime("%Y-", time.gmtime()) in t.text
+
+
+def threads_are_in_it_with_their_waits_and_samples(work):
+    said = traced(work, "threads", "20", options=["--cpu", "-F", "200"], out="t.%k.pb.gz")
+    assert sorted(os.listdir(work)) == ["t.cpu.pb.gz", "t.trace"], os.listdir(work)
+    t = Trace(f"{work}/t.trace")
+    threads = [g for g, name in t.started().items() if name == "thread_main"]
+    assert len(threads) == 3, t.started()
+    assert t.count("Running->Waiting", 'Reason="sleep"') >= 60
+    assert t.count("Running->Waiting", 'Reason="sync"') >= 20
+    samples = t.count("StackSample")
+    assert samples >= 40 and samples == sum(s.values[0] for s in Profile(f"{work}/t.cpu.pb.gz").samples), samples
+    of_threads = sum(t.count("StackSample", f"G={g} ") for g in threads)
+    assert of_threads > 0.8 * samples, (of_threads, samples)
+    t.check()
+    assert "CPU samples" in said, said
+
+
+def start(work, *args, options=(), out="t.trace"):
+    return subprocess.Popen([FIBERSCOPE, "record", "--trace", "-o", out, *options, TARGET, *args], cwd=work,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ONE_P)
+
+
+def child_of(p):
+    for _ in range(500):
+        with open(f"/proc/{p.pid}/task/{p.pid}/children") as f:
+            kids = f.read().split()
+        if kids:
+            return int(kids[0])
+        time.sleep(0.01)
+    raise AssertionError("no child")
+
+
+def a_killed_program_leaves_a_whole_trace(work):
+    random.seed(7)
+    for i in range(8):
+        p = start(work, "fibers", "0", out=f"{i}.trace")
+        target = child_of(p)
+        time.sleep(0.15 + random.random() * 0.2)
+        os.kill(target, signal.SIGKILL)
+        said = p.communicate(timeout=60)[1]
+        assert p.returncode == 128 + signal.SIGKILL, said
+        assert "left out" not in said and "up to the kill" in said, said
+        t = Trace(f"{work}/{i}.trace")
+        assert t.count("Running->Waiting") > 100, len(t.events)
+
+
+def a_duration_ends_it_at_a_whole_generation(work):
+    p = start(work, "fibers", "0", options=["-d", "300ms"])
+    target = child_of(p)
+    while not os.path.exists(f"{work}/t.trace"):
+        time.sleep(0.02)
+        assert p.poll() is None
+    time.sleep(0.2)
+    os.kill(target, signal.SIGKILL)
+    said = p.communicate(timeout=60)[1]
+    seconds = re.search(r"events in ([0-9.]+) s", said)
+    assert seconds and 0.1 < float(seconds[1]) < 1 and "up to the kill" not in said, said
+    Trace(f"{work}/t.trace")
+
+
+def a_full_buffer_cuts_and_the_next_file_goes_on(work):
+    p = start(work, "fibers", "0", options=["--trace-buffer=1MiB", "-d", "2s"])
+    target = child_of(p)
+    time.sleep(0.5)
+    p.send_signal(signal.SIGSTOP)  # nobody takes anything away
+    time.sleep(0.7)
+    p.send_signal(signal.SIGCONT)
+    time.sleep(0.3)
+    os.kill(target, signal.SIGKILL)
+    said = p.communicate(timeout=60)[1]
+    files = sorted(f for f in os.listdir(work) if f.startswith("t.trace"))
+    assert files[:2] == ["t.trace", "t.trace.2"] and "was cut" in said, (files, said)
+    for f in files[:3]:
+        Trace(f"{work}/{f}")
+
+
+def a_flight_recorder_keeps_the_newest(work):
+    p = start(work, "fibers", "0", options=["--flight", "--trace-buffer=1MiB"])
+    target = child_of(p)
+    time.sleep(1.2)
+    p.send_signal(signal.SIGUSR2)
+    for _ in range(300):
+        if os.path.exists(f"{work}/t.trace"):
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError("no snapshot")
+    time.sleep(0.5)
+    os.kill(target, signal.SIGKILL)
+    said = p.communicate(timeout=60)[1]
+    assert sorted(os.listdir(work)) == ["t.trace", "t.trace.2"], (os.listdir(work), said)
+    for f in os.listdir(work):
+        assert os.stat(f"{work}/{f}").st_size < 1.5 * (1 << 20)
+        Trace(f"{work}/{f}")
+
+
+def alone(work, settings, *args):
+    env = dict(ONE_P, LD_PRELOAD=AGENT, FIBERSCOPE=f"quiet=1,{settings}")
+    return subprocess.Popen([TARGET, *args], cwd=work, env=env, stdout=subprocess.DEVNULL)
+
+
+def finish(work, path, *options):
+    done = subprocess.run([FIBERSCOPE, "finish", path, "-o", "f.trace", *options], cwd=work, text=True,
+                          capture_output=True, timeout=120)
+    assert done.returncode == 0 and "left out" not in done.stderr, done.stderr
+    return Trace(f"{work}/f.trace")
+
+
+def a_dump_becomes_a_trace(work):
+    assert alone(work, "trace=1,out=dump", "fibers", "500").wait(timeout=60) == 0
+    t = finish(work, "dump", "--go=1.26")
+    assert "echo_main" in t.started().values() and t.count("Running->Waiting") >= 990
+
+
+def a_black_box_becomes_a_trace(work):
+    p = alone(work, "trace=1,segment=box", "fibers", "0")
+    time.sleep(0.4)
+    t = finish(work, "box")  # while it runs
+    assert t.count("Running->Waiting") > 100
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    t = finish(work, "box")
+    assert "echo_main" in t.started().values() and t.count("Running->Waiting") > 100
+
+
+def a_core_file_becomes_a_trace(work):
+    with open("/proc/sys/kernel/core_pattern") as f:
+        pattern = f.read().strip()
+    if pattern.startswith("|") or "/" in pattern:
+        raise Skip(f"core files go to {pattern}")
+    env = dict(ONE_P, LD_PRELOAD=AGENT, FIBERSCOPE="quiet=1,trace=1,trace_bytes=2MiB")
+
+    def allow_cores():
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+
+    p = subprocess.Popen([TARGET, "fibers", "0"], cwd=work, env=env, stdout=subprocess.DEVNULL,
+                         preexec_fn=allow_cores)
+    time.sleep(0.4)
+    p.send_signal(signal.SIGSEGV)
+    p.wait(timeout=60)
+    cores = [f for f in os.listdir(work) if f.startswith("core")]
+    if not cores:
+        raise Skip("the kernel writes no core files here")
+    assert finish(work, cores[0]).count("Running->Waiting") > 100
+
+
+def what_cannot_be_is_said(work):
+    for options, words in (
+            (("--trace", "-p", "1"), "needs a command"),
+            (("--trace", "--go=1.24", "true"), "1.23 and 1.26"),
+            (("--trace", "--trace-buffer=1k", "true"), "from 1MiB"),
+            (("--go=1.26", "true"), "need --trace"),
+            (("--trace", "--cpu", "-o", "x", "true"), "2 kinds need 2 files")):
+        done = harness.record(*options, cwd=work)
+        assert done.returncode != 0 and words in done.stderr, (options, done.stderr)
+    assert os.listdir(work) == []
+    done = harness.record("--trace", os.path.join(TESTS, "burn_static"), "split", "100", cwd=work)
+    assert done.returncode == 126 and "agent inside" in done.stderr, done.stderr
+
+
+def names_are_as_for_profiles(work):
+    harness.record("--trace", TARGET, "threads", "1", cwd=work, check=0)
+    assert re.fullmatch(r"trace_target\.\d+\.trace", os.listdir(work)[0]), os.listdir(work)
+    harness.record("--trace", "--cpu", "-o", "d/", TARGET, "threads", "1", cwd=work, check=0)
+    assert sorted(re.sub(r"\d+", "N", f) for f in os.listdir(f"{work}/d")) == \
+        ["trace_target.N.cpu.pb.gz", "trace_target.N.trace"], os.listdir(f"{work}/d")
+    # A process each: the second one's name says whose it is.
+    harness.record("--trace", "-o", "s.trace", "sh", "-c", f"{TARGET} threads 1; {TARGET} threads 1",
+                   cwd=work, check=0)
+    files = sorted(f for f in os.listdir(work) if f.startswith("s.trace"))
+    assert len(files) >= 2 and all(re.fullmatch(r"s\.trace(\.p\d+)?", f) for f in files), files
+    for f in files:
+        Trace(f"{work}/{f}")
+
+
+main([a_trace_tells_what_fibers_did, the_newer_format_is_written_on_request,
+      threads_are_in_it_with_their_waits_and_samples, a_killed_program_leaves_a_whole_trace,
+      a_duration_ends_it_at_a_whole_generation, a_full_buffer_cuts_and_the_next_file_goes_on,
+      a_flight_recorder_keeps_the_newest, a_dump_becomes_a_trace, a_black_box_becomes_a_trace,
+      a_core_file_becomes_a_trace, what_cannot_be_is_said, names_are_as_for_profiles])

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+//
+// Does things of known number for trace_record.py.
+//
+//   trace_target fibers N     two fibers hand a number to and fro N times (0: for ever, at most 20 s)
+//   trace_target threads N    three threads sleep N times under one mutex, and use some CPU time
+
+#include "fiberscope/chan.h"
+#include "fiberscope/fiber.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct fib_chan *ping, *pong;
+static long rounds;
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void echo_main(void *arg)
+{
+    long n;
+    (void)arg;
+    while (fib_chan_recv(ping, &n))
+        fib_chan_send(pong, &n);
+}
+
+static void fibers_main(void *arg)
+{
+    long n, i;
+    double end = now_s() + 20;
+    (void)arg;
+    ping = fib_chan_new(sizeof n, 0);
+    pong = fib_chan_new(sizeof n, 0);
+    if (!ping || !pong || fib_go(NULL, echo_main, NULL))
+        exit(1);
+    for (i = 0; rounds ? i < rounds : now_s() < end; i++) {
+        fib_chan_send(ping, &i);
+        fib_chan_recv(pong, &n);
+    }
+    fib_chan_close(ping);
+    printf("rounds %ld\n", i);
+}
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static volatile unsigned long burnt;
+
+static void *thread_main(void *arg)
+{
+    for (long i = 0; i < *(long *)arg; i++) {
+        pthread_mutex_lock(&lock);
+        usleep(1000);
+        pthread_mutex_unlock(&lock);
+    }
+    for (double end = now_s() + 0.2; now_s() < end;)
+        burnt++;
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3)
+        return 2;
+    rounds = strtol(argv[2], NULL, 10);
+    if (strcmp(argv[1], "fibers") == 0)
+        return fib_main(fibers_main, NULL) ? 1 : 0;
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++)
+        if (pthread_create(&threads[i], NULL, thread_main, &rounds))
+            return 1;
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    return 0;
+}
