@@ -16,9 +16,18 @@ set(FSCOPE_TEST_ENV
   "FSCOPE_CC=${CMAKE_C_COMPILER}" "FSCOPE_SANITIZE=${FSCOPE_SANITIZE}"
   "XDG_CACHE_HOME=${PROJECT_BINARY_DIR}/test-cache")
 
+# atexit_sleep_ms: else each program, and each child of the model tests, sleeps a second at its end.
+# halt_on_error: a report ends the program at once, however it would have ended.
+if(FSCOPE_SANITIZE MATCHES "thread")
+  list(APPEND FSCOPE_TEST_ENV "TSAN_OPTIONS=atexit_sleep_ms=0:halt_on_error=1")
+endif()
+
 function(fscope_test_properties name timeout)
   if(NOT timeout)
     set(timeout 120)
+  endif()
+  if(FSCOPE_SANITIZE)
+    math(EXPR timeout "3 * ${timeout}")
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} SKIP_RETURN_CODE 77
     ENVIRONMENT "${FSCOPE_TEST_ENV}")
@@ -27,8 +36,9 @@ function(fscope_test_properties name timeout)
   endif()
 endfunction()
 
-# All that `ctest -L unit` runs: what a sanitizer's run needs to build.
+# All that `ctest -L unit` and `ctest -L runtime` run: what a sanitizer's runs need to build.
 add_custom_target(unit_tests)
+add_custom_target(runtime_tests)
 add_custom_target(fuzz_targets)
 
 function(fscope_unit_test name)

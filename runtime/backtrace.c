@@ -138,14 +138,18 @@ FIB_LOOKS int backtrace_parked(struct g *g, uint64_t id, uintptr_t *pcs, uint32_
     return is_same && (status == G_WAITING || status == G_RUNNABLE) ? (int)n : -EBUSY;
 }
 
-uint32_t backtrace_context(const struct m *m, const void *context, uintptr_t *pcs, uint32_t max)
+FIB_LOOKS uint32_t backtrace_context(const struct m *m, const void *context, uintptr_t *pcs,
+                                     uint32_t max)
 {
     struct unwind_registers r;
     unwind_registers_from_context(&r, context);
     uint64_t low = 0, high = 0;
-    if (m && m->cur != &m->g0 && m->cur->live) {
-        low = m->cur->live->low + OS_PAGE;
-        high = m->cur->live->high;
+    // Each is read once: the fiber may go on and end meanwhile.
+    const struct g *g = m ? *(struct g *const volatile *)&m->cur : NULL;
+    const struct live *live = g && g != &m->g0 ? g_live(g) : NULL;
+    if (live) {
+        low = live->low + OS_PAGE;
+        high = live->high;
         // A frame that has run over the guard is left by what its registers say of its caller.
         if (r.rsp >= high || r.rsp + ((uint64_t)64 << 20) < low)
             low = high = 0;

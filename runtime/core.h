@@ -16,6 +16,7 @@ struct sched {
     _Alignas(
         LINE) _Atomic uint32_t spinning; // Ms that look for work; at most one is woken at a time
     _Atomic uint32_t idle_ps;            // in the list
+    _Atomic uint32_t ps_made;            // in ps
     _Atomic uint32_t procs;              // Ps with a smaller id may run
     _Atomic bool is_shared;              // several Ps or thieves: queues need atomics
     _Atomic uint32_t global_count, bound_count;
@@ -39,7 +40,7 @@ struct sched {
     _Atomic uint32_t ms_wanted;     // spawner: futex
     _Atomic uint32_t sysmon_sleeps; // futex: 1 while it sleeps without end
 
-    struct p *ps[PROCS_MAX];
+    struct p *_Atomic ps[PROCS_MAX]; // set once, from 0 on; NULL: not made
     struct m *_Atomic all_ms;
     size_t stack_bytes, main_stack_bytes;
     uint8_t stack_class; // of stack_bytes
@@ -81,9 +82,10 @@ static inline struct p *m_p(struct m *m)
 }
 
 // For who looks at fibers that others run.
-static inline struct live *g_live(const struct g *g)
+// Not an atomic load: see FIB_LOOKS.
+FIB_LOOKS static inline struct live *g_live(const struct g *g)
 {
-    return __atomic_load_n(&g->live, __ATOMIC_RELAXED);
+    return *(struct live *const volatile *)&g->live;
 }
 
 // --- Switching (switch.c).
@@ -128,12 +130,17 @@ struct g_table g_table(void);
 bool stack_attach(struct p *p, struct g *g); // false: none to be had
 void stack_release(struct p *p, struct g *g);
 bool stacks_are_short(void);
+// Some of the stacks that nobody has wanted give their memory back; a period is some tenths of a second. True: there
+// are more than need be. [sysmon]
+bool stacks_trim(bool is_new_period);
 size_t stack_used_bytes(const struct live *l);
 void stacks_count(uint64_t *made, uint64_t *free); // *free: about
 struct site *site_of(uintptr_t pc, bool *is_measured);
 enum { SITES_ALL = 4097 }; // the last one: of all further places
 const struct site *site_at(uint32_t index);
 uint32_t site_index(const struct site *s);
+void site_note(struct site *s, uint64_t stack_used_bytes);
+void sites_measure(void); // those of its measured fibers that live
 uint8_t stack_class_of(size_t bytes);
 
 // --- Ps and Ms (proc.c, thread.c).
@@ -153,6 +160,8 @@ void m_end(struct m *m) __attribute__((noreturn)); // the thread ends
 int thread_start(void *(*fn)(void *), void *arg, size_t stack_bytes); // detached; 0 or -errno
 void *spawner_main(void *arg);
 int64_t debug_option(const char *name, int64_t no); // FIB_DEBUG=name=N,...
+bool is_work_anywhere(void);                        // in any queue
+void stacks_try_again(void);                        // after a time without memory for stacks
 void wake_p(void); // one more M looks for work, if there is an idle P and none looks
 int m_new(void);   // a thread; 0 or -errno. Spawner and fib_init alone
 void m_want(void); // asks the spawner for one
@@ -161,14 +170,17 @@ void m_want(void); // asks the spawner for one
 void schedule_loop(struct m *m) __attribute__((noreturn));
 
 // --- Timers (timer.c).
-void timers_run(int64_t now); // those that are due, of all Ps
+void timers_run(int64_t now);                     // those that are due, of all Ps
+void timers_run_some(struct p *p, int64_t now);   // of this M's P, up to a number
+void timers_run_others(struct p *p, int64_t now); // of other Ps than p, as far as nobody else does
+void sleep_add(struct g *g, int64_t when);        // g, which has just parked, is readied then
 void timers_init(struct p *p);
 int64_t timers_first(void); // of all Ps; INT64_MAX
 bool seed_clock_advance(
     void); // the deterministic clock jumps to the next timer; false: there is none
 uint64_t ns_to_ticks(int64_t ns);
 uint64_t ticks_at(int64_t ns); // about, of a moment by CLOCK_MONOTONIC
-void clock_anchor(int64_t now_ns);
+void clock_anchor(void);
 const void *ticks_scale(void); // of a uint64_t: ns per tick, times 2^32
 void clock_init(void);
 

@@ -62,7 +62,8 @@ static uint32_t threads(void)
 FIB_LOOKS static bool may_go_on(void)
 {
     if (sched.running_ms || !sched.is_main_mode || !atomic_load(&sched.thread_gs_parked) ||
-        atomic_load(&sched.idle_ps) != all_ps() || sched.global.count || sched.bound.count)
+        atomic_load(&sched.idle_ps) != all_ps() || sched.global.count || sched.bound.count ||
+        sched.stack_waits.count)
         return true;
     for (uint32_t i = 0; i < all_ps(); i++)
         if (!runq_is_empty(sched.ps[i]))

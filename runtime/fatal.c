@@ -27,7 +27,7 @@ void rt_fatal(const char *call, const char *rule, ...)
     if (m && m->cur != &m->g0) {
         print_g(&p, m->cur);
     } else {
-        print_text(&p, "in a plain thread:\n");
+        print_text(&p, m ? "in the scheduler:\n" : "in a plain thread:\n");
         print_own_stack(&p);
     }
     print_flush(&p);

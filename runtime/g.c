@@ -51,8 +51,6 @@ static void refill(struct g_queue *to, uint32_t n)
             s = os_reserve(SLAB_BYTES, SLAB_BYTES);
             if (!s)
                 return;
-            if (slab) // the first stays small
-                os_want_huge(s, SLAB_BYTES);
             atomic_store_explicit(&all.slabs[slab], s, memory_order_relaxed);
         }
         queue_append(to, s + made % SLAB_GS);

@@ -104,6 +104,7 @@ static int add_ps(uint32_t procs)
             return -ENOMEM;
         sched.ps[i] = p;
         rt_lock(&sched.lock);
+        atomic_fetch_add(&sched.ps_made, 1);
         p_idle_put(p);
         rt_unlock(&sched.lock);
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // fib_leakcheck: fibers that are alive, by the place that created them, most first; of each place the oldest
-// with its stack.
+// with its stack; and how much of their stacks is used there.
 
 #include "runtime/core.h"
 #include "runtime/dump.h"
@@ -36,6 +36,9 @@ static void print_site(struct print *p, uint32_t at)
 {
     print_format(p, "%u created at ", (uint64_t)found[at].count);
     print_pc(p, atomic_load(&site_at(at)->pc), false);
+    uint64_t used = atomic_load_explicit(&site_at(at)->stack_used_max, memory_order_relaxed);
+    if (used)
+        print_format(p, "of its stacks at most %u KiB were used\n", used >> 10);
     print_text(p, found[at].count > 1 ? "the oldest:\n" : "");
     print_g(p, found[at].oldest);
     print_text(p, "\n");
@@ -49,6 +52,8 @@ FIB_PUBLIC uint32_t fib_leakcheck(int fd)
     for (uint32_t i = 0; i < SITES_ALL; i++)
         found[i].count = 0;
     uint32_t n = count_all(m ? m->cur : NULL);
+    if (n)
+        sites_measure();
     if (n)
         print_format(&p, "fiberscope-rt: %u fibers are alive\n\n", (uint64_t)n);
     for (;;) {

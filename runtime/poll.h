@@ -75,8 +75,8 @@ struct poll_desc {
         struct timer timer;        // for the word's waiter; left running when the wait ends
         _Atomic int64_t timer_end; // when it fires; 0: does not run
     } rest[POLL_SIDES];
-    struct poll_thread *threads;
-    struct g *_Atomic closer; // waits until nobody holds the descriptor
+    struct poll_thread *_Atomic threads; // written with the lock; seq_cst: see poll_set_deadline
+    struct g *_Atomic closer;            // waits until nobody holds the descriptor
 };
 _Static_assert(offsetof(struct poll_desc, rest) == LINE, "what each call needs is one line");
 

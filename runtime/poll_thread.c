@@ -8,9 +8,9 @@
 
 #include <sys/eventfd.h>
 
-struct poll_thread { // on the waiter's stack
-    struct poll_thread *next;
-    int wake; // the eventfd; -1: none could be had
+struct poll_thread {                  // on the waiter's stack
+    struct poll_thread *_Atomic next; // as poll_desc.threads
+    int wake;                         // the eventfd; -1: none could be had
 };
 
 // Eventfds between waits.
@@ -105,7 +105,7 @@ static ssize_t poll_once(struct poll_desc *d, int fd, uint32_t mask, int64_t end
 static void unlink_thread(struct poll_desc *d, struct poll_thread *t)
 {
     rt_lock(&d->lock);
-    struct poll_thread **at = &d->threads;
+    struct poll_thread *_Atomic *at = &d->threads;
     while (*at != t)
         at = &(*at)->next;
     *at = t->next;
@@ -118,7 +118,7 @@ int poll_thread_wait(struct poll_desc *d, int fd, uint32_t mask, int64_t timeout
     struct poll_thread self = {.wake = wake_take()};
     rt_lock(&d->lock);
     self.next = d->threads;
-    d->threads = &self;
+    d->threads = &self; // seq_cst: before the deadline is looked at; pairs with poll_set_deadline
     rt_unlock(&d->lock);
     int rc;
     // Enlisted, it looks at closing and the deadline: pairs with who sets them and then looks at the list.

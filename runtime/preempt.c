@@ -62,6 +62,22 @@ static bool is_in_libc(uintptr_t pc)
     return false;
 }
 
+// sched.lock held, g is in sched.bound: who goes on with p at once, in its handler: no M is woken that would only wake
+// that one's. By the rule of look() in schedule.c: turns with the queues, if they have any. NULL: the
+// scheduler is to look.
+static struct g *next_bound(struct p *p, bool is_timer_due)
+{
+    if (is_timer_due || p->id >= atomic_load_explicit(&sched.procs, memory_order_relaxed) ||
+        atomic_load_explicit(&sched.stack_wait_count, memory_order_relaxed))
+        return NULL;
+    if (sched.global.count || !runq_is_empty(p)) {
+        if (p->is_bounds_turn)
+            return NULL; // it was
+        p->is_bounds_turn = true;
+    }
+    return bound_take();
+}
+
 // Waits in the handler until the fiber is given a P.
 static void wait_bound(struct m *m, struct g *g, const void *context)
 {
@@ -77,12 +93,16 @@ static void wait_bound(struct m *m, struct g *g, const void *context)
     l->bound_m = m;
     atomic_store_explicit(&l->futex, 0, memory_order_relaxed);
     atomic_store_explicit(&g->status, G_PREEMPTED, memory_order_release);
+    bool is_timer_due = timers_first() <= clock_now();
     rt_lock(&sched.lock);
     queue_append(&sched.bound, g);
     atomic_store_explicit(&sched.bound_count, sched.bound.count, memory_order_release);
+    struct g *next = p ? next_bound(p, is_timer_due) : NULL;
     rt_unlock(&sched.lock);
     trans_end(m);
-    if (p)
+    if (next)
+        m_resume_bound(next, p); // perhaps this one
+    else if (p)
         p_hand_off(p);
     else
         wake_p();

@@ -72,8 +72,7 @@ void p_hand_off(struct p *p)
         return;
     }
     // The last one: descriptors have to be waited for.
-    bool is_last = atomic_load(&sched.idle_ps) + 1 ==
-                       atomic_load_explicit(&sched.procs, memory_order_relaxed) &&
+    bool is_last = atomic_load(&sched.idle_ps) + 1 == atomic_load(&sched.ps_made) &&
                    !atomic_load(&sched.poller);
     if (!is_last)
         p_idle_put(p);

@@ -145,6 +145,8 @@ static inline uint64_t ticks_now(void) // of the TSC; ns where it is not invaria
 }
 uint64_t ticks_to_ns(uint64_t ticks); // a duration
 int64_t clock_now(void);              // ns: CLOCK_MONOTONIC, or the deterministic clock
+int64_t clock_soon(
+    void); // not before clock_now, and at most 2 us after it; for a third of the price
 
 // t->when, period, fire and arg are set. A timer is started once, and then stopped or fired before it is
 // started again.

@@ -47,7 +47,7 @@ FIB_LOOKS static void print_ps(struct print *out, uint32_t procs)
 
 FIB_LOOKS static void print_p(struct print *out, const struct p *p)
 {
-    const struct m *m = __atomic_load_n(&p->m, __ATOMIC_RELAXED);
+    const struct m *m = *(struct m *const volatile *)&p->m;
     print_format(out, "  P%u: status=%u schedtick=%u syscalltick=%u m=", (uint64_t)p->id,
                  (uint64_t)atomic_load(&p->status), (uint64_t)atomic_load(&p->schedules),
                  (uint64_t)p->syscall_ticks);

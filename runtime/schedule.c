@@ -37,6 +37,22 @@ static void pin_to(struct m *to, struct g *g)
     rt_unlock(&to->pinned_lock);
 }
 
+// Chaos: an idle M that is to run what has just run on m, so that what was kept of m shows; m if it comes from another
+// already, or nobody has come to rest in a while.
+static struct m *other_for_chaos(struct m *m, struct live *l)
+{
+    struct m *to = NULL;
+    if (l->last_m == m) {
+        for (int i = 0; !(to = *(struct m *const volatile *)&sched.idle_m_list) && i < 1000; i++)
+            os_yield();
+        if (!to)
+            m_want();
+    }
+    if (!to) // else it is noted there
+        l->last_m = m;
+    return to ? to : m;
+}
+
 // Whether m runs g now. Else g has gone where it belongs, perhaps with m's P.
 static bool is_mine(struct m *m, struct g *g)
 {
@@ -48,22 +64,11 @@ static bool is_mine(struct m *m, struct g *g)
         return false;
     }
     struct m *bound = l->bound_m;
-    if (__builtin_expect(!bound || bound == m, 1)) {
-        if (__builtin_expect(!sched.is_chaos, 1) || bound)
-            return true;
-        struct p *p = m_p(m);
-        if (l->last_m != m || !sched.idle_m_list) {
-            l->last_m = m;
-            return true;
-        }
-        // Chaos: another M runs it, so that what was kept of this one shows.
-        p_release(m);
-        global_put(g);
-        m_start(p, false);
-        m_stop(m);
-        return false;
-    }
-    if (bound->locked_g == g) {
+    if (__builtin_expect(sched.is_chaos, 0) && !bound)
+        bound = other_for_chaos(m, l);
+    if (__builtin_expect(!bound || bound == m, 1))
+        return true;
+    if (l->locked) { // so it is bound->locked_g
         m_give(bound, p_release(m));
         m_stop(m);
         return false;
@@ -72,8 +77,11 @@ static bool is_mine(struct m *m, struct g *g)
     struct p *p = p_release(m);
     if (m_give_if_idle(bound, p))
         m_stop(m);
-    else
-        p_acquire(m, p); // it is busy, and looks before it stops
+    else {
+        p_acquire(m, p);                // it is busy, and looks before it stops
+        if (atomic_load(&sched.poller)) // seq_cst: after pinned_count; pairs with wait_polled
+            netpoll_break();
+    }
     return false;
 }
 
@@ -104,6 +112,15 @@ static bool resume_bound(struct m *m)
     m_resume_bound(g, p_release(m));
     m_stop(m);
     return true;
+}
+
+// Within a transition: share() in init.c waits for those alone.
+static struct g *take_own(struct m *m, struct p *p)
+{
+    trans_begin(m);
+    struct g *g = runq_get(p);
+    trans_end(m);
+    return g;
 }
 
 static struct g *take_global(struct p *p, uint32_t max)
@@ -168,7 +185,7 @@ static bool next_stays(struct p *from)
 static struct g *steal(struct m *m)
 {
     struct p *p = m_p(m);
-    uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    uint32_t procs = atomic_load(&sched.ps_made); // those beyond fib_procs may have work left
     if (!m->is_spinning) {
         uint32_t idle = atomic_load_explicit(&sched.idle_ps, memory_order_relaxed);
         if (2 * atomic_load_explicit(&sched.spinning, memory_order_relaxed) >= procs - idle)
@@ -197,9 +214,9 @@ static struct g *steal(struct m *m)
 
 // --- Going to sleep.
 
-static bool is_work_anywhere(void)
+bool is_work_anywhere(void)
 {
-    uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    uint32_t procs = atomic_load(&sched.ps_made); // those beyond fib_procs may have work left
     if (atomic_load(&sched.global_count) || atomic_load(&sched.bound_count))
         return true;
     for (uint32_t i = 0; i < procs; i++)
@@ -227,11 +244,17 @@ static void wait_polled(struct m *m)
         return;
     if (!atomic_compare_exchange_strong(&sched.poller, &no, 1))
         return;
+    if (atomic_load(&m->pinned_count)) { // seq_cst: pairs with is_mine
+        atomic_store(&sched.poller, 0);
+        return; // m_stop sees to it
+    }
     atomic_store(&sched.poll_until, 1); // whoever adds a timer from now on breaks the wait
     int64_t first = timers_first();
     int64_t timeout = -1;
     atomic_store(&sched.poll_until, first); // seq_cst: pairs with the fence in timer_add
-    first = timers_first();
+    // Never later than announced: whoever adds a timer between that and a later first one breaks nothing.
+    int64_t again = timers_first();
+    first = again < first ? again : first;
     if (first != INT64_MAX) {
         int64_t now = clock_now();
         timeout = first > now ? first - now : 0;
@@ -283,7 +306,10 @@ static void stop_p(struct m *m)
     struct p *p = p_release(m);
     struct g_queue q = {0};
     struct g *g;
-    while ((g = runq_get(p)))
+    if (m->handed)
+        queue_append(&q, m->handed);
+    m->handed = NULL;
+    while ((g = take_own(m, p)))
         queue_append(&q, g);
     global_put_list(&q);
     rt_lock(&sched.lock);
@@ -348,6 +374,20 @@ static struct g *look_seeded(struct m *m)
 
 // --- All of it.
 
+static void look_at_timers(struct p *p, bool with_others)
+{
+    int64_t first =
+        with_others ? timers_first() : atomic_load_explicit(&p->timers.first, memory_order_relaxed);
+    if (first == INT64_MAX)
+        return;
+    int64_t now = clock_now();
+    if (first > now)
+        return;
+    timers_run_some(p, now);
+    if (with_others)
+        timers_run_others(p, now);
+}
+
 static struct g *look(struct m *m)
 {
     struct p *p = m_p(m);
@@ -357,16 +397,15 @@ static struct g *look(struct m *m)
         return g;
     if (__builtin_expect(sched_is_seeded, 0))
         return look_seeded(m);
-    int64_t first = timers_first();
-    if (first != INT64_MAX) {
-        int64_t now = clock_now();
-        if (first <= now)
-            timers_run(now);
-    }
+    bool is_others_turn = p->countdown == 0 || p->countdown > GLOBAL_TICK;
+    look_at_timers(p, is_others_turn);
     if ((g = take_pinned(m)))
         return g;
-    if (p->countdown == 0 || p->countdown > GLOBAL_TICK) {
+    if (is_others_turn) {
         p->countdown = GLOBAL_TICK;
+        // Two that ready each other would keep the queue waiting for ever.
+        if ((g = atomic_exchange_explicit(&p->next, NULL, memory_order_acq_rel)))
+            runq_put(p, g);
         if (resume_bound(m))
             return AGAIN;
         if ((g = take_global(p, 1)))
@@ -378,11 +417,14 @@ static struct g *look(struct m *m)
     p->is_bounds_turn = !p->is_bounds_turn;
     if (p->is_bounds_turn && resume_bound(m))
         return AGAIN;
-    if ((g = runq_get(p)) || (g = take_global(p, RUNQ_SIZE / 2)) || (g = take_stack_wait()))
+    if ((g = take_own(m, p)) || (g = take_global(p, RUNQ_SIZE / 2)) || (g = take_stack_wait()))
         return g;
     if (resume_bound(m))
         return AGAIN;
-    return (g = poll_now(p)) ? g : steal(m);
+    look_at_timers(p, true);
+    if ((g = take_own(m, p)) || (g = poll_now(p)))
+        return g;
+    return steal(m);
 }
 
 static struct g *find(struct m *m)

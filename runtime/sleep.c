@@ -16,15 +16,10 @@ FIB_PUBLIC void fib_yield(void)
         os_yield();
 }
 
-static void fire_sleep(struct timer *t)
-{
-    g_ready_last(t->arg);
-}
-
 static void after_sleep(struct m *m, struct g *g, void *arg)
 {
-    (void)m, (void)g;
-    timer_add(arg);
+    (void)m;
+    sleep_add(g, *(const int64_t *)arg); // from then on *arg may be gone
 }
 
 FIB_PUBLIC void fib_sleep(int64_t ns)
@@ -40,14 +35,9 @@ FIB_PUBLIC void fib_sleep(int64_t ns)
         g_yield();
         return;
     }
-    int64_t now = clock_now();
-    struct timer t = {
-        .when = ns > INT64_MAX - now ? INT64_MAX : now + ns,
-        .fire = fire_sleep,
-        .arg = this_g(),
-    };
-    g_park(WAIT_SLEEP, NULL, after_sleep, &t);
-    // Readying is the last that is done with t: there is nothing to remove.
+    int64_t now = clock_soon();
+    int64_t when = ns > INT64_MAX - now ? INT64_MAX : now + ns;
+    g_park(WAIT_SLEEP, NULL, after_sleep, &when);
 }
 
 FIB_PUBLIC struct fib fib_self(void)

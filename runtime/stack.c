@@ -4,8 +4,9 @@
 // fiber at its first dispatch and taken back at its end; never unmapped.
 //
 // Free ones lie in the P's cache, newest first (its page is in the processor's cache), and beyond
-// CACHE_MAX in a list of the whole, where those beyond what is used at the time lose their memory. A free
-// stack's struct live holds the link.
+// CACHE_MAX in a list of the whole, the warm ones. Giving memory back costs as much as a spawn, and more with several
+// threads, and most of it is soon wanted again: so sysmon does it (stacks_trim), for those that nobody
+// has wanted for a while. A free stack's struct live holds the link.
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
@@ -17,7 +18,10 @@
 enum {
     CACHE_MAX = 64,
     BATCH = 32,
-    KEEP_WARM = 4096,
+    KEEP_WARM = 4096, // are never trimmed
+    TRIM_PART = 64,   // of what is to be trimmed, at a time
+    TRIM_MIN = 64,
+    TRIM_MAX = 1024, // a millisecond or two
     MIN_SHIFT = 14,
     HUGE = 2 << 20,
     COLOURS = 16,
@@ -34,6 +38,8 @@ static struct stack_class { // NOLINT(*Padding): in the order of use
     struct rt_lock lock;
     struct free_stack *warm;
     uint32_t warm_count, cold_count, cold_capacity;
+    uint32_t warm_least;        // of warm_count, since the trim period began
+    uint32_t trim_count;        // still to be trimmed in this period
     struct free_stack **cold;   // without memory: nothing can be linked in them
     uint8_t *arena, *arena_end; // not yet given out
     uint32_t made;
@@ -44,6 +50,13 @@ static _Atomic bool is_short;
 bool stacks_are_short(void)
 {
     return atomic_load_explicit(&is_short, memory_order_relaxed);
+}
+
+void stacks_try_again(void)
+{
+    atomic_store_explicit(&is_short, false, memory_order_relaxed);
+    if (atomic_load(&sched.stack_wait_count))
+        wake_p();
 }
 
 uint8_t stack_class_of(size_t bytes)
@@ -93,6 +106,22 @@ static uint8_t *carve(struct stack_class *sc, uint8_t c)
     return sc->arena;
 }
 
+// Those that idle Ps keep: nobody owns one as long as it is in the list.
+static struct free_stack *take_from_idle(uint8_t c)
+{
+    struct free_stack *f = NULL;
+    rt_lock(&sched.lock);
+    for (struct p *p = sched.idle_p_list; p && !f; p = p->link) {
+        f = p->stacks[c].head;
+        if (f) {
+            p->stacks[c].head = f->next;
+            p->stacks[c].count--;
+        }
+    }
+    rt_unlock(&sched.lock);
+    return f;
+}
+
 static struct free_stack *refill(struct p *p, uint8_t c)
 {
     struct stack_class *sc = &classes[c];
@@ -101,7 +130,8 @@ static struct free_stack *refill(struct p *p, uint8_t c)
     while (p->stacks[c].count < BATCH && sc->warm) {
         f = sc->warm;
         sc->warm = f->next;
-        sc->warm_count--;
+        if (--sc->warm_count < sc->warm_least)
+            sc->warm_least = sc->warm_count;
         f->next = p->stacks[c].head;
         p->stacks[c].head = f;
         p->stacks[c].count++;
@@ -114,7 +144,7 @@ static struct free_stack *refill(struct p *p, uint8_t c)
             f = high ? (struct free_stack *)(void *)live_of_high(high, c) : NULL;
         }
         rt_unlock(&sc->lock);
-        return f;
+        return f ? f : take_from_idle(c);
     }
     rt_unlock(&sc->lock);
     f = p->stacks[c].head;
@@ -184,29 +214,62 @@ static void chill(struct stack_class *sc, struct free_stack *f)
     rt_unlock(&sc->lock);
 }
 
-// Half of the P's cache goes to all; what is too much there gives its memory back.
+// Half of the P's cache goes to all.
 static void spill(struct p *p, uint8_t c)
 {
     struct stack_class *sc = &classes[c];
-    for (uint32_t i = 0; i < CACHE_MAX / 2; i++) {
-        struct free_stack *f = p->stacks[c].head;
-        p->stacks[c].head = f->next;
-        p->stacks[c].count--;
-        uint64_t high = ((uint64_t)(uintptr_t)f | (OS_PAGE - 1)) + 1;
-        rt_lock(&sc->lock);
-        bool is_warm = sc->warm_count < KEEP_WARM;
-        if (is_warm) {
-            f->next = sc->warm;
-            sc->warm = f;
-            sc->warm_count++;
-        }
-        rt_unlock(&sc->lock);
-        if (is_warm)
-            continue;
-        uint8_t *low = (uint8_t *)(uintptr_t)(high - class_bytes(c));
-        os_forget(low + OS_PAGE, class_bytes(c) - OS_PAGE);
-        chill(sc, f);
+    struct free_stack *first = p->stacks[c].head, *last = first;
+    for (uint32_t i = 1; i < CACHE_MAX / 2; i++)
+        last = last->next;
+    p->stacks[c].head = last->next;
+    p->stacks[c].count -= CACHE_MAX / 2;
+    rt_lock(&sc->lock);
+    last->next = sc->warm;
+    sc->warm = first;
+    sc->warm_count += CACHE_MAX / 2;
+    rt_unlock(&sc->lock);
+}
+
+// --- Giving memory back.
+
+static void trim_one(struct stack_class *sc, uint8_t c)
+{
+    rt_lock(&sc->lock);
+    struct free_stack *f = sc->warm;
+    if (f) {
+        sc->warm = f->next;
+        if (--sc->warm_count < sc->warm_least)
+            sc->warm_least = sc->warm_count;
     }
+    rt_unlock(&sc->lock);
+    if (!f)
+        return;
+    uint64_t high = ((uint64_t)(uintptr_t)f | (OS_PAGE - 1)) + 1;
+    uint8_t *low = (uint8_t *)(uintptr_t)(high - class_bytes(c));
+    os_forget(low + OS_PAGE, class_bytes(c) - OS_PAGE);
+    chill(sc, f);
+}
+
+bool stacks_trim(bool is_new_period)
+{
+    bool is_more = false;
+    for (uint8_t c = 0; c < STACK_CLASSES; c++) {
+        struct stack_class *sc = &classes[c];
+        rt_lock(&sc->lock);
+        if (is_new_period) {
+            sc->trim_count = sc->warm_least > KEEP_WARM ? sc->warm_least - KEEP_WARM : 0;
+            sc->warm_least = sc->warm_count;
+        }
+        is_more |= sc->warm_count > KEEP_WARM;
+        rt_unlock(&sc->lock);
+        uint32_t n = sc->trim_count / TRIM_PART;
+        n = n < TRIM_MIN ? TRIM_MIN : n > TRIM_MAX ? TRIM_MAX : n;
+        n = n < sc->trim_count ? n : sc->trim_count;
+        sc->trim_count -= n;
+        for (; n; n--)
+            trim_one(sc, c);
+    }
+    return is_more;
 }
 
 FIB_LOOKS void stacks_count(uint64_t *made, uint64_t *free)
@@ -242,21 +305,13 @@ FIB_LOOKS size_t stack_used_bytes(const struct live *l)
     return 0;
 }
 
-static void note_high_water(struct g *g)
-{
-    uint64_t used = stack_used_bytes(g->live);
-    uint64_t max = atomic_load_explicit(&g->site->stack_used_max, memory_order_relaxed);
-    while (used > max &&
-           !atomic_compare_exchange_weak_explicit(&g->site->stack_used_max, &max, used,
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
-}
-
 void stack_release(struct p *p, struct g *g)
 {
     uint8_t c = g->stack_class;
-    if (g->flags & G_IS_MEASURED)
-        note_high_water(g);
+    if (g->flags & G_IS_MEASURED) {
+        site_note(g->site, stack_used_bytes(g->live));
+        atomic_fetch_add_explicit(&g->site->measured, 1, memory_order_relaxed);
+    }
     tools_fiber_ended(g->live);
     struct free_stack *f = (struct free_stack *)(void *)g->live;
     __atomic_store_n(&g->live, NULL, __ATOMIC_RELAXED); // g_live

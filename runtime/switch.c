@@ -127,10 +127,16 @@ static void after_global(struct m *m, struct g *prev, void *arg)
 
 static __attribute__((noinline)) void get_p(struct m *m)
 {
+    if (m->cur->live->blocking) // has none on purpose, and comes back to it by fib_blocking_exit
+        rt_fatal("fib_yield", "a fiber waits between fib_blocking_enter and exit");
+    trans_begin(m);
+    if (m_p(m)) { // the handler of SIGURG came back with one
+        trans_end(m);
+        return;
+    }
     rt_lock(&sched.lock);
     struct p *p = p_idle_get();
     rt_unlock(&sched.lock);
-    trans_begin(m);
     if (p) {
         p_acquire(m, p);
         set_status(m->cur, G_RUNNING);
@@ -234,7 +240,7 @@ bool g_park_for(enum wait_reason reason, const void *object, park_after_fn *afte
         thread_park(g, reason, object, after, arg, timeout_ns);
         return live->wait_data != live;
     }
-    int64_t now = clock_now();
+    int64_t now = clock_soon();
     struct limit l = {
         .timer = {.when = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns,
                   .fire = fire_choice,
@@ -257,6 +263,15 @@ static inline void sample_wait(struct p *p, struct g *g)
     }
 }
 
+// By the clock a fiber that has lost its processor to another process computes, too. It is not worth a thread: it
+// wakes for nothing, and takes the processor away the next time.
+static __attribute__((noinline)) bool has_computed(struct m *m)
+{
+    uint64_t before = m->interrupted;
+    m->interrupted = os_thread_interrupted();
+    return m->interrupted == before;
+}
+
 static inline void maybe_wake(struct m *m, struct p *p)
 {
     if (__builtin_expect(!atomic_load_explicit(&sched.idle_ps, memory_order_relaxed), 1) ||
@@ -265,18 +280,19 @@ static inline void maybe_wake(struct m *m, struct p *p)
     // What this M runs next by itself needs nobody else, unless the running fiber is one that goes on.
     if (atomic_load_explicit(&p->head, memory_order_relaxed) !=
             atomic_load_explicit(&p->tail, memory_order_relaxed) ||
-        ticks_now() - m->since_ticks > sched.wake_after_ticks)
+        (ticks_now() - m->since_ticks > sched.wake_after_ticks && has_computed(m)))
         wake_p();
 }
 
 static void thread_ready(struct g *g)
 {
+    struct live *l = g->live;
     set_status(g, G_RUNNING);
-    if (g->live->is_counted)
+    if (l->is_counted)
         atomic_fetch_sub(&sched.thread_gs_parked, 1);
     // release: pairs with the acquire in thread_park. g may be gone afterwards; its memory stays.
-    atomic_store_explicit(&g->live->futex, 1, memory_order_release);
-    os_futex_wake(&g->live->futex, 1);
+    atomic_store_explicit(&l->futex, 1, memory_order_release);
+    os_futex_wake(&l->futex, 1);
 }
 
 static inline void ready(struct g *g, bool is_next)
@@ -286,15 +302,20 @@ static inline void ready(struct g *g, bool is_next)
         return;
     }
     struct m *m = this_m();
-    struct p *p = m ? m_p(m) : NULL;
+    struct p *p = NULL;
+    if (m) {
+        trans_begin(m); // before p is read: the handler of SIGURG may change it
+        p = m_p(m);
+    }
     g->live->wakes++;
     set_status(g, G_RUNNABLE);
     if (__builtin_expect(!p, 0)) {
         global_put(g);
+        if (m)
+            trans_end(m);
         wake_p();
         return;
     }
-    trans_begin(m);
     sample_wait(p, g);
     if (is_next)
         runq_put_next(p, g);
@@ -367,7 +388,8 @@ void g_yield(void)
 void g_ready_and_yield(struct g *g)
 {
     g_ready(g);
-    if (this_m())
+    struct m *m = this_m();
+    if (m && m_p(m)) // else, in a blocking call, others have the processor already
         g_yield();
 }
 

@@ -11,7 +11,13 @@
 #include "runtime/netpoll.h"
 #include "runtime/os/os.h"
 
-enum { TICK_NS = 10000000, TICK_MIN_NS = 50000, QUIET_TICKS = 20, IDLE_TICKS = 20 };
+enum {
+    TRIM_PERIOD_NS = 200000000,
+    TICK_NS = 10000000,
+    TICK_MIN_NS = 50000,
+    QUIET_TICKS = 20,
+    IDLE_TICKS = 20
+};
 #define POOLS_NS INT64_C(2000000000)
 
 void sysmon_wake(void)
@@ -66,7 +72,8 @@ FIB_LOOKS static void watch_running(struct p *p, int64_t now)
     stall_watch(p, m, now - p->ran_since_tick);
     if (sched.is_preempt_off || sched_is_seeded)
         return;
-    if (!is_work_for(p))
+    // A timer that is due is work, too: somebody has to come to the scheduler.
+    if (!is_work_for(p) && timers_first() >= now - 1000000)
         return;
     uint64_t cpu = os_thread_cpu_ns(m->tid);
     // The processor may just have been given to others: then it stands still, too.
@@ -84,9 +91,9 @@ FIB_LOOKS static void watch_lost(void)
     for (struct m *m = atomic_load_explicit(&sched.all_ms, memory_order_acquire); m;
          m = m->all_link) {
         struct g *g = m->cur;
-        if (m_p(m) || g == &m->g0 ||
-            atomic_load_explicit(&g->status, memory_order_relaxed) != G_SYSCALL ||
-            g->live->blocking)
+        const struct live *l = g_live(g); // NULL: it has ended meanwhile
+        if (m_p(m) || g == &m->g0 || !l ||
+            atomic_load_explicit(&g->status, memory_order_relaxed) != G_SYSCALL || l->blocking)
             continue;
         uint64_t cpu = os_thread_cpu_ns(m->tid);
         if (cpu - m->cpu_seen_ns > 100000)
@@ -95,18 +102,28 @@ FIB_LOOKS static void watch_lost(void)
     }
 }
 
+// Work that p does not come to. What runs next is work for others only if it has been so for a tick: two fibers that
+// ready each other nearly always have one there.
+FIB_LOOKS static bool is_left_by(struct p *p)
+{
+    return atomic_load_explicit(&p->head, memory_order_relaxed) !=
+               atomic_load_explicit(&p->tail, memory_order_relaxed) ||
+           (p->ran_schedules == atomic_load_explicit(&p->schedules, memory_order_relaxed) &&
+            !runq_is_empty(p));
+}
+
 FIB_LOOKS static bool look_at_ps(int64_t now)
 {
     bool is_taken = false, is_left = false;
-    uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    uint32_t procs = atomic_load(&sched.ps_made); // those beyond fib_procs may have work left
     for (uint32_t i = 0; i < procs; i++) {
         struct p *p = sched.ps[i];
         uint32_t status = atomic_load_explicit(&p->status, memory_order_acquire);
+        is_left |= is_left_by(p);
         if (status == P_SYSCALL)
             is_taken |= retake(p, now);
         else if (status == P_RUNNING)
             watch_running(p, now);
-        is_left |= !runq_is_empty(p);
     }
     if (is_left || atomic_load_explicit(&sched.global_count, memory_order_relaxed) ||
         atomic_load_explicit(&sched.bound_count, memory_order_relaxed))
@@ -126,19 +143,47 @@ static void look_at_waits(int64_t now)
         return;
     struct g_queue q = {0};
     atomic_store_explicit(&sched.polled_at, (int64_t)ticks_now(), memory_order_relaxed);
-    if (!netpoll_poll(0, &q))
-        return;
+    rt_lock(&sched.lock);
+    sched.running_ms++; // what is in q is on its way: no deadlock meanwhile
+    rt_unlock(&sched.lock);
+    netpoll_poll(0, &q);
     for (struct g *g = q.head; g; g = g->link) {
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
     }
     global_put_list(&q);
+    rt_lock(&sched.lock);
+    sched.running_ms--;
+    dead_check(); // the last M may have stopped meanwhile
+    rt_unlock(&sched.lock);
     wake_p();
+}
+
+// True: there is more to do.
+static bool trim_stacks(int64_t now)
+{
+    static int64_t period_began, looked_at;
+    if (now - looked_at < TICK_NS)
+        return true;
+    looked_at = now;
+    bool is_new_period = now - period_began >= TRIM_PERIOD_NS;
+    if (is_new_period)
+        period_began = now;
+    return stacks_trim(is_new_period);
+}
+
+static void age_pools(int64_t now)
+{
+    static int64_t aged_at;
+    if (now - aged_at < POOLS_NS)
+        return;
+    aged_at = now;
+    pool_age_all();
 }
 
 static bool all_idle(void)
 {
-    return atomic_load(&sched.idle_ps) >= atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    return atomic_load(&sched.idle_ps) >= atomic_load(&sched.ps_made);
 }
 
 static void sleep_until_taken(int64_t limit_ns)
@@ -154,19 +199,24 @@ void *sysmon_main(void *arg)
     (void)arg;
     int64_t delay = TICK_NS;
     uint32_t quiet = 0, idle = 0;
-    int64_t pools_aged = 0;
     for (;;) {
         os_sleep(delay < sched.quantum_ns ? delay : sched.quantum_ns);
         if (all_idle()) {
-            int64_t limit = diag_idle_tick(os_clock_ns());
-            if (++idle > IDLE_TICKS && limit)
+            int64_t now = os_clock_ns(), limit = diag_idle_tick(now);
+            bool is_trimming = trim_stacks(now);
+            age_pools(now); // fibers that sleep most of the time are idle whenever one looks
+            if (stacks_are_short())
+                stacks_try_again();
+            else if (!is_trimming && ++idle > IDLE_TICKS && limit)
                 sleep_until_taken(limit);
             delay = TICK_NS;
             continue;
         }
         idle = 0;
+        if (stacks_are_short())
+            stacks_try_again();
         int64_t now = os_clock_ns();
-        clock_anchor(now);
+        clock_anchor();
         if (look_at_ps(now)) {
             quiet = 0;
             delay = TICK_MIN_NS;
@@ -175,10 +225,8 @@ void *sysmon_main(void *arg)
         }
         watch_lost();
         look_at_waits(now);
-        if (now - pools_aged >= POOLS_NS) {
-            pools_aged = now;
-            pool_age_all();
-        }
+        trim_stacks(now);
+        age_pools(now);
         diag_tick(now);
     }
     return NULL;

@@ -88,11 +88,11 @@ bool m_give_if_idle(struct m *m, struct p *p)
 // A preempted fiber goes on in the handler where it waits.
 void m_resume_bound(struct g *g, struct p *p)
 {
-    struct m *m = g->live->bound_m;
-    m->next_p = p;
-    // release: pairs with the acquire in preempt.c
-    atomic_store_explicit(&g->live->futex, 1, memory_order_release);
-    os_futex_wake(&g->live->futex, 1);
+    struct live *l = g->live;
+    l->bound_m->next_p = p;
+    // release: pairs with the acquire in preempt.c. g may run and end from here on; its memory stays.
+    atomic_store_explicit(&l->futex, 1, memory_order_release);
+    os_futex_wake(&l->futex, 1);
 }
 
 struct g *bound_take(void)
@@ -114,7 +114,9 @@ void m_start(struct p *p, bool is_spinning)
         m_wake(m);
         return;
     }
-    struct g *g = bound_take();
+    // One that fib_procs has taken away is passed on to nobody.
+    bool may_run = p->id < atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    struct g *g = may_run ? bound_take() : NULL;
     if (!g) {
         p_idle_put(p);
         sched.is_p_waiting = true;
@@ -145,6 +147,8 @@ void m_stop(struct m *m)
     if (m->is_spinning) {
         m->is_spinning = false;
         atomic_fetch_sub(&sched.spinning, 1);
+        if (is_work_anywhere()) // who made work meanwhile woke nobody
+            wake_p();
     }
     rt_lock(&sched.lock);
     if (atomic_load_explicit(&m->pinned_count, memory_order_relaxed))

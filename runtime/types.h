@@ -39,7 +39,7 @@
 
 #define FIB_PUBLIC __attribute__((visibility("default")))
 // For functions that read on purpose what others are writing, and can live with what they read: no data race to
-// be reported.
+// be reported. Of what is written plainly they read by volatile: atomic loads are seen all the same.
 #define FIB_LOOKS __attribute__((no_sanitize("thread")))
 
 enum {
@@ -163,6 +163,7 @@ _Static_assert(sizeof(struct g) == 96,
 struct site {
     _Atomic uintptr_t pc;            // 0: free
     _Atomic uint32_t countdown;      // to the next measured one; not exact
+    _Atomic uint32_t measured;       // so many have ended
     _Atomic uint64_t stack_used_max; // bytes: the high-water mark of those measured
 };
 
@@ -186,7 +187,7 @@ struct timer {    // in struct fib_timer, or on the stack of who waits
     void *arg;
     struct p
         *_Atomic p; // whose heap it is or was in; its lock guards the rest. NULL: never started
-    uint32_t index; // there, from 1; 0: not in it
+    _Atomic uint32_t index; // there, from 1; 0: not in it. Changed with the lock
     uint32_t reserved;
     fib_fn *fn; // fib_timer's
     void *fn_arg;
@@ -198,10 +199,11 @@ struct timer_heap {
     uint32_t count, capacity;
     struct timer_slot {
         int64_t when;
-        struct timer *t;
-    } * slots;                    // a 4-ary heap; from mmap
+        uintptr_t what; // a struct timer *, or a struct g * that sleeps | 1: nobody stops that one
+    } * slots;          // a 4-ary heap; from mmap, so that four children lie in one line
     _Atomic int64_t first;        // slots[0].when; INT64_MAX: none. Read without the lock
-    _Atomic uint64_t first_ticks; // the same in ticks, about; UINT64_MAX
+    _Atomic uint64_t first_ticks; // in ticks, about, when the owner is to look; UINT64_MAX
+    struct timer *_Atomic firing; // its fire is running, with the lock held
 };
 
 // --- Processors.
@@ -260,9 +262,13 @@ struct m {
     void (*after)(struct m *m, struct g *prev, void *arg);
     void *after_arg;
     struct g *prev;
-    struct g *handed;    // taken, but for the scheduler to run
-    bool is_spinning;    // looks for work; counted in sched.spinning
-    struct p *syscall_p; // had when the blocking call began
+    struct g *handed;     // taken, but for the scheduler to run
+    bool is_spinning;     // looks for work; counted in sched.spinning
+    struct p *syscall_p;  // had when the blocking call began
+    uint64_t clock_ticks; // clock_soon's last look at the clock: when
+    int64_t clock_ns;     // and what it said
+    uint64_t
+        interrupted; // os_thread_interrupted, when a fiber that seemed to compute was last looked at
 
     struct g g0;
     struct live g0_live;

@@ -28,6 +28,7 @@ int64_t measure_wakes(void)
 }
 
 static long rounds;
+static long process;
 static _Atomic uint64_t preempted;
 
 static int64_t cpu_ns(void)
@@ -45,7 +46,7 @@ static void preempt_self(void)
     long rc = SYS_tgkill;
     __asm__ volatile("syscall"
                      : "+a"(rc)
-                     : "D"((long)getpid()), "S"((long)m->tid), "d"((long)SIGURG)
+                     : "D"(process), "S"((long)m->tid), "d"((long)SIGURG)
                      : "rcx", "r11", "memory");
     MUST(rc == 0);
 }
@@ -123,6 +124,7 @@ static void start(void *arg)
 
 int main(int argc, char **argv)
 {
+    process = getpid();
     rounds = argc == 2 ? strtol(argv[1], NULL, 10) : 0;
     if (rounds < 2)
         return 2;

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 // Two fibers that yield to each other; an op is one yield.
 static void yielder(void *arg)
@@ -82,6 +83,21 @@ static void run_spawn_batch_again(long ops)
     free(f);
 }
 
+// The floor of spawning cold: the kernel's work for the fresh memory of so many identities and handles, a byte written
+// to each page.
+static void run_pages(long ops)
+{
+    enum { PAGE = 4096, BYTES = 96 + sizeof(struct fib) };
+    size_t size = (size_t)ops * BYTES;
+    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(p != MAP_FAILED);
+    measure_begin();
+    for (size_t i = 0; i < size; i += PAGE)
+        p[i] = 1;
+    measure_end(ops);
+    munmap(p, size);
+}
+
 // With a wait group in place of a million joins, as the Go program does it.
 static struct fib_waitgroup group;
 
@@ -108,5 +124,6 @@ const struct bench_case switch_cases[] = {
     {"spawn_batch", run_spawn_batch},
     {"spawn_batch_again", run_spawn_batch_again},
     {"spawn_group", run_spawn_group},
+    {"pages", run_pages},
     {0},
 };

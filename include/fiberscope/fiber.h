@@ -139,7 +139,8 @@ void fib_lock_thread(void);
 void fib_unlock_thread(void);
 
 // The fiber will go on in this same thread after each wait, but the thread runs others meanwhile: cheap,
-// for code with state in TLS. They nest, at most 255 deep.
+// for code with state in TLS. They nest, at most 255 deep. While another fiber has locked that thread,
+// this one waits.
 void fib_pin(void);
 void fib_unpin(void);
 
@@ -152,7 +153,8 @@ void fib_preempt_enable(void);
 uint32_t fib_procs(uint32_t procs);
 
 // --- Timers. A struct fib_timer belongs to the caller and must stay where it is until it is stopped or has
-// fired; all zero is a stopped timer.
+// fired; all zero is a stopped timer. One that is neither all zero nor was started aborts; one that runs
+// and was moved or written over does so when that is noticed.
 
 struct fib_timer {
     uint64_t opaque[10];
@@ -212,9 +214,21 @@ int fib_stack(struct fib f, uintptr_t *pcs, uint32_t max);
 // [any thread or fiber] [async-signal-safe]
 void fib_dump(int fd);
 
-// Prints on fd the fibers alive now, but for the caller, by the place that created them; returned is their
-// number. For the end of main, and of tests.
+// Prints on fd the fibers alive now, but for the caller, by the place that created them, with what is used of
+// their stacks; returned is their number. For the end of main, and of tests.
 uint32_t fib_leakcheck(int fd);
+
+// A place that creates fibers.
+struct fib_site {
+    const void *created_at; // the pc behind the fib_go; NULL: all places beyond the first 4096
+    uint64_t
+        stack_used_max_bytes; // the high-water mark of the stacks of its measured fibers, in whole
+                              // pages: the first one, and then one in 1025. 0: none has run
+    uint64_t measured;        // how many of these have ended
+};
+// Calls fn for each place that has created fibers, until it returns nonzero, which is returned. For choosing
+// stack_bytes: the rarest and deepest path may have been one that was not measured.
+int fib_each_site(int (*fn)(void *arg, const struct fib_site *site), void *arg);
 
 // Metrics, with the names of Go's runtime/metrics where they mean the same: "/sched/goroutines:goroutines".
 struct fib_metric {

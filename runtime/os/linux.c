@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -43,11 +44,6 @@ void *os_reserve(size_t bytes, size_t align)
     if (align - skip)
         munmap(p + skip + bytes, align - skip);
     return p + skip;
-}
-
-void os_want_huge(void *p, size_t bytes)
-{
-    madvise(p, bytes, MADV_HUGEPAGE);
 }
 
 void os_forget(void *p, size_t bytes)
@@ -106,6 +102,13 @@ pid_t os_tid(void)
 int os_signal_thread(pid_t tid, int signal)
 {
     return syscall(SYS_tgkill, getpid(), tid, signal) ? -errno : 0;
+}
+
+uint64_t os_thread_interrupted(void)
+{
+    struct rusage r;
+    syscall(SYS_getrusage, RUSAGE_THREAD, &r);
+    return (uint64_t)r.ru_nivcsw;
 }
 
 void os_yield(void)

@@ -74,7 +74,7 @@ static bool may_spin(const struct attempt *a)
 {
     if (a->spins >= SPINS || sched_is_seeded)
         return false;
-    uint32_t procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+    uint32_t procs = atomic_load_explicit(&sched.ps_made, memory_order_relaxed);
     uint32_t idle = atomic_load_explicit(&sched.idle_ps, memory_order_relaxed) +
                     atomic_load_explicit(&sched.spinning, memory_order_relaxed);
     struct m *m = this_m();

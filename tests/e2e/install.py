@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What is installed works from where it lies: the command, pkg-config, find_package, C and C++."""
+"""What is installed works from where it lies: the command, pkg-config, find_package, C and C++, and the fiber runtime,
+shared and static, with its examples and the README's."""
 
+import glob
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +13,7 @@ import sys
 import tempfile
 
 BUILD = os.environ["FSCOPE_BUILD"]
+SOURCE = os.environ["FSCOPE_SOURCE"]
 PROGRAM = """
 #include <fiberscope/profile.h>
 #include <stdio.h>
@@ -41,6 +45,42 @@ def run(argv, **kw):
     return done.stdout
 
 
+def readme_example():
+    """The indented block of the README that starts fibers: about ten lines, no more."""
+    with open(os.path.join(SOURCE, "README.md"), encoding="utf-8") as f:
+        blocks = re.findall(r"(?:^(?:    .*)?\n)+", f.read(), re.M)
+    example, = [b for b in blocks if "#include <fiberscope/chan.h>" in b]
+    lines = [line[4:] for line in example.splitlines() if line]
+    assert len(lines) <= 12, f"the README's example has {len(lines)} lines"
+    return "\n".join(lines) + "\n"
+
+
+def fibers(env, tmp, libs):
+    """Programs on the installed runtime, by what pkg-config says of it."""
+    flags = run(["pkg-config", "--cflags", "--libs", "fiberscope-rt"], env=env).split()
+    sqlite = run(["pkg-config", "--cflags", "--libs", "--static", "sqlite3"]).split()
+    folders = ["contention", "deadlock", "forensics", "leak", "pipeline", "shorten", "skynet"]
+    work = os.path.join(tmp, "fibers")
+    readme = os.path.join(work, "readme.cc")
+    for way, more, at_run in (("shared", [], dict(env, LD_LIBRARY_PATH=libs)),
+                              ("static", ["-static"], env)):
+        os.makedirs(os.path.join(work, way))
+        for name in folders:
+            sources = [s for s in glob.glob(os.path.join(SOURCE, "examples", name, "*.c"))
+                       if not s.endswith("/load.c")]
+            run(["cc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-o", os.path.join(work, way, name)] + more +
+                sources + flags + (sqlite if name == "shorten" else []))
+        with open(readme, "w", encoding="utf-8") as f:
+            f.write(readme_example())
+        program = os.path.join(work, way, "readme")
+        run(["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-o", program] + more + [readme] + flags)
+        assert run([program], env=at_run) == "42\n" * 4
+        out = run([os.path.join(work, way, "skynet"), "10000"], env=at_run)
+        assert "49995000" in out, out
+        needed = run(["readelf", "-d", program])
+        assert ("libfiberscope-rt.so" in needed) == (way == "shared"), needed
+
+
 def main():
     if os.environ.get("FSCOPE_SANITIZE"):
         print("SKIP: a sanitized agent cannot be preloaded into a plain program")
@@ -54,14 +94,16 @@ def main():
                 f.write(text)
         for wanted in ("bin/fiberscope", "share/man/man1/fiberscope.1",
                        "share/bash-completion/completions/fiberscope",
-                       "share/man/man3/libfiberscope.3", "include/fiberscope/profile.h"):
+                       "share/man/man3/libfiberscope.3", "include/fiberscope/profile.h",
+                       "share/man/man3/fib_fiber.3", "share/man/man7/fiberscope-runtime.7",
+                       "share/fiberscope/fiberscope_gdb.py"):
             assert os.path.exists(os.path.join(prefix, wanted)), f"{wanted} was not installed"
         run(["cmake", "-S", source, "-B", os.path.join(tmp, "b"), f"-DCMAKE_PREFIX_PATH={prefix}"])
         run(["cmake", "--build", os.path.join(tmp, "b")])
         assert "done" in run([os.path.join(tmp, "b", "user_c")])
         assert "done" in run([os.path.join(tmp, "b", "user_cxx")])
 
-        examples = os.path.join(os.environ["FSCOPE_SOURCE"], "examples", "budgets")
+        examples = os.path.join(SOURCE, "examples", "budgets")
         built = os.path.join(tmp, "e")
         run(["cmake", "-S", examples, "-B", built, f"-DCMAKE_PREFIX_PATH={prefix}"])
         run(["cmake", "--build", built])
@@ -82,13 +124,15 @@ def main():
         binary = os.path.join(tmp, "by_pc")
         run(["cc", "-o", binary, os.path.join(source, "main.c")] + flags)
 
+        fibers(env, tmp, os.path.dirname(os.path.dirname(pc)))
+
         shutil.rmtree(os.path.join(tmp, "b"))
         profile = os.path.join(tmp, "p.pb.gz")
         run([os.path.join(prefix, "bin/fiberscope"), "record", "-F", "500", "-o", profile, binary],
             env=dict(env, LD_LIBRARY_PATH=os.path.dirname(os.path.dirname(pc))))
         table = run([os.path.join(prefix, "bin/fiberscope"), "top", profile])
         assert "main" in table, table
-    print("installed: command, pkg-config and find_package work")
+    print("installed: command, pkg-config, find_package and the fiber runtime work")
     return 0
 
 

@@ -297,7 +297,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", why ? why : "as the model has it");
         return why != NULL;
     }
-    uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 2000;
+    uint64_t count = check_rounds(argc > 1 ? strtoull(argv[1], NULL, 10) : 2000);
     uint64_t from = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     uint64_t events = 0, waits = 0, blocked = 0, closed = 0;
     for (uint64_t seed = from; seed < from + count; seed++) {

@@ -165,7 +165,7 @@ static void run_nonblock_ready(void *arg)
 static void never_unready_between(int cap)
 {
     (void)cap;
-    for (int i = 0; i < (rows_are_slow ? 200 : 3000); i++) {
+    for (int i = 0; i < (int)check_rounds(3000); i++) {
         struct fib_chan *c = chan_of(1);
         int64_t v;
         send(c, 1);
@@ -438,7 +438,7 @@ static void run_pass(void *arg)
 static void chain_of_fibers(int cap)
 {
     (void)cap;
-    int n = rows_are_slow ? 1000 : 10000;
+    int n = (int)check_rounds(10000);
     struct link *links = calloc((size_t)n, sizeof *links);
     struct fib_chan *first = chan_of(0), *last = first;
     for (int i = 0; i < n; i++) {

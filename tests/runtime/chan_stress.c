@@ -275,7 +275,7 @@ int main(int argc, char **argv)
     CHECK(argc >= 3, "PROCS ROUNDS [SEED]");
     struct fib_options options = {.size = sizeof options};
     options.procs = (uint32_t)strtoul(argv[1], NULL, 10);
-    rounds = strtoull(argv[2], NULL, 10);
+    rounds = check_rounds(strtoull(argv[2], NULL, 10));
     if (argc > 3)
         first_seed = strtoull(argv[3], NULL, 10);
     is_threads_only = !options.procs;

@@ -107,7 +107,7 @@ static void run_race_recv(void *arg)
 
 static void limits_lose_no_value(int cap)
 {
-    struct race r = {.c = chan_of(cap), .rounds = rows_are_slow ? 200 : 1000};
+    struct race r = {.c = chan_of(cap), .rounds = (int)check_rounds(1000)};
     struct fib s[3], t[3];
     for (int i = 0; i < 3; i++) {
         s[i] = go(run_race_send, &r);

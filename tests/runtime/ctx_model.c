@@ -319,7 +319,7 @@ static uint64_t run_child(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-    uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 600;
+    uint64_t count = check_rounds(argc > 1 ? strtoull(argv[1], NULL, 10) : 600);
     uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     for (uint64_t seed = first; seed < first + count; seed++) {
         uint64_t hash = run_child(seed);

@@ -222,7 +222,7 @@ static void calls_race_with_it(int kind)
     static struct trickle t[AT_A_TIME];
     struct fib f[AT_A_TIME][2];
     long cut_short = 0;
-    for (int i = 0; i < (rows_are_slow ? 200 : 500); i++) {
+    for (int i = 0; i < (int)check_rounds(1000); i++) {
         struct trickle *now = &t[i % AT_A_TIME];
         for (int k = 0; i >= AT_A_TIME && k < 2; k++)
             fib_join(f[i % AT_A_TIME][k]);

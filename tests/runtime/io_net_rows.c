@@ -294,7 +294,7 @@ static void run_acceptor(void *arg)
         CHECK(fib_read(fd, &b, 1) == 1 && fib_write(fd, &b, 1) == 1);
         CHECK(!fib_close(fd));
     }
-    CHECK(fd == -ECANCELED, "%d", fd);
+    CHECK(fd == -ECANCELED || fd == -EBADF, "%d", fd); // closed while it waited, or between
 }
 
 static void run_dialer(void *arg)

@@ -28,7 +28,7 @@ static void run_pattern_read(void *arg)
 
 static size_t transfer_size(void)
 {
-    return rows_are_slow ? 2000000 : 8000000;
+    return rows_are_slow ? 2000000 : 8000000; // more than buffers hold
 }
 
 static void bytes_arrive_in_order(int kind)
@@ -116,7 +116,7 @@ static void run_write_close(void *arg)
 
 static void the_end_may_come_any_time(int kind)
 {
-    for (int i = 0; i < (rows_are_slow ? 300 : 2000); i++) {
+    for (int i = 0; i < (int)check_rounds(2000); i++) {
         struct ends e = ends_of(kind);
         struct writer w = {e.w, i % 4};
         struct fib f = go(run_write_close, &w);

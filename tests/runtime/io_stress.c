@@ -39,7 +39,8 @@ struct end {
     uint64_t random;
     _Atomic uint64_t state;
     struct fib f;
-    _Atomic bool is_started; // f is set
+    struct fib_mutex lock; // of f and is_started
+    bool is_started;       // f is set
 };
 
 struct connection {
@@ -189,13 +190,18 @@ static void run_connection(void *arg)
             CHECK(!(e->state & (CLOSED | IN_CALL)));
         }
         for (int i = 0; i < 2; i++) {
+            fib_mutex_lock(&c->ends[i].lock);
             CHECK(!fib_go(&c->ends[i].f, run_end, &c->ends[i]));
             c->ends[i].is_started = true;
+            fib_mutex_unlock(&c->ends[i].lock);
         }
         for (int i = 0; i < 2; i++)
             fib_join(c->ends[i].f);
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 2; i++) {
+            fib_mutex_lock(&c->ends[i].lock);
             c->ends[i].is_started = false;
+            fib_mutex_unlock(&c->ends[i].lock);
+        }
     }
 }
 
@@ -203,7 +209,11 @@ static void run_connection(void *arg)
 static bool is_waiting(struct end *e)
 {
     struct fib_info info = {.size = sizeof info};
-    return e->is_started && !fib_info_read(e->f, &info) && info.status == FIB_WAITING &&
+    fib_mutex_lock(&e->lock);
+    bool is_started = e->is_started;
+    struct fib f = e->f;
+    fib_mutex_unlock(&e->lock);
+    return is_started && !fib_info_read(f, &info) && info.status == FIB_WAITING &&
            !strcmp(info.reason, "IO wait");
 }
 

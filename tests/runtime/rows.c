@@ -9,13 +9,7 @@
 
 bool rows_are_seeded;
 bool rows_are_in_thread, rows_are_outside_main;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-bool rows_are_slow = true;
-#elif defined(__has_feature)
-bool rows_are_slow = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-bool rows_are_slow = false;
-#endif
+bool rows_are_slow = CHECK_SLOWNESS > 1;
 
 struct fib go(fib_fn *fn, void *arg)
 {

@@ -79,8 +79,8 @@ static void wait_long(void *arg)
 static void a_join_has_a_limit(int cap)
 {
     (void)cap;
+    int64_t from = fib_now_ns(); // before it begins, perhaps elsewhere
     struct fib f = go(wait_long, (void *)(intptr_t)(30 * MS));
-    int64_t from = fib_now_ns();
     CHECK(fib_join_for(f, 0) == -ETIMEDOUT);
     CHECK(fib_join_for(f, 5 * MS) == -ETIMEDOUT && fib_now_ns() - from >= 5 * MS);
     CHECK(!fib_join_for(f, 10000 * (int64_t)MS));
@@ -246,6 +246,57 @@ static void fibers_that_never_wait_are_preempted(int cap)
     CHECK(preempted > 0);
 }
 
+// With as many that compute as there are processors, nobody waits in a queue: the timer alone is due.
+static void timers_fire_beside_fibers_that_compute(int cap)
+{
+    (void)cap;
+    uint32_t n = fib_procs(0);
+    struct fib f[16];
+    atomic_store(&stop, false);
+    for (uint32_t i = 0; i < n && i < 16; i++)
+        f[i] = go(spin, NULL);
+    fib_sleep(100 * MS); // they have all begun
+    int64_t from = wall_ns();
+    fib_sleep(20 * MS);
+    CHECK(wall_ns() - from < 2000 * (int64_t)MS);
+    atomic_store(&stop, true);
+    for (uint32_t i = 0; i < n && i < 16; i++)
+        fib_join(f[i]);
+}
+
+static struct fib_chan *ping, *pong;
+
+static void wake_each_other(void *arg)
+{
+    struct fib_chan *in = arg ? ping : pong, *out = arg ? pong : ping;
+    if (arg)
+        send(out, 1);
+    while (fib_chan_recv(in, NULL) && !atomic_load(&stop))
+        send(out, 1);
+    if (!arg || atomic_load(&stop)) { // lets the other one go
+        int64_t value = 1;
+        fib_chan_send_for(out, &value, 0);
+    }
+}
+
+static void two_that_wake_each_other_leave_others_their_turn(int cap)
+{
+    (void)cap;
+    atomic_store(&stop, false);
+    ping = chan_of(1);
+    pong = chan_of(1);
+    struct fib a = go(wake_each_other, NULL), b = go(wake_each_other, &stop);
+    for (int i = 0; i < 20; i++) {
+        fib_yield();
+        fib_sleep(MS);
+    }
+    atomic_store(&stop, true);
+    fib_join(a);
+    fib_join(b);
+    fib_chan_free(ping);
+    fib_chan_free(pong);
+}
+
 static _Atomic long with_it_off;
 
 static void spin_alone(void *arg)
@@ -354,8 +405,11 @@ static void trees_of_fibers_end(int cap)
 {
     (void)cap;
     atomic_store(&count, 0);
-    fib_join(go(nested, (void *)(intptr_t)12));
-    CHECK(atomic_load(&count) == 4096);
+    intptr_t depth = 0;
+    while (check_rounds(4096) >> (depth + 1))
+        depth++;
+    fib_join(go(nested, (void *)depth));
+    CHECK(atomic_load(&count) == 1 << depth);
 }
 
 static void change_procs(int cap)
@@ -398,6 +452,10 @@ static const struct row timed_rows[] = {
      NULL},
     {"fibers that never wait are preempted", "proc_test.go", fibers_that_never_wait_are_preempted,
      NULL},
+    {"timers fire beside fibers that compute", "sleep_test.go",
+     timers_fire_beside_fibers_that_compute, NULL},
+    {"two that wake each other leave others their turn", "TestPingPongHog",
+     two_that_wake_each_other_leave_others_their_turn, NULL},
     {"preemption can be turned off", "fiber.h", preemption_can_be_turned_off, NULL},
 };
 

@@ -44,7 +44,7 @@ static void one_moment(bool by_close)
     struct fib f = go(run_one_of_two, NULL);
     int64_t begin =
         fib_now_ns(); // two that spin are slow where the kernel gives them one processor
-    for (int i = 0; i < (rows_are_slow ? 1000 : 30000) && fib_now_ns() - begin < 2000LL * MS; i++) {
+    for (int i = 0; i < (int)check_rounds(30000) && fib_now_ns() - begin < 2000LL * MS; i++) {
         struct pair p = {chan_of(1), chan_of(1)};
         int64_t v;
         send(p.a, 1);
@@ -253,7 +253,7 @@ static void stress(int cap)
     static const int caps[CHANS] = {0, 0, 2, 3};
     struct stress all[2 * CHANS + 2];
     struct fib f[2 * CHANS + 2];
-    struct stress base = {.count = rows_are_slow ? 1000 : 10000};
+    struct stress base = {.count = (int)check_rounds(10000)};
     for (int i = 0; i < CHANS; i++)
         base.c[i] = chan_of(caps[i]);
     for (int i = 0; i < 2 * CHANS + 2; i++) {
@@ -304,7 +304,7 @@ static void only_one_case(int cap)
     static bool seen[N];
     memset(seen, 0, sizeof seen);
     _Atomic int open = CHANS;
-    struct stress s = {.count = rows_are_slow ? N / 20 : N};
+    struct stress s = {.count = (int)check_rounds(N)};
     struct gather g[CHANS];
     struct fib f[CHANS + 1];
     struct fib_chan *out = chan_of(cap);

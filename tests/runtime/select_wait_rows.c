@@ -233,7 +233,8 @@ static void time_over_leaves_nothing(int cap)
 {
     struct fib_chan *c = chan_of(cap), *d = chan_of(cap);
     struct waiter w;
-    waiter_start(&w, (struct fib_chan *[]){c, d, c}, 3, 2 * MS);
+    // Long enough to be seen waiting.
+    waiter_start(&w, (struct fib_chan *[]){c, d, c}, 3, (rows_are_slow ? 200 : 10) * (int64_t)MS);
     waiter_end(&w);
     CHECK(w.chosen == FIB_SELECT_NONE && w.got[0] == -1 && w.got[1] == -1);
     for (int i = 0; i < cap; i++)
@@ -281,7 +282,7 @@ static void run_crowd_recv(void *arg)
 static void time_over_loses_no_value(int cap)
 {
     struct crowd w = {.c = {chan_of(0), chan_of(cap), chan_of(0)},
-                      .rounds = rows_are_slow ? 200 : 1000};
+                      .rounds = (int)check_rounds(1000)};
     struct fib s[3], r[3];
     for (int i = 0; i < 3; i++) {
         s[i] = go(run_crowd_send, &w);

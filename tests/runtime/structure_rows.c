@@ -437,10 +437,10 @@ static void workers_block(int n)
     actor_end(&a);
     CHECK(!j.rc);
     until(&j.runs, 7);
+    while (counts_of(j.w).running) // the last one may not have seen yet that it may go
+        fib_sleep(MS / 10);
     // Draining sends those away that wait for room.
     j.may_go = false;
-    while (counts_of(j.w).running)
-        fib_sleep(MS / 10);
     j.runs = 0;
     fill(&j);
     actor_start(&a, submit_one, &j);

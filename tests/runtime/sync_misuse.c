@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// Bad use of what sync.h names aborts, and says which call and which rule. Each row in a process of its own, in a fiber and
-// in a plain thread.
+// Bad use of what sync.h names aborts, and says which call and which rule.
 
 #include "fiberscope/sync.h"
-#include "tests/runtime/check.h"
+#include "tests/runtime/misuse.h"
 
 #include <errno.h>
-#include <signal.h>
-#include <string.h>
-#include <sys/wait.h>
 
-enum { MS = 1000000, TEXT_MAX = 1 << 16 };
+enum { MS = 1000000 }; // ns
 
 static void in_other(fib_fn *fn, void *arg)
 {
@@ -332,11 +328,7 @@ static void workers_without_size(void *arg)
     fib_workers_new(NULL, &(struct fib_workers_options){.workers = 1});
 }
 
-static const struct row {
-    const char *behaviour;
-    fib_fn *fn;
-    const char *call, *rule;
-} rows[] = {
+static const struct misuse rows[] = {
     {"unlock of a free mutex", unlock_free, "fib_mutex_unlock", "it is not locked"},
     {"unlock twice", unlock_twice, "fib_mutex_unlock", "it is not locked"},
     {"unlock of another's", unlock_others, "fib_mutex_unlock",
@@ -388,54 +380,7 @@ static const struct row {
     {"workers' options without size", workers_without_size, "fib_workers_new", "options.size is 0"},
 };
 
-static char text[TEXT_MAX];
-
-static void run_here(const struct row *r, bool is_thread)
+int main(int argc, char **argv)
 {
-    alarm(30);
-    if (!is_thread)
-        _exit(fib_main(r->fn, NULL) ? 3 : 0);
-    CHECK(!fib_init(NULL));
-    r->fn(NULL);
-    _exit(0);
-}
-
-static int run_child(const struct row *r, bool is_thread)
-{
-    int fds[2];
-    CHECK(!pipe(fds));
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (!pid) {
-        dup2(fds[1], 2);
-        close(fds[0]);
-        run_here(r, is_thread);
-    }
-    close(fds[1]);
-    size_t used = 0;
-    ssize_t n;
-    while ((n = read(fds[0], text + used, sizeof text - 1 - used)) > 0)
-        used += (size_t)n;
-    text[used] = 0;
-    close(fds[0]);
-    int status;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    return status;
-}
-
-int main(void)
-{
-    int failed = 0;
-    for (size_t i = 0; i < 2 * sizeof rows / sizeof rows[0]; i++) {
-        const struct row *r = &rows[i / 2];
-        char want[256];
-        snprintf(want, sizeof want, "fiberscope-rt: %s: %s", r->call, r->rule);
-        int status = run_child(r, i % 2);
-        bool ok = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && strstr(text, want);
-        printf("%s: %s%s\n", ok ? "ok" : "FAILED", r->behaviour, i % 2 ? ", in a thread" : "");
-        if (!ok)
-            printf("status %#x, wanted \"%s\", got:\n%s\n", (unsigned)status, want, text);
-        failed += !ok;
-    }
-    return failed ? 1 : 0;
+    return misuse_run(rows, sizeof rows / sizeof *rows, argc, argv);
 }

@@ -513,7 +513,7 @@ static uint64_t run_child(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-    uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 600;
+    uint64_t count = check_rounds(argc > 1 ? strtoull(argv[1], NULL, 10) : 600);
     uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     uint32_t same = 0;
     uint64_t last = 0;

@@ -74,10 +74,13 @@ static __attribute__((noinline)) void run_over(volatile int *array, int n)
     array[n] = 1;
 }
 
-// Both run at the same time; relaxed: nothing is passed on by it.
+// Both run at the same time; relaxed: nothing is passed on by it. But one that is preempted meanwhile, or begins
+// where the other has ended, is ordered after it: so several pairs, one after the other.
+enum { PAIRS = 50 };
+static _Atomic int here;
+
 static void racer(void *arg)
 {
-    static _Atomic int here;
     atomic_fetch_add_explicit(&here, 1, memory_order_relaxed);
     while (atomic_load_explicit(&here, memory_order_relaxed) < 2)
         ;
@@ -93,9 +96,12 @@ static void bad(void *arg)
         run_over(array, 8);
         return;
     }
-    CHECK(!fib_go(&one, racer, &one) && !fib_go(&two, racer, &two), "fibers");
-    fib_join(one);
-    fib_join(two);
+    for (int i = 0; i < PAIRS; i++) {
+        atomic_store(&here, 0);
+        CHECK(!fib_go(&one, racer, &one) && !fib_go(&two, racer, &two), "fibers");
+        fib_join(one);
+        fib_join(two);
+    }
 }
 
 int main(int argc, char **argv)

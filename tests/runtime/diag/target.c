@@ -27,9 +27,13 @@ STAYS void inner_wait(struct fib *other)
     atomic_fetch_add(&step, 1);
 }
 
+static _Atomic bool are_both_there;
+
 STAYS void first_waiter(void *arg)
 {
     fib_set_name("number one");
+    while (!atomic_load(&are_both_there)) // else it might join one that is not there yet
+        fib_yield();
     inner_wait(arg);
     atomic_fetch_add(&step, 1);
 }
@@ -44,6 +48,7 @@ STAYS void start_both(void)
 {
     if (fib_go(&first, first_waiter, &second) || fib_go(&second, second_waiter, &first))
         abort();
+    atomic_store(&are_both_there, true);
 }
 
 STAYS void main_of_deadlock(void *arg)
@@ -201,7 +206,7 @@ static void on_segv(int signal, siginfo_t *info, void *context)
 STAYS void leak_three(void)
 {
     struct fib f;
-    for (int i = 0; i < 3; i++)
+    for (volatile int i = 0; i < 3; i = i + 1) // one call, however it is optimised
         if (fib_go(&f, sleeping_fiber, NULL))
             abort();
 }
@@ -212,6 +217,7 @@ STAYS void main_of_leak(void *arg)
     struct fib f;
     leak_three();
     second = fib_self();
+    atomic_store(&are_both_there, true);
     if (fib_go(&f, first_waiter, &second))
         abort();
     fib_sleep(20000000);
@@ -238,6 +244,7 @@ static int run(const char *mode)
         return fib_main(main_of_deadlock, NULL);
     if (!strcmp(mode, "deadlock-thread-ends")) {
         pthread_create(&t, NULL, other_thread, (char *)"the thread ends\n");
+        pthread_detach(t);
         return fib_main(main_of_deadlock, NULL);
     }
     if (!strcmp(mode, "deadlock-thread-stays")) {

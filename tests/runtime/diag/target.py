@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Runs the target and takes its words apart; counts checks that failed."""
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +27,8 @@ def finish():
 def run(mode, debug="", env=None, timeout=60):
     """(status, stdout, stderr); the status of a death by signal is negative."""
     environment = {"PATH": "/usr/bin:/bin", "FIB_MAXPROCS": "2", "FIB_DEBUG": debug, **(env or {})}
+    if "TSAN_OPTIONS" in os.environ:
+        environment["TSAN_OPTIONS"] = os.environ["TSAN_OPTIONS"]
     p = subprocess.run([TARGET, mode], env=environment, capture_output=True, text=True,
                        timeout=timeout, check=False)
     return p.returncode, p.stdout, p.stderr

@@ -13,6 +13,7 @@ WAITERS = {
     2: ('join, "number one"', ["fib_join", "inner_wait", "first_waiter"], ("start_both", 1)),
     3: ("join", ["fib_join", "inner_wait", "second_waiter"], ("start_both", 1)),
 }
+SANITIZER = os.environ.get("FSCOPE_SANITIZE", "")
 DEAD = "fatal error: all goroutines are asleep - deadlock!\n\n"
 
 
@@ -71,9 +72,13 @@ def dump():
 
 def overflow():
     status, _, err = run("overflow")
-    same(status, -signal.SIGSEGV, "overflow ends by")
+    # These two have a handler of their own, which goes on with the fault and exits.
+    by = {"address": 1, "thread": 66}.get(SANITIZER, -signal.SIGSEGV)
+    same(status, by, "overflow ends by")
     check(err.startswith('fiberscope-rt: fiber 2 ("deep") overflowed its stack of 64 KiB\n\n'
                          "goroutine 2 [running]:\nrecurse(...)\n"), err)
+    if SANITIZER: # larger frames
+        return
     frames = re.findall(r"^(\w+)\(\.\.\.\)$", err, re.M)
     same(set(frames), {"recurse", "overflowing_fiber"}, "overflow's frames")
     same((frames[-1], frames.count("overflowing_fiber"), len(frames)), ("overflowing_fiber", 1, 100),
@@ -123,7 +128,7 @@ def schedtrace():
     lines = err.strip().split("\n")
     times = [int(m[1]) for m in map(lambda l: re.fullmatch(GO_LINE, l), lines[1:]) if m]
     same(len(times), len(lines) - 1, "Go's shape: " + err)
-    check(3 <= len(times) <= 5 and times == sorted(times), times)
+    check(3 <= len(times) <= (9 if SANITIZER else 5) and times == sorted(times), times)
     _, _, err = run("trace", "schedtrace=100,scheddetail=1")
     last = err[err.rindex("SCHED"):].split("\n")
     check(re.fullmatch(r"SCHED \d+ms: gomaxprocs=2 idleprocs=2 threads=\d+ spinningthreads=0 "
@@ -147,6 +152,18 @@ def tls():
     same(run("leak")[2], "", "no such module")
 
 
+# Parts that say nothing under a sanitizer, and why.
+NOT_UNDER = {
+    "address": {"tls": "it refuses to run with a library preloaded before its own"},
+    "thread": {
+        "dump": "signals are handed on at the next call that it knows: none comes in a loop or in a wait",
+        "stall": "the same: the stack of a fiber that computes is had by a signal",
+    },
+}
 for test in deadlock, dump, overflow, leak, stall, schedtrace, tls:
-    test()
+    why = NOT_UNDER.get(SANITIZER, {}).get(test.__name__)
+    if why:
+        print(f"{test.__name__} not under the {SANITIZER} sanitizer: {why}")
+    else:
+        test()
 finish()
