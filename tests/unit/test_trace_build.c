@@ -314,7 +314,7 @@ static void a_session_becomes_a_file(void **state)
     struct trace_build_stats st;
     uint64_t events = 0;
     (void)state;
-    make_world(&w, 16);
+    make_world(&w, 4);
     open_build(&w, 23);
     assert_int_equal(trace_build_pump(w.build), 0); // before anything was traced
     assert_int_equal(w.opened, 0);
@@ -322,9 +322,9 @@ static void a_session_becomes_a_file(void **state)
     announce(&w, false);
     create_worker(&w);
     for (int g = 0; g < 4; g++) {
-        for (int i = 0; i < 20000; i++) {
+        for (int i = 0; i < 8000; i++) {
             assert_int_equal(round_trip(&w), 0);
-            if (i % 1000 == 0) // the pool is smaller than a generation
+            if (i % 500 == 0) // the pool is smaller than a generation
                 assert_int_equal(trace_build_pump(w.build), 0);
         }
         made_trace_advance(&w.m);
@@ -343,7 +343,7 @@ static void a_session_becomes_a_file(void **state)
     const struct trace_build_file *f = &w.files[0];
     assert_true(f->generations == 5 && !f->was_cut && !f->was_killed && !f->left_out);
     assert_int_equal(f->lost_names, 0);
-    assert_int_equal(f->events, 80000 * ROUND_EVENTS + 4 + 5 + 4 * 5);
+    assert_int_equal(f->events, 32000 * ROUND_EVENTS + 4 + 5 + 4 * 5);
     assert_int_equal(f->start_ns, (15625000 + 1) * 64);
     end_world(&w);
 
@@ -360,9 +360,9 @@ static void a_session_becomes_a_file(void **state)
     // 200 frames without start_thread: the leaf's 127 and the outermost one.
     assert_int_equal(c.main_depth, TRACE_STACK_FRAMES_MAX);
     assert_string_equal(c.main_outermost, "worker");
-    assert_int_equal(read_with_go(w.paths[0], "Running->Waiting"), 80001);
+    assert_int_equal(read_with_go(w.paths[0], "Running->Waiting"), 32001);
     // Twice in a line, as the stack of who blocks and of what is blocked.
-    assert_int_equal(read_with_go(w.paths[0], "runtime.fib_chan_recv"), 2 * (80001 + 4));
+    assert_int_equal(read_with_go(w.paths[0], "runtime.fib_chan_recv"), 2 * (32001 + 4));
 }
 
 static void the_newer_format_has_the_time_of_day(void **state)
