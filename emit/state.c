@@ -304,7 +304,7 @@ int emit_start(struct seg *s, const struct emit_options *o)
         memcpy(&emit.options, o, o->size < sizeof *o ? o->size : sizeof *o);
     if (!emit.options.generation_ns)
         emit.options.generation_ns = SECOND;
-    madvise((void *)(uintptr_t)emit_page, sizeof emit_page, MADV_WIPEONFORK);
+    syscall(SYS_madvise, emit_page, sizeof emit_page, MADV_WIPEONFORK);
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     if (!emit.base_ticks) {
         find_own_code();

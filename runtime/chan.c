@@ -44,6 +44,8 @@ FIB_PUBLIC void fib_chan_free(struct fib_chan *c)
     chan_unlock(m, c);
     if (!is_idle)
         rt_fatal("fib_chan_free", "fibers wait on channel %p", (void *)c);
+    // relaxed: only bad use sees it, and only as long as malloc leaves it there
+    atomic_store_explicit(&c->lock.held, RT_LOCK_GONE, memory_order_relaxed);
     free(c);
 }
 

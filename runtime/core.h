@@ -136,7 +136,8 @@ bool stacks_trim(bool is_new_period);
 size_t stack_used_bytes(const struct live *l);
 void stacks_count(uint64_t *made, uint64_t *free); // *free: about
 struct site *site_of(uintptr_t pc, bool *is_measured);
-enum { SITES_ALL = 4097 }; // the last one: of all further places
+enum { STACK_BYTES_MAX = 128 << 20 }; // of one stack
+enum { SITES_ALL = 4097 };            // the last one: of all further places
 const struct site *site_at(uint32_t index);
 uint32_t site_index(const struct site *s);
 void site_note(struct site *s, uint64_t stack_used_bytes);
@@ -161,6 +162,7 @@ void m_end(struct m *m) __attribute__((noreturn)); // the thread ends
 int thread_start(void *(*fn)(void *), void *arg, size_t stack_bytes); // detached; 0 or -errno
 void *spawner_main(void *arg);
 int64_t debug_option(const char *name, int64_t no); // FIB_DEBUG=name=N,...
+void debug_warn(void);                              // of what it has that is no option
 bool is_work_anywhere(void);                        // in any queue
 void stacks_try_again(void);                        // after a time without memory for stacks
 void wake_p(void); // one more M looks for work, if there is an idle P and none looks

@@ -8,6 +8,7 @@
 #include "runtime/dump.h"
 #include "runtime/os/os.h"
 #include "runtime/print.h"
+#include "runtime/tools.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -60,6 +61,8 @@ void diag_init(void)
     quit_init();
     overflow_init();
     schedtrace_init();
+    debug_warn();
+    tools_warn();
     if (debug_option("tlswarn", 1))
         tls_warn();
 }

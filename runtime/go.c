@@ -74,7 +74,7 @@ FIB_PUBLIC int fib_go(struct fib *out, fib_fn *fn, void *arg)
 
 FIB_PUBLIC int fib_go_with(struct fib *out, const struct fib_go_options *o, fib_fn *fn, void *arg)
 {
-    if (!o || o->size < sizeof *o)
+    if (!o || o->size < sizeof *o || o->stack_bytes > STACK_BYTES_MAX)
         return -EINVAL;
     size_t bytes = o->stack_bytes ? o->stack_bytes : sched.stack_bytes;
     return go(out, fn, arg, o->name, stack_class_of(bytes), (uintptr_t)__builtin_return_address(0));

@@ -4,6 +4,7 @@
 
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/print.h"
 #include "runtime/trace.h"
 
 #include <errno.h>
@@ -24,6 +25,35 @@ int64_t debug_option(const char *name, int64_t no)
         at += at != NULL;
     }
     return no;
+}
+
+// A misspelt option does nothing, and nothing would say so.
+void debug_warn(void)
+{
+    static const char *const names[] = {"schedtrace", "scheddetail", "stall",
+                                        "sigquit",    "tlswarn",     "asyncpreemptoff",
+                                        "quantum",    "seed",        "chaos"};
+    enum { NAMES = sizeof names / sizeof *names };
+    const char *at = getenv("FIB_DEBUG");
+    struct print p = {.fd = 2};
+    while (at && *at) {
+        size_t n = strcspn(at, ","), name = strcspn(at, "=,");
+        uint32_t i = 0;
+        while (i < NAMES && (strlen(names[i]) != name || strncmp(at, names[i], name)))
+            i++;
+        const char *wrong = NULL;
+        if (i == NAMES)
+            wrong = "there is no such option";
+        else if (name + 1 >= n || !strchr("0123456789-+", at[name + 1]))
+            wrong = "a number is missing: NAME=NUMBER";
+        if (wrong && n) {
+            print_text(&p, "fiberscope-rt: FIB_DEBUG: ");
+            print_name(&p, at, n < 40 ? n : 40);
+            print_format(&p, ": %s; see ENVIRONMENT in fiberscope-runtime(7)\n", wrong);
+        }
+        at += n + (at[n] == ',');
+    }
+    print_flush(&p);
 }
 
 static int64_t environment(const char *name)
@@ -50,13 +80,13 @@ static int read_options(const struct fib_options *given, uint32_t *procs)
     int64_t wanted = o.procs ? o.procs : environment("FIB_MAXPROCS");
     if (wanted <= 0)
         wanted = os_cpus();
-    if (o.procs > PROCS_MAX || o.threads_max > 1000000 || o.stack_bytes > (size_t)128 << 20 ||
-        o.main_stack_bytes > (size_t)128 << 20)
+    if (o.procs > PROCS_MAX || o.threads_max > 1000000 || o.stack_bytes > STACK_BYTES_MAX ||
+        o.main_stack_bytes > STACK_BYTES_MAX)
         return -EINVAL;
     *procs = sched.seed ? 1 : wanted > PROCS_MAX ? PROCS_MAX : (uint32_t)wanted;
     sched.threads_max = o.threads_max ? o.threads_max : THREADS_MAX;
     sched.stack_bytes = o.stack_bytes ? o.stack_bytes : (size_t)environment("FIB_STACK");
-    if (!sched.stack_bytes || sched.stack_bytes > (size_t)128 << 20)
+    if (!sched.stack_bytes || sched.stack_bytes > STACK_BYTES_MAX)
         sched.stack_bytes = 256 << 10;
     sched.stack_class = stack_class_of(sched.stack_bytes);
     sched.main_stack_bytes = o.main_stack_bytes ? o.main_stack_bytes : 8 << 20;

@@ -12,9 +12,12 @@ void rt_lock_slow(struct rt_lock *l)
 {
     for (uint32_t round = 0;; round++) {
         for (int i = 0; i < 60; i++) {
-            if (!atomic_load_explicit(&l->held, memory_order_relaxed) &&
-                !atomic_exchange_explicit(&l->held, 1, memory_order_acquire))
+            uint32_t held = atomic_load_explicit(&l->held, memory_order_relaxed);
+            if (!held && !atomic_exchange_explicit(&l->held, 1, memory_order_acquire))
                 return;
+            if (held > 1) // else it would wait for ever
+                rt_fatal("lock", "the object at %p has been freed, or its memory written over",
+                         (void *)l);
             arch_pause();
         }
         if (round < 16)

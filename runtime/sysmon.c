@@ -10,6 +10,7 @@
 #include "runtime/core.h"
 #include "runtime/netpoll.h"
 #include "runtime/os/os.h"
+#include "runtime/print.h"
 #include "runtime/trace.h"
 
 enum {
@@ -186,6 +187,29 @@ static bool trim_stacks(int64_t now)
     return stacks_trim(is_new_period);
 }
 
+// Nothing runs, and fibers have waited for stacks for a second: silence would look like a hang.
+FIB_LOOKS static void say_stacks_are_short(int64_t now)
+{
+    static int64_t since;
+    static bool is_said;
+    uint32_t count = atomic_load(&sched.stack_wait_count);
+    if (!count) {
+        since = 0;
+        return;
+    }
+    since = since ? since : now;
+    if (is_said || now - since < 1000000000)
+        return;
+    is_said = true;
+    struct print p = {.fd = 2};
+    print_format(
+        &p,
+        "fiberscope-rt: %u fibers wait for memory for their stacks, and nothing else runs: "
+        "see ulimit -v and /proc/sys/vm/max_map_count, or take smaller stacks (FIB_STACK)\n",
+        (uint64_t)count);
+    print_flush(&p);
+}
+
 static void age_pools(int64_t now)
 {
     static int64_t aged_at;
@@ -218,6 +242,7 @@ void *sysmon_main(void *arg)
         if (all_idle()) {
             int64_t now = os_clock_ns(), limit = diag_idle_tick(now);
             bool is_trimming = trim_stacks(now);
+            say_stacks_are_short(now);
             age_pools(now); // fibers that sleep most of the time are idle whenever one looks
             if (stacks_are_short())
                 stacks_try_again();

@@ -127,8 +127,8 @@ static void add(int64_t when, struct timer *t, struct g *g)
     struct m *m = this_m();
     struct p *p = m ? m_p(m) : NULL;
     bool has_p = p;
-    if (!p)
-        p = sched.ps[0];
+    if (!p && !(p = sched.ps[0]))
+        rt_fatal("timer", "the runtime has not been started: call fib_init or fib_main first");
     struct timer_heap *h = &p->timers;
     rt_lock(&h->lock);
     if (t)
@@ -160,11 +160,13 @@ void sleep_add(struct g *g, int64_t when)
     add(when, NULL, g);
 }
 
-// Not in p's heap, and its fire is over. Pairs with fire_timer: it says that t fires before t is in no heap.
+// Not in p's heap, and its fire is over. Pairs with fire_timer: it says that t fires before t is in no heap. fire
+// may have put it back (fire_fiber), so its index counts only when it has been seen after that.
 static bool is_out(const struct timer *t, const struct p *p)
 {
     return !atomic_load_explicit(&t->index, memory_order_acquire) &&
            atomic_load_explicit(&p->timers.firing, memory_order_acquire) != t &&
+           !atomic_load_explicit(&t->index, memory_order_relaxed) &&
            atomic_load_explicit(&t->p, memory_order_relaxed) == p;
 }
 
@@ -209,13 +211,16 @@ static void fire_timer(struct timer_heap *h, struct timer *t, int64_t now)
 {
     if (atomic_load_explicit(&t->index, memory_order_relaxed) != 1)
         rt_fatal("fib_timer", "a running timer was freed, cleared or written over");
-    atomic_store_explicit(&h->firing, t, memory_order_relaxed);
-    // release: pairs with is_out
-    atomic_store_explicit(&t->index, 0, memory_order_release);
-    heap_close(h, 0);
+    // release: who finds t here knows that the fire of the one before is over; pairs with is_out
+    atomic_store_explicit(&h->firing, t, memory_order_release);
     if (t->period > 0) { // as Go: the next multiple that is not over
+        // It never leaves the heap: who stops it meanwhile must not take it for one that has fired.
         t->when = later(t->when, t->period * (1 + (now - t->when) / t->period));
-        heap_add(h, t->when, (uintptr_t)t);
+        sift_down(h, 0, (struct timer_slot){t->when, (uintptr_t)t});
+    } else {
+        // release: pairs with is_out
+        atomic_store_explicit(&t->index, 0, memory_order_release);
+        heap_close(h, 0);
     }
     t->fire(t);
     // release: what fire did comes before

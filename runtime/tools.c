@@ -4,6 +4,7 @@
 
 #include "runtime/tools.h"
 #include "runtime/core.h"
+#include "runtime/print.h"
 
 #include <pthread.h>
 
@@ -12,6 +13,24 @@
 #include <valgrind/valgrind.h>
 #endif
 #endif
+
+#ifndef FIB_TSAN
+extern void __tsan_init(void) __attribute__((weak)); // NOLINT: the sanitizer's
+#endif
+
+void tools_warn(void)
+{
+#ifndef FIB_TSAN
+    if (!__tsan_init)
+        return;
+    struct print p = {.fd = 2};
+    print_text(&p,
+               "fiberscope-rt: the program is built with the thread sanitizer and this runtime is "
+               "not: it will report races that are none, or crash; see \"Debuggers and other "
+               "tools\" in fiberscope-runtime(7)\n");
+    print_flush(&p);
+#endif
+}
 
 void tools_stack_made(const uint8_t *low, const uint8_t *high)
 {

@@ -22,6 +22,9 @@
 #define FIB_ASAN 1
 #endif
 
+// Warns of a program under clang's or gcc's thread sanitizer when the runtime is not.
+void tools_warn(void);
+
 // A stack is there from now on, for ever. [once for each]
 void tools_stack_made(const uint8_t *low, const uint8_t *high);
 

@@ -176,8 +176,9 @@ struct g_queue { // singly linked by g->link; protected by its owner
 
 // --- Locks of the runtime: a spin lock whose holder is never preempted by us, but may be by the kernel.
 struct rt_lock {
-    _Atomic uint32_t held;
+    _Atomic uint32_t held; // 0 or 1; whatever else: what it guarded is gone
 };
+enum { RT_LOCK_GONE = 2 };
 
 // --- Timers.
 struct timer {    // in struct fib_timer, or on the stack of who waits

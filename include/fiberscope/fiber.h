@@ -84,7 +84,7 @@ int fib_go(struct fib *out, fib_fn *fn, void *arg);
 struct fib_go_options {
     size_t size;        // sizeof(struct fib_go_options)
     const char *name;   // shown in place of the start function; kept, not copied
-    size_t stack_bytes; // 0: the runtime's
+    size_t stack_bytes; // 0: the runtime's; above 128 MiB: -EINVAL
 };
 int fib_go_with(struct fib *out, const struct fib_go_options *options, fib_fn *fn, void *arg);
 
@@ -153,8 +153,8 @@ void fib_preempt_enable(void);
 uint32_t fib_procs(uint32_t procs);
 
 // --- Timers. A struct fib_timer belongs to the caller and must stay where it is until it is stopped or has
-// fired; all zero is a stopped timer. One that is neither all zero nor was started aborts; one that runs
-// and was moved or written over does so when that is noticed.
+// fired; all zero is a stopped timer. One that is neither all zero nor was started aborts, and so does starting
+// one before the runtime; one that runs and was moved or written over does so when that is noticed.
 
 struct fib_timer {
     uint64_t opaque[10];

@@ -127,7 +127,8 @@ struct fib_ctx;
 struct fib_chan;
 
 struct fib_ctx *fib_ctx_background(void); // never cancelled; not counted
-// NULL: out of memory. All three are cancelled when their parent is.
+// NULL: out of memory. All three are cancelled when their parent is. A deadline needs a runtime that has been
+// started: aborts.
 struct fib_ctx *fib_ctx_with_cancel(struct fib_ctx *parent);
 struct fib_ctx *fib_ctx_with_deadline(struct fib_ctx *parent, int64_t deadline_ns); // by fib_now_ns
 struct fib_ctx *fib_ctx_with_timeout(struct fib_ctx *parent, int64_t timeout_ns);
@@ -183,6 +184,7 @@ struct fib_workers_options {
 struct fib_workers_counts {
     uint64_t submitted, done, failed, dropped, rejected, timed_out, queued, running;
 };
+// o NULL: all by default. NULL: out of memory, or the runtime has not been started.
 struct fib_workers *fib_workers_new(struct fib_ctx *ctx, const struct fib_workers_options *o);
 // 0; -EAGAIN: rejected; -ESHUTDOWN: draining. A dropped task is run by the caller with a cancelled ctx, so that it can
 // clean up.

@@ -144,7 +144,9 @@ FIB_PUBLIC struct fib_workers *fib_workers_new(struct fib_ctx *ctx,
     w->cancelled = fib_ctx_with_cancel(fib_ctx_background());
     if (w->cancelled)
         fib_ctx_cancel(w->cancelled, 0);
-    if (!w->ctx || !w->cancelled || start_workers(w, o->workers ? o->workers : fib_procs(0))) {
+    uint32_t workers = o->workers ? o->workers : fib_procs(0);
+    // fib_procs is 0 before the start: then the first fails.
+    if (!w->ctx || !w->cancelled || start_workers(w, workers ? workers : 1)) {
         fib_workers_free(w);
         return NULL;
     }

@@ -135,6 +135,24 @@ static void free_waited(void *arg)
     fib_chan_free(c);
 }
 
+#ifndef CHECK_IS_SANITIZED
+static void free_twice(void *arg)
+{
+    (void)arg;
+    struct fib_chan *c = make(0);
+    fib_chan_free(c);
+    fib_chan_free(c); // NOLINT
+}
+
+static void send_on_freed(void *arg)
+{
+    (void)arg;
+    struct fib_chan *c = make(1);
+    fib_chan_free(c);
+    fib_chan_send(c, &one); // NOLINT
+}
+#endif
+
 static void too_many_cases(void *arg)
 {
     (void)arg;
@@ -205,6 +223,10 @@ static const struct misuse rows[] = {
     // chan.h
     {"free under a waiter", free_waited, "fib_chan_free", "fibers wait on channel",
      .check = untold},
+#ifndef CHECK_IS_SANITIZED // which say it themselves
+    {"free twice", free_twice, "lock", "the object at", .check = untold},
+    {"send on a freed one", send_on_freed, "lock", "the object at", .check = untold},
+#endif
     {"too many cases", too_many_cases, "fib_select", "65537 cases; 65536 is the most",
      .check = untold},
 };
