@@ -58,12 +58,12 @@ def a_trace_tells_what_fibers_did(work):
     assert t.version == "go 1.23 trace", t.version
     echo = [g for g, name in t.started().items() if name == "echo_main"]
     assert len(echo) == 1, t.started()
-    blocks = t.count(f"GoID={echo[0]} Running->Waiting", 'Reason="chan receive"')
-    # One more before the first round; one round in which a sleeper is preempted may not block.
+    # With one P each hand-over of one of the two finds the other one waiting, but for a preemption now and then.
+    blocks = t.count(f"GoID={echo[0]} Running->Waiting", 'Reason="chan ')
     assert 1990 <= blocks <= 2002, blocks
     wakes = t.count(f"GoID={echo[0]} Waiting->Runnable")
     assert abs(wakes - blocks) <= 2, (wakes, blocks)
-    assert "runtime.fib_chan_recv @" in t.text and "fibers_main @" in t.text
+    assert "runtime.fib_chan_send @" in t.text and "fibers_main @" in t.text
     t.check()
     assert "next: fiberscope trace t.trace, or go tool trace t.trace" in said, said
     assert not harness.leftovers(work) and os.listdir(work) == ["t.trace"], os.listdir(work)
@@ -82,7 +82,7 @@ def threads_are_in_it_with_their_waits_and_samples(work):
     threads = [g for g, name in t.started().items() if name == "thread_main"]
     assert len(threads) == 3, t.started()
     assert t.count("Running->Waiting", 'Reason="sleep"') >= 60
-    assert t.count("Running->Waiting", 'Reason="sync"') >= 20
+    assert t.count("Running->Waiting", 'Reason="sync"') >= 4  # main's joins, and the mutex
     samples = t.count("StackSample")
     assert samples >= 40 and samples == sum(s.values[0] for s in Profile(f"{work}/t.cpu.pb.gz").samples), samples
     of_threads = sum(t.count("StackSample", f"G={g} ") for g in threads)
@@ -135,23 +135,23 @@ def a_duration_ends_it_at_a_whole_generation(work):
 
 
 def a_full_buffer_cuts_and_the_next_file_goes_on(work):
-    p = start(work, "fibers", "0", options=["--trace-buffer=1MiB", "-d", "2s"])
+    p = start(work, "rush", "0", options=["--trace-buffer=1MiB", "-d", "3s"])
     target = child_of(p)
-    time.sleep(0.5)
+    time.sleep(0.15)
     p.send_signal(signal.SIGSTOP)  # nobody takes anything away
-    time.sleep(0.7)
+    time.sleep(0.4)
     p.send_signal(signal.SIGCONT)
-    time.sleep(0.3)
+    time.sleep(0.15)
     os.kill(target, signal.SIGKILL)
     said = p.communicate(timeout=60)[1]
     files = sorted(f for f in os.listdir(work) if f.startswith("t.trace"))
     assert files[:2] == ["t.trace", "t.trace.2"] and "was cut" in said, (files, said)
-    for f in files[:3]:
+    for f in files[:2]:
         Trace(f"{work}/{f}")
 
 
 def a_flight_recorder_keeps_the_newest(work):
-    p = start(work, "fibers", "0", options=["--flight", "--trace-buffer=1MiB"])
+    p = start(work, "rush", "0", options=["--flight", "--trace-buffer=1MiB"])
     target = child_of(p)
     time.sleep(1.2)
     p.send_signal(signal.SIGUSR2)
