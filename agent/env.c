@@ -171,6 +171,16 @@ static const char *set_key(struct agent_env *env, const char *key, size_t n, con
         env->trace_on |= env->trace_flight;
         return why;
     }
+    static const char *const slow[] = {"slow_region", "slow_task", "slow_latency", "slow_stall"};
+    for (uint32_t i = 0; i < 4; i++) {
+        if (n == strlen(slow[i]) && !memcmp(key, slow[i], n)) {
+            const char *why = read_number64(v, UINT64_C(3600000000000),
+                                            "too large (at most an hour)", &env->trace_slow_ns[i]);
+            env->trace_flight |= env->trace_slow_ns[i] != 0;
+            env->trace_on |= env->trace_flight;
+            return why;
+        }
+    }
     if (IS("got"))
         return read_bool(v, &env->got);
     if (IS("out"))

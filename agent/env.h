@@ -28,14 +28,16 @@ enum {
 enum agent_source_wish { AGENT_SOURCE_AUTO, AGENT_SOURCE_PERF, AGENT_SOURCE_TIMER };
 
 struct agent_env {
-    uint32_t cpu_hz;                 // 0: off
-    uint32_t wall_hz;                // 0: off
-    uint64_t heap_bytes;             // mean bytes per sampled allocation; 1: every one; 0: off
-    uint64_t block_ns;               // waits this long are kept, shorter ones by chance; 0: off
-    uint64_t mutex_fraction;         // 1 in so many contended unlocks; 0: off
-    uint32_t heaptrace_ms;           // one line on stderr per period; 0: off
-    bool mmaps;                      // mmap and munmap count as allocations too
-    bool trace_on;                   // an execution trace from the start
+    uint32_t cpu_hz;         // 0: off
+    uint32_t wall_hz;        // 0: off
+    uint64_t heap_bytes;     // mean bytes per sampled allocation; 1: every one; 0: off
+    uint64_t block_ns;       // waits this long are kept, shorter ones by chance; 0: off
+    uint64_t mutex_fraction; // 1 in so many contended unlocks; 0: off
+    uint32_t heaptrace_ms;   // one line on stderr per period; 0: off
+    bool mmaps;              // mmap and munmap count as allocations too
+    bool trace_on;           // an execution trace from the start
+    // What is longer asks for a copy of the flight recorder, by enum emit_slow; ns, 0: no limit. Each implies flight.
+    uint64_t trace_slow_ns[4];
     bool trace_flight;               // ... of which the newest events are kept; implies trace_on
     uint64_t trace_bytes;            // room for its events
     char out[AGENT_PATH_BYTES];      // pattern of the raw dump written at exit; "": none

@@ -18,6 +18,7 @@
 #include "agent/heap.h"
 
 #include "agent/arch/x86_64.h"
+#include "agent/trace.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -129,6 +130,7 @@ static void add_totals(uint64_t live_objects, uint64_t live_bytes, uint64_t allo
     count(&h->live_objects, live_objects);
     uint64_t live = atomic_fetch_add_explicit(&h->live_bytes, live_bytes, memory_order_relaxed);
     look_for_peak(h, live + live_bytes);
+    trace_heap(live + live_bytes);
 }
 
 void heap_exact_flush(struct agent_heap_thread *t)

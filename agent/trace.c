@@ -17,8 +17,9 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
-enum { NAME_BYTES = 255, LOG_BYTES = 1000 };
+enum { NAME_BYTES = 255, LOG_BYTES = 1000, TASKS_TIMED = 1024 };
 
 static _Atomic uint64_t next_number = 1; // of tasks and regions
 
@@ -27,6 +28,12 @@ static void cover(const uint64_t *pcs, uint32_t depth)
     struct agent_slot *s = agent_live() ? slot_self() : NULL;
     if (s)
         modules_cover(&s->hook_pages, pcs, depth);
+}
+
+// A flight recorder without a collector: a dump beside the one that is written at the end.
+static void copy(void)
+{
+    output_dump(&agent, agent.env.out[0] ? agent.env.out : "%e.%p.fscope");
 }
 
 static void bounds(uint64_t *low, uint64_t *high)
@@ -48,6 +55,9 @@ int trace_begin(bool is_flight, uint64_t flight_ns)
     struct emit_options o = {.size = sizeof o, .is_flight = is_flight, .flight_ns = flight_ns};
     emit_set_cover(cover);
     find_own_code();
+    for (int i = 0; i < EMIT_SLOW_COUNT; i++)
+        atomic_store_explicit(&emit_slow_ns[i], agent.env.trace_slow_ns[i], memory_order_relaxed);
+    emit_set_copy(is_flight && !agent.space->told ? copy : NULL);
     int rc = emit_start(&agent.space->seg, &o);
     lock_update();
     return rc;
@@ -62,6 +72,9 @@ EXPORTED int fscope_trace_start(const struct fscope_trace_options *options)
     if (rc)
         return rc;
     futex_lock(&agent.api_lock);
+    const uint64_t slow[] = {o.slow_region_ns, o.slow_task_ns, o.slow_latency_ns, o.slow_stall_ns};
+    if (o.is_flight && !emit_is_on())
+        memcpy(agent.env.trace_slow_ns, slow, sizeof slow);
     rc = trace_begin(o.is_flight != 0, o.flight_ns);
     futex_unlock(&agent.api_lock);
     return rc;
@@ -82,6 +95,16 @@ void trace_wait_begin(enum seg_lock_type type)
     emit_self_block(type == SEG_LOCK_COND ? EMIT_REASON_COND : EMIT_REASON_SYNC);
 }
 
+void trace_heap(uint64_t live_bytes)
+{
+    if (!emit_is_on() || live_bytes > INT64_MAX)
+        return;
+    struct emit_thread *t = emit_enter();
+    if (t)
+        emit_heap(t, emit_ticks(), live_bytes);
+    emit_leave(t);
+}
+
 // A program without the runtime has nobody else to see to the recorder from time to time.
 void trace_wait_end(void)
 {
@@ -95,6 +118,23 @@ static uint32_t text_id(const char *text, size_t max)
 }
 
 // --- Tasks.
+
+// When tasks began, for the flight recorder's limit. One whose place another has taken is not timed.
+static struct {
+    _Atomic uint64_t id, began_ns;
+} timed[TASKS_TIMED];
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+
+static bool is_timed(enum emit_slow what)
+{
+    return atomic_load_explicit(&emit_slow_ns[what], memory_order_relaxed) != 0;
+}
 
 static uint64_t take_number(void)
 {
@@ -110,6 +150,10 @@ EXPORTED uint64_t fscope_task_begin(const char *name, uint64_t parent)
         emit_task_begin(t, emit_ticks(), id, parent, text, emit_stack_here(t));
     }
     emit_leave(t);
+    if (t && is_timed(EMIT_SLOW_TASK)) {
+        atomic_store_explicit(&timed[id % TASKS_TIMED].began_ns, now_ns(), memory_order_relaxed);
+        atomic_store_explicit(&timed[id % TASKS_TIMED].id, id, memory_order_release);
+    }
     return id;
 }
 
@@ -155,6 +199,10 @@ EXPORTED void fscope_task_end(uint64_t task)
     if (t && task)
         emit_task_end(t, emit_ticks(), task, emit_stack_here(t));
     emit_leave(t);
+    uint64_t id = task;
+    if (t && task && is_timed(EMIT_SLOW_TASK) &&
+        atomic_compare_exchange_strong(&timed[id % TASKS_TIMED].id, &id, 0))
+        emit_lasted(EMIT_SLOW_TASK, now_ns() - atomic_load(&timed[task % TASKS_TIMED].began_ns));
 }
 
 // --- Regions.
@@ -171,6 +219,7 @@ EXPORTED struct fscope_region fscope_region_begin(uint64_t task, const char *nam
         r.session = emit_session();
         r.id = take_number();
         r.outer = *innermost;
+        r.began_ns = is_timed(EMIT_SLOW_REGION) ? now_ns() : 0;
         *innermost = r.id;
     }
     emit_leave(t);
@@ -199,6 +248,8 @@ EXPORTED int fscope_region_end(struct fscope_region *r)
         r->id = 0;
     }
     emit_leave(t);
+    if (!rc && r->began_ns)
+        emit_lasted(EMIT_SLOW_REGION, now_ns() - r->began_ns);
     return rc;
 }
 

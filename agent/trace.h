@@ -17,4 +17,7 @@ int trace_begin(bool is_flight, uint64_t flight_ns);
 void trace_wait_begin(enum seg_lock_type type);
 void trace_wait_end(void);
 
+// The heap has so many bytes now. [normal context]
+void trace_heap(uint64_t live_bytes);
+
 #endif

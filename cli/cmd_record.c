@@ -27,7 +27,7 @@ struct settings {
     const char *cpu, *wall, *heap, *block, *mutex; // "" when given without a rate
     const char *output, *go;
     uint64_t trace_bytes;
-    int64_t duration_ns;
+    int64_t duration_ns, slow_region, slow_task, slow_latency, slow_stall;
     bool all, mmaps, fibers, trace, flight, no_inherit, no_symbols, quiet;
 };
 
@@ -72,6 +72,14 @@ static const struct cli_option options[] = {
              "keep the newest events alone, and write them at each SIGUSR2 to fiberscope and at "
              "the end: to "
              "FILE, FILE.2 and so on"),
+    CLI_DURATION(struct settings, slow_region, "slow-region", 0, "TIME", "With --trace",
+                 "with --flight, which it implies: write them when a region took longer"),
+    CLI_DURATION(struct settings, slow_task, "slow-task", 0, "TIME", "With --trace",
+                 "the same for a task"),
+    CLI_DURATION(struct settings, slow_latency, "slow-latency", 0, "TIME", "With --trace",
+                 "when a fiber waited longer for a processor (one in 8 is looked at)"),
+    CLI_DURATION(struct settings, slow_stall, "slow-stall", 0, "TIME", "With --trace",
+                 "when a fiber held its processor longer"),
     CLI_SIZE(
         struct settings, trace_bytes, "trace-buffer", 0, "BYTES", "With --trace",
         "room for events in the program, 64MiB by default; a trace is cut, and goes on in another "
@@ -155,11 +163,22 @@ static int read_trace(const struct settings *s, struct record_options *o)
     if (s->trace_bytes < TRACE_BYTES_MIN || s->trace_bytes > TRACE_BYTES_MAX)
         return cli_usage("--trace-buffer: from 1MiB to 64GiB");
     o->trace = true;
+    const int64_t slow[] = {s->slow_region, s->slow_task, s->slow_latency, s->slow_stall};
     o->trace_flight = s->flight;
+    for (int i = 0; i < 4; i++) {
+        o->trace_slow_ns[i] = (uint64_t)slow[i];
+        o->trace_flight |= slow[i] != 0;
+    }
     o->trace_bytes = s->trace_bytes;
     return cli_parse_trace_version(s->go, &o->trace_version)
                ? cli_usage("--go=%.40s: the versions are 1.23 and 1.26", s->go)
                : 0;
+}
+
+static bool is_tracing(const struct settings *s)
+{
+    return s->trace || s->flight || s->slow_region || s->slow_task || s->slow_latency ||
+           s->slow_stall;
 }
 
 // Which kinds, at which rates. 0 or CLI_USAGE.
@@ -168,7 +187,7 @@ static int read_kinds(const struct settings *s, struct record_options *o)
     const char *heap = s->all && !s->heap ? "" : s->heap;
     const char *block = s->all && !s->block ? "" : s->block;
     const char *mutex = s->all && !s->mutex ? "" : s->mutex;
-    bool is_default = !s->wall && !heap && !block && !mutex && !s->trace && !s->flight;
+    bool is_default = !s->wall && !heap && !block && !mutex && !is_tracing(s);
     o->cpu_hz = s->cpu || s->all || is_default ? (uint32_t)s->hz : 0;
     o->wall_hz = s->wall || s->all ? (uint32_t)s->hz : 0;
     o->mmaps = s->mmaps;
@@ -184,7 +203,7 @@ static int read_kinds(const struct settings *s, struct record_options *o)
         rc = read_block(block, &o->block_ns);
     if (!rc && mutex)
         rc = read_mutex(mutex, &o->mutex_fraction);
-    if (!rc && (s->trace || s->flight))
+    if (!rc && is_tracing(s))
         rc = read_trace(s, o);
     else if (!rc && (s->go || s->trace_bytes != defaults.trace_bytes))
         rc = cli_usage("--go and --trace-buffer are about a trace: they need --trace");

@@ -22,6 +22,7 @@ enum { // options that only some reports take
     NO_RANGE = 512,
     HAS_REGION = 1024, // and --task
     HAS_SLOW = 2048,
+    HAS_FORMAT = 4096,
 };
 
 static const struct trace_report {
@@ -47,6 +48,7 @@ static const struct trace_report {
     {"events", trace_report_events, HAS_FIBERS | HAS_KIND | HAS_ROWS},
     {"validate", trace_report_validate, NO_RANGE},
     {"cut", trace_report_cut, HAS_FIBERS | NEEDS_OUTPUT | NO_JSON},
+    {"export", trace_report_export, HAS_FORMAT | NEEDS_OUTPUT | NO_JSON},
 };
 
 static const struct trace_report *find_report(const char *name)
@@ -85,6 +87,7 @@ static int check_options(const struct trace_report *r, const struct trace_args *
         {"region", a->region != NULL, r->flags & HAS_REGION},
         {"task", a->task != NULL, r->flags & HAS_REGION},
         {"slow", a->slow != NULL, r->flags & HAS_SLOW},
+        {"format", a->format != NULL, r->flags & HAS_FORMAT},
         {"json", a->json, !(r->flags & NO_JSON)},
         {"from", a->from_ns >= 0, !(r->flags & NO_RANGE)},
         {"to", a->to_ns >= 0, !(r->flags & NO_RANGE)},
@@ -101,7 +104,7 @@ static int check_options(const struct trace_report *r, const struct trace_args *
     if (a->from_ns >= 0 && a->to_ns >= 0 && a->to_ns <= a->from_ns)
         return cli_usage("--to must be later than --from");
     if ((r->flags & NEEDS_OUTPUT) && !a->output)
-        return cli_usage("%s writes a trace: -o FILE is needed", r->name);
+        return cli_usage("%s: -o FILE is needed (- is standard output)", r->name);
     return CLI_OK;
 }
 
@@ -146,6 +149,10 @@ static const struct cli_option options[] = {
     CLI_CHOICE(TA, sort, "sort", 0, "WORD", NULL,
                "fibers: order by total, running, runnable, blocked or syscall (default running)",
                "total running runnable blocked syscall"),
+    CLI_CHOICE(TA, format, "format", 0, "WORD", NULL,
+               "export: json (Chrome, Perfetto, the default), perfetto (protobuf), folded (stacks "
+               "with all the fibers' time), pprof (the same as a profile)",
+               "json perfetto folded pprof"),
     CLI_DURATION(TA, longer_ns, "longer", 0, "TIME", NULL,
                  "lints, summary: runs and waits are remarkable from TIME on (default 1s for runs, "
                  "100ms for waiting to run)"),
@@ -182,7 +189,8 @@ const struct cli_command cmd_trace = {
         "  explain      why the slow ones of a region or task are slow: the gap, divided\n"
         "  events       the events, one a line\n"
         "  validate     whether the trace keeps the format's rules; exit status 1 if not\n"
-        "  cut          a valid smaller trace: a time range, a set of fibers",
+        "  cut          a valid smaller trace: a time range, a set of fibers\n"
+        "  export       for other viewers: Perfetto, Chrome, flame graphs",
     .examples = "  fiberscope trace app.trace\n"
                 "  fiberscope trace fibers --name worker app.trace\n"
                 "  fiberscope trace sync -o sync.pb.gz app.trace\n"

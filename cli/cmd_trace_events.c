@@ -278,16 +278,17 @@ int trace_report_validate(const struct trace_args *a)
     struct profile_output o;
     struct trace_input in;
     struct verdict v = {0};
-    const struct trace_event *ev;
-    int rc = 0, status = trace_input_open(&in, a);
+    int status = trace_input_open(&in, a);
     if (status && !in.reader) { // no trace at all: its header, or the file, is not to be read
         trace_input_close(&in);
         return status;
     }
-    for (ev = status ? NULL : in.first; ev;
-         ev = (rc = trace_reader_next(in.reader, &ev)) > 0 ? ev : NULL) {
+    const struct trace_event *ev = status ? NULL : in.first;
+    while (ev) {
         v.events++;
         v.generations += ev->kind == TRACE_SYNC && ev->sync.generation;
+        if (trace_reader_next(in.reader, &ev) <= 0)
+            ev = NULL;
     }
     v.error = trace_reader_error(in.reader);
     if (!v.error)

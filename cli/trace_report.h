@@ -85,6 +85,7 @@ int trace_report_events(const struct trace_args *a);
 int trace_report_validate(const struct trace_args *a);
 int trace_report_critical(const struct trace_args *a);
 int trace_report_explain(const struct trace_args *a);
+int trace_report_export(const struct trace_args *a);
 int trace_report_cut(const struct trace_args *a);
 
 #endif

@@ -249,8 +249,11 @@ static void write_settings(const struct recording *r, char *text, size_t size)
                   o->heap_bytes, o->block_ns, o->mutex_fraction, o->mmaps, o->inherit,
                   ingest_name(r->ingest));
     if (o->trace && n > 0 && (size_t)n < size)
-        snprintf(text + n, size - (size_t)n, ",trace=1,trace_bytes=%" PRIu64 ",flight=%d",
-                 o->trace_bytes, o->trace_flight);
+        snprintf(text + n, size - (size_t)n,
+                 ",trace=1,trace_bytes=%" PRIu64 ",flight=%d,slow_region=%" PRIu64
+                 ",slow_task=%" PRIu64 ",slow_latency=%" PRIu64 ",slow_stall=%" PRIu64,
+                 o->trace_bytes, o->trace_flight, o->trace_slow_ns[0], o->trace_slow_ns[1],
+                 o->trace_slow_ns[2], o->trace_slow_ns[3]);
 }
 
 static int start_child(struct recording *r, const char *preload, const char *settings, bool hold,

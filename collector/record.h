@@ -23,24 +23,25 @@ struct record_options {
     uint32_t wall_hz;    // 0: no wall profile
     uint64_t heap_bytes; // mean bytes per sampled allocation; 1: every one; 0: no heap profile
     uint64_t block_ns;   // waits this long are kept, shorter ones by chance; 0: no block profile
-    uint64_t mutex_fraction; // 1 in so many contended unlocks; 0: no mutex profile
-    bool mmaps;              // mmap and munmap count as allocations too
-    bool fibers;             // at the end a snapshot of all fibers
-    bool trace;              // record_command: an execution trace
-    bool trace_flight;       // of which a snapshot is written at the end, and at SIGUSR2
-    uint64_t trace_bytes;    // room for its events in the target
-    uint32_t trace_version;  // of the file: 23 or 26; 0: 23
-    uint64_t duration_ns;    // 0: until the target ends or Ctrl-C
-    const char *output;      // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
-    bool inherit;            // follow children and exec
-    bool quiet;              // no progress, no closing line
-    bool symbolize;          // at write time
-    uint32_t pid;            // record_attach: whom
-    uint32_t stack_bytes;    // record_attach: copied with each sample; 0: as needed
-    uint64_t ring_bytes;     // record_attach: per CPU, a power of two; 0: as much as is allowed
-    char *const *command;    // record_command: argv, NULL-terminated
-    const char *agent_path;  // libfiberscope.so; NULL: looked for
-    FILE *messages;          // where progress and the closing line go (stderr)
+    uint64_t mutex_fraction;   // 1 in so many contended unlocks; 0: no mutex profile
+    bool mmaps;                // mmap and munmap count as allocations too
+    bool fibers;               // at the end a snapshot of all fibers
+    bool trace;                // record_command: an execution trace
+    uint64_t trace_slow_ns[4]; // limits of regions, tasks, scheduling latency, stalls; 0: none
+    bool trace_flight;         // of which a snapshot is written at the end, and at SIGUSR2
+    uint64_t trace_bytes;      // room for its events in the target
+    uint32_t trace_version;    // of the file: 23 or 26; 0: 23
+    uint64_t duration_ns;      // 0: until the target ends or Ctrl-C
+    const char *output;     // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
+    bool inherit;           // follow children and exec
+    bool quiet;             // no progress, no closing line
+    bool symbolize;         // at write time
+    uint32_t pid;           // record_attach: whom
+    uint32_t stack_bytes;   // record_attach: copied with each sample; 0: as needed
+    uint64_t ring_bytes;    // record_attach: per CPU, a power of two; 0: as much as is allowed
+    char *const *command;   // record_command: argv, NULL-terminated
+    const char *agent_path; // libfiberscope.so; NULL: looked for
+    FILE *messages;         // where progress and the closing line go (stderr)
 };
 
 #define RECORD_HEAP_BYTES_DEFAULT  UINT64_C(524288) // as of Go, and of the agent

@@ -146,6 +146,29 @@ void emit_tick(void);
 // The process forked: the child traces nothing until it starts anew. [async-signal-safe]
 void emit_forget(void);
 
+// --- Conditions of the flight recorder: what lasts longer than its limit (ns; 0: none) asks for a copy, at most once
+// a second.
+
+enum emit_slow {
+    EMIT_SLOW_REGION,
+    EMIT_SLOW_TASK,
+    EMIT_SLOW_LATENCY,
+    EMIT_SLOW_STALL,
+    EMIT_SLOW_COUNT
+};
+extern EMIT_API _Atomic uint64_t emit_slow_ns[EMIT_SLOW_COUNT];
+void emit_is_slow(void);
+
+static inline void emit_lasted(enum emit_slow what, uint64_t ns)
+{
+    uint64_t limit = atomic_load_explicit(&emit_slow_ns[what], memory_order_relaxed);
+    if (__builtin_expect(limit && ns >= limit, 0))
+        emit_is_slow();
+}
+
+// Called by emit_tick after such a moment, once the generation is whole, where no consumer takes the copy. NULL: none.
+void emit_set_copy(void (*copy)(void));
+
 // --- The runtime's part. Set once, before its first event.
 
 struct emit_runtime {

@@ -51,6 +51,9 @@ struct emit {
     _Atomic uint64_t next_id;
     const struct emit_runtime *runtime; // NULL: none
     void (*cover)(const uint64_t *pcs, uint32_t depth);
+    void (*copy)(void);
+    _Atomic uint64_t slow_next_ns; // not again before
+    uint64_t copied;               // of the trace's snapshots
     void (*bounds)(uint64_t *low, uint64_t *high);
     uint64_t agent_low, agent_high, core_low, core_high;
     uint32_t reasons[EMIT_REASON_COUNT];

@@ -383,6 +383,22 @@ int emit_advance(void)
     return 0;
 }
 
+_Atomic uint64_t emit_slow_ns[EMIT_SLOW_COUNT];
+
+void emit_is_slow(void)
+{
+    uint64_t now = clock_ns(CLOCK_MONOTONIC);
+    uint64_t next = atomic_load_explicit(&emit.slow_next_ns, memory_order_relaxed);
+    if (emit_is_on() && now >= next &&
+        atomic_compare_exchange_strong(&emit.slow_next_ns, &next, now + SECOND))
+        atomic_fetch_add(&emit.trace->snapshots, 1);
+}
+
+void emit_set_copy(void (*copy)(void))
+{
+    emit.copy = copy;
+}
+
 static uint32_t free_buffers(void)
 {
     uint32_t n = 0;
@@ -392,7 +408,7 @@ static uint32_t free_buffers(void)
 }
 
 // emit.lock held.
-static void tick(void)
+static bool tick(void)
 {
     if (atomic_load(&emit.is_cut))
         end_session(SEG_TRACE_FULL);
@@ -401,27 +417,33 @@ static void tick(void)
         emit.is_wanted = false;
         if (atomic_exchange(&emit_generation, 0))
             end_session(SEG_TRACE_STOPPED);
-        return;
+        return false;
     }
     if (!emit_is_on()) {
         // Half of the buffers, so that what is recorded from now on is worth it.
         if (emit.is_wanted && free_buffers() >= emit.trace->buffer_count / 2)
             begin_session();
-        return;
+        return false;
     }
-    if (request == SEG_TRACE_ADVANCE ||
+    uint64_t snapshots = atomic_load(&emit.trace->snapshots);
+    bool is_copy_wanted = emit.copy && snapshots != emit.copied;
+    emit.copied = snapshots;
+    if (request == SEG_TRACE_ADVANCE || is_copy_wanted ||
         clock_ns(CLOCK_MONOTONIC) - emit.generation_began >= emit.options.generation_ns)
         advance();
     else if (emit.runtime)
         emit.runtime->nudge();
+    return is_copy_wanted;
 }
 
 void emit_tick(void)
 {
     if (!emit.trace || !emit.is_wanted || !try_lock())
         return;
-    tick();
+    bool is_copy_wanted = tick();
     unlock();
+    if (is_copy_wanted)
+        emit.copy();
 }
 
 void emit_forget(void)

@@ -5,6 +5,7 @@
 
 #include "runtime/labels.h"
 #include "runtime/core.h"
+#include "runtime/trace.h"
 
 #include <errno.h>
 #include <string.h>
@@ -67,6 +68,31 @@ static void change(struct label_set *set, const char *key, const char *value)
     copy(set->pairs[at].value, value);
 }
 
+// The set of a running fiber or of the calling thread; a trace has it as `key=value,...`.
+static void change_to(struct g *g, int32_t set)
+{
+    struct m *m = this_m();
+    g->labels = set;
+    if (!m || !emit_is_on())
+        return;
+    char text[LABEL_PAIRS * 2 * LABEL_SIZE];
+    size_t n = 0;
+    const struct label_set *s = &fib_label_table.sets[set];
+    for (uint32_t i = 0; set && i < s->count; i++) {
+        const struct label_pair *p = &s->pairs[i];
+        size_t key = strlen(p->key), value = strlen(p->value);
+        if (i)
+            text[n++] = ',';
+        memcpy(text + n, p->key, key);
+        text[n + key] = '=';
+        memcpy(text + n + key + 1, p->value, value);
+        n += key + 1 + value;
+    }
+    trans_begin(m);
+    trace_label_(m, emit_string(text, n));
+    trans_end(m);
+}
+
 FIB_PUBLIC int32_t fib_label_set(const char *key, const char *value)
 {
     struct g *g = this_g();
@@ -86,12 +112,12 @@ FIB_PUBLIC int32_t fib_label_set(const char *key, const char *value)
     }
     if (now < 0)
         return now;
-    g->labels = now;
+    change_to(g, now);
     return before;
 }
 
 FIB_PUBLIC void fib_labels_restore(int32_t before)
 {
     if (before >= 0 && before < LABEL_SETS)
-        this_g()->labels = before;
+        change_to(this_g(), before);
 }

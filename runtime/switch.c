@@ -24,6 +24,7 @@ static __attribute__((noinline)) void note_latency(struct m *m, struct g *g, uin
         ticks = 0;
     g->live->runnable_ticks += 8 * ticks;
     uint64_t ns = ticks_to_ns(ticks);
+    emit_lasted(EMIT_SLOW_LATENCY, ns);
     _Atomic uint64_t *count = &p->latency[ns ? 63 - __builtin_clzll(ns) : 0];
     atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 8,
                           memory_order_relaxed);

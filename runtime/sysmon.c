@@ -19,6 +19,8 @@ enum {
     QUIET_TICKS = 20,
     IDLE_TICKS = 20
 };
+// A trace is to be seen to, though nothing happens.
+#define TRACED_NS INT64_C(100000000)
 #define POOLS_NS INT64_C(2000000000)
 
 void sysmon_wake(void)
@@ -78,6 +80,7 @@ FIB_LOOKS static void watch_running(struct p *p, int64_t now)
         return;
     }
     stall_watch(p, m, now - p->ran_since_tick);
+    emit_lasted(EMIT_SLOW_STALL, (uint64_t)(now - p->ran_since_tick));
     if (sched.is_preempt_off || sched_is_seeded)
         return;
     // A timer that is due is work, too: somebody has to come to the scheduler.
@@ -219,7 +222,9 @@ void *sysmon_main(void *arg)
             if (stacks_are_short())
                 stacks_try_again();
             else if (!is_trimming && ++idle > IDLE_TICKS && limit)
-                sleep_until_taken(limit);
+                sleep_until_taken(emit_is_on() && (limit < 0 || limit > TRACED_NS) ? TRACED_NS
+                                                                                   : limit);
+            emit_tick();
             delay = TICK_NS;
             continue;
         }

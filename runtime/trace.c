@@ -282,6 +282,13 @@ void trace_procs_(struct m *m, uint32_t procs)
         emit_procs_change(t, ticks_now(), procs);
 }
 
+void trace_label_(struct m *m, uint32_t text)
+{
+    struct emit_thread *t = stream(m);
+    if (t)
+        emit_label(t, ticks_now(), text);
+}
+
 void trace_tell_(struct m *m)
 {
     struct emit_thread *t = stream(m);
@@ -407,7 +414,7 @@ static uint32_t procs(void)
 static struct emit_thread *enter(void)
 {
     struct m *m = this_m();
-    if (!m || m->cur == &m->g0)
+    if (!m || m->cur == &m->g0 || (atomic_load_explicit(&m->seq, memory_order_relaxed) & 1))
         return NULL;
     trans_begin(m);
     struct emit_thread *t = stream(m);

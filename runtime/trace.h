@@ -28,7 +28,8 @@ void trace_proc_start_(struct m *m, struct p *p);
 void trace_proc_stop_(struct m *m);
 void trace_proc_steal_(struct m *m, struct p *p); // out of another's call; m has none
 void trace_procs_(struct m *m, uint32_t procs);
-void trace_tell_(struct m *m); // in the handler of SIGURG: what runs here
+void trace_label_(struct m *m, uint32_t text); // of its fiber
+void trace_tell_(struct m *m);                 // in the handler of SIGURG: what runs here
 void trace_thread_ends_(struct m *m);
 
 #define FIB_TRACE(what, ...)                                                                       \

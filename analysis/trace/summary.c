@@ -300,8 +300,7 @@ static void free_state(struct summary_state *st)
     }
     for (uint32_t i = 0; i < st->proc_capacity; i++)
         free(st->procs[i]);
-    for (size_t i = 0; i < st->tasks.capacity; i++)
-        free((void *)(uintptr_t)st->tasks.slots[i].item);
+    summary_tasks_drop(st);
     ptrtab_finish(&st->tasks);
     ptrtab_finish(&st->edges);
     free(st->fibers);

@@ -41,6 +41,7 @@ struct proc {
 struct task {
     struct trace_task pub;
     uint64_t hash;
+    struct task *next, **link; // link: what points at it
 };
 
 struct summary_state {
@@ -58,6 +59,7 @@ struct summary_state {
     struct trace_function **functions_by_name;
     uint32_t functions_by_name_capacity;
     struct ptrtab edges, tasks;
+    struct task *open_tasks; // all of `tasks`
 };
 
 // Grows *array, of pointers, so that it has an entry `index`; new ones are NULL. 0 or -ENOMEM.
@@ -83,5 +85,6 @@ void summary_regions_drop(struct summary_state *st, struct fiber *f);
 int summary_task(struct trace_summary *s, const struct trace_reader *r,
                  const struct trace_event *ev);
 int summary_tasks_finish(struct trace_summary *s);
+void summary_tasks_drop(struct summary_state *st);
 
 #endif

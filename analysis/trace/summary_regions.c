@@ -151,7 +151,7 @@ int summary_region_close(struct trace_summary *s, struct fiber *f, int64_t end_n
     return rc;
 }
 
-static struct trace_task *task_of(struct trace_summary *s, uint64_t id, bool make);
+static struct task *task_of(struct trace_summary *s, uint64_t id, bool make);
 
 int summary_region(struct trace_summary *s, const struct trace_reader *r,
                    const struct trace_event *ev)
@@ -163,14 +163,14 @@ int summary_region(struct trace_summary *s, const struct trace_reader *r,
     uint32_t type = trace_names_of(&s->names, r, ev->region.type);
     if (ev->kind == TRACE_REGION_END && f->regions)
         return summary_region_close(s, f, ev->time_ns);
-    struct trace_task *t = task_of(s, ev->region.task, false);
+    struct task *t = task_of(s, ev->region.task, false);
     struct open_region *o = push(st, f);
     if (!o)
         return -ENOMEM;
     o->pub.type = type;
     o->pub.task = ev->region.task;
     if (t)
-        t->regions++;
+        t->pub.regions++;
     if (ev->kind == TRACE_REGION_END)
         return summary_region_close(s, f, ev->time_ns);
     o->pub.begin_ns = ev->time_ns;
@@ -184,13 +184,13 @@ static bool same_task(const void *item, const void *key)
     return ((const struct task *)item)->pub.id == *(const uint64_t *)key;
 }
 
-static struct trace_task *task_of(struct trace_summary *s, uint64_t id, bool make)
+static struct task *task_of(struct trace_summary *s, uint64_t id, bool make)
 {
     struct summary_state *st = s->state;
     uint64_t hash = ptrtab_mix(ptrtab_seed(), id);
     const void *found = ptrtab_find(&st->tasks, hash, same_task, &id);
     if (found || !make)
-        return found ? &((struct task *)(uintptr_t)found)->pub : NULL;
+        return (struct task *)(uintptr_t)found;
     struct task *t = calloc(1, sizeof *t);
     if (!t)
         return NULL;
@@ -204,7 +204,21 @@ static struct trace_task *task_of(struct trace_summary *s, uint64_t id, bool mak
         free(t);
         return NULL;
     }
-    return &t->pub;
+    t->next = st->open_tasks;
+    t->link = &st->open_tasks;
+    if (t->next)
+        t->next->link = &t->next;
+    st->open_tasks = t;
+    return t;
+}
+
+static void forget_task(struct summary_state *st, struct task *t)
+{
+    ptrtab_remove(&st->tasks, t->hash, t);
+    *t->link = t->next;
+    if (t->next)
+        t->next->link = t->link;
+    free(t);
 }
 
 static int task_over(struct trace_summary *s, const struct trace_task *t)
@@ -224,16 +238,16 @@ int summary_task(struct trace_summary *s, const struct trace_reader *r,
                  const struct trace_event *ev)
 {
     struct summary_state *st = s->state;
-    struct trace_task *t;
+    struct task *task =
+        task_of(s, ev->kind == TRACE_LOG ? ev->log.task : ev->task.id, ev->kind != TRACE_LOG);
     if (ev->kind == TRACE_LOG) {
-        t = task_of(s, ev->log.task, false);
-        if (t)
-            t->logs++;
+        if (task)
+            task->pub.logs++;
         return 0;
     }
-    t = task_of(s, ev->task.id, true);
-    if (!t)
+    if (!task)
         return -ENOMEM;
+    struct trace_task *t = &task->pub;
     uint32_t type = trace_names_of(&s->names, r, ev->task.type);
     t->type = type ? type : t->type;
     t->parent = ev->task.parent != TRACE_NO_TASK ? ev->task.parent : t->parent;
@@ -245,19 +259,20 @@ int summary_task(struct trace_summary *s, const struct trace_reader *r,
     t->end_ns = ev->time_ns;
     t->fiber = t->begin_ns == SUMMARY_NEVER ? ev->goroutine : t->fiber;
     int rc = st->counts ? task_over(s, t) : 0;
-    struct task *whole = (struct task *)(void *)t; // pub is its first member
-    ptrtab_remove(&st->tasks, whole->hash, whole);
-    free(whole);
+    forget_task(st, task);
     return rc;
 }
 
 int summary_tasks_finish(struct trace_summary *s)
 {
     int rc = 0;
-    for (size_t i = 0; i < s->state->tasks.capacity && !rc; i++) {
-        const struct task *t = s->state->tasks.slots[i].item;
-        if (t)
-            rc = task_over(s, &t->pub);
-    }
+    for (const struct task *t = s->state->open_tasks; t && !rc; t = t->next)
+        rc = task_over(s, &t->pub);
     return rc;
+}
+
+void summary_tasks_drop(struct summary_state *st)
+{
+    while (st->open_tasks)
+        forget_task(st, st->open_tasks);
 }

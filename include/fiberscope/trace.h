@@ -33,6 +33,10 @@ struct fscope_trace_options {
     uint32_t is_flight;
     uint32_t reserved;
     uint64_t flight_ns; // what is kept at least, if there is room; 0: as much as there is room for
+    // With is_flight: a region, a task, a fiber's wait for a processor or its time on one without a break that lasts
+    // longer has a copy made, at most once a second: by the collector, or else as a dump for `fiberscope finish` in
+    // the current folder. 0: no limit. Waits for a processor are looked at one in 8.
+    uint64_t slow_region_ns, slow_task_ns, slow_latency_ns, slow_stall_ns;
 };
 
 // Starts a trace; options may be NULL. All threads and fibers are in it, also those that exist already.
@@ -61,7 +65,7 @@ void fscope_task_end(uint64_t task); // by any thread or fiber
 // --- Regions: a part of what one fiber or thread does. They nest, and end in the fiber or thread where they began.
 
 struct fscope_region { // the caller's; not to be copied or changed
-    uint64_t id, outer, session, task;
+    uint64_t id, outer, session, task, began_ns;
     const char *name;
 };
 

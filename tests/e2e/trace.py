@@ -181,6 +181,98 @@ def what_is_cut_is_a_valid_trace():
     assert not os.path.exists(part + "2")
 
 
+def viewers_get_what_the_reports_say():
+    path = recorded("tasks")
+    summary = report(path)
+    trace("export", "-o", path + ".json", path)
+    with open(path + ".json", encoding="utf-8") as f:
+        events = json.load(f)["traceEvents"]
+    slices = [e for e in events if e["ph"] == "X"]
+    names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+
+    def total(pid, name):
+        return sum(e["dur"] for e in slices if e["pid"] == pid and e["name"].startswith(name)) * 1000
+
+    for state, key in (("running", "running_ns"), ("runnable", "runnable_ns"), ("blocked", "blocked_ns")):
+        want = sum(f[key] for f in summary["functions"])
+        close(total(2, state), want, 0.001 * want + 1e4, state)
+    for proc in summary["procs"]:
+        mine = sum(e["dur"] for e in slices if (e["pid"], e["tid"]) == (1, proc["proc"])) * 1000
+        close(mine, proc["running_ns"], 1e4 + 0.001 * mine, f"Proc {proc['proc']}")
+    work = [r for r in summary["regions"] if r["name"] == "work"][0]
+    close(total(3, "work"), work["latency"]["sum_ns"], 1e5, "regions")
+    starts = {e["id"] for e in events if e["ph"] == "s"}
+    ends = [e["id"] for e in events if e["ph"] == "f"]
+    assert len(ends) == len(set(ends)) > 100 and set(ends) <= starts
+    assert any(n.endswith("main.request") for n in names.values())
+    assert sum(e["ph"] == "i" and e["name"].startswith("number: ") for e in events) == work["instances"]
+    tracks_do_not_overlap([e for e in slices if e["pid"] in (1, 2)])
+    same_in_perfetto(path, slices, names)
+    stacks = trace("export", "--format=folded", "-o", "-", path)
+    folded = sum(int(line.rsplit(" ", 1)[1]) for line in stacks.splitlines())
+    lives = sum(f["total_ns"] for f in summary["functions"])
+    close(folded, lives, 0.001 * lives, "all the time of all fibers")
+
+
+def tracks_do_not_overlap(slices):
+    ends = {}
+    for e in sorted(slices, key=lambda e: e["ts"]):
+        track = (e["pid"], e["tid"])
+        assert round(e["ts"] * 1000) >= ends.get(track, 0), e
+        ends[track] = round((e["ts"] + e["dur"]) * 1000)
+
+
+def fields(data):
+    """The fields of a protobuf message: (number, value)."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7f) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+    while at < len(data):
+        key = varint()
+        if key & 7 == 0:
+            yield key >> 3, varint()
+        elif key & 7 == 1:
+            yield key >> 3, int.from_bytes(data[at:at + 8], "little")
+            at += 8
+        else:
+            assert key & 7 == 2, key
+            n = varint()
+            yield key >> 3, data[at:at + n]
+            at += n
+
+
+def same_in_perfetto(path, slices, names):
+    """Numbers of fields: perfetto/trace/trace_packet.proto, track_event.proto, track_descriptor.proto."""
+    trace("export", "--format=perfetto", "-o", path + ".perfetto", path)
+    with open(path + ".perfetto", "rb") as f:
+        packets = [dict(fields(p)) for n, p in fields(f.read()) if n == 1]
+    tracks = {}
+    for p in packets:
+        if 60 in p:
+            d = dict(fields(p[60]))
+            tracks[d[1]] = d[2].decode()
+    events = [(p[8], dict(fields(p[11]))) for p in packets if 11 in p]
+    begun, got = {}, []
+    for at, e in events:
+        assert e[11] in tracks
+        if e[9] == 1:
+            begun.setdefault(e[11], []).append((at, e[23].decode()))
+        elif e[9] == 2:
+            since, name = begun[e[11]].pop()
+            got.append((tracks[e[11]], name, at - since))
+    want = sorted((names[e["pid"], e["tid"]], e["name"], round(e["dur"] * 1000)) for e in slices)
+    assert sorted(got) == want, "slices differ from those in JSON"
+
+
 def go_reads(path):
     done = subprocess.run([GO, "tool", "trace", "-d=parsed", path], capture_output=True, text=True)
     assert done.returncode == 0 and "error" not in done.stderr.lower(), done.stderr[-500:]
@@ -213,8 +305,9 @@ def utilisation_agrees_with_the_procs():
     u, procs = report("util", path)["running"], report("procs", path)["procs"]
     spent = sum(p["running_ns"] + p["syscall_ns"] + p["idle_ns"] + p["other_ns"] for p in procs)
     close(u["mean"], sum(p["running_ns"] for p in procs) / spent, 0.02, "mean utilisation")
-    shares = [m["share"] for m in u["minimum"]]
-    assert all(s <= u["mean"] + 1e-9 for s in shares)
+    # Ten windows or more cover nine tenths of it, so one of them is not above the mean by more.
+    shares = [m["share"] for m in u["minimum"] if m["window_ns"] <= 1e8]
+    assert len(shares) > 5 and all(s <= u["mean"] / 0.9 for s in shares), (u["mean"], shares)
     assert "%" in trace("util", path)
 
 
@@ -232,6 +325,7 @@ if __name__ == "__main__":
         main([the_summary_adds_up, tables_have_the_rows_that_are_asked_for, waits_are_profiles,
               a_range_counts_only_what_is_in_it, regions_and_tasks_have_their_latencies,
               a_critical_path_has_no_gaps, pieces_of_an_explanation_add_up, events_can_be_chosen,
-              what_is_cut_is_a_valid_trace, a_damaged_trace_is_not_valid, utilisation_agrees_with_the_procs, mistakes_are_explained])
+              what_is_cut_is_a_valid_trace, viewers_get_what_the_reports_say,
+              a_damaged_trace_is_not_valid, utilisation_agrees_with_the_procs, mistakes_are_explained])
     finally:
         shutil.rmtree("trace_traces", ignore_errors=True)
