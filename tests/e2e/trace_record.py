@@ -227,7 +227,7 @@ def what_cannot_be_is_said(work):
             (("--trace", "--go=1.24", "true"), "1.23 and 1.26"),
             (("--trace", "--trace-buffer=1k", "true"), "from 1MiB"),
             (("--go=1.26", "true"), "need --trace"),
-            (("--trace", "--cpu", "-o", "x", "true"), "2 kinds need 2 files")):
+            (("--trace", "--cpu", "-o", "x", "true"), "2 profiles need 2 files")):
         done = harness.record(*options, cwd=work)
         assert done.returncode != 0 and words in done.stderr, (options, done.stderr)
     assert os.listdir(work) == []
