@@ -2,13 +2,15 @@
 //
 // Does things of known number for trace_record.py.
 //
-//   trace_target fibers N     two fibers hand a number to and fro N times (0: for ever, at most 20 s)
+//   trace_target fibers N     two fibers hand a number to and fro N times; 0: for ever (at most 20 s), with rests
+//   trace_target rush 0       the same without rests
 //   trace_target threads N    three threads sleep N times under one mutex, and use some CPU time
 
 #include "fiberscope/chan.h"
 #include "fiberscope/fiber.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 
 static struct fib_chan *ping, *pong;
 static long rounds;
+static bool rests;
 
 static double now_s(void)
 {
@@ -45,6 +48,8 @@ static void fibers_main(void *arg)
     for (i = 0; rounds ? i < rounds : now_s() < end; i++) {
         fib_chan_send(ping, &i);
         fib_chan_recv(pong, &n);
+        if (rests && i % 20 == 0)
+            fib_sleep(1000000);
     }
     fib_chan_close(ping);
     printf("rounds %ld\n", i);
@@ -70,7 +75,8 @@ int main(int argc, char **argv)
     if (argc != 3)
         return 2;
     rounds = strtol(argv[2], NULL, 10);
-    if (strcmp(argv[1], "fibers") == 0)
+    rests = !rounds && strcmp(argv[1], "rush") != 0;
+    if (strcmp(argv[1], "threads") != 0)
         return fib_main(fibers_main, NULL) ? 1 : 0;
     pthread_t threads[3];
     for (int i = 0; i < 3; i++)
