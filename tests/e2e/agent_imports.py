@@ -33,7 +33,7 @@ RUNTIME = {"fib_descriptor", "fib_label_set", "fib_labels_restore"}
 # The core runs in handlers as a whole: making a forked child's segment there as well.
 CORE = set("""
 memchr memcmp memcpy memmove memset strchr strlen strnlen strrchr
-__errno_location clock_gettime getpid lseek syscall _dl_find_object dl_iterate_phdr
+__errno_location clock_gettime getauxval getpid lseek syscall _dl_find_object dl_iterate_phdr
 __memcpy_chk __memset_chk __memmove_chk __stack_chk_fail
 __cxa_finalize __gmon_start__ _ITM_deregisterTMCloneTable _ITM_registerTMCloneTable
 """.split())
