@@ -115,8 +115,6 @@ static void generation_begin(struct trace_writer *w)
     }
 }
 
-// Announces what was not mentioned in the generation, at times spread over it, so that readers need
-// not move the events behind.
 // The last snapshot of the clock, moved on to where this generation begins: a generation begins no
 // later than its snapshot, so an earlier one would draw its beginning back.
 static struct trace_writer_clock clock_of_generation(const struct trace_writer *w)
@@ -133,6 +131,8 @@ static struct trace_writer_clock clock_of_generation(const struct trace_writer *
     return c;
 }
 
+// Announces what was not mentioned in the generation, at times spread over it, so that readers need
+// not move the events behind.
 static void generation_end(struct trace_writer *w)
 {
     struct put_state *s = w->put;
