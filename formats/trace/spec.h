@@ -116,4 +116,7 @@ struct trace_spec {
 // [any thread] wire is any byte; the answer for those that do not exist is one without a name.
 const struct trace_spec *trace_spec_of(uint8_t wire);
 
+// Whether files with the header "go 1.VERSION trace" may have this event. [any thread]
+bool trace_spec_permits(uint32_t version, uint8_t wire);
+
 #endif

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+//
+// Strings and stacks that keep their number through the file, up to a bound.
+//
+// Invariant: equal things have one id; ids are 1..count; what is stored never moves and is never
+// taken out. bytes_used <= bytes_max. A zeroed struct with bytes_max set is empty.
+
+#ifndef FIBERSCOPE_FORMATS_TRACE_INTERN_H
+#define FIBERSCOPE_FORMATS_TRACE_INTERN_H
+
+#include "base/arena.h"
+#include "formats/trace/trace.h"
+
+struct intern_item {
+    const void *data; // the bytes, or the frames
+    uint32_t hash;
+    uint32_t count; // bytes, or frames
+};
+
+struct intern_table {
+    struct intern_item *items; // [count], id i + 1
+    uint32_t *slots;           // [slot_count] ids, 0: free; at most half are taken
+    uint32_t count, capacity, slot_count;
+};
+
+struct intern {
+    struct arena arena;
+    struct intern_table strings, stacks;
+    uint64_t bytes_used, bytes_max;
+    uint64_t seed;
+};
+
+void intern_finish(struct intern *in);
+
+// The id, or 0 if the thing is new and there is no room for it; -ENOMEM in *rc if memory is out.
+// n > 0, count > 0.
+uint32_t intern_string(struct intern *in, const char *bytes, uint32_t n, int *rc);
+uint32_t intern_stack(struct intern *in, const struct trace_frame *frames, uint32_t count, int *rc);
+
+#endif

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+//
+// What the parts of the orderer share. A handler of an event checks everything before it changes
+// anything, puts its events into the ring, changes the state, and moves the cursor behind the
+// arguments. It returns 1, 0 (not this thread's turn: nothing was changed), or -errno.
+
+#ifndef FIBERSCOPE_FORMATS_TRACE_ORDER_H
+#define FIBERSCOPE_FORMATS_TRACE_ORDER_H
+
+#include "formats/trace/leb.h"
+#include "formats/trace/reader.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { HAS_THREAD = 1, HAS_PROC = 2, HAS_GO = 4, HAS_ALL = 7 };
+
+int order_bad_args(struct trace_reader *r, const struct cursor *c);
+int order_bad_context(struct trace_reader *r, const struct cursor *c, unsigned must, unsigned not );
+int order_bad_id(struct trace_reader *r, const struct cursor *c, const char *what, uint64_t id);
+int order_no_memory(struct trace_reader *r, const struct cursor *c, int rc);
+int order_bad_status(struct trace_reader *r, const struct cursor *c, const struct state_go *g,
+                     const char *wanted);
+
+// Handlers of what is rare, order_rare.c.
+int order_rare(struct trace_reader *r, struct cursor *c);
+
+static inline bool order_args(struct cursor *c, const unsigned char **at, uint64_t *v, unsigned n)
+{
+    *at = c->at;
+    for (unsigned i = 0; i < n; i++)
+        if (!leb_read(at, c->end, &v[i]))
+            return false;
+    return true;
+}
+
+static inline unsigned order_context(const struct state_thread *t)
+{
+    return (t->slot != TRACE_NO_SLOT ? HAS_THREAD : 0u) |
+           (t->proc_id != TRACE_NONE ? HAS_PROC : 0u) | (t->go_id != TRACE_NONE ? HAS_GO : 0u);
+}
+
+// 0 if the cursor's thread has what it must and not what it must not.
+static inline int order_need(struct trace_reader *r, const struct cursor *c, unsigned must,
+                             unsigned not )
+{
+    unsigned has = order_context(c->thread);
+    if (__builtin_expect((has & (must | not )) == must, 1))
+        return 0;
+    return order_bad_context(r, c, must, not );
+}
+
+static inline bool order_follows(const struct trace_reader *r, uint64_t seq,
+                                 const struct state_seq *last)
+{
+    return last->generation == r->gen.number && seq == last->seq + 1;
+}
+
+static inline struct state_seq order_seq(const struct trace_reader *r, uint64_t seq)
+{
+    return (struct state_seq){r->gen.number, seq};
+}
+
+// The id for events of a stack in the file. 0 or -errno, error set.
+static inline int order_stack(struct trace_reader *r, const struct cursor *c, uint64_t file_id,
+                              uint32_t *id)
+{
+    *id = id_find(&r->gen.stack_index, file_id);
+    return __builtin_expect(*id || file_id == 0, 1) ? 0 : order_bad_id(r, c, "stack", file_id);
+}
+
+static inline int order_string(struct trace_reader *r, const struct cursor *c, uint64_t file_id,
+                               uint32_t *id)
+{
+    uint32_t place = id_find(&r->gen.string_index, file_id);
+    *id = 0;
+    if (!place)
+        return file_id == 0 ? 0 : order_bad_id(r, c, "string", file_id);
+    struct generation_string *s = &r->gen.strings[place - 1];
+    *id = s->id ? s->id : generation_string_id(r, s);
+    return r->error.code;
+}
+
+// An event of thread t, with everything but what depends on its kind.
+static inline struct trace_event *order_emit(struct trace_reader *r, const struct cursor *c,
+                                             const struct state_thread *t, uint8_t kind)
+{
+    struct trace_event *ev = &r->ring[r->ring_count++];
+    int64_t time = c->time_ns > r->last_ns ? c->time_ns : r->last_ns + 1;
+    ev->time_ns = r->last_ns = time;
+    ev->thread = t->id;
+    ev->proc = t->proc_id;
+    ev->goroutine = t->go_id;
+    ev->offset = c->data_to_offset + (uintptr_t)c->event;
+    ev->batch = c->batch;
+    ev->stack = 0;
+    ev->thread_slot = t->slot;
+    ev->proc_slot = t->proc_slot;
+    ev->goroutine_slot = t->go_slot;
+    ev->kind = kind;
+    ev->what = 0;
+    ev->wire = c->wire;
+    ev->flags = 0;
+    return ev;
+}
+
+static inline struct trace_event *order_go_event(struct trace_reader *r, const struct cursor *c,
+                                                 const struct state_go *g, uint8_t from, uint8_t to)
+{
+    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TRANSITION);
+    ev->what = TRACE_RESOURCE_GOROUTINE;
+    ev->transition.id = g->id;
+    ev->transition.slot = g->slot;
+    ev->transition.reason = 0;
+    ev->transition.stack = 0;
+    ev->transition.from = from;
+    ev->transition.to = to;
+    ev->transition.peer = TRACE_NONE;
+    return ev;
+}
+
+static inline struct trace_event *order_proc_event(struct trace_reader *r, const struct cursor *c,
+                                                   const struct state_proc *p, uint8_t from,
+                                                   uint8_t to)
+{
+    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TRANSITION);
+    ev->what = TRACE_RESOURCE_PROC;
+    ev->transition.id = p->id;
+    ev->transition.slot = p->slot;
+    ev->transition.reason = 0;
+    ev->transition.stack = 0;
+    ev->transition.from = from;
+    ev->transition.to = to;
+    ev->transition.peer = TRACE_NONE;
+    return ev;
+}
+
+static inline int order_done(struct cursor *c, const unsigned char *at)
+{
+    c->at = at;
+    return 1;
+}
+
+#endif

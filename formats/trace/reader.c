@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: MIT
+
+#include "formats/trace/leb.h"
+#include "formats/trace/order.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+// --- Errors.
+
+static int fail(struct trace_reader *r, const struct trace_error *where, int code,
+                enum trace_rule rule, const char *fmt, va_list args)
+{
+    struct trace_error *e = &r->error;
+    if (e->code)
+        return e->code; // the first one says what happened
+    *e = *where;
+    e->code = code;
+    e->rule = rule;
+    size_t n = 0;
+    if (e->generation)
+        n += (size_t)snprintf(e->text, sizeof e->text,
+                              "generation %llu: ", (unsigned long long)e->generation);
+    n += (size_t)snprintf(e->text + n, sizeof e->text - n,
+                          "batch %llu: byte %llu: ", (unsigned long long)e->batch,
+                          (unsigned long long)e->offset);
+    if (e->thread != TRACE_NONE)
+        n += (size_t)snprintf(e->text + n, sizeof e->text - n,
+                              "thread %lld: ", (long long)e->thread);
+    if (e->wire && trace_spec_of(e->wire)->name)
+        n += (size_t)snprintf(e->text + n, sizeof e->text - n, "%s ", trace_spec_of(e->wire)->name);
+    vsnprintf(e->text + n, sizeof e->text - n, fmt, args);
+    return code;
+}
+
+int reader_fail(struct trace_reader *r, int code, enum trace_rule rule, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    fail(r, &r->where, code, rule, fmt, args);
+    va_end(args);
+    return r->error.code;
+}
+
+int cursor_fail(struct trace_reader *r, const struct cursor *c, int code, enum trace_rule rule,
+                const char *fmt, ...)
+{
+    struct trace_error where = {
+        .generation = r->gen.number,
+        .batch = c->batch,
+        .offset = c->data_to_offset + (uintptr_t)c->event,
+        .thread = c->thread->id,
+        .wire = c->wire,
+    };
+    va_list args;
+    va_start(args, fmt);
+    fail(r, &where, code, rule, fmt, args);
+    va_end(args);
+    return r->error.code;
+}
+
+const struct trace_error *trace_reader_error(const struct trace_reader *r)
+{
+    return r->error.code ? &r->error : NULL;
+}
+
+const struct trace_error *trace_reader_damage(const struct trace_reader *r)
+{
+    return r->damage.code ? &r->damage : NULL;
+}
+
+int trace_error_to(const struct trace_error *e, struct fscope_error *err)
+{
+    return error_set(err, e->code, e->offset, "%s", e->text);
+}
+
+// --- A thread's batches.
+
+// Makes the next batch of the thread the current one. 1, 0: there is none, -errno.
+static int cursor_batch(struct trace_reader *r, struct cursor *c)
+{
+    if (!c->next)
+        return 0;
+    const struct trace_batch *b = &r->gen.batches[c->next - 1];
+    const unsigned char *data = b->data;
+    if (!data && b->size_bytes) {
+        if (c->buffer_bytes < b->size_bytes) {
+            free(c->buffer);
+            c->buffer_bytes = 0;
+            c->buffer = malloc(b->size_bytes);
+            if (!c->buffer)
+                return cursor_fail(r, c, -ENOMEM, TRACE_RULE_SYSTEM, "out of memory");
+            c->buffer_bytes = b->size_bytes;
+        }
+        int64_t n = input_read_at(&r->input, b->offset, c->buffer, b->size_bytes);
+        if (n != b->size_bytes)
+            return cursor_fail(r, c, n < 0 ? (int)n : -ENODATA, TRACE_RULE_SYSTEM, "%s",
+                               n < 0 ? strerror((int)-n) : "the file has become shorter");
+        data = c->buffer;
+    }
+    c->at = c->event = data;
+    c->end = data + b->size_bytes;
+    c->data_to_offset = b->offset - (uintptr_t)data;
+    c->batch = b->number;
+    c->batch_time = b->time;
+    c->time_ns = 0;
+    c->next = b->next;
+    return 1;
+}
+
+int cursor_next(struct trace_reader *r, struct cursor *c)
+{
+    while (__builtin_expect(c->at == c->end, 0)) {
+        int rc = cursor_batch(r, c);
+        if (rc <= 0)
+            return rc;
+    }
+    uint64_t ticks;
+    const unsigned char *at = c->at;
+    c->event = at;
+    c->wire = *at++;
+    if (__builtin_expect(!r->permits[c->wire], 0))
+        return cursor_fail(r, c, -EINVAL, TRACE_RULE_EVENT,
+                           "byte 0x%02x is no event that may stand here in a go 1.%u trace",
+                           c->wire, r->version);
+    if (!leb_read(&at, c->end, &ticks))
+        return order_bad_args(r, c);
+    if (c->time_ns == 0)
+        c->time_ns = ticks_to_ns(r->gen.ns_per_tick, c->batch_time);
+    int64_t step = ticks_to_ns(r->gen.ns_per_tick, ticks);
+    c->time_ns = (int64_t)((uint64_t)c->time_ns + (uint64_t)step);
+    c->at = at;
+    return 1;
+}
+
+// --- Generations.
+
+static struct trace_event *sync_emit(struct trace_reader *r, int64_t time_ns)
+{
+    struct trace_event *ev = &r->ring[r->ring_count++];
+    if (time_ns <= r->last_ns)
+        time_ns = r->last_ns + 1;
+    r->last_ns = time_ns;
+    *ev = (struct trace_event){
+        .time_ns = time_ns,
+        .thread = TRACE_NONE,
+        .proc = TRACE_NONE,
+        .goroutine = TRACE_NONE,
+        .thread_slot = TRACE_NO_SLOT,
+        .proc_slot = TRACE_NO_SLOT,
+        .goroutine_slot = TRACE_NO_SLOT,
+        .offset = r->gen.number ? r->gen.offset : r->input.offset,
+        .batch = r->batch_next,
+        .kind = TRACE_SYNC,
+    };
+    ev->sync.generation = r->gen.number;
+    ev->sync.number = ++r->sync_count;
+    ev->sync.experimental_count = r->gen.number ? r->gen.experimental_count : 0;
+    return ev;
+}
+
+// The Sync behind everything: of the end, or of an error that comes next.
+static void sync_last(struct trace_reader *r)
+{
+    r->gen.number = 0;
+    r->gen.clock.is_known = false;
+    sync_emit(r, r->last_ns);
+}
+
+static int cursors_reserve(struct trace_reader *r, uint32_t count)
+{
+    if (count <= r->cursor_capacity)
+        return 0;
+    uint32_t capacity = r->cursor_capacity ? r->cursor_capacity : 16;
+    while (capacity < count)
+        capacity *= 2;
+    struct cursor *cursors = realloc(r->cursors, capacity * sizeof *cursors);
+    if (!cursors)
+        return -ENOMEM;
+    memset(cursors + r->cursor_capacity, 0, (capacity - r->cursor_capacity) * sizeof *cursors);
+    r->cursors = cursors;
+    r->cursor_capacity = capacity;
+    struct frontier_item *frontier = realloc(r->frontier, capacity * sizeof *frontier);
+    if (!frontier)
+        return -ENOMEM;
+    r->frontier = frontier;
+    return 0;
+}
+
+static int generation_install(struct trace_reader *r)
+{
+    if (cursors_reserve(r, r->gen.list_count))
+        return reader_fail(r, -ENOMEM, TRACE_RULE_SYSTEM, "out of memory");
+    if (!r->generation_first)
+        r->generation_first = r->gen.number;
+    for (uint32_t i = 0; i < r->gen.list_count; i++) {
+        struct cursor *c = &r->cursors[i];
+        *c = (struct cursor){
+            .thread = r->gen.lists[i].thread,
+            .next = r->gen.lists[i].first,
+            .buffer = c->buffer,
+            .buffer_bytes = c->buffer_bytes,
+        };
+        int rc = cursor_next(r, c);
+        if (rc < 0)
+            return rc;
+        if (rc)
+            frontier_insert(r, c);
+    }
+    r->sample_at = 0;
+    r->sample_ns = r->gen.sample_count ? r->gen.samples[0].time_ns : INT64_MAX;
+    sync_emit(r, ticks_to_ns(r->gen.ns_per_tick, r->gen.time_min));
+    return 0;
+}
+
+static int generation_next(struct trace_reader *r)
+{
+    if (r->sync_limit && r->sync_count + 1 >= r->sync_limit) {
+        sync_last(r);
+        r->is_over = true;
+        return 0;
+    }
+    int rc = generation_read(r);
+    if (rc > 0)
+        return generation_install(r);
+    sync_last(r);
+    r->is_over = rc == 0;
+    return rc;
+}
+
+// --- The order of events.
+
+static int sample_emit(struct trace_reader *r)
+{
+    const struct generation_sample *s = &r->gen.samples[r->sample_at++];
+    r->sample_ns =
+        r->sample_at < r->gen.sample_count ? r->gen.samples[r->sample_at].time_ns : INT64_MAX;
+    uint32_t stack = id_find(&r->gen.stack_index, s->stack);
+    if (!stack && s->stack) {
+        r->where = (struct trace_error){.generation = r->gen.number,
+                                        .batch = s->batch,
+                                        .offset = s->offset,
+                                        .thread = s->thread,
+                                        .wire = TRACE_EV_CPU_SAMPLE};
+        return reader_fail(r, -EINVAL, TRACE_RULE_ID, "names stack %llu, which is not there",
+                           (unsigned long long)s->stack);
+    }
+    const struct state_thread *t = state_find_thread(&r->state, s->thread);
+    const struct state_proc *p = state_find_proc(&r->state, (uint64_t)s->proc);
+    const struct state_go *g = state_find_go(&r->state, (uint64_t)s->goroutine);
+    int64_t time_ns = s->time_ns > r->last_ns ? s->time_ns : r->last_ns + 1;
+    r->last_ns = time_ns;
+    r->ring[r->ring_count++] = (struct trace_event){
+        .time_ns = time_ns,
+        .thread = s->thread,
+        .proc = s->proc,
+        .goroutine = s->goroutine,
+        .thread_slot = t ? t->slot : TRACE_NO_SLOT,
+        .proc_slot = p ? p->slot : TRACE_NO_SLOT,
+        .goroutine_slot = g ? g->slot : TRACE_NO_SLOT,
+        .offset = s->offset,
+        .batch = s->batch,
+        .stack = stack,
+        .kind = TRACE_STACK_SAMPLE,
+        .wire = TRACE_EV_CPU_SAMPLE,
+    };
+    return 1;
+}
+
+static inline int try_advance(struct trace_reader *r, uint32_t i)
+{
+    struct cursor *c = r->frontier[i].cursor;
+    int rc = order_advance(r, c);
+    if (__builtin_expect(rc <= 0, 0))
+        return rc;
+    rc = cursor_next(r, c);
+    if (rc > 0)
+        frontier_update(r, i);
+    else if (rc == 0)
+        frontier_remove(r, i);
+    return rc < 0 ? rc : 1;
+}
+
+// The first of the threads behind the head that can go on.
+static int advance_another(struct trace_reader *r)
+{
+    frontier_sort(r); // sorted it still is a heap
+    for (uint32_t i = 1; i < r->frontier_count; i++) {
+        int rc = try_advance(r, i);
+        if (rc)
+            return rc;
+    }
+    const struct cursor *c = r->frontier[0].cursor;
+    return cursor_fail(
+        r, c, -EINVAL, TRACE_RULE_SEQUENCE,
+        "cannot go on, nor can any other of %u threads: a number is missing or twice, "
+        "or what it names does not exist",
+        r->frontier_count);
+}
+
+// Fills the ring with events of one generation. 0, or -errno; there may be events even then.
+static int fill(struct trace_reader *r)
+{
+    if (r->frontier_count == 0 && r->sample_at >= r->gen.sample_count)
+        return generation_next(r);
+    while (r->ring_count <= RING_EVENTS - EVENTS_PER_STEP) {
+        int rc;
+        if (__builtin_expect(r->last_ns > INT64_MAX - EVENTS_PER_STEP, 0))
+            return reader_fail(r, -EINVAL, TRACE_RULE_EVENT, "the clock is beyond its range");
+        if (r->frontier_count == 0) {
+            if (r->sample_at >= r->gen.sample_count)
+                break;
+            rc = sample_emit(r);
+        } else if (r->sample_ns < r->frontier[0].time_ns) {
+            rc = sample_emit(r);
+        } else {
+            rc = try_advance(r, 0);
+            if (rc == 0)
+                rc = advance_another(r);
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int trace_reader_next_many(struct trace_reader *r, const struct trace_event **events)
+{
+    if (r->ring_at == r->ring_count) {
+        r->ring_at = r->ring_count = 0;
+        if (!r->error.code && !r->is_over)
+            fill(r); // an error waits until its events are taken
+        if (r->ring_count == 0)
+            return r->error.code;
+    }
+    *events = r->ring + r->ring_at;
+    int n = (int)(r->ring_count - r->ring_at);
+    r->ring_at = r->ring_count;
+    return n;
+}
+
+int trace_reader_next(struct trace_reader *r, const struct trace_event **event)
+{
+    if (__builtin_expect(r->ring_at == r->ring_count, 0)) {
+        int n = trace_reader_next_many(r, event);
+        if (n <= 0)
+            return n;
+        r->ring_at = 0;
+    }
+    *event = &r->ring[r->ring_at++];
+    return 1;
+}
+
+// --- What events refer to.
+
+struct trace_text trace_reader_string(const struct trace_reader *r, uint32_t id)
+{
+    uint32_t i = id & ~TRACE_ID_TRANSIENT;
+    if (id & TRACE_ID_TRANSIENT)
+        return i < r->gen.string_count
+                   ? (struct trace_text){r->gen.strings[i].bytes, r->gen.strings[i].size_bytes}
+                   : (struct trace_text){"", 0};
+    if (id == 0 || id > r->intern.strings.count)
+        return (struct trace_text){"", 0};
+    const struct intern_item *item = &r->intern.strings.items[id - 1];
+    return (struct trace_text){item->data, item->count};
+}
+
+uint32_t trace_reader_stack(const struct trace_reader *r, uint32_t id,
+                            const struct trace_frame **frames)
+{
+    uint32_t i = id & ~TRACE_ID_TRANSIENT;
+    *frames = NULL;
+    if (id & TRACE_ID_TRANSIENT) {
+        if (i >= r->gen.transient_count)
+            return 0;
+        *frames = r->gen.transient[i].frames;
+        return r->gen.transient[i].count;
+    }
+    if (id == 0 || id > r->intern.stacks.count)
+        return 0;
+    *frames = r->intern.stacks.items[id - 1].data;
+    return r->intern.stacks.items[id - 1].count;
+}
+
+uint32_t trace_reader_string_count(const struct trace_reader *r)
+{
+    return r->intern.strings.count;
+}
+
+uint32_t trace_reader_stack_count(const struct trace_reader *r)
+{
+    return r->intern.stacks.count;
+}
+
+uint32_t trace_reader_version(const struct trace_reader *r)
+{
+    return r->version;
+}
+
+uint64_t trace_reader_generation(const struct trace_reader *r)
+{
+    return r->gen.number;
+}
+
+struct trace_clock trace_reader_clock(const struct trace_reader *r)
+{
+    return r->gen.clock;
+}
+
+double trace_reader_ns_per_tick(const struct trace_reader *r)
+{
+    return r->gen.ns_per_tick;
+}
+
+uint64_t trace_reader_offset(const struct trace_reader *r)
+{
+    return r->input.offset;
+}
+
+bool trace_reader_experimental(const struct trace_reader *r, uint32_t i,
+                               struct trace_experimental_batch *batch)
+{
+    if (!r->gen.number || i >= r->gen.experimental_count)
+        return false;
+    *batch = r->gen.experimental[i];
+    return true;
+}

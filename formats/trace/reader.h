@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+//
+// The inside of a reader: which part knows what.
+//
+// input.c gives bytes, generation.c and tables.c make one generation of them, order*.c decides
+// which thread goes on and what an event means (Go's orderer), state.c holds what is known about
+// resources, reader.c drives it all.
+
+#ifndef FIBERSCOPE_FORMATS_TRACE_READER_H
+#define FIBERSCOPE_FORMATS_TRACE_READER_H
+
+#include "formats/trace/generation.h"
+#include "formats/trace/input.h"
+#include "formats/trace/intern.h"
+#include "formats/trace/state.h"
+
+enum {
+    RING_EVENTS = 128,
+    EVENTS_PER_STEP = 3, // at most, of one event in the file
+};
+
+// A thread's place in its batches. The pending event's type and time are known, its arguments not
+// yet decoded.
+struct cursor {
+    const unsigned char *at, *end; // the pending event's arguments
+    const unsigned char *event;    // its first byte
+    struct state_thread *thread;
+    int64_t time_ns;         // of the pending event; 0: of no event, the batch has just begun
+    uint64_t data_to_offset; // + (uintptr_t)event is where it is in the file
+    uint8_t wire;
+    uint32_t batch; // number in the file
+    uint64_t batch_time;
+    uint32_t next;         // 1 + index of the next batch
+    unsigned char *buffer; // for batches that are read when their turn comes
+    uint32_t buffer_bytes;
+};
+
+struct frontier_item {
+    int64_t time_ns;
+    struct cursor *cursor;
+};
+
+enum gc_state { GC_UNDETERMINED, GC_NOT_RUNNING, GC_RUNNING };
+
+struct trace_reader {
+    struct trace_event ring[RING_EVENTS];
+    uint32_t ring_count, ring_at;
+
+    int64_t last_ns;
+    int64_t sample_ns; // of the next CPU sample, INT64_MAX: none
+    uint32_t sample_at;
+    uint32_t frontier_count;
+    struct frontier_item *frontier; // a heap by time, in exactly the shape that Go's has
+    struct cursor *cursors;
+    uint32_t cursor_count, cursor_capacity;
+
+    uint64_t generation_first;
+    uint64_t gc_seq;
+    enum gc_state gc;
+
+    struct trace_generation gen;
+    struct trace_state state;
+    struct intern intern;
+    bool permits[256]; // wire events that may stand in an event batch
+
+    struct trace_input input;
+    uint32_t version;
+    uint32_t batch_next;             // number of the next batch in the file
+    uint32_t sync_count, sync_limit; // salvage: the last sync; 0: no limit
+    bool has_read, is_over, lenient;
+    uint64_t generation_bytes_max;
+
+    struct trace_error where;               // what is being read, for errors
+    struct trace_error error, late, damage; // late: to come after this generation. code 0: none
+};
+
+// Sets the reader's error from r->where. Returns code.
+int reader_fail(struct trace_reader *r, int code, enum trace_rule rule, const char *fmt, ...)
+    FSCOPE_PRINTF(4, 5);
+
+// The same for the pending event of a cursor.
+int cursor_fail(struct trace_reader *r, const struct cursor *c, int code, enum trace_rule rule,
+                const char *fmt, ...) FSCOPE_PRINTF(5, 6);
+
+// Tries to go on with the pending event of a cursor, which then is behind its arguments. 1 done, its
+// events are in the ring; 0 not yet; -errno, error set.
+int order_advance(struct trace_reader *r, struct cursor *c);
+
+// Makes the next event pending. 1, 0: there is none, -errno, error set.
+int cursor_next(struct trace_reader *r, struct cursor *c);
+
+// The heap over cursors.
+void frontier_insert(struct trace_reader *r, struct cursor *c);
+void frontier_update(struct trace_reader *r, uint32_t i); // item i's time has changed
+void frontier_remove(struct trace_reader *r, uint32_t i);
+void frontier_sort(struct trace_reader *r);
+
+#endif
