@@ -117,6 +117,7 @@ static void generation_reset(struct trace_generation *g)
 {
     g->number = g->time_min = 0;
     g->ns_per_tick = 0;
+    g->ns_integer = 0;
     g->clock = (struct trace_clock){.is_known = false};
     g->batch_count = g->list_count = 0;
     g->string_count = g->stack_batch_count = g->stack_count = g->transient_count = 0;

@@ -76,9 +76,10 @@ struct generation_pool {
 
 struct trace_generation {
     uint64_t number;
-    uint64_t offset;    // of its first batch
-    uint64_t time_min;  // clock units, 0: none yet
-    double ns_per_tick; // 0: none yet
+    uint64_t offset;     // of its first batch
+    uint64_t time_min;   // clock units, 0: none yet
+    double ns_per_tick;  // 0: none yet
+    uint64_t ns_integer; // the same if it is a whole number below 2^20, else 0
     uint64_t clock_ticks;
     struct trace_clock clock;
 

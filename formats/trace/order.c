@@ -6,11 +6,11 @@
 
 #include "formats/trace/order.h"
 
-static int proc_start(struct trace_reader *r, struct cursor *c)
+TRACE_HOT int proc_start(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[2]; // p, seq
-    if (!order_args(c, &at, v, 2))
+    if (!cursor_args(c, &at, v, 2))
         return order_bad_args(r, c);
     struct state_thread *t = c->thread;
     struct state_proc *p = state_find_proc(&r->state, v[0]);
@@ -28,7 +28,7 @@ static int proc_start(struct trace_reader *r, struct cursor *c)
     return order_done(c, at);
 }
 
-static int proc_stop(struct trace_reader *r, struct cursor *c)
+TRACE_HOT int proc_stop(struct trace_reader *r, struct cursor *c)
 {
     struct state_thread *t = c->thread;
     int rc = order_need(r, c, HAS_THREAD | HAS_PROC, 0);
@@ -44,12 +44,12 @@ static int proc_stop(struct trace_reader *r, struct cursor *c)
     return 1;
 }
 
-static int go_create(struct trace_reader *r, struct cursor *c)
+TRACE_HOT int go_create(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[3]; // g, its stack, stack
     uint32_t start, stack;
-    if (!order_args(c, &at, v, 3))
+    if (!cursor_args(c, &at, v, 3))
         return order_bad_args(r, c);
     int rc = order_need(r, c, HAS_THREAD | HAS_PROC, 0);
     if (!rc)
@@ -78,11 +78,11 @@ static int go_create(struct trace_reader *r, struct cursor *c)
     return order_done(c, at);
 }
 
-static int go_start(struct trace_reader *r, struct cursor *c)
+TRACE_HOT int go_start(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[2]; // g, seq
-    if (!order_args(c, &at, v, 2))
+    if (!cursor_args(c, &at, v, 2))
         return order_bad_args(r, c);
     struct state_go *g = state_find_go(&r->state, v[0]);
     if (!g || g->status != TRACE_GO_STATUS_RUNNABLE || !order_follows(r, v[1], &g->seq))
@@ -98,7 +98,7 @@ static int go_start(struct trace_reader *r, struct cursor *c)
 }
 
 // The running Goroutine of the thread; NULL with *rc set.
-static struct state_go *running(struct trace_reader *r, const struct cursor *c, int *rc)
+TRACE_HOT struct state_go *running(struct trace_reader *r, const struct cursor *c, int *rc)
 {
     *rc = order_need(r, c, HAS_ALL, 0);
     if (*rc)
@@ -111,13 +111,13 @@ static struct state_go *running(struct trace_reader *r, const struct cursor *c, 
 }
 
 // GoStop and GoBlock.
-static int go_stop(struct trace_reader *r, struct cursor *c, uint8_t status, uint8_t to)
+TRACE_HOT int go_stop(struct trace_reader *r, struct cursor *c, uint8_t status, uint8_t to)
 {
     const unsigned char *at;
     uint64_t v[2]; // reason, stack
     uint32_t reason, stack;
     int rc;
-    if (!order_args(c, &at, v, 2))
+    if (!cursor_args(c, &at, v, 2))
         return order_bad_args(r, c);
     struct state_go *g = running(r, c, &rc);
     if (!g)
@@ -135,7 +135,7 @@ static int go_stop(struct trace_reader *r, struct cursor *c, uint8_t status, uin
     return order_done(c, at);
 }
 
-static int go_destroy(struct trace_reader *r, struct cursor *c)
+TRACE_HOT int go_destroy(struct trace_reader *r, struct cursor *c)
 {
     int rc;
     struct state_go *g = running(r, c, &rc);
@@ -147,12 +147,12 @@ static int go_destroy(struct trace_reader *r, struct cursor *c)
     return 1;
 }
 
-static int go_unblock(struct trace_reader *r, struct cursor *c)
+TRACE_HOT int go_unblock(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[3]; // g, seq, stack
     uint32_t stack;
-    if (!order_args(c, &at, v, 3))
+    if (!cursor_args(c, &at, v, 3))
         return order_bad_args(r, c);
     struct state_go *g = state_find_go(&r->state, v[0]);
     if (!g || g->status != TRACE_GO_STATUS_WAITING || !order_follows(r, v[1], &g->seq))
@@ -173,7 +173,7 @@ static int go_switch(struct trace_reader *r, struct cursor *c)
     const unsigned char *at;
     uint64_t v[2]; // g, seq
     int rc;
-    if (!order_args(c, &at, v, 2))
+    if (!cursor_args(c, &at, v, 2))
         return order_bad_args(r, c);
     struct state_go *g = running(r, c, &rc);
     if (!g)
@@ -197,13 +197,13 @@ static int go_switch(struct trace_reader *r, struct cursor *c)
     return order_done(c, at);
 }
 
-static int go_syscall_begin(struct trace_reader *r, struct cursor *c)
+TRACE_HOT int go_syscall_begin(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[2]; // Proc's seq, stack
     uint32_t stack;
     int rc;
-    if (!order_args(c, &at, v, 2))
+    if (!cursor_args(c, &at, v, 2))
         return order_bad_args(r, c);
     struct state_go *g = running(r, c, &rc);
     if (!g)
@@ -225,7 +225,7 @@ static int go_syscall_begin(struct trace_reader *r, struct cursor *c)
     return order_done(c, at);
 }
 
-static int go_syscall_end(struct trace_reader *r, struct cursor *c)
+TRACE_HOT int go_syscall_end(struct trace_reader *r, struct cursor *c)
 {
     int rc = order_need(r, c, HAS_ALL, 0);
     if (rc)
@@ -244,7 +244,7 @@ static int go_syscall_end(struct trace_reader *r, struct cursor *c)
     return 1;
 }
 
-static int go_syscall_end_blocked(struct trace_reader *r, struct cursor *c)
+TRACE_HOT int go_syscall_end_blocked(struct trace_reader *r, struct cursor *c)
 {
     struct state_thread *t = c->thread;
     // It is known to lose its Proc; until that is seen others go first.
@@ -262,13 +262,13 @@ static int go_syscall_end_blocked(struct trace_reader *r, struct cursor *c)
     return 1;
 }
 
-static int metric(struct trace_reader *r, struct cursor *c, uint8_t which)
+TRACE_HOT int metric(struct trace_reader *r, struct cursor *c, uint8_t which)
 {
     const unsigned char *at;
     uint64_t v[2];
     uint32_t stack = 0;
     bool is_procs = which == TRACE_METRIC_GOMAXPROCS;
-    if (!order_args(c, &at, v, is_procs ? 2 : 1))
+    if (!cursor_args(c, &at, v, is_procs ? 2 : 1))
         return order_bad_args(r, c);
     int rc = order_need(r, c, is_procs ? HAS_ALL : HAS_THREAD | HAS_PROC, 0);
     if (!rc && is_procs)
@@ -282,7 +282,7 @@ static int metric(struct trace_reader *r, struct cursor *c, uint8_t which)
     return order_done(c, at);
 }
 
-int order_advance(struct trace_reader *r, struct cursor *c)
+TRACE_HOT int advance(struct trace_reader *r, struct cursor *c)
 {
     switch (c->wire) {
     case TRACE_EV_PROCS_CHANGE: return metric(r, c, TRACE_METRIC_GOMAXPROCS);
@@ -304,4 +304,108 @@ int order_advance(struct trace_reader *r, struct cursor *c)
     case TRACE_EV_GO_SWITCH_DESTROY: return go_switch(r, c);
     default: return order_rare(r, c);
     }
+}
+
+static __attribute__((noinline)) int advance_at(struct trace_reader *r, uint32_t i)
+{
+    struct cursor *c = r->frontier[i].cursor;
+    int rc = advance(r, c);
+    if (rc <= 0)
+        return rc;
+    rc = cursor_next(r, c);
+    if (rc > 0)
+        frontier_update(r, i);
+    else if (rc == 0)
+        frontier_remove(r, i);
+    return rc < 0 ? rc : 1;
+}
+
+// The first of the threads behind the head that can go on.
+static int advance_another(struct trace_reader *r)
+{
+    frontier_sort(r); // sorted it still is a heap
+    for (uint32_t i = 1; i < r->frontier_count; i++) {
+        int rc = advance_at(r, i);
+        if (rc)
+            return rc;
+    }
+    return cursor_fail(r, r->frontier[0].cursor, -EINVAL, TRACE_RULE_SEQUENCE,
+                       "cannot go on, nor can any other of %u threads: a number is missing or "
+                       "twice, or what it names does not exist",
+                       r->frontier_count);
+}
+
+// Until when the head may go on before anything else comes.
+static int64_t head_limit(const struct trace_reader *r)
+{
+    int64_t limit = r->sample_ns;
+    for (uint32_t i = 1; i < 3 && i < r->frontier_count; i++)
+        if (r->frontier[i].time_ns < limit)
+            limit = r->frontier[i].time_ns;
+    return limit;
+}
+
+// cursor_next for what nearly all events are: inside a batch, small numbers, whole ns per tick.
+TRACE_HOT int cursor_next_fast(struct trace_reader *r, struct cursor *c)
+{
+    const unsigned char *event = c->at, *at = event + 1;
+    if (__builtin_expect(c->end - event <= CURSOR_SLACK_BYTES || !r->gen.ns_integer ||
+                             c->time_ns == 0 || !r->permits[*event],
+                         0))
+        return cursor_next(r, c);
+    uint32_t numbers = cursor_numbers(at);
+    unsigned length = (unsigned)__builtin_ctz(numbers | 1u << 31) + 1;
+    if (__builtin_expect(length > 4, 0))
+        return cursor_next(r, c);
+    c->event = event;
+    c->wire = *event;
+    c->numbers = numbers;
+    c->at = at + length;
+    c->time_ns = (int64_t)((uint64_t)c->time_ns +
+                           cursor_number(at, length, c->end) * r->gen.ns_integer);
+    return 1;
+}
+
+// As long as the head is first. 1, 0: it cannot go on, -errno.
+static int run_head(struct trace_reader *r)
+{
+    struct cursor *c = r->frontier[0].cursor;
+    int64_t limit = head_limit(r);
+    int rc;
+    do {
+        rc = advance(r, c);
+        if (__builtin_expect(rc <= 0, 0)) {
+            r->frontier[0].time_ns = c->time_ns;
+            return rc;
+        }
+        rc = cursor_next_fast(r, c);
+        if (__builtin_expect(rc <= 0, 0)) {
+            if (rc == 0)
+                frontier_remove(r, 0);
+            return rc < 0 ? rc : 1;
+        }
+    } while (c->time_ns <= limit && r->ring_count <= RING_EVENTS - EVENTS_PER_STEP);
+    frontier_update(r, 0);
+    return 1;
+}
+
+int order_run(struct trace_reader *r)
+{
+    while (r->ring_count <= RING_EVENTS - EVENTS_PER_STEP) {
+        int rc;
+        if (r->last_ns > INT64_MAX - RING_EVENTS)
+            return reader_fail(r, -EINVAL, TRACE_RULE_EVENT, "the clock is beyond its range");
+        if (r->frontier_count == 0 && r->sample_at >= r->gen.sample_count)
+            return 0;
+        if (r->frontier_count == 0 || r->sample_ns < r->frontier[0].time_ns) {
+            rc = sample_emit(r);
+        } else {
+            rc = run_head(r);
+            if (rc == 0)
+                rc = advance_another(r);
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }

@@ -7,7 +7,6 @@
 #ifndef FIBERSCOPE_FORMATS_TRACE_ORDER_H
 #define FIBERSCOPE_FORMATS_TRACE_ORDER_H
 
-#include "formats/trace/leb.h"
 #include "formats/trace/reader.h"
 
 #include <errno.h>
@@ -25,24 +24,15 @@ int order_bad_status(struct trace_reader *r, const struct cursor *c, const struc
 // Handlers of what is rare, order_rare.c.
 int order_rare(struct trace_reader *r, struct cursor *c);
 
-static inline bool order_args(struct cursor *c, const unsigned char **at, uint64_t *v, unsigned n)
-{
-    *at = c->at;
-    for (unsigned i = 0; i < n; i++)
-        if (!leb_read(at, c->end, &v[i]))
-            return false;
-    return true;
-}
-
-static inline unsigned order_context(const struct state_thread *t)
+TRACE_HOT unsigned order_context(const struct state_thread *t)
 {
     return (t->slot != TRACE_NO_SLOT ? HAS_THREAD : 0u) |
            (t->proc_id != TRACE_NONE ? HAS_PROC : 0u) | (t->go_id != TRACE_NONE ? HAS_GO : 0u);
 }
 
 // 0 if the cursor's thread has what it must and not what it must not.
-static inline int order_need(struct trace_reader *r, const struct cursor *c, unsigned must,
-                             unsigned not )
+TRACE_HOT int order_need(struct trace_reader *r, const struct cursor *c, unsigned must,
+                         unsigned not )
 {
     unsigned has = order_context(c->thread);
     if (__builtin_expect((has & (must | not )) == must, 1))
@@ -50,27 +40,27 @@ static inline int order_need(struct trace_reader *r, const struct cursor *c, uns
     return order_bad_context(r, c, must, not );
 }
 
-static inline bool order_follows(const struct trace_reader *r, uint64_t seq,
-                                 const struct state_seq *last)
+TRACE_HOT bool order_follows(const struct trace_reader *r, uint64_t seq,
+                             const struct state_seq *last)
 {
     return last->generation == r->gen.number && seq == last->seq + 1;
 }
 
-static inline struct state_seq order_seq(const struct trace_reader *r, uint64_t seq)
+TRACE_HOT struct state_seq order_seq(const struct trace_reader *r, uint64_t seq)
 {
     return (struct state_seq){r->gen.number, seq};
 }
 
 // The id for events of a stack in the file. 0 or -errno, error set.
-static inline int order_stack(struct trace_reader *r, const struct cursor *c, uint64_t file_id,
-                              uint32_t *id)
+TRACE_HOT int order_stack(struct trace_reader *r, const struct cursor *c, uint64_t file_id,
+                          uint32_t *id)
 {
     *id = id_find(&r->gen.stack_index, file_id);
     return __builtin_expect(*id || file_id == 0, 1) ? 0 : order_bad_id(r, c, "stack", file_id);
 }
 
-static inline int order_string(struct trace_reader *r, const struct cursor *c, uint64_t file_id,
-                               uint32_t *id)
+TRACE_HOT int order_string(struct trace_reader *r, const struct cursor *c, uint64_t file_id,
+                           uint32_t *id)
 {
     uint32_t place = id_find(&r->gen.string_index, file_id);
     *id = 0;
@@ -82,8 +72,8 @@ static inline int order_string(struct trace_reader *r, const struct cursor *c, u
 }
 
 // An event of thread t, with everything but what depends on its kind.
-static inline struct trace_event *order_emit(struct trace_reader *r, const struct cursor *c,
-                                             const struct state_thread *t, uint8_t kind)
+TRACE_HOT struct trace_event *order_emit(struct trace_reader *r, const struct cursor *c,
+                                         const struct state_thread *t, uint8_t kind)
 {
     struct trace_event *ev = &r->ring[r->ring_count++];
     int64_t time = c->time_ns > r->last_ns ? c->time_ns : r->last_ns + 1;
@@ -104,8 +94,8 @@ static inline struct trace_event *order_emit(struct trace_reader *r, const struc
     return ev;
 }
 
-static inline struct trace_event *order_go_event(struct trace_reader *r, const struct cursor *c,
-                                                 const struct state_go *g, uint8_t from, uint8_t to)
+TRACE_HOT struct trace_event *order_go_event(struct trace_reader *r, const struct cursor *c,
+                                             const struct state_go *g, uint8_t from, uint8_t to)
 {
     struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TRANSITION);
     ev->what = TRACE_RESOURCE_GOROUTINE;
@@ -119,9 +109,8 @@ static inline struct trace_event *order_go_event(struct trace_reader *r, const s
     return ev;
 }
 
-static inline struct trace_event *order_proc_event(struct trace_reader *r, const struct cursor *c,
-                                                   const struct state_proc *p, uint8_t from,
-                                                   uint8_t to)
+TRACE_HOT struct trace_event *order_proc_event(struct trace_reader *r, const struct cursor *c,
+                                               const struct state_proc *p, uint8_t from, uint8_t to)
 {
     struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TRANSITION);
     ev->what = TRACE_RESOURCE_PROC;
@@ -135,7 +124,7 @@ static inline struct trace_event *order_proc_event(struct trace_reader *r, const
     return ev;
 }
 
-static inline int order_done(struct cursor *c, const unsigned char *at)
+TRACE_HOT int order_done(struct cursor *c, const unsigned char *at)
 {
     c->at = at;
     return 1;

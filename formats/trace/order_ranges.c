@@ -136,7 +136,7 @@ static int go_range(struct trace_reader *r, struct cursor *c)
     bool begins = c->wire == TRACE_EV_STW_BEGIN || c->wire == TRACE_EV_GC_ASSIST_BEGIN;
     uint64_t v[2] = {0};
     uint32_t reason = 0, stack = 0;
-    if (begins && !order_args(c, &at, is_stw ? v : v + 1, is_stw ? 2 : 1))
+    if (begins && !cursor_args(c, &at, is_stw ? v : v + 1, is_stw ? 2 : 1))
         return order_bad_args(r, c);
     int rc = order_need(r, c, HAS_ALL, 0);
     struct state_go *g = rc ? NULL : state_go_of(&r->state, c->thread);
@@ -163,7 +163,7 @@ static int assist_active(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[1];
-    if (!order_args(c, &at, v, 1))
+    if (!cursor_args(c, &at, v, 1))
         return order_bad_args(r, c);
     struct state_go *g = state_find_go(&r->state, v[0]);
     if (!g)
@@ -182,7 +182,7 @@ static int sweep(struct trace_reader *r, struct cursor *c)
     uint64_t v[2];
     uint32_t stack;
     bool is_active = c->wire == TRACE_EV_GC_SWEEP_ACTIVE;
-    if (!order_args(c, &at, v, c->wire == TRACE_EV_GC_SWEEP_END ? 2 : 1))
+    if (!cursor_args(c, &at, v, c->wire == TRACE_EV_GC_SWEEP_END ? 2 : 1))
         return order_bad_args(r, c);
     int rc = is_active ? 0 : order_need(r, c, HAS_THREAD | HAS_PROC, 0);
     if (rc)
@@ -236,7 +236,7 @@ static int mark(struct trace_reader *r, struct cursor *c)
     const unsigned char *at;
     uint64_t v[2] = {0}; // seq, stack
     uint32_t stack;
-    if (!order_args(c, &at, v, c->wire == TRACE_EV_GC_BEGIN ? 2 : 1))
+    if (!cursor_args(c, &at, v, c->wire == TRACE_EV_GC_BEGIN ? 2 : 1))
         return order_bad_args(r, c);
     int rc = mark_checks(r, c, v[0]);
     if (rc <= 0)
@@ -259,7 +259,7 @@ static int task_begin(struct trace_reader *r, struct cursor *c)
     uint64_t v[4]; // task, parent, type, stack
     uint32_t type, stack;
     struct state_task *task;
-    if (!order_args(c, &at, v, 4))
+    if (!cursor_args(c, &at, v, 4))
         return order_bad_args(r, c);
     if (state_find_task(&r->state, v[0]))
         return cursor_fail(r, c, -EINVAL, TRACE_RULE_TASK, "task %llu has begun already",
@@ -291,7 +291,7 @@ static int task_end(struct trace_reader *r, struct cursor *c)
     const unsigned char *at;
     uint64_t v[2]; // task, stack
     uint32_t type = 0, stack;
-    if (!order_args(c, &at, v, 2))
+    if (!cursor_args(c, &at, v, 2))
         return order_bad_args(r, c);
     int rc = order_need(r, c, HAS_ALL, 0);
     if (!rc)
@@ -341,7 +341,7 @@ static int region(struct trace_reader *r, struct cursor *c)
     uint64_t v[3]; // task, type, stack
     uint32_t type, stack;
     bool begins = c->wire == TRACE_EV_REGION_BEGIN;
-    if (!order_args(c, &at, v, 3))
+    if (!cursor_args(c, &at, v, 3))
         return order_bad_args(r, c);
     int rc = order_need(r, c, HAS_ALL, 0);
     struct state_go *g = rc ? NULL : state_go_of(&r->state, c->thread);

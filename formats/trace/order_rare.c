@@ -96,7 +96,7 @@ static int proc_status(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[2]; // p, status
-    if (!order_args(c, &at, v, 2))
+    if (!cursor_args(c, &at, v, 2))
         return order_bad_args(r, c);
     if (v[1] < TRACE_PROC_STATUS_RUNNING || v[1] > TRACE_PROC_STATUS_SYSCALL_ABANDONED)
         return cursor_fail(r, c, -EINVAL, TRACE_RULE_EVENT, "%llu is no status of a Proc",
@@ -136,7 +136,7 @@ static int proc_steal(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[3]; // p, seq, thread
-    if (!order_args(c, &at, v, 3))
+    if (!cursor_args(c, &at, v, 3))
         return order_bad_args(r, c);
     struct state_proc *p = state_find_proc(&r->state, v[0]);
     if (!p || !order_follows(r, v[1], &p->seq) ||
@@ -193,7 +193,7 @@ static int go_status(struct trace_reader *r, struct cursor *c)
     const unsigned char *at;
     uint64_t v[4] = {0}; // g, thread, status, stack
     uint32_t stack;
-    if (!order_args(c, &at, v, c->wire == TRACE_EV_GO_STATUS_STACK ? 4 : 3))
+    if (!cursor_args(c, &at, v, c->wire == TRACE_EV_GO_STATUS_STACK ? 4 : 3))
         return order_bad_args(r, c);
     if (v[2] < TRACE_GO_STATUS_RUNNABLE || v[2] > TRACE_GO_STATUS_WAITING)
         return cursor_fail(r, c, -EINVAL, TRACE_RULE_EVENT, "%llu is no status of a Goroutine",
@@ -245,7 +245,7 @@ static int go_create_syscall(struct trace_reader *r, struct cursor *c)
     const unsigned char *at;
     uint64_t v[1];
     struct state_go *g;
-    if (!order_args(c, &at, v, 1))
+    if (!cursor_args(c, &at, v, 1))
         return order_bad_args(r, c);
     int rc = order_need(r, c, HAS_THREAD, HAS_GO);
     if (rc)
@@ -297,7 +297,7 @@ static int label(struct trace_reader *r, struct cursor *c)
     const unsigned char *at;
     uint64_t v[1];
     uint32_t text;
-    if (!order_args(c, &at, v, 1))
+    if (!cursor_args(c, &at, v, 1))
         return order_bad_args(r, c);
     int rc = order_need(r, c, HAS_ALL, 0);
     if (!rc)
@@ -313,7 +313,7 @@ static int log_event(struct trace_reader *r, struct cursor *c)
     const unsigned char *at;
     uint64_t v[4]; // task, category, message, stack
     uint32_t category, stack, place = 0;
-    if (!order_args(c, &at, v, 4))
+    if (!cursor_args(c, &at, v, 4))
         return order_bad_args(r, c);
     int rc = order_need(r, c, HAS_ALL, 0);
     if (!rc)
@@ -341,7 +341,7 @@ static int experimental(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[TRACE_ARGS_MAX] = {0};
-    if (!order_args(c, &at, v, trace_spec_of(c->wire)->arg_count))
+    if (!cursor_args(c, &at, v, trace_spec_of(c->wire)->arg_count))
         return order_bad_args(r, c);
     int rc = order_need(r, c, HAS_THREAD, 0);
     if (rc)

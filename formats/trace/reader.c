@@ -111,26 +111,24 @@ static int cursor_batch(struct trace_reader *r, struct cursor *c)
 
 int cursor_next(struct trace_reader *r, struct cursor *c)
 {
-    while (__builtin_expect(c->at == c->end, 0)) {
+    while (c->at == c->end) {
         int rc = cursor_batch(r, c);
         if (rc <= 0)
             return rc;
     }
     uint64_t ticks;
-    const unsigned char *at = c->at;
-    c->event = at;
-    c->wire = *at++;
-    if (__builtin_expect(!r->permits[c->wire], 0))
+    c->event = c->at;
+    c->wire = *c->event;
+    if (!r->permits[c->wire])
         return cursor_fail(r, c, -EINVAL, TRACE_RULE_EVENT,
                            "byte 0x%02x is no event that may stand here in a go 1.%u trace",
                            c->wire, r->version);
-    if (!leb_read(&at, c->end, &ticks))
+    if (!cursor_step(c, &ticks))
         return order_bad_args(r, c);
     if (c->time_ns == 0)
         c->time_ns = ticks_to_ns(r->gen.ns_per_tick, c->batch_time);
-    int64_t step = ticks_to_ns(r->gen.ns_per_tick, ticks);
-    c->time_ns = (int64_t)((uint64_t)c->time_ns + (uint64_t)step);
-    c->at = at;
+    uint64_t step = (uint64_t)ticks_to_ns(r->gen.ns_per_tick, ticks);
+    c->time_ns = (int64_t)((uint64_t)c->time_ns + step);
     return 1;
 }
 
@@ -231,7 +229,7 @@ static int generation_next(struct trace_reader *r)
 
 // --- The order of events.
 
-static int sample_emit(struct trace_reader *r)
+int sample_emit(struct trace_reader *r)
 {
     const struct generation_sample *s = &r->gen.samples[r->sample_at++];
     r->sample_ns =
@@ -268,61 +266,11 @@ static int sample_emit(struct trace_reader *r)
     return 1;
 }
 
-static inline int try_advance(struct trace_reader *r, uint32_t i)
-{
-    struct cursor *c = r->frontier[i].cursor;
-    int rc = order_advance(r, c);
-    if (__builtin_expect(rc <= 0, 0))
-        return rc;
-    rc = cursor_next(r, c);
-    if (rc > 0)
-        frontier_update(r, i);
-    else if (rc == 0)
-        frontier_remove(r, i);
-    return rc < 0 ? rc : 1;
-}
-
-// The first of the threads behind the head that can go on.
-static int advance_another(struct trace_reader *r)
-{
-    frontier_sort(r); // sorted it still is a heap
-    for (uint32_t i = 1; i < r->frontier_count; i++) {
-        int rc = try_advance(r, i);
-        if (rc)
-            return rc;
-    }
-    const struct cursor *c = r->frontier[0].cursor;
-    return cursor_fail(
-        r, c, -EINVAL, TRACE_RULE_SEQUENCE,
-        "cannot go on, nor can any other of %u threads: a number is missing or twice, "
-        "or what it names does not exist",
-        r->frontier_count);
-}
-
-// Fills the ring with events of one generation. 0, or -errno; there may be events even then.
 static int fill(struct trace_reader *r)
 {
     if (r->frontier_count == 0 && r->sample_at >= r->gen.sample_count)
         return generation_next(r);
-    while (r->ring_count <= RING_EVENTS - EVENTS_PER_STEP) {
-        int rc;
-        if (__builtin_expect(r->last_ns > INT64_MAX - EVENTS_PER_STEP, 0))
-            return reader_fail(r, -EINVAL, TRACE_RULE_EVENT, "the clock is beyond its range");
-        if (r->frontier_count == 0) {
-            if (r->sample_at >= r->gen.sample_count)
-                break;
-            rc = sample_emit(r);
-        } else if (r->sample_ns < r->frontier[0].time_ns) {
-            rc = sample_emit(r);
-        } else {
-            rc = try_advance(r, 0);
-            if (rc == 0)
-                rc = advance_another(r);
-        }
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
+    return order_run(r);
 }
 
 int trace_reader_next_many(struct trace_reader *r, const struct trace_event **events)

@@ -9,6 +9,7 @@
 #ifndef FIBERSCOPE_FORMATS_TRACE_READER_H
 #define FIBERSCOPE_FORMATS_TRACE_READER_H
 
+#include "formats/trace/cursor.h"
 #include "formats/trace/generation.h"
 #include "formats/trace/input.h"
 #include "formats/trace/intern.h"
@@ -17,22 +18,6 @@
 enum {
     RING_EVENTS = 128,
     EVENTS_PER_STEP = 3, // at most, of one event in the file
-};
-
-// A thread's place in its batches. The pending event's type and time are known, its arguments not
-// yet decoded.
-struct cursor {
-    const unsigned char *at, *end; // the pending event's arguments
-    const unsigned char *event;    // its first byte
-    struct state_thread *thread;
-    int64_t time_ns;         // of the pending event; 0: of no event, the batch has just begun
-    uint64_t data_to_offset; // + (uintptr_t)event is where it is in the file
-    uint8_t wire;
-    uint32_t batch; // number in the file
-    uint64_t batch_time;
-    uint32_t next;         // 1 + index of the next batch
-    unsigned char *buffer; // for batches that are read when their turn comes
-    uint32_t buffer_bytes;
 };
 
 struct frontier_item {
@@ -82,12 +67,15 @@ int reader_fail(struct trace_reader *r, int code, enum trace_rule rule, const ch
 int cursor_fail(struct trace_reader *r, const struct cursor *c, int code, enum trace_rule rule,
                 const char *fmt, ...) FSCOPE_PRINTF(5, 6);
 
-// Tries to go on with the pending event of a cursor, which then is behind its arguments. 1 done, its
-// events are in the ring; 0 not yet; -errno, error set.
-int order_advance(struct trace_reader *r, struct cursor *c);
-
 // Makes the next event pending. 1, 0: there is none, -errno, error set.
 int cursor_next(struct trace_reader *r, struct cursor *c);
+
+// Fills the ring with events of the generation, while there are some. 0, or -errno with the error
+// set; there may be events even then.
+int order_run(struct trace_reader *r);
+
+// The next CPU sample into the ring. 1, or -errno with the error set.
+int sample_emit(struct trace_reader *r);
 
 // The heap over cursors.
 void frontier_insert(struct trace_reader *r, struct cursor *c);

@@ -130,6 +130,8 @@ static int clock_add(struct trace_reader *r, struct span *s, uint64_t time)
             if (!number(s, &frequency) || frequency == 0)
                 return bad(r, s, "a frequency that is no positive number");
             g->ns_per_tick = 1.0 / ((double)frequency / 1e9);
+            if (g->ns_per_tick < 1 << 20 && g->ns_per_tick == (double)(uint64_t)g->ns_per_tick)
+                g->ns_integer = (uint64_t)g->ns_per_tick;
         } else if (wire == TRACE_EV_CLOCK_SNAPSHOT && r->version >= 25) {
             s->at++;
             int rc = snapshot_add(r, s, time);
