@@ -361,8 +361,8 @@ TRACE_HOT int cursor_next_fast(struct trace_reader *r, struct cursor *c)
     c->wire = *event;
     c->numbers = numbers;
     c->at = at + length;
-    c->time_ns = (int64_t)((uint64_t)c->time_ns +
-                           cursor_number(at, length, c->end) * r->gen.ns_integer);
+    c->time_ns =
+        (int64_t)((uint64_t)c->time_ns + cursor_number(at, length, c->end) * r->gen.ns_integer);
     return 1;
 }
 

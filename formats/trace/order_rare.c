@@ -124,9 +124,12 @@ static int proc_status(struct trace_reader *r, struct cursor *c)
         ev->thread_slot = p->owner->slot;
         ev->proc_slot = p->slot;
         ev->goroutine_slot = p->owner->go_slot;
+        ev->flags = TRACE_FLAG_SYSCALL;
         return order_done(c, at);
     }
-    order_proc_event(r, c, p, from, proc_states[status]);
+    struct trace_event *ev = order_proc_event(r, c, p, from, proc_states[status]);
+    if (status >= TRACE_PROC_STATUS_SYSCALL)
+        ev->flags = TRACE_FLAG_SYSCALL;
     if (binds)
         state_bind_proc(t, p);
     return order_done(c, at);

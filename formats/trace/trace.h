@@ -103,6 +103,8 @@ enum trace_metric {
 
 enum {                      // flags of an event
     TRACE_FLAG_DERIVED = 1, // follows from the event before or after it, has no bytes of its own
+    TRACE_FLAG_SYSCALL = 2, // status of a Proc: RUNNING, but in a system call; or IDLE, because it
+                            // is lost to one and will be stolen
 };
 
 struct trace_event {

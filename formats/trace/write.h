@@ -19,9 +19,10 @@
 
 struct trace_writer_options {
     size_t size;               // sizeof(struct trace_writer_options)
-    uint32_t version;          // 23 (widest tool base) or 26 (wall clock, streamable); 0: 23
+    uint32_t version;          // 23 (widest tool base) or 26 (wall clock, streamable); 0: 23.
+                               // 22 and 25 too, for tests
     uint64_t frequency;        // clock units per second; 0: 1e9
-    uint64_t generation_bytes; // trace_writer_put begins a new one beyond this; 0: 16 MiB
+    uint64_t generation_bytes; // trace_writer_put: as it says there; 0: 16 MiB
 
     // For trace_writer_put: whether goroutine id is in the result; asked once in its life. NULL:
     // all are. With it, GC mark phases are left out, as others' goroutines bracket them.
@@ -33,7 +34,7 @@ typedef int trace_write_fn(void *context, const void *bytes, size_t n); // all o
 
 struct trace_writer;
 
-// Writes the header. 0 or -errno (-EINVAL: a version that is neither 23 nor 26). opts may be NULL.
+// Writes the header. 0 or -errno (-EINVAL: a version that does not exist). opts may be NULL.
 int trace_writer_open_fd(struct trace_writer **out, int fd,
                          const struct trace_writer_options *opts);
 int trace_writer_open_callback(struct trace_writer **out, trace_write_fn *write, void *context,
@@ -53,10 +54,11 @@ enum trace_put {
 };
 
 // The next event of a reader, in its order and without gaps until the caller stops. At the first
-// kept event, and again whenever a generation is full, the result gets a generation that announces
-// everything as it is then. Left out silently is what the result cannot have: what goroutines do
-// that keeps_goroutine refuses (but not what they do to others), the end of what never began. Times
-// are kept to the nanosecond when frequency is 1e9. 0 or -errno.
+// kept event, and again where a generation of the reader begins and generation_bytes are written,
+// the result gets a generation that announces everything as it is then. Left out silently is what
+// the result cannot have: what goroutines do that keeps_goroutine refuses (but not what they do to
+// others), the end of what never began, experiments. Times move by as many ns as there are
+// announcements at them. 0 or -errno.
 //
 // So to cut a time range: FOLLOW before it, KEEP inside, close after it.
 int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,

@@ -17,6 +17,7 @@ sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
 import trace_go  # noqa: E402
 
+CUT = os.path.join(os.environ["FSCOPE_BUILD"], "tests", "conformance", "trace_cut")
 EVENTS = os.path.join(os.environ["FSCOPE_BUILD"], "tests", "conformance", "trace_events")
 PROGRAMS = {"sched": 300, "net": 100, "tasks": 40, "gc": 30, "timers": 30, "iter": 500}
 FLIPS = int(os.environ.get("TRACE_FLIPS", "150"))
@@ -44,6 +45,39 @@ def whole_generations(lines):
     while kept and " Sync " not in kept[-1]:
         kept.pop()
     return kept
+
+
+def told(lines):
+    """What happens, without times, announcements, stacks' numbers and what depends on the generations."""
+    stacks, result, stopped = {"0": ""}, [], set()
+    for line in lines:
+        words = line.split(" ")
+        if words[0] == "stack":
+            stacks[words[1]] = " ".join(words[2:])
+            continue
+        if words[4] in ("Sync", "RangeActive") or "/sched/gomaxprocs" in line or "/gc/heap/goal" in line:
+            continue
+        if words[4] == "StateTransition":
+            states = words[6].split("->")
+            if states[0] in (states[1], "Undetermined") or (states == ["NotExist", "Idle"]):
+                continue
+            if words[5].startswith("Proc") and states[0] == "NotExist":
+                continue
+            words[8] = stacks[words[8]]
+        if words[4] == "TaskEnd":
+            words[6:8] = []  # of a begin that may be cut off
+        if words[5] == "stop-the-world":
+            if words[4] == "RangeBegin":
+                stopped.add(words[3])
+            elif words[3] not in stopped:
+                continue
+        words[-1] = stacks[words[-1]]
+        result.append(" ".join(words[1:]))
+    return result
+
+
+def in_range(lines, start, end):
+    return [li for li in lines if li.startswith("stack") or start <= int(li.split(" ")[0]) < end]
 
 
 class Oracle(unittest.TestCase):
@@ -121,6 +155,36 @@ class Oracle(unittest.TestCase):
             agreed += self.damaged(path)
         self.assertGreater(agreed, FLIPS // 2)
 
+    def cut(self, name, version=23, start=0, end=1 << 62, modulo=0, size=0):
+        path = os.path.join(TMP, "part")
+        subprocess.run([CUT, *map(str, (version, start, end, modulo, size)), RECORDED[name], path], check=True)
+        accepted, theirs = go_says(path)
+        self.assertTrue(accepted, (name, version, start, end, modulo, theirs[-1:]))
+        mine, ours = we_say(path)
+        self.assertTrue(mine, ours[-1:])
+        self.first_difference(path, theirs, ours)
+        return ours
+
+    def test_written_again(self):
+        for name in PROGRAMS:
+            first = told(we_say(RECORDED[name])[1])
+            for version, size in ((23, 0), (26, 1), (25, 20000)):
+                again = self.cut(name, version=version, size=size)
+                self.assertEqual(len(told(again)), len(first), name)
+                for a, b in zip(told(again), first):
+                    self.assertEqual(a, b, name)
+
+    def test_parts_are_valid(self):
+        rng = random.Random(3)
+        for name in PROGRAMS:
+            whole = events(we_say(RECORDED[name])[1])
+            times = sorted(int(line.split()[0]) for line in whole if not line.startswith("stack"))
+            for _ in range(6):
+                start, end = sorted(rng.sample(times, 2))
+                part = self.cut(name, rng.choice((23, 26)), start, end, size=rng.choice((0, 1)))
+                self.assertEqual(told(part), told(in_range(whole, start, end)), (name, start, end))
+                self.cut(name, rng.choice((23, 26)), start, end, rng.choice((2, 3, 5)))
+
     def damaged(self, path):
         """What Go rejects we reject, what both accept is the same. Whether both say the same."""
         accepted, theirs = go_says(path)
@@ -147,4 +211,4 @@ if __name__ == "__main__":
             RECORDED[program] = os.path.join(TMP, program + ".trace")
             subprocess.run([PROGRAM, program, RECORDED[program], str(scale)], check=True,
                            stdout=subprocess.DEVNULL)
-        unittest.main(argv=[sys.argv[0], "-v"])
+        unittest.main(argv=[sys.argv[0], "-v", *sys.argv[1:]])

@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: MIT
+//
+// Events of a reader, written again. The reader's order is total, so it is enough to follow what
+// each resource is, to announce it on the stream of the thread that mentions it first, just before
+// it does, and to count sequence numbers anew.
+//
+// A thread's Goroutine may not be in the result while its Proc is. Then the Proc just runs: its
+// system calls are not written, and where it is stolen in one, it stops instead.
+
+#include "formats/trace/put.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const uint8_t go_statuses[] = {
+    [TRACE_GO_RUNNABLE] = TRACE_GO_STATUS_RUNNABLE,
+    [TRACE_GO_RUNNING] = TRACE_GO_STATUS_RUNNING,
+    [TRACE_GO_SYSCALL] = TRACE_GO_STATUS_SYSCALL,
+    [TRACE_GO_WAITING] = TRACE_GO_STATUS_WAITING,
+};
+
+static uint64_t ticks(const struct trace_writer *w, int64_t ns)
+{
+    uint64_t f = w->options.frequency;
+    return f == 1000000000 ? (uint64_t)ns : (uint64_t)((double)ns * ((double)f / 1e9));
+}
+
+// Writes an event now. Time does not go back, except for announcements that belong to no thread.
+static void say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_t *args)
+{
+    struct put_state *s = w->put;
+    uint64_t time = s->now;
+    if (thread == TRACE_NONE) {
+        time = time > s->none_time ? time : s->none_time;
+        s->none_time = time;
+    }
+    trace_writer_event(w, thread, wire, time, args);
+}
+
+#define SAY(w, thread, wire, ...) say(w, thread, wire, (const uint64_t[]){__VA_ARGS__})
+
+// --- Announcements.
+
+static void announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *p)
+{
+    struct put_state *s = w->put;
+    if (p->stamp == s->stamp)
+        return;
+    p->stamp = s->stamp;
+    p->seq = 0;
+    uint64_t status =
+        p->state == TRACE_PROC_IDLE
+            ? (p->is_lost ? TRACE_PROC_STATUS_SYSCALL_ABANDONED : TRACE_PROC_STATUS_IDLE)
+        : p->in_syscall ? TRACE_PROC_STATUS_SYSCALL
+                        : TRACE_PROC_STATUS_RUNNING;
+    if (p->state == TRACE_PROC_RUNNING)
+        thread = s->threads[p->thread].id;
+    SAY(w, thread, TRACE_EV_PROC_STATUS, (uint64_t)p->id, status);
+    if (p->sweeps)
+        SAY(w, thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
+}
+
+static void announce_go(struct trace_writer *w, int64_t thread, struct put_go *g)
+{
+    struct put_state *s = w->put;
+    if (!g->is_kept || g->stamp == s->stamp)
+        return;
+    g->stamp = s->stamp;
+    g->seq = 0;
+    uint64_t on = (uint64_t)TRACE_NONE;
+    if (g->state == TRACE_GO_RUNNING || g->state == TRACE_GO_SYSCALL) {
+        on = (uint64_t)s->threads[g->thread].id;
+        thread = (int64_t)on;
+    }
+    uint64_t stack = w->options.version >= 23 ? put_stack(w, s->reader, g->stack) : 0;
+    SAY(w, thread, stack ? TRACE_EV_GO_STATUS_STACK : TRACE_EV_GO_STATUS, (uint64_t)g->id, on,
+        go_statuses[g->state], stack);
+    if (g->assists)
+        SAY(w, thread, TRACE_EV_GC_ASSIST_ACTIVE, (uint64_t)g->id);
+}
+
+// What a thread has must be known before it does anything.
+static void announce_thread(struct trace_writer *w, const struct trace_event *ev)
+{
+    struct put_state *s = w->put;
+    if (ev->thread_slot >= s->thread_count)
+        return;
+    const struct put_thread *t = &s->threads[ev->thread_slot];
+    if (t->proc != TRACE_NO_SLOT)
+        announce_proc(w, t->id, &s->procs[t->proc]);
+    if (t->go != TRACE_NO_SLOT)
+        announce_go(w, t->id, &s->gos[t->go]);
+}
+
+static void generation_begin(struct trace_writer *w)
+{
+    struct put_state *s = w->put;
+    bool is_first = w->last == 0;
+    if (trace_writer_begin(w, w->last + 1))
+        return;
+    s->stamp++;
+    s->begin = s->now;
+    s->owes_procs = s->has_procs;
+    s->owes_goal = s->has_goal;
+    // Later ones need none: the reader knows.
+    if (is_first && s->is_marking) {
+        s->mark_seq = 1;
+        SAY(w, TRACE_NONE, TRACE_EV_GC_ACTIVE, s->mark_seq);
+    }
+}
+
+// Announces what was not mentioned in the generation, at times spread over it, so that readers need
+// not move the events behind.
+static void generation_end(struct trace_writer *w)
+{
+    struct put_state *s = w->put;
+    uint64_t count = 0, i = 0, end = s->now;
+    for (uint32_t k = 0; k < s->go_count; k++)
+        count += s->gos[k].state && s->gos[k].is_kept && s->gos[k].stamp != s->stamp;
+    for (uint32_t k = 0; k < s->go_count; k++) {
+        struct put_go *g = &s->gos[k];
+        if (!g->state || !g->is_kept || g->stamp == s->stamp)
+            continue;
+        bool is_bound = g->state == TRACE_GO_RUNNING || g->state == TRACE_GO_SYSCALL;
+        if (!is_bound) // others stand on their thread's stream, which is at its end
+            s->now = s->begin + (uint64_t)((double)(end - s->begin) * (double)++i / (double)count);
+        announce_go(w, TRACE_NONE, g);
+        s->now = end;
+    }
+    for (uint32_t k = 0; k < s->proc_count; k++)
+        if (s->procs[k].state)
+            announce_proc(w, TRACE_NONE, &s->procs[k]);
+    trace_writer_end(w, s->has_clock ? &s->clock : NULL);
+    s->has_clock = false;
+}
+
+// --- Following.
+
+static void bind_proc(struct put_state *s, struct put_proc *p, uint32_t slot, uint32_t thread)
+{
+    p->thread = thread;
+    if (thread != TRACE_NO_SLOT)
+        s->threads[thread].proc = slot;
+}
+
+static void proc_leave(struct put_state *s, struct put_proc *p)
+{
+    if (p->thread != TRACE_NO_SLOT)
+        s->threads[p->thread].proc = TRACE_NO_SLOT;
+    p->thread = TRACE_NO_SLOT;
+}
+
+static void go_leave(struct put_state *s, struct put_go *g)
+{
+    if (g->thread != TRACE_NO_SLOT)
+        s->threads[g->thread].go = TRACE_NO_SLOT;
+    g->thread = TRACE_NO_SLOT;
+}
+
+static void go_note(struct put_state *s, const struct trace_event *ev, struct put_go *g)
+{
+    uint8_t to = ev->transition.to;
+    if (ev->transition.stack && !(ev->transition.stack & TRACE_ID_TRANSIENT))
+        g->stack = ev->transition.stack;
+    if (to == TRACE_GO_RUNNING || to == TRACE_GO_SYSCALL) {
+        g->thread = ev->thread_slot;
+        if (g->thread != TRACE_NO_SLOT)
+            s->threads[g->thread].go = ev->transition.slot;
+    } else {
+        go_leave(s, g);
+    }
+    g->state = to == TRACE_GO_NOT_EXIST ? 0 : to;
+}
+
+static bool is_status(const struct trace_event *ev)
+{
+    return ev->wire == TRACE_EV_GO_STATUS || ev->wire == TRACE_EV_GO_STATUS_STACK ||
+           ev->wire == TRACE_EV_PROC_STATUS;
+}
+
+// --- Transitions.
+
+static void proc_steal(struct trace_writer *w, const struct trace_event *ev, struct put_proc *p)
+{
+    const struct put_state *s = w->put;
+    if (ev->transition.from == TRACE_PROC_RUNNING && !p->in_syscall) {
+        int64_t victim =
+            p->thread == TRACE_NO_SLOT ? ev->transition.peer : s->threads[p->thread].id;
+        SAY(w, victim, TRACE_EV_PROC_STOP, 0);
+    } else if (p->in_syscall || p->is_lost) {
+        SAY(w, ev->thread, TRACE_EV_PROC_STEAL, (uint64_t)p->id, ++p->seq,
+            (uint64_t)ev->transition.peer);
+    }
+}
+
+// The Proc of a Goroutine that ends in a system call: the event is derived, and it will be again.
+static bool proc_is_lost(const struct put_state *s, const struct trace_event *ev,
+                         const struct put_proc *p)
+{
+    return ev->flags & TRACE_FLAG_DERIVED && p->in_syscall && ev->goroutine_slot < s->go_count &&
+           s->gos[ev->goroutine_slot].is_kept;
+}
+
+static void put_proc_event(struct trace_writer *w, const struct trace_event *ev, bool writes)
+{
+    struct put_state *s = w->put;
+    struct put_proc *p = put_proc_at(w, ev->transition.slot);
+    if (!p)
+        return;
+    bool is_known = p->state != 0;
+    if (is_status(ev)) {
+        if (is_known)
+            return;
+        *p = (struct put_proc){.id = ev->transition.id, .thread = TRACE_NO_SLOT};
+        p->state = ev->transition.to;
+        p->in_syscall = p->state == TRACE_PROC_RUNNING && ev->flags & TRACE_FLAG_SYSCALL;
+        p->is_lost = p->state == TRACE_PROC_IDLE && ev->flags & TRACE_FLAG_SYSCALL;
+        if (p->state == TRACE_PROC_RUNNING)
+            bind_proc(s, p, ev->transition.slot, ev->thread_slot);
+        return; // announced when it is mentioned
+    }
+    bool gets_lost = proc_is_lost(s, ev, p);
+    if (writes) {
+        announce_thread(w, ev);
+        announce_proc(w, ev->thread, p);
+    }
+    if (writes && !gets_lost) {
+        if (ev->wire == TRACE_EV_PROC_START)
+            SAY(w, ev->thread, TRACE_EV_PROC_START, (uint64_t)p->id, ++p->seq);
+        else if (ev->wire == TRACE_EV_PROC_STOP || ev->flags & TRACE_FLAG_DERIVED)
+            SAY(w, ev->thread, TRACE_EV_PROC_STOP, 0);
+        else
+            proc_steal(w, ev, p);
+    }
+    p->state = ev->transition.to;
+    p->in_syscall = false;
+    p->is_lost = gets_lost;
+    if (p->state == TRACE_PROC_RUNNING)
+        bind_proc(s, p, ev->transition.slot, ev->thread_slot);
+    else if (!gets_lost)
+        proc_leave(s, p);
+}
+
+static void go_begin(struct trace_writer *w, const struct trace_event *ev, struct put_go *g)
+{
+    const struct trace_writer_options *o = &w->options;
+    *g = (struct put_go){.id = ev->transition.id, .thread = TRACE_NO_SLOT};
+    g->is_kept = !o->keeps_goroutine || o->keeps_goroutine(o->context, g->id);
+}
+
+static void go_write(struct trace_writer *w, const struct trace_event *ev, struct put_go *g)
+{
+    struct put_state *s = w->put;
+    struct put_proc *p = ev->proc_slot < s->proc_count ? &s->procs[ev->proc_slot] : NULL;
+    uint64_t stack = put_stack(w, s->reader, ev->stack), id = (uint64_t)g->id;
+    uint64_t reason = put_string(w, s->reader, ev->transition.reason);
+    uint8_t from = ev->transition.from, to = ev->transition.to;
+    if (from == TRACE_GO_NOT_EXIST && to == TRACE_GO_SYSCALL)
+        SAY(w, ev->thread, TRACE_EV_GO_CREATE_SYSCALL, id);
+    else if (from == TRACE_GO_NOT_EXIST)
+        SAY(w, ev->thread, to == TRACE_GO_WAITING ? TRACE_EV_GO_CREATE_BLOCKED : TRACE_EV_GO_CREATE,
+            id, put_stack(w, s->reader, ev->transition.stack), stack);
+    else if (to == TRACE_GO_NOT_EXIST)
+        SAY(w, ev->thread,
+            from == TRACE_GO_SYSCALL ? TRACE_EV_GO_DESTROY_SYSCALL : TRACE_EV_GO_DESTROY, 0);
+    else if (from == TRACE_GO_RUNNABLE && to == TRACE_GO_RUNNING)
+        SAY(w, ev->thread, TRACE_EV_GO_START, id, ++g->seq);
+    else if (from == TRACE_GO_WAITING && to == TRACE_GO_RUNNABLE)
+        SAY(w, ev->thread, TRACE_EV_GO_UNBLOCK, id, ++g->seq, stack);
+    else if (from == TRACE_GO_RUNNING && to == TRACE_GO_SYSCALL && p) {
+        SAY(w, ev->thread, TRACE_EV_GO_SYSCALL_BEGIN, ++p->seq, stack);
+        p->in_syscall = true;
+    } else if (from == TRACE_GO_RUNNING)
+        SAY(w, ev->thread, to == TRACE_GO_WAITING ? TRACE_EV_GO_BLOCK : TRACE_EV_GO_STOP, reason,
+            stack);
+    else if (from == TRACE_GO_SYSCALL && to == TRACE_GO_RUNNING && p) {
+        SAY(w, ev->thread, TRACE_EV_GO_SYSCALL_END, 0);
+        p->in_syscall = false;
+    } else if (from == TRACE_GO_SYSCALL)
+        SAY(w, ev->thread, TRACE_EV_GO_SYSCALL_END_BLOCKED, 0);
+}
+
+// Said to be in a system call, but with a Goroutine that is not in the result.
+static void proc_just_runs(struct put_state *s, uint32_t thread)
+{
+    uint32_t proc = thread < s->thread_count ? s->threads[thread].proc : TRACE_NO_SLOT;
+    if (proc != TRACE_NO_SLOT && s->procs[proc].stamp != s->stamp)
+        s->procs[proc].in_syscall = false;
+}
+
+static void put_go_event(struct trace_writer *w, const struct trace_event *ev, bool writes)
+{
+    struct put_state *s = w->put;
+    struct put_go *g = put_go_at(w, ev->transition.slot);
+    if (!g)
+        return;
+    if (is_status(ev)) {
+        if (g->state)
+            return;
+        go_begin(w, ev, g);
+        go_note(s, ev, g);
+        if (!g->is_kept && g->state == TRACE_GO_SYSCALL)
+            proc_just_runs(s, g->thread);
+        return;
+    }
+    bool is_new = ev->transition.from == TRACE_GO_NOT_EXIST;
+    if (is_new)
+        go_begin(w, ev, g);
+    if (writes && g->is_kept) {
+        announce_thread(w, ev);
+        if (!is_new)
+            announce_go(w, ev->thread, g);
+        go_write(w, ev, g);
+        g->stamp = s->stamp;
+    } else if (g->is_kept && ev->proc_slot < s->proc_count) {
+        // Not written, but the Proc is in a system call with it when it will be announced.
+        struct put_proc *p = &s->procs[ev->proc_slot];
+        if (ev->transition.to == TRACE_GO_SYSCALL && ev->transition.from == TRACE_GO_RUNNING)
+            p->in_syscall = true;
+        if (ev->wire == TRACE_EV_GO_SYSCALL_END)
+            p->in_syscall = false;
+    }
+    go_note(s, ev, g);
+    if (!g->state && ev->wire == TRACE_EV_GO_DESTROY_SYSCALL && ev->thread_slot < s->thread_count) {
+        uint32_t proc = s->threads[ev->thread_slot].proc;
+        if (proc != TRACE_NO_SLOT && s->procs[proc].is_lost)
+            proc_leave(s, &s->procs[proc]);
+    }
+}
+
+// --- The rest.
+
+// The Goroutine that emits an event, if it is in the result and bound to its thread.
+static struct put_go *emitter(struct trace_writer *w, const struct trace_event *ev)
+{
+    struct put_state *s = w->put;
+    if (ev->goroutine_slot >= s->go_count || ev->thread_slot >= s->thread_count)
+        return NULL;
+    struct put_go *g = &s->gos[ev->goroutine_slot];
+    const struct put_thread *t = &s->threads[ev->thread_slot];
+    bool is_bound = t->go == ev->goroutine_slot && t->proc != TRACE_NO_SLOT;
+    return is_bound && g->state && g->is_kept ? g : NULL;
+}
+
+static void put_mark(struct trace_writer *w, const struct trace_event *ev, bool writes)
+{
+    static const uint8_t wires[] = {
+        [TRACE_RANGE_BEGIN] = TRACE_EV_GC_BEGIN,
+        [TRACE_RANGE_ACTIVE] = TRACE_EV_GC_ACTIVE,
+        [TRACE_RANGE_END] = TRACE_EV_GC_END,
+    };
+    struct put_state *s = w->put;
+    if (w->options.keeps_goroutine)
+        return;
+    bool was_marking = s->is_marking;
+    s->is_marking = ev->kind != TRACE_RANGE_END;
+    // Being active is news only where nothing was known; a begin needs its emitter but the first.
+    if (!writes || was_marking == s->is_marking)
+        return;
+    if (ev->kind != TRACE_RANGE_ACTIVE)
+        announce_thread(w, ev);
+    SAY(w, ev->kind == TRACE_RANGE_ACTIVE ? TRACE_NONE : ev->thread, wires[ev->kind], ++s->mark_seq,
+        put_stack(w, s->reader, ev->stack));
+}
+
+static void put_sweep(struct trace_writer *w, const struct trace_event *ev, bool writes)
+{
+    struct put_proc *p = put_proc_at(w, ev->range.slot);
+    if (!p || p->sweeps == (ev->kind != TRACE_RANGE_END))
+        return;
+    if (writes && ev->kind == TRACE_RANGE_ACTIVE) {
+        p->sweeps = p->stamp != w->put->stamp; // then it is announced with the Proc
+        announce_proc(w, ev->thread, p);
+        if (!p->sweeps)
+            SAY(w, ev->thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
+    } else if (writes) {
+        announce_thread(w, ev);
+        if (ev->kind == TRACE_RANGE_BEGIN)
+            SAY(w, ev->thread, TRACE_EV_GC_SWEEP_BEGIN, put_stack(w, w->put->reader, ev->stack));
+        else
+            SAY(w, ev->thread, TRACE_EV_GC_SWEEP_END, ev->range.swept_bytes,
+                ev->range.reclaimed_bytes);
+    }
+    p->sweeps = ev->kind != TRACE_RANGE_END;
+}
+
+// Mark assists and STW: of a Goroutine.
+static void put_go_range(struct trace_writer *w, const struct trace_event *ev, bool writes)
+{
+    struct put_state *s = w->put;
+    struct put_go *g = put_go_at(w, ev->range.slot);
+    bool is_stw = ev->what == TRACE_RANGE_STW, begins = ev->kind != TRACE_RANGE_END;
+    if (!g || !g->is_kept)
+        return;
+    bool *is_open = is_stw ? &g->stops : &g->assists;
+    bool has_begun = is_stw ? *is_open : *is_open == !begins;
+    if (writes && ev->kind == TRACE_RANGE_ACTIVE && has_begun) {
+        g->assists = g->stamp != s->stamp;
+        announce_go(w, ev->thread, g);
+        if (!g->assists)
+            SAY(w, ev->thread, TRACE_EV_GC_ASSIST_ACTIVE, (uint64_t)g->id);
+    } else if (writes && (begins || has_begun) && ev->kind != TRACE_RANGE_ACTIVE &&
+               emitter(w, ev)) {
+        uint64_t reason = put_string(w, s->reader, ev->range.reason);
+        uint64_t stack = put_stack(w, s->reader, ev->stack);
+        announce_thread(w, ev);
+        if (is_stw)
+            SAY(w, ev->thread, begins ? TRACE_EV_STW_BEGIN : TRACE_EV_STW_END, reason, stack);
+        else
+            SAY(w, ev->thread, begins ? TRACE_EV_GC_ASSIST_BEGIN : TRACE_EV_GC_ASSIST_END, stack);
+    }
+    *is_open = begins && (writes || !is_stw); // a STW cannot be announced as active
+}
+
+static void put_metric(struct trace_writer *w, const struct trace_event *ev, bool writes)
+{
+    struct put_state *s = w->put;
+    uint64_t stack = put_stack(w, s->reader, writes ? ev->stack : 0);
+    if (ev->what == TRACE_METRIC_GOMAXPROCS) {
+        s->procs_value = ev->metric.value;
+        s->has_procs = true;
+        s->owes_procs = writes && !emitter(w, ev);
+        if (!writes || s->owes_procs)
+            return;
+    } else if (ev->what == TRACE_METRIC_HEAP_GOAL_BYTES) {
+        s->goal_value = ev->metric.value;
+        s->has_goal = true;
+        s->owes_goal = false;
+    }
+    static const uint8_t wires[] = {
+        [TRACE_METRIC_GOMAXPROCS] = TRACE_EV_PROCS_CHANGE,
+        [TRACE_METRIC_HEAP_BYTES] = TRACE_EV_HEAP_ALLOC,
+        [TRACE_METRIC_HEAP_GOAL_BYTES] = TRACE_EV_HEAP_GOAL,
+    };
+    if (!writes)
+        return;
+    announce_thread(w, ev);
+    SAY(w, ev->thread, wires[ev->what], ev->metric.value, stack);
+}
+
+// What a generation should say early and can only say where a Goroutine runs.
+static void pay_debts(struct trace_writer *w, const struct trace_event *ev)
+{
+    struct put_state *s = w->put;
+    if ((!s->owes_procs && !s->owes_goal) || ev->kind == TRACE_METRIC || is_status(ev) ||
+        !emitter(w, ev))
+        return;
+    announce_thread(w, ev);
+    if (s->owes_procs)
+        SAY(w, ev->thread, TRACE_EV_PROCS_CHANGE, s->procs_value, 0);
+    if (s->owes_goal)
+        SAY(w, ev->thread, TRACE_EV_HEAP_GOAL, s->goal_value);
+    s->owes_procs = s->owes_goal = false;
+}
+
+static void put_annotation(struct trace_writer *w, const struct trace_event *ev)
+{
+    const struct trace_reader *r = w->put->reader;
+    uint64_t stack = put_stack(w, r, ev->stack);
+    if (!emitter(w, ev))
+        return;
+    announce_thread(w, ev);
+    switch (ev->kind) {
+    case TRACE_LABEL:
+        SAY(w, ev->thread, TRACE_EV_GO_LABEL, put_string(w, r, ev->label.text));
+        break;
+    case TRACE_TASK_BEGIN:
+        SAY(w, ev->thread, TRACE_EV_TASK_BEGIN, ev->task.id,
+            ev->task.parent == TRACE_NO_TASK ? 0 : ev->task.parent, put_string(w, r, ev->task.type),
+            stack);
+        break;
+    case TRACE_TASK_END: SAY(w, ev->thread, TRACE_EV_TASK_END, ev->task.id, stack); break;
+    case TRACE_LOG:
+        SAY(w, ev->thread, TRACE_EV_LOG, ev->log.task, put_string(w, r, ev->log.category),
+            put_string(w, r, ev->log.message), stack);
+        break;
+    default:
+        SAY(w, ev->thread,
+            ev->kind == TRACE_REGION_BEGIN ? TRACE_EV_REGION_BEGIN : TRACE_EV_REGION_END,
+            ev->region.task, put_string(w, r, ev->region.type), stack);
+        break;
+    }
+}
+
+static void put_sample(struct trace_writer *w, const struct trace_event *ev)
+{
+    const struct put_state *s = w->put;
+    bool is_kept = !w->options.keeps_goroutine ||
+                   (ev->goroutine_slot < s->go_count && s->gos[ev->goroutine_slot].is_kept);
+    if (is_kept)
+        trace_writer_cpu_sample(w, s->now, ev->thread, ev->proc, ev->goroutine,
+                                put_stack(w, s->reader, ev->stack));
+}
+
+static void put_sync(struct trace_writer *w, const struct trace_event *ev)
+{
+    struct put_state *s = w->put;
+    uint64_t size = w->bytes - w->generation_start;
+    if (w->generation && ev->sync.generation && size >= w->options.generation_bytes)
+        generation_end(w);
+    struct trace_clock clock = trace_reader_clock(s->reader);
+    if (clock.is_known) {
+        s->has_clock = true;
+        s->clock = (struct trace_writer_clock){ticks(w, clock.trace_ns), clock.mono_ns,
+                                               clock.wall_s, clock.wall_ns};
+    }
+}
+
+static void put_range(struct trace_writer *w, const struct trace_event *ev, bool writes)
+{
+    switch (ev->what) {
+    case TRACE_RANGE_GC_MARK: put_mark(w, ev, writes); break;
+    case TRACE_RANGE_GC_SWEEP: put_sweep(w, ev, writes); break;
+    default: put_go_range(w, ev, writes); break;
+    }
+}
+
+int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,
+                     const struct trace_event *ev, enum trace_put how)
+{
+    if (put_prepare(w, r, ev) || w->error)
+        return w->error;
+    struct put_state *s = w->put;
+    bool writes = how == TRACE_KEEP || w->generation;
+    s->now = ticks(w, ev->time_ns);
+    if (ev->kind == TRACE_SYNC) {
+        put_sync(w, ev);
+        return w->error;
+    }
+    if (writes && !w->generation)
+        generation_begin(w);
+    if (writes)
+        pay_debts(w, ev);
+    switch (ev->kind) {
+    case TRACE_TRANSITION:
+        if (ev->what == TRACE_RESOURCE_PROC)
+            put_proc_event(w, ev, writes);
+        else
+            put_go_event(w, ev, writes);
+        break;
+    case TRACE_METRIC: put_metric(w, ev, writes); break;
+    case TRACE_RANGE_BEGIN:
+    case TRACE_RANGE_ACTIVE:
+    case TRACE_RANGE_END: put_range(w, ev, writes); break;
+    case TRACE_STACK_SAMPLE:
+        if (writes)
+            put_sample(w, ev);
+        break;
+    case TRACE_EXPERIMENTAL: break;
+    default:
+        if (writes)
+            put_annotation(w, ev);
+        break;
+    }
+    return w->error;
+}
+
+int put_finish(struct trace_writer *w)
+{
+    if (w->put)
+        generation_end(w);
+    return w->error;
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+//
+// What the upper level of a writer knows about the trace that it follows.
+//
+// Invariant: tables are indexed by the reader's slots; state 0 is what does not exist; a thing whose
+// stamp is that of the generation is announced in it.
+
+#ifndef FIBERSCOPE_FORMATS_TRACE_PUT_H
+#define FIBERSCOPE_FORMATS_TRACE_PUT_H
+
+#include "formats/trace/write_internal.h"
+
+struct put_go {
+    int64_t id;
+    uint64_t seq, stamp;
+    uint32_t thread; // slot, of one that runs or is in a system call
+    uint32_t stack;  // the last that is known, to tell what it is
+    uint8_t state;   // enum trace_go_state
+    bool is_kept, assists, stops;
+};
+
+struct put_proc {
+    int64_t id;
+    uint64_t seq, stamp;
+    uint32_t thread;
+    uint8_t state; // enum trace_proc_state
+    bool in_syscall, is_lost, sweeps;
+};
+
+struct put_thread {
+    int64_t id;
+    uint32_t proc, go;
+};
+
+struct put_ids { // stable ids of the reader to those of this generation
+    struct put_id {
+        uint64_t stamp, id;
+    } * items;
+    uint32_t capacity;
+};
+
+struct put_state {
+    const struct trace_reader *reader;
+    struct put_go *gos;
+    struct put_proc *procs;
+    struct put_thread *threads;
+    uint32_t go_count, proc_count, thread_count; // all of them zeroed, threads without Proc
+    struct put_ids strings, stacks;
+    uint64_t stamp; // of the generation being written, 0 before the first
+    uint64_t now, begin, none_time;
+    uint64_t mark_seq, procs_value, goal_value;
+    bool is_marking, has_procs, has_goal, owes_procs, owes_goal, has_clock;
+    struct trace_writer_clock clock;
+};
+
+// Makes room for every slot that an event names. 0 or -errno.
+int put_prepare(struct trace_writer *w, const struct trace_reader *r, const struct trace_event *ev);
+
+// NULL if there is no such slot.
+struct put_go *put_go_at(struct trace_writer *w, uint32_t slot);
+struct put_proc *put_proc_at(struct trace_writer *w, uint32_t slot);
+
+// Ids in the open generation of what the reader calls id.
+uint64_t put_string(struct trace_writer *w, const struct trace_reader *r, uint32_t id);
+uint64_t put_stack(struct trace_writer *w, const struct trace_reader *r, uint32_t id);
+
+#endif
