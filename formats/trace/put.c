@@ -339,7 +339,8 @@ static struct put_go *emitter(struct trace_writer *w, const struct trace_event *
         return NULL;
     struct put_go *g = &s->gos[ev->goroutine_slot];
     const struct put_thread *t = &s->threads[ev->thread_slot];
-    bool is_bound = t->go == ev->goroutine_slot && t->proc != TRACE_NO_SLOT;
+    bool is_bound = t->go == ev->goroutine_slot && t->proc != TRACE_NO_SLOT &&
+                    s->procs[t->proc].state == TRACE_PROC_RUNNING;
     return is_bound && g->state && g->is_kept ? g : NULL;
 }
 

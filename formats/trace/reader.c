@@ -9,8 +9,8 @@
 
 // --- Errors.
 
-static int fail(struct trace_reader *r, const struct trace_error *where, int code,
-                enum trace_rule rule, const char *fmt, va_list args)
+static FSCOPE_PRINTF(5, 0) int fail(struct trace_reader *r, const struct trace_error *where,
+                                    int code, enum trace_rule rule, const char *fmt, va_list args)
 {
     struct trace_error *e = &r->error;
     if (e->code)

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+//
+// Any bytes, read as an execution trace: events that keep what formats/trace/trace.h promises, then
+// the end or an error with a text. What trace_writer_put makes of a valid trace is valid. The first
+// byte chooses options.
+
+#include "formats/trace/write.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { SLOTS = 4096 };
+
+static void must(bool ok)
+{
+    if (!ok)
+        abort();
+}
+
+struct bytes {
+    const uint8_t *at;
+    size_t left, step;
+    uint8_t *out;
+    size_t size, capacity;
+};
+
+static int64_t give(void *context, void *to, size_t n)
+{
+    struct bytes *b = context;
+    n = n < b->step ? n : b->step;
+    n = n < b->left ? n : b->left;
+    memcpy(to, b->at, n);
+    b->at += n;
+    b->left -= n;
+    return (int64_t)n;
+}
+
+static int take(void *context, const void *bytes, size_t n)
+{
+    struct bytes *b = context;
+    if (b->size + n > b->capacity) {
+        b->capacity = 2 * (b->size + n);
+        b->out = realloc(b->out, b->capacity);
+        must(b->out != NULL);
+    }
+    memcpy(b->out + b->size, bytes, n);
+    b->size += n;
+    return 0;
+}
+
+static void check_text(const struct trace_reader *r, uint32_t id)
+{
+    struct trace_text t = trace_reader_string(r, id);
+    must(t.size_bytes <= TRACE_STRING_BYTES_MAX && (id == 0) == (t.size_bytes == 0));
+    static volatile unsigned sum; // every byte is there
+    for (uint32_t i = 0; i < t.size_bytes; i++)
+        sum = sum + (unsigned char)t.bytes[i];
+}
+
+static void check_stack(const struct trace_reader *r, uint32_t id)
+{
+    const struct trace_frame *frames;
+    uint32_t count = trace_reader_stack(r, id, &frames);
+    must(count <= TRACE_STACK_FRAMES_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        check_text(r, frames[i].function);
+        check_text(r, frames[i].file);
+    }
+}
+
+// A resource goes on from where its last transition led.
+static void check_transition(const struct trace_reader *r, const struct trace_event *e,
+                             uint8_t states[2][SLOTS])
+{
+    uint8_t *last = &states[e->what == TRACE_RESOURCE_PROC][e->transition.slot % SLOTS];
+    check_stack(r, e->transition.stack);
+    check_text(r, e->transition.reason);
+    if (e->transition.slot < SLOTS && e->transition.from > 1)
+        must(*last == e->transition.from);
+    *last = e->transition.to;
+}
+
+static int check_all(struct trace_reader *r, struct trace_writer *w)
+{
+    static uint8_t states[2][SLOTS];
+    const struct trace_event *e;
+    int64_t last_ns = INT64_MIN;
+    uint8_t last_kind = TRACE_SYNC;
+    int rc;
+    memset(states, 0, sizeof states);
+    while ((rc = trace_reader_next(r, &e)) > 0) {
+        must(e->time_ns > last_ns && e->kind && e->kind <= TRACE_EXPERIMENTAL);
+        must(last_ns != INT64_MIN || e->kind == TRACE_SYNC);
+        last_ns = e->time_ns;
+        last_kind = e->kind;
+        check_stack(r, e->stack);
+        if (e->kind == TRACE_TRANSITION)
+            check_transition(r, e, states);
+        if (e->kind == TRACE_LOG)
+            check_text(r, e->log.message);
+        if (w)
+            trace_writer_put(w, r, e, TRACE_KEEP);
+    }
+    must(rc != 0 || last_kind == TRACE_SYNC);
+    must(rc == 0 || (trace_reader_error(r)->text[0] && trace_reader_error(r)->code == rc));
+    return rc;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0)
+        return 0;
+    struct trace_reader_options o = {
+        .size = sizeof o,
+        .salvage = data[0] & 1,
+        .lenient = data[0] & 2,
+        .intern_bytes_max = data[0] & 4 ? 64 : 0,
+        .generation_bytes_max = 256 << 20,
+        .state_bytes_max = 64 << 20,
+    };
+    struct bytes in = {.at = data + 1, .left = size - 1, .step = 1 + data[0] % 50}, out = {0};
+    struct fscope_error err = {0};
+    struct trace_reader *r;
+    struct trace_writer *w = NULL;
+    int rc = data[0] & 8 ? trace_reader_open_callback(&r, give, &in, &o, &err)
+                         : trace_reader_open_memory(&r, data + 1, size - 1, &o, &err);
+    if (rc) {
+        must(!r && err.code == rc && err.text[0]);
+        return 0;
+    }
+    struct trace_writer_options wo = {.size = sizeof wo, .version = 26, .generation_bytes = 1};
+    if (data[0] & 16)
+        must(trace_writer_open_callback(&w, take, &out, &wo) == 0);
+    rc = check_all(r, w);
+    int closed = trace_writer_close(w);
+    trace_reader_close(r);
+    if (w && rc == 0 && closed == 0 && !o.lenient) {
+        must(trace_reader_open_memory(&r, out.out, out.size, NULL, &err) == 0);
+        must(check_all(r, NULL) == 0);
+        trace_reader_close(r);
+    }
+    free(out.out);
+    return 0;
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+//
+// The writer of execution traces: sizes are the format's, mistakes are refused, and what trace_writer_put
+// writes of a trace is a valid trace that tells the same.
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "trace_sample.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct trace_writer *writer_to(struct trace_bytes *b, uint32_t version)
+{
+    struct trace_writer_options o = {.size = sizeof o, .version = version};
+    struct trace_writer *w;
+    assert_int_equal(trace_writer_open_callback(&w, trace_bytes_write, b, &o), 0);
+    return w;
+}
+
+static void long_strings_and_stacks_are_cut(void **state)
+{
+    (void)state;
+    struct trace_bytes b = {0};
+    struct trace_writer *w = writer_to(&b, 23);
+    struct trace_writer_frame frames[200] = {0};
+    const struct trace_frame *read;
+    struct trace_reader *r;
+    struct fscope_error err;
+    const struct trace_event *e;
+    char name[1100];
+    uint64_t text, stack, same;
+    memset(name, 'n', sizeof name);
+    memcpy(name + 1022, "\xe2\x82\xac", 3); // a character over the limit of 1024
+    for (uint64_t i = 0; i < 200; i++)
+        frames[i] = (struct trace_writer_frame){.pc = 1000 + i, .line = i};
+    trace_writer_begin(w, 1);
+    assert_int_equal(trace_writer_string(w, name, sizeof name, &text), 0);
+    assert_int_equal(trace_writer_string(w, name, 1022, &same), 0);
+    assert_int_equal(text, same);
+    assert_int_equal(trace_writer_stack(w, frames, 200, &stack), 0);
+    assert_int_equal(trace_writer_stack(w, frames, 128, &same), 0);
+    assert_int_equal(stack, same);
+    trace_writer_event(w, 1, TRACE_EV_PROC_STATUS, 1, (uint64_t[]){0, 1});
+    trace_writer_event(w, 1, TRACE_EV_GO_STATUS, 1, (uint64_t[]){1, 1, 2});
+    trace_writer_event(w, 1, TRACE_EV_GO_BLOCK, 2, (uint64_t[]){text, stack});
+    assert_int_equal(trace_writer_close(w), 0);
+    assert_int_equal(trace_reader_open_memory(&r, b.data, b.size_bytes, NULL, &err), 0);
+    uint32_t blocks = 0;
+    while (trace_reader_next(r, &e) > 0) {
+        if (e->wire != TRACE_EV_GO_BLOCK)
+            continue;
+        blocks++;
+        assert_int_equal(trace_reader_string(r, e->transition.reason).size_bytes, 1022);
+        assert_int_equal(trace_reader_stack(r, e->stack, &read), 128);
+        assert_int_equal(read[0].pc, 1000);
+    }
+    assert_int_equal(blocks, 1);
+    trace_reader_close(r);
+    free(b.data);
+}
+
+static void mistakes_are_refused_and_stay(void **state)
+{
+    (void)state;
+    struct trace_writer_options bad = {.size = sizeof bad, .version = 24};
+    struct trace_bytes b = {0};
+    struct trace_writer *w;
+    assert_int_equal(trace_writer_open_callback(&w, trace_bytes_write, &b, &bad), -EINVAL);
+    for (int which = 0; which < 6; which++) {
+        b.size_bytes = 0;
+        w = writer_to(&b, which == 4 ? 22 : 23);
+        assert_int_equal(trace_writer_begin(w, 1), 0);
+        assert_int_equal(trace_writer_event(w, 1, TRACE_EV_GO_DESTROY, 10, NULL), 0);
+        int rc = which == 0   ? trace_writer_event(w, 1, TRACE_EV_GO_DESTROY, 9, NULL)
+                 : which == 1 ? trace_writer_event(w, 1, TRACE_EV_STRING, 11, NULL)
+                 : which == 2 ? trace_writer_batch(w, 1, 11, "", TRACE_BATCH_BYTES_MAX + 1)
+                 : which == 3 ? trace_writer_begin(w, 2)
+                 : which == 4 ? trace_writer_event(w, 1, TRACE_EV_GO_SWITCH, 11, (uint64_t[]){1, 1})
+                              : trace_writer_end(w, NULL) + trace_writer_begin(w, 3);
+        assert_int_equal(rc, -EINVAL);
+        assert_int_equal(trace_writer_close(w), -EINVAL);
+    }
+    free(b.data);
+}
+
+static int no_space(void *context, const void *bytes, size_t n)
+{
+    (void)bytes;
+    size_t *left = context;
+    if (n > *left)
+        return -ENOSPC;
+    *left -= n;
+    return 0;
+}
+
+static void a_full_disk_is_told(void **state)
+{
+    (void)state;
+    size_t left = 100;
+    struct trace_writer *w;
+    assert_int_equal(trace_writer_open_callback(&w, no_space, &left, NULL), 0);
+    trace_sample_write(w, 23, 2);
+    assert_int_equal(trace_writer_close(w), -ENOSPC);
+    left = 3;
+    assert_int_equal(trace_writer_open_callback(&w, no_space, &left, NULL), -ENOSPC);
+    assert_null(w);
+}
+
+static void events_beyond_a_batch_go_on_in_the_next(void **state)
+{
+    (void)state;
+    struct trace_bytes b = {0};
+    struct trace_writer *w = writer_to(&b, 26);
+    struct trace_reader *r;
+    struct fscope_error err;
+    const struct trace_event *e;
+    trace_writer_begin(w, 1);
+    trace_writer_event(w, 1, TRACE_EV_PROC_STATUS, 1, (uint64_t[]){0, 1});
+    for (uint64_t i = 0; i < 100000; i++)
+        trace_writer_event(w, 1, TRACE_EV_HEAP_ALLOC, 2 + i, (uint64_t[]){i << 20});
+    assert_int_equal(trace_writer_close(w), 0);
+    assert_int_equal(trace_reader_open_memory(&r, b.data, b.size_bytes, NULL, &err), 0);
+    uint64_t count = 0;
+    uint32_t batch = 0;
+    while (trace_reader_next(r, &e) > 0) {
+        if (e->kind != TRACE_METRIC)
+            continue;
+        assert_int_equal(e->metric.value, count << 20);
+        assert_true(b.data[e->offset] == TRACE_EV_HEAP_ALLOC);
+        count++;
+        batch = e->batch;
+    }
+    assert_int_equal(count, 100000);
+    assert_true(batch >= 8);
+    trace_reader_close(r);
+    free(b.data);
+}
+
+static bool odd(void *context, int64_t id)
+{
+    unsigned *asked = context;
+    ++*asked;
+    return id % 2;
+}
+
+// Puts what is from event number `from` on; reads it; how many transitions the result has.
+static unsigned put(const struct trace_bytes *b, uint32_t version, unsigned from, bool filter)
+{
+    unsigned asked = 0, number = 0, transitions = 0;
+    struct trace_bytes out = {0};
+    struct trace_writer_options o = {.size = sizeof o,
+                                     .version = version,
+                                     .generation_bytes = 1,
+                                     .keeps_goroutine = filter ? odd : NULL,
+                                     .context = &asked};
+    struct fscope_error err;
+    struct trace_reader *r, *again;
+    struct trace_writer *w;
+    const struct trace_event *e;
+    assert_int_equal(trace_reader_open_memory(&r, b->data, b->size_bytes, NULL, &err), 0);
+    assert_int_equal(trace_writer_open_callback(&w, trace_bytes_write, &out, &o), 0);
+    while (trace_reader_next(r, &e) > 0)
+        assert_int_equal(trace_writer_put(w, r, e, number++ < from ? TRACE_FOLLOW : TRACE_KEEP), 0);
+    assert_int_equal(trace_writer_close(w), 0);
+    assert_int_equal(trace_reader_open_memory(&again, out.data, out.size_bytes, NULL, &err), 0);
+    int rc;
+    while ((rc = trace_reader_next(again, &e)) > 0) {
+        transitions += e->kind == TRACE_TRANSITION && e->transition.from != e->transition.to;
+        if (filter && e->kind == TRACE_TRANSITION && e->what == TRACE_RESOURCE_GOROUTINE)
+            assert_true(e->transition.id % 2);
+    }
+    if (rc && !(number <= from && out.size_bytes == 16))
+        print_message("1.%u from %u: %s\n", version, from, trace_reader_error(again)->text);
+    assert_true(rc == 0 || (number <= from && out.size_bytes == 16));
+    assert_true(!filter || asked > 0);
+    trace_reader_close(r);
+    trace_reader_close(again);
+    free(out.data);
+    return transitions;
+}
+
+static void a_part_is_a_valid_trace_wherever_it_begins(void **state)
+{
+    (void)state;
+    struct trace_bytes b = trace_sample(26, 3);
+    unsigned whole = put(&b, 23, 0, false), last = whole;
+    assert_true(whole > 30);
+    for (unsigned from = 1; from < 140; from++) {
+        unsigned n = put(&b, from & 1 ? 23 : 26, from, false);
+        assert_true(n <= last + 12); // what lives is announced, what is over is not there
+        last = n;
+        put(&b, 26, from, true);
+    }
+    assert_true(last < whole);
+    free(b.data);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(long_strings_and_stacks_are_cut),
+        cmocka_unit_test(mistakes_are_refused_and_stay),
+        cmocka_unit_test(a_full_disk_is_told),
+        cmocka_unit_test(events_beyond_a_batch_go_on_in_the_next),
+        cmocka_unit_test(a_part_is_a_valid_trace_wherever_it_begins),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
