@@ -42,6 +42,11 @@ static void say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint
 
 // --- Announcements.
 
+static int64_t thread_id(const struct put_state *s, uint32_t slot)
+{
+    return slot < s->thread_count ? s->threads[slot].id : TRACE_NONE;
+}
+
 static void announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *p)
 {
     struct put_state *s = w->put;
@@ -55,7 +60,7 @@ static void announce_proc(struct trace_writer *w, int64_t thread, struct put_pro
         : p->in_syscall ? TRACE_PROC_STATUS_SYSCALL
                         : TRACE_PROC_STATUS_RUNNING;
     if (p->state == TRACE_PROC_RUNNING)
-        thread = s->threads[p->thread].id;
+        thread = thread_id(s, p->thread);
     SAY(w, thread, TRACE_EV_PROC_STATUS, (uint64_t)p->id, status);
     if (p->sweeps)
         SAY(w, thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
@@ -70,8 +75,8 @@ static void announce_go(struct trace_writer *w, int64_t thread, struct put_go *g
     g->seq = 0;
     uint64_t on = (uint64_t)TRACE_NONE;
     if (g->state == TRACE_GO_RUNNING || g->state == TRACE_GO_SYSCALL) {
-        on = (uint64_t)s->threads[g->thread].id;
-        thread = (int64_t)on;
+        thread = thread_id(s, g->thread);
+        on = (uint64_t)thread;
     }
     uint64_t stack = w->options.version >= 23 ? put_stack(w, s->reader, g->stack) : 0;
     SAY(w, thread, stack ? TRACE_EV_GO_STATUS_STACK : TRACE_EV_GO_STATUS, (uint64_t)g->id, on,
