@@ -25,17 +25,22 @@ static uint32_t sift_up(struct frontier_item *heap, uint32_t i)
 
 static void sift_down(struct frontier_item *heap, uint32_t count, uint32_t i)
 {
+    struct frontier_item item = heap[i];
     for (;;) {
         uint32_t least = i, left = 2 * i + 1;
-        if (left < count && heap[left].time_ns < heap[least].time_ns)
+        int64_t time_ns = item.time_ns;
+        if (left < count && heap[left].time_ns < time_ns) {
+            time_ns = heap[left].time_ns;
             least = left;
-        if (left + 1 < count && heap[left + 1].time_ns < heap[least].time_ns)
+        }
+        if (left + 1 < count && heap[left + 1].time_ns < time_ns)
             least = left + 1;
         if (least == i)
-            return;
-        swap(heap, least, i);
+            break;
+        heap[i] = heap[least];
         i = least;
     }
+    heap[i] = item;
 }
 
 void frontier_insert(struct trace_reader *r, struct cursor *c)

@@ -2,7 +2,8 @@
 //
 // Unsigned LEB128 as in the trace format: at most ten bytes, the tenth at most 1, padding allowed.
 //
-// Invariant: at <= end; nothing at or beyond end is read. On failure at stays.
+// Invariant: at <= end; nothing at or beyond end is read. On failure at stays. leb_read_unchecked is
+// for where three bytes are left.
 
 #ifndef FIBERSCOPE_FORMATS_TRACE_LEB_H
 #define FIBERSCOPE_FORMATS_TRACE_LEB_H
@@ -13,40 +14,34 @@
 
 enum { LEB_BYTES_MAX = 10 };
 
-static inline bool leb_read_long(const unsigned char **at, const unsigned char *end, uint64_t *v)
+bool leb_read_long(const unsigned char **at, const unsigned char *end, uint64_t *v);
+
+static inline __attribute__((always_inline)) bool leb_read_unchecked(const unsigned char **at,
+                                                                     const unsigned char *end,
+                                                                     uint64_t *v)
 {
-    uint64_t x = 0;
     const unsigned char *p = *at;
-    for (unsigned shift = 0; shift < 70 && p < end; shift += 7) {
-        unsigned char b = *p++;
-        if (b < 0x80) {
-            if (shift == 63 && b > 1)
-                return false;
-            *v = x | (uint64_t)b << shift;
-            *at = p;
-            return true;
-        }
-        x |= (uint64_t)(b & 0x7f) << shift;
+    if (p[0] < 0x80) {
+        *v = p[0];
+        *at = p + 1;
+        return true;
     }
-    return false;
+    if (p[1] < 0x80) {
+        *v = (p[0] & 0x7fu) | (uint32_t)p[1] << 7;
+        *at = p + 2;
+        return true;
+    }
+    if (p[2] < 0x80) {
+        *v = (p[0] & 0x7fu) | (p[1] & 0x7fu) << 7 | (uint32_t)p[2] << 14;
+        *at = p + 3;
+        return true;
+    }
+    return leb_read_long(at, end, v);
 }
 
 static inline bool leb_read(const unsigned char **at, const unsigned char *end, uint64_t *v)
 {
-    const unsigned char *p = *at;
-    if (end - p >= 2) {
-        if (p[0] < 0x80) {
-            *v = p[0];
-            *at = p + 1;
-            return true;
-        }
-        if (p[1] < 0x80) {
-            *v = (p[0] & 0x7fu) | (uint64_t)p[1] << 7;
-            *at = p + 2;
-            return true;
-        }
-    }
-    return leb_read_long(at, end, v);
+    return end - *at >= 3 ? leb_read_unchecked(at, end, v) : leb_read_long(at, end, v);
 }
 
 static inline unsigned char *leb_write(unsigned char *at, uint64_t v)

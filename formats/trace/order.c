@@ -18,7 +18,7 @@ TRACE_HOT int proc_start(struct trace_reader *r, struct cursor *c)
     if (!p || p->status != TRACE_PROC_STATUS_IDLE || !order_follows(r, v[1], &p->seq) ||
         t->proc_id != TRACE_NONE)
         return 0;
-    int rc = order_need(r, c, HAS_THREAD, HAS_PROC);
+    int rc = order_need(r, c, STATE_HAS_THREAD, STATE_HAS_PROC);
     if (rc)
         return rc;
     p->status = TRACE_PROC_STATUS_RUNNING;
@@ -31,7 +31,7 @@ TRACE_HOT int proc_start(struct trace_reader *r, struct cursor *c)
 TRACE_HOT int proc_stop(struct trace_reader *r, struct cursor *c)
 {
     struct state_thread *t = c->thread;
-    int rc = order_need(r, c, HAS_THREAD | HAS_PROC, 0);
+    int rc = order_need(r, c, STATE_HAS_THREAD | STATE_HAS_PROC, 0);
     if (rc)
         return rc;
     struct state_proc *p = t->proc;
@@ -51,7 +51,7 @@ TRACE_HOT int go_create(struct trace_reader *r, struct cursor *c)
     uint32_t start, stack;
     if (!cursor_args(c, &at, v, 3))
         return order_bad_args(r, c);
-    int rc = order_need(r, c, HAS_THREAD | HAS_PROC, 0);
+    int rc = order_need(r, c, STATE_HAS_THREAD | STATE_HAS_PROC, 0);
     if (!rc)
         rc = order_stack(r, c, v[1], &start);
     if (!rc)
@@ -87,7 +87,7 @@ TRACE_HOT int go_start(struct trace_reader *r, struct cursor *c)
     struct state_go *g = state_find_go(&r->state, v[0]);
     if (!g || g->status != TRACE_GO_STATUS_RUNNABLE || !order_follows(r, v[1], &g->seq))
         return 0;
-    int rc = order_need(r, c, HAS_THREAD | HAS_PROC, HAS_GO);
+    int rc = order_need(r, c, STATE_HAS_THREAD | STATE_HAS_PROC, STATE_HAS_GO);
     if (rc)
         return rc;
     g->status = TRACE_GO_STATUS_RUNNING;
@@ -100,7 +100,7 @@ TRACE_HOT int go_start(struct trace_reader *r, struct cursor *c)
 // The running Goroutine of the thread; NULL with *rc set.
 TRACE_HOT struct state_go *running(struct trace_reader *r, const struct cursor *c, int *rc)
 {
-    *rc = order_need(r, c, HAS_ALL, 0);
+    *rc = order_need(r, c, STATE_HAS_ALL, 0);
     if (*rc)
         return NULL;
     struct state_go *g = state_go_of(&r->state, c->thread);
@@ -227,7 +227,7 @@ TRACE_HOT int go_syscall_begin(struct trace_reader *r, struct cursor *c)
 
 TRACE_HOT int go_syscall_end(struct trace_reader *r, struct cursor *c)
 {
-    int rc = order_need(r, c, HAS_ALL, 0);
+    int rc = order_need(r, c, STATE_HAS_ALL, 0);
     if (rc)
         return rc;
     struct state_go *g = state_go_of(&r->state, c->thread);
@@ -250,7 +250,7 @@ TRACE_HOT int go_syscall_end_blocked(struct trace_reader *r, struct cursor *c)
     // It is known to lose its Proc; until that is seen others go first.
     if (t->proc_id != TRACE_NONE && t->proc->status == TRACE_PROC_STATUS_SYSCALL)
         return 0;
-    int rc = order_need(r, c, HAS_THREAD | HAS_GO, 0);
+    int rc = order_need(r, c, STATE_HAS_THREAD | STATE_HAS_GO, 0);
     if (rc)
         return rc;
     struct state_go *g = state_go_of(&r->state, t);
@@ -270,13 +270,12 @@ TRACE_HOT int metric(struct trace_reader *r, struct cursor *c, uint8_t which)
     bool is_procs = which == TRACE_METRIC_GOMAXPROCS;
     if (!cursor_args(c, &at, v, is_procs ? 2 : 1))
         return order_bad_args(r, c);
-    int rc = order_need(r, c, is_procs ? HAS_ALL : HAS_THREAD | HAS_PROC, 0);
+    int rc = order_need(r, c, is_procs ? STATE_HAS_ALL : STATE_HAS_THREAD | STATE_HAS_PROC, 0);
     if (!rc && is_procs)
         rc = order_stack(r, c, v[1], &stack);
     if (rc)
         return rc;
-    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_METRIC);
-    ev->what = which;
+    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_METRIC, which);
     ev->stack = stack;
     ev->metric.value = v[0];
     return order_done(c, at);
@@ -349,20 +348,17 @@ static int64_t head_limit(const struct trace_reader *r)
 TRACE_HOT int cursor_next_fast(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *event = c->at, *at = event + 1;
+    uint64_t ticks;
     if (__builtin_expect(c->end - event <= CURSOR_SLACK_BYTES || !r->gen.ns_integer ||
                              c->time_ns == 0 || !r->permits[*event],
                          0))
         return cursor_next(r, c);
-    uint32_t numbers = cursor_numbers(at);
-    unsigned length = (unsigned)__builtin_ctz(numbers | 1u << 31) + 1;
-    if (__builtin_expect(length > 4, 0))
+    if (!leb_read_unchecked(&at, c->end, &ticks) || ticks >> 32)
         return cursor_next(r, c);
     c->event = event;
     c->wire = *event;
-    c->numbers = numbers;
-    c->at = at + length;
-    c->time_ns =
-        (int64_t)((uint64_t)c->time_ns + cursor_number(at, length, c->end) * r->gen.ns_integer);
+    c->at = at;
+    c->time_ns = (int64_t)((uint64_t)c->time_ns + ticks * r->gen.ns_integer);
     return 1;
 }
 

@@ -12,8 +12,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum { HAS_THREAD = 1, HAS_PROC = 2, HAS_GO = 4, HAS_ALL = 7 };
-
 int order_bad_args(struct trace_reader *r, const struct cursor *c);
 int order_bad_context(struct trace_reader *r, const struct cursor *c, unsigned must, unsigned not );
 int order_bad_id(struct trace_reader *r, const struct cursor *c, const char *what, uint64_t id);
@@ -24,17 +22,11 @@ int order_bad_status(struct trace_reader *r, const struct cursor *c, const struc
 // Handlers of what is rare, order_rare.c.
 int order_rare(struct trace_reader *r, struct cursor *c);
 
-TRACE_HOT unsigned order_context(const struct state_thread *t)
-{
-    return (t->slot != TRACE_NO_SLOT ? HAS_THREAD : 0u) |
-           (t->proc_id != TRACE_NONE ? HAS_PROC : 0u) | (t->go_id != TRACE_NONE ? HAS_GO : 0u);
-}
-
 // 0 if the cursor's thread has what it must and not what it must not.
 TRACE_HOT int order_need(struct trace_reader *r, const struct cursor *c, unsigned must,
                          unsigned not )
 {
-    unsigned has = order_context(c->thread);
+    unsigned has = c->thread->has;
     if (__builtin_expect((has & (must | not )) == must, 1))
         return 0;
     return order_bad_context(r, c, must, not );
@@ -73,22 +65,18 @@ TRACE_HOT int order_string(struct trace_reader *r, const struct cursor *c, uint6
 
 // An event of thread t, with everything but what depends on its kind.
 TRACE_HOT struct trace_event *order_emit(struct trace_reader *r, const struct cursor *c,
-                                         const struct state_thread *t, uint8_t kind)
+                                         const struct state_thread *t, uint8_t kind, uint8_t what)
 {
     struct trace_event *ev = &r->ring[r->ring_count++];
     int64_t time = c->time_ns > r->last_ns ? c->time_ns : r->last_ns + 1;
     ev->time_ns = r->last_ns = time;
-    ev->thread = t->id;
-    ev->proc = t->proc_id;
-    ev->goroutine = t->go_id;
+    memcpy(&ev->thread, &t->id, 3 * sizeof ev->thread);
     ev->offset = c->data_to_offset + (uintptr_t)c->event;
     ev->batch = c->batch;
     ev->stack = 0;
-    ev->thread_slot = t->slot;
-    ev->proc_slot = t->proc_slot;
-    ev->goroutine_slot = t->go_slot;
+    memcpy(&ev->thread_slot, &t->slot, 3 * sizeof ev->thread_slot);
     ev->kind = kind;
-    ev->what = 0;
+    ev->what = what;
     ev->wire = c->wire;
     ev->flags = 0;
     return ev;
@@ -97,8 +85,8 @@ TRACE_HOT struct trace_event *order_emit(struct trace_reader *r, const struct cu
 TRACE_HOT struct trace_event *order_go_event(struct trace_reader *r, const struct cursor *c,
                                              const struct state_go *g, uint8_t from, uint8_t to)
 {
-    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TRANSITION);
-    ev->what = TRACE_RESOURCE_GOROUTINE;
+    struct trace_event *ev =
+        order_emit(r, c, c->thread, TRACE_TRANSITION, TRACE_RESOURCE_GOROUTINE);
     ev->transition.id = g->id;
     ev->transition.slot = g->slot;
     ev->transition.reason = 0;
@@ -112,8 +100,7 @@ TRACE_HOT struct trace_event *order_go_event(struct trace_reader *r, const struc
 TRACE_HOT struct trace_event *order_proc_event(struct trace_reader *r, const struct cursor *c,
                                                const struct state_proc *p, uint8_t from, uint8_t to)
 {
-    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TRANSITION);
-    ev->what = TRACE_RESOURCE_PROC;
+    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TRANSITION, TRACE_RESOURCE_PROC);
     ev->transition.id = p->id;
     ev->transition.slot = p->slot;
     ev->transition.reason = 0;

@@ -62,8 +62,7 @@ struct range_of {
 static void range_emit(struct trace_reader *r, struct cursor *c, const struct range_of *of,
                        uint8_t kind, uint32_t reason, uint32_t stack)
 {
-    struct trace_event *ev = order_emit(r, c, c->thread, kind);
-    ev->what = of->which;
+    struct trace_event *ev = order_emit(r, c, c->thread, kind, of->which);
     ev->stack = stack;
     ev->range.id = of->id;
     ev->range.slot = of->slot;
@@ -138,7 +137,7 @@ static int go_range(struct trace_reader *r, struct cursor *c)
     uint32_t reason = 0, stack = 0;
     if (begins && !cursor_args(c, &at, is_stw ? v : v + 1, is_stw ? 2 : 1))
         return order_bad_args(r, c);
-    int rc = order_need(r, c, HAS_ALL, 0);
+    int rc = order_need(r, c, STATE_HAS_ALL, 0);
     struct state_go *g = rc ? NULL : state_go_of(&r->state, c->thread);
     if (!rc && !g)
         rc = order_bad_status(r, c, g, "");
@@ -184,7 +183,7 @@ static int sweep(struct trace_reader *r, struct cursor *c)
     bool is_active = c->wire == TRACE_EV_GC_SWEEP_ACTIVE;
     if (!cursor_args(c, &at, v, c->wire == TRACE_EV_GC_SWEEP_END ? 2 : 1))
         return order_bad_args(r, c);
-    int rc = is_active ? 0 : order_need(r, c, HAS_THREAD | HAS_PROC, 0);
+    int rc = is_active ? 0 : order_need(r, c, STATE_HAS_THREAD | STATE_HAS_PROC, 0);
     if (rc)
         return rc;
     struct state_proc *p = is_active ? state_find_proc(&r->state, v[0]) : c->thread->proc;
@@ -226,7 +225,7 @@ static int mark_checks(struct trace_reader *r, struct cursor *c, uint64_t seq)
     if (begins ? r->gc == GC_RUNNING : r->gc != GC_RUNNING)
         return cursor_fail(r, c, -EINVAL, TRACE_RULE_GC,
                            begins ? "the GC is marking already" : "the GC is not marking");
-    int rc = order_need(r, c, HAS_ALL, 0);
+    int rc = order_need(r, c, STATE_HAS_ALL, 0);
     return rc ? rc : 1;
 }
 
@@ -264,7 +263,7 @@ static int task_begin(struct trace_reader *r, struct cursor *c)
     if (state_find_task(&r->state, v[0]))
         return cursor_fail(r, c, -EINVAL, TRACE_RULE_TASK, "task %llu has begun already",
                            (unsigned long long)v[0]);
-    int rc = order_need(r, c, HAS_ALL, 0);
+    int rc = order_need(r, c, STATE_HAS_ALL, 0);
     if (!rc)
         rc = order_string(r, c, v[2], &type);
     if (!rc)
@@ -278,7 +277,7 @@ static int task_begin(struct trace_reader *r, struct cursor *c)
     rc = hold(r, c, &task->type, type);
     if (rc)
         return rc;
-    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TASK_BEGIN);
+    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TASK_BEGIN, 0);
     ev->stack = stack;
     ev->task.id = v[0];
     ev->task.parent = task->parent;
@@ -293,7 +292,7 @@ static int task_end(struct trace_reader *r, struct cursor *c)
     uint32_t type = 0, stack;
     if (!cursor_args(c, &at, v, 2))
         return order_bad_args(r, c);
-    int rc = order_need(r, c, HAS_ALL, 0);
+    int rc = order_need(r, c, STATE_HAS_ALL, 0);
     if (!rc)
         rc = order_stack(r, c, v[1], &stack);
     if (rc)
@@ -306,7 +305,7 @@ static int task_end(struct trace_reader *r, struct cursor *c)
             return rc;
         state_remove_task(&r->state, task);
     }
-    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TASK_END);
+    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_TASK_END, 0);
     ev->stack = stack;
     ev->task.id = v[0];
     ev->task.parent = parent;
@@ -343,7 +342,7 @@ static int region(struct trace_reader *r, struct cursor *c)
     bool begins = c->wire == TRACE_EV_REGION_BEGIN;
     if (!cursor_args(c, &at, v, 3))
         return order_bad_args(r, c);
-    int rc = order_need(r, c, HAS_ALL, 0);
+    int rc = order_need(r, c, STATE_HAS_ALL, 0);
     struct state_go *g = rc ? NULL : state_go_of(&r->state, c->thread);
     if (!rc && !g)
         rc = order_bad_status(r, c, g, "");
@@ -365,7 +364,7 @@ static int region(struct trace_reader *r, struct cursor *c)
     if (rc)
         return rc;
     struct trace_event *ev =
-        order_emit(r, c, c->thread, begins ? TRACE_REGION_BEGIN : TRACE_REGION_END);
+        order_emit(r, c, c->thread, begins ? TRACE_REGION_BEGIN : TRACE_REGION_END, 0);
     ev->stack = stack;
     ev->region.task = v[0];
     ev->region.type = type;

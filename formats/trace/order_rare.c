@@ -16,7 +16,7 @@ int order_bad_args(struct trace_reader *r, const struct cursor *c)
 int order_bad_context(struct trace_reader *r, const struct cursor *c, unsigned must, unsigned not )
 {
     static const char *const names[] = {"thread", "Proc", "Goroutine"};
-    unsigned has = order_context(c->thread);
+    unsigned has = c->thread->has;
     for (unsigned i = 0; i < 3; i++) {
         if (must & ~has & 1u << i)
             return cursor_fail(r, c, -EINVAL, TRACE_RULE_CONTEXT, "needs a %s, its thread has none",
@@ -146,7 +146,7 @@ static int proc_steal(struct trace_reader *r, struct cursor *c)
         (p->status != TRACE_PROC_STATUS_SYSCALL &&
          p->status != TRACE_PROC_STATUS_SYSCALL_ABANDONED))
         return 0;
-    int rc = order_need(r, c, HAS_THREAD, 0);
+    int rc = order_need(r, c, STATE_HAS_THREAD, 0);
     if (rc)
         return rc;
     bool was_abandoned = p->status == TRACE_PROC_STATUS_SYSCALL_ABANDONED;
@@ -250,7 +250,7 @@ static int go_create_syscall(struct trace_reader *r, struct cursor *c)
     struct state_go *g;
     if (!cursor_args(c, &at, v, 1))
         return order_bad_args(r, c);
-    int rc = order_need(r, c, HAS_THREAD, HAS_GO);
+    int rc = order_need(r, c, STATE_HAS_THREAD, STATE_HAS_GO);
     if (rc)
         return rc;
     if (state_find_go(&r->state, v[0]))
@@ -269,7 +269,7 @@ static int go_create_syscall(struct trace_reader *r, struct cursor *c)
 // at once, so a Proc that it still has is taken as lost: an event of its own, before this one.
 static int go_destroy_syscall(struct trace_reader *r, struct cursor *c)
 {
-    int rc = order_need(r, c, HAS_THREAD | HAS_GO, 0);
+    int rc = order_need(r, c, STATE_HAS_THREAD | STATE_HAS_GO, 0);
     if (rc)
         return rc;
     struct state_thread *t = c->thread;
@@ -302,12 +302,12 @@ static int label(struct trace_reader *r, struct cursor *c)
     uint32_t text;
     if (!cursor_args(c, &at, v, 1))
         return order_bad_args(r, c);
-    int rc = order_need(r, c, HAS_ALL, 0);
+    int rc = order_need(r, c, STATE_HAS_ALL, 0);
     if (!rc)
         rc = order_string(r, c, v[0], &text);
     if (rc)
         return rc;
-    order_emit(r, c, c->thread, TRACE_LABEL)->label.text = text;
+    order_emit(r, c, c->thread, TRACE_LABEL, 0)->label.text = text;
     return order_done(c, at);
 }
 
@@ -318,7 +318,7 @@ static int log_event(struct trace_reader *r, struct cursor *c)
     uint32_t category, stack, place = 0;
     if (!cursor_args(c, &at, v, 4))
         return order_bad_args(r, c);
-    int rc = order_need(r, c, HAS_ALL, 0);
+    int rc = order_need(r, c, STATE_HAS_ALL, 0);
     if (!rc)
         rc = order_string(r, c, v[1], &category);
     if (!rc)
@@ -332,7 +332,7 @@ static int log_event(struct trace_reader *r, struct cursor *c)
     }
     // Messages are as many as events: they are not interned.
     bool is_empty = !place || r->gen.strings[place - 1].size_bytes == 0;
-    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_LOG);
+    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_LOG, 0);
     ev->stack = stack;
     ev->log.task = v[0];
     ev->log.category = category;
@@ -346,10 +346,10 @@ static int experimental(struct trace_reader *r, struct cursor *c)
     uint64_t v[TRACE_ARGS_MAX] = {0};
     if (!cursor_args(c, &at, v, trace_spec_of(c->wire)->arg_count))
         return order_bad_args(r, c);
-    int rc = order_need(r, c, HAS_THREAD, 0);
+    int rc = order_need(r, c, STATE_HAS_THREAD, 0);
     if (rc)
         return rc;
-    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_EXPERIMENTAL);
+    struct trace_event *ev = order_emit(r, c, c->thread, TRACE_EXPERIMENTAL, 0);
     memcpy(ev->experimental.args, v, sizeof v);
     return order_done(c, at);
 }

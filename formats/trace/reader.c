@@ -117,13 +117,13 @@ int cursor_next(struct trace_reader *r, struct cursor *c)
             return rc;
     }
     uint64_t ticks;
-    c->event = c->at;
+    c->event = c->at++;
     c->wire = *c->event;
     if (!r->permits[c->wire])
         return cursor_fail(r, c, -EINVAL, TRACE_RULE_EVENT,
                            "byte 0x%02x is no event that may stand here in a go 1.%u trace",
                            c->wire, r->version);
-    if (!cursor_step(c, &ticks))
+    if (!leb_read(&c->at, c->end, &ticks))
         return order_bad_args(r, c);
     if (c->time_ns == 0)
         c->time_ns = ticks_to_ns(r->gen.ns_per_tick, c->batch_time);

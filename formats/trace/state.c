@@ -250,6 +250,7 @@ int state_add_thread(struct trace_state *s, int64_t id, struct state_thread **ou
     *t = s->nobody;
     t->id = id;
     t->slot = slot;
+    t->has = STATE_HAS_THREAD;
     map_put(s, &s->threads, (uint64_t)id, t);
     *out = t;
     return 0;

@@ -48,6 +48,8 @@ struct state_go {
     struct state_ranges ranges;
 };
 
+enum { STATE_HAS_THREAD = 1, STATE_HAS_PROC = 2, STATE_HAS_GO = 4, STATE_HAS_ALL = 7 };
+
 struct state_thread;
 
 struct state_proc {
@@ -63,6 +65,7 @@ struct state_thread {
     int64_t id, proc_id, go_id; // what is bound, TRACE_NONE; in the order of struct trace_event
     uint32_t slot, proc_slot, go_slot;
     uint32_t list; // in the generation's lists
+    uint8_t has;   // STATE_HAS_, what there is of the three ids
     struct state_proc *proc;
     struct state_go *go; // only valid if go->id == go_id && go->status
 };
@@ -166,6 +169,7 @@ static inline void state_bind_go(struct state_thread *t, struct state_go *g)
     t->go = g;
     t->go_id = g ? g->id : TRACE_NONE;
     t->go_slot = g ? g->slot : TRACE_NO_SLOT;
+    t->has = (uint8_t)((t->has & ~STATE_HAS_GO) | (t->go_id != TRACE_NONE ? STATE_HAS_GO : 0));
 }
 
 static inline void state_bind_proc(struct state_thread *t, struct state_proc *p)
@@ -179,6 +183,8 @@ static inline void state_bind_proc(struct state_thread *t, struct state_proc *p)
     t->proc = p;
     t->proc_id = p ? p->id : TRACE_NONE;
     t->proc_slot = p ? p->slot : TRACE_NO_SLOT;
+    t->has =
+        (uint8_t)((t->has & ~STATE_HAS_PROC) | (t->proc_id != TRACE_NONE ? STATE_HAS_PROC : 0));
 }
 
 // The Goroutine bound to a thread, if it exists.
