@@ -2,8 +2,8 @@
 //
 // Where the bytes of a trace come from: memory, a file that can be read at random, or a stream.
 //
-// Invariant: offset is the place in the trace of the next byte that peek shows. Errors of the system
-// are -errno; the end of the input is no error.
+// Invariant: offset is the place in the trace of the next byte that peek shows. Errors of the
+// system are -errno; the end of the input is no error.
 
 #ifndef FIBERSCOPE_FORMATS_TRACE_INPUT_H
 #define FIBERSCOPE_FORMATS_TRACE_INPUT_H

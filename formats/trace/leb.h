@@ -2,8 +2,8 @@
 //
 // Unsigned LEB128 as in the trace format: at most ten bytes, the tenth at most 1, padding allowed.
 //
-// Invariant: at <= end; nothing at or beyond end is read. On failure at stays. leb_read_unchecked is
-// for where three bytes are left.
+// Invariant: at <= end; nothing at or beyond end is read. On failure at stays. leb_read_unchecked
+// is for where three bytes are left.
 
 #ifndef FIBERSCOPE_FORMATS_TRACE_LEB_H
 #define FIBERSCOPE_FORMATS_TRACE_LEB_H

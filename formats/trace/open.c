@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Beginning to read a trace: options, header, and for salvage a first reading that finds the damage.
+// Beginning to read a trace: options, header, and for salvage a first reading that finds the
+// damage.
 
 #include "formats/ptrtab.h"
 #include "formats/trace/reader.h"

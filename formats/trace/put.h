@@ -2,8 +2,8 @@
 //
 // What the upper level of a writer knows about the trace that it follows.
 //
-// Invariant: tables are indexed by the reader's slots; state 0 is what does not exist; a thing whose
-// stamp is that of the generation is announced in it.
+// Invariant: tables are indexed by the reader's slots; state 0 is what does not exist; a thing
+// whose stamp is that of the generation is announced in it.
 
 #ifndef FIBERSCOPE_FORMATS_TRACE_PUT_H
 #define FIBERSCOPE_FORMATS_TRACE_PUT_H

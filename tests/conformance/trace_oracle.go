@@ -206,7 +206,8 @@ func main() {
 		n, err = read(os.Args[2], func(e trace.Event) {
 			s := stack(e.Stack())
 			d := details(e)
-			fmt.Fprintf(out, "%d M=%d P=%d G=%d %s%s stack %d\n", e.Time(), e.Thread(), e.Proc(), e.Goroutine(), e.Kind(), d, s)
+			fmt.Fprintf(out, "%d M=%d P=%d G=%d %s%s stack %d\n", e.Time(), e.Thread(), e.Proc(),
+				e.Goroutine(), e.Kind(), d, s)
 		})
 	case "count":
 		n, err = read(os.Args[2], func(e trace.Event) {})

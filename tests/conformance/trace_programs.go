@@ -4,8 +4,8 @@
 //
 //	programs NAME FILE SCALE
 //
-// NAME: sched (goroutines, channels, select, mutex), net (sockets, pipes, system calls), tasks (tasks,
-// regions, logs), gc (a heap under pressure), timers (timers, preemption, CPU profile, GOMAXPROCS),
+// NAME: sched (goroutines, channels, select, mutex), net (sockets, pipes, system calls), tasks
+// (tasks, regions, logs), gc (a heap under pressure), timers (timers, preemption, CPU profile, GOMAXPROCS),
 // iter (coroutines), pingpong (many events; SCALE thousands of them).
 
 package main

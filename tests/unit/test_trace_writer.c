@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The writer of execution traces: sizes are the format's, mistakes are refused, and what trace_writer_put
-// writes of a trace is a valid trace that tells the same.
+// The writer of execution traces: sizes are the format's, mistakes are refused, and what
+// trace_writer_put writes of a trace is a valid trace that tells the same.
 
 #include <setjmp.h>
 #include <stdarg.h>
