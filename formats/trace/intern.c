@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void intern_finish(struct intern *in)
+void trace_intern_finish(struct intern *in)
 {
     free(in->strings.items);
     free(in->strings.slots);
@@ -81,7 +81,7 @@ static uint32_t table_put(struct intern *in, struct intern_table *t, uint64_t wi
     return t->count;
 }
 
-uint32_t intern_string(struct intern *in, const char *bytes, uint32_t n, int *rc)
+uint32_t trace_intern_string(struct intern *in, const char *bytes, uint32_t n, int *rc)
 {
     uint64_t hash = in->seed;
     uint32_t i = 0;
@@ -96,7 +96,8 @@ uint32_t intern_string(struct intern *in, const char *bytes, uint32_t n, int *rc
     return table_put(in, &in->strings, ptrtab_mix(hash, tail), bytes, n, n, rc);
 }
 
-uint32_t intern_stack(struct intern *in, const struct trace_frame *frames, uint32_t count, int *rc)
+uint32_t trace_intern_stack(struct intern *in, const struct trace_frame *frames, uint32_t count,
+                            int *rc)
 {
     uint64_t hash = in->seed;
     for (uint32_t i = 0; i < count; i++) {

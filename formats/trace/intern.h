@@ -30,11 +30,12 @@ struct intern {
     uint64_t seed;
 };
 
-void intern_finish(struct intern *in);
+void trace_intern_finish(struct intern *in);
 
 // The id, or 0 if the thing is new and there is no room for it; -ENOMEM in *rc if memory is out.
 // n > 0, count > 0.
-uint32_t intern_string(struct intern *in, const char *bytes, uint32_t n, int *rc);
-uint32_t intern_stack(struct intern *in, const struct trace_frame *frames, uint32_t count, int *rc);
+uint32_t trace_intern_string(struct intern *in, const char *bytes, uint32_t n, int *rc);
+uint32_t trace_intern_stack(struct intern *in, const struct trace_frame *frames, uint32_t count,
+                            int *rc);
 
 #endif

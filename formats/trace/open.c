@@ -24,7 +24,7 @@ void trace_reader_close(struct trace_reader *r)
     free(r->frontier);
     generation_finish(&r->gen);
     state_finish(&r->state);
-    intern_finish(&r->intern);
+    trace_intern_finish(&r->intern);
     input_finish(&r->input);
     free(r);
 }

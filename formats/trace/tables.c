@@ -273,7 +273,7 @@ uint32_t generation_string_id(struct trace_reader *r, struct generation_string *
     if (s->id || s->size_bytes == 0)
         return s->id;
     int rc = 0;
-    s->id = intern_string(&r->intern, s->bytes, s->size_bytes, &rc);
+    s->id = trace_intern_string(&r->intern, s->bytes, s->size_bytes, &rc);
     if (rc)
         reader_fail(r, rc, TRACE_RULE_SYSTEM, "out of memory");
     else if (!s->id)
@@ -396,7 +396,7 @@ static uint32_t stack_id(struct trace_reader *r, const struct trace_frame *frame
         if ((frames[i].function | frames[i].file) & TRACE_ID_TRANSIENT)
             return stack_transient(r, frames, count);
     int rc = 0;
-    uint32_t id = intern_stack(&r->intern, frames, count, &rc);
+    uint32_t id = trace_intern_stack(&r->intern, frames, count, &rc);
     if (rc)
         reader_fail(r, rc, TRACE_RULE_SYSTEM, "out of memory");
     return id || rc ? id : stack_transient(r, frames, count);
