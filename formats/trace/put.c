@@ -117,6 +117,22 @@ static void generation_begin(struct trace_writer *w)
 
 // Announces what was not mentioned in the generation, at times spread over it, so that readers need
 // not move the events behind.
+// The last snapshot of the clock, moved on to where this generation begins: a generation begins no
+// later than its snapshot, so an earlier one would draw its beginning back.
+static struct trace_writer_clock clock_of_generation(const struct trace_writer *w)
+{
+    const struct put_state *s = w->put;
+    struct trace_writer_clock c = s->clock;
+    if (s->begin <= c.time)
+        return c;
+    uint64_t ns = (uint64_t)((double)(s->begin - c.time) * 1e9 / (double)w->options.frequency);
+    c.time = s->begin;
+    c.mono_ns += ns;
+    c.wall_s += (int64_t)(((uint64_t)c.wall_ns + ns) / 1000000000);
+    c.wall_ns = (int64_t)(((uint64_t)c.wall_ns + ns) % 1000000000);
+    return c;
+}
+
 static void generation_end(struct trace_writer *w)
 {
     struct put_state *s = w->put;
@@ -136,8 +152,8 @@ static void generation_end(struct trace_writer *w)
     for (uint32_t k = 0; k < s->proc_count; k++)
         if (s->procs[k].state)
             announce_proc(w, TRACE_NONE, &s->procs[k]);
-    trace_writer_end(w, s->has_clock ? &s->clock : NULL);
-    s->has_clock = false;
+    struct trace_writer_clock clock = clock_of_generation(w);
+    trace_writer_end(w, s->has_clock ? &clock : NULL);
 }
 
 // --- Following.
