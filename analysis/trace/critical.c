@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+//
+// See critical.h.
+
+#include "analysis/trace/critical.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *trace_part_name(enum trace_part part)
+{
+    static const char *const names[] = {"running", "runnable", "syscall", "lock",   "channel",
+                                        "io",      "sleep",    "other",   "unknown"};
+    return (size_t)part < TRACE_PARTS ? names[part] : "?";
+}
+
+enum trace_part trace_part_of(const struct trace_spans *s, uint32_t span)
+{
+    switch (s->state[span]) {
+    case TRACE_GO_RUNNING: return TRACE_PART_RUNNING;
+    case TRACE_GO_RUNNABLE: return TRACE_PART_RUNNABLE;
+    case TRACE_GO_SYSCALL: return TRACE_PART_SYSCALL;
+    case TRACE_GO_WAITING: break;
+    default: return TRACE_PART_UNKNOWN;
+    }
+    const char *reason = trace_names_text(&s->names, s->reason[span]);
+    if (strstr(reason, "chan") || strstr(reason, "select"))
+        return TRACE_PART_CHANNEL;
+    if (strstr(reason, "sync"))
+        return TRACE_PART_LOCK;
+    if (strstr(reason, "network") || strstr(reason, "IO wait"))
+        return TRACE_PART_IO;
+    return strstr(reason, "sleep") ? TRACE_PART_SLEEP : TRACE_PART_OTHER;
+}
+
+// Whether a wait for a lock is one for somebody who holds it: not for others' work to be done.
+static bool is_held(const struct trace_spans *s, uint32_t span)
+{
+    const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[span]);
+    if (trace_part_of(s, span) != TRACE_PART_LOCK ||
+        strstr(trace_names_text(&s->names, s->reason[span]), "Cond"))
+        return false;
+    for (uint32_t i = 0; i < stack->count; i++) {
+        const char *function = trace_names_text(&s->names, stack->frames[i].function);
+        if (strstr(function, "WaitGroup") || strstr(function, "waitgroup") ||
+            strstr(function, "join"))
+            return false;
+    }
+    return true;
+}
+
+struct path {
+    struct trace_step *steps;
+    size_t count, capacity;
+};
+
+static int add(struct path *p, const struct trace_step *step)
+{
+    if (step->end_ns <= step->begin_ns)
+        return 0;
+    if (p->count == p->capacity) {
+        size_t capacity = p->capacity ? 2 * p->capacity : 64;
+        struct trace_step *more =
+            capacity > INT_MAX ? NULL : realloc(p->steps, capacity * sizeof *more);
+        if (!more)
+            return capacity > INT_MAX ? -EFBIG : -ENOMEM;
+        p->steps = more;
+        p->capacity = capacity;
+    }
+    p->steps[p->count++] = *step;
+    return 0;
+}
+
+// Where the path goes on before the span that has just been stepped over backwards.
+static uint32_t next_lane(const struct trace_spans *s, uint32_t span, uint32_t lane, unsigned flags)
+{
+    uint32_t waker = s->peer[span];
+    if (s->state[span] != TRACE_GO_RUNNABLE || waker == TRACE_NO_LANE)
+        return lane;
+    bool first = span == s->lanes[lane].first;
+    if ((flags & TRACE_CRITICAL_LOCKS) && !first && is_held(s, span - 1))
+        return lane;
+    return waker;
+}
+
+static int walk(const struct trace_spans *s, uint32_t lane, int64_t begin_ns, int64_t end_ns,
+                unsigned flags, bool follow, struct path *p)
+{
+    int rc = 0;
+    int64_t at = end_ns;
+    while (at > begin_ns && !rc) {
+        uint32_t span = trace_spans_before(s, lane, at);
+        int64_t end = span == TRACE_NO_SPAN ? begin_ns : s->span_end_ns[span];
+        if (end < at) { // nothing is known of the time since then
+            int64_t from = end > begin_ns ? end : begin_ns;
+            rc = add(p, &(struct trace_step){from, at, lane, TRACE_NO_SPAN, TRACE_PART_UNKNOWN});
+            at = from;
+            continue;
+        }
+        int64_t from = s->span_begin_ns[span] > begin_ns ? s->span_begin_ns[span] : begin_ns;
+        rc = add(p, &(struct trace_step){from, at, lane, span, trace_part_of(s, span)});
+        at = from;
+        if (follow && s->span_begin_ns[span] >= begin_ns)
+            lane = next_lane(s, span, lane, flags);
+    }
+    for (size_t i = 0; i < p->count / 2; i++) {
+        struct trace_step t = p->steps[i];
+        p->steps[i] = p->steps[p->count - 1 - i];
+        p->steps[p->count - 1 - i] = t;
+    }
+    return rc;
+}
+
+static int run(const struct trace_spans *s, uint32_t lane, int64_t begin_ns, int64_t end_ns,
+               unsigned flags, bool follow, struct trace_step **steps)
+{
+    struct path p = {0};
+    int rc = walk(s, lane, begin_ns, end_ns, flags, follow, &p);
+    *steps = rc ? NULL : p.steps;
+    if (rc)
+        free(p.steps);
+    return rc ? rc : (int)p.count;
+}
+
+int trace_critical(const struct trace_spans *s, uint32_t lane, int64_t begin_ns, int64_t end_ns,
+                   unsigned flags, struct trace_step **steps)
+{
+    return run(s, lane, begin_ns, end_ns, flags, true, steps);
+}
+
+int trace_own_time(const struct trace_spans *s, uint32_t lane, int64_t begin_ns, int64_t end_ns,
+                   struct trace_step **steps)
+{
+    return run(s, lane, begin_ns, end_ns, 0, false, steps);
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: MIT
+//
+// See explain.h.
+
+#include "analysis/trace/explain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum group { SLOW, TYPICAL, REST, GROUPS };
+
+struct instance {
+    int64_t begin_ns, end_ns;
+    uint32_t lane;
+};
+
+struct piece {
+    struct trace_piece pub;
+    int64_t ns[GROUPS];
+    uint64_t samples[GROUPS]; // RUNNING
+};
+
+struct explainer {
+    const struct trace_spans *spans;
+    const struct trace_explain_options *options;
+    struct instance *instances;
+    uint32_t instance_count;
+    struct arena arena;
+    struct ptrtab table;
+    struct piece **pieces;
+    uint32_t piece_count, piece_capacity;
+    int64_t running_ns[GROUPS];
+    uint64_t samples[GROUPS];
+    int64_t total_ns[GROUPS];
+};
+
+static int by_length(const void *x, const void *y)
+{
+    const struct instance *a = x, *b = y;
+    int64_t p = a->end_ns - a->begin_ns, q = b->end_ns - b->begin_ns;
+    if (p != q)
+        return p < q ? -1 : 1;
+    return (a->begin_ns > b->begin_ns) - (a->begin_ns < b->begin_ns);
+}
+
+static bool named(const struct explainer *x, uint32_t type)
+{
+    return !strcmp(trace_names_text(&x->spans->names, type), x->options->name);
+}
+
+static int collect(struct explainer *x)
+{
+    const struct trace_spans *s = x->spans;
+    size_t most = x->options->tasks ? s->task_count : s->region_count;
+    x->instances = calloc(most + 1, sizeof *x->instances);
+    if (!x->instances)
+        return -ENOMEM;
+    for (uint32_t i = 0; x->options->tasks && i < s->task_count; i++) {
+        const struct trace_task_span *t = &s->tasks[i];
+        if (t->begins && t->ends && t->end_lane != TRACE_NO_LANE && named(x, t->type))
+            x->instances[x->instance_count++] =
+                (struct instance){t->begin_ns, t->end_ns, t->end_lane};
+    }
+    for (uint32_t i = 0; !x->options->tasks && i < s->region_count; i++) {
+        const struct trace_region_span *r = &s->regions[i];
+        if (r->begins && r->ends && named(x, r->type))
+            x->instances[x->instance_count++] = (struct instance){r->begin_ns, r->end_ns, r->lane};
+    }
+    qsort(x->instances, x->instance_count, sizeof *x->instances, by_length);
+    return x->instance_count ? 0 : -ENOENT;
+}
+
+static bool same_piece(const void *item, const void *key)
+{
+    const struct trace_piece *a = &((const struct piece *)item)->pub;
+    const struct trace_piece *b = &((const struct piece *)key)->pub;
+    return a->part == b->part && a->function == b->function && a->reason == b->reason &&
+           a->stack == b->stack && a->holder_stack == b->holder_stack && a->holder == b->holder;
+}
+
+static struct piece *piece_of(struct explainer *x, const struct trace_piece *like)
+{
+    struct piece key = {.pub = *like};
+    uint64_t hash = ptrtab_mix(ptrtab_seed(), like->part);
+    hash = ptrtab_mix(hash, ((uint64_t)like->function << 32) | like->reason);
+    hash = ptrtab_mix(hash, ((uint64_t)like->stack << 32) | like->holder_stack);
+    hash = ptrtab_mix(hash, like->holder);
+    const struct piece *found = ptrtab_find(&x->table, hash, same_piece, &key);
+    if (found)
+        return (struct piece *)(uintptr_t)found;
+    if (x->piece_count == x->piece_capacity) {
+        uint32_t capacity = x->piece_capacity ? 2 * x->piece_capacity : 32;
+        struct piece **more = realloc(x->pieces, capacity * sizeof(struct piece *));
+        if (!more)
+            return NULL;
+        x->pieces = more;
+        x->piece_capacity = capacity;
+    }
+    struct piece *p = arena_alloc(&x->arena, sizeof *p);
+    if (!p || ptrtab_add(&x->table, hash, p))
+        return NULL;
+    *p = key;
+    x->pieces[x->piece_count++] = p;
+    return p;
+}
+
+// Running time is only summed; its samples say later how it is divided.
+static int add_running(struct explainer *x, const struct trace_step *step, enum group group)
+{
+    const struct trace_spans *s = x->spans;
+    uint32_t n, first = trace_spans_samples(s, step->lane, step->begin_ns, step->end_ns, &n);
+    x->running_ns[group] += step->end_ns - step->begin_ns;
+    for (uint32_t i = first; i < first + n; i++) {
+        const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->samples[i].stack);
+        struct trace_piece like = {.part = TRACE_PART_RUNNING,
+                                   .function = stack->count ? stack->frames[0].function : 0};
+        struct piece *p = piece_of(x, &like);
+        if (!p)
+            return -ENOMEM;
+        p->samples[group]++;
+        x->samples[group]++;
+    }
+    return 0;
+}
+
+static int add_step(struct explainer *x, const struct trace_step *step, enum group group)
+{
+    const struct trace_spans *s = x->spans;
+    struct trace_piece like = {.part = step->part};
+    x->total_ns[group] += step->end_ns - step->begin_ns;
+    if (step->part == TRACE_PART_RUNNING)
+        return add_running(x, step, group);
+    if (group == REST)
+        return 0;
+    if (step->part != TRACE_PART_RUNNABLE && step->span != TRACE_NO_SPAN) {
+        const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[step->span]);
+        like.reason = s->reason[step->span];
+        like.stack = s->stack[step->span];
+        like.function = stack->count ? stack->frames[0].function : 0;
+    }
+    if (step->part == TRACE_PART_LOCK) {
+        uint32_t waker = s->peer[step->span];
+        like.holder_stack = s->end_stack[step->span];
+        like.holder = waker == TRACE_NO_LANE ? 0 : s->lanes[waker].name;
+    }
+    struct piece *p = piece_of(x, &like);
+    if (!p)
+        return -ENOMEM;
+    p->ns[group] += step->end_ns - step->begin_ns;
+    return 0;
+}
+
+static int divide(struct explainer *x, const struct instance *in, enum group group)
+{
+    struct trace_step *steps;
+    int n = x->options->tasks
+                ? trace_critical(x->spans, in->lane, in->begin_ns, in->end_ns, TRACE_CRITICAL_LOCKS,
+                                 &steps)
+                : trace_own_time(x->spans, in->lane, in->begin_ns, in->end_ns, &steps);
+    int rc = n < 0 ? n : 0;
+    for (int i = 0; i < n && !rc; i++)
+        rc = add_step(x, &steps[i], group);
+    free(steps);
+    return rc;
+}
+
+static double per(double ns, uint32_t n)
+{
+    return n ? ns / n : 0;
+}
+
+// The samples of all that is not slow say how typical running time is divided: there are more. Where
+// one side has none, neither is divided: the two would not be comparable.
+static int divide_running(struct explainer *x, struct trace_explained *e)
+{
+    double slow_ns = per((double)x->running_ns[SLOW], e->slow);
+    double typical_ns = per((double)x->running_ns[TYPICAL], e->typical);
+    e->slow_samples = x->samples[SLOW];
+    e->typical_samples = x->samples[TYPICAL] + x->samples[REST];
+    if (!e->slow_samples || !e->typical_samples) {
+        struct piece *all = piece_of(x, &(struct trace_piece){.part = TRACE_PART_RUNNING});
+        if (!all)
+            return -ENOMEM;
+        all->pub.slow_ns = slow_ns;
+        all->pub.typical_ns = typical_ns;
+        return 0;
+    }
+    for (uint32_t i = 0; i < x->piece_count; i++) {
+        struct piece *p = x->pieces[i];
+        if (p->pub.part != TRACE_PART_RUNNING)
+            continue;
+        p->pub.slow_ns = slow_ns * (double)p->samples[SLOW] / (double)e->slow_samples;
+        p->pub.typical_ns = typical_ns * (double)(p->samples[TYPICAL] + p->samples[REST]) /
+                            (double)e->typical_samples;
+    }
+    return 0;
+}
+
+static int by_gap(const void *x, const void *y)
+{
+    const struct trace_piece *a = x, *b = y;
+    double p = a->slow_ns - a->typical_ns, q = b->slow_ns - b->typical_ns;
+    return (p < q) - (p > q);
+}
+
+static int finish(struct explainer *x, struct trace_explained *e)
+{
+    if (divide_running(x, e))
+        return -ENOMEM;
+    e->pieces = calloc(x->piece_count + 1ull, sizeof *e->pieces);
+    if (!e->pieces)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < x->piece_count; i++) {
+        struct piece *p = x->pieces[i];
+        p->pub.slow_ns += per((double)p->ns[SLOW], e->slow);
+        p->pub.typical_ns += per((double)p->ns[TYPICAL], e->typical);
+        if (p->pub.slow_ns > 0 || p->pub.typical_ns > 0)
+            e->pieces[e->piece_count++] = p->pub;
+    }
+    qsort(e->pieces, e->piece_count, sizeof *e->pieces, by_gap);
+    e->slow_mean_ns = per((double)x->total_ns[SLOW], e->slow);
+    e->typical_mean_ns = per((double)x->total_ns[TYPICAL], e->typical);
+    return 0;
+}
+
+// Instances are in order of length: [low, high) are the typical ones, from `slow` on the slow.
+static int choose(struct explainer *x, struct trace_explained *e, uint32_t *low, uint32_t *high,
+                  uint32_t *slow)
+{
+    uint32_t n = x->instance_count;
+    const struct instance *all = x->instances;
+    double quantile = x->options->quantile;
+    *slow = (uint32_t)(quantile * n);
+    if (*slow >= n)
+        *slow = n - 1;
+    if (x->options->threshold_ns > 0) {
+        for (*slow = 0; *slow < n; ++*slow) {
+            if (all[*slow].end_ns - all[*slow].begin_ns >= x->options->threshold_ns)
+                break;
+        }
+    }
+    *low = (uint32_t)(0.4 * n);
+    *high = (uint32_t)(0.6 * n) + 1;
+    *high = *high < n ? *high : n;
+    *high = *high < *slow ? *high : *slow;
+    e->instances = n;
+    e->median_ns = all[n / 2].end_ns - all[n / 2].begin_ns;
+    if (*slow >= n || *low >= *high)
+        return -EAGAIN;
+    e->threshold_ns = all[*slow].end_ns - all[*slow].begin_ns;
+    e->slow = n - *slow;
+    e->typical = *high - *low;
+    return 0;
+}
+
+int trace_explain(const struct trace_spans *s, const struct trace_explain_options *o,
+                  struct trace_explained *e)
+{
+    struct explainer x = {.spans = s, .options = o};
+    uint32_t low, high, slow;
+    *e = (struct trace_explained){0};
+    int rc = collect(&x);
+    if (!rc)
+        rc = choose(&x, e, &low, &high, &slow);
+    for (uint32_t i = 0; i < x.instance_count && !rc; i++)
+        rc = divide(&x, &x.instances[i], i >= slow ? SLOW : i >= low && i < high ? TYPICAL : REST);
+    if (!rc)
+        rc = finish(&x, e);
+    free(x.instances);
+    free(x.pieces);
+    ptrtab_finish(&x.table);
+    arena_finish(&x.arena);
+    return rc;
+}
+
+void trace_explained_finish(struct trace_explained *e)
+{
+    free(e->pieces);
+    *e = (struct trace_explained){0};
+}

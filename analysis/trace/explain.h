@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+//
+// Why some instances of a region or task take so long: the slow ones against the median ones, the
+// difference split into what it is made of.
+//
+// An instance of a region is divided by what its fiber did; one of a task by its critical path, with
+// waits for locks left as such (critical.h). The pieces:
+//
+//   running   by function, from the CPU samples taken in it; as one piece where one side has none
+//   runnable  without a Proc
+//   lock      by where it waits and where the one that woke it did so: the holder, unlocking
+//   channel, io, sleep, syscall, other   by where it waits
+//
+// Invariant: slow_ns of all pieces add up to slow_mean_ns, typical_ns to typical_mean_ns, hence the
+// gaps to the gap (rounding of doubles aside).
+
+#ifndef FIBERSCOPE_ANALYSIS_TRACE_EXPLAIN_H
+#define FIBERSCOPE_ANALYSIS_TRACE_EXPLAIN_H
+
+#include "analysis/trace/critical.h"
+
+struct trace_piece {
+    enum trace_part part;
+    uint32_t function;          // name; RUNNING: 0 where there are no samples
+    uint32_t reason;            // name
+    uint32_t stack;             // where it waits
+    uint32_t holder_stack;      // LOCK: where the waker was
+    uint32_t holder;            // LOCK: name of the waker's fiber
+    double slow_ns, typical_ns; // mean per instance
+};
+
+struct trace_explained {
+    uint32_t instances; // with both ends in the trace
+    uint32_t slow, typical;
+    int64_t median_ns, threshold_ns; // slow: at least the threshold
+    double slow_mean_ns, typical_mean_ns;
+    uint64_t slow_samples, typical_samples; // of the CPU, that the running time is divided by
+    struct trace_piece *pieces;             // largest gap first
+    uint32_t piece_count;
+};
+
+struct trace_explain_options {
+    const char *name; // of the region or task type, exactly
+    bool tasks;
+    double quantile;      // slow: from this one on, 0.99
+    int64_t threshold_ns; // or, if above 0: slow from here on
+};
+
+// 0; -ENOENT: no such region or task with both ends in the trace; -EAGAIN: none is slow, or all
+// are; -ENOMEM. trace_explained_finish in any case.
+int trace_explain(const struct trace_spans *s, const struct trace_explain_options *o,
+                  struct trace_explained *e);
+void trace_explained_finish(struct trace_explained *e);
+
+#endif

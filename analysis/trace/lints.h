@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+//
+// What in a trace is worth a second look: rules with a threshold each, per start function.
+//
+//   HOGS     a fiber ran for longer than `run_ns` without a break: others waited behind it
+//   SPINS    more than half of what makes the function's fibers runnable are they themselves: they
+//            yield in a loop instead of waiting for something
+//   STARVED  a fiber was runnable for longer than `runnable_ns` before it ran
+//   STUCK    a fiber waits to the end of the trace on a lock, channel or condition, for at least
+//            `stuck_ns` and ten times longer than any of at least ten such waits of its function
+//            that ended: its wake-up may be lost
+
+#ifndef FIBERSCOPE_ANALYSIS_TRACE_LINTS_H
+#define FIBERSCOPE_ANALYSIS_TRACE_LINTS_H
+
+#include "analysis/trace/summary.h"
+
+enum trace_lint_kind { TRACE_LINT_HOGS, TRACE_LINT_SPINS, TRACE_LINT_STARVED, TRACE_LINT_STUCK };
+
+struct trace_lint {
+    enum trace_lint_kind kind;
+    uint32_t function, reason; // names
+    int64_t fiber, ns, at_ns;  // the worst case
+    uint64_t count, of;        // SPINS: own wake-ups, all; STUCK: waits that ended
+};
+
+struct trace_lint_options {
+    int64_t run_ns, runnable_ns, stuck_ns; // 0: 1 s, 100 ms, 1 s
+};
+
+// Of a finished summary; the caller frees *out. Their number, or -ENOMEM.
+int trace_lints(const struct trace_summary *s, const struct trace_lint_options *o,
+                struct trace_lint **out);
+
+const char *trace_lint_name(enum trace_lint_kind kind); // "hogs"
+
+#endif

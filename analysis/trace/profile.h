@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+//
+// Where fibers wait, as pprof profiles: the four of `go tool trace -pprof=net|sync|syscall|sched`,
+// figure for figure.
+//
+//   net      waits with the reason "network"
+//   sync     waits on channels, locks, conditions, select
+//   syscall  system calls, until the fiber has a Proc again
+//   sched    runnable, until it runs
+//
+// A wait counts under the stack of whoever began it: the fiber's own when it blocks, the waker's
+// when it becomes runnable. As in Go, what a fiber waits before it runs for the first time in the
+// trace does not count (it is not known what went before) unless it never runs; nor does a wait
+// that the trace does not see the end of.
+//
+// Memory: live fibers and distinct stacks. One owner.
+
+#ifndef FIBERSCOPE_ANALYSIS_TRACE_PROFILE_H
+#define FIBERSCOPE_ANALYSIS_TRACE_PROFILE_H
+
+#include "analysis/trace/stacks.h"
+#include "formats/pprof.h"
+
+enum trace_profile_kind {
+    TRACE_PROFILE_NET,
+    TRACE_PROFILE_SYNC,
+    TRACE_PROFILE_SYSCALL,
+    TRACE_PROFILE_SCHED,
+};
+
+struct trace_profile;
+
+// Only what lies between the two times counts; 0, 0: all. 0 or -ENOMEM.
+int trace_profile_new(struct trace_profile **out, enum trace_profile_kind kind, int64_t from_ns,
+                      int64_t to_ns);
+
+// The next event of the reader; 0 or -ENOMEM.
+int trace_profile_event(struct trace_profile *p, const struct trace_reader *r,
+                        const struct trace_event *ev);
+
+// The trace is over. Sample types contentions/count and delay/nanoseconds; the caller owns *out
+// (pprof_free). 0 or -ENOMEM.
+int trace_profile_finish(struct trace_profile *p, struct pprof_profile **out);
+void trace_profile_free(struct trace_profile *p); // accepts NULL
+
+// A profile with these two values per stack of a table: counts and times are [stack_count].
+int trace_profile_build(struct pprof_profile **out, const struct trace_names *n,
+                        const struct trace_stacks *s, const uint64_t *counts,
+                        const int64_t *times_ns, uint32_t stack_count);
+
+#endif

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+//
+// Regions, tasks, CPU samples and logs of a trace. See spans.h.
+
+#include "analysis/trace/spans_internal.h"
+
+#include <errno.h>
+
+static int region_begin(struct trace_spans *s, const struct trace_reader *r,
+                        const struct trace_event *ev, uint32_t lane, bool begins)
+{
+    struct spans_state *st = s->state_of_build;
+    uint32_t i = s->region_count;
+    int rc = spans_reserve(&s->regions, &st->region_capacity, i, sizeof *s->regions);
+    if (!rc)
+        rc = spans_reserve(&st->region_outer, &st->region_outer_capacity, i,
+                           sizeof *st->region_outer);
+    if (!rc)
+        rc = spans_reserve(&st->open_regions, &st->open_region_capacity, lane,
+                           sizeof *st->open_regions);
+    if (rc)
+        return rc;
+    s->regions[i] = (struct trace_region_span){
+        .begin_ns = begins ? ev->time_ns : s->begin_ns,
+        .end_ns = ev->time_ns,
+        .task = ev->region.task,
+        .lane = lane,
+        .type = trace_names_of(&s->names, r, ev->region.type),
+        .stack = begins ? trace_stacks_of(&s->stacks, &s->names, r, ev->stack) : 0,
+        .begins = begins,
+        .ends = !begins};
+    s->region_count++;
+    if (!begins)
+        return 0;
+    st->region_outer[i] = st->open_regions[lane];
+    st->open_regions[lane] = i + 1;
+    return 0;
+}
+
+static int region(struct trace_spans *s, const struct trace_reader *r, const struct trace_event *ev)
+{
+    struct spans_state *st = s->state_of_build;
+    uint32_t lane = spans_fiber_lane(s, ev);
+    if (lane == TRACE_NO_LANE)
+        return 0;
+    uint32_t open = lane < st->open_region_capacity ? st->open_regions[lane] : 0;
+    if (ev->kind == TRACE_REGION_BEGIN || !open)
+        return region_begin(s, r, ev, lane, ev->kind == TRACE_REGION_BEGIN);
+    s->regions[open - 1].end_ns = ev->time_ns;
+    s->regions[open - 1].ends = true;
+    st->open_regions[lane] = st->region_outer[open - 1];
+    return 0;
+}
+
+struct known_task {
+    uint64_t id;
+    uint32_t index;
+};
+
+static bool same_task(const void *item, const void *key)
+{
+    return ((const struct known_task *)item)->id == *(const uint64_t *)key;
+}
+
+static int task(struct trace_spans *s, const struct trace_reader *r, const struct trace_event *ev)
+{
+    struct spans_state *st = s->state_of_build;
+    uint64_t id = ev->task.id, hash = ptrtab_mix(ptrtab_seed(), id);
+    const struct known_task *found = ptrtab_find(&st->tasks, hash, same_task, &id);
+    if (!found) {
+        struct known_task *k = arena_alloc(&s->arena, sizeof *k);
+        if (!k)
+            return -ENOMEM;
+        *k = (struct known_task){id, s->task_count};
+        int rc = spans_reserve(&s->tasks, &st->task_capacity, s->task_count, sizeof *s->tasks);
+        if (!rc)
+            rc = ptrtab_add(&st->tasks, hash, k);
+        if (rc)
+            return rc;
+        s->tasks[s->task_count++] = (struct trace_task_span){.id = id,
+                                                             .parent = TRACE_NO_TASK,
+                                                             .begin_ns = s->begin_ns,
+                                                             .end_ns = INT64_MAX,
+                                                             .begin_lane = TRACE_NO_LANE,
+                                                             .end_lane = TRACE_NO_LANE};
+        found = k;
+    }
+    struct trace_task_span *t = &s->tasks[found->index];
+    uint32_t type = trace_names_of(&s->names, r, ev->task.type);
+    t->type = type ? type : t->type;
+    if (ev->task.parent != TRACE_NO_TASK)
+        t->parent = ev->task.parent;
+    if (ev->kind == TRACE_TASK_BEGIN) {
+        t->begins = true;
+        t->begin_ns = ev->time_ns;
+        t->begin_lane = spans_fiber_lane(s, ev);
+        return 0;
+    }
+    t->ends = true;
+    t->end_ns = ev->time_ns;
+    t->end_lane = spans_fiber_lane(s, ev);
+    ptrtab_remove(&st->tasks, hash, found); // the id may come again
+    return 0;
+}
+
+static int sample(struct trace_spans *s, const struct trace_reader *r, const struct trace_event *ev)
+{
+    struct spans_state *st = s->state_of_build;
+    uint32_t lane = spans_fiber_lane(s, ev);
+    if (lane == TRACE_NO_LANE || ev->time_ns < st->from_ns)
+        return 0;
+    int rc = spans_reserve(&s->samples, &st->sample_capacity, s->sample_count, sizeof *s->samples);
+    if (rc)
+        return rc;
+    s->samples[s->sample_count++] = (struct trace_sample){
+        ev->time_ns, lane, trace_stacks_of(&s->stacks, &s->names, r, ev->stack)};
+    return 0;
+}
+
+static int log_mark(struct trace_spans *s, const struct trace_reader *r,
+                    const struct trace_event *ev)
+{
+    struct spans_state *st = s->state_of_build;
+    if (ev->time_ns < st->from_ns)
+        return 0;
+    int rc = spans_reserve(&s->logs, &st->log_capacity, s->log_count, sizeof *s->logs);
+    if (rc)
+        return rc;
+    struct trace_text t = trace_reader_string(r, ev->log.message);
+    const char *message = arena_strndup(&s->arena, t.size_bytes ? t.bytes : "", t.size_bytes);
+    if (!message)
+        return -ENOMEM;
+    s->logs[s->log_count++] =
+        (struct trace_log_mark){ev->time_ns, ev->log.task, spans_fiber_lane(s, ev),
+                                trace_names_of(&s->names, r, ev->log.category), message};
+    return 0;
+}
+
+int spans_mark(struct trace_spans *s, const struct trace_reader *r, const struct trace_event *ev)
+{
+    switch (ev->kind) {
+    case TRACE_REGION_BEGIN:
+    case TRACE_REGION_END: return region(s, r, ev);
+    case TRACE_TASK_BEGIN:
+    case TRACE_TASK_END: return task(s, r, ev);
+    case TRACE_STACK_SAMPLE: return sample(s, r, ev);
+    case TRACE_LOG: return log_mark(s, r, ev);
+    default: return 0;
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+//
+// What a trace says in numbers, from its events as they come: times of every fiber, of every start
+// function, of regions, tasks and Procs; who wakes whom.
+//
+// Figures equal those of Go's own summary (internal/trace, Summarizer), including what it does
+// with fibers that exist when the trace begins: a state first heard of has lasted since the last
+// Sync. One difference: of a fiber that the trace leaves in a system call without its Proc, Go
+// counts that last part as system call and as scheduling wait; here it is syscall_blocked, once.
+//
+//   name  of a fiber: the function of the outermost frame of the first stack that a transition of
+//         it carries, as go tool trace groups goroutines; "" if it has none
+//   self  a fiber that makes itself runnable again wakes itself: it yields. (A preempted one does
+//         not.)
+//
+// Invariant: the times of a function are the sums over its fibers, each counted once, when it ends
+// or at the end. Memory: what is alive (fibers, open regions and tasks) and what has a name:
+// independent of the length of the trace. One owner.
+
+#ifndef FIBERSCOPE_ANALYSIS_TRACE_SUMMARY_H
+#define FIBERSCOPE_ANALYSIS_TRACE_SUMMARY_H
+
+#include "analysis/trace/hist.h"
+#include "analysis/trace/names.h"
+#include "analysis/trace/times.h"
+
+enum { TRACE_SLOWEST = 10, TRACE_TYPES_MAX = 4096 };
+
+struct trace_moments { // how often things happened
+    uint64_t runs, yields, preemptions, blocks, syscalls, wakes, creates;
+};
+
+struct trace_longest {
+    int64_t ns, at_ns; // at_ns: when it began
+    int64_t fiber;
+};
+
+struct trace_fiber {
+    int64_t id;
+    uint32_t name;
+    uint64_t pc; // of the frame that gave the name
+    int64_t created_ns;
+    int64_t first_run_ns; // INT64_MIN: it never ran
+    int64_t ended_ns;     // INT64_MIN: it lives on
+    int64_t creator;      // TRACE_NONE: it was there, or nobody did
+    uint8_t state;        // trace_go_state at the end
+    uint32_t reason;      // name, of a WAITING one
+    int64_t state_ns;     // how long it has been in that state at the end
+    struct trace_times times;
+    struct trace_moments moments;
+    struct trace_longest run, wait; // longest uninterrupted run and wait for a Proc
+};
+
+struct trace_function {
+    uint32_t name;
+    uint64_t fibers, alive; // alive: at the end of the trace
+    struct trace_times times;
+    struct trace_moments moments;
+    struct trace_longest run, wait;
+    struct trace_longest stuck; // the longest block that the trace does not see the end of
+    uint32_t stuck_reason;
+    struct trace_hist runnable; // each wait for a Proc
+};
+
+struct trace_edge {
+    uint32_t from, to; // names; from 0: nobody, as the network poller or a timer
+    uint64_t wakes, creates;
+    int64_t blocked_ns;  // what the woken had waited
+    int64_t runnable_ns; // and then waited to run
+};
+
+struct trace_region {
+    uint32_t type; // name
+    uint32_t function;
+    uint64_t task; // 0: none
+    int64_t fiber;
+    int64_t begin_ns, end_ns; // INT64_MIN: before or after the trace
+    bool inherited;           // no region: the fiber was started inside one, of this task
+    struct trace_times times; // while it was open; without a begin: of the fiber until then
+};
+
+struct trace_task {
+    uint64_t id, parent;
+    uint32_t type;            // name
+    int64_t begin_ns, end_ns; // INT64_MIN: before or after the trace
+    int64_t fiber;            // that began it, else ended it
+    uint64_t regions, logs;
+};
+
+struct trace_instance {
+    int64_t ns, begin_ns;
+    int64_t fiber;
+    uint64_t task;
+};
+
+struct trace_type { // of regions or of tasks; beyond TRACE_TYPES_MAX names: "(more names)"
+    uint32_t name;
+    uint64_t count, complete; // complete: begin and end are known
+    struct trace_hist latency;
+    struct trace_times times; // of regions, complete or not
+    struct trace_instance slowest[TRACE_SLOWEST];
+    uint32_t slowest_count;
+};
+
+struct trace_proc {
+    int64_t id;
+    int64_t running_ns; // it runs fibers
+    int64_t syscall_ns; // its fiber is in a system call
+    int64_t idle_ns;
+    int64_t other_ns; // it is neither: the scheduler
+    uint64_t runs, steals;
+};
+
+struct trace_summary_options {
+    size_t size;            // sizeof(struct trace_summary_options)
+    int64_t from_ns, to_ns; // only this part counts; 0, 0: all of it
+    void *context;          // For whom all are wanted, each once, when it is over:
+    void (*fiber)(void *context, const struct trace_fiber *f);
+    void (*region)(void *context, const struct trace_region *r);
+    void (*task)(void *context, const struct trace_task *t);
+};
+
+struct trace_totals {
+    int64_t begin_ns, end_ns; // of the events that count
+    uint64_t events, generations;
+    uint64_t by_kind[TRACE_EXPERIMENTAL + 1];
+    uint64_t fibers, alive, threads, tasks, samples;
+    uint64_t gomaxprocs, heap_max_bytes;
+    double proc_ns;             // gomaxprocs over time
+    struct trace_hist runnable; // each wait of any fiber for a Proc
+    struct trace_times times;   // all fibers that are not the runtime's own
+};
+
+struct trace_summary {
+    struct trace_names names;
+    struct trace_totals totals;
+    // After trace_summary_finish: functions most running first, edges most wakes first, types most
+    // time first, procs by id.
+    struct trace_function **functions;
+    struct trace_edge **edges;
+    struct trace_type **region_types, **task_types;
+    struct trace_proc **procs;
+    uint32_t function_count, edge_count, region_type_count, task_type_count, proc_count;
+    struct summary_state *state; // internal
+};
+
+// 0 or -ENOMEM. opts may be NULL.
+int trace_summary_new(struct trace_summary **out, const struct trace_summary_options *opts);
+
+// The next event of the reader. After to_ns only fibers that are first heard of then, having been
+// there before, still count: go on to the next Sync. 0 or -ENOMEM.
+int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
+                        const struct trace_event *ev);
+
+// The trace is over: what is alive is added up. 0 or -ENOMEM.
+int trace_summary_finish(struct trace_summary *s);
+void trace_summary_free(struct trace_summary *s); // accepts NULL
+
+#endif

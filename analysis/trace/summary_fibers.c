@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: MIT
+//
+// Transitions of fibers and Procs, and ranges, as times. See summary.h.
+
+#include "analysis/trace/summary_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct fiber *summary_fiber(const struct trace_summary *s, int64_t id, uint32_t slot)
+{
+    const struct summary_state *st = s->state;
+    struct fiber *f = slot < st->fiber_capacity ? st->fibers[slot] : NULL;
+    return f && f->pub.id == id ? f : NULL;
+}
+
+int summary_settle(const struct summary_state *st, const struct fiber *f, struct trace_times *t)
+{
+    int64_t ns = st->now - f->since;
+    if (f->since == SUMMARY_NEVER)
+        return 0;
+    switch (f->state) {
+    case TRACE_GO_RUNNING: t->running_ns += ns; break;
+    case TRACE_GO_RUNNABLE: t->runnable_ns += ns; break;
+    case TRACE_GO_WAITING: return trace_times_block(t, f->pub.reason, 0, ns);
+    case TRACE_GO_SYSCALL:
+        if (f->proc_lost_at == SUMMARY_NEVER) {
+            t->syscall_ns += ns;
+        } else {
+            t->syscall_ns += f->proc_lost_at - f->since;
+            t->syscall_blocked_ns += st->now - f->proc_lost_at;
+        }
+        break;
+    default: break;
+    }
+    return 0;
+}
+
+static void longest(struct trace_longest *l, int64_t ns, int64_t at_ns, int64_t fiber)
+{
+    if (ns > l->ns)
+        *l = (struct trace_longest){ns, at_ns, fiber};
+}
+
+// The fiber leaves its state; `over` unless only the trace does.
+static int leave(struct trace_summary *s, struct fiber *f, bool over)
+{
+    struct summary_state *st = s->state;
+    int64_t ns = st->now - f->since;
+    if (f->since == SUMMARY_NEVER)
+        return 0;
+    struct proc *p = f->proc_slot < st->proc_capacity ? st->procs[f->proc_slot] : NULL;
+    if (f->state == TRACE_GO_RUNNING) {
+        longest(&f->pub.run, ns, f->since, f->pub.id);
+        if (p)
+            p->pub.running_ns += ns;
+    } else if (f->state == TRACE_GO_RUNNABLE) {
+        longest(&f->pub.wait, ns, f->since, f->pub.id);
+        if (f->edge)
+            f->edge->runnable_ns += ns;
+        f->edge = NULL;
+        if (over && st->counts) {
+            struct trace_function *fn = summary_function(s, f->pub.name);
+            if (!fn)
+                return -ENOMEM;
+            trace_hist_add(&fn->runnable, ns);
+            trace_hist_add(&s->totals.runnable, ns);
+        }
+    } else if (f->state == TRACE_GO_SYSCALL && p) {
+        p->pub.syscall_ns += f->proc_lost_at == SUMMARY_NEVER ? ns : f->proc_lost_at - f->since;
+        // As Go does, even where the Proc is by now in another fiber's system call.
+        if (over)
+            p->syscall_slot = TRACE_NO_SLOT;
+    }
+    int rc = summary_settle(st, f, &f->pub.times);
+    if (!rc && f->state == TRACE_GO_WAITING && over)
+        trace_times_longest(&f->pub.times, f->pub.reason, ns);
+    return rc;
+}
+
+static struct fiber *new_fiber(struct trace_summary *s, const struct trace_event *ev)
+{
+    struct summary_state *st = s->state;
+    uint32_t slot = ev->transition.slot;
+    if (slot == TRACE_NO_SLOT || summary_reserve(&st->fibers, &st->fiber_capacity, slot))
+        return NULL;
+    struct fiber *f = st->free_fibers, *old = st->fibers[slot];
+    if (old) {
+        summary_regions_drop(st, old);
+        f = old;
+    } else if (f) {
+        st->free_fibers = f->next_free;
+    } else {
+        f = calloc(1, sizeof *f);
+        if (!f)
+            return NULL;
+    }
+    struct trace_times times = f->pub.times;
+    *f = (struct fiber){.since = st->now, .proc_lost_at = SUMMARY_NEVER, .total_from = st->now};
+    f->pub.times = (struct trace_times){.waits = times.waits, .wait_capacity = times.wait_capacity};
+    f->pub.id = ev->transition.id;
+    f->pub.created_ns = ev->time_ns;
+    f->pub.first_run_ns = f->pub.ended_ns = SUMMARY_NEVER;
+    f->pub.creator = ev->goroutine;
+    f->pub.run.fiber = f->pub.wait.fiber = f->pub.id;
+    f->proc_slot = TRACE_NO_SLOT;
+    for (int i = 0; i < TRACE_RANGES; i++)
+        f->range_since[i] = SUMMARY_NEVER;
+    st->fibers[slot] = f;
+    return f;
+}
+
+static void add_moments(struct trace_moments *m, const struct trace_moments *a)
+{
+    m->runs += a->runs;
+    m->yields += a->yields;
+    m->preemptions += a->preemptions;
+    m->blocks += a->blocks;
+    m->syscalls += a->syscalls;
+    m->wakes += a->wakes;
+    m->creates += a->creates;
+}
+
+// Adds a fiber that is over, or outlives the trace, to its function; tells who wants to know.
+static int fold(struct trace_summary *s, struct fiber *f)
+{
+    struct summary_state *st = s->state;
+    if (f->pub.ended_ns != SUMMARY_NEVER && f->pub.ended_ns < st->options.from_ns)
+        return 0;
+    struct trace_function *fn = summary_function(s, f->pub.name);
+    if (!fn)
+        return -ENOMEM;
+    fn->fibers++;
+    s->totals.fibers++;
+    if (f->pub.ended_ns == SUMMARY_NEVER) {
+        fn->alive++;
+        s->totals.alive++;
+    }
+    add_moments(&fn->moments, &f->pub.moments);
+    longest(&fn->run, f->pub.run.ns, f->pub.run.at_ns, f->pub.id);
+    longest(&fn->wait, f->pub.wait.ns, f->pub.wait.at_ns, f->pub.id);
+    if (f->pub.ended_ns == SUMMARY_NEVER && f->pub.state == TRACE_GO_WAITING &&
+        f->pub.state_ns > fn->stuck.ns) {
+        longest(&fn->stuck, f->pub.state_ns, st->now - f->pub.state_ns, f->pub.id);
+        fn->stuck_reason = f->pub.reason;
+    }
+    int rc = trace_times_add(&fn->times, &f->pub.times);
+    if (!rc && !trace_name_is_system(trace_names_text(&s->names, f->pub.name)))
+        rc = trace_times_add(&s->totals.times, &f->pub.times);
+    trace_times_sort(&f->pub.times);
+    if (st->options.fiber)
+        st->options.fiber(st->options.context, &f->pub);
+    return rc;
+}
+
+int summary_fiber_end(struct trace_summary *s, struct fiber *f, const struct trace_event *ev)
+{
+    struct summary_state *st = s->state;
+    int rc = ev ? 0 : leave(s, f, false);
+    if (ev)
+        f->pub.ended_ns = ev->time_ns;
+    f->pub.times.total_ns = st->now - f->total_from;
+    for (int i = 0; i < TRACE_RANGES; i++) {
+        if (f->range_since[i] != SUMMARY_NEVER)
+            f->pub.times.range_ns[i] += st->now - f->range_since[i];
+        f->range_since[i] = SUMMARY_NEVER;
+    }
+    f->pub.state_ns = f->since == SUMMARY_NEVER ? 0 : st->now - f->since;
+    f->since = SUMMARY_NEVER;
+    f->pub.state = f->state;
+    bool system = trace_name_is_system(trace_names_text(&s->names, f->pub.name));
+    while (f->regions && !rc && !system)
+        rc = summary_region_close(s, f, ev ? ev->time_ns : SUMMARY_NEVER);
+    summary_regions_drop(st, f);
+    return rc ? rc : fold(s, f);
+}
+
+static int woken(struct trace_summary *s, struct fiber *f, const struct trace_event *ev)
+{
+    struct summary_state *st = s->state;
+    struct fiber *waker = summary_fiber(s, ev->goroutine, ev->goroutine_slot);
+    if (!st->counts)
+        return 0;
+    struct trace_edge *e = summary_edge(s, waker ? waker->pub.name : 0, f->pub.name);
+    if (!e)
+        return -ENOMEM;
+    if (ev->transition.from == TRACE_GO_NOT_EXIST) {
+        e->creates++;
+    } else {
+        e->wakes++;
+        e->blocked_ns += f->since == SUMMARY_NEVER ? 0 : st->now - f->since;
+        f->edge = e;
+    }
+    if (waker)
+        *(ev->transition.from == TRACE_GO_NOT_EXIST ? &waker->pub.moments.creates
+                                                    : &waker->pub.moments.wakes) += 1;
+    return 0;
+}
+
+static int count_moment(struct trace_summary *s, struct fiber *f, const struct trace_event *ev,
+                        uint32_t reason)
+{
+    struct trace_moments *m = &f->pub.moments;
+    uint8_t from = ev->transition.from, to = ev->transition.to;
+    if (!s->state->counts || from == TRACE_GO_UNDETERMINED)
+        return 0;
+    m->runs += to == TRACE_GO_RUNNING && from != TRACE_GO_SYSCALL;
+    m->syscalls += to == TRACE_GO_SYSCALL;
+    if (from == TRACE_GO_RUNNING && to == TRACE_GO_RUNNABLE)
+        ++*(reason == s->state->name_preempted ? &m->preemptions : &m->yields);
+    if (to != TRACE_GO_WAITING)
+        return 0;
+    m->blocks++;
+    return trace_times_block(&f->pub.times, reason, 1, 0);
+}
+
+static int enter(struct trace_summary *s, struct fiber *f, const struct trace_event *ev,
+                 uint32_t reason)
+{
+    struct summary_state *st = s->state;
+    f->state = ev->transition.to;
+    if (ev->transition.from != TRACE_GO_UNDETERMINED || f->state == TRACE_GO_SYSCALL)
+        f->since = st->now;
+    f->proc_lost_at = SUMMARY_NEVER;
+    f->pub.reason = f->state == TRACE_GO_WAITING ? reason : 0;
+    switch (f->state) {
+    case TRACE_GO_RUNNING:
+        f->proc_slot = ev->proc_slot;
+        if (f->pub.first_run_ns == SUMMARY_NEVER)
+            f->pub.first_run_ns = ev->time_ns;
+        if (st->counts && f->proc_slot < st->proc_capacity && st->procs[f->proc_slot])
+            st->procs[f->proc_slot]->pub.runs++;
+        return 0;
+    case TRACE_GO_SYSCALL:
+        f->proc_slot = ev->proc_slot;
+        if (f->proc_slot < st->proc_capacity && st->procs[f->proc_slot])
+            st->procs[f->proc_slot]->syscall_slot = ev->transition.slot;
+        return 0;
+    case TRACE_GO_WAITING:
+        if (reason != st->name_forever)
+            return 0;
+        return summary_fiber_end(s, f, ev); // as good as dead
+    default: return 0;
+    }
+}
+
+static int first_seen(struct trace_summary *s, struct fiber **out, const struct trace_event *ev,
+                      uint32_t reason)
+{
+    struct summary_state *st = s->state;
+    // After to_ns the end of the slot's last fiber went unseen: it lived on, so far.
+    uint32_t slot = ev->transition.slot;
+    struct fiber *last = slot < st->fiber_capacity ? st->fibers[slot] : NULL;
+    int rc = last && last->since != SUMMARY_NEVER ? summary_fiber_end(s, last, NULL) : 0;
+    struct fiber *f = *out = rc ? NULL : new_fiber(s, ev);
+    if (!f)
+        return rc ? rc : -ENOMEM;
+    if (ev->transition.from == TRACE_GO_NOT_EXIST)
+        return summary_inherit(s, f, summary_fiber(s, ev->goroutine, ev->goroutine_slot));
+    // It was there: what it is now, it has been since the Sync.
+    f->pub.created_ns = st->sync_ns;
+    f->pub.creator = TRACE_NONE;
+    f->since = f->total_from = st->sync_now;
+    f->state = ev->transition.to;
+    f->pub.reason = reason;
+    f->proc_slot = ev->proc_slot;
+    if (f->state == TRACE_GO_SYSCALL && ev->proc == TRACE_NONE)
+        f->proc_lost_at = f->since;
+    // What lasts is counted from the Sync when it ends. As in Go, what is known about a system call
+    // changes with this event, and a fiber that waits for ever ends with it.
+    bool now = f->state == TRACE_GO_SYSCALL ||
+               (f->state == TRACE_GO_WAITING && reason == st->name_forever);
+    return now ? leave(s, f, false) : 0;
+}
+
+static int fiber_transition(struct trace_summary *s, const struct trace_reader *r,
+                            const struct trace_event *ev)
+{
+    struct summary_state *st = s->state;
+    uint8_t from = ev->transition.from, to = ev->transition.to;
+    uint32_t reason = trace_names_of(&s->names, r, ev->transition.reason);
+    if (from == to)
+        return 0; // announced again, at the beginning of a generation
+    struct fiber *f = summary_fiber(s, ev->transition.id, ev->transition.slot);
+    int rc = 0;
+    if (from == TRACE_GO_UNDETERMINED || from == TRACE_GO_NOT_EXIST || !f)
+        rc = first_seen(s, &f, ev, reason);
+    else
+        rc = leave(s, f, true);
+    if (!rc && !f->pub.name && ev->transition.stack) {
+        const struct trace_frame *frames;
+        uint32_t n = trace_reader_stack(r, ev->transition.stack, &frames);
+        f->pub.name = trace_names_root(&s->names, r, ev->transition.stack);
+        f->pub.pc = n ? frames[n - 1].pc : 0;
+    }
+    if (!rc && (from == TRACE_GO_WAITING || from == TRACE_GO_NOT_EXIST) && to != TRACE_GO_NOT_EXIST)
+        rc = woken(s, f, ev);
+    if (!rc)
+        rc = count_moment(s, f, ev, reason);
+    if (rc)
+        return rc;
+    if (to != TRACE_GO_NOT_EXIST)
+        return enter(s, f, ev, reason);
+    f->state = TRACE_GO_NOT_EXIST;
+    if (f->since != SUMMARY_NEVER) // else it has ended already, waiting for ever
+        rc = summary_fiber_end(s, f, ev);
+    st->fibers[ev->transition.slot] = NULL;
+    f->next_free = st->free_fibers;
+    st->free_fibers = f;
+    return rc;
+}
+
+static int proc_transition(struct trace_summary *s, const struct trace_event *ev)
+{
+    struct summary_state *st = s->state;
+    uint32_t slot = ev->transition.slot;
+    uint8_t from = ev->transition.from, to = ev->transition.to;
+    if (slot == TRACE_NO_SLOT || summary_reserve(&st->procs, &st->proc_capacity, slot))
+        return -ENOMEM;
+    struct proc *p = st->procs[slot];
+    if (!p) {
+        p = st->procs[slot] = calloc(1, sizeof *p);
+        if (!p)
+            return -ENOMEM;
+        p->pub.id = ev->transition.id;
+        p->since = from == TRACE_PROC_UNDETERMINED ? st->sync_now : st->now;
+        p->state = to;
+        p->syscall_slot = TRACE_NO_SLOT;
+        p->sweep_fiber = TRACE_NONE;
+    }
+    if (from == to)
+        return 0;
+    *(p->state == TRACE_PROC_RUNNING ? &p->running_ns : &p->pub.idle_ns) += st->now - p->since;
+    p->since = st->now;
+    p->state = to;
+    p->pub.steals += st->counts && ev->wire == TRACE_EV_PROC_STEAL;
+    if (to == TRACE_PROC_IDLE && p->syscall_slot < st->fiber_capacity) {
+        struct fiber *f = st->fibers[p->syscall_slot];
+        if (f && f->state == TRACE_GO_SYSCALL && f->proc_slot == slot)
+            f->proc_lost_at = st->now;
+        p->syscall_slot = TRACE_NO_SLOT;
+    }
+    return 0;
+}
+
+int summary_transition(struct trace_summary *s, const struct trace_reader *r,
+                       const struct trace_event *ev)
+{
+    if (ev->what == TRACE_RESOURCE_GOROUTINE)
+        return fiber_transition(s, r, ev);
+    return ev->what == TRACE_RESOURCE_PROC ? proc_transition(s, ev) : 0;
+}
+
+// Whose time a range is: its fiber's, or, of a Proc's, that of the fiber that begins and ends it.
+static struct fiber *range_fiber(struct trace_summary *s, const struct trace_event *ev)
+{
+    struct summary_state *st = s->state;
+    if (ev->what == TRACE_RANGE_STW || ev->what == TRACE_RANGE_GC_ASSIST)
+        return summary_fiber(s, ev->range.id, ev->range.slot);
+    if (ev->what != TRACE_RANGE_GC_SWEEP || ev->range.slot >= st->proc_capacity)
+        return NULL;
+    struct proc *p = st->procs[ev->range.slot];
+    struct fiber *f = summary_fiber(s, ev->goroutine, ev->goroutine_slot);
+    if (!p)
+        return NULL;
+    if (ev->kind != TRACE_RANGE_END) {
+        p->sweep_fiber = f ? f->pub.id : p->sweep_fiber;
+        return f;
+    }
+    bool same = f && p->sweep_fiber == f->pub.id;
+    p->sweep_fiber = TRACE_NONE;
+    return same ? f : NULL;
+}
+
+int summary_range(struct trace_summary *s, const struct trace_event *ev)
+{
+    struct summary_state *st = s->state;
+    struct fiber *f = range_fiber(s, ev);
+    if (!f || ev->what >= TRACE_RANGES || f->since == SUMMARY_NEVER)
+        return 0;
+    int64_t *since = &f->range_since[ev->what], *ns = &f->pub.times.range_ns[ev->what];
+    if (ev->kind == TRACE_RANGE_BEGIN) {
+        *since = st->now;
+    } else if (ev->kind == TRACE_RANGE_ACTIVE) {
+        if (*since != SUMMARY_NEVER)
+            *ns += st->sync_now - *since;
+        *since = st->sync_now;
+    } else if (*since != SUMMARY_NEVER) {
+        *ns += st->now - *since;
+        *since = SUMMARY_NEVER;
+    }
+    return 0;
+}

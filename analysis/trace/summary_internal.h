@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+//
+// What the files of the summary share. See summary.h.
+//
+// Times that are compared with an event's are its own; times that durations are made of are held
+// inside from_ns..to_ns (now), so that every difference of two counts only what lies in there.
+
+#ifndef FIBERSCOPE_ANALYSIS_TRACE_SUMMARY_INTERNAL_H
+#define FIBERSCOPE_ANALYSIS_TRACE_SUMMARY_INTERNAL_H
+
+#include "analysis/trace/summary.h"
+
+#define SUMMARY_NEVER INT64_MIN
+
+struct open_region {
+    struct trace_region pub; // times: of the fiber when it began
+    struct open_region *outer;
+};
+
+struct fiber {
+    struct trace_fiber pub;
+    uint8_t state;
+    int64_t since;        // in this state; NEVER: nothing is counted any more
+    int64_t proc_lost_at; // of a SYSCALL; NEVER: it has its Proc
+    int64_t range_since[TRACE_RANGES];
+    int64_t total_from;
+    uint32_t proc_slot;
+    struct trace_edge *edge; // that made it RUNNABLE; NULL: none
+    struct open_region *regions;
+    struct fiber *next_free;
+};
+
+struct proc {
+    struct trace_proc pub;
+    uint8_t state;
+    int64_t since, running_ns; // running_ns: in the state RUNNING
+    uint32_t syscall_slot;     // fiber in a system call on it, TRACE_NO_SLOT: none
+    int64_t sweep_fiber;       // which begun a GC_SWEEP on it
+};
+
+struct task {
+    struct trace_task pub;
+    uint64_t hash;
+    struct task *next, **link; // link: what points at it
+};
+
+struct summary_state {
+    struct trace_summary_options options;
+    int64_t now, sync_ns, sync_now; // sync_now: held inside the range
+    int64_t first_ns, last_ns, procs_since;
+    bool started, counts; // counts: the event is inside the range
+    int rc;
+    uint32_t name_preempted, name_forever;
+    struct fiber **fibers; // by slot
+    struct proc **procs;   // by slot
+    uint32_t fiber_capacity, proc_capacity;
+    struct fiber *free_fibers;
+    struct open_region *free_regions;
+    struct trace_function **functions_by_name;
+    uint32_t functions_by_name_capacity;
+    struct trace_type **types_by_name[2]; // 0: regions, 1: tasks
+    uint32_t types_by_name_capacity[2];
+    uint32_t name_more;
+    struct ptrtab edges, tasks;
+    struct task *open_tasks; // all of `tasks`
+};
+
+// Grows *array, of pointers, so that it has an entry `index`; new ones are NULL. 0 or -ENOMEM.
+int summary_reserve(void *array, uint32_t *capacity, uint32_t index);
+
+struct fiber *summary_fiber(const struct trace_summary *s, int64_t id, uint32_t slot);
+struct trace_function *summary_function(struct trace_summary *s, uint32_t name);
+struct trace_edge *summary_edge(struct trace_summary *s, uint32_t from, uint32_t to);
+
+// Adds the fiber's time in its state, up to now, to t.
+int summary_settle(const struct summary_state *st, const struct fiber *f, struct trace_times *t);
+
+int summary_transition(struct trace_summary *s, const struct trace_reader *r,
+                       const struct trace_event *ev);
+int summary_range(struct trace_summary *s, const struct trace_event *ev);
+int summary_fiber_end(struct trace_summary *s, struct fiber *f, const struct trace_event *ev);
+
+int summary_inherit(struct trace_summary *s, struct fiber *f, const struct fiber *creator);
+int summary_region(struct trace_summary *s, const struct trace_reader *r,
+                   const struct trace_event *ev);
+int summary_region_close(struct trace_summary *s, struct fiber *f, int64_t end_ns);
+void summary_regions_drop(struct summary_state *st, struct fiber *f);
+int summary_task(struct trace_summary *s, const struct trace_reader *r,
+                 const struct trace_event *ev);
+int summary_tasks_finish(struct trace_summary *s);
+void summary_tasks_drop(struct summary_state *st);
+
+#endif

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+//
+// See times.h.
+
+#include "analysis/trace/times.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int trace_times_block(struct trace_times *t, uint32_t reason, uint64_t count, int64_t ns)
+{
+    uint32_t i = 0;
+    while (i < t->wait_count && t->waits[i].reason != reason)
+        i++;
+    if (i == TRACE_WAITS_MAX)
+        i--;
+    if (i == t->wait_capacity) {
+        uint32_t capacity = i ? 2 * i : 2;
+        struct trace_wait *waits = realloc(t->waits, capacity * sizeof *waits);
+        if (!waits)
+            return -ENOMEM;
+        t->waits = waits;
+        t->wait_capacity = capacity;
+    }
+    if (i == t->wait_count)
+        t->waits[t->wait_count++] = (struct trace_wait){.reason = reason};
+    t->waits[i].count += count;
+    t->waits[i].ns += ns;
+    t->blocked_ns += ns;
+    return 0;
+}
+
+void trace_times_longest(struct trace_times *t, uint32_t reason, int64_t ns)
+{
+    for (uint32_t i = 0; i < t->wait_count; i++) {
+        if (t->waits[i].reason == reason && t->waits[i].max_ns < ns)
+            t->waits[i].max_ns = ns;
+    }
+}
+
+static int combine(struct trace_times *t, const struct trace_times *o, int sign)
+{
+    t->total_ns += sign * o->total_ns;
+    t->running_ns += sign * o->running_ns;
+    t->runnable_ns += sign * o->runnable_ns;
+    t->syscall_ns += sign * o->syscall_ns;
+    t->syscall_blocked_ns += sign * o->syscall_blocked_ns;
+    for (int i = 0; i < TRACE_RANGES; i++)
+        t->range_ns[i] += sign * o->range_ns[i];
+    int rc = 0;
+    for (uint32_t i = 0; i < o->wait_count && !rc; i++) {
+        const struct trace_wait *w = &o->waits[i];
+        rc = trace_times_block(t, w->reason, sign < 0 ? -w->count : w->count, sign * w->ns);
+        if (!rc && sign > 0)
+            trace_times_longest(t, w->reason, w->max_ns);
+    }
+    return rc;
+}
+
+int trace_times_add(struct trace_times *t, const struct trace_times *more)
+{
+    return combine(t, more, 1);
+}
+
+int trace_times_subtract(struct trace_times *t, const struct trace_times *less)
+{
+    return combine(t, less, -1);
+}
+
+int trace_times_copy(struct trace_times *t, const struct trace_times *from)
+{
+    struct trace_wait *waits = t->waits;
+    uint32_t capacity = t->wait_capacity;
+    *t = (struct trace_times){.waits = waits, .wait_capacity = capacity};
+    return combine(t, from, 1);
+}
+
+void trace_times_finish(struct trace_times *t)
+{
+    free(t->waits);
+    *t = (struct trace_times){0};
+}
+
+int64_t trace_times_unknown_ns(const struct trace_times *t)
+{
+    int64_t known =
+        t->running_ns + t->runnable_ns + t->syscall_ns + t->syscall_blocked_ns + t->blocked_ns;
+    return known < t->total_ns ? t->total_ns - known : 0;
+}
+
+static int longest_first(const void *x, const void *y)
+{
+    const struct trace_wait *a = x, *b = y;
+    if (a->ns != b->ns)
+        return a->ns < b->ns ? 1 : -1;
+    return (a->reason > b->reason) - (a->reason < b->reason);
+}
+
+void trace_times_sort(struct trace_times *t)
+{
+    if (t->wait_count)
+        qsort(t->waits, t->wait_count, sizeof *t->waits, longest_first);
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+//
+// All the time of all fibers as one profile: what an off-CPU and on-CPU flame graph is drawn from.
+//
+// Each span counts under its fiber's stack there, with its state as the innermost frame: [running],
+// [runnable], [syscall], [blocked: REASON]. Running time, which has no stack of its own, counts
+// under the samples of the CPU taken in it, in equal shares, or else under the start function.
+
+#ifndef FIBERSCOPE_ANALYSIS_TRACE_WALL_H
+#define FIBERSCOPE_ANALYSIS_TRACE_WALL_H
+
+#include "analysis/trace/spans.h"
+#include "formats/pprof.h"
+
+// Sample types spans/count and time/nanoseconds; clipped to from_ns..to_ns (0, 0: all). The
+// caller owns *out (pprof_free). 0 or -ENOMEM.
+int trace_wall_profile(const struct trace_spans *s, int64_t from_ns, int64_t to_ns,
+                       struct pprof_profile **out);
+
+#endif
