@@ -23,6 +23,7 @@
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
     X(stack)                                                                                       \
+    X(trace)                                                                                       \
     X(symbolize)                                                                                   \
     X(help)                                                                                        \
     X(completion)

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT
+//
+// fiberscope trace: reports on execution traces, ours and Go's. The table of reports is here, each
+// is a function in cmd_trace_*.c.
+
+#include "cli/commands.h"
+#include "cli/trace_report.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum { // options that only some reports take
+    HAS_ROWS = 1,
+    HAS_NAME = 2,
+    HAS_SORT = 4,
+    HAS_FIBERS = 8,
+    HAS_KIND = 16,
+    HAS_LONGER = 32,
+    NEEDS_OUTPUT = 64,
+    NEEDS_OPERAND = 128, // before the file
+    NO_JSON = 256,
+    NO_RANGE = 512,
+    HAS_REGION = 1024, // and --task
+    HAS_SLOW = 2048,
+    HAS_FORMAT = 4096,
+};
+
+static const struct trace_report {
+    const char *name;
+    int (*run)(const struct trace_args *a);
+    unsigned flags;
+} reports[] = {
+    {"summary", trace_report_summary, HAS_ROWS | HAS_LONGER},
+    {"fibers", trace_report_fibers, HAS_ROWS | HAS_NAME | HAS_SORT},
+    {"fiber", trace_report_fiber, HAS_ROWS | NEEDS_OPERAND},
+    {"procs", trace_report_procs, 0},
+    {"util", trace_report_util, 0},
+    {"wakes", trace_report_wakes, HAS_ROWS | HAS_NAME},
+    {"lints", trace_report_lints, HAS_LONGER},
+    {"sched", trace_report_sched, HAS_ROWS},
+    {"sync", trace_report_sync, HAS_ROWS},
+    {"syscall", trace_report_syscall, HAS_ROWS},
+    {"net", trace_report_net, HAS_ROWS},
+    {"tasks", trace_report_tasks, HAS_ROWS | HAS_NAME},
+    {"regions", trace_report_regions, HAS_ROWS | HAS_NAME},
+    {"critical", trace_report_critical, HAS_ROWS | HAS_REGION | HAS_FIBERS},
+    {"explain", trace_report_explain, HAS_ROWS | HAS_REGION | HAS_SLOW},
+    {"events", trace_report_events, HAS_FIBERS | HAS_KIND | HAS_ROWS},
+    {"validate", trace_report_validate, NO_RANGE},
+    {"cut", trace_report_cut, HAS_FIBERS | NEEDS_OUTPUT | NO_JSON},
+    {"export", trace_report_export, HAS_FORMAT | NEEDS_OUTPUT | NO_JSON},
+};
+
+static const struct trace_report *find_report(const char *name)
+{
+    for (size_t i = 0; i < CLI_COUNT(reports); i++) {
+        if (!strcmp(reports[i].name, name))
+            return &reports[i];
+    }
+    return NULL;
+}
+
+static int unknown_report(const char *name)
+{
+    const char *names[CLI_COUNT(reports)];
+    for (size_t i = 0; i < CLI_COUNT(reports); i++)
+        names[i] = reports[i].name;
+    const char *near = cli_nearest(name, names, CLI_COUNT(reports));
+    if (near)
+        return cli_usage("there is no report \"%.60s\"; did you mean \"%s\"?", name, near);
+    return cli_usage("there is no report \"%.60s\"", name);
+}
+
+static int check_options(const struct trace_report *r, const struct trace_args *a)
+{
+    const struct {
+        const char *name;
+        bool given;
+        bool taken;
+    } rules[] = {
+        {"rows", a->rows >= 0, r->flags & HAS_ROWS},
+        {"name", a->name != NULL, r->flags & HAS_NAME},
+        {"sort", a->sort != NULL, r->flags & HAS_SORT},
+        {"fiber", a->fibers.count > 0, r->flags & HAS_FIBERS},
+        {"kind", a->kind != NULL, r->flags & HAS_KIND},
+        {"longer", a->longer_ns >= 0, r->flags & HAS_LONGER},
+        {"region", a->region != NULL, r->flags & HAS_REGION},
+        {"task", a->task != NULL, r->flags & HAS_REGION},
+        {"slow", a->slow != NULL, r->flags & HAS_SLOW},
+        {"format", a->format != NULL, r->flags & HAS_FORMAT},
+        {"json", a->json, !(r->flags & NO_JSON)},
+        {"from", a->from_ns >= 0, !(r->flags & NO_RANGE)},
+        {"to", a->to_ns >= 0, !(r->flags & NO_RANGE)},
+    };
+    int64_t number;
+    for (size_t i = 0; i < CLI_COUNT(rules); i++) {
+        if (rules[i].given && !rules[i].taken)
+            return cli_usage("the report %s has no option --%s", r->name, rules[i].name);
+    }
+    for (size_t i = 0; i < a->fibers.count; i++) {
+        if (trace_number(a->fibers.items[i], "a fiber's number", &number))
+            return CLI_USAGE;
+    }
+    if (a->from_ns >= 0 && a->to_ns >= 0 && a->to_ns <= a->from_ns)
+        return cli_usage("--to must be later than --from");
+    if ((r->flags & NEEDS_OUTPUT) && !a->output)
+        return cli_usage("%s: -o FILE is needed (- is standard output)", r->name);
+    return CLI_OK;
+}
+
+static int run(void *settings, int argc, char **argv)
+{
+    struct trace_args *a = settings;
+    if (!argc)
+        return cli_usage("a trace FILE is needed");
+    if (argc == 1 && find_report(argv[0]) && access(argv[0], F_OK))
+        return cli_usage("%s: a trace FILE is needed", argv[0]);
+    const struct trace_report *r = argc > 1 ? find_report(argv[0]) : &reports[0];
+    if (!r)
+        return unknown_report(argv[0]);
+    int first = argc > 1; // the report's own operands
+    int wanted = first + (r->flags & NEEDS_OPERAND ? 2 : 1);
+    if (argc < wanted)
+        return cli_usage("%s: a number and a trace FILE are needed", r->name);
+    if (argc > wanted)
+        return cli_usage("%s: one trace FILE, not more", r->name);
+    a->operand = r->flags & NEEDS_OPERAND ? argv[first] : NULL;
+    a->path = argv[argc - 1];
+    int status = check_options(r, a);
+    return status ? status : r->run(a);
+}
+
+#define TA struct trace_args
+static const struct trace_args defaults = {.from_ns = -1, .to_ns = -1, .rows = -1, .longer_ns = -1};
+static const struct cli_option options[] = {
+    CLI_DURATION(TA, from_ns, "from", 0, "TIME", NULL,
+                 "only what happens from TIME on, counted from the beginning of the trace"),
+    CLI_DURATION(TA, to_ns, "to", 0, "TIME", NULL, "only what happens until TIME"),
+    CLI_LIST(TA, fibers, "fiber", 0, "N", NULL,
+             "events, cut: only this fiber, may be given several times; critical: to its end"),
+    CLI_STRING(TA, name, "name", 0, "TEXT", NULL,
+               "only fibers, tasks or regions with TEXT in their name; fibers: one row for each"),
+    CLI_STRING(TA, region, "region", 0, "NAME", NULL,
+               "explain, critical: the regions of this name"),
+    CLI_STRING(TA, task, "task", 0, "NAME", NULL,
+               "explain, critical: the tasks of this name; critical: or number"),
+    CLI_STRING(TA, slow, "slow", 0, "LIMIT", NULL,
+               "explain: slow is what is beyond this percentile or time (default p99)"),
+    CLI_STRING(TA, kind, "kind", 0, "WORD", NULL,
+               "events: only this kind, as StateTransition or Log"),
+    CLI_CHOICE(TA, sort, "sort", 0, "WORD", NULL,
+               "fibers: order by total, running, runnable, blocked or syscall (default running)",
+               "total running runnable blocked syscall"),
+    CLI_CHOICE(TA, format, "format", 0, "WORD", NULL,
+               "export: json (Chrome, Perfetto, the default), perfetto (protobuf), folded (stacks "
+               "with all the fibers' time), pprof (the same as a profile)",
+               "json perfetto folded pprof"),
+    CLI_DURATION(TA, longer_ns, "longer", 0, "TIME", NULL,
+                 "lints, summary: runs and waits are remarkable from TIME on (default 1s for runs, "
+                 "100ms for waiting to run)"),
+    CLI_INT(TA, rows, "rows", 'n', "N", NULL, "at most N rows a table (0: all)"),
+    CLI_FLAG(TA, salvage, "salvage", 0, NULL,
+             "of a damaged trace, read the whole generations before the damage"),
+    CLI_FLAG(TA, json, "json", 'j', NULL, "JSON instead of a table"),
+    CLI_STRING(TA, output, "output", 'o', "FILE", NULL,
+               "write to FILE, replaced as a whole; sched, sync, syscall, net: a FILE whose name "
+               "ends in .pb.gz becomes a profile for pprof"),
+};
+
+const struct cli_command cmd_trace = {
+    .name = "trace",
+    .summary = "say what an execution trace shows",
+    .operands = "[REPORT] FILE",
+    .details =
+        "FILE is an execution trace in Go's format, of a Go program or of one with fibers.\n"
+        "Reports:\n"
+        "  summary      where the time goes, who wakes whom, what to look at next (the default)\n"
+        "  fibers       fibers by start function; with --name one by one\n"
+        "  fiber N      one fiber: its times, its longest waits with their stacks\n"
+        "  procs        what the processors did\n"
+        "  util         how busy the processors were, over time and at the worst\n"
+        "  wakes        who wakes whom, and how long the woken waited\n"
+        "  lints        fibers that hog, spin, starve or are stuck\n"
+        "  sched        where fibers wait for a processor\n"
+        "  sync         where they wait on channels, locks, conditions and select\n"
+        "  syscall      where they are in system calls\n"
+        "  net          where they wait for the network\n"
+        "  tasks        user tasks, how long they take, the slowest\n"
+        "  regions      user regions, how long they take, the slowest\n"
+        "  critical     what the end of a task, region or range had to wait for, step by step\n"
+        "  explain      why the slow ones of a region or task are slow: the gap, divided\n"
+        "  events       the events, one a line\n"
+        "  validate     whether the trace keeps the format's rules; exit status 1 if not\n"
+        "  cut          a valid smaller trace: a time range, a set of fibers\n"
+        "  export       for other viewers: Perfetto, Chrome, flame graphs",
+    .examples = "  fiberscope trace app.trace\n"
+                "  fiberscope trace fibers --name worker app.trace\n"
+                "  fiberscope trace sync -o sync.pb.gz app.trace\n"
+                "  fiberscope trace explain --region request --slow=p99 app.trace\n"
+                "  fiberscope trace critical --task request app.trace\n"
+                "  fiberscope trace cut --from 1s --to 1.5s -o part.trace app.trace",
+    .options = options,
+    .option_count = CLI_COUNT(options),
+    .defaults = &defaults,
+    .settings_size = sizeof defaults,
+    .run = run,
+};

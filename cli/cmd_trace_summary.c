@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+//
+// fiberscope trace [summary]: all of a trace on one page, and what to look at next.
+
+#include "analysis/trace/lints.h"
+#include "cli/trace_report.h"
+#include "cli/trace_tables.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+static void print_head(FILE *out, const struct trace_input *in, const struct trace_summary *s)
+{
+    const struct trace_totals *t = &s->totals;
+    char a[TRACE_NS_MAX];
+    fprintf(out, "%s: %s, %" PRIu64 " generation%s, %" PRIu64 " events, format go 1.%u\n",
+            in->args->path, trace_ns(a, t->end_ns - t->begin_ns), t->generations,
+            t->generations == 1 ? "" : "s", t->events, trace_reader_version(in->reader));
+    fprintf(out,
+            "%" PRIu64 " fibers (%" PRIu64
+            " alive at the end), %u start functions, %u Procs, %" PRIu64 " threads",
+            t->fibers, t->alive, s->function_count, s->proc_count, t->threads);
+    if (t->by_kind[TRACE_TASK_BEGIN])
+        fprintf(out, ", %" PRIu64 " tasks", t->tasks);
+    if (t->samples)
+        fprintf(out, ", %" PRIu64 " CPU samples", t->samples);
+    if (t->heap_max_bytes)
+        fprintf(out, ", heap at most %.1f MB", (double)t->heap_max_bytes / 1e6);
+    fputc('\n', out);
+}
+
+static void print_row(FILE *out, const char *word, int64_t ns, double whole, const char *means)
+{
+    char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
+    fprintf(out, "%12s %7s  %-10s %s\n", trace_ns(a, ns), trace_share(b, (double)ns, whole), word,
+            means);
+}
+
+static void print_times(FILE *out, const struct trace_summary *s, uint32_t rows)
+{
+    const struct trace_times *t = &s->totals.times;
+    double whole = (double)t->total_ns;
+    struct terminal term = terminal_of(out);
+    fprintf(out, "\nWhat the fibers did (without the runtime's own):\n");
+    print_row(out, "running", t->running_ns, whole, "on a Proc");
+    print_row(out, "runnable", t->runnable_ns, whole, "wanted to run and had no Proc");
+    print_row(out, "syscall", t->syscall_ns + t->syscall_blocked_ns, whole, "in system calls");
+    print_row(out, "blocked", t->blocked_ns, whole, "waited for something:");
+    for (uint32_t i = 0; i < t->wait_count && i < rows && t->waits[i].ns; i++) {
+        const struct trace_wait *w = &t->waits[i];
+        char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX];
+        const char *reason = trace_names_text(&s->names, w->reason);
+        fprintf(out, "%12s %7s      ", trace_ns(a, w->ns), trace_share(b, (double)w->ns, whole));
+        terminal_print(out, &term, *reason ? reason : "(no reason)", 0);
+        if (w->count)
+            fprintf(out, ", %" PRIu64 " times, at most %s", w->count, trace_ns(c, w->max_ns));
+        fputc('\n', out);
+    }
+}
+
+static void print_utilisation(FILE *out, const struct trace_summary *s)
+{
+    int64_t running = 0, syscall = 0, idle = 0, other = 0;
+    char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX], d[TRACE_NS_MAX];
+    for (uint32_t i = 0; i < s->proc_count; i++) {
+        running += s->procs[i]->running_ns;
+        syscall += s->procs[i]->syscall_ns;
+        idle += s->procs[i]->idle_ns;
+        other += s->procs[i]->other_ns;
+    }
+    double whole = (double)(running + syscall + idle + other);
+    fprintf(
+        out,
+        "\nThe Procs ran fibers %s of the time, were in system calls %s, idle %s, scheduling %s.\n",
+        trace_share(a, (double)running, whole), trace_share(b, (double)syscall, whole),
+        trace_share(c, (double)idle, whole), trace_share(d, (double)other, whole));
+    fprintf(out,
+            "A runnable fiber waited %s in the middle, %s at the 99th percentile, %s at most.\n",
+            trace_ns(a, trace_hist_quantile_ns(&s->totals.runnable, 0.5)),
+            trace_ns(b, trace_hist_quantile_ns(&s->totals.runnable, 0.99)),
+            trace_ns(c, s->totals.runnable.max_ns));
+}
+
+// The reports that say more about what is largest here.
+static void print_next(FILE *out, const struct trace_input *in, const struct trace_summary *s)
+{
+    const struct trace_times *t = &s->totals.times;
+    const char *path = in->args->path;
+    int64_t sync = 0, net = 0;
+    for (uint32_t i = 0; i < t->wait_count; i++) {
+        const char *reason = trace_names_text(&s->names, t->waits[i].reason);
+        *(trace_name_matches(reason, "network") ? &net : &sync) += t->waits[i].ns;
+    }
+    fprintf(out, "\nLook next:\n");
+    if (t->runnable_ns * 20 > t->running_ns)
+        fprintf(out, "  fiberscope trace sched %s      who makes fibers runnable that then wait\n",
+                path);
+    if (sync)
+        fprintf(out, "  fiberscope trace sync %s       on which lines fibers wait for each other\n",
+                path);
+    if (net)
+        fprintf(out, "  fiberscope trace net %s        which lines wait for the network\n", path);
+    if ((t->syscall_ns + t->syscall_blocked_ns) * 20 > t->running_ns)
+        fprintf(out, "  fiberscope trace syscall %s    which lines are in system calls\n", path);
+    if (s->region_type_count)
+        fprintf(out, "  fiberscope trace regions %s    which regions are slow\n", path);
+    if (s->task_type_count)
+        fprintf(out, "  fiberscope trace tasks %s      which tasks are slow\n", path);
+    fprintf(out, "  fiberscope trace fibers --name=TEXT %s    the fibers of one function\n", path);
+}
+
+static void print_json(FILE *out, const struct trace_input *in, const struct trace_summary *s,
+                       const struct trace_lint *lints, size_t lint_count)
+{
+    const struct trace_totals *t = &s->totals;
+    struct json j = {.out = out};
+    json_open(&j, NULL, '{');
+    json_string(&j, "file", in->args->path);
+    json_int(&j, "duration_ns", t->end_ns - t->begin_ns);
+    json_int(&j, "version", trace_reader_version(in->reader));
+    json_int(&j, "generations", (int64_t)t->generations);
+    json_int(&j, "events", (int64_t)t->events);
+    json_int(&j, "fibers", (int64_t)t->fibers);
+    json_int(&j, "alive", (int64_t)t->alive);
+    json_int(&j, "threads", (int64_t)t->threads);
+    json_int(&j, "gomaxprocs", (int64_t)t->gomaxprocs);
+    json_int(&j, "samples", (int64_t)t->samples);
+    json_int(&j, "heap_max_bytes", (int64_t)t->heap_max_bytes);
+    json_open(&j, "times", '{');
+    trace_json_times(&j, s, &t->times);
+    json_close(&j, '}');
+    json_open(&j, "runnable", '{');
+    trace_json_hist(&j, &t->runnable);
+    json_close(&j, '}');
+    trace_json_functions(&j, s);
+    trace_json_procs(&j, s);
+    trace_json_wakes(&j, s, NULL);
+    trace_json_types(&j, "tasks", in, s, s->task_types, s->task_type_count, NULL);
+    trace_json_types(&j, "regions", in, s, s->region_types, s->region_type_count, NULL);
+    trace_json_lints(&j, in, s, lints, lint_count);
+    json_close(&j, '}');
+}
+
+static void print_text(FILE *out, const struct trace_input *in, const struct trace_summary *s,
+                       const struct trace_lint *lints, size_t lint_count)
+{
+    uint32_t rows = in->args->rows < 0 ? 8 : in->args->rows ? (uint32_t)in->args->rows : UINT32_MAX;
+    print_head(out, in, s);
+    print_utilisation(out, s);
+    print_times(out, s, rows);
+    fprintf(out, "\nBy start function:\n");
+    trace_print_functions(out, s, s->functions, s->function_count, rows);
+    if (s->region_type_count) {
+        fprintf(out, "\nRegions:\n");
+        trace_print_types(out, s, s->region_types, s->region_type_count, rows, NULL);
+    }
+    if (s->task_type_count) {
+        fprintf(out, "\nTasks:\n");
+        trace_print_types(out, s, s->task_types, s->task_type_count, rows, NULL);
+    }
+    if (s->edge_count) {
+        fprintf(out, "\nWho wakes whom:\n");
+        trace_print_wakes(out, s, rows, NULL);
+    }
+    if (lint_count) {
+        fprintf(out, "\nRemarkable:\n");
+        trace_print_lints(out, in, s, lints, lint_count);
+    }
+    print_next(out, in, s);
+}
+
+// The reports that are made of a whole summary and its lints.
+enum part { ALL, PROCS, WAKES, LINTS };
+
+static void print_part(FILE *out, enum part part, const struct trace_input *in,
+                       const struct trace_summary *s, const struct trace_lint *lints, size_t count)
+{
+    const struct trace_args *a = in->args;
+    struct json j = {.out = out};
+    if (part == ALL && a->json) {
+        print_json(out, in, s, lints, count);
+    } else if (part == ALL) {
+        print_text(out, in, s, lints, count);
+    } else if (a->json) {
+        json_open(&j, NULL, '{');
+        if (part == PROCS)
+            trace_json_procs(&j, s);
+        else if (part == WAKES)
+            trace_json_wakes(&j, s, a->name);
+        else
+            trace_json_lints(&j, in, s, lints, count);
+        json_close(&j, '}');
+    } else if (part == PROCS) {
+        trace_print_procs(out, s);
+        print_utilisation(out, s);
+    } else if (part == WAKES) {
+        trace_print_wakes(out, s, a->rows > 0 ? (uint32_t)a->rows : UINT32_MAX, a->name);
+    } else {
+        trace_print_lints(out, in, s, lints, count);
+        if (!count)
+            fprintf(out, "Nothing remarkable: no fiber hogs, spins, starves or is stuck.\n");
+    }
+}
+
+static int report(const struct trace_args *a, enum part part)
+{
+    struct trace_summary_options opts = {0};
+    struct trace_lint_options limits = {0};
+    struct trace_lint *lints = NULL;
+    struct trace_summary *s = NULL;
+    struct profile_output o;
+    struct trace_input in;
+    if (a->longer_ns > 0)
+        limits = (struct trace_lint_options){a->longer_ns, a->longer_ns, a->longer_ns};
+    int status = trace_input_open(&in, a);
+    if (!status)
+        status = trace_input_summary(&in, &opts, &s);
+    int count = status ? 0 : trace_lints(s, &limits, &lints);
+    if (count < 0)
+        status = cli_fail("out of memory");
+    if (!status && !(status = profile_output_open(&o, a->output))) {
+        print_part(o.out, part, &in, s, lints, (size_t)count);
+        status = profile_output_close(&o, true);
+    }
+    free(lints);
+    trace_summary_free(s);
+    trace_input_close(&in);
+    return status;
+}
+
+int trace_report_summary(const struct trace_args *a)
+{
+    return report(a, ALL);
+}
+
+int trace_report_procs(const struct trace_args *a)
+{
+    return report(a, PROCS);
+}
+
+int trace_report_wakes(const struct trace_args *a)
+{
+    return report(a, WAKES);
+}
+
+int trace_report_lints(const struct trace_args *a)
+{
+    return report(a, LINTS);
+}

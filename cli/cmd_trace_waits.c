@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+//
+// fiberscope trace sched, sync, syscall, net: where fibers wait, by stack; as text, JSON, or the
+// profile that `go tool trace -pprof` gives.
+
+#include "analysis/trace/profile.h"
+#include "cli/trace_report.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *word, *title, *none;
+} kinds[] = {
+    [TRACE_PROFILE_NET] = {"net", "Waiting for the network, by the stack that waits",
+                           "No fiber waits for the network."},
+    [TRACE_PROFILE_SYNC] = {"sync", "Waiting for other fibers, by the stack that waits",
+                            "No fiber waits for another."},
+    [TRACE_PROFILE_SYSCALL] = {"syscall", "In system calls, by the stack that makes them",
+                               "No fiber makes a system call."},
+    [TRACE_PROFILE_SCHED] = {"sched",
+                             "Runnable but not running, by the stack that made the fiber runnable",
+                             "No fiber waits to run."},
+};
+
+static int by_delay(const void *x, const void *y)
+{
+    const struct pprof_sample *a = *(const struct pprof_sample *const *)x;
+    const struct pprof_sample *b = *(const struct pprof_sample *const *)y;
+    if (a->values[1] != b->values[1])
+        return a->values[1] < b->values[1] ? 1 : -1;
+    return (a->values[0] < b->values[0]) - (a->values[0] > b->values[0]);
+}
+
+static void print_stack(FILE *out, const struct terminal *t, const struct pprof_sample *s)
+{
+    enum { FRAMES_MAX = 10 };
+    for (uint32_t i = 0; i < s->location_count && i < FRAMES_MAX; i++) {
+        const struct pprof_line *l = s->locations[i]->lines;
+        const char *slash = strrchr(l->function->filename, '/');
+        fprintf(out, "%36s", "");
+        terminal_print(out, t, trace_function_word(l->function->name), 0);
+        if (*l->function->filename) {
+            fputs("  ", out);
+            terminal_print(out, t, slash ? slash + 1 : l->function->filename, 0);
+            fprintf(out, ":%" PRId64, l->line);
+        }
+        fputc('\n', out);
+    }
+    if (s->location_count > FRAMES_MAX)
+        fprintf(out, "%36s... %u more\n", "", s->location_count - FRAMES_MAX);
+    if (!s->location_count)
+        fprintf(out, "%36s(no stack)\n", "");
+}
+
+static void print(FILE *out, const struct trace_args *a, const struct pprof_profile *p,
+                  enum trace_profile_kind kind)
+{
+    size_t rows = a->rows < 0 ? 20 : a->rows ? (size_t)a->rows : SIZE_MAX;
+    char x[TRACE_NS_MAX], y[TRACE_NS_MAX], z[TRACE_NS_MAX];
+    struct terminal t = terminal_of(out);
+    int64_t total = 0;
+    for (size_t i = 0; i < p->sample_count; i++)
+        total += p->samples[i]->values[1];
+    if (!p->sample_count) {
+        fprintf(out, "%s\n", kinds[kind].none);
+        return;
+    }
+    fprintf(out, "%s; %s in all\n", kinds[kind].title, trace_ns(x, total));
+    fprintf(out, "%10s %7s %8s %8s\n", "time", "", "times", "mean");
+    for (size_t i = 0; i < p->sample_count && i < rows; i++) {
+        const struct pprof_sample *s = p->samples[i];
+        fprintf(out, "\n%10s %7s %8" PRId64 " %8s\n", trace_ns(x, s->values[1]),
+                trace_share(y, (double)s->values[1], (double)total), s->values[0],
+                trace_ns(z, s->values[1] / s->values[0]));
+        print_stack(out, &t, s);
+    }
+    if (p->sample_count > rows)
+        fprintf(out, "\n... %zu more stacks (-n 0: all)\n", p->sample_count - rows);
+    fprintf(out, "\nThe same as a profile: fiberscope trace %s -o %s.pb.gz %s\n", kinds[kind].word,
+            kinds[kind].word, a->path);
+}
+
+static void print_json(FILE *out, const struct pprof_profile *p)
+{
+    struct json j = {.out = out};
+    json_open(&j, NULL, '{');
+    json_open(&j, "stacks", '[');
+    for (size_t i = 0; i < p->sample_count; i++) {
+        const struct pprof_sample *s = p->samples[i];
+        json_open(&j, NULL, '{');
+        json_int(&j, "count", s->values[0]);
+        json_int(&j, "ns", s->values[1]);
+        json_open(&j, "stack", '[');
+        for (uint32_t k = 0; k < s->location_count; k++) {
+            const struct pprof_line *l = s->locations[k]->lines;
+            json_open(&j, NULL, '{');
+            json_string(&j, "function", l->function->name);
+            json_string(&j, "file", l->function->filename);
+            json_int(&j, "line", l->line);
+            json_close(&j, '}');
+        }
+        json_close(&j, ']');
+        json_close(&j, '}');
+    }
+    json_close(&j, ']');
+    json_close(&j, '}');
+}
+
+static int read_profile(struct trace_input *in, enum trace_profile_kind kind,
+                        struct pprof_profile **out)
+{
+    struct trace_profile *p;
+    const struct trace_event *ev;
+    int got = 0, rc = trace_profile_new(&p, kind, in->from_ns, in->to_ns);
+    int64_t last_ns = in->base_ns;
+    while (!rc && (got = trace_input_next(in, &ev)) > 0) {
+        last_ns = ev->time_ns;
+        rc = trace_profile_event(p, in->reader, ev);
+    }
+    if (!rc && got == 0)
+        rc = trace_profile_finish(p, out);
+    if (!rc && got == 0) {
+        (*out)->duration_nanos = last_ns - (in->from_ns ? in->from_ns : in->base_ns);
+        if ((*out)->sample_count)
+            qsort((*out)->samples, (*out)->sample_count, sizeof *(*out)->samples, by_delay);
+    }
+    trace_profile_free(p);
+    if (rc)
+        return cli_fail("%s: %s", in->args->path, strerror(-rc));
+    return got < 0 ? CLI_FAILURE : CLI_OK;
+}
+
+static int report(const struct trace_args *a, enum trace_profile_kind kind)
+{
+    struct pprof_profile *p = NULL;
+    struct fscope_error err = {0};
+    struct profile_output o;
+    struct trace_input in;
+    int status = trace_input_open(&in, a);
+    if (!status)
+        status = read_profile(&in, kind, &p);
+    size_t n = a->output ? strlen(a->output) : 0;
+    if (!status && n > 6 && !strcmp(a->output + n - 6, ".pb.gz")) {
+        if (pprof_write_file(p, a->output, &err))
+            status = cli_fail("%s", err.text);
+    } else if (!status && !(status = profile_output_open(&o, a->output))) {
+        if (a->json)
+            print_json(o.out, p);
+        else
+            print(o.out, a, p, kind);
+        status = profile_output_close(&o, true);
+    }
+    pprof_free(p);
+    trace_input_close(&in);
+    return status;
+}
+
+int trace_report_sched(const struct trace_args *a)
+{
+    return report(a, TRACE_PROFILE_SCHED);
+}
+
+int trace_report_sync(const struct trace_args *a)
+{
+    return report(a, TRACE_PROFILE_SYNC);
+}
+
+int trace_report_syscall(const struct trace_args *a)
+{
+    return report(a, TRACE_PROFILE_SYSCALL);
+}
+
+int trace_report_net(const struct trace_args *a)
+{
+    return report(a, TRACE_PROFILE_NET);
+}

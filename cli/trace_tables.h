@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+//
+// The tables that a trace's summary and the single reports have in common, as text and as JSON.
+//
+// Text: one row each, at most `rows`; what is left out is said in a last line. `name`, where it is
+// not NULL, is a text that a row's name must have in it.
+
+#ifndef FIBERSCOPE_CLI_TRACE_TABLES_H
+#define FIBERSCOPE_CLI_TRACE_TABLES_H
+
+#include "analysis/trace/lints.h"
+#include "cli/trace_report.h"
+
+void trace_print_functions(FILE *out, const struct trace_summary *s,
+                           struct trace_function *const *functions, uint32_t count, uint32_t rows);
+void trace_print_procs(FILE *out, const struct trace_summary *s);
+void trace_print_wakes(FILE *out, const struct trace_summary *s, uint32_t rows, const char *name);
+void trace_print_types(FILE *out, const struct trace_summary *s, struct trace_type *const *types,
+                       uint32_t count, uint32_t rows, const char *name);
+void trace_print_lints(FILE *out, const struct trace_input *in, const struct trace_summary *s,
+                       const struct trace_lint *lints, size_t count);
+
+// Members of the object that is open.
+void trace_json_hist(struct json *j, const struct trace_hist *h);
+void trace_json_moments(struct json *j, const struct trace_moments *m);
+void trace_json_functions(struct json *j, const struct trace_summary *s);
+void trace_json_procs(struct json *j, const struct trace_summary *s);
+void trace_json_wakes(struct json *j, const struct trace_summary *s, const char *name);
+void trace_json_types(struct json *j, const char *key, const struct trace_input *in,
+                      const struct trace_summary *s, struct trace_type *const *types,
+                      uint32_t count, const char *name);
+void trace_json_lints(struct json *j, const struct trace_input *in, const struct trace_summary *s,
+                      const struct trace_lint *lints, size_t count);
+
+#endif
