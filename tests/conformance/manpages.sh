@@ -16,7 +16,7 @@ while read -r verb; do
     grep -qw -- "$verb" page.txt || { echo "fiberscope(1) does not name $verb"; fail=1; }
 done < <("$FSCOPE_BUILD/cli/fiberscope" --help | sed -n 's/^  \([a-z][a-z]*\)  .*/\1/p')
 # Through a file: `grep -q` leaves early, and what writes to it would count as failed.
-for wanted in record:--duration leaks:--by; do
+for wanted in record:--duration leaks:--by trace:--slow; do
     page=fiberscope-${wanted%%:*}.1
     mandoc -Tascii "$man/$page" | col -b >page.txt
     grep -q -- "${wanted#*:}" page.txt || { echo "$page lacks ${wanted#*:}"; fail=1; }
