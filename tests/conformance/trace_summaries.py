@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Our figures about fibers, regions and tasks are Go's own, to the nanosecond, and our four profiles those
+of `go tool trace -pprof`: on traces of nine Go programs and on Go's test data."""
+
+import glob
+import os
+import subprocess
+import sys
+import tempfile
+
+import trace_go
+
+BUILD = os.environ["FSCOPE_BUILD"]
+NUMBERS = os.path.join(BUILD, "tests", "conformance", "trace_numbers")
+KINDS = {"channels": [], "locks": [], "network": [], "syscalls": [], "tasks": [],  # trace_waiting.go
+         "sched": ["200"], "gc": ["20"], "timers": ["3"], "iter": ["200"]}  # trace_programs.go
+
+
+def lines(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode in (0, 1), f"{command}: {done.stderr}"
+    return (sorted(done.stdout.splitlines()) if done.returncode == 0 else None), done.stderr
+
+
+def compare(name, path, oracle):
+    go, why = lines(oracle, path)
+    ours, our_why = lines(NUMBERS, path)
+    assert (go is None) == (ours is None), f"{name}: Go {why or 'reads it'}, we {our_why or 'read it'}"
+    if go is None:
+        return 0
+    missing, more = [x for x in go if x not in set(ours)], [x for x in ours if x not in set(go)]
+    for a, b in zip(missing[:5], more[:5]):
+        print(f"Go:   {a}\nours: {b}")
+    assert not missing and not more, f"{name}: {len(missing)} and {len(more)} lines differ"
+    return len(go)
+
+
+def compare_profiles(name, path, work):
+    total = 0
+    for kind in ["net", "sync", "syscall", "sched"]:
+        go = os.path.join(work, "go.pb.gz")
+        with open(go, "wb") as f:
+            subprocess.run([trace_go.GO, "tool", "trace", "-pprof=" + kind, path], stdout=f, check=True)
+        ours = os.path.join(work, "ours.pb.gz")
+        subprocess.run([os.path.join(BUILD, "cli", "fiberscope"), "trace", kind, "-o", ours, path], check=True)
+        a, b = samples(go), samples(ours)
+        assert a == b, f"{name}: {kind} differs: {sorted(set(a) ^ set(b))[:4]}"
+        total += len(a)
+    return total
+
+
+def samples(path):
+    """The samples of a profile, with the stack as text, from Go's own raw report."""
+    raw = subprocess.run([trace_go.GO, "tool", "pprof", "-raw", path], capture_output=True, text=True,
+                         check=True).stdout
+    body = raw.split("Samples:\n")[1]
+    rows, places = body.split("Locations\n")
+    names, at = {}, None
+    for line in places.split("Mappings")[0].splitlines():
+        head, _, rest = line.partition(": ")
+        if rest and head.strip().isdigit():
+            at = head.strip()
+            names[at] = rest.strip()
+        elif at:
+            names[at] += "|" + line.strip()
+    out = []
+    for row in rows.splitlines()[1:]:
+        values, _, ids = row.partition(":")
+        out.append((tuple(int(v) for v in values.split()), tuple(names[i] for i in ids.split())))
+    return sorted(out)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as work:
+        os.chdir(work)
+        here = trace_go.HERE
+        oracle, waiting, programs, events = trace_go.build(
+            work, *(os.path.join(here, n) for n in
+                    ("trace_summary_oracle.go", "trace_waiting.go", "trace_programs.go", "trace_oracle.go")))
+        compared = 0
+        for kind in sys.argv[1:] or KINDS:
+            path = os.path.join(work, kind + ".trace")
+            program = programs if KINDS[kind] else waiting
+            subprocess.run([program, kind, path, *KINDS[kind]], check=True, stdout=subprocess.DEVNULL)
+            n = compare(kind, path, oracle)
+            samples_seen = compare_profiles(kind, path, work)
+            assert n > 10 and samples_seen > 3, f"{kind}: only {n} lines and {samples_seen} samples"
+            compared += n
+            print(f"{kind}: {n} fibers, regions and tasks, {samples_seen} samples of profiles equal")
+        if not sys.argv[1:]:
+            for test in sorted(glob.glob(os.path.join(trace_go.testdata(), "testdata", "tests", "*.test"))):
+                path = os.path.join(work, "data.trace")
+                text = os.path.join(work, "data.txt")
+                extract(test, text)
+                subprocess.run([events, "binary", text, path], check=True)
+                compared += compare(os.path.basename(test), path, oracle)
+        print(f"{compared} lines in all")
+
+
+def extract(test, to):
+    """The trace out of an archive of Go's test data."""
+    with open(test, encoding="utf-8") as f:
+        body = f.read()
+    body = body.split("-- trace --\n")[1]
+    with open(to, "w", encoding="utf-8") as f:
+        f.write(body.split("\n-- ")[0] + "\n")
+
+
+if __name__ == "__main__":
+    if not trace_go.GO:
+        print("SKIP: no Go here")
+        sys.exit(77)
+    main()
