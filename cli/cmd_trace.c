@@ -6,8 +6,8 @@
 #include "cli/commands.h"
 #include "cli/trace_report.h"
 
-#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { // options that only some reports take
     HAS_ROWS = 1,
@@ -113,6 +113,8 @@ static int run(void *settings, int argc, char **argv)
     struct trace_args *a = settings;
     if (!argc)
         return cli_usage("a trace FILE is needed");
+    if (argc == 1 && find_report(argv[0]) && access(argv[0], F_OK))
+        return cli_usage("%s: a trace FILE is needed", argv[0]);
     const struct trace_report *r = argc > 1 ? find_report(argv[0]) : &reports[0];
     if (!r)
         return unknown_report(argv[0]);

@@ -121,6 +121,10 @@ static void print_fibers(FILE *out, const struct trace_input *in, const struct k
 {
     struct terminal t = terminal_of(out);
     char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX], d[TRACE_NS_MAX], e[TRACE_NS_MAX];
+    if (!k->count) {
+        fprintf(out, "No fiber's start function has \"%s\" in its name.\n", in->args->name);
+        return;
+    }
     fprintf(out, "%10s %12s %10s %10s %10s %10s %10s\n", "fiber", "begins", "lives", "running",
             "runnable", "blocked", "syscall");
     for (uint32_t i = 0; i < k->count; i++) {

@@ -43,6 +43,7 @@ int trace_summary_new(struct trace_summary **out, const struct trace_summary_opt
     if (!s->state->options.from_ns)
         s->state->options.from_ns = INT64_MIN + 1;
     s->state->name_preempted = trace_names_add(&s->names, "preempted", 9);
+    s->state->name_more = trace_names_add(&s->names, "(more names)", 12);
     s->state->name_forever = trace_names_add(&s->names, "forever", 7);
     *out = s;
     return 0;
@@ -306,6 +307,8 @@ static void free_state(struct summary_state *st)
     free(st->fibers);
     free(st->procs);
     free(st->functions_by_name);
+    free(st->types_by_name[0]);
+    free(st->types_by_name[1]);
     free(st);
 }
 

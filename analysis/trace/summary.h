@@ -24,7 +24,7 @@
 #include "analysis/trace/names.h"
 #include "analysis/trace/times.h"
 
-enum { TRACE_SLOWEST = 10 };
+enum { TRACE_SLOWEST = 10, TRACE_TYPES_MAX = 4096 };
 
 struct trace_moments { // how often things happened
     uint64_t runs, yields, preemptions, blocks, syscalls, wakes, creates;
@@ -93,7 +93,7 @@ struct trace_instance {
     uint64_t task;
 };
 
-struct trace_type { // of regions or of tasks
+struct trace_type { // of regions or of tasks; beyond TRACE_TYPES_MAX names: "(more names)"
     uint32_t name;
     uint64_t count, complete; // complete: begin and end are known
     struct trace_hist latency;

@@ -58,6 +58,9 @@ struct summary_state {
     struct open_region *free_regions;
     struct trace_function **functions_by_name;
     uint32_t functions_by_name_capacity;
+    struct trace_type **types_by_name[2]; // 0: regions, 1: tasks
+    uint32_t types_by_name_capacity[2];
+    uint32_t name_more;
     struct ptrtab edges, tasks;
     struct task *open_tasks; // all of `tasks`
 };

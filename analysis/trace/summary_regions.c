@@ -69,20 +69,29 @@ static int snapshot(const struct summary_state *st, const struct fiber *f, struc
     return rc ? rc : summary_settle(st, f, t);
 }
 
-static struct trace_type *type_of(struct trace_type ***types, uint32_t *count, uint32_t name)
+// The type of this name. Programs may put a number into every name: from a count on they share one.
+static struct trace_type *type_of(struct trace_summary *s, bool tasks, uint32_t name)
 {
-    for (uint32_t i = 0; i < *count; i++) {
-        if ((*types)[i]->name == name)
-            return (*types)[i];
-    }
+    struct summary_state *st = s->state;
+    struct trace_type ***types = tasks ? &s->task_types : &s->region_types;
+    uint32_t *count = tasks ? &s->task_type_count : &s->region_type_count;
+    struct trace_type ***by_name = &st->types_by_name[tasks];
+    if (summary_reserve(by_name, &st->types_by_name_capacity[tasks], name))
+        return NULL;
+    if (!(*by_name)[name] && *count >= TRACE_TYPES_MAX && name != st->name_more)
+        return type_of(s, tasks, st->name_more);
+    struct trace_type *t = (*by_name)[name];
+    if (t)
+        return t;
     struct trace_type **more = realloc(*types, (*count + 1) * sizeof(struct trace_type *));
     if (!more)
         return NULL;
     *types = more;
-    struct trace_type *t = calloc(1, sizeof *t);
+    t = calloc(1, sizeof *t);
     if (!t)
         return NULL;
     t->name = name;
+    (*by_name)[name] = t;
     more[(*count)++] = t;
     return t;
 }
@@ -121,7 +130,7 @@ static int region_over(struct trace_summary *s, const struct trace_region *r)
     if (!st->counts)
         return 0;
     if (!r->inherited) {
-        struct trace_type *t = type_of(&s->region_types, &s->region_type_count, r->type);
+        struct trace_type *t = type_of(s, false, r->type);
         if (!t)
             return -ENOMEM;
         add_instance(t, st, r->begin_ns, r->end_ns, r->fiber, r->task);
@@ -224,7 +233,7 @@ static void forget_task(struct summary_state *st, struct task *t)
 static int task_over(struct trace_summary *s, const struct trace_task *t)
 {
     struct summary_state *st = s->state;
-    struct trace_type *type = type_of(&s->task_types, &s->task_type_count, t->type);
+    struct trace_type *type = type_of(s, true, t->type);
     if (!type)
         return -ENOMEM;
     s->totals.tasks++;

@@ -13,6 +13,8 @@ int trace_times_block(struct trace_times *t, uint32_t reason, uint64_t count, in
     uint32_t i = 0;
     while (i < t->wait_count && t->waits[i].reason != reason)
         i++;
+    if (i == TRACE_WAITS_MAX)
+        i--;
     if (i == t->wait_capacity) {
         uint32_t capacity = i ? 2 * i : 2;
         struct trace_wait *waits = realloc(t->waits, capacity * sizeof *waits);

@@ -10,7 +10,8 @@
 
 #include <stdint.h>
 
-enum { TRACE_RANGES = 5 }; // enum trace_range, one more than its last
+enum { TRACE_RANGES = 5 };      // enum trace_range, one more than its last
+enum { TRACE_WAITS_MAX = 256 }; // more reasons than anybody has: the last one takes the rest
 
 struct trace_wait {
     uint32_t reason; // name

@@ -78,14 +78,15 @@ def main():
         oracle, waiting, programs, events = trace_go.build(
             work, *(os.path.join(here, n) for n in
                     ("trace_summary_oracle.go", "trace_waiting.go", "trace_programs.go", "trace_oracle.go")))
-        compared = 0
+        compared = sampled = 0
         for kind in sys.argv[1:] or KINDS:
             path = os.path.join(work, kind + ".trace")
             program = programs if KINDS[kind] else waiting
             subprocess.run([program, kind, path, *KINDS[kind]], check=True, stdout=subprocess.DEVNULL)
             n = compare(kind, path, oracle)
             samples_seen = compare_profiles(kind, path, work)
-            assert n > 10 and samples_seen > 3, f"{kind}: only {n} lines and {samples_seen} samples"
+            assert n > 10 and samples_seen > 0, f"{kind}: only {n} lines and {samples_seen} samples"
+            sampled += samples_seen
             compared += n
             print(f"{kind}: {n} fibers, regions and tasks, {samples_seen} samples of profiles equal")
         if not sys.argv[1:]:
@@ -95,7 +96,8 @@ def main():
                 extract(test, text)
                 subprocess.run([events, "binary", text, path], check=True)
                 compared += compare(os.path.basename(test), path, oracle)
-        print(f"{compared} lines in all")
+            assert sampled > 50, sampled
+        print(f"{compared} lines and {sampled} samples in all")
 
 
 def extract(test, to):

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -436,6 +437,29 @@ static void lints_find_what_was_put_there(void **state)
     trace_summary_free(s);
 }
 
+static void names_without_end_share_a_type(void **state)
+{
+    (void)state;
+    struct made m;
+    begin(&m);
+    uint64_t at = 10000, where = stack(&m, "work", "main"), total = 0;
+    for (int i = 0; i < TRACE_TYPES_MAX + 100; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "job %d", i);
+        say(&m, 0, TRACE_EV_REGION_BEGIN, at, 0, text(&m, name), where, 0);
+        say(&m, 0, TRACE_EV_REGION_END, at + 10, 0, text(&m, name), where, 0);
+        at += 20;
+    }
+    struct trace_summary *s = summary_of(&m, NULL);
+    assert_int_equal(s->region_type_count, TRACE_TYPES_MAX + 1);
+    assert_string_equal(trace_names_text(&s->names, s->region_types[0]->name), "(more names)");
+    assert_int_equal(s->region_types[0]->complete, 100);
+    for (uint32_t i = 0; i < s->region_type_count; i++)
+        total += s->region_types[i]->complete;
+    assert_int_equal(total, TRACE_TYPES_MAX + 100);
+    trace_summary_free(s);
+}
+
 static double least_by_trying(const struct trace_util *u, int64_t window, int64_t end)
 {
     double least = 2;
@@ -526,6 +550,7 @@ int main(void)
         cmocka_unit_test(pieces_name_the_lock_and_its_holder),
         cmocka_unit_test(running_time_is_divided_by_samples),
         cmocka_unit_test(lints_find_what_was_put_there),
+        cmocka_unit_test(names_without_end_share_a_type),
         cmocka_unit_test(the_least_share_is_found),
         cmocka_unit_test(running_fibers_are_utilisation),
         cmocka_unit_test(a_histogram_keeps_its_promise),
