@@ -192,7 +192,7 @@ static void announce(void)
         emit_busy_lock(t);
         if (t->is_made && t->session_made == emit_session()) {
             emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_RUNNABLE, UINT64_MAX);
-        } else if (t->is_told) {
+        } else if (t->is_told && t->session == emit_session()) { // else it is new in this one
             emit_tell(t, emit_ticks());
             if (!t->g_state) // blocked
                 emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_WAITING, UINT64_MAX);
