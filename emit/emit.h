@@ -153,7 +153,8 @@ struct emit_runtime {
     void (*quiesce)(void); // returns when each M was outside of transitions once
     // Tells the status of each G and P that emit_claim finds untold, on t; and has the running Ms tell theirs.
     void (*announce)(struct emit_thread *t, uint64_t ticks);
-    void (*nudge)(void); // those running Ms that have not told theirs in this generation
+    // Asks those running Ms that have not told theirs in this generation; true: there are none.
+    bool (*nudge)(void);
     uint64_t (*next_id)(void);
     uint32_t (*procs)(void);
     // The calling thread's stream, and its transition has begun; NULL: it runs no fiber. leave ends it. stack: of

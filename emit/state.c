@@ -353,7 +353,8 @@ void emit_halt(void)
 static void advance(void)
 {
     uint64_t old = atomic_load(&emit_generation);
-    if (!old)
+    // What runs since before the trace is to be told in its first generation: later it would be unknown.
+    if (!old || (old == atomic_load(&emit.trace->first) && emit.runtime && !emit.runtime->nudge()))
         return;
     uint64_t generation = old + 1;
     set_clock(generation, false);
