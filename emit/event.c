@@ -111,6 +111,7 @@ bool emit_open_slow(struct emit_thread *t, uint64_t *ticks)
         t->is_made &= t->session_made == session;
         t->buffer = NULL;
         t->units = 0;
+        t->g_state = t->p_state = EMIT_NONE; // of those without a thread, which look at nothing
         if (t->look)
             t->look(t);
     }

@@ -63,6 +63,8 @@ struct state_thread {
     int64_t id, proc_id, go_id; // what is bound, TRACE_NONE; in the order of struct trace_event
     uint32_t slot, proc_slot, go_slot;
     uint32_t list; // in the generation's lists
+    bool
+        is_seen; // an event of it came to its turn, or another named it: only then does it exist to others
     struct state_proc *proc;
     struct state_go *go; // only valid if go->id == go_id && go->status
 };
