@@ -138,7 +138,8 @@ int emit_stop(void); // -EINVAL: not on
 // The process ends, or is about to write a dump for the last time: as emit_stop, but in any context, and waiting for
 // others for some milliseconds only.
 void emit_halt(void);
-// Begins a new generation, so that the one before is whole. 0, -EINVAL: not on; -EBUSY: another does.
+// Begins a new generation, so that the one before is whole. 0, -EINVAL: not on; -EBUSY: another does, or something
+// that runs has been asked to tell itself first.
 int emit_advance(void);
 // What has to be done from time to time, by whoever has time (the runtime's sysmon; the agent): advances, obeys the
 // consumer's requests, and begins anew after a cut.

@@ -20,7 +20,7 @@
 
 struct emit emit = {.next_id = 1};
 
-enum { SECOND = 1000000000 };
+enum { SECOND = 1000000000, UNTOLD_GENERATIONS = 4 };
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -349,17 +349,30 @@ void emit_halt(void)
     atomic_store(&t->complete, emit.last_generation);
 }
 
-// emit.lock held.
-static void advance(void)
+// Whether all that runs is told in this generation. One that is not told in the first of a trace (and any may be, of a
+// flight recorder) is unknown to readers later. A thread that blocks SIGURG cannot be asked: after a while the
+// others, but the first, go on without.
+static bool all_told(uint64_t generation)
+{
+    if (!emit.runtime || emit.runtime->nudge())
+        return true;
+    uint64_t age = clock_ns(CLOCK_MONOTONIC) - emit.generation_began;
+    return generation != atomic_load(&emit.trace->first) &&
+           age > UNTOLD_GENERATIONS * emit.options.generation_ns;
+}
+
+// emit.lock held. False: it has to be tried again.
+static bool advance(void)
 {
     uint64_t old = atomic_load(&emit_generation);
-    // What runs since before the trace is to be told in its first generation: later it would be unknown.
-    if (!old || (old == atomic_load(&emit.trace->first) && emit.runtime && !emit.runtime->nudge()))
-        return;
+    if (!old)
+        return true;
+    if (!all_told(old))
+        return false;
     uint64_t generation = old + 1;
     set_clock(generation, false);
     if (!atomic_compare_exchange_strong(&emit_generation, &old, generation))
-        return; // cut meanwhile
+        return true; // cut meanwhile
     emit.last_generation = generation;
     atomic_store(&emit.trace->generation, generation);
     quiesce();
@@ -371,6 +384,7 @@ static void advance(void)
             ;
     }
     announce();
+    return true;
 }
 
 int emit_advance(void)
@@ -379,9 +393,9 @@ int emit_advance(void)
         return -EINVAL;
     if (!try_lock())
         return -EBUSY;
-    advance();
+    int rc = advance() ? 0 : -EBUSY;
     unlock();
-    return 0;
+    return rc;
 }
 
 static uint32_t free_buffers(void)
@@ -410,11 +424,15 @@ static void tick(void)
             begin_session();
         return;
     }
+    bool is_done = true;
     if (request == SEG_TRACE_ADVANCE ||
         clock_ns(CLOCK_MONOTONIC) - emit.generation_began >= emit.options.generation_ns)
-        advance();
+        is_done = advance();
     else if (emit.runtime)
         emit.runtime->nudge();
+    uint32_t none = SEG_TRACE_NO_REQUEST;
+    if (!is_done && request == SEG_TRACE_ADVANCE)
+        atomic_compare_exchange_strong(&emit.trace->request, &none, request);
 }
 
 void emit_tick(void)

@@ -90,7 +90,8 @@ def killed(seed, rng, folder):
     time.sleep(0.03 + wait)
     process.kill()
     end(process, -signal.SIGKILL)
-    done = subprocess.Popen([FIBERSCOPE, "finish", "-o", os.path.join(folder, "t.trace"), box],
+    # By kind: one that was killed before the trace began has a profile, without samples.
+    done = subprocess.Popen([FIBERSCOPE, "finish", "-o", os.path.join(folder, "t.%k"), box],
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     end(done, 0, also="has not finished it|neither a black box")  # the kill came too early
 
