@@ -138,7 +138,8 @@ int emit_stop(void); // -EINVAL: not on
 // The process ends, or is about to write a dump for the last time: as emit_stop, but in any context, and waiting for
 // others for some milliseconds only.
 void emit_halt(void);
-// Begins a new generation, so that the one before is whole. 0, -EINVAL: not on; -EBUSY: another does.
+// Begins a new generation, so that the one before is whole. 0, -EINVAL: not on; -EBUSY: another does, or something
+// that runs has been asked to tell itself first.
 int emit_advance(void);
 // What has to be done from time to time, by whoever has time (the runtime's sysmon; the agent): advances, obeys the
 // consumer's requests, and begins anew after a cut.
@@ -176,7 +177,8 @@ struct emit_runtime {
     void (*quiesce)(void); // returns when each M was outside of transitions once
     // Tells the status of each G and P that emit_claim finds untold, on t; and has the running Ms tell theirs.
     void (*announce)(struct emit_thread *t, uint64_t ticks);
-    void (*nudge)(void); // those running Ms that have not told theirs in this generation
+    // Asks those running Ms that have not told theirs in this generation; true: there are none.
+    bool (*nudge)(void);
     uint64_t (*next_id)(void);
     uint32_t (*procs)(void);
     // The calling thread's stream, and its transition has begun; NULL: it runs no fiber. leave ends it. stack: of

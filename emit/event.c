@@ -81,9 +81,10 @@ static inline void need_p(struct emit_thread *t, uint64_t ticks, struct emit_thi
         put_p_status(t, ticks, p, state);
 }
 
+// The P of an M's call may be another's by now: it is told by what ends the call with it, or by who took it.
 static void tell_view(struct emit_thread *t, uint64_t ticks)
 {
-    if (t->p_state)
+    if (t->p_state == EMIT_P_RUNNING || (t->p_state && !t->owner))
         need_p(t, ticks, t->p, (enum emit_state)t->p_state);
     if (t->g_state && emit_claim(t->g.mark, t->generation))
         put_g_status(t, ticks, t->g, (enum emit_state)t->g_state, t->tid);
@@ -110,6 +111,7 @@ bool emit_open_slow(struct emit_thread *t, uint64_t *ticks)
         t->is_made &= t->session_made == session;
         t->buffer = NULL;
         t->units = 0;
+        t->g_state = t->p_state = EMIT_NONE; // of those without a thread, which look at nothing
         if (t->look)
             t->look(t);
     }
@@ -296,6 +298,8 @@ void emit_syscall_end(struct emit_thread *t, uint64_t ticks)
 {
     if (!open(t, &ticks) || t->g_state != EMIT_G_SYSCALL)
         return;
+    if (t->p_state)
+        need_p(t, ticks, t->p, EMIT_P_SYSCALL);
     head(t, ticks, EV_GO_SYSCALL_END);
     commit(t);
     t->g_state = EMIT_G_RUNNING;
@@ -331,6 +335,7 @@ void emit_proc_stop(struct emit_thread *t, uint64_t ticks)
 {
     if (!open(t, &ticks) || !t->p_state)
         return;
+    need_p(t, ticks, t->p, (enum emit_state)t->p_state);
     head(t, ticks, EV_PROC_STOP);
     commit(t);
     t->p_state = EMIT_NONE;

@@ -65,6 +65,9 @@ static void name(struct emit_thread *t)
     uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_relaxed);
     t->g = (struct emit_thing){&t->own_g, emit.runtime ? emit.runtime->next_id() : n, 0};
     t->p = (struct emit_thing){&t->own_p, emit.runtime ? 10000 + n : n, 0};
+    // The marks may be of an earlier thread's, in this very generation.
+    atomic_store_explicit(&t->own_g, 0, memory_order_relaxed);
+    atomic_store_explicit(&t->own_p, 0, memory_order_relaxed);
     t->region = 0;
     t->is_made = false;
 }

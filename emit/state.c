@@ -20,7 +20,7 @@
 
 struct emit emit = {.next_id = 1};
 
-enum { SECOND = 1000000000 };
+enum { SECOND = 1000000000, UNTOLD_GENERATIONS = 4 };
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -192,7 +192,7 @@ static void announce(void)
         emit_busy_lock(t);
         if (t->is_made && t->session_made == emit_session()) {
             emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_RUNNABLE, UINT64_MAX);
-        } else if (t->is_told) {
+        } else if (t->is_told && t->session == emit_session()) { // else it is new in this one
             emit_tell(t, emit_ticks());
             if (!t->g_state) // blocked
                 emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_WAITING, UINT64_MAX);
@@ -349,16 +349,30 @@ void emit_halt(void)
     atomic_store(&t->complete, emit.last_generation);
 }
 
-// emit.lock held.
-static void advance(void)
+// Whether all that runs is told in this generation. One that is not told in the first of a trace (and any may be, of a
+// flight recorder) is unknown to readers later. A thread that blocks SIGURG cannot be asked: after a while the
+// others, but the first, go on without.
+static bool all_told(uint64_t generation)
+{
+    if (!emit.runtime || emit.runtime->nudge())
+        return true;
+    uint64_t age = clock_ns(CLOCK_MONOTONIC) - emit.generation_began;
+    return generation != atomic_load(&emit.trace->first) &&
+           age > UNTOLD_GENERATIONS * emit.options.generation_ns;
+}
+
+// emit.lock held. False: it has to be tried again.
+static bool advance(void)
 {
     uint64_t old = atomic_load(&emit_generation);
     if (!old)
-        return;
+        return true;
+    if (!all_told(old))
+        return false;
     uint64_t generation = old + 1;
     set_clock(generation, false);
     if (!atomic_compare_exchange_strong(&emit_generation, &old, generation))
-        return; // cut meanwhile
+        return true; // cut meanwhile
     emit.last_generation = generation;
     atomic_store(&emit.trace->generation, generation);
     quiesce();
@@ -370,6 +384,7 @@ static void advance(void)
             ;
     }
     announce();
+    return true;
 }
 
 int emit_advance(void)
@@ -378,9 +393,9 @@ int emit_advance(void)
         return -EINVAL;
     if (!try_lock())
         return -EBUSY;
-    advance();
+    int rc = advance() ? 0 : -EBUSY;
     unlock();
-    return 0;
+    return rc;
 }
 
 _Atomic uint64_t emit_slow_ns[EMIT_SLOW_COUNT];
@@ -425,15 +440,20 @@ static bool tick(void)
             begin_session();
         return false;
     }
+    bool is_done = true;
     uint64_t snapshots = atomic_load(&emit.trace->snapshots);
     bool is_copy_wanted = emit.copy && snapshots != emit.copied;
-    emit.copied = snapshots;
     if (request == SEG_TRACE_ADVANCE || is_copy_wanted ||
         clock_ns(CLOCK_MONOTONIC) - emit.generation_began >= emit.options.generation_ns)
-        advance();
+        is_done = advance();
     else if (emit.runtime)
         emit.runtime->nudge();
-    return is_copy_wanted;
+    uint32_t none = SEG_TRACE_NO_REQUEST;
+    if (!is_done && request == SEG_TRACE_ADVANCE)
+        atomic_compare_exchange_strong(&emit.trace->request, &none, request);
+    if (is_done)
+        emit.copied = snapshots;
+    return is_copy_wanted && is_done;
 }
 
 void emit_tick(void)

@@ -380,16 +380,18 @@ FIB_LOOKS static void announce(struct emit_thread *t, uint64_t ticks)
 }
 
 // A thread that computes and comes to no event tells by the handler of SIGURG what it runs.
-FIB_LOOKS static void nudge(void)
+FIB_LOOKS static bool nudge(void)
 {
     uint64_t generation = atomic_load_explicit(&emit_generation, memory_order_relaxed);
     struct m *self = this_m();
+    bool all_told = true;
     for (struct m *m = atomic_load_explicit(&sched.all_ms, memory_order_acquire); m;
          m = m->all_link) {
         struct emit_thread *t = m->trace;
         struct g *g = __atomic_load_n(&m->cur, __ATOMIC_RELAXED);
         if (m == self || !m->tid || !m_p(m) || g == &m->g0 || (t && t->generation == generation))
             continue;
+        all_told = false;
         atomic_store_explicit(&m->is_tell_wanted, true, memory_order_release);
         os_signal_thread(m->tid, SIGNAL_PREEMPT);
     }
@@ -399,6 +401,7 @@ FIB_LOOKS static void nudge(void)
         FIB_TRACE(tell, self);
         trans_end(self);
     }
+    return all_told;
 }
 
 static uint64_t next_id(void)

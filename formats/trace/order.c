@@ -308,6 +308,7 @@ TRACE_HOT int advance(struct trace_reader *r, struct cursor *c)
 static __attribute__((noinline)) int advance_at(struct trace_reader *r, uint32_t i)
 {
     struct cursor *c = r->frontier[i].cursor;
+    c->thread->is_seen = true;
     int rc = advance(r, c);
     if (rc <= 0)
         return rc;
@@ -368,6 +369,7 @@ static int run_head(struct trace_reader *r)
     struct cursor *c = r->frontier[0].cursor;
     int64_t limit = head_limit(r);
     int rc;
+    c->thread->is_seen = true;
     do {
         rc = advance(r, c);
         if (__builtin_expect(rc <= 0, 0)) {

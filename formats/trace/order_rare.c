@@ -153,7 +153,7 @@ static int proc_steal(struct trace_reader *r, struct cursor *c)
     struct state_thread *from = NULL;
     if (!was_abandoned) {
         from = state_find_thread(&r->state, (int64_t)v[2]);
-        if (!from)
+        if (!from || !from->is_seen)
             return cursor_fail(r, c, -EINVAL, TRACE_RULE_EXISTS,
                                "steals Proc %lld from thread %lld, which does not exist",
                                (long long)v[0], (long long)v[2]);
@@ -180,7 +180,7 @@ static int go_status_syscall(struct trace_reader *r, struct cursor *c, const str
         return cursor_fail(r, c, -EINVAL, TRACE_RULE_STATUS,
                            "Goroutine %lld is in a system call of no thread", (long long)g->id);
     *t = c->thread->id == thread ? c->thread : state_find_thread(&r->state, thread);
-    bool must_have = *t && (*t != c->thread || r->gen.number != r->generation_first);
+    bool must_have = *t && (*t == c->thread ? r->gen.number != r->generation_first : (*t)->is_seen);
     if (must_have && (*t)->go_id != g->id)
         return cursor_fail(
             r, c, -EINVAL, TRACE_RULE_STATUS,
@@ -188,6 +188,8 @@ static int go_status_syscall(struct trace_reader *r, struct cursor *c, const str
             "Goroutine %lld",
             (long long)g->id, (long long)thread, (long long)(*t)->go_id);
     int rc = *t ? 0 : state_add_thread(&r->state, thread, t);
+    if (!rc)
+        (*t)->is_seen = true;
     return rc ? order_no_memory(r, c, rc) : 0;
 }
 

@@ -66,6 +66,7 @@ struct state_thread {
     uint32_t slot, proc_slot, go_slot;
     uint32_t list; // in the generation's lists
     uint8_t has;   // STATE_HAS_, what there is of the three ids
+    bool is_seen;  // an event of it came to its turn, or another named it: then it exists to others
     struct state_proc *proc;
     struct state_go *go; // only valid if go->id == go_id && go->status
 };

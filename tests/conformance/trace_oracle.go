@@ -5,6 +5,7 @@
 //
 //	oracle events FILE        every event in the words of trace_events.c
 //	oracle count FILE         only how many, and the error
+//	oracle counts             the same for each of the files named on standard input, a line each: "N", or "error ..."
 //	oracle binary TEXT OUT    the text form of Go's test data as bytes
 //	oracle corpus FILE OUT    an input of Go's fuzzer as bytes
 
@@ -197,6 +198,18 @@ func corpus(in, to string) {
 	check(os.WriteFile(to, []byte(s), 0o666))
 }
 
+func counts() {
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); out.Flush() {
+		n, err := read(in.Text(), func(e trace.Event) {})
+		if err != nil {
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			fmt.Fprintf(out, "error %s\n", first)
+		} else {
+			fmt.Fprintf(out, "%d\n", n)
+		}
+	}
+}
+
 func main() {
 	defer out.Flush()
 	var n int
@@ -211,6 +224,9 @@ func main() {
 		})
 	case "count":
 		n, err = read(os.Args[2], func(e trace.Event) {})
+	case "counts":
+		counts()
+		return
 	case "binary":
 		binary(os.Args[2], os.Args[3])
 		return
