@@ -5,6 +5,8 @@
 
 #include "emit/internal.h"
 
+#include "segment/table.h"
+
 #include <string.h>
 
 static bool move(struct seg_trace_buffer *b, uint32_t from, uint32_t to)
@@ -60,6 +62,9 @@ struct seg_trace_buffer *emit_buffer_claim(struct emit_thread *t, uint64_t gener
         b = find_free();
     if (!b)
         return NULL;
+    if (!b->session) // its first use
+        seg_keep_in_core(emit.data + (size_t)(b - emit.buffers) * emit.trace->buffer_bytes,
+                         emit.trace->buffer_bytes, true);
     b->tid = t->tid;
     b->session = atomic_load_explicit(&emit.session, memory_order_relaxed);
     b->generation = generation;

@@ -20,24 +20,22 @@ static inline bool open(struct emit_thread *t, uint64_t *ticks)
     return emit_open_slow(t, ticks);
 }
 
-static inline void head(struct emit_thread *t, uint64_t ticks, enum emit_event type)
+// Returns where the event's numbers go. In a local variable: bytes may alias what t has.
+static inline uint8_t *head(struct emit_thread *t, uint64_t ticks, enum emit_event type)
 {
     uint64_t units = emit_units(t->generation, ticks);
     uint64_t dt = units > t->units ? units - t->units : 0;
+    uint8_t *at = t->at;
     t->units += dt;
-    *t->at++ = (uint8_t)type;
-    t->at = put_number(t->at, dt);
-}
-
-static inline void arg(struct emit_thread *t, uint64_t n)
-{
-    t->at = put_number(t->at, n);
+    *at = (uint8_t)type;
+    return put_number(at + 1, dt);
 }
 
 // release: what is committed is whole, and what it tells is not yet to be seen by others
-static inline void commit(struct emit_thread *t)
+static inline void commit(struct emit_thread *t, uint8_t *at)
 {
-    atomic_store_explicit(&t->buffer->used, (uint64_t)(t->at - t->base), memory_order_release);
+    t->at = at;
+    atomic_store_explicit(&t->buffer->used, (uint64_t)(at - t->base), memory_order_release);
 }
 
 static inline uint64_t next_number(emit_mark *mark)
@@ -50,21 +48,20 @@ static inline uint64_t next_number(emit_mark *mark)
 static void put_g_status(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
                          enum emit_state state, uint64_t tid)
 {
-    uint64_t pc = g.start + 1; // as a return address, which is looked up one lower
-    uint32_t stack = g.start ? seg_stack(emit.seg, &pc, 1, 0, 0) : 0;
-    head(t, ticks, EV_GO_STATUS_STACK);
-    arg(t, g.id);
-    arg(t, tid);
-    arg(t, state);
-    arg(t, stack);
+    uint32_t stack = g.start ? emit_stack_start(t, g.start) : 0;
+    uint8_t *at = head(t, ticks, EV_GO_STATUS_STACK);
+    at = put_number(at, g.id);
+    at = put_number(at, tid);
+    at = put_number(at, state);
+    t->at = put_number(at, stack);
 }
 
 static void put_p_status(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
                          enum emit_state state)
 {
-    head(t, ticks, EV_PROC_STATUS);
-    arg(t, p.id);
-    arg(t, state);
+    uint8_t *at = head(t, ticks, EV_PROC_STATUS);
+    at = put_number(at, p.id);
+    t->at = put_number(at, state);
 }
 
 static inline void need_g(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
@@ -93,9 +90,9 @@ static void tell_view(struct emit_thread *t, uint64_t ticks)
         told != t->generation &&
         atomic_compare_exchange_strong_explicit(&emit.procs_told, &told, t->generation,
                                                 memory_order_relaxed, memory_order_relaxed)) {
-        head(t, ticks, EV_PROCS_CHANGE);
-        arg(t, emit.runtime->procs());
-        arg(t, 0);
+        uint8_t *at = head(t, ticks, EV_PROCS_CHANGE);
+        at = put_number(at, emit.runtime->procs());
+        t->at = put_number(at, 0);
     }
 }
 
@@ -136,7 +133,7 @@ bool emit_open_slow(struct emit_thread *t, uint64_t *ticks)
     if (is_new) {
         tell_view(t, *ticks);
         *ticks = emit_ticks(); // claimed by others until now: they told it before
-        commit(t);
+        commit(t, t->at);
     }
     return true;
 }
@@ -165,11 +162,11 @@ void emit_thread_begin(struct emit_thread *t)
     t->p.mark = &t->own_p;
     atomic_store_explicit(t->g.mark, t->generation << 32, memory_order_relaxed);
     atomic_store_explicit(t->p.mark, t->generation << 32, memory_order_relaxed);
-    head(t, ticks, EV_GO_CREATE_SYSCALL);
-    arg(t, t->g.id);
+    uint8_t *at = head(t, ticks, EV_GO_CREATE_SYSCALL);
+    t->at = put_number(at, t->g.id);
     put_p_status(t, ticks, t->p, EMIT_P_SYSCALL);
-    head(t, ticks, EV_GO_SYSCALL_END);
-    commit(t);
+    at = head(t, ticks, EV_GO_SYSCALL_END);
+    commit(t, at);
     t->g_state = EMIT_G_RUNNING;
     t->p_state = EMIT_P_RUNNING;
 }
@@ -179,9 +176,8 @@ void emit_thread_leave(struct emit_thread *t)
     uint64_t ticks = emit_ticks();
     if (t->is_told && t->g_state == EMIT_G_RUNNING && t->p_state == EMIT_P_RUNNING &&
         open(t, &ticks) && t->is_told) {
-        head(t, ticks, EV_GO_DESTROY);
-        head(t, ticks, EV_PROC_STOP);
-        commit(t);
+        t->at = head(t, ticks, EV_GO_DESTROY);
+        commit(t, head(t, ticks, EV_PROC_STOP));
     }
     t->g_state = t->p_state = EMIT_NONE;
     t->is_told = false;
@@ -195,7 +191,7 @@ void emit_g_status(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
     if (!open(t, &ticks) || !emit_claim(g.mark, t->generation))
         return;
     put_g_status(t, ticks, g, state, tid);
-    commit(t);
+    commit(t, t->at);
 }
 
 void emit_p_status(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
@@ -204,7 +200,7 @@ void emit_p_status(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
     if (!open(t, &ticks) || !emit_claim(p.mark, t->generation))
         return;
     put_p_status(t, ticks, p, state);
-    commit(t);
+    commit(t, t->at);
 }
 
 // --- Gs.
@@ -214,14 +210,13 @@ void emit_go_create(struct emit_thread *t, uint64_t ticks, struct emit_thing g, 
     atomic_store_explicit(g.mark, 0, memory_order_relaxed);
     if (!open(t, &ticks) || t->p_state != EMIT_P_RUNNING)
         return;
-    uint64_t pc = g.start + 1;
-    uint32_t start = seg_stack(emit.seg, &pc, 1, 0, 0);
+    uint32_t start = emit_stack_start(t, g.start);
     atomic_store_explicit(g.mark, t->generation << 32, memory_order_relaxed);
-    head(t, ticks, EV_GO_CREATE);
-    arg(t, g.id);
-    arg(t, start);
-    arg(t, stack);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_GO_CREATE);
+    at = put_number(at, g.id);
+    at = put_number(at, start);
+    at = put_number(at, stack);
+    commit(t, at);
 }
 
 void emit_go_start(struct emit_thread *t, uint64_t ticks, struct emit_thing g)
@@ -229,10 +224,10 @@ void emit_go_start(struct emit_thread *t, uint64_t ticks, struct emit_thing g)
     if (!open(t, &ticks))
         return;
     need_g(t, ticks, g, EMIT_G_RUNNABLE);
-    head(t, ticks, EV_GO_START);
-    arg(t, g.id);
-    arg(t, next_number(g.mark));
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_GO_START);
+    at = put_number(at, g.id);
+    at = put_number(at, next_number(g.mark));
+    commit(t, at);
     t->g = g;
     t->g_state = EMIT_G_RUNNING;
 }
@@ -241,8 +236,8 @@ void emit_go_destroy(struct emit_thread *t, uint64_t ticks)
 {
     if (!open(t, &ticks) || t->g_state != EMIT_G_RUNNING)
         return;
-    head(t, ticks, EV_GO_DESTROY);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_GO_DESTROY);
+    commit(t, at);
     t->g_state = EMIT_NONE;
 }
 
@@ -251,10 +246,10 @@ static void leave(struct emit_thread *t, uint64_t ticks, enum emit_event type, u
 {
     if (!open(t, &ticks) || t->g_state != EMIT_G_RUNNING)
         return;
-    head(t, ticks, type);
-    arg(t, reason);
-    arg(t, stack);
-    commit(t);
+    uint8_t *at = head(t, ticks, type);
+    at = put_number(at, reason);
+    at = put_number(at, stack);
+    commit(t, at);
     t->g_state = EMIT_NONE;
 }
 
@@ -273,11 +268,11 @@ void emit_go_unblock(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
     if (!open(t, &ticks))
         return;
     need_g(t, ticks, g, EMIT_G_WAITING);
-    head(t, ticks, EV_GO_UNBLOCK);
-    arg(t, g.id);
-    arg(t, next_number(g.mark));
-    arg(t, stack);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_GO_UNBLOCK);
+    at = put_number(at, g.id);
+    at = put_number(at, next_number(g.mark));
+    at = put_number(at, stack);
+    commit(t, at);
 }
 
 // --- System calls.
@@ -286,10 +281,10 @@ void emit_syscall_begin(struct emit_thread *t, uint64_t ticks, uint32_t stack)
 {
     if (!open(t, &ticks) || t->g_state != EMIT_G_RUNNING || t->p_state != EMIT_P_RUNNING)
         return;
-    head(t, ticks, EV_GO_SYSCALL_BEGIN);
-    arg(t, next_number(t->p.mark));
-    arg(t, stack);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_GO_SYSCALL_BEGIN);
+    at = put_number(at, next_number(t->p.mark));
+    at = put_number(at, stack);
+    commit(t, at);
     t->g_state = EMIT_G_SYSCALL;
     t->p_state = EMIT_P_SYSCALL;
 }
@@ -300,8 +295,8 @@ void emit_syscall_end(struct emit_thread *t, uint64_t ticks)
         return;
     if (t->p_state)
         need_p(t, ticks, t->p, EMIT_P_SYSCALL);
-    head(t, ticks, EV_GO_SYSCALL_END);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_GO_SYSCALL_END);
+    commit(t, at);
     t->g_state = EMIT_G_RUNNING;
     t->p_state = EMIT_P_RUNNING;
 }
@@ -311,8 +306,8 @@ void emit_syscall_end_blocked(struct emit_thread *t, uint64_t ticks)
     t->p_state = EMIT_NONE; // it is another's by now: not to be told here
     if (!open(t, &ticks) || t->g_state != EMIT_G_SYSCALL)
         return;
-    head(t, ticks, EV_GO_SYSCALL_END_BLOCKED);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_GO_SYSCALL_END_BLOCKED);
+    commit(t, at);
     t->g_state = EMIT_NONE;
 }
 
@@ -323,10 +318,10 @@ void emit_proc_start(struct emit_thread *t, uint64_t ticks, struct emit_thing p)
     if (!open(t, &ticks))
         return;
     need_p(t, ticks, p, EMIT_P_IDLE);
-    head(t, ticks, EV_PROC_START);
-    arg(t, p.id);
-    arg(t, next_number(p.mark));
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_PROC_START);
+    at = put_number(at, p.id);
+    at = put_number(at, next_number(p.mark));
+    commit(t, at);
     t->p = p;
     t->p_state = EMIT_P_RUNNING;
 }
@@ -336,8 +331,8 @@ void emit_proc_stop(struct emit_thread *t, uint64_t ticks)
     if (!open(t, &ticks) || !t->p_state)
         return;
     need_p(t, ticks, t->p, (enum emit_state)t->p_state);
-    head(t, ticks, EV_PROC_STOP);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_PROC_STOP);
+    commit(t, at);
     t->p_state = EMIT_NONE;
 }
 
@@ -346,21 +341,21 @@ void emit_proc_steal(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
     if (!open(t, &ticks))
         return;
     need_p(t, ticks, p, EMIT_P_ABANDONED);
-    head(t, ticks, EV_PROC_STEAL);
-    arg(t, p.id);
-    arg(t, next_number(p.mark));
-    arg(t, from_tid);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_PROC_STEAL);
+    at = put_number(at, p.id);
+    at = put_number(at, next_number(p.mark));
+    at = put_number(at, from_tid);
+    commit(t, at);
 }
 
 void emit_procs_change(struct emit_thread *t, uint64_t ticks, uint32_t procs)
 {
     if (!open(t, &ticks) || t->g_state != EMIT_G_RUNNING)
         return;
-    head(t, ticks, EV_PROCS_CHANGE);
-    arg(t, procs);
-    arg(t, 0);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_PROCS_CHANGE);
+    at = put_number(at, procs);
+    at = put_number(at, 0);
+    commit(t, at);
 }
 
 // --- The user's: with a running G only.
@@ -374,18 +369,18 @@ void emit_label(struct emit_thread *t, uint64_t ticks, uint32_t text)
 {
     if (!open_running(t, &ticks))
         return;
-    head(t, ticks, EV_GO_LABEL);
-    arg(t, text);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_GO_LABEL);
+    at = put_number(at, text);
+    commit(t, at);
 }
 
 void emit_heap(struct emit_thread *t, uint64_t ticks, uint64_t bytes)
 {
     if (!open_running(t, &ticks))
         return;
-    head(t, ticks, EV_HEAP_ALLOC);
-    arg(t, bytes);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_HEAP_ALLOC);
+    at = put_number(at, bytes);
+    commit(t, at);
 }
 
 void emit_task_begin(struct emit_thread *t, uint64_t ticks, uint64_t task, uint64_t parent,
@@ -393,22 +388,22 @@ void emit_task_begin(struct emit_thread *t, uint64_t ticks, uint64_t task, uint6
 {
     if (!open_running(t, &ticks))
         return;
-    head(t, ticks, EV_USER_TASK_BEGIN);
-    arg(t, task);
-    arg(t, parent);
-    arg(t, name);
-    arg(t, stack);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_USER_TASK_BEGIN);
+    at = put_number(at, task);
+    at = put_number(at, parent);
+    at = put_number(at, name);
+    at = put_number(at, stack);
+    commit(t, at);
 }
 
 void emit_task_end(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t stack)
 {
     if (!open_running(t, &ticks))
         return;
-    head(t, ticks, EV_USER_TASK_END);
-    arg(t, task);
-    arg(t, stack);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_USER_TASK_END);
+    at = put_number(at, task);
+    at = put_number(at, stack);
+    commit(t, at);
 }
 
 bool emit_region(struct emit_thread *t, uint64_t ticks, bool is_end, uint64_t task, uint32_t name,
@@ -416,11 +411,11 @@ bool emit_region(struct emit_thread *t, uint64_t ticks, bool is_end, uint64_t ta
 {
     if (!open_running(t, &ticks))
         return false;
-    head(t, ticks, is_end ? EV_USER_REGION_END : EV_USER_REGION_BEGIN);
-    arg(t, task);
-    arg(t, name);
-    arg(t, stack);
-    commit(t);
+    uint8_t *at = head(t, ticks, is_end ? EV_USER_REGION_END : EV_USER_REGION_BEGIN);
+    at = put_number(at, task);
+    at = put_number(at, name);
+    at = put_number(at, stack);
+    commit(t, at);
     return true;
 }
 
@@ -429,10 +424,10 @@ void emit_log(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t key
 {
     if (!open_running(t, &ticks))
         return;
-    head(t, ticks, EV_USER_LOG);
-    arg(t, task);
-    arg(t, key);
-    arg(t, value);
-    arg(t, stack);
-    commit(t);
+    uint8_t *at = head(t, ticks, EV_USER_LOG);
+    at = put_number(at, task);
+    at = put_number(at, key);
+    at = put_number(at, value);
+    at = put_number(at, stack);
+    commit(t, at);
 }

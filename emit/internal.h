@@ -19,8 +19,9 @@ enum {
 
 // A walk that is known again as long as its words hold.
 struct emit_walk {
-    uint64_t rip, rsp, rbp;
-    uint32_t id, epoch, generation, count; // id 0: free
+    uint64_t rip, rsp, rbp; // of emit_stack's caller
+    uint64_t epoch;
+    uint32_t id, count; // id 0: free
     struct unwind_word words[EMIT_WORDS_MAX];
 };
 
@@ -81,6 +82,9 @@ void emit_self_forget(void);
 void emit_thread_begin(
     struct emit_thread *t); // a plain thread's G and P, if they are not told in this session
 void emit_thread_leave(struct emit_thread *t); // and their end
+
+// The stack of a function that a fiber or thread begins with.
+uint32_t emit_stack_start(struct emit_thread *t, uint64_t function);
 
 static inline uint64_t emit_units(uint64_t generation, uint64_t ticks)
 {

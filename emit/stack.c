@@ -68,7 +68,7 @@ static uint32_t session_of(const struct emit_thread *t)
     return seg_epoch(emit.seg) + (uint32_t)t->session * 4096;
 }
 
-static uint32_t intern(struct emit_thread *t, const uint64_t *pcs, uint32_t depth)
+static struct emit_stack_slot *find(struct emit_thread *t, uint64_t hash)
 {
     uint32_t epoch = session_of(t) + 1;
     if (t->stack_epoch != epoch) {
@@ -76,8 +76,13 @@ static uint32_t intern(struct emit_thread *t, const uint64_t *pcs, uint32_t dept
         for (uint32_t i = 0; i < EMIT_STACKS_KNOWN; i++)
             t->known[i].id = 0;
     }
+    return &t->known[hash & (EMIT_STACKS_KNOWN - 1)];
+}
+
+static uint32_t intern(struct emit_thread *t, const uint64_t *pcs, uint32_t depth)
+{
     uint64_t h = hash_of(pcs, depth);
-    struct emit_stack_slot *slot = &t->known[h & (EMIT_STACKS_KNOWN - 1)];
+    struct emit_stack_slot *slot = find(t, h);
     if (slot->id && slot->hash == h)
         return slot->id;
     uint32_t id = seg_stack(emit.seg, pcs, depth, 0, 0);
@@ -86,6 +91,20 @@ static uint32_t intern(struct emit_thread *t, const uint64_t *pcs, uint32_t dept
     slot->hash = h;
     slot->id = id;
     return id;
+}
+
+// Not covered: it is told in any context.
+uint32_t emit_stack_start(struct emit_thread *t, uint64_t function)
+{
+    uint64_t pc = function + 1; // as a return address, which is looked up one lower
+    uint64_t h = hash_of(&pc, 1) ^ 1;
+    struct emit_stack_slot *slot = find(t, h);
+    if (slot->id && slot->hash == h)
+        return slot->id;
+    slot->id = 0;
+    slot->hash = h;
+    slot->id = seg_stack(emit.seg, &pc, 1, 0, 0);
+    return slot->id;
 }
 
 // The first `own` frames are this file's.
@@ -106,42 +125,56 @@ static uint32_t walk(struct emit_thread *t, const struct unwind_registers *regs,
     return finish(t, pcs, depth, own);
 }
 
+static uint64_t epoch_now(const struct emit_thread *t)
+{
+    return (uint64_t)session_of(t) << 32 | unwind_generation();
+}
+
+// What is known of a walk begins with emit_stack's caller: this one is not there the next time.
 static __attribute__((noinline)) uint32_t walk_anew(struct emit_thread *t, struct emit_walk *w,
-                                                    const struct unwind_registers *regs,
+                                                    const struct unwind_registers *key,
                                                     uint64_t low, uint64_t high)
 {
     uint64_t pcs[EMIT_WORDS_MAX];
     if (!is_ready(t, low, high))
         return 0;
+    // The caller's pc as exact, which is looked up one higher.
+    struct unwind_registers regs = {.rip = key->rip - 1, .rsp = key->rsp, .rbp = key->rbp};
     w->id = 0;
     w->count = EMIT_WORDS_MAX;
-    w->generation = unwind_generation();
-    uint32_t depth = unwind_walk_words(t->unwind, regs, pcs, EMIT_WORDS_MAX, w->words, &w->count);
-    if (!depth)
-        return walk(t, regs, 1);
-    w->rip = regs->rip;
-    w->rsp = regs->rsp;
-    w->rbp = regs->rbp;
-    w->epoch = session_of(t);
-    w->id = finish(t, pcs, depth, 1);
+    w->epoch = epoch_now(t);
+    uint32_t depth = unwind_walk_words(t->unwind, &regs, pcs, EMIT_WORDS_MAX, w->words, &w->count);
+    if (!depth) {
+        unwind_here(&regs);
+        return walk(t, &regs, 2);
+    }
+    pcs[0] = key->rip;
+    w->rip = key->rip;
+    w->rsp = key->rsp;
+    w->rbp = key->rbp;
+    w->id = finish(t, pcs, depth, 0);
     return w->id;
 }
 
 __attribute__((noinline)) uint32_t emit_stack(struct emit_thread *t, uint64_t low, uint64_t high)
 {
-    struct unwind_registers regs;
-    if (!emit_is_on() || !emit.seg)
+    if (!emit_is_on() || !emit.seg || (!t->walks && !is_ready(t, low, high)))
         return 0;
-    unwind_here(&regs);
-    if (!t->walks && !is_ready(t, low, high))
-        return 0;
-    uint64_t hash = (regs.rsp ^ regs.rip << 20) * UINT64_C(0x9E3779B97F4A7C15);
+    // volatile: read as two words, as they were just stored; as one vector they would have to wait for both
+    const volatile uint64_t *frame = __builtin_frame_address(0);
+    uint64_t rip = frame[1], rbp = frame[0], rsp = (uint64_t)(uintptr_t)(frame + 2);
+    uint64_t hash = (rsp ^ rip << 20) * UINT64_C(0x9E3779B97F4A7C15);
     struct emit_walk *w = &t->walks[hash >> 56 & (EMIT_WALKS_KNOWN - 1)];
-    if (w->id && w->rsp == regs.rsp && w->rip == regs.rip && w->rbp == regs.rbp &&
-        w->epoch == session_of(t) && w->generation == unwind_generation() &&
-        unwind_words_hold(w->words, w->count))
+    if (__builtin_expect(w->id && w->rsp == rsp && w->rip == rip && w->rbp == rbp &&
+                             w->epoch == epoch_now(t) && unwind_words_hold(w->words, w->count),
+                         1))
         return w->id;
-    return walk_anew(t, w, &regs, low, high);
+    struct unwind_registers caller = {.rip = rip, .rsp = rsp, .rbp = rbp};
+    uint32_t id = walk_anew(t, w, &caller, low, high);
+    __asm__ volatile(
+        ""
+        : "+r"(id)); // no tail call: this is one of the frames that walk_anew leaves out
+    return id;
 }
 
 uint32_t emit_stack_here(struct emit_thread *t)

@@ -229,7 +229,7 @@ FIB_PUBLIC uint32_t fib_procs(uint32_t procs)
         atomic_store(&sched.procs, procs);
     rt_unlock(&lock);
     struct m *m = this_m();
-    if (m && emit_is_on()) {
+    if (m && FIB_TRACE_IS_ON) {
         trans_begin(m);
         trace_procs_(m, procs);
         trans_end(m);

@@ -45,7 +45,7 @@ __attribute__((noinline)) void switch_to(struct m *m, struct g *next, uint64_t n
 {
     struct g *prev = m->cur;
     struct live *from = prev->live, *to = next->live;
-    if (__builtin_expect(emit_is_on(), 0) && next != &m->g0)
+    if (__builtin_expect(FIB_TRACE_IS_ON, 0) && next != &m->g0)
         trace_start_(m, next, now);
     from->cpu_ticks += now - m->since_ticks;
     from->wait_since_ticks = now;

@@ -105,7 +105,7 @@ void thread_park(struct g *g, enum wait_reason reason, const void *object, park_
     l->wait_since_ticks = ticks_now();
     atomic_store_explicit(&l->futex, 0, memory_order_relaxed);
     atomic_store_explicit(&g->status, G_WAITING, memory_order_release);
-    if (emit_is_on())
+    if (FIB_TRACE_IS_ON)
         trace_outside_park(reason);
     l->is_counted = timeout_ns < 0;
     if (l->is_counted)
@@ -132,7 +132,7 @@ void thread_park(struct g *g, enum wait_reason reason, const void *object, park_
         l->wait_data = l; // the time was over
         break;
     }
-    if (emit_is_on())
+    if (FIB_TRACE_IS_ON)
         trace_outside_wake();
     l->wait_reason = WAIT_NONE;
     l->wait_owner = NULL;

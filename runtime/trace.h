@@ -32,9 +32,16 @@ void trace_label_(struct m *m, uint32_t text); // of its fiber
 void trace_tell_(struct m *m);                 // in the handler of SIGURG: what runs here
 void trace_thread_ends_(struct m *m);
 
+// FIB_NO_TRACE: what the runtime would be without, which ./dev bench trace compares with.
+#ifdef FIB_NO_TRACE
+#define FIB_TRACE_IS_ON false
+#else
+#define FIB_TRACE_IS_ON emit_is_on()
+#endif
+
 #define FIB_TRACE(what, ...)                                                                       \
     do {                                                                                           \
-        if (emit_is_on())                                                                          \
+        if (FIB_TRACE_IS_ON)                                                                       \
             trace_##what##_(__VA_ARGS__);                                                          \
     } while (0)
 

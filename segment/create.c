@@ -295,6 +295,11 @@ static void leave_out_of_core(const struct seg *s)
     const char *base = (const char *)s->header;
     const struct seg_table *t = (const struct seg_table *)(base + stacks->offset);
     seg_keep_in_core(base + rings->offset, rings->size, false);
+    const struct seg_area *trace = &s->header->areas[SEG_AREA_TRACE];
+    if (trace->size) { // a buffer is kept from when it is first claimed
+        uint64_t at = ((const struct seg_trace *)(base + trace->offset))->data_offset;
+        seg_keep_in_core(base + trace->offset + at, trace->size - at, false);
+    }
     if (t->arena_size > SEG_CORE_CHUNK)
         seg_keep_in_core(base + stacks->offset + t->arena_offset + SEG_CORE_CHUNK,
                          t->arena_size - SEG_CORE_CHUNK, false);

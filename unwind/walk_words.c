@@ -82,17 +82,3 @@ uint32_t unwind_walk_words(struct unwind_thread *t, const struct unwind_register
     *word_count = list.count;
     return depth;
 }
-
-__attribute__((no_sanitize("thread"))) bool unwind_words_hold(const struct unwind_word *words,
-                                                              uint32_t count)
-{
-    uint64_t other = 0;
-    for (uint32_t i = 0; i < count; i++)
-        other |= load_word(words[i].at) ^ words[i].value;
-    return !other;
-}
-
-uint32_t unwind_generation(void)
-{
-    return atomic_load_explicit(&walk_generation, memory_order_acquire);
-}

@@ -2,14 +2,17 @@
 //
 // The programs of runtime_fib, in Go: the same cases by the same names, measured and printed in the same
 // way. Usage: runtime_go CASE OPS, with GOMAXPROCS in the environment. Where Go knows two ways
-// to say something, the faster one is here.
+// to say something, the faster one is here. BENCH_TRACE in the environment traces the case: "discard" throws the trace
+// away, "flight" is Go's flight recorder, anything else a file.
 
 package main
 
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"runtime/trace"
 	"strconv"
 	"strings"
 	"syscall"
@@ -94,12 +97,34 @@ func memoryBytes() int64 {
 	return kib * 1024
 }
 
+// startTrace returns what ends it.
+func startTrace(how string) func() {
+	if how == "" {
+		return func() {}
+	}
+	if how == "flight" {
+		recorder := trace.NewFlightRecorder(trace.FlightRecorderConfig{})
+		must(recorder.Start() == nil, "the flight recorder starts")
+		return recorder.Stop
+	}
+	out := io.Discard
+	if how != "discard" {
+		f, err := os.Create(how)
+		must(err == nil, how)
+		out = f
+	}
+	must(trace.Start(out) == nil, "the trace starts")
+	return trace.Stop
+}
+
 func main() {
 	if len(os.Args) == 3 {
 		if run, ok := cases[os.Args[1]]; ok {
 			ops, err := strconv.Atoi(os.Args[2])
 			must(err == nil, "OPS is a number")
+			stop := startTrace(os.Getenv("BENCH_TRACE"))
 			run(ops)
+			stop()
 			line, _ := json.Marshal(result)
 			fmt.Println(string(line))
 			return
