@@ -174,10 +174,11 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
         return rc;
     int n = count_at(o, &sample, path);
     if (n > 1)
-        return error_set(err, -EINVAL, 0,
-                         "-o %s: %d profiles need %d files: name a folder (one that is not there yet "
-                         "with / at its end), or use %%k in the name",
-                         o->output, n, n);
+        return error_set(
+            err, -EINVAL, 0,
+            "-o %s: %d profiles need %d files: name a folder (one that is not there yet "
+            "with / at its end), or use %%k in the name",
+            o->output, n, n);
     if (strcmp(path, "-") == 0)
         return 0;
     char *slash = strrchr(path, '/');

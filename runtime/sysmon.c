@@ -22,7 +22,7 @@ enum {
 };
 // A trace is to be seen to, though nothing happens.
 #define TRACED_NS INT64_C(100000000)
-#define POOLS_NS INT64_C(2000000000)
+#define POOLS_NS  INT64_C(2000000000)
 
 void sysmon_wake(void)
 {

@@ -20,6 +20,7 @@
 #ifndef FIBERSCOPE_UNWIND_UNWIND_H
 #define FIBERSCOPE_UNWIND_UNWIND_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -190,7 +191,7 @@ __attribute__((no_sanitize("thread", "address"))) static inline bool unwind_word
 extern _Atomic uint32_t walk_generation;
 static inline uint32_t unwind_generation(void) // changes with each unwind_invalidate
 {
-    return __atomic_load_n(&walk_generation, __ATOMIC_ACQUIRE);
+    return atomic_load_explicit(&walk_generation, memory_order_acquire);
 }
 
 // From a ucontext_t * of a signal handler.

@@ -96,7 +96,8 @@ uint32_t trace_intern_string(struct trace_intern *in, const char *bytes, uint32_
     return table_put(in, &in->strings, ptrtab_mix(hash, tail), bytes, n, n, rc);
 }
 
-uint32_t trace_intern_stack(struct trace_intern *in, const struct trace_frame *frames, uint32_t count, int *rc)
+uint32_t trace_intern_stack(struct trace_intern *in, const struct trace_frame *frames,
+                            uint32_t count, int *rc)
 {
     uint64_t hash = in->seed;
     for (uint32_t i = 0; i < count; i++) {

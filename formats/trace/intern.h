@@ -35,6 +35,7 @@ void trace_intern_finish(struct trace_intern *in);
 // The id, or 0 if the thing is new and there is no room for it; -ENOMEM in *rc if memory is out.
 // n > 0, count > 0.
 uint32_t trace_intern_string(struct trace_intern *in, const char *bytes, uint32_t n, int *rc);
-uint32_t trace_intern_stack(struct trace_intern *in, const struct trace_frame *frames, uint32_t count, int *rc);
+uint32_t trace_intern_stack(struct trace_intern *in, const struct trace_frame *frames,
+                            uint32_t count, int *rc);
 
 #endif
