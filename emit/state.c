@@ -414,6 +414,19 @@ void emit_set_copy(void (*copy)(void))
     emit.copy = copy;
 }
 
+// The flight recorder's whole room is not to be one generation's: then nothing could give way.
+static bool is_generation_large(void)
+{
+    uint64_t generation = atomic_load(&emit_generation);
+    uint32_t n = 0;
+    for (uint32_t i = 0; emit.options.is_flight && i < emit.trace->buffer_count; i++) {
+        struct seg_trace_buffer *b = &emit.buffers[i];
+        n += atomic_load_explicit(&b->state, memory_order_acquire) >= SEG_TRACE_WRITING &&
+             b->generation == generation;
+    }
+    return n > emit.trace->buffer_count / 4;
+}
+
 static uint32_t free_buffers(void)
 {
     uint32_t n = 0;
@@ -443,7 +456,7 @@ static bool tick(void)
     bool is_done = true;
     uint64_t snapshots = atomic_load(&emit.trace->snapshots);
     bool is_copy_wanted = emit.copy && snapshots != emit.copied;
-    if (request == SEG_TRACE_ADVANCE || is_copy_wanted ||
+    if (request == SEG_TRACE_ADVANCE || is_copy_wanted || is_generation_large() ||
         clock_ns(CLOCK_MONOTONIC) - emit.generation_began >= emit.options.generation_ns)
         is_done = advance();
     else if (emit.runtime)

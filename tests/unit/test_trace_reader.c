@@ -416,14 +416,15 @@ static int64_t endless_read(void *context, void *bytes, size_t n)
         trace_writer_event(w, 1, TRACE_EV_PROC_STATUS, time, (uint64_t[]){0, 1});
         trace_writer_event(w, 1, TRACE_EV_GO_STATUS, time, (uint64_t[]){1, 1, 2});
         for (uint64_t i = 0; i < 200; i++) {
+            const uint64_t made = time + 2;
             char message[64];
             int size = snprintf(message, sizeof message, "message %llu of generation %llu",
                                 (unsigned long long)i, (unsigned long long)s->generation);
             trace_writer_string(w, message, (size_t)size, &id);
             trace_writer_event(w, 1, TRACE_EV_LOG, ++time, (uint64_t[]){0, id, id, 0});
-            trace_writer_event(w, 1, TRACE_EV_GO_CREATE, ++time, (uint64_t[]){time, 0, 0});
+            trace_writer_event(w, 1, TRACE_EV_GO_CREATE, ++time, (uint64_t[]){made, 0, 0});
             trace_writer_event(w, 1, TRACE_EV_GO_STOP, ++time, (uint64_t[]){0, 0});
-            trace_writer_event(w, 1, TRACE_EV_GO_START, ++time, (uint64_t[]){time - 2, 1});
+            trace_writer_event(w, 1, TRACE_EV_GO_START, ++time, (uint64_t[]){made, 1});
             trace_writer_event(w, 1, TRACE_EV_GO_DESTROY, ++time, NULL);
             trace_writer_event(w, 1, TRACE_EV_GO_START, ++time, (uint64_t[]){1, i + 1});
         }
