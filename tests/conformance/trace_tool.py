@@ -34,12 +34,12 @@ PROFILES = {"sched": "/sched", "sync": "/block", "syscall": "/syscall", "net": "
 def programs():
     """name -> (exit status, command)"""
     found = {
-        "skynet": (0, [os.path.join(EXAMPLES, "skynet"), "1000"]),
-        "forensics": (0, [os.path.join(EXAMPLES, "forensics"), "10", "2"]),
-        "leak": (None, [os.path.join(EXAMPLES, "leak")]),
-        "deadlock": (None, [os.path.join(EXAMPLES, "deadlock")]),
-        "contention": (0, [os.path.join(EXAMPLES, "contention"), "100"]),
-        "pipeline": (0, [os.path.join(EXAMPLES, "pipeline"), HERE]),
+        "example skynet": (0, [os.path.join(EXAMPLES, "skynet"), "1000"]),
+        "example forensics": (0, [os.path.join(EXAMPLES, "forensics"), "10", "2"]),
+        "example leak": (None, [os.path.join(EXAMPLES, "leak")]),
+        "example deadlock": (None, [os.path.join(EXAMPLES, "deadlock")]),
+        "example contention": (0, [os.path.join(EXAMPLES, "contention"), "100"]),
+        "example pipeline": (0, [os.path.join(EXAMPLES, "pipeline"), HERE]),
     }
     for case in ("yield", "pingpong", "select", "spawn_sequential", "spawn_batch", "buffered128"):
         found["bench " + case] = (0, [BENCH, case, "500"])
@@ -106,13 +106,14 @@ def compare_profiles(tool, path, folder):
 def compare_goroutines(tool, path):
     """Every start function with its number."""
     page = tool.get("/goroutines").decode()
-    rows = re.findall(r'href="/goroutine\?name=([^"]*)">[^<]*</a></td>\s*<td>(\d+)</td>', page)
-    assert rows, page[-1500:]
     theirs = {}
-    for name, n in rows:
+    for name in re.findall(r'href="/goroutine\?name=([^"]*)"', page):
         name = urllib.parse.unquote_plus(html.unescape(name))
-        theirs[name] = theirs.get(name, 0) + int(n)
-        tool.get("/goroutine?" + urllib.parse.urlencode({"name": name}))
+        one = tool.get("/goroutine?" + urllib.parse.urlencode({"name": name})).decode()
+        count = re.search(r"Count:</td>\s*<td>(\d+)</td>", one)
+        assert count, f"/goroutine?name={name}: no count"
+        theirs[name] = theirs.get(name, 0) + int(count.group(1))
+    assert theirs, "no goroutines"
     ours = {}
     for f in report("fibers", "-n", "0", path)["functions"]:
         ours[f["function"]] = f["fibers"]
