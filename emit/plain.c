@@ -157,9 +157,10 @@ static struct emit_thread *enter_plain(void)
 void emit_self_block(enum emit_reason reason)
 {
     struct emit_thread *t = enter_plain();
-    if (t)
+    if (t) {
         emit_go_block(t, emit_ticks(), emit_reason(reason), emit_stack_here(t));
-    emit_proc_stop(t, emit_ticks());
+        emit_proc_stop(t, emit_ticks());
+    }
     emit_leave(t);
 }
 
