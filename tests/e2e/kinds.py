@@ -55,7 +55,7 @@ def an_exact_heap_has_its_lifetimes_beside(work):
 
 
 def one_file_is_not_enough_for_two(work):
-    refused(work, 1, "2 kinds need 2 files", "--heap", "--cpu", "-o", "one.pb.gz", BURN, "split", "50")
+    refused(work, 1, "2 profiles need 2 files", "--heap", "--cpu", "-o", "one.pb.gz", BURN, "split", "50")
 
 
 def a_folder_that_is_named_as_one_is_made(work):

@@ -494,10 +494,10 @@ static void several_kinds_need_several_files(void **state)
     o.heap_bytes = RATE;
     o.output = "one.pb.gz";
     assert_int_equal(record_check_output(&o, &err), -EINVAL);
-    assert_non_null(strstr(err.text, "2 kinds need 2 files"));
+    assert_non_null(strstr(err.text, "2 profiles need 2 files"));
     o.block_ns = o.mutex_fraction = 1;
     assert_int_equal(record_check_output(&o, &err), -EINVAL);
-    assert_non_null(strstr(err.text, "4 kinds need 4 files"));
+    assert_non_null(strstr(err.text, "4 profiles need 4 files"));
     o.output = "%k.pb.gz";
     assert_int_equal(record_check_output(&o, &err), 0);
     o.output = folder;
