@@ -169,6 +169,7 @@ static int create_segment(struct agent_space *space)
             options.stack_arena_bytes = AGENT_EXACT_STACK_BYTES;
         }
     }
+    options.is_trace_spare = !agent.env.trace_on;
     // Sparse, too: a trace may be asked for later. A black box has blocks for all that it may hold.
     if (agent.env.trace_on || !agent.env.segment[0])
         options.trace_buffers = (uint32_t)(agent.env.trace_bytes / AGENT_TRACE_BUFFER_BYTES);

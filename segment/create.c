@@ -45,6 +45,7 @@ struct plan {
     uint64_t ring_bytes, stack_arena, blob_arena;
     bool has_sites;
     uint32_t trace_buffers;
+    bool is_trace_spare;
 };
 
 static uint64_t round_up_pow2(uint64_t n, uint64_t at_least)
@@ -70,6 +71,7 @@ static void plan_init(struct plan *p, const struct seg_options *asked, bool is_n
     uint64_t blobs = is_named ? NAMED_BLOB_ARENA_DEFAULT : BLOB_ARENA_DEFAULT;
     p->has_sites = o.sites != 0;
     p->trace_buffers = o.trace_buffers;
+    p->is_trace_spare = o.is_trace_spare != 0;
     p->stack_arena = round_up_pow2(o.stack_arena_bytes ? o.stack_arena_bytes : stacks, 4096);
     p->blob_arena = round_up_pow2(o.blob_arena_bytes ? o.blob_arena_bytes : blobs, 4096);
 }
@@ -77,6 +79,10 @@ static void plan_init(struct plan *p, const struct seg_options *asked, bool is_n
 static bool plan_shrink(struct plan *p)
 {
     bool shrunk = false;
+    if (p->is_trace_spare && p->trace_buffers) {
+        p->trace_buffers = 0;
+        return true;
+    }
     if (p->stack_arena > ARENA_MIN)
         p->stack_arena /= 2, shrunk = true;
     if (p->blob_arena > ARENA_MIN)

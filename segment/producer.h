@@ -31,9 +31,10 @@ struct seg_options {
     uint32_t threads, modules, state,
         stacks; // slots; 0: the defaults, smaller ones for a named file. Counts of tables are rounded
     uint64_t ring_bytes, stack_arena_bytes, blob_arena_bytes; // up to powers of two
-    uint32_t parent;        // pid, when this is a forked child's segment
-    uint32_t sites;         // nonzero: with SEG_AREA_SITES
-    uint32_t trace_buffers; // of 64 KiB; nonzero: with SEG_AREA_TRACE
+    uint32_t parent;         // pid, when this is a forked child's segment
+    uint32_t sites;          // nonzero: with SEG_AREA_SITES
+    uint32_t trace_buffers;  // of 64 KiB; nonzero: with SEG_AREA_TRACE
+    uint32_t is_trace_spare; // nonzero: left out where there is not room for all
 };
 
 // Creates, maps and seals a segment; 0 or -errno. The caller owns *s: seg_close. A named file that
