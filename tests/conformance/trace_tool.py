@@ -9,6 +9,7 @@ import html
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,7 +59,7 @@ class Tool:
     def __init__(self, path):
         self.process = subprocess.Popen([trace_go.GO, "tool", "trace", "-http=127.0.0.1:0", path], text=True,
                                         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                        env=dict(os.environ, BROWSER="true"))
+                                        env=dict(os.environ, BROWSER="true"), start_new_session=True)
         said = ""
         for line in self.process.stderr:
             said += line
@@ -76,7 +77,7 @@ class Tool:
             raise AssertionError(f"{page}: {e.code}: {e.read()[:500]}") from e
 
     def close(self):
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)  # `go` and the tool that it started
         self.process.wait()
 
 
