@@ -47,7 +47,8 @@ static void run(void *arg)
     uint64_t before = fired;
     fib_sleep(20 * MS);
     CHECK(fired == before, "%ld fired after all were stopped", (long)(fired - before));
-    CHECK(before && stopped);
+    // On one processor one fires only if its owner is preempted between start and stop.
+    CHECK((before || fib_procs(0) == 1) && stopped);
     printf("%ld stopped, %ld fired\n", (long)stopped, (long)fired);
 }
 
