@@ -38,13 +38,21 @@ static void pin_to(struct m *to, struct g *g)
     rt_unlock(&to->pinned_lock);
 }
 
+static struct m *idle_m(void)
+{
+    rt_lock(&sched.lock);
+    struct m *m = sched.idle_m_list;
+    rt_unlock(&sched.lock);
+    return m;
+}
+
 // Chaos: an idle M that is to run what has just run on m, so that what was kept of m shows; m if it comes from another
 // already, or nobody has come to rest in a while.
 static struct m *other_for_chaos(struct m *m, struct live *l)
 {
     struct m *to = NULL;
     if (l->last_m == m) {
-        for (int i = 0; !(to = *(struct m *const volatile *)&sched.idle_m_list) && i < 1000; i++)
+        for (int i = 0; !(to = idle_m()) && i < 1000; i++)
             os_yield();
         if (!to)
             m_want();
