@@ -19,6 +19,10 @@ int order_no_memory(struct trace_reader *r, const struct cursor *c, int rc);
 int order_bad_status(struct trace_reader *r, const struct cursor *c, const struct state_go *g,
                      const char *wanted);
 
+// Does events of the head, none before it is pending and none beyond limit_ns, while they are plain
+// and the ring has room, order_fast.c. false: the last one is done, and the next one not yet pending.
+bool order_fast(struct trace_reader *r, struct cursor *c, int64_t limit_ns);
+
 // Handlers of what is rare, order_rare.c.
 int order_rare(struct trace_reader *r, struct cursor *c);
 

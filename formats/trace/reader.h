@@ -53,6 +53,7 @@ struct trace_reader {
     uint32_t batch_next;             // number of the next batch in the file
     uint32_t sync_count, sync_limit; // salvage: the last sync; 0: no limit
     bool has_read, is_over, lenient;
+    bool is_careful; // for tests: nothing is left to order_fast
     uint64_t generation_bytes_max;
 
     struct trace_error where;               // what is being read, for errors

@@ -23,6 +23,9 @@ void state_init(struct trace_state *s, uint64_t bytes_max)
         .proc_slot = TRACE_NO_SLOT,
         .go_slot = TRACE_NO_SLOT,
     };
+    s->no_go = (struct state_go){.id = TRACE_NONE, .slot = TRACE_NO_SLOT};
+    for (uint32_t i = 0; i < STATE_RECENT; i++)
+        s->recent[i] = &s->no_go;
 }
 
 // Counts memory. -EFBIG if that is too much.
@@ -203,6 +206,7 @@ int state_add_go(struct trace_state *s, uint64_t id, uint8_t status, struct stat
     g->status = status;
     g->seq = (struct state_seq){0, 0};
     map_put(s, &s->gos, id, g);
+    s->recent[id % STATE_RECENT] = g;
     *out = g;
     return 0;
 }
