@@ -6,7 +6,7 @@
 //
 // Invariant: this knows no rule of its own. An event is done here if all is as order.c's handler of
 // the same name wants it, and then as there; else nothing is changed, and it is left to that one,
-// which also says what is wrong. With trace_reader.careful set it is left all of them.
+// which also says what is wrong. With is_careful of the reader nothing is done here.
 
 #include "formats/trace/order.h"
 
@@ -296,7 +296,9 @@ static void run_end(struct trace_reader *r, struct cursor *c, const struct run *
     c->wire = *f->event;
     c->time_ns = f->time_ns;
     r->last_ns = f->last_ns;
-    r->ring_count = (uint32_t)(f->next - r->ring);
+    uint32_t count = (uint32_t)(f->next - r->ring);
+    r->fast_count += count - r->ring_count;
+    r->ring_count = count;
     state_bind_go(c->thread, f->go == f->none ? NULL : f->go);
 }
 

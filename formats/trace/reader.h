@@ -53,7 +53,8 @@ struct trace_reader {
     uint32_t batch_next;             // number of the next batch in the file
     uint32_t sync_count, sync_limit; // salvage: the last sync; 0: no limit
     bool has_read, is_over, lenient;
-    bool is_careful; // for tests: nothing is left to order_fast
+    bool is_careful;     // for tests: nothing is left to order_fast
+    uint64_t fast_count; // for tests: what order_fast did
     uint64_t generation_bytes_max;
 
     struct trace_error where;               // what is being read, for errors
