@@ -335,41 +335,25 @@ static int advance_another(struct trace_reader *r)
                        r->frontier_count);
 }
 
-// Until when the head may go on before anything else comes.
-static int64_t head_limit(const struct trace_reader *r)
-{
-    int64_t limit = r->sample_ns;
-    for (uint32_t i = 1; i < 3 && i < r->frontier_count; i++)
-        if (r->frontier[i].time_ns < limit)
-            limit = r->frontier[i].time_ns;
-    return limit;
-}
-
-// As long as the head is first. 1, 0: it cannot go on, -errno.
+// 1, 0: the head cannot go on, -errno.
 static int run_head(struct trace_reader *r)
 {
+    bool is_pending = order_fast(r);
     struct cursor *c = r->frontier[0].cursor;
-    int64_t limit = head_limit(r);
-    c->thread->is_seen = true;
-    do {
-        int rc = 1;
-        if (order_fast(r, c, limit)) {
-            if (c->time_ns > limit || r->ring_count > RING_EVENTS - EVENTS_PER_STEP)
-                break;
-            rc = advance(r, c);
-            if (rc <= 0) {
-                r->frontier[0].time_ns = c->time_ns;
-                return rc;
-            }
-        }
-        rc = cursor_next(r, c);
-        if (rc == 0)
-            frontier_remove(r, 0);
+    if (is_pending) {
+        if (r->ring_count > RING_EVENTS - EVENTS_PER_STEP || r->sample_ns < r->frontier[0].time_ns)
+            return 1;
+        c->thread->is_seen = true;
+        int rc = advance(r, c);
         if (rc <= 0)
-            return rc < 0 ? rc : 1;
-    } while (c->time_ns <= limit && r->ring_count <= RING_EVENTS - EVENTS_PER_STEP);
-    frontier_update(r, 0);
-    return 1;
+            return rc;
+    }
+    int rc = cursor_next(r, c);
+    if (rc > 0)
+        frontier_update(r, 0);
+    else if (rc == 0)
+        frontier_remove(r, 0);
+    return rc < 0 ? rc : 1;
 }
 
 int order_run(struct trace_reader *r)

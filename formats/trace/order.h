@@ -19,9 +19,9 @@ int order_no_memory(struct trace_reader *r, const struct cursor *c, int rc);
 int order_bad_status(struct trace_reader *r, const struct cursor *c, const struct state_go *g,
                      const char *wanted);
 
-// Does events of the head, none before it is pending and none beyond limit_ns, while they are plain
-// and the ring has room, order_fast.c. false: the last one is done, and the next one not yet pending.
-bool order_fast(struct trace_reader *r, struct cursor *c, int64_t limit_ns);
+// Does events of one head after the other, while they are plain, the ring has room and no sample
+// comes first, order_fast.c. false: the head's event is done, and its next one not yet pending.
+bool order_fast(struct trace_reader *r);
 
 // Handlers of what is rare, order_rare.c.
 int order_rare(struct trace_reader *r, struct cursor *c);

@@ -261,46 +261,80 @@ static void back(const struct trace_reader *r, struct run *f)
     f->at = f->event;
 }
 
-static bool run_begin(struct trace_reader *r, const struct cursor *c, struct run *f)
+static void run_begin(struct trace_reader *r, struct run *f)
 {
-    struct state_thread *t = c->thread;
     *f = (struct run){
-        .event = c->event,
-        .at = c->at,
-        .time_ns = c->time_ns,
         .last_ns = r->last_ns,
         .next = r->ring + r->ring_count,
         .full = r->ring + (RING_EVENTS - EVENTS_PER_STEP),
         .none = &r->state.no_go,
-        .go = &r->state.no_go,
-        .thread = t,
         .generation = r->gen.number,
-        .data_to_offset = c->data_to_offset,
-        .batch = c->batch,
     };
-    if (r->is_careful || !r->gen.ns_integer || c->end - c->event < CURSOR_SLACK_BYTES ||
-        t->slot == TRACE_NO_SLOT || !(t->has & STATE_HAS_PROC))
-        return false;
-    if (t->go && t->go_id == TRACE_NONE) // of that number, then
-        return false;
-    f->stop = c->end - CURSOR_SLACK_BYTES;
-    if (t->has & STATE_HAS_GO)
-        f->go = state_go_of(&r->state, t);
-    return f->go != NULL;
 }
 
-static void run_end(struct trace_reader *r, struct cursor *c, const struct run *f)
+static void run_end(struct trace_reader *r, const struct run *f)
+{
+    uint32_t count = (uint32_t)(f->next - r->ring);
+    r->fast_count += count - r->ring_count;
+    r->ring_count = count;
+    r->last_ns = f->last_ns;
+}
+
+// Takes the head's place over. false: all of it is for the others.
+TRACE_HOT bool head_begin(struct trace_reader *r, const struct cursor *c, struct run *f)
+{
+    struct state_thread *t = c->thread;
+    if (c->end - c->event < CURSOR_SLACK_BYTES || t->slot == TRACE_NO_SLOT ||
+        !(t->has & STATE_HAS_PROC))
+        return false;
+    if (!(t->has & STATE_HAS_GO) && t->go) // of the number TRACE_NONE, then
+        return false;
+    f->go = t->has & STATE_HAS_GO ? state_go_of(&r->state, t) : f->none;
+    if (!f->go)
+        return false;
+    t->is_seen = true;
+    f->thread = t;
+    f->event = c->event;
+    f->at = c->at;
+    f->stop = c->end - CURSOR_SLACK_BYTES;
+    f->time_ns = c->time_ns;
+    f->data_to_offset = c->data_to_offset;
+    f->batch = c->batch;
+    return true;
+}
+
+TRACE_HOT void head_end(struct cursor *c, const struct run *f)
 {
     c->event = f->event;
     c->at = f->at;
     c->wire = *f->event;
     c->time_ns = f->time_ns;
-    r->last_ns = f->last_ns;
-    uint32_t count = (uint32_t)(f->next - r->ring);
-    r->fast_count += count - r->ring_count;
-    r->ring_count = count;
     state_bind_go(c->thread, f->go == f->none ? NULL : f->go);
 }
+
+// Until when the head may go on before anything else comes.
+TRACE_HOT int64_t head_limit(const struct trace_reader *r)
+{
+    int64_t limit_ns = INT64_MAX - RING_EVENTS; // so that last_ns + 1 is always a time
+    if (r->sample_ns < limit_ns)
+        limit_ns = r->sample_ns;
+    for (uint32_t i = 1; i < 3 && i < r->frontier_count; i++)
+        if (r->frontier[i].time_ns < limit_ns)
+            limit_ns = r->frontier[i].time_ns;
+    return limit_ns;
+}
+
+// The time 0 means more to cursor_next, and one that has wrapped around is not before a limit.
+TRACE_HOT bool is_before(int64_t time_ns, int64_t limit_ns)
+{
+    return (uint64_t)time_ns - 1 < (uint64_t)limit_ns;
+}
+
+enum head_stop {
+    HEAD_LEFT,  // the pending event is for the others, or the ring is full
+    HEAD_LATER, // another thread's event comes first, or a sample
+    HEAD_DONE,  // the next event is not yet pending
+};
 
 TRACE_HOT bool one(struct trace_reader *r, struct run *f)
 {
@@ -318,23 +352,47 @@ TRACE_HOT bool one(struct trace_reader *r, struct run *f)
     }
 }
 
-bool order_fast(struct trace_reader *r, struct cursor *c, int64_t limit_ns)
+// The head as far as it goes.
+TRACE_HOT enum head_stop head_run(struct trace_reader *r, struct run *f, int64_t limit_ns)
+{
+    while (one(r, f)) {
+        f->next++;
+        if (!next(r, f))
+            return HEAD_DONE;
+        if (f->next > f->full || !is_before(f->time_ns, limit_ns)) {
+            if (r->permits[*f->event])
+                return f->next > f->full ? HEAD_LEFT : HEAD_LATER;
+            break;
+        }
+    }
+    if (r->permits[*f->event])
+        return HEAD_LEFT;
+    back(r, f); // cursor_next says what is wrong with it
+    return HEAD_DONE;
+}
+
+bool order_fast(struct trace_reader *r)
 {
     struct run f;
-    // The time 0 means more to cursor_next, and one that has wrapped around is not before a limit.
-    if (limit_ns <= 0 || !run_begin(r, c, &f))
+    if (r->is_careful || !r->gen.ns_integer)
         return true;
-    bool is_pending = true;
-    while (one(r, &f)) {
-        f.next++;
-        is_pending = next(r, &f);
-        if (!is_pending || (uint64_t)f.time_ns - 1 >= (uint64_t)limit_ns || f.next > f.full)
+    run_begin(r, &f);
+    enum head_stop stop = HEAD_LATER;
+    do {
+        struct cursor *c = r->frontier[0].cursor;
+        int64_t limit_ns = head_limit(r);
+        if (limit_ns <= 0 || !is_before(c->time_ns, limit_ns) || !head_begin(r, c, &f)) {
+            stop = HEAD_LEFT;
             break;
-    }
-    if (is_pending && !r->permits[*f.event]) {
-        back(r, &f); // cursor_next says what is wrong with it
-        is_pending = false;
-    }
-    run_end(r, c, &f);
-    return is_pending;
+        }
+        stop = head_run(r, &f, limit_ns);
+        head_end(c, &f);
+        struct frontier_item item = {f.time_ns, c};
+        if (stop == HEAD_LATER || !is_before(f.time_ns, limit_ns))
+            frontier_sink(r->frontier, r->frontier_count, item);
+        else
+            r->frontier[0] = item;
+    } while (stop == HEAD_LATER && r->frontier[0].time_ns <= r->sample_ns);
+    run_end(r, &f);
+    return stop != HEAD_DONE;
 }

@@ -80,6 +80,22 @@ int order_run(struct trace_reader *r);
 int sample_emit(struct trace_reader *r);
 
 // The heap over cursors.
+// Puts item where the root was, and from there as far down as it has to go.
+static inline void frontier_sink(struct frontier_item *heap, uint32_t count,
+                                 struct frontier_item item)
+{
+    uint32_t i = 0;
+    for (uint32_t child = 1; child < count; child = 2 * i + 1) {
+        if (child + 1 < count)
+            child += heap[child + 1].time_ns < heap[child].time_ns;
+        if (heap[child].time_ns >= item.time_ns)
+            break;
+        heap[i] = heap[child];
+        i = child;
+    }
+    heap[i] = item;
+}
+
 void frontier_insert(struct trace_reader *r, struct cursor *c);
 void frontier_update(struct trace_reader *r, uint32_t i); // item i's time has changed
 void frontier_remove(struct trace_reader *r, uint32_t i);
