@@ -137,6 +137,11 @@ void emit_leave(struct emit_thread *t)
         emit_busy_unlock(t);
 }
 
+bool emit_self_is_inside(void)
+{
+    return self && atomic_load_explicit(&self->busy, memory_order_relaxed) & 1;
+}
+
 void emit_self_forget(void)
 {
     self = NULL;
