@@ -186,21 +186,21 @@ INTERPOSED int connect(int fd, __CONST_SOCKADDR_ARG to, socklen_t size)
 
 struct patience {
     uint32_t ended;
+    int error;        // errno, before
     int64_t until_ns; // 0: for ever
 };
-
 
 static int64_t now_ns(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 // ns: how long; negative: for ever.
 static struct patience patience(int64_t ns)
 {
-    return (struct patience){waits_ended(), ns > 0 ? now_ns() + ns : 0};
+    return (struct patience){waits_ended(), errno, ns > 0 ? now_ns() + ns : 0};
 }
 
 static bool goes_on(struct patience *p, int error)
@@ -209,7 +209,10 @@ static bool goes_on(struct patience *p, int error)
     if (__builtin_expect(error != EINTR, 1))
         return false;
     p->ended = waits_ended();
-    return p->ended != was;
+    if (p->ended == was)
+        return false;
+    errno = p->error;
+    return true;
 }
 
 static int64_t left_ns(const struct patience *p)

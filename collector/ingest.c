@@ -173,11 +173,24 @@ union message {
     struct agent_thread thread;
 };
 
+// Of two calls that were answered both the second one tells nothing new.
+static bool is_known(const struct ingest *g, uint32_t pid, const struct agent_hello *hello)
+{
+    for (const struct target *t = g->targets; t; t = t->next)
+        if (t->pid == pid && !t->is_over && hello->why == AGENT_WHY_CALL)
+            return true;
+    return false;
+}
+
 static void handle_hello(struct ingest *g, int fd, int segment, uint32_t pid,
                          const struct agent_hello *hello)
 {
     struct agent_config config = {
         .header = {AGENT_PROTOCOL_MAGIC, AGENT_PROTOCOL_VERSION, AGENT_CONFIG, sizeof config, 0}};
+    if (is_known(g, pid, hello)) {
+        close(segment);
+        return;
+    }
     int rc = target_add(g, segment, pid, hello, &config);
     // Also a target that we could not read gets its answer: periods of 0, so it does not sample.
     if (rc)
@@ -247,8 +260,8 @@ static void receive(struct ingest *g, int fd)
     int segment = n >= 0 ? take_descriptor(&message) : -1;
     struct ucred peer = {0};
     socklen_t size = sizeof peer;
-    bool is_known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
-    if (n > 0 && is_known && is_one_of_us(g, &peer)) {
+    bool has_peer = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+    if (n > 0 && has_peer && is_one_of_us(g, &peer)) {
         handle_message(g, fd, &m, (size_t)n, segment, (uint32_t)peer.pid);
     } else {
         g->stats.refused += n > 0;

@@ -40,8 +40,7 @@ static uint32_t start_samples(struct target *t, struct seg_control *c, struct ag
     uint64_t flags = config->header.flags & AGENT_KERNEL_EXCLUDED ? SEG_CPU_USER_ONLY : 0;
     store(&c->cpu_flags, flags);
     atomic_store_explicit(&c->cpu_source, config->cpu_source, memory_order_relaxed);
-    if (config->wall_period_ns || flags ||
-        (config->cpu_period_ns && config->cpu_source != SEG_CPU_COLLECTOR_PERF))
+    if (config->wall_period_ns || config->cpu_period_ns) // forked children go by what it then knows
         what |= SEG_ASK_ARM;
     return what;
 }
@@ -69,16 +68,29 @@ static void complain(struct target *t, const char *what, int rc, const struct fs
         snprintf(st->late_why, sizeof st->late_why, "process %u: no %s: %.300s", t->pid, what, why);
 }
 
-static void ask(struct target *t, const char *name, uint32_t what, uint64_t heap_bytes, int kind)
+static int ask(struct target *t, const char *name, uint32_t what, uint64_t heap_bytes, int kind)
 {
     struct fscope_error err = {0};
     int rc = call_ask(t->ingest->o.call, t->reader, what, heap_bytes, &err);
     if (rc == -EALREADY && kind == RECORD_HEAP)
-        return; // as it is recorded already, so it is shown
+        return 0; // as it is recorded already, so it is shown
     if (rc)
         complain(t, name, rc, &err);
     else if (kind >= 0)
         t->switched |= 1u << kind;
+    return rc;
+}
+
+// One that somebody else has begun is theirs, to the end.
+static void start_trace(struct target *t)
+{
+    const struct record_options *o = t->ingest->o.trace;
+    seg_reader_trace_limits(t->reader, o->trace_slow_ns);
+    if (!ask(t, "trace", SEG_ASK_TRACE | (o->trace_flight ? SEG_ASK_FLIGHT : 0), 0, -1))
+        return;
+    t->feed.see_cpu = NULL;
+    trace_build_free(t->trace);
+    t->trace = NULL;
 }
 
 void target_start_late(struct target *t, struct agent_config *config)
@@ -98,9 +110,7 @@ void target_start_late(struct target *t, struct agent_config *config)
     if (g->o.builders[RECORD_HEAP] && g->o.heap_bytes)
         ask(t, "heap profile", SEG_ASK_HEAP, g->o.heap_bytes, RECORD_HEAP);
     if (t->trace)
-        seg_reader_trace_limits(t->reader, g->o.trace->trace_slow_ns);
-    if (t->trace)
-        ask(t, "trace", SEG_ASK_TRACE | (g->o.trace->trace_flight ? SEG_ASK_FLIGHT : 0), 0, -1);
+        start_trace(t);
 }
 
 void target_stop_late(struct target *t)
@@ -110,9 +120,7 @@ void target_stop_late(struct target *t)
     if (!c || !target_is_alive(t))
         return;
     if (t->drains) {
-        bool is_armed = load(&c->wall_period_ns) || load(&c->cpu_flags) ||
-                        atomic_load(&c->cpu_source) != SEG_CPU_COLLECTOR_PERF;
-        what |= is_armed ? SEG_ASK_DISARM : 0;
+        what |= SEG_ASK_DISARM;
         store(&c->cpu_period_ns, 0);
         store(&c->wall_period_ns, 0);
         store(&c->cpu_flags, 0);

@@ -261,8 +261,8 @@ void emit_self_wake(void);
 void emit_self_call(bool is_end);
 // A thread is about to be made that begins with `start`: told as created by this one. What is returned goes to the new
 // thread's emit_self_begin; NULL: tracing is off. Where no thread came of it: emit_self_drop.
-// Between emit_self_quiet(true) and (false) the calling thread makes threads that tell nothing as plain ones: the
-// runtime's.
+// Between emit_self_quiet(true) and (false) the calling thread tells nothing as a plain one, nor of threads that it
+// makes: the runtime's.
 void emit_self_quiet(bool is_quiet);
 struct emit_thread *emit_self_create(uint64_t start);
 void emit_self_begin(struct emit_thread *t);
