@@ -116,8 +116,14 @@ static int look(uint32_t pid, struct fscope_error *err)
     if (rc == -ENOENT)
         return error_set(err, rc, 0,
                          "process %u has no agent: it was not started with libfiberscope.so (by "
-                         "LD_PRELOAD, by linking it, or by `fiberscope record`)",
+                         "LD_PRELOAD, or by linking it)",
                          pid);
+    if (rc == -EACCES || rc == -EPERM)
+        return error_set(
+            err, rc, 0,
+            "process %u: its mappings may not be read: run as its user or as root, and "
+            "see `fiberscope doctor`",
+            pid);
     if (rc)
         return error_set(err, rc, 0, "process %u: %s", pid, strerror(-rc));
     rc = find_word(&m, &address);

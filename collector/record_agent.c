@@ -132,6 +132,17 @@ static int from_outside(const struct record_options *o, struct record_result *re
     return rc;
 }
 
+// What of that which is asked for needs the agent.
+static const char *first_option(const struct record_options *o)
+{
+    return o->trace            ? "--trace"
+           : o->heap_bytes     ? "--heap"
+           : o->block_ns       ? "--block"
+           : o->mutex_fraction ? "--mutex"
+           : o->wall_hz        ? "--wall"
+                               : "--cpu";
+}
+
 int record_process(const struct record_options *o, struct record_result *result,
                    struct fscope_error *err)
 {
@@ -156,6 +167,7 @@ int record_process(const struct record_options *o, struct record_result *result,
                          "heap and lock profiles, wall time and traces need the agent inside: not "
                          "with --method=perf");
     if (is_needed)
-        return error_set(err, rc, 0, "%s", why.text);
+        return error_set(err, rc, 0, "%.300s; `fiberscope record %s COMMAND` starts one with it",
+                         why.text, first_option(o));
     return from_outside(o, result, err);
 }
