@@ -53,6 +53,8 @@ struct trace_reader {
     uint32_t batch_next;             // number of the next batch in the file
     uint32_t sync_count, sync_limit; // salvage: the last sync; 0: no limit
     bool has_read, is_over, lenient;
+    bool is_careful;     // for tests: nothing is left to order_fast
+    uint64_t fast_count; // for tests: what order_fast did
     uint64_t generation_bytes_max;
 
     struct trace_error where;               // what is being read, for errors
@@ -78,6 +80,22 @@ int order_run(struct trace_reader *r);
 int sample_emit(struct trace_reader *r);
 
 // The heap over cursors.
+// Puts item where the root was, and from there as far down as it has to go.
+static inline void frontier_sink(struct frontier_item *heap, uint32_t count,
+                                 struct frontier_item item)
+{
+    uint32_t i = 0;
+    for (uint32_t child = 1; child < count; child = 2 * i + 1) {
+        if (child + 1 < count)
+            child += heap[child + 1].time_ns < heap[child].time_ns;
+        if (heap[child].time_ns >= item.time_ns)
+            break;
+        heap[i] = heap[child];
+        i = child;
+    }
+    heap[i] = item;
+}
+
 void frontier_insert(struct trace_reader *r, struct cursor *c);
 void frontier_update(struct trace_reader *r, uint32_t i); // item i's time has changed
 void frontier_remove(struct trace_reader *r, uint32_t i);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // Any bytes, read as an execution trace: events that keep what formats/trace/trace.h promises, then
-// the end or an error with a text. What trace_writer_put makes of a valid trace is valid. The first
-// byte chooses options.
+// the end or an error with a text. What trace_writer_put makes of a valid trace is valid. Read
+// without the quick way through plain events it says the same. The first byte chooses options.
 
+#include "formats/trace/reader.h"
 #include "formats/trace/write.h"
 
 #include <errno.h>
@@ -109,6 +110,34 @@ static int check_all(struct trace_reader *r, struct trace_writer *w)
     return rc;
 }
 
+// Both ways through the orderer tell the same. The quick one does only transitions.
+static void check_ways(const uint8_t *data, size_t size, const struct trace_reader_options *o)
+{
+    struct fscope_error err = {0};
+    struct trace_reader *quick, *careful;
+    const struct trace_event *a, *b;
+    int rc;
+    must(trace_reader_open_memory(&quick, data, size, o, &err) == 0);
+    must(trace_reader_open_memory(&careful, data, size, o, &err) == 0);
+    careful->is_careful = true;
+    while ((rc = trace_reader_next(quick, &a)) > 0) {
+        must(trace_reader_next(careful, &b) == rc);
+        must(memcmp(a, b, offsetof(struct trace_event, transition)) == 0);
+        if (a->kind != TRACE_TRANSITION)
+            continue;
+        must(a->transition.id == b->transition.id && a->transition.slot == b->transition.slot);
+        must(a->transition.reason == b->transition.reason);
+        must(a->transition.stack == b->transition.stack);
+        must(a->transition.from == b->transition.from && a->transition.to == b->transition.to);
+        must(a->transition.peer == b->transition.peer);
+    }
+    must(trace_reader_next(careful, &b) == rc);
+    must(rc == 0 ||
+         strcmp(trace_reader_error(quick)->text, trace_reader_error(careful)->text) == 0);
+    trace_reader_close(quick);
+    trace_reader_close(careful);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
@@ -132,6 +161,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     struct trace_writer_options wo = {.size = sizeof wo, .version = 26, .generation_bytes = 1};
+    if (!(data[0] & 8))
+        check_ways(data + 1, size - 1, &o);
     if (data[0] & 16)
         must(trace_writer_open_callback(&w, take, &out, &wo) == 0);
     rc = check_all(r, w);
