@@ -137,7 +137,7 @@ struct v1_proc {
     uint64_t g;
 
     // Conversion.
-    bool is_seen, has_thread;
+    bool is_seen, has_slot, has_thread;
     int64_t thread;
 };
 

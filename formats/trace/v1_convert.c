@@ -591,6 +591,13 @@ static int convert_next(struct trace_reader *r)
         if (rc)
             return no_memory(&c, rc);
     }
+    uint32_t slot;
+    if (!rc && p && ev->p != -1 && !p->has_slot)
+        rc = proc_slot(&c, ev->p, &slot); // others are shown on it before it is said to be anything
+    if (rc)
+        return rc;
+    if (p)
+        p->has_slot = true;
     if (p && p->has_thread && ev->p != -1)
         c.thread = p->thread;
     return convert(&c, p);

@@ -96,6 +96,11 @@ def main():
                 extract(test, text)
                 subprocess.run([events, "binary", text, path], check=True)
                 compared += compare(os.path.basename(test), path, oracle)
+            folder = os.path.join(trace_go.testdata(), "internal", "tracev1", "testdata")
+            for name in sorted(os.listdir(folder)):
+                path = os.path.join(folder, name)
+                compared += compare(name, path, oracle)
+                sampled += compare_profiles(name, path, work)
             assert sampled > 50, sampled
         print(f"{compared} lines and {sampled} samples in all")
 
