@@ -33,10 +33,11 @@
 // the largest number that lived at one time. TRACE_NO_SLOT where there is no resource, or
 // (StackSample, ids that nothing else names) none is known.
 //
-// Memory of a trace in format v1: all of it, with 68 bytes an event, up to generation_bytes_max
-// (v1.h). It is read at the first call for an event. Of v2: what one generation holds (a batch per thread and an index of the rest when the input can
+// Memory: what one generation holds (a batch per thread and an index of the rest when the input can
 // be read at random, all of it otherwise), live resources, and interned strings and stacks up to
-// intern_bytes_max: independent of the file's length. Nothing is allocated per event.
+// intern_bytes_max: independent of the file's length. Nothing is allocated per event. Of format v1
+// all of the trace instead, with 68 bytes an event, up to generation_bytes_max (v1.h); it is read at
+// the first call for an event.
 //
 // Promise to those who program against this: structs and enums grow at their ends only, and what is
 // said here stays true. A reader belongs to one thread at a time.
