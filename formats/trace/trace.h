@@ -36,8 +36,8 @@
 // Memory: what one generation holds (a batch per thread and an index of the rest when the input can
 // be read at random, all of it otherwise), live resources, and interned strings and stacks up to
 // intern_bytes_max: independent of the file's length. Nothing is allocated per event. Of format v1
-// all of the trace instead, with 68 bytes an event, up to generation_bytes_max (v1.h); it is read at
-// the first call for an event.
+// all of the trace instead, with 68 bytes an event, up to generation_bytes_max (v1.h); it is read
+// at the first call for an event.
 //
 // Promise to those who program against this: structs and enums grow at their ends only, and what is
 // said here stays true. A reader belongs to one thread at a time.

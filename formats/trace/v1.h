@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Traces of Go 1.11 to 1.21 (format v1): read whole, ordered, checked, and turned into the events of
-// trace.h one by one, as Go's own reader does it.
+// Traces of Go 1.11 to 1.21 (format v1): read whole, ordered, checked, and turned into the events
+// of trace.h one by one, as Go's own reader does it.
 //
 // v1 cannot be read as a stream. Batches belong to Ps, times of different Ps may contradict the
 // order that sequence numbers give, strings and stacks may come last, and what a system call was is
@@ -11,11 +11,11 @@
 //   v1_parse.c    bytes to batches; a batch to events, strings and stacks, when its turn comes
 //   v1_order.c    the batches of all Ps to one order
 //   v1_check.c    what may follow what
-//   v1_convert.c  events of v1 to those of trace.h
+//   v1_convert.c  events of v1 to those of trace.h, with the words of v1_text.c
 //
 // Memory: the bytes of the file (if it is not in memory already), 68 bytes for each event, and
-// tables of Ps, batches, Goroutines, tasks, strings and stacks, each entry of which has bytes of its
-// own in the file. All of it together is at most generation_bytes_max, and each thing that is
+// tables of Ps, batches, Goroutines, tasks, strings and stacks, each entry of which has bytes of
+// its own in the file. All of it together is at most generation_bytes_max, and each thing that is
 // allocated stands for at least two bytes read. Beyond: -EFBIG. Nothing here takes more than
 // n log n steps of n bytes.
 //
@@ -85,6 +85,25 @@ enum { // numbers of Ps that are none, as Go's reader gives them out
     V1_PROC_NETWORK,
     V1_PROC_SYSCALL,
     V1_PROC_GC,
+};
+
+enum v1_text { // what this reader says itself
+    V1_TEXT_FOREVER,
+    V1_TEXT_PREEMPTED,
+    V1_TEXT_GOSCHED,
+    V1_TEXT_SLEEP,
+    V1_TEXT_SEND,
+    V1_TEXT_RECEIVE,
+    V1_TEXT_NETWORK,
+    V1_TEXT_SYNC,
+    V1_TEXT_COND,
+    V1_TEXT_SELECT,
+    V1_TEXT_ASSIST,
+    V1_TEXT_STW, // and the kinds of stops
+    V1_TEXT_STW_MARK,
+    V1_TEXT_STW_SWEEP,
+    V1_TEXT_COUNT = V1_TEXT_STW + 17,
+    V1_TEXT_EMPTY = V1_TEXT_STW,
 };
 
 enum v1_state { V1_DEAD, V1_RUNNABLE, V1_RUNNING, V1_WAITING };
@@ -213,7 +232,7 @@ struct trace_v1 {
     bool is_initialized;
     uint64_t *told; // Goroutines that were there and runnable, to be told next
     uint32_t told_count, told_at;
-    uint32_t texts[32]; // ids of what this reader says itself; 0: not yet used
+    uint32_t texts[V1_TEXT_COUNT]; // their ids, 0: not yet used
     uint32_t stw_reason;
 };
 
@@ -229,6 +248,9 @@ int v1_check(struct trace_reader *r);                     // v->order is valid, 
 int v1_read(struct trace_reader *r);                      // all of these; v->order can be given
 
 const char *v1_name(uint8_t type);
+
+// The id of a text. 0 or -errno with the error set.
+int v1_text(struct trace_reader *r, enum v1_text which, uint32_t *id);
 
 static inline struct v1_event *v1_event_at(const struct trace_v1 *v, uint32_t index)
 {

@@ -10,56 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum text {
-    TEXT_FOREVER,
-    TEXT_PREEMPTED,
-    TEXT_GOSCHED,
-    TEXT_SLEEP,
-    TEXT_SEND,
-    TEXT_RECEIVE,
-    TEXT_NETWORK,
-    TEXT_SYNC,
-    TEXT_COND,
-    TEXT_SELECT,
-    TEXT_ASSIST,
-    TEXT_STW, // and the kinds of stops
-    TEXT_STW_MARK,
-    TEXT_STW_SWEEP,
-    TEXT_COUNT = TEXT_STW + 17,
-    TEXT_EMPTY = TEXT_STW,
-};
-
-static const char *const texts[TEXT_COUNT] = {
-    [TEXT_FOREVER] = "forever",
-    [TEXT_PREEMPTED] = "preempted",
-    [TEXT_GOSCHED] = "runtime.Gosched",
-    [TEXT_SLEEP] = "sleep",
-    [TEXT_SEND] = "chan send",
-    [TEXT_RECEIVE] = "chan receive",
-    [TEXT_NETWORK] = "network",
-    [TEXT_SYNC] = "sync",
-    [TEXT_COND] = "sync.(*Cond).Wait",
-    [TEXT_SELECT] = "select",
-    [TEXT_ASSIST] = "GC mark assist wait for work",
-    [TEXT_STW] = "",
-    "GC mark termination",
-    "GC sweep termination",
-    "write heap dump",
-    "goroutine profile",
-    "goroutine profile cleanup",
-    "all goroutine stack trace",
-    "read mem stats",
-    "AllThreadsSyscall",
-    "GOMAXPROCS",
-    "start trace",
-    "stop trace",
-    "CountPagesInUse (test)",
-    "ReadMetricsSlow (test)",
-    "ReadMemStatsSlow (test)",
-    "PageCachePagesLeaked (test)",
-    "ResetDebugLog (test)",
-};
-
 // An event on its way: where it comes from, and what of it was looked up.
 struct conversion {
     struct trace_reader *r;
@@ -70,22 +20,6 @@ struct conversion {
 };
 
 // --- What is looked up. 0 or -errno, error set.
-
-static int own_text(struct trace_reader *r, enum text which, uint32_t *id)
-{
-    struct trace_v1 *v = r->v1;
-    *id = 0;
-    if (!texts[which][0])
-        return 0;
-    if (!v->texts[which]) {
-        int rc = generation_add_text(r, texts[which], (uint32_t)strlen(texts[which]), id);
-        if (rc)
-            return rc;
-        v->texts[which] = *id;
-    }
-    *id = v->texts[which];
-    return 0;
-}
 
 static int string_of(const struct conversion *c, uint64_t file_id, uint32_t *id)
 {
@@ -221,12 +155,12 @@ static int metric(const struct conversion *c, uint8_t which, uint8_t wire)
     return 0;
 }
 
-static int stop(const struct conversion *c, enum text reason, uint8_t to)
+static int stop(const struct conversion *c, enum v1_text reason, uint8_t to)
 {
     struct trace_event *e;
     uint32_t id;
     uint8_t wire = to == TRACE_GO_WAITING ? TRACE_EV_GO_BLOCK : TRACE_EV_GO_STOP;
-    int rc = own_text(c->r, reason, &id);
+    int rc = v1_text(c->r, reason, &id);
     if (!rc)
         rc = go_event(c, wire, c->go, TRACE_GO_RUNNING, to, &e);
     if (rc)
@@ -256,10 +190,10 @@ static int stw(const struct conversion *c)
     bool begins = c->ev->type == V1_STW_START;
     if (begins) {
         // Until 1.20 there were two kinds, numbered from 0.
-        enum text which = c->r->version < 21
-                              ? (kind < 2 ? TEXT_STW_MARK + (unsigned)kind : TEXT_STW)
-                              : (kind < 17 ? TEXT_STW + (unsigned)kind : TEXT_STW);
-        int rc = own_text(c->r, which, &v->stw_reason);
+        enum v1_text which = c->r->version < 21
+                                 ? (kind < 2 ? V1_TEXT_STW_MARK + (unsigned)kind : V1_TEXT_STW)
+                                 : (kind < 17 ? V1_TEXT_STW + (unsigned)kind : V1_TEXT_STW);
+        int rc = v1_text(c->r, which, &v->stw_reason);
         if (rc)
             return rc;
     }
@@ -494,18 +428,18 @@ static int convert_go(struct conversion *c, const struct v1_proc *p)
     case V1_GO_START: return start(c);
     case V1_GO_START_LABEL: return start_label(c, p);
     case V1_GO_END: return end(c);
-    case V1_GO_STOP: return stop(c, TEXT_FOREVER, TRACE_GO_WAITING);
-    case V1_GO_SCHED: return stop(c, TEXT_GOSCHED, TRACE_GO_RUNNABLE);
-    case V1_GO_PREEMPT: return stop(c, TEXT_PREEMPTED, TRACE_GO_RUNNABLE);
-    case V1_GO_SLEEP: return stop(c, TEXT_SLEEP, TRACE_GO_WAITING);
-    case V1_GO_BLOCK: return stop(c, TEXT_EMPTY, TRACE_GO_WAITING);
-    case V1_GO_BLOCK_SEND: return stop(c, TEXT_SEND, TRACE_GO_WAITING);
-    case V1_GO_BLOCK_RECV: return stop(c, TEXT_RECEIVE, TRACE_GO_WAITING);
-    case V1_GO_BLOCK_SELECT: return stop(c, TEXT_SELECT, TRACE_GO_WAITING);
-    case V1_GO_BLOCK_SYNC: return stop(c, TEXT_SYNC, TRACE_GO_WAITING);
-    case V1_GO_BLOCK_COND: return stop(c, TEXT_COND, TRACE_GO_WAITING);
-    case V1_GO_BLOCK_NET: return stop(c, TEXT_NETWORK, TRACE_GO_WAITING);
-    case V1_GO_BLOCK_GC: return stop(c, TEXT_ASSIST, TRACE_GO_WAITING);
+    case V1_GO_STOP: return stop(c, V1_TEXT_FOREVER, TRACE_GO_WAITING);
+    case V1_GO_SCHED: return stop(c, V1_TEXT_GOSCHED, TRACE_GO_RUNNABLE);
+    case V1_GO_PREEMPT: return stop(c, V1_TEXT_PREEMPTED, TRACE_GO_RUNNABLE);
+    case V1_GO_SLEEP: return stop(c, V1_TEXT_SLEEP, TRACE_GO_WAITING);
+    case V1_GO_BLOCK: return stop(c, V1_TEXT_EMPTY, TRACE_GO_WAITING);
+    case V1_GO_BLOCK_SEND: return stop(c, V1_TEXT_SEND, TRACE_GO_WAITING);
+    case V1_GO_BLOCK_RECV: return stop(c, V1_TEXT_RECEIVE, TRACE_GO_WAITING);
+    case V1_GO_BLOCK_SELECT: return stop(c, V1_TEXT_SELECT, TRACE_GO_WAITING);
+    case V1_GO_BLOCK_SYNC: return stop(c, V1_TEXT_SYNC, TRACE_GO_WAITING);
+    case V1_GO_BLOCK_COND: return stop(c, V1_TEXT_COND, TRACE_GO_WAITING);
+    case V1_GO_BLOCK_NET: return stop(c, V1_TEXT_NETWORK, TRACE_GO_WAITING);
+    case V1_GO_BLOCK_GC: return stop(c, V1_TEXT_ASSIST, TRACE_GO_WAITING);
     case V1_GO_UNBLOCK:
         return go_event(c, TRACE_EV_GO_UNBLOCK, (int64_t)c->ev->args[0], TRACE_GO_WAITING,
                         TRACE_GO_RUNNABLE, NULL);
