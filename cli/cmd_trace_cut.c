@@ -47,6 +47,11 @@ int trace_report_cut(const struct trace_args *a)
     struct trace_input in;
     uint64_t kept = 0;
     int status = trace_input_open(&in, a);
+    if (!status && trace_reader_version(in.reader) < 22)
+        status = cli_fail("%s: a trace of Go 1.21 or older cannot be cut: it does not say on which "
+                          "thread a system call ends, and what cut writes has to (--from and --to "
+                          "of every other report work)",
+                          a->path);
     if (!status && file_begin(&file, a->output, &err))
         status = cli_fail("%s", err.text);
     if (!status) {

@@ -16,7 +16,9 @@
 static int fail_reading(const struct trace_input *in)
 {
     const struct trace_error *e = trace_reader_error(in->reader);
-    bool hint = !in->args->salvage && e->rule != TRACE_RULE_SYSTEM;
+    // A trace in format v1 has no part that is whole.
+    bool is_v1 = trace_reader_version(in->reader) < 22;
+    bool hint = !in->args->salvage && e->rule != TRACE_RULE_SYSTEM && !is_v1;
     return cli_fail("%s: %s%s", in->args->path, e->text,
                     hint ? " (--salvage reads what is whole before it)" : "");
 }

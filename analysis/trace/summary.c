@@ -233,7 +233,7 @@ static int list_procs(struct trace_summary *s)
         return -ENOMEM;
     for (uint32_t i = 0; i < st->proc_capacity; i++) {
         struct proc *p = st->procs[i];
-        if (!p)
+        if (!p || p->state == TRACE_PROC_UNDETERMINED)
             continue;
         int64_t ns = st->now - p->since;
         *(p->state == TRACE_PROC_RUNNING ? &p->running_ns : &p->pub.idle_ns) += ns;

@@ -214,10 +214,28 @@ static int count_moment(struct trace_summary *s, struct fiber *f, const struct t
     return trace_times_block(&f->pub.times, reason, 1, 0);
 }
 
+// A Proc, which a trace of v1 may name before it says what it is: UNDETERMINED until then.
+static struct proc *proc_of(struct summary_state *st, int64_t id, uint32_t slot)
+{
+    if (slot == TRACE_NO_SLOT || summary_reserve(&st->procs, &st->proc_capacity, slot))
+        return NULL;
+    struct proc *p = st->procs[slot];
+    if (!p) {
+        p = st->procs[slot] = calloc(1, sizeof *p);
+        if (!p)
+            return NULL;
+        p->pub.id = id;
+        p->syscall_slot = TRACE_NO_SLOT;
+        p->sweep_fiber = TRACE_NONE;
+    }
+    return p;
+}
+
 static int enter(struct trace_summary *s, struct fiber *f, const struct trace_event *ev,
                  uint32_t reason)
 {
     struct summary_state *st = s->state;
+    struct proc *p;
     f->state = ev->transition.to;
     if (ev->transition.from != TRACE_GO_UNDETERMINED || f->state == TRACE_GO_SYSCALL)
         f->since = st->now;
@@ -233,8 +251,12 @@ static int enter(struct trace_summary *s, struct fiber *f, const struct trace_ev
         return 0;
     case TRACE_GO_SYSCALL:
         f->proc_slot = ev->proc_slot;
-        if (f->proc_slot < st->proc_capacity && st->procs[f->proc_slot])
-            st->procs[f->proc_slot]->syscall_slot = ev->transition.slot;
+        if (f->proc_slot == TRACE_NO_SLOT)
+            return 0;
+        p = proc_of(st, ev->proc, ev->proc_slot);
+        if (!p)
+            return -ENOMEM;
+        p->syscall_slot = ev->transition.slot;
         return 0;
     case TRACE_GO_WAITING:
         if (reason != st->name_forever)
@@ -315,18 +337,12 @@ static int proc_transition(struct trace_summary *s, const struct trace_event *ev
     struct summary_state *st = s->state;
     uint32_t slot = ev->transition.slot;
     uint8_t from = ev->transition.from, to = ev->transition.to;
-    if (slot == TRACE_NO_SLOT || summary_reserve(&st->procs, &st->proc_capacity, slot))
+    struct proc *p = proc_of(st, ev->transition.id, slot);
+    if (!p)
         return -ENOMEM;
-    struct proc *p = st->procs[slot];
-    if (!p) {
-        p = st->procs[slot] = calloc(1, sizeof *p);
-        if (!p)
-            return -ENOMEM;
-        p->pub.id = ev->transition.id;
+    if (p->state == TRACE_PROC_UNDETERMINED) {
         p->since = from == TRACE_PROC_UNDETERMINED ? st->sync_now : st->now;
         p->state = to;
-        p->syscall_slot = TRACE_NO_SLOT;
-        p->sweep_fiber = TRACE_NONE;
     }
     if (from == to)
         return 0;

@@ -541,7 +541,9 @@ static void put_range(struct trace_writer *w, const struct trace_event *ev, bool
 int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,
                      const struct trace_event *ev, enum trace_put how)
 {
-    if (put_prepare(w, r, ev) || w->error)
+    if (trace_reader_version(r) < 22 && !w->error)
+        w->error = -ENOTSUP;
+    if (w->error || put_prepare(w, r, ev))
         return w->error;
     struct put_state *s = w->put;
     bool writes = how == TRACE_KEEP || w->generation;

@@ -58,7 +58,8 @@ enum trace_put {
 // the result gets a generation that announces everything as it is then. Left out silently is what
 // the result cannot have: what goroutines do that keeps_goroutine refuses (but not what they do to
 // others), the end of what never began, experiments. Times move by as many ns as there are
-// announcements at them. The reader must stay until trace_writer_close. 0 or -errno.
+// announcements at them. The reader must stay until trace_writer_close. 0 or -errno; -ENOTSUP for
+// a trace in format v1, which does not say on which thread a system call ends, as v2 has to.
 //
 // So to cut a time range: FOLLOW before it, KEEP inside, close after it.
 int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,
