@@ -460,6 +460,41 @@ static void names_without_end_share_a_type(void **state)
     trace_summary_free(s);
 }
 
+// Fibers that are there, RUNNABLE and without a stack, when the trace begins: they have a name only
+// from their first block on, one of them after more waits than are kept for that.
+static void waits_before_the_name_are_of_its_function(void **state)
+{
+    (void)state;
+    struct made m;
+    begin(&m);
+    for (uint64_t fiber = 3; fiber <= 4; fiber++)
+        say(&m, 1, TRACE_EV_GO_STATUS, START_NS, fiber, UINT64_MAX, TRACE_GO_STATUS_RUNNABLE, 0);
+    start(&m, 1, 2000, 3);
+    block(&m, 1, 3000, "sleep", stack(&m, "nap", "napper"));
+    for (uint64_t at = 4000; at < 10000; at += 1000) {
+        start(&m, 1, at, 4);
+        say(&m, 1, TRACE_EV_GO_STOP, at + 500, text(&m, "preempted"), 0, 0, 0);
+    }
+    start(&m, 1, 10000, 4);
+    block(&m, 1, 11000, "sleep", stack(&m, "nap", "sleeper"));
+    struct trace_summary *s = summary_of(&m, NULL);
+    uint64_t fibers = 0;
+    for (uint32_t i = 0; i < s->function_count; i++) {
+        const struct trace_function *f = s->functions[i];
+        const char *name = trace_names_text(&s->names, f->name);
+        assert_int_not_equal(f->fibers, 0);
+        assert_int_not_equal(f->name, 0);
+        fibers += f->fibers;
+        if (!strcmp(name, "napper")) {
+            assert_int_equal(f->runnable.count, 1);
+            assert_int_equal(f->runnable.max_ns, 2000 - START_NS);
+        }
+    }
+    assert_int_equal(fibers, 4);
+    assert_int_equal(s->totals.runnable.count, 1 + 7);
+    trace_summary_free(s);
+}
+
 static double least_by_trying(const struct trace_util *u, int64_t window, int64_t end)
 {
     double least = 2;
@@ -550,6 +585,7 @@ int main(void)
         cmocka_unit_test(pieces_name_the_lock_and_its_holder),
         cmocka_unit_test(running_time_is_divided_by_samples),
         cmocka_unit_test(lints_find_what_was_put_there),
+        cmocka_unit_test(waits_before_the_name_are_of_its_function),
         cmocka_unit_test(names_without_end_share_a_type),
         cmocka_unit_test(the_least_share_is_found),
         cmocka_unit_test(running_fibers_are_utilisation),
