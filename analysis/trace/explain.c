@@ -5,6 +5,7 @@
 #include "analysis/trace/explain.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,14 +135,15 @@ static int add_step(struct explainer *x, const struct trace_step *step, enum gro
     if (group == REST)
         return 0;
     if (step->part != TRACE_PART_RUNNABLE && step->span != TRACE_NO_SPAN) {
-        const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[step->span]);
-        like.reason = s->reason[step->span];
-        like.stack = s->stack[step->span];
+        const struct trace_stack *stack =
+            trace_stacks_get(&s->stacks, trace_span_stack(s, step->span));
+        like.reason = trace_span_reason(s, step->span);
+        like.stack = trace_span_stack(s, step->span);
         like.function = stack->count ? stack->frames[0].function : 0;
     }
     if (step->part == TRACE_PART_LOCK) {
-        uint32_t waker = s->peer[step->span];
-        like.holder_stack = s->end_stack[step->span];
+        uint32_t waker = trace_span_peer(s, step->lane, step->span);
+        like.holder_stack = trace_span_end_stack(s, step->lane, step->span);
         like.holder = waker == TRACE_NO_LANE ? 0 : s->lanes[waker].name;
     }
     struct piece *p = piece_of(x, &like);
@@ -252,6 +254,28 @@ static int choose(struct explainer *x, struct trace_explained *e, uint32_t *low,
     e->slow = n - *slow;
     e->typical = *high - *low;
     return 0;
+}
+
+int trace_explain_intervals(const struct trace_spans *s, const struct trace_explain_options *o,
+                            struct trace_interval **intervals)
+{
+    struct explainer x = {.spans = s, .options = o};
+    int rc = collect(&x);
+    *intervals = rc ? NULL : calloc(x.instance_count, sizeof **intervals);
+    if (!rc && (!*intervals || x.instance_count > INT_MAX))
+        rc = -ENOMEM;
+    for (uint32_t i = 0; i < x.instance_count && !rc; i++) {
+        const struct instance *in = &x.instances[i];
+        (*intervals)[i] = (struct trace_interval){in->begin_ns, in->end_ns,
+                                                  o->tasks ? TRACE_NONE : s->lanes[in->lane].id};
+    }
+    if (rc) {
+        free(*intervals);
+        *intervals = NULL;
+    }
+    int count = (int)x.instance_count;
+    free(x.instances);
+    return rc ? rc : count;
 }
 
 int trace_explain(const struct trace_spans *s, const struct trace_explain_options *o,
