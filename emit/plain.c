@@ -158,7 +158,7 @@ void emit_self_block(enum emit_reason reason)
 {
     struct emit_thread *t = enter_plain();
     if (t) {
-        emit_go_block(t, emit_ticks(), emit_reason(reason), emit_stack_here(t));
+        emit_go_block(t, emit_ticks(), reason, emit_stack_here(t));
         emit_proc_stop(t, emit_ticks());
     }
     emit_leave(t);
@@ -170,7 +170,7 @@ void emit_self_wake(void)
     struct emit_thread *t = enter_plain();
     if (t && !t->g_state) {
         struct emit_thing g = t->g, p = t->p;
-        emit_go_unblock(t, emit_ticks(), g, 0);
+        emit_go_unblock(t, emit_ticks(), g, EMIT_NO_STACK);
         emit_proc_start(t, emit_ticks(), p);
         emit_go_start(t, emit_ticks(), g);
     }
