@@ -189,11 +189,12 @@ static __attribute__((noinline)) void park_traced(struct m *m, enum wait_reason 
                                                   uint64_t now, park_after_fn *after, void *arg)
 {
     struct g *g = m->cur, *next = next_fast(m, now);
+    next = next ? next : &m->g0;
     trace_park_(m, reason, trace_stack(m), next, now);
     set_status(g, G_WAITING);
     m->after = after;
     m->after_arg = arg;
-    switch_to(m, next ? next : &m->g0, now);
+    switch_to(m, next, now);
     park_end(g->live);
 }
 
@@ -428,7 +429,7 @@ static inline void yield_to(struct m *m, struct g *g, struct g *next, uint64_t n
         g->ready_ticks = now;
     }
     m->after = after_yield;
-    switch_to(m, next ? next : &m->g0, now);
+    switch_to(m, next, now);
 }
 
 static __attribute__((noinline)) void yield_traced(struct m *m, struct g *next, uint64_t now)
@@ -442,11 +443,14 @@ void g_yield(void)
     struct m *m = trans_begin_with_p();
     uint64_t now = ticks_now();
     struct g *next = next_fast(m, now);
-    struct p *p = m_p(m);
-    if (!next && is_alone(m, p, now)) {
-        p->countdown -= p->countdown > 1; // so that the netpoller has its turn
-        trans_end(m);
-        return;
+    if (!next) {
+        struct p *p = m_p(m);
+        if (is_alone(m, p, now)) {
+            p->countdown -= p->countdown > 1; // so that the netpoller has its turn
+            trans_end(m);
+            return;
+        }
+        next = &m->g0;
     }
     if (m_is_traced(m))
         yield_traced(m, next, now);
@@ -493,10 +497,11 @@ FIB_PUBLIC void fib_exit(void)
                           memory_order_relaxed);
     uint64_t now = ticks_now();
     struct g *next = next_fast(m, now);
+    next = next ? next : &m->g0;
     if (m_is_traced(m))
         trace_destroy_(m, next, now);
     set_status(g, G_DEAD);
     m->after = after_exit;
-    switch_to(m, next ? next : &m->g0, now);
+    switch_to(m, next, now);
     __builtin_unreachable();
 }

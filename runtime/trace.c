@@ -150,14 +150,14 @@ void trace_destroy_(struct m *m, struct g *next, uint64_t now)
     if (!t)
         return;
     emit_go_destroy(t, now);
-    if (next)
+    if (next != &m->g0)
         emit_go_start(t, now, thing_of(next));
 }
 
-static inline void leave_for(struct emit_thread *t, enum emit_reason reason, emit_number stack,
-                             struct g *next, uint64_t now)
+static inline void leave_for(struct m *m, struct emit_thread *t, enum emit_reason reason,
+                             emit_number stack, struct g *next, uint64_t now)
 {
-    if (next)
+    if (next != &m->g0)
         emit_go_switch(t, now, reason, stack, thing_of(next));
     else
         emit_go_block(t, now, reason, stack);
@@ -167,7 +167,7 @@ void trace_yield_(struct m *m, emit_number stack, struct g *next, uint64_t now)
 {
     struct emit_thread *t = trace_stream(m);
     if (t)
-        leave_for(t, EMIT_REASON_GOSCHED, stack, next, now);
+        leave_for(m, t, EMIT_REASON_GOSCHED, stack, next, now);
 }
 
 void trace_preempt_(struct m *m, struct g *g, const void *context, uint64_t now)
@@ -201,7 +201,7 @@ void trace_park_(struct m *m, enum wait_reason reason, emit_number stack, struct
     if (!t)
         return;
     if (m_p(m))
-        leave_for(t, reason_of(reason), stack, next, now);
+        leave_for(m, t, reason_of(reason), stack, next, now);
     else
         park_without_p(m, t, reason, stack, now);
 }

@@ -35,9 +35,9 @@ static inline emit_number trace_stack(struct m *m)
 
 void trace_create_(struct m *m, struct g *g, uint64_t id);
 void trace_start_(struct m *m, struct g *g, uint64_t now);
-void trace_destroy_(struct m *m, struct g *next, uint64_t now); // likewise
 void trace_preempt_(struct m *m, struct g *g, const void *context, uint64_t now);
-// g leaves, and next starts; NULL: g0 does.
+// The running fiber leaves, and next starts, which may be g0.
+void trace_destroy_(struct m *m, struct g *next, uint64_t now);
 void trace_yield_(struct m *m, emit_number stack, struct g *next, uint64_t now);
 void trace_park_(struct m *m, enum wait_reason reason, emit_number stack, struct g *next,
                  uint64_t now);
