@@ -13,8 +13,10 @@ enum {
     EMIT_ROOM = 256,
     EMIT_STACKS_KNOWN = 1024, // a power of two
     EMIT_WALKS_KNOWN = 256,   // likewise
-    EMIT_LINKS_MAX = 40,      // of one walk that is known: as many frames, less one
-    EMIT_FRAMES_MAX = 128,    // the format's bound
+    EMIT_WALK_WAYS =
+        4, // likewise: as many with one key, where stacks are as deep but differ further out
+    EMIT_LINKS_MAX = 40,   // of one walk that is known: as many frames, less one
+    EMIT_FRAMES_MAX = 128, // the format's bound
 };
 
 // A walk that is known again, on any stack, as long as its links hold.

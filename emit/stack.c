@@ -149,6 +149,18 @@ static __attribute__((noinline)) emit_number walk_anew(struct emit_thread *t, st
     return w->id;
 }
 
+// Where a walk is to be kept: a place that is free or out of date, else that which its stack looks at first.
+static struct emit_walk *place_for(const struct emit_thread *t, struct emit_walk *set,
+                                   uint64_t first)
+{
+    for (uint64_t i = 0; i < EMIT_WALK_WAYS; i++) {
+        struct emit_walk *w = &set[(first + i) % EMIT_WALK_WAYS];
+        if (!w->count || w->session != session_of(t) || w->generation != unwind_generation())
+            return w;
+    }
+    return &set[first % EMIT_WALK_WAYS];
+}
+
 static __attribute__((noinline)) emit_number walk_first(struct emit_thread *t,
                                                         const volatile uint64_t *frame,
                                                         uint64_t low, uint64_t high)
@@ -168,13 +180,18 @@ __attribute__((noinline)) emit_number emit_stack(struct emit_thread *t, uint64_t
         return walk_first(t, frame, low, high);
     uint64_t rip = frame[1], rsp = (uint64_t)(uintptr_t)(frame + 2), below = high - rsp;
     uint64_t hash = (below ^ rip << 20) * UINT64_C(0x9E3779B97F4A7C15);
-    struct emit_walk *w = &t->walks[hash >> 56 & (EMIT_WALKS_KNOWN - 1)];
-    if (__builtin_expect(w->rip == rip && w->below == below && w->rbp == frame[0] - rsp &&
-                             w->session == session_of(t) && w->generation == unwind_generation() &&
-                             w->count && unwind_links_hold(w->links, w->pairs, w->count, rsp),
-                         1))
-        return w->id;
-    return walk_anew(t, w, frame, low, high);
+    struct emit_walk *set = &t->walks[hash >> 56 & (EMIT_WALKS_KNOWN - EMIT_WALK_WAYS)];
+    uint64_t first = high >> 16;
+    for (uint64_t i = 0; i < EMIT_WALK_WAYS; i++) {
+        struct emit_walk *w = &set[(first + i) % EMIT_WALK_WAYS];
+        if (__builtin_expect(w->rip == rip && w->below == below && w->rbp == frame[0] - rsp &&
+                                 w->session == session_of(t) &&
+                                 w->generation == unwind_generation() && w->count &&
+                                 unwind_links_hold(w->links, w->pairs, w->count, rsp),
+                             1))
+            return w->id;
+    }
+    return walk_anew(t, place_for(t, set, first), frame, low, high);
 }
 
 emit_number emit_stack_here(struct emit_thread *t)
