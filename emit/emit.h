@@ -145,7 +145,7 @@ int emit_start(struct seg *s, const struct emit_options *o);
 int emit_start_soon(struct seg *s, const struct emit_options *o);
 // emit_tick now, by whoever can: for requests. [async-signal-safe]
 void emit_poke(void);
-int emit_stop(void); // -EINVAL: not on
+int emit_stop(void);       // -EINVAL: not on
 bool emit_is_wanted(void); // started and not stopped, though it may not have begun, or been cut
 // The process ends, or is about to write a dump for the last time: as emit_stop, but in any context, and waiting for
 // others for some milliseconds only.

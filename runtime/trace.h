@@ -13,6 +13,7 @@
 #include "emit/emit.h"
 #include "runtime/core.h"
 #include "runtime/os/os.h"
+#include "runtime/tools.h"
 
 void trace_init(void); // [fib_init]
 
@@ -69,7 +70,7 @@ static inline bool m_is_traced(const struct m *m)
 #ifdef FIB_NO_TRACE
     (void)m;
     return false;
-#elif defined(__SANITIZE_THREAD__)
+#elif defined(FIB_TSAN) || defined(__SANITIZE_THREAD__)
     return __atomic_load_n(&m->is_traced, __ATOMIC_RELAXED);
 #else
     return __builtin_expect(m->is_traced, 0);
