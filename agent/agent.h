@@ -105,6 +105,7 @@ struct agent_space {
     _Atomic uint32_t user_only;               // a perf event of ours may not count kernel time
     _Atomic uint32_t rate_said;               // one line on the rate is enough
     _Atomic uint64_t cpu_samples, cpu_sum_ns; // taken, for the delivered rate
+    _Atomic uint32_t copies;                  // of the flight recorder, asked for so far
     char saved_path[AGENT_PATH_BYTES];
     bool told; // the collector has the segment: nothing is written here
     struct seg seg;
@@ -178,6 +179,9 @@ int hello_thread(const struct agent *a, uint32_t tid);
 // output.c: writes the dump to the path that pattern gives, or a free name beside it, whole or not
 // at all; says where on stderr. 0 or -errno.
 int output_dump(const struct agent *a, const char *pattern);
+
+// The same for a copy on the way: to that path with .copyN, the next that is free. -EDQUOT: enough of them.
+int output_copy(const struct agent *a, const char *pattern);
 
 // slot.c. slot_self: the calling thread's, claimed at first; NULL: none free, or the thread is on
 // its way out. slot_for: another thread's. slot_leave: at thread exit.

@@ -241,14 +241,15 @@ static int take_segment(struct seg *s)
     return 0;
 }
 
-// emit.lock held.
-static void begin_session(void)
+// emit.lock held. goes_on: after a cut; a flight recorder still has what was before, as long as there is room.
+static void begin_session(bool goes_on)
 {
     struct seg_trace *t = emit.trace;
     uint64_t generation = ++emit.last_generation;
     set_clock(generation, true);
     atomic_store(&t->first, generation);
-    atomic_store(&t->oldest, generation);
+    if (!goes_on || !emit.options.is_flight)
+        atomic_store(&t->oldest, generation);
     atomic_store(&t->is_flight, emit.options.is_flight);
     uint64_t session = atomic_fetch_add(&emit.session, 1) + 1;
     atomic_store(&emit.is_cut, 0);
@@ -315,7 +316,7 @@ int emit_start(struct seg *s, const struct emit_options *o)
     }
     emit.is_wanted = true;
     atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
-    begin_session();
+    begin_session(false);
 out:
     unlock();
     return rc;
@@ -448,9 +449,11 @@ static bool tick(void)
         return false;
     }
     if (!emit_is_on()) {
-        // Half of the buffers, so that what is recorded from now on is worth it.
-        if (emit.is_wanted && free_buffers() >= emit.trace->buffer_count / 2)
-            begin_session();
+        // Half of the buffers, so that what is recorded from now on is worth it. A flight recorder's never become
+        // free by themselves: they give way to the coming events.
+        if (emit.is_wanted &&
+            (emit.options.is_flight || free_buffers() >= emit.trace->buffer_count / 2))
+            begin_session(true);
         return false;
     }
     bool is_done = true;
