@@ -4,6 +4,7 @@
 // recording (at start, or in a forked child at its first signal), and its end.
 
 #include "agent/agent.h"
+#include "agent/futex.h"
 
 #include "agent/arch/x86_64.h"
 #include "agent/capture.h"
@@ -390,7 +391,7 @@ static void say_failure(int rc)
     say_end(say_text(&line, "; the program runs on without"));
 }
 
-__attribute__((constructor)) static void agent_load(void)
+static void load(void)
 {
     const char *text = getenv(AGENT_ENV), *segment = getenv(AGENT_ENV_SEGMENT);
     agent_real();
@@ -423,6 +424,21 @@ __attribute__((constructor)) static void agent_load(void)
         say_failure(rc);
     if (rc)
         agent.configured = false;
+}
+
+void agent_load_locked(void)
+{
+    if (agent.is_loaded)
+        return;
+    agent.is_loaded = true;
+    load();
+}
+
+__attribute__((constructor)) static void agent_load(void)
+{
+    futex_lock(&agent.api_lock);
+    agent_load_locked();
+    futex_unlock(&agent.api_lock);
 }
 
 __attribute__((destructor)) static void agent_unload(void)

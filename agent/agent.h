@@ -124,6 +124,7 @@ struct agent {
     bool configured; // there is something to record: children follow
     bool has_key;
     bool is_ghost;             // fork.h: what is here is the parent's, until a capture ends
+    bool is_loaded;            // the settings have been read
     bool is_child;             // of a fork, not of an exec
     uint32_t forks;            // between the first process and this one
     _Atomic uint32_t api_lock; // futex.h: one start or stop at a time
@@ -162,6 +163,8 @@ int agent_begin(uint32_t why, bool in_handler);
 int agent_begin_child(void);
 // In a forked child: nothing of the parent's recording is left, its own may begin.
 void agent_forget_parent(void);
+// Reads the settings, if that is still to be done, and begins what they ask for. agent.api_lock held.
+void agent_load_locked(void);
 // Ready for agent_begin: the handler, the key, the fork hook. 0 or -errno.
 int agent_prepare(void);
 // The target leaves: last words into the segment, the dump where the agent writes it itself.
