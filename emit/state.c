@@ -294,6 +294,16 @@ static void find_own_code(void)
     emit.core_high = high;
 }
 
+static uint32_t count_cpus(void)
+{
+    uint64_t mask[128];
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    uint32_t n = 0;
+    for (long i = 0; i < bytes / (long)sizeof *mask; i++)
+        n += (uint32_t)__builtin_popcountll(mask[i]);
+    return n ? n : 1;
+}
+
 int emit_start(struct seg *s, const struct emit_options *o)
 {
     lock();
@@ -314,6 +324,7 @@ int emit_start(struct seg *s, const struct emit_options *o)
         emit.base_ns = first.ns;
         pause_ns(SECOND / 500); // for a first estimate of the scale, to 1e-5
     }
+    emit.cpus = count_cpus();
     emit.is_wanted = true;
     atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     begin_session(false);
