@@ -25,8 +25,10 @@ import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
 sys.dont_write_bytecode = True
 import trace_go  # noqa: E402
+from harness import Profile  # noqa: E402
 
 BUILD = os.environ["FSCOPE_BUILD"]
 FIBERSCOPE = os.path.join(BUILD, "cli", "fiberscope")
@@ -169,10 +171,9 @@ def report(*args):
 
 
 def total_of(profile):
-    """The sum of the last value of each sample, by Go's own pprof: an independent reader."""
-    done = subprocess.run([trace_go.GO, "tool", "pprof", "-raw", profile], capture_output=True, text=True, check=True)
-    samples = re.findall(r"^ +(\d+) +(\d+): ", done.stdout, re.M)
-    return sum(int(n) for n, _ in samples), sum(int(ns) for _, ns in samples)
+    """Events and nanoseconds, by the tests' own reader."""
+    samples = Profile(profile).samples
+    return sum(s.values[0] for s in samples), sum(s.values[1] for s in samples)
 
 
 def compare_profiles(tool, path, folder):
@@ -228,12 +229,13 @@ def compare_mmu(tool, path):
     assert all(p["share"] == 1 for p in ours["minimum"]) and (ours["mean"] == 1 or not ours["minimum"]), ours
 
 
-def check(path, folder):
+def check(path, folder, drawn):
+    """drawn: the profiles to get as pictures, which take seconds each; the others as profiles."""
     tool = Tool(path)
     try:
         for page in PAGES:
-            is_drawn = page in PROFILES.values() and HAS_DOT
-            body = tool.get(page + "?raw=1" * (page in PROFILES.values() and not HAS_DOT))
+            is_drawn = page in drawn and HAS_DOT
+            body = tool.get(page + "?raw=1" * (page in PROFILES.values() and not is_drawn))
             # /mmu, /trace and what it loads are programs, which know these words.
             is_program = page in ("/mmu", "/trace") or page.startswith("/static/")
             assert body and (is_program or b"failed to" not in body), f"{page}: {body[:500]}"
@@ -261,7 +263,8 @@ def main():
                 path = os.path.join(folder, "t.trace")
                 try:
                     record(path, command, status, procs)
-                    regions += check(path, folder)
+                    pages = list(PROFILES.values())  # all of them once, then each in turn
+                    regions += check(path, folder, pages if not done else [pages[done % len(pages)]])
                     print(f"ok    {name} at {procs}: {os.path.getsize(path)} bytes, {time.monotonic() - began:.1f} s")
                     done += 1
                 except AssertionError as e:
