@@ -304,12 +304,12 @@ static uint32_t count_cpus(void)
     return n ? n : 1;
 }
 
-int emit_start(struct seg *s, const struct emit_options *o)
+// emit.lock held. All but the beginning itself.
+static int prepare(struct seg *s, const struct emit_options *o)
 {
-    lock();
     int rc = emit_is_on() ? -EALREADY : take_segment(s);
     if (rc)
-        goto out;
+        return rc;
     emit.options = (struct emit_options){0};
     if (o)
         memcpy(&emit.options, o, o->size < sizeof *o ? o->size : sizeof *o);
@@ -327,10 +327,42 @@ int emit_start(struct seg *s, const struct emit_options *o)
     emit.cpus = count_cpus();
     emit.is_wanted = true;
     atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
-    begin_session(false);
-out:
+    return 0;
+}
+
+int emit_start(struct seg *s, const struct emit_options *o)
+{
+    lock();
+    int rc = prepare(s, o);
+    if (!rc)
+        begin_session(false);
     unlock();
     return rc;
+}
+
+int emit_start_soon(struct seg *s, const struct emit_options *o)
+{
+    if (!try_lock())
+        return -EAGAIN;
+    int rc = prepare(s, o);
+    unlock();
+    if (!rc)
+        emit_poke();
+    return rc;
+}
+
+// Who waits for all to be outside of their transitions must not have interrupted one.
+void emit_poke(void)
+{
+    if (emit.runtime)
+        emit.runtime->poke();
+    else if (!emit_self_is_inside())
+        emit_tick();
+}
+
+bool emit_is_wanted(void)
+{
+    return emit.is_wanted;
 }
 
 int emit_stop(void)
