@@ -206,7 +206,7 @@ def compare_goroutines(tool, path):
 
 
 def compare_user(tool, path):
-    """Tasks and regions of each name; of regions those with both ends count."""
+    """Tasks and regions of each name."""
     page = tool.get("/usertasks").decode()
     rows = re.findall(r'<td>([^<]*)</td>\s*<td><a href="/usertask\?type=[^"]*">(\d+)</a>', page)
     theirs = {html.unescape(name): int(n) for name, n in rows}
@@ -217,7 +217,7 @@ def compare_user(tool, path):
     theirs = {}
     for name, n in re.findall(r'<pre>&#34;(.*?)&#34;<br>.*?<a href="/userregion\?type=[^"]*">(\d+)</a>', page, re.S):
         theirs[name] = theirs.get(name, 0) + int(n)
-    ours = {r["name"]: r["complete"] for r in report("regions", path)["regions"]}
+    ours = {r["name"]: r["instances"] for r in report("regions", path)["regions"]}
     assert {k: n for k, n in ours.items() if n} == {k: n for k, n in theirs.items() if n}, f"Go {theirs}, ours {ours}"
     return sum(theirs.values())
 
