@@ -211,7 +211,7 @@ def compare_user(tool, path):
     rows = re.findall(r'<td>([^<]*)</td>\s*<td><a href="/usertask\?type=[^"]*">(\d+)</a>', page)
     theirs = {html.unescape(name): int(n) for name, n in rows}
     theirs.pop("", None)  # those that others name as theirs, and that began before the trace, if ever
-    ours = {t["name"]: t["instances"] for t in report("tasks", path)["tasks"]}
+    ours = {t["name"]: t["instances"] for t in report("tasks", path)["tasks"] if t["name"]}
     assert ours == theirs, f"tasks: Go {theirs}, ours {ours}"
     page = tool.get("/userregions").decode()
     theirs = {}
