@@ -4,6 +4,7 @@
 // recording (at start, or in a forked child at its first signal), and its end.
 
 #include "agent/agent.h"
+#include "agent/futex.h"
 
 #include "agent/api.h"
 #include "agent/arch/x86_64.h"
@@ -424,7 +425,7 @@ static void agent_await(void)
     call_ready();
 }
 
-__attribute__((constructor)) static void agent_load(void)
+static void load(void)
 {
     const char *text = getenv(AGENT_ENV), *segment = getenv(AGENT_ENV_SEGMENT);
     agent_real();
@@ -462,6 +463,21 @@ __attribute__((constructor)) static void agent_load(void)
     if (rc)
         agent.configured = false;
     call_ready();
+}
+
+void agent_load_locked(void)
+{
+    if (agent.is_loaded)
+        return;
+    agent.is_loaded = true;
+    load();
+}
+
+__attribute__((constructor)) static void agent_load(void)
+{
+    futex_lock(&agent.api_lock);
+    agent_load_locked();
+    futex_unlock(&agent.api_lock);
 }
 
 __attribute__((destructor)) static void agent_unload(void)

@@ -77,6 +77,20 @@ static inline void need_p(struct emit_thread *t, uint64_t ticks, struct emit_thi
         put_p_status(t, ticks, p, state);
 }
 
+// How many Ps there are, once in each generation, by the first that has one and a G: readers ask for that, and Go's
+// page on utilisation fails without.
+static __attribute__((noinline)) void tell_procs(struct emit_thread *t, uint64_t ticks)
+{
+    uint64_t told = atomic_load_explicit(&emit.procs_told, memory_order_relaxed);
+    if (t->g_state != EMIT_G_RUNNING || t->p_state != EMIT_P_RUNNING || told == t->generation ||
+        !atomic_compare_exchange_strong_explicit(&emit.procs_told, &told, t->generation,
+                                                 memory_order_relaxed, memory_order_relaxed))
+        return;
+    uint8_t *at = head(t, ticks, EV_PROCS_CHANGE);
+    at = put_number(at, emit.runtime ? emit.runtime->procs() : emit.cpus);
+    t->at = put_number(at, 0);
+}
+
 // The P of an M's call may be another's by now: it is told by what ends the call with it, or by who took it.
 static void tell_view(struct emit_thread *t, uint64_t ticks)
 {
@@ -84,15 +98,7 @@ static void tell_view(struct emit_thread *t, uint64_t ticks)
         need_p(t, ticks, t->p, (enum emit_state)t->p_state);
     if (t->g_state && emit_claim(t->g.mark, t->generation))
         put_g_status(t, ticks, t->g, (enum emit_state)t->g_state, t->tid);
-    uint64_t told = atomic_load_explicit(&emit.procs_told, memory_order_relaxed);
-    if (t->g_state == EMIT_G_RUNNING && t->p_state == EMIT_P_RUNNING && emit.runtime &&
-        told != t->generation &&
-        atomic_compare_exchange_strong_explicit(&emit.procs_told, &told, t->generation,
-                                                memory_order_relaxed, memory_order_relaxed)) {
-        uint8_t *at = head(t, ticks, EV_PROCS_CHANGE);
-        at = put_number(at, emit.runtime->procs());
-        t->at = put_number(at, 0);
-    }
+    tell_procs(t, ticks);
 }
 
 uint64_t emit_open_slow(struct emit_thread *t)
@@ -229,6 +235,11 @@ static inline void start(struct emit_thread *t, uint64_t ticks, struct emit_thin
     t->g.id = g.id;
     t->g.start = g.start;
     t->g_state = EMIT_G_RUNNING;
+    if (__builtin_expect(
+            atomic_load_explicit(&emit.procs_told, memory_order_relaxed) != t->generation, 0)) {
+        tell_procs(t, ticks);
+        commit(t, t->at);
+    }
 }
 
 // The trailing _: with what makes up the thing in registers, see emit.h.

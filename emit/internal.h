@@ -46,6 +46,7 @@ struct emit {
     uint8_t *data;
     struct emit_clock clocks[2];
     _Atomic uint64_t session;
+    uint32_t cpus;               // that the process may use: the Ps of one without the runtime
     _Atomic uint64_t procs_told; // generation in which ProcsChange was
     _Atomic uint32_t hint;       // where to look for a free buffer
     _Atomic uint32_t lock;       // who starts, stops, advances

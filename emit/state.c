@@ -251,8 +251,8 @@ static void arm(bool is_on)
         emit.runtime->arm(is_on);
 }
 
-// emit.lock held.
-static void begin_session(void)
+// emit.lock held. goes_on: after a cut; a flight recorder still has what was before, as long as there is room.
+static void begin_session(bool goes_on)
 {
     if (!emit.is_armed) {
         arm(true);
@@ -262,7 +262,8 @@ static void begin_session(void)
     uint64_t generation = ++emit.last_generation;
     set_clock(generation, true);
     atomic_store(&t->first, generation);
-    atomic_store(&t->oldest, generation);
+    if (!goes_on || !emit.options.is_flight)
+        atomic_store(&t->oldest, generation);
     atomic_store(&t->is_flight, emit.options.is_flight);
     uint64_t session = atomic_fetch_add(&emit.session, 1) + 1;
     atomic_store(&emit.is_cut, 0);
@@ -307,6 +308,16 @@ static void find_own_code(void)
     emit.core_high = high;
 }
 
+static uint32_t count_cpus(void)
+{
+    uint64_t mask[128];
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    uint32_t n = 0;
+    for (long i = 0; i < bytes / (long)sizeof *mask; i++)
+        n += (uint32_t)__builtin_popcountll(mask[i]);
+    return n ? n : 1;
+}
+
 // emit.lock held. All but the beginning itself.
 static int prepare(struct seg *s, const struct emit_options *o)
 {
@@ -327,6 +338,7 @@ static int prepare(struct seg *s, const struct emit_options *o)
         emit.base_ns = first.ns;
         pause_ns(SECOND / 500); // for a first estimate of the scale, to 1e-5
     }
+    emit.cpus = count_cpus();
     emit.is_wanted = true;
     atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     return 0;
@@ -337,7 +349,7 @@ int emit_start(struct seg *s, const struct emit_options *o)
     lock();
     int rc = prepare(s, o);
     if (!rc)
-        begin_session();
+        begin_session(false);
     unlock();
     return rc;
 }
@@ -497,9 +509,11 @@ static bool tick(void)
         return false;
     }
     if (!emit_is_on()) {
-        // Half of the buffers, so that what is recorded from now on is worth it.
-        if (emit.is_wanted && free_buffers() >= emit.trace->buffer_count / 2)
-            begin_session();
+        // Half of the buffers, so that what is recorded from now on is worth it. A flight recorder's never become
+        // free by themselves: they give way to the coming events.
+        if (emit.is_wanted &&
+            (emit.options.is_flight || free_buffers() >= emit.trace->buffer_count / 2))
+            begin_session(true);
         return false;
     }
     bool is_done = true;
