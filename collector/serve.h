@@ -50,8 +50,8 @@ struct serve_options {
     uint32_t body_bytes_max;         // [1 MiB]
     uint64_t ask_ns;                 // from the connection to the whole request [10 s]
     uint64_t idle_ns;                // from one request to the next, whole [60 s]
-    uint64_t read_ns;                // for the client to take the reply [60 s, and 1 s for each 64 KiB]
-    uint64_t duration_ns_max;        // of seconds= [1 h]
+    uint64_t read_ns;         // for the client to take the reply [60 s, and 1 s for each 64 KiB]
+    uint64_t duration_ns_max; // of seconds= [1 h]
 };
 
 // Listens, and answers in threads of its own from now on. 0; -EINVAL (address, token or allow list), -EACCES (an

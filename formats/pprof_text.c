@@ -384,8 +384,7 @@ static void put_heap_heading(struct text_writer *w)
     for (size_t j = 0; j < VALUES_MAX; j++)
         total[j] = total[j] < 0 ? 0 : total[j];
     total[1] += total[1] == total[3];
-    fprintf(w->out,
-            "heap profile: %" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @ heap/2\n",
+    fprintf(w->out, "heap profile: %" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @ heap/2\n",
             total[2], total[3], total[0], total[1]);
 }
 

@@ -35,8 +35,8 @@ struct pprof_text_stat { // of the process: a line "# KEY = VALUE"
 };
 
 struct pprof_text_options {
-    size_t size;      // sizeof(struct pprof_text_options)
-    const char *name; // of counts: "goroutine"; NULL: the sample type
+    size_t size;                         // sizeof(struct pprof_text_options)
+    const char *name;                    // of counts: "goroutine"; NULL: the sample type
     const struct pprof_text_stat *stats; // [stat_count], after a heap
     size_t stat_count;
     // How far a location is from the start of its function; false: not known, and then the name stands alone. NULL:

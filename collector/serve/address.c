@@ -61,9 +61,9 @@ int address_parse_network(struct serve_network *out, const char *text, struct fs
         map_v4(&out->address, &v4);
         most = 32;
     } else if (inet_pton(AF_INET6, host, &out->address) != 1) {
-        return error_set(err, -EINVAL, 0,
-                         "\"%.60s\" is no IP address or network; one is written 10.0.0.0/8 or fd00::/8",
-                         text);
+        return error_set(
+            err, -EINVAL, 0,
+            "\"%.60s\" is no IP address or network; one is written 10.0.0.0/8 or fd00::/8", text);
     }
     out->bits = 128;
     if (!slash)
@@ -150,7 +150,8 @@ static int parse_unix(struct endpoint *out, const char *path, struct fscope_erro
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     if (*path == '@')
         return error_set(err, -EINVAL, 0,
-                         "unix:%.60s: everybody may connect to an abstract socket; give a path", path);
+                         "unix:%.60s: everybody may connect to an abstract socket; give a path",
+                         path);
     if (!*path || strlen(path) >= sizeof un.sun_path)
         return error_set(err, -EINVAL, 0, "unix:%.60s: a path of 1 to %zu bytes is needed", path,
                          sizeof un.sun_path - 1);
@@ -189,8 +190,8 @@ static int open_socket(struct serve_listener *l, const struct endpoint *e, const
     if (l->is_unix)
         umask(mask);
     if (rc == -EADDRINUSE)
-        return error_set(err, rc, 0, "%s: somebody else listens there; port 0 takes one that is free",
-                         text);
+        return error_set(err, rc, 0,
+                         "%s: somebody else listens there; port 0 takes one that is free", text);
     if (!rc && listen(l->fd, BACKLOG))
         rc = -errno;
     return rc ? error_set(err, rc, 0, "%s: %s", text, strerror(-rc)) : 0;
@@ -227,10 +228,11 @@ int address_listen(struct serve_listener *out, const char *text, bool has_token,
     struct in6_addr ip;
     out->is_loopback = address_of((const struct sockaddr *)&e.address, &ip) && is_loopback(&ip);
     if (!out->is_unix && !out->is_loopback && !has_token)
-        return error_set(err, -EACCES, 0,
-                         "%s: others can reach this address, and whoever does reads what the program "
-                         "does; give a token, or listen on 127.0.0.1",
-                         text);
+        return error_set(
+            err, -EACCES, 0,
+            "%s: others can reach this address, and whoever does reads what the program "
+            "does; give a token, or listen on 127.0.0.1",
+            text);
     if (out->is_unix)
         remove_stale(&e, text + 5);
     rc = open_socket(out, &e, text, err);

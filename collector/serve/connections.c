@@ -134,8 +134,7 @@ bool connections_admit(struct connections *c, const struct sockaddr *from)
     struct in6_addr ip;
     bool has_ip = address_of(from, &ip);
     pthread_mutex_lock(&c->lock);
-    bool ok =
-        (!has_ip || make_room(c, &ip, c->per_ip_max)) && make_room(c, NULL, c->max);
+    bool ok = (!has_ip || make_room(c, &ip, c->per_ip_max)) && make_room(c, NULL, c->max);
     pthread_mutex_unlock(&c->lock);
     return ok;
 }

@@ -157,9 +157,9 @@ static struct MHD_Response *make_response(struct request *r)
             p->fd = -1;
         return response;
     }
-    response = MHD_create_response_from_buffer(p->text_size, p->text ? p->text : (char[]){""},
-                                               p->text ? MHD_RESPMEM_MUST_FREE
-                                                       : MHD_RESPMEM_PERSISTENT);
+    response =
+        MHD_create_response_from_buffer(p->text_size, p->text ? p->text : (char[]){""},
+                                        p->text ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
     if (response)
         p->text = NULL;
     return response;
@@ -221,12 +221,24 @@ static bool take_body(struct request *r, const char *data, size_t size)
     return true;
 }
 
-// Whether what the headers announce is more than we take: said before it is sent.
-static bool announces_too_much(const struct request *r)
+static const char *header(const struct request *r, const char *name)
 {
-    const char *length =
-        MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    return length && strtoull(length, NULL, 10) > r->serve->o.body_bytes_max;
+    return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+// The headers are there.
+static enum MHD_Result look_at(struct request *r)
+{
+    const char *length = header(r, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    r->is_ready = !guard_host(r) || !guard_token(r) || !route_request(r);
+    if (!r->is_ready && length && strtoull(length, NULL, 10) > r->serve->o.body_bytes_max) {
+        reply_http_error(r, MHD_HTTP_CONTENT_TOO_LARGE, "the body is too large");
+        r->is_ready = true;
+    }
+    // A body that nobody will look at is refused before it is sent, at the cost of the connection. Without one the
+    // connection is kept, if the reply waits for the next call.
+    bool has_body = length || header(r, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+    return r->is_ready && has_body ? send_reply(r) : MHD_YES;
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,
@@ -240,6 +252,10 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     (void)version;
     if (!r)
         return MHD_NO; // no memory
+    if (!r->method) {
+        r->method = method;
+        return look_at(r);
+    }
     if (*data_size) {
         // After a refusal the rest of the body is read and thrown away; ask_ns bounds that.
         if (!r->is_ready)
@@ -247,19 +263,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         *data_size = 0;
         return MHD_YES;
     }
-    if (r->is_ready)
-        return send_reply(r);
-    if (!r->method) {
-        r->method = method;
-        if (!guard_host(r) || !guard_token(r) || !route_request(r))
-            r->is_ready = true;
-        else if (announces_too_much(r)) {
-            reply_http_error(r, MHD_HTTP_CONTENT_TOO_LARGE, "the body is too large");
-            r->is_ready = true;
-        }
-        return r->is_ready ? send_reply(r) : MHD_YES;
-    }
-    if (!r->has_begun)
+    if (!r->has_begun && !r->is_ready)
         request_begin(r);
     return r->is_ready ? send_reply(r) : MHD_YES;
 }
@@ -346,15 +350,14 @@ static int take_access(struct serve *s, const struct serve_options *o, struct fs
 
 static struct MHD_Daemon *start_daemon(struct serve *s)
 {
-    const unsigned flags =
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
-    return MHD_start_daemon(
-        flags, 0, on_accept, s, on_request, s, MHD_OPTION_LISTEN_SOCKET, s->listener.fd,
-        MHD_OPTION_CONNECTION_LIMIT, s->o.connections_max + SLACK,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)s->o.header_bytes_max,
-        MHD_OPTION_CONNECTION_TIMEOUT, 0U, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
-        MHD_OPTION_NOTIFY_COMPLETED, request_done, s, MHD_OPTION_URI_LOG_CALLBACK, request_new, s,
-        MHD_OPTION_END);
+    const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+    return MHD_start_daemon(flags, 0, on_accept, s, on_request, s, MHD_OPTION_LISTEN_SOCKET,
+                            s->listener.fd, MHD_OPTION_CONNECTION_LIMIT,
+                            s->o.connections_max + SLACK, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            (size_t)s->o.header_bytes_max, MHD_OPTION_CONNECTION_TIMEOUT, 0U,
+                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+                            MHD_OPTION_NOTIFY_COMPLETED, request_done, s,
+                            MHD_OPTION_URI_LOG_CALLBACK, request_new, s, MHD_OPTION_END);
 }
 
 static int start_threads(struct serve *s, struct fscope_error *err)

@@ -76,8 +76,7 @@ bool guard_token(struct request *r)
     if (!r->serve->token_size || (authorization && shows_token(r->serve, authorization)))
         return true;
     reply_error(r, MHD_HTTP_UNAUTHORIZED,
-                authorization ? "wrong token"
-                              : "a token is needed: Authorization: Bearer TOKEN");
+                authorization ? "wrong token" : "a token is needed: Authorization: Bearer TOKEN");
     r->reply.asks_token = true;
     return false;
 }

@@ -21,7 +21,8 @@ static const struct {
     {"block", "Where the program waited for locks and other threads"},
     {"cmdline", "The command line, arguments separated by NUL"},
     {"flight", "What the flight recorder holds, an execution trace"},
-    {"goroutine", "Stacks of all fibers, or threads where there are none. debug=2 prints them one by one"},
+    {"goroutine",
+     "Stacks of all fibers, or threads where there are none. debug=2 prints them one by one"},
     {"heap", "Memory that is in use, by where it was allocated"},
     {"mutex", "Where locks were released for which others had waited"},
     {"profile", "CPU time, for as long as seconds= says (30 by default). For go tool pprof"},
@@ -29,7 +30,8 @@ static const struct {
     {"threadcreate", "Where threads were made"},
     {"threads", "Stacks of all threads, by state"},
     {"trace", "An execution trace, for as long as seconds= says (1 by default). For go tool trace"},
-    {"wall", "Time by the clock on the wall, of threads that wait too, for as long as seconds= says"},
+    {"wall",
+     "Time by the clock on the wall, of threads that wait too, for as long as seconds= says"},
 };
 
 struct row {
@@ -176,22 +178,23 @@ static void put_name(void *arg, uint64_t address, const char *name)
     fprintf(arg, "0x%" PRIx64 " %s\n", address, name);
 }
 
-// The addresses of the list, all but 0 and what is none. *is_full: it ended early.
-static uint64_t *parse_list(const char *text, size_t size, size_t *count, bool *is_full)
+// The addresses of the list, all but 0 and what is none. *is_full: it ended early, at a word of word_max or more.
+static uint64_t *parse_list(const char *text, size_t size, size_t word_max, size_t *count,
+                            bool *is_full)
 {
     uint64_t *list = calloc(size / 2 + 2, sizeof *list);
     *count = 0;
     *is_full = false;
     for (size_t at = 0; list && at <= size;) {
         const char *word = text + at;
-        size_t left = size - at, window = left > WORD_MAX ? WORD_MAX : left;
+        size_t left = size - at, window = left > word_max ? word_max : left;
         const char *plus = memchr(word, '+', window);
         size_t n = plus ? (size_t)(plus - word) : window;
         uint64_t address = query_parse_address(word, n);
         if (address)
             list[(*count)++] = address;
         at += n + 1;
-        *is_full = !plus && window == WORD_MAX;
+        *is_full = !plus && window == word_max;
         if (!plus)
             break;
     }
@@ -203,7 +206,9 @@ void page_symbol(struct request *r)
     bool is_post = strcmp(r->method, "POST") == 0, is_full;
     const char *text = is_post ? r->body ? r->body : "" : r->query;
     size_t count;
-    uint64_t *list = parse_list(text, is_post ? r->body_size : strlen(text), &count, &is_full);
+    // Of a body Go sees the end together with the last byte, of a query after it.
+    uint64_t *list = parse_list(text, is_post ? r->body_size : strlen(text), WORD_MAX + is_post,
+                                &count, &is_full);
     FILE *out = reply_text_begin(r, TYPE_TEXT);
     if (out) {
         fputs("num_symbols: 1\n", out);

@@ -23,9 +23,9 @@ static const struct known {
     bool is_state; // of now: not a sum that grows
     enum pprof_text_kind text;
 } known[] = {
-    {"allocs", true, false, PPROF_TEXT_HEAP},       {"block", true, false, PPROF_TEXT_BLOCK},
-    {"goroutine", true, true, PPROF_TEXT_COUNT},    {"heap", true, false, PPROF_TEXT_HEAP},
-    {"mutex", true, false, PPROF_TEXT_MUTEX},       {"threadcreate", true, false, PPROF_TEXT_COUNT},
+    {"allocs", true, false, PPROF_TEXT_HEAP},    {"block", true, false, PPROF_TEXT_BLOCK},
+    {"goroutine", true, true, PPROF_TEXT_COUNT}, {"heap", true, false, PPROF_TEXT_HEAP},
+    {"mutex", true, false, PPROF_TEXT_MUTEX},    {"threadcreate", true, false, PPROF_TEXT_COUNT},
     {"threads", false, true, PPROF_TEXT_COUNT},
 };
 
@@ -175,10 +175,14 @@ static size_t heap_stats(struct request *r, const struct pprof_profile *p,
         mallocs = c.heap_alloc_objects;
     }
     const struct pprof_text_stat all[] = {
-        {"Alloc", live},       {"TotalAlloc", total},
-        {"Mallocs", mallocs},  {"Frees", mallocs > objects ? mallocs - objects : 0},
-        {"HeapAlloc", live},   {"HeapObjects", objects},
-        {"Sys", status_bytes(pid, "VmRSS")}, {"MaxRSS", status_bytes(pid, "VmHWM")},
+        {"Alloc", live},
+        {"TotalAlloc", total},
+        {"Mallocs", mallocs},
+        {"Frees", mallocs > objects ? mallocs - objects : 0},
+        {"HeapAlloc", live},
+        {"HeapObjects", objects},
+        {"Sys", status_bytes(pid, "VmRSS")},
+        {"MaxRSS", status_bytes(pid, "VmHWM")},
     };
     memcpy(stats, all, sizeof all);
     return sizeof all / sizeof *all;
@@ -221,7 +225,8 @@ static void put_thread(FILE *out, const struct pprof_sample *s)
     for (uint32_t i = 0; i < s->location_count; i++) {
         const struct pprof_location *l = s->locations[i];
         if (!l->line_count)
-            fprintf(out, "0x%" PRIx64 "(...)\n\t%s\n", l->address, l->mapping ? l->mapping->file : "?");
+            fprintf(out, "0x%" PRIx64 "(...)\n\t%s\n", l->address,
+                    l->mapping ? l->mapping->file : "?");
         for (uint32_t j = 0; j < l->line_count; j++)
             fprintf(out, "%s(...)\n\t%s:%" PRId64 "\n", l->lines[j].function->name,
                     l->lines[j].function->filename, l->lines[j].line);

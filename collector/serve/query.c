@@ -63,8 +63,8 @@ char *query_get(const char *query, const char *key, size_t *size)
         bool bad_key, bad_value;
         char *k = copy(pair, &key_size, &bad_key);
         char *v = copy(equals ? equals + 1 : "", &value_size, &bad_value);
-        bool found = k && v && !bad_key && !bad_value && key_size == wanted &&
-                     memcmp(k, key, wanted) == 0;
+        bool found =
+            k && v && !bad_key && !bad_value && key_size == wanted && memcmp(k, key, wanted) == 0;
         free(k);
         if (found) {
             *size = value_size;

@@ -116,4 +116,8 @@ void reply_file(struct request *r, int fd, uint64_t bytes, const char *name)
     r->reply.fd = fd;
     r->reply.fd_bytes = bytes;
     snprintf(r->reply.disposition, sizeof r->reply.disposition, "%s", name);
+    // Names of custom profiles are the target's: nothing in them may end the quotes or the line.
+    for (char *c = r->reply.disposition; *c; c++)
+        if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '_';
 }

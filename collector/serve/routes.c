@@ -16,14 +16,10 @@ static const struct route {
     void (*page)(struct request *r);
     bool posts; // also POST
 } routes[] = {
-    {ROOT, page_index, false},
-    {ROOT "cmdline", page_cmdline, false},
-    {ROOT "profile", page_cpu, false},
-    {ROOT "symbol", page_symbol, true},
-    {ROOT "trace", page_trace, false},
-    {ROOT "wall", page_wall, false},
-    {ROOT "flight", page_flight, false},
-    {"/debug/trace", page_trace, false},
+    {ROOT, page_index, false},           {ROOT "cmdline", page_cmdline, false},
+    {ROOT "profile", page_cpu, false},   {ROOT "symbol", page_symbol, true},
+    {ROOT "trace", page_trace, false},   {ROOT "wall", page_wall, false},
+    {ROOT "flight", page_flight, false}, {"/debug/trace", page_trace, false},
 };
 
 static const struct route *find(const char *path)
@@ -61,10 +57,13 @@ bool route_request(struct request *r)
     if (redirect_if_unclean(r, "/debug/pprof"))
         return false;
     r->path = strdup(r->uri);
-    if (!r->path || !query_unescape(r->path, &size, false) || strlen(r->path) != size) {
+    if (!r->path || !query_unescape(r->path, &size, false)) {
         reply_http_error(r, MHD_HTTP_BAD_REQUEST, "400 Bad Request");
         return false;
     }
+    // What is no string names nothing, nor does this.
+    for (char *nul; (nul = memchr(r->path, '\0', size));)
+        *nul = '\1';
     const struct route *route = find(r->path);
     if (!route && strcmp(r->path, "/debug/pprof") != 0) {
         reply_http_error(r, MHD_HTTP_NOT_FOUND, "404 page not found");

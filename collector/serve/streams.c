@@ -166,7 +166,7 @@ void page_trace(struct request *r)
     int rc = session_trace(r->serve->session, &o, spool.file, &bytes, &err);
     if (rc == -EBUSY)
         reply_error(r, MHD_HTTP_INTERNAL_SERVER_ERROR,
-                    "Could not enable tracing: tracing is already enabled");
+                    "Could not enable tracing: execution tracer already enabled");
     else if (rc)
         reply_error(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "Could not enable tracing: %s", err.text);
     else
