@@ -22,6 +22,7 @@
     X(stat)                                                                                        \
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
+    X(serve)                                                                                       \
     X(stack)                                                                                       \
     X(trace)                                                                                       \
     X(symbolize)                                                                                   \

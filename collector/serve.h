@@ -58,6 +58,9 @@ struct serve_options {
 // address that needs a token), -EADDRINUSE and what else the system says, -ENOMEM. The caller owns *out: serve_stop.
 int serve_start(struct serve **out, const struct serve_options *o, struct fscope_error *err);
 
+// Whether serve_start with these options would be able to listen; o->session is not needed for that. 0 or as it.
+int serve_check(const struct serve_options *o, struct fscope_error *err);
+
 // Ends what is being worked on early, closes all connections and waits for both. Accepts NULL.
 void serve_stop(struct serve *s);
 

@@ -390,7 +390,8 @@ static void release(struct serve *s)
     free(s);
 }
 
-int serve_start(struct serve **out, const struct serve_options *o, struct fscope_error *err)
+// A server that listens and has no threads yet.
+static int prepare(struct serve **out, const struct serve_options *o, struct fscope_error *err)
 {
     *out = NULL;
     struct serve *s = calloc(1, sizeof *s);
@@ -403,10 +404,31 @@ int serve_start(struct serve **out, const struct serve_options *o, struct fscope
     int rc = take_access(s, o, err);
     if (!rc)
         rc = address_listen(&s->listener, s->o.listen, s->token_size != 0, err);
-    if (rc) {
+    if (rc)
         free(s);
-        return rc;
+    else
+        *out = s;
+    return rc;
+}
+
+int serve_check(const struct serve_options *o, struct fscope_error *err)
+{
+    struct serve *s;
+    int rc = prepare(&s, o, err);
+    if (!rc) {
+        address_close(&s->listener);
+        free(s);
     }
+    return rc;
+}
+
+int serve_start(struct serve **out, const struct serve_options *o, struct fscope_error *err)
+{
+    struct serve *s;
+    int rc = prepare(&s, o, err);
+    *out = NULL;
+    if (rc)
+        return rc;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->idle, NULL);
     s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
