@@ -71,7 +71,8 @@ static bool take_place(struct serve *s)
     return ok;
 }
 
-static void request_begin(struct request *r)
+// False: the reply is there already. Else it is the thread's, and r is not to be touched before the connection resumes.
+static bool request_begin(struct request *r)
 {
     struct serve *s = r->serve;
     pthread_attr_t attr;
@@ -84,7 +85,7 @@ static void request_begin(struct request *r)
                     s->o.requests_max);
         r->reply.is_busy = true;
         r->is_ready = true;
-        return;
+        return false;
     }
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -94,6 +95,7 @@ static void request_begin(struct request *r)
         request_end(r);
     }
     pthread_attr_destroy(&attr);
+    return true;
 }
 
 // --- libmicrohttpd's thread.
@@ -263,8 +265,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         *data_size = 0;
         return MHD_YES;
     }
-    if (!r->has_begun && !r->is_ready)
-        request_begin(r);
+    if (!r->has_begun && !r->is_ready && request_begin(r))
+        return MHD_YES;
     return r->is_ready ? send_reply(r) : MHD_YES;
 }
 

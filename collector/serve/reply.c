@@ -20,6 +20,8 @@ void reply_clear(struct reply *p)
 }
 
 // Without memory a reply is its status alone.
+static void set_text(struct reply *p, const char *fmt, va_list args) FSCOPE_PRINTF(2, 0);
+
 static void set_text(struct reply *p, const char *fmt, va_list args)
 {
     char *line = NULL, *text = NULL;

@@ -85,7 +85,8 @@ static void obey(struct fake_session *controls, char *line)
         controls->trace_fails = -atoi(v);
     if (take(line, "flight", &v))
         controls->flight_fails = -atoi(v);
-    printf("%u descriptors, sampled %u ms\n", descriptors(), controls->sampled_ms);
+    printf("%u descriptors, sampled %u ms\n", descriptors(),
+           __atomic_load_n(&controls->sampled_ms, __ATOMIC_RELAXED));
     fflush(stdout);
 }
 

@@ -194,7 +194,7 @@ static void last(struct session *s, const struct session_stream *o)
     while (now_ms() < until && !(o->is_over && o->is_over(o->arg)))
         usleep(20000);
     pthread_mutex_lock(&s->lock);
-    s->controls.sampled_ms = (uint32_t)(now_ms() - start);
+    __atomic_store_n(&s->controls.sampled_ms, (uint32_t)(now_ms() - start), __ATOMIC_RELAXED);
     s->controls.sampling = false;
     pthread_mutex_unlock(&s->lock);
 }
