@@ -44,8 +44,8 @@ static const struct cli_option options[] = {
                "): Authorization: Bearer TOKEN, or http://:TOKEN@host/"),
     CLI_LIST(struct settings, allow, "allow", 0, "NETWORK", "Who may ask",
              "only from there: 10.0.0.0/8, fd00::/8, 192.0.2.7; may be given several times"),
-    CLI_OPTIONAL(struct settings, heap, "heap", 0, "BYTES|exact|off", "What is recorded",
-                 "allocations, one in BYTES, 512KiB by default; exact: each; off: none"),
+    CLI_OPTIONAL(struct settings, heap, "heap", 0, "BYTES|off", "What is recorded",
+                 "allocations, one in BYTES, 512KiB by default; off: none"),
     CLI_OPTIONAL(struct settings, block, "block", 0, "TIME", "What is recorded",
                  "waiting for locks and other threads, from TIME (10us by default) on"),
     CLI_OPTIONAL(struct settings, mutex, "mutex", 0, "N", "What is recorded",
@@ -64,12 +64,11 @@ static int read_rates(const struct settings *s, struct session_options *o)
 {
     int64_t ns = BLOCK_NS_DEFAULT;
     o->heap_bytes = HEAP_BYTES_DEFAULT;
-    if (s->heap && strcmp(s->heap, "exact") == 0)
-        o->heap_bytes = 1;
-    else if (s->heap && strcmp(s->heap, "off") == 0)
+    if (s->heap && strcmp(s->heap, "off") == 0)
         o->heap_bytes = 0;
-    else if (s->heap && *s->heap && (cli_parse_size(s->heap, &o->heap_bytes) || !o->heap_bytes))
-        return cli_usage("--heap=%.40s: a size such as 512KiB, `exact` or `off` is needed",
+    else if (s->heap && *s->heap && (cli_parse_size(s->heap, &o->heap_bytes) || o->heap_bytes < 2))
+        return cli_usage("--heap=%.40s: a size such as 512KiB, or `off`, is needed; to count each "
+                         "allocation, record from the start: fiberscope record --heap=exact",
                          s->heap);
     if (s->block && *s->block && (cli_parse_duration(s->block, &ns) || ns < 1))
         return cli_usage("--block=%.40s: a duration such as 10us is needed", s->block);

@@ -81,11 +81,11 @@ static int make_frame(struct text_writer *w, const struct pprof_location *l,
 {
     uint64_t offset = 0;
     int rc;
-    snprintf(f->pc, sizeof f->pc, "%#" PRIx64, l->address);
+    snprintf(f->pc, sizeof f->pc, "0x%" PRIx64, l->address);
     if (!line)
         return 0;
     if (w->o->offset && w->o->offset(w->o->arg, l, &offset))
-        rc = asprintf(&f->function, "%s+%#" PRIx64, line->function->name, offset);
+        rc = asprintf(&f->function, "%s+0x%" PRIx64, line->function->name, offset);
     else
         rc = asprintf(&f->function, "%s", line->function->name);
     if (rc < 0) {
@@ -152,7 +152,7 @@ static void put_addresses(FILE *out, const struct pprof_sample *s)
 {
     fputc('@', out);
     for (uint32_t i = 0; i < s->location_count; i++)
-        fprintf(out, " %#" PRIx64, s->locations[i]->address + 1);
+        fprintf(out, " 0x%" PRIx64, s->locations[i]->address + 1);
     if (!s->location_count)
         fputs(" 0x1", out);
 }

@@ -248,6 +248,8 @@ static void what_readers_would_refuse_is_not_written(void **state)
     assert_int_equal(pprof_add_sample(locks, NULL, 0, (int64_t[]){2, 6}, NULL, 0), 0);
     assert_int_equal(pprof_add_sample(counts, c, 1, (int64_t[]){-1}, NULL, 0), 0);
     assert_int_equal(pprof_add_sample(counts, NULL, 0, (int64_t[]){4}, NULL, 0), 0);
+    struct pprof_location *zero[] = {at(locks, 0, "lost", "", 0)};
+    assert_int_equal(pprof_add_sample(locks, zero, 1, (int64_t[]){1, 1}, NULL, 0), 0);
     const struct {
         enum pprof_text_kind kind;
         struct pprof_profile *p;
@@ -256,7 +258,8 @@ static void what_readers_would_refuse_is_not_written(void **state)
         {PPROF_TEXT_HEAP, heap,
          "heap profile: 1: 0 [0: 1] @ heap/2\n0: 0 [0: 0] @ 0x2\n#\t0x1\n\n"
          "1: -10 [3: 30] @ 0x1\n\n"},
-        {PPROF_TEXT_BLOCK, locks, "--- contention:\ncycles/second=1000000000\n6 2 @ 0x1\n\n"},
+        {PPROF_TEXT_BLOCK, locks, "--- contention:\ncycles/second=1000000000\n6 2 @ 0x1\n\n"
+                 "1 1 @ 0x1\n#\t0x0\tlost\t:0\n\n"},
         {PPROF_TEXT_COUNT, counts, "goroutine profile: total 4\n4 @ 0x1\n\n"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char *text = text_of(rows[i].p, rows[i].kind, NULL);
