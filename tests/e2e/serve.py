@@ -197,6 +197,69 @@ def it_ends_with_the_process_and_not_the_other_way(work):
         target.wait()
 
 
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def rss_kib(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
+
+
+def scraping_leaves_nothing_behind(work):
+    with Served(work, "--block", "--mutex", TARGET, "work", "100") as s:
+        assert s.words() == "ready"
+        kinds = ["heap", "allocs", "block", "mutex", "goroutine", "threads", "threadcreate", "heap?debug=1",
+                 "goroutine?debug=2", "block?debug=1", "cmdline", "symbol?0x1", "", "nothing"]
+
+        def scrape():
+            for kind in kinds:
+                assert s.get(kind)[0] in (200, 404), kind
+
+        def record():
+            assert s.get("trace?seconds=0.05")[0] == 200
+            assert s.get("profile?seconds=1")[0] == 200
+
+        record()
+        for _ in range(4):
+            scrape()
+        time.sleep(0.5)
+        ours, memory, theirs = descriptors(s.process.pid), rss_kib(s.process.pid), descriptors(s.pid)
+        until = time.monotonic() + 25
+        rounds = 0
+        while time.monotonic() < until and rounds < 40:
+            scrape()
+            rounds += 1
+        record()
+        time.sleep(0.5)
+        assert rounds >= 3, rounds
+        assert descriptors(s.process.pid) <= ours + 2, (ours, descriptors(s.process.pid))
+        assert descriptors(s.pid) <= theirs, (theirs, descriptors(s.pid))
+        assert rss_kib(s.process.pid) < memory + 16384, (memory, rss_kib(s.process.pid), rounds)
+
+
+def one_samples_at_a_time(work):
+    with Served(work, TARGET, "work", "60") as s:
+        assert s.words() == "ready"
+        first = []
+        one = threading.Thread(target=lambda: first.append(s.get("profile?seconds=3")))
+        one.start()
+        time.sleep(1)
+        second = s.get("profile?seconds=1")
+        one.join()
+        assert first[0][0] == 200
+        assert second == (500, b"Could not enable CPU profiling: cpu profiling already in use\n"), second
+        # A client that leaves ends it, and the next one is served.
+        try:
+            s.get("profile?seconds=30", timeout=1)
+            raise AssertionError("a profile of 30 s came in 1 s")
+        except TimeoutError:
+            pass
+        time.sleep(1)
+        start = time.monotonic()
+        assert s.get("profile?seconds=1")[0] == 200 and time.monotonic() - start < 10
+
+
 def the_commands_status_is_ours(work):
     def status(*argv, **more):
         done = subprocess.run([FIBERSCOPE, "serve", "-q", "--listen", "127.0.0.1:0", *argv], cwd=work, timeout=60,
@@ -279,5 +342,5 @@ def a_token_is_asked_for(work):
 if __name__ == "__main__":
     main([a_fiber_program_is_served, a_threaded_program_is_served,
           without_the_agent_there_is_time_and_a_reason_for_the_rest, it_ends_with_the_process_and_not_the_other_way,
-          the_commands_status_is_ours, signals_are_passed_on, as_process_1_it_reaps,
+          scraping_leaves_nothing_behind, one_samples_at_a_time, the_commands_status_is_ours, signals_are_passed_on, as_process_1_it_reaps,
           mistakes_are_explained_before_anything_starts, a_token_is_asked_for])
