@@ -7,6 +7,7 @@
 
 #include "collector/session_internal.h"
 
+#include "collector/feed_internal.h"
 #include "collector/fibers.h"
 #include "collector/mapped_file.h"
 #include "collector/perf_target.h"
@@ -261,6 +262,8 @@ static int read_state(struct session *s, int kind, struct record_result *result,
     rc = new_builder(result, kind, rate);
     if (!rc)
         rc = feed_init(&feed, reader, result->builders, s->pid, session_open_module, s);
+    if (!rc)
+        rc = feed_modules(&feed); // without them addresses mean nothing
     if (!rc)
         rc = feed_finish(&feed);
     if (rc)
