@@ -29,14 +29,15 @@ struct settings {
     const char *listen, *token_file, *method, *heap, *block, *mutex;
     struct cli_list allow;
     uint64_t pid;
-    bool quiet;
+    bool quiet, sidecar;
 };
 
 static const struct settings defaults = {.listen = SERVE_LISTEN_DEFAULT, .method = "auto"};
 
 static const struct cli_option options[] = {
     CLI_STRING(struct settings, listen, "listen", 'l', "ADDRESS", NULL,
-               "127.0.0.1:6060 by default; [::1]:PORT, unix:PATH; port 0 takes a free one; an "
+               "127.0.0.1:6060 by default; [::1]:PORT, unix:PATH; port 0 takes a free one; %p is "
+               "the pid; an "
                "address that others can reach needs a token"),
     CLI_UINT(struct settings, pid, "pid", 'p', "PID", NULL, "serve a running process"),
     CLI_STRING(struct settings, token_file, "token-file", 0, "FILE", "Who may ask",
@@ -56,6 +57,8 @@ static const struct cli_option options[] = {
         "and threads alone; auto: the first that can be had",
         "auto agent outside"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', NULL, "no start line, no closing line"),
+    // As the agent starts it (agent/sidecar.h): quiet, and nothing to do where another one has the port.
+    CLI_FLAG(struct settings, sidecar, "sidecar", 0, NULL, NULL),
 };
 
 // --- Settings.
@@ -125,7 +128,7 @@ static void say_start(const struct serving *v)
     const char *address = serve_address(v->server);
     bool is_unix = strncmp(address, "unix:", 5) == 0;
     const char *token = !v->serve_options.token ? "" : ":TOKEN@";
-    if (v->s->quiet)
+    if (v->s->quiet || v->s->sidecar)
         return;
     if (is_unix)
         cli_note("%s (pid %u) at %s; try: curl --unix-socket %s http://localhost/debug/pprof/",
@@ -185,7 +188,15 @@ static int serve_process(struct serving *v)
     struct fscope_error err = {0};
     struct signalfd_siginfo info = {0};
     v->session_options.pid = (uint32_t)v->s->pid;
-    if (session_open(&v->session, &v->session_options, &err) || start(v, &err)) {
+    // The first process that the address was given to has the port; others' sidecars have nothing to do.
+    int rc = v->s->sidecar ? serve_check(&v->serve_options, &err) : 0;
+    if (rc == -EADDRINUSE)
+        return CLI_OK;
+    if (!rc)
+        rc = session_open(&v->session, &v->session_options, &err);
+    if (!rc)
+        rc = start(v, &err);
+    if (rc) {
         cli_fail("%s", err.text);
         stop(v);
         return CLI_FAILURE;
@@ -199,7 +210,7 @@ static int serve_process(struct serving *v)
         while (read(v->signals, &info, sizeof info) == (ssize_t)sizeof info)
             is_over |= ends_us(&info);
         if (fds[0].revents) {
-            if (!v->s->quiet)
+            if (!v->s->quiet && !v->s->sidecar)
                 cli_note("%s (pid %u) has ended", session_program(v->session),
                          session_pid(v->session));
             is_over = true;
@@ -321,9 +332,20 @@ static int serve_command(struct serving *v, char **argv)
     return status;
 }
 
+// %p is the process id.
+static int expand(const char *listen, uint64_t pid, char *out, size_t size)
+{
+    const char *mark = strstr(listen, "%p");
+    int n = mark ? snprintf(out, size, "%.*s%llu%s", (int)(mark - listen), listen,
+                            (unsigned long long)pid, mark + 2)
+                 : snprintf(out, size, "%s", listen);
+    return n > 0 && (size_t)n < size ? CLI_OK : cli_usage("--listen: too long an address");
+}
+
 static int run(void *settings, int argc, char **argv)
 {
     const struct settings *s = settings;
+    char listen[256];
     struct serving v = {.s = s, .session_options = {.size = sizeof v.session_options}};
     char token[SERVE_TOKEN_MAX + 2];
     if (s->pid && argc)
@@ -332,9 +354,11 @@ static int run(void *settings, int argc, char **argv)
         return cli_usage("a command, or -p PID, is needed");
     if (s->pid > INT32_MAX)
         return cli_usage("--pid=%llu is no process id", (unsigned long long)s->pid);
+    if (expand(s->listen, s->pid, listen, sizeof listen))
+        return CLI_USAGE;
     int status = read_rates(s, &v.session_options);
     v.serve_options = (struct serve_options){.size = sizeof v.serve_options,
-                                             .listen = s->listen,
+                                             .listen = listen,
                                              .allow = s->allow.items,
                                              .allow_count = s->allow.count};
     if (!status)
