@@ -318,7 +318,7 @@ static int state_profile(struct session *s, int kind, const char *part, struct p
     if (!rc && part && !builder_each_part(result.builders[kind], has_part, (void *)(uintptr_t)part))
         rc = error_set(err, -ENOENT, 0, "process %u has no profile called %s", s->pid, part);
     if (!rc)
-        rc = record_make_profile(&result, kind, part, out, err);
+        rc = record_make_profile(&result, (enum record_kind)kind, part, out, err);
     record_result_free(&result);
     return rc;
 }
