@@ -23,6 +23,7 @@
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
     X(ps)                                                                                          \
+    X(serve)                                                                                       \
     X(stack)                                                                                       \
     X(trace)                                                                                       \
     X(symbolize)                                                                                   \
