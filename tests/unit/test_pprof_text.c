@@ -254,13 +254,13 @@ static void what_readers_would_refuse_is_not_written(void **state)
         enum pprof_text_kind kind;
         struct pprof_profile *p;
         const char *want;
-    } rows[] = {
-        {PPROF_TEXT_HEAP, heap,
-         "heap profile: 1: 0 [0: 1] @ heap/2\n0: 0 [0: 0] @ 0x2\n#\t0x1\n\n"
-         "1: -10 [3: 30] @ 0x1\n\n"},
-        {PPROF_TEXT_BLOCK, locks, "--- contention:\ncycles/second=1000000000\n6 2 @ 0x1\n\n"
+    } rows[] = {{PPROF_TEXT_HEAP, heap,
+                 "heap profile: 1: 0 [0: 1] @ heap/2\n0: 0 [0: 0] @ 0x2\n#\t0x1\n\n"
+                 "1: -10 [3: 30] @ 0x1\n\n"},
+                {PPROF_TEXT_BLOCK, locks,
+                 "--- contention:\ncycles/second=1000000000\n6 2 @ 0x1\n\n"
                  "1 1 @ 0x1\n#\t0x0\tlost\t:0\n\n"},
-        {PPROF_TEXT_COUNT, counts, "goroutine profile: total 4\n4 @ 0x1\n\n"}};
+                {PPROF_TEXT_COUNT, counts, "goroutine profile: total 4\n4 @ 0x1\n\n"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char *text = text_of(rows[i].p, rows[i].kind, NULL);
         assert_string_equal(text, rows[i].want);
