@@ -329,7 +329,8 @@ static int unite(struct text_writer *w, int64_t *total)
         if (__builtin_add_overflow(*total, e.values[0], total))
             *total = INT64_MAX;
     }
-    qsort(w->entries, kept, sizeof *w->entries, by_key);
+    if (kept)
+        qsort(w->entries, kept, sizeof *w->entries, by_key);
     for (size_t i = 0; i < kept; i++) {
         if (n && strcmp(w->entries[n - 1].key, w->entries[i].key) == 0) {
             int64_t *sum = &w->entries[n - 1].values[0];

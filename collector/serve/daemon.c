@@ -429,7 +429,7 @@ int serve_start(struct serve **out, const struct serve_options *o, struct fscope
     struct serve *s;
     int rc = prepare(&s, o, err);
     *out = NULL;
-    if (rc)
+    if (!s)
         return rc;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->idle, NULL);

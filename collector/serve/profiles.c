@@ -20,13 +20,12 @@ enum { STATS_MAX = 12 };
 static const struct known {
     const char *name;
     bool has_delta;
-    bool is_state; // of now: not a sum that grows
     enum pprof_text_kind text;
 } known[] = {
-    {"allocs", true, false, PPROF_TEXT_HEAP},    {"block", true, false, PPROF_TEXT_BLOCK},
-    {"goroutine", true, true, PPROF_TEXT_COUNT}, {"heap", true, false, PPROF_TEXT_HEAP},
-    {"mutex", true, false, PPROF_TEXT_MUTEX},    {"threadcreate", true, false, PPROF_TEXT_COUNT},
-    {"threads", false, true, PPROF_TEXT_COUNT},
+    {"allocs", true, PPROF_TEXT_HEAP},     {"block", true, PPROF_TEXT_BLOCK},
+    {"goroutine", true, PPROF_TEXT_COUNT}, {"heap", true, PPROF_TEXT_HEAP},
+    {"mutex", true, PPROF_TEXT_MUTEX},     {"threadcreate", true, PPROF_TEXT_COUNT},
+    {"threads", false, PPROF_TEXT_COUNT},
 };
 
 static const struct known *find_known(const char *name)

@@ -14,6 +14,8 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "data"))
 import make_pprof_samples  # noqa: E402
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from pprof_text import raw_samples  # noqa: E402
 
 BUILD = os.environ["FSCOPE_BUILD"]
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -178,25 +180,6 @@ def check_failures(go_busy, ours):
             assert "Content-Disposition" not in headers
     ours.tell("profile=0")
     return bad
-
-
-def raw_samples(tool, path):
-    """What `go tool pprof -raw` says: sums of values by addresses of the stack."""
-    text = subprocess.run([tool, "-raw", "-symbolize=none", path], check=True, capture_output=True, text=True).stdout
-    head, rest = text.split("Samples:\n", 1)
-    body, rest = rest.split("Mappings\n", 1)[0].split("Locations\n", 1)
-    address = {int(n): a for n, a in re.findall(r"^ *(\d+): (0x[0-9a-f]+)", rest, re.M)}
-    lines = body.splitlines()
-    sums = {}
-    for line in lines[1:]:
-        found = re.match(r"^ *([-0-9 ]+): ([0-9 ]+)$", line)
-        if found:
-            key = tuple(address[int(n)] for n in found.group(2).split())
-            values = [int(n) for n in found.group(1).split()]
-            sums[key] = [a + b for a, b in zip(sums.get(key, [0] * len(values)), values)]
-    types = re.sub(r"\[dflt\]", "", lines[0]).split()
-    assert sums, text
-    return types, sums
 
 
 def check_texts(ours, tool, folder):
