@@ -51,11 +51,10 @@ static const struct cli_option options[] = {
                  "waiting for locks and other threads, from TIME (10us by default) on"),
     CLI_OPTIONAL(struct settings, mutex, "mutex", 0, "N", "What is recorded",
                  "who makes others wait for locks; one in N contentions (1 by default)"),
-    CLI_CHOICE(
-        struct settings, method, "method", 0, "HOW", "What is recorded",
-        "agent: by the library inside, or not at all; outside: without it, CPU and wall time "
-        "and threads alone; auto: the first that can be had",
-        "auto agent outside"),
+    CLI_CHOICE(struct settings, method, "method", 0, "HOW", "What is recorded",
+               "agent: by the library inside, or not at all; outside: without it, CPU time "
+               "and threads alone; auto: the first that can be had",
+               "auto agent outside"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', NULL, "no start line, no closing line"),
     // As the agent starts it (agent/sidecar.h): quiet, and nothing to do where another one has the port.
     CLI_FLAG(struct settings, sidecar, "sidecar", 0, NULL, NULL),
@@ -138,9 +137,9 @@ static void say_start(const struct serving *v)
                  "http://%s%s/debug/pprof/profile?seconds=10",
                  session_program(v->session), session_pid(v->session), address, token, address);
     if (session_way(v->session) == SESSION_OUTSIDE)
-        cli_note(
-            "from outside: CPU and wall time, threads and fibers, but no heap, locks or traces: %s",
-            session_why(v->session));
+        cli_note("from outside: CPU time, threads and fibers, but no wall time, heap, locks or "
+                 "traces: %s",
+                 session_why(v->session));
 }
 
 static int start(struct serving *v, struct fscope_error *err)

@@ -54,8 +54,18 @@ static void switch_on(struct session *s, const struct session_options *o)
     }
     if (what)
         ask(s, what, 0, NULL);
-    if (o->heap_bytes && !ask(s, SEG_ASK_HEAP, o->heap_bytes, &s->heap_why))
+    if (!o->heap_bytes)
+        return;
+    int rc = ask(s, SEG_ASK_HEAP, o->heap_bytes, &s->heap_why);
+    if (!rc)
         s->switched |= 1u << RECORD_HEAP;
+    else if (rc != -EALREADY && !s->heap_why.text[0])
+        error_set(&s->heap_why, rc, 0, "%s",
+                  rc == -ENOTSUP ? "its allocator cannot be seen"
+                  : rc == -EBUSY
+                      ? "it can be recorded at one rate alone, and every allocation only "
+                        "from the program's start on"
+                      : strerror(-rc));
 }
 
 static void switch_off(struct session *s)
