@@ -23,6 +23,7 @@
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
     X(stack)                                                                                       \
+    X(waits)                                                                                       \
     X(trace)                                                                                       \
     X(symbolize)                                                                                   \
     X(help)                                                                                        \

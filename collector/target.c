@@ -6,7 +6,6 @@
 
 #include "collector/mapped_file.h"
 #include "collector/perf_target.h"
-#include "symbols/data_symbols.h"
 #include "symbols/symbols.h"
 #include "unwind/step.h"
 
@@ -49,6 +48,7 @@ void target_close(struct target *t)
         if (f->fd >= 0)
             close(f->fd);
         perf_elf_finish(&f->elf);
+        data_symbols_close(f->symbols);
         free(f->path);
         free(f);
     }
@@ -125,6 +125,20 @@ const struct target_map *target_map_at(const struct target *t, uint64_t address)
     return low < t->map_count && t->maps[low].start <= address ? &t->maps[low] : NULL;
 }
 
+uint64_t target_map_end(const struct target *t, uint64_t address)
+{
+    const struct target_map *m = target_map_at(t, address);
+    return m ? m->end : 0;
+}
+
+static int no_permission(const struct target *t, int rc, struct fscope_error *err)
+{
+    return error_set(err, rc, 0,
+                     "process %u (%s): its memory may not be read: run as its user or as root, or "
+                     "see `fiberscope doctor` about ptrace_scope",
+                     t->pid, t->name);
+}
+
 static int read_maps(struct target *t, struct fscope_error *err)
 {
     char path[64], *line = NULL;
@@ -132,6 +146,8 @@ static int read_maps(struct target *t, struct fscope_error *err)
     int rc = 0;
     snprintf(path, sizeof path, "/proc/%u/maps", t->pid);
     FILE *f = fopen(path, "re");
+    if (!f && (errno == EACCES || errno == EPERM))
+        return no_permission(t, -EPERM, err);
     if (!f)
         return error_set(err, -errno, 0, "%s: %s", path, strerror(errno));
     while (!rc && getline(&line, &size, f) > 0) {
@@ -186,10 +202,7 @@ int target_open_pid(struct target **out, uint32_t pid, struct fscope_error *err)
     uint64_t word;
     if (!rc && t->map_count &&
         (rc = target_read(t, t->maps[0].start, &word, sizeof word)) == -EPERM)
-        error_set(err, rc, 0,
-                  "process %u (%s): its memory may not be read: run as its user or as root, or see "
-                  "`fiberscope doctor` about ptrace_scope",
-                  pid, t->name);
+        no_permission(t, rc, err);
     else if (rc && rc != -EFAULT)
         error_set(err, rc, 0, "process %u (%s): %s", pid, t->name, strerror(-rc));
     if (rc && rc != -EFAULT) {
@@ -333,21 +346,28 @@ static int find_row(void *arg, uint64_t pc, struct unwind_row *row)
     return unwind_find_row(&m->file->elf.tables, pc - bias, row);
 }
 
-uint32_t target_walk(struct target *t, const struct unwind_registers *regs, bool is_exact,
-                     uint64_t high, uint64_t *pcs, uint32_t max, enum unwind_end *end)
+uint32_t target_walk_copy(struct target *t, const struct unwind_registers *regs, bool is_exact,
+                          const void *stack, size_t size, uint64_t *pcs, uint32_t max,
+                          enum unwind_end *end)
 {
-    const struct target_map *m = target_map_at(t, regs->rsp);
-    uint64_t top = high ? high : m ? m->end : regs->rsp;
-    uint64_t size = top > regs->rsp ? top - regs->rsp : 0;
-    size = size < STACK_BYTES_MAX ? size : STACK_BYTES_MAX;
-    uint8_t *bytes = malloc(size ? size : 1);
-    struct walk_memory w = {.t = t, .low = regs->rsp, .bytes = bytes};
-    w.size = bytes ? target_read_some(t, regs->rsp, bytes, size) : 0;
+    struct walk_memory w = {.t = t, .low = regs->rsp, .bytes = stack, .size = size};
     struct unwind_remote remote = {.read = load_word, .row = find_row, .arg = &w};
     struct unwind_registers r = *regs;
     uint32_t n = unwind_walk_from(&remote, &r, is_exact, pcs, 0, max, end);
-    free(bytes);
     if (n && !is_exact)
         pcs[0]--; // inside of the call
+    return n;
+}
+
+uint32_t target_walk(struct target *t, const struct unwind_registers *regs, bool is_exact,
+                     uint64_t high, uint64_t *pcs, uint32_t max, enum unwind_end *end)
+{
+    uint64_t top = high ? high : target_map_end(t, regs->rsp);
+    uint64_t size = top > regs->rsp ? top - regs->rsp : 0;
+    size = size < STACK_BYTES_MAX ? size : STACK_BYTES_MAX;
+    uint8_t *bytes = malloc(size ? size : 1);
+    size = bytes ? target_read_some(t, regs->rsp, bytes, size) : 0;
+    uint32_t n = target_walk_copy(t, regs, is_exact, bytes, size, pcs, max, end);
+    free(bytes);
     return n;
 }

@@ -98,7 +98,9 @@ static int add_thread(struct target *t, const uint8_t *data, size_t size)
     t->threads = grown;
     struct target_thread *thread = &t->threads[t->thread_count++];
     thread->tid = (uint32_t)st.pr_pid;
+    thread->call = (struct target_call){0};
     arch_from_user(&thread->registers, &regs);
+    thread->call.is_in = arch_call(&regs, &thread->call.number, thread->call.args);
     return 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include "collector/perf_elf.h"
 #include "collector/target.h"
+#include "symbols/data_symbols.h"
 
 #include <sys/types.h>
 
@@ -18,6 +19,8 @@ struct target_file { // one per path and inode
     int fd;                    // -1: cannot be had
     bool is_loaded;            // elf was tried
     struct perf_elf elf;
+    bool is_named; // symbols was tried
+    struct data_symbols *symbols; // of its variables; NULL: none
 };
 
 struct target_map {

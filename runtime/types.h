@@ -117,7 +117,8 @@ struct live {
     uint64_t low, high; // the stack; high is the end of this struct's page
 
     const void *wait_object;
-    _Atomic uint64_t *wait_owner; // where the owner's id of what it waits for can be read; or NULL
+    // Where the id can be read of who owns what it waits for, or whose end it waits for; or NULL.
+    _Atomic uint64_t *wait_owner;
     uint64_t wait_since_ticks;    // by ticks_now
     void *wait_data;              // the waker's, for the waiter: sudog, result
 
@@ -127,7 +128,7 @@ struct live {
     struct m *bound_m;      // only this M may run it; NULL: any
     uint64_t region;        // the recorder's: id of its innermost region
     uint64_t ended_id;      // its id, once g's is cleared
-    struct m *last_m;       // FIB_DEBUG=chaos=1: where it ran last
+    struct m *last_m;       // where it ran when it began to wait for a lock; FIB_DEBUG=chaos=1: last
     uint32_t locked;        // fib_lock_thread's depth
     uint32_t pinned;        // fib_pin's
     uint32_t blocking;      // fib_blocking_enter's depth
