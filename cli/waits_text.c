@@ -183,9 +183,10 @@ static void print_held(const struct waits *w, uint32_t holder, FILE *out)
         if (is_told)
             continue;
         last = n->object;
-        fputs("\t- holds what others wait for: ", out);
-        print_object(n, out);
-        fputc('\n', out);
+        if (n->lock[0])
+            fprintf(out, "\t- holds %s (0x%" PRIx64 "), which others wait for\n", n->lock, n->object);
+        else
+            fprintf(out, "\t- holds 0x%" PRIx64 ", which others wait for\n", n->object);
     }
 }
 

@@ -8,7 +8,11 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-enum { TID_MAX = 1 << 22, WAITERS_MAX = 1 << 22 }; // the kernel's limit of pids
+enum {
+    TID_MAX = 1 << 22, // the kernel's limit of pids
+    WAITERS_MAX = TID_MAX,
+    PTHREAD_TID = 720, // where a struct pthread has its tid
+};
 
 // What was asked of the kernel, and what lies around the word.
 struct look {
@@ -147,33 +151,34 @@ static bool is_barrier(const struct look *k, struct sync_wait *out)
     return true;
 }
 
-// The word is the thread's own number, which the kernel clears at its end.
+// A struct pthread begins with its own address, and has it again as its third word.
+static bool is_pthread(const struct look *k, uint64_t at, uint32_t *tid)
+{
+    uint64_t words[3];
+    return at % 16 == 0 && !target_read(k->t, at, words, sizeof words) && words[0] == at &&
+           words[2] == at && !target_read(k->t, at + PTHREAD_TID, tid, sizeof *tid) &&
+           thread_list_find(k->list, *tid);
+}
+
+// The word is the thread's own number, in its struct pthread; the kernel clears it at the end. Numbers alone say nothing: in
+// a container there are small ones.
 static bool is_join(const struct look *k, struct sync_wait *out)
 {
-    uint32_t word;
-    if (k->op != FUTEX_WAIT_BITSET && k->op != FUTEX_WAIT)
-        return false;
-    if (!read_words(k, 0, &word, 1) || word != k->want || !thread_list_find(k->list, word))
+    uint32_t tid;
+    if ((k->op != FUTEX_WAIT_BITSET && k->op != FUTEX_WAIT) ||
+        !is_pthread(k, k->at - PTHREAD_TID, &tid) || tid != k->want)
         return false;
     out->kind = SYNC_JOIN;
-    out->owner = word;
+    out->owner = tid;
     return true;
 }
 
-// { lock, count, owner }: the owner is the address of its struct pthread, which begins with its own address, and
-// again as its third word.
+// { lock, count, owner }: the owner is the address of its struct pthread.
 static bool is_file_lock(const struct look *k, struct sync_wait *out)
 {
-    enum { TID_AT = 720, SELF_AT = 16 }; // in struct pthread of 2.31 to 2.36 and later
     uint32_t w[4], tid;
-    uint64_t self[3];
     if (k->op != FUTEX_WAIT || k->want != 2 || !read_words(k, 0, w, 4) || !w[0] || w[0] > 2 ||
-        w[1] == 0 || w[1] > WAITERS_MAX)
-        return false;
-    uint64_t owner = wide(w + 2);
-    if (owner % 16 || target_read(k->t, owner, self, sizeof self) || self[0] != owner ||
-        self[SELF_AT / 8] != owner || target_read(k->t, owner + TID_AT, &tid, sizeof tid) ||
-        !thread_list_find(k->list, tid))
+        w[1] == 0 || w[1] > WAITERS_MAX || !is_pthread(k, wide(w + 2), &tid))
         return false;
     out->kind = SYNC_FILE;
     out->object = k->at;

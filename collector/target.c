@@ -184,6 +184,18 @@ static int read_maps(struct target *t, struct fscope_error *err)
     return rc ? error_set(err, rc, 0, "out of memory") : 0;
 }
 
+// Whether it may be read, and is there; that its first page is not to be read says nothing.
+static int try_memory(const struct target *t, struct fscope_error *err)
+{
+    uint64_t word;
+    int rc = t->map_count ? target_read(t, t->maps[0].start, &word, sizeof word) : 0;
+    if (rc == -EPERM)
+        return no_permission(t, rc, err);
+    if (rc && rc != -EFAULT)
+        return error_set(err, rc, 0, "process %u (%s): %s", t->pid, t->name, strerror(-rc));
+    return 0;
+}
+
 int target_open_pid(struct target **out, uint32_t pid, struct fscope_error *err)
 {
     struct perf_target who;
@@ -199,13 +211,9 @@ int target_open_pid(struct target **out, uint32_t pid, struct fscope_error *err)
     snprintf(t->name, sizeof t->name, "%s", who.name);
     rc = read_maps(t, err);
     target_sort_maps(t);
-    uint64_t word;
-    if (!rc && t->map_count &&
-        (rc = target_read(t, t->maps[0].start, &word, sizeof word)) == -EPERM)
-        no_permission(t, rc, err);
-    else if (rc && rc != -EFAULT)
-        error_set(err, rc, 0, "process %u (%s): %s", pid, t->name, strerror(-rc));
-    if (rc && rc != -EFAULT) {
+    if (!rc)
+        rc = try_memory(t, err);
+    if (rc) {
         target_close(t);
         return rc;
     }

@@ -24,9 +24,9 @@ enum {
     COPY_BYTES = 128 << 10, // while it is stopped
     BLOCKED_BYTES = 1 << 20,
     DEPTH_MAX = 512,
-    STOP_LIMIT_NS = 5000000, // for it to stop; then it is let go when it does
-    POLL_NS = 5000,
-    SPINS = 4, // before the first sleep
+    // For it to stop, which it does when it next gets a processor; later it is let go as soon as that is seen.
+    STOP_LIMIT_NS = 250000000,
+    POLL_NS = 2000000, // where another thread of ours takes SIGCHLD away
 };
 
 struct take {
@@ -218,18 +218,22 @@ static void release_late(struct take *k)
     k->late_count = left;
 }
 
+// It is told by SIGCHLD, which is blocked here.
 static int wait_for_stop(struct take *k, uint32_t tid, int *status)
 {
+    const struct timespec poll = {.tv_nsec = POLL_NS};
     uint64_t until = now_ns() + STOP_LIMIT_NS;
-    for (int i = 0;; i++) {
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    for (;;) {
         int rc = has_stopped(tid, status);
         if (rc)
             return rc;
-        if (i < SPINS)
-            continue;
+        release_late(k);
         if (now_ns() > until)
             break;
-        nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
+        sigtimedwait(&child, NULL, &poll);
     }
     k->late[k->late_count++] = tid;
     return 0;
@@ -301,13 +305,27 @@ static void *take_all(void *arg)
 {
     struct take *k = arg;
     size_t at = 0;
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL);
     for (size_t i = 0; i < k->list->count; i++)
         if (!k->wanted || k->wanted[i])
             take_one(k, &k->list->threads[i], &k->out->stacks[at++]);
     return NULL; // what is attached still is let go by the kernel
+}
+
+// In the caller SIGCHLD is blocked, too: else it would take it. It is without effect where it is not handled.
+static int run_tracer(struct take *k)
+{
+    sigset_t all, before;
+    pthread_t tracer;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before); // the tracer has it from here
+    int rc = -pthread_create(&tracer, NULL, take_all, k);
+    sigset_t meanwhile = before;
+    sigaddset(&meanwhile, SIGCHLD);
+    pthread_sigmask(SIG_SETMASK, &meanwhile, NULL);
+    if (!rc)
+        pthread_join(tracer, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
 }
 
 int thread_stacks_take(struct thread_stacks *out, struct target *t, const struct thread_list *list,
@@ -315,7 +333,6 @@ int thread_stacks_take(struct thread_stacks *out, struct target *t, const struct
 {
     struct take *k = calloc(1, sizeof *k);
     size_t n = 0;
-    pthread_t tracer;
     *out = (struct thread_stacks){0};
     for (size_t i = 0; i < list->count; i++)
         n += !wanted || wanted[i];
@@ -330,8 +347,8 @@ int thread_stacks_take(struct thread_stacks *out, struct target *t, const struct
         out->count = n;
         if (target_is_core(t))
             take_core(k);
-        else if (!(rc = -pthread_create(&tracer, NULL, take_all, k)))
-            pthread_join(tracer, NULL);
+        else
+            rc = run_tracer(k);
         rc = rc ? rc : k->rc;
     }
     if (k) {
