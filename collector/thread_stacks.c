@@ -24,8 +24,9 @@ enum {
     COPY_BYTES = 128 << 10, // while it is stopped
     BLOCKED_BYTES = 1 << 20,
     DEPTH_MAX = 512,
-    // For it to stop, which it does when it next gets a processor; later it is let go as soon as that is seen.
-    STOP_LIMIT_NS = 250000000,
+    // For it to stop, which it does when it next gets a processor; until then it is not held up. One that stops later is
+    // let go as soon as that is seen.
+    STOP_LIMIT_NS = 2000000000,
     POLL_NS = 2000000, // where another thread of ours takes SIGCHLD away
 };
 
@@ -249,12 +250,12 @@ static void take_stopped(struct take *k, const struct thread_state *th, struct t
     if (ptrace(PTRACE_SEIZE, tid, 0, 0)) // traced by another, or gone
         return;
     hurry(true);
-    uint64_t began = now_ns();
     ptrace(PTRACE_INTERRUPT, tid, 0, 0);
     if (wait_for_stop(k, tid, &status) <= 0) {
         hurry(false);
         return;
     }
+    uint64_t began = now_ns();
     bool has_registers = !ptrace(PTRACE_GETREGS, tid, 0, &u);
     size_t size = has_registers ? copy_stack(k, u.rsp, COPY_BYTES) : 0;
     if (has_registers)

@@ -36,7 +36,7 @@ struct thread_stack {
     enum unwind_end end;
     uint32_t depth;
     uint64_t *pcs;       // as target_walk's
-    uint64_t stopped_ns; // from the wish to the release
+    uint64_t stopped_ns; // from when its stop was seen to its release
 };
 
 struct thread_stacks {
