@@ -44,8 +44,10 @@ const struct cli_command cmd_stack = {
     .operands = "PID | CORE",
     .details =
         "Prints each fiber with what it waits for, its stack and who created it, as Go prints\n"
-        "goroutines; and with --threads, or where there are no fibers, each thread with the system\n"
-        "call that it waits in. Fibers are read without stopping anything: of one that runs at that\n"
+        "goroutines; and with --threads, or where there are no fibers, each thread with the "
+        "system\n"
+        "call that it waits in. Fibers are read without stopping anything: of one that runs at "
+        "that\n"
         "moment there is only the start function, and its thread's stack. Threads are stopped one\n"
         "at a time, for some microseconds, and only where their stack cannot be had otherwise.",
     .examples = "  fiberscope stack $(pidof shorten)\n"

@@ -46,8 +46,7 @@ static int run(void *settings, int argc, char **argv)
     if (rc) {
         cli_fail("%s", err.text);
     } else {
-        const struct waits_report r = {
-            .waits = w, .target = t, .operand = argv[0], .all = s->all};
+        const struct waits_report r = {.waits = w, .target = t, .operand = argv[0], .all = s->all};
         (s->json ? waits_print_json : waits_print_text)(&r, stdout);
         status = w->certain_count ? DEADLOCKED : CLI_OK;
     }
@@ -61,8 +60,10 @@ const struct cli_command cmd_waits = {
     .summary = "who waits for which lock, held by whom; deadlocks",
     .operands = "PID | CORE",
     .details =
-        "Lists the threads and fibers of a running process or a core file, what each waits for and\n"
-        "who holds that, and finds deadlocks: circles of threads, of fibers, and of both. Nothing need be\n"
+        "Lists the threads and fibers of a running process or a core file, what each waits for "
+        "and\n"
+        "who holds that, and finds deadlocks: circles of threads, of fibers, and of both. Nothing "
+        "need be\n"
         "in the process: owners are read from its mutexes and from the fiber runtime. A deadlock\n"
         "is told when looks before and after it agree and nobody in it has run meanwhile.\n"
         "Exit status: 0 no deadlock, 1 a deadlock, 2 wrong usage, or it could not be looked at.",

@@ -36,14 +36,15 @@ static void write_holder(struct json *j, const struct waits *w, const struct wai
 static void write_stack(struct json *j, const struct waits *w, const struct waits_node *n)
 {
     char function[1024], place[1024];
-    const struct pprof_sample *s = w->stacks ? stack_table_get(w->stacks, (uint64_t)n->stack) : NULL;
+    const struct pprof_sample *s =
+        w->stacks ? stack_table_get(w->stacks, (uint64_t)n->stack) : NULL;
     if (!s)
         return;
     json_bool(j, "stack_is_whole", !n->is_partial);
     json_open(j, "stack", '[');
     for (uint32_t i = 0; i < s->location_count; i++)
-        for (uint32_t k = 0;
-             stack_table_text(s->locations[i], k, function, place, sizeof place); k++) {
+        for (uint32_t k = 0; stack_table_text(s->locations[i], k, function, place, sizeof place);
+             k++) {
             json_open(j, NULL, '{');
             json_string(j, "function", function);
             json_string(j, "place", place);

@@ -12,7 +12,7 @@
 enum {
     LABEL_BYTES = THREAD_NAME_BYTES + 40,
     HOLDER_BYTES = LABEL_BYTES + 80,
-    WHO_MAX = 40,     // columns, as far as they are needed
+    WHO_MAX = 40, // columns, as far as they are needed
     WHAT_MAX = 56,
     REASONS_MAX = 64,
     SAME_LOCK_STACKS = 3, // of those that wait for the same one, so many stacks
@@ -84,9 +84,8 @@ static void print_row(const struct waits *w, const struct waits_node *n, int who
                       FILE *out)
 {
     char label[LABEL_BYTES], holder[HOLDER_BYTES], since[24];
-    fprintf(out, "%-*s  %5s  %-*s  %s%s\n", who, label_of(n, label),
-            since_of(n->waiting_ns, since), what, n->what, holder_of(w, n, holder),
-            n->has_limit ? " (with a time limit)" : "");
+    fprintf(out, "%-*s  %5s  %-*s  %s%s\n", who, label_of(n, label), since_of(n->waiting_ns, since),
+            what, n->what, holder_of(w, n, holder), n->has_limit ? " (with a time limit)" : "");
 }
 
 struct reason {
@@ -184,7 +183,8 @@ static void print_held(const struct waits *w, uint32_t holder, FILE *out)
             continue;
         last = n->object;
         if (n->lock[0])
-            fprintf(out, "\t- holds %s (0x%" PRIx64 "), which others wait for\n", n->lock, n->object);
+            fprintf(out, "\t- holds %s (0x%" PRIx64 "), which others wait for\n", n->lock,
+                    n->object);
         else
             fprintf(out, "\t- holds 0x%" PRIx64 ", which others wait for\n", n->object);
     }
@@ -200,8 +200,8 @@ static void print_frames(const struct pprof_sample *s, FILE *out)
 {
     char function[1024], place[1024];
     for (uint32_t i = 0; i < s->location_count; i++)
-        for (uint32_t k = 0;
-             stack_table_text(s->locations[i], k, function, place, sizeof place); k++)
+        for (uint32_t k = 0; stack_table_text(s->locations[i], k, function, place, sizeof place);
+             k++)
             fprintf(out, "\tat %s (%s)\n", function, base_name(place));
 }
 
@@ -261,15 +261,16 @@ static void print_deadlock(const struct waits *w, const struct waits_deadlock *d
                            FILE *out)
 {
     char title[80];
-    snprintf(title, sizeof title, d->is_possible ? "Possible deadlock %zu:" : "Deadlock %zu:",
-             number);
+    snprintf(title, sizeof title,
+             d->is_possible ? "Possible deadlock %zu:" : "Deadlock %zu:", number);
     print_title(title, out);
     uint32_t i = d->first;
     for (uint32_t n = 0; n < d->count; n++, i = w->nodes[i].next)
         print_member(w, &w->nodes[i], out);
     if (d->is_possible)
-        fputs("Not certain: which goroutine took the mutex is not recorded, and others could have.\n",
-              out);
+        fputs(
+            "Not certain: which goroutine took the mutex is not recorded, and others could have.\n",
+            out);
     fputc('\n', out);
     if (!w->stacks)
         return;

@@ -76,10 +76,10 @@ static bool is_sound(const struct fib_descriptor *d)
 {
     const uint32_t of_g[] = {d->g_labels,  d->g_id,   d->g_live, d->g_fn,
                              d->g_creator, d->g_site, d->g_name};
-    const uint32_t of_live[] = {d->live_sp,       d->live_g,      d->live_wait_reason,
-                                d->live_low,      d->live_high,   d->live_wait_since,
-                                d->live_switches, d->live_bound_m,  d->live_wait_object,
-                                d->live_wait_owner, d->live_last_m, d->live_futex};
+    const uint32_t of_live[] = {d->live_sp,         d->live_g,       d->live_wait_reason,
+                                d->live_low,        d->live_high,    d->live_wait_since,
+                                d->live_switches,   d->live_bound_m, d->live_wait_object,
+                                d->live_wait_owner, d->live_last_m,  d->live_futex};
     bool ok = d->g_size && d->g_size <= OBJECT_BYTES_MAX && d->live_size &&
               d->live_size <= OBJECT_BYTES_MAX && d->slab_gs &&
               d->slab_gs <= SLAB_BYTES_MAX / d->g_size && d->label_size &&

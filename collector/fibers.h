@@ -24,17 +24,18 @@ struct fiber {
     char name[FIBERS_TEXT];  // "": none
     uint64_t waiting_ns;     // 0: unknown
     bool is_waiting, has_run;
-    bool is_join;        // waits for the end of `owner`
-    uint64_t object;     // what it waits for; 0: none
-    uint64_t owner;      // of that: a fiber's id, or a thread's own_tid | FIBERS_OWNER_THREAD; 0: none, unknown
+    bool is_join;    // waits for the end of `owner`
+    uint64_t object; // what it waits for; 0: none
+    uint64_t
+        owner; // of that: a fiber's id, or a thread's own_tid | FIBERS_OWNER_THREAD; 0: none, unknown
     uint64_t switches;   // changes with each run
     uint32_t tid;        // own_tid of the thread that runs it, or that alone may; 0: none
     uint32_t last_tid;   // the one that it ran on when it began to wait for a lock; 0: unknown
-    uint64_t created_at;     // the pc behind the call that made it; 0: unknown
-    const uint64_t *pcs;     // as target_walk's
-    uint32_t depth;          // at least 1
-    uint32_t flags;          // enum seg_record_flag
-    bool has_stack;          // else pcs is the start function
+    uint64_t created_at; // the pc behind the call that made it; 0: unknown
+    const uint64_t *pcs; // as target_walk's
+    uint32_t depth;      // at least 1
+    uint32_t flags;      // enum seg_record_flag
+    bool has_stack;      // else pcs is the start function
     struct builder_label labels[FIBERS_LABELS_MAX];
     uint32_t label_count;
 };
@@ -43,9 +44,9 @@ struct fiber {
 
 struct fibers; // an open descriptor
 
-struct fibers_worker { // a thread that runs fibers
-    uint32_t tid;      // its own_tid
-    uint64_t fiber;    // that it runs; 0: none
+struct fibers_worker {   // a thread that runs fibers
+    uint32_t tid;        // its own_tid
+    uint64_t fiber;      // that it runs; 0: none
     uint64_t start, end; // of its struct m, where it waits for work
 };
 

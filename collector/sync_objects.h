@@ -30,12 +30,12 @@ enum sync_kind {
 
 struct sync_wait {
     enum sync_kind kind;
-    uint64_t object;    // its address; JOIN: 0
-    uint64_t futex;     // the word
-    uint32_t owner;     // own_tid of who holds it, or of whom to join; 0: none, or it is not recorded
-    uint32_t readers;   // of a rwlock held for reading: how many
-    bool has_limit;     // the wait ends by itself
-    bool is_shared;     // between processes: the owner may be in another
+    uint64_t object;  // its address; JOIN: 0
+    uint64_t futex;   // the word
+    uint32_t owner;   // own_tid of who holds it, or of whom to join; 0: none, or it is not recorded
+    uint32_t readers; // of a rwlock held for reading: how many
+    bool has_limit;   // the wait ends by itself
+    bool is_shared;   // between processes: the owner may be in another
     const char *detail; // of a mutex: "", "recursive", "error-checking", ..
 };
 

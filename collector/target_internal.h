@@ -19,7 +19,7 @@ struct target_file { // one per path and inode
     int fd;                    // -1: cannot be had
     bool is_loaded;            // elf was tried
     struct perf_elf elf;
-    bool is_named; // symbols was tried
+    bool is_named;                // symbols was tried
     struct data_symbols *symbols; // of its variables; NULL: none
 };
 

@@ -53,8 +53,8 @@ static struct target_file *file_of(struct target *t, uint64_t address, uint64_t 
 static const struct target_file *main_file(const struct target *t)
 {
     for (size_t i = 0; i < t->map_count; i++)
-        if (t->maps[i].file && strncmp(base_name(t->maps[i].file->path), t->name,
-                                       strlen(t->name)) == 0)
+        if (t->maps[i].file &&
+            strncmp(base_name(t->maps[i].file->path), t->name, strlen(t->name)) == 0)
             return t->maps[i].file;
     return NULL;
 }

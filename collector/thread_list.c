@@ -83,8 +83,8 @@ static int read_call(struct thread_state *out, uint32_t pid, uint32_t tid)
     ssize_t n = read_small(pid, tid, "syscall", text, sizeof text);
     if (n <= 0)
         return n == -EACCES || n == -EPERM ? -EACCES : -ESRCH;
-    int fields = sscanf(text, "%lld 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx", &number,
-                        &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &sp, &pc);
+    int fields = sscanf(text, "%lld 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx",
+                        &number, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &sp, &pc);
     if (fields == 3 && number == -1) {
         out->sp = a[0];
         out->pc = a[1];

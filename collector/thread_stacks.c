@@ -294,8 +294,8 @@ static void take_core(struct take *k)
         s->tid = k->list->threads[i].tid;
         for (size_t j = 0; j < n; j++)
             if (threads[j].tid == s->tid) {
-                uint32_t depth = target_walk(k->t, &threads[j].registers, true, 0, k->pcs,
-                                             DEPTH_MAX, &end);
+                uint32_t depth =
+                    target_walk(k->t, &threads[j].registers, true, 0, k->pcs, DEPTH_MAX, &end);
                 keep(k, s, depth, THREAD_STACK_STOPPED, end);
                 break;
             }

@@ -46,21 +46,21 @@ struct waits_node {
     uint64_t object;       // its address; 0: none
     uint64_t waiting_ns;   // 0: unknown
     bool is_waiting;
-    bool is_lock;        // for something that has a holder, or for an end
-    bool is_join;        // for the end of `to`
-    bool has_limit;      // and will give up
-    uint32_t readers;    // who hold it, and are not recorded
+    bool is_lock;     // for something that has a holder, or for an end
+    bool is_join;     // for the end of `to`
+    bool has_limit;   // and will give up
+    uint32_t readers; // who hold it, and are not recorded
     enum waits_holder holder;
-    uint32_t to;         // WAITS_HELD, _BY_FIBER: index of the holder; else WAITS_NONE
-    uint64_t holder_id;  // OUTSIDE, DEAD
+    uint32_t to;        // WAITS_HELD, _BY_FIBER: index of the holder; else WAITS_NONE
+    uint64_t holder_id; // OUTSIDE, DEAD
     bool holder_is_fiber;
-    uint64_t runs;       // of a thread: the fiber that it runs; 0: none
-    uint32_t runs_on;    // of a running fiber: index of its thread; else WAITS_NONE
-    uint32_t next;       // who must go on first, by all that is known; circles are made of this
-    uint32_t waiters;    // nodes with `to` here
-    uint32_t deadlock;   // from 1: the one that it is part of; 0: none
-    int64_t stack;       // in the stack table; 0: none
-    bool is_partial;     // its inner frames alone
+    uint64_t runs;     // of a thread: the fiber that it runs; 0: none
+    uint32_t runs_on;  // of a running fiber: index of its thread; else WAITS_NONE
+    uint32_t next;     // who must go on first, by all that is known; circles are made of this
+    uint32_t waiters;  // nodes with `to` here
+    uint32_t deadlock; // from 1: the one that it is part of; 0: none
+    int64_t stack;     // in the stack table; 0: none
+    bool is_partial;   // its inner frames alone
 };
 
 struct waits_deadlock {

@@ -134,10 +134,10 @@ static int follow(struct making *k, uint32_t start)
         k->mark[i] = start + 1;
         i = g->edges[i].next;
     }
-    enum fate fate = i == SOME_FIBER   ? FATE_SOME_FIBER
-                     : i >= g->count   ? FATE_FREE
-                     : k->fate[i]      ? (enum fate)k->fate[i]
-                                       : FATE_CIRCLE;
+    enum fate fate = i == SOME_FIBER ? FATE_SOME_FIBER
+                     : i >= g->count ? FATE_FREE
+                     : k->fate[i]    ? (enum fate)k->fate[i]
+                                     : FATE_CIRCLE;
     int rc = fate == FATE_CIRCLE && !k->fate[i] ? add_circle(k, i, false) : 0;
     for (i = start; i < g->count && !k->fate[i]; i = g->edges[i].next)
         k->fate[i] = (uint8_t)fate;
@@ -260,9 +260,8 @@ static bool stood_still(const struct graph *g, const struct look *its, uint32_t 
                         const struct look *other)
 {
     uint32_t i = node < g->threads ? node : (uint32_t)(node - g->threads);
-    uint32_t j = node < g->threads
-                     ? look_find_thread(other, its->list.threads[i].own_tid)
-                     : look_find_fiber(other, its->fibers[i].id);
+    uint32_t j = node < g->threads ? look_find_thread(other, its->list.threads[i].own_tid)
+                                   : look_find_fiber(other, its->fibers[i].id);
     if (j == WAITS_NONE)
         return false;
     return node < g->threads ? is_same_thread(its, i, other, j)

@@ -18,7 +18,7 @@ struct look_fiber { // what is kept of a struct fiber
 
 struct look_thread {
     struct sync_wait sync;
-    bool is_in_runtime;     // then `wait` holds: it waits there as a fiber would
+    bool is_in_runtime; // then `wait` holds: it waits there as a fiber would
     struct look_fiber wait;
     bool is_worker, is_idle; // is_idle: in its scheduler, or waits there for work
     uint64_t runs;           // id of the fiber; 0: none

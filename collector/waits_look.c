@@ -118,8 +118,7 @@ uint32_t look_find_fiber(const struct look *l, uint64_t id)
 {
     const struct look_fiber key = {.id = id};
     const struct look_fiber *found =
-        l->fiber_count
-            ? bsearch(&key, l->fibers, l->fiber_count, sizeof key, compare_fibers)
-            : NULL;
+        l->fiber_count ? bsearch(&key, l->fibers, l->fiber_count, sizeof key, compare_fibers)
+                       : NULL;
     return found ? (uint32_t)(found - l->fibers) : WAITS_NONE;
 }

@@ -317,8 +317,8 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         fib_fn *fn;
-    } cases[] = {{"two", two_main},         {"three", three_main}, {"blocked", blocked_main},
-                 {"tied", tied_main},       {"untied", untied_main}, {"stress", stress_main},
+    } cases[] = {{"two", two_main},    {"three", three_main},   {"blocked", blocked_main},
+                 {"tied", tied_main},  {"untied", untied_main}, {"stress", stress_main},
                  {"crowd", crowd_main}};
     struct fib_options options = {.size = sizeof options, .procs = 2};
     for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)

@@ -101,8 +101,7 @@ static void make_ring(int count, int type, int robust)
         start(ring_member, (void *)(long)i);
     pthread_barrier_wait(&g_start);
     for (int i = 0; i < count; i++)
-        printf("want %d %s %d\n", tids[i], ring_name((i + 1) % count, name),
-               tids[(i + 1) % count]);
+        printf("want %d %s %d\n", tids[i], ring_name((i + 1) % count, name), tids[(i + 1) % count]);
     ready();
 }
 
@@ -413,7 +412,8 @@ static void shared(void)
     int go[2];
     char c;
     pthread_mutexattr_t a;
-    pthread_mutex_t *m = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pthread_mutex_t *m =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pthread_mutexattr_init(&a);
     pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
     pthread_mutex_init(m, &a);
