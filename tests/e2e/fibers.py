@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import subprocess
+import time
 
 import harness
 
@@ -94,6 +95,7 @@ class Parked:
         self.process = subprocess.Popen([TARGET, case], cwd=work, stdout=subprocess.PIPE,
                                         text=True, **more)
         assert self.process.stdout.readline().startswith("ready")
+        time.sleep(0.2)  # its last fiber waits after it has said so
 
     def __enter__(self):
         return self.process
