@@ -25,7 +25,7 @@
 struct session;
 
 enum session_way {
-    SESSION_AGENT,   // libfiberscope.so is in it
+    SESSION_AGENT, // libfiberscope.so is in it
     SESSION_OUTSIDE, // perf rings and reading its memory: no heap, block, mutex, custom profiles, no trace
 };
 
@@ -48,7 +48,8 @@ enum session_way session_way(const struct session *s);
 const char *session_why(const struct session *s); // why not by the agent, in words; "" if it is
 uint32_t session_pid(const struct session *s);
 const char *session_program(const struct session *s); // base name
-int session_fd(const struct session *s); // a pidfd, the session's: readable once the process has ended
+int session_fd(
+    const struct session *s); // a pidfd, the session's: readable once the process has ended
 
 // --- State.
 
@@ -94,7 +95,8 @@ int session_flight(struct session *s, const char *path, uint64_t *bytes, struct 
 
 struct session_counts { // since the process began to record; all modulo nothing: they only grow
     uint64_t ring_full, stacks_full, state_full, threads_full, modules_full, untracked; // losses
-    uint64_t heap_alloc_objects, heap_alloc_bytes, heap_live_objects, heap_live_bytes;  // exact ones only
+    uint64_t heap_alloc_objects, heap_alloc_bytes, heap_live_objects,
+        heap_live_bytes; // exact ones only
     bool is_exact;
 };
 // -EOPNOTSUPP: no agent.
