@@ -219,10 +219,12 @@ static void print_stack(const struct waits *w, uint32_t i, FILE *out)
         fprintf(out, "\t(it runs: its start function; the stack is its thread's)\n");
     else if (n->is_partial)
         fputs("\t(and its callers: not to be had without disturbing its system call)\n", out);
-    if (n->is_lock) {
+    if (n->is_join && n->is_lock) {
+        fprintf(out, "\t- waits for the end of %s\n", holder_of(w, n, holder));
+    } else if (n->is_lock) {
         fputs("\t- waits for ", out);
         print_object(n, out);
-        fprintf(out, ", %s %s\n", n->is_join ? "of" : "held by", holder_of(w, n, holder));
+        fprintf(out, ", held by %s\n", holder_of(w, n, holder));
     }
     print_held(w, i, out);
     fputc('\n', out);
@@ -247,11 +249,12 @@ static void print_member(const struct waits *w, const struct waits_node *n, FILE
         fprintf(out, "  runs on %s, which is blocked\n", next);
     } else if (!n->is_lock) {
         fprintf(out, "  has nothing to do but to run %s, which is tied to it\n", next);
+    } else if (n->is_join) {
+        fprintf(out, "  waits for the end of %s\n", holder_of(w, n, holder));
     } else {
         fputs("  waits for ", out);
         print_object(n, out);
-        fprintf(out, n->is_join ? ",\n  of %s\n" : ",\n  which is held by %s\n",
-                holder_of(w, n, holder));
+        fprintf(out, ",\n  which is held by %s\n", holder_of(w, n, holder));
     }
     if (n->holder == WAITS_HELD_BY_FIBER)
         fprintf(out, "  (most likely %s)\n", next);

@@ -78,5 +78,8 @@ bool target_variable_at(struct target *t, uint64_t address, char *out, size_t si
     if (f != main_file(t))
         snprintf(suffix, sizeof suffix, " (%.100s)", base_name(f->path));
     snprintf(out, size, "%s%s%s", variable, into_text, suffix);
+    for (char *c = out; *c; c++) // names are the file's
+        if ((unsigned char)*c < ' ' || *c == 127)
+            *c = '?';
     return true;
 }

@@ -27,6 +27,7 @@ enum {
     // For it to stop, which it does when it next gets a processor; until then it is not held up. One that stops later is
     // let go as soon as that is seen.
     STOP_LIMIT_NS = 2000000000,
+    SLICE_NS = 100000, // the least that the kernel takes
     POLL_NS = 2000000, // where another thread of ours takes SIGCHLD away
 };
 
@@ -39,6 +40,7 @@ struct take {
     uint64_t pcs[DEPTH_MAX];
     uint32_t *late; // seized, but they have not stopped yet
     size_t late_count;
+    bool is_hasty; // may have real-time priority
     int rc;
 };
 
@@ -176,10 +178,28 @@ static void mend_call(uint32_t tid, const struct user_regs_struct *u)
 // --- Stopping.
 
 // Real-time priority while a thread is stopped, where that is allowed: so nobody keeps us from letting it go.
-static void hurry(bool on)
+static void hurry(struct take *k, bool on)
 {
     struct sched_param p = {.sched_priority = on ? 1 : 0};
-    sched_setscheduler(0, (on ? SCHED_FIFO : SCHED_OTHER) | SCHED_RESET_ON_FORK, &p);
+    if (k->is_hasty && sched_setscheduler(0, on ? SCHED_FIFO : SCHED_OTHER, &p))
+        k->is_hasty = false;
+}
+
+// Else the shortest slice, which whoever may ask for: it is run the sooner when it wakes (Linux 6.12).
+static void shorten_slice(void)
+{
+    struct { // the first version of struct sched_attr, which glibc does not have
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } a = {.size = sizeof a};
+    _Static_assert(sizeof a == 48, "SCHED_ATTR_SIZE_VER0");
+    if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) || a.policy != SCHED_OTHER)
+        return;
+    a.runtime = SLICE_NS;
+    syscall(SYS_sched_setattr, 0, &a, 0);
 }
 
 // Lets it go on. A signal that was on its way to it is given to it; what is stopped stays stopped.
@@ -249,10 +269,10 @@ static void take_stopped(struct take *k, const struct thread_state *th, struct t
     uint32_t tid = th->tid;
     if (ptrace(PTRACE_SEIZE, tid, 0, 0)) // traced by another, or gone
         return;
-    hurry(true);
+    hurry(k, true);
     ptrace(PTRACE_INTERRUPT, tid, 0, 0);
     if (wait_for_stop(k, tid, &status) <= 0) {
-        hurry(false);
+        hurry(k, false);
         return;
     }
     uint64_t began = now_ns();
@@ -262,7 +282,7 @@ static void take_stopped(struct take *k, const struct thread_state *th, struct t
         mend_call(tid, &u);
     release(tid, status);
     s->stopped_ns = now_ns() - began;
-    hurry(false);
+    hurry(k, false);
     k->out->stopped_ns += s->stopped_ns;
     if (!has_registers)
         return;
@@ -306,6 +326,8 @@ static void *take_all(void *arg)
 {
     struct take *k = arg;
     size_t at = 0;
+    shorten_slice();
+    k->is_hasty = true;
     for (size_t i = 0; i < k->list->count; i++)
         if (!k->wanted || k->wanted[i])
             take_one(k, &k->list->threads[i], &k->out->stacks[at++]);

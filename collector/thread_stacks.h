@@ -15,6 +15,8 @@
 //     has its result made ERESTARTNOHAND, which restarts it unless a signal's handler runs.
 //   - Not stopped: who writes or sends (the call would end early, with less written), who waits in such a call
 //     with a time limit (that would begin anew), and who is in uninterruptible sleep.
+//   - While a thread is stopped ours has real-time priority, or if that is not allowed the shortest slice that may be
+//     asked for: what keeps the target stopped is the time that we wait for a processor.
 //   - All tracing is done by a thread of its own that ends: whatever it left attached the kernel lets go then, as it
 //     does when we are killed.
 

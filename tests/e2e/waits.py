@@ -149,6 +149,10 @@ def a_join(work):
     with Target(THREADS, "join", work) as t:
         seen = Seen(t.pid, status=1)
         check_deadlock(seen, t.said["want"])
+        text = waits(t.pid, "--no-stacks", status=1).stdout
+        waiter, _, holder = t.said["want"][0].split(" ")
+        assert re.search(rf'^thread {waiter} ".*":\n  waits for the end of thread {holder} ', text,
+                         re.M), text
 
 
 def threads_that_signals_wake_all_the_time(work):
@@ -280,6 +284,16 @@ def a_fiber_parked_with_a_mutex_makes_it_possible_only(work):
         assert "1 possible deadlock, not certain." in waits(t.pid, status=0).stdout
 
 
+def if_all_fibers_wait_in_vain_it_is_certain(work):
+    with Target(FIBERS, "alone", work) as t:
+        seen = Seen(t.pid, status=1)
+        for want in t.said["want"]:
+            seen.check_wait(*want.split(" "))
+        [circle] = seen.circles()
+        assert set(circle) == {who(m.split(" ")[0]) for m in t.said["want"]}, (circle, t.said)
+        assert not seen.circles(certain=False), seen.all["deadlocks"]
+
+
 def a_crowd_of_fibers_is_summed_up(work):
     with Target(FIBERS, "crowd", work) as t:
         done = waits(t.pid, status=0)
@@ -345,5 +359,5 @@ if __name__ == "__main__":
                   a_thread_and_a_fiber_that_blocks_its_thread,
                   a_thread_and_a_fiber_tied_to_its_thread,
                   a_fiber_parked_with_a_mutex_makes_it_possible_only,
-                  a_crowd_of_fibers_is_summed_up, another_users_process_is_told_how,
+                  if_all_fibers_wait_in_vain_it_is_certain, a_crowd_of_fibers_is_summed_up, another_users_process_is_told_how,
                   a_process_that_ends_meanwhile, usage_errors_are_2, no_stacks_stops_nothing])

@@ -7,6 +7,7 @@
 #include <fiberscope/sync.h>
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,7 +193,7 @@ static void start_tied(void *arg)
     lock_second(&g_left);
 }
 
-static void tied(void *tie, const char *word)
+static void tied(void *tie, const char *word, bool joins)
 {
     pthread_t t;
     pthread_create(&t, NULL, thread_wants_posix, NULL);
@@ -207,19 +208,28 @@ static void tied(void *tie, const char *word)
            fiber_ids[0], thread_id);
     printf("tie t%d g%lu\n", fiber_thread, fiber_ids[0]);
     ready();
+    if (joins)
+        fib_join(f);
     wait_long();
 }
 
 static void tied_main(void *arg)
 {
     (void)arg;
-    tied("yes", "want");
+    tied("yes", "want", false);
 }
 
 static void untied_main(void *arg)
 {
     (void)arg;
-    tied(NULL, "maybe");
+    tied(NULL, "maybe", false);
+}
+
+// The same, and all other fibers wait for that one.
+static void alone_main(void *arg)
+{
+    (void)arg;
+    tied(NULL, "want", true);
 }
 
 // --- Much locking without a deadlock, in fibers and threads.
@@ -317,9 +327,9 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         fib_fn *fn;
-    } cases[] = {{"two", two_main},    {"three", three_main},   {"blocked", blocked_main},
-                 {"tied", tied_main},  {"untied", untied_main}, {"stress", stress_main},
-                 {"crowd", crowd_main}};
+    } cases[] = {{"two", two_main},       {"three", three_main},   {"blocked", blocked_main},
+                 {"tied", tied_main},     {"untied", untied_main}, {"alone", alone_main},
+                 {"stress", stress_main}, {"crowd", crowd_main}};
     struct fib_options options = {.size = sizeof options, .procs = 2};
     for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
         if (!strcmp(argv[1], cases[i].name))
