@@ -28,6 +28,9 @@ static int run(void *settings, int argc, char **argv)
     if (argc != 1)
         return cli_usage("one process id or core file is needed");
     int rc = target_arg_open(&t, argv[0], &err);
+    if (!rc && target_is_cut(t))
+        cli_note("%s is cut off (ulimit -c, or a full disk?): what is missing is not seen",
+                 argv[0]);
     if (!rc)
         rc = stack_report(t, &o, stdout, &count, &err);
     target_close(t);

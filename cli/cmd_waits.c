@@ -40,6 +40,9 @@ static int run(void *settings, int argc, char **argv)
     if (s->pause_ns < 0)
         return cli_usage("--pause: a time that is not negative is needed");
     int rc = target_arg_open(&t, argv[0], &err);
+    if (!rc && target_is_cut(t))
+        cli_note("%s is cut off (ulimit -c, or a full disk?): what is missing is not seen",
+                 argv[0]);
     if (!rc)
         rc = waits_look(&w, t, &o, &err);
     int status = UNREADABLE;

@@ -33,6 +33,11 @@ bool target_is_core(const struct target *t)
     return t->core_fd >= 0;
 }
 
+bool target_is_cut(const struct target *t)
+{
+    return t->is_cut;
+}
+
 size_t target_threads(const struct target *t, const struct target_thread **out)
 {
     *out = t->threads;

@@ -45,6 +45,7 @@ void target_close(struct target *t); // accepts NULL
 uint32_t target_pid(const struct target *t);
 const char *target_name(const struct target *t); // of the program
 bool target_is_core(const struct target *t);
+bool target_is_cut(const struct target *t); // a core file that is shorter than its headers say
 
 // The whole range, or an error: 0 or -errno.
 int target_read(const struct target *t, uint64_t address, void *out, size_t size);

@@ -42,6 +42,7 @@ struct target {
     struct target_file *files;
     // A core file's.
     int core_fd; // -1: a process
+    bool is_cut; // the file ends before its last segment
     struct target_load *loads;
     size_t load_count;
     struct target_thread *threads;

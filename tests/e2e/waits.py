@@ -238,6 +238,18 @@ def a_core_file_of_threads(work):
         assert "take_next" in seen.functions(want.split(" ")[0]), seen.all
 
 
+def a_core_file_that_is_cut_off_is_said_to_be(work):
+    _, core = core_of(FIBERS, "two", work)
+    size = os.path.getsize(core)
+    assert not waits(core, status=1).stderr, "whole"
+    for tenths in range(9, 0, -2):
+        os.truncate(core, size * tenths // 10)
+        done = waits(core)
+        assert done.returncode in (0, 1) and "is cut off" in done.stderr, (tenths, done)
+    os.truncate(core, 100)
+    assert waits(core, status=2).stderr
+
+
 def a_core_file_of_fibers(work):
     t, core = core_of(FIBERS, "blocked", work)
     check_deadlock(Seen(core, status=1), t.said["want"], [t.said["runs"][0].split(" ")[0]])
@@ -355,6 +367,7 @@ if __name__ == "__main__":
                   a_wait_with_a_limit_is_no_deadlock, all_kinds_of_waits_are_named,
                   a_holder_that_has_ended, a_holder_in_another_process,
                   numbers_of_a_pid_namespace, a_core_file_of_threads, a_core_file_of_fibers,
+                  a_core_file_that_is_cut_off_is_said_to_be,
                   two_fibers, three_fibers_with_a_rwmutex_and_a_join,
                   a_thread_and_a_fiber_that_blocks_its_thread,
                   a_thread_and_a_fiber_tied_to_its_thread,
