@@ -9,6 +9,7 @@
 #include "symbols/symbols.h"
 #include "unwind/step.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,7 +150,7 @@ static int read_maps(struct target *t, struct fscope_error *err)
     char path[64], *line = NULL;
     size_t size = 0;
     int rc = 0;
-    snprintf(path, sizeof path, "/proc/%u/maps", t->pid);
+    snprintf(path, sizeof path, "/proc/%u/maps", t->reader);
     FILE *f = fopen(path, "re");
     if (!f && (errno == EACCES || errno == EPERM))
         return no_permission(t, -EPERM, err);
@@ -171,7 +172,7 @@ static int read_maps(struct target *t, struct fscope_error *err)
         rc = target_add_map(t, &m, at ? line + at : "", device, inode);
         struct target_file *file = rc ? NULL : t->maps[t->map_count - 1].file;
         if (file && file->fd < 0 && file->path[0] == '/') {
-            struct mapped_file mf = {.pid = t->pid,
+            struct mapped_file mf = {.pid = t->reader,
                                      .start = start,
                                      .end = end,
                                      .path = file->path,
@@ -201,11 +202,66 @@ static int try_memory(const struct target *t, struct fscope_error *err)
     return 0;
 }
 
+static bool read_state(uint32_t pid, const char *tid, char *state, char *name, size_t size)
+{
+    char path[96], line[512];
+    snprintf(path, sizeof path, "/proc/%u/task/%.20s/stat", pid, tid);
+    FILE *f = fopen(path, "re");
+    char *got = f ? fgets(line, sizeof line, f) : NULL;
+    if (f)
+        fclose(f);
+    char *open_mark = got ? strchr(line, '(') : NULL, *end = got ? strrchr(line, ')') : NULL;
+    if (!open_mark || !end || sscanf(end + 1, " %c", state) != 1)
+        return false;
+    *end = '\0';
+    snprintf(name, size, "%s", open_mark + 1);
+    return true;
+}
+
+static bool is_leader(uint32_t pid)
+{
+    char path[64], line[128];
+    unsigned group = 0;
+    snprintf(path, sizeof path, "/proc/%u/status", pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "Tgid: %u", &group) != 1)
+        ;
+    if (f)
+        fclose(f);
+    return group == pid;
+}
+
+// A thread that lives on when the first one has ended: pthread_exit in main. 0: there is none. The name is the first
+// one's.
+static uint32_t find_survivor(uint32_t pid, char *name, size_t size)
+{
+    char path[64], own[16], other[64], state;
+    uint32_t found = 0;
+    snprintf(path, sizeof path, "/proc/%u/task", pid);
+    snprintf(own, sizeof own, "%u", pid);
+    if (!read_state(pid, own, &state, name, size))
+        return 0;
+    for (char *c = name; *c; c++)
+        if (*c == '/' || (unsigned char)*c < ' ')
+            *c = '_';
+    DIR *dir = opendir(path);
+    for (struct dirent *e; dir && !found && (e = readdir(dir));)
+        if (*e->d_name != '.' && read_state(pid, e->d_name, &state, other, sizeof other) &&
+            state != 'Z' && state != 'X')
+            found = (uint32_t)strtoul(e->d_name, NULL, 10);
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
 int target_open_pid(struct target **out, uint32_t pid, struct fscope_error *err)
 {
     struct perf_target who;
+    uint32_t reader = pid;
     *out = NULL;
     int rc = perf_target_look(&who, pid, err);
+    if (rc == -ESRCH && is_leader(pid))
+        rc = (reader = find_survivor(pid, who.name, sizeof who.name)) ? 0 : rc;
     if (rc)
         return rc;
     struct target *t = calloc(1, sizeof *t);
@@ -213,6 +269,7 @@ int target_open_pid(struct target **out, uint32_t pid, struct fscope_error *err)
         return error_set(err, -ENOMEM, 0, "out of memory");
     t->core_fd = -1;
     t->pid = pid;
+    t->reader = reader;
     snprintf(t->name, sizeof t->name, "%s", who.name);
     rc = read_maps(t, err);
     target_sort_maps(t);
@@ -233,7 +290,7 @@ size_t target_read_some(const struct target *t, uint64_t address, void *out, siz
     if (t->core_fd >= 0)
         return target_read_core(t, address, out, size);
     struct iovec here = {out, size}, there = {(void *)(uintptr_t)address, size};
-    ssize_t n = process_vm_readv((pid_t)t->pid, &here, 1, &there, 1, 0);
+    ssize_t n = process_vm_readv((pid_t)t->reader, &here, 1, &there, 1, 0);
     return n > 0 ? (size_t)n : 0;
 }
 

@@ -36,6 +36,7 @@ struct target_load { // of a core file
 
 struct target {
     uint32_t pid;
+    uint32_t reader; // the thread by whose number its memory is read: the first one may have ended
     char name[64];
     struct target_map *maps;
     size_t map_count, map_capacity;

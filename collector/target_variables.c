@@ -49,14 +49,17 @@ static struct target_file *file_of(struct target *t, uint64_t address, uint64_t 
     return NULL;
 }
 
-// The first file that is mapped: the program, but where it was linked to a high address.
+// The program: by its name, or where that was changed, the file that is mapped first.
 static const struct target_file *main_file(const struct target *t)
 {
-    for (size_t i = 0; i < t->map_count; i++)
-        if (t->maps[i].file &&
-            strncmp(base_name(t->maps[i].file->path), t->name, strlen(t->name)) == 0)
-            return t->maps[i].file;
-    return NULL;
+    const struct target_file *first = NULL;
+    for (size_t i = 0; i < t->map_count; i++) {
+        const struct target_file *f = t->maps[i].file;
+        if (f && t->name[0] && strncmp(base_name(f->path), t->name, strlen(t->name)) == 0)
+            return f;
+        first = first ? first : f;
+    }
+    return first;
 }
 
 bool target_variable_at(struct target *t, uint64_t address, char *out, size_t size)

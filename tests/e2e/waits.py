@@ -107,6 +107,17 @@ def two_threads(work):
     assert seen.all["program"] == "waits_target" and not seen.all["goroutines"], seen.all
 
 
+def threads_that_outlive_the_main_one(work):
+    with Target(THREADS, "headless", work) as t:
+        time.sleep(0.2)
+        with open(f"/proc/{t.pid}/status", encoding="ascii") as f:
+            assert "State:\tZ" in f.read(), "its main thread has ended"
+        seen = Seen(t.pid, status=1)
+        check_deadlock(seen, t.said["want"])
+        for want in t.said["want"]:
+            assert "take_next" in seen.functions(want.split(" ")[0]), seen.all
+
+
 def three_threads(work):
     thread_case("three", "take_next", work=work)
 
@@ -360,7 +371,7 @@ def no_stacks_stops_nothing(work):
 
 
 if __name__ == "__main__":
-    harness.main([two_threads, three_threads, one_thread_with_itself,
+    harness.main([two_threads, threads_that_outlive_the_main_one, three_threads, one_thread_with_itself,
                   recursive_mutexes_taken_twice, error_checking_mutexes, adaptive_mutexes,
                   robust_mutexes_of_four, writers_of_rwlocks, a_rwlock_and_a_mutex,
                   the_lock_of_a_FILE, a_join, threads_that_signals_wake_all_the_time,

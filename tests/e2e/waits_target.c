@@ -43,11 +43,15 @@ static pthread_t start(void *(*fn)(void *), void *arg)
     return t;
 }
 
+static int is_main_to_end;
+
 static void ready(void)
 {
     usleep(100000); // by then the others wait
     printf("ready\n");
     fflush(stdout);
+    if (is_main_to_end)
+        pthread_exit(NULL);
     for (;;)
         pause();
 }
@@ -108,6 +112,12 @@ static void make_ring(int count, int type, int robust)
 static void two(void)
 {
     make_ring(2, PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_STALLED);
+}
+
+static void headless(void)
+{
+    is_main_to_end = 1;
+    two();
 }
 
 static void three(void)
@@ -488,6 +498,7 @@ int main(int argc, char **argv)
         const char *name;
         void (*fn)(void);
     } cases[] = {{"two", two},
+                 {"headless", headless},
                  {"three", three},
                  {"self", self},
                  {"recursive", recursive},
