@@ -160,8 +160,8 @@ static bool is_pthread(const struct look *k, uint64_t at, uint32_t *tid)
            thread_list_find(k->list, *tid);
 }
 
-// The word is the thread's own number, in its struct pthread; the kernel clears it at the end. Numbers alone say nothing: in
-// a container there are small ones.
+// The word is the thread's own number, in its struct pthread; the kernel clears it at the end. Numbers
+// alone say nothing: in a container there are small ones.
 static bool is_join(const struct look *k, struct sync_wait *out)
 {
     uint32_t tid;

@@ -24,8 +24,8 @@ enum {
     COPY_BYTES = 128 << 10, // while it is stopped
     BLOCKED_BYTES = 1 << 20,
     DEPTH_MAX = 512,
-    // For it to stop, which it does when it next gets a processor; until then it is not held up. One that stops later is
-    // let go as soon as that is seen.
+    // For it to stop, which it does when it next gets a processor; until then it is not held up. One that
+    // stops later is let go as soon as that is seen.
     STOP_LIMIT_NS = 2000000000,
     SLICE_NS = 100000, // the least that the kernel takes
     POLL_NS = 2000000, // where another thread of ours takes SIGCHLD away

@@ -16,9 +16,9 @@
 // ever; waits with a time limit are not in circles. A core file is of one moment: one look is enough.
 //
 // A pthread mutex that a fiber took before it was parked is owned by the thread that it ran on; which fiber it was is
-// recorded nowhere. Where one fiber is tied to that thread (fib_lock_thread, fib_pin), it is taken to be that one. Else, if all
-// fibers that ever ran wait in vain, the deadlock is certain all the same; and if not, a circle by way of a fiber
-// that ran last on that thread is told as possible, and is not counted.
+// recorded nowhere. Where one fiber is tied to that thread (fib_lock_thread, fib_pin), it is taken to be that one. Else,
+// if all fibers that ever ran wait in vain, the deadlock is certain all the same; and if not, a circle by way of a
+// fiber that ran last on that thread is told as possible, and is not counted.
 
 #ifndef FIBERSCOPE_COLLECTOR_WAITS_H
 #define FIBERSCOPE_COLLECTOR_WAITS_H

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Fibers, and threads among them, that wait for each other; prints as waits_target.c, with who is meant: "g7" or "t4711".
+// Fibers, and threads among them, that wait for each other; prints as waits_target.c, with who is meant: "g7" or
+// "t4711".
 
 #include <fiberscope/chan.h>
 #include <fiberscope/fiber.h>
