@@ -26,6 +26,7 @@ class Target:
         for line in self.process.stdout:
             word, *rest = line.rstrip("\n").split(" ", 1)
             if word == "ready":
+                time.sleep(0.2)  # whoever said so waits after that
                 return
             self.said.setdefault(word, []).append(rest[0] if rest else "")
         raise AssertionError(f"{case} ended early: {self.said}")

@@ -45,6 +45,29 @@ static void nap(void)
     fib_sleep(20000000);
 }
 
+// What both sides have taken; only then they want more, however slow the machine is.
+static _Atomic int taken, wanted;
+
+static void took(void)
+{
+    for (taken++; taken < 2;)
+        fib_sleep(1000000);
+    wanted++;
+}
+
+static void thread_took(void) // blocks its thread: no other fiber runs there
+{
+    for (taken++; taken < 2;)
+        usleep(1000);
+    wanted++;
+}
+
+static void until_wanted(int n)
+{
+    while (wanted < n)
+        nap();
+}
+
 // --- Fibers alone.
 
 KEEP static void lock_second(struct fib_mutex *m)
@@ -59,7 +82,7 @@ static void start_left(void *arg)
     fiber_ids[0] = fib_self().id;
     fib_set_name("left");
     fib_mutex_lock(&g_left);
-    nap();
+    took();
     lock_second(&g_right);
 }
 
@@ -68,7 +91,7 @@ static void start_right(void *arg)
     (void)arg;
     fiber_ids[1] = fib_self().id;
     fib_mutex_lock(&g_right);
-    nap();
+    took();
     lock_second(&g_left);
 }
 
@@ -77,7 +100,7 @@ static void two_main(void *arg)
     (void)arg;
     fib_go(NULL, start_left, NULL);
     fib_go(NULL, start_right, NULL);
-    nap();
+    until_wanted(2);
     printf("want g%lu g_right g%lu\nwant g%lu g_left g%lu\n", fiber_ids[0], fiber_ids[1],
            fiber_ids[1], fiber_ids[0]);
     ready();
@@ -92,15 +115,16 @@ static void start_writer(void *arg)
     (void)arg;
     fiber_ids[0] = fib_self().id;
     fib_rwmutex_lock(&g_table);
-    nap();
+    took();
     lock_second(&g_left);
 }
 
 static void start_reader(void *arg)
 {
     (void)arg;
-    nap();
     fiber_ids[1] = fib_self().id;
+    until_wanted(2);
+    wanted++;
     fib_rwmutex_rlock(&g_table);
     sink++;
 }
@@ -110,7 +134,7 @@ static void start_joiner(void *arg)
     (void)arg;
     fiber_ids[2] = fib_self().id;
     fib_mutex_lock(&g_left);
-    nap();
+    took();
     fib_join(joined);
     sink++;
 }
@@ -121,8 +145,7 @@ static void three_main(void *arg)
     fib_go(NULL, start_writer, NULL);
     fib_go(&joined, start_reader, NULL);
     fib_go(NULL, start_joiner, NULL);
-    nap();
-    nap();
+    until_wanted(3);
     printf("want g%lu g_left g%lu\nwant g%lu g_table g%lu\nwant g%lu join g%lu\n", fiber_ids[0],
            fiber_ids[2], fiber_ids[1], fiber_ids[0], fiber_ids[2], fiber_ids[1]);
     ready();
@@ -137,7 +160,7 @@ static void *thread_wants_posix(void *arg)
     thread_id = gettid();
     pthread_setname_np(pthread_self(), "plain thread");
     fib_mutex_lock(&g_left);
-    usleep(40000);
+    thread_took();
     pthread_mutex_lock(&g_posix);
     sink++;
     return arg;
@@ -147,7 +170,7 @@ static void *thread_wants_fiber_lock(void *arg)
 {
     thread_id = gettid();
     pthread_mutex_lock(&g_posix);
-    usleep(40000);
+    thread_took();
     fib_mutex_lock(&g_left);
     sink++;
     return arg;
@@ -160,7 +183,7 @@ static void start_blocked(void *arg)
     (void)arg;
     fiber_ids[0] = fib_self().id;
     fib_mutex_lock(&g_left);
-    nap();
+    took();
     fiber_thread = gettid();
     pthread_mutex_lock(&g_posix); // blocks its thread
     sink++;
@@ -171,8 +194,7 @@ static void blocked_main(void *arg)
     pthread_t t;
     fib_go(NULL, start_blocked, arg);
     pthread_create(&t, NULL, thread_wants_fiber_lock, NULL);
-    nap();
-    nap();
+    until_wanted(2);
     nap();
     printf("want t%d g_left g%lu\nwant t%d g_posix t%d\nruns g%lu t%d\n", thread_id, fiber_ids[0],
            fiber_thread, thread_id, fiber_ids[0], fiber_thread);
@@ -187,10 +209,9 @@ static void start_tied(void *arg)
     fiber_ids[0] = fib_self().id;
     fiber_thread = gettid();
     pthread_mutex_lock(&g_posix);
-    for (int i = 0; i < 3 && !thread_id; i++)
-        arg ? nap() : (void)usleep(20000); // parked it would move
+    thread_took(); // parked it would move
     if (arg)
-        nap();
+        nap(); // tied it does not
     lock_second(&g_left);
 }
 
@@ -198,13 +219,9 @@ static void tied(void *tie, const char *word, bool joins)
 {
     pthread_t t;
     pthread_create(&t, NULL, thread_wants_posix, NULL);
-    while (!thread_id)
-        nap();
-    usleep(10000); // without a switch: it has the lock then
     struct fib f;
     fib_go(&f, start_tied, tie);
-    while (!fiber_thread)
-        fib_yield();
+    until_wanted(2);
     printf("%s t%d g_posix t%d\n%s g%lu g_left t%d\n", word, thread_id, fiber_thread, word,
            fiber_ids[0], thread_id);
     printf("tie t%d g%lu\n", fiber_thread, fiber_ids[0]);
@@ -302,9 +319,12 @@ static void stress_main(void *arg)
 
 // --- A crowd for one lock, and others in a channel.
 
+static _Atomic int crowd;
+
 static void start_in_crowd(void *arg)
 {
     int v;
+    crowd++;
     if (arg)
         fib_mutex_lock(&g_left);
     else
@@ -318,6 +338,8 @@ static void crowd_main(void *arg)
     fib_mutex_lock(&g_left);
     for (int i = 0; i < CROWD; i++)
         fib_go(NULL, start_in_crowd, i % 2 ? "lock" : arg);
+    while (crowd < CROWD)
+        fib_sleep(1000000);
     printf("crowd g%lu\n", fib_self().id);
     ready();
     wait_long();
