@@ -25,6 +25,7 @@
     X(ps)                                                                                          \
     X(serve)                                                                                       \
     X(stack)                                                                                       \
+    X(waits)                                                                                       \
     X(trace)                                                                                       \
     X(symbolize)                                                                                   \
     X(help)                                                                                        \
