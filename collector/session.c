@@ -352,42 +352,6 @@ static int fibers_now(struct session *s, struct record_result *result, struct fs
     return rc;
 }
 
-// One sample for each thread, without a stack.
-static int threads_now(struct session *s, struct record_result *result, const char *part,
-                       struct fscope_error *err)
-{
-    char path[64];
-    int rc = 0;
-    struct builder_process *p =
-        builder_process(result->builders[RECORD_CUSTOM], s->pid, 0, s->program);
-    snprintf(path, sizeof path, "/proc/%u/task", s->pid);
-    DIR *dir = p ? opendir(path) : NULL;
-    if (!p)
-        return error_set(err, -ENOMEM, 0, "out of memory");
-    if (!dir)
-        return error_set(err, errno == ENOENT ? -ESRCH : -errno, 0, "process %u has ended", s->pid);
-    for (struct dirent *e; !rc && (e = readdir(dir));) {
-        char state[2] = "?", line[512] = "";
-        unsigned long tid = strtoul(e->d_name, NULL, 10);
-        if (!tid)
-            continue;
-        snprintf(path, sizeof path, "/proc/%u/task/%lu/stat", s->pid, tid);
-        FILE *f = fopen(path, "re");
-        const char *after = f && fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
-        if (f)
-            fclose(f);
-        if (!after)
-            continue; // it has gone
-        state[0] = after[1] ? after[2] : '?';
-        const struct builder_label label = {.key = "state", .value = state};
-        struct builder_sample one = {
-            .count = 1, .part = part, .labels = &label, .label_count = !strcmp(part, "threads")};
-        rc = builder_add(p, &one);
-    }
-    closedir(dir);
-    return rc ? error_set(err, rc, 0, "out of memory") : 0;
-}
-
 static int now_profile(struct session *s, const char *name, struct pprof_profile **out,
                        struct fscope_error *err)
 {
@@ -398,9 +362,9 @@ static int now_profile(struct session *s, const char *name, struct pprof_profile
     if (strcmp(name, "goroutine") == 0) {
         rc = fibers_now(s, &result, err);
         if (rc == -ENOENT) // no runtime: threads are what it has
-            rc = threads_now(s, &result, name, err);
+            rc = session_threads(s, &result, name, err);
     } else {
-        rc = threads_now(s, &result, name, err);
+        rc = session_threads(s, &result, name, err);
     }
     if (!rc)
         rc = record_make_profile(&result, RECORD_CUSTOM, name, out, err);

@@ -27,6 +27,11 @@ struct session {
     pthread_mutex_t lock; // of all that an exec changes: way, why, call, segment, reader, switched
 };
 
+// session_threads.c: one sample for each thread, into the part of result's custom builder; with its stack, but for
+// "threadcreate", where the process may be looked into. 0 or -errno.
+int session_threads(struct session *s, struct record_result *result, const char *part,
+                    struct fscope_error *err);
+
 // A descriptor on the segment, of the caller's own; after an exec the new image's. -errno.
 int session_segment(struct session *s);
 

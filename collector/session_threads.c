@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+//
+// The threads of a session's process, as a profile: see session_internal.h. Looking costs a thread that runs a stop of
+// some 50 us (thread_stacks.h); who made a thread is not known to the kernel.
+
+#include "collector/session_internal.h"
+
+#include "collector/thread_stacks.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int add(struct builder_process *p, const char *part, char state,
+               const struct thread_stack *stack)
+{
+    const char text[2] = {state ? state : '?', '\0'};
+    const struct builder_label label = {.key = "state", .value = text};
+    struct builder_sample one = {
+        .count = 1, .part = part, .labels = &label, .label_count = !strcmp(part, "threads")};
+    if (stack) {
+        one.user = stack->pcs;
+        one.user_depth = stack->depth;
+        one.flags = stack->depth && stack->end == UNWIND_END_ROOT ? 0 : SEG_FLAG_BROKEN;
+    }
+    return builder_add(p, &one);
+}
+
+// By state alone.
+static int without_stacks(struct session *s, struct builder_process *p, const char *part,
+                          struct fscope_error *err)
+{
+    char path[64];
+    int rc = 0;
+    snprintf(path, sizeof path, "/proc/%u/task", s->pid);
+    DIR *dir = opendir(path);
+    if (!dir)
+        return error_set(err, errno == ENOENT ? -ESRCH : -errno, 0, "process %u has ended", s->pid);
+    for (struct dirent *e; !rc && (e = readdir(dir));) {
+        char line[512] = "";
+        unsigned long tid = strtoul(e->d_name, NULL, 10);
+        if (!tid)
+            continue;
+        snprintf(path, sizeof path, "/proc/%u/task/%lu/stat", s->pid, tid);
+        FILE *f = fopen(path, "re");
+        const char *after = f && fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+        if (f)
+            fclose(f);
+        if (after) // else it has gone
+            rc = add(p, part, after[1] ? after[2] : '?', NULL);
+    }
+    closedir(dir);
+    return rc ? error_set(err, rc, 0, "out of memory") : 0;
+}
+
+static int with_stacks(struct target *t, const struct thread_list *list, struct builder_process *p,
+                       const char *part)
+{
+    struct thread_stacks stacks;
+    int rc = target_tell_builder(t, p);
+    if (rc)
+        return rc;
+    rc = thread_stacks_take(&stacks, t, list, NULL);
+    if (rc)
+        return rc;
+    for (size_t i = 0; !rc && i < list->count; i++)
+        if (i < stacks.count && stacks.stacks[i].how != THREAD_STACK_NONE)
+            rc = add(p, part, list->threads[i].state, &stacks.stacks[i]);
+        else
+            rc = add(p, part, list->threads[i].state, NULL);
+    thread_stacks_free(&stacks);
+    return rc;
+}
+
+int session_threads(struct session *s, struct record_result *result, const char *part,
+                    struct fscope_error *err)
+{
+    struct target *t = NULL;
+    struct thread_list list = {0};
+    struct builder_process *p =
+        builder_process(result->builders[RECORD_CUSTOM], s->pid, 0, s->program);
+    if (!p)
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    if (!strcmp(part, "threadcreate") || target_open_pid(&t, s->pid, NULL))
+        return without_stacks(s, p, part, err);
+    int rc = thread_list_read(&list, t, NULL);
+    bool is_listed = !rc;
+    if (is_listed)
+        rc = with_stacks(t, &list, p, part);
+    thread_list_free(&list);
+    target_close(t);
+    if (!is_listed)
+        return without_stacks(s, p, part, err);
+    return rc ? error_set(err, rc, 0, "process %u: %s", s->pid, strerror(-rc)) : 0;
+}
