@@ -35,76 +35,140 @@ static int64_t rounded(double ns)
     return (int64_t)llround(ns);
 }
 
+enum { WHAT_COLUMN = 50, FRAMES_MAX = 6 };
+
+// A stack under a piece, without the runtime's own frames at its leaf.
+static void print_stack(FILE *out, const struct terminal *t, const struct trace_spans *s,
+                        uint32_t number, int indent)
+{
+    const struct trace_stack *stack = trace_stacks_get(&s->stacks, number);
+    trace_frames_print(out, t, &s->names, stack, trace_frame_of_user(&s->names, stack), indent,
+                       FRAMES_MAX);
+}
+
+static void print_reason(FILE *out, const struct terminal *t, const struct trace_spans *s,
+                         uint32_t reason)
+{
+    if (!reason)
+        return;
+    fputs(" (", out);
+    terminal_print(out, t, trace_names_text(&s->names, reason), 0);
+    fputc(')', out);
+}
+
+static void print_runnable(FILE *out, const struct terminal *t, const struct trace_spans *s,
+                           const struct trace_piece *p, bool has_stacks)
+{
+    if (!p->is_held) {
+        fputs("while its Proc ran no fiber\n", out);
+        return;
+    }
+    fputs("while ", out);
+    trace_name_print(out, t, trace_names_text(&s->names, p->holder));
+    fputs(" had the Proc", out);
+    if (p->holder_stack && has_stacks) {
+        fputs(", mostly in\n", out);
+        print_stack(out, t, s, p->holder_stack, WHAT_COLUMN + 2);
+    } else {
+        fputc('\n', out);
+    }
+}
+
+static void print_holder(FILE *out, const struct terminal *t, const struct trace_spans *s,
+                         const struct trace_piece *p, bool has_stacks)
+{
+    bool is_shown = p->holder_stack && has_stacks;
+    fprintf(out, "%*s%s ", WHAT_COLUMN, "", p->is_held ? "held by" : "ended by");
+    trace_name_print(out, t, trace_names_text(&s->names, p->holder));
+    fputs(is_shown ? p->is_held ? ", let go in\n" : ", in\n" : "\n", out);
+    if (is_shown)
+        print_stack(out, t, s, p->holder_stack, WHAT_COLUMN + 2);
+}
+
 static void print_what(FILE *out, const struct terminal *t, const struct trace_spans *s,
-                       const struct trace_piece *p)
+                       const struct trace_piece *p, bool has_stacks)
 {
     const char *function = trace_names_text(&s->names, p->function);
     fprintf(out, "%-9s", trace_part_name(p->part));
-    if (p->part == TRACE_PART_RUNNING && !*function) {
-        fputs("(no CPU samples)", out);
-    } else if (*function) {
-        trace_name_print(out, t, function);
-    }
-    if (p->part != TRACE_PART_RUNNING && p->reason) {
-        fputs(" (", out);
-        terminal_print(out, t, trace_names_text(&s->names, p->reason), 0);
-        fputc(')', out);
-    }
-    fputc('\n', out);
-    if (p->stack)
-        trace_stack_print(out, t, &s->names, trace_stacks_get(&s->stacks, p->stack), 54, 6);
-    if (!p->holder_stack)
+    if (p->part == TRACE_PART_RUNNABLE) {
+        print_runnable(out, t, s, p, has_stacks);
         return;
-    fprintf(out, "%52sheld by ", "");
-    trace_name_print(out, t, trace_names_text(&s->names, p->holder));
-    fputs(", until\n", out);
-    trace_stack_print(out, t, &s->names, trace_stacks_get(&s->stacks, p->holder_stack), 54, 6);
+    }
+    if (p->part == TRACE_PART_RUNNING && !*function)
+        fputs("(no CPU samples)", out);
+    else if (*function)
+        trace_name_print(out, t, function);
+    print_reason(out, t, s, p->reason);
+    fputc('\n', out);
+    if (p->stack && has_stacks)
+        print_stack(out, t, s, p->stack, WHAT_COLUMN + 2);
+    if (p->part == TRACE_PART_LOCK)
+        print_holder(out, t, s, p, has_stacks);
 }
 
-static void print(FILE *out, const struct trace_args *a, const struct trace_spans *s,
-                  const struct trace_explained *e)
+static void print_row(FILE *out, double slow_ns, double typical_ns, double gap_ns)
 {
-    struct terminal t = terminal_of(out);
     char x[TRACE_NS_MAX], y[TRACE_NS_MAX], z[TRACE_NS_MAX], w[TRACE_NS_MAX];
-    double gap = e->slow_mean_ns - e->typical_mean_ns;
-    uint32_t rows = a->rows < 0 ? 12 : a->rows ? (uint32_t)a->rows : UINT32_MAX;
+    double d = slow_ns - typical_ns;
+    if (fabs(d) < 0.0005 * fabs(gap_ns))
+        trace_share(y, 0, gap_ns); // not "-0.0%"
+    else
+        trace_share(y, d, gap_ns);
+    fprintf(out, "%12s %8s %12s %12s  ", trace_ns(x, rounded(d)), y, trace_ns(z, rounded(slow_ns)),
+            trace_ns(w, rounded(typical_ns)));
+}
+
+static void print_head(FILE *out, const struct terminal *t, const struct trace_args *a,
+                       const struct trace_explained *e)
+{
+    char x[TRACE_NS_MAX], y[TRACE_NS_MAX];
     fprintf(out, "%s ", a->task ? "Task" : "Region");
-    terminal_print(out, &t, a->task ? a->task : a->region, 0);
+    terminal_print(out, t, a->task ? a->task : a->region, 0);
     fprintf(out, ": %" PRIu32 " instances, half of them shorter than %s\n", e->instances,
             trace_ns(x, e->median_ns));
     fprintf(out, "  slow:    %6" PRIu32 " instances from %s on, mean %s\n", e->slow,
             trace_ns(x, e->threshold_ns), trace_ns(y, rounded(e->slow_mean_ns)));
     fprintf(out, "  typical: %6" PRIu32 " instances around the median, mean %s\n", e->typical,
             trace_ns(x, rounded(e->typical_mean_ns)));
-    fprintf(out, "  The slow ones take %s longer. It is made of:\n\n", trace_ns(x, rounded(gap)));
-    fprintf(out, "%12s %8s %12s %12s\n", "gap", "", "slow", "typical");
-    double left_slow = 0, left_typical = 0;
+    fprintf(out, "The slow ones take %s longer. That is, in means of an instance:\n\n",
+            trace_ns(x, rounded(e->slow_mean_ns - e->typical_mean_ns)));
+    fprintf(out, "%12s %8s %12s %12s\n", "longer", "share", "slow", "typical");
+}
+
+static void print(FILE *out, const struct trace_args *a, const struct trace_spans *s,
+                  const struct trace_explained *e)
+{
+    struct terminal t = terminal_of(out);
+    double gap = e->slow_mean_ns - e->typical_mean_ns;
+    uint32_t rows = a->rows < 0 ? 12 : a->rows ? (uint32_t)a->rows : UINT32_MAX;
+    uint32_t left = 0;
+    double left_slow = 0, left_typical = 0, running = 0;
+    print_head(out, &t, a, e);
     for (uint32_t i = 0; i < e->piece_count; i++) {
         const struct trace_piece *p = &e->pieces[i];
         double d = p->slow_ns - p->typical_ns;
-        bool matters = fabs(d) >= 0.001 * fabs(gap);
-        if (i >= rows || !matters) {
+        if (p->part == TRACE_PART_RUNNING)
+            running += d;
+        if (i >= rows || (a->rows && fabs(d) < 0.001 * fabs(gap))) {
+            left++;
             left_slow += p->slow_ns;
             left_typical += p->typical_ns;
             continue;
         }
-        fprintf(out, "%12s %8s %12s %12s  ", trace_ns(x, rounded(d)), trace_share(y, d, gap),
-                trace_ns(z, rounded(p->slow_ns)), trace_ns(w, rounded(p->typical_ns)));
-        print_what(out, &t, s, p);
+        print_row(out, p->slow_ns, p->typical_ns, gap);
+        print_what(out, &t, s, p, !a->rows || fabs(d) >= 0.01 * fabs(gap));
     }
-    if (left_slow > 0 || left_typical > 0)
-        fprintf(out, "%12s %8s %12s %12s  the rest\n",
-                trace_ns(x, rounded(left_slow - left_typical)),
-                trace_share(y, left_slow - left_typical, gap), trace_ns(z, rounded(left_slow)),
-                trace_ns(w, rounded(left_typical)));
-    fprintf(out, "%12s %8s %12s %12s  in all\n", trace_ns(x, rounded(gap)),
-            trace_share(y, gap, gap), trace_ns(z, rounded(e->slow_mean_ns)),
-            trace_ns(w, rounded(e->typical_mean_ns)));
-    if (!e->slow_samples || !e->typical_samples)
+    if (left) {
+        print_row(out, left_slow, left_typical, gap);
+        fprintf(out, "%" PRIu32 " more, each less (-n 0 lists them)\n", left);
+    }
+    print_row(out, e->slow_mean_ns, e->typical_mean_ns, gap);
+    fputs("in all\n", out);
+    if ((!e->slow_samples || !e->typical_samples) && running > 0.01 * gap)
         fprintf(out,
                 "\nRunning time is not divided by function: there are %" PRIu64
-                " CPU samples in the slow "
-                "instances and %" PRIu64 " in the others.\n",
+                " CPU samples in the slow\ninstances and %" PRIu64
+                " in the others (record --trace --cpu -F 999 takes them).\n",
                 e->slow_samples, e->typical_samples);
 }
 
@@ -138,6 +202,11 @@ static void print_json(FILE *out, const struct trace_args *a, const struct trace
         if (p->part == TRACE_PART_LOCK) {
             json_string(&j, "holder", trace_names_text(&s->names, p->holder));
             trace_json_stack(&j, "holder_stack", &s->names,
+                             trace_stacks_get(&s->stacks, p->holder_stack));
+        }
+        if (p->part == TRACE_PART_RUNNABLE && p->is_held) {
+            json_string(&j, "occupant", trace_names_text(&s->names, p->holder));
+            trace_json_stack(&j, "occupant_stack", &s->names,
                              trace_stacks_get(&s->stacks, p->holder_stack));
         }
         json_close(&j, '}');

@@ -3,6 +3,7 @@
 // See explain.h.
 
 #include "analysis/trace/explain.h"
+#include "analysis/trace/blame.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,10 +16,18 @@ struct instance {
     uint32_t lane;
 };
 
+// The one of many stacks that has more weight than all others together, if there is one; else one of the heavier.
+struct vote {
+    uint32_t stack;
+    int64_t weight;
+};
+
 struct piece {
     struct trace_piece pub;
     int64_t ns[GROUPS];
-    uint64_t samples[GROUPS]; // RUNNING
+    uint64_t samples[GROUPS];      // RUNNING
+    struct vote slow, any;         // RUNNING: stacks of samples; RUNNABLE: of the occupant's
+    struct vote slow_end, any_end; // RUNNABLE: where the occupant stopped
 };
 
 struct explainer {
@@ -76,13 +85,14 @@ static bool same_piece(const void *item, const void *key)
     const struct trace_piece *a = &((const struct piece *)item)->pub;
     const struct trace_piece *b = &((const struct piece *)key)->pub;
     return a->part == b->part && a->function == b->function && a->reason == b->reason &&
-           a->stack == b->stack && a->holder_stack == b->holder_stack && a->holder == b->holder;
+           a->stack == b->stack && a->holder_stack == b->holder_stack && a->holder == b->holder &&
+           a->is_held == b->is_held;
 }
 
 static struct piece *piece_of(struct explainer *x, const struct trace_piece *like)
 {
     struct piece key = {.pub = *like};
-    uint64_t hash = ptrtab_mix(ptrtab_seed(), like->part);
+    uint64_t hash = ptrtab_mix(ptrtab_seed(), like->part + TRACE_PARTS * like->is_held);
     hash = ptrtab_mix(hash, ((uint64_t)like->function << 32) | like->reason);
     hash = ptrtab_mix(hash, ((uint64_t)like->stack << 32) | like->holder_stack);
     hash = ptrtab_mix(hash, like->holder);
@@ -105,6 +115,26 @@ static struct piece *piece_of(struct explainer *x, const struct trace_piece *lik
     return p;
 }
 
+static void vote(struct vote *v, uint32_t stack, int64_t weight)
+{
+    if (v->stack == stack || weight > v->weight) {
+        v->weight = v->stack == stack ? v->weight + weight : weight - v->weight;
+        v->stack = stack;
+    } else {
+        v->weight -= weight;
+    }
+}
+
+static void vote_samples(const struct trace_spans *s, struct piece *p, uint32_t first, uint32_t n,
+                         enum group group)
+{
+    for (uint32_t i = first; i < first + n; i++) {
+        vote(&p->any, s->samples[i].stack, 1);
+        if (group == SLOW)
+            vote(&p->slow, s->samples[i].stack, 1);
+    }
+}
+
 // Running time is only summed; its samples say later how it is divided.
 static int add_running(struct explainer *x, const struct trace_step *step, enum group group)
 {
@@ -120,6 +150,59 @@ static int add_running(struct explainer *x, const struct trace_step *step, enum 
             return -ENOMEM;
         p->samples[group]++;
         x->samples[group]++;
+        vote_samples(s, p, i, 1, group);
+    }
+    return 0;
+}
+
+// A wait that others are to blame for, one of them at a time.
+struct blamed {
+    struct explainer *x;
+    struct trace_piece like;
+    enum group group;
+};
+
+static int add_holder(void *arg, const struct trace_blame *part)
+{
+    struct blamed *b = arg;
+    struct trace_piece like = b->like;
+    like.holder = part->lane == TRACE_NO_LANE ? 0 : b->x->spans->lanes[part->lane].name;
+    like.holder_stack = part->stack;
+    struct piece *p = piece_of(b->x, &like);
+    if (!p)
+        return -ENOMEM;
+    p->ns[b->group] += part->end_ns - part->begin_ns;
+    return 0;
+}
+
+static int add_occupant(void *arg, const struct trace_blame *part)
+{
+    struct blamed *b = arg;
+    const struct trace_spans *s = b->x->spans;
+    struct trace_piece like = b->like;
+    int64_t ns = part->end_ns - part->begin_ns;
+    uint32_t n = 0, first = 0;
+    like.is_held = part->lane != TRACE_NO_LANE;
+    if (like.is_held) {
+        like.holder = s->lanes[part->lane].name;
+        first = trace_spans_samples(s, part->lane, part->begin_ns, part->end_ns, &n);
+    }
+    struct piece *p = piece_of(b->x, &like);
+    if (!p)
+        return -ENOMEM;
+    p->ns[b->group] += ns;
+    vote_samples(s, p, first, n, b->group);
+    vote(&p->any_end, part->stack, ns);
+    if (b->group == SLOW)
+        vote(&p->slow_end, part->stack, ns);
+    return 0;
+}
+
+uint32_t trace_frame_of_user(const struct trace_names *n, const struct trace_stack *stack)
+{
+    for (uint32_t i = 0; i < stack->count; i++) {
+        if (strncmp(trace_names_text(n, stack->frames[i].function), "runtime.", 8) != 0)
+            return i;
     }
     return 0;
 }
@@ -127,24 +210,26 @@ static int add_running(struct explainer *x, const struct trace_step *step, enum 
 static int add_step(struct explainer *x, const struct trace_step *step, enum group group)
 {
     const struct trace_spans *s = x->spans;
-    struct trace_piece like = {.part = step->part};
+    struct blamed b = {x, {.part = step->part}, group};
     x->total_ns[group] += step->end_ns - step->begin_ns;
     if (step->part == TRACE_PART_RUNNING)
         return add_running(x, step, group);
     if (group == REST)
         return 0;
-    if (step->part != TRACE_PART_RUNNABLE && step->span != TRACE_NO_SPAN) {
+    if (step->part == TRACE_PART_RUNNABLE)
+        return trace_occupants(s, step, add_occupant, &b);
+    if (step->span != TRACE_NO_SPAN) {
         const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[step->span]);
-        like.reason = s->reason[step->span];
-        like.stack = s->stack[step->span];
-        like.function = stack->count ? stack->frames[0].function : 0;
+        uint32_t frame = trace_frame_of_user(&s->names, stack);
+        b.like.reason = s->reason[step->span];
+        b.like.stack = s->stack[step->span];
+        b.like.function = stack->count ? stack->frames[frame].function : 0;
     }
     if (step->part == TRACE_PART_LOCK) {
-        uint32_t waker = s->peer[step->span];
-        like.holder_stack = s->end_stack[step->span];
-        like.holder = waker == TRACE_NO_LANE ? 0 : s->lanes[waker].name;
+        b.like.is_held = trace_is_held(s, step->span);
+        return trace_holders(s, step, add_holder, &b);
     }
-    struct piece *p = piece_of(x, &like);
+    struct piece *p = piece_of(x, &b.like);
     if (!p)
         return -ENOMEM;
     p->ns[group] += step->end_ns - step->begin_ns;
@@ -204,6 +289,19 @@ static int by_gap(const void *x, const void *y)
     return (p < q) - (p > q);
 }
 
+// The stacks of those pieces that are of many.
+static void choose_stacks(struct piece *p)
+{
+    const struct vote *of[] = {&p->slow, &p->any, &p->slow_end, &p->any_end};
+    uint32_t stack = 0;
+    for (int i = 0; i < 4 && !stack; i++)
+        stack = of[i]->stack;
+    if (p->pub.part == TRACE_PART_RUNNING)
+        p->pub.stack = stack;
+    else if (p->pub.part == TRACE_PART_RUNNABLE)
+        p->pub.holder_stack = stack;
+}
+
 static int finish(struct explainer *x, struct trace_explained *e)
 {
     if (divide_running(x, e))
@@ -215,6 +313,7 @@ static int finish(struct explainer *x, struct trace_explained *e)
         struct piece *p = x->pieces[i];
         p->pub.slow_ns += per((double)p->ns[SLOW], e->slow);
         p->pub.typical_ns += per((double)p->ns[TYPICAL], e->typical);
+        choose_stacks(p);
         if (p->pub.slow_ns > 0 || p->pub.typical_ns > 0)
             e->pieces[e->piece_count++] = p->pub;
     }

@@ -7,8 +7,8 @@
 // waits for locks left as such (critical.h). The pieces:
 //
 //   running   by function, from the CPU samples taken in it; as one piece where one side has none
-//   runnable  without a Proc
-//   lock      by where it waits and where the one that woke it did so: the holder, unlocking
+//   runnable  without a Proc, by who had the one that it then ran on
+//   lock      by where it waits, who held the lock meanwhile and where he let it go (blame.h)
 //   channel, io, sleep, syscall, other   by where it waits
 //
 // Invariant: slow_ns of all pieces add up to slow_mean_ns, typical_ns to typical_mean_ns, hence the
@@ -21,11 +21,14 @@
 
 struct trace_piece {
     enum trace_part part;
-    uint32_t function;          // name; RUNNING: 0 where there are no samples
+    uint32_t function;          // name, of where it waits outside of the runtime; RUNNING: of the
+                                // innermost frame, 0 where there are no samples
     uint32_t reason;            // name
-    uint32_t stack;             // where it waits
-    uint32_t holder_stack;      // LOCK: where the waker was
-    uint32_t holder;            // LOCK: name of the waker's fiber
+    uint32_t stack;             // where it waits; RUNNING: the most frequent of its samples'
+    uint32_t holder_stack;      // LOCK: where the holder, or waker, let go; RUNNABLE: where the
+                                // occupant most often was by its samples; else where it stopped
+    uint32_t holder;            // LOCK, RUNNABLE: name of that fiber
+    bool is_held;               // LOCK: it is one that is held. RUNNABLE: the Proc ran a fiber
     double slow_ns, typical_ns; // mean per instance
 };
 
@@ -51,5 +54,8 @@ struct trace_explain_options {
 int trace_explain(const struct trace_spans *s, const struct trace_explain_options *o,
                   struct trace_explained *e);
 void trace_explained_finish(struct trace_explained *e);
+
+// The innermost frame that is not the runtime's own ("runtime.*"); 0 if all are.
+uint32_t trace_frame_of_user(const struct trace_names *n, const struct trace_stack *stack);
 
 #endif

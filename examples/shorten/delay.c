@@ -38,12 +38,12 @@ struct helper {
     _Atomic int users;
     int64_t ns;
     struct fib_mutex *lock;
-    struct fib_chan *begun;   // a byte, when the helper has the lock or the processor
-    struct fib_chan *answers; // a byte, late
-    int pipe[2];              // the same; -1: none
-    _Atomic int64_t begun_ns; // of busy helpers: when the last one did
+    struct fib_chan *has_lock; // a byte, when the helper has it
+    struct fib_chan *answers;  // a byte, late
+    int pipe[2];               // the same; -1: none
+    _Atomic int begun;         // neighbours
     _Atomic int64_t
-        ended_ns; // when it did what the request waits for; of busy helpers the first one
+        ended_ns; // when it did what the request waits for; of neighbours the last to end
 };
 
 static struct helper *helper_new(int users, int64_t ns)
@@ -52,11 +52,11 @@ static struct helper *helper_new(int users, int64_t ns)
     if (!h)
         return NULL;
     *h = (struct helper){.users = users, .ns = ns, .pipe = {-1, -1}};
-    h->begun = fib_chan_new(1, (size_t)users);
+    h->has_lock = fib_chan_new(1, 1);
     h->answers = fib_chan_new(1, 1);
-    if (h->begun && h->answers)
+    if (h->has_lock && h->answers)
         return h;
-    fib_chan_free(h->begun);
+    fib_chan_free(h->has_lock);
     fib_chan_free(h->answers);
     free(h);
     return NULL;
@@ -66,23 +66,12 @@ static void helper_put(struct helper *h, int users)
 {
     if (atomic_fetch_sub(&h->users, users) != users)
         return;
-    fib_chan_free(h->begun);
+    fib_chan_free(h->has_lock);
     fib_chan_free(h->answers);
     for (int i = 0; i < 2; i++)
         if (h->pipe[i] >= 0)
             fib_close(h->pipe[i]);
     free(h);
-}
-
-static void helper_has_begun(struct helper *h)
-{
-    fib_chan_send(h->begun, "");
-}
-
-static void helper_wait_begun(struct helper *h)
-{
-    char byte;
-    fib_chan_recv(h->begun, &byte);
 }
 
 // --- The kinds. Each has a function of its own that a report can name.
@@ -97,32 +86,29 @@ static inline __attribute__((always_inline)) void spin_until(int64_t until_ns)
     while (fib_now_ns() < until_ns);
 }
 
-static __attribute__((noinline)) void hold_lock(struct helper *h)
+static void lock_holder(void *arg)
 {
+    struct helper *h = arg;
     fib_mutex_lock(h->lock);
-    helper_has_begun(h);
+    fib_chan_send(h->has_lock, "");
     fib_sleep(h->ns);
     lock_released_ns = fib_now_ns();
     fib_mutex_unlock(h->lock);
+    helper_put(h, 1);
 }
 
-static void lock_holder(void *arg)
-{
-    hold_lock(arg);
-    helper_put(arg, 1);
-}
-
-static void delay_lock(struct delay_record *r, struct fib_mutex *lock, int64_t ns)
+// How long the request waits it says itself: delay_had_lock.
+static void delay_lock(struct fib_mutex *lock, int64_t ns)
 {
     struct helper *h = helper_new(2, ns);
-    (void)r; // see delay_had_lock
+    char byte;
     if (!h)
         return;
     h->lock = lock;
     if (fib_go(NULL, lock_holder, h))
         helper_put(h, 1);
     else
-        helper_wait_begun(h);
+        fib_chan_recv(h->has_lock, &byte);
     helper_put(h, 1);
 }
 
@@ -147,37 +133,56 @@ static __attribute__((noinline)) void slow_function(struct delay_record *r, int6
     fib_preempt_enable();
 }
 
-static __attribute__((noinline)) void busy_neighbour(void *arg)
+// For how long neighbours have had all processors so far.
+static struct {
+    atomic_flag lock; // held for moments, by who is not preempted
+    int busy;
+    int64_t since_ns, full_ns;
+} processors = {.lock = ATOMIC_FLAG_INIT};
+
+static int64_t processors_full_ns(int more_busy)
+{
+    int procs = (int)fib_procs(0);
+    fib_preempt_disable();
+    while (atomic_flag_test_and_set(&processors.lock)) {
+    }
+    int64_t now_ns = fib_now_ns();
+    if (processors.busy >= procs)
+        processors.full_ns += now_ns - processors.since_ns;
+    processors.since_ns = now_ns;
+    processors.busy += more_busy;
+    int64_t full_ns = processors.full_ns;
+    atomic_flag_clear(&processors.lock);
+    fib_preempt_enable();
+    return full_ns;
+}
+
+static void busy_neighbour(void *arg)
 {
     struct helper *h = arg;
-    int64_t none = 0;
     fib_preempt_disable();
-    int64_t before_ns = fib_now_ns();
-    h->begun_ns = before_ns;
-    helper_has_begun(h);
-    spin_until(before_ns + h->ns);
-    atomic_compare_exchange_strong(&h->ended_ns, &none, fib_now_ns());
+    processors_full_ns(1);
+    h->begun++;
+    spin_until(fib_now_ns() + h->ns);
+    processors_full_ns(-1);
+    h->ended_ns = fib_now_ns();
     fib_preempt_enable();
     helper_put(h, 1);
 }
 
-// A neighbour for each processor, one after the other: when this fiber runs again, the last one that began has
-// another one than this fiber's.
-static void delay_busy(struct delay_record *r, int64_t ns)
+// A neighbour for each processor, one after the other: while the last but one begins, this fiber moves to another
+// processor. It never waits for anything but a processor. How long, it says at its end: delay_end.
+static void delay_busy(int64_t ns)
 {
-    int procs = (int)fib_procs(0);
+    int procs = (int)fib_procs(0), started = 0;
     struct helper *h = helper_new(procs + 1, ns);
     if (!h)
         return;
-    int started = 0;
     for (; started < procs && !fib_go(NULL, busy_neighbour, h); started++)
-        if (started < procs - 1)
-            helper_wait_begun(h);
-    // From here on the request is runnable, and nothing else.
-    while (started == procs && !h->ended_ns)
+        while (started < procs - 1 && h->begun <= started)
+            fib_yield();
+    while (started && !h->ended_ns)
         fib_yield();
-    if (started == procs)
-        r->ns[DELAY_BUSY] += h->ended_ns - h->begun_ns;
     helper_put(h, 1 + procs - started);
 }
 
@@ -240,14 +245,15 @@ static __attribute__((noinline)) void sleep_long(struct delay_record *r, int64_t
 
 void delay_redirect(struct delay_record *r, struct fib_mutex *lock)
 {
+    int64_t lock_ns = 0;
     for (int i = 0; i < delay_count; i++) {
         struct delay *d = &delays[i];
         if (++d->turn % d->every)
             continue;
         switch (d->kind) {
-        case DELAY_LOCK: delay_lock(r, lock, d->ns); break;
+        case DELAY_LOCK: lock_ns = d->ns; break;
         case DELAY_SYSCALL: slow_syscall(r, d->ns); break;
-        case DELAY_BUSY: delay_busy(r, d->ns); break;
+        case DELAY_BUSY: delay_busy(d->ns); break;
         case DELAY_FUNCTION: slow_function(r, d->ns); break;
         case DELAY_CHANNEL: wait_for_sender(r, d->ns); break;
         case DELAY_IO: wait_for_writer(r, d->ns); break;
@@ -255,6 +261,8 @@ void delay_redirect(struct delay_record *r, struct fib_mutex *lock)
         case DELAY_KINDS: break;
         }
     }
+    if (lock_ns) // last, so that it is still held when the request wants it
+        delay_lock(lock, lock_ns);
     r->lock_from_ns = delay_count ? fib_now_ns() : 0;
 }
 
@@ -309,7 +317,11 @@ int delay_account(void)
 
 void delay_begin(struct delay_record *r)
 {
-    *r = (struct delay_record){.begin_ns = records ? fib_now_ns() : 0};
+    *r = (struct delay_record){0};
+    if (!records)
+        return;
+    r->ns[DELAY_BUSY] = -processors_full_ns(0);
+    r->begin_ns = fib_now_ns();
 }
 
 void delay_end(struct delay_record *r)
@@ -317,6 +329,7 @@ void delay_end(struct delay_record *r)
     if (!records)
         return;
     r->end_ns = fib_now_ns();
+    r->ns[DELAY_BUSY] += processors_full_ns(0);
     uint64_t i = record_count++;
     if (i < DELAY_REQUESTS_MAX)
         records[i] = *r;

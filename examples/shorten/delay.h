@@ -5,7 +5,8 @@
 // of traces: `--account=FILE`.
 //
 // What always holds: a column of the account is how long the request was in fact held up by that kind, from the
-// readings of the clock at both ends, also where it was not meant but happened to need the same lock.
+// readings of the clock at both ends, also where it was not meant but happened to need the same lock, or a processor
+// while the neighbours had all of them.
 
 #ifndef SHORTEN_DELAY_H
 #define SHORTEN_DELAY_H

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""fiberscope trace explain names what made requests slow, and how much: examples/shorten delays some of its requests
+in known ways and writes an account of that by its own clock; the parts of the explanation are that account's."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+
+import harness
+from harness import BUILD, FIBERSCOPE, Skip, close, main
+
+SHORTEN = os.path.join(BUILD, "examples", "shorten")
+REQUESTS, SLOW = 1000, 98  # every 20th request is delayed, so the slowest 2 % are delayed ones
+DELAY_MS = {"lock": 20, "syscall": 20, "busy": 20, "function": 20, "channel": 20, "io": 20, "sleep": 20}
+
+
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        return [int(n) for n in f.read().split()]
+
+
+def recorded(work, procs, connections, delays):
+    """shorten under load, with a trace and CPU samples: the rows of its account, as dictionaries."""
+    if not os.path.exists(SHORTEN):
+        raise Skip("shorten is not built: no SQLite")
+    command = [FIBERSCOPE, "record", "--trace", "--cpu", "-F", "999", "-o", "t.%k.pb.gz", SHORTEN, "-p", "0", "-d", "links.db",
+               "--account=account", *(f"--delay={kind}:20:{DELAY_MS[kind]}ms" for kind in delays)]
+    p = subprocess.Popen(command, cwd=work, env=dict(os.environ, FIB_MAXPROCS=str(procs)), stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True)
+    try:
+        port = p.stdout.readline().rsplit(":", 1)[1].strip()
+        subprocess.run([SHORTEN + "_load", "-p", port, "-c", str(connections), "-n", str(REQUESTS)], check=True, timeout=60,
+                       stdout=subprocess.DEVNULL, env=dict(os.environ, FIB_MAXPROCS="1"))
+        target, = children_of(p.pid)
+        os.kill(target, signal.SIGTERM)
+        said = p.communicate(timeout=60)[1]
+        assert p.returncode == 0, said
+    finally:
+        p.kill()
+        p.communicate()
+    with open(f"{work}/account") as f:
+        head, *lines = [line.split() for line in f]
+    rows = [dict(zip(head, map(float, line))) for line in lines]
+    assert len(rows) == REQUESTS, len(rows)
+    return rows
+
+
+def truth(rows):
+    """How much longer the slow ones took than those around the median, in ns: in all, and by kind."""
+    rows = sorted(rows, key=lambda r: r["all_us"])
+    slow, typical = rows[REQUESTS * SLOW // 100:], rows[REQUESTS * 40 // 100:REQUESTS * 60 // 100 + 1]
+
+    def gap(column):
+        return 1e3 * (sum(r[column] for r in slow) / len(slow) - sum(r[column] for r in typical) / len(typical))
+    return {column: gap(column) for column in rows[0]}
+
+
+def explain(work, *args, check=0):
+    done = subprocess.run([FIBERSCOPE, "trace", "explain", "--region=request", f"--slow=p{SLOW}", *args, "t.trace"],
+                          cwd=work, capture_output=True, text=True, timeout=60)
+    assert done.returncode == check, (args, done.returncode, done.stderr)
+    return done.stdout if not check else done.stderr
+
+
+def functions(piece, key):
+    return [f["function"] for f in piece.get(key, [])]
+
+
+# Which pieces a kind of delay has to turn up as.
+IS_OF = {
+    "lock": lambda p: p["part"] == "lock" and p["function"] == "cache_get" and p["holder"] == "lock_holder" and
+    "lock_holder" in functions(p, "holder_stack"),
+    "syscall": lambda p: p["part"] == "syscall" and p["function"] == "slow_syscall",
+    "busy": lambda p: p["part"] == "runnable" and p.get("occupant") == "busy_neighbour" and
+    "busy_neighbour" in functions(p, "occupant_stack"),
+    "function": lambda p: p["part"] == "running" and "slow_function" in functions(p, "stack"),
+    "channel": lambda p: p["part"] == "channel" and p["function"] == "wait_for_sender",
+    "io": lambda p: p["part"] == "io" and p["function"] == "wait_for_writer",
+    "sleep": lambda p: p["part"] == "sleep" and p["function"] == "sleep_long",
+}
+
+
+def check(work, procs, *delays, connections=4):
+    known = truth(recorded(work, procs, connections, delays))
+    e = json.loads(explain(work, "--json"))
+    assert e["instances"] == REQUESTS and e["slow"] == REQUESTS * (100 - SLOW) // 100, e
+    close(e["gap_ns"], known["all_us"], 0.02 * known["all_us"], "the gap")
+    for side in ("slow", "typical"):
+        close(sum(p[side + "_ns"] for p in e["pieces"]), e[side + "_mean_ns"], 1, side)
+    close(sum(p["gap_ns"] for p in e["pieces"]), e["gap_ns"], 1, "sum of the parts")
+    for kind in delays:
+        pieces = [p for p in e["pieces"] if IS_OF[kind](p)]
+        found = sum(p["gap_ns"] for p in pieces)
+        print(f"      {kind} at {procs}: {found / 1e6:.2f} ms, by the account {known[kind] / 1e6:.2f}"
+              f" of {e['gap_ns'] / 1e6:.2f}")
+        assert known[kind] > 0.7e6 * DELAY_MS[kind], f"{kind}: was not injected: {known}"
+        told = [(p["part"], p["function"], p.get("holder", p.get("occupant")), p["gap_ns"]) for p in e["pieces"][:6]]
+        close(found, known[kind], 0.05 * known[kind], f"{kind} among {told}")
+    return e
+
+
+def a_lock_is_named_by_its_holder(work):
+    check(work, 1, "lock")
+    text = explain(work)
+    first = text[text.index("typical\n", text.index("share")):].split("in all")[0]
+    assert re.search(r"lock +cache_get \(sync\)\n", first), text
+    assert "held by lock_holder, let go in\n" in first and re.search(r"lock_holder +delay\.c:\d+\n", first), text
+
+
+def a_lock_at_two_processors(work):
+    check(work, 2, "lock")
+
+
+def a_slow_system_call(work):
+    check(work, 1, "syscall")
+
+
+def a_slow_system_call_at_two_processors(work):
+    check(work, 2, "syscall")
+
+
+def who_kept_the_processor(work):
+    check(work, 1, "busy")
+    assert "runnable while busy_neighbour had the Proc, mostly in\n" in explain(work)
+
+
+def who_kept_one_of_two_processors(work):
+    # One request at a time: of two, one may take the processor that comes free first, and the other one go on waiting
+    # for a neighbour, when the neighbours do not have all any more.
+    check(work, 2, "busy", connections=1)
+
+
+def a_slow_function(work):
+    e = check(work, 1, "function")
+    assert e["slow_samples"] > 100, e["slow_samples"]
+
+
+def a_slow_function_at_two_processors(work):
+    check(work, 2, "function")
+
+
+def a_channel(work):
+    check(work, 1, "channel")
+
+
+def input_and_output(work):
+    check(work, 1, "io")
+
+
+def sleep(work):
+    check(work, 1, "sleep")
+
+
+def several_at_once_are_told_apart(work):
+    check(work, 1, "lock", "function", "syscall")
+
+
+CASES = [a_lock_is_named_by_its_holder, a_lock_at_two_processors, a_slow_system_call,
+         a_slow_system_call_at_two_processors, who_kept_the_processor, who_kept_one_of_two_processors,
+         a_slow_function, a_slow_function_at_two_processors, a_channel, input_and_output, sleep,
+         several_at_once_are_told_apart]
+
+if __name__ == "__main__":
+    main(CASES)
