@@ -86,7 +86,7 @@ static void print_holder(FILE *out, const struct terminal *t, const struct trace
 }
 
 static void print_what(FILE *out, const struct terminal *t, const struct trace_spans *s,
-                       const struct trace_piece *p, bool has_stacks)
+                       const struct trace_piece *p, bool has_samples, bool has_stacks)
 {
     const char *function = trace_names_text(&s->names, p->function);
     fprintf(out, "%-9s", trace_part_name(p->part));
@@ -95,7 +95,7 @@ static void print_what(FILE *out, const struct terminal *t, const struct trace_s
         return;
     }
     if (p->part == TRACE_PART_RUNNING && !*function)
-        fputs("(no CPU samples)", out);
+        fputs(has_samples ? "off the CPU (no samples)" : "(no CPU samples)", out);
     else if (*function)
         trace_name_print(out, t, function);
     print_reason(out, t, s, p->reason);
@@ -143,6 +143,7 @@ static void print(FILE *out, const struct trace_args *a, const struct trace_span
     uint32_t rows = a->rows < 0 ? 12 : a->rows ? (uint32_t)a->rows : UINT32_MAX;
     uint32_t left = 0;
     double left_slow = 0, left_typical = 0, running = 0;
+    bool has_samples = e->slow_samples && e->typical_samples;
     print_head(out, &t, a, e);
     for (uint32_t i = 0; i < e->piece_count; i++) {
         const struct trace_piece *p = &e->pieces[i];
@@ -156,7 +157,7 @@ static void print(FILE *out, const struct trace_args *a, const struct trace_span
             continue;
         }
         print_row(out, p->slow_ns, p->typical_ns, gap);
-        print_what(out, &t, s, p, !a->rows || fabs(d) >= 0.01 * fabs(gap));
+        print_what(out, &t, s, p, has_samples, !a->rows || fabs(d) >= 0.01 * fabs(gap));
     }
     if (left) {
         print_row(out, left_slow, left_typical, gap);
@@ -164,7 +165,7 @@ static void print(FILE *out, const struct trace_args *a, const struct trace_span
     }
     print_row(out, e->slow_mean_ns, e->typical_mean_ns, gap);
     fputs("in all\n", out);
-    if ((!e->slow_samples || !e->typical_samples) && running > 0.01 * gap)
+    if (!has_samples && running > 0.01 * gap)
         fprintf(out,
                 "\nRunning time is not divided by function: there are %" PRIu64
                 " CPU samples in the slow\ninstances and %" PRIu64

@@ -4,12 +4,13 @@
 
 #include "analysis/trace/explain.h"
 #include "analysis/trace/blame.h"
+#include "analysis/trace/running.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum group { SLOW, TYPICAL, REST, GROUPS };
+enum group { SLOW = RUNNING_SLOW, TYPICAL = RUNNING_TYPICAL, REST = RUNNING_REST, GROUPS };
 
 struct instance {
     int64_t begin_ns, end_ns;
@@ -24,8 +25,7 @@ struct vote {
 
 struct piece {
     struct trace_piece pub;
-    int64_t ns[GROUPS];
-    uint64_t samples[GROUPS];      // RUNNING
+    double ns[GROUPS];
     struct vote slow, any;         // RUNNING: stacks of samples; RUNNABLE: of the occupant's
     struct vote slow_end, any_end; // RUNNABLE: where the occupant stopped
 };
@@ -39,8 +39,7 @@ struct explainer {
     struct ptrtab table;
     struct piece **pieces;
     uint32_t piece_count, piece_capacity;
-    int64_t running_ns[GROUPS];
-    uint64_t samples[GROUPS];
+    struct running running;
     int64_t total_ns[GROUPS];
 };
 
@@ -135,23 +134,22 @@ static void vote_samples(const struct trace_spans *s, struct piece *p, uint32_t 
     }
 }
 
-// Running time is only summed; its samples say later how it is divided.
-static int add_running(struct explainer *x, const struct trace_step *step, enum group group)
+// A share of the running time.
+static int add_running(void *arg, enum running_side side, uint32_t sample, double ns)
 {
+    struct explainer *x = arg;
     const struct trace_spans *s = x->spans;
-    uint32_t n, first = trace_spans_samples(s, step->lane, step->begin_ns, step->end_ns, &n);
-    x->running_ns[group] += step->end_ns - step->begin_ns;
-    for (uint32_t i = first; i < first + n; i++) {
-        const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->samples[i].stack);
-        struct trace_piece like = {.part = TRACE_PART_RUNNING,
-                                   .function = stack->count ? stack->frames[0].function : 0};
-        struct piece *p = piece_of(x, &like);
-        if (!p)
-            return -ENOMEM;
-        p->samples[group]++;
-        x->samples[group]++;
-        vote_samples(s, p, i, 1, group);
+    struct trace_piece like = {.part = TRACE_PART_RUNNING};
+    if (sample != RUNNING_NO_SAMPLE) {
+        const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->samples[sample].stack);
+        like.function = stack->count ? stack->frames[0].function : 0;
     }
+    struct piece *p = piece_of(x, &like);
+    if (!p)
+        return -ENOMEM;
+    p->ns[side] += ns;
+    if (sample != RUNNING_NO_SAMPLE)
+        vote_samples(s, p, sample, 1, (enum group)side);
     return 0;
 }
 
@@ -171,7 +169,7 @@ static int add_holder(void *arg, const struct trace_blame *part)
     struct piece *p = piece_of(b->x, &like);
     if (!p)
         return -ENOMEM;
-    p->ns[b->group] += part->end_ns - part->begin_ns;
+    p->ns[b->group] += (double)(part->end_ns - part->begin_ns);
     return 0;
 }
 
@@ -190,7 +188,7 @@ static int add_occupant(void *arg, const struct trace_blame *part)
     struct piece *p = piece_of(b->x, &like);
     if (!p)
         return -ENOMEM;
-    p->ns[b->group] += ns;
+    p->ns[b->group] += (double)ns;
     vote_samples(s, p, first, n, b->group);
     vote(&p->any_end, part->stack, ns);
     if (b->group == SLOW)
@@ -213,7 +211,7 @@ static int add_step(struct explainer *x, const struct trace_step *step, enum gro
     struct blamed b = {x, {.part = step->part}, group};
     x->total_ns[group] += step->end_ns - step->begin_ns;
     if (step->part == TRACE_PART_RUNNING)
-        return add_running(x, step, group);
+        return running_add(&x->running, s, step, (enum running_side)group); // divided at the end
     if (group == REST)
         return 0;
     if (step->part == TRACE_PART_RUNNABLE)
@@ -232,7 +230,7 @@ static int add_step(struct explainer *x, const struct trace_step *step, enum gro
     struct piece *p = piece_of(x, &b.like);
     if (!p)
         return -ENOMEM;
-    p->ns[group] += step->end_ns - step->begin_ns;
+    p->ns[group] += (double)(step->end_ns - step->begin_ns);
     return 0;
 }
 
@@ -253,33 +251,6 @@ static int divide(struct explainer *x, const struct instance *in, enum group gro
 static double per(double ns, uint32_t n)
 {
     return n ? ns / n : 0;
-}
-
-// The samples of all that is not slow say how typical running time is divided: there are more. Where
-// one side has none, neither is divided: the two would not be comparable.
-static int divide_running(struct explainer *x, struct trace_explained *e)
-{
-    double slow_ns = per((double)x->running_ns[SLOW], e->slow);
-    double typical_ns = per((double)x->running_ns[TYPICAL], e->typical);
-    e->slow_samples = x->samples[SLOW];
-    e->typical_samples = x->samples[TYPICAL] + x->samples[REST];
-    if (!e->slow_samples || !e->typical_samples) {
-        struct piece *all = piece_of(x, &(struct trace_piece){.part = TRACE_PART_RUNNING});
-        if (!all)
-            return -ENOMEM;
-        all->pub.slow_ns = slow_ns;
-        all->pub.typical_ns = typical_ns;
-        return 0;
-    }
-    for (uint32_t i = 0; i < x->piece_count; i++) {
-        struct piece *p = x->pieces[i];
-        if (p->pub.part != TRACE_PART_RUNNING)
-            continue;
-        p->pub.slow_ns = slow_ns * (double)p->samples[SLOW] / (double)e->slow_samples;
-        p->pub.typical_ns = typical_ns * (double)(p->samples[TYPICAL] + p->samples[REST]) /
-                            (double)e->typical_samples;
-    }
-    return 0;
 }
 
 static int by_gap(const void *x, const void *y)
@@ -304,15 +275,17 @@ static void choose_stacks(struct piece *p)
 
 static int finish(struct explainer *x, struct trace_explained *e)
 {
-    if (divide_running(x, e))
+    if (running_divide(&x->running, x->spans, add_running, x))
         return -ENOMEM;
+    e->slow_samples = x->running.samples[SLOW];
+    e->typical_samples = x->running.samples[TYPICAL] + x->running.samples[REST];
     e->pieces = calloc(x->piece_count + 1ull, sizeof *e->pieces);
     if (!e->pieces)
         return -ENOMEM;
     for (uint32_t i = 0; i < x->piece_count; i++) {
         struct piece *p = x->pieces[i];
-        p->pub.slow_ns += per((double)p->ns[SLOW], e->slow);
-        p->pub.typical_ns += per((double)p->ns[TYPICAL], e->typical);
+        p->pub.slow_ns = per(p->ns[SLOW], e->slow);
+        p->pub.typical_ns = per(p->ns[TYPICAL], e->typical);
         choose_stacks(p);
         if (p->pub.slow_ns > 0 || p->pub.typical_ns > 0)
             e->pieces[e->piece_count++] = p->pub;
@@ -368,6 +341,7 @@ int trace_explain(const struct trace_spans *s, const struct trace_explain_option
         rc = finish(&x, e);
     free(x.instances);
     free(x.pieces);
+    running_finish(&x.running);
     ptrtab_finish(&x.table);
     arena_finish(&x.arena);
     return rc;

@@ -6,7 +6,8 @@
 // An instance of a region is divided by what its fiber did; one of a task by its critical path, with
 // waits for locks left as such (critical.h). The pieces:
 //
-//   running   by function, from the CPU samples taken in it; as one piece where one side has none
+//   running   by function, from the CPU samples taken in it (running.h); what was off the CPU apart;
+//             as one piece where one side has no samples
 //   runnable  without a Proc, by who had the one that it then ran on
 //   lock      by where it waits, who held the lock meanwhile and where he let it go (blame.h)
 //   channel, io, sleep, syscall, other   by where it waits
@@ -22,7 +23,7 @@
 struct trace_piece {
     enum trace_part part;
     uint32_t function;          // name, of where it waits outside of the runtime; RUNNING: of the
-                                // innermost frame, 0 where there are no samples
+                                // innermost frame, 0: there are no samples
     uint32_t reason;            // name
     uint32_t stack;             // where it waits; RUNNING: the most frequent of its samples'
     uint32_t holder_stack;      // LOCK: where the holder, or waker, let go; RUNNABLE: where the

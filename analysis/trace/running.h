@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+//
+// Running time divided by the CPU samples in it.
+//
+// A step with enough samples of its own is divided by them: each instant is its nearest sample's. Short steps are put
+// together, and their time divided by all their samples alike. A long step with hardly any sample was not on a
+// CPU: the kernel ran something else, or the fiber blocked and did not say so. That time is nobody's.
+//
+// Invariant: what running_divide gives of a side adds up to the steps of that side (rounding of doubles aside).
+
+#ifndef FIBERSCOPE_ANALYSIS_TRACE_RUNNING_H
+#define FIBERSCOPE_ANALYSIS_TRACE_RUNNING_H
+
+#include "analysis/trace/critical.h"
+
+#define RUNNING_NO_SAMPLE UINT32_MAX
+
+enum running_side {
+    RUNNING_SLOW,
+    RUNNING_TYPICAL,
+    RUNNING_REST, // only its samples count: they say how the short steps of TYPICAL are divided
+    RUNNING_SIDES,
+};
+
+struct running {
+    struct running_step {
+        struct trace_step step;
+        uint32_t first_sample, samples;
+        enum running_side side;
+    } * steps;
+    size_t count, capacity;
+    uint64_t samples[RUNNING_SIDES];
+};
+
+typedef int running_fn(void *arg, enum running_side side, uint32_t sample, double ns);
+
+// A zeroed struct running has no steps. The step is one of TRACE_PART_RUNNING. 0 or -ENOMEM.
+int running_add(struct running *r, const struct trace_spans *s, const struct trace_step *step,
+                enum running_side side);
+
+// Calls fn for each share of time, of SLOW and TYPICAL. Nothing is divided where one of the two has no samples: they
+// would not be comparable. 0, -ENOMEM or what fn returned.
+int running_divide(const struct running *r, const struct trace_spans *s, running_fn *fn, void *arg);
+void running_finish(struct running *r);
+
+#endif
