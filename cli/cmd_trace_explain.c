@@ -11,23 +11,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-// "p99", "p99.9", or a duration.
+// "p99", "p99.9", or a duration. One without a unit is no duration: who writes 99 means a percentile.
 static int parse_slow(const char *text, struct trace_explain_options *o)
 {
-    char *end;
     o->quantile = 0.99;
     if (!text)
         return CLI_OK;
+    char *end = NULL;
     if (text[0] == 'p') {
         double percent = strtod(text + 1, &end);
-        if (end == text + 1 || *end || !(percent > 0 && percent < 100))
-            return cli_usage("--slow: \"%.40s\" is not a percentile, as p99", text);
         o->quantile = percent / 100;
+        if (end > text + 1 && !*end && percent > 0 && percent < 100)
+            return CLI_OK;
+    } else if (text[strspn(text, "0123456789.")] && !cli_parse_duration(text, &o->threshold_ns) &&
+               o->threshold_ns > 0) {
         return CLI_OK;
     }
-    if (cli_parse_duration(text, &o->threshold_ns) || o->threshold_ns <= 0)
-        return cli_usage("--slow takes a percentile (p99) or a time (20ms), not \"%.40s\"", text);
-    return CLI_OK;
+    return cli_usage(
+        "--slow takes a percentile, as p99 or p99.9, or a time with its unit, as 20ms, "
+        "not \"%.40s\"",
+        text);
 }
 
 static int64_t rounded(double ns)
@@ -223,6 +226,7 @@ int trace_report_explain(const struct trace_args *a)
     struct trace_spans *s = NULL;
     struct profile_output o;
     struct trace_input in;
+    char x[TRACE_NS_MAX], y[TRACE_NS_MAX];
     if (!a->task == !a->region)
         return cli_usage("explain: --region=NAME or --task=NAME is needed");
     if (parse_slow(a->slow, &eo))
@@ -238,9 +242,11 @@ int trace_report_explain(const struct trace_args *a)
                               a->path, a->task ? "task" : "region", eo.name,
                               a->task ? "task" : "region");
         else if (rc == -EAGAIN)
-            status = cli_fail("%s: %" PRIu32 " instances of \"%s\", half of them below %.3f ms: "
-                              "there are no slow ones beside typical ones (another --slow?)",
-                              a->path, e.instances, eo.name, (double)e.median_ns / 1e6);
+            status = cli_fail("%s: there are no slow ones beside typical ones: of %" PRIu32
+                              " instances of \"%s\" half take less than %s, and the longest %s; "
+                              "choose a --slow between",
+                              a->path, e.instances, eo.name, trace_ns(x, e.median_ns),
+                              trace_ns(y, e.longest_ns));
         else if (rc)
             status = cli_fail("%s", strerror(-rc));
     }

@@ -318,6 +318,7 @@ static int choose(struct explainer *x, struct trace_explained *e, uint32_t *low,
     *high = *high < *slow ? *high : *slow;
     e->instances = n;
     e->median_ns = all[n / 2].end_ns - all[n / 2].begin_ns;
+    e->longest_ns = all[n - 1].end_ns - all[n - 1].begin_ns;
     if (*slow >= n || *low >= *high)
         return -EAGAIN;
     e->threshold_ns = all[*slow].end_ns - all[*slow].begin_ns;

@@ -36,7 +36,7 @@ struct trace_piece {
 struct trace_explained {
     uint32_t instances; // with both ends in the trace
     uint32_t slow, typical;
-    int64_t median_ns, threshold_ns; // slow: at least the threshold
+    int64_t median_ns, longest_ns, threshold_ns; // slow: at least the threshold
     double slow_mean_ns, typical_mean_ns;
     uint64_t slow_samples, typical_samples; // of the CPU, that the running time is divided by
     struct trace_piece *pieces;             // largest gap first

@@ -67,7 +67,7 @@ def truth(rows):
 
 
 def explain(work, *args, check=0):
-    done = subprocess.run([FIBERSCOPE, "trace", "explain", "--region=request", f"--slow=p{SLOW}", *args, "t.trace"],
+    done = subprocess.run([FIBERSCOPE, "trace", "explain", "--region=request", *(args or [f"--slow=p{SLOW}"]), "t.trace"],
                           cwd=work, capture_output=True, text=True, timeout=60)
     assert done.returncode == check, (args, done.returncode, done.stderr)
     return done.stdout if not check else done.stderr
@@ -93,7 +93,7 @@ IS_OF = {
 
 def check(work, procs, *delays, connections=4):
     known = truth(recorded(work, procs, connections, delays))
-    e = json.loads(explain(work, "--json"))
+    e = json.loads(explain(work, "--json", f"--slow=p{SLOW}"))
     assert e["instances"] == REQUESTS and e["slow"] == REQUESTS * (100 - SLOW) // 100, e
     close(e["gap_ns"], known["all_us"], 0.02 * known["all_us"], "the gap")
     for side in ("slow", "typical"):
@@ -174,13 +174,25 @@ def sleep(work):
     check(work, 1, "sleep")
 
 
+def what_slow_may_be(work):
+    recorded(work, 1, 4, ["sleep"])
+    for wrong in ("hundred", "99", "99%", "P99", "p", "p0", "p100", "p99.9.9", "20", "20mss", "-1ms", ""):
+        said = explain(work, "--slow=" + wrong, check=2)
+        assert f'not "{wrong}"' in said and "as p99" in said, said
+    for good in ("p99", "p99.9", "p50", "10ms", "0.01s"):
+        assert "longer. That is" in explain(work, "--slow=" + good), good
+    for beside in ("1h", "1ns"):
+        said = explain(work, "--slow=" + beside, check=1)
+        assert re.search(r'1000 instances of "request" half take less than [\d.]+us, and the longest [\d.]+ms;', said), said
+
+
 def several_at_once_are_told_apart(work):
     again(3, check, work, 1, "lock", "function", "syscall")
 
 
 CASES = [a_lock_is_named_by_its_holder, a_lock_at_two_processors, a_slow_system_call,
          a_slow_system_call_at_two_processors, who_kept_the_processor, who_kept_one_of_two_processors,
-         a_slow_function, a_slow_function_at_two_processors, a_channel, input_and_output, sleep,
+         a_slow_function, a_slow_function_at_two_processors, a_channel, input_and_output, sleep, what_slow_may_be,
          several_at_once_are_told_apart]
 
 if __name__ == "__main__":
