@@ -89,7 +89,7 @@ static void print_holder(FILE *out, const struct terminal *t, const struct trace
 }
 
 static void print_what(FILE *out, const struct terminal *t, const struct trace_spans *s,
-                       const struct trace_piece *p, bool has_samples, bool has_stacks)
+                       const struct trace_piece *p, bool has_stacks)
 {
     const char *function = trace_names_text(&s->names, p->function);
     fprintf(out, "%-9s", trace_part_name(p->part));
@@ -97,8 +97,10 @@ static void print_what(FILE *out, const struct terminal *t, const struct trace_s
         print_runnable(out, t, s, p, has_stacks);
         return;
     }
-    if (p->part == TRACE_PART_RUNNING && !*function)
-        fputs(has_samples ? "off the CPU (no samples)" : "(no CPU samples)", out);
+    if (p->off_cpu)
+        fputs(p->stack && has_stacks ? "off the CPU, up to" : "off the CPU", out);
+    else if (p->part == TRACE_PART_RUNNING && !*function)
+        fputs("(no CPU samples)", out);
     else if (*function)
         trace_name_print(out, t, function);
     print_reason(out, t, s, p->reason);
@@ -151,7 +153,7 @@ static void print(FILE *out, const struct trace_args *a, const struct trace_span
     for (uint32_t i = 0; i < e->piece_count; i++) {
         const struct trace_piece *p = &e->pieces[i];
         double d = p->slow_ns - p->typical_ns;
-        if (p->part == TRACE_PART_RUNNING)
+        if (p->part == TRACE_PART_RUNNING && !p->off_cpu)
             running += d;
         if (i >= rows || (a->rows && fabs(d) < 0.001 * fabs(gap))) {
             left++;
@@ -160,7 +162,7 @@ static void print(FILE *out, const struct trace_args *a, const struct trace_span
             continue;
         }
         print_row(out, p->slow_ns, p->typical_ns, gap);
-        print_what(out, &t, s, p, has_samples, !a->rows || fabs(d) >= 0.01 * fabs(gap));
+        print_what(out, &t, s, p, !a->rows || fabs(d) >= 0.01 * fabs(gap));
     }
     if (left) {
         print_row(out, left_slow, left_typical, gap);
@@ -208,6 +210,8 @@ static void print_json(FILE *out, const struct trace_args *a, const struct trace
             trace_json_stack(&j, "holder_stack", &s->names,
                              trace_stacks_get(&s->stacks, p->holder_stack));
         }
+        if (p->off_cpu)
+            json_bool(&j, "off_cpu", true);
         if (p->part == TRACE_PART_RUNNABLE && p->is_held) {
             json_string(&j, "occupant", trace_names_text(&s->names, p->holder));
             trace_json_stack(&j, "occupant_stack", &s->names,

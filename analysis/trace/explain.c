@@ -27,7 +27,7 @@ struct piece {
     struct trace_piece pub;
     double ns[GROUPS];
     struct vote slow, any;         // RUNNING: stacks of samples; RUNNABLE: of the occupant's
-    struct vote slow_end, any_end; // RUNNABLE: where the occupant stopped
+    struct vote slow_end, any_end; // where it, or the occupant, stopped
 };
 
 struct explainer {
@@ -85,7 +85,7 @@ static bool same_piece(const void *item, const void *key)
     const struct trace_piece *b = &((const struct piece *)key)->pub;
     return a->part == b->part && a->function == b->function && a->reason == b->reason &&
            a->stack == b->stack && a->holder_stack == b->holder_stack && a->holder == b->holder &&
-           a->is_held == b->is_held;
+           a->is_held == b->is_held && a->off_cpu == b->off_cpu;
 }
 
 static struct piece *piece_of(struct explainer *x, const struct trace_piece *like)
@@ -134,13 +134,22 @@ static void vote_samples(const struct trace_spans *s, struct piece *p, uint32_t 
     }
 }
 
+static void vote_end(struct piece *p, uint32_t stack, int64_t ns, enum group group)
+{
+    vote(&p->any_end, stack, ns);
+    if (group == SLOW)
+        vote(&p->slow_end, stack, ns);
+}
+
 // A share of the running time.
-static int add_running(void *arg, enum running_side side, uint32_t sample, double ns)
+static int add_running(void *arg, enum running_side side, uint32_t sample, double ns,
+                       const struct trace_step *step)
 {
     struct explainer *x = arg;
     const struct trace_spans *s = x->spans;
-    struct trace_piece like = {.part = TRACE_PART_RUNNING};
-    if (sample != RUNNING_NO_SAMPLE) {
+    struct trace_piece like = {.part = TRACE_PART_RUNNING, .off_cpu = sample == RUNNING_OFF_CPU};
+    bool is_sample = !like.off_cpu && sample != RUNNING_NO_SAMPLE;
+    if (is_sample) {
         const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->samples[sample].stack);
         like.function = stack->count ? stack->frames[0].function : 0;
     }
@@ -148,8 +157,10 @@ static int add_running(void *arg, enum running_side side, uint32_t sample, doubl
     if (!p)
         return -ENOMEM;
     p->ns[side] += ns;
-    if (sample != RUNNING_NO_SAMPLE)
+    if (is_sample)
         vote_samples(s, p, sample, 1, (enum group)side);
+    else if (like.off_cpu)
+        vote_end(p, s->end_stack[step->span], (int64_t)ns, (enum group)side);
     return 0;
 }
 
@@ -190,9 +201,7 @@ static int add_occupant(void *arg, const struct trace_blame *part)
         return -ENOMEM;
     p->ns[b->group] += (double)ns;
     vote_samples(s, p, first, n, b->group);
-    vote(&p->any_end, part->stack, ns);
-    if (b->group == SLOW)
-        vote(&p->slow_end, part->stack, ns);
+    vote_end(p, part->stack, ns, b->group);
     return 0;
 }
 

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 
 enum {
-    OWN_SAMPLES = 4, // with so many a step is divided by its own
+    USUAL_SAMPLES = 8, // with fewer the period cannot be told
+    OWN_SAMPLES = 4,   // with so many a step is divided by its own
     OFF_PERIODS =
         8, // so long that with fewer samples it was mostly off the CPU: 8 were to be expected
 };
@@ -18,7 +19,8 @@ struct divider {
     const struct trace_spans *spans;
     running_fn *fn;
     void *arg;
-    int64_t period_ns; // of sampling; 0: not known
+    int64_t period_ns;  // of sampling; 0: not known
+    bool is_comparable; // both sides have samples
     double pool_ns[RUNNING_SIDES];
     uint64_t pool_samples[RUNNING_SIDES];
 };
@@ -49,13 +51,29 @@ void running_finish(struct running *r)
     *r = (struct running){0};
 }
 
+static int64_t length(const struct running_step *x)
+{
+    return x->step.end_ns - x->step.begin_ns;
+}
+
 static int ascending(const void *x, const void *y)
 {
     int64_t a = *(const int64_t *)x, b = *(const int64_t *)y;
     return (a > b) - (a < b);
 }
 
-// The period of sampling: the median time between two samples of a step.
+static int64_t usual_ns(const struct running *r)
+{
+    int64_t ns = 0;
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->steps[i].side != RUNNING_SLOW)
+            ns += length(&r->steps[i]);
+    }
+    return ns;
+}
+
+// The period of sampling: the median time between two samples of a step. Where there is never more than one, so much
+// of the steps that are not slow as there is to a sample.
 static int find_period(struct divider *d)
 {
     size_t n = 0;
@@ -73,19 +91,17 @@ static int find_period(struct divider *d)
     }
     qsort(gaps, n, sizeof *gaps, ascending);
     d->period_ns = n ? gaps[n / 2] : 0;
+    uint64_t usual = d->running->samples[RUNNING_TYPICAL] + d->running->samples[RUNNING_REST];
+    if (!n && usual >= USUAL_SAMPLES)
+        d->period_ns = usual_ns(d->running) / (int64_t)usual;
     free(gaps);
     return 0;
-}
-
-static int64_t length(const struct running_step *x)
-{
-    return x->step.end_ns - x->step.begin_ns;
 }
 
 static enum how how_of(const struct divider *d, const struct running_step *x)
 {
     if (x->samples >= OWN_SAMPLES)
-        return OWN;
+        return d->is_comparable ? OWN : POOLED;
     return d->period_ns && length(x) / OFF_PERIODS >= d->period_ns ? OFF : POOLED;
 }
 
@@ -98,7 +114,7 @@ static int divide_own(const struct divider *d, const struct running_step *x)
         int64_t to = k + 1 == x->samples
                          ? x->step.end_ns
                          : sample[k].time_ns + (sample[k + 1].time_ns - sample[k].time_ns) / 2;
-        rc = d->fn(d->arg, x->side, x->first_sample + k, (double)(to - from));
+        rc = d->fn(d->arg, x->side, x->first_sample + k, (double)(to - from), &x->step);
         from = to;
     }
     return rc;
@@ -107,11 +123,13 @@ static int divide_own(const struct divider *d, const struct running_step *x)
 // Its few samples have a period each.
 static int divide_off(const struct divider *d, const struct running_step *x)
 {
+    int64_t left = length(x);
     int rc = 0;
-    for (uint32_t k = 0; k < x->samples && !rc; k++)
-        rc = d->fn(d->arg, x->side, x->first_sample + k, (double)d->period_ns);
-    int64_t left = length(x) - (int64_t)x->samples * d->period_ns;
-    return rc ? rc : d->fn(d->arg, x->side, RUNNING_NO_SAMPLE, (double)left);
+    for (uint32_t k = 0; k < x->samples && d->is_comparable && !rc; k++) {
+        rc = d->fn(d->arg, x->side, x->first_sample + k, (double)d->period_ns, &x->step);
+        left -= d->period_ns;
+    }
+    return rc ? rc : d->fn(d->arg, x->side, RUNNING_OFF_CPU, (double)left, &x->step);
 }
 
 // The samples of all that is not slow say how short typical steps are divided: there are more.
@@ -123,51 +141,43 @@ static int divide_pool(const struct divider *d, const struct running_step *x)
         n = d->pool_samples[RUNNING_TYPICAL] + d->pool_samples[RUNNING_REST];
     int rc = 0;
     for (uint32_t k = 0; k < x->samples && !rc; k++)
-        rc = d->fn(d->arg, side, x->first_sample + k, d->pool_ns[side] / (double)n);
+        rc = d->fn(d->arg, side, x->first_sample + k, d->pool_ns[side] / (double)n, &x->step);
     return rc;
 }
 
-static int undivided(const struct divider *d)
+static int divide_pools(const struct divider *d)
 {
-    int rc = 0;
-    for (size_t i = 0; i < d->running->count && !rc; i++) {
-        const struct running_step *x = &d->running->steps[i];
-        if (x->side != RUNNING_REST)
-            rc = d->fn(d->arg, x->side, RUNNING_NO_SAMPLE, (double)length(x));
-    }
-    return rc;
-}
-
-static int divided(struct divider *d)
-{
-    int rc = 0;
-    for (size_t i = 0; i < d->running->count && !rc; i++) {
-        const struct running_step *x = &d->running->steps[i];
-        enum how how = how_of(d, x);
-        if (how == POOLED) {
-            d->pool_ns[x->side] += (double)length(x);
-            d->pool_samples[x->side] += x->samples;
-        } else if (x->side != RUNNING_REST) {
-            rc = how == OWN ? divide_own(d, x) : divide_off(d, x);
-        }
-    }
-    for (size_t i = 0; i < d->running->count && !rc; i++) {
-        if (how_of(d, &d->running->steps[i]) == POOLED)
-            rc = divide_pool(d, &d->running->steps[i]);
-    }
     const uint64_t *n = d->pool_samples;
-    if (!rc && !n[RUNNING_SLOW])
-        rc = d->fn(d->arg, RUNNING_SLOW, RUNNING_NO_SAMPLE, d->pool_ns[RUNNING_SLOW]);
-    if (!rc && !n[RUNNING_TYPICAL] && !n[RUNNING_REST])
-        rc = d->fn(d->arg, RUNNING_TYPICAL, RUNNING_NO_SAMPLE, d->pool_ns[RUNNING_TYPICAL]);
+    bool has_slow = d->is_comparable && n[RUNNING_SLOW];
+    bool has_typical = d->is_comparable && n[RUNNING_TYPICAL] + n[RUNNING_REST];
+    int rc = 0;
+    for (size_t i = 0; i < d->running->count && !rc; i++) {
+        const struct running_step *x = &d->running->steps[i];
+        if (how_of(d, x) == POOLED && (x->side == RUNNING_SLOW ? has_slow : has_typical))
+            rc = divide_pool(d, x);
+    }
+    if (!rc && !has_slow)
+        rc = d->fn(d->arg, RUNNING_SLOW, RUNNING_NO_SAMPLE, d->pool_ns[RUNNING_SLOW], NULL);
+    if (!rc && !has_typical)
+        rc = d->fn(d->arg, RUNNING_TYPICAL, RUNNING_NO_SAMPLE, d->pool_ns[RUNNING_TYPICAL], NULL);
     return rc;
 }
 
 int running_divide(const struct running *r, const struct trace_spans *s, running_fn *fn, void *arg)
 {
     struct divider d = {.running = r, .spans = s, .fn = fn, .arg = arg};
-    if (!r->samples[RUNNING_SLOW] || !(r->samples[RUNNING_TYPICAL] + r->samples[RUNNING_REST]))
-        return undivided(&d);
+    d.is_comparable =
+        r->samples[RUNNING_SLOW] && r->samples[RUNNING_TYPICAL] + r->samples[RUNNING_REST];
     int rc = find_period(&d);
-    return rc ? rc : divided(&d);
+    for (size_t i = 0; i < r->count && !rc; i++) {
+        const struct running_step *x = &r->steps[i];
+        enum how how = how_of(&d, x);
+        if (how == POOLED) {
+            d.pool_ns[x->side] += (double)length(x);
+            d.pool_samples[x->side] += x->samples;
+        } else if (x->side != RUNNING_REST) {
+            rc = how == OWN ? divide_own(&d, x) : divide_off(&d, x);
+        }
+    }
+    return rc ? rc : divide_pools(&d);
 }

@@ -14,6 +14,7 @@
 #include "analysis/trace/critical.h"
 
 #define RUNNING_NO_SAMPLE UINT32_MAX
+#define RUNNING_OFF_CPU   (UINT32_MAX - 1)
 
 enum running_side {
     RUNNING_SLOW,
@@ -32,14 +33,16 @@ struct running {
     uint64_t samples[RUNNING_SIDES];
 };
 
-typedef int running_fn(void *arg, enum running_side side, uint32_t sample, double ns);
+// sample: RUNNING_OFF_CPU, then step says which; RUNNING_NO_SAMPLE: not to be known.
+typedef int running_fn(void *arg, enum running_side side, uint32_t sample, double ns,
+                       const struct trace_step *step);
 
 // A zeroed struct running has no steps. The step is one of TRACE_PART_RUNNING. 0 or -ENOMEM.
 int running_add(struct running *r, const struct trace_spans *s, const struct trace_step *step,
                 enum running_side side);
 
-// Calls fn for each share of time, of SLOW and TYPICAL. Nothing is divided where one of the two has no samples: they
-// would not be comparable. 0, -ENOMEM or what fn returned.
+// Calls fn for each share of time, of SLOW and TYPICAL. Where one of the two has no samples nothing is divided, as they
+// would not be comparable, but what was off the CPU is still told apart. 0, -ENOMEM or what fn returned.
 int running_divide(const struct running *r, const struct trace_spans *s, running_fn *fn, void *arg);
 void running_finish(struct running *r);
 

@@ -17,8 +17,8 @@
 
 enum { DELAYS_MAX = 8 };
 
-const char *const delay_names[DELAY_KINDS] = {"lock",    "syscall", "busy", "function",
-                                              "channel", "io",      "sleep"};
+const char *const delay_names[DELAY_KINDS] = {"lock",     "syscall", "block", "busy",
+                                              "function", "channel", "io",    "sleep"};
 
 static struct delay {
     enum delay_kind kind;
@@ -121,15 +121,25 @@ static void delay_lock(struct fib_mutex *lock, int64_t ns)
     helper_put(h, 1);
 }
 
-static __attribute__((noinline)) void slow_syscall(struct delay_record *r, int64_t ns)
+static int64_t sleep_in_kernel(int64_t ns)
 {
-    fib_blocking_enter();
     int64_t before_ns = fib_now_ns(), until_ns = before_ns + ns;
     struct timespec until = {until_ns / 1000000000, until_ns % 1000000000};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
     }
-    r->ns[DELAY_SYSCALL] += fib_now_ns() - before_ns;
+    return fib_now_ns() - before_ns;
+}
+
+static __attribute__((noinline)) void slow_syscall(struct delay_record *r, int64_t ns)
+{
+    fib_blocking_enter();
+    r->ns[DELAY_SYSCALL] += sleep_in_kernel(ns);
     fib_blocking_exit();
+}
+
+static __attribute__((noinline)) void block_unannounced(struct delay_record *r, int64_t ns)
+{
+    r->ns[DELAY_BLOCK] += sleep_in_kernel(ns);
 }
 
 // Not preempted, so that the request has its processor for as long as it says, neither more nor less.
@@ -262,6 +272,7 @@ void delay_redirect(struct delay_record *r, struct fib_mutex *lock)
         switch (d->kind) {
         case DELAY_LOCK: lock_ns = d->ns; break;
         case DELAY_SYSCALL: slow_syscall(r, d->ns); break;
+        case DELAY_BLOCK: block_unannounced(r, d->ns); break;
         case DELAY_BUSY: delay_busy(d->ns); break;
         case DELAY_FUNCTION: slow_function(r, d->ns); break;
         case DELAY_CHANNEL: wait_for_sender(r, d->ns); break;

@@ -20,6 +20,7 @@
 enum delay_kind {
     DELAY_LOCK,     // another fiber sleeps while it holds the lock that the request needs
     DELAY_SYSCALL,  // the request sleeps in the kernel
+    DELAY_BLOCK,    // the same, but the runtime is not told
     DELAY_BUSY,     // other fibers keep all processors, one each, while the request is runnable
     DELAY_FUNCTION, // the request runs a function that uses the processor
     DELAY_CHANNEL,  // the request receives what another fiber sends late
