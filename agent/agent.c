@@ -5,7 +5,9 @@
 
 #include "agent/agent.h"
 
+#include "agent/api.h"
 #include "agent/arch/x86_64.h"
+#include "agent/call.h"
 #include "agent/capture.h"
 #include "agent/fibers.h"
 #include "agent/custom.h"
@@ -25,10 +27,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-struct agent agent;
+struct agent agent = {.segment_fd = -1};
+
+enum { DESCRIPTOR_FLOOR = 512 };
 
 bool agent_owns(void)
 {
@@ -81,6 +86,9 @@ static void on_fork_child(void)
     agent.forks++;
     emit_forget();
     agent_tls.labels = 0; // an id of the parent's segment
+    if (agent_segment_fd() >= 0)
+        sys1(SYS_close, SYS_ARG(agent.segment_fd));
+    agent.segment_fd = -1;
     atomic_store_explicit(&agent.api_lock, 0, memory_order_relaxed);
     custom_fork_child();
     hooks_got_fork_child();
@@ -192,13 +200,20 @@ static int create_segment(struct agent_space *space)
     return rc;
 }
 
-// The descriptor went to the collector by message or is not needed: none stays in the target, where
-// close loops and dup2 would meet it.
-static void drop_descriptor(struct agent_space *space)
+// Went to the collector by message, it is dropped: none stays in the target, where close loops and dup2 would meet it.
+// Else it waits for a call, above the numbers that programs usually meet.
+static void keep_descriptor(struct agent_space *space)
 {
-    if (space->seg.fd >= 0)
-        sys1(SYS_close, space->seg.fd);
+    struct stat st = {0};
+    int fd = space->seg.fd;
     space->seg.fd = -1;
+    agent.segment_fd = -1;
+    if (fd >= 0 && !space->told && !agent.env.segment[0] && !sys2(SYS_fstat, SYS_ARG(fd), &st)) {
+        agent.segment_fd = (int)sys3(SYS_fcntl, SYS_ARG(fd), F_DUPFD_CLOEXEC, DESCRIPTOR_FLOOR);
+        agent.segment_inode = st.st_ino;
+    }
+    if (fd >= 0)
+        sys1(SYS_close, SYS_ARG(fd));
     // A child must not see its parent's segment: what it wrote there would be the parent's.
     sys3(SYS_madvise, space->seg.header, space->seg.bytes, MADV_DONTFORK);
 }
@@ -209,6 +224,16 @@ static void set_states(struct seg_control *c)
     atomic_store_explicit(&c->heap_rate_bytes, agent.env.heap_bytes, memory_order_relaxed);
     atomic_store_explicit(&c->block_rate_ns, agent.env.block_ns, memory_order_relaxed);
     atomic_store_explicit(&c->mutex_fraction, agent.env.mutex_fraction, memory_order_relaxed);
+}
+
+int agent_segment_fd(void)
+{
+    struct stat st;
+    if (agent.env.segment[0]) // a black box lies where it can be opened
+        return -1;
+    bool is_ours = agent.segment_fd >= 0 && !sys2(SYS_fstat, SYS_ARG(agent.segment_fd), &st) &&
+                   st.st_ino == agent.segment_inode;
+    return is_ours ? agent.segment_fd : -1;
 }
 
 int agent_begin(uint32_t why, bool in_handler)
@@ -241,7 +266,7 @@ int agent_begin(uint32_t why, bool in_handler)
     else if (atomic_load_explicit(&c->cpu_source, memory_order_relaxed) == SEG_CPU_NONE)
         source_choose(&agent, true);
     agent.child_period_ns = atomic_load_explicit(&c->cpu_period_ns, memory_order_relaxed);
-    drop_descriptor(space);
+    keep_descriptor(space);
     modules_scan_all();
     atomic_store_explicit(&space->running, 1, memory_order_relaxed);
     lock_update();
@@ -390,20 +415,33 @@ static void say_failure(int rc)
     say_end(say_text(&line, "; the program runs on without"));
 }
 
+// Nothing is recorded until somebody calls.
+static void agent_await(void)
+{
+    if (agent_prepare())
+        return;
+    api_blind(); // a handler could not find it out
+    call_ready();
+}
+
 __attribute__((constructor)) static void agent_load(void)
 {
     const char *text = getenv(AGENT_ENV), *segment = getenv(AGENT_ENV_SEGMENT);
     agent_real();
     agent_env_defaults(&agent.env);
-    if (!text && !segment)
+    if (!text && !segment) {
+        agent_await();
         return;
+    }
     agent_env_parse(&agent.env, text, complain, NULL);
     if (segment && !agent.env.segment[0] && strlen(segment) < sizeof agent.env.segment)
         memcpy(agent.env.segment, segment, strlen(segment) + 1);
     if (!agent.env.inherit)
         strip_environment();
-    if (!agent_env_wants_anything(&agent.env))
+    if (!agent_env_wants_anything(&agent.env)) {
+        agent_await();
         return;
+    }
     // A line now and then is no recording that wants a file.
     bool is_trace_alone = agent.env.heaptrace_ms && !agent.env.heap_bytes && !agent.env.cpu_hz &&
                           !agent.env.wall_hz && !agent.env.block_ns && !agent.env.mutex_fraction;
@@ -423,6 +461,7 @@ __attribute__((constructor)) static void agent_load(void)
         say_failure(rc);
     if (rc)
         agent.configured = false;
+    call_ready();
 }
 
 __attribute__((destructor)) static void agent_unload(void)

@@ -4,7 +4,7 @@
 //
 //   agent.c    the constructor, starting and stopping, fork, exit
 //   env.c      the FIBERSCOPE variable
-//   hello.c    messages to the collector
+//   hello.c    messages to the collector;  call.c  one that comes late
 //   output.c   the raw dump, written by the target itself where no collector does it
 //   slot.c     one slot per thread: memory for its walks, its timers, its CPU clock
 //   hooks.c    what is interposed: one table; hooks_got.c the other way to make it take effect
@@ -88,6 +88,7 @@ struct agent_slot {
     uint64_t hook_leaf;
     struct agent_heap_thread *heap; // heap.c's, NULL: not yet
     uint64_t lock_random;           // lock.c's; 0: not yet seeded
+    uint32_t waits_ended;           // by signals of ours alone: system calls that returned EINTR
 };
 
 struct agent_module {
@@ -124,6 +125,8 @@ struct agent {
     bool has_key;
     bool is_ghost;             // fork.h: what is here is the parent's, until a capture ends
     bool is_child;             // of a fork, not of an exec
+    int segment_fd; // for calls (call.h); -1: none
+    uint64_t segment_inode;
     uint32_t forks;            // between the first process and this one
     _Atomic uint32_t api_lock; // futex.h: one start or stop at a time
     pthread_key_t key;
@@ -157,6 +160,8 @@ bool agent_owns(void);
 // agent.c: makes this address space record. why is enum agent_why; in_handler: called at a forked
 // child's first signal. 0 or -errno. [async-signal-safe when in_handler]
 int agent_begin(uint32_t why, bool in_handler);
+// The segment's descriptor, if it is still there and still that; -1. [async-signal-safe]
+int agent_segment_fd(void);
 // A forked child's recording begins, at its first signal or hook. 0 or -errno.
 int agent_begin_child(void);
 // In a forked child: nothing of the parent's recording is left, its own may begin.
@@ -174,6 +179,8 @@ void agent_disarm_all(void);
 // hello.c: 0 when the collector answered (or, with no wait, has been told), else -errno.
 int hello_send(const struct agent *a, uint32_t why, bool wait, uint32_t tid);
 int hello_thread(const struct agent *a, uint32_t tid);
+// To the socket of a call; nobody waits. [async-signal-safe]
+int hello_call(const struct agent *a, const char *socket);
 
 // output.c: writes the dump to the path that pattern gives, or a free name beside it, whole or not
 // at all; says where on stderr. 0 or -errno.

@@ -139,12 +139,13 @@ EXPORTED int fscope_cpu_stop(void)
     return rc;
 }
 
+static _Atomic uint32_t blind_looked; // 1: it can be seen; 2: not
+
 const char *api_blind(void)
 {
-    static _Atomic uint32_t looked; // 1: it can be seen; 2: not
     static const char *_Atomic why;
     // acquire: pairs with the release below
-    uint32_t is = atomic_load_explicit(&looked, memory_order_acquire);
+    uint32_t is = atomic_load_explicit(&blind_looked, memory_order_acquire);
     if (!is) {
         if (!hooks_ready())
             hooks_resolve();
@@ -152,7 +153,7 @@ const char *api_blind(void)
         atomic_store_explicit(&why, refusal, memory_order_relaxed);
         is = refusal ? 2 : 1;
         // release: pairs with the acquire above; two threads find the same
-        atomic_store_explicit(&looked, is, memory_order_release);
+        atomic_store_explicit(&blind_looked, is, memory_order_release);
     }
     return is == 2 ? atomic_load_explicit(&why, memory_order_relaxed) : NULL;
 }
@@ -161,8 +162,6 @@ const char *api_blind(void)
 
 static int heap_start_locked(uint64_t rate)
 {
-    if (api_blind())
-        return -ENOTSUP;
     if (api_blind())
         return -ENOTSUP;
     uint64_t was = agent.env.heap_bytes;
@@ -175,6 +174,15 @@ static int heap_start_locked(uint64_t rate)
     if (rc && is_new)
         agent.env.heap_bytes = was;
     return rc;
+}
+
+int api_heap_start_here(uint64_t rate_bytes)
+{
+    switch (atomic_load_explicit(&blind_looked, memory_order_acquire)) {
+    case 0: return -EAGAIN;
+    case 1: return heap_is_on() ? -EALREADY : heap_start(rate_bytes);
+    default: return -ENOTSUP;
+    }
 }
 
 EXPORTED int fscope_heap_start(uint64_t rate_bytes)

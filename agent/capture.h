@@ -148,4 +148,11 @@ static inline uint32_t capture_walk_only(struct capture *c, const struct unwind_
     return depth;
 }
 
+// How many waits of the calling thread signals of ours alone have ended; see io_hooks.c.
+static inline uint32_t waits_ended(void)
+{
+    const struct agent_slot *s = agent_tls.slot;
+    return s ? s->waits_ended : 0;
+}
+
 #endif

@@ -14,6 +14,7 @@
 
 #include <linux/futex.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 static inline void futex_lock(_Atomic uint32_t *word)
@@ -25,6 +26,15 @@ static inline void futex_lock(_Atomic uint32_t *word)
         return;
     while (atomic_exchange_explicit(word, 2, memory_order_acquire))
         sys6(SYS_futex, SYS_ARG(word), FUTEX_WAIT_PRIVATE, 2, 0, 0, 0);
+}
+
+// [async-signal-safe]
+static inline bool futex_try(_Atomic uint32_t *word)
+{
+    uint32_t was = 0;
+    // acquire: pairs with the release in futex_unlock
+    return atomic_compare_exchange_strong_explicit(word, &was, 1, memory_order_acquire,
+                                                   memory_order_relaxed);
 }
 
 static inline void futex_unlock(_Atomic uint32_t *word)

@@ -396,6 +396,13 @@ int heap_start(uint64_t rate)
     return 0;
 }
 
+bool heap_is_on(void)
+{
+    const struct seg_control *c = &segment()->header->control;
+    return atomic_load_explicit(&c->heap_rate_bytes, memory_order_relaxed) &&
+           !atomic_load_explicit(&heap.is_stopped, memory_order_relaxed);
+}
+
 int heap_stop(void)
 {
     struct seg_control *c = &segment()->header->control;

@@ -109,6 +109,7 @@ void heap_begin(void);
 // -ENOTSUP: the allocator cannot be seen. -EINVAL of heap_stop: it is not on.
 int heap_start(uint64_t rate);
 int heap_stop(void);
+bool heap_is_on(void);
 // In the child of a fork, before anything else runs there.
 void heap_fork_child(void);
 // A thread leaves: what it held back goes into the totals.

@@ -127,9 +127,11 @@ static int await_config(int fd)
     }
 }
 
-int hello_send(const struct agent *a, uint32_t why, bool wait, uint32_t tid)
+static int send_hello(const struct agent *a, const char *socket, uint32_t why, bool wait,
+                      uint32_t tid)
 {
     const struct agent_space *space = a->space;
+    int segment = space->seg.fd >= 0 ? space->seg.fd : agent_segment_fd();
     struct agent_hello hello = {
         .header = {AGENT_PROTOCOL_MAGIC, AGENT_PROTOCOL_VERSION, AGENT_HELLO, sizeof hello, 0},
         .pid = space->pid,
@@ -142,15 +144,26 @@ int hello_send(const struct agent *a, uint32_t why, bool wait, uint32_t tid)
     };
     memcpy(hello.program, a->program, sizeof hello.program);
     hello.header.flags = (wait ? 0 : AGENT_NO_ANSWER) | (a->env.segment[0] ? AGENT_BLACK_BOX : 0u) |
-                         (signals_target_uses() ? AGENT_SIGPROF_USED : 0u);
-    int fd = connect_collector(a->env.socket, wait);
+                         (signals_target_uses() ? AGENT_SIGPROF_USED : 0u) |
+                         (segment < 0 ? AGENT_NO_SEGMENT : 0u);
+    int fd = connect_collector(socket, wait);
     if (fd < 0)
         return fd;
-    int rc = send_with_segment(fd, &hello, sizeof hello, space->seg.fd);
+    int rc = send_with_segment(fd, &hello, sizeof hello, segment);
     if (!rc && wait)
         rc = await_config(fd);
     sys1(SYS_close, fd);
     return rc;
+}
+
+int hello_send(const struct agent *a, uint32_t why, bool wait, uint32_t tid)
+{
+    return send_hello(a, a->env.socket, why, wait, tid);
+}
+
+int hello_call(const struct agent *a, const char *socket)
+{
+    return send_hello(a, socket, AGENT_WHY_CALL, false, (uint32_t)sys0(SYS_gettid));
 }
 
 int hello_thread(const struct agent *a, uint32_t tid)

@@ -6,6 +6,8 @@
 // Threads that run fibers pass by: their waits are the runtime's to tell. A thread that is cancelled in such a
 // call leaves it unended, which its end puts right.
 
+#include "agent/agent.h"
+#include "agent/capture.h"
 #include "agent/hooks.h"
 #include "agent/trace.h"
 #include "emit/emit.h"
@@ -179,52 +181,208 @@ INTERPOSED int connect(int fd, __CONST_SOCKADDR_ARG to, socklen_t size)
     WAIT(int, NET, real.connect(fd, to, size));
 }
 
+// --- Waits that a handler ends early, whatever SA_RESTART says (signal(7)). Our signals are not to show, so waits that
+// these alone have ended go on for the time that is left.
+
+struct patience {
+    uint32_t ended;
+    int error;        // errno, before
+    int64_t until_ns; // 0: for ever
+};
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+// ns: how long; negative: for ever.
+static struct patience patience(int64_t ns)
+{
+    return (struct patience){waits_ended(), errno, ns > 0 ? now_ns() + ns : 0};
+}
+
+static bool goes_on(struct patience *p, int error)
+{
+    uint32_t was = p->ended;
+    if (__builtin_expect(error != EINTR, 1))
+        return false;
+    p->ended = waits_ended();
+    if (p->ended == was)
+        return false;
+    errno = p->error;
+    return true;
+}
+
+static int64_t left_ns(const struct patience *p)
+{
+    int64_t left = p->until_ns - now_ns();
+    return left > 0 ? left : 0;
+}
+
+static int left_ms(const struct patience *p, int timeout)
+{
+    return timeout > 0 ? (int)((left_ns(p) + 999999) / 1000000) : timeout;
+}
+
+static struct timespec left_time(const struct patience *p)
+{
+    int64_t ns = left_ns(p);
+    return (struct timespec){ns / 1000000000, ns % 1000000000};
+}
+
+static int64_t time_ns(const struct timespec *t)
+{
+    return !t ? -1 : t->tv_sec > INT32_MAX ? INT64_MAX / 4 : t->tv_sec * 1000000000 + t->tv_nsec;
+}
+
+static int whole_poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+    struct patience p = patience(timeout * INT64_C(1000000));
+    int rc;
+    while ((rc = real.poll(fds, n, timeout)) < 0 && goes_on(&p, errno))
+        timeout = left_ms(&p, timeout);
+    return rc;
+}
+
+static int whole_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                       const sigset_t *mask)
+{
+    struct patience p = patience(time_ns(timeout));
+    struct timespec left;
+    int rc;
+    while ((rc = real.ppoll(fds, n, timeout, mask)) < 0 && goes_on(&p, errno))
+        if (timeout) {
+            left = left_time(&p);
+            timeout = &left;
+        }
+    return rc;
+}
+
+// Linux leaves the time that is left in *timeout, and the sets alone.
+static int whole_select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout)
+{
+    struct patience p = patience(-1);
+    int rc;
+    while ((rc = real.select(n, r, w, e, timeout)) < 0 && goes_on(&p, errno))
+        ;
+    return rc;
+}
+
+static int whole_epoll_wait(int fd, struct epoll_event *events, int n, int timeout)
+{
+    struct patience p = patience(timeout * INT64_C(1000000));
+    int rc;
+    while ((rc = real.epoll_wait(fd, events, n, timeout)) < 0 && goes_on(&p, errno))
+        timeout = left_ms(&p, timeout);
+    return rc;
+}
+
+static int whole_epoll_pwait(int fd, struct epoll_event *events, int n, int timeout,
+                             const sigset_t *mask)
+{
+    struct patience p = patience(timeout * INT64_C(1000000));
+    int rc;
+    while ((rc = real.epoll_pwait(fd, events, n, timeout, mask)) < 0 && goes_on(&p, errno))
+        timeout = left_ms(&p, timeout);
+    return rc;
+}
+
+static int whole_nanosleep(const struct timespec *wanted, struct timespec *left)
+{
+    struct patience p = patience(-1);
+    struct timespec rest, next;
+    int rc;
+    while ((rc = real.nanosleep(wanted, &rest)) < 0 && goes_on(&p, errno)) {
+        next = rest;
+        wanted = &next;
+    }
+    if (rc < 0 && errno == EINTR && left)
+        *left = rest;
+    return rc;
+}
+
+static int whole_clock_nanosleep(clockid_t clock, int flags, const struct timespec *wanted,
+                                 struct timespec *left)
+{
+    struct patience p = patience(-1);
+    struct timespec rest, next;
+    int rc;
+    while ((rc = real.clock_nanosleep(clock, flags, wanted, &rest)) && goes_on(&p, rc))
+        if (!(flags & TIMER_ABSTIME)) {
+            next = rest;
+            wanted = &next;
+        }
+    if (rc == EINTR && left && !(flags & TIMER_ABSTIME))
+        *left = rest;
+    return rc;
+}
+
+static int whole_usleep(useconds_t us)
+{
+    const struct timespec t = {us / 1000000, (long)(us % 1000000) * 1000};
+    return whole_nanosleep(&t, NULL);
+}
+
+// As sleep(3): what is left, to the nearest second.
+static unsigned whole_sleep(unsigned s)
+{
+    struct timespec t = {(time_t)s, 0};
+    int saved = errno;
+    if (!whole_nanosleep(&t, &t)) {
+        errno = saved;
+        return 0;
+    }
+    return (unsigned)t.tv_sec + (t.tv_nsec >= 500000000);
+}
+
 INTERPOSED int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-    WAIT(int, NET, real.poll(fds, n, timeout));
+    WAIT(int, NET, whole_poll(fds, n, timeout));
 }
 
 INTERPOSED int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
                      const sigset_t *mask)
 {
-    WAIT(int, NET, real.ppoll(fds, n, timeout, mask));
+    WAIT(int, NET, whole_ppoll(fds, n, timeout, mask));
 }
 
 INTERPOSED int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout)
 {
-    WAIT(int, NET, real.select(n, r, w, e, timeout));
+    WAIT(int, NET, whole_select(n, r, w, e, timeout));
 }
 
 INTERPOSED int epoll_wait(int fd, struct epoll_event *events, int n, int timeout)
 {
-    WAIT(int, NET, real.epoll_wait(fd, events, n, timeout));
+    WAIT(int, NET, whole_epoll_wait(fd, events, n, timeout));
 }
 
 INTERPOSED int epoll_pwait(int fd, struct epoll_event *events, int n, int timeout,
                            const sigset_t *mask)
 {
-    WAIT(int, NET, real.epoll_pwait(fd, events, n, timeout, mask));
+    WAIT(int, NET, whole_epoll_pwait(fd, events, n, timeout, mask));
 }
 
 INTERPOSED int nanosleep(const struct timespec *wanted, struct timespec *left)
 {
-    WAIT(int, SLEEP, real.nanosleep(wanted, left));
+    WAIT(int, SLEEP, whole_nanosleep(wanted, left));
 }
 
 INTERPOSED int clock_nanosleep(clockid_t clock, int flags, const struct timespec *wanted,
                                struct timespec *left)
 {
-    WAIT(int, SLEEP, real.clock_nanosleep(clock, flags, wanted, left));
+    WAIT(int, SLEEP, whole_clock_nanosleep(clock, flags, wanted, left));
 }
 
 INTERPOSED int usleep(useconds_t us)
 {
-    WAIT(int, SLEEP, real.usleep(us));
+    WAIT(int, SLEEP, whole_usleep(us));
 }
 
 INTERPOSED unsigned sleep(unsigned s)
 {
-    WAIT(unsigned, SLEEP, real.sleep(s));
+    WAIT(unsigned, SLEEP, whole_sleep(s));
 }
 
 static const struct hook hooks[] = {

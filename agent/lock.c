@@ -51,7 +51,7 @@ void lock_update(void)
         flags |= LOCK_BLOCK;
     if (atomic_load_explicit(&c->mutex_fraction, memory_order_relaxed))
         flags |= LOCK_MUTEX;
-    if (emit_is_on())
+    if (emit_is_wanted())
         flags |= LOCK_TRACE;
     uint32_t was = atomic_load_explicit(&lock_flags, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&lock_flags, &was, flags | (was & LOCK_FORBID),

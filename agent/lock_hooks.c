@@ -326,26 +326,45 @@ INTERPOSED int sem_wait(sem_t *s)
     WAIT(s, SEG_LOCK_SEM, false, real.sem_wait(s), 1);
 }
 
+// As io_hooks.c's waits: a signal of ours does not end it.
+static int whole_sem_timedwait(sem_t *s, const struct timespec *limit)
+{
+    uint32_t was = waits_ended();
+    int rc;
+    while ((rc = real.sem_timedwait(s, limit)) && errno == EINTR && was != waits_ended())
+        was = waits_ended();
+    return rc;
+}
+
+static int whole_sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *limit)
+{
+    uint32_t was = waits_ended();
+    int rc;
+    while ((rc = real.sem_clockwait(s, clock, limit)) && errno == EINTR && was != waits_ended())
+        was = waits_ended();
+    return rc;
+}
+
 INTERPOSED int sem_timedwait(sem_t *s, const struct timespec *limit)
 {
     if (!is_on())
-        return real.sem_timedwait(s, limit);
+        return whole_sem_timedwait(s, limit);
     int saved = errno;
     if (!real.sem_trywait(s))
         return 0;
     errno = saved;
-    WAIT(s, SEG_LOCK_SEM, false, real.sem_timedwait(s, limit), 1);
+    WAIT(s, SEG_LOCK_SEM, false, whole_sem_timedwait(s, limit), 1);
 }
 
 INTERPOSED int sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *limit)
 {
     if (!is_on())
-        return real.sem_clockwait(s, clock, limit);
+        return whole_sem_clockwait(s, clock, limit);
     int saved = errno;
     if (!real.sem_trywait(s))
         return 0;
     errno = saved;
-    WAIT(s, SEG_LOCK_SEM, false, real.sem_clockwait(s, clock, limit), 1);
+    WAIT(s, SEG_LOCK_SEM, false, whole_sem_clockwait(s, clock, limit), 1);
 }
 
 INTERPOSED int pthread_barrier_wait(pthread_barrier_t *b)

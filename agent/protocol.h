@@ -53,13 +53,14 @@ enum {
 
 enum agent_message { AGENT_HELLO = 1, AGENT_CONFIG, AGENT_THREAD };
 
-enum agent_why { AGENT_WHY_START = 1, AGENT_WHY_FORK, AGENT_WHY_EXEC };
+enum agent_why { AGENT_WHY_START = 1, AGENT_WHY_FORK, AGENT_WHY_EXEC, AGENT_WHY_CALL };
 
 enum agent_hello_flag {
     AGENT_NO_ANSWER = 1,    // sent from a signal handler: the sender does not wait for CONFIG
     AGENT_FROM_API = 2,     // fscope_cpu_start, not the environment
     AGENT_BLACK_BOX = 4,    // the segment is a named file
     AGENT_SIGPROF_USED = 8, // the target has a SIGPROF handler of its own
+    AGENT_NO_SEGMENT = 16,  // AGENT_WHY_CALL: its descriptor was given away, or closed by the program
 };
 
 enum agent_config_flag {

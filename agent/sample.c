@@ -9,6 +9,7 @@
 
 #include "agent/agent.h"
 #include "agent/arch/x86_64.h"
+#include "agent/call.h"
 #include "agent/capture.h"
 #include "agent/fibers.h"
 
@@ -20,7 +21,7 @@
 
 _Static_assert((int)UNWIND_DEPTH_MAX == (int)SEG_STACK_DEPTH_MAX, "a walk fills a stack");
 
-enum whose { WHOSE_TARGET, WHOSE_CPU, WHOSE_WALL };
+enum whose { WHOSE_TARGET, WHOSE_CPU, WHOSE_WALL, WHOSE_CALL };
 
 static enum whose whose_signal(const siginfo_t *info)
 {
@@ -31,6 +32,8 @@ static enum whose whose_signal(const siginfo_t *info)
             return WHOSE_WALL;
         return WHOSE_TARGET;
     }
+    if (info->si_code == SI_QUEUE && call_is_one((uint64_t)(uintptr_t)info->si_value.sival_ptr))
+        return WHOSE_CALL;
     if (info->si_code >= POLL_IN && info->si_code <= POLL_HUP)
         return WHOSE_CPU; // F_SETSIG: a perf event
     // The kernel had no memory for the details (RLIMIT_SIGPENDING): as likely ours as anybody's,
@@ -173,6 +176,23 @@ static void sample_wall(struct agent_slot *s, const void *context)
     take(s, SEG_KIND_WALL, n * period, used * 2 < wall ? SEG_FLAG_IDLE : 0, context);
 }
 
+// A wait that ended because of this signal, and of no other one: the hooks of such waits go on with them
+// (io_hooks.c). If the program's own handler came first, it stands where we interrupted; if it comes next, its signal
+// is pending.
+static void note_ended_wait(const ucontext_t *c)
+{
+    const greg_t *r = c->uc_mcontext.gregs;
+    const uint8_t *code = (const uint8_t *)(uintptr_t)r[REG_RIP];
+    uint64_t pending = ~UINT64_C(0), blocked;
+    if (r[REG_RAX] != -EINTR || code[-2] != 0x0f || code[-1] != 0x05)
+        return;
+    memcpy(&blocked, &c->uc_sigmask, sizeof blocked);
+    sys2(SYS_rt_sigpending, &pending, sizeof pending);
+    struct agent_slot *s = agent_tls.slot;
+    if (!(pending & ~blocked) && s)
+        s->waits_ended++;
+}
+
 static void on_sigprof(int signal, siginfo_t *info, void *context)
 {
     int saved = errno;
@@ -180,6 +200,14 @@ static void on_sigprof(int signal, siginfo_t *info, void *context)
     if (whose == WHOSE_TARGET) {
         errno = saved;
         signals_forward(signal, info, context);
+        return;
+    }
+    if (whose == WHOSE_CALL) {
+        call_take((uint64_t)(uintptr_t)info->si_value.sival_ptr);
+        if (agent_live())
+            slot_self();
+        note_ended_wait(context);
+        errno = saved;
         return;
     }
     if ((agent_live() || !agent_begin_child()) &&
@@ -196,6 +224,7 @@ static void on_sigprof(int signal, siginfo_t *info, void *context)
             atomic_store_explicit(&s->busy, 0, memory_order_relaxed);
         }
     }
+    note_ended_wait(context);
     errno = saved;
 }
 

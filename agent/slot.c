@@ -98,6 +98,7 @@ static void slot_reset(struct agent_slot *s, uint32_t tid)
     s->cpu_period_ns = s->cpu_seen_ns = s->wall_seen_ns = s->wall_cpu_ns = 0;
     s->cpu_due_ns = 0;
     s->exit_rounds = 0;
+    s->waits_ended = 0;
     s->alt_stack = NULL;
     s->pages.generation = s->hook_pages.generation = 0;
     s->heap = NULL;

@@ -50,14 +50,35 @@ static void find_own_code(void)
     emit_set_agent((uint64_t)(uintptr_t)__ehdr_start, (uint64_t)(uintptr_t)_end, bounds);
 }
 
-int trace_begin(bool is_flight, uint64_t flight_ns)
+static void set_up(bool is_flight)
 {
-    struct emit_options o = {.size = sizeof o, .is_flight = is_flight, .flight_ns = flight_ns};
     emit_set_cover(cover);
     find_own_code();
     for (int i = 0; i < EMIT_SLOW_COUNT; i++)
         atomic_store_explicit(&emit_slow_ns[i], agent.env.trace_slow_ns[i], memory_order_relaxed);
     emit_set_copy(is_flight && !agent.space->told ? copy : NULL);
+}
+
+int trace_begin_soon(bool is_flight)
+{
+    struct emit_options o = {.size = sizeof o, .is_flight = is_flight};
+    const struct seg_header *h = agent.space->seg.header;
+    const struct seg_area *area = &h->areas[SEG_AREA_TRACE];
+    const struct seg_trace *t = (const void *)((const char *)h + area->offset);
+    for (int i = 0; area->size && i < EMIT_SLOW_COUNT; i++)
+        agent.env.trace_slow_ns[i] =
+            atomic_load_explicit(&t->asked_slow_ns[i], memory_order_relaxed);
+    set_up(is_flight);
+    emit_set_copy(NULL); // the collector takes it
+    int rc = emit_start_soon(&agent.space->seg, &o);
+    lock_update();
+    return rc;
+}
+
+int trace_begin(bool is_flight, uint64_t flight_ns)
+{
+    struct emit_options o = {.size = sizeof o, .is_flight = is_flight, .flight_ns = flight_ns};
+    set_up(is_flight);
     int rc = emit_start(&agent.space->seg, &o);
     lock_update();
     return rc;

@@ -12,6 +12,8 @@
 
 // Into the segment of this address space, which has begun. 0 or -errno.
 int trace_begin(bool is_flight, uint64_t flight_ns);
+// The same at the next occasion. [async-signal-safe]
+int trace_begin_soon(bool is_flight);
 
 // Around a plain thread's wait for a lock. They do nothing where it runs fibers, and while no trace is recorded.
 void trace_wait_begin(enum seg_lock_type type);

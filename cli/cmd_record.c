@@ -25,7 +25,7 @@ enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
 struct settings {
     uint64_t hz, pid, stack_bytes;
     const char *cpu, *wall, *heap, *block, *mutex; // "" when given without a rate
-    const char *output, *go;
+    const char *output, *go, *method;
     uint64_t trace_bytes;
     int64_t duration_ns, slow_region, slow_task, slow_latency, slow_stall;
     bool all, mmaps, fibers, trace, flight, no_inherit, no_symbols, quiet;
@@ -43,7 +43,8 @@ static const struct cli_option options[] = {
     CLI_DURATION(struct settings, duration_ns, "duration", 'd', "TIME", NULL,
                  "record for TIME (30s, 500ms, 2m); the command goes on"),
     CLI_UINT(struct settings, pid, "pid", 'p', "PID", NULL,
-             "watch a running process from outside, without touching it"),
+             "record a running process: by the agent inside it, if there is one that answers, else "
+             "from outside, without touching it"),
     CLI_OPTIONAL(struct settings, cpu, "cpu", 0, "HZ", "What to record",
                  "time on a CPU, the default"),
     CLI_OPTIONAL(struct settings, wall, "wall", 0, "HZ", "What to record",
@@ -91,6 +92,8 @@ static const struct cli_option options[] = {
     CLI_FLAG(struct settings, no_symbols, "no-symbols", 0, "Output",
              "write addresses; `fiberscope symbolize` names them later"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', "Output", "no progress, no closing lines"),
+    CLI_CHOICE(struct settings, method, "method", 0, "WAY", "With --pid",
+               "agent (inside it, or fail), perf (from outside: CPU alone) or auto", "auto agent perf"),
     CLI_SIZE(struct settings, stack_bytes, "stack-size", 0, "BYTES", "With --pid",
              "copy so much of the stack with each sample; by default as much as is needed"),
 };
@@ -157,9 +160,6 @@ static int read_mutex(const char *text, uint64_t *fraction)
 
 static int read_trace(const struct settings *s, struct record_options *o)
 {
-    if (s->pid)
-        return cli_usage(
-            "--trace needs a command: a running process cannot be traced from outside");
     if (s->trace_bytes < TRACE_BYTES_MIN || s->trace_bytes > TRACE_BYTES_MAX)
         return cli_usage("--trace-buffer: from 1MiB to 64GiB");
     o->trace = true;
@@ -236,6 +236,13 @@ static int read_settings(const struct settings *s, int argc, char **argv, struct
     o->quiet = s->quiet;
     o->stack_bytes = (uint32_t)s->stack_bytes;
     o->pid = (uint32_t)s->pid;
+    o->method = !s->method || !strcmp(s->method, "auto") ? RECORD_AUTO
+                : !strcmp(s->method, "agent")            ? RECORD_AGENT
+                                                         : RECORD_PERF;
+    if (s->method && !s->pid)
+        return cli_usage("--method says how to reach a running process: it needs -p PID");
+    if (s->mmaps && s->pid)
+        return cli_usage("--mmap needs a command: a running program's mappings are not followed");
     o->command = argv;
     return read_kinds(s, o);
 }
@@ -288,6 +295,7 @@ const struct cli_command cmd_record = {
                 "  fiberscope record --cpu --block --mutex -o profiles/ ./server\n"
                 "  fiberscope record --trace -o t.trace ./server\n"
                 "  fiberscope record -p $(pidof postgres) --duration 30s\n"
+                "  fiberscope record -p $(pidof shorten) --cpu --heap --trace -d 10s -o shorten/\n"
                 "  fiberscope record --fibers -p $(pidof shorten)",
     .flags = CLI_STOP_AT_OPERAND,
     .options = options,

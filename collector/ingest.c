@@ -4,9 +4,12 @@
 // who connects and says nothing costs a descriptor out of a bounded number, the oldest goes first.
 
 #include "collector/ingest_internal.h"
+
+#include "agent/call.h"
 #include "collector/record_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +46,25 @@ static int listen_socket(struct ingest *g, struct fscope_error *err)
     return 0;
 }
 
+static int listen_for_call(struct ingest *g, struct fscope_error *err)
+{
+    int rc = call_listen(g->o.call, err);
+    if (rc)
+        return rc;
+    g->root = (pid_t)g->o.call->pid;
+    g->listen_fd = fcntl(g->o.call->listen_fd, F_DUPFD_CLOEXEC, 0);
+    struct epoll_event ev = {.events = EPOLLIN, .data.fd = g->listen_fd};
+    if (g->listen_fd < 0 || epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, g->listen_fd, &ev))
+        return error_set(err, -errno, 0, "the collector's socket: %s", strerror(errno));
+    return 0;
+}
+
+int ingest_call(struct ingest *g, struct fscope_error *err)
+{
+    int rc = call_send(g->o.call, CALL_HELLO | CALL_STAY);
+    return rc ? error_set(err, rc, 0, "process %u: %s", g->o.call->pid, strerror(-rc)) : 0;
+}
+
 int ingest_new(struct ingest **out, const struct ingest_options *opts, struct fscope_error *err)
 {
     struct ingest *g = calloc(1, sizeof *g);
@@ -51,8 +73,11 @@ int ingest_new(struct ingest **out, const struct ingest_options *opts, struct fs
     g->o = *opts;
     g->listen_fd = -1;
     g->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    int rc = g->epoll_fd < 0 ? error_set(err, -errno, 0, "epoll: %s", strerror(errno))
-                             : listen_socket(g, err);
+    int rc = 0;
+    if (g->epoll_fd < 0)
+        rc = error_set(err, -errno, 0, "epoll: %s", strerror(errno));
+    else
+        rc = opts->call ? listen_for_call(g, err) : listen_socket(g, err);
     if (rc) {
         ingest_free(g);
         return rc;
@@ -148,11 +173,24 @@ union message {
     struct agent_thread thread;
 };
 
+// Of two calls that were answered both the second one tells nothing new.
+static bool is_known(const struct ingest *g, uint32_t pid, const struct agent_hello *hello)
+{
+    for (const struct target *t = g->targets; t; t = t->next)
+        if (t->pid == pid && !t->is_over && hello->why == AGENT_WHY_CALL)
+            return true;
+    return false;
+}
+
 static void handle_hello(struct ingest *g, int fd, int segment, uint32_t pid,
                          const struct agent_hello *hello)
 {
     struct agent_config config = {
         .header = {AGENT_PROTOCOL_MAGIC, AGENT_PROTOCOL_VERSION, AGENT_CONFIG, sizeof config, 0}};
+    if (is_known(g, pid, hello)) {
+        close(segment);
+        return;
+    }
     int rc = target_add(g, segment, pid, hello, &config);
     // Also a target that we could not read gets its answer: periods of 0, so it does not sample.
     if (rc)
@@ -170,6 +208,10 @@ static void handle_message(struct ingest *g, int fd, const union message *m, siz
     } else if (is_hello && segment >= 0) {
         handle_hello(g, fd, segment, pid, &m->hello);
         return; // the segment is taken
+    } else if (is_hello && m->hello.header.flags & AGENT_NO_SEGMENT) {
+        g->stats.segments_broken++;
+        snprintf(g->stats.broken_why, sizeof g->stats.broken_why, "process %u: %s", pid,
+                 CALL_NO_SEGMENT);
     } else if (n >= sizeof m->thread && m->header.message == AGENT_THREAD) {
         for (struct target *t = g->targets; t; t = t->next)
             if (t->pid == pid && !t->is_over)
@@ -218,8 +260,8 @@ static void receive(struct ingest *g, int fd)
     int segment = n >= 0 ? take_descriptor(&message) : -1;
     struct ucred peer = {0};
     socklen_t size = sizeof peer;
-    bool is_known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
-    if (n > 0 && is_known && is_one_of_us(g, &peer)) {
+    bool has_peer = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+    if (n > 0 && has_peer && is_one_of_us(g, &peer)) {
         handle_message(g, fd, &m, (size_t)n, segment, (uint32_t)peer.pid);
     } else {
         g->stats.refused += n > 0;

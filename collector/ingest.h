@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "collector/builder.h"
+#include "collector/call.h"
 #include "collector/record.h"
 
 #include <stdbool.h>
@@ -33,6 +34,8 @@ struct ingest_options {
     const struct record_options *trace;            // borrowed; NULL: no traces wanted
     struct record_result *trace_result;            // borrowed: where the files are listed
     bool inherit;                                  // else only the first process records
+    // Borrowed, opened: its process runs already and is called; ingest_call does it. NULL: all come by themselves.
+    struct call *call;
 };
 
 // What was seen, for the closing lines.
@@ -47,6 +50,7 @@ struct ingest_stats {
     char event_why[384];                // why our events were refused, "" if they were not
     char kernel_why[384];               // why they leave out kernel time, "" if they do not
     char broken_why[448];               // of the last broken segment
+    char late_why[384];                 // what a process that was called could not begin; "" if nothing
 };
 
 // Listens. 0 or -errno. The caller owns *out: ingest_free.
@@ -55,6 +59,10 @@ void ingest_free(struct ingest *g); // accepts NULL
 
 // The abstract socket's name (without the leading NUL), for FIBERSCOPE=socket=NAME.
 const char *ingest_name(const struct ingest *g);
+
+// Calls the process of o.call; to be done again until it has come, or damage is counted (stats.processes,
+// segments_broken). 0 or -errno.
+int ingest_call(struct ingest *g, struct fscope_error *err);
 
 // The command: whose descendants may send, and who counts as the first process.
 void ingest_set_root(struct ingest *g, pid_t pid);

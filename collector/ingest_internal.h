@@ -26,6 +26,9 @@ struct target {
     uint64_t trace_events, trace_bytes; // as counted in the ingest's stats
     uint64_t records;
     uint32_t named_threads; // seen by the last look at their names
+    bool is_late;           // it was called: others may look at it, too
+    bool drains;            // the rings are ours
+    uint32_t switched;      // late: what we have switched on, 1 << enum record_kind
     bool is_over;           // ended, or replaced by exec; only drained once more
 };
 
@@ -52,6 +55,13 @@ void target_thread(struct target *t, uint32_t inner_tid);
 
 // Drains; with `housekeeping` also looks after threads that came and went.
 int target_pump(struct target *t, bool housekeeping);
+
+// ingest_late.c: the same for one that was called. Only what is wanted is touched.
+void target_start_late(struct target *t, struct agent_config *config);
+void target_stop_late(struct target *t);
+// Its clocks, where the kernel allows them; config says whether.
+void target_open_clocks(struct target *t, struct agent_config *config);
+bool target_is_alive(const struct target *t);
 
 // Stops sampling and takes the rest. Then target_free.
 int target_finish(struct target *t);

@@ -47,7 +47,7 @@ static uint64_t period_of(const struct ingest *g, enum record_kind kind)
 }
 
 // Puts a clock on each thread there is. Where that is refused the agent makes its own.
-static void open_clocks(struct target *t, struct agent_config *config)
+void target_open_clocks(struct target *t, struct agent_config *config)
 {
     struct ingest *g = t->ingest;
     struct fscope_error err = {0};
@@ -147,7 +147,7 @@ static void start_sampling(struct target *t, struct agent_config *config)
         config->cpu_period_ns = period_of(g, RECORD_CPU);
         config->wall_period_ns = period_of(g, RECORD_WALL);
         if (config->cpu_period_ns)
-            open_clocks(t, config);
+            target_open_clocks(t, config);
     }
     if (!c)
         return;
@@ -158,6 +158,16 @@ static void start_sampling(struct target *t, struct agent_config *config)
     uint64_t flags = config->header.flags & AGENT_KERNEL_EXCLUDED ? SEG_CPU_USER_ONLY : 0;
     atomic_store_explicit(&c->cpu_flags, flags, memory_order_relaxed);
     atomic_store_explicit(&c->cpu_source, config->cpu_source, memory_order_relaxed);
+}
+
+// Of one that was called others may want other parts.
+static unsigned parts_wanted(struct target *t)
+{
+    const struct ingest_options *o = &t->ingest->o;
+    bool samples = o->builders[RECORD_CPU] || o->builders[RECORD_WALL];
+    t->drains = !t->is_late || samples;
+    return (t->drains ? SEG_READER_RINGS : 0u) |
+           (!t->is_late || o->trace ? (unsigned)SEG_READER_TRACE : 0u);
 }
 
 int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello *hello,
@@ -172,7 +182,8 @@ int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello 
     t->ingest = g;
     t->pid = pid;
     t->inner_pid = hello->pid;
-    int rc = seg_reader_open(&t->reader, fd, &err);
+    t->is_late = hello->why == AGENT_WHY_CALL;
+    int rc = seg_reader_open_parts(&t->reader, fd, parts_wanted(t), &err);
     if (!rc)
         rc = feed_init(&t->feed, t->reader, g->o.builders, pid, open_module, t);
     if (rc) {
@@ -182,13 +193,16 @@ int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello 
         target_free(t);
         return rc;
     }
-    t->feed.series = g->o.series;
+    t->feed.series = t->drains ? g->o.series : NULL;
     start_trace(t);
     retire(g, pid);
     g->stats.processes++;
     t->next = g->targets;
     g->targets = t;
-    start_sampling(t, config);
+    if (t->is_late)
+        target_start_late(t, config);
+    else
+        start_sampling(t, config);
     // The modules that are mapped now: their files are opened while they are sure to be there.
     return target_pump(t, false) < 0 ? -EIO : 0;
 }
@@ -265,7 +279,7 @@ static void read_names(struct target *t, bool housekeeping)
 int target_pump(struct target *t, bool housekeeping)
 {
     struct ingest *g = t->ingest;
-    int64_t n = feed_pump(&t->feed);
+    int64_t n = t->drains ? feed_pump(&t->feed) : 0;
     if (n > 0)
         t->records += (uint64_t)n;
     pump_trace(t); // its errors are its files', and told with these
@@ -288,7 +302,7 @@ int target_pump(struct target *t, bool housekeeping)
 }
 
 // Whether it still runs: one that is over writes no more.
-static bool is_alive(const struct target *t)
+bool target_is_alive(const struct target *t)
 {
     char path[64], text[512];
     if (t->is_over)
@@ -311,13 +325,18 @@ static void finish_trace(struct target *t)
     uint64_t start = record_now_ns(CLOCK_MONOTONIC);
     if (!t->trace)
         return;
-    while (is_alive(t) && !trace_build_stop(t->trace) &&
+    bool is_asked = false;
+    while (target_is_alive(t) && !trace_build_stop(t->trace) &&
            record_now_ns(CLOCK_MONOTONIC) - start < STOP_PATIENCE_NS) {
         pump_trace(t);
+        if (t->is_late && !is_asked)
+            call_ask(t->ingest->o.call, t->reader, SEG_ASK_LOOK, 0, NULL);
+        is_asked = true;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
-    uint64_t until = is_alive(t) ? record_now_ns(CLOCK_MONOTONIC) : UINT64_MAX;
-    feed_pump(&t->feed); // samples that belong into it
+    uint64_t until = target_is_alive(t) ? record_now_ns(CLOCK_MONOTONIC) : UINT64_MAX;
+    if (t->drains)
+        feed_pump(&t->feed); // samples that belong into it
     trace_build_finish(t->trace, until);
     trace_build_get_stats(t->trace, &st);
     result->trace_lost_generations += st.lost_generations;
@@ -331,7 +350,9 @@ int target_finish(struct target *t)
 {
     finish_trace(t);
     struct seg_control *c = seg_reader_control(t->reader);
-    if (c) {
+    if (t->is_late) {
+        target_stop_late(t);
+    } else if (c) {
         atomic_store_explicit(&c->cpu_period_ns, 0, memory_order_relaxed);
         atomic_store_explicit(&c->wall_period_ns, 0, memory_order_relaxed);
         set_state_rates(t->ingest, c, false);

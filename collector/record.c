@@ -6,9 +6,7 @@
 #include "collector/record_internal.h"
 
 #include "collector/launch.h"
-#include "collector/perf_target.h"
 #include "collector/record_trace.h"
-#include "collector/record_signals.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -24,22 +22,13 @@ enum {
     SETTINGS_BYTES = 1024,
     EXIT_NOT_FOUND = 127, // as shells do
     EXIT_NOT_EXECUTABLE = 126,
-    TRACE_TICK_MS_MIN = 5, // a busy target fills 1 MiB in this time, 64 MiB in some 300 ms
-    TRACE_TICK_MS_MAX = 50,
 };
-// After Ctrl-C: a command that ends because of it belongs into the profile to its end.
-#define STOP_GRACE_NS UINT64_C(1000000000)
-
 struct recording {
     const struct record_options *o;
     struct record_result *result;
-    struct record_signals signals;
-    struct record_progress progress;
-    struct ingest *ingest;
+    struct record_loop loop;
     struct launch launch;
     struct launch_program program;
-    uint64_t start_ns, stop_ns; // stop_ns: when the first signal was seen
-    int snapshots;              // wishes for one that were passed on
 };
 
 void record_options_init(struct record_options *o)
@@ -152,87 +141,21 @@ static void take_status(struct recording *r)
     }
 }
 
-static bool is_time_over(const struct recording *r, uint64_t now)
-{
-    if (r->o->duration_ns && now - r->start_ns >= r->o->duration_ns)
-        return true;
-    return record_stop_count > 1 || (r->stop_ns && now - r->stop_ns >= STOP_GRACE_NS);
-}
-
-static void tick(struct recording *r)
-{
-    struct ingest_stats stats;
-    if (record_snapshot_count != r->snapshots) {
-        r->snapshots = record_snapshot_count;
-        ingest_snapshot(r->ingest);
-    }
-    ingest_tick(r->ingest);
-    ingest_get_stats(r->ingest, &stats);
-    r->result->trace_events = stats.trace_events;
-    r->result->trace_bytes = stats.trace_bytes;
-    record_progress_show(&r->progress, r->result);
-}
-
-// How often buffers are emptied, in ms.
-static uint64_t tick_ms(const struct record_options *o)
-{
-    uint64_t ms = o->trace_bytes >> 20;
-    if (!o->trace)
-        return INGEST_TICK_MS;
-    return ms < TRACE_TICK_MS_MIN   ? TRACE_TICK_MS_MIN
-           : ms > TRACE_TICK_MS_MAX ? TRACE_TICK_MS_MAX
-                                    : ms;
-}
-
 // Serves until the command has ended, the time is over, or a second signal came.
 static int serve(struct recording *r)
 {
-    uint64_t next_tick = r->start_ns;
-    for (;;) {
-        uint64_t now = record_now_ns(CLOCK_MONOTONIC);
-        if (record_stop_count && !r->stop_ns)
-            r->stop_ns = now;
-        if (is_time_over(r, now))
-            return 0;
-        if (now >= next_tick || record_snapshot_count != r->snapshots) {
-            tick(r);
-            next_tick = now + tick_ms(r->o) * UINT64_C(1000000);
-        }
-        uint64_t wait = next_tick - now;
-        uint64_t left = r->o->duration_ns ? r->start_ns + r->o->duration_ns - now : wait;
-        wait = left < wait ? left : wait;
-        struct timespec timeout = {(time_t)(wait / 1000000000), (long)(wait % 1000000000)};
-        struct pollfd fds[2] = {{.fd = ingest_fd(r->ingest), .events = POLLIN},
-                                {.fd = r->launch.pidfd, .events = POLLIN}};
-        int n = ppoll(fds, 2, &timeout, &r->signals.waiting);
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n > 0 && fds[0].revents)
-            ingest_dispatch(r->ingest);
-        if (n > 0 && fds[1].revents) {
-            take_status(r);
-            return 0;
-        }
-    }
+    r->loop.pidfd = r->launch.pidfd;
+    int rc = record_loop_run(&r->loop);
+    if (rc == 1)
+        take_status(r);
+    return rc < 0 ? rc : 0;
 }
 
 static int start_ingest(struct recording *r, struct fscope_error *err)
 {
-    struct ingest_options io = {
-        .size = sizeof io,
-        .heap_bytes = r->o->heap_bytes,
-        .block_ns = r->o->block_ns,
-        .mutex_fraction = r->o->mutex_fraction,
-        .series = r->o->heap_bytes ? &r->result->series : NULL,
-        .inherit = r->o->inherit,
-        .trace = r->o->trace ? r->o : NULL,
-        .trace_result = r->result,
-    };
-    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
-        io.builders[kind] = r->result->builders[kind];
-    for (int kind = 0; kind < RECORD_STREAM_COUNT; kind++)
-        io.hz[kind] = r->result->asked_hz[kind];
-    return ingest_new(&r->ingest, &io, err);
+    struct ingest_options io;
+    record_ingest_options(r->o, r->result, &io);
+    return ingest_new(&r->loop.ingest, &io, err);
 }
 
 // The user's own FIBERSCOPE settings stay (source=timer, say); ours come later in the list and win.
@@ -247,7 +170,7 @@ static void write_settings(const struct recording *r, char *text, size_t size)
                   ",heap=%" PRIu64 ",block=%" PRIu64 ",mutex=%" PRIu64 ",mmap=%d"
                   ",inherit=%d,quiet=1,socket=%s",
                   o->heap_bytes, o->block_ns, o->mutex_fraction, o->mmaps, o->inherit,
-                  ingest_name(r->ingest));
+                  ingest_name(r->loop.ingest));
     if (o->trace && n > 0 && (size_t)n < size)
         snprintf(text + n, size - (size_t)n,
                  ",trace=1,trace_bytes=%" PRIu64 ",flight=%d,slow_region=%" PRIu64
@@ -266,7 +189,7 @@ static int start_child(struct recording *r, const char *preload, const char *set
         .preload = preload,
         .settings = settings,
         .hold = hold,
-        .sigmask = &r->signals.users,
+        .sigmask = &r->loop.signals.users,
     };
     int rc = launch_start(&r->launch, &lo, err);
     if (rc)
@@ -274,8 +197,8 @@ static int start_child(struct recording *r, const char *preload, const char *set
     r->result->pid = (uint32_t)r->launch.pid;
     r->result->child = r->launch.pid;
     record_signals_forward(r->launch.pid);
-    r->start_ns = record_now_ns(CLOCK_MONOTONIC);
-    r->result->series.start_ns = r->start_ns;
+    r->loop.start_ns = record_now_ns(CLOCK_MONOTONIC);
+    r->result->series.start_ns = r->loop.start_ns;
     return 0;
 }
 
@@ -297,18 +220,18 @@ static int record_inside(struct recording *r, const char *agent, struct fscope_e
     rc = start_child(r, agent, settings, false, err);
     if (rc)
         return rc;
-    ingest_set_root(r->ingest, r->launch.pid);
+    ingest_set_root(r->loop.ingest, r->launch.pid);
     rc = launch_go(&r->launch, r->program.path, err);
     if (rc)
         return not_executed(r, rc);
     rc = serve(r);
-    record_progress_end(&r->progress);
-    r->result->duration_ns = record_now_ns(CLOCK_MONOTONIC) - r->start_ns;
-    int rc2 = ingest_finish(r->ingest);
+    record_progress_end(&r->loop.progress);
+    r->result->duration_ns = record_now_ns(CLOCK_MONOTONIC) - r->loop.start_ns;
+    int rc2 = ingest_finish(r->loop.ingest);
     if (rc || rc2)
         error_set(err, rc ? rc : rc2, 0, "recording: %s", strerror(rc ? -rc : -rc2));
     struct ingest_stats stats;
-    ingest_get_stats(r->ingest, &stats);
+    ingest_get_stats(r->loop.ingest, &stats);
     record_judge_rates(r->result, &stats);
     // A failure that is not of memory leaves something worth writing: say so and go on.
     if (rc || rc2)
@@ -325,7 +248,7 @@ static int record_outside(struct recording *r, struct fscope_error *err)
         return rc;
     o.pid = (uint32_t)r->launch.pid;
     // record_attach waits by itself, so signals may come any time now.
-    sigprocmask(SIG_SETMASK, &r->signals.waiting, NULL);
+    sigprocmask(SIG_SETMASK, &r->loop.signals.waiting, NULL);
     int go_fd = r->launch.go_fd;
     r->launch.go_fd = -1; // record_attach writes and closes it
     rc = record_attach(&o, go_fd, &record_stop_count, result, err);
@@ -342,7 +265,7 @@ static void name_program(struct record_result *result, const char *argv0)
     snprintf(result->program, sizeof result->program, "%s", base ? base + 1 : argv0);
 }
 
-static bool needs_agent(const struct record_options *o)
+bool record_needs_agent(const struct record_options *o)
 {
     return o->heap_bytes || o->block_ns || o->mutex_fraction || o->trace;
 }
@@ -363,7 +286,7 @@ static int run(struct recording *r, struct fscope_error *err)
         else
             rc = launch_find_agent(agent, sizeof agent, err);
     }
-    if (!rc && r->program.way == LAUNCH_OUTSIDE && needs_agent(r->o)) {
+    if (!rc && r->program.way == LAUNCH_OUTSIDE && record_needs_agent(r->o)) {
         result->exit_status = EXIT_NOT_EXECUTABLE;
         rc = error_set(
             err, -EOPNOTSUPP, 0,
@@ -391,52 +314,28 @@ int record_command(const struct record_options *o, struct record_result *result,
     struct recording r = {
         .o = o,
         .result = result,
+        .loop = {.o = o, .result = result, .pidfd = -1},
         .launch = {.pidfd = -1, .go_fd = -1, .fault_fd = -1},
     };
     *result = (struct record_result){0};
     name_program(result, o->command[0]);
-    record_signals_take(&r.signals);
+    record_signals_take(&r.loop.signals);
     if (o->trace_flight)
-        record_signals_snapshots(&r.signals);
+        record_signals_snapshots(&r.loop.signals);
     // A file over RLIMIT_FSIZE is then an error that can be told instead of our death.
     struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
     sigaction(SIGXFSZ, &ignore, &old);
-    r.snapshots = record_snapshot_count;
-    record_progress_begin(&r.progress, o);
+    r.loop.snapshots = record_snapshot_count;
+    record_progress_begin(&r.loop.progress, o);
     int rc = run(&r, err);
-    record_progress_end(&r.progress);
-    ingest_free(r.ingest);
+    record_progress_end(&r.loop.progress);
+    ingest_free(r.loop.ingest);
     launch_close(&r.launch);
     if (result->child == 0)
         record_signals_forward(0);
     // Handlers stay until the profile is written (record_wait): Ctrl-C must not cost the data.
     sigaction(SIGXFSZ, &old, NULL);
-    sigprocmask(SIG_SETMASK, &r.signals.users, NULL);
-    return rc;
-}
-
-static void name_process(struct record_result *result, uint32_t pid)
-{
-    struct perf_target who;
-    if (!perf_target_look(&who, pid, NULL))
-        snprintf(result->program, sizeof result->program, "%s", who.name);
-}
-
-int record_process(const struct record_options *o, struct record_result *result,
-                   struct fscope_error *err)
-{
-    struct record_signals signals;
-    *result = (struct record_result){0};
-    if (o->fibers && !o->cpu_hz) { // a snapshot alone: there is nothing to watch
-        result->pid = o->pid;
-        name_process(result, o->pid);
-        return record_new_builders(o, result, err);
-    }
-    record_signals_take(&signals);
-    sigprocmask(SIG_SETMASK, &signals.waiting, NULL); // record_attach waits by itself
-    int rc = record_attach(o, -1, &record_stop_count, result, err);
-    // Handlers stay while the profile is written: a second Ctrl-C must not cost the data.
-    sigprocmask(SIG_SETMASK, &signals.users, NULL);
+    sigprocmask(SIG_SETMASK, &r.loop.signals.users, NULL);
     return rc;
 }
 

@@ -17,6 +17,12 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+enum record_method {
+    RECORD_AUTO,  // the agent inside, if it answers and what is asked for needs it or it is the better way; else outside
+    RECORD_AGENT, // call.h
+    RECORD_PERF,  // from outside, the process untouched
+};
+
 struct record_options {
     size_t size;         // sizeof(struct record_options)
     uint32_t cpu_hz;     // 0: no CPU profile
@@ -36,7 +42,8 @@ struct record_options {
     bool inherit;           // follow children and exec
     bool quiet;             // no progress, no closing line
     bool symbolize;         // at write time
-    uint32_t pid;           // record_attach: whom
+    uint32_t pid;           // record_process: whom
+    enum record_method method; // record_process: by which way
     uint32_t stack_bytes;   // record_attach: copied with each sample; 0: as needed
     uint64_t ring_bytes;    // record_attach: per CPU, a power of two; 0: as much as is allowed
     char *const *command;   // record_command: argv, NULL-terminated
@@ -110,8 +117,8 @@ void record_wait(const struct record_options *o, struct record_result *result);
 // Before anything is started: whether the output can be written there. 0 or -errno.
 int record_check_output(const struct record_options *o, struct fscope_error *err);
 
-// Watches the running process o->pid until it ends, the duration is over or a signal asks to stop.
-// 0 or -errno. *result is to be freed in any case.
+// Watches the running process o->pid until it ends, the duration is over or a signal asks to stop, and says which way
+// it took. 0 or -errno. *result is to be freed in any case.
 int record_process(const struct record_options *o, struct record_result *result,
                    struct fscope_error *err);
 

@@ -7,15 +7,13 @@
 
 #include "collector/ingest.h"
 #include "collector/record.h"
+#include "collector/record_signals.h"
 
 uint64_t record_now_ns(int clock);
 
 // One builder per kind that is asked for; 0 or -ENOMEM.
 int record_new_builders(const struct record_options *o, struct record_result *result,
                         struct fscope_error *err);
-
-// A comment in each of the profiles.
-void record_comment(struct record_result *result, const char *text);
 
 // Progress on a terminal: elapsed time and samples, at most once a second. _end clears the line.
 struct record_progress {
@@ -26,6 +24,38 @@ struct record_progress {
 void record_progress_begin(struct record_progress *p, const struct record_options *o);
 void record_progress_show(struct record_progress *p, const struct record_result *result);
 void record_progress_end(struct record_progress *p);
+
+// The time between a recording's beginning and its end: buffers are emptied, messages answered.
+struct record_loop {
+    const struct record_options *o;
+    struct record_result *result;
+    struct record_signals signals;
+    struct record_progress progress;
+    struct ingest *ingest;
+    int pidfd;                 // readable when the target has ended; -1: nobody's
+    bool (*is_over)(void *arg); // asked at each tick; NULL: the signals and the time alone end it
+    void *arg;
+    uint64_t start_ns, stop_ns; // stop_ns: when the first signal was seen
+    int snapshots;              // wishes for one that were passed on
+};
+
+// record_agent.c: records the process that `call` was opened on, through its agent. is_over may be NULL. Leaves the
+// builders' data in *result. Any thread: takes no signals. 0 or -errno.
+struct call;
+int record_by_agent(const struct record_options *o, struct call *call, struct record_loop *loop,
+                    struct fscope_error *err);
+
+bool record_needs_agent(const struct record_options *o); // nothing outside can do it
+
+// What the ingest is to take, for o and into result.
+void record_ingest_options(const struct record_options *o, struct record_result *result,
+                           struct ingest_options *io);
+
+// Until the target has ended (1), or the time is over or a second signal came (0). -errno.
+int record_loop_run(struct record_loop *l);
+
+// A comment in each of the profiles.
+void record_comment(struct record_result *result, const char *text);
 
 // What was delivered, and why not more: fills delivered_hz, rate_note and warning.
 void record_judge_rates(struct record_result *result, const struct ingest_stats *stats);

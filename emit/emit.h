@@ -134,7 +134,13 @@ struct emit_options {
 
 // -ENOTSUP: s has no trace area. -EALREADY: on.
 int emit_start(struct seg *s, const struct emit_options *o);
+// The same where it cannot be done at once: in a signal handler. It begins at the next emit_tick, which is seen to.
+// -EAGAIN: somebody is just starting or stopping. [async-signal-safe]
+int emit_start_soon(struct seg *s, const struct emit_options *o);
+// emit_tick now, by whoever can: for requests. [async-signal-safe]
+void emit_poke(void);
 int emit_stop(void); // -EINVAL: not on
+bool emit_is_wanted(void); // started and not stopped, though it may not have begun, or been cut
 // The process ends, or is about to write a dump for the last time: as emit_stop, but in any context, and waiting for
 // others for some milliseconds only.
 void emit_halt(void);
@@ -190,6 +196,7 @@ struct emit_runtime {
     uint32_t (*stack)(struct emit_thread *t);
     uint64_t *(*region_word)(struct emit_thread *t);
     bool (*is_m)(void); // whether the calling thread runs fibers
+    void (*poke)(void); // has emit_tick called soon [async-signal-safe]
     uint64_t text_low,
         text_high; // its code: left out of stacks but for the outermost of the leaf's frames
     uint64_t root_low, root_high; // its root function's code
@@ -258,8 +265,8 @@ void emit_self_wake(void);
 void emit_self_call(bool is_end);
 // A thread is about to be made that begins with `start`: told as created by this one. What is returned goes to the new
 // thread's emit_self_begin; NULL: tracing is off. Where no thread came of it: emit_self_drop.
-// Between emit_self_quiet(true) and (false) the calling thread makes threads that tell nothing as plain ones: the
-// runtime's.
+// Between emit_self_quiet(true) and (false) the calling thread tells nothing as a plain one, nor of threads that it
+// makes: the runtime's.
 void emit_self_quiet(bool is_quiet);
 struct emit_thread *emit_self_create(uint64_t start);
 void emit_self_begin(struct emit_thread *t);

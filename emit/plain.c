@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 static __thread struct emit_thread *self __attribute__((tls_model("initial-exec")));
+static __thread bool is_quiet_now __attribute__((tls_model("initial-exec")));
 
 void emit_busy_lock(struct emit_thread *t)
 {
@@ -144,6 +145,11 @@ void emit_leave(struct emit_thread *t)
         emit_busy_unlock(t);
 }
 
+bool emit_self_is_inside(void)
+{
+    return self && atomic_load_explicit(&self->busy, memory_order_relaxed) & 1;
+}
+
 void emit_self_forget(void)
 {
     self = NULL;
@@ -153,7 +159,7 @@ void emit_self_forget(void)
 
 static struct emit_thread *enter_plain(void)
 {
-    if (!emit_is_on() || (emit.runtime && emit.runtime->is_m()))
+    if (!emit_is_on() || is_quiet_now || (emit.runtime && emit.runtime->is_m()))
         return NULL;
     struct emit_thread *t = emit_enter_bare();
     if (t)
@@ -194,8 +200,6 @@ void emit_self_call(bool is_end)
     emit_leave(t);
 }
 
-static __thread bool is_quiet_now __attribute__((tls_model("initial-exec")));
-
 void emit_self_quiet(bool is_quiet)
 {
     is_quiet_now = is_quiet;
@@ -203,8 +207,6 @@ void emit_self_quiet(bool is_quiet)
 
 struct emit_thread *emit_self_create(uint64_t start)
 {
-    if (is_quiet_now)
-        return NULL;
     struct emit_thread *t = enter_plain(), *made = t ? take_plain(0) : NULL;
     if (made) {
         name(made);

@@ -293,12 +293,12 @@ static void find_own_code(void)
     emit.core_high = high;
 }
 
-int emit_start(struct seg *s, const struct emit_options *o)
+// emit.lock held. All but the beginning itself.
+static int prepare(struct seg *s, const struct emit_options *o)
 {
-    lock();
     int rc = emit_is_on() ? -EALREADY : take_segment(s);
     if (rc)
-        goto out;
+        return rc;
     emit.options = (struct emit_options){0};
     if (o)
         memcpy(&emit.options, o, o->size < sizeof *o ? o->size : sizeof *o);
@@ -315,10 +315,42 @@ int emit_start(struct seg *s, const struct emit_options *o)
     }
     emit.is_wanted = true;
     atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
-    begin_session();
-out:
+    return 0;
+}
+
+int emit_start(struct seg *s, const struct emit_options *o)
+{
+    lock();
+    int rc = prepare(s, o);
+    if (!rc)
+        begin_session();
     unlock();
     return rc;
+}
+
+int emit_start_soon(struct seg *s, const struct emit_options *o)
+{
+    if (!try_lock())
+        return -EAGAIN;
+    int rc = prepare(s, o);
+    unlock();
+    if (!rc)
+        emit_poke();
+    return rc;
+}
+
+// Who waits for all to be outside of their transitions must not have interrupted one.
+void emit_poke(void)
+{
+    if (emit.runtime)
+        emit.runtime->poke();
+    else if (!emit_self_is_inside())
+        emit_tick();
+}
+
+bool emit_is_wanted(void)
+{
+    return emit.is_wanted;
 }
 
 int emit_stop(void)

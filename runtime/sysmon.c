@@ -235,6 +235,7 @@ static void sleep_until_taken(int64_t limit_ns)
 void *sysmon_main(void *arg)
 {
     (void)arg;
+    emit_self_quiet(true);
     int64_t delay = TICK_NS;
     uint32_t quiet = 0, idle = 0;
     for (;;) {

@@ -347,6 +347,7 @@ void m_want(void)
 void *spawner_main(void *arg)
 {
     (void)arg;
+    emit_self_quiet(true);
     for (;;) {
         uint32_t wanted = atomic_load_explicit(&sched.ms_wanted, memory_order_acquire);
         if (!wanted) {

@@ -470,6 +470,7 @@ void trace_init(void)
         .stack = here,
         .region_word = region_word,
         .is_m = is_m,
+        .poke = sysmon_wake,
     };
     ops.text_low = fib_descriptor.text;
     ops.text_high = fib_descriptor.text_end;

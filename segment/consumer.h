@@ -23,10 +23,18 @@ struct seg_reader;
 // version. -EINVAL: not a segment. -EAGAIN: its creator has not finished it.
 int seg_reader_open(struct seg_reader **out, int fd, struct fscope_error *err);
 
+// The same for some parts of it: rings and trace buffers have one consumer each, state has any number of readers.
+enum seg_reader_part { SEG_READER_STATE = 0, SEG_READER_RINGS = 1, SEG_READER_TRACE = 2 };
+int seg_reader_open_parts(struct seg_reader **out, int fd, unsigned parts,
+                          struct fscope_error *err);
+
 // Opens a black box, a dump or a core file by content; read-only, the file is not changed.
 int seg_reader_open_file(struct seg_reader **out, const char *path, struct fscope_error *err);
 
 void seg_reader_close(struct seg_reader *r); // accepts NULL
+
+// Wishes (seg_control.asked) are told one at a time: true waits for those of other collectors. 0 or -errno.
+int seg_reader_lock_wishes(struct seg_reader *r, bool on);
 
 // The validated copy of the header, counters as of the open (seg_reader_losses for fresh ones).
 const struct seg_header *seg_reader_header(const struct seg_reader *r);
@@ -99,6 +107,9 @@ int seg_reader_trace_free(struct seg_reader *r, uint32_t index);
 // Asks a flight recorder to leave sealed buffers alone while they are copied; on and off in pairs. An error
 // costs no correctness: copies are checked.
 int seg_reader_trace_hold(struct seg_reader *r, bool on);
+
+// Limits for the flight recorder that SEG_ASK_TRACE will begin. 0 or -errno.
+int seg_reader_trace_limits(struct seg_reader *r, const uint64_t slow_ns[4]);
 
 // Asks the target to end the trace, or to begin the next generation. -ESRCH: it is dead.
 int seg_reader_trace_request(struct seg_reader *r, enum seg_trace_request request);

@@ -119,7 +119,24 @@ struct seg_control {
     // CLOCK_MONOTONIC when the target left by exit(); in a dump, when that was made. 0: it lives, or
     // was killed.
     _Atomic uint64_t end_ns;
-    uint64_t reserved[4];
+    // A wish of a collector that came while the program ran (agent/call.h). It writes asked_what and what belongs
+    // to it, then raises `asked` (release); the target does it and stores `answered` = asked (release) after `answer`.
+    // One at a time: seg_reader_lock_wishes.
+    _Atomic uint32_t asked, answered;
+    _Atomic uint32_t asked_what; // enum seg_asked
+    _Atomic int32_t answer;      // 0, or -errno of the first that could not be done
+    _Atomic uint64_t asked_heap_bytes;
+    uint64_t reserved[1];
+};
+
+enum seg_asked {
+    SEG_ASK_HEAP = 1,    // begin to record the heap, at asked_heap_bytes
+    SEG_ASK_ARM = 2,     // see that each thread has the sampling source that the control words say
+    SEG_ASK_DISARM = 4,  // take them away
+    SEG_ASK_TRACE = 8,   // begin an execution trace
+    SEG_ASK_FLIGHT = 16, // with SEG_ASK_TRACE: a flight recorder
+    SEG_ASK_LOOK = 32,   // at the control words of block and mutex, and at the trace's request
+    SEG_ASK_HEAP_STOP = 64,
 };
 
 enum seg_cpu_flag {        // 0 of older collectors
@@ -344,7 +361,9 @@ struct seg_trace {
     _Atomic uint64_t snapshots;     // counts the conditions that were met; a consumer takes a copy
     _Atomic uint64_t cuts;          // sessions that ended for want of a buffer
     _Atomic uint64_t stopped_units; // when tracing ended
-    uint64_t reserved[8];
+    _Atomic uint64_t
+        asked_slow_ns[4]; // with SEG_ASK_TRACE: limits of regions, tasks, latency, stalls; 0: none
+    uint64_t reserved[4];
     struct
         seg_trace_clock { // of generation g at [g % SEG_TRACE_CLOCKS]; valid where generation says g
         _Atomic uint64_t generation;      // release

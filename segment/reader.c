@@ -132,10 +132,12 @@ static int reopen(int fd)
     return rc ? rc : own;
 }
 
-static int take_lock(int fd, struct fscope_error *err)
+// Byte i of the file stands for part 1 << i.
+static int take_lock(int fd, unsigned part, struct fscope_error *err)
 {
     uint64_t holder = 0;
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = part == SEG_READER_TRACE, .l_len = 1};
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
         return 0;
     if (errno != EAGAIN && errno != EACCES)
@@ -151,7 +153,18 @@ static int take_lock(int fd, struct fscope_error *err)
         (unsigned long long)holder);
 }
 
+static int take_locks(int fd, unsigned parts, struct fscope_error *err)
+{
+    int rc = parts & SEG_READER_RINGS ? take_lock(fd, SEG_READER_RINGS, err) : 0;
+    return rc || !(parts & SEG_READER_TRACE) ? rc : take_lock(fd, SEG_READER_TRACE, err);
+}
+
 int seg_reader_open(struct seg_reader **out, int fd, struct fscope_error *err)
+{
+    return seg_reader_open_parts(out, fd, SEG_READER_RINGS | SEG_READER_TRACE, err);
+}
+
+int seg_reader_open_parts(struct seg_reader **out, int fd, unsigned parts, struct fscope_error *err)
 {
     *out = NULL;
     struct stat st;
@@ -175,7 +188,7 @@ int seg_reader_open(struct seg_reader **out, int fd, struct fscope_error *err)
         goto fail;
     }
     r->bytes = (uint64_t)st.st_size;
-    rc = take_lock(fd, err);
+    rc = take_locks(fd, parts, err);
     if (rc)
         goto fail;
     int seals = fcntl(fd, F_GET_SEALS);
@@ -193,7 +206,7 @@ int seg_reader_open(struct seg_reader **out, int fd, struct fscope_error *err)
         goto fail;
     uint64_t self = (uint64_t)getpid();
     // Only a hint for messages: the lock decides.
-    if (pwrite(r->fd, &self, sizeof self, CONSUMER_PID) == (ssize_t)sizeof self)
+    if (parts && pwrite(r->fd, &self, sizeof self, CONSUMER_PID) == (ssize_t)sizeof self)
         atomic_store_explicit(&r->header.control.consumer_pid, self, memory_order_relaxed);
     r->shadow = r->header.control;
     *out = r;
@@ -202,6 +215,13 @@ int seg_reader_open(struct seg_reader **out, int fd, struct fscope_error *err)
 fail:
     seg_reader_close(r);
     return rc;
+}
+
+int seg_reader_lock_wishes(struct seg_reader *r, bool on)
+{
+    struct flock lock = {
+        .l_type = on ? F_WRLCK : F_UNLCK, .l_whence = SEEK_SET, .l_start = 2, .l_len = 1};
+    return fcntl(r->fd, F_OFD_SETLKW, &lock) ? -errno : 0;
 }
 
 void seg_reader_close(struct seg_reader *r)

@@ -172,6 +172,18 @@ int seg_reader_trace_hold(struct seg_reader *r, bool on)
     return 0;
 }
 
+int seg_reader_trace_limits(struct seg_reader *r, const uint64_t slow_ns[4])
+{
+    if (!r->trace.buffer_count)
+        return -ENODATA;
+    if (!r->is_live || !r->base)
+        return -EOPNOTSUPP;
+    struct seg_trace *t = (struct seg_trace *)(void *)(r->base + area_at(r));
+    for (int i = 0; i < 4; i++)
+        atomic_store_explicit(&t->asked_slow_ns[i], slow_ns[i], memory_order_relaxed);
+    return 0;
+}
+
 int seg_reader_trace_request(struct seg_reader *r, enum seg_trace_request request)
 {
     uint64_t at = area_at(r) + offsetof(struct seg_trace, request);

@@ -223,7 +223,7 @@ def a_core_file_becomes_a_trace(work):
 
 def what_cannot_be_is_said(work):
     for options, words in (
-            (("--trace", "-p", "1"), "needs a command"),
+            (("--trace", "-p", str(os.getpid())), "record --trace COMMAND"),
             (("--trace", "--go=1.24", "true"), "1.23 and 1.26"),
             (("--trace", "--trace-buffer=1k", "true"), "from 1MiB"),
             (("--go=1.26", "true"), "need --trace"),

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: MIT
+//
+// See call.h.
+
+#include "collector/call.h"
+
+#include "agent/call.h"
+#include "collector/mapped_file.h"
+#include "collector/perf_target.h"
+#include "segment/consumer.h"
+#include "symbols/data_symbols.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    PATIENCE_MS = 3000,
+    AGAIN_MS = 50, // until the first further call: signals that meet become one
+    AGAIN_MS_MAX = 500,
+    BACKLOG = 128,
+    THREADS_LOOKED_MAX = 512,
+};
+
+// --- Whether there is one.
+
+// The agent's first mapping in the process. 0, -ENOENT, -errno.
+static int find_library(uint32_t pid, struct mapped_file *out, char *file, size_t size)
+{
+    char path[64], *line = NULL;
+    size_t capacity = 0;
+    int rc = -ENOENT;
+    snprintf(path, sizeof path, "/proc/%u/maps", pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return errno == ENOENT ? -ESRCH : -errno;
+    while (rc == -ENOENT && getline(&line, &capacity, f) > 0) {
+        unsigned long long start, end, offset, inode;
+        unsigned major, minor;
+        int at = 0;
+        line[strcspn(line, "\n")] = '\0';
+        if (sscanf(line, "%llx-%llx %*4s %llx %x:%x %llu %n", &start, &end, &offset, &major, &minor,
+                   &inode, &at) < 6 ||
+            !at || offset)
+            continue;
+        const char *slash = strrchr(line + at, '/');
+        if (!slash || strncmp(slash + 1, "libfiberscope.so", 16) != 0)
+            continue;
+        snprintf(file, size, "%s", line + at);
+        *out = (struct mapped_file){
+            .pid = pid, .start = start, .end = end, .path = file, .build_id = ""};
+        rc = 0;
+    }
+    free(line);
+    fclose(f);
+    return rc;
+}
+
+// Where the word lies that says that calls are answered. 0, -ENOENT: this library has none.
+static int find_word(const struct mapped_file *m, uint64_t *address)
+{
+    struct data_symbols *d = NULL;
+    uint64_t at, bias;
+    int fd = mapped_file_open(m);
+    if (fd < 0)
+        return fd;
+    int rc = data_symbols_open(&d, fd, m->path, NULL);
+    if (!rc)
+        rc = data_symbols_address(d, CALL_SYMBOL, &at);
+    if (!rc)
+        rc = data_symbols_bias(d, m->start, 0, &bias);
+    data_symbols_close(d);
+    close(fd);
+    if (!rc)
+        *address = at + bias;
+    return rc;
+}
+
+static bool catches_sigprof(uint32_t pid)
+{
+    char path[64], line[256];
+    unsigned long long mask = 0;
+    snprintf(path, sizeof path, "/proc/%u/status", pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "SigCgt: %llx", &mask) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return mask >> (SIGPROF - 1) & 1;
+}
+
+static int look(uint32_t pid, struct fscope_error *err)
+{
+    char file[4096];
+    struct mapped_file m;
+    uint64_t address;
+    uint32_t version = 0;
+    int rc = find_library(pid, &m, file, sizeof file);
+    if (rc == -ENOENT)
+        return error_set(err, rc, 0,
+                         "process %u has no agent: it was not started with libfiberscope.so (by "
+                         "LD_PRELOAD, or by linking it)",
+                         pid);
+    if (rc == -EACCES || rc == -EPERM)
+        return error_set(
+            err, rc, 0,
+            "process %u: its mappings may not be read: run as its user or as root, and "
+            "see `fiberscope doctor`",
+            pid);
+    if (rc)
+        return error_set(err, rc, 0, "process %u: %s", pid, strerror(-rc));
+    rc = find_word(&m, &address);
+    if (rc)
+        return error_set(
+            err, -EOPNOTSUPP, 0,
+            "process %u: its %s is of another version, which answers no calls: restart "
+            "it with the library that goes with this fiberscope",
+            pid, file);
+    struct iovec here = {&version, sizeof version}, there = {(void *)(uintptr_t)address, 4};
+    // Where memory may not be read (ptrace_scope) the signal's disposition has to do.
+    bool is_read = process_vm_readv((pid_t)pid, &here, 1, &there, 1, 0) == 4;
+    if ((is_read && version != CALL_VERSION) || !catches_sigprof(pid))
+        return error_set(err, -EOPNOTSUPP, 0,
+                         "process %u: its agent does not answer: it is just starting, or the "
+                         "program has taken SIGPROF from it",
+                         pid);
+    return 0;
+}
+
+int call_open(struct call *out, uint32_t pid, struct fscope_error *err)
+{
+    struct perf_target who;
+    uint64_t random;
+    *out = (struct call){.pid = pid, .pidfd = -1, .listen_fd = -1};
+    out->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+    int rc = perf_target_look(&who, pid, err);
+    if (!rc && out->pidfd < 0)
+        rc = error_set(err, -errno, 0, "process %u: %s", pid, strerror(errno));
+    if (!rc)
+        rc = look(pid, err);
+    if (!rc && getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
+        rc = error_set(err, -errno, 0, "getrandom: %s", strerror(errno));
+    if (rc) {
+        call_close(out);
+        return rc;
+    }
+    out->value = CALL_MAGIC << 48 | (random & CALL_RANDOM_MASK);
+    return 0;
+}
+
+void call_close(struct call *c)
+{
+    if (c->pid && c->pidfd >= 0)
+        close(c->pidfd);
+    if (c->pid && c->listen_fd >= 0)
+        close(c->listen_fd);
+    c->pidfd = c->listen_fd = -1;
+}
+
+// --- The socket.
+
+static int make_socket(const struct call *c)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    char name[CALL_SOCKET_BYTES];
+    call_socket_name(c->value, name);
+    size_t n = strlen(name);
+    memcpy(at.sun_path + 1, name, n);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    if (bind(fd, (const struct sockaddr *)&at,
+             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)) ||
+        listen(fd, BACKLOG)) {
+        int rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+struct elsewhere {
+    const struct call *call;
+    int netns, result;
+    bool entered;
+};
+
+// A namespace is a thread's: this one enters it, makes the socket and goes.
+static void *make_there(void *arg)
+{
+    struct elsewhere *e = arg;
+    e->entered = setns(e->netns, CLONE_NEWNET) == 0;
+    e->result = e->entered ? make_socket(e->call) : -errno;
+    return NULL;
+}
+
+static bool is_other_namespace(uint32_t pid, int *netns)
+{
+    char path[64];
+    struct stat theirs, ours;
+    snprintf(path, sizeof path, "/proc/%u/ns/net", pid);
+    *netns = -1;
+    if (stat(path, &theirs) || stat("/proc/self/ns/net", &ours) || theirs.st_ino == ours.st_ino)
+        return false;
+    *netns = open(path, O_RDONLY | O_CLOEXEC);
+    return true;
+}
+
+int call_listen(struct call *c, struct fscope_error *err)
+{
+    struct elsewhere e = {.call = c, .result = -EPERM};
+    pthread_t thread;
+    if (c->listen_fd >= 0)
+        return 0;
+    if (!is_other_namespace(c->pid, &e.netns)) {
+        c->listen_fd = make_socket(c);
+        return c->listen_fd >= 0
+                   ? 0
+                   : error_set(err, c->listen_fd, 0, "a socket: %s", strerror(-c->listen_fd));
+    }
+    if (e.netns >= 0 && !pthread_create(&thread, NULL, make_there, &e))
+        pthread_join(thread, NULL);
+    if (e.netns >= 0)
+        close(e.netns);
+    if (e.result < 0)
+        return error_set(err, e.result, 0,
+                         "process %u is in another network namespace, which we may not enter (%s): "
+                         "run as root, or inside its container",
+                         c->pid, strerror(-e.result));
+    c->listen_fd = e.result;
+    return 0;
+}
+
+// --- Calling.
+
+// Waits that go on by themselves after a handler (SA_RESTART), and those that the agent makes go on.
+static bool restarts(unsigned long number, const unsigned long arg[4])
+{
+    switch (number) {
+    case SYS_futex: return (arg[1] & 127) != 1 && !arg[3]; // no timeout
+    case SYS_read:
+    case SYS_readv:
+    case SYS_write:
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_wait4:
+    case SYS_waitid: return true;
+    default: return false;
+    }
+}
+
+// How little a signal would disturb this thread: 3 it runs, 2 its wait goes on, 1 unknown, 0 it blocks SIGPROF.
+static int rate_thread(uint32_t pid, uint32_t tid)
+{
+    char path[96], line[256], state = '?';
+    unsigned long long blocked = 0;
+    snprintf(path, sizeof path, "/proc/%u/task/%u/status", pid, tid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "State: %c", &state) != 1 && sscanf(line, "SigBlk: %llx", &blocked) == 1)
+            break;
+    if (f)
+        fclose(f);
+    if (!f || blocked >> (SIGPROF - 1) & 1)
+        return 0;
+    if (state == 'R')
+        return 3;
+    snprintf(path, sizeof path, "/proc/%u/task/%u/syscall", pid, tid);
+    f = fopen(path, "re");
+    unsigned long number, arg[4];
+    bool is_known =
+        f && fscanf(f, "%lu %lx %lx %lx %lx", &number, &arg[0], &arg[1], &arg[2], &arg[3]) == 5;
+    if (f)
+        fclose(f);
+    return is_known && restarts(number, arg) ? 2 : 1;
+}
+
+// 0: none takes it.
+static uint32_t choose_thread(uint32_t pid)
+{
+    char path[64];
+    uint32_t best = 0;
+    int best_rate = 0, looked = 0;
+    snprintf(path, sizeof path, "/proc/%u/task", pid);
+    DIR *dir = opendir(path);
+    for (struct dirent *e;
+         dir && best_rate < 3 && looked < THREADS_LOOKED_MAX && (e = readdir(dir));) {
+        uint32_t tid = (uint32_t)strtoul(e->d_name, NULL, 10);
+        int rate = tid ? rate_thread(pid, tid) : 0;
+        looked++;
+        if (rate > best_rate) {
+            best_rate = rate;
+            best = tid;
+        }
+    }
+    if (dir)
+        closedir(dir);
+    return best;
+}
+
+int call_send(const struct call *c, unsigned flags)
+{
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    info.si_signo = SIGPROF;
+    info.si_code = SI_QUEUE;
+    info.si_pid = getpid();
+    info.si_uid = getuid();
+    uint64_t value = c->value | (uint64_t)flags << CALL_RANDOM_BITS;
+    memcpy(&info.si_value, &value, sizeof value);
+    if (!catches_sigprof(c->pid)) // an exec, or its end
+        return -ESRCH;
+    struct pollfd ended = {.fd = c->pidfd, .events = POLLIN};
+    uint32_t tid = choose_thread(c->pid);
+    if (poll(&ended, 1, 0) > 0)
+        return -ESRCH;
+    if (tid && !syscall(SYS_rt_tgsigqueueinfo, c->pid, tid, SIGPROF, &info))
+        return 0;
+    return syscall(SYS_pidfd_send_signal, c->pidfd, SIGPROF, &info, 0) ? -errno : 0;
+}
+
+static int take_segment(struct msghdr *message)
+{
+    int fd = -1;
+    for (struct cmsghdr *m = CMSG_FIRSTHDR(message); m; m = CMSG_NXTHDR(message, m)) {
+        if (m->cmsg_level != SOL_SOCKET || m->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < (m->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+            int one;
+            memcpy(&one, CMSG_DATA(m) + i * sizeof one, sizeof one);
+            if (fd < 0)
+                fd = one;
+            else
+                close(one);
+        }
+    }
+    return fd;
+}
+
+// One message of whoever has connected. True: it is a HELLO of our process.
+static bool receive(const struct call *c, int *segment, struct agent_hello *hello)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(4 * sizeof(int))];
+    } control;
+    struct iovec part = {.iov_base = hello, .iov_len = sizeof *hello};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    struct ucred peer = {0};
+    socklen_t size = sizeof peer;
+    *segment = -1;
+    int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0)
+        return false;
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    ssize_t n = poll(&ready, 1, AGAIN_MS) == 1
+                    ? recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
+                    : -1;
+    bool is_his =
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (uint32_t)peer.pid == c->pid;
+    close(fd);
+    if (n >= 0)
+        *segment = take_segment(&message);
+    bool is_hello = n >= (ssize_t)sizeof *hello && hello->header.magic == AGENT_PROTOCOL_MAGIC &&
+                    hello->header.message == AGENT_HELLO && is_his;
+    if (!is_hello && *segment >= 0) {
+        close(*segment);
+        *segment = -1;
+    }
+    return is_hello;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static int not_answered(const struct call *c, struct fscope_error *err)
+{
+    struct pollfd ended = {.fd = c->pidfd, .events = POLLIN};
+    if (poll(&ended, 1, 0) > 0)
+        return error_set(err, -ESRCH, 0, "process %u has ended", c->pid);
+    return error_set(err, -ETIMEDOUT, 0,
+                     "process %u: its agent has not answered for %d s: all of its threads block "
+                     "SIGPROF, or it is stopped",
+                     c->pid, PATIENCE_MS / 1000);
+}
+
+int call_fetch(struct call *c, int *segment, struct agent_hello *hello, struct fscope_error *err)
+{
+    int rc = call_listen(c, err);
+    int64_t start = now_ms(), again = start, step = AGAIN_MS;
+    *segment = -1;
+    while (!rc && now_ms() - start < PATIENCE_MS) {
+        if (now_ms() >= again) {
+            rc = call_send(c, CALL_HELLO);
+            if (rc)
+                return error_set(err, rc, 0, "process %u: %s", c->pid, strerror(-rc));
+            again = now_ms() + step;
+            step = step * 2 < AGAIN_MS_MAX ? step * 2 : AGAIN_MS_MAX;
+        }
+        struct pollfd fds[2] = {{.fd = c->listen_fd, .events = POLLIN},
+                                {.fd = c->pidfd, .events = POLLIN}};
+        poll(fds, 2, (int)(again > now_ms() ? again - now_ms() : 0));
+        if (fds[0].revents && receive(c, segment, hello)) {
+            if (*segment >= 0)
+                return 0;
+            return error_set(err, -ENODATA, 0, "process %u: %s", c->pid, CALL_NO_SEGMENT);
+        }
+        if (fds[1].revents)
+            break;
+    }
+    return rc ? rc : not_answered(c, err);
+}
+
+static int ask(const struct call *c, struct seg_control *control, uint32_t what,
+               uint64_t heap_bytes, struct fscope_error *err)
+{
+    int64_t start = now_ms(), again = start, step = AGAIN_MS;
+    atomic_store_explicit(&control->asked_what, what, memory_order_relaxed);
+    atomic_store_explicit(&control->asked_heap_bytes, heap_bytes, memory_order_relaxed);
+    // release: who sees the number sees the wish
+    uint32_t number = atomic_fetch_add_explicit(&control->asked, 1, memory_order_release) + 1;
+    while (now_ms() - start < PATIENCE_MS) {
+        if (atomic_load_explicit(&control->answered, memory_order_acquire) == number)
+            return atomic_load_explicit(&control->answer, memory_order_relaxed);
+        if (now_ms() >= again) {
+            int rc = call_send(c, 0);
+            if (rc)
+                return error_set(err, rc, 0, "process %u: %s", c->pid, strerror(-rc));
+            again = now_ms() + step;
+            step = step * 2 < AGAIN_MS_MAX ? step * 2 : AGAIN_MS_MAX;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
+    }
+    return not_answered(c, err);
+}
+
+int call_ask(const struct call *c, struct seg_reader *reader, uint32_t what, uint64_t heap_bytes,
+             struct fscope_error *err)
+{
+    struct seg_control *control = seg_reader_control(reader);
+    if (!control)
+        return error_set(err, -EINVAL, 0, "process %u: not a live segment", c->pid);
+    int rc = seg_reader_lock_wishes(reader, true);
+    if (rc)
+        return error_set(err, rc, 0, "segment: cannot lock it: %s", strerror(-rc));
+    rc = ask(c, control, what, heap_bytes, err);
+    seg_reader_lock_wishes(reader, false);
+    return rc;
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+//
+// record_process: a process that runs already, by the agent inside it or from outside; see record.h.
+
+#include "collector/record_internal.h"
+
+#include "collector/call.h"
+#include "collector/perf_target.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { CALL_AGAIN_MS = 100, CALL_PATIENCE_MS = 3000 };
+
+static uint64_t now_ms(void)
+{
+    return record_now_ns(CLOCK_MONOTONIC) / 1000000;
+}
+
+// Calls until it has come.
+static int bring(struct record_loop *l, const struct call *call, struct fscope_error *err)
+{
+    struct ingest_stats st = {0};
+    uint64_t start = now_ms(), again = start;
+    while (now_ms() - start < CALL_PATIENCE_MS) {
+        if (now_ms() >= again) {
+            int rc = ingest_call(l->ingest, err);
+            if (rc)
+                return rc;
+            again = now_ms() + CALL_AGAIN_MS;
+        }
+        struct pollfd fds[2] = {{.fd = ingest_fd(l->ingest), .events = POLLIN},
+                                {.fd = call->pidfd, .events = POLLIN}};
+        poll(fds, 2, CALL_AGAIN_MS);
+        ingest_dispatch(l->ingest);
+        ingest_get_stats(l->ingest, &st);
+        if (st.segments_broken)
+            return error_set(err, -EBUSY, 0, "%s", st.broken_why);
+        if (st.processes)
+            return 0;
+        if (fds[1].revents)
+            return error_set(err, -ESRCH, 0, "process %u has ended", call->pid);
+    }
+    return error_set(err, -ETIMEDOUT, 0,
+                     "process %u: its agent has not answered for %d s: all of its threads block "
+                     "SIGPROF, or it is stopped",
+                     call->pid, CALL_PATIENCE_MS / 1000);
+}
+
+int record_by_agent(const struct record_options *o, struct call *call, struct record_loop *l,
+                    struct fscope_error *err)
+{
+    struct ingest_options io;
+    struct ingest_stats stats;
+    record_ingest_options(o, l->result, &io);
+    io.call = call;
+    int rc = ingest_new(&l->ingest, &io, err);
+    if (!rc) {
+        l->pidfd = call->pidfd;
+        l->start_ns = record_now_ns(CLOCK_MONOTONIC);
+        l->result->series.start_ns = l->start_ns;
+        rc = bring(l, call, err);
+    }
+    if (!rc) {
+        rc = record_loop_run(l);
+        l->result->target_ended = rc == 1;
+        if (rc < 0)
+            error_set(err, rc, 0, "recording: %s", strerror(-rc));
+        rc = rc < 0 ? rc : 0;
+        l->result->duration_ns = record_now_ns(CLOCK_MONOTONIC) - l->start_ns;
+        int rc2 = ingest_finish(l->ingest);
+        if (!rc && rc2)
+            rc = error_set(err, rc2, 0, "recording: %s", strerror(-rc2));
+        ingest_get_stats(l->ingest, &stats);
+        record_judge_rates(l->result, &stats);
+        if (stats.late_why[0])
+            snprintf(l->result->warning, sizeof l->result->warning, "%s", stats.late_why);
+    }
+    ingest_free(l->ingest);
+    l->ingest = NULL;
+    return rc;
+}
+
+static void name_process(struct record_result *result, uint32_t pid)
+{
+    struct perf_target who;
+    if (!perf_target_look(&who, pid, NULL))
+        snprintf(result->program, sizeof result->program, "%s", who.name);
+}
+
+static bool is_stopped(void *arg)
+{
+    (void)arg;
+    return record_stop_count != 0;
+}
+
+static int by_agent(const struct record_options *o, struct call *call, struct record_result *result,
+                    struct fscope_error *err)
+{
+    struct record_loop l = {.o = o, .result = result, .pidfd = -1, .is_over = is_stopped};
+    result->pid = o->pid;
+    name_process(result, o->pid);
+    int rc = record_new_builders(o, result, err);
+    if (rc)
+        return rc;
+    if (!o->quiet)
+        fprintf(o->messages, "fiberscope: process %u (%s): by the agent inside it\n", o->pid,
+                result->program);
+    record_signals_take(&l.signals);
+    if (o->trace_flight)
+        record_signals_snapshots(&l.signals);
+    l.snapshots = record_snapshot_count;
+    record_progress_begin(&l.progress, o);
+    rc = record_by_agent(o, call, &l, err);
+    record_progress_end(&l.progress);
+    // Handlers stay while the profile is written: a second Ctrl-C must not cost the data.
+    sigprocmask(SIG_SETMASK, &l.signals.users, NULL);
+    return rc;
+}
+
+static int from_outside(const struct record_options *o, struct record_result *result,
+                        struct fscope_error *err)
+{
+    struct record_signals signals;
+    record_signals_take(&signals);
+    sigprocmask(SIG_SETMASK, &signals.waiting, NULL); // record_attach waits by itself
+    int rc = record_attach(o, -1, &record_stop_count, result, err);
+    sigprocmask(SIG_SETMASK, &signals.users, NULL);
+    return rc;
+}
+
+// What of that which is asked for needs the agent.
+static const char *first_option(const struct record_options *o)
+{
+    return o->trace            ? "--trace"
+           : o->heap_bytes     ? "--heap"
+           : o->block_ns       ? "--block"
+           : o->mutex_fraction ? "--mutex"
+           : o->wall_hz        ? "--wall"
+                               : "--cpu";
+}
+
+int record_process(const struct record_options *o, struct record_result *result,
+                   struct fscope_error *err)
+{
+    struct fscope_error why = {0};
+    struct call call = {0};
+    *result = (struct record_result){0};
+    if (o->fibers && !o->cpu_hz &&
+        !record_needs_agent(o)) { // a snapshot alone: there is nothing to watch
+        result->pid = o->pid;
+        name_process(result, o->pid);
+        return record_new_builders(o, result, err);
+    }
+    int rc = o->method == RECORD_PERF ? -ENOENT : call_open(&call, o->pid, &why);
+    if (!rc) {
+        rc = by_agent(o, &call, result, err);
+        call_close(&call);
+        return rc;
+    }
+    bool is_needed = o->method == RECORD_AGENT || record_needs_agent(o) || o->wall_hz;
+    if (o->method == RECORD_PERF && is_needed)
+        return error_set(err, -EOPNOTSUPP, 0,
+                         "heap and lock profiles, wall time and traces need the agent inside: not "
+                         "with --method=perf");
+    if (is_needed)
+        return error_set(err, rc, 0, "%.300s; `fiberscope record %s COMMAND` starts one with it",
+                         why.text, first_option(o));
+    return from_outside(o, result, err);
+}

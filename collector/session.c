@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: MIT
+//
+// See session.h: opening and closing, state, and what is counted. Streams are in session_stream.c.
+//
+// Each call has a reader, a feed and builders of its own, so that calls do not wait for each other; what they share is
+// the segment's descriptor, which does not change, and the call, whose use is one at a time.
+
+#include "collector/session_internal.h"
+
+#include "collector/fibers.h"
+#include "collector/mapped_file.h"
+#include "collector/perf_target.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { NAMES_MAX = 64 }; // of custom profiles that are listed
+
+// --- Opening.
+
+static int ask(struct session *s, uint32_t what, uint64_t heap_bytes, struct fscope_error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    int rc = call_ask(&s->call, s->reader, what, heap_bytes, err);
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
+static bool is_on(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed) != 0;
+}
+
+// What cannot be switched on is told when it is asked for.
+static void switch_on(struct session *s, const struct session_options *o)
+{
+    struct seg_control *c = seg_reader_control(s->reader);
+    uint32_t what = 0;
+    if (!c)
+        return;
+    if (o->block_ns && !is_on(&c->block_rate_ns)) {
+        atomic_store_explicit(&c->block_rate_ns, o->block_ns, memory_order_relaxed);
+        s->switched |= 1u << RECORD_BLOCK;
+        what |= SEG_ASK_LOOK;
+    }
+    if (o->mutex_fraction && !is_on(&c->mutex_fraction)) {
+        atomic_store_explicit(&c->mutex_fraction, o->mutex_fraction, memory_order_relaxed);
+        s->switched |= 1u << RECORD_MUTEX;
+        what |= SEG_ASK_LOOK;
+    }
+    if (what)
+        ask(s, what, 0, NULL);
+    if (o->heap_bytes && !ask(s, SEG_ASK_HEAP, o->heap_bytes, &s->heap_why))
+        s->switched |= 1u << RECORD_HEAP;
+}
+
+static void switch_off(struct session *s)
+{
+    struct seg_control *c = s->reader ? seg_reader_control(s->reader) : NULL;
+    uint32_t what = SEG_ASK_LOOK;
+    if (!c || !s->switched)
+        return;
+    if (s->switched & 1u << RECORD_BLOCK)
+        atomic_store_explicit(&c->block_rate_ns, 0, memory_order_relaxed);
+    if (s->switched & 1u << RECORD_MUTEX)
+        atomic_store_explicit(&c->mutex_fraction, 0, memory_order_relaxed);
+    if (s->switched & 1u << RECORD_HEAP)
+        what |= SEG_ASK_HEAP_STOP;
+    ask(s, what, 0, NULL);
+}
+
+static int open_agent(struct session *s, const struct session_options *o, struct fscope_error *err)
+{
+    struct agent_hello hello;
+    int rc = call_open(&s->call, s->pid, err);
+    if (!rc)
+        rc = call_fetch(&s->call, &s->segment, &hello, err);
+    int fd = rc ? -1 : fcntl(s->segment, F_DUPFD_CLOEXEC, 0);
+    if (!rc && fd < 0)
+        rc = error_set(err, -errno, 0, "process %u: %s", s->pid, strerror(errno));
+    if (!rc)
+        rc = seg_reader_open_parts(&s->reader, fd, SEG_READER_STATE, err);
+    if (rc) {
+        call_close(&s->call);
+        if (s->segment >= 0)
+            close(s->segment);
+        s->segment = -1;
+        return rc;
+    }
+    s->way = SESSION_AGENT;
+    switch_on(s, o);
+    return 0;
+}
+
+int session_open(struct session **out, const struct session_options *opts, struct fscope_error *err)
+{
+    struct session_options o = {0};
+    struct perf_target who;
+    memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
+    *out = NULL;
+    int rc = perf_target_look(&who, o.pid, err);
+    if (rc)
+        return rc;
+    struct session *s = calloc(1, sizeof *s);
+    if (!s)
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    pthread_mutex_init(&s->lock, NULL);
+    s->pid = o.pid;
+    s->segment = -1;
+    s->way = SESSION_OUTSIDE;
+    snprintf(s->program, sizeof s->program, "%s", who.name);
+    s->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)o.pid, 0);
+    if (s->pidfd < 0)
+        rc = error_set(err, -errno, 0, "process %u: %s", o.pid, strerror(errno));
+    if (!rc && o.method != SESSION_ONLY_OUTSIDE) {
+        rc = open_agent(s, &o, &s->why);
+        if (rc && o.method == SESSION_AUTO && rc != -ESRCH && rc != -ENOMEM)
+            rc = 0; // from outside, then; session_why says why
+        else if (rc)
+            error_set(err, rc, 0, "%s", s->why.text);
+    }
+    if (rc) {
+        session_close(s);
+        return rc;
+    }
+    *out = s;
+    return 0;
+}
+
+void session_close(struct session *s)
+{
+    if (!s)
+        return;
+    switch_off(s);
+    seg_reader_close(s->reader);
+    call_close(&s->call);
+    if (s->segment >= 0)
+        close(s->segment);
+    if (s->pidfd >= 0)
+        close(s->pidfd);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+enum session_way session_way(const struct session *s)
+{
+    return s->way;
+}
+
+const char *session_why(const struct session *s)
+{
+    return s->way == SESSION_AGENT ? "" : s->why.text;
+}
+
+uint32_t session_pid(const struct session *s)
+{
+    return s->pid;
+}
+
+const char *session_program(const struct session *s)
+{
+    return s->program;
+}
+
+int session_fd(const struct session *s)
+{
+    return s->pidfd;
+}
+
+// --- State in the segment.
+
+int session_open_module(void *arg, const struct seg_module *m, const char *path,
+                        const char *build_id)
+{
+    const struct session *s = arg;
+    const struct mapped_file file = {
+        .pid = s->pid,
+        .start = m->start,
+        .end = m->end,
+        .path = path,
+        .build_id = build_id,
+        .device = m->device,
+        .inode = m->inode,
+    };
+    return mapped_file_open(&file);
+}
+
+static int new_builder(struct record_result *result, int kind, uint64_t rate_bytes)
+{
+    struct builder_options bo = {
+        .size = sizeof bo,
+        .kind = record_seg_kind(kind),
+        .rate_bytes = rate_bytes,
+        .real_ns = record_now_ns(CLOCK_REALTIME),
+    };
+    return builder_new(&result->builders[kind], &bo);
+}
+
+// Everything of one kind, as it is now, into result's builder of it.
+static int read_state(struct session *s, int kind, struct record_result *result,
+                      struct fscope_error *err)
+{
+    struct seg_reader *reader = NULL;
+    struct feed feed = {0};
+    int fd = fcntl(s->segment, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return error_set(err, -errno, 0, "process %u: %s", s->pid, strerror(errno));
+    int rc = seg_reader_open_parts(&reader, fd, SEG_READER_STATE, err);
+    if (rc)
+        return rc;
+    const struct seg_header *h = seg_reader_header(reader);
+    uint64_t rate = atomic_load_explicit(&h->control.heap_rate_bytes, memory_order_relaxed);
+    rc = new_builder(result, kind, rate);
+    if (!rc)
+        rc = feed_init(&feed, reader, result->builders, s->pid, session_open_module, s);
+    if (!rc)
+        rc = feed_finish(&feed);
+    if (rc)
+        error_set(err, rc, 0, "process %u: %s", s->pid, strerror(-rc));
+    result->pid = s->pid;
+    result->duration_ns = record_now_ns(CLOCK_MONOTONIC) - h->mono_ns;
+    feed_free(&feed);
+    seg_reader_close(reader);
+    return rc;
+}
+
+// 0, or why a profile of this kind has nothing to show.
+static int check_recorded(struct session *s, int kind, struct fscope_error *err)
+{
+    const struct seg_control *c = s->reader ? seg_reader_control(s->reader) : NULL;
+    if (s->way != SESSION_AGENT)
+        return error_set(err, -EOPNOTSUPP, 0, "no %s profile from outside: %s",
+                         record_kind_name(kind), s->why.text);
+    bool is_recorded = !c || kind == RECORD_CUSTOM ||
+                       (kind == RECORD_HEAP    ? is_on(&c->heap_rate_bytes)
+                        : kind == RECORD_BLOCK ? is_on(&c->block_rate_ns)
+                                               : is_on(&c->mutex_fraction));
+    if (is_recorded)
+        return 0;
+    if (kind == RECORD_HEAP && s->heap_why.text[0])
+        return error_set(err, -EOPNOTSUPP, 0, "the heap is not recorded: %s", s->heap_why.text);
+    return error_set(err, -EOPNOTSUPP, 0, "%s is not recorded in process %u: switch it on",
+                     record_kind_name(kind), s->pid);
+}
+
+static int has_part(void *arg, const char *part)
+{
+    return strcmp(arg, part) == 0;
+}
+
+static int state_profile(struct session *s, int kind, const char *part, struct pprof_profile **out,
+                         struct fscope_error *err)
+{
+    struct record_result result = {0};
+    int rc = check_recorded(s, kind, err);
+    if (!rc)
+        rc = read_state(s, kind, &result, err);
+    if (!rc && part && !builder_each_part(result.builders[kind], has_part, (void *)(uintptr_t)part))
+        rc = error_set(err, -ENOENT, 0, "process %u has no profile called %s", s->pid, part);
+    if (!rc)
+        rc = record_make_profile(&result, kind, part, out, err);
+    record_result_free(&result);
+    return rc;
+}
+
+// --- Fibers and threads, of now.
+
+static int fibers_now(struct session *s, struct record_result *result, struct fscope_error *err)
+{
+    struct target *t = NULL;
+    struct fibers *f = NULL;
+    int rc = target_open_pid(&t, s->pid, err);
+    if (!rc)
+        rc = fibers_open(&f, t, err);
+    if (!rc) {
+        int64_t n = fibers_profile(f, result->builders[RECORD_CUSTOM]);
+        if (n < 0)
+            rc = error_set(err, (int)n, 0, "fibers of process %u: cannot be read", s->pid);
+    }
+    fibers_close(f);
+    target_close(t);
+    return rc;
+}
+
+// One sample for each thread, without a stack.
+static int threads_now(struct session *s, struct record_result *result, const char *part,
+                       struct fscope_error *err)
+{
+    char path[64];
+    int rc = 0;
+    struct builder_process *p =
+        builder_process(result->builders[RECORD_CUSTOM], s->pid, 0, s->program);
+    snprintf(path, sizeof path, "/proc/%u/task", s->pid);
+    DIR *dir = p ? opendir(path) : NULL;
+    if (!p)
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    if (!dir)
+        return error_set(err, errno == ENOENT ? -ESRCH : -errno, 0, "process %u has ended", s->pid);
+    for (struct dirent *e; !rc && (e = readdir(dir));) {
+        char state[2] = "?", line[512] = "";
+        unsigned long tid = strtoul(e->d_name, NULL, 10);
+        if (!tid)
+            continue;
+        snprintf(path, sizeof path, "/proc/%u/task/%lu/stat", s->pid, tid);
+        FILE *f = fopen(path, "re");
+        const char *after = f && fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+        if (f)
+            fclose(f);
+        if (!after)
+            continue; // it has gone
+        state[0] = after[1] ? after[2] : '?';
+        const struct builder_label label = {.key = "state", .value = state};
+        struct builder_sample one = {
+            .count = 1, .part = part, .labels = &label, .label_count = !strcmp(part, "threads")};
+        rc = builder_add(p, &one);
+    }
+    closedir(dir);
+    return rc ? error_set(err, rc, 0, "out of memory") : 0;
+}
+
+static int now_profile(struct session *s, const char *name, struct pprof_profile **out,
+                       struct fscope_error *err)
+{
+    struct record_result result = {.pid = s->pid};
+    int rc = new_builder(&result, RECORD_CUSTOM, 0);
+    if (rc)
+        return error_set(err, rc, 0, "out of memory");
+    if (strcmp(name, "goroutine") == 0) {
+        rc = fibers_now(s, &result, err);
+        if (rc == -ENOENT) // no runtime: threads are what it has
+            rc = threads_now(s, &result, name, err);
+    } else {
+        rc = threads_now(s, &result, name, err);
+    }
+    if (!rc)
+        rc = record_make_profile(&result, RECORD_CUSTOM, name, out, err);
+    record_result_free(&result);
+    return rc;
+}
+
+int session_profile(struct session *s, const char *name, struct pprof_profile **out,
+                    struct fscope_error *err)
+{
+    *out = NULL;
+    if (!strcmp(name, "goroutine") || !strcmp(name, "threadcreate") || !strcmp(name, "threads"))
+        return now_profile(s, name, out, err);
+    if (!strcmp(name, "heap") || !strcmp(name, "allocs")) {
+        int rc = state_profile(s, RECORD_HEAP, NULL, out, err);
+        if (!rc && !strcmp(name, "allocs"))
+            (*out)->default_sample_type = "alloc_space";
+        return rc;
+    }
+    for (int kind = RECORD_BLOCK; kind <= RECORD_MUTEX; kind++)
+        if (!strcmp(name, record_kind_name(kind)))
+            return state_profile(s, kind, NULL, out, err);
+    if (s->way != SESSION_AGENT)
+        return error_set(err, -ENOENT, 0, "process %u has no profile called %s", s->pid, name);
+    return state_profile(s, RECORD_CUSTOM, name, out, err);
+}
+
+// --- What there is.
+
+struct listing {
+    struct session *s;
+    struct seg_reader *reader;
+    uint64_t counts[RECORD_KIND_COUNT];
+    struct {
+        char name[128];
+        uint64_t count;
+    } names[NAMES_MAX];
+    size_t name_count;
+};
+
+static void list_name(struct listing *l, const char *name, uint64_t more)
+{
+    for (size_t i = 0; i < l->name_count; i++)
+        if (!strcmp(l->names[i].name, name)) {
+            l->names[i].count += more;
+            return;
+        }
+    if (l->name_count == NAMES_MAX)
+        return;
+    snprintf(l->names[l->name_count].name, sizeof l->names->name, "%s", name);
+    l->names[l->name_count++].count = more;
+}
+
+static int list_state(void *arg, const struct seg_state *e, uint32_t index)
+{
+    struct listing *l = arg;
+    char name[128];
+    (void)index;
+    int kind = feed_kind_of(e->kind);
+    if (kind < RECORD_HEAP || !e->user_stack)
+        return 0;
+    if (kind != RECORD_CUSTOM)
+        l->counts[kind]++;
+    else if (e->object <= UINT32_MAX &&
+             seg_reader_string(l->reader, (uint32_t)e->object, name, sizeof name) > 0)
+        list_name(l, name, 1);
+    return 0;
+}
+
+static uint64_t count_threads(uint32_t pid)
+{
+    char path[64];
+    uint64_t n = 0;
+    snprintf(path, sizeof path, "/proc/%u/task", pid);
+    DIR *dir = opendir(path);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        n += e->d_name[0] != '.';
+    if (dir)
+        closedir(dir);
+    return n;
+}
+
+static int count_fiber(void *arg, const struct fiber *fiber)
+{
+    (void)fiber;
+    ++*(uint64_t *)arg;
+    return 0;
+}
+
+static uint64_t count_fibers(const struct session *s)
+{
+    struct target *t = NULL;
+    struct fibers *f = NULL;
+    uint64_t n = 0;
+    if (target_open_pid(&t, s->pid, NULL) || fibers_open(&f, t, NULL))
+        n = count_threads(s->pid);
+    else
+        fibers_each(f, count_fiber, &n);
+    fibers_close(f);
+    target_close(t);
+    return n;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b); // the name comes first
+}
+
+int session_each_profile(struct session *s, int (*fn)(void *arg, const char *name, uint64_t count),
+                         void *arg)
+{
+    struct listing *l = calloc(1, sizeof *l);
+    int rc = 0;
+    if (!l)
+        return -ENOMEM;
+    l->s = s;
+    int fd = s->segment >= 0 ? fcntl(s->segment, F_DUPFD_CLOEXEC, 0) : -1;
+    if (fd >= 0 && !seg_reader_open_parts(&l->reader, fd, SEG_READER_STATE, NULL)) {
+        seg_reader_states(l->reader, list_state, l);
+        seg_reader_close(l->reader);
+    }
+    list_name(l, "allocs", l->counts[RECORD_HEAP]);
+    list_name(l, "block", l->counts[RECORD_BLOCK]);
+    list_name(l, "goroutine", count_fibers(s));
+    list_name(l, "heap", l->counts[RECORD_HEAP]);
+    list_name(l, "mutex", l->counts[RECORD_MUTEX]);
+    list_name(l, "threadcreate", count_threads(s->pid));
+    list_name(l, "threads", count_threads(s->pid));
+    qsort(l->names, l->name_count, sizeof l->names[0], compare_names);
+    for (size_t i = 0; !rc && i < l->name_count; i++)
+        rc = fn(arg, l->names[i].name, l->names[i].count);
+    free(l);
+    return rc;
+}
+
+int session_counts(struct session *s, struct session_counts *out)
+{
+    struct seg_losses losses;
+    struct seg_heap heap;
+    *out = (struct session_counts){0};
+    if (s->way != SESSION_AGENT)
+        return -EOPNOTSUPP;
+    pthread_mutex_lock(&s->lock);
+    seg_reader_losses(s->reader, &losses);
+    seg_reader_heap(s->reader, &heap);
+    const struct seg_control *c = seg_reader_control(s->reader);
+    out->is_exact = c && atomic_load_explicit(&c->heap_rate_bytes, memory_order_relaxed) == 1;
+    pthread_mutex_unlock(&s->lock);
+    for (int i = 0; i < SEG_KINDS_MAX; i++)
+        out->ring_full += losses.ring_full[i];
+    out->stacks_full = losses.stacks_full;
+    out->state_full = losses.state_full;
+    out->threads_full = losses.threads_full;
+    out->modules_full = losses.modules_full;
+    out->untracked = losses.untracked;
+    out->heap_alloc_objects = heap.alloc_objects;
+    out->heap_alloc_bytes = heap.alloc_bytes;
+    out->heap_live_objects = heap.live_objects;
+    out->heap_live_bytes = heap.live_bytes;
+    return 0;
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+//
+// A running process that is looked at for as long as it lives, by who serves it (serve.h) or shows it (`fiberscope
+// top`): profiles on demand, by the agent inside if there is one (call.h), else from outside.
+//
+// What always holds
+//   - The process is never stopped and never waits for us.
+//   - What is state in the segment (heap, locks, custom profiles) is read as it is, by any number of readers; it is
+//     never reset. A stream (CPU, wall, trace) has one consumer: a second one gets -EBUSY.
+//   - What session_open switched on is on until session_close, and off after it, unless somebody else had it on.
+//   - A profile comes symbolized, with inlined frames.
+//
+// Any thread may call anything but session_close at any time; calls that last do not hold others up. Nothing here prints.
+
+#ifndef FIBERSCOPE_COLLECTOR_SESSION_H
+#define FIBERSCOPE_COLLECTOR_SESSION_H
+
+#include "base/error.h"
+#include "formats/pprof.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct session;
+
+enum session_way {
+    SESSION_AGENT, // libfiberscope.so is in it
+    SESSION_OUTSIDE, // perf rings and reading its memory: no heap, block, mutex, custom profiles, no trace
+};
+
+enum session_method { SESSION_AUTO, SESSION_ONLY_AGENT, SESSION_ONLY_OUTSIDE };
+
+struct session_options {
+    size_t size; // sizeof(struct session_options)
+    uint32_t pid;
+    enum session_method method;
+    // Switched on where the agent is in and has them off; 0: left as they are.
+    uint64_t heap_bytes, block_ns, mutex_fraction;
+};
+
+// -ESRCH, -EPERM, -EOPNOTSUPP (the method cannot be had; err says why, and what to do), -ENOMEM. The caller owns
+// *out: session_close, after which the process runs on.
+int session_open(struct session **out, const struct session_options *o, struct fscope_error *err);
+void session_close(struct session *s); // accepts NULL
+
+enum session_way session_way(const struct session *s);
+const char *session_why(const struct session *s); // why not by the agent, in words; "" if it is
+uint32_t session_pid(const struct session *s);
+const char *session_program(const struct session *s); // base name
+int session_fd(
+    const struct session *s); // a pidfd, the session's: readable once the process has ended
+
+// --- State.
+
+// A profile as it is now: "heap", "allocs" (the same data, another default), "block", "mutex", "goroutine" (every
+// fiber, where there is the runtime; else every thread), "threadcreate" (by the stack that made them, where that is
+// known), "threads" (every thread, by state), or the name of a custom profile. Cumulative since the recording of it
+// began; goroutine, threadcreate and threads are of now. -ENOENT: there is no profile of this name. -EOPNOTSUPP: it is
+// not recorded, err says what to do. -ESRCH: the process has ended (what it left can still be read). The caller
+// owns *out (pprof_free).
+int session_profile(struct session *s, const char *name, struct pprof_profile **out,
+                    struct fscope_error *err);
+
+// Calls fn with each profile that there is, sorted by name, and how many entries it has (stacks, fibers, threads; as
+// the index page of Go counts). Stops where fn returns nonzero, and returns that. 0 or -errno.
+int session_each_profile(struct session *s, int (*fn)(void *arg, const char *name, uint64_t count),
+                         void *arg);
+
+// --- Streams.
+
+struct session_stream {
+    size_t size; // sizeof(struct session_stream)
+    bool wall;   // else CPU time
+    uint32_t hz; // 0: 100, as Go's
+    uint64_t duration_ns;
+    // Asked ten times a second; true ends it early (a client that has gone). NULL: nobody is asked.
+    bool (*is_over)(void *arg);
+    void *arg;
+};
+
+// Samples for so long. -EBUSY: somebody else does already.
+int session_sample(struct session *s, const struct session_stream *o, struct pprof_profile **out,
+                   struct fscope_error *err);
+
+// Records an execution trace for so long (o->wall and o->hz: unused) into the file at path, which is made anew; *bytes
+// is its size. -EBUSY, -EOPNOTSUPP (there is no agent).
+int session_trace(struct session *s, const struct session_stream *o, const char *path,
+                  uint64_t *bytes, struct fscope_error *err);
+
+// What the flight recorder holds, if the process has one on (-ENODATA: it has not).
+int session_flight(struct session *s, const char *path, uint64_t *bytes, struct fscope_error *err);
+
+// --- What is counted.
+
+struct session_counts { // since the process began to record; all modulo nothing: they only grow
+    uint64_t ring_full, stacks_full, state_full, threads_full, modules_full, untracked; // losses
+    uint64_t heap_alloc_objects, heap_alloc_bytes, heap_live_objects,
+        heap_live_bytes; // exact ones only
+    bool is_exact;
+};
+// -EOPNOTSUPP: no agent.
+int session_counts(struct session *s, struct session_counts *out);
+
+#endif

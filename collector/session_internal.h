@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+//
+// Shared by session.c and session_stream.c.
+
+#ifndef FIBERSCOPE_COLLECTOR_SESSION_INTERNAL_H
+#define FIBERSCOPE_COLLECTOR_SESSION_INTERNAL_H
+
+#include "collector/call.h"
+#include "collector/feed.h"
+#include "collector/record_internal.h"
+#include "collector/session.h"
+
+#include <pthread.h>
+
+struct session {
+    uint32_t pid;
+    int pidfd;
+    char program[64];
+    enum session_way way;
+    struct fscope_error why, heap_why; // why not the agent; why not the heap
+    struct call call;                  // of the agent
+    int segment;                       // -1: none
+    struct seg_reader *reader;         // of words and counters
+    uint32_t switched;                 // what we have switched on: 1 << enum record_kind
+    pthread_mutex_t lock;              // of call and reader
+};
+
+int session_open_module(void *session, const struct seg_module *m, const char *path,
+                        const char *build_id);
+
+#endif
