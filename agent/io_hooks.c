@@ -70,7 +70,7 @@ static void begin(int reason)
 {
     int saved = errno;
     if (reason)
-        emit_self_block((enum emit_reason)reason);
+        emit_self_block((enum emit_reason)reason, 0);
     else
         emit_self_call(false);
     errno = saved;

@@ -168,8 +168,9 @@ void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type
     uint32_t flags = atomic_load_explicit(&lock_flags, memory_order_relaxed);
     if (flags & LOCK_TRACE) {
         w->is_traced = true;
-        trace_wait_begin(type);
+        trace_wait_begin(type, object);
     }
+    object = type == SEG_LOCK_JOIN ? NULL : object;
     if (!(flags & (LOCK_BLOCK | LOCK_MUTEX))) {
         errno = saved;
         return;

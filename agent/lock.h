@@ -88,7 +88,7 @@ struct lock_wait {
 // Control words and settings to lock_flags; after a change of either.
 void lock_update(void);
 
-// Before the caller waits for object (NULL: for a thread's end); regs: the hook's caller. has_owner: a mutex or rwlock, whose
+// Before the caller waits for object (of a thread's end: the thread); regs: the hook's caller. has_owner: a mutex or rwlock, whose
 // unlock is to see this waiter. Walks and interns now, so that the lock, once held, is not held longer.
 void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type type,
                      bool has_owner, const struct unwind_registers *regs);

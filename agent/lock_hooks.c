@@ -11,6 +11,8 @@
 #include "agent/forbid.h"
 #include "agent/hooks.h"
 #include "agent/lock.h"
+#include "agent/trace.h"
+#include "emit/emit.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -50,10 +52,13 @@ static struct {
     int (*cond_wait)(pthread_cond_t *, pthread_mutex_t *);
     int (*cond_timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
     int (*cond_clockwait)(pthread_cond_t *, pthread_mutex_t *, clockid_t, const struct timespec *);
+    int (*cond_signal)(pthread_cond_t *);
+    int (*cond_broadcast)(pthread_cond_t *);
     int (*barrier_wait)(pthread_barrier_t *);
     int (*join)(pthread_t, void **);
     int (*timedjoin)(pthread_t, void **, const struct timespec *);
     int (*clockjoin)(pthread_t, void **, clockid_t, const struct timespec *);
+    int (*sem_post)(sem_t *);
     int (*sem_wait)(sem_t *);
     int (*sem_trywait)(sem_t *);
     int (*sem_timedwait)(sem_t *, const struct timespec *);
@@ -64,6 +69,8 @@ static struct {
     int (*mtx_unlock)(mtx_t *);
     int (*cnd_wait)(cnd_t *, mtx_t *);
     int (*cnd_timedwait)(cnd_t *, mtx_t *, const struct timespec *);
+    int (*cnd_signal)(cnd_t *);
+    int (*cnd_broadcast)(cnd_t *);
     int (*thrd_join)(thrd_t, int *);
 } real;
 
@@ -77,6 +84,13 @@ static inline bool is_on(void)
     if (!hooks_ready()) // an early constructor: the function behind is not known yet
         hooks_resolve_locks();
     return is_wanted();
+}
+
+// Whether an unlock or a signal may end the wait of a thread whose trace is recorded.
+static inline bool is_awaited(void)
+{
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_TRACE &&
+           atomic_load_explicit(&emit_waiters, memory_order_relaxed);
 }
 
 static inline bool is_mutex_on(void)
@@ -94,7 +108,7 @@ static inline bool is_mutex_on(void)
         struct unwind_registers regs_;                                                             \
         CAPTURE_CALLER_OF(&regs_, frame);                                                          \
         if (forbid_is_on(FORBID_BLOCK))                                                            \
-            forbid_wait(type, object, &regs_);                                                     \
+            forbid_wait(type, (type) == SEG_LOCK_JOIN ? NULL : (object), &regs_);                  \
         lock_wait_begin(&w_, object, type, has_owner, &regs_);                                     \
         int rc_ = (call);                                                                          \
         lock_wait_end(&w_, rc_ != (unwaited));                                                     \
@@ -104,7 +118,10 @@ static inline bool is_mutex_on(void)
 // What waits for `object` is charged before it is released, and recorded after.
 #define RELEASE(object, call)                                                                      \
     do {                                                                                           \
-        if (!is_on() || !is_mutex_on())                                                            \
+        bool is_on_ = is_on();                                                                     \
+        if (is_on_ && is_awaited())                                                                \
+            trace_unlock(object);                                                                  \
+        if (!is_on_ || !is_mutex_on())                                                             \
             return (call);                                                                         \
         RELEASE_OF(__builtin_frame_address(0), object, call);                                      \
     } while (0)
@@ -188,6 +205,8 @@ static inline bool is_inner(const pthread_mutex_t *m)
 
 INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
 {
+    if (__builtin_expect(is_awaited(), 0) && !is_inner(m))
+        trace_unlock(m);
     if (__builtin_expect(is_mutex_on(), 0) && !is_inner(m))
         return release_mutex(m, __builtin_frame_address(0));
     return is_wanted() || hooks_ready() ? real.mutex_unlock(m) : libc_mutex_unlock(m);
@@ -282,6 +301,8 @@ INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
     do {                                                                                           \
         struct unwind_registers at_;                                                               \
         struct lock_charge owed_ = {0, 0};                                                         \
+        if (is_awaited())                                                                          \
+            trace_unlock(m);                                                                       \
         if (is_mutex_on() && lock_has_waiters(m))                                                  \
             owed_ = lock_charge(m);                                                                \
         CAPTURE_CALLER(&at_);                                                                      \
@@ -313,7 +334,30 @@ INTERPOSED int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clo
     COND_WAIT(c, m, real.cond_clockwait(c, m, clock, limit));
 }
 
+// One waiter is woken by a signal, all by a broadcast.
+#define SIGNAL(object, all, call)                                                                  \
+    do {                                                                                           \
+        if (is_on() && is_awaited())                                                               \
+            trace_signal(object, all);                                                             \
+        return (call);                                                                             \
+    } while (0)
+
+INTERPOSED int pthread_cond_signal(pthread_cond_t *c)
+{
+    SIGNAL(c, false, real.cond_signal(c));
+}
+
+INTERPOSED int pthread_cond_broadcast(pthread_cond_t *c)
+{
+    SIGNAL(c, true, real.cond_broadcast(c));
+}
+
 // --- Semaphores, barriers, joins.
+
+INTERPOSED int sem_post(sem_t *s)
+{
+    SIGNAL(s, false, real.sem_post(s));
+}
 
 INTERPOSED int sem_wait(sem_t *s)
 {
@@ -379,14 +423,15 @@ INTERPOSED int pthread_join(pthread_t t, void **result)
 {
     if (!is_on())
         return real.join(t, result);
-    WAIT(NULL, SEG_LOCK_JOIN, false, real.join(t, result), EDEADLK);
+    WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.join(t, result), EDEADLK);
 }
 
 INTERPOSED int pthread_timedjoin_np(pthread_t t, void **result, const struct timespec *limit)
 {
     if (!is_on())
         return real.timedjoin(t, result, limit);
-    WAIT(NULL, SEG_LOCK_JOIN, false, real.timedjoin(t, result, limit), EDEADLK);
+    WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.timedjoin(t, result, limit),
+         EDEADLK);
 }
 
 INTERPOSED int pthread_clockjoin_np(pthread_t t, void **result, clockid_t clock,
@@ -394,7 +439,8 @@ INTERPOSED int pthread_clockjoin_np(pthread_t t, void **result, clockid_t clock,
 {
     if (!is_on())
         return real.clockjoin(t, result, clock, limit);
-    WAIT(NULL, SEG_LOCK_JOIN, false, real.clockjoin(t, result, clock, limit), EDEADLK);
+    WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.clockjoin(t, result, clock, limit),
+         EDEADLK);
 }
 
 // --- C11 threads: libc's own calls behind these do not come by the hooks above.
@@ -438,11 +484,21 @@ INTERPOSED int cnd_timedwait(cnd_t *c, mtx_t *m, const struct timespec *limit)
     COND_WAIT(c, m, real.cnd_timedwait(c, m, limit));
 }
 
+INTERPOSED int cnd_signal(cnd_t *c)
+{
+    SIGNAL(c, false, real.cnd_signal(c));
+}
+
+INTERPOSED int cnd_broadcast(cnd_t *c)
+{
+    SIGNAL(c, true, real.cnd_broadcast(c));
+}
+
 INTERPOSED int thrd_join(thrd_t t, int *result)
 {
     if (!is_on())
         return real.thrd_join(t, result);
-    WAIT(NULL, SEG_LOCK_JOIN, false, real.thrd_join(t, result), thrd_error);
+    WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.thrd_join(t, result), thrd_error);
 }
 
 // Not interposed, only called.
@@ -471,10 +527,13 @@ static const struct hook table[] = {
     HOOK(pthread_cond_wait, real.cond_wait),
     HOOK(pthread_cond_timedwait, real.cond_timedwait),
     HOOK(pthread_cond_clockwait, real.cond_clockwait),
+    HOOK(pthread_cond_signal, real.cond_signal),
+    HOOK(pthread_cond_broadcast, real.cond_broadcast),
     HOOK(pthread_barrier_wait, real.barrier_wait),
     HOOK(pthread_join, real.join),
     HOOK(pthread_timedjoin_np, real.timedjoin),
     HOOK(pthread_clockjoin_np, real.clockjoin),
+    HOOK(sem_post, real.sem_post),
     HOOK(sem_wait, real.sem_wait),
     BEHIND(sem_trywait, real.sem_trywait),
     HOOK(sem_timedwait, real.sem_timedwait),
@@ -485,6 +544,8 @@ static const struct hook table[] = {
     HOOK(mtx_unlock, real.mtx_unlock),
     HOOK(cnd_wait, real.cnd_wait),
     HOOK(cnd_timedwait, real.cnd_timedwait),
+    HOOK(cnd_signal, real.cnd_signal),
+    HOOK(cnd_broadcast, real.cnd_broadcast),
     HOOK(thrd_join, real.thrd_join),
 };
 

@@ -10,10 +10,12 @@
 #include "agent/agent.h"
 #include "agent/capture.h"
 #include "agent/heap.h"
+#include "agent/trace.h"
 #include "agent/arch/x86_64.h"
 #include "emit/emit.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -208,6 +210,7 @@ void slot_leave(void)
 {
     struct agent_slot *s = agent_tls.slot;
     uint32_t tid = (uint32_t)sys0(SYS_gettid);
+    trace_signal((const void *)(uintptr_t)pthread_self(), true); // who joins it
     emit_self_end();
     agent_tls.left = tid; // first: from here on the handler does nothing in this thread
     agent_tls.slot = NULL;

@@ -111,9 +111,25 @@ EXPORTED int fscope_trace_stop(void)
     return rc;
 }
 
-void trace_wait_begin(enum seg_lock_type type)
+// Of those that come to a barrier all wait, and the last one, which wakes them, cannot be told from the others.
+void trace_wait_begin(enum seg_lock_type type, const void *object)
 {
-    emit_self_block(type == SEG_LOCK_COND ? EMIT_REASON_COND : EMIT_REASON_SYNC);
+    emit_self_block(type == SEG_LOCK_COND ? EMIT_REASON_COND : EMIT_REASON_SYNC,
+                    type == SEG_LOCK_BARRIER ? 0 : (uint64_t)object);
+}
+
+void trace_unlock(const void *object)
+{
+    int saved = errno;
+    emit_self_release((uint64_t)object);
+    errno = saved;
+}
+
+void trace_signal(const void *object, bool all)
+{
+    int saved = errno;
+    emit_self_signal((uint64_t)object, all);
+    errno = saved;
 }
 
 void trace_heap(uint64_t live_bytes)

@@ -16,8 +16,12 @@ int trace_begin(bool is_flight, uint64_t flight_ns);
 int trace_begin_soon(bool is_flight);
 
 // Around a plain thread's wait for a lock. They do nothing where it runs fibers, and while no trace is recorded.
-void trace_wait_begin(enum seg_lock_type type);
+void trace_wait_begin(enum seg_lock_type type, const void *object);
 void trace_wait_end(void);
+
+// Before a plain thread unlocks what others may wait for, or signals one or all of those that do. Keep errno.
+void trace_unlock(const void *object);
+void trace_signal(const void *object, bool all); // also in a signal handler
 
 // The heap has so many bytes now. [normal context]
 void trace_heap(uint64_t live_bytes);

@@ -11,7 +11,7 @@
 #include <string.h>
 
 struct goal { // whose end, and from when
-    uint32_t lane;
+    int64_t fiber;
     int64_t begin_ns, end_ns;
     char title[160];
 };
@@ -33,7 +33,7 @@ static int goal_of_task(const struct trace_spans *s, const struct trace_args *a,
         return cli_fail("%s: no task %s with begin and end in it (`fiberscope trace tasks` lists "
                         "them)",
                         a->path, a->task);
-    g->lane = best->end_lane;
+    g->fiber = s->lanes[best->end_lane].id;
     g->begin_ns = best->begin_ns;
     g->end_ns = best->end_ns;
     snprintf(g->title, sizeof g->title, "task %" PRIu64 " \"%.100s\"%s", best->id,
@@ -54,7 +54,7 @@ static int goal_of_region(const struct trace_spans *s, const struct trace_args *
         return cli_fail("%s: no region \"%s\" with begin and end in it (`fiberscope trace regions` "
                         "lists them)",
                         a->path, a->region);
-    g->lane = best->lane;
+    g->fiber = s->lanes[best->lane].id;
     g->begin_ns = best->begin_ns;
     g->end_ns = best->end_ns;
     snprintf(g->title, sizeof g->title,
@@ -73,22 +73,21 @@ static int goal_of_range(const struct trace_spans *s, const struct trace_args *a
         if (lane == TRACE_NO_LANE)
             return cli_fail("%s: no fiber %s in it", a->path, a->fibers.items[0]);
     }
-    for (uint32_t i = 0; i < s->lane_count && !a->fibers.count; i++) {
+    for (uint32_t i = 0; i < s->kind_first[TRACE_RESOURCE_PROC] && !a->fibers.count; i++) {
         const struct trace_lane *l = &s->lanes[i];
-        if (l->kind != TRACE_RESOURCE_GOROUTINE || !l->count ||
-            trace_name_is_system(trace_names_text(&s->names, l->name)))
+        if (!l->count || trace_name_is_system(trace_names_text(&s->names, l->name)))
             continue;
         uint32_t k = l->first + l->count;
-        while (k > l->first && s->state[k - 1] != TRACE_GO_RUNNING)
+        while (k > l->first && trace_span_state(s, k - 1) != TRACE_GO_RUNNING)
             k--;
-        if (k > l->first && s->span_end_ns[k - 1] > last_ns) {
-            last_ns = s->span_end_ns[k - 1];
+        if (k > l->first && trace_span_end_ns(s, i, k - 1) > last_ns) {
+            last_ns = trace_span_end_ns(s, i, k - 1);
             lane = i;
         }
     }
     if (lane == TRACE_NO_LANE)
         return cli_fail("%s: no fiber runs in this range", a->path);
-    g->lane = lane;
+    g->fiber = s->lanes[lane].id;
     g->begin_ns = s->begin_ns;
     g->end_ns = s->lanes[lane].end_ns < s->end_ns ? s->lanes[lane].end_ns : s->end_ns;
     snprintf(g->title, sizeof g->title, "fiber %" PRId64 "%s", s->lanes[lane].id,
@@ -105,8 +104,9 @@ static void print_step(FILE *out, const struct terminal *t, const struct trace_i
             trace_ns(b, step->end_ns - step->begin_ns), trace_part_name(step->part), l->id);
     trace_name_print(out, t, trace_names_text(&s->names, l->name));
     if (step->span != TRACE_NO_SPAN && step->part != TRACE_PART_RUNNING) {
-        const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[step->span]);
-        const char *reason = trace_names_text(&s->names, s->reason[step->span]);
+        const struct trace_stack *stack =
+            trace_stacks_get(&s->stacks, trace_span_stack(s, step->span));
+        const char *reason = trace_names_text(&s->names, trace_span_reason(s, step->span));
         if (*reason) {
             fputs(", ", out);
             terminal_print(out, t, reason, 0);
@@ -172,9 +172,10 @@ static void print_json(FILE *out, const struct trace_input *in, const struct tra
         json_int(&j, "fiber", s->lanes[step->lane].id);
         json_string(&j, "function", trace_names_text(&s->names, s->lanes[step->lane].name));
         if (step->span != TRACE_NO_SPAN) {
-            json_string(&j, "reason", trace_names_text(&s->names, s->reason[step->span]));
+            json_string(&j, "reason",
+                        trace_names_text(&s->names, trace_span_reason(s, step->span)));
             trace_json_stack(&j, "stack", &s->names,
-                             trace_stacks_get(&s->stacks, s->stack[step->span]));
+                             trace_stacks_get(&s->stacks, trace_span_stack(s, step->span)));
         }
         json_close(&j, '}');
     }
@@ -189,6 +190,42 @@ static int find_goal(const struct trace_spans *s, const struct trace_args *a, st
     return a->region ? goal_of_region(s, a, g) : goal_of_range(s, a, g);
 }
 
+// The goal and the spans up to it: of a task or region, it is found in a first reading, where the
+// input can be read twice.
+static int read_spans(struct trace_input *in, struct goal *g, struct trace_spans **s)
+{
+    const struct trace_args *a = in->args;
+    unsigned marks = a->task ? TRACE_KEEP_TASKS : a->region ? TRACE_KEEP_REGIONS : 0;
+    struct trace_spans_options so = {.keep = marks, .type = a->region};
+    bool twice = marks && in->repeats;
+    if (!twice)
+        so.keep |= TRACE_KEEP_SPANS;
+    int status = trace_input_spans(in, &so, s);
+    if (!status)
+        status = find_goal(*s, a, g);
+    if (!twice || status)
+        return status;
+    trace_spans_free(*s);
+    *s = NULL;
+    status = trace_input_again(in);
+    in->from_ns = g->begin_ns;
+    in->to_ns = g->end_ns;
+    so = (struct trace_spans_options){.keep = TRACE_KEEP_SPANS};
+    return status ? status : trace_input_spans(in, &so, s);
+}
+
+// The last of the goal's number, which may come again, that was there before the end.
+static uint32_t lane_of(const struct trace_spans *s, const struct goal *g)
+{
+    uint32_t lane = trace_spans_lane(s, TRACE_RESOURCE_GOROUTINE, g->fiber);
+    for (uint32_t next = lane + 1;
+         next < s->kind_first[TRACE_RESOURCE_PROC] && s->lanes[next].id == g->fiber &&
+         trace_spans_before(s, next, g->end_ns) != TRACE_NO_SPAN;
+         next++)
+        lane = next;
+    return lane;
+}
+
 int trace_report_critical(const struct trace_args *a)
 {
     struct trace_spans *s = NULL;
@@ -201,11 +238,9 @@ int trace_report_critical(const struct trace_args *a)
         return cli_usage("critical: one of --task, --region, --fiber");
     int status = trace_input_open(&in, a);
     if (!status)
-        status = trace_input_spans(&in, &s);
-    if (!status)
-        status = find_goal(s, a, &g);
+        status = read_spans(&in, &g, &s);
     if (!status) {
-        count = trace_critical(s, g.lane, g.begin_ns, g.end_ns, 0, &steps);
+        count = trace_critical(s, lane_of(s, &g), g.begin_ns, g.end_ns, 0, &steps);
         if (count < 0)
             status = cli_fail("%s", strerror(-count));
     }

@@ -29,11 +29,13 @@ static int copy(struct trace_input *in, int fd, uint64_t *kept)
     if (rc)
         return rc;
     while (!rc && (got = trace_input_next(in, &ev)) > 0) {
-        if (in->to_ns && ev->time_ns > in->to_ns)
-            break;
-        bool inside = ev->time_ns >= in->from_ns;
+        bool late = in->to_ns && ev->time_ns > in->to_ns; // up to the next Sync
+        bool inside = ev->time_ns >= in->from_ns && !late;
         *kept += inside;
-        rc = trace_writer_put(w, in->reader, ev, inside ? TRACE_KEEP : TRACE_FOLLOW);
+        rc = trace_writer_put(w, in->reader, ev,
+                              late     ? TRACE_LATE
+                              : inside ? TRACE_KEEP
+                                       : TRACE_FOLLOW);
     }
     int close_rc = trace_writer_close(w);
     rc = rc ? rc : close_rc;
@@ -47,6 +49,11 @@ int trace_report_cut(const struct trace_args *a)
     struct trace_input in;
     uint64_t kept = 0;
     int status = trace_input_open(&in, a);
+    if (!status && trace_reader_version(in.reader) < 22)
+        status = cli_fail("%s: a trace of Go 1.21 or older cannot be cut: it does not say on which "
+                          "thread a system call ends, and what cut writes has to (--from and --to "
+                          "of every other report work)",
+                          a->path);
     if (!status && file_begin(&file, a->output, &err))
         status = cli_fail("%s", err.text);
     if (!status) {

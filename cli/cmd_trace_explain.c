@@ -223,6 +223,36 @@ static void print_json(FILE *out, const struct trace_args *a, const struct trace
     json_close(&j, '}');
 }
 
+// The spans of the instances: found in a first reading, where the input can be read twice.
+static int read_spans(struct trace_input *in, const struct trace_explain_options *eo,
+                      struct trace_spans **s)
+{
+    unsigned marks = eo->tasks ? TRACE_KEEP_TASKS : TRACE_KEEP_REGIONS;
+    struct trace_spans_options so = {.keep = marks, .type = eo->name};
+    struct trace_interval *intervals = NULL;
+    int count = 0, status = CLI_OK;
+    if (in->repeats) {
+        status = trace_input_spans(in, &so, s);
+        if (status)
+            return status;
+        count = trace_explain_intervals(*s, eo, &intervals);
+        if (count == -ENOENT)
+            return CLI_OK; // which trace_explain says again
+        trace_spans_free(*s);
+        *s = NULL;
+        status = count < 0 ? cli_fail("%s", strerror(-count)) : trace_input_again(in);
+    }
+    so = (struct trace_spans_options){.keep = marks | TRACE_KEEP_SPANS | TRACE_KEEP_RUNS |
+                                              TRACE_KEEP_SAMPLES,
+                                      .type = eo->name,
+                                      .intervals = intervals,
+                                      .interval_count = (size_t)count};
+    if (!status)
+        status = trace_input_spans(in, &so, s);
+    free(intervals);
+    return status;
+}
+
 int trace_report_explain(const struct trace_args *a)
 {
     struct trace_explain_options eo = {.name = a->task ? a->task : a->region, .tasks = a->task};
@@ -237,7 +267,7 @@ int trace_report_explain(const struct trace_args *a)
         return CLI_USAGE;
     int status = trace_input_open(&in, a);
     if (!status)
-        status = trace_input_spans(&in, &s);
+        status = read_spans(&in, &eo, &s);
     if (!status) {
         int rc = trace_explain(s, &eo, &e);
         if (rc == -ENOENT)

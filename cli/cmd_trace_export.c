@@ -40,7 +40,8 @@ static int stacks(struct trace_input *in, bool folded, int fd)
     struct fscope_error err = {0};
     struct trace_spans *s = NULL;
     struct pprof_profile *p = NULL;
-    int status = trace_input_spans(in, &s);
+    struct trace_spans_options so = {.keep = TRACE_KEEP_SPANS | TRACE_KEEP_SAMPLES};
+    int status = trace_input_spans(in, &so, &s);
     if (!status && trace_wall_profile(s, in->from_ns, in->to_ns, &p))
         status = cli_fail("out of memory");
     if (!status && (folded ? folded_write_fd(p, 1, fd, &err) : pprof_write_fd(p, fd, true, &err)))

@@ -231,35 +231,45 @@ struct one {
     const struct trace_summary *summary;
     const struct trace_spans *spans;
     uint32_t *longest; // [count] of its spans, without running ones, longest first
-    uint32_t count;
+    uint32_t count, lane;
 };
 
-static const struct trace_spans *ordering;
+static int64_t length_of(const struct one *f, uint32_t span)
+{
+    return trace_span_end_ns(f->spans, f->lane, span) - trace_span_begin_ns(f->spans, span);
+}
 
-static int by_length(const void *x, const void *y)
+static int by_length(const void *x, const void *y, void *one)
 {
     uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
-    int64_t p = ordering->span_end_ns[a] - ordering->span_begin_ns[a];
-    int64_t q = ordering->span_end_ns[b] - ordering->span_begin_ns[b];
+    int64_t p = length_of(one, a), q = length_of(one, b);
     return p != q ? (p < q ? 1 : -1) : (a > b) - (a < b);
 }
 
 static int find_longest(struct one *f, int64_t id, uint32_t rows)
 {
     const struct trace_spans *s = f->spans;
-    uint32_t lane = trace_spans_lane(s, TRACE_RESOURCE_GOROUTINE, id);
-    const struct trace_lane *l = lane == TRACE_NO_LANE ? NULL : &s->lanes[lane];
+    f->lane = trace_spans_lane(s, TRACE_RESOURCE_GOROUTINE, id);
+    const struct trace_lane *l = f->lane == TRACE_NO_LANE ? NULL : &s->lanes[f->lane];
     f->longest = calloc((l ? l->count : 0) + 1ull, sizeof *f->longest);
     if (!f->longest)
         return -ENOMEM;
     for (uint32_t i = 0; l && i < l->count; i++) {
-        if (s->state[l->first + i] != TRACE_GO_RUNNING)
+        if (trace_span_state(s, l->first + i) != TRACE_GO_RUNNING)
             f->longest[f->count++] = l->first + i;
     }
-    ordering = s;
-    qsort(f->longest, f->count, sizeof *f->longest, by_length);
+    qsort_r(f->longest, f->count, sizeof *f->longest, by_length, f);
     f->count = f->count < rows ? f->count : rows;
     return 0;
+}
+
+// Who ended the span, or made the fiber runnable; NULL: not a fiber.
+static const struct trace_lane *other_of(const struct one *f, uint32_t span)
+{
+    uint32_t peer = trace_span_peer(f->spans, f->lane, span);
+    bool fiber =
+        peer != TRACE_NO_LANE && trace_spans_lane_kind(f->spans, peer) == TRACE_RESOURCE_GOROUTINE;
+    return fiber ? &f->spans->lanes[peer] : NULL;
 }
 
 static void print_span(FILE *out, const struct trace_input *in, const struct one *f, uint32_t i)
@@ -267,24 +277,27 @@ static void print_span(FILE *out, const struct trace_input *in, const struct one
     const struct trace_spans *s = f->spans;
     struct terminal t = terminal_of(out);
     char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
-    fprintf(out, "\n%12s %s from %s", trace_ns(a, s->span_end_ns[i] - s->span_begin_ns[i]),
-            trace_go_state_name(s->state[i]), trace_at(b, in, s->span_begin_ns[i]));
-    const char *reason = trace_names_text(&s->names, s->reason[i]);
+    fprintf(out, "\n%12s %s from %s", trace_ns(a, length_of(f, i)),
+            trace_go_state_name(trace_span_state(s, i)),
+            trace_at(b, in, trace_span_begin_ns(s, i)));
+    const char *reason = trace_names_text(&s->names, trace_span_reason(s, i));
     if (*reason) {
         fputs(", ", out);
         terminal_print(out, &t, reason, 0);
     }
-    uint32_t peer = s->peer[i];
-    if (peer != TRACE_NO_LANE && s->lanes[peer].kind == TRACE_RESOURCE_GOROUTINE) {
-        fprintf(out, "; %s by fiber %" PRId64 " ",
-                s->state[i] == TRACE_GO_WAITING ? "ended" : "made so", s->lanes[peer].id);
-        trace_name_print(out, &t, trace_names_text(&s->names, s->lanes[peer].name));
+    bool waits = trace_span_state(s, i) == TRACE_GO_WAITING;
+    const struct trace_lane *other = other_of(f, i);
+    uint32_t end_stack = trace_span_end_stack(s, f->lane, i);
+    if (other) {
+        fprintf(out, "; %s by fiber %" PRId64 " ", waits ? "ended" : "made so", other->id);
+        trace_name_print(out, &t, trace_names_text(&s->names, other->name));
     }
     fputc('\n', out);
-    trace_stack_print(out, &t, &s->names, trace_stacks_get(&s->stacks, s->stack[i]), 16, 8);
-    if (s->state[i] == TRACE_GO_WAITING && s->end_stack[i]) {
+    trace_stack_print(out, &t, &s->names, trace_stacks_get(&s->stacks, trace_span_stack(s, i)), 16,
+                      8);
+    if (waits && end_stack) {
         fprintf(out, "%14s\n", "woken in");
-        trace_stack_print(out, &t, &s->names, trace_stacks_get(&s->stacks, s->end_stack[i]), 16, 8);
+        trace_stack_print(out, &t, &s->names, trace_stacks_get(&s->stacks, end_stack), 16, 8);
     }
 }
 
@@ -340,23 +353,26 @@ static void json_one(FILE *out, const struct trace_input *in, const struct one *
     json_fiber(&j, in, f->summary, f->fiber);
     json_open(&j, "longest", '[');
     for (uint32_t k = 0; k < f->count; k++) {
-        uint32_t i = f->longest[k], peer = s->peer[i];
+        uint32_t i = f->longest[k];
+        const struct trace_lane *other = other_of(f, i);
         json_open(&j, NULL, '{');
-        json_int(&j, "ns", s->span_end_ns[i] - s->span_begin_ns[i]);
-        json_int(&j, "at_ns", s->span_begin_ns[i] - in->base_ns);
-        json_string(&j, "state", trace_go_state_name(s->state[i]));
-        json_string(&j, "reason", trace_names_text(&s->names, s->reason[i]));
-        if (peer != TRACE_NO_LANE && s->lanes[peer].kind == TRACE_RESOURCE_GOROUTINE)
-            json_int(&j, "by", s->lanes[peer].id);
-        trace_json_stack(&j, "stack", &s->names, trace_stacks_get(&s->stacks, s->stack[i]));
-        trace_json_stack(&j, "end_stack", &s->names, trace_stacks_get(&s->stacks, s->end_stack[i]));
+        json_int(&j, "ns", length_of(f, i));
+        json_int(&j, "at_ns", trace_span_begin_ns(s, i) - in->base_ns);
+        json_string(&j, "state", trace_go_state_name(trace_span_state(s, i)));
+        json_string(&j, "reason", trace_names_text(&s->names, trace_span_reason(s, i)));
+        if (other)
+            json_int(&j, "by", other->id);
+        trace_json_stack(&j, "stack", &s->names,
+                         trace_stacks_get(&s->stacks, trace_span_stack(s, i)));
+        trace_json_stack(&j, "end_stack", &s->names,
+                         trace_stacks_get(&s->stacks, trace_span_end_stack(s, f->lane, i)));
         json_close(&j, '}');
     }
     json_close(&j, ']');
     json_close(&j, '}');
 }
 
-// Summary and spans of the same events, in one reading.
+// Its figures and its spans, in one reading.
 static int read_both(struct trace_input *in, struct kept *k, struct trace_spans **spans)
 {
     struct trace_summary_options opts = {.size = sizeof opts,
@@ -364,10 +380,17 @@ static int read_both(struct trace_input *in, struct kept *k, struct trace_spans 
                                          .to_ns = in->to_ns,
                                          .context = k,
                                          .fiber = keep};
+    const struct trace_interval its = {INT64_MIN, INT64_MAX, k->id};
+    const struct trace_spans_options so = {.size = sizeof so,
+                                           .from_ns = in->from_ns,
+                                           .to_ns = in->to_ns,
+                                           .keep = TRACE_KEEP_SPANS,
+                                           .intervals = &its,
+                                           .interval_count = 1};
     const struct trace_event *ev;
     int got = 0, rc = trace_summary_new(&k->summary, &opts);
     if (!rc)
-        rc = trace_spans_new(spans, in->from_ns, in->to_ns);
+        rc = trace_spans_new(spans, &so);
     while (!rc && (got = trace_input_next(in, &ev)) > 0) {
         rc = trace_summary_event(k->summary, in->reader, ev);
         rc = rc ? rc : trace_spans_event(*spans, in->reader, ev);

@@ -11,12 +11,15 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int fail_reading(const struct trace_input *in)
 {
     const struct trace_error *e = trace_reader_error(in->reader);
-    bool hint = !in->args->salvage && e->rule != TRACE_RULE_SYSTEM;
+    // A trace in format v1 has no part that is whole.
+    bool is_v1 = trace_reader_version(in->reader) < 22;
+    bool hint = !in->args->salvage && e->rule != TRACE_RULE_SYSTEM && !is_v1;
     return cli_fail("%s: %s%s", in->args->path, e->text,
                     hint ? " (--salvage reads what is whole before it)" : "");
 }
@@ -24,12 +27,14 @@ static int fail_reading(const struct trace_input *in)
 int trace_input_open(struct trace_input *in, const struct trace_args *a)
 {
     struct fscope_error err = {0};
+    struct stat st;
     struct trace_reader_options o = {.size = sizeof o, .salvage = a->salvage};
     *in = (struct trace_input){.args = a, .fd = STDIN_FILENO};
     if (strcmp(a->path, "-") != 0)
         in->fd = open(a->path, O_RDONLY | O_CLOEXEC);
     if (in->fd < 0)
         return cli_fail("%s: %s", a->path, strerror(errno));
+    in->repeats = in->fd > STDIN_FILENO && !fstat(in->fd, &st) && S_ISREG(st.st_mode);
     if (trace_reader_open_fd(&in->reader, in->fd, &o, &err))
         return cli_fail("%s: %s", a->path, err.text);
     int rc = trace_reader_next(in->reader, &in->first);
@@ -44,6 +49,14 @@ int trace_input_open(struct trace_input *in, const struct trace_args *a)
     if (a->to_ns >= 0)
         in->to_ns = in->base_ns + a->to_ns;
     return CLI_OK;
+}
+
+int trace_input_again(struct trace_input *in)
+{
+    const struct trace_args *a = in->args;
+    trace_reader_close(in->reader); // what it says of damage is said at the end
+    close(in->fd);
+    return trace_input_open(in, a);
 }
 
 void trace_input_close(struct trace_input *in)
@@ -91,10 +104,14 @@ int trace_input_summary(struct trace_input *in, struct trace_summary_options *op
     return rc ? cli_fail("%s: %s", in->args->path, strerror(-rc)) : CLI_OK;
 }
 
-int trace_input_spans(struct trace_input *in, struct trace_spans **s)
+int trace_input_spans(struct trace_input *in, struct trace_spans_options *opts,
+                      struct trace_spans **s)
 {
     const struct trace_event *ev;
-    int rc = trace_spans_new(s, in->from_ns, in->to_ns), got = 0;
+    opts->size = sizeof *opts;
+    opts->from_ns = opts->from_ns ? opts->from_ns : in->from_ns;
+    opts->to_ns = opts->to_ns ? opts->to_ns : in->to_ns;
+    int rc = trace_spans_new(s, opts), got = 0;
     while (!rc && (got = trace_input_next(in, &ev)) > 0)
         rc = trace_spans_event(*s, in->reader, ev);
     if (got < 0)

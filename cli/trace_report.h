@@ -35,19 +35,22 @@ struct trace_input {
     const struct trace_event *first;
     int64_t base_ns;        // when the trace began
     int64_t from_ns, to_ns; // of the trace's time; 0: no limit
+    bool repeats;           // it can be read again
 };
 
 int trace_input_open(struct trace_input *in, const struct trace_args *a);
 void trace_input_close(struct trace_input *in);
+int trace_input_again(struct trace_input *in); // from the beginning
 
 // The next event up to to_ns, and those after it to the end of the generation: what was there all
 // along may be announced only then. 1; 0 at the end; -1 after a message.
 int trace_input_next(struct trace_input *in, const struct trace_event **ev);
 
-// All of the input as a summary (opts' times are filled in), as spans, as one of the profiles.
+// All of the input as a summary, as spans; opts' times are filled in if they are 0.
 int trace_input_summary(struct trace_input *in, struct trace_summary_options *opts,
                         struct trace_summary **s);
-int trace_input_spans(struct trace_input *in, struct trace_spans **s);
+int trace_input_spans(struct trace_input *in, struct trace_spans_options *opts,
+                      struct trace_spans **s);
 
 // --- Words.
 

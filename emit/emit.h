@@ -74,6 +74,8 @@ struct emit_thing { // a G or P to be named
 
 struct unwind_thread;
 
+enum { EMIT_RELEASES = 4 };
+
 // NOLINTNEXTLINE(*Padding): what each event needs first
 struct emit_thread {
     uint8_t *at, *limit; // where the next event goes; beyond `limit` it needs another buffer
@@ -110,7 +112,19 @@ struct emit_thread {
     bool is_made;             // another told its G as created: it is to start
     uint64_t session_made;    // the session in which
     uint64_t region;          // id of its innermost region
+
+    // What it waits for, and what it released that others wait for: see waits.c.
+    _Atomic uint32_t wait;
+    _Atomic uint64_t wait_object, wait_ticks; // object: its address; 0: nobody can know
+    struct emit_release {
+        uint64_t object, ticks;
+        uint32_t stack;
+    } released[EMIT_RELEASES];
+    uint32_t release_next;
 };
+
+// Plain threads that wait for an object: what an unlock asks first.
+extern EMIT_API _Atomic uint32_t emit_waiters;
 
 // --- Whether.
 
@@ -258,9 +272,13 @@ struct emit_thread *emit_enter(void); // NULL: tracing is off, or no memory
 struct emit_thread *emit_enter_user(void);
 void emit_leave(struct emit_thread *t);
 void emit_self_end(void); // the calling thread ends
-// The calling thread waits, and goes on: GoBlock, and GoUnblock by nobody. Nothing in a thread that runs fibers.
-void emit_self_block(enum emit_reason reason);
+// The calling thread waits for an object (its address; 0: for what no thread ends), and goes on: GoBlock, GoUnblock by
+// whoever is known to have ended the wait or by nobody, GoStart. Nothing in a thread that runs fibers.
+void emit_self_block(enum emit_reason reason, uint64_t object);
 void emit_self_wake(void);
+// The calling thread is about to release an object that one waiter gets, or signals one or all of its waiters.
+void emit_self_release(uint64_t object);
+void emit_self_signal(uint64_t object, bool all); // also in a signal handler
 // The same around a system call.
 void emit_self_call(bool is_end);
 // A thread is about to be made that begins with `start`: told as created by this one. What is returned goes to the new

@@ -78,6 +78,7 @@ void emit_cut(uint64_t generation);
 
 void emit_busy_lock(struct emit_thread *t);
 void emit_busy_unlock(struct emit_thread *t);
+bool emit_busy_try(struct emit_thread *t); // once
 void emit_self_forget(void);
 bool emit_self_is_inside(void); // the calling plain thread is within emit_enter and emit_leave
 void emit_thread_begin(

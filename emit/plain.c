@@ -3,7 +3,7 @@
 // Plain threads: each is a G that runs on a P of its own, told when it first has something to tell. Its stream is
 // guarded by `busy`, as who advances tells the status of threads that say nothing.
 
-#include "emit/internal.h"
+#include "emit/waits.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,6 +23,13 @@ void emit_busy_lock(struct emit_thread *t)
         else
             __builtin_ia32_pause();
     }
+}
+
+bool emit_busy_try(struct emit_thread *t)
+{
+    uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
+    return !(was & 1) && atomic_compare_exchange_strong_explicit(
+                             &t->busy, &was, was + 1, memory_order_acquire, memory_order_relaxed);
 }
 
 void emit_busy_unlock(struct emit_thread *t)
@@ -98,6 +105,7 @@ void emit_self_end(void)
     if (!t)
         return;
     emit_busy_lock(t);
+    emit_waits_flush(t);
     emit_thread_leave(t);
     emit_thread_end(t);
     t->session = 0; // another thread's order begins anew
@@ -167,26 +175,51 @@ static struct emit_thread *enter_plain(void)
     return t;
 }
 
-void emit_self_block(enum emit_reason reason)
+void emit_self_block(enum emit_reason reason, uint64_t object)
 {
     struct emit_thread *t = enter_plain();
     if (t) {
+        emit_waits_flush(t);
         emit_go_block(t, emit_ticks(), emit_reason(reason), emit_stack_here(t));
         emit_proc_stop(t, emit_ticks());
+        emit_waits_begin(t, object);
     }
     emit_leave(t);
 }
 
-// Who woke it does not know whom: the event has no emitter but this thread's P.
+// Where nobody has told that it wakes this one, the event has no emitter but this thread's P.
 void emit_self_wake(void)
 {
+    bool is_told = self && emit_waits_end(self);
     struct emit_thread *t = enter_plain();
+    if (self)
+        emit_waits_over(self);
     if (t && !t->g_state) {
         struct emit_thing g = t->g, p = t->p;
-        emit_go_unblock(t, emit_ticks(), g, 0);
+        if (!is_told)
+            emit_go_unblock(t, emit_ticks(), g, 0);
         emit_proc_start(t, emit_ticks(), p);
         emit_go_start(t, emit_ticks(), g);
     }
+    emit_leave(t);
+}
+
+void emit_self_release(uint64_t object)
+{
+    struct emit_thread *t = enter_plain();
+    if (t)
+        emit_waits_note(t, object);
+    emit_leave(t);
+}
+
+void emit_self_signal(uint64_t object, bool all)
+{
+    // Not in the midst of an event of this very thread, nor for one that has told nothing yet.
+    if (!self || atomic_load_explicit(&self->busy, memory_order_relaxed) & 1)
+        return;
+    struct emit_thread *t = enter_plain();
+    if (t)
+        emit_waits_signal(t, object, all);
     emit_leave(t);
 }
 
@@ -196,6 +229,8 @@ void emit_self_call(bool is_end)
     if (t && is_end)
         emit_syscall_end(t, emit_ticks());
     else if (t)
+        emit_waits_flush(t);
+    if (t && !is_end)
         emit_syscall_begin(t, emit_ticks(), emit_stack_here(t));
     emit_leave(t);
 }

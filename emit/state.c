@@ -6,7 +6,7 @@
 // writes the old generation, so its buffers are sealed and it is complete, and no transition that was told
 // in it is still on its way, so what a G's status says is what a claim of its mark may tell.
 
-#include "emit/internal.h"
+#include "emit/waits.h"
 
 #include <cpuid.h>
 #include <linux/membarrier.h>
@@ -194,8 +194,9 @@ static void announce(void)
             emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_RUNNABLE, UINT64_MAX);
         } else if (t->is_told && t->session == emit_session()) { // else it is new in this one
             emit_tell(t, emit_ticks());
-            if (!t->g_state) // blocked
-                emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_WAITING, UINT64_MAX);
+            if (!t->g_state) // blocked, or on its way
+                emit_g_status(emit.announcer, emit_ticks(), t->g,
+                              emit_waits_woken(t) ? EMIT_G_RUNNABLE : EMIT_G_WAITING, UINT64_MAX);
         }
         emit_busy_unlock(t);
     }
@@ -522,6 +523,7 @@ void emit_forget(void)
     atomic_store(&emit.threads, NULL);
     emit.announcer = NULL;
     emit_self_forget();
+    emit_waits_forget();
 }
 
 uint64_t *emit_region_word(struct emit_thread *t)

@@ -324,7 +324,7 @@ void trace_outside_steal(struct emit_thread *t, struct p *p)
 
 void trace_outside_park(enum wait_reason reason)
 {
-    emit_self_block((enum emit_reason)reasons[reason]);
+    emit_self_block((enum emit_reason)reasons[reason], 0);
 }
 
 // --- The operations that emit/ asks for.

@@ -32,8 +32,8 @@ static uint32_t last_wait(const struct trace_spans *s, uint32_t lane, int64_t fr
                           int64_t to_ns)
 {
     uint32_t span = trace_spans_before(s, lane, to_ns);
-    while (span != TRACE_NO_SPAN && s->span_end_ns[span] > from_ns) {
-        if (s->span_end_ns[span] <= to_ns && trace_is_held(s, span))
+    while (span != TRACE_NO_SPAN && trace_span_end_ns(s, lane, span) > from_ns) {
+        if (trace_span_end_ns(s, lane, span) <= to_ns && trace_is_held(s, span))
             return span;
         span = span == s->lanes[lane].first ? TRACE_NO_SPAN : span - 1;
     }
@@ -52,15 +52,17 @@ static int held(struct chain *c, uint32_t lane, uint32_t stack, int64_t from_ns,
         if (wait == TRACE_NO_SPAN)
             return give(c, lane, stack, from_ns, to_ns);
         c->links++;
-        int64_t begin = s->span_begin_ns[wait], end = s->span_end_ns[wait];
+        int64_t begin = trace_span_begin_ns(s, wait), end = trace_span_end_ns(s, lane, wait);
+        uint32_t waker = trace_span_peer(s, lane, wait);
+        uint32_t waker_stack = trace_span_end_stack(s, lane, wait);
         rc = give(c, lane, stack, end, to_ns);
         to_ns = end;
         if (begin <= from_ns) { // it stood in the queue before this one
-            lane = s->peer[wait];
-            stack = s->end_stack[wait];
+            lane = waker;
+            stack = waker_stack;
         } else {
             if (!rc)
-                rc = held(c, s->peer[wait], s->end_stack[wait], begin, end, depth + 1);
+                rc = held(c, waker, waker_stack, begin, end, depth + 1);
             to_ns = begin;
         }
     }
@@ -71,43 +73,56 @@ int trace_holders(const struct trace_spans *s, const struct trace_step *step, tr
                   void *arg)
 {
     struct chain c = {s, step, fn, arg, 0};
-    uint32_t waker = s->peer[step->span], stack = s->end_stack[step->span];
+    uint32_t waker = trace_span_peer(s, step->lane, step->span);
+    uint32_t stack = trace_span_end_stack(s, step->lane, step->span);
     if (!trace_is_held(s, step->span))
         return give(&c, waker, stack, step->begin_ns, step->end_ns);
-    return held(&c, waker, stack, step->begin_ns, s->span_end_ns[step->span], 0);
+    return held(&c, waker, stack, step->begin_ns, trace_span_end_ns(s, step->lane, step->span), 0);
 }
 
-// Where a fiber stopped that had the Proc then.
-static uint32_t end_stack(const struct trace_spans *s, uint32_t fiber, int64_t begin_ns)
+// The Proc that a step which is runnable then ran on.
+static uint32_t proc_after(const struct trace_spans *s, const struct trace_step *step)
 {
-    uint32_t span = trace_spans_before(s, fiber, begin_ns + 1);
-    return span == TRACE_NO_SPAN ? 0 : s->end_stack[span];
+    const struct trace_lane *own = &s->lanes[step->lane];
+    uint32_t next = step->span + 1;
+    bool runs = next < own->first + own->count && trace_span_state(s, next) == TRACE_GO_RUNNING;
+    return runs ? trace_span_peer(s, step->lane, next) : TRACE_NO_LANE;
+}
+
+// The Proc's last run that begins until then, else its first.
+static uint32_t run_at(const struct trace_spans *s, const struct trace_lane *proc, int64_t time_ns)
+{
+    uint32_t low = proc->first, high = proc->first + proc->count; // first with begin > time
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (trace_span_begin_ns(s, s->runs[mid]) <= time_ns)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low > proc->first ? low - 1 : low;
 }
 
 int trace_occupants(const struct trace_spans *s, const struct trace_step *step, trace_blame_fn *fn,
                     void *arg)
 {
     const struct chain c = {s, step, fn, arg, 0};
-    const struct trace_lane *own = &s->lanes[step->lane];
-    uint32_t next = step->span + 1;
-    uint32_t proc = next < own->first + own->count && s->state[next] == TRACE_GO_RUNNING
-                        ? s->peer[next]
-                        : TRACE_NO_LANE;
+    uint32_t proc = proc_after(s, step);
     int64_t at = step->begin_ns;
     int rc = 0;
-    if (proc != TRACE_NO_LANE) {
-        const struct trace_lane *p = &s->lanes[proc];
-        uint32_t i = trace_spans_before(s, proc, at + 1);
-        i = i == TRACE_NO_SPAN ? p->first : i;
-        for (; i < p->first + p->count && s->span_begin_ns[i] < step->end_ns && !rc; i++) {
-            int64_t begin = s->span_begin_ns[i], end = s->span_end_ns[i];
-            if (end <= at)
-                continue;
-            rc = give(&c, TRACE_NO_LANE, 0, at, begin);
-            if (!rc)
-                rc = give(&c, s->peer[i], end_stack(s, s->peer[i], begin), begin, end);
-            at = end;
-        }
+    const struct trace_lane *p = proc == TRACE_NO_LANE ? NULL : &s->lanes[proc];
+    for (uint32_t i = p ? run_at(s, p, at) : 0; p && i < p->first + p->count && !rc; i++) {
+        uint32_t span = s->runs[i];
+        int64_t begin = trace_span_begin_ns(s, span), end = trace_spans_run_end_ns(s, proc, i);
+        if (begin >= step->end_ns)
+            break;
+        if (end <= at)
+            continue;
+        uint32_t fiber = trace_spans_fiber(s, span);
+        rc = give(&c, TRACE_NO_LANE, 0, at, begin);
+        if (!rc)
+            rc = give(&c, fiber, trace_span_end_stack(s, fiber, span), begin, end);
+        at = end;
     }
     return rc ? rc : give(&c, TRACE_NO_LANE, 0, at, step->end_ns);
 }

@@ -24,7 +24,7 @@ typedef int trace_blame_fn(void *arg, const struct trace_blame *part); // what i
 int trace_holders(const struct trace_spans *s, const struct trace_step *step, trace_blame_fn *fn,
                   void *arg);
 
-// Of a step that is runnable: who had the Proc that it then ran on.
+// Of a step that is runnable: who had the Proc that it then ran on. The spans need runs.
 int trace_occupants(const struct trace_spans *s, const struct trace_step *step, trace_blame_fn *fn,
                     void *arg);
 

@@ -18,14 +18,14 @@ const char *trace_part_name(enum trace_part part)
 
 enum trace_part trace_part_of(const struct trace_spans *s, uint32_t span)
 {
-    switch (s->state[span]) {
+    switch (trace_span_state(s, span)) {
     case TRACE_GO_RUNNING: return TRACE_PART_RUNNING;
     case TRACE_GO_RUNNABLE: return TRACE_PART_RUNNABLE;
     case TRACE_GO_SYSCALL: return TRACE_PART_SYSCALL;
     case TRACE_GO_WAITING: break;
     default: return TRACE_PART_UNKNOWN;
     }
-    const char *reason = trace_names_text(&s->names, s->reason[span]);
+    const char *reason = trace_names_text(&s->names, trace_span_reason(s, span));
     if (strstr(reason, "chan") || strstr(reason, "select"))
         return TRACE_PART_CHANNEL;
     if (strstr(reason, "sync"))
@@ -37,9 +37,9 @@ enum trace_part trace_part_of(const struct trace_spans *s, uint32_t span)
 
 bool trace_is_held(const struct trace_spans *s, uint32_t span)
 {
-    const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[span]);
+    const struct trace_stack *stack = trace_stacks_get(&s->stacks, trace_span_stack(s, span));
     if (trace_part_of(s, span) != TRACE_PART_LOCK ||
-        strstr(trace_names_text(&s->names, s->reason[span]), "Cond"))
+        strstr(trace_names_text(&s->names, trace_span_reason(s, span)), "Cond"))
         return false;
     for (uint32_t i = 0; i < stack->count; i++) {
         const char *function = trace_names_text(&s->names, stack->frames[i].function);
@@ -77,8 +77,8 @@ static int add(struct path *p, const struct trace_step *step)
 // Where the path goes on before the span that has just been stepped over backwards.
 static uint32_t next_lane(const struct trace_spans *s, uint32_t span, uint32_t lane, unsigned flags)
 {
-    uint32_t waker = s->peer[span];
-    if (s->state[span] != TRACE_GO_RUNNABLE || waker == TRACE_NO_LANE)
+    uint32_t waker = trace_span_peer(s, lane, span);
+    if (trace_span_state(s, span) != TRACE_GO_RUNNABLE || waker == TRACE_NO_LANE)
         return lane;
     bool first = span == s->lanes[lane].first;
     if ((flags & TRACE_CRITICAL_LOCKS) && !first && trace_is_held(s, span - 1))
@@ -92,18 +92,20 @@ static int walk(const struct trace_spans *s, uint32_t lane, int64_t begin_ns, in
     int rc = 0;
     int64_t at = end_ns;
     while (at > begin_ns && !rc) {
-        uint32_t span = trace_spans_before(s, lane, at);
-        int64_t end = span == TRACE_NO_SPAN ? begin_ns : s->span_end_ns[span];
+        uint32_t span = lane == TRACE_NO_LANE ? TRACE_NO_SPAN : trace_spans_before(s, lane, at);
+        int64_t end = span == TRACE_NO_SPAN ? begin_ns : trace_span_end_ns(s, lane, span);
         if (end < at) { // nothing is known of the time since then
             int64_t from = end > begin_ns ? end : begin_ns;
             rc = add(p, &(struct trace_step){from, at, lane, TRACE_NO_SPAN, TRACE_PART_UNKNOWN});
             at = from;
             continue;
         }
-        int64_t from = s->span_begin_ns[span] > begin_ns ? s->span_begin_ns[span] : begin_ns;
-        rc = add(p, &(struct trace_step){from, at, lane, span, trace_part_of(s, span)});
+        int64_t since = trace_span_begin_ns(s, span), from = since > begin_ns ? since : begin_ns;
+        enum trace_part part = trace_part_of(s, span);
+        rc = add(p, &(struct trace_step){from, at, lane,
+                                         part == TRACE_PART_UNKNOWN ? TRACE_NO_SPAN : span, part});
         at = from;
-        if (follow && s->span_begin_ns[span] >= begin_ns)
+        if (follow && since >= begin_ns)
             lane = next_lane(s, span, lane, flags);
     }
     for (size_t i = 0; i < p->count / 2; i++) {

@@ -7,6 +7,7 @@
 #include "analysis/trace/running.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,7 +161,7 @@ static int add_running(void *arg, enum running_side side, uint32_t sample, doubl
     if (is_sample)
         vote_samples(s, p, sample, 1, (enum group)side);
     else if (like.off_cpu)
-        vote_end(p, s->end_stack[step->span], (int64_t)ns, (enum group)side);
+        vote_end(p, trace_span_end_stack(s, step->lane, step->span), (int64_t)ns, (enum group)side);
     return 0;
 }
 
@@ -226,10 +227,11 @@ static int add_step(struct explainer *x, const struct trace_step *step, enum gro
     if (step->part == TRACE_PART_RUNNABLE)
         return trace_occupants(s, step, add_occupant, &b);
     if (step->span != TRACE_NO_SPAN) {
-        const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[step->span]);
+        const struct trace_stack *stack =
+            trace_stacks_get(&s->stacks, trace_span_stack(s, step->span));
         uint32_t frame = trace_frame_of_user(&s->names, stack);
-        b.like.reason = s->reason[step->span];
-        b.like.stack = s->stack[step->span];
+        b.like.reason = trace_span_reason(s, step->span);
+        b.like.stack = trace_span_stack(s, step->span);
         b.like.function = stack->count ? stack->frames[frame].function : 0;
     }
     if (step->part == TRACE_PART_LOCK) {
@@ -334,6 +336,27 @@ static int choose(struct explainer *x, struct trace_explained *e, uint32_t *low,
     e->slow = n - *slow;
     e->typical = *high - *low;
     return 0;
+}
+
+int trace_explain_intervals(const struct trace_spans *s, const struct trace_explain_options *o,
+                            struct trace_interval **intervals)
+{
+    struct explainer x = {.spans = s, .options = o};
+    int rc = collect(&x);
+    *intervals = rc ? NULL : calloc(x.instance_count, sizeof **intervals);
+    if (!rc && (!*intervals || x.instance_count > INT_MAX))
+        rc = -ENOMEM;
+    for (uint32_t i = 0; i < x.instance_count && !rc; i++) {
+        const struct instance *in = &x.instances[i];
+        (*intervals)[i] = (struct trace_interval){in->begin_ns, in->end_ns, TRACE_NONE};
+    }
+    if (rc) {
+        free(*intervals);
+        *intervals = NULL;
+    }
+    int count = (int)x.instance_count;
+    free(x.instances);
+    return rc ? rc : count;
 }
 
 int trace_explain(const struct trace_spans *s, const struct trace_explain_options *o,

@@ -51,6 +51,14 @@ struct trace_explain_options {
     int64_t threshold_ns; // or, if above 0: slow from here on
 };
 
+// Which times of a trace trace_explain looks at: those of all instances, of every fiber, as any may
+// have had the lock or the Proc meanwhile. Spans that have only the regions or tasks of the name are
+// enough for this.
+// The caller frees *intervals. Their number, -ENOENT: no instance, -ENOMEM.
+int trace_explain_intervals(const struct trace_spans *s, const struct trace_explain_options *o,
+                            struct trace_interval **intervals);
+
+// The spans need runs, samples, and the regions or tasks.
 // 0; -ENOENT: no such region or task with both ends in the trace; -EAGAIN: none is slow, or all
 // are; -ENOMEM. trace_explained_finish in any case.
 int trace_explain(const struct trace_spans *s, const struct trace_explain_options *o,

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: MIT
 //
-// Rows become columns, and are found in them. See spans.h.
+// Rows become columns. See spans.h.
 
 #include "analysis/trace/spans_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 struct numbered {
     struct trace_lane lane;
     uint32_t was;
+    uint8_t kind;
 };
 
 static int by_kind_and_id(const void *x, const void *y)
 {
     const struct numbered *a = x, *b = y;
-    if (a->lane.kind != b->lane.kind)
-        return a->lane.kind < b->lane.kind ? -1 : 1;
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
     if (a->lane.id != b->lane.id)
         return a->lane.id < b->lane.id ? -1 : 1;
     return (a->was > b->was) - (a->was < b->was);
@@ -56,78 +58,160 @@ static uint32_t mapped(const uint32_t *now, uint32_t lane)
 // Orders the lanes, gives each its place in the columns; now[old number] is the new one.
 static int order_lanes(struct trace_spans *s, uint32_t *now)
 {
-    struct numbered *all = calloc(s->lane_count + 1, sizeof *all);
+    const struct spans_state *st = s->state_of_build;
+    struct numbered *all = calloc(s->lane_count + 1ull, sizeof *all);
     if (!all)
         return -ENOMEM;
     for (uint32_t i = 0; i < s->lane_count; i++)
-        all[i] = (struct numbered){s->lanes[i], i};
+        all[i] = (struct numbered){s->lanes[i], i, st->lane_kinds[i]};
     qsort(all, s->lane_count, sizeof *all, by_kind_and_id);
-    uint32_t first = 0;
     for (uint32_t i = 0; i < s->lane_count; i++) {
+        bool fiber = all[i].kind == TRACE_RESOURCE_GOROUTINE;
+        uint32_t *first = fiber ? &s->span_count : &s->run_count;
         now[all[i].was] = i;
         s->lanes[i] = all[i].lane;
-        s->lanes[i].first = first;
-        first += s->lanes[i].count;
+        s->lanes[i].first = *first;
+        *first += s->lanes[i].count;
+        for (uint32_t k = all[i].kind + 1u; k < 5; k++)
+            s->kind_first[k] = i + 1;
     }
-    s->span_count = first;
     for (uint32_t i = 0; i < s->lane_count; i++)
         s->lanes[i].creator = mapped(now, s->lanes[i].creator);
     free(all);
     return 0;
 }
 
-static int fill(struct trace_spans *s, const uint32_t *now, uint32_t *next)
+static int make_columns(struct trace_spans *s)
 {
-    const struct spans_state *st = s->state_of_build;
     size_t n = s->span_count + 1ull;
-    s->span_begin_ns = malloc(n * sizeof *s->span_begin_ns);
-    s->span_end_ns = malloc(n * sizeof *s->span_end_ns);
-    s->reason = malloc(n * sizeof *s->reason);
+    s->begin_low = malloc(n * sizeof *s->begin_low);
+    s->begin_high = malloc(n * sizeof *s->begin_high);
+    s->kind = malloc(n * sizeof *s->kind);
     s->stack = malloc(n * sizeof *s->stack);
-    s->end_stack = malloc(n * sizeof *s->end_stack);
     s->peer = malloc(n * sizeof *s->peer);
-    s->state = malloc(n * sizeof *s->state);
-    if (!s->span_begin_ns || !s->span_end_ns || !s->reason || !s->stack || !s->end_stack ||
-        !s->peer || !s->state)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < s->lane_count; i++)
-        next[i] = s->lanes[i].first;
-    // A lane's rows were added in the order in which they end, which is that of their begins.
-    for (size_t i = 0; i < st->row_count; i++) {
-        const struct span *row = &st->rows[i];
-        uint32_t at = next[now[row->lane]]++;
-        s->span_begin_ns[at] = row->begin_ns;
-        s->span_end_ns[at] = row->end_ns;
-        s->reason[at] = row->reason;
-        s->stack[at] = row->stack;
-        s->end_stack[at] = row->end_stack;
-        s->peer[at] = mapped(now, row->peer);
-        s->state[at] = row->state;
-    }
-    return 0;
+    s->runs = malloc((s->run_count + 1ull) * sizeof *s->runs);
+    return s->begin_low && s->begin_high && s->kind && s->stack && s->peer && s->runs ? 0 : -ENOMEM;
 }
 
-// Gives a lane its share of a table that is sorted by lane.
-static void share(struct trace_spans *s)
+struct filler {
+    struct trace_spans *s;
+    const uint32_t *now;
+    uint32_t *next; // by lane: where its next span or run goes
+    uint32_t lost;  // of st->lost
+};
+
+static void add_run(struct filler *x, uint32_t lane, uint32_t span)
 {
-    for (uint32_t i = s->sample_count; i-- > 0;) {
-        s->lanes[s->samples[i].lane].first_sample = i;
-        s->lanes[s->samples[i].lane].sample_count++;
+    if (lane != TRACE_NO_LANE)
+        x->s->runs[x->next[lane]++] = span;
+}
+
+// Row `i` becomes a span. A lane's rows were added in order of time.
+static void fill_row(struct filler *x, const struct row *row, uint32_t thread, uint32_t i)
+{
+    struct trace_spans *s = x->s;
+    struct spans_state *st = s->state_of_build;
+    uint32_t at = x->next[x->now[row->lane]]++, peer = mapped(x->now, row->peer);
+    uint8_t state = s->kinds[row->kind].state;
+    s->begin_low[at] = row->begin_low;
+    s->begin_high[at] = row->begin_high;
+    s->kind[at] = row->kind;
+    s->stack[at] = row->stack;
+    s->peer[at] = peer;
+    bool on = state == TRACE_GO_RUNNING || state == TRACE_GO_SYSCALL, has_proc = true;
+    if (!on || !spans_keeps(st, TRACE_KEEP_RUNS))
+        return;
+    if (x->lost < st->lost_count && st->lost[x->lost].span == i) {
+        struct trace_lost_proc *l = &st->lost[x->lost++];
+        has_proc = l->time_ns > trace_span_begin_ns(s, at);
+        l->span = at;
     }
-    for (uint32_t i = s->region_count; i-- > 0;) {
-        s->lanes[s->regions[i].lane].first_region = i;
-        s->lanes[s->regions[i].lane].region_count++;
+    add_run(x, mapped(x->now, thread), at);
+    if (has_proc)
+        add_run(x, peer, at);
+}
+
+static void fill(struct filler *x)
+{
+    struct spans_state *st = x->s->state_of_build;
+    for (size_t first = 0; first < st->row_count; first += SPANS_BLOCK_ROWS) {
+        struct row_block **b = &st->blocks[first / SPANS_BLOCK_ROWS];
+        bool runs = spans_keeps(st, TRACE_KEEP_RUNS);
+        for (size_t i = 0; i < SPANS_BLOCK_ROWS && first + i < st->row_count; i++)
+            fill_row(x, &(*b)->rows[i], runs ? (*b)->threads[i] : TRACE_NO_LANE,
+                     (uint32_t)(first + i));
+        munmap(*b, sizeof **b);
+        *b = NULL;
     }
+}
+
+static int by_begin(const void *x, const void *y, void *spans)
+{
+    int64_t a = trace_span_begin_ns(spans, *(const uint32_t *)x);
+    int64_t b = trace_span_begin_ns(spans, *(const uint32_t *)y);
+    return (a > b) - (a < b);
+}
+
+static int by_span(const void *x, const void *y)
+{
+    const struct trace_lost_proc *a = x, *b = y;
+    return (a->span > b->span) - (a->span < b->span);
+}
+
+// Runs are in order of their end; a Proc that was taken away in a system call had others meanwhile.
+static void order_runs(struct trace_spans *s)
+{
+    struct spans_state *st = s->state_of_build;
+    s->lost = st->lost;
+    s->lost_count = st->lost_count;
+    st->lost = NULL;
+    if (s->lost_count)
+        qsort(s->lost, s->lost_count, sizeof *s->lost, by_span);
+    for (uint32_t i = s->kind_first[TRACE_RESOURCE_PROC]; i < s->lane_count; i++) {
+        uint32_t *runs = &s->runs[s->lanes[i].first], n = s->lanes[i].count, k = 1;
+        while (k < n && by_begin(&runs[k - 1], &runs[k], s) <= 0)
+            k++;
+        if (k < n)
+            qsort_r(runs, n, sizeof *runs, by_begin, s);
+    }
+}
+
+// What ends before from_ns is not kept; what begins before it has no begin.
+static void clip_marks(struct trace_spans *s)
+{
+    int64_t from_ns = s->state_of_build->from_ns;
+    uint32_t regions = 0, tasks = 0;
+    for (uint32_t i = 0; i < s->region_count; i++) {
+        struct trace_region_span *r = &s->regions[i];
+        if (r->begin_ns < from_ns) {
+            r->begins = false;
+            r->begin_ns = s->begin_ns;
+        }
+        if (r->end_ns >= from_ns)
+            s->regions[regions++] = *r;
+    }
+    for (uint32_t i = 0; i < s->task_count; i++) {
+        struct trace_task_span *t = &s->tasks[i];
+        if (t->begin_ns < from_ns) {
+            t->begins = false;
+            t->begin_ns = s->begin_ns;
+        }
+        if (t->end_ns >= from_ns)
+            s->tasks[tasks++] = *t;
+    }
+    s->region_count = regions;
+    s->task_count = tasks;
 }
 
 static void order_marks(struct trace_spans *s, const uint32_t *now)
 {
+    clip_marks(s);
     for (uint32_t i = 0; i < s->sample_count; i++)
         s->samples[i].lane = now[s->samples[i].lane];
     for (uint32_t i = 0; i < s->region_count; i++) {
         struct trace_region_span *r = &s->regions[i];
-        if (!r->ends) // with its fiber, or the trace
-            r->end_ns = s->lanes[now[r->lane]].end_ns;
+        if (r->end_ns == INT64_MAX)
+            r->end_ns = s->end_ns;
         r->lane = now[r->lane];
     }
     for (uint32_t i = 0; i < s->task_count; i++) {
@@ -152,60 +236,15 @@ int spans_columns(struct trace_spans *s)
     uint32_t *next = calloc(s->lane_count + 1ull, sizeof *next);
     int rc = now && next ? order_lanes(s, now) : -ENOMEM;
     if (!rc)
-        rc = fill(s, now, next);
+        rc = make_columns(s);
     if (!rc) {
+        for (uint32_t i = 0; i < s->lane_count; i++)
+            next[i] = s->lanes[i].first;
+        fill(&(struct filler){.s = s, .now = now, .next = next});
+        order_runs(s);
         order_marks(s, now);
-        share(s);
     }
     free(now);
     free(next);
     return rc;
-}
-
-uint32_t trace_spans_lane(const struct trace_spans *s, uint8_t kind, int64_t id)
-{
-    uint32_t low = 0, high = s->lane_count;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        const struct trace_lane *l = &s->lanes[mid];
-        if (l->kind < kind || (l->kind == kind && l->id < id))
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    bool found = low < s->lane_count && s->lanes[low].kind == kind && s->lanes[low].id == id;
-    return found ? low : TRACE_NO_LANE;
-}
-
-uint32_t trace_spans_before(const struct trace_spans *s, uint32_t lane, int64_t time_ns)
-{
-    const struct trace_lane *l = &s->lanes[lane];
-    uint32_t low = l->first, high = l->first + l->count; // first with begin >= time
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (s->span_begin_ns[mid] < time_ns)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low > l->first ? low - 1 : TRACE_NO_SPAN;
-}
-
-uint32_t trace_spans_samples(const struct trace_spans *s, uint32_t lane, int64_t begin_ns,
-                             int64_t end_ns, uint32_t *count)
-{
-    const struct trace_lane *l = &s->lanes[lane];
-    uint32_t low = l->first_sample, high = low + l->sample_count;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (s->samples[mid].time_ns < begin_ns)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    uint32_t end = low, last = l->first_sample + l->sample_count;
-    while (end < last && s->samples[end].time_ns < end_ns)
-        end++;
-    *count = end - low;
-    return low;
 }

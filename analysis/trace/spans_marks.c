@@ -5,6 +5,15 @@
 #include "analysis/trace/spans_internal.h"
 
 #include <errno.h>
+#include <string.h>
+
+// Whether regions and tasks of this name are kept.
+static bool kept_type(const struct trace_spans *s, const struct trace_reader *r, uint32_t type)
+{
+    const char *wanted = s->state_of_build->options.type;
+    struct trace_text t = trace_reader_string(r, type);
+    return !wanted || (t.size_bytes == strlen(wanted) && !memcmp(t.bytes, wanted, t.size_bytes));
+}
 
 static int region_begin(struct trace_spans *s, const struct trace_reader *r,
                         const struct trace_event *ev, uint32_t lane, bool begins)
@@ -22,7 +31,7 @@ static int region_begin(struct trace_spans *s, const struct trace_reader *r,
         return rc;
     s->regions[i] = (struct trace_region_span){
         .begin_ns = begins ? ev->time_ns : s->begin_ns,
-        .end_ns = ev->time_ns,
+        .end_ns = begins ? INT64_MAX : ev->time_ns, // until it is known
         .task = ev->region.task,
         .lane = lane,
         .type = trace_names_of(&s->names, r, ev->region.type),
@@ -40,9 +49,12 @@ static int region_begin(struct trace_spans *s, const struct trace_reader *r,
 static int region(struct trace_spans *s, const struct trace_reader *r, const struct trace_event *ev)
 {
     struct spans_state *st = s->state_of_build;
-    uint32_t lane = spans_fiber_lane(s, ev);
-    if (lane == TRACE_NO_LANE)
+    uint32_t lane;
+    if (!spans_keeps(st, TRACE_KEEP_REGIONS) || !kept_type(s, r, ev->region.type))
         return 0;
+    int rc = spans_fiber_lane(s, spans_emitter(s, ev), &lane);
+    if (rc || lane == TRACE_NO_LANE)
+        return rc;
     uint32_t open = lane < st->open_region_capacity ? st->open_regions[lane] : 0;
     if (ev->kind == TRACE_REGION_BEGIN || !open)
         return region_begin(s, r, ev, lane, ev->kind == TRACE_REGION_BEGIN);
@@ -50,6 +62,16 @@ static int region(struct trace_spans *s, const struct trace_reader *r, const str
     s->regions[open - 1].ends = true;
     st->open_regions[lane] = st->region_outer[open - 1];
     return 0;
+}
+
+void spans_end_regions(struct trace_spans *s, uint32_t lane, int64_t time_ns)
+{
+    struct spans_state *st = s->state_of_build;
+    if (lane >= st->open_region_capacity)
+        return;
+    for (uint32_t i = st->open_regions[lane]; i; i = st->region_outer[i - 1])
+        s->regions[i - 1].end_ns = time_ns;
+    st->open_regions[lane] = 0;
 }
 
 struct known_task {
@@ -65,6 +87,8 @@ static bool same_task(const void *item, const void *key)
 static int task(struct trace_spans *s, const struct trace_reader *r, const struct trace_event *ev)
 {
     struct spans_state *st = s->state_of_build;
+    if (!spans_keeps(st, TRACE_KEEP_TASKS) || !kept_type(s, r, ev->task.type))
+        return 0;
     uint64_t id = ev->task.id, hash = ptrtab_mix(ptrtab_seed(), id);
     const struct known_task *found = ptrtab_find(&st->tasks, hash, same_task, &id);
     if (!found) {
@@ -85,6 +109,10 @@ static int task(struct trace_spans *s, const struct trace_reader *r, const struc
                                                              .end_lane = TRACE_NO_LANE};
         found = k;
     }
+    uint32_t lane;
+    int rc = spans_fiber_lane(s, spans_emitter(s, ev), &lane);
+    if (rc)
+        return rc;
     struct trace_task_span *t = &s->tasks[found->index];
     uint32_t type = trace_names_of(&s->names, r, ev->task.type);
     t->type = type ? type : t->type;
@@ -93,12 +121,12 @@ static int task(struct trace_spans *s, const struct trace_reader *r, const struc
     if (ev->kind == TRACE_TASK_BEGIN) {
         t->begins = true;
         t->begin_ns = ev->time_ns;
-        t->begin_lane = spans_fiber_lane(s, ev);
+        t->begin_lane = lane;
         return 0;
     }
     t->ends = true;
     t->end_ns = ev->time_ns;
-    t->end_lane = spans_fiber_lane(s, ev);
+    t->end_lane = lane;
     ptrtab_remove(&st->tasks, hash, found); // the id may come again
     return 0;
 }
@@ -106,10 +134,14 @@ static int task(struct trace_spans *s, const struct trace_reader *r, const struc
 static int sample(struct trace_spans *s, const struct trace_reader *r, const struct trace_event *ev)
 {
     struct spans_state *st = s->state_of_build;
-    uint32_t lane = spans_fiber_lane(s, ev);
-    if (lane == TRACE_NO_LANE || ev->time_ns < st->from_ns)
+    struct open_fiber *f = spans_emitter(s, ev);
+    uint32_t lane;
+    if (!f || !spans_keeps(st, TRACE_KEEP_SAMPLES) ||
+        !spans_wants(st, f, ev->time_ns, ev->time_ns + 1))
         return 0;
-    int rc = spans_reserve(&s->samples, &st->sample_capacity, s->sample_count, sizeof *s->samples);
+    int rc = spans_fiber_lane(s, f, &lane);
+    if (!rc)
+        rc = spans_reserve(&s->samples, &st->sample_capacity, s->sample_count, sizeof *s->samples);
     if (rc)
         return rc;
     s->samples[s->sample_count++] = (struct trace_sample){
@@ -121,18 +153,20 @@ static int log_mark(struct trace_spans *s, const struct trace_reader *r,
                     const struct trace_event *ev)
 {
     struct spans_state *st = s->state_of_build;
-    if (ev->time_ns < st->from_ns)
+    uint32_t lane;
+    if (ev->time_ns < st->from_ns || !spans_keeps(st, TRACE_KEEP_LOGS))
         return 0;
-    int rc = spans_reserve(&s->logs, &st->log_capacity, s->log_count, sizeof *s->logs);
+    int rc = spans_fiber_lane(s, spans_emitter(s, ev), &lane);
+    if (!rc)
+        rc = spans_reserve(&s->logs, &st->log_capacity, s->log_count, sizeof *s->logs);
     if (rc)
         return rc;
     struct trace_text t = trace_reader_string(r, ev->log.message);
     const char *message = arena_strndup(&s->arena, t.size_bytes ? t.bytes : "", t.size_bytes);
     if (!message)
         return -ENOMEM;
-    s->logs[s->log_count++] =
-        (struct trace_log_mark){ev->time_ns, ev->log.task, spans_fiber_lane(s, ev),
-                                trace_names_of(&s->names, r, ev->log.category), message};
+    s->logs[s->log_count++] = (struct trace_log_mark){
+        ev->time_ns, ev->log.task, lane, trace_names_of(&s->names, r, ev->log.category), message};
     return 0;
 }
 

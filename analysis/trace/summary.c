@@ -233,7 +233,7 @@ static int list_procs(struct trace_summary *s)
         return -ENOMEM;
     for (uint32_t i = 0; i < st->proc_capacity; i++) {
         struct proc *p = st->procs[i];
-        if (!p)
+        if (!p || p->state == TRACE_PROC_UNDETERMINED)
             continue;
         int64_t ns = st->now - p->since;
         *(p->state == TRACE_PROC_RUNNING ? &p->running_ns : &p->pub.idle_ns) += ns;
@@ -242,6 +242,23 @@ static int list_procs(struct trace_summary *s)
         s->procs[s->proc_count++] = &p->pub;
     }
     return 0;
+}
+
+// A row without fibers has but waits of such as were named later than SUMMARY_EARLY_WAITS.
+static void drop_empty_functions(struct trace_summary *s)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->function_count; i++) {
+        struct trace_function *f = s->functions[i];
+        if (f->fibers) {
+            s->functions[kept++] = f;
+            continue;
+        }
+        s->state->functions_by_name[f->name] = NULL;
+        trace_times_finish(&f->times);
+        free(f);
+    }
+    s->function_count = kept;
 }
 
 int trace_summary_finish(struct trace_summary *s)
@@ -260,6 +277,7 @@ int trace_summary_finish(struct trace_summary *s)
         rc = summary_tasks_finish(s);
     if (!rc)
         rc = list_procs(s);
+    drop_empty_functions(s);
     sort(s->functions, s->function_count, by_running);
     sort(s->edges, s->edge_count, by_wakes);
     sort(s->region_types, s->region_type_count, by_time);

@@ -42,6 +42,30 @@ static void longest(struct trace_longest *l, int64_t ns, int64_t at_ns, int64_t 
         *l = (struct trace_longest){ns, at_ns, fiber};
 }
 
+// The waits that were counted before the fiber's name was known go to its function.
+static int count_early_waits(struct trace_summary *s, struct fiber *f)
+{
+    if (!f->early_wait_count)
+        return 0;
+    struct trace_function *fn = summary_function(s, f->pub.name);
+    if (!fn)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < f->early_wait_count; i++)
+        trace_hist_add(&fn->runnable, f->early_waits_ns[i]);
+    f->early_wait_count = 0;
+    return 0;
+}
+
+static int count_wait(struct trace_summary *s, struct fiber *f, int64_t ns)
+{
+    int rc = 0;
+    trace_hist_add(&s->totals.runnable, ns);
+    if (f->early_wait_count == SUMMARY_EARLY_WAITS)
+        rc = count_early_waits(s, f);
+    f->early_waits_ns[f->early_wait_count++] = ns;
+    return rc || !f->pub.name ? rc : count_early_waits(s, f);
+}
+
 // The fiber leaves its state; `over` unless only the trace does.
 static int leave(struct trace_summary *s, struct fiber *f, bool over)
 {
@@ -59,13 +83,8 @@ static int leave(struct trace_summary *s, struct fiber *f, bool over)
         if (f->edge)
             f->edge->runnable_ns += ns;
         f->edge = NULL;
-        if (over && st->counts) {
-            struct trace_function *fn = summary_function(s, f->pub.name);
-            if (!fn)
-                return -ENOMEM;
-            trace_hist_add(&fn->runnable, ns);
-            trace_hist_add(&s->totals.runnable, ns);
-        }
+        if (over && st->counts && count_wait(s, f, ns))
+            return -ENOMEM;
     } else if (f->state == TRACE_GO_SYSCALL && p) {
         p->pub.syscall_ns += f->proc_lost_at == SUMMARY_NEVER ? ns : f->proc_lost_at - f->since;
         // As Go does, even where the Proc is by now in another fiber's system call.
@@ -144,7 +163,9 @@ static int fold(struct trace_summary *s, struct fiber *f)
         longest(&fn->stuck, f->pub.state_ns, st->now - f->pub.state_ns, f->pub.id);
         fn->stuck_reason = f->pub.reason;
     }
-    int rc = trace_times_add(&fn->times, &f->pub.times);
+    int rc = count_early_waits(s, f);
+    if (!rc)
+        rc = trace_times_add(&fn->times, &f->pub.times);
     if (!rc && !trace_name_is_system(trace_names_text(&s->names, f->pub.name)))
         rc = trace_times_add(&s->totals.times, &f->pub.times);
     trace_times_sort(&f->pub.times);
@@ -214,10 +235,28 @@ static int count_moment(struct trace_summary *s, struct fiber *f, const struct t
     return trace_times_block(&f->pub.times, reason, 1, 0);
 }
 
+// A Proc, which a trace of v1 may name before it says what it is: UNDETERMINED until then.
+static struct proc *proc_of(struct summary_state *st, int64_t id, uint32_t slot)
+{
+    if (slot == TRACE_NO_SLOT || summary_reserve(&st->procs, &st->proc_capacity, slot))
+        return NULL;
+    struct proc *p = st->procs[slot];
+    if (!p) {
+        p = st->procs[slot] = calloc(1, sizeof *p);
+        if (!p)
+            return NULL;
+        p->pub.id = id;
+        p->syscall_slot = TRACE_NO_SLOT;
+        p->sweep_fiber = TRACE_NONE;
+    }
+    return p;
+}
+
 static int enter(struct trace_summary *s, struct fiber *f, const struct trace_event *ev,
                  uint32_t reason)
 {
     struct summary_state *st = s->state;
+    struct proc *p;
     f->state = ev->transition.to;
     if (ev->transition.from != TRACE_GO_UNDETERMINED || f->state == TRACE_GO_SYSCALL)
         f->since = st->now;
@@ -233,8 +272,12 @@ static int enter(struct trace_summary *s, struct fiber *f, const struct trace_ev
         return 0;
     case TRACE_GO_SYSCALL:
         f->proc_slot = ev->proc_slot;
-        if (f->proc_slot < st->proc_capacity && st->procs[f->proc_slot])
-            st->procs[f->proc_slot]->syscall_slot = ev->transition.slot;
+        if (f->proc_slot == TRACE_NO_SLOT)
+            return 0;
+        p = proc_of(st, ev->proc, ev->proc_slot);
+        if (!p)
+            return -ENOMEM;
+        p->syscall_slot = ev->transition.slot;
         return 0;
     case TRACE_GO_WAITING:
         if (reason != st->name_forever)
@@ -292,6 +335,7 @@ static int fiber_transition(struct trace_summary *s, const struct trace_reader *
         uint32_t n = trace_reader_stack(r, ev->transition.stack, &frames);
         f->pub.name = trace_names_root(&s->names, r, ev->transition.stack);
         f->pub.pc = n ? frames[n - 1].pc : 0;
+        rc = f->pub.name ? count_early_waits(s, f) : 0;
     }
     if (!rc && (from == TRACE_GO_WAITING || from == TRACE_GO_NOT_EXIST) && to != TRACE_GO_NOT_EXIST)
         rc = woken(s, f, ev);
@@ -315,18 +359,12 @@ static int proc_transition(struct trace_summary *s, const struct trace_event *ev
     struct summary_state *st = s->state;
     uint32_t slot = ev->transition.slot;
     uint8_t from = ev->transition.from, to = ev->transition.to;
-    if (slot == TRACE_NO_SLOT || summary_reserve(&st->procs, &st->proc_capacity, slot))
+    struct proc *p = proc_of(st, ev->transition.id, slot);
+    if (!p)
         return -ENOMEM;
-    struct proc *p = st->procs[slot];
-    if (!p) {
-        p = st->procs[slot] = calloc(1, sizeof *p);
-        if (!p)
-            return -ENOMEM;
-        p->pub.id = ev->transition.id;
+    if (p->state == TRACE_PROC_UNDETERMINED) {
         p->since = from == TRACE_PROC_UNDETERMINED ? st->sync_now : st->now;
         p->state = to;
-        p->syscall_slot = TRACE_NO_SLOT;
-        p->sweep_fiber = TRACE_NONE;
     }
     if (from == to)
         return 0;

@@ -12,6 +12,8 @@
 
 #define SUMMARY_NEVER INT64_MIN
 
+enum { SUMMARY_EARLY_WAITS = 4 };
+
 struct open_region {
     struct trace_region pub; // times: of the fiber when it began
     struct open_region *outer;
@@ -27,6 +29,8 @@ struct fiber {
     uint32_t proc_slot;
     struct trace_edge *edge; // that made it RUNNABLE; NULL: none
     struct open_region *regions;
+    int64_t early_waits_ns[SUMMARY_EARLY_WAITS]; // RUNNABLE before it has a name: of its function
+    uint32_t early_wait_count;
     struct fiber *next_free;
 };
 

@@ -65,14 +65,14 @@ static int add_span(struct wall *w, uint32_t lane, uint32_t span, int64_t begin_
 {
     const struct trace_spans *s = w->s;
     char state[128];
-    const char *reason = trace_names_text(&s->names, s->reason[span]);
-    switch (s->state[span]) {
+    const char *reason = trace_names_text(&s->names, trace_span_reason(s, span));
+    switch (trace_span_state(s, span)) {
     case TRACE_GO_RUNNING: return add_running(w, lane, begin_ns, end_ns);
     case TRACE_GO_RUNNABLE: snprintf(state, sizeof state, "[runnable]"); break;
     case TRACE_GO_SYSCALL: snprintf(state, sizeof state, "[syscall]"); break;
     default: snprintf(state, sizeof state, "[blocked%s%.100s]", *reason ? ": " : "", reason); break;
     }
-    return add(w, lane, s->stack[span], state, end_ns - begin_ns, 1);
+    return add(w, lane, trace_span_stack(s, span), state, end_ns - begin_ns, 1);
 }
 
 int trace_wall_profile(const struct trace_spans *s, int64_t from_ns, int64_t to_ns,
@@ -87,12 +87,10 @@ int trace_wall_profile(const struct trace_spans *s, int64_t from_ns, int64_t to_
         rc = pprof_add_sample_type(w.p, "time", "nanoseconds");
     w.p->period_type = (struct pprof_value_type){"trace", "count"};
     w.p->period = 1;
-    for (uint32_t l = 0; l < s->lane_count && !rc; l++) {
+    for (uint32_t l = 0; l < s->kind_first[TRACE_RESOURCE_PROC] && !rc; l++) {
         const struct trace_lane *lane = &s->lanes[l];
-        if (lane->kind != TRACE_RESOURCE_GOROUTINE)
-            continue;
         for (uint32_t i = lane->first; i < lane->first + lane->count && !rc; i++) {
-            int64_t begin = s->span_begin_ns[i], end = s->span_end_ns[i];
+            int64_t begin = trace_span_begin_ns(s, i), end = trace_span_end_ns(s, l, i);
             begin = from_ns && begin < from_ns ? from_ns : begin;
             end = to_ns && end > to_ns ? to_ns : end;
             if (end > begin)

@@ -22,7 +22,7 @@ struct batch_header {
     int first_byte;  // of the data, -1: none
 };
 
-static int charge(struct trace_reader *r, uint64_t bytes)
+int generation_charge(struct trace_reader *r, uint64_t bytes)
 {
     if (bytes > r->generation_bytes_max - r->gen.bytes_used)
         return reader_fail(r, -EFBIG, TRACE_RULE_SYSTEM,
@@ -43,7 +43,7 @@ void *generation_room(struct trace_reader *r, void *items, uint32_t count, uint3
     if (count < *capacity)
         return items;
     uint32_t more = *capacity ? 2 * *capacity : 16;
-    if (more > UINT32_MAX / 4 || charge(r, (more - *capacity) * item_bytes)) {
+    if (more > UINT32_MAX / 4 || generation_charge(r, (more - *capacity) * item_bytes)) {
         if (!r->error.code)
             reader_fail(r, -EFBIG, TRACE_RULE_SYSTEM, "a generation with too many things");
         return NULL;
@@ -69,7 +69,7 @@ static bool pool_chunk(struct trace_reader *r, struct generation_pool *pool)
     if (!chunks)
         return false;
     pool->chunks = chunks;
-    unsigned char *chunk = charge(r, POOL_CHUNK_BYTES) ? NULL : malloc(POOL_CHUNK_BYTES);
+    unsigned char *chunk = generation_charge(r, POOL_CHUNK_BYTES) ? NULL : malloc(POOL_CHUNK_BYTES);
     if (!chunk) {
         if (!r->error.code)
             no_memory(r);

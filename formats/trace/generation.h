@@ -116,6 +116,9 @@ struct trace_reader;
 int generation_read(struct trace_reader *r);
 void generation_finish(struct trace_generation *g);
 
+// Counts memory as the generation's. 0, or -EFBIG with the reader's error set.
+int generation_charge(struct trace_reader *r, uint64_t bytes);
+
 // Memory that lasts until the next generation. NULL with the reader's error set.
 void *generation_alloc(struct trace_reader *r, size_t size_bytes);
 
@@ -129,6 +132,12 @@ bool tables_has_kind(const struct trace_reader *r, uint8_t first_byte);
 
 // Decodes stacks, checks what a generation must have, builds the indexes. 0 or -errno, error set.
 int tables_complete(struct trace_reader *r);
+
+// The same for a trace of v1, whose strings are in gen.strings and whose stacks are in v1->stacks.
+// A later stack of a number is the one that holds. One that names a string which is not there is
+// indexed as TRACE_ID_MISSING: it is an error only where an event names it.
+#define TRACE_ID_MISSING UINT32_MAX
+int tables_complete_v1(struct trace_reader *r);
 
 // The value of a file's id, 0 if there is none.
 uint32_t id_find_hashed(const struct id_index *x, uint64_t id);

@@ -115,6 +115,21 @@ int input_peek(struct trace_input *in, size_t n, const unsigned char **bytes)
     return (int)(left < n ? left : n);
 }
 
+// Whether there is a byte at an offset of a file: 1, 0, or -errno. The window begins there then, as
+// what comes next is the header behind it; behind a large batch mostly another large one.
+static int window_move(struct trace_input *in, uint64_t offset, uint64_t skipped)
+{
+    if (!in->window)
+        in->window = malloc(INPUT_WINDOW_BYTES);
+    if (!in->window)
+        return -ENOMEM;
+    size_t n = skipped < INPUT_WINDOW_BYTES ? INPUT_WINDOW_BYTES : INPUT_PEEK_MAX;
+    int64_t k = input_read_at(in, offset, in->window, n);
+    in->window_offset = offset;
+    in->window_size = k > 0 ? (size_t)k : 0;
+    return k > 0 ? 1 : (int)k;
+}
+
 int input_has(struct trace_input *in, uint64_t n)
 {
     if (in->kind == INPUT_STREAM)
@@ -122,11 +137,9 @@ int input_has(struct trace_input *in, uint64_t n)
     if (in->kind == INPUT_MEMORY)
         return n <= in->size_bytes - in->offset;
     uint64_t into = in->offset - in->window_offset;
-    if (into < in->window_size && n <= in->window_size - into)
+    if (n == 0 || (into < in->window_size && n <= in->window_size - into))
         return 1;
-    unsigned char last;
-    int64_t k = n ? input_read_at(in, in->offset + n - 1, &last, 1) : 1;
-    return (int)k;
+    return window_move(in, in->offset + n - 1, n);
 }
 
 int64_t input_read(struct trace_input *in, void *to, size_t n)

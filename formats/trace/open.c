@@ -4,7 +4,7 @@
 // damage.
 
 #include "formats/ptrtab.h"
-#include "formats/trace/reader.h"
+#include "formats/trace/v1.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -25,6 +25,7 @@ void trace_reader_close(struct trace_reader *r)
     generation_finish(&r->gen);
     state_finish(&r->state);
     trace_intern_finish(&r->intern);
+    v1_finish(r->v1);
     input_finish(&r->input);
     free(r);
 }
@@ -38,18 +39,14 @@ static int header_parse(const unsigned char *p, size_t n, uint32_t *version,
         return error_set(err, n < HEADER_BYTES ? -ENODATA : -EINVAL, 0,
                          "not an execution trace: it should begin with \"go 1.NN trace\"");
     *version = (uint32_t)(p[5] - '0') * 10 + (uint32_t)(p[6] - '0');
-    if (*version < 22)
-        return error_set(
-            err, -ENOTSUP, 0,
-            "a trace of Go 1.%u or older: that format (v1) is not read here; record it "
-            "with Go 1.22 or later",
-            *version);
-    if (*version != 22 && *version != 23 && *version != 25 && *version != 26)
-        return error_set(err, -ENOTSUP, 0,
-                         "a trace with the header go 1.%u, but 1.22, 1.23, 1.25 and 1.26 are the "
-                         "versions that exist",
-                         *version);
-    return 0;
+    static const uint8_t versions[] = {11, 19, 21, 22, 23, 25, 26};
+    for (size_t i = 0; i < sizeof versions; i++)
+        if (*version == versions[i])
+            return 0;
+    return error_set(err, -ENOTSUP, 0,
+                     "a trace with the header go 1.%u, but 1.11, 1.19, 1.21, 1.22, 1.23, 1.25 and "
+                     "1.26 are the versions that are read",
+                     *version);
 }
 
 static int header_read(struct trace_reader *r, struct fscope_error *err)

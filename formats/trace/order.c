@@ -6,7 +6,7 @@
 
 #include "formats/trace/order.h"
 
-TRACE_HOT int proc_start(struct trace_reader *r, struct cursor *c)
+static int proc_start(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[2]; // p, seq
@@ -28,7 +28,7 @@ TRACE_HOT int proc_start(struct trace_reader *r, struct cursor *c)
     return order_done(c, at);
 }
 
-TRACE_HOT int proc_stop(struct trace_reader *r, struct cursor *c)
+static int proc_stop(struct trace_reader *r, struct cursor *c)
 {
     struct state_thread *t = c->thread;
     int rc = order_need(r, c, STATE_HAS_THREAD | STATE_HAS_PROC, 0);
@@ -44,7 +44,7 @@ TRACE_HOT int proc_stop(struct trace_reader *r, struct cursor *c)
     return 1;
 }
 
-TRACE_HOT int go_create(struct trace_reader *r, struct cursor *c)
+static int go_create(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[3]; // g, its stack, stack
@@ -78,7 +78,7 @@ TRACE_HOT int go_create(struct trace_reader *r, struct cursor *c)
     return order_done(c, at);
 }
 
-TRACE_HOT int go_start(struct trace_reader *r, struct cursor *c)
+static int go_start(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[2]; // g, seq
@@ -98,7 +98,7 @@ TRACE_HOT int go_start(struct trace_reader *r, struct cursor *c)
 }
 
 // The running Goroutine of the thread; NULL with *rc set.
-TRACE_HOT struct state_go *running(struct trace_reader *r, const struct cursor *c, int *rc)
+static struct state_go *running(struct trace_reader *r, const struct cursor *c, int *rc)
 {
     *rc = order_need(r, c, STATE_HAS_ALL, 0);
     if (*rc)
@@ -111,7 +111,7 @@ TRACE_HOT struct state_go *running(struct trace_reader *r, const struct cursor *
 }
 
 // GoStop and GoBlock.
-TRACE_HOT int go_stop(struct trace_reader *r, struct cursor *c, uint8_t status, uint8_t to)
+static int go_stop(struct trace_reader *r, struct cursor *c, uint8_t status, uint8_t to)
 {
     const unsigned char *at;
     uint64_t v[2]; // reason, stack
@@ -135,7 +135,7 @@ TRACE_HOT int go_stop(struct trace_reader *r, struct cursor *c, uint8_t status, 
     return order_done(c, at);
 }
 
-TRACE_HOT int go_destroy(struct trace_reader *r, struct cursor *c)
+static int go_destroy(struct trace_reader *r, struct cursor *c)
 {
     int rc;
     struct state_go *g = running(r, c, &rc);
@@ -147,7 +147,7 @@ TRACE_HOT int go_destroy(struct trace_reader *r, struct cursor *c)
     return 1;
 }
 
-TRACE_HOT int go_unblock(struct trace_reader *r, struct cursor *c)
+static int go_unblock(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[3]; // g, seq, stack
@@ -197,7 +197,7 @@ static int go_switch(struct trace_reader *r, struct cursor *c)
     return order_done(c, at);
 }
 
-TRACE_HOT int go_syscall_begin(struct trace_reader *r, struct cursor *c)
+static int go_syscall_begin(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
     uint64_t v[2]; // Proc's seq, stack
@@ -225,7 +225,7 @@ TRACE_HOT int go_syscall_begin(struct trace_reader *r, struct cursor *c)
     return order_done(c, at);
 }
 
-TRACE_HOT int go_syscall_end(struct trace_reader *r, struct cursor *c)
+static int go_syscall_end(struct trace_reader *r, struct cursor *c)
 {
     int rc = order_need(r, c, STATE_HAS_ALL, 0);
     if (rc)
@@ -244,7 +244,7 @@ TRACE_HOT int go_syscall_end(struct trace_reader *r, struct cursor *c)
     return 1;
 }
 
-TRACE_HOT int go_syscall_end_blocked(struct trace_reader *r, struct cursor *c)
+static int go_syscall_end_blocked(struct trace_reader *r, struct cursor *c)
 {
     struct state_thread *t = c->thread;
     // It is known to lose its Proc; until that is seen others go first.
@@ -262,7 +262,7 @@ TRACE_HOT int go_syscall_end_blocked(struct trace_reader *r, struct cursor *c)
     return 1;
 }
 
-TRACE_HOT int metric(struct trace_reader *r, struct cursor *c, uint8_t which)
+static int metric(struct trace_reader *r, struct cursor *c, uint8_t which)
 {
     const unsigned char *at;
     uint64_t v[2];
@@ -281,7 +281,7 @@ TRACE_HOT int metric(struct trace_reader *r, struct cursor *c, uint8_t which)
     return order_done(c, at);
 }
 
-TRACE_HOT int advance(struct trace_reader *r, struct cursor *c)
+static int advance(struct trace_reader *r, struct cursor *c)
 {
     switch (c->wire) {
     case TRACE_EV_PROCS_CHANGE: return metric(r, c, TRACE_METRIC_GOMAXPROCS);
@@ -335,56 +335,25 @@ static int advance_another(struct trace_reader *r)
                        r->frontier_count);
 }
 
-// Until when the head may go on before anything else comes.
-static int64_t head_limit(const struct trace_reader *r)
-{
-    int64_t limit = r->sample_ns;
-    for (uint32_t i = 1; i < 3 && i < r->frontier_count; i++)
-        if (r->frontier[i].time_ns < limit)
-            limit = r->frontier[i].time_ns;
-    return limit;
-}
-
-// cursor_next for what nearly all events are: inside a batch, small numbers, whole ns per tick.
-TRACE_HOT int cursor_next_fast(struct trace_reader *r, struct cursor *c)
-{
-    const unsigned char *event = c->at, *at = event + 1;
-    uint64_t ticks;
-    if (__builtin_expect(c->end - event <= CURSOR_SLACK_BYTES || !r->gen.ns_integer ||
-                             c->time_ns == 0 || !r->permits[*event],
-                         0))
-        return cursor_next(r, c);
-    if (!leb_read_unchecked(&at, c->end, &ticks) || ticks >> 32)
-        return cursor_next(r, c);
-    c->event = event;
-    c->wire = *event;
-    c->at = at;
-    c->time_ns = (int64_t)((uint64_t)c->time_ns + ticks * r->gen.ns_integer);
-    return 1;
-}
-
-// As long as the head is first. 1, 0: it cannot go on, -errno.
+// 1, 0: the head cannot go on, -errno.
 static int run_head(struct trace_reader *r)
 {
+    bool is_pending = order_fast(r);
     struct cursor *c = r->frontier[0].cursor;
-    int64_t limit = head_limit(r);
-    int rc;
-    c->thread->is_seen = true;
-    do {
-        rc = advance(r, c);
-        if (__builtin_expect(rc <= 0, 0)) {
-            r->frontier[0].time_ns = c->time_ns;
+    if (is_pending) {
+        if (r->ring_count > RING_EVENTS - EVENTS_PER_STEP || r->sample_ns < r->frontier[0].time_ns)
+            return 1;
+        c->thread->is_seen = true;
+        int rc = advance(r, c);
+        if (rc <= 0)
             return rc;
-        }
-        rc = cursor_next_fast(r, c);
-        if (__builtin_expect(rc <= 0, 0)) {
-            if (rc == 0)
-                frontier_remove(r, 0);
-            return rc < 0 ? rc : 1;
-        }
-    } while (c->time_ns <= limit && r->ring_count <= RING_EVENTS - EVENTS_PER_STEP);
-    frontier_update(r, 0);
-    return 1;
+    }
+    int rc = cursor_next(r, c);
+    if (rc > 0)
+        frontier_update(r, 0);
+    else if (rc == 0)
+        frontier_remove(r, 0);
+    return rc < 0 ? rc : 1;
 }
 
 int order_run(struct trace_reader *r)

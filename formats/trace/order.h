@@ -19,6 +19,10 @@ int order_no_memory(struct trace_reader *r, const struct cursor *c, int rc);
 int order_bad_status(struct trace_reader *r, const struct cursor *c, const struct state_go *g,
                      const char *wanted);
 
+// Does events of one head after the other, while they are plain, the ring has room and no sample
+// comes first, order_fast.c. false: the head's event is done, and its next one not yet pending.
+bool order_fast(struct trace_reader *r);
+
 // Handlers of what is rare, order_rare.c.
 int order_rare(struct trace_reader *r, struct cursor *c);
 

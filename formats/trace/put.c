@@ -26,8 +26,7 @@ static uint64_t ticks(const struct trace_writer *w, int64_t ns)
     return f == 1000000000 ? (uint64_t)ns : (uint64_t)((double)ns * ((double)f / 1e9));
 }
 
-// Writes an event now. Time does not go back, except for announcements that belong to no thread.
-static void say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_t *args)
+void put_say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_t *args)
 {
     struct put_state *s = w->put;
     uint64_t time = s->now;
@@ -38,8 +37,6 @@ static void say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint
     trace_writer_event(w, thread, wire, time, args);
 }
 
-#define SAY(w, thread, wire, ...) say(w, thread, wire, (const uint64_t[]){__VA_ARGS__})
-
 // --- Announcements.
 
 static int64_t thread_id(const struct put_state *s, uint32_t slot)
@@ -47,7 +44,7 @@ static int64_t thread_id(const struct put_state *s, uint32_t slot)
     return slot < s->thread_count ? s->threads[slot].id : TRACE_NONE;
 }
 
-static void announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *p)
+void put_announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *p)
 {
     struct put_state *s = w->put;
     if (p->stamp == s->stamp)
@@ -66,7 +63,7 @@ static void announce_proc(struct trace_writer *w, int64_t thread, struct put_pro
         SAY(w, thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
 }
 
-static void announce_go(struct trace_writer *w, int64_t thread, struct put_go *g)
+void put_announce_go(struct trace_writer *w, int64_t thread, struct put_go *g)
 {
     struct put_state *s = w->put;
     if (!g->is_kept || g->stamp == s->stamp)
@@ -85,17 +82,16 @@ static void announce_go(struct trace_writer *w, int64_t thread, struct put_go *g
         SAY(w, thread, TRACE_EV_GC_ASSIST_ACTIVE, (uint64_t)g->id);
 }
 
-// What a thread has must be known before it does anything.
-static void announce_thread(struct trace_writer *w, const struct trace_event *ev)
+void put_announce_thread(struct trace_writer *w, const struct trace_event *ev)
 {
     struct put_state *s = w->put;
     if (ev->thread_slot >= s->thread_count)
         return;
     const struct put_thread *t = &s->threads[ev->thread_slot];
     if (t->proc != TRACE_NO_SLOT)
-        announce_proc(w, t->id, &s->procs[t->proc]);
+        put_announce_proc(w, t->id, &s->procs[t->proc]);
     if (t->go != TRACE_NO_SLOT)
-        announce_go(w, t->id, &s->gos[t->go]);
+        put_announce_go(w, t->id, &s->gos[t->go]);
 }
 
 static void generation_begin(struct trace_writer *w)
@@ -146,12 +142,12 @@ static void generation_end(struct trace_writer *w)
         bool is_bound = g->state == TRACE_GO_RUNNING || g->state == TRACE_GO_SYSCALL;
         if (!is_bound) // others stand on their thread's stream, which is at its end
             s->now = s->begin + (uint64_t)((double)(end - s->begin) * (double)++i / (double)count);
-        announce_go(w, TRACE_NONE, g);
+        put_announce_go(w, TRACE_NONE, g);
         s->now = end;
     }
     for (uint32_t k = 0; k < s->proc_count; k++)
         if (s->procs[k].state)
-            announce_proc(w, TRACE_NONE, &s->procs[k]);
+            put_announce_proc(w, TRACE_NONE, &s->procs[k]);
     struct trace_writer_clock clock = clock_of_generation(w);
     trace_writer_end(w, s->has_clock ? &clock : NULL);
 }
@@ -194,10 +190,50 @@ static void go_note(struct put_state *s, const struct trace_event *ev, struct pu
     g->state = to == TRACE_GO_NOT_EXIST ? 0 : to;
 }
 
-static bool is_status(const struct trace_event *ev)
+bool put_is_status(const struct trace_event *ev)
 {
     return ev->wire == TRACE_EV_GO_STATUS || ev->wire == TRACE_EV_GO_STATUS_STACK ||
            ev->wire == TRACE_EV_PROC_STATUS;
+}
+
+// It is announced when it is mentioned.
+static void put_proc_status(struct trace_writer *w, const struct trace_event *ev)
+{
+    struct put_proc *p = put_proc_at(w, ev->transition.slot);
+    if (!p || p->state)
+        return;
+    *p = (struct put_proc){.id = ev->transition.id, .thread = TRACE_NO_SLOT};
+    p->state = ev->transition.to;
+    p->in_syscall = p->state == TRACE_PROC_RUNNING && ev->flags & TRACE_FLAG_SYSCALL;
+    p->is_lost = p->state == TRACE_PROC_IDLE && ev->flags & TRACE_FLAG_SYSCALL;
+    if (p->state == TRACE_PROC_RUNNING)
+        bind_proc(w->put, p, ev->transition.slot, ev->thread_slot);
+}
+
+static void go_begin(struct trace_writer *w, const struct trace_event *ev, struct put_go *g)
+{
+    const struct trace_writer_options *o = &w->options;
+    *g = (struct put_go){.id = ev->transition.id, .thread = TRACE_NO_SLOT};
+    g->is_kept = !o->keeps_goroutine || o->keeps_goroutine(o->context, g->id);
+}
+
+// Something that was there at the end of the result, announced after it. Nothing that has happened
+// since then is known; its slot may have been another's, which is announced now. What is said of
+// their threads no longer counts: nothing is written there any more.
+static void put_late(struct trace_writer *w, const struct trace_event *ev)
+{
+    if (ev->kind != TRACE_TRANSITION || !put_is_status(ev) || !w->generation)
+        return;
+    struct put_go *g = put_go_at(w, ev->transition.slot);
+    if (ev->what == TRACE_RESOURCE_PROC) {
+        if (ev->transition.from == TRACE_PROC_UNDETERMINED)
+            put_proc_status(w, ev);
+    } else if (g && ev->transition.from == TRACE_GO_UNDETERMINED) {
+        if (g->state)
+            put_announce_go(w, TRACE_NONE, g);
+        go_begin(w, ev, g);
+        go_note(w->put, ev, g);
+    }
 }
 
 // --- Transitions.
@@ -229,22 +265,14 @@ static void put_proc_event(struct trace_writer *w, const struct trace_event *ev,
     struct put_proc *p = put_proc_at(w, ev->transition.slot);
     if (!p)
         return;
-    bool is_known = p->state != 0;
-    if (is_status(ev)) {
-        if (is_known)
-            return;
-        *p = (struct put_proc){.id = ev->transition.id, .thread = TRACE_NO_SLOT};
-        p->state = ev->transition.to;
-        p->in_syscall = p->state == TRACE_PROC_RUNNING && ev->flags & TRACE_FLAG_SYSCALL;
-        p->is_lost = p->state == TRACE_PROC_IDLE && ev->flags & TRACE_FLAG_SYSCALL;
-        if (p->state == TRACE_PROC_RUNNING)
-            bind_proc(s, p, ev->transition.slot, ev->thread_slot);
-        return; // announced when it is mentioned
+    if (put_is_status(ev)) {
+        put_proc_status(w, ev);
+        return;
     }
     bool gets_lost = proc_is_lost(s, ev, p);
     if (writes) {
-        announce_thread(w, ev);
-        announce_proc(w, ev->thread, p);
+        put_announce_thread(w, ev);
+        put_announce_proc(w, ev->thread, p);
     }
     if (writes && !gets_lost) {
         if (ev->wire == TRACE_EV_PROC_START)
@@ -261,13 +289,6 @@ static void put_proc_event(struct trace_writer *w, const struct trace_event *ev,
         bind_proc(s, p, ev->transition.slot, ev->thread_slot);
     else if (!gets_lost)
         proc_leave(s, p);
-}
-
-static void go_begin(struct trace_writer *w, const struct trace_event *ev, struct put_go *g)
-{
-    const struct trace_writer_options *o = &w->options;
-    *g = (struct put_go){.id = ev->transition.id, .thread = TRACE_NO_SLOT};
-    g->is_kept = !o->keeps_goroutine || o->keeps_goroutine(o->context, g->id);
 }
 
 static void go_write(struct trace_writer *w, const struct trace_event *ev, struct put_go *g)
@@ -316,7 +337,7 @@ static void put_go_event(struct trace_writer *w, const struct trace_event *ev, b
     struct put_go *g = put_go_at(w, ev->transition.slot);
     if (!g)
         return;
-    if (is_status(ev)) {
+    if (put_is_status(ev)) {
         if (g->state)
             return;
         go_begin(w, ev, g);
@@ -329,9 +350,9 @@ static void put_go_event(struct trace_writer *w, const struct trace_event *ev, b
     if (is_new)
         go_begin(w, ev, g);
     if (writes && g->is_kept) {
-        announce_thread(w, ev);
+        put_announce_thread(w, ev);
         if (!is_new)
-            announce_go(w, ev->thread, g);
+            put_announce_go(w, ev->thread, g);
         go_write(w, ev, g);
         g->stamp = s->stamp;
     } else if (g->is_kept && ev->proc_slot < s->proc_count) {
@@ -352,169 +373,6 @@ static void put_go_event(struct trace_writer *w, const struct trace_event *ev, b
 
 // --- The rest.
 
-// The Goroutine that emits an event, if it is in the result and bound to its thread.
-static struct put_go *emitter(struct trace_writer *w, const struct trace_event *ev)
-{
-    struct put_state *s = w->put;
-    if (ev->goroutine_slot >= s->go_count || ev->thread_slot >= s->thread_count)
-        return NULL;
-    struct put_go *g = &s->gos[ev->goroutine_slot];
-    const struct put_thread *t = &s->threads[ev->thread_slot];
-    bool is_bound = t->go == ev->goroutine_slot && t->proc != TRACE_NO_SLOT &&
-                    s->procs[t->proc].state == TRACE_PROC_RUNNING;
-    return is_bound && g->state && g->is_kept ? g : NULL;
-}
-
-static void put_mark(struct trace_writer *w, const struct trace_event *ev, bool writes)
-{
-    static const uint8_t wires[] = {
-        [TRACE_RANGE_BEGIN] = TRACE_EV_GC_BEGIN,
-        [TRACE_RANGE_ACTIVE] = TRACE_EV_GC_ACTIVE,
-        [TRACE_RANGE_END] = TRACE_EV_GC_END,
-    };
-    struct put_state *s = w->put;
-    if (w->options.keeps_goroutine)
-        return;
-    bool was_marking = s->is_marking;
-    s->is_marking = ev->kind != TRACE_RANGE_END;
-    // Being active is news only where nothing was known; a begin needs its emitter but the first.
-    if (!writes || was_marking == s->is_marking)
-        return;
-    if (ev->kind != TRACE_RANGE_ACTIVE)
-        announce_thread(w, ev);
-    SAY(w, ev->kind == TRACE_RANGE_ACTIVE ? TRACE_NONE : ev->thread, wires[ev->kind], ++s->mark_seq,
-        put_stack(w, s->reader, ev->stack));
-}
-
-static void put_sweep(struct trace_writer *w, const struct trace_event *ev, bool writes)
-{
-    struct put_proc *p = put_proc_at(w, ev->range.slot);
-    if (!p || p->sweeps == (ev->kind != TRACE_RANGE_END))
-        return;
-    if (writes && ev->kind == TRACE_RANGE_ACTIVE) {
-        p->sweeps = p->stamp != w->put->stamp; // then it is announced with the Proc
-        announce_proc(w, ev->thread, p);
-        if (!p->sweeps)
-            SAY(w, ev->thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
-    } else if (writes) {
-        announce_thread(w, ev);
-        if (ev->kind == TRACE_RANGE_BEGIN)
-            SAY(w, ev->thread, TRACE_EV_GC_SWEEP_BEGIN, put_stack(w, w->put->reader, ev->stack));
-        else
-            SAY(w, ev->thread, TRACE_EV_GC_SWEEP_END, ev->range.swept_bytes,
-                ev->range.reclaimed_bytes);
-    }
-    p->sweeps = ev->kind != TRACE_RANGE_END;
-}
-
-// Mark assists and STW: of a Goroutine.
-static void put_go_range(struct trace_writer *w, const struct trace_event *ev, bool writes)
-{
-    struct put_state *s = w->put;
-    struct put_go *g = put_go_at(w, ev->range.slot);
-    bool is_stw = ev->what == TRACE_RANGE_STW, begins = ev->kind != TRACE_RANGE_END;
-    if (!g || !g->is_kept)
-        return;
-    bool *is_open = is_stw ? &g->stops : &g->assists;
-    bool has_begun = is_stw ? *is_open : *is_open == !begins;
-    if (writes && ev->kind == TRACE_RANGE_ACTIVE && has_begun) {
-        g->assists = g->stamp != s->stamp;
-        announce_go(w, ev->thread, g);
-        if (!g->assists)
-            SAY(w, ev->thread, TRACE_EV_GC_ASSIST_ACTIVE, (uint64_t)g->id);
-    } else if (writes && (begins || has_begun) && ev->kind != TRACE_RANGE_ACTIVE &&
-               emitter(w, ev)) {
-        uint64_t reason = put_string(w, s->reader, ev->range.reason);
-        uint64_t stack = put_stack(w, s->reader, ev->stack);
-        announce_thread(w, ev);
-        if (is_stw)
-            SAY(w, ev->thread, begins ? TRACE_EV_STW_BEGIN : TRACE_EV_STW_END, reason, stack);
-        else
-            SAY(w, ev->thread, begins ? TRACE_EV_GC_ASSIST_BEGIN : TRACE_EV_GC_ASSIST_END, stack);
-    }
-    *is_open = begins && (writes || !is_stw); // a STW cannot be announced as active
-}
-
-static void put_metric(struct trace_writer *w, const struct trace_event *ev, bool writes)
-{
-    struct put_state *s = w->put;
-    uint64_t stack = put_stack(w, s->reader, writes ? ev->stack : 0);
-    if (ev->what == TRACE_METRIC_GOMAXPROCS) {
-        s->procs_value = ev->metric.value;
-        s->has_procs = true;
-        s->owes_procs = writes && !emitter(w, ev);
-        if (!writes || s->owes_procs)
-            return;
-    } else if (ev->what == TRACE_METRIC_HEAP_GOAL_BYTES) {
-        s->goal_value = ev->metric.value;
-        s->has_goal = true;
-        s->owes_goal = false;
-    }
-    static const uint8_t wires[] = {
-        [TRACE_METRIC_GOMAXPROCS] = TRACE_EV_PROCS_CHANGE,
-        [TRACE_METRIC_HEAP_BYTES] = TRACE_EV_HEAP_ALLOC,
-        [TRACE_METRIC_HEAP_GOAL_BYTES] = TRACE_EV_HEAP_GOAL,
-    };
-    if (!writes)
-        return;
-    announce_thread(w, ev);
-    SAY(w, ev->thread, wires[ev->what], ev->metric.value, stack);
-}
-
-// What a generation should say early and can only say where a Goroutine runs.
-static void pay_debts(struct trace_writer *w, const struct trace_event *ev)
-{
-    struct put_state *s = w->put;
-    if ((!s->owes_procs && !s->owes_goal) || ev->kind == TRACE_METRIC || is_status(ev) ||
-        !emitter(w, ev))
-        return;
-    announce_thread(w, ev);
-    if (s->owes_procs)
-        SAY(w, ev->thread, TRACE_EV_PROCS_CHANGE, s->procs_value, 0);
-    if (s->owes_goal)
-        SAY(w, ev->thread, TRACE_EV_HEAP_GOAL, s->goal_value);
-    s->owes_procs = s->owes_goal = false;
-}
-
-static void put_annotation(struct trace_writer *w, const struct trace_event *ev)
-{
-    const struct trace_reader *r = w->put->reader;
-    uint64_t stack = put_stack(w, r, ev->stack);
-    if (!emitter(w, ev))
-        return;
-    announce_thread(w, ev);
-    switch (ev->kind) {
-    case TRACE_LABEL:
-        SAY(w, ev->thread, TRACE_EV_GO_LABEL, put_string(w, r, ev->label.text));
-        break;
-    case TRACE_TASK_BEGIN:
-        SAY(w, ev->thread, TRACE_EV_TASK_BEGIN, ev->task.id,
-            ev->task.parent == TRACE_NO_TASK ? 0 : ev->task.parent, put_string(w, r, ev->task.type),
-            stack);
-        break;
-    case TRACE_TASK_END: SAY(w, ev->thread, TRACE_EV_TASK_END, ev->task.id, stack); break;
-    case TRACE_LOG:
-        SAY(w, ev->thread, TRACE_EV_LOG, ev->log.task, put_string(w, r, ev->log.category),
-            put_string(w, r, ev->log.message), stack);
-        break;
-    default:
-        SAY(w, ev->thread,
-            ev->kind == TRACE_REGION_BEGIN ? TRACE_EV_REGION_BEGIN : TRACE_EV_REGION_END,
-            ev->region.task, put_string(w, r, ev->region.type), stack);
-        break;
-    }
-}
-
-static void put_sample(struct trace_writer *w, const struct trace_event *ev)
-{
-    const struct put_state *s = w->put;
-    bool is_kept = !w->options.keeps_goroutine ||
-                   (ev->goroutine_slot < s->go_count && s->gos[ev->goroutine_slot].is_kept);
-    if (is_kept)
-        trace_writer_cpu_sample(w, s->now, ev->thread, ev->proc, ev->goroutine,
-                                put_stack(w, s->reader, ev->stack));
-}
-
 static void put_sync(struct trace_writer *w, const struct trace_event *ev)
 {
     struct put_state *s = w->put;
@@ -529,22 +387,19 @@ static void put_sync(struct trace_writer *w, const struct trace_event *ev)
     }
 }
 
-static void put_range(struct trace_writer *w, const struct trace_event *ev, bool writes)
-{
-    switch (ev->what) {
-    case TRACE_RANGE_GC_MARK: put_mark(w, ev, writes); break;
-    case TRACE_RANGE_GC_SWEEP: put_sweep(w, ev, writes); break;
-    default: put_go_range(w, ev, writes); break;
-    }
-}
-
 int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,
                      const struct trace_event *ev, enum trace_put how)
 {
-    if (put_prepare(w, r, ev) || w->error)
+    if (trace_reader_version(r) < 22 && !w->error)
+        w->error = -ENOTSUP;
+    if (w->error || put_prepare(w, r, ev))
         return w->error;
     struct put_state *s = w->put;
     bool writes = how == TRACE_KEEP || w->generation;
+    if (how == TRACE_LATE) {
+        put_late(w, ev);
+        return w->error;
+    }
     s->now = ticks(w, ev->time_ns);
     if (ev->kind == TRACE_SYNC) {
         put_sync(w, ev);
@@ -553,7 +408,7 @@ int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,
     if (writes && !w->generation)
         generation_begin(w);
     if (writes)
-        pay_debts(w, ev);
+        put_debts(w, ev);
     switch (ev->kind) {
     case TRACE_TRANSITION:
         if (ev->what == TRACE_RESOURCE_PROC)

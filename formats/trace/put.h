@@ -64,4 +64,25 @@ struct put_proc *put_proc_at(struct trace_writer *w, uint32_t slot);
 uint64_t put_string(struct trace_writer *w, const struct trace_reader *r, uint32_t id);
 uint64_t put_stack(struct trace_writer *w, const struct trace_reader *r, uint32_t id);
 
+// Writes an event now. Time does not go back, except for announcements that belong to no thread.
+void put_say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_t *args);
+#define SAY(w, thread, wire, ...) put_say(w, thread, wire, (const uint64_t[]){__VA_ARGS__})
+
+// Unless the generation knows it: what something is. What a thread has must be known before it does
+// anything.
+void put_announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *p);
+void put_announce_go(struct trace_writer *w, int64_t thread, struct put_go *g);
+void put_announce_thread(struct trace_writer *w, const struct trace_event *ev);
+
+bool put_is_status(const struct trace_event *ev);
+
+// --- put_marks.c
+
+// What a generation should say early and can only say where a Goroutine runs.
+void put_debts(struct trace_writer *w, const struct trace_event *ev);
+void put_range(struct trace_writer *w, const struct trace_event *ev, bool writes);
+void put_metric(struct trace_writer *w, const struct trace_event *ev, bool writes);
+void put_annotation(struct trace_writer *w, const struct trace_event *ev);
+void put_sample(struct trace_writer *w, const struct trace_event *ev);
+
 #endif

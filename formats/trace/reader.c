@@ -2,6 +2,7 @@
 
 #include "formats/trace/leb.h"
 #include "formats/trace/order.h"
+#include "formats/trace/v1.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -135,7 +136,7 @@ int cursor_next(struct trace_reader *r, struct cursor *c)
 
 // --- Generations.
 
-static struct trace_event *sync_emit(struct trace_reader *r, int64_t time_ns)
+void reader_sync(struct trace_reader *r, int64_t time_ns)
 {
     struct trace_event *ev = &r->ring[r->ring_count++];
     if (time_ns <= r->last_ns)
@@ -156,15 +157,13 @@ static struct trace_event *sync_emit(struct trace_reader *r, int64_t time_ns)
     ev->sync.generation = r->gen.number;
     ev->sync.number = ++r->sync_count;
     ev->sync.experimental_count = r->gen.number ? r->gen.experimental_count : 0;
-    return ev;
 }
 
-// The Sync behind everything: of the end, or of an error that comes next.
-static void sync_last(struct trace_reader *r)
+void reader_sync_last(struct trace_reader *r)
 {
     r->gen.number = 0;
     r->gen.clock.is_known = false;
-    sync_emit(r, r->last_ns);
+    reader_sync(r, r->last_ns);
 }
 
 static int cursors_reserve(struct trace_reader *r, uint32_t count)
@@ -209,21 +208,21 @@ static int generation_install(struct trace_reader *r)
     }
     r->sample_at = 0;
     r->sample_ns = r->gen.sample_count ? r->gen.samples[0].time_ns : INT64_MAX;
-    sync_emit(r, ticks_to_ns(r->gen.ns_per_tick, r->gen.time_min));
+    reader_sync(r, ticks_to_ns(r->gen.ns_per_tick, r->gen.time_min));
     return 0;
 }
 
 static int generation_next(struct trace_reader *r)
 {
     if (r->sync_limit && r->sync_count + 1 >= r->sync_limit) {
-        sync_last(r);
+        reader_sync_last(r);
         r->is_over = true;
         return 0;
     }
     int rc = generation_read(r);
     if (rc > 0)
         return generation_install(r);
-    sync_last(r);
+    reader_sync_last(r);
     r->is_over = rc == 0;
     return rc;
 }
@@ -269,6 +268,8 @@ int sample_emit(struct trace_reader *r)
 
 static int fill(struct trace_reader *r)
 {
+    if (r->version < 22)
+        return v1_run(r);
     if (r->frontier_count == 0 && r->sample_at >= r->gen.sample_count)
         return generation_next(r);
     return order_run(r);

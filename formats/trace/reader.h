@@ -4,7 +4,7 @@
 //
 // input.c gives bytes, generation.c and tables.c make one generation of them, order*.c decides
 // which thread goes on and what an event means (Go's orderer), state.c holds what is known about
-// resources, reader.c drives it all.
+// resources, reader.c drives it all. Traces in format v1 have their own inside, v1.h.
 
 #ifndef FIBERSCOPE_FORMATS_TRACE_READER_H
 #define FIBERSCOPE_FORMATS_TRACE_READER_H
@@ -27,6 +27,8 @@ struct frontier_item {
 
 enum gc_state { GC_UNDETERMINED, GC_NOT_RUNNING, GC_RUNNING };
 
+struct trace_v1;
+
 struct trace_reader {
     struct trace_event ring[RING_EVENTS];
     uint32_t ring_count, ring_at;
@@ -48,11 +50,15 @@ struct trace_reader {
     struct trace_intern intern;
     bool permits[256]; // wire events that may stand in an event batch
 
+    struct trace_v1 *v1; // of a trace in format v1, once it is read
+
     struct trace_input input;
     uint32_t version;
     uint32_t batch_next;             // number of the next batch in the file
     uint32_t sync_count, sync_limit; // salvage: the last sync; 0: no limit
     bool has_read, is_over, lenient;
+    bool is_careful;     // for tests: nothing is left to order_fast
+    uint64_t fast_count; // for tests: what order_fast did
     uint64_t generation_bytes_max;
 
     struct trace_error where;               // what is being read, for errors
@@ -67,6 +73,10 @@ int reader_fail(struct trace_reader *r, int code, enum trace_rule rule, const ch
 int cursor_fail(struct trace_reader *r, const struct cursor *c, int code, enum trace_rule rule,
                 const char *fmt, ...) FSCOPE_PRINTF(5, 6);
 
+// A Sync of the generation, and the one behind everything: of the end, or of an error that comes.
+void reader_sync(struct trace_reader *r, int64_t time_ns);
+void reader_sync_last(struct trace_reader *r);
+
 // Makes the next event pending. 1, 0: there is none, -errno, error set.
 int cursor_next(struct trace_reader *r, struct cursor *c);
 
@@ -78,6 +88,22 @@ int order_run(struct trace_reader *r);
 int sample_emit(struct trace_reader *r);
 
 // The heap over cursors.
+// Puts item where the root was, and from there as far down as it has to go.
+static inline void frontier_sink(struct frontier_item *heap, uint32_t count,
+                                 struct frontier_item item)
+{
+    uint32_t i = 0;
+    for (uint32_t child = 1; child < count; child = 2 * i + 1) {
+        if (child + 1 < count)
+            child += heap[child + 1].time_ns < heap[child].time_ns;
+        if (heap[child].time_ns >= item.time_ns)
+            break;
+        heap[i] = heap[child];
+        i = child;
+    }
+    heap[i] = item;
+}
+
 void frontier_insert(struct trace_reader *r, struct cursor *c);
 void frontier_update(struct trace_reader *r, uint32_t i); // item i's time has changed
 void frontier_remove(struct trace_reader *r, uint32_t i);

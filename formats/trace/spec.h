@@ -83,6 +83,8 @@ enum {
     TRACE_BATCH_BYTES_MAX = 64 << 10,
     TRACE_STACK_FRAMES_MAX = 128,
     TRACE_STRING_BYTES_MAX = 1 << 10,
+    TRACE_V1_STACK_FRAMES_MAX = 511, // in traces of Go 1.11 to 1.21
+    TRACE_V1_STRING_BYTES_MAX = 1000000,
     TRACE_ARGS_MAX = 4, // of a timed event, dt not counted
 };
 

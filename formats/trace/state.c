@@ -8,6 +8,10 @@
 
 enum { CHUNK_ITEMS = 1024 };
 
+// What a short-lived Goroutine costs: the plain case of it inline, the rest out of the way.
+#define HOT  static inline __attribute__((always_inline))
+#define COLD static __attribute__((noinline, cold))
+
 void state_init(struct trace_state *s, uint64_t bytes_max)
 {
     *s = (struct trace_state){.bytes_max = bytes_max, .seed = ptrtab_seed()};
@@ -23,6 +27,9 @@ void state_init(struct trace_state *s, uint64_t bytes_max)
         .proc_slot = TRACE_NO_SLOT,
         .go_slot = TRACE_NO_SLOT,
     };
+    s->no_go = (struct state_go){.id = TRACE_NONE, .slot = TRACE_NO_SLOT};
+    for (uint32_t i = 0; i < STATE_RECENT; i++)
+        s->recent[i] = &s->no_go;
 }
 
 // Counts memory. -EFBIG if that is too much.
@@ -77,7 +84,7 @@ void state_finish(struct trace_state *s)
     free(s->tasks.slots);
 }
 
-static int slab_grow(struct trace_state *s, struct state_slab *b)
+COLD int slab_grow(struct trace_state *s, struct state_slab *b)
 {
     if (b->chunk_count == b->chunk_capacity) {
         uint32_t capacity = b->chunk_capacity ? 2 * b->chunk_capacity : 16;
@@ -98,7 +105,7 @@ static int slab_grow(struct trace_state *s, struct state_slab *b)
     return 0;
 }
 
-static int slab_take(struct trace_state *s, struct state_slab *b, void **item, uint32_t *slot)
+HOT int slab_take(struct trace_state *s, struct state_slab *b, void **item, uint32_t *slot)
 {
     if (b->spare_count) {
         *slot = b->spare[--b->spare_count];
@@ -114,11 +121,8 @@ static int slab_take(struct trace_state *s, struct state_slab *b, void **item, u
     return 0;
 }
 
-// Room in spare for every slot given out, so that giving one back cannot fail.
-static int slab_reserve(struct trace_state *s, struct state_slab *b)
+COLD int spare_grow(struct trace_state *s, struct state_slab *b)
 {
-    if (b->used < b->spare_capacity)
-        return 0;
     uint32_t capacity = b->spare_capacity ? 2 * b->spare_capacity : CHUNK_ITEMS;
     int rc = charge(s, (capacity - b->spare_capacity) * sizeof *b->spare);
     if (rc)
@@ -131,7 +135,13 @@ static int slab_reserve(struct trace_state *s, struct state_slab *b)
     return 0;
 }
 
-static int map_grow(struct trace_state *s, struct state_map *m)
+// Room in spare for every slot given out, so that giving one back cannot fail.
+HOT int slab_reserve(struct trace_state *s, struct state_slab *b)
+{
+    return b->used < b->spare_capacity ? 0 : spare_grow(s, b);
+}
+
+COLD int map_grow(struct trace_state *s, struct state_map *m)
 {
     size_t old = m->slots ? m->mask + 1 : 0, size = old ? 2 * old : 64;
     int rc = charge(s, (size - old) * sizeof *m->slots);
@@ -155,12 +165,12 @@ static int map_grow(struct trace_state *s, struct state_map *m)
     return 0;
 }
 
-static int map_reserve(struct trace_state *s, struct state_map *m)
+HOT int map_reserve(struct trace_state *s, struct state_map *m)
 {
     return m->slots && 2 * (m->count + 1) <= m->mask + 1 ? 0 : map_grow(s, m);
 }
 
-static void map_put(const struct trace_state *s, struct state_map *m, uint64_t id, void *item)
+HOT void map_put(const struct trace_state *s, struct state_map *m, uint64_t id, void *item)
 {
     size_t at = state_map_home(m, id, s->seed);
     while (m->slots[at].item)
@@ -170,7 +180,7 @@ static void map_put(const struct trace_state *s, struct state_map *m, uint64_t i
 }
 
 // Takes an id out and moves what had to go further than its home back, so that no hole is left.
-static void map_remove(const struct trace_state *s, struct state_map *m, uint64_t id)
+HOT void map_remove(const struct trace_state *s, struct state_map *m, uint64_t id)
 {
     size_t at = state_map_home(m, id, s->seed);
     while (m->slots[at].id != id || !m->slots[at].item)
@@ -203,6 +213,7 @@ int state_add_go(struct trace_state *s, uint64_t id, uint8_t status, struct stat
     g->status = status;
     g->seq = (struct state_seq){0, 0};
     map_put(s, &s->gos, id, g);
+    s->recent[id % STATE_RECENT] = g;
     *out = g;
     return 0;
 }

@@ -40,8 +40,9 @@ struct state_seq {
 
 struct state_go {
     int64_t id;
-    struct state_seq seq;
     uint32_t slot;
+    uint32_t no_reason; // 0: the first three are as in a transition without a reason
+    struct state_seq seq;
     uint8_t status; // enum trace_go_status, 0: does not exist
     uint32_t region_count, region_capacity;
     struct state_region *regions;
@@ -99,10 +100,14 @@ struct state_slab {
     uint32_t spare_count, spare_capacity;
 };
 
+enum { STATE_RECENT = 1024 };
+
 struct trace_state {
     struct state_map gos, procs, threads, tasks;
     struct state_slab go_slab, proc_slab, thread_slab, task_slab;
-    struct state_thread nobody; // context of events without a thread
+    struct state_thread nobody;            // context of events without a thread
+    struct state_go no_go;                 // status 0
+    struct state_go *recent[STATE_RECENT]; // by an id's low bits: the last one found, or no_go
     uint64_t seed;
     uint64_t bytes_used, bytes_max;
 };
@@ -126,9 +131,21 @@ static inline void *state_map_find(const struct state_map *m, uint64_t id, uint6
     return NULL;
 }
 
-static inline struct state_go *state_find_go(const struct trace_state *s, uint64_t id)
+// Not more than a guess: the one asked for only if id and status say so.
+static inline struct state_go *state_recent_go(const struct trace_state *s, uint64_t id)
 {
-    return state_map_find(&s->gos, id, s->seed);
+    return s->recent[id % STATE_RECENT];
+}
+
+static inline struct state_go *state_find_go(struct trace_state *s, uint64_t id)
+{
+    struct state_go *g = state_recent_go(s, id);
+    if (__builtin_expect(g->id == (int64_t)id && g->status, 1))
+        return g;
+    g = state_map_find(&s->gos, id, s->seed);
+    if (g)
+        s->recent[id % STATE_RECENT] = g;
+    return g;
 }
 
 static inline struct state_proc *state_find_proc(const struct trace_state *s, uint64_t id)
@@ -189,7 +206,7 @@ static inline void state_bind_proc(struct state_thread *t, struct state_proc *p)
 }
 
 // The Goroutine bound to a thread, if it exists.
-static inline struct state_go *state_go_of(const struct trace_state *s, struct state_thread *t)
+static inline struct state_go *state_go_of(struct trace_state *s, struct state_thread *t)
 {
     struct state_go *g = t->go;
     if (__builtin_expect(g && g->status && g->id == t->go_id, 1))

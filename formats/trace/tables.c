@@ -7,7 +7,7 @@
 
 #include "formats/ptrtab.h"
 #include "formats/trace/leb.h"
-#include "formats/trace/reader.h"
+#include "formats/trace/v1.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -260,7 +260,7 @@ static int stacks_index(struct trace_reader *r)
             id_max = g->stacks[i].file_id;
     int rc = index_begin(r, &g->stack_index, id_max, g->stack_count);
     for (uint32_t i = 0; !rc && i < g->stack_count; i++)
-        if (!index_put(&g->stack_index, g->stacks[i].file_id, g->stacks[i].id))
+        if (!index_put(&g->stack_index, g->stacks[i].file_id, g->stacks[i].id) && r->version >= 22)
             rc = reader_fail(r, -EINVAL, TRACE_RULE_TABLE, "stack %llu is defined twice",
                              (unsigned long long)g->stacks[i].file_id);
     return rc;
@@ -337,6 +337,10 @@ static int frame_text(struct trace_reader *r, uint64_t file_id, const char *what
     *id = 0;
     if (file_id == 0)
         return 0;
+    if (!place && r->version < 22) {
+        *id = TRACE_ID_MISSING;
+        return 0;
+    }
     if (!place)
         return reader_fail(r, -EINVAL, TRACE_RULE_ID,
                            "a frame's %s is string %llu, which is not there", what,
@@ -509,4 +513,48 @@ int tables_complete(struct trace_reader *r)
     if (!rc)
         rc = samples_sort(r);
     return rc;
+}
+
+// --- Tables of format v1.
+
+static int stack_add_v1(struct trace_reader *r, const struct v1_stack *s)
+{
+    struct trace_generation *g = &r->gen;
+    struct trace_frame frames[TRACE_V1_STACK_FRAMES_MAX];
+    const unsigned char *at = s->frames, *end = r->v1->data + r->v1->size_bytes;
+    bool is_whole = true;
+    for (uint32_t i = 0; i < s->count; i++) {
+        uint64_t v[4] = {0};
+        for (int k = 0; k < 4; k++)
+            leb_read(&at, end, &v[k]); // they were read before
+        int rc = frame_find(r, v, &frames[i]);
+        if (rc)
+            return rc;
+        is_whole &= frames[i].function != TRACE_ID_MISSING && frames[i].file != TRACE_ID_MISSING;
+    }
+    uint32_t id = is_whole ? stack_id(r, frames, s->count) : TRACE_ID_MISSING;
+    g->stacks[g->stack_count++] = (struct generation_stack){s->id, id};
+    return r->error.code;
+}
+
+int tables_complete_v1(struct trace_reader *r)
+{
+    struct trace_generation *g = &r->gen;
+    const struct trace_v1 *v = r->v1;
+    g->stamp++;
+    int rc = strings_index(r);
+    if (rc)
+        return rc;
+    g->stacks = v1_alloc(r, v->stack_count, sizeof *g->stacks);
+    if (!g->stacks)
+        return r->error.code;
+    // The first to say what a pc is holds, the last to say what a stack is.
+    for (uint32_t i = 0; !rc && i < v->stack_count; i++)
+        rc = stack_add_v1(r, &v->stacks[i]);
+    for (uint32_t i = 0, k = g->stack_count; i + 1 < k; i++) {
+        struct generation_stack swap = g->stacks[i];
+        g->stacks[i] = g->stacks[--k];
+        g->stacks[k] = swap;
+    }
+    return rc ? rc : stacks_index(r);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Execution traces in Go's format v2, read: a file or a stream of bytes becomes events in one total
-// order, the one Go's own reader gives (internal/trace), and is validated on the way.
+// order, the one Go's own reader gives (internal/trace), and is validated on the way. Traces in
+// format v1 (of Go 1.11 to 1.21) become the same events, as Go's reader converts them.
 //
 // What always holds for the events that a reader gives:
 // - time_ns rises strictly.
@@ -12,6 +13,13 @@
 //   SYSCALL; a Proc is RUNNING on one thread only.
 // - RangeEnd, TaskEnd and RegionEnd carry the same names as their begin.
 // - Ids of strings and stacks resolve (trace_reader_string, trace_reader_stack).
+//
+// Of a trace in format v1 only times, Syncs and ids are promised. There is one generation; what was
+// there when the trace began is said by statuses (from UNDETERMINED) as it is first heard of. The
+// rest is as Go's reader gives it: states need not follow on each other (a system call said to be
+// over may end again), a goroutine that starts is its own emitter, ranges may end that have not
+// begun, the parent of an ended task is 0 if it had none, and what happens on no P has a proc above
+// 1000000, which has no slot. Strings have up to 1000000 bytes, stacks up to 511 frames.
 //
 // Ids. A string or stack id without TRACE_ID_TRANSIENT is stable: through the whole file it means
 // the same, and equal texts and stacks have equal ids. Stable ids are dense, numbered from 1; 0 is
@@ -27,7 +35,9 @@
 //
 // Memory: what one generation holds (a batch per thread and an index of the rest when the input can
 // be read at random, all of it otherwise), live resources, and interned strings and stacks up to
-// intern_bytes_max: independent of the file's length. Nothing is allocated per event.
+// intern_bytes_max: independent of the file's length. Nothing is allocated per event. Of format v1
+// all of the trace instead, with 68 bytes an event, up to generation_bytes_max (v1.h); it is read
+// at the first call for an event.
 //
 // Promise to those who program against this: structs and enums grow at their ends only, and what is
 // said here stays true. A reader belongs to one thread at a time.
@@ -178,11 +188,12 @@ struct trace_reader_options {
     // A damaged file gives the generations before the damage that are whole and valid, then its
     // last Sync and the end; trace_reader_damage tells. It is read twice. Input that can be read
     // only once is copied to an unlinked temporary file (TMPDIR) first. A file with no whole
-    // generation is an error all the same.
+    // generation is an error all the same, and so is every damaged one in format v1.
     bool salvage;
 
     uint64_t intern_bytes_max;     // stable strings and stacks; 0: 64 MiB
     uint64_t generation_bytes_max; // memory for one generation; 0: 2 GiB. Beyond: -EFBIG
+                                   // (format v1: for the whole trace)
     uint64_t state_bytes_max;      // live resources, tasks, regions; 0: 4 GiB. Beyond: -EFBIG
 
     // Only what Go's reader enforces; else also that two threads do not have one Proc.

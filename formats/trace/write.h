@@ -51,6 +51,7 @@ uint64_t trace_writer_bytes(const struct trace_writer *w); // written so far, wi
 enum trace_put {
     TRACE_FOLLOW, // before the result begins: only the state of things is noted
     TRACE_KEEP,
+    TRACE_LATE, // after it: only what is first heard of now, and so was there all along, counts
 };
 
 // The next event of a reader, in its order and without gaps until the caller stops. At the first
@@ -58,9 +59,11 @@ enum trace_put {
 // the result gets a generation that announces everything as it is then. Left out silently is what
 // the result cannot have: what goroutines do that keeps_goroutine refuses (but not what they do to
 // others), the end of what never began, experiments. Times move by as many ns as there are
-// announcements at them. The reader must stay until trace_writer_close. 0 or -errno.
+// announcements at them. The reader must stay until trace_writer_close. 0 or -errno; -ENOTSUP for
+// a trace in format v1, which does not say on which thread a system call ends, as v2 has to.
 //
-// So to cut a time range: FOLLOW before it, KEEP inside, close after it.
+// So to cut a time range: FOLLOW before it, KEEP inside, LATE after it up to the next Sync, and close:
+// what does nothing is announced at the end of the reader's generation only.
 int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,
                      const struct trace_event *ev, enum trace_put how);
 

@@ -42,8 +42,12 @@ int main(int argc, char **argv)
         return 1;
     }
     int rc = 0, n;
-    while ((n = trace_reader_next(r, &e)) > 0 && rc == 0 && e->time_ns < to)
-        rc = trace_writer_put(w, r, e, e->time_ns < from ? TRACE_FOLLOW : TRACE_KEEP);
+    while ((n = trace_reader_next(r, &e)) > 0 && rc == 0 &&
+           (e->time_ns < to || e->kind != TRACE_SYNC))
+        rc = trace_writer_put(w, r, e,
+                              e->time_ns < from ? TRACE_FOLLOW
+                              : e->time_ns < to ? TRACE_KEEP
+                                                : TRACE_LATE);
     if (n < 0)
         fprintf(stderr, "%s\n", trace_reader_error(r)->text);
     int closed = trace_writer_close(w);

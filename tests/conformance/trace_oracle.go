@@ -6,6 +6,7 @@
 //	oracle events FILE        every event in the words of trace_events.c
 //	oracle count FILE         only how many, and the error
 //	oracle counts             the same for each of the files named on standard input, a line each: "N", or "error ..."
+//	oracle verdicts           the same, everything about every event asked for: "accepted", or "error ..."
 //	oracle binary TEXT OUT    the text form of Go's test data as bytes
 //	oracle corpus FILE OUT    an input of Go's fuzzer as bytes
 
@@ -210,6 +211,33 @@ func counts() {
 	}
 }
 
+// Whether all of a trace can be read. Of a v1 trace Go's reader gives events that name strings and stacks
+// which are not there, and panics when asked for those: it rejects them no less.
+func verdict(path string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	_, err = read(path, func(e trace.Event) {
+		stack(e.Stack())
+		details(e)
+	})
+	return err
+}
+
+func verdicts() {
+	out = bufio.NewWriter(io.Discard)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		if err := verdict(in.Text()); err != nil {
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			fmt.Printf("error %s\n", first)
+		} else {
+			fmt.Println("accepted")
+		}
+	}
+}
+
 func main() {
 	defer out.Flush()
 	var n int
@@ -226,6 +254,9 @@ func main() {
 		n, err = read(os.Args[2], func(e trace.Event) {})
 	case "counts":
 		counts()
+		return
+	case "verdicts":
+		verdicts()
 		return
 	case "binary":
 		binary(os.Args[2], os.Args[3])

@@ -16,8 +16,8 @@ GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
 traces = {}  # kind -> path, recorded once
 
 
-def trace(*args, status=0, text=True):
-    done = subprocess.run([FIBERSCOPE, "trace", *args], capture_output=True, text=text, timeout=60)
+def trace(*args, status=0, text=True, data=None):
+    done = subprocess.run([FIBERSCOPE, "trace", *args], capture_output=True, text=text, timeout=60, stdin=data)
     assert done.returncode == status, f"{args}: exit status {done.returncode}, not {status}: {done.stderr}"
     return done.stdout if status == 0 else done.stdout + done.stderr
 
@@ -146,6 +146,19 @@ def pieces_of_an_explanation_add_up():
     trace("explain", "--region=work", "--slow=hundred", path, status=2)
     trace("explain", path, status=2)
     trace("explain", "--region=nothing", path, status=1)
+
+
+def one_reading_gives_what_two_give():
+    """A file is read twice, the second time only for the spans that are needed; a pipe once, for all of them."""
+    path = recorded("tasks")
+    for what in (["explain", "--region", "work"], ["explain", "--region=inner", "--slow=p50", "--from=200ms"],
+                 ["explain", "--task=request 2", "--slow=p90"], ["critical", "--task=request 1"],
+                 ["critical", "--region=work", "--from=300ms", "--to=900ms"]):
+        two = report(*what, path)
+        with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as pipe:
+            one = json.loads(trace("--json", *what, "-", data=pipe.stdout))
+        assert one == two, (what, one, two)
+        assert len(two.get("steps") or two.get("pieces")) > 1, two
 
 
 def events_can_be_chosen():
@@ -326,7 +339,8 @@ if __name__ == "__main__":
     try:
         main([the_summary_adds_up, tables_have_the_rows_that_are_asked_for, waits_are_profiles,
               a_range_counts_only_what_is_in_it, regions_and_tasks_have_their_latencies,
-              a_critical_path_has_no_gaps, pieces_of_an_explanation_add_up, events_can_be_chosen,
+              a_critical_path_has_no_gaps, pieces_of_an_explanation_add_up,
+              one_reading_gives_what_two_give, events_can_be_chosen,
               what_is_cut_is_a_valid_trace, viewers_get_what_the_reports_say,
               a_damaged_trace_is_not_valid, utilisation_agrees_with_the_procs, mistakes_are_explained])
     finally:

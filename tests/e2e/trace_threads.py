@@ -6,7 +6,9 @@ waits as it is known to wait (trace_threads.cc)."""
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 
 from harness import FIBERSCOPE, TESTS, Skip, main, record
 
@@ -61,6 +63,55 @@ def threads_wait_as_they_do(work):
         assert waits[name].get(reason, 0) >= 0.95 * least, (name, waits)
     assert sum(waits["reader"].values()) >= 0.95 * 2 * whole, waits["reader"]
     assert any(w.get("sync.(*Cond).Wait", 0) >= 0.95 * 2 * whole for w in waits.values()), waits
+    by = {to: n for (start, to), n in wakes(path).items() if start == "mutex_holder"}
+    assert by.get("mutex_waiter") == ROUNDS, by
+    by = {to: n for (start, to), n in wakes(path).items() if start == "driver"}
+    assert by.pop("semaphore_waiter") == ROUNDS and sum(by.values()) >= 1, "and the condition's waiter"
+
+
+def wakes(path):
+    return {(w["from"].split("::")[-1], w["to"].split("::")[-1]): w["wakes"] for w in report("wakes", "-n", "0", path)["wakes"]}
+
+
+def who_wakes_is_known(work):
+    """A token goes round: each of four threads is woken by the one before it, and by nobody else."""
+    path, rounds, stages = os.path.join(work, "t.trace"), 2000, ["first", "second", "third", "fourth"]
+    record("--trace", "-o", path, os.path.join(TESTS, "trace_wakers"), "relay", str(rounds), cwd=work, check=0)
+    go_reads(path)
+    found = wakes(path)
+    for i, stage in enumerate(stages):
+        by = {start: n for (start, to), n in found.items() if to == stage}
+        assert by.pop(stages[i - 1]) >= 0.8 * rounds, (stage, found)
+        by.pop("main", 0)  # the token comes from there
+        assert sum(by.values()) <= 0.02 * rounds, (stage, by)
+    assert sum(n for (_, to), n in found.items() if to == "main") >= 1, found
+    steps = report("critical", "-n", "0", path)["steps"]
+    ran = {stage: sum(s["function"] == stage and s["part"] == "running" for s in steps) for stage in stages}
+    assert min(ran.values()) >= 0.7 * rounds, ran
+
+
+def wakes_stay_valid(work):
+    """Waits for locks of all kinds that end at any moment: over generations, cuts, and a SIGKILL."""
+    path, command = os.path.join(work, "t.trace"), [os.path.join(TESTS, "trace_wakers"), "contend"]
+    record("--trace", "-o", path, *command, "2500", cwd=work, check=0)
+    go_reads(path)
+    found = wakes(path)
+    assert found["fighter", "fighter"] > 5 * found.get(("", "fighter"), 0) > 0, found
+    assert report(path)["generations"] >= 2
+    for i in range(3):
+        for file in os.listdir(work):
+            os.remove(os.path.join(work, file))
+        with subprocess.Popen([FIBERSCOPE, "record", "--trace", "--trace-buffer=1M", "-o", path, *command, "5000"],
+                              cwd=work, stderr=subprocess.DEVNULL) as tool:
+            time.sleep(0.7 + 0.2 * i)
+            target = int(subprocess.run(["pgrep", "-P", str(tool.pid), "trace_wakers"], capture_output=True, text=True,
+                                        check=True).stdout.split()[0])
+            os.kill(target, signal.SIGKILL)
+            tool.wait()
+        files = [f for f in os.listdir(work) if f.endswith(".trace")]
+        assert files
+        for file in files:
+            go_reads(os.path.join(work, file))
 
 
 def python_has_a_lane_for_each_thread(work):
@@ -75,4 +126,4 @@ def python_has_a_lane_for_each_thread(work):
 
 
 if __name__ == "__main__":
-    main([threads_wait_as_they_do, python_has_a_lane_for_each_thread])
+    main([threads_wait_as_they_do, who_wakes_is_known, wakes_stay_valid, python_has_a_lane_for_each_thread])

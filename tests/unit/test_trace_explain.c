@@ -95,7 +95,7 @@ static void a_queue_is_divided_among_those_before(void **state)
     written_wake(&m, 1, at + 6000, 1, written_stack(&m, "release", "other"));
     written_start(&m, 0, at + 6500, 1);
     job_ends(&m, at + 7000);
-    struct trace_spans *s = written_spans(&m);
+    struct trace_spans *s = written_spans(&m, NULL);
     struct trace_explained e = explain(s);
     assert_true(blamed(s, &e, TRACE_PART_LOCK, "worker", "unlock") == 4800);
     assert_true(blamed(s, &e, TRACE_PART_LOCK, "other", "release") == 1000);
@@ -122,7 +122,7 @@ static void a_holder_may_wait_for_another_lock(void **state)
     written_wake(&m, 1, at + 7100, 1, written_stack(&m, "release", "other"));
     written_start(&m, 0, at + 7100, 1);
     job_ends(&m, at + 7200);
-    struct trace_spans *s = written_spans(&m);
+    struct trace_spans *s = written_spans(&m, NULL);
     struct trace_explained e = explain(s);
     assert_true(blamed(s, &e, TRACE_PART_LOCK, "worker", "unlock") == 3000);
     assert_true(blamed(s, &e, TRACE_PART_LOCK, "other", "release") == 2000 + 2000);
@@ -146,7 +146,7 @@ static void who_had_the_proc_is_named(void **state)
     written_block(&m, 0, at + 5100, "sleep", written_stack(&m, "rest", "worker"));
     written_start(&m, 0, at + 5600, 1);
     job_ends(&m, at + 5700);
-    struct trace_spans *s = written_spans(&m);
+    struct trace_spans *s = written_spans(&m, NULL);
     struct trace_explained e = explain(s);
     assert_true(blamed(s, &e, TRACE_PART_RUNNABLE, "worker", "spin") == 4000);
     assert_true(blamed(s, &e, TRACE_PART_RUNNABLE, "", "") == 1000 + 500);
@@ -168,7 +168,7 @@ static void what_was_off_the_cpu_is_not_a_functions(void **state)
     written_wake(&m, 1, at + 9000, 1, 0);
     written_start(&m, 0, at + 9000, 1);
     job_ends(&m, at + 9050);
-    struct trace_spans *s = written_spans(&m);
+    struct trace_spans *s = written_spans(&m, NULL);
     struct trace_explained e = explain(s);
     assert_true(e.pieces[0].off_cpu && e.pieces[0].part == TRACE_PART_RUNNING);
     assert_true(e.pieces[0].slow_ns == 9000 - 100); // the sample stands for a period

@@ -92,13 +92,13 @@ struct trace_reader *written_end(struct written *m)
     return r;
 }
 
-struct trace_spans *written_spans(struct written *m)
+struct trace_spans *written_spans(struct written *m, const struct trace_spans_options *o)
 {
     struct trace_reader *r = written_end(m);
     struct trace_spans *s;
     const struct trace_event *ev;
     int rc;
-    assert_int_equal(trace_spans_new(&s, 0, 0), 0);
+    assert_int_equal(trace_spans_new(&s, o), 0);
     while ((rc = trace_reader_next(r, &ev)) > 0)
         assert_int_equal(trace_spans_event(s, r, ev), 0);
     if (rc < 0)

@@ -40,7 +40,7 @@ void written_block(struct written *m, int proc, uint64_t at, const char *reason,
 // The trace is over. A reader of it, as often as wanted; the caller closes it, and then
 // written_free.
 struct trace_reader *written_end(struct written *m);
-struct trace_spans *written_spans(struct written *m);
+struct trace_spans *written_spans(struct written *m, const struct trace_spans_options *o);
 void written_free(struct written *m);
 
 // main blocks on a channel; a timer wakes the worker, which sleeps once and then wakes main.

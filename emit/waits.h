@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+//
+// Who wakes whom among plain threads. See waits.c.
+
+#ifndef FIBERSCOPE_EMIT_WAITS_H
+#define FIBERSCOPE_EMIT_WAITS_H
+
+#include "emit/internal.h"
+
+// What t released and nobody has gone on for yet: t is about to block or end, so it tells now. Within
+// t's transition.
+void emit_waits_flush(struct emit_thread *t);
+
+// t is blocked, and waits for object (0: nobody can know). Within its transition.
+void emit_waits_begin(struct emit_thread *t, uint64_t object);
+
+// It goes on. Whether its GoUnblock has been told. Outside of a transition, as it is told in another
+// thread's stream. Then, within the transition in which it starts: emit_waits_over.
+bool emit_waits_end(struct emit_thread *t);
+void emit_waits_over(struct emit_thread *t);
+
+// t is about to release object, or signals one or all of its waiters. Within its transition.
+void emit_waits_note(struct emit_thread *t, uint64_t object);
+void emit_waits_signal(struct emit_thread *t, uint64_t object, bool all);
+
+// Whether a blocked t has been told as unblocked: runnable.
+bool emit_waits_woken(const struct emit_thread *t);
+
+void emit_waits_forget(void); // in a forked child
+
+#endif
