@@ -4,6 +4,7 @@
 // recording (at start, or in a forked child at its first signal), and its end.
 
 #include "agent/agent.h"
+#include "agent/futex.h"
 
 #include "agent/api.h"
 #include "agent/arch/x86_64.h"
@@ -13,6 +14,7 @@
 #include "agent/custom.h"
 #include "agent/fork.h"
 #include "emit/emit.h"
+#include "fiberscope/profile.h"
 #include "agent/heap.h"
 #include "agent/hooks_got.h"
 #include "agent/protocol.h"
@@ -424,24 +426,11 @@ static void agent_await(void)
     call_ready();
 }
 
-__attribute__((constructor)) static void agent_load(void)
+// What the settings ask for from the start. False: nothing.
+static bool record_from_start(void)
 {
-    const char *text = getenv(AGENT_ENV), *segment = getenv(AGENT_ENV_SEGMENT);
-    agent_real();
-    agent_env_defaults(&agent.env);
-    if (!text && !segment) {
-        agent_await();
-        return;
-    }
-    agent_env_parse(&agent.env, text, complain, NULL);
-    if (segment && !agent.env.segment[0] && strlen(segment) < sizeof agent.env.segment)
-        memcpy(agent.env.segment, segment, strlen(segment) + 1);
-    if (!agent.env.inherit)
-        strip_environment();
-    if (!agent_env_wants_anything(&agent.env)) {
-        agent_await();
-        return;
-    }
+    if (!agent_env_wants_anything(&agent.env))
+        return false;
     // A line now and then is no recording that wants a file.
     bool is_trace_alone = agent.env.heaptrace_ms && !agent.env.heap_bytes && !agent.env.cpu_hz &&
                           !agent.env.wall_hz && !agent.env.block_ns && !agent.env.mutex_fraction;
@@ -461,7 +450,64 @@ __attribute__((constructor)) static void agent_load(void)
         say_failure(rc);
     if (rc)
         agent.configured = false;
-    call_ready();
+    return !rc;
+}
+
+// FIBERSCOPE_SERVE. Children and later images serve as well where they have addresses of their own; else the first
+// process has the port, and what it executes is served by the same sidecar.
+static void serve_from_start(const char *address)
+{
+    char text[AGENT_PATH_BYTES];
+    size_t n = strlen(address);
+    if (!n || n >= sizeof text)
+        return;
+    memcpy(text, address, n + 1);
+    if (!strstr(text, "%p"))
+        unsetenv(AGENT_ENV_SERVE);
+    int rc = fscope_serve(text);
+    if (!rc || agent.env.quiet)
+        return;
+    struct say line;
+    say_text(say_text(say_begin(&line), AGENT_ENV_SERVE "="), text);
+    if (rc == -ENOENT)
+        say_text(&line, ": the fiberscope command is neither beside the agent nor in PATH");
+    else
+        say_errno(say_text(&line, ": cannot be started: "), rc);
+    say_end(say_text(&line, "; the program runs on without"));
+}
+
+static void load(void)
+{
+    const char *text = getenv(AGENT_ENV), *segment = getenv(AGENT_ENV_SEGMENT);
+    agent_real();
+    agent_env_defaults(&agent.env);
+    agent_env_parse(&agent.env, text, complain, NULL);
+    if (segment && !agent.env.segment[0] && strlen(segment) < sizeof agent.env.segment)
+        memcpy(agent.env.segment, segment, strlen(segment) + 1);
+    if (!agent.env.inherit)
+        strip_environment();
+    if (record_from_start() || agent.configured)
+        call_ready();
+    else
+        agent_await();
+}
+
+void agent_load_locked(void)
+{
+    if (agent.is_loaded)
+        return;
+    agent.is_loaded = true;
+    load();
+}
+
+__attribute__((constructor)) static void agent_load(void)
+{
+    futex_lock(&agent.api_lock);
+    agent_load_locked();
+    futex_unlock(&agent.api_lock);
+    const char *serve = getenv(AGENT_ENV_SERVE);
+    if (serve)
+        serve_from_start(serve);
 }
 
 __attribute__((destructor)) static void agent_unload(void)

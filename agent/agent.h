@@ -106,6 +106,7 @@ struct agent_space {
     _Atomic uint32_t user_only;               // a perf event of ours may not count kernel time
     _Atomic uint32_t rate_said;               // one line on the rate is enough
     _Atomic uint64_t cpu_samples, cpu_sum_ns; // taken, for the delivered rate
+    _Atomic uint32_t copies;                  // of the flight recorder, asked for so far
     char saved_path[AGENT_PATH_BYTES];
     bool told; // the collector has the segment: nothing is written here
     struct seg seg;
@@ -124,6 +125,7 @@ struct agent {
     bool configured; // there is something to record: children follow
     bool has_key;
     bool is_ghost;             // fork.h: what is here is the parent's, until a capture ends
+    bool is_loaded;            // the settings have been read
     bool is_child;             // of a fork, not of an exec
     int segment_fd; // for calls (call.h); -1: none
     uint64_t segment_inode;
@@ -166,6 +168,8 @@ int agent_segment_fd(void);
 int agent_begin_child(void);
 // In a forked child: nothing of the parent's recording is left, its own may begin.
 void agent_forget_parent(void);
+// Reads the settings, if that is still to be done, and begins what they ask for. agent.api_lock held.
+void agent_load_locked(void);
 // Ready for agent_begin: the handler, the key, the fork hook. 0 or -errno.
 int agent_prepare(void);
 // The target leaves: last words into the segment, the dump where the agent writes it itself.
@@ -185,6 +189,9 @@ int hello_call(const struct agent *a, const char *socket);
 // output.c: writes the dump to the path that pattern gives, or a free name beside it, whole or not
 // at all; says where on stderr. 0 or -errno.
 int output_dump(const struct agent *a, const char *pattern);
+
+// The same for a copy on the way: to that path with .copyN, the next that is free. -EDQUOT: enough of them.
+int output_copy(const struct agent *a, const char *pattern);
 
 // slot.c. slot_self: the calling thread's, claimed at first; NULL: none free, or the thread is on
 // its way out. slot_for: another thread's. slot_leave: at thread exit.

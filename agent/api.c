@@ -57,6 +57,7 @@ static int begin_child(void)
 
 static int begin_locked(void)
 {
+    agent_load_locked(); // another library's constructor, or a thread of its own, may come before ours
     int rc = agent_prepare();
     if (rc)
         return rc;

@@ -44,6 +44,7 @@
 #define AGENT_SOCKET_PREFIX  "fiberscope-"
 #define AGENT_ENV            "FIBERSCOPE"
 #define AGENT_ENV_SEGMENT    "FIBERSCOPE_SEGMENT"
+#define AGENT_ENV_SERVE      "FIBERSCOPE_SERVE"
 
 enum {
     AGENT_PROTOCOL_VERSION = 1,

@@ -30,10 +30,10 @@ static void cover(const uint64_t *pcs, uint32_t depth)
         modules_cover(&s->hook_pages, pcs, depth);
 }
 
-// A flight recorder without a collector: a dump beside the one that is written at the end.
+// A flight recorder without a collector: dumps beside the one that is written at the end.
 static void copy(void)
 {
-    output_dump(&agent, agent.env.out[0] ? agent.env.out : "%e.%p.fscope");
+    output_copy(&agent, agent.env.out[0] ? agent.env.out : "%e.%p.fscope");
 }
 
 static void bounds(uint64_t *low, uint64_t *high)

@@ -22,6 +22,7 @@
     X(stat)                                                                                        \
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
+    X(ps)                                                                                          \
     X(stack)                                                                                       \
     X(trace)                                                                                       \
     X(symbolize)                                                                                   \

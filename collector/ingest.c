@@ -352,6 +352,9 @@ void ingest_snapshot(struct ingest *g)
 int ingest_finish(struct ingest *g)
 {
     int first = ingest_dispatch(g); // a segment may wait there whose process is dead already
+    for (struct target *t = g->targets; t; t = t->next)
+        target_ask_to_stop(
+            t); // all of them first, so that the time it takes is not theirs added up
     while (g->targets) {
         struct target *t = g->targets;
         int rc = target_finish(t);

@@ -25,6 +25,7 @@ struct target {
     struct record_trace_sink sink;
     uint64_t trace_events, trace_bytes; // as counted in the ingest's stats
     uint64_t records;
+    uint64_t asked_ns;      // when the trace was asked to end; 0: not yet
     uint32_t named_threads; // seen by the last look at their names
     bool is_late;           // it was called: others may look at it, too
     bool drains;            // the rings are ours
@@ -55,6 +56,9 @@ void target_thread(struct target *t, uint32_t inner_tid);
 
 // Drains; with `housekeeping` also looks after threads that came and went.
 int target_pump(struct target *t, bool housekeeping);
+
+// Asks its trace to end, which target_finish waits for.
+void target_ask_to_stop(struct target *t);
 
 // ingest_late.c: the same for one that was called. Only what is wanted is touched.
 void target_start_late(struct target *t, struct agent_config *config);

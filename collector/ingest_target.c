@@ -18,7 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
+// For a trace to end, from when it was asked on: of a target that is at it, and of one that has not heard, as all of
+// it may sleep (the runtime's watching thread looks every 100 ms). Then it is cut at a moment, which is as causal.
 #define STOP_PATIENCE_NS UINT64_C(2000000000)
+#define HEAR_PATIENCE_NS UINT64_C(300000000)
 
 enum {
     FEW_THREADS = 16,
@@ -317,17 +320,30 @@ bool target_is_alive(const struct target *t)
     return after_name && after_name[1] && after_name[2] != 'Z' && after_name[2] != 'X';
 }
 
+void target_ask_to_stop(struct target *t)
+{
+    t->asked_ns = record_now_ns(CLOCK_MONOTONIC);
+    if (t->trace && target_is_alive(t))
+        trace_build_stop(t->trace);
+}
+
+static bool is_patience_over(const struct target *t)
+{
+    uint64_t waited_ns = record_now_ns(CLOCK_MONOTONIC) - t->asked_ns;
+    return waited_ns >= (trace_build_is_heard(t->trace) ? STOP_PATIENCE_NS : HEAR_PATIENCE_NS);
+}
+
 // Ends the trace at a whole generation where the target lives and answers; else at what it has committed.
 static void finish_trace(struct target *t)
 {
     struct record_result *result = t->ingest->o.trace_result;
     struct trace_build_stats st;
-    uint64_t start = record_now_ns(CLOCK_MONOTONIC);
     if (!t->trace)
         return;
+    if (!t->asked_ns)
+        target_ask_to_stop(t);
     bool is_asked = false;
-    while (target_is_alive(t) && !trace_build_stop(t->trace) &&
-           record_now_ns(CLOCK_MONOTONIC) - start < STOP_PATIENCE_NS) {
+    while (target_is_alive(t) && !trace_build_stop(t->trace) && !is_patience_over(t)) {
         pump_trace(t);
         if (t->is_late && !is_asked)
             call_ask(t->ingest->o.call, t->reader, SEG_ASK_LOOK, 0, NULL);

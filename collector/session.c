@@ -26,10 +26,7 @@ enum { NAMES_MAX = 64 }; // of custom profiles that are listed
 
 static int ask(struct session *s, uint32_t what, uint64_t heap_bytes, struct fscope_error *err)
 {
-    pthread_mutex_lock(&s->lock);
-    int rc = call_ask(&s->call, s->reader, what, heap_bytes, err);
-    pthread_mutex_unlock(&s->lock);
-    return rc;
+    return call_ask(&s->call, s->reader, what, heap_bytes, err);
 }
 
 static bool is_on(const _Atomic uint64_t *word)
@@ -75,9 +72,37 @@ static void switch_off(struct session *s)
     ask(s, what, 0, NULL);
 }
 
+// What tells one image of a process from the next: where the kernel put things when it began. 0: not to be had.
+static uint64_t image_of(uint32_t pid)
+{
+    char path[64];
+    uint64_t words[128] = {0}, hash = 14695981039346656037u;
+    snprintf(path, sizeof path, "/proc/%u/auxv", pid);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(words, sizeof words[0], 128, f) : 0;
+    if (f)
+        fclose(f);
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ words[i]) * 1099511628211u;
+    return n ? hash : 0;
+}
+
+static void close_agent(struct session *s)
+{
+    seg_reader_close(s->reader);
+    call_close(&s->call);
+    if (s->segment >= 0)
+        close(s->segment);
+    s->reader = NULL;
+    s->segment = -1;
+    s->switched = 0;
+    s->way = SESSION_OUTSIDE;
+}
+
 static int open_agent(struct session *s, const struct session_options *o, struct fscope_error *err)
 {
     struct agent_hello hello;
+    s->image = image_of(s->pid);
     int rc = call_open(&s->call, s->pid, err);
     if (!rc)
         rc = call_fetch(&s->call, &s->segment, &hello, err);
@@ -87,15 +112,34 @@ static int open_agent(struct session *s, const struct session_options *o, struct
     if (!rc)
         rc = seg_reader_open_parts(&s->reader, fd, SEG_READER_STATE, err);
     if (rc) {
-        call_close(&s->call);
-        if (s->segment >= 0)
-            close(s->segment);
-        s->segment = -1;
+        close_agent(s);
         return rc;
     }
     s->way = SESSION_AGENT;
     switch_on(s, o);
     return 0;
+}
+
+// s->lock held. The program may have executed another one since: what it left is gone, and the new image is asked.
+static void look_again(struct session *s)
+{
+    uint64_t now = image_of(s->pid);
+    if (!now || now == s->image || s->wished.method == SESSION_ONLY_OUTSIDE)
+        return;
+    close_agent(s);
+    s->why = (struct fscope_error){0};
+    open_agent(s, &s->wished, &s->why);
+    s->image = now;
+}
+
+int session_segment(struct session *s)
+{
+    pthread_mutex_lock(&s->lock);
+    look_again(s);
+    int fd = s->segment < 0 ? -ENODATA : fcntl(s->segment, F_DUPFD_CLOEXEC, 0);
+    int rc = fd >= 0 ? fd : s->segment < 0 ? fd : -errno;
+    pthread_mutex_unlock(&s->lock);
+    return rc;
 }
 
 int session_open(struct session **out, const struct session_options *opts, struct fscope_error *err)
@@ -112,6 +156,7 @@ int session_open(struct session **out, const struct session_options *opts, struc
         return error_set(err, -ENOMEM, 0, "out of memory");
     pthread_mutex_init(&s->lock, NULL);
     s->pid = o.pid;
+    s->wished = o;
     s->segment = -1;
     s->way = SESSION_OUTSIDE;
     snprintf(s->program, sizeof s->program, "%s", who.name);
@@ -138,10 +183,7 @@ void session_close(struct session *s)
     if (!s)
         return;
     switch_off(s);
-    seg_reader_close(s->reader);
-    call_close(&s->call);
-    if (s->segment >= 0)
-        close(s->segment);
+    close_agent(s);
     if (s->pidfd >= 0)
         close(s->pidfd);
     pthread_mutex_destroy(&s->lock);
@@ -208,9 +250,9 @@ static int read_state(struct session *s, int kind, struct record_result *result,
 {
     struct seg_reader *reader = NULL;
     struct feed feed = {0};
-    int fd = fcntl(s->segment, F_DUPFD_CLOEXEC, 0);
+    int fd = session_segment(s);
     if (fd < 0)
-        return error_set(err, -errno, 0, "process %u: %s", s->pid, strerror(errno));
+        return error_set(err, fd, 0, "process %u: %s", s->pid, strerror(-fd));
     int rc = seg_reader_open_parts(&reader, fd, SEG_READER_STATE, err);
     if (rc)
         return rc;
@@ -231,8 +273,9 @@ static int read_state(struct session *s, int kind, struct record_result *result,
 }
 
 // 0, or why a profile of this kind has nothing to show.
-static int check_recorded(struct session *s, int kind, struct fscope_error *err)
+static int check_locked(struct session *s, int kind, struct fscope_error *err)
 {
+    look_again(s);
     const struct seg_control *c = s->reader ? seg_reader_control(s->reader) : NULL;
     if (s->way != SESSION_AGENT)
         return error_set(err, -EOPNOTSUPP, 0, "no %s profile from outside: %s",
@@ -247,6 +290,14 @@ static int check_recorded(struct session *s, int kind, struct fscope_error *err)
         return error_set(err, -EOPNOTSUPP, 0, "the heap is not recorded: %s", s->heap_why.text);
     return error_set(err, -EOPNOTSUPP, 0, "%s is not recorded in process %u: switch it on",
                      record_kind_name(kind), s->pid);
+}
+
+static int check_recorded(struct session *s, int kind, struct fscope_error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    int rc = check_locked(s, kind, err);
+    pthread_mutex_unlock(&s->lock);
+    return rc;
 }
 
 static int has_part(void *arg, const char *part)
@@ -453,7 +504,7 @@ int session_each_profile(struct session *s, int (*fn)(void *arg, const char *nam
     if (!l)
         return -ENOMEM;
     l->s = s;
-    int fd = s->segment >= 0 ? fcntl(s->segment, F_DUPFD_CLOEXEC, 0) : -1;
+    int fd = session_segment(s);
     if (fd >= 0 && !seg_reader_open_parts(&l->reader, fd, SEG_READER_STATE, NULL)) {
         seg_reader_states(l->reader, list_state, l);
         seg_reader_close(l->reader);
@@ -477,9 +528,12 @@ int session_counts(struct session *s, struct session_counts *out)
     struct seg_losses losses;
     struct seg_heap heap;
     *out = (struct session_counts){0};
-    if (s->way != SESSION_AGENT)
-        return -EOPNOTSUPP;
     pthread_mutex_lock(&s->lock);
+    look_again(s);
+    if (s->way != SESSION_AGENT) {
+        pthread_mutex_unlock(&s->lock);
+        return -EOPNOTSUPP;
+    }
     seg_reader_losses(s->reader, &losses);
     seg_reader_heap(s->reader, &heap);
     const struct seg_control *c = seg_reader_control(s->reader);

@@ -22,8 +22,13 @@ struct session {
     int segment;                       // -1: none
     struct seg_reader *reader;         // of words and counters
     uint32_t switched;                 // what we have switched on: 1 << enum record_kind
-    pthread_mutex_t lock;              // of call and reader
+    struct session_options wished;
+    uint64_t image;       // of the program that the rest is about: an exec changes it
+    pthread_mutex_t lock; // of all that an exec changes: way, why, call, segment, reader, switched
 };
+
+// A descriptor on the segment, of the caller's own; after an exec the new image's. -errno.
+int session_segment(struct session *s);
 
 int session_open_module(void *session, const struct seg_module *m, const char *path,
                         const char *build_id);

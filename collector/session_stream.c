@@ -8,7 +8,6 @@
 #include "collector/record_trace.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,8 +199,8 @@ int session_flight(struct session *s, const char *path, uint64_t *bytes, struct 
     o.output = pattern;
     struct record_trace_sink sink = {.o = &o, .result = &result, .pid = s->pid};
     memcpy(sink.program, s->program, sizeof sink.program);
-    int fd = fcntl(s->segment, F_DUPFD_CLOEXEC, 0);
-    int rc = fd < 0 ? error_set(err, -errno, 0, "%s", strerror(errno))
+    int fd = session_segment(s);
+    int rc = fd < 0 ? error_set(err, fd, 0, "%s", strerror(-fd))
                     : seg_reader_open_parts(&reader, fd, SEG_READER_TRACE, err);
     if (!rc)
         rc = take_snapshot(s, reader, &sink, err);

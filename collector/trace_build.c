@@ -398,10 +398,16 @@ static int pump_flight(struct trace_build *b)
         if (generation)
             seg_reader_trace_request(b->o.reader, SEG_TRACE_ADVANCE);
     }
-    if (generation && load(&b->now.complete) < b->ask_generation && now_ns() < b->ask_deadline_ns)
+    uint64_t now = now_ns();
+    bool is_running = generation && load(&b->now.complete) < b->ask_generation;
+    if (is_running && now < b->ask_deadline_ns)
         return 0;
     b->wants_snapshot = b->has_asked = false;
-    return write_snapshot(b, false, UINT64_MAX);
+    // Where nobody has ended the generation, as all sleep, or no other has been left, as the room is small and soon
+    // filled, what is older than this moment is as good.
+    uint64_t files = b->stats.files;
+    int rc = is_running ? 0 : write_snapshot(b, false, UINT64_MAX);
+    return rc || b->stats.files != files ? rc : write_snapshot(b, true, units_of(b, now));
 }
 
 // --- Taking.
@@ -449,6 +455,11 @@ bool trace_build_stop(struct trace_build *b)
             return true;
     }
     return !is_on && load(&b->now.complete) >= load(&b->now.last);
+}
+
+bool trace_build_is_heard(const struct trace_build *b)
+{
+    return atomic_load_explicit(&b->now.request, memory_order_relaxed) != SEG_TRACE_STOP;
 }
 
 int trace_build_finish(struct trace_build *b, uint64_t until_ns)

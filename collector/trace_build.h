@@ -74,8 +74,11 @@ void trace_build_snapshot(struct trace_build *b);
 
 bool trace_build_is_flight(const struct trace_build *b);
 
-// Ends tracing in the target, as far as that is alive: true once it has ended.
+// Ends tracing in the target, as far as that is alive: true once it has ended. The first call asks.
 bool trace_build_stop(struct trace_build *b);
+
+// Whether the target has heard that: not, as long as none of its threads looks (all sleep, or it is stopped).
+bool trace_build_is_heard(const struct trace_build *b);
 
 // Writes all the rest: what is committed, before until_ns (CLOCK_MONOTONIC; UINT64_MAX: of a process that
 // is dead). Call once.

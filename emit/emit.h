@@ -59,7 +59,7 @@ enum emit_reason {
     EMIT_REASON_RECEIVE,
     EMIT_REASON_SLEEP,
     EMIT_REASON_SYSTEM,
-    EMIT_REASON_PREEMPTED,
+    EMIT_REASON_PREEMPTED, // from here on: it stops, but is ready to run
     EMIT_REASON_GOSCHED,
     EMIT_REASON_COUNT,
 };
@@ -71,6 +71,12 @@ struct emit_thing { // a G or P to be named
     uint64_t id;
     uint64_t start; // of a G: its start function's address; 0: unknown
 };
+
+// A number that is written often, as it is written: its bytes, the first lowest, and in the topmost how many.
+typedef struct {
+    uint64_t bits;
+} emit_number;
+#define EMIT_NO_STACK ((emit_number){UINT64_C(1) << 56}) // 0
 
 struct unwind_thread;
 
@@ -118,7 +124,7 @@ struct emit_thread {
     _Atomic uint64_t wait_object, wait_ticks; // object: its address; 0: nobody can know
     struct emit_release {
         uint64_t object, ticks;
-        uint32_t stack;
+        emit_number stack;
     } released[EMIT_RELEASES];
     uint32_t release_next;
 };
@@ -153,7 +159,7 @@ int emit_start(struct seg *s, const struct emit_options *o);
 int emit_start_soon(struct seg *s, const struct emit_options *o);
 // emit_tick now, by whoever can: for requests. [async-signal-safe]
 void emit_poke(void);
-int emit_stop(void); // -EINVAL: not on
+int emit_stop(void);       // -EINVAL: not on
 bool emit_is_wanted(void); // started and not stopped, though it may not have begun, or been cut
 // The process ends, or is about to write a dump for the last time: as emit_stop, but in any context, and waiting for
 // others for some milliseconds only.
@@ -194,6 +200,9 @@ void emit_set_copy(void (*copy)(void));
 
 struct emit_runtime {
     size_t size;
+    // Called with true before tracing begins, and with false some time after it has ended. In a transition that it
+    // finds begun, tracing does not begin: so one look at what it sets is enough for each.
+    void (*arm)(bool is_on);
     void (*quiesce)(void); // returns when each M was outside of transitions once
     // Tells the status of each G and P that emit_claim finds untold, on t; and has the running Ms tell theirs.
     void (*announce)(struct emit_thread *t, uint64_t ticks);
@@ -207,7 +216,7 @@ struct emit_runtime {
     void (*leave)(struct emit_thread *t);
     // The calling fiber gets a P, should it have lost its own in a call that blocked unannounced: it may switch.
     void (*regain)(void);
-    uint32_t (*stack)(struct emit_thread *t);
+    emit_number (*stack)(struct emit_thread *t);
     uint64_t *(*region_word)(struct emit_thread *t);
     bool (*is_m)(void); // whether the calling thread runs fibers
     void (*poke)(void); // has emit_tick called soon [async-signal-safe]
@@ -230,15 +239,21 @@ struct emit_thread *emit_thread_new(uint32_t tid, void (*look)(struct emit_threa
 void emit_thread_end(struct emit_thread *t); // its thread ends: what it wrote is sealed
 
 // --- Events. Called by the stream's thread inside its transition; do nothing when tracing is off. ticks: of
-// emit_ticks' clock, now. A stack is an id by emit_stack, a reason one by emit_reason.
+// emit_ticks' clock, now.
 
-void emit_go_create(struct emit_thread *t, uint64_t ticks, struct emit_thing g, uint32_t stack);
-void emit_go_start(struct emit_thread *t, uint64_t ticks, struct emit_thing g);
+void emit_go_create(struct emit_thread *t, uint64_t ticks, struct emit_thing g, emit_number stack);
+void emit_go_start_(struct emit_thread *t, uint64_t ticks, emit_mark *mark, uint64_t id,
+                    uint64_t start);
 void emit_go_destroy(struct emit_thread *t, uint64_t ticks);
-void emit_go_stop(struct emit_thread *t, uint64_t ticks, uint32_t reason, uint32_t stack);
-void emit_go_block(struct emit_thread *t, uint64_t ticks, uint32_t reason, uint32_t stack);
-void emit_go_unblock(struct emit_thread *t, uint64_t ticks, struct emit_thing g, uint32_t stack);
-void emit_syscall_begin(struct emit_thread *t, uint64_t ticks, uint32_t stack);
+// GoStop where the reason is one of those that come last, else GoBlock.
+void emit_go_block(struct emit_thread *t, uint64_t ticks, enum emit_reason reason,
+                   emit_number stack);
+// The same two in one: the running G leaves, and another starts.
+void emit_go_switch_(struct emit_thread *t, uint64_t ticks, enum emit_reason reason,
+                     emit_number stack, emit_mark *mark, uint64_t id, uint64_t start);
+void emit_go_unblock_(struct emit_thread *t, uint64_t ticks, emit_number stack, emit_mark *mark,
+                      uint64_t id, uint64_t start);
+void emit_syscall_begin(struct emit_thread *t, uint64_t ticks, emit_number stack);
 void emit_syscall_end(struct emit_thread *t, uint64_t ticks);
 void emit_syscall_end_blocked(struct emit_thread *t, uint64_t ticks);
 void emit_proc_start(struct emit_thread *t, uint64_t ticks, struct emit_thing p);
@@ -248,15 +263,33 @@ void emit_procs_change(struct emit_thread *t, uint64_t ticks, uint32_t procs);
 void emit_label(struct emit_thread *t, uint64_t ticks, uint32_t text);
 void emit_heap(struct emit_thread *t, uint64_t ticks, uint64_t bytes);
 void emit_task_begin(struct emit_thread *t, uint64_t ticks, uint64_t task, uint64_t parent,
-                     uint32_t name, uint32_t stack);
-void emit_task_end(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t stack);
+                     uint32_t name, emit_number stack);
+void emit_task_end(struct emit_thread *t, uint64_t ticks, uint64_t task, emit_number stack);
 // is_end: UserRegionEnd. True: it was written.
 bool emit_region(struct emit_thread *t, uint64_t ticks, bool is_end, uint64_t task, uint32_t name,
-                 uint32_t stack);
+                 emit_number stack);
 void emit_log(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t key, uint32_t value,
-              uint32_t stack);
+              emit_number stack);
 // Tells whatever of the view is untold in this generation.
 void emit_tell(struct emit_thread *t, uint64_t ticks);
+
+// The frequent ones: in registers, as memory that was just written in other pieces is slow to read.
+static inline void emit_go_start(struct emit_thread *t, uint64_t ticks, struct emit_thing g)
+{
+    emit_go_start_(t, ticks, g.mark, g.id, g.start);
+}
+
+static inline void emit_go_switch(struct emit_thread *t, uint64_t ticks, enum emit_reason reason,
+                                  emit_number stack, struct emit_thing g)
+{
+    emit_go_switch_(t, ticks, reason, stack, g.mark, g.id, g.start);
+}
+
+static inline void emit_go_unblock(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
+                                   emit_number stack)
+{
+    emit_go_unblock_(t, ticks, stack, g.mark, g.id, g.start);
+}
 
 // For who announces: the status of a thing that nobody has authority over now, if it is untold. tid: of a G in a
 // system call, else ~0.
@@ -294,18 +327,18 @@ struct emit_thread *emit_enter_bare(void);
 
 // --- What events name.
 
-// The calling thread's stack from its caller on: within [low, high), or anywhere if high is 0. 0: none.
-uint32_t emit_stack(struct emit_thread *t, uint64_t low, uint64_t high);
-uint32_t emit_stack_from(struct emit_thread *t, const void *ucontext, uint64_t low, uint64_t high);
+// The calling thread's stack from its caller on: within [low, high), or anywhere if high is 0.
+emit_number emit_stack(struct emit_thread *t, uint64_t low, uint64_t high);
+emit_number emit_stack_from(struct emit_thread *t, const void *ucontext, uint64_t low,
+                            uint64_t high);
 
 // The stack of who called the program's own event: within emit_enter and emit_leave.
-uint32_t emit_stack_here(struct emit_thread *t);
+emit_number emit_stack_here(struct emit_thread *t);
 // The word that holds the id of the innermost region, and the session (regions of another one are over): likewise.
 uint64_t *emit_region_word(struct emit_thread *t);
 uint64_t emit_session(void);
 
-uint32_t emit_reason(enum emit_reason r); // a string's id, of the segment in use
-uint32_t emit_string(const char *text, size_t n);
+uint32_t emit_string(const char *text, size_t n); // its id, in the segment in use
 
 uint64_t emit_ticks(void); // the clock of events: the TSC where it is invariant, else ns
 

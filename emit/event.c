@@ -10,14 +10,13 @@ _Alignas(4096) _Atomic uint64_t emit_page[512];
 
 #define NO_THREAD UINT64_MAX
 
-static inline bool open(struct emit_thread *t, uint64_t *ticks)
+// Ticks, at which the event is; 0: tracing is off.
+static inline uint64_t open(struct emit_thread *t, uint64_t ticks)
 {
     uint64_t generation = atomic_load_explicit(&emit_generation, memory_order_relaxed);
-    if (!generation)
-        return false;
-    if (__builtin_expect(t->generation == generation && t->at <= t->limit, 1))
-        return true;
-    return emit_open_slow(t, ticks);
+    if (__builtin_expect(generation && t->generation == generation && t->at <= t->limit, 1))
+        return ticks;
+    return generation ? emit_open_slow(t) : 0;
 }
 
 // Returns where the event's numbers go. In a local variable: bytes may alias what t has.
@@ -78,6 +77,20 @@ static inline void need_p(struct emit_thread *t, uint64_t ticks, struct emit_thi
         put_p_status(t, ticks, p, state);
 }
 
+// How many Ps there are, once in each generation, by the first that has one and a G: readers ask for that, and Go's
+// page on utilisation fails without.
+static __attribute__((noinline)) void tell_procs(struct emit_thread *t, uint64_t ticks)
+{
+    uint64_t told = atomic_load_explicit(&emit.procs_told, memory_order_relaxed);
+    if (t->g_state != EMIT_G_RUNNING || t->p_state != EMIT_P_RUNNING || told == t->generation ||
+        !atomic_compare_exchange_strong_explicit(&emit.procs_told, &told, t->generation,
+                                                 memory_order_relaxed, memory_order_relaxed))
+        return;
+    uint8_t *at = head(t, ticks, EV_PROCS_CHANGE);
+    at = put_number(at, emit.runtime ? emit.runtime->procs() : emit.cpus);
+    t->at = put_number(at, 0);
+}
+
 // The P of an M's call may be another's by now: it is told by what ends the call with it, or by who took it.
 static void tell_view(struct emit_thread *t, uint64_t ticks)
 {
@@ -85,18 +98,10 @@ static void tell_view(struct emit_thread *t, uint64_t ticks)
         need_p(t, ticks, t->p, (enum emit_state)t->p_state);
     if (t->g_state && emit_claim(t->g.mark, t->generation))
         put_g_status(t, ticks, t->g, (enum emit_state)t->g_state, t->tid);
-    uint64_t told = atomic_load_explicit(&emit.procs_told, memory_order_relaxed);
-    if (t->g_state == EMIT_G_RUNNING && t->p_state == EMIT_P_RUNNING && emit.runtime &&
-        told != t->generation &&
-        atomic_compare_exchange_strong_explicit(&emit.procs_told, &told, t->generation,
-                                                memory_order_relaxed, memory_order_relaxed)) {
-        uint8_t *at = head(t, ticks, EV_PROCS_CHANGE);
-        at = put_number(at, emit.runtime->procs());
-        t->at = put_number(at, 0);
-    }
+    tell_procs(t, ticks);
 }
 
-bool emit_open_slow(struct emit_thread *t, uint64_t *ticks)
+uint64_t emit_open_slow(struct emit_thread *t)
 {
     uint64_t generation = atomic_load_explicit(&emit_generation, memory_order_acquire);
     bool is_new = t->generation != generation;
@@ -118,29 +123,29 @@ bool emit_open_slow(struct emit_thread *t, uint64_t *ticks)
     t->buffer = NULL;
     t->generation = 0;
     // Later than what was told for us by others, which was claimed before we looked.
-    *ticks = emit_ticks();
-    uint64_t units = emit_units(generation, *ticks);
+    uint64_t ticks = emit_ticks();
+    uint64_t units = emit_units(generation, ticks);
     t->units = units > t->units ? units : t->units;
-    struct seg_trace_buffer *b = emit_buffer_claim(t, generation);
+    struct seg_trace_buffer *b = emit_buffer_claim(t, generation, !is_new);
     if (!b) {
         emit_cut(generation);
-        return false;
+        return 0;
     }
     t->buffer = b;
     t->base = t->at = emit.data + (size_t)(b - emit.buffers) * emit.trace->buffer_bytes;
     t->limit = t->base + emit.trace->buffer_bytes - EMIT_ROOM;
     t->generation = generation;
     if (is_new) {
-        tell_view(t, *ticks);
-        *ticks = emit_ticks(); // claimed by others until now: they told it before
+        tell_view(t, ticks);
+        ticks = emit_ticks(); // claimed by others until now: they told it before
         commit(t, t->at);
     }
-    return true;
+    return ticks;
 }
 
 void emit_tell(struct emit_thread *t, uint64_t ticks)
 {
-    open(t, &ticks);
+    open(t, ticks);
 }
 
 // A thread that comes in from outside, as cgo callbacks do in Go: made in a system call, back from it without a P, and
@@ -148,7 +153,7 @@ void emit_tell(struct emit_thread *t, uint64_t ticks)
 void emit_thread_begin(struct emit_thread *t)
 {
     uint64_t ticks = emit_ticks();
-    if (!open(t, &ticks) || t->is_told)
+    if (!(ticks = open(t, ticks)) || t->is_told)
         return;
     t->is_told = true;
     if (t->is_made) {
@@ -175,7 +180,7 @@ void emit_thread_leave(struct emit_thread *t)
 {
     uint64_t ticks = emit_ticks();
     if (t->is_told && t->g_state == EMIT_G_RUNNING && t->p_state == EMIT_P_RUNNING &&
-        open(t, &ticks) && t->is_told) {
+        (ticks = open(t, ticks)) && t->is_told) {
         t->at = head(t, ticks, EV_GO_DESTROY);
         commit(t, head(t, ticks, EV_PROC_STOP));
     }
@@ -188,7 +193,7 @@ void emit_thread_leave(struct emit_thread *t)
 void emit_g_status(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
                    enum emit_state state, uint64_t tid)
 {
-    if (!open(t, &ticks) || !emit_claim(g.mark, t->generation))
+    if (!(ticks = open(t, ticks)) || !emit_claim(g.mark, t->generation))
         return;
     put_g_status(t, ticks, g, state, tid);
     commit(t, t->at);
@@ -197,7 +202,7 @@ void emit_g_status(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
 void emit_p_status(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
                    enum emit_state state)
 {
-    if (!open(t, &ticks) || !emit_claim(p.mark, t->generation))
+    if (!(ticks = open(t, ticks)) || !emit_claim(p.mark, t->generation))
         return;
     put_p_status(t, ticks, p, state);
     commit(t, t->at);
@@ -205,85 +210,107 @@ void emit_p_status(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
 
 // --- Gs.
 
-void emit_go_create(struct emit_thread *t, uint64_t ticks, struct emit_thing g, uint32_t stack)
+void emit_go_create(struct emit_thread *t, uint64_t ticks, struct emit_thing g, emit_number stack)
 {
     atomic_store_explicit(g.mark, 0, memory_order_relaxed);
-    if (!open(t, &ticks) || t->p_state != EMIT_P_RUNNING)
+    if (!(ticks = open(t, ticks)) || t->p_state != EMIT_P_RUNNING)
         return;
     uint32_t start = emit_stack_start(t, g.start);
     atomic_store_explicit(g.mark, t->generation << 32, memory_order_relaxed);
     uint8_t *at = head(t, ticks, EV_GO_CREATE);
     at = put_number(at, g.id);
     at = put_number(at, start);
-    at = put_number(at, stack);
+    at = put_encoded(at, stack);
     commit(t, at);
 }
 
-void emit_go_start(struct emit_thread *t, uint64_t ticks, struct emit_thing g)
+static inline void start(struct emit_thread *t, uint64_t ticks, struct emit_thing g)
 {
-    if (!open(t, &ticks))
-        return;
     need_g(t, ticks, g, EMIT_G_RUNNABLE);
     uint8_t *at = head(t, ticks, EV_GO_START);
     at = put_number(at, g.id);
     at = put_number(at, next_number(g.mark));
     commit(t, at);
-    t->g = g;
+    t->g.mark = g.mark;
+    t->g.id = g.id;
+    t->g.start = g.start;
     t->g_state = EMIT_G_RUNNING;
+    if (__builtin_expect(
+            atomic_load_explicit(&emit.procs_told, memory_order_relaxed) != t->generation, 0)) {
+        tell_procs(t, ticks);
+        commit(t, t->at);
+    }
+}
+
+// The trailing _: with what makes up the thing in registers, see emit.h.
+void emit_go_start_(struct emit_thread *t, uint64_t ticks, emit_mark *mark, uint64_t id,
+                    uint64_t start_at)
+{
+    if ((ticks = open(t, ticks)))
+        start(t, ticks, (struct emit_thing){mark, id, start_at});
 }
 
 void emit_go_destroy(struct emit_thread *t, uint64_t ticks)
 {
-    if (!open(t, &ticks) || t->g_state != EMIT_G_RUNNING)
+    if (!(ticks = open(t, ticks)) || t->g_state != EMIT_G_RUNNING)
         return;
     uint8_t *at = head(t, ticks, EV_GO_DESTROY);
     commit(t, at);
     t->g_state = EMIT_NONE;
 }
 
-static void leave(struct emit_thread *t, uint64_t ticks, enum emit_event type, uint32_t reason,
-                  uint32_t stack)
+// Not committed.
+static inline void leave(struct emit_thread *t, uint64_t ticks, enum emit_reason reason,
+                         emit_number stack)
 {
-    if (!open(t, &ticks) || t->g_state != EMIT_G_RUNNING)
+    uint8_t *at = head(t, ticks, reason >= EMIT_REASON_PREEMPTED ? EV_GO_STOP : EV_GO_BLOCK);
+    at = put_encoded(at, emit.reasons[reason]);
+    t->at = put_encoded(at, stack);
+}
+
+void emit_go_block(struct emit_thread *t, uint64_t ticks, enum emit_reason reason,
+                   emit_number stack)
+{
+    if (!(ticks = open(t, ticks)) || t->g_state != EMIT_G_RUNNING)
         return;
-    uint8_t *at = head(t, ticks, type);
-    at = put_number(at, reason);
-    at = put_number(at, stack);
-    commit(t, at);
+    leave(t, ticks, reason, stack);
+    commit(t, t->at);
     t->g_state = EMIT_NONE;
 }
 
-void emit_go_stop(struct emit_thread *t, uint64_t ticks, uint32_t reason, uint32_t stack)
+// One commit for both: nothing that the first tells is to be seen by others before the second is told.
+void emit_go_switch_(struct emit_thread *t, uint64_t ticks, enum emit_reason reason,
+                     emit_number stack, emit_mark *mark, uint64_t id, uint64_t start_at)
 {
-    leave(t, ticks, EV_GO_STOP, reason, stack);
-}
-
-void emit_go_block(struct emit_thread *t, uint64_t ticks, uint32_t reason, uint32_t stack)
-{
-    leave(t, ticks, EV_GO_BLOCK, reason, stack);
-}
-
-void emit_go_unblock(struct emit_thread *t, uint64_t ticks, struct emit_thing g, uint32_t stack)
-{
-    if (!open(t, &ticks))
+    if (!(ticks = open(t, ticks)))
         return;
-    need_g(t, ticks, g, EMIT_G_WAITING);
+    if (t->g_state == EMIT_G_RUNNING)
+        leave(t, ticks, reason, stack);
+    start(t, ticks, (struct emit_thing){mark, id, start_at});
+}
+
+void emit_go_unblock_(struct emit_thread *t, uint64_t ticks, emit_number stack, emit_mark *mark,
+                      uint64_t id, uint64_t start_at)
+{
+    if (!(ticks = open(t, ticks)))
+        return;
+    need_g(t, ticks, (struct emit_thing){mark, id, start_at}, EMIT_G_WAITING);
     uint8_t *at = head(t, ticks, EV_GO_UNBLOCK);
-    at = put_number(at, g.id);
-    at = put_number(at, next_number(g.mark));
-    at = put_number(at, stack);
+    at = put_number(at, id);
+    at = put_number(at, next_number(mark));
+    at = put_encoded(at, stack);
     commit(t, at);
 }
 
 // --- System calls.
 
-void emit_syscall_begin(struct emit_thread *t, uint64_t ticks, uint32_t stack)
+void emit_syscall_begin(struct emit_thread *t, uint64_t ticks, emit_number stack)
 {
-    if (!open(t, &ticks) || t->g_state != EMIT_G_RUNNING || t->p_state != EMIT_P_RUNNING)
+    if (!(ticks = open(t, ticks)) || t->g_state != EMIT_G_RUNNING || t->p_state != EMIT_P_RUNNING)
         return;
     uint8_t *at = head(t, ticks, EV_GO_SYSCALL_BEGIN);
     at = put_number(at, next_number(t->p.mark));
-    at = put_number(at, stack);
+    at = put_encoded(at, stack);
     commit(t, at);
     t->g_state = EMIT_G_SYSCALL;
     t->p_state = EMIT_P_SYSCALL;
@@ -291,7 +318,7 @@ void emit_syscall_begin(struct emit_thread *t, uint64_t ticks, uint32_t stack)
 
 void emit_syscall_end(struct emit_thread *t, uint64_t ticks)
 {
-    if (!open(t, &ticks) || t->g_state != EMIT_G_SYSCALL)
+    if (!(ticks = open(t, ticks)) || t->g_state != EMIT_G_SYSCALL)
         return;
     if (t->p_state)
         need_p(t, ticks, t->p, EMIT_P_SYSCALL);
@@ -304,7 +331,7 @@ void emit_syscall_end(struct emit_thread *t, uint64_t ticks)
 void emit_syscall_end_blocked(struct emit_thread *t, uint64_t ticks)
 {
     t->p_state = EMIT_NONE; // it is another's by now: not to be told here
-    if (!open(t, &ticks) || t->g_state != EMIT_G_SYSCALL)
+    if (!(ticks = open(t, ticks)) || t->g_state != EMIT_G_SYSCALL)
         return;
     uint8_t *at = head(t, ticks, EV_GO_SYSCALL_END_BLOCKED);
     commit(t, at);
@@ -315,7 +342,7 @@ void emit_syscall_end_blocked(struct emit_thread *t, uint64_t ticks)
 
 void emit_proc_start(struct emit_thread *t, uint64_t ticks, struct emit_thing p)
 {
-    if (!open(t, &ticks))
+    if (!(ticks = open(t, ticks)))
         return;
     need_p(t, ticks, p, EMIT_P_IDLE);
     uint8_t *at = head(t, ticks, EV_PROC_START);
@@ -328,7 +355,7 @@ void emit_proc_start(struct emit_thread *t, uint64_t ticks, struct emit_thing p)
 
 void emit_proc_stop(struct emit_thread *t, uint64_t ticks)
 {
-    if (!open(t, &ticks) || !t->p_state)
+    if (!(ticks = open(t, ticks)) || !t->p_state)
         return;
     need_p(t, ticks, t->p, (enum emit_state)t->p_state);
     uint8_t *at = head(t, ticks, EV_PROC_STOP);
@@ -338,7 +365,7 @@ void emit_proc_stop(struct emit_thread *t, uint64_t ticks)
 
 void emit_proc_steal(struct emit_thread *t, uint64_t ticks, struct emit_thing p, uint32_t from_tid)
 {
-    if (!open(t, &ticks))
+    if (!(ticks = open(t, ticks)))
         return;
     need_p(t, ticks, p, EMIT_P_ABANDONED);
     uint8_t *at = head(t, ticks, EV_PROC_STEAL);
@@ -350,7 +377,7 @@ void emit_proc_steal(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
 
 void emit_procs_change(struct emit_thread *t, uint64_t ticks, uint32_t procs)
 {
-    if (!open(t, &ticks) || t->g_state != EMIT_G_RUNNING)
+    if (!(ticks = open(t, ticks)) || t->g_state != EMIT_G_RUNNING)
         return;
     uint8_t *at = head(t, ticks, EV_PROCS_CHANGE);
     at = put_number(at, procs);
@@ -360,14 +387,15 @@ void emit_procs_change(struct emit_thread *t, uint64_t ticks, uint32_t procs)
 
 // --- The user's: with a running G only.
 
-static bool open_running(struct emit_thread *t, uint64_t *ticks)
+static inline uint64_t open_running(struct emit_thread *t, uint64_t ticks)
 {
-    return open(t, ticks) && t->g_state == EMIT_G_RUNNING && t->p_state == EMIT_P_RUNNING;
+    ticks = open(t, ticks);
+    return t->g_state == EMIT_G_RUNNING && t->p_state == EMIT_P_RUNNING ? ticks : 0;
 }
 
 void emit_label(struct emit_thread *t, uint64_t ticks, uint32_t text)
 {
-    if (!open_running(t, &ticks))
+    if (!(ticks = open_running(t, ticks)))
         return;
     uint8_t *at = head(t, ticks, EV_GO_LABEL);
     at = put_number(at, text);
@@ -376,7 +404,7 @@ void emit_label(struct emit_thread *t, uint64_t ticks, uint32_t text)
 
 void emit_heap(struct emit_thread *t, uint64_t ticks, uint64_t bytes)
 {
-    if (!open_running(t, &ticks))
+    if (!(ticks = open_running(t, ticks)))
         return;
     uint8_t *at = head(t, ticks, EV_HEAP_ALLOC);
     at = put_number(at, bytes);
@@ -384,50 +412,50 @@ void emit_heap(struct emit_thread *t, uint64_t ticks, uint64_t bytes)
 }
 
 void emit_task_begin(struct emit_thread *t, uint64_t ticks, uint64_t task, uint64_t parent,
-                     uint32_t name, uint32_t stack)
+                     uint32_t name, emit_number stack)
 {
-    if (!open_running(t, &ticks))
+    if (!(ticks = open_running(t, ticks)))
         return;
     uint8_t *at = head(t, ticks, EV_USER_TASK_BEGIN);
     at = put_number(at, task);
     at = put_number(at, parent);
     at = put_number(at, name);
-    at = put_number(at, stack);
+    at = put_encoded(at, stack);
     commit(t, at);
 }
 
-void emit_task_end(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t stack)
+void emit_task_end(struct emit_thread *t, uint64_t ticks, uint64_t task, emit_number stack)
 {
-    if (!open_running(t, &ticks))
+    if (!(ticks = open_running(t, ticks)))
         return;
     uint8_t *at = head(t, ticks, EV_USER_TASK_END);
     at = put_number(at, task);
-    at = put_number(at, stack);
+    at = put_encoded(at, stack);
     commit(t, at);
 }
 
 bool emit_region(struct emit_thread *t, uint64_t ticks, bool is_end, uint64_t task, uint32_t name,
-                 uint32_t stack)
+                 emit_number stack)
 {
-    if (!open_running(t, &ticks))
+    if (!(ticks = open_running(t, ticks)))
         return false;
     uint8_t *at = head(t, ticks, is_end ? EV_USER_REGION_END : EV_USER_REGION_BEGIN);
     at = put_number(at, task);
     at = put_number(at, name);
-    at = put_number(at, stack);
+    at = put_encoded(at, stack);
     commit(t, at);
     return true;
 }
 
 void emit_log(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t key, uint32_t value,
-              uint32_t stack)
+              emit_number stack)
 {
-    if (!open_running(t, &ticks))
+    if (!(ticks = open_running(t, ticks)))
         return;
     uint8_t *at = head(t, ticks, EV_USER_LOG);
     at = put_number(at, task);
     at = put_number(at, key);
     at = put_number(at, value);
-    at = put_number(at, stack);
+    at = put_encoded(at, stack);
     commit(t, at);
 }

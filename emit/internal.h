@@ -13,23 +13,29 @@ enum {
     EMIT_ROOM = 256,
     EMIT_STACKS_KNOWN = 1024, // a power of two
     EMIT_WALKS_KNOWN = 256,   // likewise
-    EMIT_WORDS_MAX = 60,      // of one walk that is known: some 25 frames
-    EMIT_FRAMES_MAX = 128,    // the format's bound
+    EMIT_WALK_WAYS =
+        4, // likewise: as many with one key, where stacks are as deep but differ further out
+    EMIT_LINKS_MAX = 40,   // of one walk that is known: as many frames, less one
+    EMIT_FRAMES_MAX = 128, // the format's bound
 };
 
-// A walk that is known again as long as its words hold.
+// A walk that is known again, on any stack, as long as its links hold.
 struct emit_walk {
-    uint64_t rip, rsp, rbp; // of emit_stack's caller
-    uint64_t epoch;
-    uint32_t id, count; // id 0: free
-    struct unwind_word words[EMIT_WORDS_MAX];
+    uint64_t rip, below,
+        rbp; // of emit_stack's caller; rsp: so far below the stack's end; rbp: less rsp
+    uint32_t session, generation; // stack.c's session_of, and the unwinder's generation
+    emit_number id;
+    uint32_t pairs, count; // count 0: free
+    struct unwind_link links[EMIT_LINKS_MAX];
+    uint64_t fill[2];
 };
+_Static_assert(sizeof(struct emit_walk) == 1024, "found by a shift");
 
 // Ticks to units, within one generation. That of g lies at [g & 1]; written before g begins, when nobody uses
 // g - 2 any more.
 struct emit_clock {
     uint64_t ticks, units; // at its start
-    uint64_t scale;        // units per tick, times 2^40
+    uint64_t scale;        // units per tick, times 2^64
 };
 
 // NOLINTNEXTLINE(*Padding): grouped by use
@@ -40,6 +46,7 @@ struct emit {
     uint8_t *data;
     struct emit_clock clocks[2];
     _Atomic uint64_t session;
+    uint32_t cpus;               // that the process may use: the Ps of one without the runtime
     _Atomic uint64_t procs_told; // generation in which ProcsChange was
     _Atomic uint32_t hint;       // where to look for a free buffer
     _Atomic uint32_t lock;       // who starts, stops, advances
@@ -57,18 +64,20 @@ struct emit {
     uint64_t copied;               // of the trace's snapshots
     void (*bounds)(uint64_t *low, uint64_t *high);
     uint64_t agent_low, agent_high, core_low, core_high;
-    uint32_t reasons[EMIT_REASON_COUNT];
+    emit_number reasons[EMIT_REASON_COUNT];
+    bool is_armed;                       // see emit_runtime's arm
     struct emit_thread *_Atomic threads; // plain ones
     struct emit_thread *announcer;       // the stream without a thread
 };
 extern struct emit emit __attribute__((visibility("hidden")));
 
 // Makes room for one event of this generation: a new buffer, and at the generation's first event the view's
-// statuses. False: tracing is off now. *ticks may be renewed.
-bool emit_open_slow(struct emit_thread *t, uint64_t *ticks);
+// statuses. Ticks, now; 0: tracing is off.
+uint64_t emit_open_slow(struct emit_thread *t);
 
-// A free buffer for t in this generation; NULL: there is none.
-struct seg_trace_buffer *emit_buffer_claim(struct emit_thread *t, uint64_t generation);
+// A free buffer for t in this generation; NULL: there is none. is_next: it has filled one.
+struct seg_trace_buffer *emit_buffer_claim(struct emit_thread *t, uint64_t generation,
+                                           bool is_next);
 void emit_buffer_seal(struct seg_trace_buffer *b);
 // Seals what is still written of generations up to this one. Nobody writes them any more.
 void emit_buffers_seal_all(uint64_t generation);
@@ -92,7 +101,7 @@ static inline uint64_t emit_units(uint64_t generation, uint64_t ticks)
 {
     const struct emit_clock *c = &emit.clocks[generation & 1];
     uint64_t since = ticks > c->ticks ? ticks - c->ticks : 0;
-    return c->units + (uint64_t)(((unsigned __int128)since * c->scale) >> 40);
+    return c->units + (uint64_t)(((unsigned __int128)since * c->scale) >> 64);
 }
 
 #endif

@@ -180,7 +180,7 @@ void emit_self_block(enum emit_reason reason, uint64_t object)
     struct emit_thread *t = enter_plain();
     if (t) {
         emit_waits_flush(t);
-        emit_go_block(t, emit_ticks(), emit_reason(reason), emit_stack_here(t));
+        emit_go_block(t, emit_ticks(), reason, emit_stack_here(t));
         emit_proc_stop(t, emit_ticks());
         emit_waits_begin(t, object);
     }
@@ -197,7 +197,7 @@ void emit_self_wake(void)
     if (t && !t->g_state) {
         struct emit_thing g = t->g, p = t->p;
         if (!is_told)
-            emit_go_unblock(t, emit_ticks(), g, 0);
+            emit_go_unblock(t, emit_ticks(), g, EMIT_NO_STACK);
         emit_proc_start(t, emit_ticks(), p);
         emit_go_start(t, emit_ticks(), g);
     }

@@ -3,6 +3,7 @@
 // Stacks of events: walked by the unwinder, interned in the segment, and known again by a hash before that.
 
 #include "emit/internal.h"
+#include "emit/wire.h"
 
 #include "unwind/unwind.h"
 
@@ -107,86 +108,103 @@ uint32_t emit_stack_start(struct emit_thread *t, uint64_t function)
     return slot->id;
 }
 
-// The first `own` frames are this file's.
-static uint32_t finish(struct emit_thread *t, const uint64_t *pcs, uint32_t depth, uint32_t own)
+static emit_number finish(struct emit_thread *t, const uint64_t *pcs, uint32_t depth)
 {
-    if (depth <= own)
-        return 0;
-    depth -= own;
-    pcs = trim(pcs + own, &depth);
-    return depth ? intern(t, pcs, depth) : 0;
+    pcs = trim(pcs, &depth);
+    return encoded(depth ? intern(t, pcs, depth) : 0);
 }
 
-static uint32_t walk(struct emit_thread *t, const struct unwind_registers *regs, uint32_t own)
+static emit_number walk(struct emit_thread *t, const struct unwind_registers *regs)
 {
     const uint64_t *pcs;
     enum unwind_end end;
     uint32_t depth = unwind_walk(t->unwind, regs, &pcs, UNWIND_DEPTH_MAX, &end);
-    return finish(t, pcs, depth, own);
+    return finish(t, pcs, depth);
 }
 
-static uint64_t epoch_now(const struct emit_thread *t)
+// frame: of emit_stack, whose caller the stack begins with.
+static __attribute__((noinline)) emit_number walk_anew(struct emit_thread *t, struct emit_walk *w,
+                                                       const volatile uint64_t *frame, uint64_t low,
+                                                       uint64_t high)
 {
-    return (uint64_t)session_of(t) << 32 | unwind_generation();
-}
-
-// What is known of a walk begins with emit_stack's caller: this one is not there the next time.
-static __attribute__((noinline)) uint32_t walk_anew(struct emit_thread *t, struct emit_walk *w,
-                                                    const struct unwind_registers *key,
-                                                    uint64_t low, uint64_t high)
-{
-    uint64_t pcs[EMIT_WORDS_MAX];
+    uint64_t pcs[EMIT_LINKS_MAX + 1], rsp = (uint64_t)(uintptr_t)(frame + 2);
     if (!is_ready(t, low, high))
-        return 0;
+        return EMIT_NO_STACK;
     // The caller's pc as exact, which is looked up one higher.
-    struct unwind_registers regs = {.rip = key->rip - 1, .rsp = key->rsp, .rbp = key->rbp};
-    w->id = 0;
-    w->count = EMIT_WORDS_MAX;
-    w->epoch = epoch_now(t);
-    uint32_t depth = unwind_walk_words(t->unwind, &regs, pcs, EMIT_WORDS_MAX, w->words, &w->count);
-    if (!depth) {
-        unwind_here(&regs);
-        return walk(t, &regs, 2);
-    }
-    pcs[0] = key->rip;
-    w->rip = key->rip;
-    w->rsp = key->rsp;
-    w->rbp = key->rbp;
-    w->id = finish(t, pcs, depth, 0);
+    struct unwind_registers regs = {.rip = frame[1] - 1, .rsp = rsp, .rbp = frame[0]};
+    w->count = EMIT_LINKS_MAX;
+    w->session = session_of(t);
+    w->generation = unwind_generation();
+    uint32_t depth = unwind_walk_links(t->unwind, &regs, pcs, EMIT_LINKS_MAX + 1, w->links,
+                                       &w->pairs, &w->count);
+    if (!depth)
+        return walk(t, &regs);
+    pcs[0] = frame[1];
+    w->rip = frame[1];
+    w->below = high - rsp;
+    w->rbp = frame[0] - rsp;
+    w->id = finish(t, pcs, depth);
+    if (w->id.bits == EMIT_NO_STACK.bits) // the table is full, for now
+        w->count = 0;
     return w->id;
 }
 
-__attribute__((noinline)) uint32_t emit_stack(struct emit_thread *t, uint64_t low, uint64_t high)
+// Where a walk is to be kept: a place that is free or out of date, else that which its stack looks at first.
+static struct emit_walk *place_for(const struct emit_thread *t, struct emit_walk *set,
+                                   uint64_t first)
 {
-    if (!emit_is_on() || !emit.seg || (!t->walks && !is_ready(t, low, high)))
-        return 0;
-    // volatile: read as two words, as they were just stored; as one vector they would have to wait for both
-    const volatile uint64_t *frame = __builtin_frame_address(0);
-    uint64_t rip = frame[1], rbp = frame[0], rsp = (uint64_t)(uintptr_t)(frame + 2);
-    uint64_t hash = (rsp ^ rip << 20) * UINT64_C(0x9E3779B97F4A7C15);
-    struct emit_walk *w = &t->walks[hash >> 56 & (EMIT_WALKS_KNOWN - 1)];
-    if (__builtin_expect(w->id && w->rsp == rsp && w->rip == rip && w->rbp == rbp &&
-                             w->epoch == epoch_now(t) && unwind_words_hold(w->words, w->count),
-                         1))
-        return w->id;
-    struct unwind_registers caller = {.rip = rip, .rsp = rsp, .rbp = rbp};
-    uint32_t id = walk_anew(t, w, &caller, low, high);
-    __asm__ volatile(
-        ""
-        : "+r"(id)); // no tail call: this is one of the frames that walk_anew leaves out
-    return id;
+    for (uint64_t i = 0; i < EMIT_WALK_WAYS; i++) {
+        struct emit_walk *w = &set[(first + i) % EMIT_WALK_WAYS];
+        if (!w->count || w->session != session_of(t) || w->generation != unwind_generation())
+            return w;
+    }
+    return &set[first % EMIT_WALK_WAYS];
 }
 
-uint32_t emit_stack_here(struct emit_thread *t)
+static __attribute__((noinline)) emit_number walk_first(struct emit_thread *t,
+                                                        const volatile uint64_t *frame,
+                                                        uint64_t low, uint64_t high)
+{
+    if (!is_ready(t, low, high))
+        return EMIT_NO_STACK;
+    return walk_anew(t, t->walks, frame, low, high);
+}
+
+__attribute__((noinline)) emit_number emit_stack(struct emit_thread *t, uint64_t low, uint64_t high)
+{
+    // volatile: read as two words, as they were just stored; as one vector they would have to wait for both
+    const volatile uint64_t *frame = __builtin_frame_address(0);
+    if (__builtin_expect(!emit_is_on(), 0))
+        return EMIT_NO_STACK;
+    if (__builtin_expect(!t->walks, 0))
+        return walk_first(t, frame, low, high);
+    uint64_t rip = frame[1], rsp = (uint64_t)(uintptr_t)(frame + 2), below = high - rsp;
+    uint64_t hash = (below ^ rip << 20) * UINT64_C(0x9E3779B97F4A7C15);
+    struct emit_walk *set = &t->walks[hash >> 56 & (EMIT_WALKS_KNOWN - EMIT_WALK_WAYS)];
+    uint64_t first = high >> 16;
+    for (uint64_t i = 0; i < EMIT_WALK_WAYS; i++) {
+        struct emit_walk *w = &set[(first + i) % EMIT_WALK_WAYS];
+        if (__builtin_expect(w->rip == rip && w->below == below && w->rbp == frame[0] - rsp &&
+                                 w->session == session_of(t) &&
+                                 w->generation == unwind_generation() && w->count &&
+                                 unwind_links_hold(w->links, w->pairs, w->count, rsp),
+                             1))
+            return w->id;
+    }
+    return walk_anew(t, place_for(t, set, first), frame, low, high);
+}
+
+emit_number emit_stack_here(struct emit_thread *t)
 {
     return t->owner ? emit.runtime->stack(t) : emit_stack(t, t->stack_low, t->stack_high);
 }
 
-uint32_t emit_stack_from(struct emit_thread *t, const void *ucontext, uint64_t low, uint64_t high)
+emit_number emit_stack_from(struct emit_thread *t, const void *ucontext, uint64_t low,
+                            uint64_t high)
 {
     struct unwind_registers regs;
     if (!emit_is_on() || !is_ready(t, low, high))
-        return 0;
+        return EMIT_NO_STACK;
     unwind_registers_from_context(&regs, ucontext);
-    return walk(t, &regs, 0);
+    return walk(t, &regs);
 }

@@ -7,6 +7,7 @@
 // in it is still on its way, so what a G's status says is what a claim of its mark may tell.
 
 #include "emit/waits.h"
+#include "emit/wire.h"
 
 #include <cpuid.h>
 #include <linux/membarrier.h>
@@ -75,13 +76,13 @@ static struct moment now_of_both(void)
     return best;
 }
 
-// Units per tick, times 2^40, as measured since the first start.
+// Units per tick, times 2^64, as measured since the first start.
 static uint64_t scale_at(struct moment now)
 {
     uint64_t ticks = now.ticks - emit.base_ticks, ns = now.ns - emit.base_ns;
     if (!ticks)
-        return (UINT64_C(1) << 40) / 64;
-    return (uint64_t)(((unsigned __int128)ns << 40) / 64 / ticks);
+        return (UINT64_C(1) << 58);
+    return (uint64_t)(((unsigned __int128)ns << 58) / ticks);
 }
 
 // The clock of a coming generation goes on where the one before is now, and is steered so that a second later
@@ -100,7 +101,8 @@ static void set_clock(uint64_t generation, bool is_first)
         int64_t behind = (int64_t)(truth - c->units); // units
         int64_t limit = SECOND / 64 / 100;
         behind = behind > limit ? limit : behind < -limit ? -limit : behind;
-        c->scale = (uint64_t)((__int128)scale * (SECOND / 64 + behind) / (SECOND / 64));
+        c->scale =
+            (uint64_t)((unsigned __int128)scale * (uint64_t)(SECOND / 64 + behind) / (SECOND / 64));
     }
     emit.generation_began = now.ns;
     struct seg_trace_clock *out = &emit.trace->clocks[generation % SEG_TRACE_CLOCKS];
@@ -157,11 +159,14 @@ static void *pages(size_t bytes)
 
 struct emit_thread *emit_thread_new(uint32_t tid, void (*look)(struct emit_thread *), void *owner)
 {
-    size_t head = (sizeof(struct emit_thread) + 63) & ~(size_t)63;
+    // Not at the start of a page, as so much is that is used with it: a load is held up by a store before it to an address
+    // with the same low 12 bits.
+    enum { AT = 704 };
+    size_t head = AT + ((sizeof(struct emit_thread) + 63) & ~(size_t)63);
     uint8_t *mem = pages(head + EMIT_STACKS_KNOWN * sizeof(struct emit_stack_slot));
     if (!mem)
         return NULL;
-    struct emit_thread *t = (struct emit_thread *)(void *)mem;
+    struct emit_thread *t = (struct emit_thread *)(void *)(mem + AT);
     t->known = (struct emit_stack_slot *)(void *)(mem + head);
     t->tid = tid;
     t->look = look;
@@ -214,12 +219,7 @@ static void intern_reasons(void)
         "preempted",   "runtime.Gosched",
     };
     for (int i = 0; i < EMIT_REASON_COUNT; i++)
-        emit.reasons[i] = seg_string(emit.seg, texts[i], strlen(texts[i]));
-}
-
-uint32_t emit_reason(enum emit_reason r)
-{
-    return emit.reasons[r];
+        emit.reasons[i] = encoded(seg_string(emit.seg, texts[i], strlen(texts[i])));
 }
 
 uint32_t emit_string(const char *text, size_t n)
@@ -242,14 +242,28 @@ static int take_segment(struct seg *s)
     return 0;
 }
 
-// emit.lock held.
-static void begin_session(void)
+// The runtime may come at the same time: then it sees is_armed, or is seen.
+static void arm(bool is_on)
 {
+    emit.is_armed = is_on;
+    atomic_thread_fence(memory_order_seq_cst);
+    if (emit.runtime)
+        emit.runtime->arm(is_on);
+}
+
+// emit.lock held. goes_on: after a cut; a flight recorder still has what was before, as long as there is room.
+static void begin_session(bool goes_on)
+{
+    if (!emit.is_armed) {
+        arm(true);
+        quiesce(); // of the transitions that go on none begins untraced and ends traced
+    }
     struct seg_trace *t = emit.trace;
     uint64_t generation = ++emit.last_generation;
     set_clock(generation, true);
     atomic_store(&t->first, generation);
-    atomic_store(&t->oldest, generation);
+    if (!goes_on || !emit.options.is_flight)
+        atomic_store(&t->oldest, generation);
     atomic_store(&t->is_flight, emit.options.is_flight);
     uint64_t session = atomic_fetch_add(&emit.session, 1) + 1;
     atomic_store(&emit.is_cut, 0);
@@ -294,6 +308,16 @@ static void find_own_code(void)
     emit.core_high = high;
 }
 
+static uint32_t count_cpus(void)
+{
+    uint64_t mask[128];
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    uint32_t n = 0;
+    for (long i = 0; i < bytes / (long)sizeof *mask; i++)
+        n += (uint32_t)__builtin_popcountll(mask[i]);
+    return n ? n : 1;
+}
+
 // emit.lock held. All but the beginning itself.
 static int prepare(struct seg *s, const struct emit_options *o)
 {
@@ -314,6 +338,7 @@ static int prepare(struct seg *s, const struct emit_options *o)
         emit.base_ns = first.ns;
         pause_ns(SECOND / 500); // for a first estimate of the scale, to 1e-5
     }
+    emit.cpus = count_cpus();
     emit.is_wanted = true;
     atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     return 0;
@@ -324,7 +349,7 @@ int emit_start(struct seg *s, const struct emit_options *o)
     lock();
     int rc = prepare(s, o);
     if (!rc)
-        begin_session();
+        begin_session(false);
     unlock();
     return rc;
 }
@@ -361,6 +386,8 @@ int emit_stop(void)
     emit.is_wanted = false;
     if (!rc && atomic_exchange(&emit_generation, 0))
         end_session(SEG_TRACE_STOPPED);
+    if (!rc)
+        arm(false);
     unlock();
     return rc;
 }
@@ -478,12 +505,15 @@ static bool tick(void)
         emit.is_wanted = false;
         if (atomic_exchange(&emit_generation, 0))
             end_session(SEG_TRACE_STOPPED);
+        arm(false);
         return false;
     }
     if (!emit_is_on()) {
-        // Half of the buffers, so that what is recorded from now on is worth it.
-        if (emit.is_wanted && free_buffers() >= emit.trace->buffer_count / 2)
-            begin_session();
+        // Half of the buffers, so that what is recorded from now on is worth it. A flight recorder's never become
+        // free by themselves: they give way to the coming events.
+        if (emit.is_wanted &&
+            (emit.options.is_flight || free_buffers() >= emit.trace->buffer_count / 2))
+            begin_session(true);
         return false;
     }
     bool is_done = true;
@@ -518,6 +548,7 @@ void emit_forget(void)
     atomic_store(&emit.lock, 0);
     atomic_store(&emit.is_cut, 0);
     emit.is_wanted = false;
+    arm(false);
     emit.seg = NULL;
     emit.trace = NULL;
     atomic_store(&emit.threads, NULL);
@@ -539,6 +570,9 @@ uint64_t emit_session(void)
 uint64_t emit_set_runtime(const struct emit_runtime *r)
 {
     emit.runtime = r;
+    atomic_thread_fence(memory_order_seq_cst);
+    if (emit.is_armed)
+        r->arm(true);
     return atomic_load_explicit(&emit.next_id, memory_order_relaxed);
 }
 

@@ -47,7 +47,7 @@ static bool claim(struct emit_thread *w)
 }
 
 // Tells in t's stream that it unblocks w, which is claimed.
-static void tell(struct emit_thread *t, struct emit_thread *w, uint32_t stack)
+static void tell(struct emit_thread *t, struct emit_thread *w, emit_number stack)
 {
     bool same = w->session == t->session && w->is_told && !w->g_state;
     if (same)
@@ -105,12 +105,12 @@ void emit_waits_note(struct emit_thread *t, uint64_t object)
 
 void emit_waits_signal(struct emit_thread *t, uint64_t object, bool all)
 {
-    uint32_t stack = 0;
+    emit_number stack = {0}; // not yet known
     uint64_t now = emit_ticks();
     if (!is_waited_for(object) || t->g_state != EMIT_G_RUNNING)
         return;
     for (struct emit_thread *w; (w = longest(object, now));) {
-        stack = stack ? stack : emit_stack_here(t);
+        stack = stack.bits ? stack : emit_stack_here(t);
         if (claim(w)) {
             tell(t, w, stack);
             if (!all || atomic_load_explicit(&w->wait, memory_order_relaxed) == WAITING)

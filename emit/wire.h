@@ -6,7 +6,9 @@
 #ifndef FIBERSCOPE_EMIT_WIRE_H
 #define FIBERSCOPE_EMIT_WIRE_H
 
-#include <stdint.h>
+#include "emit/emit.h"
+
+#include <string.h>
 
 enum emit_event {
     EV_PROCS_CHANGE = 9,
@@ -44,6 +46,22 @@ static inline uint8_t *put_number(uint8_t *at, uint64_t n)
     }
     *at++ = (uint8_t)n;
     return at;
+}
+
+// Writes 8 bytes, of which it counts those that there are.
+static inline uint8_t *put_encoded(uint8_t *at, emit_number n)
+{
+    memcpy(at, &n.bits, sizeof n.bits);
+    return at + (n.bits >> 56);
+}
+
+static inline emit_number encoded(uint32_t n)
+{
+    uint8_t bytes[8] = {0};
+    emit_number e;
+    bytes[7] = (uint8_t)(put_number(bytes, n) - bytes);
+    memcpy(&e.bits, bytes, sizeof bytes);
+    return e;
 }
 
 #endif

@@ -46,7 +46,8 @@ static int go(struct fib *out, fib_fn *fn, void *arg, const char *name, uint8_t 
     g->site = site;
     g->creator = self ? atomic_load_explicit(&self->id, memory_order_relaxed) : 0;
     atomic_store_explicit(&g->trace, 0, memory_order_relaxed);
-    FIB_TRACE(create, m, g, id);
+    if (m ? m_is_traced(m) : FIB_TRACE_IS_ON)
+        trace_create_(m, g, id);
     atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_relaxed);
     // release: who finds the id finds the rest
     atomic_store_explicit(&g->id, id, memory_order_release);

@@ -7,6 +7,7 @@
 #include "runtime/print.h"
 #include "runtime/trace.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -142,11 +143,25 @@ static int add_ps(uint32_t procs)
     return 0;
 }
 
+// A program that links the runtime alone is served as well: the agent comes late then, and patches what is loaded.
+static void load_agent(void)
+{
+    const char *address = getenv("FIBERSCOPE_SERVE");
+    if (!address || !*address || dlsym(RTLD_DEFAULT, "fscope_serve"))
+        return;
+    if (!dlopen("libfiberscope.so." FSCOPE_SOVERSION, RTLD_NOW)) {
+        struct print p = {.fd = 2};
+        print_format(&p, "fiberscope-rt: FIBERSCOPE_SERVE=%s: %s\n", address, dlerror());
+        print_flush(&p);
+    }
+}
+
 static int start(const struct fib_options *options)
 {
     static _Atomic bool is_started;
     if (atomic_exchange(&is_started, true))
         return -EALREADY;
+    load_agent();
     uint32_t procs;
     int rc = read_options(options, &procs);
     if (!rc) {

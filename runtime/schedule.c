@@ -160,12 +160,12 @@ static struct g *ready_polled(struct p *p, struct g_queue *q)
     trans_begin(m);
     struct g *first = queue_take(q), *g;
     if (first)
-        FIB_TRACE(ready, m, first);
+        FIB_TRACE(resume, m, first);
     if (first)
         atomic_store_explicit(&first->status, G_RUNNABLE, memory_order_release);
     bool is_more = false;
     while ((g = queue_take(q))) {
-        FIB_TRACE(ready, m, g);
+        FIB_TRACE(resume, m, g);
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
         runq_put(p, g);
@@ -286,7 +286,7 @@ static void wait_polled(struct m *m)
     }
     trans_begin(m);
     for (struct g *g = q.head; g; g = g->link) {
-        FIB_TRACE(ready, m, g);
+        FIB_TRACE(resume, m, g);
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
     }
@@ -486,6 +486,9 @@ void schedule_loop(struct m *m)
         atomic_store_explicit(&p->schedules,
                               atomic_load_explicit(&p->schedules, memory_order_relaxed) + 1,
                               memory_order_relaxed);
-        switch_to(m, g, ticks_now());
+        uint64_t now = ticks_now();
+        if (m_is_traced(m))
+            trace_start_(m, g, now);
+        switch_to(m, g, now);
     }
 }

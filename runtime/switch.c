@@ -45,8 +45,6 @@ __attribute__((noinline)) void switch_to(struct m *m, struct g *next, uint64_t n
 {
     struct g *prev = m->cur;
     struct live *from = prev->live, *to = next->live;
-    if (__builtin_expect(FIB_TRACE_IS_ON, 0) && next != &m->g0)
-        trace_start_(m, next, now);
     from->cpu_ticks += now - m->since_ticks;
     from->wait_since_ticks = now;
     m->since_ticks = now;
@@ -178,6 +176,28 @@ static __attribute__((noinline)) void tell_wait(const struct live *l)
         tell(l->wait_object, (int64_t)ticks < 0 ? 0 : ticks_to_ns(ticks));
 }
 
+static inline void park_end(struct live *l)
+{
+    if (__builtin_expect(fib_descriptor.on_wait != NULL, 0))
+        tell_wait(l);
+    l->wait_reason = WAIT_NONE;
+    l->wait_owner = NULL;
+}
+
+// The rest of g_park, whose frame it takes. Once the status says that it waits, others may tell so: it is told before.
+static __attribute__((noinline)) void park_traced(struct m *m, enum wait_reason reason,
+                                                  uint64_t now, park_after_fn *after, void *arg)
+{
+    struct g *g = m->cur, *next = next_fast(m, now);
+    next = next ? next : &m->g0;
+    trace_park_(m, reason, trace_stack(m), next, now);
+    set_status(g, G_WAITING);
+    m->after = after;
+    m->after_arg = arg;
+    switch_to(m, next, now);
+    park_end(g->live);
+}
+
 void g_park(enum wait_reason reason, const void *object, park_after_fn *after, void *arg)
 {
     struct m *m = this_m();
@@ -193,17 +213,17 @@ void g_park(enum wait_reason reason, const void *object, park_after_fn *after, v
     uint64_t now = ticks_now();
     l->wait_reason = reason;
     l->wait_object = object;
-    FIB_TRACE(park, m, g, reason, now);
+    if (m_is_traced(m)) {
+        park_traced(m, reason, now, after, arg);
+        return;
+    }
     set_status(g, G_WAITING);
     m->after = after;
     m->after_arg = arg;
     // What follows holds no lock that `after` will release: the scheduler takes others.
     struct g *next = next_fast(m, now);
     switch_to(m, next ? next : &m->g0, now);
-    if (__builtin_expect(fib_descriptor.on_wait != NULL, 0))
-        tell_wait(l);
-    l->wait_reason = WAIT_NONE;
-    l->wait_owner = NULL;
+    park_end(l);
 }
 
 struct limit {
@@ -307,7 +327,7 @@ static __attribute__((noinline)) void ready_without_p(struct m *m, struct g *g)
 {
     struct emit_thread *t = m ? NULL : trace_outside_enter();
     if (m)
-        FIB_TRACE(ready, m, g);
+        FIB_TRACE(ready, m, g, trace_stack(m));
     else
         trace_outside_ready(t, g);
     set_status(g, G_RUNNABLE);
@@ -316,6 +336,26 @@ static __attribute__((noinline)) void ready_without_p(struct m *m, struct g *g)
         trans_end(m);
     else
         trace_outside_leave(t);
+}
+
+// Within m's transition, which this ends.
+static inline void ready_here(struct m *m, struct p *p, struct g *g, bool is_next)
+{
+    set_status(g, G_RUNNABLE);
+    sample_wait(p, g);
+    if (is_next)
+        runq_put_next(p, g);
+    else
+        runq_put(p, g);
+    maybe_wake(m, p);
+    trans_end(m);
+}
+
+static __attribute__((noinline)) void ready_traced(struct m *m, struct p *p, struct g *g,
+                                                   bool is_next)
+{
+    trace_ready_(m, g, trace_stack(m));
+    ready_here(m, p, g, is_next);
 }
 
 static inline void ready(struct g *g, bool is_next)
@@ -336,15 +376,10 @@ static inline void ready(struct g *g, bool is_next)
         wake_p();
         return;
     }
-    FIB_TRACE(ready, m, g);
-    set_status(g, G_RUNNABLE);
-    sample_wait(p, g);
-    if (is_next)
-        runq_put_next(p, g);
+    if (m_is_traced(m))
+        ready_traced(m, p, g, is_next);
     else
-        runq_put(p, g);
-    maybe_wake(m, p);
-    trans_end(m);
+        ready_here(m, p, g, is_next);
 }
 
 void g_enqueue_new(struct m *m, struct p *p, struct g *g)
@@ -386,26 +421,41 @@ static bool is_alone(struct m *m, struct p *p, uint64_t now)
            p->id < atomic_load_explicit(&sched.procs, memory_order_relaxed);
 }
 
-void g_yield(void)
+static inline void yield_to(struct m *m, struct g *g, struct g *next, uint64_t now)
 {
-    struct m *m = trans_begin_with_p();
-    struct g *g = m->cur;
-    struct p *p = m_p(m);
-    uint64_t now = ticks_now();
-    struct g *next = next_fast(m, now);
-    if (!next && is_alone(m, p, now)) {
-        p->countdown -= p->countdown > 1; // so that the netpoller has its turn
-        trans_end(m);
-        return;
-    }
-    FIB_TRACE(yield, m, g, now);
     set_status(g, G_RUNNABLE);
-    if ((p->countdown & 7) == 0) {
+    if ((m_p(m)->countdown & 7) == 0) {
         g->is_waking_sampled = 1;
         g->ready_ticks = now;
     }
     m->after = after_yield;
-    switch_to(m, next ? next : &m->g0, now);
+    switch_to(m, next, now);
+}
+
+static __attribute__((noinline)) void yield_traced(struct m *m, struct g *next, uint64_t now)
+{
+    trace_yield_(m, trace_stack(m), next, now);
+    yield_to(m, m->cur, next, now);
+}
+
+void g_yield(void)
+{
+    struct m *m = trans_begin_with_p();
+    uint64_t now = ticks_now();
+    struct g *next = next_fast(m, now);
+    if (!next) {
+        struct p *p = m_p(m);
+        if (is_alone(m, p, now)) {
+            p->countdown -= p->countdown > 1; // so that the netpoller has its turn
+            trans_end(m);
+            return;
+        }
+        next = &m->g0;
+    }
+    if (m_is_traced(m))
+        yield_traced(m, next, now);
+    else
+        yield_to(m, m->cur, next, now);
 }
 
 void g_ready_and_yield(struct g *g)
@@ -446,10 +496,12 @@ FIB_PUBLIC void fib_exit(void)
     atomic_store_explicit(&p->exits, atomic_load_explicit(&p->exits, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     uint64_t now = ticks_now();
-    FIB_TRACE(destroy, m, now);
+    struct g *next = next_fast(m, now);
+    next = next ? next : &m->g0;
+    if (m_is_traced(m))
+        trace_destroy_(m, next, now);
     set_status(g, G_DEAD);
     m->after = after_exit;
-    struct g *next = next_fast(m, now);
-    switch_to(m, next ? next : &m->g0, now);
+    switch_to(m, next, now);
     __builtin_unreachable();
 }

@@ -248,6 +248,7 @@ static struct m *m_memory(struct m *ended, uint32_t id)
         while (!atomic_compare_exchange_weak_explicit(&sched.all_ms, &m->all_link, m,
                                                       memory_order_release, memory_order_relaxed))
             ;
+        trace_m_begins(m);
     }
     m->id = id;
     m->random = 0x9E3779B97F4A7C15ULL * (id + sched.seed);

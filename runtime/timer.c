@@ -237,7 +237,7 @@ static void ready_sleepers(struct p *p, struct g **g, uint32_t count)
     struct m *m = p->m;
     trans_begin(m);
     for (uint32_t i = 0; i < count; i++) {
-        FIB_TRACE(ready, m, g[i]);
+        FIB_TRACE(resume, m, g[i]);
         if ((i & 7) == 7) { // one in 8, as others
             g[i]->is_waking_sampled = 1;
             g[i]->ready_ticks = now;

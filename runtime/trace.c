@@ -57,11 +57,9 @@ static void look(struct emit_thread *t)
     }
 }
 
-static struct emit_thread *stream(struct m *m)
+struct emit_thread *trace_stream_anew(struct m *m)
 {
     struct emit_thread *t = m->trace;
-    if (__builtin_expect(t && t->tid == (uint32_t)m->tid, 1))
-        return t;
     if (!t)
         t = m->trace = emit_thread_new((uint32_t)m->tid, look, m);
     if (t) { // the thread of this m has ended, and another come
@@ -71,18 +69,10 @@ static struct emit_thread *stream(struct m *m)
     return t;
 }
 
-static uint32_t stack(struct m *m, struct emit_thread *t)
-{
-    struct g *g = m->cur;
-    if (g == &m->g0)
-        return 0;
-    return emit_stack(t, g->live->low + OS_PAGE, g->live->high);
-}
-
-static uint32_t stack_of(struct m *m, struct emit_thread *t, const void *context)
+static emit_number stack_of(struct m *m, struct emit_thread *t, const void *context)
 {
     struct live *l = m->cur->live;
-    return context ? emit_stack_from(t, context, l->low + OS_PAGE, l->high) : stack(m, t);
+    return context ? emit_stack_from(t, context, l->low + OS_PAGE, l->high) : trace_stack(m);
 }
 
 static const uint8_t reasons[WAIT_REASONS] = {
@@ -104,9 +94,9 @@ static const uint8_t reasons[WAIT_REASONS] = {
     [WAIT_STACK] = EMIT_REASON_SYSTEM,
 };
 
-static uint32_t reason_of(enum wait_reason r)
+static enum emit_reason reason_of(enum wait_reason r)
 {
-    return emit_reason((enum emit_reason)reasons[r]);
+    return (enum emit_reason)reasons[r];
 }
 
 // --- Gs.
@@ -125,7 +115,7 @@ static void create_aside(struct g *g, uint64_t id)
         struct emit_thing p = {&mark, p_first + PROCS_MAX, 0};
         uint64_t now = ticks_now();
         emit_proc_start(aside, now, p);
-        emit_go_create(aside, now, thing_g(g, id), 0);
+        emit_go_create(aside, now, thing_g(g, id), EMIT_NO_STACK);
         emit_proc_stop(aside, now);
     }
     rt_unlock(&lock);
@@ -140,82 +130,101 @@ void trace_create_(struct m *m, struct g *g, uint64_t id)
         emit_leave(t);
         return;
     }
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     if (t && m_p(m))
-        emit_go_create(t, ticks_now(), thing_g(g, id), stack(m, t));
+        emit_go_create(t, ticks_now(), thing_g(g, id), trace_stack(m));
     else
         create_aside(g, id);
 }
 
 void trace_start_(struct m *m, struct g *g, uint64_t now)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     if (t)
         emit_go_start(t, now, thing_of(g));
 }
 
-void trace_destroy_(struct m *m, uint64_t now)
+void trace_destroy_(struct m *m, struct g *next, uint64_t now)
 {
-    struct emit_thread *t = stream(m);
-    if (t)
-        emit_go_destroy(t, now);
+    struct emit_thread *t = trace_stream(m);
+    if (!t)
+        return;
+    emit_go_destroy(t, now);
+    if (next != &m->g0)
+        emit_go_start(t, now, thing_of(next));
 }
 
-void trace_yield_(struct m *m, struct g *g, uint64_t now)
+static inline void leave_for(struct m *m, struct emit_thread *t, enum emit_reason reason,
+                             emit_number stack, struct g *next, uint64_t now)
 {
-    struct emit_thread *t = stream(m);
-    (void)g;
+    if (next != &m->g0)
+        emit_go_switch(t, now, reason, stack, thing_of(next));
+    else
+        emit_go_block(t, now, reason, stack);
+}
+
+void trace_yield_(struct m *m, emit_number stack, struct g *next, uint64_t now)
+{
+    struct emit_thread *t = trace_stream(m);
     if (t)
-        emit_go_stop(t, now, emit_reason(EMIT_REASON_GOSCHED), stack(m, t));
+        leave_for(m, t, EMIT_REASON_GOSCHED, stack, next, now);
 }
 
 void trace_preempt_(struct m *m, struct g *g, const void *context, uint64_t now)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     (void)g;
     if (!t)
         return;
     if (m_p(m))
-        emit_go_stop(t, now, emit_reason(EMIT_REASON_PREEMPTED), stack_of(m, t, context));
+        emit_go_block(t, now, EMIT_REASON_PREEMPTED, stack_of(m, t, context));
     else
         emit_syscall_end_blocked(t, now);
 }
 
-void trace_park_(struct m *m, struct g *g, enum wait_reason reason, uint64_t now)
+// It blocked unannounced, lost its P, and waits now: only who has one can do that.
+static __attribute__((noinline)) void park_without_p(struct m *m, struct emit_thread *t,
+                                                     enum wait_reason reason, emit_number stack,
+                                                     uint64_t now)
 {
-    struct emit_thread *t = stream(m);
-    if (!t)
-        return;
-    bool has_p = m_p(m);
-    if (!has_p) { // it blocked unannounced, lost its P, and waits now: only who has one can do that
-        emit_syscall_end_blocked(t, now);
-        emit_proc_start(t, now, (struct emit_thing){&m->trace_p, p_first + 100000 + m->id, 0});
-        emit_go_start(t, now, thing_of(g));
-    }
-    emit_go_block(t, now, reason_of(reason), stack(m, t));
-    if (!has_p)
-        emit_proc_stop(t, now);
+    emit_syscall_end_blocked(t, now);
+    emit_proc_start(t, now, (struct emit_thing){&m->trace_p, p_first + 100000 + m->id, 0});
+    emit_go_start(t, now, thing_of(m->cur));
+    emit_go_block(t, now, reason_of(reason), stack);
+    emit_proc_stop(t, now);
 }
 
-void trace_ready_(struct m *m, struct g *g)
+void trace_park_(struct m *m, enum wait_reason reason, emit_number stack, struct g *next,
+                 uint64_t now)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
+    if (!t)
+        return;
+    if (m_p(m))
+        leave_for(m, t, reason_of(reason), stack, next, now);
+    else
+        park_without_p(m, t, reason, stack, now);
+}
+
+void trace_ready_(struct m *m, struct g *g, emit_number stack)
+{
+    struct emit_thread *t = trace_stream(m);
     if (t)
-        emit_go_unblock(t, ticks_now(), thing_of(g), stack(m, t));
+        emit_go_unblock(t, ticks_now(), thing_of(g), stack);
 }
 
 void trace_resume_(struct m *m, struct g *g)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     if (t)
-        emit_go_unblock(t, ticks_now(), thing_of(g), 0);
+        emit_go_unblock(t, ticks_now(), thing_of(g), EMIT_NO_STACK);
 }
 
 // --- Calls.
 
 void trace_call_begin_(struct m *m, struct g *g, const void *context)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     (void)g;
     if (t && m_p(m))
         emit_syscall_begin(t, ticks_now(), stack_of(m, t, context));
@@ -223,14 +232,14 @@ void trace_call_begin_(struct m *m, struct g *g, const void *context)
 
 void trace_call_end_(struct m *m)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     if (t)
         emit_syscall_end(t, ticks_now());
 }
 
 void trace_call_end_blocked_(struct m *m)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     if (t)
         emit_syscall_end_blocked(t, ticks_now());
 }
@@ -247,7 +256,7 @@ static bool begin(struct m *m)
 
 void trace_proc_start_(struct m *m, struct p *p)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     bool is_begun = begin(m);
     if (t)
         emit_proc_start(t, ticks_now(), thing_p(p));
@@ -257,7 +266,7 @@ void trace_proc_start_(struct m *m, struct p *p)
 
 void trace_proc_stop_(struct m *m)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     bool is_begun = begin(m);
     if (t)
         emit_proc_stop(t, ticks_now());
@@ -268,7 +277,7 @@ void trace_proc_stop_(struct m *m)
 // m's own view of its P is gone: it was in the call that ends now.
 void trace_proc_steal_(struct m *m, struct p *p)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     if (!t)
         return;
     t->p_state = EMIT_NONE;
@@ -277,21 +286,21 @@ void trace_proc_steal_(struct m *m, struct p *p)
 
 void trace_procs_(struct m *m, uint32_t procs)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     if (t)
         emit_procs_change(t, ticks_now(), procs);
 }
 
 void trace_label_(struct m *m, uint32_t text)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     if (t)
         emit_label(t, ticks_now(), text);
 }
 
 void trace_tell_(struct m *m)
 {
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     if (t)
         emit_tell(t, ticks_now());
 }
@@ -313,7 +322,7 @@ struct emit_thread *trace_outside_enter(void)
 void trace_outside_ready(struct emit_thread *t, struct g *g)
 {
     if (t)
-        emit_go_unblock(t, ticks_now(), thing_of(g), 0);
+        emit_go_unblock(t, ticks_now(), thing_of(g), EMIT_NO_STACK);
 }
 
 void trace_outside_steal(struct emit_thread *t, struct p *p)
@@ -328,6 +337,29 @@ void trace_outside_park(enum wait_reason reason)
 }
 
 // --- The operations that emit/ asks for.
+
+static _Atomic bool is_armed;
+
+static void set_traced(struct m *m, bool is_on)
+{
+    __atomic_store_n(&m->is_traced, is_on, __ATOMIC_RELAXED);
+}
+
+static void arm(bool is_on)
+{
+    // seq_cst: an M that is not in the list yet sees it in trace_m_begins
+    atomic_store(&is_armed, is_on);
+    for (struct m *m = atomic_load(&sched.all_ms); m; m = m->all_link)
+        set_traced(m, is_on);
+}
+
+// Never cleared here: that could be late.
+void trace_m_begins(struct m *m)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load(&is_armed))
+        set_traced(m, true);
+}
 
 static void quiesce(void)
 {
@@ -420,7 +452,7 @@ static struct emit_thread *enter(void)
     if (!m || m->cur == &m->g0 || (atomic_load_explicit(&m->seq, memory_order_relaxed) & 1))
         return NULL;
     trans_begin(m);
-    struct emit_thread *t = stream(m);
+    struct emit_thread *t = trace_stream(m);
     if (!t)
         trans_end(m);
     return t;
@@ -439,9 +471,9 @@ static void regain(void)
         trans_end(trans_begin_with_p());
 }
 
-static uint32_t here(struct emit_thread *t)
+static emit_number here(struct emit_thread *t)
 {
-    return stack(t->owner, t);
+    return trace_stack(t->owner);
 }
 
 static bool is_m(void)
@@ -459,6 +491,7 @@ void trace_init(void)
 {
     static struct emit_runtime ops = {
         .size = sizeof ops,
+        .arm = arm,
         .quiesce = quiesce,
         .announce = announce,
         .nudge = nudge,

@@ -271,6 +271,7 @@ struct m {
     struct g *prev;
     struct g *handed;     // taken, but for the scheduler to run
     bool is_spinning;     // looks for work; counted in sched.spinning
+    bool is_traced;       // see trace.h
     struct p *syscall_p;  // had when the blocking call began
     uint64_t clock_ticks; // clock_soon's last look at the clock: when
     int64_t clock_ns;     // and what it said

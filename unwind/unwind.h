@@ -168,25 +168,33 @@ static inline uint64_t unwind_changes(const struct unwind_thread *t)
     return *(const uint64_t *)(const void *)t;
 }
 
-// The same walk in full, with the words of the stack that it was made from: *word_count of them at most, set to how
-// many. While these hold, the registers are the same and unwind_generation has not changed, another walk would
-// give the same pcs. 0: there is not room, or the stack needs the general walk. t is not to be in use; what it
+// The same walk in full, with the words of the stack that it was made from, told by their distance from its rsp: so it is
+// known again on another stack (a fiber's) where the same functions have called each other. *count: of links at most, set
+// to how many; the first *pairs of them have a saved rbp that led on. While these hold, the registers are the same (rsp
+// and rbp: as far from each other and from the stack's end) and unwind_generation has not changed, another walk
+// would give the same pcs. 0: there is not room, or the stack needs the general walk. t is not to be in use; what it
 // keeps of a previous stack stays.
-struct unwind_word {
-    uint64_t at, value;
+struct unwind_link {
+    uint32_t rbp_at, ra_at; // from rsp
+    uint64_t rbp, ra;       // rbp: less rsp
 };
-uint32_t unwind_walk_words(struct unwind_thread *t, const struct unwind_registers *regs,
-                           uint64_t *pcs, uint32_t max, struct unwind_word *words,
-                           uint32_t *word_count);
-// Whether they do. They must be on a stack whose memory is mapped, at or above the rsp of that walk. Inline: this is the
-// whole of what a known stack costs.
-__attribute__((no_sanitize("thread", "address"))) static inline bool unwind_words_hold(
-    const struct unwind_word *words, uint32_t count)
+uint32_t unwind_walk_links(struct unwind_thread *t, const struct unwind_registers *regs,
+                           uint64_t *pcs, uint32_t max, struct unwind_link *links, uint32_t *pairs,
+                           uint32_t *count);
+// Whether they do. The stack's end must be as far from rsp as it was in the walk. Inline: this is the whole of what a known
+// stack costs.
+__attribute__((no_sanitize("thread", "address"))) static inline bool unwind_links_hold(
+    const struct unwind_link *links, uint32_t pairs, uint32_t count, uint64_t rsp)
 {
-    uint64_t other = 0;
-    for (const struct unwind_word *w = words, *end = words + count; w < end; w++)
-        other |= *(const volatile uint64_t *)(uintptr_t)w->at ^ w->value;
-    return !other;
+    const struct unwind_link *l = links, *middle = links + pairs, *end = links + count;
+    for (; l < middle; l++)
+        if (*(const uint64_t *)(uintptr_t)(rsp + l->rbp_at) - rsp != l->rbp ||
+            *(const uint64_t *)(uintptr_t)(rsp + l->ra_at) != l->ra)
+            return false;
+    for (; l < end; l++)
+        if (*(const uint64_t *)(uintptr_t)(rsp + l->ra_at) != l->ra)
+            return false;
+    return true;
 }
 extern _Atomic uint32_t walk_generation;
 static inline uint32_t unwind_generation(void) // changes with each unwind_invalidate

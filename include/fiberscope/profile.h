@@ -80,6 +80,14 @@ int fscope_save(const char *path); // [any thread] [not async-signal-safe]
 int fscope_cpu_write(int fd);          // the same as fscope_write
 int fscope_cpu_save(const char *path); // the same as fscope_save
 
+// --- Serving. Starts `fiberscope serve` beside this process, which answers at "127.0.0.1:6060", "[::1]:PORT",
+// "unix:/run/app.sock" or, with a token in FIBERSCOPE_TOKEN, at any address, what net/http/pprof answers in Go programs, as
+// FIBERSCOPE_SERVE=ADDRESS in the environment does from the start. It is no child of the program, and ends with it; after it
+// was killed, another call brings it back. What it cannot do (the port is taken) it says on stderr. -ENOENT: the
+// fiberscope command is neither beside this library nor in PATH. Else as fscope_cpu_start.
+// [any thread] [not async-signal-safe]
+int fscope_serve(const char *address);
+
 // --- Labels: what the calling thread is doing. Its samples and events carry them from now on, as string
 // labels of the profile: `fiberscope top -tagfocus request=/login`. At most 16 per thread; keys and
 // values up to 255 bytes, longer ones are cut. New threads, forked children and new images begin

@@ -35,8 +35,9 @@ struct fscope_trace_options {
     uint32_t reserved;
     uint64_t flight_ns; // what is kept at least, if there is room; 0: as much as there is room for
     // With is_flight: a region, a task, a fiber's wait for a processor or its time on one without a break that lasts
-    // longer has a copy made, at most once a second: by the collector, or else as a dump for `fiberscope finish` in
-    // the current folder. 0: no limit. Waits for a processor are looked at one in 8.
+    // longer has a copy made, at most once a second: by the collector, or else as a dump for `fiberscope finish`,
+    // 16 at most: PROGRAM.PID.fscope.copyN in the current folder, or what FIBERSCOPE's out= says with .copyN; no
+    // file is replaced. 0: no limit. Waits for a processor are looked at one in 8.
     uint64_t slow_region_ns, slow_task_ns, slow_latency_ns, slow_stall_ns;
 };
 

@@ -1,16 +1,20 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Traces of tests/runtime/trace_stress.c, with 1, 2 and 8 processors: each is accepted by Go's own reader and by
-`fiberscope trace validate`, with the same number of events.
+"""Traces of the stress suite, with 1, 2 and 8 processors, started, stopped and killed at random moments: each is
+accepted by Go's own reader and by `fiberscope trace validate`, with the same number of events.
 
-    trace_stress.py stopped|killed|cut|flight COUNT SECONDS
+    trace_stress.py stopped|killed|cut|flight COUNT [SECONDS [SEED]]
 
-stopped   started and stopped at random moments by the program itself
-killed    SIGKILL at a random moment; the file is finished by `fiberscope record`, or out of a black box
+stopped   started and stopped at random moments by the program itself, or by what is preloaded (trace_toggle.c)
+killed    SIGKILL at a random moment; the file is finished by `fiberscope record`, or out of a black box. What counts
+          is the traces that the kill has ended, be they of a flight recorder
 cut       with the smallest of buffers
 flight    the flight recorder, with snapshots at random moments
-Until there are COUNT traces, or SECONDS have passed: what was reached is said at the end."""
+Until there are COUNT traces, or SECONDS have passed (0: COUNT, however long it takes): what was reached is said at the
+end. A third of the programs is tests/runtime/trace_stress.c, which does all that a trace can tell; the others are the
+runtime's other stress tests and plain threads that fork. A third has CPU samples in its trace."""
 
+import collections
 import json
 import os
 import random
@@ -19,8 +23,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -30,109 +35,182 @@ import trace_go  # noqa: E402
 BUILD = os.environ["FSCOPE_BUILD"]
 FIBERSCOPE = os.path.join(BUILD, "cli", "fiberscope")
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
-PROGRAM = os.path.join(BUILD, "tests", "runtime", "trace_stress")
+RUNTIME = os.path.join(BUILD, "tests", "runtime")
+TOGGLE = os.path.join(RUNTIME, "libtrace_toggle.so")
 AT_ONCE = 2
+KILL = -signal.SIGKILL
+
+# name -> its arguments, with a seed and so many processors: one that ends after a second, and one to be killed.
+ENDS = {
+    "chan_stress": lambda seed, procs: [procs, 10, seed],
+    "sync_stress": lambda seed, procs: [1, seed, procs],
+    "timer_stress": lambda seed, procs: [500, seed, procs],
+    "io_stress": lambda seed, procs: [1, 100],
+    "forensics": lambda seed, procs: [30, 5],  # preemption, and children
+    "trace_threads": lambda seed, procs: [],  # and forks
+}
+LASTS = {
+    "chan_stress": lambda seed, procs: [procs, 10000, seed],
+    "sync_stress": lambda seed, procs: [20, seed, procs],
+    "timer_stress": lambda seed, procs: [20000, seed, procs],
+    "io_stress": lambda seed, procs: [20, 100],
+    "preempt_soak": lambda seed, procs: [20],
+    "trace_threads": lambda seed, procs: [],  # may have ended before
+}
+FOLDERS = {"forensics": os.path.join(BUILD, "examples"), "trace_threads": os.path.join(BUILD, "tests", "e2e")}
 
 
-def environment(seed, **more):
-    return dict(os.environ, FIB_MAXPROCS=str((1, 2, 8)[seed % 3]), FIB_DEBUG="quantum=1000", **more)
+class Target:
+    """A program to trace, what it is started with, and how."""
+
+    def __init__(self, seed, rng, milliseconds, soon, is_flight=False, suite=True, is_toggled=True):
+        procs = (1, 2, 8)[seed % 3]
+        others = ENDS if soon else LASTS
+        self.name = "trace_stress" if not suite or rng.randrange(3) == 0 else rng.choice(list(others))
+        self.program = os.path.join(FOLDERS.get(self.name, RUNTIME), self.name)
+        self.samples = rng.randrange(3) == 0
+        self.is_flight = is_flight
+        self.env = dict(os.environ, FIB_MAXPROCS=str(procs), FIB_DEBUG="quantum=1000")
+        self.is_toggled = is_toggled
+        if self.name == "trace_stress":
+            args = [seed, milliseconds] + ["quiet"] * (not is_toggled)
+        else:
+            args = others[self.name](seed, procs)
+        if is_toggled and self.name != "trace_stress":
+            self.env.update(TRACE_TOGGLE=str(seed), LD_PRELOAD=TOGGLE)
+        self.command = [self.program, *map(str, args)]
+
+    def record(self, folder, *options):
+        options = [*options, *(["--cpu", "-F", "499"] if self.samples else []), *(["--flight"] if self.is_flight else [])]
+        return subprocess.Popen([FIBERSCOPE, "record", "--trace", *options, "-o", os.path.join(folder, "t.%k"),
+                                 *self.command], env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def alone(self, box):
+        settings = "trace_bytes=4M,trace=1" + ",cpu=499" * self.samples + ",flight=1" * self.is_flight
+        preload = " ".join(filter(None, [AGENT, self.env.get("LD_PRELOAD")]))
+        return subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                env=dict(self.env, FIBERSCOPE=settings, FIBERSCOPE_SEGMENT=box, LD_PRELOAD=preload))
+
+    def child_of(self, process):
+        """The program that fiberscope record has started, once it is that; None: all is over already."""
+        while process.poll() is None:
+            try:
+                with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as f:
+                    for pid in f.read().split():
+                        if os.readlink(f"/proc/{pid}/exe") == os.path.realpath(self.program):
+                            return int(pid)
+            except OSError:
+                pass
+            time.sleep(0.002)
+        return None
 
 
-def start(seed, milliseconds, output, *options, quiet=False):
-    command = [FIBERSCOPE, "record", "--trace", *options, "-o", output, PROGRAM, str(seed), str(milliseconds)]
-    return subprocess.Popen(command + ["quiet"] * quiet, env=environment(seed), stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True)
-
-
-def end(process, status, also=None):
+def end(process, *statuses, also=None):
     try:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    assert process.returncode == status or (also and re.search(also, said)), f"{process.args}: {process.returncode}, not {status}: {said}"
+    assert process.returncode in statuses or (also and re.search(also, said)), \
+        f"{process.args}: {process.returncode}, not {statuses}: {said}"
     assert "report this" not in said and "did not make sense" not in said, f"{process.args}: {said}"
     return said
 
 
-def child_of(process):
-    """The program that fiberscope record has started, once it is that."""
-    for _ in range(500):
-        try:
-            with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as f:
-                for pid in f.read().split():
-                    if os.readlink(f"/proc/{pid}/exe") == os.path.realpath(PROGRAM):
-                        return int(pid)
-        except OSError:
-            pass
-        time.sleep(0.002)
-    process.kill()
-    raise AssertionError(f"{process.args}: no child")
+def kill(pid):
+    """False: it has ended by itself; what its status was is seen by others."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        return True
+    except ProcessLookupError:
+        return False
 
+
+# Each leaves traces t.trace* in the folder and returns what happened.
 
 def stopped(seed, rng, folder):
-    end(start(seed, rng.randrange(300, 1500), os.path.join(folder, "t.trace")), 0)
+    t = Target(seed, rng, rng.randrange(300, 1500), soon=True)
+    end(t.record(folder), 0)
+    return {"runs of " + t.name: 1}
 
 
 def killed(seed, rng, folder):
-    wait = rng.choice((0.03, 0.1, 0.4)) * rng.random()
-    if seed % 2:
-        process = start(seed, 20000, os.path.join(folder, "t.trace"), quiet=seed % 4 == 1)
-        pid = child_of(process)
-        time.sleep(wait)
-        os.kill(pid, signal.SIGKILL)
-        end(process, 128 + signal.SIGKILL)
-        return
+    t = Target(seed, rng, 20000, soon=False, is_flight=rng.randrange(4) == 0, is_toggled=rng.randrange(4) == 0)
+    delay = rng.choice((0.03, 0.1, 0.3)) * rng.random()
+    happened = {"runs of " + t.name: 1, "flight recorders": t.is_flight}
+    if rng.randrange(2):
+        process = t.record(folder)
+        pid = t.child_of(process)
+        time.sleep(delay)
+        is_killed = pid and kill(pid)
+        said = end(process, 128 + signal.SIGKILL, *([] if is_killed and t.name != "trace_threads" else [0]))
+        # Of many files the last is not named; then the kill is not counted.
+        return {**happened, "killed": int(", up to the kill;" in said)}
     box = os.path.join(folder, "box.seg")
-    process = subprocess.Popen([PROGRAM, str(seed), "20000", "quiet"], stderr=subprocess.PIPE, text=True,
-                               env=environment(seed, FIBERSCOPE_SEGMENT=box, FIBERSCOPE="trace=1,trace_bytes=4M",
-                                               LD_PRELOAD=AGENT))
-    time.sleep(0.03 + wait)
+    process = t.alone(box)
+    time.sleep(0.03 + delay)
     process.kill()
-    end(process, -signal.SIGKILL)
+    end(process, KILL, *([0] if t.name == "trace_threads" else []))
     # By kind: one that was killed before the trace began has a profile, without samples.
     done = subprocess.Popen([FIBERSCOPE, "finish", "-o", os.path.join(folder, "t.%k"), box],
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    end(done, 0, also="has not finished it|neither a black box")  # the kill came too early
+    end(done, 0, also="has not finished it|neither a black box|No such file")  # the kill came too early
+    is_on = not t.is_toggled and process.returncode == KILL
+    return {**happened, "black boxes": 1, "killed": int(is_on and os.path.exists(os.path.join(folder, "t.trace")))}
 
 
 def cut(seed, rng, folder):
-    process = start(seed, rng.randrange(300, 1000), os.path.join(folder, "t.trace"), "--trace-buffer=1M",
-                    quiet=seed % 2 == 1)
+    t = Target(seed, rng, rng.randrange(300, 1000), soon=True, suite=False, is_toggled=rng.randrange(2) == 0)
+    process = t.record(folder, "--trace-buffer=1M")
     # The collector stands still, so that nobody takes the buffers away.
     for _ in range(3):
         time.sleep(0.15 * rng.random())
         process.send_signal(signal.SIGSTOP)
         time.sleep(0.1 + 0.1 * rng.random())
         process.send_signal(signal.SIGCONT)
-    said = end(process, 0)
-    return "the trace was cut" in said
+    return {"runs cut": int("the trace was cut" in end(process, 0))}
 
 
 def flight(seed, rng, folder):
-    process = start(seed, rng.randrange(500, 1000), os.path.join(folder, "t.trace"), "--flight", "--trace-buffer=1M",
-                    quiet=True)
-    child_of(process)
+    t = Target(seed, rng, rng.randrange(500, 1000), soon=True, is_flight=True, suite=False, is_toggled=False)
+    process = t.record(folder, "--trace-buffer=1M")
+    t.child_of(process)
     for _ in range(3):
         time.sleep(0.03 + 0.15 * rng.random())
         process.send_signal(signal.SIGUSR2)
     end(process, 0)
+    return {}
 
 
-def validate(paths):
+class Oracle:
+    """Go's reader: one process for all files."""
+
+    def __init__(self, folder):
+        program = trace_go.build(folder, os.path.join(HERE, "trace_oracle.go"))[0]
+        self.process = subprocess.Popen([program, "counts"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.lock = threading.Lock()
+
+    def count(self, path):
+        """How many events; or what is wrong."""
+        with self.lock:
+            self.process.stdin.write(path + "\n")
+            self.process.stdin.flush()
+            return self.process.stdout.readline().strip() or "Go's reader has ended"
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def validate(path):
     """What Go's reader says, and that ours says the same; how many events."""
-    answer = subprocess.run([ORACLE, "counts"], input="\n".join(paths) + "\n", capture_output=True, text=True,
-                            check=True)
-    lines = answer.stdout.splitlines()
-    assert len(lines) == len(paths)
-    total = 0
-    for path, line in zip(paths, lines):
-        done = subprocess.run([FIBERSCOPE, "trace", "validate", "--json", path], capture_output=True, text=True)
-        ours = json.loads(done.stdout) if done.stdout else {}
-        assert re.fullmatch(r"\d+", line), f"{keep(path)}: {line}; ours: {done.stdout} {done.stderr}"
-        assert ours.get("valid") and ours["events"] == int(line), f"{keep(path)}: Go {line} events, ours {done.stdout}"
-        total += int(line)
-    return total
+    theirs = ORACLE.count(path)
+    done = subprocess.run([FIBERSCOPE, "trace", "validate", "--json", path], capture_output=True, text=True)
+    ours = json.loads(done.stdout) if done.stdout else {}
+    assert re.fullmatch(r"\d+", theirs), f"{keep(path)}: {theirs}; ours: {done.stdout} {done.stderr}"
+    assert ours.get("valid") and ours["events"] == int(theirs), \
+        f"{keep(path)}: Go {theirs} events, ours {done.stdout} {done.stderr}"
+    return int(theirs)
 
 
 def keep(path):
@@ -144,9 +222,10 @@ def keep(path):
 def once(mode, seed):
     with tempfile.TemporaryDirectory(prefix="fiberscope-test-") as folder:
         try:
-            was_cut = MODES[mode](seed, random.Random(seed), folder)
+            happened = MODES[mode](seed, random.Random(seed), folder)
             paths = sorted(os.path.join(folder, f) for f in os.listdir(folder) if f.startswith("t.trace"))
-            return len(paths), validate(paths) if paths else 0, bool(was_cut)
+            events = sum(map(validate, paths))
+            return collections.Counter(happened, runs=1, traces=len(paths), events=events)
         except Exception as e:
             raise AssertionError(f"{mode}, seed {seed}: {e}") from e
 
@@ -154,24 +233,40 @@ def once(mode, seed):
 MODES = {"stopped": stopped, "killed": killed, "cut": cut, "flight": flight}
 
 
+def run(mode, count, seconds, seed):
+    until = time.monotonic() + seconds if seconds else float("inf")
+    what = "killed" if mode == "killed" else "traces"
+    total = collections.Counter()
+    under_way = set()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        while total[what] < count and time.monotonic() < until:
+            while len(under_way) < AT_ONCE:
+                under_way.add(pool.submit(once, mode, seed))
+                seed += 1
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for one in done:
+                total += one.result()
+        for one in under_way:
+            total += one.result()
+    return total
+
+
 def main():
     global ORACLE
-    mode, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    mode, count = sys.argv[1], int(sys.argv[2])
+    seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 0
     seed = int(sys.argv[4]) if len(sys.argv) > 4 else random.randrange(1 << 30)
     if not trace_go.GO:
         print("SKIP: no Go here")
         return 77
     with tempfile.TemporaryDirectory(prefix="fiberscope-test-") as folder:
-        ORACLE = trace_go.build(folder, os.path.join(HERE, "trace_oracle.go"))[0]
-        until = time.monotonic() + seconds
-        traces = events = cuts = runs = 0
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            while traces < count and time.monotonic() < until:
-                for t, e, was_cut in pool.map(lambda n: once(mode, n), range(seed + runs, seed + runs + 2 * AT_ONCE)):
-                    traces, events, cuts, runs = traces + t, events + e, cuts + was_cut, runs + 1
-    print(f"{mode}: {traces} traces of {runs} runs from seed {seed}, {events} events, {cuts} runs cut: all valid")
-    assert traces >= runs / 2, "most runs leave a trace"
-    assert mode != "cut" or cuts, "none was cut"
+        ORACLE = Oracle(folder)
+        total = run(mode, count, seconds, seed)
+        ORACLE.close()
+    print(f"{mode}, from seed {seed}: " + ", ".join(f"{n} {what}" for what, n in total.items()) + "; all valid")
+    assert total["traces"] >= total["runs"] / 2, "most runs leave a trace"
+    assert mode != "cut" or total["runs cut"], "none was cut"
+    assert mode != "killed" or total["killed"] >= total["runs"] / 4, "a quarter of the kills ends a trace"
     return 0
 
 

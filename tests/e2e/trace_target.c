@@ -4,6 +4,8 @@
 //
 //   trace_target fibers N     two fibers hand a number to and fro N times; 0: for ever (at most 20 s), with rests
 //   trace_target rush 0       the same without rests
+//   trace_target idle 0       two fibers that wait for ever
+//   trace_target asleep 0     the same of threads
 //   trace_target threads N    three threads sleep N times under one mutex, and use some CPU time
 
 #include "fiberscope/chan.h"
@@ -55,6 +57,27 @@ static void fibers_main(void *arg)
     printf("rounds %ld\n", i);
 }
 
+static void wait_main(void *arg)
+{
+    long n;
+    fib_chan_recv(arg, &n);
+}
+
+static void idle_main(void *arg)
+{
+    ping = fib_chan_new(sizeof(long), 0);
+    (void)arg;
+    if (!ping || fib_go(NULL, wait_main, ping) || fib_go(NULL, wait_main, ping))
+        exit(1);
+    fib_sleep(20000000000);
+}
+
+static void *asleep_main(void *arg)
+{
+    sleep(20);
+    return arg;
+}
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static volatile unsigned long burnt;
 
@@ -76,11 +99,14 @@ int main(int argc, char **argv)
         return 2;
     rounds = strtol(argv[2], NULL, 10);
     rests = !rounds && strcmp(argv[1], "rush") != 0;
-    if (strcmp(argv[1], "threads") != 0)
+    bool is_asleep = strcmp(argv[1], "asleep") == 0;
+    if (strcmp(argv[1], "idle") == 0)
+        return fib_main(idle_main, NULL) ? 1 : 0;
+    if (strcmp(argv[1], "threads") != 0 && !is_asleep)
         return fib_main(fibers_main, NULL) ? 1 : 0;
     pthread_t threads[3];
     for (int i = 0; i < 3; i++)
-        if (pthread_create(&threads[i], NULL, thread_main, &rounds))
+        if (pthread_create(&threads[i], NULL, is_asleep ? asleep_main : thread_main, &rounds))
             return 1;
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
