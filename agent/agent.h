@@ -124,9 +124,9 @@ struct agent {
     struct agent_env env;
     bool configured; // there is something to record: children follow
     bool has_key;
-    bool is_ghost;             // fork.h: what is here is the parent's, until a capture ends
-    bool is_loaded;            // the settings have been read
-    bool is_child;             // of a fork, not of an exec
+    bool is_ghost;  // fork.h: what is here is the parent's, until a capture ends
+    bool is_loaded; // the settings have been read
+    bool is_child;  // of a fork, not of an exec
     int segment_fd; // for calls (call.h); -1: none
     uint64_t segment_inode;
     uint32_t forks;            // between the first process and this one

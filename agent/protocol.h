@@ -61,7 +61,8 @@ enum agent_hello_flag {
     AGENT_FROM_API = 2,     // fscope_cpu_start, not the environment
     AGENT_BLACK_BOX = 4,    // the segment is a named file
     AGENT_SIGPROF_USED = 8, // the target has a SIGPROF handler of its own
-    AGENT_NO_SEGMENT = 16,  // AGENT_WHY_CALL: its descriptor was given away, or closed by the program
+    AGENT_NO_SEGMENT =
+        16, // AGENT_WHY_CALL: its descriptor was given away, or closed by the program
 };
 
 enum agent_config_flag {

@@ -93,7 +93,8 @@ static const struct cli_option options[] = {
              "write addresses; `fiberscope symbolize` names them later"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', "Output", "no progress, no closing lines"),
     CLI_CHOICE(struct settings, method, "method", 0, "WAY", "With --pid",
-               "agent (inside it, or fail), perf (from outside: CPU alone) or auto", "auto agent perf"),
+               "agent (inside it, or fail), perf (from outside: CPU alone) or auto",
+               "auto agent perf"),
     CLI_SIZE(struct settings, stack_bytes, "stack-size", 0, "BYTES", "With --pid",
              "copy so much of the stack with each sample; by default as much as is needed"),
 };

@@ -23,7 +23,9 @@
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
     X(ps)                                                                                          \
+    X(serve)                                                                                       \
     X(stack)                                                                                       \
+    X(waits)                                                                                       \
     X(trace)                                                                                       \
     X(symbolize)                                                                                   \
     X(help)                                                                                        \

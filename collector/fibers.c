@@ -22,7 +22,8 @@ enum {
     TRIES = 4,
     LABEL_SET_MAX = 65536,
 };
-#define STACK_MAX (UINT64_C(1) << 30)
+#define STACK_MAX   (UINT64_C(1) << 30)
+#define OWNER_FLAGS (UINT64_C(7) << 60)
 
 struct fibers {
     struct target *t;
@@ -32,6 +33,8 @@ struct fibers {
     uint8_t *live;                      // a copy of the fiber's
     char *labels;                       // of its set
     uint64_t pcs[SEG_STACK_DEPTH_MAX];
+    bool (*wants_stack)(void *arg, uint64_t id); // NULL: all
+    void *wants_arg;
 };
 
 static uint64_t get64(const uint8_t *at)
@@ -73,9 +76,10 @@ static bool is_sound(const struct fib_descriptor *d)
 {
     const uint32_t of_g[] = {d->g_labels,  d->g_id,   d->g_live, d->g_fn,
                              d->g_creator, d->g_site, d->g_name};
-    const uint32_t of_live[] = {d->live_sp,       d->live_g,      d->live_wait_reason,
-                                d->live_low,      d->live_high,   d->live_wait_since,
-                                d->live_switches, d->live_bound_m};
+    const uint32_t of_live[] = {d->live_sp,         d->live_g,       d->live_wait_reason,
+                                d->live_low,        d->live_high,    d->live_wait_since,
+                                d->live_switches,   d->live_bound_m, d->live_wait_object,
+                                d->live_wait_owner, d->live_last_m,  d->live_futex};
     bool ok = d->g_size && d->g_size <= OBJECT_BYTES_MAX && d->live_size &&
               d->live_size <= OBJECT_BYTES_MAX && d->slab_gs &&
               d->slab_gs <= SLAB_BYTES_MAX / d->g_size && d->label_size &&
@@ -312,6 +316,33 @@ static void fill_state(const struct fibers *f, uint8_t status, bool has_live, st
             (uint64_t)(((unsigned __int128)(f->now_ticks - since) * f->ns_per_tick_32) >> 32);
 }
 
+static uint32_t tid_of(const struct fibers *f, uint64_t m)
+{
+    uint32_t tid = 0;
+    return m && !target_read(f->t, m + f->d.m_tid, &tid, sizeof tid) ? tid : 0;
+}
+
+// The lock may be gone: what is there now names an owner, or nobody.
+static void fill_wait(const struct fibers *f, uint64_t at, uint8_t status, const uint8_t *live,
+                      struct fiber *out)
+{
+    const struct fib_descriptor *d = &f->d;
+    uint64_t owner_at = get64(live + d->live_wait_owner), owner;
+    out->has_run = true;
+    out->is_waiting = status == DESCRIPTOR_WAITING;
+    out->switches = get64(live + d->live_switches);
+    out->tid = tid_of(f, get64(live + d->live_bound_m));
+    if (!out->tid && !out->is_waiting && status != DESCRIPTOR_RUNNABLE)
+        out->tid = tid_of(f, m_of(f, at));
+    if (!out->is_waiting)
+        return;
+    out->object = get64(live + d->live_wait_object);
+    out->last_tid = tid_of(f, get64(live + d->live_last_m));
+    out->is_join = strcmp(out->state, "join") == 0;
+    if (owner_at && owner_at % 8 == 0 && !read64(f, owner_at, &owner))
+        out->owner = owner & ~OWNER_FLAGS;
+}
+
 static void fill_name(const struct fibers *f, const uint8_t *g, bool has_live, struct fiber *out)
 {
     char text[FIBERS_TEXT] = "";
@@ -344,7 +375,10 @@ static bool look(struct fibers *f, uint64_t at, const uint8_t *g, struct fiber *
     fill_state(f, status, has_live, out);
     fill_name(f, g, has_live, out);
     fill_labels(f, (int32_t)get32(g + d->g_labels), out);
-    out->has_stack = has_live && walk(f, at, status, out);
+    if (has_live)
+        fill_wait(f, at, status, f->live, out);
+    bool is_wanted = !f->wants_stack || f->wants_stack(f->wants_arg, out->id);
+    out->has_stack = has_live && is_wanted && walk(f, at, status, out);
     if (out->has_stack) {
         trim(f, out);
     } else {
@@ -413,6 +447,49 @@ int fibers_each(struct fibers *f, int (*fn)(void *arg, const struct fiber *fiber
             rc = fn(arg, &fiber);
     }
     return rc;
+}
+
+void fibers_want_stacks(struct fibers *f, bool (*wants)(void *arg, uint64_t id), void *arg)
+{
+    f->wants_stack = wants;
+    f->wants_arg = arg;
+}
+
+// --- Threads.
+
+int fibers_each_worker(struct fibers *f, int (*fn)(void *arg, const struct fibers_worker *w),
+                       void *arg)
+{
+    uint64_t m = 0, cur;
+    int rc = read64(f, f->d.all_ms, &m);
+    for (int i = 0; !rc && m && i < MS_MAX; i++) {
+        struct fibers_worker w = {.tid = tid_of(f, m), .start = m, .end = m + f->d.m_size};
+        if (!read64(f, m + f->d.m_cur, &cur) && cur && cur != m + f->d.m_g0)
+            read64(f, cur + f->d.g_id, &w.fiber);
+        if (w.tid)
+            rc = fn(arg, &w);
+        if (!rc && (rc = read64(f, m + f->d.m_all_link, &m)))
+            break;
+    }
+    return rc;
+}
+
+bool fibers_thread_wait(struct fibers *f, uint64_t futex, struct fiber *out)
+{
+    const struct fib_descriptor *d = &f->d;
+    static const struct fiber none;
+    uint8_t *g = f->slab; // a slab holds one at least
+    uint64_t live = futex - d->live_futex;
+    *out = none;
+    if (target_read(f->t, live, f->live, d->live_size))
+        return false;
+    uint64_t at = get64(f->live + d->live_g);
+    if (!at || target_read(f->t, at, g, d->g_size) || get64(g + d->g_live) != live ||
+        !(g[d->g_flags] & DESCRIPTOR_IS_THREAD) || g[d->g_status] != DESCRIPTOR_WAITING)
+        return false;
+    fill_state(f, DESCRIPTOR_WAITING, true, out);
+    fill_wait(f, at, DESCRIPTOR_WAITING, f->live, out);
+    return true;
 }
 
 // --- The profile.

@@ -23,16 +23,32 @@ struct fiber {
     char state[FIBERS_TEXT]; // "running", or what it waits for: "chan receive"
     char name[FIBERS_TEXT];  // "": none
     uint64_t waiting_ns;     // 0: unknown
-    uint64_t created_at;     // the pc behind the call that made it; 0: unknown
-    const uint64_t *pcs;     // as target_walk's
-    uint32_t depth;          // at least 1
-    uint32_t flags;          // enum seg_record_flag
-    bool has_stack;          // else pcs is the start function
+    bool is_waiting, has_run;
+    bool is_join;    // waits for the end of `owner`
+    uint64_t object; // what it waits for; 0: none
+    uint64_t
+        owner; // of that: a fiber's id, or a thread's own_tid | FIBERS_OWNER_THREAD; 0: none, unknown
+    uint64_t switches;   // changes with each run
+    uint32_t tid;        // own_tid of the thread that runs it, or that alone may; 0: none
+    uint32_t last_tid;   // the one that it ran on when it began to wait for a lock; 0: unknown
+    uint64_t created_at; // the pc behind the call that made it; 0: unknown
+    const uint64_t *pcs; // as target_walk's
+    uint32_t depth;      // at least 1
+    uint32_t flags;      // enum seg_record_flag
+    bool has_stack;      // else pcs is the start function
     struct builder_label labels[FIBERS_LABELS_MAX];
     uint32_t label_count;
 };
 
+#define FIBERS_OWNER_THREAD (UINT64_C(1) << 63)
+
 struct fibers; // an open descriptor
+
+struct fibers_worker {   // a thread that runs fibers
+    uint32_t tid;        // its own_tid
+    uint64_t fiber;      // that it runs; 0: none
+    uint64_t start, end; // of its struct m, where it waits for work
+};
 
 // -ENOENT: the program has no fiber runtime, or it was not started. -ENOTSUP: another version. The caller owns
 // *out, which keeps t: fibers_close.
@@ -42,6 +58,17 @@ void fibers_close(struct fibers *f); // accepts NULL
 // Calls fn for each living fiber, in order of appearance; what it is given stays until it returns. Stops where
 // fn returns nonzero, and returns that; else 0 or -errno.
 int fibers_each(struct fibers *f, int (*fn)(void *arg, const struct fiber *fiber), void *arg);
+
+// Which fibers' stacks are to be walked from now on, by id; NULL: all, as at first. Others have none.
+void fibers_want_stacks(struct fibers *f, bool (*wants)(void *arg, uint64_t id), void *arg);
+
+// Calls fn for each thread that runs fibers. Returns as fibers_each.
+int fibers_each_worker(struct fibers *f, int (*fn)(void *arg, const struct fibers_worker *w),
+                       void *arg);
+
+// A plain thread that is blocked in this futex, if it waits in the runtime: state, object, owner, is_waiting,
+// has_run of *out. False: it does not.
+bool fibers_thread_wait(struct fibers *f, uint64_t futex, struct fiber *out);
 
 // Adds all to b, a CUSTOM builder, as its part "goroutine": one for each, by stack and labels. The number of them,
 // or -errno.

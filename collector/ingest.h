@@ -50,7 +50,7 @@ struct ingest_stats {
     char event_why[384];                // why our events were refused, "" if they were not
     char kernel_why[384];               // why they leave out kernel time, "" if they do not
     char broken_why[448];               // of the last broken segment
-    char late_why[384];                 // what a process that was called could not begin; "" if nothing
+    char late_why[384]; // what a process that was called could not begin; "" if nothing
 };
 
 // Listens. 0 or -errno. The caller owns *out: ingest_free.

@@ -18,7 +18,7 @@
 #include <stdio.h>
 
 enum record_method {
-    RECORD_AUTO,  // the agent inside, if it answers and what is asked for needs it or it is the better way; else outside
+    RECORD_AUTO, // the agent inside, if it answers and what is asked for needs it or it is the better way; else outside
     RECORD_AGENT, // call.h
     RECORD_PERF,  // from outside, the process untouched
 };
@@ -38,17 +38,17 @@ struct record_options {
     uint64_t trace_bytes;      // room for its events in the target
     uint32_t trace_version;    // of the file: 23 or 26; 0: 23
     uint64_t duration_ns;      // 0: until the target ends or Ctrl-C
-    const char *output;     // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
-    bool inherit;           // follow children and exec
-    bool quiet;             // no progress, no closing line
-    bool symbolize;         // at write time
-    uint32_t pid;           // record_process: whom
+    const char *output; // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
+    bool inherit;       // follow children and exec
+    bool quiet;         // no progress, no closing line
+    bool symbolize;     // at write time
+    uint32_t pid;       // record_process: whom
     enum record_method method; // record_process: by which way
-    uint32_t stack_bytes;   // record_attach: copied with each sample; 0: as needed
-    uint64_t ring_bytes;    // record_attach: per CPU, a power of two; 0: as much as is allowed
-    char *const *command;   // record_command: argv, NULL-terminated
-    const char *agent_path; // libfiberscope.so; NULL: looked for
-    FILE *messages;         // where progress and the closing line go (stderr)
+    uint32_t stack_bytes;      // record_attach: copied with each sample; 0: as needed
+    uint64_t ring_bytes;       // record_attach: per CPU, a power of two; 0: as much as is allowed
+    char *const *command;      // record_command: argv, NULL-terminated
+    const char *agent_path;    // libfiberscope.so; NULL: looked for
+    FILE *messages;            // where progress and the closing line go (stderr)
 };
 
 #define RECORD_HEAP_BYTES_DEFAULT  UINT64_C(524288) // as of Go, and of the agent

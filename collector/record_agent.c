@@ -132,15 +132,25 @@ static int from_outside(const struct record_options *o, struct record_result *re
     return rc;
 }
 
-// What of that which is asked for needs the agent.
-static const char *first_option(const struct record_options *o)
+// What of that which is asked for needs the agent, and its option.
+static const char *what_needs_it(const struct record_options *o, const char **option)
 {
-    return o->trace            ? "--trace"
-           : o->heap_bytes     ? "--heap"
-           : o->block_ns       ? "--block"
-           : o->mutex_fraction ? "--mutex"
-           : o->wall_hz        ? "--wall"
-                               : "--cpu";
+    const struct {
+        bool is_wanted;
+        const char *option, *what;
+    } kinds[] = {
+        {o->trace, "--trace", "a trace needs"},
+        {o->heap_bytes != 0, "--heap", "a heap profile needs"},
+        {o->block_ns != 0, "--block", "a block profile needs"},
+        {o->mutex_fraction != 0, "--mutex", "a mutex profile needs"},
+        {o->wall_hz != 0, "--wall", "wall time needs"},
+        {true, "--cpu", "--method=agent needs"},
+    };
+    size_t i = 0;
+    while (!kinds[i].is_wanted)
+        i++;
+    *option = kinds[i].option;
+    return kinds[i].what;
 }
 
 int record_process(const struct record_options *o, struct record_result *result,
@@ -166,8 +176,10 @@ int record_process(const struct record_options *o, struct record_result *result,
         return error_set(err, -EOPNOTSUPP, 0,
                          "heap and lock profiles, wall time and traces need the agent inside: not "
                          "with --method=perf");
+    const char *option, *what = what_needs_it(o, &option);
     if (is_needed)
-        return error_set(err, rc, 0, "%.300s; `fiberscope record %s COMMAND` starts one with it",
-                         why.text, first_option(o));
+        return error_set(err, rc, 0,
+                         "%s the agent: %.300s; `fiberscope record %s COMMAND` starts one with it",
+                         what, why.text, option);
     return from_outside(o, result, err);
 }

@@ -32,7 +32,7 @@ struct record_loop {
     struct record_signals signals;
     struct record_progress progress;
     struct ingest *ingest;
-    int pidfd;                 // readable when the target has ended; -1: nobody's
+    int pidfd;                  // readable when the target has ended; -1: nobody's
     bool (*is_over)(void *arg); // asked at each tick; NULL: the signals and the time alone end it
     void *arg;
     uint64_t start_ns, stop_ns; // stop_ns: when the first signal was seen

@@ -7,6 +7,7 @@
 
 #include "collector/session_internal.h"
 
+#include "collector/feed_internal.h"
 #include "collector/fibers.h"
 #include "collector/mapped_file.h"
 #include "collector/perf_target.h"
@@ -53,8 +54,18 @@ static void switch_on(struct session *s, const struct session_options *o)
     }
     if (what)
         ask(s, what, 0, NULL);
-    if (o->heap_bytes && !ask(s, SEG_ASK_HEAP, o->heap_bytes, &s->heap_why))
+    if (!o->heap_bytes)
+        return;
+    int rc = ask(s, SEG_ASK_HEAP, o->heap_bytes, &s->heap_why);
+    if (!rc)
         s->switched |= 1u << RECORD_HEAP;
+    else if (rc != -EALREADY && !s->heap_why.text[0])
+        error_set(&s->heap_why, rc, 0, "%s",
+                  rc == -ENOTSUP ? "its allocator cannot be seen"
+                  : rc == -EBUSY
+                      ? "it can be recorded at one rate alone, and every allocation only "
+                        "from the program's start on"
+                      : strerror(-rc));
 }
 
 static void switch_off(struct session *s)
@@ -262,6 +273,8 @@ static int read_state(struct session *s, int kind, struct record_result *result,
     if (!rc)
         rc = feed_init(&feed, reader, result->builders, s->pid, session_open_module, s);
     if (!rc)
+        rc = feed_modules(&feed); // without them addresses mean nothing
+    if (!rc)
         rc = feed_finish(&feed);
     if (rc)
         error_set(err, rc, 0, "process %u: %s", s->pid, strerror(-rc));
@@ -315,7 +328,7 @@ static int state_profile(struct session *s, int kind, const char *part, struct p
     if (!rc && part && !builder_each_part(result.builders[kind], has_part, (void *)(uintptr_t)part))
         rc = error_set(err, -ENOENT, 0, "process %u has no profile called %s", s->pid, part);
     if (!rc)
-        rc = record_make_profile(&result, kind, part, out, err);
+        rc = record_make_profile(&result, (enum record_kind)kind, part, out, err);
     record_result_free(&result);
     return rc;
 }

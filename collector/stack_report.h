@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// All fibers of a process or core file as text, in the shape in which Go prints goroutines, with names, files and
-// lines; and the threads of a core file.
+// All fibers and threads of a process or core file as text, in the shape in which Go prints goroutines, with names,
+// files and lines.
 
 #ifndef FIBERSCOPE_COLLECTOR_STACK_REPORT_H
 #define FIBERSCOPE_COLLECTOR_STACK_REPORT_H
@@ -11,12 +11,12 @@
 #include <stdio.h>
 
 struct stack_options {
-    bool threads;   // of a core file: its threads, too
+    bool threads;   // its threads, too
     bool symbolize; // else addresses
 };
 
-// Prints on out. *count (may be NULL): fibers and threads printed. 0 or -errno, as fibers_open; a core file
-// without a fiber runtime has its threads printed.
+// Prints on out. *count (may be NULL): fibers and threads printed. 0 or -errno, as fibers_open and thread_list_read;
+// of a program without fibers the threads are printed.
 int stack_report(struct target *t, const struct stack_options *o, FILE *out, size_t *count,
                  struct fscope_error *err);
 

@@ -6,10 +6,10 @@
 
 #include "collector/mapped_file.h"
 #include "collector/perf_target.h"
-#include "symbols/data_symbols.h"
 #include "symbols/symbols.h"
 #include "unwind/step.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +34,11 @@ bool target_is_core(const struct target *t)
     return t->core_fd >= 0;
 }
 
+bool target_is_cut(const struct target *t)
+{
+    return t->is_cut;
+}
+
 size_t target_threads(const struct target *t, const struct target_thread **out)
 {
     *out = t->threads;
@@ -49,6 +54,7 @@ void target_close(struct target *t)
         if (f->fd >= 0)
             close(f->fd);
         perf_elf_finish(&f->elf);
+        data_symbols_close(f->symbols);
         free(f->path);
         free(f);
     }
@@ -125,13 +131,29 @@ const struct target_map *target_map_at(const struct target *t, uint64_t address)
     return low < t->map_count && t->maps[low].start <= address ? &t->maps[low] : NULL;
 }
 
+uint64_t target_map_end(const struct target *t, uint64_t address)
+{
+    const struct target_map *m = target_map_at(t, address);
+    return m ? m->end : 0;
+}
+
+static int no_permission(const struct target *t, int rc, struct fscope_error *err)
+{
+    return error_set(err, rc, 0,
+                     "process %u (%s): its memory may not be read: run as its user or as root, or "
+                     "see `fiberscope doctor` about ptrace_scope",
+                     t->pid, t->name);
+}
+
 static int read_maps(struct target *t, struct fscope_error *err)
 {
     char path[64], *line = NULL;
     size_t size = 0;
     int rc = 0;
-    snprintf(path, sizeof path, "/proc/%u/maps", t->pid);
+    snprintf(path, sizeof path, "/proc/%u/maps", t->reader);
     FILE *f = fopen(path, "re");
+    if (!f && (errno == EACCES || errno == EPERM))
+        return no_permission(t, -EPERM, err);
     if (!f)
         return error_set(err, -errno, 0, "%s: %s", path, strerror(errno));
     while (!rc && getline(&line, &size, f) > 0) {
@@ -150,7 +172,7 @@ static int read_maps(struct target *t, struct fscope_error *err)
         rc = target_add_map(t, &m, at ? line + at : "", device, inode);
         struct target_file *file = rc ? NULL : t->maps[t->map_count - 1].file;
         if (file && file->fd < 0 && file->path[0] == '/') {
-            struct mapped_file mf = {.pid = t->pid,
+            struct mapped_file mf = {.pid = t->reader,
                                      .start = start,
                                      .end = end,
                                      .path = file->path,
@@ -168,11 +190,78 @@ static int read_maps(struct target *t, struct fscope_error *err)
     return rc ? error_set(err, rc, 0, "out of memory") : 0;
 }
 
+// Whether it may be read, and is there; that its first page is not to be read says nothing.
+static int try_memory(const struct target *t, struct fscope_error *err)
+{
+    uint64_t word;
+    int rc = t->map_count ? target_read(t, t->maps[0].start, &word, sizeof word) : 0;
+    if (rc == -EPERM)
+        return no_permission(t, rc, err);
+    if (rc && rc != -EFAULT)
+        return error_set(err, rc, 0, "process %u (%s): %s", t->pid, t->name, strerror(-rc));
+    return 0;
+}
+
+static bool read_state(uint32_t pid, const char *tid, char *state, char *name, size_t size)
+{
+    char path[96], line[512];
+    snprintf(path, sizeof path, "/proc/%u/task/%.20s/stat", pid, tid);
+    FILE *f = fopen(path, "re");
+    char *got = f ? fgets(line, sizeof line, f) : NULL;
+    if (f)
+        fclose(f);
+    char *open_mark = got ? strchr(line, '(') : NULL, *end = got ? strrchr(line, ')') : NULL;
+    if (!open_mark || !end || sscanf(end + 1, " %c", state) != 1)
+        return false;
+    *end = '\0';
+    snprintf(name, size, "%s", open_mark + 1);
+    return true;
+}
+
+static bool is_leader(uint32_t pid)
+{
+    char path[64], line[128];
+    unsigned group = 0;
+    snprintf(path, sizeof path, "/proc/%u/status", pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "Tgid: %u", &group) != 1)
+        ;
+    if (f)
+        fclose(f);
+    return group == pid;
+}
+
+// A thread that lives on when the first one has ended: pthread_exit in main. 0: there is none. The name is the first
+// one's.
+static uint32_t find_survivor(uint32_t pid, char *name, size_t size)
+{
+    char path[64], own[16], other[64], state;
+    uint32_t found = 0;
+    snprintf(path, sizeof path, "/proc/%u/task", pid);
+    snprintf(own, sizeof own, "%u", pid);
+    if (!read_state(pid, own, &state, name, size))
+        return 0;
+    for (char *c = name; *c; c++)
+        if (*c == '/' || (unsigned char)*c < ' ')
+            *c = '_';
+    DIR *dir = opendir(path);
+    for (struct dirent *e; dir && !found && (e = readdir(dir));)
+        if (*e->d_name != '.' && read_state(pid, e->d_name, &state, other, sizeof other) &&
+            state != 'Z' && state != 'X')
+            found = (uint32_t)strtoul(e->d_name, NULL, 10);
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
 int target_open_pid(struct target **out, uint32_t pid, struct fscope_error *err)
 {
     struct perf_target who;
+    uint32_t reader = pid;
     *out = NULL;
     int rc = perf_target_look(&who, pid, err);
+    if (rc == -ESRCH && is_leader(pid))
+        rc = (reader = find_survivor(pid, who.name, sizeof who.name)) ? 0 : rc;
     if (rc)
         return rc;
     struct target *t = calloc(1, sizeof *t);
@@ -180,19 +269,13 @@ int target_open_pid(struct target **out, uint32_t pid, struct fscope_error *err)
         return error_set(err, -ENOMEM, 0, "out of memory");
     t->core_fd = -1;
     t->pid = pid;
+    t->reader = reader;
     snprintf(t->name, sizeof t->name, "%s", who.name);
     rc = read_maps(t, err);
     target_sort_maps(t);
-    uint64_t word;
-    if (!rc && t->map_count &&
-        (rc = target_read(t, t->maps[0].start, &word, sizeof word)) == -EPERM)
-        error_set(err, rc, 0,
-                  "process %u (%s): its memory may not be read: run as its user or as root, or see "
-                  "`fiberscope doctor` about ptrace_scope",
-                  pid, t->name);
-    else if (rc && rc != -EFAULT)
-        error_set(err, rc, 0, "process %u (%s): %s", pid, t->name, strerror(-rc));
-    if (rc && rc != -EFAULT) {
+    if (!rc)
+        rc = try_memory(t, err);
+    if (rc) {
         target_close(t);
         return rc;
     }
@@ -207,7 +290,7 @@ size_t target_read_some(const struct target *t, uint64_t address, void *out, siz
     if (t->core_fd >= 0)
         return target_read_core(t, address, out, size);
     struct iovec here = {out, size}, there = {(void *)(uintptr_t)address, size};
-    ssize_t n = process_vm_readv((pid_t)t->pid, &here, 1, &there, 1, 0);
+    ssize_t n = process_vm_readv((pid_t)t->reader, &here, 1, &there, 1, 0);
     return n > 0 ? (size_t)n : 0;
 }
 
@@ -333,21 +416,28 @@ static int find_row(void *arg, uint64_t pc, struct unwind_row *row)
     return unwind_find_row(&m->file->elf.tables, pc - bias, row);
 }
 
-uint32_t target_walk(struct target *t, const struct unwind_registers *regs, bool is_exact,
-                     uint64_t high, uint64_t *pcs, uint32_t max, enum unwind_end *end)
+uint32_t target_walk_copy(struct target *t, const struct unwind_registers *regs, bool is_exact,
+                          const void *stack, size_t size, uint64_t *pcs, uint32_t max,
+                          enum unwind_end *end)
 {
-    const struct target_map *m = target_map_at(t, regs->rsp);
-    uint64_t top = high ? high : m ? m->end : regs->rsp;
-    uint64_t size = top > regs->rsp ? top - regs->rsp : 0;
-    size = size < STACK_BYTES_MAX ? size : STACK_BYTES_MAX;
-    uint8_t *bytes = malloc(size ? size : 1);
-    struct walk_memory w = {.t = t, .low = regs->rsp, .bytes = bytes};
-    w.size = bytes ? target_read_some(t, regs->rsp, bytes, size) : 0;
+    struct walk_memory w = {.t = t, .low = regs->rsp, .bytes = stack, .size = size};
     struct unwind_remote remote = {.read = load_word, .row = find_row, .arg = &w};
     struct unwind_registers r = *regs;
     uint32_t n = unwind_walk_from(&remote, &r, is_exact, pcs, 0, max, end);
-    free(bytes);
     if (n && !is_exact)
         pcs[0]--; // inside of the call
+    return n;
+}
+
+uint32_t target_walk(struct target *t, const struct unwind_registers *regs, bool is_exact,
+                     uint64_t high, uint64_t *pcs, uint32_t max, enum unwind_end *end)
+{
+    uint64_t top = high ? high : target_map_end(t, regs->rsp);
+    uint64_t size = top > regs->rsp ? top - regs->rsp : 0;
+    size = size < STACK_BYTES_MAX ? size : STACK_BYTES_MAX;
+    uint8_t *bytes = malloc(size ? size : 1);
+    size = bytes ? target_read_some(t, regs->rsp, bytes, size) : 0;
+    uint32_t n = target_walk_copy(t, regs, is_exact, bytes, size, pcs, max, end);
+    free(bytes);
     return n;
 }

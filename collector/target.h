@@ -24,9 +24,16 @@
 
 struct target;
 
+struct target_call { // a system call that a thread is blocked in
+    bool is_in;      // else the rest is 0
+    int64_t number;
+    uint64_t args[6];
+};
+
 struct target_thread { // of a core file
     uint32_t tid;
     struct unwind_registers registers;
+    struct target_call call;
 };
 
 // -ESRCH, -EPERM (no right to trace it), -ENOENT, -ENOEXEC (no core file of a 64-bit x86-64 program), -ENOMEM.
@@ -38,6 +45,7 @@ void target_close(struct target *t); // accepts NULL
 uint32_t target_pid(const struct target *t);
 const char *target_name(const struct target *t); // of the program
 bool target_is_core(const struct target *t);
+bool target_is_cut(const struct target *t); // a core file that is shorter than its headers say
 
 // The whole range, or an error: 0 or -errno.
 int target_read(const struct target *t, uint64_t address, void *out, size_t size);
@@ -58,6 +66,20 @@ bool target_file_range(const struct target *t, uint64_t address, const char *par
 // them: the first exact, others return addresses.
 uint32_t target_walk(struct target *t, const struct unwind_registers *r, bool is_exact,
                      uint64_t high, uint64_t *pcs, uint32_t max, enum unwind_end *end);
+
+// The same with a copy of the stack that was made before: `size` bytes from rsp on. What lies beyond it is read
+// now.
+uint32_t target_walk_copy(struct target *t, const struct unwind_registers *r, bool is_exact,
+                          const void *stack, size_t size, uint64_t *pcs, uint32_t max,
+                          enum unwind_end *end);
+
+// The end of the map that holds this address; 0: there is none.
+uint64_t target_map_end(const struct target *t, uint64_t address);
+
+// The variable at this address: "g_lock", "table+0x40 (libx.so)", or a file's data that no symbol covers:
+// "libx.so+0x4040"; the file is left out where it is the program itself. Cut at size. False: it lies in no file's
+// data, and out is "".
+bool target_variable_at(struct target *t, uint64_t address, char *out, size_t size);
 
 // Puts the code's maps into a builder's process, which takes the files' descriptors. 0 or -ENOMEM.
 int target_tell_builder(const struct target *t, struct builder_process *p);

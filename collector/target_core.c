@@ -98,7 +98,9 @@ static int add_thread(struct target *t, const uint8_t *data, size_t size)
     t->threads = grown;
     struct target_thread *thread = &t->threads[t->thread_count++];
     thread->tid = (uint32_t)st.pr_pid;
+    thread->call = (struct target_call){0};
     arch_from_user(&thread->registers, &regs);
+    thread->call.is_in = arch_call(&regs, &thread->call.number, thread->call.args);
     return 0;
 }
 
@@ -222,6 +224,11 @@ static int read_segments(struct target *t, const Elf64_Ehdr *h, uint64_t count)
             };
     if (!rc)
         qsort(t->loads, t->load_count, sizeof *t->loads, compare_loads);
+    struct stat st;
+    uint64_t size = fstat(t->core_fd, &st) ? UINT64_MAX : (uint64_t)st.st_size;
+    for (size_t i = 0; i < t->load_count; i++)
+        t->is_cut = t->is_cut || t->loads[i].offset > size ||
+                    t->loads[i].file_bytes > size - t->loads[i].offset;
     for (uint64_t i = 0; !rc && i < count; i++)
         if (p[i].p_type == PT_NOTE)
             rc = read_notes(t, p[i].p_offset, p[i].p_filesz);

@@ -7,6 +7,7 @@
 
 #include "collector/perf_elf.h"
 #include "collector/target.h"
+#include "symbols/data_symbols.h"
 
 #include <sys/types.h>
 
@@ -18,6 +19,8 @@ struct target_file { // one per path and inode
     int fd;                    // -1: cannot be had
     bool is_loaded;            // elf was tried
     struct perf_elf elf;
+    bool is_named;                // symbols was tried
+    struct data_symbols *symbols; // of its variables; NULL: none
 };
 
 struct target_map {
@@ -33,12 +36,14 @@ struct target_load { // of a core file
 
 struct target {
     uint32_t pid;
+    uint32_t reader; // the thread by whose number its memory is read: the first one may have ended
     char name[64];
     struct target_map *maps;
     size_t map_count, map_capacity;
     struct target_file *files;
     // A core file's.
     int core_fd; // -1: a process
+    bool is_cut; // the file ends before its last segment
     struct target_load *loads;
     size_t load_count;
     struct target_thread *threads;

@@ -113,6 +113,10 @@ struct fib_descriptor {
     void (*on_wait)(const void *object, uint64_t ns);
     // An unlock of a mutex has woken one that had been parked for ns.
     void (*on_unlock)(const void *object, uint64_t ns);
+
+    // --- More of struct live.
+    uint32_t live_last_m; // address: the M that it ran on when it began to wait for a lock
+    uint32_t live_futex;  // uint32_t: where the plain thread waits that this stands for
 };
 
 extern struct fib_descriptor fib_descriptor __attribute__((visibility("default")));

@@ -157,6 +157,7 @@ FIB_PUBLIC int fib_join_for(struct fib f, int64_t timeout_ns)
     }
     mine.next = list;
     atomic_store_explicit(&self->live->is_chosen, 0, memory_order_relaxed);
+    self->live->wait_owner = mine.is_choice ? NULL : &g->id; // as wait_park; g_park clears it
     struct join j = {g, &mine};
     if (g_park_for(WAIT_JOIN, g, after_join, &j, timeout_ns))
         return 0;

@@ -47,7 +47,7 @@ FIB_LOOKS static void read_live(const struct live *l, struct fib_info *i)
     i->object = l->wait_object;
     uint64_t now = ticks_now(), since = l->wait_since_ticks;
     i->waiting_ns = now > since ? ticks_to_ns(now - since) : 0;
-    i->owner = owner_read(l->wait_owner);
+    i->owner = l->wait_reason == WAIT_JOIN ? 0 : owner_read(l->wait_owner);
 }
 
 FIB_LOOKS FIB_PUBLIC int fib_info_read(struct fib f, struct fib_info *out)

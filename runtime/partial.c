@@ -53,7 +53,7 @@ FIB_LOOKS static void look_at(struct g *g, uint64_t id)
     if (atomic_load_explicit(&g->status, memory_order_acquire) != G_WAITING || !id)
         return;
     struct live *l = g_live(g);
-    if (!l || !l->wait_owner)
+    if (!l || !l->wait_owner || l->wait_reason == WAIT_JOIN)
         return;
     struct edge e = {.waiter = id, .g = g, .object = l->wait_object, .since = l->wait_since_ticks};
     e.owner = owner_read(l->wait_owner);

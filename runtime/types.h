@@ -117,20 +117,21 @@ struct live {
     uint64_t low, high; // the stack; high is the end of this struct's page
 
     const void *wait_object;
-    _Atomic uint64_t *wait_owner; // where the owner's id of what it waits for can be read; or NULL
-    uint64_t wait_since_ticks;    // by ticks_now
-    void *wait_data;              // the waker's, for the waiter: sudog, result
+    // Where the id can be read of who owns what it waits for, or whose end it waits for; or NULL.
+    _Atomic uint64_t *wait_owner;
+    uint64_t wait_since_ticks; // by ticks_now
+    void *wait_data;           // the waker's, for the waiter: sudog, result
 
     uint64_t cpu_ticks, runnable_ticks; // see fib_info
     uint64_t switches, wakes, preempted;
 
-    struct m *bound_m;      // only this M may run it; NULL: any
-    uint64_t region;        // the recorder's: id of its innermost region
-    uint64_t ended_id;      // its id, once g's is cleared
-    struct m *last_m;       // FIB_DEBUG=chaos=1: where it ran last
-    uint32_t locked;        // fib_lock_thread's depth
-    uint32_t pinned;        // fib_pin's
-    uint32_t blocking;      // fib_blocking_enter's depth
+    struct m *bound_m; // only this M may run it; NULL: any
+    uint64_t region;   // the recorder's: id of its innermost region
+    uint64_t ended_id; // its id, once g's is cleared
+    struct m *last_m;  // where it ran when it began to wait for a lock; FIB_DEBUG=chaos=1: last
+    uint32_t locked;   // fib_lock_thread's depth
+    uint32_t pinned;   // fib_pin's
+    uint32_t blocking; // fib_blocking_enter's depth
     _Atomic uint32_t futex; // thread G: 1 has been readied; preempted G: its M may go on
     void *locals[LOCALS_INLINE];
     void **locals_more;           // the other keys' values: malloc'd, FIB_KEYS of them

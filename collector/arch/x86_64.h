@@ -7,6 +7,8 @@
 
 #include "unwind/unwind.h"
 
+#include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/ucontext.h>
@@ -27,6 +29,41 @@ static inline void arch_from_user(struct unwind_registers *r, const struct user_
                                 u->r8,  u->r9,  u->r10, u->r11, u->r12, u->r13, u->r14, u->r15};
     *r = (struct unwind_registers){.rip = u->rip, .rbp = u->rbp, .rsp = u->rsp, .valid = 0xffff};
     memcpy(r->other, other, sizeof other);
+}
+
+// The negative results by which the kernel knows how a call is to be restarted (its linux/errno.h).
+enum {
+    ARCH_RESTARTSYS = -512,
+    ARCH_RESTARTNOINTR = -513,
+    ARCH_RESTARTNOHAND = -514, // unless a handler runs: then EINTR
+    ARCH_RESTARTBLOCK = -516,
+};
+
+// Whether a stopped thread is in a system call that it will restart or that was cut: its number and arguments.
+static inline bool arch_call(const struct user_regs_struct *u, int64_t *number, uint64_t args[6])
+{
+    const uint64_t its[6] = {u->rdi, u->rsi, u->rdx, u->r10, u->r8, u->r9};
+    int64_t result = (int64_t)u->rax;
+    if ((int64_t)u->orig_rax < 0 ||
+        (result != ARCH_RESTARTSYS && result != ARCH_RESTARTNOINTR &&
+         result != ARCH_RESTARTNOHAND && result != ARCH_RESTARTBLOCK && result != -EINTR))
+        return false;
+    *number = (int64_t)u->orig_rax;
+    memcpy(args, its, sizeof its);
+    return true;
+}
+
+// What is known of a thread that is blocked in a call, though it was not stopped: rbp and what callees save is not.
+static inline void arch_from_call(struct unwind_registers *r, uint64_t pc, uint64_t sp,
+                                  const uint64_t args[6])
+{
+    static const uint8_t argument[6] = {5, 4, 1, 10, 8, 9};
+    *r = (struct unwind_registers){.rip = pc, .rsp = sp, .valid = 1u << 7};
+    r->other[7] = sp;
+    for (int i = 0; i < 6; i++) {
+        r->other[argument[i]] = args[i];
+        r->valid |= 1u << argument[i];
+    }
 }
 
 // From a ucontext's gregs.

@@ -129,6 +129,7 @@ bool wait_park(struct wait_bucket *b, struct waiter *w, enum wait_reason reason,
 {
     // One with a limit waits for nobody for ever: no deadlock is made of it. g_park clears it.
     w->s.g->live->wait_owner = w->s.is_choice ? NULL : (_Atomic uint64_t *)owner;
+    w->s.g->live->last_m = this_m(); // for outsiders: whose pthread mutexes it may hold
     bool is_woken = true;
     if (w->s.is_choice)
         is_woken = g_park_for(reason, object, unlock_after, &b->lock, timeout_ns);

@@ -5,8 +5,10 @@
 //
 //   pprof_tool convert [--salvage] [--plain] IN OUT     prints the format and "N samples"
 //   pprof_tool merge OUT IN...
+//   pprof_tool text count|heap|block|mutex IN OUT
 
 #include "formats/pprof.h"
+#include "formats/pprof_text.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -78,12 +80,34 @@ static int merge(int argc, char **argv)
     return rc ? fail(&err) : 0;
 }
 
+static int text(char **argv)
+{
+    static const char *const kinds[] = {"count", "heap", "block", "mutex"};
+    struct fscope_error err;
+    struct pprof_profile *p;
+    size_t kind = 0;
+    while (kind < sizeof kinds / sizeof *kinds && strcmp(kinds[kind], argv[0]) != 0)
+        kind++;
+    if (pprof_read_file(&p, argv[1], NULL, &err))
+        return fail(&err);
+    FILE *out = fopen(argv[2], "w");
+    int rc = out ? pprof_text_write(p, (enum pprof_text_kind)kind, NULL, out, &err)
+                 : error_set(&err, -1, 0, "cannot open %s", argv[2]);
+    if (out)
+        fclose(out);
+    pprof_free(p);
+    return rc ? fail(&err) : 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 5 && strcmp(argv[1], "text") == 0)
+        return text(argv + 2);
     if (argc > 3 && strcmp(argv[1], "convert") == 0)
         return convert(argc - 2, argv + 2);
     if (argc > 3 && strcmp(argv[1], "merge") == 0)
         return merge(argc - 2, argv + 2);
-    fprintf(stderr, "usage: pprof_tool convert [--salvage] [--plain] IN OUT | merge OUT IN...\n");
+    fprintf(stderr, "usage: pprof_tool convert [--salvage] [--plain] IN OUT | merge OUT IN... | "
+                    "text KIND IN OUT\n");
     return 2;
 }

@@ -13,7 +13,7 @@ build = os.environ["FSCOPE_BUILD"]
 # Plain functions of memory and text; the rest is called outside of sampling paths (creating a
 # segment, the constructor, the fscope_ API).
 ALLOWED = set("""
-memchr memcmp memcpy memmem memmove memset strchr strcmp strcspn strlen strnlen strrchr snprintf
+memchr memcmp memcpy memmem memmove memset strchr strcmp strcspn strlen strncmp strnlen strrchr strstr snprintf
 __errno_location __environ environ __libc_stack_end strerrorname_np
 clock_getres clock_gettime close fallocate fcntl ftruncate getenv getpid getrlimit lseek mmap munmap
 open pread read

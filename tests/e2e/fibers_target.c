@@ -185,9 +185,12 @@ KEEP static void start_sleeper(void *arg)
     sink++;
 }
 
+static _Atomic int is_running;
+
 KEEP static void start_runner(void *arg)
 {
     (void)arg;
+    is_running = 1;
     for (;;)
         burn_step();
 }
@@ -213,6 +216,8 @@ static void parked_main(void *arg)
     fib_sleep(200000000);
     if (runs)
         fib_go(NULL, start_runner, NULL);
+    while (runs && !is_running)
+        fib_sleep(1000000);
     printf("ready %d\n", (int)getpid());
     fflush(stdout);
     fib_sleep((int64_t)(*how == 's' ? 2 : 20) * 1000000000);

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+//
+// The operand PID | CORE of the verbs that look at a program.
+
+#ifndef FIBERSCOPE_CLI_TARGET_ARG_H
+#define FIBERSCOPE_CLI_TARGET_ARG_H
+
+#include "collector/target.h"
+
+// A number is a process, unless there is a file with that name. As target_open_pid and target_open_core.
+int target_arg_open(struct target **out, const char *text, struct fscope_error *err);
+
+#endif
