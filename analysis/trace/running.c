@@ -27,9 +27,21 @@ struct divider {
 
 enum how { POOLED, OWN, OFF };
 
+static int64_t length(const struct trace_step *step)
+{
+    return step->end_ns - step->begin_ns;
+}
+
 int running_add(struct running *r, const struct trace_spans *s, const struct trace_step *step,
                 enum running_side side)
 {
+    uint32_t samples, first;
+    first = trace_spans_samples(s, step->lane, step->begin_ns, step->end_ns, &samples);
+    r->samples[side] += samples;
+    if (side != RUNNING_SLOW)
+        r->usual_ns += length(step);
+    if (side == RUNNING_REST && !samples)
+        return 0;
     if (r->count == r->capacity) {
         size_t capacity = r->capacity ? 2 * r->capacity : 64;
         struct running_step *more = realloc(r->steps, capacity * sizeof *more);
@@ -38,10 +50,7 @@ int running_add(struct running *r, const struct trace_spans *s, const struct tra
         r->steps = more;
         r->capacity = capacity;
     }
-    struct running_step *x = &r->steps[r->count++];
-    *x = (struct running_step){.step = *step, .side = side};
-    x->first_sample = trace_spans_samples(s, step->lane, step->begin_ns, step->end_ns, &x->samples);
-    r->samples[side] += x->samples;
+    r->steps[r->count++] = (struct running_step){*step, first, samples, side};
     return 0;
 }
 
@@ -51,25 +60,10 @@ void running_finish(struct running *r)
     *r = (struct running){0};
 }
 
-static int64_t length(const struct running_step *x)
-{
-    return x->step.end_ns - x->step.begin_ns;
-}
-
 static int ascending(const void *x, const void *y)
 {
     int64_t a = *(const int64_t *)x, b = *(const int64_t *)y;
     return (a > b) - (a < b);
-}
-
-static int64_t usual_ns(const struct running *r)
-{
-    int64_t ns = 0;
-    for (size_t i = 0; i < r->count; i++) {
-        if (r->steps[i].side != RUNNING_SLOW)
-            ns += length(&r->steps[i]);
-    }
-    return ns;
 }
 
 // The period of sampling: the median time between two samples of a step. Where there is never more than one, so much
@@ -93,7 +87,7 @@ static int find_period(struct divider *d)
     d->period_ns = n ? gaps[n / 2] : 0;
     uint64_t usual = d->running->samples[RUNNING_TYPICAL] + d->running->samples[RUNNING_REST];
     if (!n && usual >= USUAL_SAMPLES)
-        d->period_ns = usual_ns(d->running) / (int64_t)usual;
+        d->period_ns = d->running->usual_ns / (int64_t)usual;
     free(gaps);
     return 0;
 }
@@ -102,7 +96,7 @@ static enum how how_of(const struct divider *d, const struct running_step *x)
 {
     if (x->samples >= OWN_SAMPLES)
         return d->is_comparable ? OWN : POOLED;
-    return d->period_ns && length(x) / OFF_PERIODS >= d->period_ns ? OFF : POOLED;
+    return d->period_ns && length(&x->step) / OFF_PERIODS >= d->period_ns ? OFF : POOLED;
 }
 
 static int divide_own(const struct divider *d, const struct running_step *x)
@@ -123,7 +117,7 @@ static int divide_own(const struct divider *d, const struct running_step *x)
 // Its few samples have a period each.
 static int divide_off(const struct divider *d, const struct running_step *x)
 {
-    int64_t left = length(x);
+    int64_t left = length(&x->step);
     int rc = 0;
     for (uint32_t k = 0; k < x->samples && d->is_comparable && !rc; k++) {
         rc = d->fn(d->arg, x->side, x->first_sample + k, (double)d->period_ns, &x->step);
@@ -173,7 +167,7 @@ int running_divide(const struct running *r, const struct trace_spans *s, running
         const struct running_step *x = &r->steps[i];
         enum how how = how_of(&d, x);
         if (how == POOLED) {
-            d.pool_ns[x->side] += (double)length(x);
+            d.pool_ns[x->side] += (double)length(&x->step);
             d.pool_samples[x->side] += x->samples;
         } else if (x->side != RUNNING_REST) {
             rc = how == OWN ? divide_own(&d, x) : divide_off(&d, x);

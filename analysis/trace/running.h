@@ -28,8 +28,9 @@ struct running {
         struct trace_step step;
         uint32_t first_sample, samples;
         enum running_side side;
-    } * steps;
+    } * steps; // of REST those with samples: it has the most by far
     size_t count, capacity;
+    int64_t usual_ns; // of all steps that are not slow
     uint64_t samples[RUNNING_SIDES];
 };
 

@@ -73,6 +73,15 @@ def explain(work, *args, check=0):
     return done.stdout if not check else done.stderr
 
 
+def explain_piped(work):
+    """From a pipe, which is read once: nothing is left out then, and the explanation has to be the same."""
+    with open(f"{work}/t.trace", "rb") as f:
+        done = subprocess.run([FIBERSCOPE, "trace", "explain", "--region=request", "--json", f"--slow=p{SLOW}", "-"],
+                              input=f.read(), cwd=work, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def functions(piece, key):
     return [f["function"] for f in piece.get(key, [])]
 
@@ -97,6 +106,7 @@ def check(work, procs, *delays, connections=4):
     known = truth(recorded(work, procs, connections, delays))
     e = json.loads(explain(work, "--json", f"--slow=p{SLOW}"))
     assert e["instances"] == REQUESTS and e["slow"] == REQUESTS * (100 - SLOW) // 100, e
+    assert explain_piped(work) == e, "what was left out mattered"
     # The end of the region waits for a processor, if it has none; the account is closed before.
     close(e["gap_ns"], known["all_us"], (0.5 if "block" in delays else 0.02) * known["all_us"], "the gap")
     for side in ("slow", "typical"):
