@@ -160,8 +160,9 @@ static int add_running(void *arg, enum running_side side, uint32_t sample, doubl
     p->ns[side] += ns;
     if (is_sample)
         vote_samples(s, p, sample, 1, (enum group)side);
-    else if (like.off_cpu)
-        vote_end(p, trace_span_end_stack(s, step->lane, step->span), (int64_t)ns, (enum group)side);
+    else if (like.off_cpu && trace_span_end_ns(s, step->lane, step->span) == step->end_ns)
+        vote_end(p, trace_span_end_stack(s, step->lane, step->span), (int64_t)ns,
+                 (enum group)side); // where it stops after the instance is not in the intervals
     return 0;
 }
 

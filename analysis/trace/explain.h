@@ -29,7 +29,8 @@ struct trace_piece {
     uint32_t holder_stack;      // LOCK: where the holder, or waker, let go; RUNNABLE: where the
                                 // occupant most often was by its samples; else where it stopped
     uint32_t holder;            // LOCK, RUNNABLE: name of that fiber
-    bool off_cpu;               // RUNNING: it was not on a CPU; stack: where it then stopped
+    bool off_cpu;               // RUNNING: it was not on a CPU; stack: where it then stopped,
+                                // if within the instance
     bool is_held;               // LOCK: it is one that is held. RUNNABLE: the Proc ran a fiber
     double slow_ns, typical_ns; // mean per instance
 };
