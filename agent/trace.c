@@ -181,7 +181,7 @@ static uint64_t take_number(void)
 EXPORTED uint64_t fscope_task_begin(const char *name, uint64_t parent)
 {
     uint64_t id = take_number();
-    struct emit_thread *t = emit_enter();
+    struct emit_thread *t = emit_enter_user();
     if (t) {
         uint32_t text = text_id(name, NAME_BYTES);
         emit_task_begin(t, emit_ticks(), id, parent, text, emit_stack_here(t));
@@ -232,7 +232,7 @@ EXPORTED uint64_t fscope_task_begin_from(const char *name, const char *tracepare
 
 EXPORTED void fscope_task_end(uint64_t task)
 {
-    struct emit_thread *t = emit_enter();
+    struct emit_thread *t = emit_enter_user();
     if (t && task)
         emit_task_end(t, emit_ticks(), task, emit_stack_here(t));
     emit_leave(t);
@@ -247,7 +247,7 @@ EXPORTED void fscope_task_end(uint64_t task)
 EXPORTED struct fscope_region fscope_region_begin(uint64_t task, const char *name)
 {
     struct fscope_region r = {.task = task, .name = name};
-    struct emit_thread *t = emit_enter();
+    struct emit_thread *t = emit_enter_user();
     if (!t)
         return r;
     uint32_t text = text_id(name, NAME_BYTES);
@@ -267,7 +267,7 @@ EXPORTED int fscope_region_end(struct fscope_region *r)
 {
     if (!r || !r->id)
         return r ? 0 : -EINVAL; // began without a trace
-    struct emit_thread *t = emit_enter();
+    struct emit_thread *t = emit_enter_user();
     if (!t) { // the trace is over; what nests in another one is asked of regions that begin there
         r->id = 0;
         return 0;
@@ -294,7 +294,7 @@ EXPORTED int fscope_region_end(struct fscope_region *r)
 
 EXPORTED void fscope_log(uint64_t task, const char *category, const char *text)
 {
-    struct emit_thread *t = emit_enter();
+    struct emit_thread *t = emit_enter_user();
     if (t) {
         uint32_t key = text_id(category, NAME_BYTES), value = text_id(text, LOG_BYTES);
         emit_log(t, emit_ticks(), task, key, value, emit_stack_here(t));

@@ -11,23 +11,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-// "p99", "p99.9", or a duration.
+// "p99", "p99.9", or a duration. One without a unit is no duration: who writes 99 means a percentile.
 static int parse_slow(const char *text, struct trace_explain_options *o)
 {
-    char *end;
     o->quantile = 0.99;
     if (!text)
         return CLI_OK;
+    char *end = NULL;
     if (text[0] == 'p') {
         double percent = strtod(text + 1, &end);
-        if (end == text + 1 || *end || !(percent > 0 && percent < 100))
-            return cli_usage("--slow: \"%.40s\" is not a percentile, as p99", text);
         o->quantile = percent / 100;
+        if (end > text + 1 && !*end && percent > 0 && percent < 100)
+            return CLI_OK;
+    } else if (text[strspn(text, "0123456789.")] && !cli_parse_duration(text, &o->threshold_ns) &&
+               o->threshold_ns > 0) {
         return CLI_OK;
     }
-    if (cli_parse_duration(text, &o->threshold_ns) || o->threshold_ns <= 0)
-        return cli_usage("--slow takes a percentile (p99) or a time (20ms), not \"%.40s\"", text);
-    return CLI_OK;
+    return cli_usage(
+        "--slow takes a percentile, as p99 or p99.9, or a time with its unit, as 20ms, "
+        "not \"%.40s\"",
+        text);
 }
 
 static int64_t rounded(double ns)
@@ -35,76 +38,143 @@ static int64_t rounded(double ns)
     return (int64_t)llround(ns);
 }
 
+enum { WHAT_COLUMN = 50, FRAMES_MAX = 6 };
+
+// A stack under a piece, without the runtime's own frames at its leaf.
+static void print_stack(FILE *out, const struct terminal *t, const struct trace_spans *s,
+                        uint32_t number, int indent)
+{
+    const struct trace_stack *stack = trace_stacks_get(&s->stacks, number);
+    trace_frames_print(out, t, &s->names, stack, trace_frame_of_user(&s->names, stack), indent,
+                       FRAMES_MAX);
+}
+
+static void print_reason(FILE *out, const struct terminal *t, const struct trace_spans *s,
+                         uint32_t reason)
+{
+    if (!reason)
+        return;
+    fputs(" (", out);
+    terminal_print(out, t, trace_names_text(&s->names, reason), 0);
+    fputc(')', out);
+}
+
+static void print_runnable(FILE *out, const struct terminal *t, const struct trace_spans *s,
+                           const struct trace_piece *p, bool has_stacks)
+{
+    if (!p->is_held) {
+        fputs("while its Proc ran no fiber\n", out);
+        return;
+    }
+    fputs("while ", out);
+    trace_name_print(out, t, trace_names_text(&s->names, p->holder));
+    fputs(" had the Proc", out);
+    if (p->holder_stack && has_stacks) {
+        fputs(", mostly in\n", out);
+        print_stack(out, t, s, p->holder_stack, WHAT_COLUMN + 2);
+    } else {
+        fputc('\n', out);
+    }
+}
+
+static void print_holder(FILE *out, const struct terminal *t, const struct trace_spans *s,
+                         const struct trace_piece *p, bool has_stacks)
+{
+    bool is_shown = p->holder_stack && has_stacks;
+    fprintf(out, "%*s%s ", WHAT_COLUMN, "", p->is_held ? "held by" : "ended by");
+    trace_name_print(out, t, trace_names_text(&s->names, p->holder));
+    fputs(is_shown ? p->is_held ? ", let go in\n" : ", in\n" : "\n", out);
+    if (is_shown)
+        print_stack(out, t, s, p->holder_stack, WHAT_COLUMN + 2);
+}
+
 static void print_what(FILE *out, const struct terminal *t, const struct trace_spans *s,
-                       const struct trace_piece *p)
+                       const struct trace_piece *p, bool has_stacks)
 {
     const char *function = trace_names_text(&s->names, p->function);
     fprintf(out, "%-9s", trace_part_name(p->part));
-    if (p->part == TRACE_PART_RUNNING && !*function) {
-        fputs("(no CPU samples)", out);
-    } else if (*function) {
-        trace_name_print(out, t, function);
-    }
-    if (p->part != TRACE_PART_RUNNING && p->reason) {
-        fputs(" (", out);
-        terminal_print(out, t, trace_names_text(&s->names, p->reason), 0);
-        fputc(')', out);
-    }
-    fputc('\n', out);
-    if (p->stack)
-        trace_stack_print(out, t, &s->names, trace_stacks_get(&s->stacks, p->stack), 54, 6);
-    if (!p->holder_stack)
+    if (p->part == TRACE_PART_RUNNABLE) {
+        print_runnable(out, t, s, p, has_stacks);
         return;
-    fprintf(out, "%52sheld by ", "");
-    trace_name_print(out, t, trace_names_text(&s->names, p->holder));
-    fputs(", until\n", out);
-    trace_stack_print(out, t, &s->names, trace_stacks_get(&s->stacks, p->holder_stack), 54, 6);
+    }
+    if (p->off_cpu)
+        fputs(p->stack && has_stacks ? "off the CPU, up to" : "off the CPU", out);
+    else if (p->part == TRACE_PART_RUNNING && !*function)
+        fputs("(no CPU samples)", out);
+    else if (*function)
+        trace_name_print(out, t, function);
+    print_reason(out, t, s, p->reason);
+    fputc('\n', out);
+    if (p->stack && has_stacks)
+        print_stack(out, t, s, p->stack, WHAT_COLUMN + 2);
+    if (p->part == TRACE_PART_LOCK)
+        print_holder(out, t, s, p, has_stacks);
 }
 
-static void print(FILE *out, const struct trace_args *a, const struct trace_spans *s,
-                  const struct trace_explained *e)
+static void print_row(FILE *out, double slow_ns, double typical_ns, double gap_ns)
 {
-    struct terminal t = terminal_of(out);
     char x[TRACE_NS_MAX], y[TRACE_NS_MAX], z[TRACE_NS_MAX], w[TRACE_NS_MAX];
-    double gap = e->slow_mean_ns - e->typical_mean_ns;
-    uint32_t rows = a->rows < 0 ? 12 : a->rows ? (uint32_t)a->rows : UINT32_MAX;
+    double d = slow_ns - typical_ns;
+    if (fabs(d) < 0.0005 * fabs(gap_ns))
+        trace_share(y, 0, gap_ns); // not "-0.0%"
+    else
+        trace_share(y, d, gap_ns);
+    fprintf(out, "%12s %8s %12s %12s  ", trace_ns(x, rounded(d)), y, trace_ns(z, rounded(slow_ns)),
+            trace_ns(w, rounded(typical_ns)));
+}
+
+static void print_head(FILE *out, const struct terminal *t, const struct trace_args *a,
+                       const struct trace_explained *e)
+{
+    char x[TRACE_NS_MAX], y[TRACE_NS_MAX];
     fprintf(out, "%s ", a->task ? "Task" : "Region");
-    terminal_print(out, &t, a->task ? a->task : a->region, 0);
+    terminal_print(out, t, a->task ? a->task : a->region, 0);
     fprintf(out, ": %" PRIu32 " instances, half of them shorter than %s\n", e->instances,
             trace_ns(x, e->median_ns));
     fprintf(out, "  slow:    %6" PRIu32 " instances from %s on, mean %s\n", e->slow,
             trace_ns(x, e->threshold_ns), trace_ns(y, rounded(e->slow_mean_ns)));
     fprintf(out, "  typical: %6" PRIu32 " instances around the median, mean %s\n", e->typical,
             trace_ns(x, rounded(e->typical_mean_ns)));
-    fprintf(out, "  The slow ones take %s longer. It is made of:\n\n", trace_ns(x, rounded(gap)));
-    fprintf(out, "%12s %8s %12s %12s\n", "gap", "", "slow", "typical");
-    double left_slow = 0, left_typical = 0;
+    fprintf(out, "The slow ones take %s longer. That is, in means of an instance:\n\n",
+            trace_ns(x, rounded(e->slow_mean_ns - e->typical_mean_ns)));
+    fprintf(out, "%12s %8s %12s %12s\n", "longer", "share", "slow", "typical");
+}
+
+static void print(FILE *out, const struct trace_args *a, const struct trace_spans *s,
+                  const struct trace_explained *e)
+{
+    struct terminal t = terminal_of(out);
+    double gap = e->slow_mean_ns - e->typical_mean_ns;
+    uint32_t rows = a->rows < 0 ? 12 : a->rows ? (uint32_t)a->rows : UINT32_MAX;
+    uint32_t left = 0;
+    double left_slow = 0, left_typical = 0, running = 0;
+    bool has_samples = e->slow_samples && e->typical_samples;
+    print_head(out, &t, a, e);
     for (uint32_t i = 0; i < e->piece_count; i++) {
         const struct trace_piece *p = &e->pieces[i];
         double d = p->slow_ns - p->typical_ns;
-        bool matters = fabs(d) >= 0.001 * fabs(gap);
-        if (i >= rows || !matters) {
+        if (p->part == TRACE_PART_RUNNING && !p->off_cpu)
+            running += d;
+        if (i >= rows || (a->rows && fabs(d) < 0.001 * fabs(gap))) {
+            left++;
             left_slow += p->slow_ns;
             left_typical += p->typical_ns;
             continue;
         }
-        fprintf(out, "%12s %8s %12s %12s  ", trace_ns(x, rounded(d)), trace_share(y, d, gap),
-                trace_ns(z, rounded(p->slow_ns)), trace_ns(w, rounded(p->typical_ns)));
-        print_what(out, &t, s, p);
+        print_row(out, p->slow_ns, p->typical_ns, gap);
+        print_what(out, &t, s, p, !a->rows || fabs(d) >= 0.01 * fabs(gap));
     }
-    if (left_slow > 0 || left_typical > 0)
-        fprintf(out, "%12s %8s %12s %12s  the rest\n",
-                trace_ns(x, rounded(left_slow - left_typical)),
-                trace_share(y, left_slow - left_typical, gap), trace_ns(z, rounded(left_slow)),
-                trace_ns(w, rounded(left_typical)));
-    fprintf(out, "%12s %8s %12s %12s  in all\n", trace_ns(x, rounded(gap)),
-            trace_share(y, gap, gap), trace_ns(z, rounded(e->slow_mean_ns)),
-            trace_ns(w, rounded(e->typical_mean_ns)));
-    if (!e->slow_samples || !e->typical_samples)
+    if (left) {
+        print_row(out, left_slow, left_typical, gap);
+        fprintf(out, "%" PRIu32 " more, each less (-n 0 lists them)\n", left);
+    }
+    print_row(out, e->slow_mean_ns, e->typical_mean_ns, gap);
+    fputs("in all\n", out);
+    if (!has_samples && running > 0.01 * gap)
         fprintf(out,
                 "\nRunning time is not divided by function: there are %" PRIu64
-                " CPU samples in the slow "
-                "instances and %" PRIu64 " in the others.\n",
+                " CPU samples in the slow\ninstances and %" PRIu64
+                " in the others (record --trace --cpu -F 999 takes them).\n",
                 e->slow_samples, e->typical_samples);
 }
 
@@ -140,6 +210,13 @@ static void print_json(FILE *out, const struct trace_args *a, const struct trace
             trace_json_stack(&j, "holder_stack", &s->names,
                              trace_stacks_get(&s->stacks, p->holder_stack));
         }
+        if (p->off_cpu)
+            json_bool(&j, "off_cpu", true);
+        if (p->part == TRACE_PART_RUNNABLE && p->is_held) {
+            json_string(&j, "occupant", trace_names_text(&s->names, p->holder));
+            trace_json_stack(&j, "occupant_stack", &s->names,
+                             trace_stacks_get(&s->stacks, p->holder_stack));
+        }
         json_close(&j, '}');
     }
     json_close(&j, ']');
@@ -165,7 +242,8 @@ static int read_spans(struct trace_input *in, const struct trace_explain_options
         *s = NULL;
         status = count < 0 ? cli_fail("%s", strerror(-count)) : trace_input_again(in);
     }
-    so = (struct trace_spans_options){.keep = marks | TRACE_KEEP_SPANS | TRACE_KEEP_SAMPLES,
+    so = (struct trace_spans_options){.keep = marks | TRACE_KEEP_SPANS | TRACE_KEEP_RUNS |
+                                              TRACE_KEEP_SAMPLES,
                                       .type = eo->name,
                                       .intervals = intervals,
                                       .interval_count = (size_t)count};
@@ -182,6 +260,7 @@ int trace_report_explain(const struct trace_args *a)
     struct trace_spans *s = NULL;
     struct profile_output o;
     struct trace_input in;
+    char x[TRACE_NS_MAX], y[TRACE_NS_MAX];
     if (!a->task == !a->region)
         return cli_usage("explain: --region=NAME or --task=NAME is needed");
     if (parse_slow(a->slow, &eo))
@@ -197,9 +276,11 @@ int trace_report_explain(const struct trace_args *a)
                               a->path, a->task ? "task" : "region", eo.name,
                               a->task ? "task" : "region");
         else if (rc == -EAGAIN)
-            status = cli_fail("%s: %" PRIu32 " instances of \"%s\", half of them below %.3f ms: "
-                              "there are no slow ones beside typical ones (another --slow?)",
-                              a->path, e.instances, eo.name, (double)e.median_ns / 1e6);
+            status = cli_fail("%s: there are no slow ones beside typical ones: of %" PRIu32
+                              " instances of \"%s\" half take less than %s, and the longest %s; "
+                              "choose a --slow between",
+                              a->path, e.instances, eo.name, trace_ns(x, e.median_ns),
+                              trace_ns(y, e.longest_ns));
         else if (rc)
             status = cli_fail("%s", strerror(-rc));
     }

@@ -161,8 +161,15 @@ void trace_name_print(FILE *out, const struct terminal *t, const char *name)
 void trace_stack_print(FILE *out, const struct terminal *t, const struct trace_names *n,
                        const struct trace_stack *stack, int indent, uint32_t frames_max)
 {
-    uint32_t shown = stack->count < frames_max ? stack->count : frames_max;
-    for (uint32_t i = 0; i < shown; i++) {
+    trace_frames_print(out, t, n, stack, 0, indent, frames_max);
+}
+
+void trace_frames_print(FILE *out, const struct terminal *t, const struct trace_names *n,
+                        const struct trace_stack *stack, uint32_t first, int indent,
+                        uint32_t frames_max)
+{
+    uint32_t shown = stack->count - first < frames_max ? stack->count : first + frames_max;
+    for (uint32_t i = first; i < shown; i++) {
         const struct trace_frame *f = &stack->frames[i];
         fprintf(out, "%*s", indent, "");
         trace_name_print(out, t, trace_names_text(n, f->function));

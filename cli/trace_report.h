@@ -63,6 +63,9 @@ bool trace_name_matches(const char *name, const char *wanted); // NULL: any; a p
 void trace_name_print(FILE *out, const struct terminal *t, const char *name);
 void trace_stack_print(FILE *out, const struct terminal *t, const struct trace_names *n,
                        const struct trace_stack *stack, int indent, uint32_t frames_max);
+void trace_frames_print(FILE *out, const struct terminal *t, const struct trace_names *n,
+                        const struct trace_stack *stack, uint32_t first, int indent,
+                        uint32_t frames_max); // from frame `first` on
 void trace_json_stack(struct json *j, const char *key, const struct trace_names *n,
                       const struct trace_stack *stack);
 void trace_json_times(struct json *j, const struct trace_summary *s, const struct trace_times *t);

@@ -214,6 +214,8 @@ struct emit_runtime {
     // the fiber, by emit_stack.
     struct emit_thread *(*enter)(void);
     void (*leave)(struct emit_thread *t);
+    // The calling fiber gets a P, should it have lost its own in a call that blocked unannounced: it may switch.
+    void (*regain)(void);
     emit_number (*stack)(struct emit_thread *t);
     uint64_t *(*region_word)(struct emit_thread *t);
     bool (*is_m)(void); // whether the calling thread runs fibers
@@ -299,6 +301,8 @@ void emit_p_status(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
 // --- Plain threads. Between enter and leave the thread's stream is its own, as a G that runs on a P of its own.
 
 struct emit_thread *emit_enter(void); // NULL: tracing is off, or no memory
+// The same for a call of the program's own, where a fiber may wait for a P: without one nothing can be told of it.
+struct emit_thread *emit_enter_user(void);
 void emit_leave(struct emit_thread *t);
 void emit_self_end(void); // the calling thread ends
 // The calling thread waits for an object (its address; 0: for what no thread ends), and goes on: GoBlock, GoUnblock by

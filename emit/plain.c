@@ -136,6 +136,13 @@ struct emit_thread *emit_enter(void)
     return t;
 }
 
+struct emit_thread *emit_enter_user(void)
+{
+    if (emit_is_on() && emit.runtime)
+        emit.runtime->regain();
+    return emit_enter();
+}
+
 void emit_leave(struct emit_thread *t)
 {
     if (!t)

@@ -463,6 +463,14 @@ static void leave(struct emit_thread *t)
     trans_end(t->owner);
 }
 
+static void regain(void)
+{
+    struct m *m = this_m();
+    if (m && m->cur != &m->g0 && !(atomic_load_explicit(&m->seq, memory_order_relaxed) & 1) &&
+        !m_p(m) && !m->cur->live->blocking)
+        trans_end(trans_begin_with_p());
+}
+
 static emit_number here(struct emit_thread *t)
 {
     return trace_stack(t->owner);
@@ -491,6 +499,7 @@ void trace_init(void)
         .procs = procs,
         .enter = enter,
         .leave = leave,
+        .regain = regain,
         .stack = here,
         .region_word = region_word,
         .is_m = is_m,

@@ -35,8 +35,7 @@ enum trace_part trace_part_of(const struct trace_spans *s, uint32_t span)
     return strstr(reason, "sleep") ? TRACE_PART_SLEEP : TRACE_PART_OTHER;
 }
 
-// Whether a wait for a lock is one for somebody who holds it: not for others' work to be done.
-static bool is_held(const struct trace_spans *s, uint32_t span)
+bool trace_is_held(const struct trace_spans *s, uint32_t span)
 {
     const struct trace_stack *stack = trace_stacks_get(&s->stacks, trace_span_stack(s, span));
     if (trace_part_of(s, span) != TRACE_PART_LOCK ||
@@ -44,6 +43,8 @@ static bool is_held(const struct trace_spans *s, uint32_t span)
         return false;
     for (uint32_t i = 0; i < stack->count; i++) {
         const char *function = trace_names_text(&s->names, stack->frames[i].function);
+        if (strncmp(function, "runtime.", 8) != 0 && strncmp(function, "sync.", 5) != 0)
+            continue; // the program's own functions may be called anything
         if (strstr(function, "WaitGroup") || strstr(function, "waitgroup") ||
             strstr(function, "join"))
             return false;
@@ -80,7 +81,7 @@ static uint32_t next_lane(const struct trace_spans *s, uint32_t span, uint32_t l
     if (trace_span_state(s, span) != TRACE_GO_RUNNABLE || waker == TRACE_NO_LANE)
         return lane;
     bool first = span == s->lanes[lane].first;
-    if ((flags & TRACE_CRITICAL_LOCKS) && !first && is_held(s, span - 1))
+    if ((flags & TRACE_CRITICAL_LOCKS) && !first && trace_is_held(s, span - 1))
         return lane;
     return waker;
 }

@@ -48,6 +48,10 @@ int trace_own_time(const struct trace_spans *s, uint32_t lane, int64_t begin_ns,
                    struct trace_step **steps);
 
 enum trace_part trace_part_of(const struct trace_spans *s, uint32_t span);
+
+// Whether it waits for a lock that somebody holds, and not for others' work to be done.
+bool trace_is_held(const struct trace_spans *s, uint32_t span);
+
 const char *trace_part_name(enum trace_part part); // "running"
 
 #endif

@@ -3,23 +3,32 @@
 // See explain.h.
 
 #include "analysis/trace/explain.h"
+#include "analysis/trace/blame.h"
+#include "analysis/trace/running.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum group { SLOW, TYPICAL, REST, GROUPS };
+enum group { SLOW = RUNNING_SLOW, TYPICAL = RUNNING_TYPICAL, REST = RUNNING_REST, GROUPS };
 
 struct instance {
     int64_t begin_ns, end_ns;
     uint32_t lane;
 };
 
+// The one of many stacks that has more weight than all others together, if there is one; else one of the heavier.
+struct vote {
+    uint32_t stack;
+    int64_t weight;
+};
+
 struct piece {
     struct trace_piece pub;
-    int64_t ns[GROUPS];
-    uint64_t samples[GROUPS]; // RUNNING
+    double ns[GROUPS];
+    struct vote slow, any;         // RUNNING: stacks of samples; RUNNABLE: of the occupant's
+    struct vote slow_end, any_end; // where it, or the occupant, stopped
 };
 
 struct explainer {
@@ -31,8 +40,7 @@ struct explainer {
     struct ptrtab table;
     struct piece **pieces;
     uint32_t piece_count, piece_capacity;
-    int64_t running_ns[GROUPS];
-    uint64_t samples[GROUPS];
+    struct running running;
     int64_t total_ns[GROUPS];
 };
 
@@ -77,13 +85,14 @@ static bool same_piece(const void *item, const void *key)
     const struct trace_piece *a = &((const struct piece *)item)->pub;
     const struct trace_piece *b = &((const struct piece *)key)->pub;
     return a->part == b->part && a->function == b->function && a->reason == b->reason &&
-           a->stack == b->stack && a->holder_stack == b->holder_stack && a->holder == b->holder;
+           a->stack == b->stack && a->holder_stack == b->holder_stack && a->holder == b->holder &&
+           a->is_held == b->is_held && a->off_cpu == b->off_cpu;
 }
 
 static struct piece *piece_of(struct explainer *x, const struct trace_piece *like)
 {
     struct piece key = {.pub = *like};
-    uint64_t hash = ptrtab_mix(ptrtab_seed(), like->part);
+    uint64_t hash = ptrtab_mix(ptrtab_seed(), like->part + TRACE_PARTS * like->is_held);
     hash = ptrtab_mix(hash, ((uint64_t)like->function << 32) | like->reason);
     hash = ptrtab_mix(hash, ((uint64_t)like->stack << 32) | like->holder_stack);
     hash = ptrtab_mix(hash, like->holder);
@@ -106,21 +115,103 @@ static struct piece *piece_of(struct explainer *x, const struct trace_piece *lik
     return p;
 }
 
-// Running time is only summed; its samples say later how it is divided.
-static int add_running(struct explainer *x, const struct trace_step *step, enum group group)
+static void vote(struct vote *v, uint32_t stack, int64_t weight)
 {
-    const struct trace_spans *s = x->spans;
-    uint32_t n, first = trace_spans_samples(s, step->lane, step->begin_ns, step->end_ns, &n);
-    x->running_ns[group] += step->end_ns - step->begin_ns;
+    if (v->stack == stack || weight > v->weight) {
+        v->weight = v->stack == stack ? v->weight + weight : weight - v->weight;
+        v->stack = stack;
+    } else {
+        v->weight -= weight;
+    }
+}
+
+static void vote_samples(const struct trace_spans *s, struct piece *p, uint32_t first, uint32_t n,
+                         enum group group)
+{
     for (uint32_t i = first; i < first + n; i++) {
-        const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->samples[i].stack);
-        struct trace_piece like = {.part = TRACE_PART_RUNNING,
-                                   .function = stack->count ? stack->frames[0].function : 0};
-        struct piece *p = piece_of(x, &like);
-        if (!p)
-            return -ENOMEM;
-        p->samples[group]++;
-        x->samples[group]++;
+        vote(&p->any, s->samples[i].stack, 1);
+        if (group == SLOW)
+            vote(&p->slow, s->samples[i].stack, 1);
+    }
+}
+
+static void vote_end(struct piece *p, uint32_t stack, int64_t ns, enum group group)
+{
+    vote(&p->any_end, stack, ns);
+    if (group == SLOW)
+        vote(&p->slow_end, stack, ns);
+}
+
+// A share of the running time.
+static int add_running(void *arg, enum running_side side, uint32_t sample, double ns,
+                       const struct trace_step *step)
+{
+    struct explainer *x = arg;
+    const struct trace_spans *s = x->spans;
+    struct trace_piece like = {.part = TRACE_PART_RUNNING, .off_cpu = sample == RUNNING_OFF_CPU};
+    bool is_sample = !like.off_cpu && sample != RUNNING_NO_SAMPLE;
+    if (is_sample) {
+        const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->samples[sample].stack);
+        like.function = stack->count ? stack->frames[0].function : 0;
+    }
+    struct piece *p = piece_of(x, &like);
+    if (!p)
+        return -ENOMEM;
+    p->ns[side] += ns;
+    if (is_sample)
+        vote_samples(s, p, sample, 1, (enum group)side);
+    else if (like.off_cpu && trace_span_end_ns(s, step->lane, step->span) == step->end_ns)
+        vote_end(p, trace_span_end_stack(s, step->lane, step->span), (int64_t)ns,
+                 (enum group)side); // where it stops after the instance is not in the intervals
+    return 0;
+}
+
+// A wait that others are to blame for, one of them at a time.
+struct blamed {
+    struct explainer *x;
+    struct trace_piece like;
+    enum group group;
+};
+
+static int add_holder(void *arg, const struct trace_blame *part)
+{
+    struct blamed *b = arg;
+    struct trace_piece like = b->like;
+    like.holder = part->lane == TRACE_NO_LANE ? 0 : b->x->spans->lanes[part->lane].name;
+    like.holder_stack = part->stack;
+    struct piece *p = piece_of(b->x, &like);
+    if (!p)
+        return -ENOMEM;
+    p->ns[b->group] += (double)(part->end_ns - part->begin_ns);
+    return 0;
+}
+
+static int add_occupant(void *arg, const struct trace_blame *part)
+{
+    struct blamed *b = arg;
+    const struct trace_spans *s = b->x->spans;
+    struct trace_piece like = b->like;
+    int64_t ns = part->end_ns - part->begin_ns;
+    uint32_t n = 0, first = 0;
+    like.is_held = part->lane != TRACE_NO_LANE;
+    if (like.is_held) {
+        like.holder = s->lanes[part->lane].name;
+        first = trace_spans_samples(s, part->lane, part->begin_ns, part->end_ns, &n);
+    }
+    struct piece *p = piece_of(b->x, &like);
+    if (!p)
+        return -ENOMEM;
+    p->ns[b->group] += (double)ns;
+    vote_samples(s, p, first, n, b->group);
+    vote_end(p, part->stack, ns, b->group);
+    return 0;
+}
+
+uint32_t trace_frame_of_user(const struct trace_names *n, const struct trace_stack *stack)
+{
+    for (uint32_t i = 0; i < stack->count; i++) {
+        if (strncmp(trace_names_text(n, stack->frames[i].function), "runtime.", 8) != 0)
+            return i;
     }
     return 0;
 }
@@ -128,28 +219,30 @@ static int add_running(struct explainer *x, const struct trace_step *step, enum 
 static int add_step(struct explainer *x, const struct trace_step *step, enum group group)
 {
     const struct trace_spans *s = x->spans;
-    struct trace_piece like = {.part = step->part};
+    struct blamed b = {x, {.part = step->part}, group};
     x->total_ns[group] += step->end_ns - step->begin_ns;
     if (step->part == TRACE_PART_RUNNING)
-        return add_running(x, step, group);
+        return running_add(&x->running, s, step, (enum running_side)group); // divided at the end
     if (group == REST)
         return 0;
-    if (step->part != TRACE_PART_RUNNABLE && step->span != TRACE_NO_SPAN) {
+    if (step->part == TRACE_PART_RUNNABLE)
+        return trace_occupants(s, step, add_occupant, &b);
+    if (step->span != TRACE_NO_SPAN) {
         const struct trace_stack *stack =
             trace_stacks_get(&s->stacks, trace_span_stack(s, step->span));
-        like.reason = trace_span_reason(s, step->span);
-        like.stack = trace_span_stack(s, step->span);
-        like.function = stack->count ? stack->frames[0].function : 0;
+        uint32_t frame = trace_frame_of_user(&s->names, stack);
+        b.like.reason = trace_span_reason(s, step->span);
+        b.like.stack = trace_span_stack(s, step->span);
+        b.like.function = stack->count ? stack->frames[frame].function : 0;
     }
     if (step->part == TRACE_PART_LOCK) {
-        uint32_t waker = trace_span_peer(s, step->lane, step->span);
-        like.holder_stack = trace_span_end_stack(s, step->lane, step->span);
-        like.holder = waker == TRACE_NO_LANE ? 0 : s->lanes[waker].name;
+        b.like.is_held = trace_is_held(s, step->span);
+        return trace_holders(s, step, add_holder, &b);
     }
-    struct piece *p = piece_of(x, &like);
+    struct piece *p = piece_of(x, &b.like);
     if (!p)
         return -ENOMEM;
-    p->ns[group] += step->end_ns - step->begin_ns;
+    p->ns[group] += (double)(step->end_ns - step->begin_ns);
     return 0;
 }
 
@@ -172,33 +265,6 @@ static double per(double ns, uint32_t n)
     return n ? ns / n : 0;
 }
 
-// The samples of all that is not slow say how typical running time is divided: there are more. Where
-// one side has none, neither is divided: the two would not be comparable.
-static int divide_running(struct explainer *x, struct trace_explained *e)
-{
-    double slow_ns = per((double)x->running_ns[SLOW], e->slow);
-    double typical_ns = per((double)x->running_ns[TYPICAL], e->typical);
-    e->slow_samples = x->samples[SLOW];
-    e->typical_samples = x->samples[TYPICAL] + x->samples[REST];
-    if (!e->slow_samples || !e->typical_samples) {
-        struct piece *all = piece_of(x, &(struct trace_piece){.part = TRACE_PART_RUNNING});
-        if (!all)
-            return -ENOMEM;
-        all->pub.slow_ns = slow_ns;
-        all->pub.typical_ns = typical_ns;
-        return 0;
-    }
-    for (uint32_t i = 0; i < x->piece_count; i++) {
-        struct piece *p = x->pieces[i];
-        if (p->pub.part != TRACE_PART_RUNNING)
-            continue;
-        p->pub.slow_ns = slow_ns * (double)p->samples[SLOW] / (double)e->slow_samples;
-        p->pub.typical_ns = typical_ns * (double)(p->samples[TYPICAL] + p->samples[REST]) /
-                            (double)e->typical_samples;
-    }
-    return 0;
-}
-
 static int by_gap(const void *x, const void *y)
 {
     const struct trace_piece *a = x, *b = y;
@@ -206,17 +272,33 @@ static int by_gap(const void *x, const void *y)
     return (p < q) - (p > q);
 }
 
+// The stacks of those pieces that are of many.
+static void choose_stacks(struct piece *p)
+{
+    const struct vote *of[] = {&p->slow, &p->any, &p->slow_end, &p->any_end};
+    uint32_t stack = 0;
+    for (int i = 0; i < 4 && !stack; i++)
+        stack = of[i]->stack;
+    if (p->pub.part == TRACE_PART_RUNNING)
+        p->pub.stack = stack;
+    else if (p->pub.part == TRACE_PART_RUNNABLE)
+        p->pub.holder_stack = stack;
+}
+
 static int finish(struct explainer *x, struct trace_explained *e)
 {
-    if (divide_running(x, e))
+    if (running_divide(&x->running, x->spans, add_running, x))
         return -ENOMEM;
+    e->slow_samples = x->running.samples[SLOW];
+    e->typical_samples = x->running.samples[TYPICAL] + x->running.samples[REST];
     e->pieces = calloc(x->piece_count + 1ull, sizeof *e->pieces);
     if (!e->pieces)
         return -ENOMEM;
     for (uint32_t i = 0; i < x->piece_count; i++) {
         struct piece *p = x->pieces[i];
-        p->pub.slow_ns += per((double)p->ns[SLOW], e->slow);
-        p->pub.typical_ns += per((double)p->ns[TYPICAL], e->typical);
+        p->pub.slow_ns = per(p->ns[SLOW], e->slow);
+        p->pub.typical_ns = per(p->ns[TYPICAL], e->typical);
+        choose_stacks(p);
         if (p->pub.slow_ns > 0 || p->pub.typical_ns > 0)
             e->pieces[e->piece_count++] = p->pub;
     }
@@ -248,6 +330,7 @@ static int choose(struct explainer *x, struct trace_explained *e, uint32_t *low,
     *high = *high < *slow ? *high : *slow;
     e->instances = n;
     e->median_ns = all[n / 2].end_ns - all[n / 2].begin_ns;
+    e->longest_ns = all[n - 1].end_ns - all[n - 1].begin_ns;
     if (*slow >= n || *low >= *high)
         return -EAGAIN;
     e->threshold_ns = all[*slow].end_ns - all[*slow].begin_ns;
@@ -266,8 +349,7 @@ int trace_explain_intervals(const struct trace_spans *s, const struct trace_expl
         rc = -ENOMEM;
     for (uint32_t i = 0; i < x.instance_count && !rc; i++) {
         const struct instance *in = &x.instances[i];
-        (*intervals)[i] = (struct trace_interval){in->begin_ns, in->end_ns,
-                                                  o->tasks ? TRACE_NONE : s->lanes[in->lane].id};
+        (*intervals)[i] = (struct trace_interval){in->begin_ns, in->end_ns, TRACE_NONE};
     }
     if (rc) {
         free(*intervals);
@@ -293,6 +375,7 @@ int trace_explain(const struct trace_spans *s, const struct trace_explain_option
         rc = finish(&x, e);
     free(x.instances);
     free(x.pieces);
+    running_finish(&x.running);
     ptrtab_finish(&x.table);
     arena_finish(&x.arena);
     return rc;

@@ -6,9 +6,10 @@
 // An instance of a region is divided by what its fiber did; one of a task by its critical path, with
 // waits for locks left as such (critical.h). The pieces:
 //
-//   running   by function, from the CPU samples taken in it; as one piece where one side has none
-//   runnable  without a Proc
-//   lock      by where it waits and where the one that woke it did so: the holder, unlocking
+//   running   by function, from the CPU samples taken in it (running.h); what was off the CPU apart;
+//             as one piece where one side has no samples
+//   runnable  without a Proc, by who had the one that it then ran on
+//   lock      by where it waits, who held the lock meanwhile and where he let it go (blame.h)
 //   channel, io, sleep, syscall, other   by where it waits
 //
 // Invariant: slow_ns of all pieces add up to slow_mean_ns, typical_ns to typical_mean_ns, hence the
@@ -21,18 +22,23 @@
 
 struct trace_piece {
     enum trace_part part;
-    uint32_t function;          // name; RUNNING: 0 where there are no samples
+    uint32_t function;          // name, of where it waits outside of the runtime; RUNNING: of the
+                                // innermost frame, 0: there are no samples
     uint32_t reason;            // name
-    uint32_t stack;             // where it waits
-    uint32_t holder_stack;      // LOCK: where the waker was
-    uint32_t holder;            // LOCK: name of the waker's fiber
+    uint32_t stack;             // where it waits; RUNNING: the most frequent of its samples'
+    uint32_t holder_stack;      // LOCK: where the holder, or waker, let go; RUNNABLE: where the
+                                // occupant most often was by its samples; else where it stopped
+    uint32_t holder;            // LOCK, RUNNABLE: name of that fiber
+    bool off_cpu;               // RUNNING: it was not on a CPU; stack: where it then stopped,
+                                // if within the instance
+    bool is_held;               // LOCK: it is one that is held. RUNNABLE: the Proc ran a fiber
     double slow_ns, typical_ns; // mean per instance
 };
 
 struct trace_explained {
     uint32_t instances; // with both ends in the trace
     uint32_t slow, typical;
-    int64_t median_ns, threshold_ns; // slow: at least the threshold
+    int64_t median_ns, longest_ns, threshold_ns; // slow: at least the threshold
     double slow_mean_ns, typical_mean_ns;
     uint64_t slow_samples, typical_samples; // of the CPU, that the running time is divided by
     struct trace_piece *pieces;             // largest gap first
@@ -46,16 +52,21 @@ struct trace_explain_options {
     int64_t threshold_ns; // or, if above 0: slow from here on
 };
 
-// Which times of a trace trace_explain looks at: those of all instances, each of one fiber or, of
-// tasks, of every one. Spans that have only the regions or tasks of the name are enough for this.
+// Which times of a trace trace_explain looks at: those of all instances, of every fiber, as any may
+// have had the lock or the Proc meanwhile. Spans that have only the regions or tasks of the name are
+// enough for this.
 // The caller frees *intervals. Their number, -ENOENT: no instance, -ENOMEM.
 int trace_explain_intervals(const struct trace_spans *s, const struct trace_explain_options *o,
                             struct trace_interval **intervals);
 
+// The spans need runs, samples, and the regions or tasks.
 // 0; -ENOENT: no such region or task with both ends in the trace; -EAGAIN: none is slow, or all
 // are; -ENOMEM. trace_explained_finish in any case.
 int trace_explain(const struct trace_spans *s, const struct trace_explain_options *o,
                   struct trace_explained *e);
 void trace_explained_finish(struct trace_explained *e);
+
+// The innermost frame that is not the runtime's own ("runtime.*"); 0 if all are.
+uint32_t trace_frame_of_user(const struct trace_names *n, const struct trace_stack *stack);
 
 #endif

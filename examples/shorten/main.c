@@ -3,6 +3,7 @@
 // shorten: a URL shortener. A fiber per connection, SQLite behind them, a cache between.
 //
 //     shorten [-a ADDRESS] [-p PORT] [-d FILE]     127.0.0.1, 8080 (0: any), shorten.db
+//             [-r] [--delay=KIND:EVERY:DURATION] ... [--account=FILE]
 //
 //     curl -d https://example.com/ localhost:8080/links     -> 201, the code
 //     curl -i localhost:8080/1                              -> 302
@@ -12,7 +13,11 @@
 // blocks, and runs ten thousand connections on two threads. SIGTERM and SIGINT end it gracefully: nobody is
 // accepted any more, idle connections are closed after a moment, requests under way are answered and
 // told that they are the last, visits are written down; status 0.
+//
+// -r (--regions) marks each request as a region in an execution trace. --delay, which implies it, makes every EVERYth
+// redirect slow in a known way (delay.h), for trying out what is to find that; --account writes at the end what it did.
 
+#include "delay.h"
 #include "routes.h"
 
 #include <fiberscope/fiber.h>
@@ -21,6 +26,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,7 +40,7 @@ enum { CONNECTIONS_MAX = 10000, IDLE_S = 30, DRAIN_S = 10 };
 static const int64_t LAST_WORDS_NS = 500 * 1000000; // for requests that are on their way at the end
 
 struct options {
-    const char *address, *file;
+    const char *address, *file, *account;
     uint16_t port;
 };
 
@@ -235,17 +241,67 @@ static void start(void *arg)
     }
 }
 
-int main(int argc, char **argv)
+static int usage(void)
 {
-    server.options = (struct options){"127.0.0.1", "shorten.db", 8080};
-    for (int o; (o = getopt(argc, argv, "a:p:d:")) != -1;)
+    fprintf(stderr, "usage: shorten [-a ADDRESS] [-p PORT] [-d FILE] [-r]\n"
+                    "               [--delay=KIND:EVERY:DURATION] ... [--account=FILE]\n"
+                    "  -r, --regions   each request is a region \"request\" in an execution trace\n"
+                    "  --delay         every EVERYth redirect is slow, say lock:100:20ms. Kinds:");
+    for (int i = 0; i < DELAY_KINDS; i++)
+        fprintf(stderr, " %s", delay_names[i]);
+    fprintf(stderr, "\n  --account       a line for each request: when it began, how long it took, "
+                    "and how long\n"
+                    "                  the delays held it up, in us; written at the end\n");
+    return 2;
+}
+
+static bool account_write(const char *path)
+{
+    FILE *file = fopen(path, "w");
+    bool is_written = file && !delay_account_write(file);
+    if (!file || fclose(file) || !is_written)
+        fprintf(stderr, "shorten: %s: cannot be written\n", path);
+    return is_written;
+}
+
+// An exit status, or -1: go on.
+static int options_read(int argc, char **argv)
+{
+    enum { DELAY = 256, ACCOUNT };
+    static const struct option names[] = {{"regions", no_argument, NULL, 'r'},
+                                          {"delay", required_argument, NULL, DELAY},
+                                          {"account", required_argument, NULL, ACCOUNT},
+                                          {NULL, 0, NULL, 0}};
+    server.options = (struct options){"127.0.0.1", "shorten.db", NULL, 8080};
+    for (int o; (o = getopt_long(argc, argv, "a:p:d:r", names, NULL)) != -1;)
         switch (o) {
         case 'a': server.options.address = optarg; break;
         case 'p': server.options.port = (uint16_t)strtoul(optarg, NULL, 10); break;
         case 'd': server.options.file = optarg; break;
-        default: fprintf(stderr, "usage: shorten [-a ADDRESS] [-p PORT] [-d FILE]\n"); return 2;
+        case ACCOUNT: server.options.account = optarg; break;
+        case DELAY:
+            if (delay_add(optarg)) {
+                fprintf(stderr, "shorten: --delay=%s: not KIND:EVERY:DURATION, or the ninth\n",
+                        optarg);
+                return usage();
+            }
+            server.app.marks_regions = true;
+            break;
+        case 'r': server.app.marks_regions = true; break;
+        default: return usage();
         }
-    if (!signals_catch())
+    return optind < argc ? usage() : -1;
+}
+
+int main(int argc, char **argv)
+{
+    int status = options_read(argc, argv);
+    if (status >= 0)
+        return status;
+    if (!signals_catch() || (server.options.account && delay_account()))
         return 1;
-    return fib_main(start, NULL) || server.result ? 1 : 0;
+    status = fib_main(start, NULL) || server.result ? 1 : 0;
+    if (server.options.account && !account_write(server.options.account))
+        return 1;
+    return status;
 }

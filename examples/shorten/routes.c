@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 
 #include "routes.h"
+#include "delay.h"
 
 #include <fiberscope/fiber.h>
+#include <fiberscope/trace.h>
 
 #include <errno.h>
 #include <stdio.h>
@@ -53,6 +55,7 @@ struct answer {
     int status;
     char location[URL_MAX + 1]; // "": none
     char body[512];
+    struct delay_record record;
 };
 
 // POST /links
@@ -81,7 +84,10 @@ static void create(struct app *app, const struct http_request *r, struct answer 
 // GET /CODE
 static void redirect(struct app *app, int64_t id, struct answer *a)
 {
-    if (!cache_get(&app->cache, id, a->location)) {
+    delay_redirect(&a->record, &app->cache.mutex);
+    bool is_cached = cache_get(&app->cache, id, a->location);
+    delay_had_lock(&a->record);
+    if (!is_cached) {
         int rc = store_url(app->store, id, a->location);
         if (rc) {
             a->location[0] = '\0';
@@ -140,10 +146,19 @@ static void route_get(struct app *app, const char *target, struct answer *a)
     }
 }
 
+// Regions of a trace come from libfiberscope, which is there when somebody records; else there is nothing to mark.
+#pragma weak fscope_region_begin
+#pragma weak fscope_region_end
+
 int routes_answer(struct app *app, struct http_connection *c, const struct http_request *r)
 {
     struct answer a = {.status = 404};
+    struct fscope_region region;
+    bool is_marked = app->marks_regions && fscope_region_begin;
     int32_t before = fib_label_set("route", "none");
+    if (is_marked)
+        region = fscope_region_begin(0, "request");
+    delay_begin(&a.record);
     app->requests++;
     if (!strcmp(r->method, "GET") && r->target[0] == '/') {
         route_get(app, r->target, &a);
@@ -155,6 +170,9 @@ int routes_answer(struct app *app, struct http_connection *c, const struct http_
     }
     int rc = http_answer(c, a.status, *a.location ? a.location : NULL, *a.body ? a.body : NULL,
                          r->is_last || app->is_stopping);
+    delay_end(&a.record);
+    if (is_marked)
+        fscope_region_end(&region);
     fib_labels_restore(before);
     return rc;
 }

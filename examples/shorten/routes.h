@@ -21,6 +21,7 @@ struct app {
     _Atomic uint64_t requests;
     _Atomic uint32_t connections;
     _Atomic bool is_stopping; // answers say that they are the connection's last
+    bool marks_regions;       // each request is a region "request" of an execution trace
 };
 
 // Answers it: 0 or -errno.
