@@ -118,7 +118,8 @@ struct serving {
     struct serve_options serve_options;
     struct session *session;
     struct serve *server;
-    int signals; // a signalfd
+    int signals;      // a signalfd
+    bool looks_again; // at children, soon
     sigset_t users;
 };
 
@@ -221,18 +222,26 @@ static int serve_process(struct serving *v)
 
 // --- A command.
 
-// Whether it has ended, and how. Others are reaped by the way: as process 1 we inherit them.
-static bool reap(pid_t child, int *status)
+// Whether it has ended, and how. Others are reaped by the way: as process 1 we inherit them. The stops of those that a
+// thread of ours traces (thread_stacks.h) are seen here too, and are for that thread: *again says so.
+static bool reap(pid_t child, int *status, bool *again)
 {
     bool has_ended = false;
     int how;
-    for (pid_t pid; (pid = waitpid(-1, &how, WNOHANG)) > 0;) {
-        if (pid != child)
+    *again = false;
+    for (;;) {
+        siginfo_t what = {0};
+        if (waitid(P_ALL, 0, &what, WEXITED | WNOHANG | WNOWAIT) || !what.si_pid)
+            return has_ended;
+        *again =
+            what.si_code != CLD_EXITED && what.si_code != CLD_KILLED && what.si_code != CLD_DUMPED;
+        if (*again)
+            return has_ended;
+        if (waitpid(what.si_pid, &how, WNOHANG) != child)
             continue;
         has_ended = true;
         *status = WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
     }
-    return has_ended;
 }
 
 // A terminal has sent its signals to the command as well.
@@ -247,10 +256,10 @@ static bool attend(struct serving *v, pid_t child, int wait_ms, int *status)
 {
     struct pollfd fd = {.fd = v->signals, .events = POLLIN};
     struct signalfd_siginfo info;
-    poll(&fd, 1, wait_ms);
+    poll(&fd, 1, v->looks_again ? AGENT_PAUSE_MS : wait_ms);
     while (read(v->signals, &info, sizeof info) == (ssize_t)sizeof info)
         pass_on(child, &info);
-    return reap(child, status);
+    return reap(child, status, &v->looks_again);
 }
 
 // The agent answers once the loader has run it. What cannot have it is looked at from outside.
