@@ -232,7 +232,7 @@ int trace_report_critical(const struct trace_args *a)
     struct trace_step *steps = NULL;
     struct profile_output o;
     struct trace_input in;
-    struct goal g;
+    struct goal g = {0};
     int count = 0;
     if (!!a->task + !!a->region + (a->fibers.count > 0) > 1 || a->fibers.count > 1)
         return cli_usage("critical: one of --task, --region, --fiber");

@@ -114,10 +114,11 @@ static void delay_lock(struct fib_mutex *lock, int64_t ns)
     if (!h)
         return;
     h->lock = lock;
-    if (fib_go(NULL, lock_holder, h))
-        helper_put(h, 1);
-    else
-        fib_chan_recv(h->has_lock, &byte);
+    if (fib_go(NULL, lock_holder, h)) {
+        helper_put(h, 2);
+        return;
+    }
+    fib_chan_recv(h->has_lock, &byte);
     helper_put(h, 1);
 }
 
