@@ -5,6 +5,7 @@
 
 #include "collector/ingest_internal.h"
 
+#include "collector/feed_internal.h"
 #include "collector/mapped_file.h"
 #include "collector/record_internal.h"
 
@@ -377,6 +378,8 @@ int target_finish(struct target *t)
     perf_clocks_free(t->clocks);
     t->clocks = NULL;
     int rc = target_pump(t, false);
+    if (!t->drains && !rc) // else with the records
+        rc = feed_modules(&t->feed);
     int rc2 = feed_finish(&t->feed);
     t->ingest->stats.damaged += t->feed.damaged;
     return rc ? rc : rc2;

@@ -79,6 +79,7 @@ def off_again_and_once_more(work):
             files = sorted(os.listdir(f"{work}/{i}"))
             block = Profile(f"{work}/{i}/{[f for f in files if 'block' in f][0]}")
             counts.append(value(block, "contentions"))
+            assert value(block, "contentions", "work") > 0.9 * counts[-1], "no names"
             time.sleep(1)  # nothing is counted meanwhile
         # State is cumulative; what passed between is not in it: three times half a second, not three and a half.
         assert counts[0] > 10 and counts[2] < 6 * counts[0], counts
