@@ -36,6 +36,7 @@ endif()
 # Inside: no lazy binding, static TLS, nothing the compiler might call that we did not.
 add_library(fscope_flags_inside INTERFACE)
 target_link_libraries(fscope_flags_inside INTERFACE fscope_flags)
+target_compile_definitions(fscope_flags_inside INTERFACE FSCOPE_SOVERSION="${PROJECT_VERSION_MAJOR}")
 target_compile_options(fscope_flags_inside INTERFACE -fno-plt -ftls-model=initial-exec
   -fno-stack-protector)
 target_link_options(fscope_flags_inside INTERFACE -Wl,-z,now -Wl,-z,relro
