@@ -86,6 +86,7 @@ static void on_fork_child(void)
     agent.parent = (pid_t)sys0(SYS_getppid);
     agent.is_child = true;
     agent.forks++;
+    agent.pid = (uint32_t)sys0(SYS_getpid);
     emit_forget();
     agent_tls.labels = 0; // an id of the parent's segment
     if (agent_segment_fd() >= 0)
@@ -149,6 +150,7 @@ int agent_prepare(void)
         return 0;
     struct timespec tick = {0, 4000000};
     agent_real();
+    agent.pid = (uint32_t)sys0(SYS_getpid);
     find_main_stack();
     find_program();
     // The coarse clock advances once a tick: CONFIG_HZ, which nothing else tells.
@@ -211,7 +213,11 @@ static void keep_descriptor(struct agent_space *space)
     space->seg.fd = -1;
     agent.segment_fd = -1;
     if (fd >= 0 && !space->told && !agent.env.segment[0] && !sys2(SYS_fstat, SYS_ARG(fd), &st)) {
-        agent.segment_fd = (int)sys3(SYS_fcntl, SYS_ARG(fd), F_DUPFD_CLOEXEC, DESCRIPTOR_FLOOR);
+        struct rlimit limit = {.rlim_cur = DESCRIPTOR_FLOOR};
+        sys2(SYS_getrlimit, RLIMIT_NOFILE, &limit);
+        uint64_t floor = limit.rlim_cur > DESCRIPTOR_FLOOR ? DESCRIPTOR_FLOOR : limit.rlim_cur / 2;
+        agent.segment_fd = (int)sys3(SYS_fcntl, SYS_ARG(fd), F_DUPFD_CLOEXEC, floor);
+        agent.segment_device = st.st_dev;
         agent.segment_inode = st.st_ino;
     }
     if (fd >= 0)
@@ -234,7 +240,7 @@ int agent_segment_fd(void)
     if (agent.env.segment[0]) // a black box lies where it can be opened
         return -1;
     bool is_ours = agent.segment_fd >= 0 && !sys2(SYS_fstat, SYS_ARG(agent.segment_fd), &st) &&
-                   st.st_ino == agent.segment_inode;
+                   st.st_ino == agent.segment_inode && st.st_dev == agent.segment_device;
     return is_ours ? agent.segment_fd : -1;
 }
 
@@ -248,14 +254,17 @@ int agent_begin(uint32_t why, bool in_handler)
     space->pid = (uint32_t)sys0(SYS_getpid);
     space->seg.fd = -1;
     int rc = create_segment(space);
-    if (rc)
+    if (rc) {
+        atomic_store_explicit(&space->beginning, AGENT_FAILED, memory_order_relaxed);
         return rc;
-    if (agent.env.socket[0]) {
+    }
+    if (agent.env.socket[0] && why != AGENT_WHY_CALL) {
         // The answer says that the control words are set; without one the target goes on alone.
         rc = hello_send(&agent, why, !in_handler, (uint32_t)sys0(SYS_gettid));
         space->told = !rc;
         if (rc && !agent.env.out[0] && !agent.env.segment[0]) {
             seg_close(&space->seg); // nobody will ever read it
+            atomic_store_explicit(&space->beginning, AGENT_FAILED, memory_order_relaxed);
             return rc;
         }
     }
@@ -417,15 +426,6 @@ static void say_failure(int rc)
     say_end(say_text(&line, "; the program runs on without"));
 }
 
-// Nothing is recorded until somebody calls.
-static void agent_await(void)
-{
-    if (agent_prepare())
-        return;
-    api_blind(); // a handler could not find it out
-    call_ready();
-}
-
 // What the settings ask for from the start. False: nothing.
 static bool record_from_start(void)
 {
@@ -486,10 +486,10 @@ static void load(void)
         memcpy(agent.env.segment, segment, strlen(segment) + 1);
     if (!agent.env.inherit)
         strip_environment();
-    if (record_from_start() || agent.configured)
-        call_ready();
-    else
-        agent_await();
+    if (!record_from_start() && !agent.configured && agent_prepare())
+        return;
+    api_blind(); // a handler could not find it out
+    call_ready();
 }
 
 void agent_load_locked(void)

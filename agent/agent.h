@@ -52,8 +52,9 @@ enum {
     AGENT_ALT_STACK_BYTES = 65536, // for threads whose own stack is too small for a handler
     AGENT_SMALL_STACK_BYTES = 65536,
     AGENT_TRACE_BUFFER_BYTES = 64 << 10, // as seg_options counts them
-    AGENT_FIBER_LABELS = 4096,           // label sets of fibers whose ids are kept
-    AGENT_EXACT_STATES = 1 << 18,        // of a segment that holds every allocation
+    AGENT_FAILED = 2, // of space.beginning: it could not begin, and is not tried again by itself
+    AGENT_FIBER_LABELS = 4096,    // label sets of fibers whose ids are kept
+    AGENT_EXACT_STATES = 1 << 18, // of a segment that holds every allocation
     AGENT_EXACT_STACK_BYTES = 256 << 20,
 };
 
@@ -66,18 +67,18 @@ struct agent_pages {
 // One thread's. A slot is its thread's alone once tid is set, but for source_arm and source_disarm
 // by the thread that starts or stops all sampling.
 struct agent_slot {
-    _Atomic uint32_t tid;      // 0 free; claimed by compare-and-swap
-    _Atomic uint32_t busy;     // the handler is at work: a second entry is counted and leaves
-    _Atomic uint32_t ready;    // the pages behind this header are usable
-    int segment_slot;          // of seg_thread_enter; -1: not yet
-    int perf_fd;               // -1: none
-    int cpu_timer, wall_timer; // kernel timer ids; -1: none
-    uint32_t exit_rounds;      // of key destructors, as the thread ends
-    uint32_t source;           // enum seg_cpu_source that is armed for this thread
-    bool keeps_timer;          // beside perf events that do not see all
-    uint64_t cpu_period_ns;    // for which it was armed
-    uint64_t cpu_seen_ns;      // the thread's CPU clock at its last sample
-    int64_t cpu_due_ns;        // CPU time not yet charged to a sample; negative: charged in advance
+    _Atomic uint32_t tid;   // 0 free; claimed by compare-and-swap
+    _Atomic uint32_t busy;  // the handler is at work: a second entry is counted and leaves
+    _Atomic uint32_t ready; // the pages behind this header are usable
+    int segment_slot;       // of seg_thread_enter; -1: not yet
+    _Atomic int perf_fd;    // -1: none
+    _Atomic int cpu_timer, wall_timer; // kernel timer ids; -1: none
+    uint32_t exit_rounds;              // of key destructors, as the thread ends
+    uint32_t source;                   // enum seg_cpu_source that is armed for this thread
+    bool keeps_timer;                  // beside perf events that do not see all
+    uint64_t cpu_period_ns;            // for which it was armed
+    uint64_t cpu_seen_ns;              // the thread's CPU clock at its last sample
+    int64_t cpu_due_ns; // CPU time not yet charged to a sample; negative: charged in advance
     uint64_t wall_seen_ns, wall_cpu_ns;
     uint64_t stack_low, stack_high; // the thread's own; 0: not known
     void *alt_stack;                // NULL: the thread has its own or needs none
@@ -128,7 +129,8 @@ struct agent {
     bool is_loaded; // the settings have been read
     bool is_child;  // of a fork, not of an exec
     int segment_fd; // for calls (call.h); -1: none
-    uint64_t segment_inode;
+    uint64_t segment_inode, segment_device;
+    uint32_t pid;              // whose process this is: a vfork child shares all of it
     uint32_t forks;            // between the first process and this one
     _Atomic uint32_t api_lock; // futex.h: one start or stop at a time
     pthread_key_t key;
@@ -161,6 +163,7 @@ bool agent_owns(void);
 
 // agent.c: makes this address space record. why is enum agent_why; in_handler: called at a forked
 // child's first signal. 0 or -errno. [async-signal-safe when in_handler]
+// -EBUSY: another does, or could not.
 int agent_begin(uint32_t why, bool in_handler);
 // The segment's descriptor, if it is still there and still that; -1. [async-signal-safe]
 int agent_segment_fd(void);

@@ -179,9 +179,11 @@ static int heap_start_locked(uint64_t rate)
 
 int api_heap_start_here(uint64_t rate_bytes)
 {
+    if (heap_is_on())
+        return -EALREADY;
     switch (atomic_load_explicit(&blind_looked, memory_order_acquire)) {
-    case 0: return -EAGAIN;
-    case 1: return heap_is_on() ? -EALREADY : heap_start(rate_bytes);
+    case 0: return -EINPROGRESS;
+    case 1: return heap_start(rate_bytes);
     default: return -ENOTSUP;
     }
 }

@@ -18,7 +18,7 @@ int api_begin(void);
 // [any thread] [not async-signal-safe at first]
 const char *api_blind(void);
 
-// fscope_heap_start for a call: live, the lock held. -EAGAIN: it is not yet known whether the heap can be seen.
+// fscope_heap_start for a call: live, the lock held. -EINPROGRESS: it is not yet known whether the heap can be seen.
 // -EALREADY: it is recorded.
 // [async-signal-safe]
 int api_heap_start_here(uint64_t rate_bytes);

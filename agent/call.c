@@ -85,7 +85,7 @@ static void look_at_wish(void)
     if (asked == atomic_load_explicit(&c->answered, memory_order_relaxed))
         return;
     int rc = do_asked(c, atomic_load_explicit(&c->asked_what, memory_order_relaxed));
-    if (rc == -EAGAIN)
+    if (rc == -EINPROGRESS)
         return; // it calls again
     atomic_store_explicit(&c->answer, rc, memory_order_relaxed);
     atomic_store_explicit(&c->answered, asked, memory_order_release);
@@ -93,12 +93,12 @@ static void look_at_wish(void)
 
 static int begin(void)
 {
+    uint32_t failed = AGENT_FAILED;
     if (agent_live())
         return 0;
-    if (agent.configured && agent.is_child)
-        return agent_begin_child();
+    atomic_compare_exchange_strong(&agent.space->beginning, &failed, 0); // somebody asks now
     int rc = agent_begin(AGENT_WHY_CALL, true);
-    if (rc)
+    if (rc && rc != -EBUSY)
         atomic_store_explicit(&agent.space->beginning, 0, memory_order_relaxed);
     agent.configured = !rc;
     return rc;
@@ -106,7 +106,8 @@ static int begin(void)
 
 void call_take(uint64_t value)
 {
-    if (!agent.space || !futex_try(&agent.api_lock))
+    // A vfork child has its parent's memory, and nothing to begin in it.
+    if (!agent.space || agent.pid != (uint32_t)sys0(SYS_getpid) || !futex_try(&agent.api_lock))
         return;
     int rc = begin();
     if (!rc && agent_owns()) {
@@ -114,7 +115,7 @@ void call_take(uint64_t value)
         uint64_t flags = value >> CALL_RANDOM_BITS;
         call_socket_name(value, name);
         // Whoever reads half of a new name there finds nobody, as with a collector that has gone.
-        if (flags & CALL_STAY)
+        if (flags & CALL_STAY && !agent.space->told)
             memcpy(agent.env.socket, name, sizeof name);
         if (flags & CALL_HELLO)
             hello_call(&agent, name);

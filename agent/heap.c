@@ -8,6 +8,7 @@
 
 #include "agent/heap.h"
 
+#include "agent/api.h"
 #include "agent/arch/x86_64.h"
 #include "agent/heap_math.h"
 #include "agent/say.h"
@@ -359,7 +360,7 @@ void heap_begin(void)
     if (!agent.env.heap_bytes)
         return;
     if (!heap.is_mapped) {
-        const char *why = heap_refusal();
+        const char *why = api_blind(); // known, where this is a handler
         heap.rate_bytes = agent.env.heap_bytes;
         heap.is_exact = heap.rate_bytes == 1;
         if (!why && heap.is_exact &&
@@ -391,7 +392,7 @@ int heap_start(uint64_t rate)
     atomic_store_explicit(&c->heap_rate_bytes, rate, memory_order_relaxed);
     heap_begin();
     if (!agent.env.heap_bytes)
-        return heap_refusal() ? -ENOTSUP : -ENOMEM;
+        return api_blind() ? -ENOTSUP : -ENOMEM;
     atomic_store_explicit(&heap.is_stopped, false, memory_order_relaxed);
     return 0;
 }

@@ -24,11 +24,13 @@
 static bool exec_begin(struct sigaction *saved)
 {
     struct sigaction ignore;
-    if (!agent_owns())
+    bool is_recording = agent_owns();
+    // A handler that waits for a call is worth as much; in a vfork child it is the parent's.
+    if (!is_recording && (!agent.space || agent.pid != (uint32_t)sys0(SYS_getpid)))
         return false;
     memset(&ignore, 0, sizeof ignore);
     ignore.sa_handler = SIG_IGN;
-    if (!agent.env.segment[0])
+    if (is_recording && !agent.env.segment[0])
         agent_save(); // no collector and no black box holds what was recorded: exec would drop it
     return !signals_real_action(&ignore, saved);
 }

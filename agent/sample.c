@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <ucontext.h>
 
@@ -182,9 +183,13 @@ static void sample_wall(struct agent_slot *s, const void *context)
 static void note_ended_wait(const ucontext_t *c)
 {
     const greg_t *r = c->uc_mcontext.gregs;
-    const uint8_t *code = (const uint8_t *)(uintptr_t)r[REG_RIP];
     uint64_t pending = ~UINT64_C(0), blocked;
-    if (r[REG_RAX] != -EINTR || code[-2] != 0x0f || code[-1] != 0x05)
+    if (r[REG_RAX] != -EINTR)
+        return;
+    uint8_t code[2] = {0}; // it may be anywhere, where nothing can be read before
+    struct iovec here = {code, 2}, there = {(void *)(uintptr_t)(r[REG_RIP] - 2), 2};
+    sys6(SYS_process_vm_readv, agent.pid, SYS_ARG(&here), 1, SYS_ARG(&there), 1, 0);
+    if (code[0] != 0x0f || code[1] != 0x05)
         return;
     memcpy(&blocked, &c->uc_sigmask, sizeof blocked);
     sys2(SYS_rt_sigpending, &pending, sizeof pending);

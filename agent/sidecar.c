@@ -108,7 +108,8 @@ static _Noreturn void become(struct start *s)
 }
 
 // Clones that end before the caller goes on. exit_signal 0: invisible to waitpid without __WALL.
-static long clone_here(void)
+// Part of its caller: the clone goes on in this frame.
+__attribute__((always_inline)) static inline long clone_here(void)
 {
     return sys5(SYS_clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0);
 }

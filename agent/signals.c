@@ -110,8 +110,19 @@ void signals_forward(int signal, siginfo_t *info, void *context)
 
 static int set_action(int signal, const struct sigaction *action, struct sigaction *old)
 {
-    if (signal != SIGPROF || !atomic_load_explicit(&is_installed, memory_order_acquire))
+    if (!atomic_load_explicit(&is_installed, memory_order_acquire))
         return agent_real()->sigaction(signal, action, old);
+    if (signal != SIGPROF) {
+        // Ours held back while a handler of the program's runs would come right behind it, and look as if it alone had
+        // ended a wait.
+        struct sigaction copy;
+        if (action && !signals_target_uses() && sigismember(&action->sa_mask, SIGPROF) == 1) {
+            copy = *action;
+            sigdelset(&copy.sa_mask, SIGPROF);
+            action = &copy;
+        }
+        return agent_real()->sigaction(signal, action, old);
+    }
     struct sigaction before;
     load_action(&before);
     if (action)
@@ -166,7 +177,8 @@ __sighandler_t __sysv_signal(int number, __sighandler_t handler)
 // A thread that waits for "all signals" must not be given ours: sigwait would hand it SIGPROF.
 static const sigset_t *without_ours(const sigset_t *set, sigset_t *copy)
 {
-    if (!set || !agent_live() || signals_target_uses() || sigismember(set, SIGPROF) != 1)
+    if (!set || !atomic_load_explicit(&is_installed, memory_order_acquire) ||
+        signals_target_uses() || sigismember(set, SIGPROF) != 1)
         return set;
     *copy = *set;
     sigdelset(copy, SIGPROF);

@@ -209,28 +209,31 @@ void source_fall_back(struct agent_slot *s)
 
 void source_yield(struct agent_slot *s)
 {
-    if (s->perf_fd >= 0)
-        sys1(SYS_close, s->perf_fd);
-    s->perf_fd = -1;
+    int fd = atomic_exchange(&s->perf_fd, -1);
+    if (fd >= 0)
+        sys1(SYS_close, SYS_ARG(fd));
     if (sees_user_only(SEG_CPU_COLLECTOR_PERF)) {
         source_fall_back(s);
         s->keeps_timer = true;
-    } else if (s->cpu_timer >= 0) {
-        sys1(SYS_timer_delete, s->cpu_timer);
-        s->cpu_timer = -1;
+    } else {
+        int timer = atomic_exchange(&s->cpu_timer, -1);
+        if (timer >= 0)
+            sys1(SYS_timer_delete, SYS_ARG(timer));
     }
     s->source = SEG_CPU_COLLECTOR_PERF;
 }
 
 void source_disarm(struct agent_slot *s)
 {
-    if (s->perf_fd >= 0)
-        sys1(SYS_close, s->perf_fd);
-    if (s->cpu_timer >= 0)
-        sys1(SYS_timer_delete, s->cpu_timer);
-    if (s->wall_timer >= 0)
-        sys1(SYS_timer_delete, s->wall_timer);
-    s->perf_fd = s->cpu_timer = s->wall_timer = -1;
+    // Taken out first: the thread itself and who stops all of them may come at the same time.
+    int fd = atomic_exchange(&s->perf_fd, -1), cpu = atomic_exchange(&s->cpu_timer, -1);
+    int wall = atomic_exchange(&s->wall_timer, -1);
+    if (fd >= 0)
+        sys1(SYS_close, SYS_ARG(fd));
+    if (cpu >= 0)
+        sys1(SYS_timer_delete, SYS_ARG(cpu));
+    if (wall >= 0)
+        sys1(SYS_timer_delete, SYS_ARG(wall));
     s->source = SEG_CPU_NONE;
     s->keeps_timer = false;
 }

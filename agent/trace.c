@@ -65,6 +65,8 @@ int trace_begin_soon(bool is_flight)
     const struct seg_header *h = agent.space->seg.header;
     const struct seg_area *area = &h->areas[SEG_AREA_TRACE];
     const struct seg_trace *t = (const void *)((const char *)h + area->offset);
+    if (emit_is_wanted())
+        return -EALREADY;
     for (int i = 0; area->size && i < EMIT_SLOW_COUNT; i++)
         agent.env.trace_slow_ns[i] =
             atomic_load_explicit(&t->asked_slow_ns[i], memory_order_relaxed);

@@ -14,9 +14,9 @@ static const struct {
     const char *word, *title, *none;
 } kinds[] = {
     [TRACE_PROFILE_NET] = {"net", "Waiting for the network, by the stack that waits",
-                           "No fiber waits for the network."},
+                           "No wait for the network has ended; `fibers` has those that last."},
     [TRACE_PROFILE_SYNC] = {"sync", "Waiting for other fibers, by the stack that waits",
-                            "No fiber waits for another."},
+                            "No wait for another fiber has ended; `fibers` has those that last."},
     [TRACE_PROFILE_SYSCALL] = {"syscall", "In system calls, by the stack that makes them",
                                "No fiber makes a system call."},
     [TRACE_PROFILE_SCHED] = {"sched",

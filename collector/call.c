@@ -250,6 +250,14 @@ int call_listen(struct call *c, struct fscope_error *err)
 
 // --- Calling.
 
+// Waits that a signal would end, whoever looks: nobody is called in them.
+static bool is_fragile(unsigned long number)
+{
+    return number == SYS_pause || number == SYS_rt_sigsuspend || number == SYS_rt_sigtimedwait ||
+           number == SYS_semtimedop || number == SYS_semop || number == SYS_msgrcv ||
+           number == SYS_io_getevents;
+}
+
 // Waits that go on by themselves after a handler (SA_RESTART), and those that the agent makes go on.
 static bool restarts(unsigned long number, const unsigned long arg[4])
 {
@@ -260,15 +268,20 @@ static bool restarts(unsigned long number, const unsigned long arg[4])
     case SYS_write:
     case SYS_accept:
     case SYS_accept4:
-    case SYS_recvfrom:
-    case SYS_recvmsg:
     case SYS_wait4:
-    case SYS_waitid: return true;
+    case SYS_waitid:
+    case SYS_poll:
+    case SYS_ppoll:
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_nanosleep:
+    case SYS_clock_nanosleep: return true;
     default: return false;
     }
 }
 
-// How little a signal would disturb this thread: 3 it runs, 2 its wait goes on, 1 unknown, 0 it blocks SIGPROF.
+// How little a signal would disturb this thread: 3 it runs, 2 its wait goes on, 1 unknown, 0 it blocks SIGPROF or its wait
+// would end.
 static int rate_thread(uint32_t pid, uint32_t tid)
 {
     char path[96], line[256], state = '?';
@@ -291,6 +304,8 @@ static int rate_thread(uint32_t pid, uint32_t tid)
         f && fscanf(f, "%lu %lx %lx %lx %lx", &number, &arg[0], &arg[1], &arg[2], &arg[3]) == 5;
     if (f)
         fclose(f);
+    if (is_known && is_fragile(number))
+        return 0;
     return is_known && restarts(number, arg) ? 2 : 1;
 }
 
@@ -333,9 +348,9 @@ int call_send(const struct call *c, unsigned flags)
     uint32_t tid = choose_thread(c->pid);
     if (poll(&ended, 1, 0) > 0)
         return -ESRCH;
-    if (tid && !syscall(SYS_rt_tgsigqueueinfo, c->pid, tid, SIGPROF, &info))
+    if (!tid) // to the process it would stay pending, for whoever waits for signals
         return 0;
-    return syscall(SYS_pidfd_send_signal, c->pidfd, SIGPROF, &info, 0) ? -errno : 0;
+    return syscall(SYS_rt_tgsigqueueinfo, c->pid, tid, SIGPROF, &info) ? -errno : 0;
 }
 
 static int take_segment(struct msghdr *message)
@@ -406,7 +421,7 @@ static int not_answered(const struct call *c, struct fscope_error *err)
         return error_set(err, -ESRCH, 0, "process %u has ended", c->pid);
     return error_set(err, -ETIMEDOUT, 0,
                      "process %u: its agent has not answered for %d s: all of its threads block "
-                     "SIGPROF, or it is stopped",
+                     "SIGPROF or wait in what a signal would end, or it is stopped",
                      c->pid, PATIENCE_MS / 1000);
 }
 
@@ -457,6 +472,8 @@ static int ask(const struct call *c, struct seg_control *control, uint32_t what,
         }
         nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
     }
+    // Nobody waits for it any more: a call that comes late finds nothing to do.
+    atomic_store_explicit(&control->asked_what, 0, memory_order_release);
     return not_answered(c, err);
 }
 

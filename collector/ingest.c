@@ -61,7 +61,7 @@ static int listen_for_call(struct ingest *g, struct fscope_error *err)
 
 int ingest_call(struct ingest *g, struct fscope_error *err)
 {
-    int rc = call_send(g->o.call, CALL_HELLO | CALL_STAY);
+    int rc = call_send(g->o.call, CALL_HELLO);
     return rc ? error_set(err, rc, 0, "process %u: %s", g->o.call->pid, strerror(-rc)) : 0;
 }
 

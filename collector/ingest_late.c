@@ -5,6 +5,8 @@
 
 #include "collector/ingest_internal.h"
 
+#include "agent/call.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +26,21 @@ static uint64_t period_of(const struct ingest *g, enum record_kind kind)
     return g->o.builders[kind] && g->o.hz[kind] ? UINT64_C(1000000000) / g->o.hz[kind] : 0;
 }
 
+enum { LATE_MARK = 1 }; // in signal_cookie: the periods are a collector's
+
+static void complain(struct target *t, const char *what, int rc, const struct fscope_error *err)
+{
+    struct ingest_stats *st = &t->ingest->stats;
+    const char *why = err->text[0]      ? err->text
+                      : rc == -EBUSY    ? "it can be recorded at one rate alone, and every "
+                                          "allocation only from the program's start on"
+                      : rc == -ENOTSUP  ? "its allocator cannot be seen"
+                      : rc == -EALREADY ? "one is being recorded already"
+                                        : strerror(-rc);
+    if (!st->late_why[0])
+        snprintf(st->late_why, sizeof st->late_why, "process %u: no %s: %.300s", t->pid, what, why);
+}
+
 // The rings are ours, so nobody else samples.
 static uint32_t start_samples(struct target *t, struct seg_control *c, struct agent_config *config)
 {
@@ -31,6 +48,17 @@ static uint32_t start_samples(struct target *t, struct seg_control *c, struct ag
     uint32_t what = 0;
     if (!t->drains)
         return 0;
+    // Set by nobody who still reads: by the program, unless a collector that has died left its mark.
+    bool is_own = load(&c->cpu_period_ns) || load(&c->wall_period_ns);
+    if (is_own && atomic_load(&c->cpu_source) != SEG_CPU_COLLECTOR_PERF &&
+        atomic_load(&c->signal_cookie) != LATE_MARK) {
+        const struct fscope_error why = {.text = "the program samples itself (FIBERSCOPE, or "
+                                                 "fscope_cpu_start)"};
+        complain(t, "samples", -EBUSY, &why);
+        t->drains = false;
+        return 0;
+    }
+    atomic_store_explicit(&c->signal_cookie, LATE_MARK, memory_order_relaxed);
     config->cpu_period_ns = period_of(g, RECORD_CPU);
     config->wall_period_ns = period_of(g, RECORD_WALL);
     if (config->cpu_period_ns)
@@ -55,19 +83,6 @@ static uint32_t start_word(struct target *t, _Atomic uint64_t *word, uint64_t ra
     return SEG_ASK_LOOK;
 }
 
-static void complain(struct target *t, const char *what, int rc, const struct fscope_error *err)
-{
-    struct ingest_stats *st = &t->ingest->stats;
-    const char *why = rc == -EBUSY      ? "it can be recorded at one rate alone, and every "
-                                          "allocation only from the program's start on"
-                      : rc == -ENOTSUP  ? "its allocator cannot be seen"
-                      : rc == -EALREADY ? "one is being recorded already"
-                      : err->text[0]    ? err->text
-                                        : strerror(-rc);
-    if (!st->late_why[0])
-        snprintf(st->late_why, sizeof st->late_why, "process %u: no %s: %.300s", t->pid, what, why);
-}
-
 static int ask(struct target *t, const char *name, uint32_t what, uint64_t heap_bytes, int kind)
 {
     struct fscope_error err = {0};
@@ -81,10 +96,26 @@ static int ask(struct target *t, const char *name, uint32_t what, uint64_t heap_
     return rc;
 }
 
+static int drop_buffer(void *reader, const struct seg_trace_buffer *b, uint32_t index)
+{
+    (void)b;
+    seg_reader_trace_free(reader, index);
+    return 0;
+}
+
+// What an earlier flight recorder has left is no part of what comes now.
+static void drop_leftovers(struct seg_reader *r)
+{
+    struct seg_trace now;
+    if (!seg_reader_trace(r, &now) && !load(&now.generation))
+        seg_reader_trace_buffers(r, drop_buffer, r);
+}
+
 // One that somebody else has begun is theirs, to the end.
 static void start_trace(struct target *t)
 {
     const struct record_options *o = t->ingest->o.trace;
+    drop_leftovers(t->reader);
     seg_reader_trace_limits(t->reader, o->trace_slow_ns);
     if (!ask(t, "trace", SEG_ASK_TRACE | (o->trace_flight ? SEG_ASK_FLIGHT : 0), 0, -1))
         return;
@@ -99,6 +130,8 @@ void target_start_late(struct target *t, struct agent_config *config)
     struct seg_control *c = seg_reader_control(t->reader);
     if (!c)
         return;
+    if (g->o.inherit) // the locks are ours: new threads and children may come to us
+        call_send(g->o.call, CALL_STAY);
     uint32_t what = start_samples(t, c, config);
     what |= start_word(t, &c->block_rate_ns, g->o.block_ns, RECORD_BLOCK);
     what |= start_word(t, &c->mutex_fraction, g->o.mutex_fraction, RECORD_MUTEX);
@@ -124,6 +157,7 @@ void target_stop_late(struct target *t)
         store(&c->cpu_period_ns, 0);
         store(&c->wall_period_ns, 0);
         store(&c->cpu_flags, 0);
+        atomic_store_explicit(&c->signal_cookie, 0, memory_order_relaxed);
     }
     if (t->switched & 1u << RECORD_BLOCK)
         store(&c->block_rate_ns, 0);

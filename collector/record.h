@@ -55,6 +55,8 @@ struct record_options {
 #define RECORD_TRACE_BYTES_DEFAULT (UINT64_C(64) << 20)
 #define RECORD_TRACE_NAME          "trace" // what a trace is called among the kinds of profiles
 
+enum { RECORD_TRACES_OPEN = 64 };
+
 enum record_kind {
     RECORD_CPU,
     RECORD_WALL,
@@ -87,13 +89,14 @@ struct record_result {
     uint64_t damaged;            // records that made no sense; counted as lost too
     struct record_trace *traces; // files of execution traces (record_trace.h)
     size_t trace_count;
-    uint32_t trace_pid;                 // of the first process that had one
-    bool has_trace;                     // finish_read: there is one in the file
-    uint64_t trace_events, trace_bytes; // so far
-    uint64_t trace_lost_generations;    // of a flight recorder
-    char trace_error[384];              // what else went wrong; "" if nothing
-    int exit_status;                    // of the command: 0..255, 128 + signal
-    int killed_by;                      // the signal that ended the command, 0: none
+    const char *trace_open[RECORD_TRACES_OPEN]; // names of files that are being written
+    uint32_t trace_pid;                         // of the first process that had one
+    bool has_trace;                             // finish_read: there is one in the file
+    uint64_t trace_events, trace_bytes;         // so far
+    uint64_t trace_lost_generations;            // of a flight recorder
+    char trace_error[384];                      // what else went wrong; "" if nothing
+    int exit_status;                            // of the command: 0..255, 128 + signal
+    int killed_by;                              // the signal that ended the command, 0: none
     bool target_ended; // else the recording ended before it, and record_wait waits for it
     int child;         // the command's pid while it is ours to wait for, else 0
 };

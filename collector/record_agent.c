@@ -37,16 +37,16 @@ static int bring(struct record_loop *l, const struct call *call, struct fscope_e
         poll(fds, 2, CALL_AGAIN_MS);
         ingest_dispatch(l->ingest);
         ingest_get_stats(l->ingest, &st);
-        if (st.segments_broken)
-            return error_set(err, -EBUSY, 0, "%s", st.broken_why);
         if (st.processes)
             return 0;
+        if (st.segments_broken)
+            return error_set(err, -EBUSY, 0, "%s", st.broken_why);
         if (fds[1].revents)
             return error_set(err, -ESRCH, 0, "process %u has ended", call->pid);
     }
     return error_set(err, -ETIMEDOUT, 0,
                      "process %u: its agent has not answered for %d s: all of its threads block "
-                     "SIGPROF, or it is stopped",
+                     "SIGPROF or wait in what a signal would end, or it is stopped",
                      call->pid, CALL_PATIENCE_MS / 1000);
 }
 
@@ -63,6 +63,8 @@ int record_by_agent(const struct record_options *o, struct call *call, struct re
         l->start_ns = record_now_ns(CLOCK_MONOTONIC);
         l->result->series.start_ns = l->start_ns;
         rc = bring(l, call, err);
+        if (rc)
+            ingest_finish(l->ingest); // one may have come all the same
     }
     if (!rc) {
         rc = record_loop_run(l);

@@ -73,6 +73,35 @@ static int add_result(struct record_trace_sink *s, const char *path,
     return 0;
 }
 
+// Whether a file of this recording has that name already, or is being written to get it.
+static bool is_taken(const struct record_result *result, const char *path)
+{
+    for (size_t i = 0; i < result->trace_count; i++)
+        if (!strcmp(result->traces[i].path, path))
+            return true;
+    for (size_t i = 0; i < RECORD_TRACES_OPEN; i++)
+        if (result->trace_open[i] && !strcmp(result->trace_open[i], path))
+            return true;
+    return false;
+}
+
+// Of more at once the names of some are not looked at.
+static void note_open(struct record_result *result, const char *path)
+{
+    for (size_t i = 0; i < RECORD_TRACES_OPEN; i++)
+        if (!result->trace_open[i]) {
+            result->trace_open[i] = path;
+            return;
+        }
+}
+
+static void note_closed(struct record_result *result, const char *path)
+{
+    for (size_t i = 0; i < RECORD_TRACES_OPEN; i++)
+        if (result->trace_open[i] == path)
+            result->trace_open[i] = NULL;
+}
+
 static int open_file(void *arg, uint32_t number, struct fscope_error *err)
 {
     struct record_trace_sink *s = arg;
@@ -82,7 +111,12 @@ static int open_file(void *arg, uint32_t number, struct fscope_error *err)
                          "more than %d traces in one recording: give it more room with "
                          "--trace-buffer",
                          FILES_MAX);
-    int rc = make_path(s, number, path, sizeof path, err);
+    // The next image of a process has the same name, and numbers of its own.
+    int rc;
+    do
+        rc = make_path(s, number++, path, sizeof path, err);
+    while (!rc && number < FILES_MAX && is_taken(s->result, path));
+    number--;
     if (rc)
         return rc;
     struct record_trace_open *open = calloc(1, sizeof *open);
@@ -99,6 +133,7 @@ static int open_file(void *arg, uint32_t number, struct fscope_error *err)
         return rc;
     }
     s->open = open;
+    note_open(s->result, open->path);
     return open->file.fd;
 }
 
@@ -118,6 +153,7 @@ static void close_file(void *arg, const struct trace_build_file *f, int rc)
         rc = err.code;
     if (f->generations || rc || f->left_out)
         add_result(s, open->path, f, rc, err.text);
+    note_closed(s->result, open->path);
     free(open->path);
     free(open);
 }
@@ -127,6 +163,7 @@ void record_trace_abort(struct record_trace_sink *s)
     if (!s->open)
         return;
     file_abort(&s->open->file);
+    note_closed(s->result, s->open->path);
     free(s->open->path);
     free(s->open);
     s->open = NULL;

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 enum { NAMES_MAX = 64 }; // of custom profiles that are listed
+#define LOADING_NS UINT64_C(10000000000)
 
 // --- Opening.
 
@@ -137,10 +138,16 @@ static void look_again(struct session *s)
     uint64_t now = image_of(s->pid);
     if (!now || now == s->image || s->wished.method == SESSION_ONLY_OUTSIDE)
         return;
+    uint64_t old = s->image, now_ns = record_now_ns(CLOCK_MONOTONIC);
+    if (s->changed_to != now)
+        s->changed_ns = now_ns;
+    s->changed_to = now;
     close_agent(s);
     s->why = (struct fscope_error){0};
-    open_agent(s, &s->wished, &s->why);
-    s->image = now;
+    int rc = open_agent(s, &s->wished, &s->why);
+    // It may be loading still: asked again, for a while.
+    bool may_come = rc == -ENOENT || rc == -EOPNOTSUPP || rc == -ETIMEDOUT;
+    s->image = may_come && now_ns - s->changed_ns < LOADING_NS ? old : now;
 }
 
 int session_segment(struct session *s)

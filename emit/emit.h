@@ -155,7 +155,7 @@ struct emit_options {
 // -ENOTSUP: s has no trace area. -EALREADY: on.
 int emit_start(struct seg *s, const struct emit_options *o);
 // The same where it cannot be done at once: in a signal handler. It begins at the next emit_tick, which is seen to.
-// -EAGAIN: somebody is just starting or stopping. [async-signal-safe]
+// -EINPROGRESS: somebody is just starting or stopping. -EALREADY. [async-signal-safe]
 int emit_start_soon(struct seg *s, const struct emit_options *o);
 // emit_tick now, by whoever can: for requests. [async-signal-safe]
 void emit_poke(void);

@@ -89,7 +89,7 @@ void emit_busy_lock(struct emit_thread *t);
 void emit_busy_unlock(struct emit_thread *t);
 bool emit_busy_try(struct emit_thread *t); // once
 void emit_self_forget(void);
-bool emit_self_is_inside(void); // the calling plain thread is within emit_enter and emit_leave
+bool emit_self_is_inside(void); // the calling thread holds the `busy` of some stream
 void emit_thread_begin(
     struct emit_thread *t); // a plain thread's G and P, if they are not told in this session
 void emit_thread_leave(struct emit_thread *t); // and their end

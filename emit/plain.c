@@ -9,10 +9,13 @@
 #include <unistd.h>
 
 static __thread struct emit_thread *self __attribute__((tls_model("initial-exec")));
+static __thread uint32_t held
+    __attribute__((tls_model("initial-exec"))); // `busy` words, by this thread
 static __thread bool is_quiet_now __attribute__((tls_model("initial-exec")));
 
 void emit_busy_lock(struct emit_thread *t)
 {
+    held++; // before: a handler is not to find it held and not counted
     for (uint32_t i = 1;; i++) {
         uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
         if (!(was & 1) && atomic_compare_exchange_weak_explicit(
@@ -28,14 +31,19 @@ void emit_busy_lock(struct emit_thread *t)
 bool emit_busy_try(struct emit_thread *t)
 {
     uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
-    return !(was & 1) && atomic_compare_exchange_strong_explicit(
-                             &t->busy, &was, was + 1, memory_order_acquire, memory_order_relaxed);
+    held++;
+    bool is_ours = !(was & 1) && atomic_compare_exchange_strong_explicit(&t->busy, &was, was + 1,
+                                                                         memory_order_acquire,
+                                                                         memory_order_relaxed);
+    held -= !is_ours;
+    return is_ours;
 }
 
 void emit_busy_unlock(struct emit_thread *t)
 {
     atomic_store_explicit(&t->busy, atomic_load_explicit(&t->busy, memory_order_relaxed) + 1,
                           memory_order_release);
+    held--;
 }
 
 // Its G and P run on from session to session, and are told anew in each.
@@ -155,11 +163,12 @@ void emit_leave(struct emit_thread *t)
 
 bool emit_self_is_inside(void)
 {
-    return self && atomic_load_explicit(&self->busy, memory_order_relaxed) & 1;
+    return held != 0;
 }
 
 void emit_self_forget(void)
 {
+    held = 0;
     self = NULL;
 }
 

@@ -357,13 +357,15 @@ int emit_start(struct seg *s, const struct emit_options *o)
 int emit_start_soon(struct seg *s, const struct emit_options *o)
 {
     if (!try_lock())
-        return -EAGAIN;
-    int rc = prepare(s, o);
+        return -EINPROGRESS;
+    int rc = emit.is_wanted ? -EALREADY : prepare(s, o);
     unlock();
     if (!rc)
         emit_poke();
     return rc;
 }
+
+static void do_tick(bool may_copy);
 
 // Who waits for all to be outside of their transitions must not have interrupted one.
 void emit_poke(void)
@@ -371,7 +373,7 @@ void emit_poke(void)
     if (emit.runtime)
         emit.runtime->poke();
     else if (!emit_self_is_inside())
-        emit_tick();
+        do_tick(false);
 }
 
 bool emit_is_wanted(void)
@@ -496,7 +498,7 @@ static uint32_t free_buffers(void)
 }
 
 // emit.lock held.
-static bool tick(void)
+static bool tick(bool may_copy)
 {
     if (atomic_load(&emit.is_cut))
         end_session(SEG_TRACE_FULL);
@@ -518,7 +520,7 @@ static bool tick(void)
     }
     bool is_done = true;
     uint64_t snapshots = atomic_load(&emit.trace->snapshots);
-    bool is_copy_wanted = emit.copy && snapshots != emit.copied;
+    bool is_copy_wanted = may_copy && emit.copy && snapshots != emit.copied;
     if (request == SEG_TRACE_ADVANCE || is_copy_wanted || is_generation_large() ||
         clock_ns(CLOCK_MONOTONIC) - emit.generation_began >= emit.options.generation_ns)
         is_done = advance();
@@ -527,19 +529,25 @@ static bool tick(void)
     uint32_t none = SEG_TRACE_NO_REQUEST;
     if (!is_done && request == SEG_TRACE_ADVANCE)
         atomic_compare_exchange_strong(&emit.trace->request, &none, request);
-    if (is_done)
+    if (is_done && (may_copy || !emit.copy))
         emit.copied = snapshots;
     return is_copy_wanted && is_done;
 }
 
-void emit_tick(void)
+// may_copy: not in a handler.
+static void do_tick(bool may_copy)
 {
     if (!emit.trace || !emit.is_wanted || !try_lock())
         return;
-    bool is_copy_wanted = tick();
+    bool is_copy_wanted = tick(may_copy);
     unlock();
     if (is_copy_wanted)
         emit.copy();
+}
+
+void emit_tick(void)
+{
+    do_tick(true);
 }
 
 void emit_forget(void)

@@ -33,7 +33,8 @@ int seg_reader_open_file(struct seg_reader **out, const char *path, struct fscop
 
 void seg_reader_close(struct seg_reader *r); // accepts NULL
 
-// Wishes (seg_control.asked) are told one at a time: true waits for those of other collectors. 0 or -errno.
+// Wishes (seg_control.asked) are told one at a time: true waits for those of other collectors, -EBUSY after
+// 5 s. 0 or -errno.
 int seg_reader_lock_wishes(struct seg_reader *r, bool on);
 
 // The validated copy of the header, counters as of the open (seg_reader_losses for fresh ones).

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -217,11 +218,18 @@ fail:
     return rc;
 }
 
+enum { WISH_PAUSE_MS = 5, WISH_PATIENCE_MS = 5000 };
+
 int seg_reader_lock_wishes(struct seg_reader *r, bool on)
 {
     struct flock lock = {
         .l_type = on ? F_WRLCK : F_UNLCK, .l_whence = SEEK_SET, .l_start = 2, .l_len = 1};
-    return fcntl(r->fd, F_OFD_SETLKW, &lock) ? -errno : 0;
+    for (int ms = 0; fcntl(r->fd, F_OFD_SETLK, &lock); ms += WISH_PAUSE_MS) {
+        if ((errno != EAGAIN && errno != EACCES) || ms >= WISH_PATIENCE_MS)
+            return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+        nanosleep(&(struct timespec){.tv_nsec = WISH_PAUSE_MS * 1000000L}, NULL);
+    }
+    return 0;
 }
 
 void seg_reader_close(struct seg_reader *r)

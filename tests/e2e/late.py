@@ -27,8 +27,10 @@ def value(profile, kind, function=None):
 
 
 class Target:
-    def __init__(self, *args, agent=True, **more):
+    def __init__(self, *args, agent=True, settings=None, **more):
         env = dict(os.environ, **({"LD_PRELOAD": AGENT} if agent else {}))
+        if settings:
+            env["FIBERSCOPE"] = settings
         self.process = subprocess.Popen([TARGET, *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         text=True, **more)
         self.said = self.process.stdout.readline()
@@ -171,6 +173,55 @@ def refusals_say_why(work):
         t.end()
 
 
+def what_a_signal_would_end_is_not_disturbed(work):
+    with Target("pauses") as t:
+        time.sleep(0.2)
+        done = harness.record("-p", str(t.pid), "--heap", "-d", "200ms", cwd=work)
+        assert done.returncode == 1 and "wait in what a signal would end" in done.stderr, done.stderr
+        assert t.process.poll() is None, "pause has ended"
+        t.end()
+
+
+def timers(pid):
+    with open(f"/proc/{pid}/timers") as f:
+        return f.read().count("ID:")
+
+
+def what_a_program_records_itself_goes_on(work):
+    with Target("work", settings=f"cpu=99,out={work}/own.fscope") as t:
+        before = timers(t.pid)
+        said = t.record("--cpu", "-d", "300ms", "-o", f"{work}/c.pb.gz", cwd=work)
+        assert "the program samples itself" in said, said
+        t.record("--heap", "-d", "1s", "-o", f"{work}/h.pb.gz", cwd=work)  # which it does not
+        assert value(Profile(f"{work}/h.pb.gz"), "alloc_space", "grow") > 0
+        assert timers(t.pid) == before, (timers(t.pid), before)
+        t.end()
+    subprocess.run([FIBERSCOPE, "finish", "-o", f"{work}/own.%k", f"{work}/own.fscope"], check=True, capture_output=True)
+    assert value(Profile(f"{work}/own.cpu"), "cpu", "burn_three") > 0.3e9
+
+
+def a_worker_forked_later_can_be_called(work):
+    with Target("master") as t:
+        t.record("--heap", "-d", "200ms", cwd=work)
+        t.process.send_signal(signal.SIGUSR1)
+        worker = int(t.process.stdout.readline())
+        harness.record("-p", str(worker), "--heap", "-d", "1s", "-o", f"{work}/w.pb.gz", cwd=work, check=0)
+        assert value(Profile(f"{work}/w.pb.gz"), "alloc_space", "grow") > 0
+        os.kill(worker, signal.SIGKILL)
+        t.end()
+
+
+def execs_survive_calls(work):
+    """A call that comes while the program executes another one."""
+    env = dict(os.environ, LD_PRELOAD=AGENT)
+    for _ in range(4 if not FULL else 40):
+        p = subprocess.Popen(["sh", "-c", "n=0; while [ $n -lt 60 ]; do n=$((n+1)); done; exec " + TARGET + " work 0.3"],
+                             env=env, stdout=subprocess.PIPE, text=True)
+        while p.poll() is None:
+            harness.record("-p", str(p.pid), "--heap", "-d", "1ms", "-q", "-o", f"{work}/x.pb.gz", cwd=work)
+        assert p.returncode == 0, p.returncode
+
+
 def killed_collectors_leave_nothing(work):
     kinds = ["--cpu", "--wall", "--heap", "--block", "--mutex", "--trace"]
     with Target("waits", "300") as t:
@@ -189,4 +240,6 @@ def killed_collectors_leave_nothing(work):
 
 if __name__ == "__main__":
     main([all_kinds_at_once, off_again_and_once_more, the_program_notices_nothing, a_trace_of_threads_and_fibers,
-          two_collectors, children_are_followed, refusals_say_why, killed_collectors_leave_nothing])
+          two_collectors, children_are_followed, refusals_say_why, what_a_signal_would_end_is_not_disturbed,
+          what_a_program_records_itself_goes_on, a_worker_forked_later_can_be_called, execs_survive_calls,
+          killed_collectors_leave_nothing])

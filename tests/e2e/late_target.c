@@ -8,6 +8,8 @@
 //   closes    closes all descriptors from 3 up, again and again
 //   forks     forks children that burn for a moment
 //   blocks    all threads block SIGPROF
+//   pauses    its only thread sits in pause
+//   master    at SIGUSR1 forks a worker and says its pid
 
 #include <errno.h>
 #include <poll.h>
@@ -153,6 +155,28 @@ static void fork_children(void)
     }
 }
 
+static volatile sig_atomic_t asked;
+
+static void on_usr1(int signal)
+{
+    (void)signal;
+    asked = 1;
+}
+
+static void fork_worker(void)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (int i = 0; i < 1000; i++) {
+            sink += grow() != NULL;
+            usleep(20000);
+        }
+        _exit(0);
+    }
+    printf("%d\n", pid);
+    fflush(stdout);
+}
+
 static void on_term(int signal)
 {
     (void)signal;
@@ -169,6 +193,7 @@ int main(int argc, char **argv)
     sigemptyset(&set);
     sigaddset(&set, SIGPROF);
     signal(SIGTERM, on_term);
+    signal(SIGUSR1, on_usr1);
     if (!strcmp(mode, "blocks"))
         pthread_sigmask(SIG_BLOCK, &set, NULL);
     if (!strcmp(mode, "work"))
@@ -182,7 +207,15 @@ int main(int argc, char **argv)
             pthread_create(&t[n], NULL, idle, NULL);
     printf("ready\n");
     fflush(stdout);
+    if (!strcmp(mode, "pauses")) {
+        pause();
+        over = 1;
+    }
     while (!over && now() < end) {
+        if (!strcmp(mode, "master") && asked) {
+            asked = 0;
+            fork_worker();
+        }
         if (!strcmp(mode, "forks"))
             fork_children();
         if (!strcmp(mode, "closes"))

@@ -158,7 +158,7 @@ def one_reading_gives_what_two_give():
         with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as pipe:
             one = json.loads(trace("--json", *what, "-", data=pipe.stdout))
         assert one == two, (what, one, two)
-        assert len(two.get("steps") or two.get("pieces")) > 1, two
+        assert two.get("steps") or two.get("pieces"), two
 
 
 def events_can_be_chosen():
