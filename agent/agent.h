@@ -223,6 +223,7 @@ void source_fall_back(struct agent_slot *s); // a timer, where the collector can
 void source_yield(struct agent_slot *s);     // the collector's events have come
 void source_say_rate(void); // at the end: the measured rate, if it was not the asked one
 void source_disarm(struct agent_slot *s);
+extern _Atomic int64_t source_disarmed_ns;   // CLOCK_MONOTONIC; 0: never
 uint64_t source_thread_cpu_ns(uint32_t tid); // 0: not to be had
 void source_arm_first(uint64_t period_ns);   // a forked child's, before it has a slot
 void source_disarm_first(void);

@@ -203,13 +203,16 @@ static struct patience patience(int64_t ns)
     return (struct patience){waits_ended(), errno, ns > 0 ? now_ns() + ns : 0};
 }
 
+enum { DISARMING_NS = 3000000 }; // in which a signal that was dropped may still end a wait
+
 static bool goes_on(struct patience *p, int error)
 {
     uint32_t was = p->ended;
     if (__builtin_expect(error != EINTR, 1))
         return false;
     p->ended = waits_ended();
-    if (p->ended == was)
+    int64_t disarmed = atomic_load_explicit(&source_disarmed_ns, memory_order_relaxed);
+    if (p->ended == was && (!disarmed || now_ns() - disarmed > DISARMING_NS))
         return false;
     errno = p->error;
     return true;

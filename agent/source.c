@@ -223,8 +223,21 @@ void source_yield(struct agent_slot *s)
     s->source = SEG_CPU_COLLECTOR_PERF;
 }
 
+_Atomic int64_t source_disarmed_ns;
+
+// Before the timers go: since Linux 6.12 a signal of theirs that is on its way then is dropped, and still ends a wait.
+static void note_disarming(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    atomic_store_explicit(&source_disarmed_ns, (int64_t)t.tv_sec * 1000000000 + t.tv_nsec,
+                          memory_order_relaxed);
+}
+
 void source_disarm(struct agent_slot *s)
 {
+    if (s->cpu_timer >= 0 || s->wall_timer >= 0)
+        note_disarming();
     // Taken out first: the thread itself and who stops all of them may come at the same time.
     int fd = atomic_exchange(&s->perf_fd, -1), cpu = atomic_exchange(&s->cpu_timer, -1);
     int wall = atomic_exchange(&s->wall_timer, -1);

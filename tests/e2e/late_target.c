@@ -92,6 +92,8 @@ static void *work(void *arg)
 static void judge(const char *what, double began, int rc, int error)
 {
     double took = now() - began;
+    if (over)
+        return; // SIGTERM may have come to this thread
     waits++;
     if ((rc < 0 && error == EINTR) || took < WAIT_MS * 1e-3 - 0.0005) {
         broken++;

@@ -135,7 +135,8 @@ def rate_is_what_was_asked_for(work):
             print(f"      {what}: {rate:.0f} samples per CPU second")
             if rate > 940:
                 break
-        assert 940 < rate < 1010, f"{what}: {rate:.0f} samples per CPU second"
+        # What the host takes from a virtual machine counts for the event's clock, and not as the target's CPU time.
+        assert 940 < rate < 1050, f"{what}: {rate:.0f} samples per CPU second"
 
 
 def threads_come_and_go(work):
