@@ -85,6 +85,8 @@ static void end(struct reports *o)
     const struct trace_spans *s = o->spans;
     for (uint32_t lane = 0; lane < s->lane_count && lane < LANES_MAX; lane++) {
         struct trace_step *steps = NULL;
+        if (trace_spans_lane_kind(s, lane) != TRACE_RESOURCE_GOROUTINE)
+            continue; // paths end in fibers
         must(trace_critical(s, lane, s->begin_ns, s->lanes[lane].end_ns, 0, &steps) >= 0);
         free(steps);
     }
