@@ -194,7 +194,8 @@ static void note_ended_wait(const ucontext_t *c)
     memcpy(&blocked, &c->uc_sigmask, sizeof blocked);
     sys2(SYS_rt_sigpending, &pending, sizeof pending);
     struct agent_slot *s = agent_tls.slot;
-    pending &= ~(blocked | UINT64_C(1) << (SIGPROF - 1)); // a second one of ours says the same once more
+    pending &=
+        ~(blocked | UINT64_C(1) << (SIGPROF - 1)); // a second one of ours says the same once more
     if (!pending && s)
         s->waits_ended++;
 }
