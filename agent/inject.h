@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+//
+// What an injector calls in the target (collector/inject.h), on a thread that it borrowed, with a stack of its own and
+// all signals blocked. Found by name in the library's symbol table.
+//
+// What always holds
+//   - INJECT_DETACH_BEGIN undoes what took effect: sources of samples, slots of loaded modules (byte for byte), calls
+//     (call.h). SIGPROF is ignored then, which drops those that are pending; a collector that sends one at that very moment
+//     does no harm. INJECT_DETACH_END, some time later, gives SIGPROF back to the program and its descriptor to the
+//     kernel.
+//   - What was recorded stays, in private memory: INJECT_ATTACH goes on from there, in a new file.
+//   - A program that was started with the agent, or is linked with it, is not detached from.
+
+#ifndef FIBERSCOPE_AGENT_INJECT_H
+#define FIBERSCOPE_AGENT_INJECT_H
+
+#include <stdint.h>
+
+#define INJECT_SYMBOL "fscope_agent_inject"
+
+enum inject_what { INJECT_ATTACH = 1, INJECT_DETACH_BEGIN = 2, INJECT_DETACH_END = 3 };
+
+// 0; -EAGAIN: another start or stop is at work, call again; -EBUSY: a collector is there; -EPERM: not injected;
+// -ENOMEM, -errno.
+int32_t fscope_agent_inject(uint32_t what);
+
+#endif
