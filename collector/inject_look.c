@@ -133,7 +133,8 @@ struct libc {
     uint64_t bias;
 };
 
-static bool has_dlfo(const struct functions *f)
+// Of glibc 2.35; in the dynamic linker or in libc.
+static bool has_find_object(const struct functions *f)
 {
     uint64_t address;
     return !functions_find(f, "_dl_find_object", &address, NULL);
@@ -200,7 +201,7 @@ struct look {
     struct inject_places *p;
     const struct target *t;
     const char *program;
-    bool has_loader, has_musl;
+    bool is_new_enough, has_musl; // of its glibc
 };
 
 static int look_at_agent(struct look *l, const struct functions *f, uint64_t bias,
@@ -233,11 +234,12 @@ static int look_at_file(struct look *l, const struct target_file *file, struct f
                              : 0;
     }
     if (is_loader(base)) {
-        l->has_loader = has_dlfo(f);
+        l->is_new_enough |= has_find_object(f);
         rc = add_range(&l->p->closed, r.start, r.end);
     } else if (is_libc(base)) {
         const struct libc c = {f, bias};
         l->p->libc = r;
+        l->is_new_enough |= has_find_object(f);
         rc = look_at_libc(l->p, &c, l->t->pid, err);
     } else if (strncmp(base, "libfiberscope.so", 16) == 0) {
         l->p->agent = r;
@@ -275,7 +277,7 @@ static int look_at_files(struct look *l, struct fscope_error *err)
                          "process %u (%s) is statically linked, or has no glibc: it cannot load the "
                          "agent; use --method=perf",
                          l->t->pid, l->t->name);
-    if (!l->has_loader)
+    if (!l->is_new_enough)
         return error_set(err, -EOPNOTSUPP, 0,
                          "process %u (%s): its glibc is older than 2.35, which the agent needs: use "
                          "--method=perf",
