@@ -21,7 +21,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, ENTRIES = 256 };
+enum { PAGE = 4096, ENTRIES = 8192 }; // of pagemap: on the injector's stack, which has 256 KiB
 
 static bool is_injected, is_parked, is_out; // under agent.api_lock
 
@@ -66,25 +66,40 @@ static int park(int fd)
     return 0;
 }
 
+static int copy_range(int to, uint64_t start, uint64_t from, uint64_t end)
+{
+    while (from < end) {
+        long n = sys4(SYS_pwrite64, SYS_ARG(to), start + from, end - from, from);
+        if (n <= 0)
+            return n ? (int)n : -EIO;
+        from += (uint64_t)n;
+    }
+    return 0;
+}
+
 // The pages that have ever been written: those in memory, and those on swap.
 static int copy_pages(int to, uint64_t start, uint64_t size)
 {
-    uint64_t entries[ENTRIES];
+    uint64_t entries[ENTRIES], from = 0, end = 0; // [from, end): to be written
     int rc = 0;
     int map = (int)sys4(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
     if (map < 0)
         return map;
     for (uint64_t at = 0; at < size && !rc;) {
         long n = sys4(SYS_pread64, SYS_ARG(map), entries, sizeof entries, (start + at) / PAGE * 8);
-        if (n < 8) {
-            rc = n < 0 ? (int)n : -EIO;
-            break;
+        rc = n < 8 ? (n < 0 ? (int)n : -EIO) : 0;
+        for (long i = 0; i < n / 8 && at < size && !rc; i++, at += PAGE) {
+            if (!(entries[i] >> 62))
+                continue;
+            if (at != end) {
+                rc = copy_range(to, start, from, end);
+                from = at;
+            }
+            end = at + PAGE;
         }
-        for (long i = 0; i < n / 8 && at < size && !rc; i++, at += PAGE)
-            if (entries[i] >> 62 &&
-                sys4(SYS_pwrite64, SYS_ARG(to), start + at, PAGE, at) != PAGE)
-                rc = -EIO;
     }
+    if (!rc)
+        rc = copy_range(to, start, from, end);
     sys1(SYS_close, SYS_ARG(map));
     return rc;
 }
