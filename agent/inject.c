@@ -25,6 +25,9 @@ enum { PAGE = 4096, ENTRIES = 8192 }; // of pagemap: on the injector's stack, wh
 
 static bool is_injected, is_parked, is_out; // under agent.api_lock
 
+extern _Atomic uint32_t fscope_agent_injected;
+EXPORTED _Atomic uint32_t fscope_agent_injected;
+
 static bool failed(long at)
 {
     return at < 0 && at > -PAGE;
@@ -159,6 +162,7 @@ static int attach(void)
     hooks_got_begin();
     call_ready();
     is_injected = true;
+    atomic_store_explicit(&fscope_agent_injected, 1, memory_order_relaxed);
     return 0;
 }
 
@@ -218,8 +222,12 @@ static int detach_end(void)
     return rc;
 }
 
-EXPORTED int32_t fscope_agent_inject(uint32_t what)
+EXPORTED int32_t fscope_agent_inject(uint64_t what)
 {
+    if (call_is_one(what)) {
+        call_take(what);
+        return 0;
+    }
     if (!futex_try(&agent.api_lock))
         return -EAGAIN;
     int rc = what == INJECT_ATTACH         ? attach()

@@ -18,10 +18,16 @@
 
 #define INJECT_SYMBOL "fscope_agent_inject"
 
+#define INJECT_WORD   "fscope_agent_injected" // uint32_t: not 0 where calls are better made this way (below)
+
 enum inject_what { INJECT_ATTACH = 1, INJECT_DETACH_BEGIN = 2, INJECT_DETACH_END = 3 };
 
+// what: enum inject_what, or the value of a call (call.h). A wait that a thread began before the agent came does not pass
+// by our hooks, which would make it go on after a signal: so who calls an injected agent sends no signal to a thread
+// that waits thus, but borrows one.
+//
 // 0; -EAGAIN: another start or stop is at work, call again; -EBUSY: a collector is there; -EPERM: not injected;
 // -ENOMEM, -errno.
-int32_t fscope_agent_inject(uint32_t what);
+int32_t fscope_agent_inject(uint64_t what);
 
 #endif

@@ -28,7 +28,7 @@ struct report { // of the helper
     struct fscope_error err;
 };
 
-static void borrow(const struct inject_places *p, uint32_t pid, enum inject_what what,
+static void borrow(const struct inject_places *p, uint32_t pid, uint64_t what,
                    struct report *r)
 {
     struct inject_point *point = calloc(1, sizeof *point);
@@ -43,7 +43,7 @@ static void borrow(const struct inject_places *p, uint32_t pid, enum inject_what
 }
 
 // In the child: it outlives our group's end, and is never the reason of anything in the target.
-static void help(const struct inject_places *p, uint32_t pid, enum inject_what what, int fd)
+static void help(const struct inject_places *p, uint32_t pid, uint64_t what, int fd)
 {
     struct report r = {0};
     sigset_t all;
@@ -70,7 +70,7 @@ static int read_report(int fd, struct report *out)
     return 0;
 }
 
-static int run_helper(const struct inject_places *p, uint32_t pid, enum inject_what what,
+static int run_helper(const struct inject_places *p, uint32_t pid, uint64_t what,
                       struct report *out)
 {
     int ends[2];
@@ -109,7 +109,7 @@ static int refused(uint32_t pid, int32_t said, struct fscope_error *err)
 }
 
 // Has the agent do one thing, if need be again.
-static int have_done(const struct inject_places *p, uint32_t pid, enum inject_what what,
+static int have_done(const struct inject_places *p, uint32_t pid, uint64_t what,
                      struct inject_result *out, struct fscope_error *err)
 {
     struct report r;
@@ -168,6 +168,20 @@ int inject_detach(const struct inject_options *given, struct inject_result *out,
         nanosleep(&(struct timespec){.tv_nsec = SETTLE_NS}, NULL);
         rc = have_done(p, o.pid, INJECT_DETACH_END, out, err);
     }
+    free(p);
+    return rc;
+}
+
+int inject_call(uint32_t pid, uint64_t value, struct fscope_error *err)
+{
+    const struct inject_options o = {.pid = pid, .with_seccomp = true};
+    struct inject_places *p = calloc(1, sizeof *p);
+    struct inject_result unused = {0};
+    int rc = p ? inject_look(p, &o, err) : error_set(err, -ENOMEM, 0, "out of memory");
+    if (!rc && !p->is_calling)
+        rc = error_set(err, -ENOENT, 0, "process %u: its agent answers no calls", pid);
+    if (!rc)
+        rc = have_done(p, pid, value, &unused, err);
     free(p);
     return rc;
 }

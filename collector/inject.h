@@ -71,4 +71,7 @@ int inject_attach(const struct inject_options *o, struct inject_result *out,
 int inject_detach(const struct inject_options *o, struct inject_result *out,
                   struct fscope_error *err);
 
+// A call (agent/call.h) to an agent that is in. 0 or -errno.
+int inject_call(uint32_t pid, uint64_t value, struct fscope_error *err);
+
 #endif

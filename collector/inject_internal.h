@@ -59,7 +59,7 @@ int inject_wait_stop(uint32_t tid, int *status, uint32_t limit_ms);
 // The detour from that point; the thread runs on by itself afterwards, in any case. *result: what the agent's entry said.
 // 0 or -errno.
 int inject_run(struct inject_point *point, const struct inject_places *p, uint32_t pid,
-               enum inject_what what, int32_t *result, struct fscope_error *err);
+               uint64_t what, int32_t *result, struct fscope_error *err);
 
 uint64_t inject_now_ns(void);
 

@@ -11,6 +11,7 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -95,7 +96,7 @@ static bool is_in_agent(const struct search *s, uint32_t i)
     return is_in(&s->p->agent, code_of(s, i)) || is_in(&s->p->core, code_of(s, i));
 }
 
-// The frames of libc on top: a wait. `from` is the first below them; a hook of ours stands where it passes on a
+// The frames of libc on top: a wait. `from` is the first below them; hooks of ours stand where they pass on a
 // wait, with nothing held.
 static bool skip_wait(const struct search *s, uint32_t *from)
 {
@@ -104,18 +105,20 @@ static bool skip_wait(const struct search *s, uint32_t *from)
         i++;
     if (i && !is_in_any(&s->p->waits, code_of(s, i - 1)))
         return false;
-    if (i && i < s->depth && is_in_agent(s, i))
+    while (i && i < s->depth && is_in_agent(s, i))
         i++;
     *from = i;
     return true;
 }
 
-// Where a thread or main began: libc's last frames.
+// Where a thread or main began: libc's last frames, and _start, which called them.
 static uint32_t root_of(const struct search *s)
 {
     enum { ROOT_FRAMES = 3 };
-    uint32_t end = s->depth;
-    while (end && s->depth - end < ROOT_FRAMES && is_in_libc(s, end - 1))
+    uint32_t last = s->depth, end;
+    if (last > 1 && !is_in_libc(s, last - 1) && is_in_libc(s, last - 2))
+        last--;
+    for (end = last; end && last - end < ROOT_FRAMES && is_in_libc(s, end - 1);)
         end--;
     return end;
 }
@@ -195,25 +198,53 @@ static bool is_in_rseq(const struct search *s, uint32_t tid, uint64_t pc)
 
 // --- One thread.
 
-// Whether it may be begun anew; *is_longer: with its time limit, from the beginning.
-static bool may_begin_anew(const struct target_call *c, int64_t result, bool *is_longer)
+// With a time limit that is counted from the call's beginning.
+static bool has_limit(const struct target_call *c)
+{
+    const uint64_t *a = c->args;
+    switch (c->number) {
+    case SYS_nanosleep: return true;
+    case SYS_clock_nanosleep: return !(a[1] & TIMER_ABSTIME);
+    case SYS_poll: return (int32_t)a[2] >= 0;
+    case SYS_ppoll:
+    case SYS_rt_sigtimedwait: return a[2] != 0;
+    case SYS_select:
+    case SYS_pselect6:
+    case SYS_io_getevents: return a[4] != 0;
+    case SYS_futex: return ((int)a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT && a[3];
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait: return (int32_t)a[3] >= 0;
+    case SYS_epoll_pwait2:
+    case SYS_semtimedop: return a[3] != 0;
+    default: return false;
+    }
+}
+
+static bool may_begin_anew(const struct target_call *c)
 {
     struct target_call endless = *c;
-    *is_longer = result == ARCH_RESTARTBLOCK;
-    if (c->number == SYS_restart_syscall)
-        return false; // what is left of its time is the kernel's secret
-    if (stop_call_may(c))
-        return true;
-    *is_longer = true;
     switch (c->number) { // as without a limit
     case SYS_epoll_wait:
     case SYS_epoll_pwait: endless.args[3] = UINT64_MAX; break;
     case SYS_epoll_pwait2:
     case SYS_semtimedop: endless.args[3] = 0; break;
     case SYS_rt_sigtimedwait: endless.args[2] = 0; break;
-    default: return false;
+    case SYS_restart_syscall: return false;
+    default: break;
     }
     return stop_call_may(&endless);
+}
+
+// A call that was interrupted before, and that the kernel goes on with: which it was, from `mov $number, %eax` before it.
+static int64_t number_in_code(const struct search *s, uint64_t pc)
+{
+    uint8_t code[7] = {0};
+    uint32_t number;
+    if (target_read(s->t, pc - sizeof code, code, sizeof code) || code[0] != 0xb8 ||
+        code[5] != 0x0f || code[6] != 0x05)
+        return SYS_restart_syscall;
+    memcpy(&number, code + 1, sizeof number);
+    return number;
 }
 
 static bool read_state(uint32_t tid, struct inject_state *st)
@@ -230,13 +261,15 @@ static bool judge(struct search *s, uint32_t tid, bool longer_too, struct inject
 {
     struct user_regs_struct *u = &out->state.regs;
     struct target_call c = {0};
-    bool is_longer = false;
     if (ptrace(PTRACE_GETREGS, tid, 0, u) || u->cs != 0x33)
         return false;
     c.is_in = arch_call(u, &c.number, c.args);
-    int64_t result = (int64_t)u->rax;
+    if (c.is_in && c.number == SYS_restart_syscall) {
+        c.number = number_in_code(s, u->rip);
+        u->orig_rax = (uint64_t)c.number;
+    }
     inject_mend(u);
-    if (c.is_in && (!may_begin_anew(&c, result, &is_longer) || (is_longer && !longer_too)))
+    if (c.is_in && (!may_begin_anew(&c) || (has_limit(&c) && !longer_too)))
         return false;
     struct user_regs_struct here = *u;
     if (c.is_in)
@@ -289,12 +322,13 @@ enum { PASSES_SPARING = 4 }; // in which no wait is made longer
 
 static bool is_worth_it(const struct thread_state *th, bool longer_too)
 {
-    bool is_longer = false;
     if (th->state == 'R')
         return true;
     if (th->state != 'S' || !th->call.is_in)
         return false;
-    return may_begin_anew(&th->call, 0, &is_longer) && (longer_too || !is_longer);
+    if (th->call.number == SYS_restart_syscall)
+        return longer_too; // its code says which it was
+    return may_begin_anew(&th->call) && (longer_too || !has_limit(&th->call));
 }
 
 static int pass(struct search *s, unsigned round, struct inject_point *out)

@@ -197,7 +197,7 @@ static int call_libc(struct detour *d, uint64_t function, const uint64_t args[6]
 
 // --- The stub.
 
-static void fill_block(struct detour *d, enum inject_what what)
+static void fill_block(struct detour *d, uint64_t what)
 {
     const struct inject_places *p = d->p;
     struct inject_block *b = &d->block;
@@ -312,7 +312,7 @@ static int run_stub(struct detour *d, int32_t *result, struct fscope_error *err)
 }
 
 int inject_run(struct inject_point *point, const struct inject_places *p, uint32_t pid,
-               enum inject_what what, int32_t *result, struct fscope_error *err)
+               uint64_t what, int32_t *result, struct fscope_error *err)
 {
     struct detour *d = calloc(1, sizeof *d);
     int rc = d ? 0 : -ENOMEM;
