@@ -33,7 +33,8 @@
 //   7. stub       Code, its data and a stack are written there; PTRACE_SETREGS to the stub. Killed here: it loads the
 //                 agent, restores errno, unmaps what 5 mapped (by a jump into munmap, whose return address is again
 //                 rt_sigreturn's stub), and is where it was.
-//   8. result     Read when the stub calls munmap; PTRACE_DETACH there. The rest is the thread's own.
+//   8. result     Read when the stub calls munmap. PTRACE_DETACH at the end of rt_sigreturn, so that all is as it was when
+//                 the caller goes on; killed here, it goes there by itself.
 //
 // Nothing here prints. One thread; the caller must not be waiting for children in another one.
 

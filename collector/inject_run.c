@@ -257,11 +257,26 @@ static bool is_lock_wait(const struct detour *d, const struct seen *s)
            (op == FUTEX_WAIT || op == FUTEX_WAIT_BITSET);
 }
 
+// Until it is where it was: at rt_sigreturn's end. If it does not come there, it does without us.
+static void see_home(const struct detour *d)
+{
+    struct seen seen = {0};
+    bool is_return = false;
+    for (int i = 0; i < 4; i++) { // munmap's end; rt_sigreturn
+        if (go_on(d, &seen, CALL_LIMIT_MS) || seen.stop == STOP_FAULT)
+            break;
+        if (seen.stop == STOP_EXIT && is_return)
+            break;
+        is_return = seen.stop == STOP_ENTRY && seen.number == SYS_rt_sigreturn;
+    }
+    detach(d);
+}
+
 static int take_result(struct detour *d, int32_t *result, struct fscope_error *err)
 {
     struct inject_block *b = &d->block;
     int rc = read_memory(d, d->area + BLOCK_AT, b, sizeof *b);
-    detach(d);
+    see_home(d);
     if (rc)
         return error_set(err, rc, 0, "process %u: its memory: %s", d->pid, strerror(-rc));
     b->text[sizeof b->text - 1] = '\0';
