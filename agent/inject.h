@@ -18,7 +18,8 @@
 
 #define INJECT_SYMBOL "fscope_agent_inject"
 
-#define INJECT_WORD   "fscope_agent_injected" // uint32_t: not 0 where calls are better made this way (below)
+#define INJECT_WORD                                                                                \
+    "fscope_agent_injected" // uint32_t: not 0 where calls are better made this way (below)
 
 enum inject_what { INJECT_ATTACH = 1, INJECT_DETACH_BEGIN = 2, INJECT_DETACH_END = 3 };
 

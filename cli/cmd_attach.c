@@ -17,8 +17,9 @@ static const struct settings defaults = {0};
 
 static const struct cli_option attach_options[] = {
     CLI_UINT(struct settings, pid, "pid", 'p', "PID", NULL, "the process"),
-    CLI_FLAG(struct settings, seccomp, "seccomp", 0, NULL,
-             "although a seccomp filter is in force: it is known to allow what loading a library does"),
+    CLI_FLAG(
+        struct settings, seccomp, "seccomp", 0, NULL,
+        "although a seccomp filter is in force: it is known to allow what loading a library does"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', NULL, "say nothing where it is done"),
 };
 
@@ -68,8 +69,10 @@ const struct cli_command cmd_attach = {
     .summary = "put the agent into a running process",
     .operands = "-p PID",
     .details =
-        "Loads libfiberscope.so into a process that was started without it. It records nothing until\n"
-        "it is asked: by `fiberscope record -p`, `serve -p` or `top -p`, for all kinds. One of the\n"
+        "Loads libfiberscope.so into a process that was started without it. It records nothing "
+        "until\n"
+        "it is asked: by `fiberscope record -p`, `serve -p` or `top -p`, for all kinds. One of "
+        "the\n"
         "process's threads is borrowed for some milliseconds; the others run. Whatever happens to\n"
         "fiberscope meanwhile, the process runs on. See fiberscope-attach(1).",
     .examples = "  fiberscope attach -p $(pidof server)\n"
@@ -86,8 +89,9 @@ const struct cli_command cmd_detach = {
     .name = "detach",
     .summary = "take the agent out of service that `attach` put in",
     .operands = "-p PID",
-    .details = "Stops all that the agent does, and gives the process its function slots and its SIGPROF\n"
-               "back. The library stays mapped, idle.",
+    .details =
+        "Stops all that the agent does, and gives the process its function slots and its SIGPROF\n"
+        "back. The library stays mapped, idle.",
     .examples = "  fiberscope detach -p $(pidof server)\n",
     .options = detach_options,
     .option_count = CLI_COUNT(detach_options),

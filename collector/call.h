@@ -26,9 +26,9 @@
 
 struct call {
     uint32_t pid;
-    int pidfd;      // readable when it has ended
-    uint64_t value; // of our signals, without flags: names the socket
-    int listen_fd;  // -1: not yet
+    int pidfd;        // readable when it has ended
+    uint64_t value;   // of our signals, without flags: names the socket
+    int listen_fd;    // -1: not yet
     bool is_injected; // no signal for waits that began before it came: agent/inject.h
 };
 

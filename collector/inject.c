@@ -28,8 +28,7 @@ struct report { // of the helper
     struct fscope_error err;
 };
 
-static void borrow(const struct inject_places *p, uint32_t pid, uint64_t what,
-                   struct report *r)
+static void borrow(const struct inject_places *p, uint32_t pid, uint64_t what, struct report *r)
 {
     struct inject_point *point = calloc(1, sizeof *point);
     r->rc = point ? inject_find_point(point, p, pid, &r->err)
@@ -103,8 +102,7 @@ static int refused(uint32_t pid, int32_t said, struct fscope_error *err)
     case -EBUSY:
         return error_set(err, said, 0,
                          "process %u is being recorded (`fiberscope ps`): end that first", pid);
-    default:
-        return error_set(err, said, 0, "process %u: its agent says: %s", pid, strerror(-said));
+    default: return error_set(err, said, 0, "process %u: its agent says: %s", pid, strerror(-said));
     }
 }
 

@@ -25,16 +25,16 @@ struct inject_ranges {
 // Where things are in the target.
 struct inject_places {
     uint64_t mmap, mprotect, munmap, dlopen, dlerror, errno_location, restore; // in its libc
-    uint64_t entry;                // the agent's: an address if it is in, else from where it will be
-    bool is_inside;                // the agent's library is mapped
-    bool is_calling;               // and answers calls
-    bool has_own_malloc;           // the executable exports one
-    char path[INJECT_PATH_BYTES];  // the agent's, as the target sees it
+    uint64_t entry;               // the agent's: an address if it is in, else from where it will be
+    bool is_inside;               // the agent's library is mapped
+    bool is_calling;              // and answers calls
+    bool has_own_malloc;          // the executable exports one
+    char path[INJECT_PATH_BYTES]; // the agent's, as the target sees it
     struct inject_range libc, core;
-    struct inject_range agent;     // core, agent: none is {0, 0}
-    struct inject_ranges waits;    // functions of libc in which a thread may wait
-    struct inject_ranges calls;    // that call the program back, with nothing held
-    struct inject_ranges closed;   // files in which no frame may be
+    struct inject_range agent;   // core, agent: none is {0, 0}
+    struct inject_ranges waits;  // functions of libc in which a thread may wait
+    struct inject_ranges calls;  // that call the program back, with nothing held
+    struct inject_ranges closed; // files in which no frame may be
 };
 
 // Whether it can be done at all; the addresses. 0 or -errno, err says what to do.

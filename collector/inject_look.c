@@ -51,10 +51,11 @@ static int refuse_by_status(const struct inject_options *o, struct fscope_error 
     uint32_t pid = o->pid;
     read_status(pid, &s);
     if (s.tracer)
-        return error_set(err, -EBUSY, 0,
-                         "process %u is traced by process %u (a debugger, strace?), and can have one "
-                         "tracer only: end that first",
-                         pid, s.tracer);
+        return error_set(
+            err, -EBUSY, 0,
+            "process %u is traced by process %u (a debugger, strace?), and can have one "
+            "tracer only: end that first",
+            pid, s.tracer);
     if (s.state == 'T')
         return error_set(err, -EBUSY, 0, "process %u is stopped: `kill -CONT %u` first", pid, pid);
     if (s.seccomp == 1)
@@ -63,12 +64,13 @@ static int refuse_by_status(const struct inject_options *o, struct fscope_error 
                          "use --method=perf, or start it with the agent",
                          pid);
     if (s.seccomp == 2 && !o->with_seccomp)
-        return error_set(err, -EOPNOTSUPP, 0,
-                         "process %u has a seccomp filter, which might kill it for loading a library "
-                         "(openat, mmap, mprotect, memfd_create, rt_sigaction): if the filter allows "
-                         "these, as Docker's does, say so with `fiberscope attach --seccomp -p %u`; "
-                         "else start it with the agent",
-                         pid, pid);
+        return error_set(
+            err, -EOPNOTSUPP, 0,
+            "process %u has a seccomp filter, which might kill it for loading a library "
+            "(openat, mmap, mprotect, memfd_create, rt_sigaction): if the filter allows "
+            "these, as Docker's does, say so with `fiberscope attach --seccomp -p %u`; "
+            "else start it with the agent",
+            pid, pid);
     if (s.has_shadow_stack)
         return error_set(err, -EOPNOTSUPP, 0,
                          "process %u has a shadow stack, on which no return can be prepared from "
@@ -142,14 +144,52 @@ static bool has_find_object(const struct functions *f)
 
 // Waits that hold nothing of libc's, and functions that call back with nothing held.
 static const char *const wait_names[] = {
-    "poll", "ppoll", "__poll", "epoll_wait", "epoll_pwait", "epoll_pwait2", "select", "pselect",
-    "nanosleep", "clock_nanosleep", "usleep", "sleep", "read", "recv", "recvfrom", "recvmsg",
-    "accept", "accept4", "wait", "wait3", "wait4", "waitpid", "waitid", "pause", "sigsuspend",
-    "sigwait", "sigwaitinfo", "sigtimedwait", "pthread_cond_wait", "pthread_cond_timedwait",
-    "pthread_cond_clockwait", "pthread_mutex_lock", "pthread_mutex_timedlock",
-    "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "sem_wait", "sem_timedwait", "sem_clockwait",
-    "pthread_join", "pthread_timedjoin_np", "pthread_barrier_wait", "syscall", "flock", "msgrcv",
-    "semop", "semtimedop",
+    "poll",
+    "ppoll",
+    "__poll",
+    "epoll_wait",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "select",
+    "pselect",
+    "nanosleep",
+    "clock_nanosleep",
+    "usleep",
+    "sleep",
+    "read",
+    "recv",
+    "recvfrom",
+    "recvmsg",
+    "accept",
+    "accept4",
+    "wait",
+    "wait3",
+    "wait4",
+    "waitpid",
+    "waitid",
+    "pause",
+    "sigsuspend",
+    "sigwait",
+    "sigwaitinfo",
+    "sigtimedwait",
+    "pthread_cond_wait",
+    "pthread_cond_timedwait",
+    "pthread_cond_clockwait",
+    "pthread_mutex_lock",
+    "pthread_mutex_timedlock",
+    "pthread_rwlock_rdlock",
+    "pthread_rwlock_wrlock",
+    "sem_wait",
+    "sem_timedwait",
+    "sem_clockwait",
+    "pthread_join",
+    "pthread_timedjoin_np",
+    "pthread_barrier_wait",
+    "syscall",
+    "flock",
+    "msgrcv",
+    "semop",
+    "semtimedop",
 };
 static const char *const call_names[] = {"qsort", "qsort_r", "bsearch", "pthread_once"};
 
@@ -171,23 +211,25 @@ static int look_at_libc(struct inject_places *p, const struct libc *c, uint32_t 
         const char *name;
         uint64_t *at;
     } wanted[] = {
-        {"mmap", &p->mmap},       {"mprotect", &p->mprotect}, {"munmap", &p->munmap},
-        {"dlopen", &p->dlopen},   {"dlerror", &p->dlerror},   {"__errno_location", &p->errno_location},
+        {"mmap", &p->mmap},       {"mprotect", &p->mprotect},
+        {"munmap", &p->munmap},   {"dlopen", &p->dlopen},
+        {"dlerror", &p->dlerror}, {"__errno_location", &p->errno_location},
     };
     size_t size;
     const void *restore = inject_restore_code(&size);
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         if (functions_find(c->functions, wanted[i].name, wanted[i].at, NULL))
             return error_set(err, -EOPNOTSUPP, 0,
-                             "process %u: its libc has no %s: the agent needs glibc 2.35 or later", pid,
-                             wanted[i].name);
+                             "process %u: its libc has no %s: the agent needs glibc 2.35 or later",
+                             pid, wanted[i].name);
         *wanted[i].at += c->bias;
     }
     if (functions_find_code(c->functions, restore, size, &p->restore))
-        return error_set(err, -EOPNOTSUPP, 0,
-                         "process %u: no return from signals is found in its libc, which is not one "
-                         "that is known here",
-                         pid);
+        return error_set(
+            err, -EOPNOTSUPP, 0,
+            "process %u: no return from signals is found in its libc, which is not one "
+            "that is known here",
+            pid);
     p->restore += c->bias;
     int rc = add_functions(&p->waits, c, wait_names, sizeof wait_names / sizeof *wait_names);
     if (!rc)
@@ -209,10 +251,11 @@ static int look_at_agent(struct look *l, const struct functions *f, uint64_t bia
 {
     l->p->is_inside = true;
     if (functions_find(f, INJECT_SYMBOL, &l->p->entry, NULL))
-        return error_set(err, -EOPNOTSUPP, 0,
-                         "process %u: the agent in it is of another version: restart it with the one "
-                         "that goes with this fiberscope",
-                         l->t->pid);
+        return error_set(
+            err, -EOPNOTSUPP, 0,
+            "process %u: the agent in it is of another version: restart it with the one "
+            "that goes with this fiberscope",
+            l->t->pid);
     l->p->entry += bias;
     return 0;
 }
@@ -269,19 +312,22 @@ static int look_at_files(struct look *l, struct fscope_error *err)
     if (rc)
         return rc;
     if (l->has_musl)
-        return error_set(err, -EOPNOTSUPP, 0,
-                         "process %u (%s) runs on musl, and the agent needs glibc: use --method=perf",
-                         l->t->pid, l->t->name);
+        return error_set(
+            err, -EOPNOTSUPP, 0,
+            "process %u (%s) runs on musl, and the agent needs glibc: use --method=perf", l->t->pid,
+            l->t->name);
     if (!l->p->libc.start)
-        return error_set(err, -EOPNOTSUPP, 0,
-                         "process %u (%s) is statically linked, or has no glibc: it cannot load the "
-                         "agent; use --method=perf",
-                         l->t->pid, l->t->name);
+        return error_set(
+            err, -EOPNOTSUPP, 0,
+            "process %u (%s) is statically linked, or has no glibc: it cannot load the "
+            "agent; use --method=perf",
+            l->t->pid, l->t->name);
     if (!l->is_new_enough)
-        return error_set(err, -EOPNOTSUPP, 0,
-                         "process %u (%s): its glibc is older than 2.35, which the agent needs: use "
-                         "--method=perf",
-                         l->t->pid, l->t->name);
+        return error_set(
+            err, -EOPNOTSUPP, 0,
+            "process %u (%s): its glibc is older than 2.35, which the agent needs: use "
+            "--method=perf",
+            l->t->pid, l->t->name);
     return 0;
 }
 
@@ -327,10 +373,11 @@ static int find_agent(struct inject_places *p, const struct inject_options *o,
     free(real);
     snprintf(theirs, sizeof theirs, "/proc/%u/root%s", o->pid, p->path);
     if (!is_same_file(p->path, theirs))
-        return error_set(err, -ENOENT, 0,
-                         "process %u does not see %.200s (its root is another, a container's?): copy it "
-                         "and libfiberscope-core.so.0 to the same place there",
-                         o->pid, p->path);
+        return error_set(
+            err, -ENOENT, 0,
+            "process %u does not see %.200s (its root is another, a container's?): copy it "
+            "and libfiberscope-core.so.0 to the same place there",
+            o->pid, p->path);
     int fd = open(p->path, O_RDONLY | O_CLOEXEC);
     rc = fd < 0 ? -errno : functions_open(&f, fd, p->path, err);
     if (!rc)
@@ -359,8 +406,7 @@ static void look_at_calls(struct inject_places *p, struct target *t)
     p->is_calling = version == CALL_VERSION;
 }
 
-int inject_look(struct inject_places *out, const struct inject_options *o,
-                struct fscope_error *err)
+int inject_look(struct inject_places *out, const struct inject_options *o, struct fscope_error *err)
 {
     char program[PATH_MAX];
     struct target *t = NULL;

@@ -349,21 +349,23 @@ static int pass(struct search *s, unsigned round, struct inject_point *out)
 static int none_found(const struct search *s, int rc, struct fscope_error *err)
 {
     if (s->seize_error == EPERM)
-        return error_set(err, -EPERM, 0,
-                         "process %u may not be traced by this user, or is traced by another process: "
-                         "run as its user or as root (CAP_SYS_PTRACE), and see `fiberscope doctor` "
-                         "about ptrace_scope",
-                         s->pid);
+        return error_set(
+            err, -EPERM, 0,
+            "process %u may not be traced by this user, or is traced by another process: "
+            "run as its user or as root (CAP_SYS_PTRACE), and see `fiberscope doctor` "
+            "about ptrace_scope",
+            s->pid);
     if (rc == -ETIMEDOUT)
         return error_set(err, -EAGAIN, 0, "process %u: a thread did not stop for %d s: try again",
                          s->pid, STOP_LIMIT_MS / 1000);
     if (rc != -EAGAIN)
         return error_set(err, rc, 0, "process %u: %s", s->pid, strerror(-rc));
-    return error_set(err, -EAGAIN, 0,
-                     "process %u: no thread was found at a safe point for %d s (all are in calls that "
-                     "cannot be begun anew, in the allocator, in signal handlers, or on stacks that "
-                     "cannot be walked): try again, or start it with the agent",
-                     s->pid, FIND_LIMIT_MS / 1000);
+    return error_set(
+        err, -EAGAIN, 0,
+        "process %u: no thread was found at a safe point for %d s (all are in calls that "
+        "cannot be begun anew, in the allocator, in signal handlers, or on stacks that "
+        "cannot be walked): try again, or start it with the agent",
+        s->pid, FIND_LIMIT_MS / 1000);
 }
 
 int inject_find_point(struct inject_point *out, const struct inject_places *p, uint32_t pid,

@@ -22,8 +22,8 @@ enum {
     BLOCK_PAGES = 2,
     STACK_BYTES = 256 << 10,
     AREA_BYTES = PAGE * (1 + BLOCK_PAGES) + STACK_BYTES,
-    CALL_LIMIT_MS = 2000,  // of mmap, mprotect
-    LOCK_LIMIT_MS = 1000,  // of the wait for the loader's lock
+    CALL_LIMIT_MS = 2000, // of mmap, mprotect
+    LOCK_LIMIT_MS = 1000, // of the wait for the loader's lock
     RUN_LIMIT_MS = 10000, // of the rest
 };
 
@@ -113,7 +113,8 @@ static int go_on(const struct detour *d, struct seen *out, uint32_t limit_ms)
             describe_call(d, out);
             return 0;
         }
-        if (status >> 16 == PTRACE_EVENT_STOP) { // SIGSTOP stops it for the while that the user wishes
+        if (status >> 16 ==
+            PTRACE_EVENT_STOP) { // SIGSTOP stops it for the while that the user wishes
             is_listening = WSTOPSIG(status) != SIGTRAP && !ptrace(PTRACE_LISTEN, d->tid, 0, 0);
         } else if (!(status >> 16)) {
             sig = (unsigned long)WSTOPSIG(status);
@@ -222,8 +223,8 @@ static int map_area(struct detour *d, struct fscope_error *err)
 {
     size_t stub_size;
     const void *stub = inject_stub(&stub_size);
-    const uint64_t map[6] = {0, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                             UINT64_MAX, 0};
+    const uint64_t map[6] = {
+        0, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, UINT64_MAX, 0};
     int64_t got = 0;
     int rc = call_libc(d, d->p->mmap, map, SYS_mmap, &got, err);
     if (rc)
@@ -244,10 +245,11 @@ static int map_area(struct detour *d, struct fscope_error *err)
     if (rc || !got)
         return rc;
     send_home(d);
-    return error_set(err, (int)got, 0,
-                     "process %u: no memory of its may become executable (%s): SELinux or systemd's "
-                     "MemoryDenyWriteExecute? Start it with the agent",
-                     d->pid, strerror((int)-got));
+    return error_set(
+        err, (int)got, 0,
+        "process %u: no memory of its may become executable (%s): SELinux or systemd's "
+        "MemoryDenyWriteExecute? Start it with the agent",
+        d->pid, strerror((int)-got));
 }
 
 static bool is_lock_wait(const struct detour *d, const struct seen *s)
@@ -307,11 +309,11 @@ static int run_stub(struct detour *d, int32_t *result, struct fscope_error *err)
             return take_result(d, result, err);
         if (seen.stop == STOP_FAULT) {
             send_home(d);
-            return error_set(err, -EFAULT, 0,
-                             "process %u: loading the agent ended with signal %d (%s); the process runs "
-                             "on, but its dynamic linker may be held",
-                             d->pid, seen.sig,
-                             seen.sig == SIGSYS ? "a seccomp filter" : strsignal(seen.sig));
+            return error_set(
+                err, -EFAULT, 0,
+                "process %u: loading the agent ended with signal %d (%s); the process runs "
+                "on, but its dynamic linker may be held",
+                d->pid, seen.sig, seen.sig == SIGSYS ? "a seccomp filter" : strsignal(seen.sig));
         }
         limit = is_lock_wait(d, &seen) ? LOCK_LIMIT_MS : RUN_LIMIT_MS;
     }
@@ -321,9 +323,10 @@ static int run_stub(struct detour *d, int32_t *result, struct fscope_error *err)
                          "library: try again",
                          d->pid);
     return error_set(err, rc, 0, "process %u: %s", d->pid,
-                     rc == -ETIMEDOUT ? "it has been loading the agent for 10 s, and goes on with that "
-                                        "alone: see `fiberscope ps`"
-                                      : "it has ended, or executed another program");
+                     rc == -ETIMEDOUT
+                         ? "it has been loading the agent for 10 s, and goes on with that "
+                           "alone: see `fiberscope ps`"
+                         : "it has ended, or executed another program");
 }
 
 int inject_run(struct inject_point *point, const struct inject_places *p, uint32_t pid,

@@ -204,7 +204,8 @@ int record_process(const struct record_options *o, struct record_result *result,
         take_out(o, result);
     if (has_agent)
         return rc;
-    bool is_needed = o->method == RECORD_INJECT || o->method == RECORD_AGENT || record_needs_agent(o) || o->wall_hz;
+    bool is_needed = o->method == RECORD_INJECT || o->method == RECORD_AGENT ||
+                     record_needs_agent(o) || o->wall_hz;
     if (o->method == RECORD_PERF && is_needed)
         return error_set(err, -EOPNOTSUPP, 0,
                          "heap and lock profiles, wall time and traces need the agent inside: not "

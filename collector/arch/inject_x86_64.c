@@ -119,10 +119,10 @@ static void put_context(ucontext_t *uc, const struct inject_state *s, uint64_t x
     uc->uc_flags = UC_FP_XSTATE_BIT | UC_SIGCONTEXT_SS_BIT | UC_STRICT_RESTORE_SS_BIT;
     uc->uc_stack.ss_flags = 0x7fff; // of no meaning: the alternate stack stays what it is
     const uint64_t values[][2] = {
-        {REG_R8, u->r8},   {REG_R9, u->r9},   {REG_R10, u->r10}, {REG_R11, u->r11},
-        {REG_R12, u->r12}, {REG_R13, u->r13}, {REG_R14, u->r14}, {REG_R15, u->r15},
-        {REG_RDI, u->rdi}, {REG_RSI, u->rsi}, {REG_RBP, u->rbp}, {REG_RBX, u->rbx},
-        {REG_RDX, u->rdx}, {REG_RAX, u->rax}, {REG_RCX, u->rcx}, {REG_RSP, u->rsp},
+        {REG_R8, u->r8},   {REG_R9, u->r9},      {REG_R10, u->r10}, {REG_R11, u->r11},
+        {REG_R12, u->r12}, {REG_R13, u->r13},    {REG_R14, u->r14}, {REG_R15, u->r15},
+        {REG_RDI, u->rdi}, {REG_RSI, u->rsi},    {REG_RBP, u->rbp}, {REG_RBX, u->rbx},
+        {REG_RDX, u->rdx}, {REG_RAX, u->rax},    {REG_RCX, u->rcx}, {REG_RSP, u->rsp},
         {REG_RIP, u->rip}, {REG_EFL, u->eflags},
     };
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
@@ -138,7 +138,8 @@ int inject_make_frame(struct inject_frame *f, const struct inject_state *s, uint
     size_t size = frame_xstate_size(s, &features);
     if (size > INJECT_XSTATE_MAX || s->xstate_size < XSTATE_MIN)
         return -E2BIG;
-    _Static_assert(offsetof(ucontext_t, uc_sigmask) + 8 == KERNEL_UCONTEXT_BYTES, "as the kernel's");
+    _Static_assert(offsetof(ucontext_t, uc_sigmask) + 8 == KERNEL_UCONTEXT_BYTES,
+                   "as the kernel's");
     uint64_t xstate = (top - size - sizeof(uint32_t)) & ~UINT64_C(63);
     uint64_t slot = ((xstate - KERNEL_UCONTEXT_BYTES) & ~UINT64_C(15)) - 8;
     f->slot = slot;
@@ -157,7 +158,7 @@ int inject_make_frame(struct inject_frame *f, const struct inject_state *s, uint
 
 // --- The code.
 
-#define AT(field) "%c[" #field "](%%rbx)"
+#define AT(field)     "%c[" #field "](%%rbx)"
 #define OFFSET(field) [field] "i"(offsetof(struct inject_block, field))
 
 extern const char inject_stub_begin[], inject_stub_end[];
@@ -165,68 +166,77 @@ extern const char inject_stub_begin[], inject_stub_end[];
 // Never called: it holds the code between two labels.
 __attribute__((naked, used)) static void stub_code(void)
 {
-    __asm__ volatile(
-        ".globl inject_stub_begin, inject_stub_end\n\t"
-        ".hidden inject_stub_begin, inject_stub_end\n"
-        "inject_stub_begin:\n\t"
-        "cld\n\t"
-        "fninit\n\t" // as a function may expect it; what was is in the frame
-        "sub $16, %%rsp\n\t"
-        "movl $0x1f80, (%%rsp)\n\t"
-        "ldmxcsr (%%rsp)\n\t"
-        "call *" AT(errno_location) "\n\t"
-        "mov %%rax, %%r12\n\t"
-        "mov (%%rax), %%r13d\n\t"
-        "movq %[begun], " AT(state) "\n\t"
-        "mov " AT(entry) ", %%r14\n\t"
-        "mov " AT(path) ", %%rdi\n\t"
-        "test %%rdi, %%rdi\n\t"
-        "jz 1f\n\t"
-        "mov $2, %%esi\n\t" // RTLD_NOW, and local
-        "call *" AT(dlopen) "\n\t"
-        "test %%rax, %%rax\n\t"
-        "jz 2f\n\t"
-        "mov %%rax, " AT(handle) "\n\t"
-        "add (%%rax), %%r14\n" // the handle is a struct link_map, which begins with l_addr
-        "1:\n\t"
-        "movq %[loaded], " AT(state) "\n\t"
-        "mov " AT(what) ", %%rdi\n\t"
-        "call *%%r14\n\t"
-        "movslq %%eax, %%rax\n\t"
-        "mov %%rax, " AT(result) "\n\t"
-        "movq %[done], " AT(state) "\n\t"
-        "jmp 4f\n"
-        "2:\n\t" // why not; this also makes the program's own dlerror say nothing
-        "call *" AT(dlerror) "\n\t"
-        "test %%rax, %%rax\n\t"
-        "jz 3f\n\t"
-        "mov %%rax, %%rsi\n\t"
-        "lea " AT(text) ", %%rdi\n\t"
-        "mov %[text_max], %%ecx\n"
-        "5:\n\t"
-        "lodsb\n\t"
-        "stosb\n\t"
-        "test %%al, %%al\n\t"
-        "jz 3f\n\t"
-        "dec %%ecx\n\t"
-        "jnz 5b\n"
-        "3:\n\t"
-        "movq %[refused], " AT(state) "\n"
-        "4:\n\t"
-        "mov %%r13d, (%%r12)\n\t"
-        "mov " AT(area) ", %%rdi\n\t"
-        "mov " AT(area_bytes) ", %%rsi\n\t"
-        "mov " AT(slot) ", %%rsp\n\t" // back on the thread's own stack: this one goes
-        "mov " AT(munmap) ", %%rax\n\t"
-        "jmp *%%rax\n"
-        "inject_stub_end:\n\t"
-        "ud2"
-        :
-        : OFFSET(errno_location), OFFSET(state), OFFSET(entry), OFFSET(path), OFFSET(dlopen),
-          OFFSET(handle), OFFSET(what), OFFSET(result), OFFSET(dlerror), OFFSET(text), OFFSET(area),
-          OFFSET(area_bytes), OFFSET(slot), OFFSET(munmap), [begun] "i"(INJECT_STUB_BEGUN),
-          [loaded] "i"(INJECT_STUB_LOADED), [refused] "i"(INJECT_STUB_REFUSED),
-          [done] "i"(INJECT_STUB_DONE), [text_max] "i"(INJECT_TEXT_BYTES - 1));
+    __asm__ volatile(".globl inject_stub_begin, inject_stub_end\n\t"
+                     ".hidden inject_stub_begin, inject_stub_end\n"
+                     "inject_stub_begin:\n\t"
+                     "cld\n\t"
+                     "fninit\n\t" // as a function may expect it; what was is in the frame
+                     "sub $16, %%rsp\n\t"
+                     "movl $0x1f80, (%%rsp)\n\t"
+                     "ldmxcsr (%%rsp)\n\t"
+                     "call *" AT(errno_location) "\n\t"
+                                                 "mov %%rax, %%r12\n\t"
+                                                 "mov (%%rax), %%r13d\n\t"
+                                                 "movq %[begun], " AT(state) "\n\t"
+                                                                             "mov " AT(entry) ", "
+                                                                                              "%%"
+                                                                                              "r14"
+                                                                                              "\n\t"
+                                                                                              "mov"
+                                                                                              " " AT(path) ", %%rdi\n\t"
+                                                                                                           "test %%rdi, %%rdi\n\t"
+                                                                                                           "jz 1f\n\t"
+                                                                                                           "mov $2, %%esi\n\t" // RTLD_NOW, and local
+                                                                                                           "call *" AT(dlopen) "\n\t"
+                                                                                                                               "test %%rax, %%rax\n\t"
+                                                                                                                               "jz 2f\n\t"
+                                                                                                                               "mov %%rax, " AT(handle) "\n\t"
+                                                                                                                                                        "add (%%rax), %%r14\n" // the handle is a struct link_map, which begins with l_addr
+                                                                                                                                                        "1:\n\t"
+                                                                                                                                                        "movq %[loaded], " AT(state) "\n\t"
+                                                                                                                                                                                     "mov " AT(what) ", %%rdi\n\t"
+                                                                                                                                                                                                     "call *%%r14\n\t"
+                                                                                                                                                                                                     "movslq %%eax, %%rax\n\t"
+                                                                                                                                                                                                     "mov %%rax, " AT(result) "\n\t"
+                                                                                                                                                                                                                              "movq %[done], " AT(state) "\n\t"
+                                                                                                                                                                                                                                                         "jmp 4f\n"
+                                                                                                                                                                                                                                                         "2:\n\t" // why not; this also makes the program's own dlerror say nothing
+                                                                                                                                                                                                                                                         "call *" AT(
+                                                                                                                                                                                                                                                             dlerror) "\n\t"
+                                                                                                                                                                                                                                                                      "test %%rax, %%rax\n\t"
+                                                                                                                                                                                                                                                                      "jz 3f\n\t"
+                                                                                                                                                                                                                                                                      "mov %%rax, %%rsi\n\t"
+                                                                                                                                                                                                                                                                      "lea " AT(text) ", %%rdi\n\t"
+                                                                                                                                                                                                                                                                                      "mov %[text_max], %%ecx\n"
+                                                                                                                                                                                                                                                                                      "5:\n\t"
+                                                                                                                                                                                                                                                                                      "lodsb\n\t"
+                                                                                                                                                                                                                                                                                      "stosb\n\t"
+                                                                                                                                                                                                                                                                                      "test %%al, %%al\n\t"
+                                                                                                                                                                                                                                                                                      "jz 3f\n\t"
+                                                                                                                                                                                                                                                                                      "dec %%ecx\n\t"
+                                                                                                                                                                                                                                                                                      "jnz 5b\n"
+                                                                                                                                                                                                                                                                                      "3:\n\t"
+                                                                                                                                                                                                                                                                                      "movq %[refused], " AT(
+                                                                                                                                                                                                                                                                                          state) "\n"
+                                                                                                                                                                                                                                                                                                 "4:\n\t"
+                                                                                                                                                                                                                                                                                                 "mov %%r13d, (%%r12)\n\t"
+                                                                                                                                                                                                                                                                                                 "mov " AT(
+                                                                                                                                                                                                                                                                                                     area) ", %%rdi\n\t"
+                                                                                                                                                                                                                                                                                                           "mov " AT(area_bytes) ", %%rsi\n\t"
+                                                                                                                                                                                                                                                                                                                                 "mov " AT(
+                                                                                                                                                                                                                                                                                                                                     slot) ", %%rsp\n\t" // back on the thread's own stack: this one goes
+                                                                                                                                                                                                                                                                                                                                           "mov " AT(
+                                                                                                                                                                                                                                                                                                                                               munmap) ", %%rax\n\t"
+                                                                                                                                                                                                                                                                                                                                                       "jmp *%%rax\n"
+                                                                                                                                                                                                                                                                                                                                                       "inject_stub_end:\n\t"
+                                                                                                                                                                                                                                                                                                                                                       "ud2"
+                     :
+                     : OFFSET(errno_location), OFFSET(state), OFFSET(entry), OFFSET(path),
+                       OFFSET(dlopen), OFFSET(handle), OFFSET(what), OFFSET(result),
+                       OFFSET(dlerror), OFFSET(text), OFFSET(area), OFFSET(area_bytes),
+                       OFFSET(slot), OFFSET(munmap), [begun] "i"(INJECT_STUB_BEGUN),
+                       [loaded] "i"(INJECT_STUB_LOADED), [refused] "i"(INJECT_STUB_REFUSED),
+                       [done] "i"(INJECT_STUB_DONE), [text_max] "i"(INJECT_TEXT_BYTES - 1));
 }
 
 const void *inject_stub(size_t *size)

@@ -56,15 +56,20 @@ struct inject_block {
     uint64_t path;  // 0: it is loaded, entry is an address
     uint64_t entry; // else: from where the library is loaded
     uint64_t slot, area, area_bytes;
-    uint64_t what;   // enum inject_what
-    uint64_t state;  // enum inject_stub_state
-    int64_t result;  // of the entry
-    uint64_t handle; // of dlopen
+    uint64_t what;                // enum inject_what
+    uint64_t state;               // enum inject_stub_state
+    int64_t result;               // of the entry
+    uint64_t handle;              // of dlopen
     char text[INJECT_TEXT_BYTES]; // of dlerror
     char path_bytes[INJECT_PATH_BYTES];
 };
 
-enum inject_stub_state { INJECT_STUB_BEGUN = 1, INJECT_STUB_LOADED, INJECT_STUB_REFUSED, INJECT_STUB_DONE };
+enum inject_stub_state {
+    INJECT_STUB_BEGUN = 1,
+    INJECT_STUB_LOADED,
+    INJECT_STUB_REFUSED,
+    INJECT_STUB_DONE
+};
 
 // The code, position-independent. It begins with rbx = the block and rsp = the end of its stack.
 const void *inject_stub(size_t *size);

@@ -533,6 +533,46 @@ def refusals(work):
     refused(2 ** 22 - 1, "no process")
 
 
+def own_allocator(work):
+    """It may have the agent, put in where no allocator is at work; but no heap profile, and it is said why."""
+    with running(f"{TESTS}/inject_target_own", "allocates") as p:
+        done = harness.record("-p", str(p.pid), "--method=inject", "--cpu", "--heap", "-d", "300ms", "-o", f"{work}/p/",
+                              cwd=work)
+        assert "no heap profile: its allocator cannot be seen" in done.stderr, done.stderr
+        ends_well(p)
+
+
+def another_root(work):
+    """A process that does not see the agent's files is told from one that does; it sees them under the same path, it works."""
+    if os.geteuid() or not shutil.which("unshare"):
+        raise Skip("needs root and unshare")
+    library = os.path.realpath(f"{BUILD}/agent/libfiberscope.so")
+    hide = f"mount -t tmpfs none {os.path.dirname(library)} && exec {LATE} work 60"
+    with running("unshare", "-m", "sh", "-c", hide) as p:
+        refused(p.pid, "does not see", "libfiberscope-core.so.0")
+        ends_well(p)
+    with running("unshare", "-mpU", "--map-root-user", "--fork", "--kill-child", LATE, "work", "60") as p:
+        inside, = children_of(p.pid)
+        cycle(inside, work, 3, "--heap")
+        assert status(inside, "TracerPid")["TracerPid"] == "0"
+
+
+def ordinary_user(work):
+    """An ordinary user, with a process of their own."""
+    if os.geteuid() or not shutil.which("setpriv"):
+        raise Skip("needs root and setpriv")
+    for folder in (f"{BUILD}/agent", f"{BUILD}/cli"):
+        if subprocess.run([*NOBODY, "ls", folder], capture_output=True, check=False).returncode:
+            raise Skip(f"an ordinary user may not look into {folder}")
+    with running(*NOBODY, LATE, "work", "60") as p:
+        done = harness.record("-p", str(p.pid), "--method=inject", "--heap", "--cpu", "-d", "300ms", "-o", f"{work}/p/",
+                              cwd=work, prefix=NOBODY)
+        assert done.returncode == 0, done.stderr
+        assert len(os.listdir(f"{work}/p")) == 2
+        assert not [d for d in descriptors(p.pid).values() if "memfd" in d]
+        ends_well(p)
+
+
 def seccomp(work):
     """A filter is not guessed at; with leave it works under one that allows what Docker's does."""
     text = ("import ctypes, struct, time\n"
@@ -577,4 +617,5 @@ def served(work):
 
 if __name__ == "__main__":
     main([nothing_is_left, registers_are_kept, waits_are_not_cut, all_kinds, heap_from_then_on, exceptions, sqlite, python,
-          redis, nginx, postgres, refusals, seccomp, served, killed_at_any_moment])
+          redis, nginx, postgres, refusals, own_allocator, another_root,
+          ordinary_user, seccomp, served, killed_at_any_moment])
