@@ -223,6 +223,16 @@ def all_kinds(work):
         ends_well(p)
 
 
+def traces(work):
+    """An execution trace of threads that were there before, and one of fibers."""
+    with running(LATE, "work", "60") as p:
+        harness.record("-p", str(p.pid), "--method=inject", "--trace", "-d", "1s", "-o", f"{work}/t.trace", cwd=work,
+                       check=0)
+        said = subprocess.run([FIBERSCOPE, "trace", f"{work}/t.trace"], capture_output=True, text=True, check=True)
+        assert "sync" in said.stdout, said.stdout
+        ends_well(p)
+
+
 def heap_from_then_on(work):
     """Blocks that are large beside the rate are all sampled; frees of what was there before are nobody's."""
     with running(TARGET, "allocates") as p:
@@ -487,6 +497,33 @@ def exceptions(work):
         assert int(said.split()[1]) > 1000, said
 
 
+def shorten(work):
+    """Fibers on a few threads, under load: all answers are there, before, during and after."""
+    if not os.path.exists(f"{EXAMPLES}/shorten"):
+        raise Skip("the examples are not built")
+    with subprocess.Popen([f"{EXAMPLES}/shorten", "-p", "0", "-d", f"{work}/links.db"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as p:
+        try:
+            port = p.stdout.readline().rsplit(":", 1)[1].strip()
+            with subprocess.Popen([f"{EXAMPLES}/shorten_load", "-p", port, "-c", "20", "-n", "100000000", "-w", "20"],
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as b:
+                time.sleep(0.5)
+                for kind in ("--heap", "--cpu", "--block"):
+                    cycle(p.pid, work, ROUNDS // 3, kind)
+                assert b.poll() is None, b.stdout.read()
+                b.kill()
+            done = subprocess.run([f"{EXAMPLES}/shorten_load", "-p", port, "-c", "20", "-n", "2000", "-w", "20"],
+                                  capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            answers, _, _, wrong, unanswered = (int(n) for n in re.findall(r"\d+", done.stdout.splitlines()[0]))
+            assert (answers, wrong, unanswered) == (2000, 0, 0), done.stdout
+            p.send_signal(signal.SIGTERM)
+            _, err = p.communicate(timeout=30)
+            assert p.returncode == 0 and err == "", (p.returncode, err)
+        finally:
+            p.kill()
+
+
 # --- Refusals: with the reason, and the process is not touched.
 
 
@@ -616,6 +653,6 @@ def served(work):
 
 
 if __name__ == "__main__":
-    main([nothing_is_left, registers_are_kept, waits_are_not_cut, all_kinds, heap_from_then_on, exceptions, sqlite, python,
-          redis, nginx, postgres, refusals, own_allocator, another_root,
+    main([nothing_is_left, registers_are_kept, waits_are_not_cut, all_kinds, traces, heap_from_then_on, exceptions, sqlite, python,
+          redis, nginx, postgres, shorten, refusals, own_allocator, another_root,
           ordinary_user, seccomp, served, killed_at_any_moment])
