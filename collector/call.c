@@ -61,8 +61,10 @@ static int find_library(uint32_t pid, struct mapped_file *out, char *file, size_
                    &inode, &at) < 6 ||
             !at || offset)
             continue;
-        const char *slash = strrchr(line + at, '/');
-        if (!slash || strncmp(slash + 1, "libfiberscope.so", 16) != 0)
+        const char *slash = strrchr(line + at, '/'), *base = slash ? slash + 1 : "";
+        if (strncmp(line + at, "/memfd:", 7) == 0) // sent by inject_files.c
+            base += 6;
+        if (strncmp(base, "libfiberscope.so", 16) != 0)
             continue;
         snprintf(file, size, "%s", line + at);
         *out = (struct mapped_file){

@@ -130,6 +130,20 @@ static void read_options(struct inject_options *o, const struct inject_options *
     memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
 }
 
+// Its user may not enter the folder that we see: then the files are sent.
+static int put_in(struct inject_places *p, uint32_t pid, struct inject_result *out,
+                  struct fscope_error *err)
+{
+    struct fscope_error why = {0};
+    int rc = have_done(p, pid, INJECT_ATTACH, out, &why);
+    if (rc == -ENOEXEC && !p->is_inside && !p->is_hidden &&
+        strstr(why.text, "cannot open shared object file")) {
+        p->is_hidden = true;
+        rc = have_done(p, pid, INJECT_ATTACH, out, &why);
+    }
+    return rc ? error_set(err, rc, 0, "%s", why.text) : 0;
+}
+
 int inject_attach(const struct inject_options *given, struct inject_result *out,
                   struct fscope_error *err)
 {
@@ -141,7 +155,7 @@ int inject_attach(const struct inject_options *given, struct inject_result *out,
     if (!rc) {
         out->was_inside = p->is_inside;
         if (!p->is_calling)
-            rc = have_done(p, o.pid, INJECT_ATTACH, out, err);
+            rc = put_in(p, o.pid, out, err);
     }
     free(p);
     return rc;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Shared by the files behind inject.h: inject.c (the order, the helper process), inject_look.c (refusals, addresses),
-// inject_point.c (a thread at a safe point), inject_run.c (the detour).
+// inject_point.c (a thread at a safe point), inject_run.c (the detour), inject_files.c (files that the target does not see).
 
 #ifndef FIBERSCOPE_COLLECTOR_INJECT_INTERNAL_H
 #define FIBERSCOPE_COLLECTOR_INJECT_INTERNAL_H
@@ -25,11 +25,13 @@ struct inject_ranges {
 // Where things are in the target.
 struct inject_places {
     uint64_t mmap, mprotect, munmap, dlopen, dlerror, errno_location, restore; // in its libc
+    uint64_t memfd_create, close;
     uint64_t entry;               // the agent's: an address if it is in, else from where it will be
     bool is_inside;               // the agent's library is mapped
     bool is_calling;              // and answers calls
     bool has_own_malloc;          // the executable exports one
-    char path[INJECT_PATH_BYTES]; // the agent's, as the target sees it
+    bool is_hidden;               // the target cannot open its file: it is sent (inject_files.c)
+    char path[INJECT_PATH_BYTES]; // the agent's, here; and there, unless it is hidden
     struct inject_range libc, core;
     struct inject_range agent;   // core, agent: none is {0, 0}
     struct inject_ranges waits;  // functions of libc in which a thread may wait
@@ -60,6 +62,30 @@ int inject_wait_stop(uint32_t tid, int *status, uint32_t limit_ms);
 // 0 or -errno.
 int inject_run(struct inject_point *point, const struct inject_places *p, uint32_t pid,
                uint64_t what, int32_t *result, struct fscope_error *err);
+
+// The detour, as far as it has come.
+struct inject_detour {
+    struct inject_point *point;
+    const struct inject_places *p;
+    uint32_t pid, tid;
+    uint64_t area;
+    struct inject_frame frame;
+    struct inject_block block;
+    uint32_t calls; // system calls of the stub so far
+};
+
+// It is stopped at the end of a call; it makes another one of libc's on its own stack, and is stopped at the end of that.
+// 0 and its result. -errno: it was sent home, or goes there by itself.
+int inject_call_libc(struct inject_detour *d, uint64_t function, const uint64_t args[6],
+                     uint64_t number, int64_t *result, struct fscope_error *err);
+int inject_write(const struct inject_detour *d, uint64_t address, const void *from, size_t size);
+void inject_send_home(const struct inject_detour *d);
+
+// The agent's files, into memory files of the target that d->block then names. 0; -errno: it was sent home.
+int inject_send_files(struct inject_detour *d, struct fscope_error *err);
+
+// Of the block in the area.
+enum { INJECT_BLOCK_AT = 4096 };
 
 uint64_t inject_now_ns(void);
 

@@ -83,7 +83,10 @@ static int refuse_by_status(const struct inject_options *o, struct fscope_error 
 
 static const char *base_of(const char *path)
 {
+    static const char memory[] = "/memfd:"; // as inject_files.c sends them
     const char *slash = strrchr(path, '/');
+    if (strncmp(path, memory, sizeof memory - 1) == 0)
+        return path + sizeof memory - 1;
     return slash ? slash + 1 : path;
 }
 
@@ -211,9 +214,14 @@ static int look_at_libc(struct inject_places *p, const struct libc *c, uint32_t 
         const char *name;
         uint64_t *at;
     } wanted[] = {
-        {"mmap", &p->mmap},       {"mprotect", &p->mprotect},
-        {"munmap", &p->munmap},   {"dlopen", &p->dlopen},
-        {"dlerror", &p->dlerror}, {"__errno_location", &p->errno_location},
+        {"memfd_create", &p->memfd_create},
+        {"close", &p->close},
+        {"mmap", &p->mmap},
+        {"mprotect", &p->mprotect},
+        {"munmap", &p->munmap},
+        {"dlopen", &p->dlopen},
+        {"dlerror", &p->dlerror},
+        {"__errno_location", &p->errno_location},
     };
     size_t size;
     const void *restore = inject_restore_code(&size);
@@ -372,12 +380,7 @@ static int find_agent(struct inject_places *p, const struct inject_options *o,
     strcpy(p->path, real);
     free(real);
     snprintf(theirs, sizeof theirs, "/proc/%u/root%s", o->pid, p->path);
-    if (!is_same_file(p->path, theirs))
-        return error_set(
-            err, -ENOENT, 0,
-            "process %u does not see %.200s (its root is another, a container's?): copy it "
-            "and libfiberscope-core.so.0 to the same place there",
-            o->pid, p->path);
+    p->is_hidden = !is_same_file(p->path, theirs);
     int fd = open(p->path, O_RDONLY | O_CLOEXEC);
     rc = fd < 0 ? -errno : functions_open(&f, fd, p->path, err);
     if (!rc)

@@ -18,7 +18,6 @@
 enum {
     PAGE = 4096,
     CODE_AT = 0, // in the area
-    BLOCK_AT = PAGE,
     BLOCK_PAGES = 2,
     STACK_BYTES = 256 << 10,
     AREA_BYTES = PAGE * (1 + BLOCK_PAGES) + STACK_BYTES,
@@ -27,24 +26,14 @@ enum {
     RUN_LIMIT_MS = 10000, // of the rest
 };
 
-struct detour {
-    struct inject_point *point;
-    const struct inject_places *p;
-    uint32_t pid, tid;
-    uint64_t area;
-    struct inject_frame frame;
-    struct inject_block block;
-    uint32_t calls; // system calls of the stub so far
-};
-
-static int write_memory(const struct detour *d, uint64_t address, const void *from, size_t size)
+int inject_write(const struct inject_detour *d, uint64_t address, const void *from, size_t size)
 {
     struct iovec here = {(void *)(uintptr_t)from, size}, there = {(void *)(uintptr_t)address, size};
     ssize_t n = process_vm_writev((pid_t)d->tid, &here, 1, &there, 1, 0);
     return n == (ssize_t)size ? 0 : n < 0 ? -errno : -EFAULT;
 }
 
-static int read_memory(const struct detour *d, uint64_t address, void *to, size_t size)
+static int read_memory(const struct inject_detour *d, uint64_t address, void *to, size_t size)
 {
     struct iovec here = {to, size}, there = {(void *)(uintptr_t)address, size};
     ssize_t n = process_vm_readv((pid_t)d->tid, &here, 1, &there, 1, 0);
@@ -52,7 +41,7 @@ static int read_memory(const struct detour *d, uint64_t address, void *to, size_
 }
 
 // No handler of the program's runs on the way. Those of faults may: they come to us first.
-static void block_signals(const struct detour *d)
+static void block_signals(const struct inject_detour *d)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
     uint64_t mask = UINT64_MAX;
@@ -61,7 +50,7 @@ static void block_signals(const struct detour *d)
     ptrace((enum __ptrace_request)0x420b, d->tid, sizeof mask, &mask); // PTRACE_SETSIGMASK
 }
 
-static int set_registers(const struct detour *d, struct user_regs_struct *u)
+static int set_registers(const struct inject_detour *d, struct user_regs_struct *u)
 {
     return ptrace(PTRACE_SETREGS, d->tid, 0, u) ? -errno : 0;
 }
@@ -77,7 +66,7 @@ struct seen {
     int sig;                  // of a fault
 };
 
-static void describe_call(const struct detour *d, struct seen *out)
+static void describe_call(const struct inject_detour *d, struct seen *out)
 {
     struct __ptrace_syscall_info info = {0};
     ptrace(PTRACE_GET_SYSCALL_INFO, d->tid, sizeof info, &info);
@@ -93,7 +82,7 @@ static void describe_call(const struct detour *d, struct seen *out)
 }
 
 // Lets it run to the next entry or exit of a system call. 0, -ETIMEDOUT, -ESRCH.
-static int go_on(const struct detour *d, struct seen *out, uint32_t limit_ms)
+static int go_on(const struct inject_detour *d, struct seen *out, uint32_t limit_ms)
 {
     uint64_t until = inject_now_ns() + limit_ms * UINT64_C(1000000);
     unsigned long sig = 0;
@@ -130,13 +119,13 @@ static int go_on(const struct detour *d, struct seen *out, uint32_t limit_ms)
 
 // --- Leaving.
 
-static void detach(const struct detour *d)
+static void detach(const struct inject_detour *d)
 {
     ptrace(PTRACE_DETACH, d->tid, 0, 0);
 }
 
 // Stopped anywhere on the way: unmaps the area, if there is one, and is where it was.
-static void send_home(const struct detour *d)
+void inject_send_home(const struct inject_detour *d)
 {
     struct user_regs_struct u = d->point->state.regs;
     const uint64_t args[6] = {d->area, AREA_BYTES};
@@ -151,21 +140,21 @@ static void send_home(const struct detour *d)
 }
 
 // It runs: stopped and sent home. 0, or what hinders it: then it goes on by itself.
-static int interrupt_and_send_home(const struct detour *d)
+static int interrupt_and_send_home(const struct inject_detour *d)
 {
     int status;
     ptrace(PTRACE_INTERRUPT, d->tid, 0, 0);
     int rc = inject_wait_stop(d->tid, &status, CALL_LIMIT_MS);
     if (!rc)
-        send_home(d);
+        inject_send_home(d);
     return rc;
 }
 
 // --- A call of libc's on the thread's own stack.
 
 // 0 and its result: it is stopped at the call's end. -errno: it was sent home, or runs there by itself.
-static int call_libc(struct detour *d, uint64_t function, const uint64_t args[6], uint64_t number,
-                     int64_t *result, struct fscope_error *err)
+int inject_call_libc(struct inject_detour *d, uint64_t function, const uint64_t args[6],
+                     uint64_t number, int64_t *result, struct fscope_error *err)
 {
     struct user_regs_struct u = d->point->state.regs;
     struct seen seen;
@@ -191,14 +180,14 @@ static int call_libc(struct detour *d, uint64_t function, const uint64_t args[6]
         }
     }
     if (!rc)
-        send_home(d);
+        inject_send_home(d);
     return error_set(err, rc ? rc : -EFAULT, 0, "process %u: a system call in its name failed: %s",
                      d->pid, rc ? strerror(-rc) : "it never came to that");
 }
 
 // --- The stub.
 
-static void fill_block(struct detour *d, uint64_t what)
+static void fill_block(struct inject_detour *d, uint64_t what)
 {
     const struct inject_places *p = d->p;
     struct inject_block *b = &d->block;
@@ -207,44 +196,46 @@ static void fill_block(struct detour *d, uint64_t what)
         .dlerror = p->dlerror,
         .errno_location = p->errno_location,
         .munmap = p->munmap,
+        .close = p->close,
+        .fds = {-1, -1},
         .entry = p->entry,
         .slot = d->frame.slot,
         .area = d->area,
         .area_bytes = AREA_BYTES,
         .what = what,
     };
-    if (!p->is_inside) {
-        b->path = d->area + BLOCK_AT + offsetof(struct inject_block, path_bytes);
+    if (!p->is_inside && !p->is_hidden) {
+        b->path = d->area + INJECT_BLOCK_AT + offsetof(struct inject_block, path_bytes);
         memcpy(b->path_bytes, p->path, sizeof b->path_bytes);
     }
 }
 
-static int map_area(struct detour *d, struct fscope_error *err)
+static int map_area(struct inject_detour *d, struct fscope_error *err)
 {
     size_t stub_size;
     const void *stub = inject_stub(&stub_size);
     const uint64_t map[6] = {
         0, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, UINT64_MAX, 0};
     int64_t got = 0;
-    int rc = call_libc(d, d->p->mmap, map, SYS_mmap, &got, err);
+    int rc = inject_call_libc(d, d->p->mmap, map, SYS_mmap, &got, err);
     if (rc)
         return rc;
     if (got < 0 && got > -PAGE) {
-        send_home(d);
+        inject_send_home(d);
         return error_set(err, (int)got, 0, "process %u: no memory for %d KiB: %s", d->pid,
                          AREA_BYTES >> 10, strerror((int)-got));
     }
     d->area = (uint64_t)got;
-    rc = write_memory(d, d->area + CODE_AT, stub, stub_size);
+    rc = inject_write(d, d->area + CODE_AT, stub, stub_size);
     if (rc) {
-        send_home(d);
+        inject_send_home(d);
         return error_set(err, rc, 0, "process %u: its memory: %s", d->pid, strerror(-rc));
     }
     const uint64_t protect[6] = {d->area, PAGE, PROT_READ | PROT_EXEC};
-    rc = call_libc(d, d->p->mprotect, protect, SYS_mprotect, &got, err);
+    rc = inject_call_libc(d, d->p->mprotect, protect, SYS_mprotect, &got, err);
     if (rc || !got)
         return rc;
-    send_home(d);
+    inject_send_home(d);
     return error_set(
         err, (int)got, 0,
         "process %u: no memory of its may become executable (%s): SELinux or systemd's "
@@ -252,7 +243,7 @@ static int map_area(struct detour *d, struct fscope_error *err)
         d->pid, strerror((int)-got));
 }
 
-static bool is_lock_wait(const struct detour *d, const struct seen *s)
+static bool is_lock_wait(const struct inject_detour *d, const struct seen *s)
 {
     int op = (int)s->args[1] & FUTEX_CMD_MASK;
     return d->calls == 1 && s->stop == STOP_ENTRY && s->number == SYS_futex &&
@@ -260,7 +251,7 @@ static bool is_lock_wait(const struct detour *d, const struct seen *s)
 }
 
 // Until it is where it was: at rt_sigreturn's end. If it does not come there, it does without us.
-static void see_home(const struct detour *d)
+static void see_home(const struct inject_detour *d)
 {
     struct seen seen = {0};
     bool is_return = false;
@@ -274,10 +265,10 @@ static void see_home(const struct detour *d)
     detach(d);
 }
 
-static int take_result(struct detour *d, int32_t *result, struct fscope_error *err)
+static int take_result(struct inject_detour *d, int32_t *result, struct fscope_error *err)
 {
     struct inject_block *b = &d->block;
-    int rc = read_memory(d, d->area + BLOCK_AT, b, sizeof *b);
+    int rc = read_memory(d, d->area + INJECT_BLOCK_AT, b, sizeof *b);
     see_home(d);
     if (rc)
         return error_set(err, rc, 0, "process %u: its memory: %s", d->pid, strerror(-rc));
@@ -289,16 +280,16 @@ static int take_result(struct detour *d, int32_t *result, struct fscope_error *e
     return 0;
 }
 
-static int run_stub(struct detour *d, int32_t *result, struct fscope_error *err)
+static int run_stub(struct inject_detour *d, int32_t *result, struct fscope_error *err)
 {
     struct user_regs_struct u = d->point->state.regs;
     struct seen seen = {0};
-    int rc = write_memory(d, d->area + BLOCK_AT, &d->block, sizeof d->block);
+    int rc = inject_write(d, d->area + INJECT_BLOCK_AT, &d->block, sizeof d->block);
     if (rc) {
-        send_home(d);
+        inject_send_home(d);
         return error_set(err, rc, 0, "process %u: its memory: %s", d->pid, strerror(-rc));
     }
-    inject_set_stub(&u, d->area + CODE_AT, d->area + BLOCK_AT, d->area + AREA_BYTES);
+    inject_set_stub(&u, d->area + CODE_AT, d->area + INJECT_BLOCK_AT, d->area + AREA_BYTES);
     rc = set_registers(d, &u);
     for (uint32_t limit = RUN_LIMIT_MS; !rc;) {
         rc = go_on(d, &seen, limit);
@@ -308,7 +299,7 @@ static int run_stub(struct detour *d, int32_t *result, struct fscope_error *err)
         if (seen.stop == STOP_ENTRY && seen.number == SYS_munmap && seen.args[0] == d->area)
             return take_result(d, result, err);
         if (seen.stop == STOP_FAULT) {
-            send_home(d);
+            inject_send_home(d);
             return error_set(
                 err, -EFAULT, 0,
                 "process %u: loading the agent ended with signal %d (%s); the process runs "
@@ -332,7 +323,7 @@ static int run_stub(struct detour *d, int32_t *result, struct fscope_error *err)
 int inject_run(struct inject_point *point, const struct inject_places *p, uint32_t pid,
                uint64_t what, int32_t *result, struct fscope_error *err)
 {
-    struct detour *d = calloc(1, sizeof *d);
+    struct inject_detour *d = calloc(1, sizeof *d);
     int rc = d ? 0 : -ENOMEM;
     if (d) {
         d->point = point;
@@ -342,7 +333,7 @@ int inject_run(struct inject_point *point, const struct inject_places *p, uint32
         rc = inject_make_frame(&d->frame, &point->state, p->restore);
     }
     if (!rc)
-        rc = write_memory(d, d->frame.start, d->frame.bytes, d->frame.size);
+        rc = inject_write(d, d->frame.start, d->frame.bytes, d->frame.size);
     if (rc) {
         ptrace(PTRACE_SETREGS, point->tid, 0, &point->state.regs); // its call is begun anew
         ptrace(PTRACE_DETACH, point->tid, 0, 0);
@@ -354,6 +345,10 @@ int inject_run(struct inject_point *point, const struct inject_places *p, uint32
     rc = map_area(d, err);
     if (!rc) {
         fill_block(d, what);
+        if (p->is_hidden && !p->is_inside)
+            rc = inject_send_files(d, err);
+    }
+    if (!rc) {
         rc = run_stub(d, result, err);
     }
     free(d);

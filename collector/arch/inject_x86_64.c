@@ -158,7 +158,6 @@ int inject_make_frame(struct inject_frame *f, const struct inject_state *s, uint
 
 // --- The code.
 
-#define AT(field)     "%c[" #field "](%%rbx)"
 #define OFFSET(field) [field] "i"(offsetof(struct inject_block, field))
 
 extern const char inject_stub_begin[], inject_stub_end[];
@@ -166,77 +165,84 @@ extern const char inject_stub_begin[], inject_stub_end[];
 // Never called: it holds the code between two labels.
 __attribute__((naked, used)) static void stub_code(void)
 {
-    __asm__ volatile(".globl inject_stub_begin, inject_stub_end\n\t"
-                     ".hidden inject_stub_begin, inject_stub_end\n"
-                     "inject_stub_begin:\n\t"
-                     "cld\n\t"
-                     "fninit\n\t" // as a function may expect it; what was is in the frame
-                     "sub $16, %%rsp\n\t"
-                     "movl $0x1f80, (%%rsp)\n\t"
-                     "ldmxcsr (%%rsp)\n\t"
-                     "call *" AT(errno_location) "\n\t"
-                                                 "mov %%rax, %%r12\n\t"
-                                                 "mov (%%rax), %%r13d\n\t"
-                                                 "movq %[begun], " AT(state) "\n\t"
-                                                                             "mov " AT(entry) ", "
-                                                                                              "%%"
-                                                                                              "r14"
-                                                                                              "\n\t"
-                                                                                              "mov"
-                                                                                              " " AT(path) ", %%rdi\n\t"
-                                                                                                           "test %%rdi, %%rdi\n\t"
-                                                                                                           "jz 1f\n\t"
-                                                                                                           "mov $2, %%esi\n\t" // RTLD_NOW, and local
-                                                                                                           "call *" AT(dlopen) "\n\t"
-                                                                                                                               "test %%rax, %%rax\n\t"
-                                                                                                                               "jz 2f\n\t"
-                                                                                                                               "mov %%rax, " AT(handle) "\n\t"
-                                                                                                                                                        "add (%%rax), %%r14\n" // the handle is a struct link_map, which begins with l_addr
-                                                                                                                                                        "1:\n\t"
-                                                                                                                                                        "movq %[loaded], " AT(state) "\n\t"
-                                                                                                                                                                                     "mov " AT(what) ", %%rdi\n\t"
-                                                                                                                                                                                                     "call *%%r14\n\t"
-                                                                                                                                                                                                     "movslq %%eax, %%rax\n\t"
-                                                                                                                                                                                                     "mov %%rax, " AT(result) "\n\t"
-                                                                                                                                                                                                                              "movq %[done], " AT(state) "\n\t"
-                                                                                                                                                                                                                                                         "jmp 4f\n"
-                                                                                                                                                                                                                                                         "2:\n\t" // why not; this also makes the program's own dlerror say nothing
-                                                                                                                                                                                                                                                         "call *" AT(
-                                                                                                                                                                                                                                                             dlerror) "\n\t"
-                                                                                                                                                                                                                                                                      "test %%rax, %%rax\n\t"
-                                                                                                                                                                                                                                                                      "jz 3f\n\t"
-                                                                                                                                                                                                                                                                      "mov %%rax, %%rsi\n\t"
-                                                                                                                                                                                                                                                                      "lea " AT(text) ", %%rdi\n\t"
-                                                                                                                                                                                                                                                                                      "mov %[text_max], %%ecx\n"
-                                                                                                                                                                                                                                                                                      "5:\n\t"
-                                                                                                                                                                                                                                                                                      "lodsb\n\t"
-                                                                                                                                                                                                                                                                                      "stosb\n\t"
-                                                                                                                                                                                                                                                                                      "test %%al, %%al\n\t"
-                                                                                                                                                                                                                                                                                      "jz 3f\n\t"
-                                                                                                                                                                                                                                                                                      "dec %%ecx\n\t"
-                                                                                                                                                                                                                                                                                      "jnz 5b\n"
-                                                                                                                                                                                                                                                                                      "3:\n\t"
-                                                                                                                                                                                                                                                                                      "movq %[refused], " AT(
-                                                                                                                                                                                                                                                                                          state) "\n"
-                                                                                                                                                                                                                                                                                                 "4:\n\t"
-                                                                                                                                                                                                                                                                                                 "mov %%r13d, (%%r12)\n\t"
-                                                                                                                                                                                                                                                                                                 "mov " AT(
-                                                                                                                                                                                                                                                                                                     area) ", %%rdi\n\t"
-                                                                                                                                                                                                                                                                                                           "mov " AT(area_bytes) ", %%rsi\n\t"
-                                                                                                                                                                                                                                                                                                                                 "mov " AT(
-                                                                                                                                                                                                                                                                                                                                     slot) ", %%rsp\n\t" // back on the thread's own stack: this one goes
-                                                                                                                                                                                                                                                                                                                                           "mov " AT(
-                                                                                                                                                                                                                                                                                                                                               munmap) ", %%rax\n\t"
-                                                                                                                                                                                                                                                                                                                                                       "jmp *%%rax\n"
-                                                                                                                                                                                                                                                                                                                                                       "inject_stub_end:\n\t"
-                                                                                                                                                                                                                                                                                                                                                       "ud2"
-                     :
-                     : OFFSET(errno_location), OFFSET(state), OFFSET(entry), OFFSET(path),
-                       OFFSET(dlopen), OFFSET(handle), OFFSET(what), OFFSET(result),
-                       OFFSET(dlerror), OFFSET(text), OFFSET(area), OFFSET(area_bytes),
-                       OFFSET(slot), OFFSET(munmap), [begun] "i"(INJECT_STUB_BEGUN),
-                       [loaded] "i"(INJECT_STUB_LOADED), [refused] "i"(INJECT_STUB_REFUSED),
-                       [done] "i"(INJECT_STUB_DONE), [text_max] "i"(INJECT_TEXT_BYTES - 1));
+    __asm__ volatile(
+        ".globl inject_stub_begin, inject_stub_end\n"
+        ".hidden inject_stub_begin, inject_stub_end\n"
+        "inject_stub_begin:\n"
+        "\tcld\n"
+        "\tfninit\n" // as a function may expect it; what was is in the frame
+        "\tsub $16, %%rsp\n"
+        "\tmovl $0x1f80, (%%rsp)\n"
+        "\tldmxcsr (%%rsp)\n"
+        "\tcall *%c[errno_location](%%rbx)\n"
+        "\tmov %%rax, %%r12\n"
+        "\tmov (%%rax), %%r13d\n"
+        "\tmovq %[begun], %c[state](%%rbx)\n"
+        "\tmov %c[entry](%%rbx), %%r14\n"
+        "\tmov %c[first_path](%%rbx), %%rdi\n"
+        "\ttest %%rdi, %%rdi\n"
+        "\tjz 6f\n"
+        "\tmov $2, %%esi\n" // RTLD_NOW, and local
+        "\tcall *%c[dlopen](%%rbx)\n"
+        "\ttest %%rax, %%rax\n"
+        "\tjz 2f\n"
+        "6:\n"
+        "\tmov %c[path](%%rbx), %%rdi\n"
+        "\ttest %%rdi, %%rdi\n"
+        "\tjz 1f\n"
+        "\tmov $2, %%esi\n"
+        "\tcall *%c[dlopen](%%rbx)\n"
+        "\ttest %%rax, %%rax\n"
+        "\tjz 2f\n"
+        "\tmov %%rax, %c[handle](%%rbx)\n"
+        "\tadd (%%rax), %%r14\n" // the handle is a struct link_map, which begins with l_addr
+        "1:\n"
+        "\tmovq %[loaded], %c[state](%%rbx)\n"
+        "\tmov %c[what](%%rbx), %%rdi\n"
+        "\tcall *%%r14\n"
+        "\tmovslq %%eax, %%rax\n"
+        "\tmov %%rax, %c[result](%%rbx)\n"
+        "\tmovq %[done], %c[state](%%rbx)\n"
+        "\tjmp 4f\n"
+        "2:\n" // why not; this also makes the program's own dlerror say nothing
+        "\tcall *%c[dlerror](%%rbx)\n"
+        "\ttest %%rax, %%rax\n"
+        "\tjz 3f\n"
+        "\tmov %%rax, %%rsi\n"
+        "\tlea %c[text](%%rbx), %%rdi\n"
+        "\tmov %[text_max], %%ecx\n"
+        "5:\n"
+        "\tlodsb\n"
+        "\tstosb\n"
+        "\ttest %%al, %%al\n"
+        "\tjz 3f\n"
+        "\tdec %%ecx\n"
+        "\tjnz 5b\n"
+        "3:\n"
+        "\tmovq %[refused], %c[state](%%rbx)\n"
+        "4:\n"
+        "\tmovslq %c[fds](%%rbx), %%rdi\n"
+        "\ttest %%rdi, %%rdi\n"
+        "\tjs 7f\n"
+        "\tcall *%c[close](%%rbx)\n"
+        "\tmovslq 8+%c[fds](%%rbx), %%rdi\n"
+        "\tcall *%c[close](%%rbx)\n"
+        "7:\n"
+        "\tmov %%r13d, (%%r12)\n"
+        "\tmov %c[area](%%rbx), %%rdi\n"
+        "\tmov %c[area_bytes](%%rbx), %%rsi\n"
+        "\tmov %c[slot](%%rbx), %%rsp\n" // back on the thread's own stack: this one goes
+        "\tmov %c[munmap](%%rbx), %%rax\n"
+        "\tjmp *%%rax\n"
+        "inject_stub_end:\n"
+        "\tud2\n"
+        :
+        : OFFSET(errno_location), OFFSET(state), OFFSET(entry), OFFSET(path), OFFSET(dlopen),
+          OFFSET(handle), OFFSET(what), OFFSET(result), OFFSET(dlerror), OFFSET(text), OFFSET(area),
+          OFFSET(area_bytes), OFFSET(slot), OFFSET(munmap), OFFSET(first_path), OFFSET(fds),
+          OFFSET(close), [begun] "i"(INJECT_STUB_BEGUN), [loaded] "i"(INJECT_STUB_LOADED),
+          [refused] "i"(INJECT_STUB_REFUSED), [done] "i"(INJECT_STUB_DONE),
+          [text_max] "i"(INJECT_TEXT_BYTES - 1));
 }
 
 const void *inject_stub(size_t *size)

@@ -24,6 +24,7 @@ enum {
     INJECT_STUB_MAX = 512,
     INJECT_TEXT_BYTES = 320,
     INJECT_PATH_BYTES = 4096,
+    INJECT_NAME_BYTES = 64,
 };
 
 // A thread's state, as ptrace tells it.
@@ -52,15 +53,18 @@ void inject_set_call(struct user_regs_struct *u, uint64_t function, uint64_t slo
 
 // What the code in the target works with; at INJECT_BLOCK_AT of the area.
 struct inject_block {
-    uint64_t dlopen, dlerror, errno_location, munmap;
-    uint64_t path;  // 0: it is loaded, entry is an address
-    uint64_t entry; // else: from where the library is loaded
+    uint64_t dlopen, dlerror, errno_location, munmap, close;
+    uint64_t first_path; // loaded before; 0: nothing
+    uint64_t path;       // 0: it is loaded, entry is an address
+    uint64_t entry;      // else: from where the library is loaded
     uint64_t slot, area, area_bytes;
     uint64_t what;                // enum inject_what
     uint64_t state;               // enum inject_stub_state
     int64_t result;               // of the entry
     uint64_t handle;              // of dlopen
+    int64_t fds[2];               // closed at the end; negative: none
     char text[INJECT_TEXT_BYTES]; // of dlerror
+    char first_bytes[INJECT_NAME_BYTES];
     char path_bytes[INJECT_PATH_BYTES];
 };
 

@@ -580,18 +580,39 @@ def own_allocator(work):
 
 
 def another_root(work):
-    """A process that does not see the agent's files is told from one that does; it sees them under the same path, it works."""
+    """A process that does not see the agent's files gets them as memory files, also where nothing may be written; one in name
+    spaces of its own, user's too, that sees them under the same path, needs none."""
     if os.geteuid() or not shutil.which("unshare"):
         raise Skip("needs root and unshare")
-    library = os.path.realpath(f"{BUILD}/agent/libfiberscope.so")
-    hide = f"mount -t tmpfs none {os.path.dirname(library)} && exec {LATE} work 60"
+    folder = os.path.dirname(os.path.realpath(f"{BUILD}/agent/libfiberscope.so"))
+    hide = f"mount -t tmpfs -o ro none {folder} && exec {LATE} work 60"
     with running("unshare", "-m", "sh", "-c", hide) as p:
-        refused(p.pid, "does not see", "libfiberscope-core.so.0")
+        before = descriptors(p.pid)
+        for i in range(4):
+            cycle(p.pid, work, 1, ("--heap", "--cpu")[i % 2])
+            assert [m[4] for m in mappings(p.pid) if "fiberscope" in m[4]], "it is in"
+            assert descriptors(p.pid) == before
         ends_well(p)
     with running("unshare", "-mpU", "--map-root-user", "--fork", "--kill-child", LATE, "work", "60") as p:
         inside, = children_of(p.pid)
         cycle(inside, work, 3, "--heap")
         assert status(inside, "TracerPid")["TracerPid"] == "0"
+
+
+def unreadable(work):
+    """The target's user may not enter the agent's folder; root may."""
+    if os.geteuid() or not shutil.which("setpriv"):
+        raise Skip("needs root and setpriv")
+    os.mkdir(f"{work}/lib")
+    for f in glob.glob(f"{BUILD}/agent/libfiberscope*.so*"):
+        shutil.copy(f, f"{work}/lib/", follow_symlinks=False)
+    os.chmod(f"{work}/lib", 0o700)
+    with running(*NOBODY, LATE, "work", "60") as p:
+        assert "the agent is in" in attach(p.pid, env=dict(os.environ, FIBERSCOPE_LIBDIR=f"{work}/lib"))
+        assert not [d for d in descriptors(p.pid).values() if "libfiberscope" in d]
+        cycle(p.pid, work, 2, "--heap")
+        detach(p.pid)
+        ends_well(p)
 
 
 def ordinary_user(work):
@@ -654,5 +675,5 @@ def served(work):
 
 if __name__ == "__main__":
     main([nothing_is_left, registers_are_kept, waits_are_not_cut, all_kinds, traces, heap_from_then_on, exceptions, sqlite, python,
-          redis, nginx, postgres, shorten, refusals, own_allocator, another_root,
+          redis, nginx, postgres, shorten, refusals, own_allocator, another_root, unreadable,
           ordinary_user, seccomp, served, killed_at_any_moment])
