@@ -196,14 +196,14 @@ static int detach_begin(void)
     if (agent_live() && has_consumer())
         return -EBUSY;
     call_unready();
-    if (!hooks_got_end()) {
-        call_ready();
-        return -EAGAIN;
-    }
     if (agent_live())
         stop_all();
+    // Before the slots: from there on waits pass by our hooks, and a signal of ours would end them.
+    int rc = signals_ignore();
+    if (rc)
+        return rc;
     is_out = true;
-    return signals_ignore();
+    return hooks_got_end() ? 0 : -EAGAIN; // it is called again
 }
 
 static int detach_end(void)

@@ -4,8 +4,8 @@
 // all signals blocked. Found by name in the library's symbol table.
 //
 // What always holds
-//   - INJECT_DETACH_BEGIN undoes what took effect: sources of samples, slots of loaded modules (byte for byte), calls
-//     (call.h). SIGPROF is ignored then, which drops those that are pending; a collector that sends one at that very moment
+//   - INJECT_DETACH_BEGIN undoes what took effect: sources of samples, calls (call.h), slots of loaded modules (byte
+//     for byte). SIGPROF is ignored before the slots go, which drops those that are pending; a collector that sends one at that very moment
 //     does no harm. INJECT_DETACH_END, some time later, gives SIGPROF back to the program and its descriptor to the
 //     kernel.
 //   - What was recorded stays, in private memory: INJECT_ATTACH goes on from there, in a new file.

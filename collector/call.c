@@ -308,8 +308,8 @@ static int rate_thread(uint32_t pid, uint32_t tid, bool by_hooks)
         fclose(f);
     if (!f || blocked >> (SIGPROF - 1) & 1)
         return 0;
-    if (state == 'R')
-        return 3;
+    if (state == 'R') // one that came back from being borrowed is about to wait by no hook
+        return by_hooks ? 3 : 0;
     snprintf(path, sizeof path, "/proc/%u/task/%u/syscall", pid, tid);
     f = fopen(path, "re");
     unsigned long number, arg[4];
