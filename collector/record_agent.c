@@ -213,7 +213,8 @@ int record_process(const struct record_options *o, struct record_result *result,
     const char *option, *what = what_needs_it(o, &option);
     if (is_needed)
         return error_set(err, rc, 0,
-                         "%s the agent: %.300s; `fiberscope record %s COMMAND` starts one with it",
+                         "%s the agent: %.250s; --method=inject puts it in, `fiberscope record %s "
+                         "COMMAND` starts one with it",
                          what, why.text, option);
     return from_outside(o, result, err);
 }

@@ -273,7 +273,7 @@ def killed_at_any_moment():
     """fiberscope, its group, and (half of the times) the helper that does the tracing, too, while it attaches or
     detaches: the program runs on, and the next one succeeds."""
     rng = random.Random(6)
-    met = done = 0
+    met = done = traced = 0
     with running(TARGET, "registers") as plain, running(TARGET, "throws") as cxx, running(LATE, "work", "900") as late:
         for i in range(KILLS):
             p, verb = (plain, cxx, late)[i % 3], ("attach", "detach")[i // 3 % 2]
@@ -283,6 +283,8 @@ def killed_at_any_moment():
             while not children_of(f.pid) and f.poll() is None and time.monotonic() < until:
                 pass
             time.sleep(rng.random() ** 2 * 0.03)
+            traced += status(p.pid, "TracerPid")["TracerPid"] != "0" or any(
+                status(f"{p.pid}/task/{t}", "TracerPid")["TracerPid"] != "0" for t in os.listdir(f"/proc/{p.pid}/task"))
             if i % 2:
                 met += kill_hard(f.pid, f.pid)
             else:
@@ -300,6 +302,7 @@ def killed_at_any_moment():
             detach(p.pid)
             ends_well(p)
     assert met > KILLS // 6, f"the helper was met {met} times of {KILLS}"
+    print(f"      {KILLS} kills, {traced} of them while a thread was traced; the helper was met {met} times; {done} were too late")
 
 
 # --- Other people's programs under load.
