@@ -25,6 +25,11 @@ void call_ready(void)
     atomic_store_explicit(&fscope_agent_calls, CALL_VERSION, memory_order_release);
 }
 
+void call_unready(void)
+{
+    atomic_store_explicit(&fscope_agent_calls, 0, memory_order_release);
+}
+
 static uint64_t hz_of(const _Atomic uint64_t *period_ns)
 {
     uint64_t ns = atomic_load_explicit(period_ns, memory_order_relaxed);

@@ -20,7 +20,8 @@
 enum record_method {
     RECORD_AUTO, // the agent inside, if it answers and what is asked for needs it or it is the better way; else outside
     RECORD_AGENT, // call.h
-    RECORD_PERF,  // from outside, the process untouched
+    RECORD_INJECT, // the same, put in first if it is not there, and then taken out of service at the end (inject.h)
+    RECORD_PERF, // from outside, the process untouched
 };
 
 struct record_options {
