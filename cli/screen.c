@@ -44,7 +44,7 @@ static void restore(void)
 {
     size_t done = 0;
     while (done < sizeof LEAVE - 1) {
-        ssize_t n = write(STDOUT_FILENO, LEAVE + done, sizeof LEAVE - 1 - done);
+        ssize_t n = write(STDOUT_FILENO, &LEAVE[done], sizeof LEAVE - 1 - done);
         if (n < 0 && errno != EINTR)
             break;
         done += n > 0 ? (size_t)n : 0;
