@@ -69,14 +69,25 @@ int session_each_profile(struct session *s, int (*fn)(void *arg, const char *nam
 
 // --- Streams.
 
+// What has come up to now, for who watches a recording while it goes on.
+struct session_window {
+    struct pprof_profile *profile; // since the beginning, symbolized; the callee's (pprof_free)
+    uint64_t duration_ns;          // since the beginning
+    uint64_t lost;                 // samples that had to be dropped
+};
+
 struct session_stream {
-    size_t size; // sizeof(struct session_stream)
-    bool wall;   // else CPU time
-    uint32_t hz; // 0: 100, as Go's
-    uint64_t duration_ns;
+    size_t size;          // sizeof(struct session_stream)
+    bool wall;            // else CPU time
+    uint32_t hz;          // 0: 100, as Go's
+    uint64_t duration_ns; // 0: until the process ends
     // Asked ten times a second; true ends it early (a client that has gone). NULL: nobody is asked.
     bool (*is_over)(void *arg);
     void *arg;
+    // session_sample: called each window_ns on its own thread, between two samples; the recording goes on meanwhile,
+    // in rings that are emptied when fn returns. NULL: nobody is told.
+    void (*window)(void *arg, const struct session_window *w);
+    uint64_t window_ns;
 };
 
 // Samples for so long. -EBUSY: somebody else does already.
