@@ -34,6 +34,17 @@ static bool is_shown(const struct task_family *f)
     return f->count || f->active;
 }
 
+// Without the places behind the point that duration_text has: bounds are round.
+static const char *bound_text(char *text, size_t size, uint64_t ns)
+{
+    duration_text(text, size, ns);
+    size_t whole = strcspn(text, ".");
+    const char *unit = strchr(text, ' ');
+    if (text[whole] && unit)
+        memmove(text + whole, unit, strlen(unit) + 1);
+    return text;
+}
+
 // --- The selected ones, newest first.
 
 static int newest_first(const void *a, const void *b)
@@ -123,8 +134,8 @@ static void put_selected(FILE *out, const struct request *r, const struct reques
         fputs(": the last with an error", out);
     else
         fprintf(out, ": the last that took %s or more",
-                duration_text(text, sizeof text, requests_bounds_ns[bucket]));
-    fputs("</h2>\n<div class=\"wide\"><table><thead><tr><th>Began (UTC)</th><th class=\"n\">Took</th>"
+                bound_text(text, sizeof text, requests_bounds_ns[bucket]));
+    fputs("</h2>\n<div class=\"wide\"><table class=\"fit\"><thead><tr><th>Began (UTC)</th><th class=\"n\">Took</th>"
           "<th>What</th></tr></thead><tbody>\n",
           out);
     for (size_t i = 0; i < n; i++)
@@ -178,7 +189,7 @@ static void put_families(FILE *out, const struct requests *q, uint64_t refresh_s
           out);
     for (int b = 0; b < REQUESTS_BUCKETS; b++)
         fprintf(out, "<th class=\"n\">\xe2\x89\xa5 %s</th>",
-                b ? duration_text(text, sizeof text, requests_bounds_ns[b]) : "0");
+                bound_text(text, sizeof text, requests_bounds_ns[b]));
     fputs("<th class=\"n\">Errors</th></tr></thead><tbody>\n", out);
     for (uint32_t i = 0; i < q->family_count; i++)
         if (is_shown(&q->families[i]))

@@ -111,8 +111,8 @@ def fibers_are_what_the_program_says(work):
             assert r["busy_ns"] + r["waiting_ns"] + r["runnable_ns"] >= r["age_ns"] >= r["since_ns"] - 1000, r
         holder = by_start["holder"][0]["id"]
         assert all(r["waits_on"] == "g_lock" and r["held_by"]["fiber"] == holder for r in by_start["locker"])
-        y = by_start["yielder"][0]
-        assert y["self_wakes"] + y["preempted"] == y["switches"] - y["wakes"] - 1 and y["self_wakes"] >= 50, y
+        y = by_start["yielder"][0]  # whoever yields while nobody else can run goes on without a switch
+        assert y["self_wakes"] + y["preempted"] == y["switches"] - y["wakes"] - 1 and 1 <= y["self_wakes"] <= 100, y
         assert y["name"] == "<b>\"y'&\ufffd", y
         assert re.fullmatch(r"pages_target\.c:\d+", y["created_at"]) and y["created"] == "start", y
         groups = s.json("/debug/fibers?format=json&group=site")["groups"]
