@@ -29,9 +29,8 @@ static uint32_t id_of(struct region_names *names, const char *name)
         _Atomic uint64_t *place = &names->places[at % REGION_NAMES].hash;
         _Atomic uint32_t *id = &names->places[at % REGION_NAMES].id;
         uint64_t there = atomic_load_explicit(place, memory_order_relaxed);
-        if (!there && atomic_compare_exchange_strong_explicit(place, &there, hash,
-                                                              memory_order_relaxed,
-                                                              memory_order_relaxed))
+        if (!there && atomic_compare_exchange_strong_explicit(
+                          place, &there, hash, memory_order_relaxed, memory_order_relaxed))
             there = hash;
         if (there != hash)
             continue;

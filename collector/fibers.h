@@ -37,7 +37,7 @@ struct fiber {
     // in 8; the rest it waited.
     uint64_t age_ns, busy_ns, runnable_ns;
     uint64_t wakes, preempted; // by others
-    uint64_t self_wakes;       // it came back by itself: yields, blocking calls that found no processor
+    uint64_t self_wakes; // it came back by itself: yields, blocking calls that found no processor
     const uint64_t *pcs; // as target_walk's
     uint32_t depth;      // at least 1
     uint32_t flags;      // enum seg_record_flag

@@ -81,8 +81,7 @@ static int add_ms(struct fibers *f, struct fibers_totals *out)
             break;
         bool is_there = get32(m + d->m_tid) != 0;
         out->threads += is_there;
-        out->threads_idle +=
-            is_there && !get64(m + d->m_p) && get64(m + d->m_cur) == at + d->m_g0;
+        out->threads_idle += is_there && !get64(m + d->m_p) && get64(m + d->m_cur) == at + d->m_g0;
         add(&out->wakes, m + d->m_wakes);
         add(&out->parks, m + d->m_parks);
         at = get64(m + d->m_all_link);

@@ -103,13 +103,15 @@ struct session_row {
     char name[SESSION_TEXT];
     char state[SESSION_TEXT / 2]; // "running", or what it waits for: "chan receive"
     bool is_waiting;
-    uint64_t start, created_at; // addresses: of its start function, behind the call that made it; 0: unknown
-    uint64_t since_ns;          // that it has waited; 0: unknown
+    uint64_t start,
+        created_at;    // addresses: of its start function, behind the call that made it; 0: unknown
+    uint64_t since_ns; // that it has waited; 0: unknown
     uint64_t age_ns, busy_ns, runnable_ns; // of a fiber, runnable is an estimate
     uint64_t switches, wakes, self_wakes, preempted;
-    uint32_t tid;             // that runs it; 0: none
-    char on[SESSION_ON_TEXT]; // what it waits for: "g_lock", "0x7f..", "epoll_wait on fd 4"; "": nothing
-    uint64_t holder;          // who has that, or whose end it waits for; 0: nobody, or it is unknown
+    uint32_t tid; // that runs it; 0: none
+    char on
+        [SESSION_ON_TEXT]; // what it waits for: "g_lock", "0x7f..", "epoll_wait on fd 4"; "": nothing
+    uint64_t holder;       // who has that, or whose end it waits for; 0: nobody, or it is unknown
     bool is_held_by_thread;
     char labels[SESSION_TEXT]; // "route=/a, user=7", cut
 };
@@ -144,11 +146,12 @@ int session_counts(struct session *s, struct session_counts *out);
 
 enum { SESSION_REGIONS_MAX = 64, SESSION_NAME = 128 };
 
-struct session_region { // all regions of a name that have ended since they are counted
+struct session_region {      // all regions of a name that have ended since they are counted
     char name[SESSION_NAME]; // "": of those whose names are too many
     uint64_t count, errors, ns;
-    uint64_t buckets[SESSION_BUCKETS]; // [i]: took 2^i up to 2^(i+1) ns, the first also shorter ones
-    uint64_t unmeasured;               // of count: in no bucket
+    uint64_t
+        buckets[SESSION_BUCKETS]; // [i]: took 2^i up to 2^(i+1) ns, the first also shorter ones
+    uint64_t unmeasured;          // of count: in no bucket
 };
 
 struct session_metrics {

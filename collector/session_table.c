@@ -196,9 +196,9 @@ static void fill_times(const struct session *s, struct session_row *row)
     row->preempted = field(text, "\nnonvoluntary_ctxt_switches:");
     row->switches = row->wakes + row->preempted;
     snprintf(row->state, sizeof row->state, "%s",
-             letter == 'R'   ? "running"
-             : letter == 'S' ? "waiting"
-             : letter == 'D' ? "in the kernel"
+             letter == 'R'                    ? "running"
+             : letter == 'S'                  ? "waiting"
+             : letter == 'D'                  ? "in the kernel"
              : letter == 'T' || letter == 't' ? "stopped"
              : letter == 'Z' || letter == 'X' ? "ended"
                                               : "unknown");

@@ -152,7 +152,11 @@ const char *duration_text(char *text, size_t size, uint64_t ns)
     while (ns < units[i].from)
         i++;
     double value = (double)ns / (double)units[i].unit;
-    snprintf(text, size, "%.*f %s", !ns || units[i].unit == 1 ? 0 : value < 10 ? 2 : value < 100 ? 1 : 0,
+    snprintf(text, size, "%.*f %s",
+             !ns || units[i].unit == 1 ? 0
+             : value < 10              ? 2
+             : value < 100             ? 1
+                                       : 0,
              value, units[i].word);
     return text;
 }

@@ -111,11 +111,12 @@ static void put_losses(FILE *out, const struct session_counts *c)
     const struct {
         const char *what;
         uint64_t n;
-    } rows[] = {{"ring", c->ring_full},       {"stack", c->stacks_full},
-                {"state", c->state_full},     {"thread", c->threads_full},
-                {"module", c->modules_full},  {"pointer", c->untracked}};
+    } rows[] = {{"ring", c->ring_full},      {"stack", c->stacks_full},
+                {"state", c->state_full},    {"thread", c->threads_full},
+                {"module", c->modules_full}, {"pointer", c->untracked}};
     put_head(out, name, "counter",
-             "What found its table full: records without time and thread (ring), without a stack, totals without "
+             "What found its table full: records without time and thread (ring), without a stack, "
+             "totals without "
              "details (state), threads, modules, and allocations that are not tracked (pointer).");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         fprintf(out, "%s{what=\"%s\"} %" PRIu64 "\n", name, rows[i].what, rows[i].n);
@@ -127,24 +128,24 @@ static void put_heap(FILE *out, const struct session_metrics *m)
     double freed_bytes = fmax(m->heap_alloc_bytes - m->heap_live_bytes, 0);
     put_one(out, "fiberscope_gc_heap_allocs_bytes_total", "counter", floor(m->heap_alloc_bytes),
             "Bytes allocated since the heap is recorded, by its samples.");
-    put_one(out, "fiberscope_gc_heap_allocs_objects_total", "counter",
-            floor(m->heap_alloc_objects), "Allocations since the heap is recorded, by its samples.");
+    put_one(out, "fiberscope_gc_heap_allocs_objects_total", "counter", floor(m->heap_alloc_objects),
+            "Allocations since the heap is recorded, by its samples.");
     put_one(out, "fiberscope_gc_heap_frees_bytes_total", "counter", floor(freed_bytes),
             "Bytes freed since the heap is recorded, by its samples.");
     put_one(out, "fiberscope_gc_heap_frees_objects_total", "counter", floor(freed_objects),
             "Frees since the heap is recorded, by its samples.");
     put_one(out, "fiberscope_gc_heap_objects_objects", "gauge", floor(m->heap_live_objects),
             "Objects in use, of those allocated since the heap is recorded, by its samples.");
-    put_one(out, "fiberscope_memory_classes_heap_objects_bytes", "gauge",
-            floor(m->heap_live_bytes),
+    put_one(out, "fiberscope_memory_classes_heap_objects_bytes", "gauge", floor(m->heap_live_bytes),
             "Bytes in use, of those allocated since the heap is recorded, by its samples.");
 }
 
 static void put_locks(FILE *out, const struct session_metrics *m)
 {
     if (m->has_mutex) {
-        put_one(out, "fiberscope_sync_mutex_wait_total_seconds_total", "counter", m->mutex_wait_s,
-                "Time that others waited for locks, when these were released, since it is recorded.");
+        put_one(
+            out, "fiberscope_sync_mutex_wait_total_seconds_total", "counter", m->mutex_wait_s,
+            "Time that others waited for locks, when these were released, since it is recorded.");
         put_one(out, "fiberscope_sync_mutex_contentions_total", "counter",
                 (double)m->mutex_contentions, "Releases of locks that others waited for.");
     }
@@ -183,8 +184,9 @@ static void put_regions(FILE *out, const struct session_metrics *m)
                       errors[] = "fiberscope_region_errors_total";
     if (!m->region_count)
         return;
-    put_head(out, times, "histogram",
-             "How long regions took (fscope_region_begin to fscope_region_end) since the first scrape.");
+    put_head(
+        out, times, "histogram",
+        "How long regions took (fscope_region_begin to fscope_region_end) since the first scrape.");
     for (size_t i = 0; i < m->region_count; i++) {
         const struct session_region *r = &m->regions[i];
         char *label = r->count ? label_of("region", name_of(r)) : NULL;
@@ -284,7 +286,8 @@ static void put_fibers(FILE *out, struct serve *s, const struct table *t)
     put_one(out, "fiberscope_sched_thread_parks_total", "counter", (double)f->thread_parks,
             "Times that a thread went to sleep for want of work.");
     put_head(out, "fiberscope_sched_latencies_seconds", "histogram",
-             "Waits of runnable fibers for a processor, estimated from one in 8; the sum is estimated from the "
+             "Waits of runnable fibers for a processor, estimated from one in 8; the sum is "
+             "estimated from the "
              "buckets.");
     put_histogram(out, "fiberscope_sched_latencies_seconds", "", f->latency, LATENCY_FIRST, 1, 0,
                   -1);

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const uint64_t requests_bounds_ns[REQUESTS_BUCKETS] = {
-    0, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000};
+const uint64_t requests_bounds_ns[REQUESTS_BUCKETS] = {0,         100000,     1000000,    10000000,
+                                                       100000000, 1000000000, 10000000000};
 
 struct requests *requests_new(void)
 {
@@ -178,8 +178,7 @@ static struct task_event *new_event(struct task *t, const struct trace_event *e)
         return NULL;
     }
     if (t->event_count % 4 == 0) {
-        struct task_event *grown =
-            reallocarray(t->events, t->event_count + 4, sizeof *t->events);
+        struct task_event *grown = reallocarray(t->events, t->event_count + 4, sizeof *t->events);
         if (!grown)
             return NULL;
         t->events = grown;

@@ -65,11 +65,11 @@ struct task_family {
 
 struct requests {
     pthread_mutex_t lock;
-    uint64_t image;     // of the program that it is about
-    int64_t seen_until; // time of the last event seen; 0: none
-    int64_t seen_from;  // and since when without a gap
+    uint64_t image;                 // of the program that it is about
+    int64_t seen_until;             // time of the last event seen; 0: none
+    int64_t seen_from;              // and since when without a gap
     uint64_t unfollowed, forgotten; // active ones for which there was no room; those at gaps
-    uint64_t taken_ns;  // when the last trace was taken
+    uint64_t taken_ns;              // when the last trace was taken
     bool is_taking;
     uint32_t family_count;
     struct task_family families[REQUESTS_FAMILIES + 1];

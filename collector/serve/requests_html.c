@@ -135,7 +135,8 @@ static void put_selected(FILE *out, const struct request *r, const struct reques
     else
         fprintf(out, ": the last that took %s or more",
                 bound_text(text, sizeof text, requests_bounds_ns[bucket]));
-    fputs("</h2>\n<div class=\"wide\"><table class=\"fit\"><thead><tr><th>Began (UTC)</th><th class=\"n\">Took</th>"
+    fputs("</h2>\n<div class=\"wide\"><table class=\"fit\"><thead><tr><th>Began (UTC)</th><th "
+          "class=\"n\">Took</th>"
           "<th>What</th></tr></thead><tbody>\n",
           out);
     for (size_t i = 0; i < n; i++)
@@ -212,9 +213,11 @@ static void put_about(FILE *out, const struct requests *q, const char *why, doub
     fprintf(out, "<p>Record tasks now for %s.</p>\n", links);
     if (!q->seen_until)
         fputs("<p class=\"dim\">Tasks are what the program puts between fscope_task_begin and "
-              "fscope_task_end. They are recorded with execution traces: now by one of the links, or at any time by "
+              "fscope_task_end. They are recorded with execution traces: now by one of the links, "
+              "or at any time by "
               "a flight recorder (<code>fscope_trace_start</code> with <code>is_flight</code>, or "
-              "<code>FIBERSCOPE=trace=1,flight=1</code>), which this page reads each time it is loaded. An error is "
+              "<code>FIBERSCOPE=trace=1,flight=1</code>), which this page reads each time it is "
+              "loaded. An error is "
               "what is logged under the category <code>error</code>.</p>\n",
               out);
     else
@@ -228,7 +231,8 @@ static void put_about(FILE *out, const struct requests *q, const char *why, doub
         fprintf(out, " %s were active at a gap, and are forgotten.",
                 count_text(text, sizeof text, q->forgotten));
     if (q->seen_until && q->unfollowed)
-        fprintf(out, " %s active ones were too many.", count_text(text, sizeof text, q->unfollowed));
+        fprintf(out, " %s active ones were too many.",
+                count_text(text, sizeof text, q->unfollowed));
     fputs(q->seen_until ? "</p>\n" : "", out);
 }
 
@@ -264,7 +268,8 @@ void requests_put_html(struct request *r, FILE *out, const struct requests *q, c
         fputs("<p>No task was seen.</p>\n", out);
     put_selected(out, r, q);
     if (any && !requests_selected(r, q, &family, &bucket))
-        fputs("<p class=\"dim\">The numbers lead to the last ten of each, with their logs and regions.</p>\n",
+        fputs("<p class=\"dim\">The numbers lead to the last ten of each, with their logs and "
+              "regions.</p>\n",
               out);
     html_end(out);
 }

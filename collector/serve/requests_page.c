@@ -48,7 +48,8 @@ static bool over(void *arg)
 }
 
 // Records for so long, or else takes what the flight recorder holds. why: "" or a word on what is missing.
-static void take_trace(struct request *r, struct requests *q, double seconds, char *why, size_t size)
+static void take_trace(struct request *r, struct requests *q, double seconds, char *why,
+                       size_t size)
 {
     struct fscope_error err = {0};
     struct spool spool;
@@ -57,10 +58,8 @@ static void take_trace(struct request *r, struct requests *q, double seconds, ch
         snprintf(why, size, "no folder for temporary files can be written to; set TMPDIR");
         return;
     }
-    const struct session_stream o = {.size = sizeof o,
-                                     .duration_ns = (uint64_t)(seconds * 1e9),
-                                     .is_over = over,
-                                     .arg = r};
+    const struct session_stream o = {
+        .size = sizeof o, .duration_ns = (uint64_t)(seconds * 1e9), .is_over = over, .arg = r};
     int rc = seconds > 0 ? session_trace(r->serve->session, &o, spool.file, &bytes, &err)
                          : session_flight(r->serve->session, spool.file, &bytes, &err);
     if (!rc)

@@ -19,13 +19,15 @@ const struct table_heading table_headings[COLUMNS] = {
     [COLUMN_STATE] = {"state", "State", "what it does, or what kind of wait it is in", false},
     [COLUMN_SINCE] = {"since", "Since", "how long it has been waiting", true},
     [COLUMN_COUNT] = {"count", "Count", "how many there are", true},
-    [COLUMN_BUSY] = {"busy", "Busy", "time that it had a processor", true},
+    [COLUMN_BUSY] = {"busy", "Busy", "time that it had a processor, or was in a blocking call",
+                     true},
     [COLUMN_RUNNABLE] = {"runnable", "Runnable", "time that it waited for a processor", true},
     [COLUMN_WAITING] = {"waiting", "Waiting", "time that it waited for something else", true},
     [COLUMN_SWITCHES] = {"switches", "Switches", "times that it was given a processor", true},
     [COLUMN_WAKES] = {"wakes", "Wakes", "times that somebody made it runnable", true},
     [COLUMN_SELF] = {"self", "Self", "times that it made itself runnable: yields", true},
-    [COLUMN_PREEMPTED] = {"preempted", "Preempted", "times that the processor was taken away", true},
+    [COLUMN_PREEMPTED] = {"preempted", "Preempted", "times that the processor was taken away",
+                          true},
     [COLUMN_ON] = {"on", "Waits on", "the lock or channel", false},
     [COLUMN_HOLDER] = {"holder", "Held by", "who has it, or whose end it waits for", true},
 };
@@ -97,15 +99,26 @@ static int compare_sums(const void *a, const void *b, void *arg)
 {
     const struct table_sum *x = a, *y = b;
     const struct table_order *o = arg;
-    const struct session_row rows[2] = {
-        {.start = x->key, .created_at = x->key, .since_ns = x->since_max_ns, .busy_ns = x->busy_ns,
-         .runnable_ns = x->runnable_ns, .age_ns = x->waiting_ns + x->busy_ns + x->runnable_ns,
-         .switches = x->switches, .wakes = x->wakes, .self_wakes = x->self_wakes,
-         .preempted = x->preempted},
-        {.start = y->key, .created_at = y->key, .since_ns = y->since_max_ns, .busy_ns = y->busy_ns,
-         .runnable_ns = y->runnable_ns, .age_ns = y->waiting_ns + y->busy_ns + y->runnable_ns,
-         .switches = y->switches, .wakes = y->wakes, .self_wakes = y->self_wakes,
-         .preempted = y->preempted}};
+    const struct session_row rows[2] = {{.start = x->key,
+                                         .created_at = x->key,
+                                         .since_ns = x->since_max_ns,
+                                         .busy_ns = x->busy_ns,
+                                         .runnable_ns = x->runnable_ns,
+                                         .age_ns = x->waiting_ns + x->busy_ns + x->runnable_ns,
+                                         .switches = x->switches,
+                                         .wakes = x->wakes,
+                                         .self_wakes = x->self_wakes,
+                                         .preempted = x->preempted},
+                                        {.start = y->key,
+                                         .created_at = y->key,
+                                         .since_ns = y->since_max_ns,
+                                         .busy_ns = y->busy_ns,
+                                         .runnable_ns = y->runnable_ns,
+                                         .age_ns = y->waiting_ns + y->busy_ns + y->runnable_ns,
+                                         .switches = y->switches,
+                                         .wakes = y->wakes,
+                                         .self_wakes = y->self_wakes,
+                                         .preempted = y->preempted}};
     if (!x->key != !y->key) // the others come last
         return x->key ? -1 : 1;
     int by = o->column == COLUMN_NAME    ? strcmp(x->name, y->name)

@@ -38,7 +38,7 @@ static void put_head(FILE *out, const struct table *t)
         fputs("\"><a href=\"?", out);
         put_query_of(out, t, t->group, order);
         fprintf(out, "&amp;refresh=%" PRIu64 "\">%s%s</a></th>", t->refresh_s, h->title,
-                !is_on                     ? ""
+                !is_on                   ? ""
                 : t->order.is_descending ? " \xe2\x96\xbe"
                                          : " \xe2\x96\xb4");
         if (c == COLUMN_WAITING)
@@ -70,7 +70,8 @@ static void put_bar(FILE *out, uint64_t busy, uint64_t runnable, uint64_t waitin
     double b = 100 * (double)busy / all, w = 100 * (double)runnable / all;
     fprintf(out,
             "<td><span class=\"bar\" title=\"busy %.1f %%, runnable %.1f %%, waiting %.1f %%\">"
-            "<i class=\"b\" style=\"width:%.1f%%\"></i><i class=\"r\" style=\"width:%.1f%%\"></i></span></td>",
+            "<i class=\"b\" style=\"width:%.1f%%\"></i><i class=\"r\" "
+            "style=\"width:%.1f%%\"></i></span></td>",
             b, w, 100 - b - w, b, w);
 }
 
@@ -200,8 +201,7 @@ static void put_latency(FILE *out, const struct session_fibers *f)
     if (last < 0)
         return;
     fputs("<h2>Waits of runnable fibers for a processor</h2>\n<p class=\"dim\">", out);
-    fprintf(out, "about %s since the start, by one in 8;",
-            count_text(text, sizeof text, total));
+    fprintf(out, "about %s since the start, by one in 8;", count_text(text, sizeof text, total));
     for (size_t i = 0; i < sizeof fractions / sizeof *fractions; i++)
         fprintf(out, " %g %% below %s%s", fractions[i] * 100,
                 duration_text(text, sizeof text, powers_quantile_ns(f->latency, fractions[i])),
@@ -236,8 +236,9 @@ static void put_counts(FILE *out, const struct table *t)
     }
     if (t->has_fibers) {
         const struct session_fibers *f = &t->fibers;
-        fprintf(out, "<span class=\"dim\"> \xc2\xb7 %" PRIu64 " processors, %" PRIu64
-                     " threads (%" PRIu64 " idle)",
+        fprintf(out,
+                "<span class=\"dim\"> \xc2\xb7 %" PRIu64 " processors, %" PRIu64
+                " threads (%" PRIu64 " idle)",
                 f->procs, f->threads, f->threads_idle);
         fprintf(out, " \xc2\xb7 %s made", count_text(text, sizeof text, f->spawns));
         fprintf(out, ", %s switches", count_text(text, sizeof text, f->switches));
@@ -289,14 +290,17 @@ static void put_below(FILE *out, const struct table *t)
         put_query_of(out, &more, t->group, t->order);
         fputs("&amp;refresh=0\">show 5,000</a></p>\n", out);
     }
-    fputs(t->is_threads
-              ? "<p class=\"dim\">Busy and runnable are the kernel\xe2\x80\x99s own account of each thread "
-                "(/proc/PID/task/TID/schedstat); wakes are its voluntary switches.</p>\n"
-              : "<p class=\"dim\">Times count from a fiber\xe2\x80\x99s first run. Runnable is estimated by one wait "
-                "in 8; waiting is the rest. The runtime counts all this at any time; nothing is switched on for "
-                "this page, and nothing stops for it.</p>\n",
+    fputs(t->is_threads ? "<p class=\"dim\">Busy and runnable are the kernel\xe2\x80\x99s own "
+                          "account of each thread "
+                          "(/proc/PID/task/TID/schedstat); wakes are its voluntary switches.</p>\n"
+                        : "<p class=\"dim\">Times count from a fiber\xe2\x80\x99s first run. "
+                          "Runnable is estimated by one wait "
+                          "in 8; waiting is the rest. The runtime counts all this at any time; "
+                          "nothing is switched on for "
+                          "this page, and nothing stops for it.</p>\n",
           out);
-    fputs("<p class=\"dim\">Also as <a href=\"?format=json\">JSON</a> and <a href=\"?debug=1\">text</a>; "
+    fputs("<p class=\"dim\">Also as <a href=\"?format=json\">JSON</a> and <a "
+          "href=\"?debug=1\">text</a>; "
           "with stacks: <a href=\"/debug/pprof/goroutine?debug=2\">goroutine?debug=2</a>.</p>\n",
           out);
 }

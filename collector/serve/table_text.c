@@ -34,10 +34,10 @@ static void put_row(FILE *out, struct request *r, const struct table *t,
     fputs("\"state\":", out);
     put_json(out, row->state);
     fprintf(out,
-            ",\"is_waiting\":%s,\"since_ns\":%" PRIu64 ",\"age_ns\":%" PRIu64 ",\"busy_ns\":%" PRIu64
-            ",\"runnable_ns\":%" PRIu64 ",\"waiting_ns\":%" PRIu64 ",\"switches\":%" PRIu64
-            ",\"wakes\":%" PRIu64 ",\"self_wakes\":%" PRIu64 ",\"preempted\":%" PRIu64
-            ",\"thread\":%u,\"waits_on\":",
+            ",\"is_waiting\":%s,\"since_ns\":%" PRIu64 ",\"age_ns\":%" PRIu64
+            ",\"busy_ns\":%" PRIu64 ",\"runnable_ns\":%" PRIu64 ",\"waiting_ns\":%" PRIu64
+            ",\"switches\":%" PRIu64 ",\"wakes\":%" PRIu64 ",\"self_wakes\":%" PRIu64
+            ",\"preempted\":%" PRIu64 ",\"thread\":%u,\"waits_on\":",
             row->is_waiting ? "true" : "false", row->since_ns, row->age_ns, row->busy_ns,
             row->runnable_ns, table_waiting_ns(row), row->switches, row->wakes, row->self_wakes,
             row->preempted, row->tid);

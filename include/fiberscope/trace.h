@@ -10,7 +10,8 @@
 //     fscope_region_end(&r);
 //     fscope_task_end(task);
 //
-// Tasks, regions and logs cost a load and a branch while no trace is recorded. Between fib_blocking_enter and
+// Tasks, regions and logs cost a load and a branch while no trace is recorded (regions two looks at the clock once
+// somebody scrapes /metrics of `fiberscope serve`). Between fib_blocking_enter and
 // fib_blocking_exit a fiber cannot tell any: what begins or ends there is not in the trace. Functions return 0 or a
 // negative errno where nothing else is said.
 

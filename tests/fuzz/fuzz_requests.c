@@ -52,8 +52,11 @@ static void show(const struct requests *q, const char *query)
     static struct serve serve;
     struct fake_session *controls;
     serve.session = fake_session(&controls);
-    struct request r = {.serve = &serve, .query = query, .path = (char *)(uintptr_t)"/debug/requests",
-                        .method = "GET", .reply = {.fd = -1}};
+    struct request r = {.serve = &serve,
+                        .query = query,
+                        .path = (char *)(uintptr_t) "/debug/requests",
+                        .method = "GET",
+                        .reply = {.fd = -1}};
     for (int is_json = 0; is_json < 2; is_json++) {
         FILE *out = reply_text_begin(&r, TYPE_HTML);
         must(out != NULL);

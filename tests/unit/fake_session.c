@@ -92,9 +92,14 @@ int session_each_fiber(struct session *s, int (*fn)(void *arg, const struct sess
     int rc = 0;
     (void)err;
     for (uint64_t i = 1; !rc && i <= s->controls.fibers; i++) {
-        struct session_row row = {.id = i, .start = 0x401111, .created_at = 0x40222f + i % 3,
-                                  .age_ns = 1000 * i, .busy_ns = 7 * (i * 7919 % 1000),
-                                  .switches = i * 7919 % 1000, .wakes = i, .holder = i % 2};
+        struct session_row row = {.id = i,
+                                  .start = 0x401111,
+                                  .created_at = 0x40222f + i % 3,
+                                  .age_ns = 1000 * i,
+                                  .busy_ns = 7 * (i * 7919 % 1000),
+                                  .switches = i * 7919 % 1000,
+                                  .wakes = i,
+                                  .holder = i % 2};
         snprintf(row.name, sizeof row.name, "<b>\"'&\xff\n%d", (int)i);
         snprintf(row.state, sizeof row.state, "%s", i % 2 ? "running" : "chan <i>");
         rc = fn(arg, &row);

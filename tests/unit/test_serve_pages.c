@@ -97,8 +97,11 @@ static struct serve serve = {.names_lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void ask(struct request *r, const char *query)
 {
-    *r = (struct request){.serve = &serve, .query = query, .path = (char *)(uintptr_t)"/debug/fibers",
-                          .method = "GET", .reply = {.fd = -1}};
+    *r = (struct request){.serve = &serve,
+                          .query = query,
+                          .path = (char *)(uintptr_t) "/debug/fibers",
+                          .method = "GET",
+                          .reply = {.fd = -1}};
 }
 
 static void the_first_rows_of_many_are_kept(void **state)
@@ -156,7 +159,8 @@ static void metrics_bound_and_escape(void **state)
     ask(&r, "");
     page_metrics(&r);
     assert_int_equal(r.reply.status, 200);
-    assert_non_null(strstr(r.reply.text, "_bucket{region=\"a\\\"b\\\\c\\nd" BAD "\",le=\"4.096e-06\"} 0\n"));
+    assert_non_null(
+        strstr(r.reply.text, "_bucket{region=\"a\\\"b\\\\c\\nd" BAD "\",le=\"4.096e-06\"} 0\n"));
     assert_non_null(strstr(r.reply.text, "\",le=\"1.6384e-05\"} 2\n"));
     assert_non_null(strstr(r.reply.text, "\",le=\"+Inf\"} 3\n"));
     assert_non_null(strstr(r.reply.text, "fiberscope_sched_latencies_seconds_count 16\n"));
@@ -208,7 +212,8 @@ static void the_nearest_limit_counts(void **state)
     assert_int_equal(m.current, 7);
     assert_int_equal(m.limit, 5);
     assert_int_equal(m.headroom, 0);
-    static const char *const none[] = {"", "x", "0::", "0::/nowhere", ":::", "5:memoryx:/x\n", "\n\n"};
+    static const char *const none[] = {"",    "x", "0::", "0::/nowhere", ":::", "5:memoryx:/x\n",
+                                       "\n\n"};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         cgroup_memory_read(&m, none[i], root);
         assert_false(m.has_limit);
