@@ -16,6 +16,7 @@
 //   heap*.c    the malloc family;  lock*.c  waits for locks
 //   api.c      the fscope_ API: starting, stopping, writing; labels.c, custom.c, forbid.c (with
 //              names.c: functions' names for a stack), bench.c: its parts
+//   trace.c    traces, tasks, regions, logs; region_times.c: regions counted without a trace
 //   source.c   who makes the sampling signal: perf events or timers
 //   sample.c   the SIGPROF handler
 //   modules.c  which files are mapped where, kept up to date from handlers
@@ -39,6 +40,7 @@
 
 #include "agent/env.h"
 #include "agent/lock.h"
+#include "agent/region_times.h"
 #include "segment/producer.h"
 #include "unwind/unwind.h"
 
@@ -120,7 +122,8 @@ struct agent_space {
     struct agent_module modules[AGENT_MODULES_MAX];
     struct lock_table locks;
     _Atomic uint32_t fiber_labels[AGENT_FIBER_LABELS]; // by the runtime's index; 0: not yet known
-    char buffer[8192];                                 // of whoever holds modules_lock
+    struct region_names region_names;
+    char buffer[8192]; // of whoever holds modules_lock
 };
 
 // The part that survives fork by being copied.
