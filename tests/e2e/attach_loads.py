@@ -210,6 +210,7 @@ class Nginx(Load):
         children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
         with open(children, encoding="ascii") as f:
             self.pid = int(f.read().split()[0])
+        self.worker = os.pidfd_open(self.pid)
 
     def get(self, compressed=False):
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
@@ -225,6 +226,13 @@ class Nginx(Load):
             import gzip
             data = gzip.decompress(data)
         assert data == self.page, f"{len(data)} bytes"
+
+    def kill(self):
+        super().kill()
+        with contextlib.suppress(AttributeError, ProcessLookupError):  # it outlives a master that is killed
+            signal.pidfd_send_signal(self.worker, signal.SIGKILL)
+        with contextlib.suppress(AttributeError):
+            os.close(self.worker)
 
     def finish(self):
         super().finish()
