@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/trace_report.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -25,6 +26,8 @@ enum { // options that only some reports take
     HAS_FORMAT = 4096,
 };
 
+#define ROWS_DEFAULT INT64_MIN // each report has its own
+
 static const struct trace_report {
     const char *name;
     int (*run)(const struct trace_args *a);
@@ -33,10 +36,10 @@ static const struct trace_report {
     {"summary", trace_report_summary, HAS_ROWS | HAS_LONGER},
     {"fibers", trace_report_fibers, HAS_ROWS | HAS_NAME | HAS_SORT},
     {"fiber", trace_report_fiber, HAS_ROWS | NEEDS_OPERAND},
-    {"procs", trace_report_procs, 0},
-    {"util", trace_report_util, 0},
+    {"procs", trace_report_procs, HAS_ROWS},
+    {"util", trace_report_util, HAS_ROWS},
     {"wakes", trace_report_wakes, HAS_ROWS | HAS_NAME},
-    {"lints", trace_report_lints, HAS_LONGER},
+    {"lints", trace_report_lints, HAS_ROWS | HAS_LONGER},
     {"sched", trace_report_sched, HAS_ROWS},
     {"sync", trace_report_sync, HAS_ROWS},
     {"syscall", trace_report_syscall, HAS_ROWS},
@@ -78,7 +81,7 @@ static int check_options(const struct trace_report *r, const struct trace_args *
         bool given;
         bool taken;
     } rules[] = {
-        {"rows", a->rows >= 0, r->flags & HAS_ROWS},
+        {"rows", a->rows != ROWS_DEFAULT, r->flags & HAS_ROWS},
         {"name", a->name != NULL, r->flags & HAS_NAME},
         {"sort", a->sort != NULL, r->flags & HAS_SORT},
         {"fiber", a->fibers.count > 0, r->flags & HAS_FIBERS},
@@ -101,6 +104,10 @@ static int check_options(const struct trace_report *r, const struct trace_args *
         if (trace_number(a->fibers.items[i], "a fiber's number", &number))
             return CLI_USAGE;
     }
+    if (a->rows < 0 && a->rows != ROWS_DEFAULT)
+        return cli_usage("--rows: \"%" PRId64
+                         "\" is not a number of rows: from 1, or 0 for all of them",
+                         a->rows);
     if (a->from_ns >= 0 && a->to_ns >= 0 && a->to_ns <= a->from_ns)
         return cli_usage("--to must be later than --from");
     if ((r->flags & NEEDS_OUTPUT) && !a->output)
@@ -126,12 +133,15 @@ static int run(void *settings, int argc, char **argv)
         return cli_usage("%s: one trace FILE, not more", r->name);
     a->operand = r->flags & NEEDS_OPERAND ? argv[first] : NULL;
     a->path = argv[argc - 1];
+    if (a->rows > INT32_MAX)
+        a->rows = 0; // no table is longer
     int status = check_options(r, a);
     return status ? status : r->run(a);
 }
 
 #define TA struct trace_args
-static const struct trace_args defaults = {.from_ns = -1, .to_ns = -1, .rows = -1, .longer_ns = -1};
+static const struct trace_args defaults = {
+    .from_ns = -1, .to_ns = -1, .rows = ROWS_DEFAULT, .longer_ns = -1};
 static const struct cli_option options[] = {
     CLI_DURATION(TA, from_ns, "from", 0, "TIME", NULL,
                  "only what happens from TIME on, counted from the beginning of the trace"),
@@ -158,7 +168,8 @@ static const struct cli_option options[] = {
     CLI_DURATION(TA, longer_ns, "longer", 0, "TIME", NULL,
                  "lints, summary: runs and waits are remarkable from TIME on (default 1s for runs, "
                  "100ms for waiting to run)"),
-    CLI_INT(TA, rows, "rows", 'n', "N", NULL, "at most N rows a table (0: all)"),
+    CLI_INT(TA, rows, "rows", 'n', "N", NULL,
+            "at most N rows a table (0: all); util: the curve in N rows"),
     CLI_FLAG(TA, salvage, "salvage", 0, NULL,
              "of a damaged trace, read the whole generations before the damage"),
     CLI_FLAG(TA, json, "json", 'j', NULL, "JSON instead of a table"),
@@ -180,7 +191,7 @@ const struct cli_command cmd_trace = {
         "  procs        what the processors did\n"
         "  util         how busy the processors were, over time and at the worst\n"
         "  wakes        who wakes whom, and how long the woken waited\n"
-        "  lints        fibers that hog, spin, starve or are stuck\n"
+        "  lints        fibers that hog, spin, starve, are stuck or wait for ever\n"
         "  sched        where fibers wait for a processor\n"
         "  sync         where they wait on channels, locks, conditions and select\n"
         "  syscall      where they are in system calls\n"
