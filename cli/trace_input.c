@@ -76,10 +76,13 @@ int trace_input_open(struct trace_input *in, const struct trace_args *a)
     if (status)
         return status;
     int rc = trace_reader_next(in->reader, &in->first);
+    // The last Sync: behind it stands what is wrong with the first generation, or the end, as go
+    // 1.26 permits a trace without a generation.
+    if (rc > 0 && in->first->kind == TRACE_SYNC && !in->first->sync.generation)
+        rc = trace_reader_next(in->reader, &in->first);
     if (rc < 0)
         return fail_reading(in);
-    // A last Sync alone: go 1.26 permits a trace without a generation.
-    if (!rc || (in->first->kind == TRACE_SYNC && !in->first->sync.generation))
+    if (!rc)
         return cli_fail("%s: the trace is empty: nothing was recorded", a->path);
     in->base_ns = in->first->time_ns;
     // Nothing begins at 0 of the trace's clock; 0 means no limit.

@@ -39,7 +39,7 @@ static const char *inflated_word(const unsigned char *bytes, size_t n)
     inflate(&z, Z_SYNC_FLUSH);
     inflateEnd(&z);
     if (memcmp(out, "go 1.", 5) == 0)
-        return "compressed by gzip, but a trace inside: `gunzip FILE`, or `gunzip -c FILE | "
+        return "one compressed by gzip: `gunzip FILE`, or `gunzip -c FILE | "
                "fiberscope trace -`";
     if (out[0] == '\n')
         return "a profile (pprof): `fiberscope top FILE` reads it";
