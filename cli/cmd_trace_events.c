@@ -243,6 +243,12 @@ struct verdict {
     uint64_t events, generations, bytes;
 };
 
+static const char *event_word(const struct trace_error *e)
+{
+    const char *name = e->wire ? trace_spec_of(e->wire)->name : NULL;
+    return name ? name : ""; // a byte that is no event's
+}
+
 static void print_verdict(FILE *out, const struct trace_input *in, const struct verdict *v)
 {
     const struct trace_error *e = v->error;
@@ -259,8 +265,8 @@ static void print_verdict(FILE *out, const struct trace_input *in, const struct 
     fprintf(out, "  byte        %" PRIu64 "\n", e->offset);
     if (e->thread != TRACE_NONE)
         fprintf(out, "  thread      %" PRId64 "\n", e->thread);
-    if (e->wire)
-        fprintf(out, "  event       %s\n", trace_spec_of(e->wire)->name);
+    if (*event_word(e))
+        fprintf(out, "  event       %s\n", event_word(e));
     fprintf(out, "  %s: %" PRIu64 " events, %" PRIu64 " generations\n",
             in->args->salvage ? "what --salvage keeps" : "before it", v->events, v->generations);
 }
@@ -280,7 +286,7 @@ static void json_verdict(FILE *out, const struct trace_input *in, const struct v
         json_int(&j, "batch", (int64_t)e->batch);
         json_int(&j, "offset", (int64_t)e->offset);
         json_int(&j, "thread", e->thread);
-        json_string(&j, "event", e->wire ? trace_spec_of(e->wire)->name : "");
+        json_string(&j, "event", event_word(e));
         json_string(&j, "text", e->text);
     }
     json_close(&j, '}');

@@ -28,6 +28,8 @@ static int fail_reading(const struct trace_input *in)
                  " (a trace of Go 1.21 or older is read as a whole or not at all)");
     else if (!whole && !rest)
         snprintf(hint, sizeof hint, " (no generation before it is whole: nothing to salvage)");
+    else if (!in->args->salvage && !whole)
+        snprintf(hint, sizeof hint, " (--salvage reads what there is of this generation)");
     else if (!in->args->salvage)
         snprintf(hint, sizeof hint, " (--salvage reads the %u whole generation%s before it%s)",
                  whole, whole == 1 ? "" : "s", rest ? " and what there is of this one" : "");
