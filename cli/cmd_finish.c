@@ -2,6 +2,7 @@
 //
 // fiberscope finish: profiles and traces out of a dump, a black box or a core file.
 
+#include "base/file.h"
 #include "cli/commands.h"
 
 #include "collector/finish.h"
@@ -40,6 +41,8 @@ static int run(void *p, int argc, char **argv)
     o.output = s->output;
     o.symbolize = !s->no_symbols;
     o.quiet = s->quiet;
+    if (file_keep_path(argv[0]))
+        return cli_fail("out of memory");
     int rc = finish_read(argv[0], &result, &err);
     if (!rc) {
         // Which kinds there are is known only now: two of them need two files.

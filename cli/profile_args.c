@@ -56,6 +56,8 @@ int profile_read(struct pprof_profile **out, const struct profile_args *a, const
                                     .inflated_max = a->inflated_max,
                                     .salvage = a->salvage,
                                     .salvaged_samples = &salvaged};
+    if (strcmp(path, "-") != 0 ? file_keep_path(path) : file_keep(STDIN_FILENO))
+        return cli_fail("out of memory");
     if (strcmp(path, "-") != 0 && finish_is_dump(path)) {
         if (finish_profile(path, NULL, out, &err))
             return cli_fail("%s", err.text);

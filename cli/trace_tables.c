@@ -61,6 +61,14 @@ static bool edge_matches(const struct trace_summary *s, const struct trace_edge 
                         trace_name_matches(text_of(s, e->to), name));
 }
 
+bool trace_wakes_of(const struct trace_summary *s, const char *name)
+{
+    for (uint32_t i = 0; i < s->edge_count; i++)
+        if (edge_matches(s, s->edges[i], name))
+            return true;
+    return false;
+}
+
 void trace_print_wakes(FILE *out, const struct trace_summary *s, uint32_t rows, const char *name)
 {
     struct terminal t = terminal_of(out);

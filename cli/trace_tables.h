@@ -14,6 +14,7 @@
 void trace_print_functions(FILE *out, const struct trace_summary *s,
                            struct trace_function *const *functions, uint32_t count, uint32_t rows);
 void trace_print_procs(FILE *out, const struct trace_summary *s, uint32_t rows);
+bool trace_wakes_of(const struct trace_summary *s, const char *name); // whether there are any
 void trace_print_wakes(FILE *out, const struct trace_summary *s, uint32_t rows, const char *name);
 void trace_print_types(FILE *out, const struct trace_summary *s, struct trace_type *const *types,
                        uint32_t count, uint32_t rows, const char *name);

@@ -330,7 +330,7 @@ def mistakes_are_explained():
     assert "no option --region" in trace("fibers", "--region=x", path, status=2)
     assert "a fiber's number" in trace("fiber", "x", path, status=2)
     assert "FILE is needed" in trace("sync", status=2)
-    assert "No fiber" in trace("fibers", "--name=nothing", path)
+    assert "no fiber" in trace("fibers", "--name=nothing", path, status=1)
     trace(status=2)
     trace("/nonexistent", status=1)
 
