@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/profile_args.h"
 
 #include "collector/finish.h"
 
@@ -41,6 +42,9 @@ static int run(void *p, int argc, char **argv)
     o.output = s->output;
     o.symbolize = !s->no_symbols;
     o.quiet = s->quiet;
+    if (profile_is_trace(argv[0]))
+        return cli_fail("%s: an execution trace, which is finished: `fiberscope trace FILE`",
+                        argv[0]);
     if (file_keep_path(argv[0]))
         return cli_fail("out of memory");
     int rc = finish_read(argv[0], &result, &err);

@@ -12,7 +12,8 @@ static const struct foreign_magic {
 } magics[] = {
     {"FIBESEG1", "a recording that is not finished (a black box, a segment): "
                  "`fiberscope finish FILE` writes the traces and profiles in it"},
-    {"FIBDUMP1", "a dump that a program wrote: `fiberscope finish FILE` writes the profiles in it"},
+    {"FIBDUMP1",
+     "a dump that a program wrote: `fiberscope finish FILE` writes the traces and profiles in it"},
     {"PERFILE2", "a recording of perf: `perf script -i FILE >out`, then `fiberscope top out`"},
     {"<", "a page or picture (HTML, SVG): a browser opens it"},
     {"{", "JSON; if it is a trace for Chrome, https://ui.perfetto.dev opens it"},

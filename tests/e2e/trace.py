@@ -190,7 +190,7 @@ def what_is_cut_is_a_valid_trace():
         close(one[key], before[key], 2000, key)
     go_reads(part)
     trace("cut", path, status=2)
-    assert "would be empty" in trace("cut", "--from=1h", "-o", part + "2", path, status=1)
+    assert "behind the end" in trace("cut", "--from=1h", "-o", part + "2", path, status=1)
     assert not os.path.exists(part + "2")
 
 

@@ -176,6 +176,9 @@ def other_files_are_named(work):
     assert "fiberscope record --trace" in said(FIBERSCOPE)
     assert "a folder" in said(work)
     assert "no such file" in said("sync", os.path.join(work, "nothing"))
+    path = wrote(work, "trace", trace)
+    for verb in ("top", "flame", "leaks", "finish"):  # nor is a trace anything else
+        assert "an execution trace" in run(verb, path, status=1).stderr, verb
     if os.geteuid() == 0:
         os.chmod(wrote(work, "private", trace), 0o600)
         done = subprocess.run([*NOBODY, FIBERSCOPE, "trace", os.path.join(work, "private")], capture_output=True,
