@@ -107,23 +107,23 @@ static int check_options(const struct trace_report *r, const struct trace_args *
 {
     const struct {
         const char *name;
-        bool given;
         unsigned flags;
+        bool given;
         bool without; // the flag forbids it
     } rules[] = {
-        {"rows", a->rows != ROWS_DEFAULT, HAS_ROWS, false},
-        {"name", a->name != NULL, HAS_NAME, false},
-        {"sort", a->sort != NULL, HAS_SORT, false},
-        {"fiber", a->fibers.count > 0, HAS_FIBERS, false},
-        {"kind", a->kind != NULL, HAS_KIND, false},
-        {"longer", a->longer_ns >= 0, HAS_LONGER, false},
-        {"region", a->region != NULL, HAS_REGION, false},
-        {"task", a->task != NULL, HAS_REGION, false},
-        {"slow", a->slow != NULL, HAS_SLOW, false},
-        {"format", a->format != NULL, HAS_FORMAT, false},
-        {"json", a->json, NO_JSON, true},
-        {"from", a->from_ns >= 0, NO_RANGE, true},
-        {"to", a->to_ns >= 0, NO_RANGE, true},
+        {"rows", HAS_ROWS, a->rows != ROWS_DEFAULT, false},
+        {"name", HAS_NAME, a->name != NULL, false},
+        {"sort", HAS_SORT, a->sort != NULL, false},
+        {"fiber", HAS_FIBERS, a->fibers.count > 0, false},
+        {"kind", HAS_KIND, a->kind != NULL, false},
+        {"longer", HAS_LONGER, a->longer_ns >= 0, false},
+        {"region", HAS_REGION, a->region != NULL, false},
+        {"task", HAS_REGION, a->task != NULL, false},
+        {"slow", HAS_SLOW, a->slow != NULL, false},
+        {"format", HAS_FORMAT, a->format != NULL, false},
+        {"json", NO_JSON, a->json, true},
+        {"from", NO_RANGE, a->from_ns >= 0, true},
+        {"to", NO_RANGE, a->to_ns >= 0, true},
     };
     char those[256];
     int64_t number;

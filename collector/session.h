@@ -109,6 +109,7 @@ int session_flight(struct session *s, const char *path, uint64_t *bytes, struct 
 enum { SESSION_TEXT = 64, SESSION_ON_TEXT = 96 };
 
 // A fiber or a thread. What it did counts since it first ran, age_ns ago (0: unknown); the rest of that it waited.
+// NOLINTNEXTLINE(*Padding): by what belongs together
 struct session_row {
     uint64_t id; // of a thread: its number
     char name[SESSION_TEXT];
@@ -165,6 +166,7 @@ struct session_region {      // all regions of a name that have ended since they
     uint64_t unmeasured;          // of count: in no bucket
 };
 
+// NOLINTNEXTLINE(*Padding): by what belongs together
 struct session_metrics {
     // By the kernel.
     bool has_process;

@@ -163,6 +163,7 @@ int inject_make_frame(struct inject_frame *f, const struct inject_state *s, uint
 extern const char inject_stub_begin[], inject_stub_end[];
 
 // Never called: it holds the code between two labels.
+// NOLINTNEXTLINE(readability-function-size): one piece of assembly
 __attribute__((naked, used)) static void stub_code(void)
 {
     __asm__ volatile(

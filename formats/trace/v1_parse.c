@@ -8,6 +8,7 @@
 #include "formats/trace/v1.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,9 +97,8 @@ static int cut(struct trace_reader *r, const struct raw *raw)
     const struct trace_v1 *v = r->v1;
     r->where.offset = v->base + v->size_bytes;
     return reader_fail(r, -ENODATA, TRACE_RULE_TRUNCATED,
-                       "the file ends here, inside a %s that begins at byte %llu",
-                       v1_name(raw->type),
-                       (unsigned long long)(v->base + (uint64_t)(raw->begin - v->data)));
+                       "the file ends here, inside a %s that begins at byte %" PRIu64,
+                       v1_name(raw->type), v->base + (uint64_t)(raw->begin - v->data));
 }
 
 static int number(struct trace_reader *r, const struct raw *raw, const unsigned char **at,
