@@ -368,7 +368,10 @@ int call_send(const struct call *c, unsigned flags)
     }
     if (!tid) // to the process it would stay pending, for whoever waits for signals
         return 0;
-    return syscall(SYS_rt_tgsigqueueinfo, c->pid, tid, SIGPROF, &info) ? -errno : 0;
+    if (!syscall(SYS_rt_tgsigqueueinfo, c->pid, tid, SIGPROF, &info))
+        return 0;
+    // The thread may have ended since it was chosen, and the process live on: it is called again.
+    return errno == ESRCH && poll(&ended, 1, 0) <= 0 ? 0 : -errno;
 }
 
 static int take_segment(struct msghdr *message)
