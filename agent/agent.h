@@ -81,6 +81,7 @@ struct agent_slot {
     uint32_t exit_rounds;              // of key destructors, as the thread ends
     uint32_t source;                   // enum seg_cpu_source that is armed for this thread
     bool keeps_timer;                  // beside perf events that do not see all
+    bool was_used;                     // so perf_fd and the timers are no zeroes of fresh memory
     uint64_t cpu_period_ns;            // for which it was armed
     uint64_t cpu_seen_ns;              // the thread's CPU clock at its last sample
     int64_t cpu_due_ns; // CPU time not yet charged to a sample; negative: charged in advance
