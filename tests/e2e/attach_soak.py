@@ -44,16 +44,31 @@ def maps(pid):
 
 
 def threads(pid, own):
-    names = sorted(read(f"/proc/{pid}/task/{tid}/comm").strip() for tid in os.listdir(f"/proc/{pid}/task"))
-    return [name for name in names if name not in own]
+    names = []
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        try:
+            names.append(read(f"/proc/{pid}/task/{tid}/comm").strip())
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended
+    return sorted(name for name in names if name not in own)
+
+
+def blocked(pid):
+    """The signals that it blocks most of the time: while it makes a thread it blocks all."""
+    seen = Counter()
+    for _ in range(9):
+        seen[re.search(r"^SigBlk:\s*(\w+)", read(f"/proc/{pid}/status"), re.M).group(1)] += 1
+        time.sleep(0.003)
+    return seen.most_common(1)[0][0]
 
 
 def state(load):
     """All that a recording could leave in a process."""
     pid = load.pid
     status = read(f"/proc/{pid}/status")
-    masks = {k: re.search(rf"^{k}:\s*(\w+)", status, re.M).group(1) for k in ("SigCgt", "SigIgn", "SigBlk", "Seccomp")}
+    masks = {k: re.search(rf"^{k}:\s*(\w+)", status, re.M).group(1) for k in ("SigCgt", "SigIgn", "Seccomp")}
     return {"threads": threads(pid, load.own_threads), "files": files(pid), "maps": maps(pid), **masks,
+            "SigBlk": blocked(pid),
             "timers": read(f"/proc/{pid}/timers").count("ID:"),
             "tracer": re.search(r"TracerPid:\s*(\d+)", status).group(1)}
 

@@ -23,8 +23,9 @@ import harness
 from harness import BUILD, FIBERSCOPE, NOBODY, TESTS, Profile, Skip, main
 
 FULL = os.environ.get("FSCOPE_SOAK_FULL") == "1"
-ROUNDS = 100 if FULL else 20
-KILLS = 500 if FULL else 50
+FEW = os.environ.get("FSCOPE_SOAK_FEW") == "1"
+ROUNDS = 100 if FULL else 6 if FEW else 20
+KILLS = 500 if FULL else 16 if FEW else 50
 TARGET = os.path.join(TESTS, "inject_target")
 LATE = os.path.join(TESTS, "late_target")
 EXAMPLES = os.path.join(BUILD, "examples")
@@ -349,7 +350,7 @@ def until_it_ends(p, work, *kinds):
 
 def sqlite(work):
     need("sqlite3")
-    sql = SQL % (3000000 if FULL else 900000)
+    sql = SQL % (3000000 if FULL else 400000 if FEW else 900000)
     want = subprocess.run(["sqlite3", ":memory:"], input=sql, capture_output=True, text=True, check=True).stdout
     with subprocess.Popen(["sqlite3", ":memory:"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as p:
         p.stdin.write(sql)
@@ -379,7 +380,7 @@ print(set(out), len(out))
 
 def python(work):
     need("/usr/bin/python3")
-    text = PYTHON % (200000 if FULL else 60000)
+    text = PYTHON % (200000 if FULL else 25000 if FEW else 60000)
     want = subprocess.run(["/usr/bin/python3", "-c", text], capture_output=True, text=True, check=True).stdout
     with subprocess.Popen(["/usr/bin/python3", "-c", text], stdout=subprocess.PIPE, text=True) as p:
         time.sleep(0.2)
