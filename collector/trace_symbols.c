@@ -6,6 +6,7 @@
 
 #include "collector/intern.h"
 #include "collector/symbolize_image.h"
+#include "collector/trace_api.h"
 #include "symbols/data_symbols.h"
 
 #include <errno.h>
@@ -349,19 +350,26 @@ static int put_nameless(struct trace_symbols *ts, const struct module *m, uint64
     return f.function == INTERN_NONE ? -ENOMEM : put_frame(ts, &f);
 }
 
+// The image that has the address, which becomes the image's; NULL: none.
+static struct symbols_image *image_of(struct trace_symbols *ts, struct module *m, uint64_t *address)
+{
+    if (m && !m->is_tried)
+        open_image(ts, m);
+    if (!m || !m->image ||
+        (!m->is_absolute &&
+         symbols_address_of_offset(m->image, *address - m->start + m->offset, address)))
+        return NULL;
+    return m->image;
+}
+
 static int resolve_location(struct trace_symbols *ts, uint32_t module, uint64_t pc,
                             uint64_t address)
 {
     struct symbols_frame sf[SYMBOLS_FRAMES_MAX];
     struct module *m = module == NO_MODULE ? NULL : &ts->modules[module];
     uint64_t link = address;
-    int n = 0, put = 0;
-    if (m && !m->is_tried)
-        open_image(ts, m);
-    if (m && m->image &&
-        (m->is_absolute ||
-         !symbols_address_of_offset(m->image, address - m->start + m->offset, &link)))
-        n = symbols_lookup(m->image, link, sf, SYMBOLS_FRAMES_MAX);
+    struct symbols_image *image = image_of(ts, m, &link);
+    int n = image ? symbols_lookup(image, link, sf, SYMBOLS_FRAMES_MAX) : 0, put = 0;
     for (int i = 0; i < n; i++) {
         if (!*sf[i].name)
             continue;
@@ -409,6 +417,65 @@ static int put_stack_frame(struct trace_symbols *ts, uint32_t frame)
     return 0;
 }
 
+// What the outermost frame of ours at the leaf is to be called, which pcs[caller] called. False: as it is.
+static bool called_name(struct trace_symbols *ts, const struct frame *own, bool is_inlined,
+                        const uint64_t *caller, uint32_t epoch, char out[TRACE_API_NAME_BYTES])
+{
+    struct trace_api_leaf leaf = {intern_text(&ts->strings, own->function), is_inlined, NULL, 0};
+    struct trace_api_code code;
+    if (strcmp(leaf.function, "runtime.slot_leave") == 0) { // POSIX has it that this ends every thread
+        strcpy(out, "pthread_exit");
+        return true;
+    }
+    if (caller) {
+        uint64_t address = *caller - 1;
+        uint32_t module = find_module(ts, address, epoch);
+        struct module *m = module == NO_MODULE ? NULL : &ts->modules[module];
+        struct symbols_image *image = image_of(ts, m, &address);
+        if (image && !m->is_absolute) {
+            code = trace_api_code_of(image);
+            leaf.code = &code;
+            leaf.after = address + 1;
+        }
+    }
+    return trace_api_called(&leaf, out);
+}
+
+// Of our frames at the leaf the outermost stays, as what the program called.
+static int name_leaf(struct trace_symbols *ts, const uint64_t *pcs, int n, uint32_t epoch,
+                     struct run *s)
+{
+    uint32_t *ids = ts->stack_frames + s->first, own = 0, at = 0;
+    char name[TRACE_API_NAME_BYTES];
+    while (own < s->count && ts->frames[ids[own]].role == ROLE_OURS)
+        own++;
+    if (!own)
+        return 0;
+    int caller = 0; // the first pc with a frame that is not ours
+    for (uint32_t count; caller < n; caller++, at += count)
+        if (at + (count = location(ts, pcs[caller], false, epoch)->count) > own)
+            break;
+    struct frame f = ts->frames[ids[own - 1]];
+    bool is_program = own < s->count && ts->frames[ids[own]].role != ROLE_ROOT;
+    if (called_name(ts, &f, at < own, caller < n ? &pcs[caller] : NULL, epoch, name)) {
+        if (strcmp(name, intern_text(&ts->strings, f.function)) != 0) {
+            f.file = intern_string(&ts->strings, "");
+            f.line = 0;
+        }
+        f.function = intern_string(&ts->strings, name);
+        if (f.function == INTERN_NONE || put_frame(ts, &f))
+            return -ENOMEM;
+        ids[own - 1] = (uint32_t)ts->frame_count - 1;
+        if (strcmp(name, "pthread_exit") == 0)
+            s->count = own;
+    } else if (!is_program) {
+        return 0;
+    }
+    s->count -= own - 1;
+    memmove(ids, ids + own - 1, s->count * sizeof *ids);
+    return 0;
+}
+
 // Takes the roots off, and what is more than a trace may have: from the middle, for the outermost frame names
 // the fiber.
 static void trim(struct trace_symbols *ts, struct run *s)
@@ -446,8 +513,9 @@ static int resolve_stack(struct trace_symbols *ts, uint32_t id, bool is_sample, 
             return -ENOMEM;
     }
     s->count = (uint32_t)ts->stack_frame_count - s->first;
+    int rc = is_sample ? 0 : name_leaf(ts, pcs, n, epoch, s);
     trim(ts, s);
-    return 0;
+    return rc;
 }
 
 static struct trace_text text_of(const struct trace_symbols *ts, uint32_t string)
