@@ -233,38 +233,47 @@ static bool register_call(const struct trace_api_code *c, uint64_t after,
     return false;
 }
 
-// What the code at p, with n bytes, ends with: `jmp rel32` or `jmp *disp32(%rip)` to a public function.
-static bool jump(const struct trace_api_code *c, uint64_t at, const uint8_t *p, size_t n,
-                 char out[TRACE_API_NAME_BYTES])
+// Where the jump at p leads, with n bytes of code from there on: `jmp rel32`, `jmp *disp32(%rip)`. NULL: nowhere that
+// is known.
+static const char *jump_target(const struct trace_api_code *c, uint64_t at, const uint8_t *p,
+                               size_t n)
 {
     if (n >= 5 && p[0] == 0xe9)
-        return is_named(c->function(c->arg, at + 5 + displacement(p + 1)), out);
-    return n >= 6 && p[0] == 0xff && p[1] == 0x25 &&
-           is_named(c->slot(c->arg, at + 6 + displacement(p + 2)), out);
+        return c->function(c->arg, at + 5 + displacement(p + 1));
+    if (n >= 6 && p[0] == 0xff && p[1] == 0x25)
+        return c->slot(c->arg, at + 6 + displacement(p + 2));
+    return NULL;
 }
 
-// The program's function that was called has gone by a tail call, so by one of its jumps out: which, is known if it has
-// but one to a public function.
-static bool tail_call(const struct trace_api_code *c, uint64_t after,
+// The program's function that was called has gone by a tail call, so by one of its jumps out: by which, is known if it
+// has but one to a public function. is_sure: and none elsewhere.
+static bool tail_call(const struct trace_api_code *c, uint64_t after, bool is_sure,
                       char out[TRACE_API_NAME_BYTES])
 {
-    enum { FUNCTION_BYTES = 1024, TARGETS_MAX = 64 };
+    enum { FUNCTION_BYTES = 1024, JUMPS_MAX = 64 };
     uint8_t b[FUNCTION_BYTES];
-    char name[TRACE_API_NAME_BYTES];
+    char name[TRACE_API_NAME_BYTES], self[256];
     if (after < 5 || c->read(c->arg, after - 5, b, 5) != 5 || b[0] != 0xe8)
         return false;
-    uint64_t function = after + displacement(b + 1);
-    size_t n = c->read(c->arg, function, b, sizeof b);
+    uint64_t begin = after + displacement(b + 1);
+    const char *function = c->function(c->arg, begin), *target;
+    if (!function || strlen(function) >= sizeof self)
+        return false;
+    strcpy(self, function);
+    size_t n = c->read(c->arg, begin, b, sizeof b);
     bool is_found = false;
-    unsigned looked = 0;
-    for (size_t i = 0; i < n && looked < TARGETS_MAX; i++) {
-        if (b[i] != 0xe9 && b[i] != 0xff)
+    unsigned jumps = 0;
+    for (size_t i = 0; i < n && jumps < JUMPS_MAX; i++) {
+        if (b[i] != 0xe9 && (b[i] != 0xff || i + 1 >= n || b[i + 1] != 0x25))
             continue;
-        looked += b[i] == 0xe9;
-        if (!jump(c, function + i, b + i, n - i, name) ||
-            !is_same_function(c, function, function + i))
+        jumps++;
+        target = jump_target(c, begin + i, b + i, n - i);
+        if (!target || strcmp(target, self) == 0)
             continue;
-        if (is_found && strcmp(name, out) != 0)
+        bool is_public = trace_api_name(target, name);
+        if ((!is_public && !is_sure) || !is_same_function(c, begin, begin + i))
+            continue;
+        if (!is_public || (is_found && strcmp(name, out) != 0))
             return false;
         memcpy(out, name, sizeof name);
         is_found = true;
@@ -275,9 +284,8 @@ static bool tail_call(const struct trace_api_code *c, uint64_t after,
 bool trace_api_called(const struct trace_api_leaf *leaf, char out[TRACE_API_NAME_BYTES])
 {
     const struct trace_api_code *c = leaf->is_inlined ? NULL : leaf->code;
-    if (c && (direct_call(c, leaf->after, out) || register_call(c, leaf->after, out)))
-        return true;
-    if (trace_api_name(leaf->function, out))
-        return true;
-    return c && tail_call(c, leaf->after, out);
+    uint64_t after = leaf->after;
+    return (c && (direct_call(c, after, out) || register_call(c, after, out) ||
+                  tail_call(c, after, true, out))) ||
+           trace_api_name(leaf->function, out) || (c && tail_call(c, after, false, out));
 }

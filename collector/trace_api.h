@@ -44,8 +44,8 @@ struct trace_api_leaf {
 };
 
 // What the program called: what its call instruction says, for tail calls take public functions off the
-// stack; else the frame's own name; else what a function calls last that has gone by a tail call itself. False: none of
-// these is a public function.
+// stack; where that calls a function which is not on the stack, what this one jumps to at its end; else the frame's own
+// name. False: none of these is a public function.
 bool trace_api_called(const struct trace_api_leaf *leaf, char out[TRACE_API_NAME_BYTES]);
 
 #endif

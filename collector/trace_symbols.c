@@ -7,6 +7,7 @@
 #include "collector/intern.h"
 #include "collector/symbolize_image.h"
 #include "collector/trace_api.h"
+#include "collector/trace_own.h"
 #include "symbols/data_symbols.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NO_MODULE = UINT32_MAX, NAME_BYTES = 4096, DIRS_MAX = 16 };
+enum { NO_MODULE = UINT32_MAX, NAME_BYTES = 4096 };
 
 enum role {
     ROLE_PROGRAM,
@@ -34,6 +35,7 @@ struct module {
     bool is_libc;     // C library or loader
     bool is_ours;     // one of Fiberscope's libraries
     bool has_runtime; // the runtime is linked into it
+    struct trace_own own;
     struct symbols_image *image;
 };
 
@@ -68,8 +70,6 @@ struct trace_symbols {
     uint32_t stack_limit;  // ids are below
     uint32_t *stack_frames;
     size_t stack_frame_count, stack_frame_capacity;
-    uint32_t own_dirs[DIRS_MAX]; // strings: where the source of a linked-in runtime is
-    uint32_t own_dir_count;
     struct trace_writer_frame out[TRACE_STACK_FRAMES_MAX];
     uint64_t damaged;
 };
@@ -233,6 +233,8 @@ static void open_image(struct trace_symbols *ts, struct module *m)
     };
     if (symbolize_open_image(ts->symbols, &source, &m->image, &m->is_absolute, NULL))
         m->image = NULL;
+    if (m->has_runtime && m->image)
+        trace_own_learn(&m->own, m->image);
 }
 
 // --- What a frame is called, and whose it is.
@@ -252,55 +254,6 @@ static bool is_root_name(const char *name, bool is_ours)
     return begins(name, "__libc_start_main_impl") || begins(name, "__libc_start_call_main");
 }
 
-// The folder of a source file, as a string id; INTERN_NONE: it has none.
-static uint32_t folder_of(struct trace_symbols *ts, const char *file, bool add)
-{
-    const char *slash = strrchr(file, '/');
-    size_t n = slash ? (size_t)(slash - file) : 0;
-    char folder[NAME_BYTES];
-    if (!n || n >= sizeof folder)
-        return INTERN_NONE;
-    memcpy(folder, file, n);
-    folder[n] = '\0';
-    return add ? intern_string(&ts->strings, folder)
-               : intern_find(&ts->strings, folder, strlen(folder) + 1);
-}
-
-static bool is_in_own_folder(struct trace_symbols *ts, const char *file)
-{
-    uint32_t folder = folder_of(ts, file, false);
-    for (uint32_t i = 0; i < ts->own_dir_count && folder != INTERN_NONE; i++)
-        if (ts->own_dirs[i] == folder)
-            return true;
-    return false;
-}
-
-// Of a runtime that is linked into the program only the public names tell; the folders of their sources tell
-// the rest.
-static bool is_linked_in(struct trace_symbols *ts, const char *name, const char *file)
-{
-    if (!begins(name, "fib_") && !begins(name, "fscope_") && strcmp(name, "fiber_begin") != 0)
-        return is_in_own_folder(ts, file);
-    size_t n = strlen(file);
-    bool is_code = n > 2 && strcmp(file + n - 2, ".c") == 0;
-    if (is_code && ts->own_dir_count < DIRS_MAX && !is_in_own_folder(ts, file)) {
-        uint32_t folder = folder_of(ts, file, true);
-        if (folder != INTERN_NONE)
-            ts->own_dirs[ts->own_dir_count++] = folder;
-    }
-    return true;
-}
-
-// Small functions of the installed headers are the program's code, but not its author's.
-static bool is_of_header(const char *name, const char *file)
-{
-    static const char folder[] = "/fiberscope/";
-    const char *base = base_name(file);
-    size_t n = (size_t)(base - file);
-    return (begins(name, "fib_") || begins(name, "fscope_")) && n >= sizeof folder - 1 &&
-           memcmp(base - (sizeof folder - 1), folder, sizeof folder - 1) == 0;
-}
-
 static int put_frame(struct trace_symbols *ts, const struct frame *f)
 {
     if (ts->frame_count >= UINT32_MAX || reserve_items((void **)&ts->frames, &ts->frame_capacity,
@@ -314,8 +267,8 @@ static int put_named(struct trace_symbols *ts, const struct module *m, uint64_t 
                      const struct symbols_frame *sf)
 {
     char name[NAME_BYTES];
-    bool is_ours = m->is_ours || is_of_header(sf->name, sf->file) ||
-                   (m->has_runtime && is_linked_in(ts, sf->name, sf->file));
+    bool is_ours = m->is_ours || trace_own_is_header(sf->name, sf->file) ||
+                   (m->has_runtime && trace_own_is(&m->own, sf->name, sf->file));
     bool is_root = is_root_name(sf->name, is_ours);
     snprintf(name, sizeof name, "%s%s", is_ours ? "runtime." : "", sf->name);
     const struct frame f = {
@@ -500,10 +453,6 @@ static int resolve_stack(struct trace_symbols *ts, uint32_t id, bool is_sample, 
         ts->damaged++;
         return 0;
     }
-    // From the root on: there the public functions of a linked-in runtime show where its others are from.
-    for (int i = n - 1; i >= 0; i--)
-        if (!location(ts, pcs[i], is_sample && i == 0, epoch))
-            return -ENOMEM;
     for (int i = 0; i < n; i++) {
         const struct run *l = location(ts, pcs[i], is_sample && i == 0, epoch);
         for (uint32_t k = 0; l && k < l->count; k++)

@@ -4,6 +4,7 @@
 
 #include "symbols/internal.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -41,4 +42,14 @@ size_t symbols_read(const struct symbols_image *im, uint64_t address, void *out,
 const char *symbols_slot_function(const struct symbols_image *im, uint64_t address)
 {
     return plt_slots_find(&im->slots, address);
+}
+
+int symbols_function_address(const struct symbols_image *im, const char *name, uint64_t *address)
+{
+    for (size_t i = 0; i < im->symtab.count; i++)
+        if (strcmp(im->symtab.symbols[i].name, name) == 0) {
+            *address = im->symtab.symbols[i].low;
+            return 0;
+        }
+    return -ENOENT;
 }
