@@ -204,8 +204,22 @@ static bool is_same_function(const struct trace_api_code *c, uint64_t a, uint64_
     return y && (x == y || strcmp(x, y) == 0);
 }
 
-// A function that calls another one several times loads its address once: `mov disp32(%rip), %reg`, the last one before
-// the call.
+// The code that ends there, as much as there is up to size; the number of bytes, which end with b[number - 1].
+static size_t read_before(const struct trace_api_code *c, uint64_t end, uint8_t *b, size_t size)
+{
+    size_t low = 0, high = (uint64_t)size < end ? size : (size_t)end;
+    while (low < high) { // what lies before the segment cannot be read
+        size_t n = high - (high - low) / 2;
+        if (c->read(c->arg, end - n, b, n) == n)
+            low = n;
+        else
+            high = n - 1;
+    }
+    return low && c->read(c->arg, end - low, b, low) == low ? low : 0;
+}
+
+// A function that calls another one several times loads its address once: `mov disp32(%rip), %reg`, which linkers make
+// `lea` of where they can; the last one before the call.
 static bool register_call(const struct trace_api_code *c, uint64_t after,
                           char out[TRACE_API_NAME_BYTES])
 {
@@ -213,22 +227,21 @@ static bool register_call(const struct trace_api_code *c, uint64_t after,
     uint8_t b[BACK_BYTES];
     unsigned size;
     int reg = called_register(c, after, &size);
-    if (reg < 0 || after < BACK_BYTES)
+    if (reg < 0)
         return false;
-    // What lies before the segment cannot be read, and the function begins inside of it.
-    size_t want = BACK_BYTES, n = 0;
-    while (want > MOV_BYTES && (n = c->read(c->arg, after - want, b, want)) != want)
-        want /= 2;
-    if (n != want || n < MOV_BYTES + size)
+    size_t n = read_before(c, after, b, BACK_BYTES);
+    if (n < MOV_BYTES + size)
         return false;
     for (size_t i = n - size - MOV_BYTES + 1; i-- > 0;) {
         uint64_t at = after - n + i;
-        if (b[i] != (reg < 8 ? 0x48 : 0x4c) || b[i + 1] != 0x8b ||
+        bool is_lea = b[i + 1] == 0x8d;
+        if (b[i] != (reg < 8 ? 0x48 : 0x4c) || (b[i + 1] != 0x8b && !is_lea) ||
             b[i + 2] != (0x05 | (reg & 7) << 3))
             continue;
-        const char *slot = c->slot(c->arg, at + MOV_BYTES + displacement(b + i + 3));
-        if (slot)
-            return is_same_function(c, at, after - 1) && trace_api_name(slot, out);
+        uint64_t to = at + MOV_BYTES + displacement(b + i + 3);
+        const char *called = is_lea ? c->function(c->arg, to) : c->slot(c->arg, to);
+        if (called)
+            return is_same_function(c, at, after - 1) && trace_api_name(called, out);
     }
     return false;
 }

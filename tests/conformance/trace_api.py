@@ -16,7 +16,8 @@ BUILD, GO = os.environ["FSCOPE_BUILD"], "go"
 FIBERSCOPE = os.path.join(BUILD, "cli", "fiberscope")
 os.environ["PATH"] += ":/usr/local/go/bin"
 TRIES = 3  # a call waits only if this machine lets the other side be late
-MAKERS = re.compile(r"(call|tail|from|twice)_(\w+)$")
+PREFIXES = {"CALL": ["call"], "TAIL": ["tail", "from"], "THROUGH": ["through"]}
+MAKERS = re.compile(r"(call|tail|from|through)_(\w+)$")
 
 
 def stacks_of(path):
@@ -41,8 +42,8 @@ def makers_of(source):
     lines = {}
     with open(os.path.join(HERE, source), encoding="utf-8") as f:
         for number, line in enumerate(f, 1):
-            made = re.match(r"(CALL|CALL_VOID|TAIL|TAIL_VOID|TWICE)\((?:(?:int|bool|ssize_t), )?(\w+),", line)
-            for prefix in {"CALL": ["call"], "TAIL": ["tail", "from"], "TWICE": ["twice"]}[made[1][:5].rstrip("_")] if made else []:
+            made = re.match(r"(CALL|CALL_VOID|TAIL|TAIL_VOID|THROUGH)\((?:(?:int|bool|ssize_t), )?(\w+),", line)
+            for prefix in PREFIXES[made[1].removesuffix("_VOID")] if made else []:
                 lines[f"{prefix}_{made[2]}"] = number
     return lines
 

@@ -2,9 +2,9 @@
 //
 // Functions that make one known call each, so that a stack says by itself what its leaf has to be:
 //
-//   call_X   calls X
-//   tail_X   leaves by X where compilers do that; from_X calls it
-//   twice_X  calls X twice, with something between that undoes it
+//   call_X     calls X
+//   tail_X     leaves by X where compilers do that; from_X calls it
+//   through_X  calls X through a register
 
 #ifndef FIBERSCOPE_TESTS_TRACE_API_CALLS_H
 #define FIBERSCOPE_TESTS_TRACE_API_CALLS_H
@@ -53,13 +53,26 @@ static inline __attribute__((always_inline)) void keep(void)
         keep();                                                                                    \
     }
 
-#define TWICE(name, call, undo)                                                                    \
-    static NOIPA void twice_##name(void)                                                           \
+// A call through a register that the function's address is in, as compilers make for functions that are called several
+// times, where they find it worth while.
+#ifdef __OPTIMIZE__
+#define IN_REGISTER(f) __asm__("" : "+r"(f))
+#else
+#define IN_REGISTER(f) (void)(f)
+#endif
+
+#define THROUGH(name, args)                                                                        \
+    static NOIPA void through_##name(void)                                                         \
     {                                                                                              \
-        call;                                                                                      \
-        undo;                                                                                      \
-        call;                                                                                      \
+        __typeof__(&name) f = name;                                                                \
+        IN_REGISTER(f);                                                                            \
+        CALL_OF(f, name) args;                                                                     \
         keep();                                                                                    \
     }
+#ifdef __OPTIMIZE__
+#define CALL_OF(f, name) f
+#else
+#define CALL_OF(f, name) name
+#endif
 
 #endif

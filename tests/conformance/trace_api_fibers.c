@@ -56,7 +56,7 @@ TAIL_VOID(fib_waitgroup_wait, fib_waitgroup_wait(&group))
 TAIL_VOID(fib_semaphore_acquire, fib_semaphore_acquire(&semaphore, 1))
 TAIL_VOID(fib_yield, fib_yield())
 TAIL(ssize_t, fib_read, fib_read(ends[0], &byte, 1))
-TWICE(fib_rwmutex_rlock, fib_rwmutex_rlock(&rwmutex), fib_rwmutex_runlock(&rwmutex))
+THROUGH(fib_rwmutex_rlock, (&rwmutex))
 CALL(fib_select, fib_select((struct fib_case[]){FIB_RECV(chan, &value), FIB_RECV(replies, &value)}, 2))
 // clang-format on
 
@@ -88,7 +88,7 @@ static void wait_for_locks(void)
     ask(MUTEX), from_fib_mutex_lock(), fib_mutex_unlock(&mutex);
     ask(RWMUTEX), call_fib_rwmutex_lock(), fib_rwmutex_unlock(&rwmutex);
     ask(RWMUTEX), call_fib_rwmutex_rlock(), fib_rwmutex_runlock(&rwmutex);
-    ask(RWMUTEX), twice_fib_rwmutex_rlock(), fib_rwmutex_runlock(&rwmutex);
+    ask(RWMUTEX), through_fib_rwmutex_rlock(), fib_rwmutex_runlock(&rwmutex);
     fib_mutex_lock(&mutex);
     ask(SIGNAL), call_fib_cond_wait();
     fib_mutex_unlock(&mutex);
