@@ -7,6 +7,8 @@
 //     thread start) is left out, so the outermost frame is what the fiber or thread is called after.
 //   - Functions of Fiberscope's own libraries, also linked statically, are called runtime.NAME: viewers take
 //     these for the system's.
+//   - Of those at the leaf of an event's stack one is left, as the public function that the program called
+//     (trace_api.h). Samples keep all.
 //   - An address without a name is "FILE+0xOFFSET", or the address.
 //   - A stack is resolved once; what its id means does not change.
 //
