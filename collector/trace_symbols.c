@@ -376,7 +376,8 @@ static bool called_name(struct trace_symbols *ts, const struct frame *own, bool 
 {
     struct trace_api_leaf leaf = {intern_text(&ts->strings, own->function), is_inlined, NULL, 0};
     struct trace_api_code code;
-    if (strcmp(leaf.function, "runtime.slot_leave") == 0) { // POSIX has it that this ends every thread
+    // By POSIX a thread that returns ends by this call, too.
+    if (strcmp(leaf.function, "runtime.slot_leave") == 0) {
         strcpy(out, "pthread_exit");
         return true;
     }
@@ -405,9 +406,14 @@ static int name_leaf(struct trace_symbols *ts, const uint64_t *pcs, int n, uint3
     if (!own)
         return 0;
     int caller = 0; // the first pc with a frame that is not ours
-    for (uint32_t count; caller < n; caller++, at += count)
-        if (at + (count = location(ts, pcs[caller], false, epoch)->count) > own)
+    for (; caller < n; caller++) {
+        const struct run *l = location(ts, pcs[caller], false, epoch);
+        if (!l)
+            return -ENOMEM;
+        if (at + l->count > own)
             break;
+        at += l->count;
+    }
     struct frame f = ts->frames[ids[own - 1]];
     bool is_program = own < s->count && ts->frames[ids[own]].role != ROLE_ROOT;
     if (called_name(ts, &f, at < own, caller < n ? &pcs[caller] : NULL, epoch, name)) {
