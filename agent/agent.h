@@ -157,6 +157,8 @@ static inline bool agent_live(void)
 
 // Live, if need be after a forked child's recording was begun. [normal context]
 bool agent_here(void);
+// The same where the child may wait for the collector's answer, so that it is known even if it ends at once.
+bool agent_here_answered(void);
 
 // Live, and called in the process that owns the memory, not in its vfork child.
 bool agent_owns(void);

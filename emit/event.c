@@ -109,7 +109,7 @@ uint64_t emit_open_slow(struct emit_thread *t)
     if (t->session != session) {
         t->session = session;
         t->order = 0;
-        t->is_told = false;
+        t->is_told = 0;
         t->is_made &= t->session_made == session;
         t->buffer = NULL;
         t->units = 0;
@@ -153,9 +153,14 @@ void emit_tell(struct emit_thread *t, uint64_t ticks)
 void emit_thread_begin(struct emit_thread *t)
 {
     uint64_t ticks = emit_ticks();
-    if (!(ticks = open(t, ticks)) || t->is_told)
+    if (!(ticks = open(t, ticks)) || t->is_told == EMIT_TOLD)
         return;
-    t->is_told = true;
+    bool is_ahead = t->is_told;
+    t->is_told = EMIT_TOLD;
+    if (is_ahead) {
+        emit_others_go_on(t, ticks);
+        return;
+    }
     if (t->is_made) {
         t->is_made = false;
         struct emit_thing g = t->g, p = t->p;
@@ -185,7 +190,7 @@ void emit_thread_leave(struct emit_thread *t)
         commit(t, head(t, ticks, EV_PROC_STOP));
     }
     t->g_state = t->p_state = EMIT_NONE;
-    t->is_told = false;
+    t->is_told = 0;
 }
 
 // --- Of others.

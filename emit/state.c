@@ -198,7 +198,8 @@ static void announce(void)
         if (t->is_made && t->session_made == emit_session()) {
             emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_RUNNABLE, UINT64_MAX);
         } else if (t->is_told && t->session == emit_session()) { // else it is new in this one
-            emit_tell(t, emit_ticks());
+            if (t->g_state || t->p_state) // else it needs no buffer for having nothing to say
+                emit_tell(t, emit_ticks());
             if (!t->g_state) // blocked, or on its way
                 emit_g_status(emit.announcer, emit_ticks(), t->g,
                               emit_waits_woken(t) ? EMIT_G_RUNNABLE : EMIT_G_WAITING, UINT64_MAX);
@@ -272,6 +273,7 @@ static void begin_session(bool goes_on)
     atomic_store(&emit_generation, generation);
     quiesce();
     announce();
+    emit_others_tell();
 }
 
 // emit.lock held. Tracing is off: nobody writes any more once all were seen outside of transitions.
@@ -290,7 +292,9 @@ static void end_session(enum seg_trace_end why)
 
 void emit_cut(uint64_t generation)
 {
+    uint64_t was = generation;
     if (atomic_compare_exchange_strong(&emit_generation, &generation, 0)) {
+        atomic_store(&emit.trace->cut, was);
         atomic_fetch_add(&emit.trace->cuts, 1);
         atomic_store(&emit.is_cut, 1);
     }
@@ -445,6 +449,7 @@ static bool advance(void)
         while (generation > keep && emit_buffers_give_way(generation - keep))
             ;
     }
+    emit_others_end();
     announce();
     return true;
 }

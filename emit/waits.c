@@ -8,10 +8,15 @@
 // and tells for it, in its stream. Only if that thread blocks or ends first, it tells itself, for who has waited longest:
 // it could no longer be the one that wakes.
 //
+// The waiter of a condition needs its mutex before it goes on. Woken while somebody has that, or before somebody else takes
+// it, it runs for a moment inside libc, finds it taken, and is blocked on it: who knows of it (who signals, or who gets the
+// mutex) tells that in the waiter's own stream, and from then on it is a waiter for the mutex as others are.
+//
 // Protocol. A waiter's word `wait` goes WAITING -> CLAIMED -> WOKEN (or back); the claim gives the right to its G's mark,
-// and is held within one event. It becomes WOKEN within the transition that tells so: who announces, after all
-// transitions, finds there what the G is. The waiter claims itself when it goes on, and makes it NONE when it starts.
-// Nobody holds its own stream while it waits for another's.
+// and is held within one event, or while the waiter's own stream is held. It becomes WOKEN within the transition that
+// tells so: who announces, after all transitions, finds there what the G is. The waiter claims itself when it goes on, or,
+// WOKEN, makes it GONE_ON, which nobody may claim, and makes it NONE when it starts. Nobody holds its own stream while it
+// waits for another's.
 
 #include "emit/waits.h"
 
@@ -21,9 +26,9 @@
 
 enum { SLOTS = 256, PATIENCE = 300 };
 
-enum { NONE, WAITING, CLAIMED, WOKEN };
+enum { NONE, WAITING, CLAIMED, WOKEN, GONE_ON };
 
-_Atomic uint32_t emit_waiters;
+_Atomic uint32_t emit_waiters, emit_relocking;
 static _Atomic uint32_t filter[SLOTS];          // waiters, by their objects' hashes
 static struct emit_thread *_Atomic last[SLOTS]; // who released such an object last
 
@@ -38,22 +43,63 @@ static void pause_briefly(void)
     syscall(SYS_nanosleep, &t, NULL);
 }
 
-static bool claim(struct emit_thread *w)
+static bool move(struct emit_thread *w, uint32_t from, uint32_t to)
 {
-    uint32_t was = WAITING;
     // acq_rel: what w wrote before it waited is seen; pairs with the release in emit_waits_begin
-    return atomic_compare_exchange_strong_explicit(&w->wait, &was, CLAIMED, memory_order_acq_rel,
+    return atomic_compare_exchange_strong_explicit(&w->wait, &from, to, memory_order_acq_rel,
                                                    memory_order_relaxed);
 }
 
-// Tells in t's stream that it unblocks w, which is claimed.
-static void tell(struct emit_thread *t, struct emit_thread *w, emit_number stack)
+static bool claim(struct emit_thread *w)
+{
+    return move(w, WAITING, CLAIMED);
+}
+
+static void count_waiter(uint64_t object, uint32_t by)
+{
+    atomic_fetch_add_explicit(&filter[slot_of(object)], by, memory_order_relaxed);
+}
+
+// w, which is claimed, unblocked, and its stream ours, has run into its mutex. Within the transition of a thread that has
+// told something in this session, so that it is still the same one.
+static void block_again(struct emit_thread *w, uint64_t mutex)
+{
+    struct emit_thing g = w->g, p = w->p;
+    uint64_t now = emit_ticks();
+    emit_proc_start(w, now, p);
+    emit_go_start(w, now, g);
+    emit_go_block(w, now, EMIT_REASON_SYNC, w->wait_stack);
+    emit_proc_stop(w, now);
+    count_waiter(mutex, 1);
+    count_waiter(atomic_load_explicit(&w->wait_object, memory_order_relaxed), UINT32_MAX);
+    atomic_store_explicit(&w->wait_again, 0, memory_order_relaxed);
+    atomic_store_explicit(&w->wait_object, mutex, memory_order_relaxed);
+    atomic_store_explicit(&w->wait_ticks, now, memory_order_relaxed);
+    atomic_store_explicit(&w->wait, WAITING, memory_order_release); // pairs with claim
+}
+
+// While w is claimed it does not go on, so that its mutex is there.
+static bool is_taken(uint64_t mutex)
+{
+    return mutex && atomic_load_explicit((const _Atomic int *)mutex, memory_order_relaxed) != 0;
+}
+
+// Tells in t's stream that it unblocks w, which is claimed. False: w is of another session.
+static bool tell(struct emit_thread *t, struct emit_thread *w, emit_number stack)
 {
     bool same = w->session == t->session && w->is_told && !w->g_state;
+    uint64_t again = same ? atomic_load_explicit(&w->wait_again, memory_order_relaxed) : 0;
     if (same)
         emit_go_unblock(t, emit_ticks(), w->g, stack);
+    if (is_taken(again) && emit_busy_try(w)) {
+        block_again(w, again);
+        emit_busy_unlock(w);
+        return true;
+    }
+    atomic_fetch_add_explicit(&emit_relocking, again != 0, memory_order_relaxed);
     // release: pairs with the acquire of the waiter that goes on, and of who announces
     atomic_store_explicit(&w->wait, same ? WOKEN : WAITING, memory_order_release);
+    return same;
 }
 
 // Who has waited longest for object, of those that waited at that time.
@@ -112,20 +158,41 @@ void emit_waits_signal(struct emit_thread *t, uint64_t object, bool all)
     for (struct emit_thread *w; (w = longest(object, now));) {
         stack = stack.bits ? stack : emit_stack_here(t);
         if (claim(w)) {
-            tell(t, w, stack);
-            if (!all || atomic_load_explicit(&w->wait, memory_order_relaxed) == WAITING)
-                return; // one, or one of another session: they would be found again
+            if (!tell(t, w, stack) || !all)
+                return; // one of another session would be found again
         }
     }
 }
 
-void emit_waits_begin(struct emit_thread *t, uint64_t object)
+void emit_waits_took(struct emit_thread *t, uint64_t mutex)
+{
+    for (struct emit_thread *w = atomic_load_explicit(&emit.threads, memory_order_acquire);
+         mutex && w; w = w->next) {
+        if (atomic_load_explicit(&w->wait, memory_order_acquire) != WOKEN ||
+            atomic_load_explicit(&w->wait_again, memory_order_relaxed) != mutex || w == t ||
+            !emit_busy_try(w))
+            continue;
+        if (move(w, WOKEN, CLAIMED)) {
+            if (atomic_load_explicit(&w->wait_again, memory_order_relaxed) == mutex &&
+                w->session == t->session && w->is_told && !w->g_state) {
+                atomic_fetch_sub_explicit(&emit_relocking, 1, memory_order_relaxed);
+                block_again(w, mutex);
+            } else {
+                atomic_store_explicit(&w->wait, WOKEN, memory_order_release); // as in tell
+            }
+        }
+        emit_busy_unlock(w);
+    }
+}
+
+void emit_waits_begin(struct emit_thread *t, uint64_t object, uint64_t again)
 {
     if (!object || t->g_state)
         return;
+    atomic_store_explicit(&t->wait_again, again, memory_order_relaxed);
     atomic_store_explicit(&t->wait_object, object, memory_order_relaxed);
     atomic_store_explicit(&t->wait_ticks, emit_ticks(), memory_order_relaxed);
-    atomic_fetch_add_explicit(&filter[slot_of(object)], 1, memory_order_relaxed);
+    count_waiter(object, 1);
     atomic_fetch_add_explicit(&emit_waiters, 1, memory_order_relaxed);
     atomic_store_explicit(&t->wait, WAITING, memory_order_release); // pairs with claim
 }
@@ -151,7 +218,7 @@ static void tell_for_releaser(struct emit_thread *w, uint64_t object)
         if (!is_told)
             continue;
         emit_go_unblock(t, emit_ticks(), w->g, r->stack);
-        atomic_store_explicit(&w->wait, WOKEN, memory_order_release); // as in tell
+        atomic_store_explicit(&w->wait, GONE_ON, memory_order_release); // as in tell
     }
     emit_busy_unlock(t);
 }
@@ -161,18 +228,20 @@ bool emit_waits_end(struct emit_thread *t)
     uint64_t object = atomic_load_explicit(&t->wait_object, memory_order_relaxed);
     if (!object)
         return false;
-    for (uint32_t i = 1; !claim(t); i++) {
-        if (emit_waits_woken(t))
-            break;
+    for (uint32_t i = 1; !claim(t) && !move(t, WOKEN, GONE_ON); i++) {
         if (i % 64)
             __builtin_ia32_pause();
         else
             pause_briefly();
     }
+    object = atomic_load_explicit(&t->wait_object, memory_order_relaxed); // or the mutex, by now
     if (!emit_waits_woken(t))
         tell_for_releaser(t, object);
+    else if (atomic_load_explicit(&t->wait_again, memory_order_relaxed))
+        atomic_fetch_sub_explicit(&emit_relocking, 1, memory_order_relaxed);
     atomic_store_explicit(&t->wait_object, 0, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&filter[slot_of(object)], 1, memory_order_relaxed);
+    atomic_store_explicit(&t->wait_again, 0, memory_order_relaxed);
+    count_waiter(object, UINT32_MAX);
     atomic_fetch_sub_explicit(&emit_waiters, 1, memory_order_relaxed);
     return emit_waits_woken(t);
 }
@@ -184,7 +253,7 @@ void emit_waits_over(struct emit_thread *t)
 
 bool emit_waits_woken(const struct emit_thread *t)
 {
-    return atomic_load_explicit(&t->wait, memory_order_acquire) == WOKEN;
+    return atomic_load_explicit(&t->wait, memory_order_acquire) >= WOKEN;
 }
 
 void emit_waits_forget(void)
@@ -194,4 +263,5 @@ void emit_waits_forget(void)
         atomic_store_explicit(&last[i], NULL, memory_order_relaxed);
     }
     atomic_store_explicit(&emit_waiters, 0, memory_order_relaxed);
+    atomic_store_explicit(&emit_relocking, 0, memory_order_relaxed);
 }

@@ -38,7 +38,7 @@ static void a_session_becomes_a_file(void **state)
     assert_int_equal(atomic_load(&w.m.t->request), SEG_TRACE_STOP);
     made_trace_stop(&w.m);
     assert_true(trace_build_stop(w.build));
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.closed, 1);
     const struct trace_build_file *f = &w.files[0];
     assert_true(f->generations == 5 && !f->was_cut && !f->was_killed && !f->left_out);
@@ -81,7 +81,7 @@ static void the_newer_format_has_the_time_of_day(void **state)
         round_trip(&w);
     made_trace_stop(&w.m);
     assert_int_equal(trace_build_pump(w.build), 0);
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     end_world(&w);
     read_with_ours(w.paths[0], &c);
     assert_int_equal(c.version, 26);
@@ -115,7 +115,7 @@ static void samples_fall_into_their_generation(void **state)
     trace_build_sample(w.build, &r);
     assert_int_equal(trace_build_pump(w.build), 0);
     made_trace_stop(&w.m);
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.files[0].samples, 8);
     end_world(&w);
     read_with_ours(w.paths[0], &c);
@@ -145,7 +145,7 @@ static void a_killed_target_leaves_a_valid_trace(void **state)
         for (int i = 0; i < events; i++)
             round_trip(&w);
         // Some of the last generation's events are there, some are not.
-        assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+        assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
         assert_int_equal(w.closed, 1);
         assert_true(w.files[0].was_killed);
         assert_int_equal(w.files[0].left_out, 0);
@@ -170,7 +170,7 @@ static void a_living_target_is_cut_in_time(void **state)
     uint64_t until = w.m.now + 1 + ROUND_EVENTS * 3 + 2;
     for (int i = 0; i < 100; i++)
         round_trip(&w);
-    assert_int_equal(trace_build_finish(w.build, until * 64), 0);
+    assert_int_equal(trace_build_finish(w.build, until * 64, 0), 0);
     assert_int_equal(w.files[0].events, 4 + 5 + ROUND_EVENTS * 3 + 2);
     end_world(&w);
     read_with_ours(w.paths[0], &c);
@@ -196,7 +196,7 @@ static void a_cut_session_goes_on_in_the_next_file(void **state)
         made_trace_stop(&w.m);
         assert_int_equal(trace_build_pump(w.build), 0);
     }
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.closed, 3);
     end_world(&w);
     for (int i = 0; i < 3; i++) {
@@ -228,7 +228,7 @@ static void what_makes_no_sense_is_left_out(void **state)
     round_trip(&w);
     made_trace_stop(&w.m);
     assert_int_equal(trace_build_pump(w.build), 0);
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.closed, 2);
     assert_int_equal(w.files[0].generations, 1);
     assert_int_equal(w.files[0].left_out, 1);
@@ -252,7 +252,7 @@ static void a_killed_trace_that_makes_no_sense_ends_before(void **state)
     made_trace_advance(&w.m);
     announce(&w, true);
     MADE(&w.m, THREAD, TRACE_EV_GO_START, G_WORKER, 9); // it waits, and nobody has woken it
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.closed, 1);
     assert_int_equal(w.files[0].generations, 1);
     assert_int_equal(w.files[0].left_out, 1);
@@ -298,7 +298,7 @@ static void a_flight_recorder_gives_snapshots(void **state)
     assert_int_equal(w.closed, 2);
     assert_int_equal(w.files[1].generations, 3);
     round_trip(&w);
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0); // it was killed
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0); // it was killed
     assert_int_equal(w.closed, 3);
     if (w.files[2].left_out)
         fail_msg("%s", w.files[2].why);
@@ -333,7 +333,7 @@ static void a_full_disk_costs_the_rest_of_the_file(void **state)
     assert_int_equal(trace_build_pump(w.build), 0); // told once
     assert_int_equal(w.opened, 1);
     made_trace_stop(&w.m);
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_true(strlen(trace_build_error(w.build)) > 0);
     end_world(&w);
 }
