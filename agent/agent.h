@@ -142,6 +142,7 @@ struct agent {
     uint64_t thread_stack_bytes; // of a thread made without attributes
     uint64_t child_period_ns;    // of a forked child's first timer
     int child_timer;             // kernel id + 1; 0: none
+    const void *child_context;   // its first signal's; NULL: it begins elsewhere
     uint64_t tick_ns;            // the kernel's tick: CPU timers fire no oftener
     char program[64];
 };

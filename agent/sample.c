@@ -217,6 +217,14 @@ static int call_of(const ucontext_t *c)
                                                    : EMIT_DOING_UNKNOWN_CALL;
 }
 
+static int begin_child(const void *context)
+{
+    agent.child_context = context;
+    int rc = agent_begin_child();
+    agent.child_context = NULL;
+    return rc;
+}
+
 static void on_sigprof(int signal, siginfo_t *info, void *context)
 {
     int saved = errno;
@@ -227,16 +235,16 @@ static void on_sigprof(int signal, siginfo_t *info, void *context)
         return;
     }
     if (whose == WHOSE_CALL) {
-        emit_self_doing(call_of(context));
+        emit_self_doing(call_of(context), context);
         call_take((uint64_t)(uintptr_t)info->si_value.sival_ptr);
-        emit_self_doing(EMIT_DOING_NOTHING_KNOWN);
+        emit_self_doing(EMIT_DOING_NOTHING_KNOWN, NULL);
         if (agent_live())
             slot_self();
         note_ended_wait(context);
         errno = saved;
         return;
     }
-    if ((agent_live() || !agent_begin_child()) &&
+    if ((agent_live() || !begin_child(context)) &&
         atomic_load_explicit(&agent.space->running, memory_order_relaxed)) {
         struct agent_slot *s = slot_self();
         if (s && atomic_exchange_explicit(&s->busy, 1, memory_order_relaxed)) {

@@ -98,9 +98,9 @@ void trace_begin_child(void)
     if (!atomic_exchange_explicit(&trace_due, 0, memory_order_relaxed))
         return;
     set_up(o.is_flight);
-    emit_self_doing(EMIT_DOING_RUN); // in a handler or not
+    emit_self_doing(EMIT_DOING_RUN, agent.child_context);
     emit_start_soon(&agent.space->seg, &o);
-    emit_self_doing(EMIT_DOING_NOTHING_KNOWN);
+    emit_self_doing(EMIT_DOING_NOTHING_KNOWN, NULL);
     lock_update();
 }
 
@@ -156,9 +156,10 @@ void trace_wait_begin(enum seg_lock_type type, const void *object, const void *a
 {
     if (trace_is_due())
         trace_begin_due();
-    // The first word of glibc's mutexes says whether anybody has them.
     if (type == SEG_LOCK_COND)
-        emit_self_block_again((uint64_t)object, (uint64_t)again);
+        emit_self_block_again(EMIT_REASON_COND, (uint64_t)object, (uint64_t)again);
+    else if (type == SEG_LOCK_MUTEX)
+        emit_self_block_again(EMIT_REASON_SYNC, (uint64_t)object, (uint64_t)object);
     else
         emit_self_block(EMIT_REASON_SYNC, type == SEG_LOCK_BARRIER ? 0 : (uint64_t)object);
 }

@@ -142,6 +142,11 @@ void trace_build_get_stats(const struct trace_build *b, struct trace_build_stats
     *out = b->stats;
 }
 
+int trace_build_early(struct trace_build *b, uint32_t tid, const uint64_t *pcs, uint32_t depth)
+{
+    return trace_rewrite_early(b->rewrite, tid, pcs, depth);
+}
+
 // --- Samples.
 
 void trace_build_sample(struct trace_build *b, const struct seg_record *r)
@@ -221,6 +226,7 @@ static void close_file(struct trace_build *b, int rc)
         return;
     b->is_open = false;
     b->file.bytes = b->out.written;
+    b->file.events += b->file.generations != 0; // the Sync that readers end with
     b->file.was_cut = !b->is_flight && was_cut(b, b->session);
     trace_out_close(&b->out);
     b->stats.files++;
@@ -270,6 +276,7 @@ static int write_end(struct trace_build *b, uint64_t units)
         return rc;
     b->file.end_ns = ns_of(b, units);
     b->file.bytes = b->out.written;
+    b->file.events++;
     return 0;
 }
 
@@ -299,7 +306,7 @@ static void account(struct trace_build *b, const struct counts *before, uint64_t
     struct trace_rewrite_stats st;
     trace_rewrite_get_stats(b->rewrite, &st);
     f->generations++;
-    f->events += st.events - before->events;
+    f->events += st.events - before->events + st.samples - before->samples + 1; // and its Sync
     f->samples += st.samples - before->samples;
     f->lost_names += st.lost_names - before->lost_names;
     f->bytes = b->out.written;

@@ -32,7 +32,8 @@ struct trace_build;
 
 struct trace_build_file { // what came of one file
     uint32_t number;      // of this process, from 1
-    uint64_t generations, events, samples, bytes;
+    uint64_t generations, samples, bytes;
+    uint64_t events; // as readers tell them: with samples and Syncs
     uint64_t left_out;   // generations that the validator refused
     uint64_t start_ns;   // CLOCK_MONOTONIC: first event
     uint64_t end_ns;     // its end
@@ -66,6 +67,9 @@ void trace_build_free(struct trace_build *b); // accepts NULL; a file that is op
 // Takes what there is, and writes the generations that are whole. Of a flight recorder: takes a snapshot that
 // was asked for once it is whole. 0, or the first error there was (of a file: later files are tried).
 int trace_build_pump(struct trace_build *b);
+
+// Before the trace begins: where a thread of the process is, see trace_rewrite_early. 0 or -ENOMEM.
+int trace_build_early(struct trace_build *b, uint32_t tid, const uint64_t *pcs, uint32_t depth);
 
 // A CPU sample, for the generation that it falls into.
 void trace_build_sample(struct trace_build *b, const struct seg_record *r);

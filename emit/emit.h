@@ -129,11 +129,14 @@ struct emit_thread {
         emit_number stack;
     } released[EMIT_RELEASES];
     uint32_t release_next;
-    // Of a condition's waiter: the mutex that it takes before it goes on, and where it waits; see waits.c.
-    _Atomic uint64_t wait_again;
+    // Of a condition's waiter: the mutex that it takes before it goes on, since when that is another's, as far as is known
+    // (0: it is not), and whose; and where it waits. See waits.c.
+    _Atomic uint64_t wait_again, taken_ticks;
+    struct emit_thread *_Atomic taken_by;
     uint64_t wait_takes; // what it has once it goes on
     emit_number wait_stack;
-    bool is_orphan; // told for its thread, which does not know it yet: others.c
+    emit_number ahead_stack; // told ahead: where it was; 0 bits: not known
+    bool is_orphan;          // told for its thread, which does not know it yet: others.c
 };
 
 // Plain threads that wait for an object: what an unlock asks first.
@@ -317,9 +320,9 @@ void emit_self_end(void); // the calling thread ends
 // The calling thread waits for an object (its address; 0: for what no thread ends), and goes on: GoBlock, GoUnblock by
 // whoever is known to have ended the wait or by nobody, GoStart. Nothing in a thread that runs fibers.
 void emit_self_block(enum emit_reason reason, uint64_t object);
-// The same for a condition, whose waiter takes a mutex before it goes on: its address, at which there is a word that is
-// 0 while nobody has it. Until then it is blocked on that, once somebody is known to have it.
-void emit_self_block_again(uint64_t condition, uint64_t mutex);
+// The same where the waiter takes a mutex (a pthread_mutex_t or mtx_t) before it goes on: that of a condition, or the one
+// that it waits for. From when it is woken it is blocked on that, if somebody else has it for more than a moment.
+void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex);
 void emit_self_wake(void);
 void emit_self_took(uint64_t mutex); // the calling thread has got it without waiting
 // A call that was not told has ended: if tracing began meanwhile, the thread is told to go on.
@@ -327,7 +330,7 @@ void emit_self_here(void);
 // What the calling thread, in a signal handler, has been interrupted in, while something here is called from that: the
 // number of a system call, or one of these.
 enum { EMIT_DOING_NOTHING_KNOWN = -3, EMIT_DOING_UNKNOWN_CALL = -2, EMIT_DOING_RUN = -1 };
-void emit_self_doing(int call);
+void emit_self_doing(int call, const void *ucontext); // NULL: it is not known where
 // The calling thread is about to release an object that one waiter gets, or signals one or all of its waiters.
 void emit_self_release(uint64_t object);
 void emit_self_signal(uint64_t object, bool all); // also in a signal handler

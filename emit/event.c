@@ -47,12 +47,14 @@ static inline uint64_t next_number(emit_mark *mark)
 static void put_g_status(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
                          enum emit_state state, uint64_t tid)
 {
-    uint32_t stack = g.start ? emit_stack_start(t, g.start) : 0;
+    emit_number stack = g.start ? encoded(emit_stack_start(t, g.start)) : EMIT_NO_STACK;
+    if (t->is_told == EMIT_TOLD_AHEAD && t->ahead_stack.bits && g.mark == &t->own_g)
+        stack = t->ahead_stack;
     uint8_t *at = head(t, ticks, EV_GO_STATUS_STACK);
     at = put_number(at, g.id);
     at = put_number(at, tid);
     at = put_number(at, state);
-    t->at = put_number(at, stack);
+    t->at = put_encoded(at, stack);
 }
 
 static void put_p_status(struct emit_thread *t, uint64_t ticks, struct emit_thing p,

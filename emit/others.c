@@ -31,6 +31,7 @@ struct state {
 };
 
 static _Atomic uint32_t naming; // somebody looks for a thread's stream, or gives it one
+static const void *_Atomic own_context; // likewise
 static _Atomic uint64_t own_doing; // tid << 32 | call, of who was interrupted by a handler of ours
 
 static bool lock_names(void)
@@ -101,12 +102,23 @@ void emit_others_go_on(struct emit_thread *t, uint64_t ticks)
     emit_go_start(t, ticks, g);
 }
 
-void emit_self_doing(int call)
+void emit_self_doing(int call, const void *ucontext)
 {
+    own_context = ucontext;
     uint64_t tid = (uint64_t)syscall(SYS_gettid);
     atomic_store_explicit(&own_doing,
                           call == EMIT_DOING_NOTHING_KNOWN ? 0 : tid << 32 | (uint32_t)call,
                           memory_order_relaxed);
+}
+
+uint32_t emit_count_cpus(void)
+{
+    uint64_t mask[128];
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    uint32_t n = 0;
+    for (long i = 0; i < bytes / (long)sizeof *mask; i++)
+        n += (uint32_t)__builtin_popcountll(mask[i]);
+    return n ? n : 1;
 }
 
 // --- What a thread does.
@@ -171,15 +183,35 @@ static char *put_decimal(char *at, uint32_t n)
     return at;
 }
 
+// The beginning of /proc/self/task/TID/NAME; its length.
+static long read_of(uint32_t tid, const char *name, char text[64])
+{
+    char path[64];
+    *put_text(put_decimal(put_text(path, "/proc/self/task/"), tid), name) = '\0';
+    long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    long n = fd < 0 ? -1 : syscall(SYS_read, fd, text, 63L);
+    if (fd >= 0)
+        syscall(SYS_close, fd);
+    text[n > 0 ? n : 0] = '\0';
+    return n;
+}
+
+// A call that was interrupted, and that the kernel goes on with, has lost its number.
+static long call_restarted(uint32_t tid)
+{
+    char where[64];
+    read_of(tid, "/wchan", where);
+    return strstr(where, "futex")   ? SYS_futex
+           : strstr(where, "sleep") ? SYS_nanosleep
+           : strstr(where, "poll")  ? SYS_poll
+                                    : SYS_restart_syscall;
+}
+
 // "running", or the call's number (-1: none, it was stopped in another way) and its arguments.
 static struct state state_of(uint32_t tid)
 {
-    char path[64], text[32];
-    *put_text(put_decimal(put_text(path, "/proc/self/task/"), tid), "/syscall") = '\0';
-    long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    long n = fd < 0 ? -1 : syscall(SYS_read, fd, text, sizeof text);
-    if (fd >= 0)
-        syscall(SYS_close, fd);
+    char text[64];
+    long n = read_of(tid, "/syscall", text);
     if (n <= 0) // gone, or not to be had
         return (struct state){DOING_NOTHING, EMIT_REASON_UNSPECIFIED};
     if (text[0] < '0' || text[0] > '9')
@@ -187,13 +219,28 @@ static struct state state_of(uint32_t tid)
     long call = 0;
     for (long i = 0; i < n && text[i] >= '0' && text[i] <= '9'; i++)
         call = call * 10 + (text[i] - '0');
-    return state_of_call(call);
+    return state_of_call(call == SYS_restart_syscall ? call_restarted(tid) : call);
 }
 
 // --- Telling it.
 
+// Where it is: known of one that the hooks have seen block, and of who was interrupted. Others are looked at from outside.
+static emit_number place_of(struct emit_thread *t, bool is_own)
+{
+    const emit_number unknown = {0};
+    const void *context = own_context;
+    if (atomic_load_explicit(&t->wait_object, memory_order_relaxed))
+        return t->wait_stack;
+    if (!is_own || !context)
+        return unknown;
+    uint64_t low = 0, high = 0;
+    if (emit.bounds)
+        emit.bounds(&low, &high);
+    return emit_stack_from(t, context, low, high);
+}
+
 // t is held, and of no session that is still recorded.
-static void tell(struct emit_thread *t, struct state s, bool has_room)
+static void tell(struct emit_thread *t, struct state s, bool is_own, bool has_room)
 {
     bool is_reason = s.doing == DOING_WAIT && s.reason != EMIT_REASON_UNSPECIFIED && has_room;
     t->session = emit_session();
@@ -205,6 +252,7 @@ static void tell(struct emit_thread *t, struct state s, bool has_room)
     t->g_state = t->p_state = EMIT_NONE;
     atomic_store_explicit(&t->own_g, 0, memory_order_relaxed);
     atomic_store_explicit(&t->own_p, 0, memory_order_relaxed);
+    t->ahead_stack = place_of(t, is_own);
     if (s.doing == DOING_WAIT && !is_reason) {
         emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_WAITING, t->tid);
         return;
@@ -213,9 +261,8 @@ static void tell(struct emit_thread *t, struct state s, bool has_room)
     t->p_state = s.doing == DOING_CALL ? EMIT_P_SYSCALL : EMIT_P_RUNNING;
     emit_tell(t, emit_ticks());
     if (is_reason) {
-        // Of one that the hooks have seen block the place is known.
-        bool is_seen = atomic_load_explicit(&t->wait_object, memory_order_relaxed) != 0;
-        emit_go_block(t, emit_ticks(), s.reason, is_seen ? t->wait_stack : EMIT_NO_STACK);
+        emit_go_block(t, emit_ticks(), s.reason,
+                      t->ahead_stack.bits ? t->ahead_stack : EMIT_NO_STACK);
         emit_proc_stop(t, emit_ticks());
     }
 }
@@ -240,7 +287,7 @@ static void tell_thread(uint32_t tid, uint32_t own_tid, bool has_room)
     if (t->session != emit_session() || is_new)
         s = tid == own_tid ? own_state() : state_of(tid);
     if (s.doing != DOING_NOTHING)
-        tell(t, s, has_room);
+        tell(t, s, tid == own_tid, has_room);
     emit_busy_unlock(t);
 }
 

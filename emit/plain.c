@@ -218,11 +218,11 @@ void emit_self_block(enum emit_reason reason, uint64_t object)
     emit_leave(t);
 }
 
-void emit_self_block_again(uint64_t condition, uint64_t mutex)
+void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex)
 {
     struct emit_thread *t = enter_plain();
     if (t)
-        block(t, EMIT_REASON_COND, condition, mutex);
+        block(t, reason, object, mutex);
     emit_leave(t);
 }
 

@@ -198,6 +198,7 @@ static void announce(void)
         if (t->is_made && t->session_made == emit_session()) {
             emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_RUNNABLE, UINT64_MAX);
         } else if (t->is_told && t->session == emit_session()) { // else it is new in this one
+            emit_waits_settle(t);
             if (t->g_state || t->p_state) // else it needs no buffer for having nothing to say
                 emit_tell(t, emit_ticks());
             if (!t->g_state) // blocked, or on its way
@@ -312,16 +313,6 @@ static void find_own_code(void)
     emit.core_high = high;
 }
 
-static uint32_t count_cpus(void)
-{
-    uint64_t mask[128];
-    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
-    uint32_t n = 0;
-    for (long i = 0; i < bytes / (long)sizeof *mask; i++)
-        n += (uint32_t)__builtin_popcountll(mask[i]);
-    return n ? n : 1;
-}
-
 // emit.lock held. All but the beginning itself.
 static int prepare(struct seg *s, const struct emit_options *o)
 {
@@ -342,7 +333,7 @@ static int prepare(struct seg *s, const struct emit_options *o)
         emit.base_ns = first.ns;
         pause_ns(SECOND / 500); // for a first estimate of the scale, to 1e-5
     }
-    emit.cpus = count_cpus();
+    emit.cpus = emit_count_cpus();
     emit.is_wanted = true;
     atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     return 0;
@@ -390,6 +381,8 @@ int emit_stop(void)
     lock();
     int rc = emit.is_wanted ? 0 : -EINVAL;
     emit.is_wanted = false;
+    if (!rc)
+        emit_waits_settle_all();
     if (!rc && atomic_exchange(&emit_generation, 0))
         end_session(SEG_TRACE_STOPPED);
     if (!rc)
@@ -510,6 +503,7 @@ static bool tick(bool may_copy)
     uint32_t request = atomic_exchange(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     if (request == SEG_TRACE_STOP) {
         emit.is_wanted = false;
+        emit_waits_settle_all();
         if (atomic_exchange(&emit_generation, 0))
             end_session(SEG_TRACE_STOPPED);
         arm(false);
