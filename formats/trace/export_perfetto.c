@@ -91,6 +91,7 @@ static void write_descriptor(struct export_out *o, uint64_t id, uint64_t parent,
         put_number(&d, DESCRIPTOR_PARENT, parent);
     if (is_counter)
         put_bytes(&d, DESCRIPTOR_COUNTER, "", 0);
+    put_number(&packet, PACKET_SEQUENCE_ID, 1); // some readers drop descriptors without
     put_bytes(&packet, PACKET_TRACK_DESCRIPTOR, d.bytes, d.used);
     write_packet(o, &packet);
 }
