@@ -186,7 +186,7 @@ __attribute__((noinline)) static int wait_for_mutex(pthread_mutex_t *m, const vo
 INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
 {
     if (!is_wanted())
-        return hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m);
+        return untold(hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m));
     int rc = real.mutex_trylock(m);
     if (__builtin_expect(rc != EBUSY, 1))
         return tried(m, rc);
@@ -251,7 +251,7 @@ INTERPOSED int pthread_rwlock_init(pthread_rwlock_t *l, const pthread_rwlockattr
 INTERPOSED int pthread_rwlock_rdlock(pthread_rwlock_t *l)
 {
     if (!is_on())
-        return real.rdlock(l);
+        return untold(real.rdlock(l));
     int rc = real.tryrdlock(l);
     if (rc != EBUSY)
         return rc;
@@ -282,7 +282,7 @@ INTERPOSED int pthread_rwlock_clockrdlock(pthread_rwlock_t *l, clockid_t clock,
 INTERPOSED int pthread_rwlock_wrlock(pthread_rwlock_t *l)
 {
     if (!is_on())
-        return real.wrlock(l);
+        return untold(real.wrlock(l));
     int rc = real.trywrlock(l);
     if (rc != EBUSY)
         return rc;
@@ -470,7 +470,7 @@ INTERPOSED int pthread_clockjoin_np(pthread_t t, void **result, clockid_t clock,
 INTERPOSED int mtx_lock(mtx_t *m)
 {
     if (!is_on())
-        return real.mtx_lock(m);
+        return untold(real.mtx_lock(m));
     int rc = real.mtx_trylock(m);
     if (rc != thrd_busy)
         return tried(m, rc);

@@ -38,9 +38,13 @@ static void copy(void)
     output_copy(&agent, agent.env.out[0] ? agent.env.out : "%e.%p.fscope");
 }
 
+// Asked once of each thread, which is the calling one. One from before the agent gets its exit hook here, so that its
+// end is told: as in sample_enter.
 static void bounds(uint64_t *low, uint64_t *high)
 {
     struct agent_slot *s = agent_live() ? slot_self() : NULL;
+    if (s && agent.has_key && agent.key < 32)
+        pthread_setspecific(agent.key, s);
     *low = s ? s->stack_low : 0;
     *high = s ? s->stack_high : 0;
 }

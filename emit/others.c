@@ -196,15 +196,16 @@ static long read_of(uint32_t tid, const char *name, char text[64])
     return n;
 }
 
-// A call that was interrupted, and that the kernel goes on with, has lost its number.
+// A call that was interrupted, and that the kernel goes on with, has lost its number. There are three of that kind; a
+// sleep's own functions are not always among those that the kernel names.
 static long call_restarted(uint32_t tid)
 {
     char where[64];
-    read_of(tid, "/wchan", where);
-    return strstr(where, "futex")   ? SYS_futex
-           : strstr(where, "sleep") ? SYS_nanosleep
-           : strstr(where, "poll")  ? SYS_poll
-                                    : SYS_restart_syscall;
+    long n = read_of(tid, "/wchan", where);
+    return n <= 0 || where[0] == '0' ? SYS_restart_syscall
+           : strstr(where, "futex")  ? SYS_futex
+           : strstr(where, "poll")   ? SYS_poll
+                                     : SYS_clock_nanosleep;
 }
 
 // "running", or the call's number (-1: none, it was stopped in another way) and its arguments.

@@ -278,6 +278,13 @@ static void begin_session(bool goes_on)
     emit_others_tell();
 }
 
+// emit.lock held, before tracing is off: what no thread tells by itself.
+static void tell_last(void)
+{
+    emit_waits_settle_all();
+    emit_others_end();
+}
+
 // emit.lock held. Tracing is off: nobody writes any more once all were seen outside of transitions.
 static void end_session(enum seg_trace_end why)
 {
@@ -383,7 +390,7 @@ int emit_stop(void)
     int rc = emit.is_wanted ? 0 : -EINVAL;
     emit.is_wanted = false;
     if (!rc)
-        emit_waits_settle_all();
+        tell_last();
     if (!rc && atomic_exchange(&emit_generation, 0))
         end_session(SEG_TRACE_STOPPED);
     if (!rc)
@@ -498,7 +505,7 @@ static bool tick(bool may_copy)
     uint32_t request = atomic_exchange(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     if (request == SEG_TRACE_STOP) {
         emit.is_wanted = false;
-        emit_waits_settle_all();
+        tell_last();
         if (atomic_exchange(&emit_generation, 0))
             end_session(SEG_TRACE_STOPPED);
         arm(false);

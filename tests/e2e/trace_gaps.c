@@ -94,6 +94,7 @@ static int forks(void)
             _exit(0);
         }
         printf("%d\n", (int)pid);
+        fflush(stdout); // else the next child has it to say, too
         if (waitpid(pid, &status, 0) != pid || status)
             return 1;
     }
@@ -235,7 +236,7 @@ static int blocked(void)
     void *(*const all[])(void *) = {in_poll, in_read, in_mutex, in_semaphore, in_sleep, in_loop};
     enum { COUNT = sizeof all / sizeof *all };
     pthread_t t[COUNT];
-    char byte;
+    char byte, line[2];
     sem_init(&semaphore, 0, 0);
     pthread_mutex_lock(&held);
     if (pipe(lines))
@@ -246,7 +247,7 @@ static int blocked(void)
     rest(50);
     puts("ready");
     fflush(stdout);
-    if (read(0, &byte, 1) != 1)
+    if (read(0, line, sizeof line) != sizeof line)
         return 1;
     pthread_mutex_unlock(&held);
     sem_post(&semaphore);

@@ -61,16 +61,18 @@ def forked_children_have_traces_of_their_own(work):
         parsed(file)
     assert sum("Running->Syscall" in e for e in parsed(writes)) == 10, parsed(writes)
     runs = fibers(computes)["main"]
-    assert 0.5 * 100e6 < runs["running_ns"] < 130e6 and not runs["waits"], runs
-    assert fibers(locks)["locker"]["waits"]["sync"] >= 0.9 * HOLD_NS, fibers(locks)
+    # Until it ends, which takes it longer than 100 ms on a busy machine.
+    assert 0.5 * 100e6 < runs["running_ns"] <= 1e9 * seconds(parsed(computes)) and not runs["waits"], runs
+    locker = fibers(locks)["locker"]
+    assert locker["waits"]["sync"] >= 0.9 * HOLD_NS, locker
     done, _ = traced(work, "forks", "--no-inherit")
     assert "process" not in done.stderr, done.stderr
 
 
 def the_name_is_the_command_s_own(work):
     # The shell waits, and so has a trace; its command's is another.
-    done, path = traced(work, None, "--", program="sh") if False else (harness.record(
-        "--trace", "-o", "t.trace", "sh", "-c", f"{TARGET} brief; exec {TARGET} brief", cwd=work, check=0), f"{work}/t.trace")
+    done = harness.record("--trace", "-o", "t.trace", "sh", "-c", f"{TARGET} brief; exec {TARGET} brief", cwd=work,
+                          check=0)
     files = sorted(os.listdir(work))
     # The command's pid goes on in what it executes.
     own = re.search(r"wrote t\.trace(?:\.\d+)? \(process (\d+), ", done.stderr)
@@ -81,20 +83,32 @@ def the_name_is_the_command_s_own(work):
     child = re.search(r"wrote (t\.trace\.p\d+) \(process \d+, trace_gaps\)", done.stderr)
     assert child and "taker" in fibers(os.path.join(work, child[1])), done.stderr
     assert any("taker" in fibers(os.path.join(work, f)) for f in files if ".p" not in f), done.stderr
-    # A command that cannot be traced, or has nothing to tell: the first that has a trace has the name.
+    # A command that does not load the agent: who has a trace has the name.
     for f in files:
         os.remove(os.path.join(work, f))
-    env = "import os; p = os.posix_spawn('%s', ['%s', 'brief'], os.environ); os.close(1); os._exit(os.waitpid(p, 0)[1])"
-    static = os.path.join(TESTS, "burn_static")
-    if os.path.exists(static):
-        done = harness.record("--trace", "-o", "t.trace", "/usr/bin/env", "-", TARGET, "brief", cwd=work)
-    del env
-    # env - drops LD_PRELOAD: nothing has a trace, and that is said.
-    assert "no trace" in done.stderr or os.listdir(work) == ["t.trace"], (done.stderr, os.listdir(work))
+    done = harness.record("--trace", "-o", "t.trace", os.path.join(TESTS, "spawn_static"), TARGET, "brief", cwd=work,
+                          check=0)
+    assert os.listdir(work) == ["t.trace"] and "wrote t.trace\n" in done.stderr, (os.listdir(work), done.stderr)
+    assert "taker" in fibers(os.path.join(work, "t.trace"))
+
+
+def no_trace_is_a_failure(work):
+    done = harness.record("--trace", "-o", "t.trace", "/usr/bin/env", "-", TARGET, "brief", cwd=work)
+    assert done.returncode == 1 and "no trace" in done.stderr and not os.listdir(work), done
+    # But one that neither waits nor ends a thread has run.
+    done = harness.record("--trace", "-o", "t.trace", "true", cwd=work, check=0)
+    assert "wrote t.trace" in done.stderr and len(fibers(os.path.join(work, "t.trace"))) == 1, done.stderr
+    parsed(os.path.join(work, "t.trace"))
+
+
+def a_profile_s_name_is_refused(work):
+    for name in ("a.pb.gz", "a.pb", "x/a.pb.gz"):
+        done = harness.record("--trace", "-o", name, TARGET, "brief", cwd=work)
+        assert done.returncode == 2 and "trace" in done.stderr and not os.listdir(work), done
 
 
 def a_hang_lasts_until_the_stop(work):
-    _, path = traced(work, "hangs", "-d", "2s", check=None) if False else hang(work, 2, None)
+    _, path = hang(work, 2, None)
     check_hang(path, 2)
 
 
@@ -137,7 +151,8 @@ def a_mutex_that_is_held_blocks_who_was_signalled(work):
         # A round in which it comes late finds the token, and waits for the mutex alone; or it was faster.
         assert sum(taker["waits"].values()) >= 0.9 * ROUNDS * HOLD_NS, (mode, taker)
         assert taker["waits"]["sync"] >= (ROUNDS - 2.2) * HOLD_NS, (mode, taker)
-        assert taker["runnable_ns"] <= 0.3 * HOLD_NS, (mode, taker)
+        # Without the wait for the mutex it would be runnable for as long.
+        assert taker["runnable_ns"] <= 0.5 * sum(taker["waits"].values()), (mode, taker)
 
 
 def a_crowd_takes_its_turns(work):
@@ -145,8 +160,9 @@ def a_crowd_takes_its_turns(work):
     parsed(path)
     taker = fibers(path)["taker"]
     turns = sum(range(CROWD)) * HOLD_NS
-    assert 0.9 * turns <= taker["waits"]["sync"] <= 1.4 * turns, taker
-    assert taker["runnable_ns"] <= 0.2 * turns, taker
+    sync, others = taker["waits"]["sync"], taker["total_ns"] - taker["waits"]["sync"]
+    # Each waits while others sleep with the mutex, or come late from that: on a busy machine it takes them longer.
+    assert 0.9 * turns <= sync <= (CROWD - 1) * others, taker
 
 
 def a_moment_is_no_wait(work):
@@ -182,12 +198,13 @@ def who_waits_before_the_trace_is_in_it(work):
         tool = late.record("-d", "1s")
         said = tool.communicate(timeout=60)[1]
     assert tool.returncode == 0, said
-    parsed(path)
-    found = fibers(path)
-    whole = 0.8e9
+    found, length = fibers(path), seconds(parsed(path))
+    assert 0.3 <= length <= 1.5, length # a busy machine is late to begin
+    whole = 0.8e9 * length
     for name, reason in (("in_poll", "network"), ("in_mutex", "sync"), ("in_semaphore", "sync"), ("in_sleep", "sleep")):
         assert found[name]["waits"].get(reason, 0) >= whole, (name, found[name])
     for name in ("in_read", "main"):
+        assert name in found, list(found)
         assert found[name]["syscall_ns"] >= whole, (name, found[name])
     running = [f for f in found.values() if f["running_ns"] >= whole]
     assert len(running) == 1 and len(found) == 7, found
@@ -211,7 +228,8 @@ def and_goes_on_when_it_does(work):
         assert f["alive"] == 0 and 0 < sum(f["waits"].values()) < 1.4e9, f
     parsed(path + "1")
     parsed(path)
-    assert {"main", "in_sleep"} <= set(fibers(path)) and "in_poll" not in fibers(path), fibers(path)
+    found = set(fibers(path))
+    assert {"main", "in_sleep"} <= found and "in_poll" not in found, found
 
 
 def std_threads_are_called_after_their_functions(work):
