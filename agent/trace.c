@@ -125,6 +125,8 @@ int trace_begin(bool is_flight, uint64_t flight_ns)
     set_up(is_flight);
     int rc = emit_start(&agent.space->seg, &o);
     lock_update();
+    if (!rc && !fibers_exist())
+        trace_came(); // it runs from now on, whether it will have something to tell or not
     return rc;
 }
 

@@ -194,47 +194,6 @@ void record_trace_free(struct record_result *result)
     result->trace_count = 0;
 }
 
-// --- The command's name, where the command itself has no trace (sh, env or timeout may be one): that goes to the
-// process that began first.
-
-static uint32_t first_process(const struct record_result *result)
-{
-    const struct record_trace *first = NULL;
-    for (size_t i = 0; i < result->trace_count; i++) {
-        const struct record_trace *t = &result->traces[i];
-        if (t->pid == result->pid)
-            return 0;
-        if (t->file.generations && (!first || t->file.start_ns < first->file.start_ns))
-            first = t;
-    }
-    return first ? first->pid : 0;
-}
-
-static void give_name(const struct record_options *o, struct record_result *result)
-{
-    char own[PATH_MAX], end[32];
-    uint32_t pid = first_process(result);
-    if (!pid || has_pid(o->output) || strcmp(o->output, "-") == 0)
-        return;
-    int n = snprintf(end, sizeof end, ".p%u", pid);
-    for (size_t i = 0; i < result->trace_count; i++) {
-        struct record_trace *t = &result->traces[i];
-        char *at = t->pid == pid ? strstr(t->path, end) : NULL;
-        for (char *next; at && (next = strstr(at + 1, end));)
-            at = next;
-        if (!at || !t->file.generations)
-            continue;
-        snprintf(own, sizeof own, "%.*s%s", (int)(at - t->path), t->path, at + n);
-        char *name = strdup(own);
-        if (!name || rename(t->path, name)) {
-            free(name); // it stays where it is
-            continue;
-        }
-        free(t->path);
-        t->path = name;
-    }
-}
-
 // --- What is said.
 
 static bool has_several(const struct record_result *result)
@@ -326,7 +285,6 @@ int record_trace_report(const struct record_options *o, struct record_result *re
 {
     int first = 0;
     size_t written = 0;
-    give_name(o, result);
     for (size_t i = 0; i < result->trace_count; i++) {
         const struct record_trace *t = &result->traces[i];
         written += t->file.generations != 0;
@@ -338,6 +296,10 @@ int record_trace_report(const struct record_options *o, struct record_result *re
     }
     if (written > FILES_SAID && !o->quiet)
         say_rest(o, result);
+    if (!first && o->trace && !written)
+        first = error_set(err, -ENODATA, 0, "no trace: %s",
+                          result->trace_error[0] ? result->trace_error
+                                                 : "the program has recorded no event");
     if (o->quiet || !o->trace)
         return first;
     if (result->trace_lost_generations)
@@ -350,7 +312,5 @@ int record_trace_report(const struct record_options *o, struct record_result *re
     say_cuts(o, result);
     if (written)
         say_next(o, result);
-    else if (!first)
-        fputs("fiberscope: no trace: the program has recorded no event\n", o->messages);
     return first;
 }

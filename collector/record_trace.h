@@ -3,8 +3,7 @@
 // Trace files of a recording: their names, and what is said about them. The command's own first trace (of the process
 // that was started, also after an exec, or the one that -p names) has the name that was asked for; its next one (buffers
 // were full, tracing was started anew, a further snapshot) has ".2" behind it, and so on; other processes' have ".pPID"
-// where the name does not tell them apart. Where the command itself has none, the process that began first gets its name
-// at the end.
+// where the name does not tell them apart.
 //
 // Invariant: a file appears under its name when it is complete.
 

@@ -37,7 +37,7 @@ int thread_places_each(uint32_t pid,
     if (!target_open_pid(&t, pid, NULL) && !thread_list_read(&list, t, NULL))
         wanted = calloc(list.count + 1, sizeof *wanted);
     for (size_t i = 0, n = 0; wanted && i < list.count; i++)
-        wanted[i] = list.threads[i].state != 'R' && n++ < PLACES_MAX;
+        wanted[i] = n++ < PLACES_MAX;
     if (wanted && !thread_stacks_take(&stacks, t, &list, wanted)) {
         rc = tell(&list, &stacks, fn, arg);
         thread_stacks_free(&stacks);

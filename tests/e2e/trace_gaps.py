@@ -16,6 +16,7 @@ from harness import BUILD, FIBERSCOPE, TESTS, Skip, main
 
 GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
 TARGET = os.path.join(TESTS, "trace_gaps")
+UNSTARTED = os.path.join(BUILD, "examples", "shorten") # with the runtime, which --help does not start
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
 ROUNDS, HOLD_NS, CROWD = 5, 20e6, 4
 
@@ -63,8 +64,8 @@ def forked_children_have_traces_of_their_own(work):
     runs = fibers(computes)["main"]
     # Until it ends, which takes it longer than 100 ms on a busy machine.
     assert 0.5 * 100e6 < runs["running_ns"] <= 1e9 * seconds(parsed(computes)) and not runs["waits"], runs
-    locker = fibers(locks)["locker"]
-    assert locker["waits"]["sync"] >= 0.9 * HOLD_NS, locker
+    locker = fibers(locks)["locker"] # it may be late to begin
+    assert locker["total_ns"] >= 0.9 * HOLD_NS and locker["waits"]["sync"] >= 0.5 * HOLD_NS, locker
     done, _ = traced(work, "forks", "--no-inherit")
     assert "process" not in done.stderr, done.stderr
 
@@ -83,19 +84,12 @@ def the_name_is_the_command_s_own(work):
     child = re.search(r"wrote (t\.trace\.p\d+) \(process \d+, trace_gaps\)", done.stderr)
     assert child and "taker" in fibers(os.path.join(work, child[1])), done.stderr
     assert any("taker" in fibers(os.path.join(work, f)) for f in files if ".p" not in f), done.stderr
-    # A command that does not load the agent: who has a trace has the name.
-    for f in files:
-        os.remove(os.path.join(work, f))
-    done = harness.record("--trace", "-o", "t.trace", os.path.join(TESTS, "spawn_static"), TARGET, "brief", cwd=work,
-                          check=0)
-    assert os.listdir(work) == ["t.trace"] and "wrote t.trace\n" in done.stderr, (os.listdir(work), done.stderr)
-    assert "taker" in fibers(os.path.join(work, "t.trace"))
 
 
 def no_trace_is_a_failure(work):
-    done = harness.record("--trace", "-o", "t.trace", "/usr/bin/env", "-", TARGET, "brief", cwd=work)
+    done = harness.record("--trace", "-o", "t.trace", UNSTARTED, "--help", cwd=work)
     assert done.returncode == 1 and "no trace" in done.stderr and not os.listdir(work), done
-    # But one that neither waits nor ends a thread has run.
+    # But one that neither waits nor begins a thread has run.
     done = harness.record("--trace", "-o", "t.trace", "true", cwd=work, check=0)
     assert "wrote t.trace" in done.stderr and len(fibers(os.path.join(work, "t.trace"))) == 1, done.stderr
     parsed(os.path.join(work, "t.trace"))
@@ -104,7 +98,7 @@ def no_trace_is_a_failure(work):
 def a_profile_s_name_is_refused(work):
     for name in ("a.pb.gz", "a.pb", "x/a.pb.gz"):
         done = harness.record("--trace", "-o", name, TARGET, "brief", cwd=work)
-        assert done.returncode == 2 and "trace" in done.stderr and not os.listdir(work), done
+        assert done.returncode == 1 and "profile's name" in done.stderr and not os.listdir(work), done
 
 
 def a_hang_lasts_until_the_stop(work):
@@ -149,8 +143,9 @@ def a_mutex_that_is_held_blocks_who_was_signalled(work):
         parsed(path)
         taker = fibers(path)["taker"]
         # A round in which it comes late finds the token, and waits for the mutex alone; or it was faster.
-        assert sum(taker["waits"].values()) >= 0.9 * ROUNDS * HOLD_NS, (mode, taker)
-        assert taker["waits"]["sync"] >= (ROUNDS - 2.2) * HOLD_NS, (mode, taker)
+        assert taker["total_ns"] >= 0.5 * ROUNDS * HOLD_NS, (mode, taker)
+        assert sum(taker["waits"].values()) >= 0.8 * taker["total_ns"], (mode, taker)
+        assert taker["waits"]["sync"] >= (ROUNDS - 3.2) * HOLD_NS, (mode, taker)
         # Without the wait for the mutex it would be runnable for as long.
         assert taker["runnable_ns"] <= 0.5 * sum(taker["waits"].values()), (mode, taker)
 
@@ -261,6 +256,6 @@ def what_is_waited_for_is_said(work):
 
 
 main([forked_children_have_traces_of_their_own, the_name_is_the_command_s_own, a_hang_lasts_until_the_stop,
-      a_hang_lasts_until_the_kill, a_mutex_that_is_held_blocks_who_was_signalled, a_crowd_takes_its_turns,
+      a_hang_lasts_until_the_kill, no_trace_is_a_failure, a_profile_s_name_is_refused, a_mutex_that_is_held_blocks_who_was_signalled, a_crowd_takes_its_turns,
       a_moment_is_no_wait, who_waits_before_the_trace_is_in_it, and_goes_on_when_it_does,
       std_threads_are_called_after_their_functions, counts_agree, what_is_waited_for_is_said])
