@@ -131,7 +131,7 @@ static inline bool is_mutex_on(void)
         CAPTURE_CALLER_OF(&regs_, frame);                                                          \
         if (forbid_is_on(FORBID_BLOCK))                                                            \
             forbid_wait(type, (type) == SEG_LOCK_JOIN ? NULL : (object), &regs_);                  \
-        lock_wait_begin(&w_, object, type, has_owner, again, &regs_);                                   \
+        lock_wait_begin(&w_, object, type, has_owner, again, &regs_);                              \
         int rc_ = (call);                                                                          \
         lock_wait_end(&w_, rc_ != (unwaited));                                                     \
         return rc_;                                                                                \

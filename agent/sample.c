@@ -207,7 +207,8 @@ static int call_of(const ucontext_t *c)
 {
     const greg_t *r = c->uc_mcontext.gregs;
     uint8_t code[9] = {0};
-    struct iovec here = {code, sizeof code}, there = {(void *)(uintptr_t)(r[REG_RIP] - 7), sizeof code};
+    struct iovec here = {code, sizeof code},
+                 there = {(void *)(uintptr_t)(r[REG_RIP] - 7), sizeof code};
     sys6(SYS_process_vm_readv, agent.pid, SYS_ARG(&here), 1, SYS_ARG(&there), 1, 0);
     if (code[7] == 0x0f && code[8] == 0x05 && r[REG_RAX] >= 0 && r[REG_RAX] < 1024)
         return (int)r[REG_RAX];

@@ -121,7 +121,8 @@ static int see_place(void *arg, uint32_t tid, const uint64_t *pcs, uint32_t dept
 static void start_trace(struct target *t)
 {
     const struct record_options *o = t->ingest->o.trace;
-    thread_places_each(t->pid, see_place, t->trace); // without them some would have no name for long
+    thread_places_each(t->pid, see_place,
+                       t->trace); // without them some would have no name for long
     drop_leftovers(t->reader);
     seg_reader_trace_limits(t->reader, o->trace_slow_ns);
     if (!ask(t, "trace", SEG_ASK_TRACE | (o->trace_flight ? SEG_ASK_FLIGHT : 0), 0, -1))

@@ -37,7 +37,7 @@ struct record_loop {
     void *arg;
     uint64_t start_ns, stop_ns; // stop_ns: when the first signal was seen
     bool has_said_grace;
-    int snapshots;              // wishes for one that were passed on
+    int snapshots; // wishes for one that were passed on
 };
 
 // record_agent.c: records the process that `call` was opened on, through its agent. is_over may be NULL. Leaves the

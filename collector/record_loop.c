@@ -52,10 +52,11 @@ static void say_grace(struct record_loop *l, uint64_t now)
     l->has_said_grace = true;
     record_progress_end(&l->progress);
     if (!l->o->quiet && result->child > 0)
-        fprintf(l->o->messages,
-                "fiberscope: process %d (%s) goes on; waiting up to %d s for its end (Ctrl-C again: no "
-                "longer)\n",
-                result->child, result->program, (int)(STOP_GRACE_NS / UINT64_C(1000000000)));
+        fprintf(
+            l->o->messages,
+            "fiberscope: process %d (%s) goes on; waiting up to %d s for its end (Ctrl-C again: no "
+            "longer)\n",
+            result->child, result->program, (int)(STOP_GRACE_NS / UINT64_C(1000000000)));
 }
 
 static void tick(struct record_loop *l)

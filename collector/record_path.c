@@ -179,10 +179,11 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
     if (rc)
         return rc;
     if (is_trace && (ends_with(path, ".pb.gz") || ends_with(path, ".pb")))
-        return error_set(err, -EINVAL, 0,
-                         "-o %s: a profile's name, and with --trace alone a trace is written: name it "
-                         "%.*s.trace, or add --cpu and name a folder (with / at its end) for both",
-                         o->output, (int)(strstr(path, ".pb") - path), path);
+        return error_set(
+            err, -EINVAL, 0,
+            "-o %s: a profile's name, and with --trace alone a trace is written: name it "
+            "%.*s.trace, or add --cpu and name a folder (with / at its end) for both",
+            o->output, (int)(strstr(path, ".pb") - path), path);
     int n = count_at(o, &sample, path);
     if (n > 1)
         return error_set(

@@ -33,7 +33,7 @@ struct trace_build;
 struct trace_build_file { // what came of one file
     uint32_t number;      // of this process, from 1
     uint64_t generations, samples, bytes;
-    uint64_t events; // as readers tell them: with samples and Syncs
+    uint64_t events;     // as readers tell them: with samples and Syncs
     uint64_t left_out;   // generations that the validator refused
     uint64_t start_ns;   // CLOCK_MONOTONIC: first event
     uint64_t end_ns;     // its end

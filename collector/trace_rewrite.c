@@ -25,7 +25,7 @@ struct ids { // of the segment to those of the generation, + 1; 0: not there yet
 
 struct thread { // what a thread is known to run, for samples that do not say it
     int64_t goroutine;
-    bool is_worker; // of the runtime: its samples say it
+    bool is_worker;  // of the runtime: its samples say it
     uint64_t *early; // where it was as the trace began; NULL: not known, or it has spoken since
     uint32_t early_depth;
 };
@@ -214,7 +214,8 @@ static const struct thread *early_of(const struct trace_rewrite *rw, const struc
     if (wire == TRACE_EV_GO_STATUS_STACK && args[1] < NO_THREAD) {
         uint32_t tid = (uint32_t)args[1], known = intern_find(&rw->tids, &tid, sizeof tid);
         t = known == INTERN_NONE ? NULL : &rw->threads[known];
-        if (args[2] == TRACE_GO_STATUS_WAITING) // who waits has no thread; it was named for this alone
+        if (args[2] ==
+            TRACE_GO_STATUS_WAITING) // who waits has no thread; it was named for this alone
             args[1] = UINT64_MAX;
     }
     return t && t->early ? t : NULL;

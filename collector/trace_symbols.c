@@ -20,7 +20,7 @@ enum { NO_MODULE = UINT32_MAX, NAME_BYTES = 4096, DIRS_MAX = 16 };
 
 enum role {
     ROLE_PROGRAM,
-    ROLE_OURS, // Fiberscope's
+    ROLE_OURS,       // Fiberscope's
     ROLE_ROOT,       // below a start function
     ROLE_TRAMPOLINE, // of the C++ library, between a thread's beginning and its function
 };

@@ -78,7 +78,10 @@ typedef struct {
 } emit_number;
 #define EMIT_NO_STACK ((emit_number){UINT64_C(1) << 56}) // 0
 
-enum emit_told { EMIT_TOLD = 1, EMIT_TOLD_AHEAD }; // ahead: by who began the session, as it was then
+enum emit_told {
+    EMIT_TOLD = 1,
+    EMIT_TOLD_AHEAD
+}; // ahead: by who began the session, as it was then
 
 struct unwind_thread;
 

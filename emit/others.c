@@ -30,7 +30,7 @@ struct state {
     enum emit_reason reason; // of a wait; EMIT_REASON_UNSPECIFIED: not known
 };
 
-static _Atomic uint32_t naming; // somebody looks for a thread's stream, or gives it one
+static _Atomic uint32_t naming;         // somebody looks for a thread's stream, or gives it one
 static const void *_Atomic own_context; // likewise
 static _Atomic uint64_t own_doing; // tid << 32 | call, of who was interrupted by a handler of ours
 

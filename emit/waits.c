@@ -104,7 +104,8 @@ static void block_again(struct emit_thread *w)
     emit_proc_stop(w, since);
     atomic_fetch_sub_explicit(&emit_relocking, 1, memory_order_relaxed);
     count_waiter(atomic_load_explicit(&w->wait_object, memory_order_relaxed), UINT32_MAX);
-    atomic_store_explicit(&w->wait_object, mutex, memory_order_relaxed); // of the two counts its own remains
+    atomic_store_explicit(&w->wait_object, mutex,
+                          memory_order_relaxed); // of the two counts its own remains
     atomic_store_explicit(&w->wait_ticks, since, memory_order_relaxed);
     atomic_store_explicit(&w->wait, WAITING, memory_order_release); // pairs with claim
 }
