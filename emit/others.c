@@ -196,16 +196,28 @@ static long read_of(uint32_t tid, const char *name, char text[64])
     return n;
 }
 
+static bool contains(const char *text, const char *part)
+{
+    for (; *text; text++) {
+        size_t i = 0;
+        while (part[i] && text[i] == part[i])
+            i++;
+        if (!part[i])
+            return true;
+    }
+    return false;
+}
+
 // A call that was interrupted, and that the kernel goes on with, has lost its number. There are three of that kind; a
 // sleep's own functions are not always among those that the kernel names.
 static long call_restarted(uint32_t tid)
 {
     char where[64];
     long n = read_of(tid, "/wchan", where);
-    return n <= 0 || where[0] == '0' ? SYS_restart_syscall
-           : strstr(where, "futex")  ? SYS_futex
-           : strstr(where, "poll")   ? SYS_poll
-                                     : SYS_clock_nanosleep;
+    return n <= 0 || where[0] == '0'  ? SYS_restart_syscall
+           : contains(where, "futex") ? SYS_futex
+           : contains(where, "poll")  ? SYS_poll
+                                      : SYS_clock_nanosleep;
 }
 
 // "running", or the call's number (-1: none, it was stopped in another way) and its arguments.
