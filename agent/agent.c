@@ -42,9 +42,16 @@ bool agent_owns(void)
     return agent_live() && (uint32_t)sys0(SYS_getpid) == agent.space->pid;
 }
 
+static int begin_child(bool waits);
+
 bool agent_here(void)
 {
-    return agent_live() || (agent.configured && agent.is_child && !agent_begin_child());
+    return agent_live() || (agent.configured && agent.is_child && !begin_child(false));
+}
+
+bool agent_here_answered(void)
+{
+    return agent_live() || (agent.configured && agent.is_child && !begin_child(true));
 }
 
 // Destructors of other keys may allocate after ours: it comes round again, up to the last round that
@@ -87,6 +94,7 @@ static void on_fork_child(void)
     agent.is_child = true;
     agent.forks++;
     agent.pid = (uint32_t)sys0(SYS_getpid);
+    trace_fork_child();
     emit_forget();
     agent_tls.labels = 0; // an id of the parent's segment
     if (agent_segment_fd() >= 0)
@@ -117,7 +125,8 @@ void agent_forget_parent(void)
     if (fibers_exist()) // else they are zero, and stay untouched
         fibers_forget_labels();
     if (agent.env.inherit)
-        source_arm_first(agent.child_period_ns);
+        source_arm_first(agent.child_period_ns || !trace_is_due() ? agent.child_period_ns
+                                                                  : TRACE_CHILD_PERIOD_NS);
 }
 
 static void find_main_stack(void)
@@ -251,7 +260,8 @@ int agent_segment_fd(void)
     return is_ours ? agent.segment_fd : -1;
 }
 
-int agent_begin(uint32_t why, bool in_handler)
+// waits: for the collector's answer.
+static int begin(uint32_t why, bool in_handler, bool waits)
 {
     struct agent_space *space = agent.space;
     uint32_t no = 0;
@@ -267,7 +277,7 @@ int agent_begin(uint32_t why, bool in_handler)
     }
     if (agent.env.socket[0] && why != AGENT_WHY_CALL) {
         // The answer says that the control words are set; without one the target goes on alone.
-        rc = hello_send(&agent, why, !in_handler, (uint32_t)sys0(SYS_gettid));
+        rc = hello_send(&agent, why, waits, (uint32_t)sys0(SYS_gettid));
         space->told = !rc;
         if (rc && !agent.env.out[0] && !agent.env.segment[0]) {
             seg_close(&space->seg); // nobody will ever read it
@@ -278,7 +288,7 @@ int agent_begin(uint32_t why, bool in_handler)
     struct seg_control *c = &space->seg.header->control;
     set_states(c);
     heap_begin();
-    bool answered = agent.env.socket[0] && !rc && !in_handler;
+    bool answered = agent.env.socket[0] && !rc && waits;
     if (!answered)
         source_choose(&agent, why != AGENT_WHY_FORK);
     else if (atomic_load_explicit(&c->cpu_source, memory_order_relaxed) == SEG_CPU_NONE)
@@ -295,6 +305,8 @@ int agent_begin(uint32_t why, bool in_handler)
         source_disarm_first();
         if (s)
             source_arm(s);
+        if (why == AGENT_WHY_FORK)
+            trace_begin_child();
     } else {
         agent_arm_all();
         if (agent.env.trace_on)
@@ -306,16 +318,26 @@ int agent_begin(uint32_t why, bool in_handler)
     return 0;
 }
 
+int agent_begin(uint32_t why, bool in_handler)
+{
+    return begin(why, in_handler, !in_handler);
+}
+
 // A forked child's own segment is made here, where nothing can be cancelled.
-int agent_begin_child(void)
+static int begin_child(bool waits)
 {
     int state;
     if (!agent.configured)
         return -ENOENT;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-    int rc = agent_begin(AGENT_WHY_FORK, true);
+    int rc = begin(AGENT_WHY_FORK, true, waits);
     pthread_setcancelstate(state, NULL);
     return rc;
+}
+
+int agent_begin_child(void)
+{
+    return begin_child(false);
 }
 
 // Calls fn for each thread of this process. getdents by hand: opendir allocates.

@@ -149,6 +149,7 @@ struct agent {
     uint64_t thread_stack_bytes; // of a thread made without attributes
     uint64_t child_period_ns;    // of a forked child's first timer
     int child_timer;             // kernel id + 1; 0: none
+    const void *child_context;   // its first signal's; NULL: it begins elsewhere
     uint64_t tick_ns;            // the kernel's tick: CPU timers fire no oftener
     char program[64];
 };
@@ -164,6 +165,8 @@ static inline bool agent_live(void)
 
 // Live, if need be after a forked child's recording was begun. [normal context]
 bool agent_here(void);
+// The same where the child may wait for the collector's answer, so that it is known even if it ends at once.
+bool agent_here_answered(void);
 
 // Live, and called in the process that owns the memory, not in its vfork child.
 bool agent_owns(void);

@@ -60,6 +60,17 @@ static int keep_first(int rc, int next)
     return rc ? rc : next;
 }
 
+// Forked children follow, where the collector listens to them.
+static int begin_trace(bool is_flight)
+{
+    int rc = trace_begin_soon(is_flight);
+    if (!rc && agent.env.socket[0] && !agent.space->told) {
+        agent.env.trace_on = true;
+        agent.env.trace_flight = is_flight;
+    }
+    return rc;
+}
+
 static int do_asked(struct seg_control *c, uint32_t what)
 {
     int rc = 0;
@@ -72,7 +83,7 @@ static int do_asked(struct seg_control *c, uint32_t what)
     if (what & SEG_ASK_ARM)
         rc = keep_first(rc, arm(c));
     if (what & SEG_ASK_TRACE)
-        rc = keep_first(rc, trace_begin_soon(what & SEG_ASK_FLIGHT));
+        rc = keep_first(rc, begin_trace(what & SEG_ASK_FLIGHT));
     if (what & SEG_ASK_LOOK) {
         agent.env.block_ns = atomic_load_explicit(&c->block_rate_ns, memory_order_relaxed);
         agent.env.mutex_fraction = atomic_load_explicit(&c->mutex_fraction, memory_order_relaxed);

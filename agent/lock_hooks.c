@@ -93,6 +93,28 @@ static inline bool is_awaited(void)
            atomic_load_explicit(&emit_waiters, memory_order_relaxed);
 }
 
+// Whether a thread that was woken needs a mutex first, which somebody else may just have got.
+static inline bool is_relocked(void)
+{
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_TRACE &&
+           __builtin_expect(atomic_load_explicit(&emit_relocking, memory_order_relaxed) != 0, 0);
+}
+
+// A mutex that was tried, and is not taken by somebody else.
+static inline int tried(const void *m, int rc)
+{
+    if (!rc && is_relocked())
+        trace_took(m);
+    return rc;
+}
+
+// After a wait that nobody asked to be told of when it began.
+static inline int untold(int rc)
+{
+    trace_here();
+    return rc;
+}
+
 static inline bool is_mutex_on(void)
 {
     return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_MUTEX &&
@@ -101,15 +123,15 @@ static inline bool is_mutex_on(void)
 
 // One wait: real call in between. `unwaited` is the result that says that no wait took place.
 #define WAIT(object, type, has_owner, call, unwaited)                                              \
-    WAIT_OF(__builtin_frame_address(0), object, type, has_owner, call, unwaited)
-#define WAIT_OF(frame, object, type, has_owner, call, unwaited)                                    \
+    WAIT_OF(__builtin_frame_address(0), object, type, has_owner, NULL, call, unwaited)
+#define WAIT_OF(frame, object, type, has_owner, again, call, unwaited)                             \
     do {                                                                                           \
         struct lock_wait w_;                                                                       \
         struct unwind_registers regs_;                                                             \
         CAPTURE_CALLER_OF(&regs_, frame);                                                          \
         if (forbid_is_on(FORBID_BLOCK))                                                            \
             forbid_wait(type, (type) == SEG_LOCK_JOIN ? NULL : (object), &regs_);                  \
-        lock_wait_begin(&w_, object, type, has_owner, &regs_);                                     \
+        lock_wait_begin(&w_, object, type, has_owner, again, &regs_);                              \
         int rc_ = (call);                                                                          \
         lock_wait_end(&w_, rc_ != (unwaited));                                                     \
         return rc_;                                                                                \
@@ -158,26 +180,26 @@ INTERPOSED int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t 
 // something is wanted the hooks are ready.
 __attribute__((noinline)) static int wait_for_mutex(pthread_mutex_t *m, const void *frame)
 {
-    WAIT_OF(frame, m, SEG_LOCK_MUTEX, true, real.mutex_lock(m), EDEADLK);
+    WAIT_OF(frame, m, SEG_LOCK_MUTEX, true, NULL, real.mutex_lock(m), EDEADLK);
 }
 
 INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
 {
     if (!is_wanted())
-        return hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m);
+        return untold(hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m));
     int rc = real.mutex_trylock(m);
     if (__builtin_expect(rc != EBUSY, 1))
-        return rc;
+        return tried(m, rc);
     return wait_for_mutex(m, __builtin_frame_address(0));
 }
 
 INTERPOSED int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *limit)
 {
     if (!is_on())
-        return real.mutex_timedlock(m, limit);
+        return untold(real.mutex_timedlock(m, limit));
     int rc = real.mutex_trylock(m);
     if (rc != EBUSY)
-        return rc;
+        return tried(m, rc);
     WAIT(m, SEG_LOCK_MUTEX, true, real.mutex_timedlock(m, limit), EDEADLK);
 }
 
@@ -185,10 +207,10 @@ INTERPOSED int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
                                        const struct timespec *limit)
 {
     if (!is_on())
-        return real.mutex_clocklock(m, clock, limit);
+        return untold(real.mutex_clocklock(m, clock, limit));
     int rc = real.mutex_trylock(m);
     if (rc != EBUSY)
-        return rc;
+        return tried(m, rc);
     WAIT(m, SEG_LOCK_MUTEX, true, real.mutex_clocklock(m, clock, limit), EDEADLK);
 }
 
@@ -229,7 +251,7 @@ INTERPOSED int pthread_rwlock_init(pthread_rwlock_t *l, const pthread_rwlockattr
 INTERPOSED int pthread_rwlock_rdlock(pthread_rwlock_t *l)
 {
     if (!is_on())
-        return real.rdlock(l);
+        return untold(real.rdlock(l));
     int rc = real.tryrdlock(l);
     if (rc != EBUSY)
         return rc;
@@ -239,7 +261,7 @@ INTERPOSED int pthread_rwlock_rdlock(pthread_rwlock_t *l)
 INTERPOSED int pthread_rwlock_timedrdlock(pthread_rwlock_t *l, const struct timespec *limit)
 {
     if (!is_on())
-        return real.timedrdlock(l, limit);
+        return untold(real.timedrdlock(l, limit));
     int rc = real.tryrdlock(l);
     if (rc != EBUSY)
         return rc;
@@ -250,7 +272,7 @@ INTERPOSED int pthread_rwlock_clockrdlock(pthread_rwlock_t *l, clockid_t clock,
                                           const struct timespec *limit)
 {
     if (!is_on())
-        return real.clockrdlock(l, clock, limit);
+        return untold(real.clockrdlock(l, clock, limit));
     int rc = real.tryrdlock(l);
     if (rc != EBUSY)
         return rc;
@@ -260,7 +282,7 @@ INTERPOSED int pthread_rwlock_clockrdlock(pthread_rwlock_t *l, clockid_t clock,
 INTERPOSED int pthread_rwlock_wrlock(pthread_rwlock_t *l)
 {
     if (!is_on())
-        return real.wrlock(l);
+        return untold(real.wrlock(l));
     int rc = real.trywrlock(l);
     if (rc != EBUSY)
         return rc;
@@ -270,7 +292,7 @@ INTERPOSED int pthread_rwlock_wrlock(pthread_rwlock_t *l)
 INTERPOSED int pthread_rwlock_timedwrlock(pthread_rwlock_t *l, const struct timespec *limit)
 {
     if (!is_on())
-        return real.timedwrlock(l, limit);
+        return untold(real.timedwrlock(l, limit));
     int rc = real.trywrlock(l);
     if (rc != EBUSY)
         return rc;
@@ -281,7 +303,7 @@ INTERPOSED int pthread_rwlock_clockwrlock(pthread_rwlock_t *l, clockid_t clock,
                                           const struct timespec *limit)
 {
     if (!is_on())
-        return real.clockwrlock(l, clock, limit);
+        return untold(real.clockwrlock(l, clock, limit));
     int rc = real.trywrlock(l);
     if (rc != EBUSY)
         return rc;
@@ -308,13 +330,13 @@ INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
         CAPTURE_CALLER(&at_);                                                                      \
         if (owed_.delay_ns)                                                                        \
             lock_charged(m, owed_, &at_);                                                          \
-        WAIT(object, SEG_LOCK_COND, false, call, EPERM);                                           \
+        WAIT_OF(__builtin_frame_address(0), object, SEG_LOCK_COND, false, m, call, EPERM);         \
     } while (0)
 
 INTERPOSED int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
 {
     if (!is_on())
-        return real.cond_wait(c, m);
+        return untold(real.cond_wait(c, m));
     COND_WAIT(c, m, real.cond_wait(c, m));
 }
 
@@ -322,7 +344,7 @@ INTERPOSED int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
                                       const struct timespec *limit)
 {
     if (!is_on())
-        return real.cond_timedwait(c, m, limit);
+        return untold(real.cond_timedwait(c, m, limit));
     COND_WAIT(c, m, real.cond_timedwait(c, m, limit));
 }
 
@@ -330,7 +352,7 @@ INTERPOSED int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clo
                                       const struct timespec *limit)
 {
     if (!is_on())
-        return real.cond_clockwait(c, m, clock, limit);
+        return untold(real.cond_clockwait(c, m, clock, limit));
     COND_WAIT(c, m, real.cond_clockwait(c, m, clock, limit));
 }
 
@@ -362,7 +384,7 @@ INTERPOSED int sem_post(sem_t *s)
 INTERPOSED int sem_wait(sem_t *s)
 {
     if (!is_on())
-        return real.sem_wait(s);
+        return untold(real.sem_wait(s));
     int saved = errno;
     if (!real.sem_trywait(s))
         return 0;
@@ -392,7 +414,7 @@ static int whole_sem_clockwait(sem_t *s, clockid_t clock, const struct timespec 
 INTERPOSED int sem_timedwait(sem_t *s, const struct timespec *limit)
 {
     if (!is_on())
-        return whole_sem_timedwait(s, limit);
+        return untold(whole_sem_timedwait(s, limit));
     int saved = errno;
     if (!real.sem_trywait(s))
         return 0;
@@ -403,7 +425,7 @@ INTERPOSED int sem_timedwait(sem_t *s, const struct timespec *limit)
 INTERPOSED int sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *limit)
 {
     if (!is_on())
-        return whole_sem_clockwait(s, clock, limit);
+        return untold(whole_sem_clockwait(s, clock, limit));
     int saved = errno;
     if (!real.sem_trywait(s))
         return 0;
@@ -414,7 +436,7 @@ INTERPOSED int sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *l
 INTERPOSED int pthread_barrier_wait(pthread_barrier_t *b)
 {
     if (!is_on())
-        return real.barrier_wait(b);
+        return untold(real.barrier_wait(b));
     // The last one to come does not wait, and has this result as one of all has.
     WAIT(b, SEG_LOCK_BARRIER, false, real.barrier_wait(b), EINVAL);
 }
@@ -422,14 +444,14 @@ INTERPOSED int pthread_barrier_wait(pthread_barrier_t *b)
 INTERPOSED int pthread_join(pthread_t t, void **result)
 {
     if (!is_on())
-        return real.join(t, result);
+        return untold(real.join(t, result));
     WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.join(t, result), EDEADLK);
 }
 
 INTERPOSED int pthread_timedjoin_np(pthread_t t, void **result, const struct timespec *limit)
 {
     if (!is_on())
-        return real.timedjoin(t, result, limit);
+        return untold(real.timedjoin(t, result, limit));
     WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.timedjoin(t, result, limit),
          EDEADLK);
 }
@@ -438,7 +460,7 @@ INTERPOSED int pthread_clockjoin_np(pthread_t t, void **result, clockid_t clock,
                                     const struct timespec *limit)
 {
     if (!is_on())
-        return real.clockjoin(t, result, clock, limit);
+        return untold(real.clockjoin(t, result, clock, limit));
     WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.clockjoin(t, result, clock, limit),
          EDEADLK);
 }
@@ -448,20 +470,20 @@ INTERPOSED int pthread_clockjoin_np(pthread_t t, void **result, clockid_t clock,
 INTERPOSED int mtx_lock(mtx_t *m)
 {
     if (!is_on())
-        return real.mtx_lock(m);
+        return untold(real.mtx_lock(m));
     int rc = real.mtx_trylock(m);
     if (rc != thrd_busy)
-        return rc;
+        return tried(m, rc);
     WAIT(m, SEG_LOCK_MUTEX, true, real.mtx_lock(m), thrd_error);
 }
 
 INTERPOSED int mtx_timedlock(mtx_t *m, const struct timespec *limit)
 {
     if (!is_on())
-        return real.mtx_timedlock(m, limit);
+        return untold(real.mtx_timedlock(m, limit));
     int rc = real.mtx_trylock(m);
     if (rc != thrd_busy)
-        return rc;
+        return tried(m, rc);
     WAIT(m, SEG_LOCK_MUTEX, true, real.mtx_timedlock(m, limit), thrd_error);
 }
 
@@ -473,14 +495,14 @@ INTERPOSED int mtx_unlock(mtx_t *m)
 INTERPOSED int cnd_wait(cnd_t *c, mtx_t *m)
 {
     if (!is_on())
-        return real.cnd_wait(c, m);
+        return untold(real.cnd_wait(c, m));
     COND_WAIT(c, m, real.cnd_wait(c, m));
 }
 
 INTERPOSED int cnd_timedwait(cnd_t *c, mtx_t *m, const struct timespec *limit)
 {
     if (!is_on())
-        return real.cnd_timedwait(c, m, limit);
+        return untold(real.cnd_timedwait(c, m, limit));
     COND_WAIT(c, m, real.cnd_timedwait(c, m, limit));
 }
 
@@ -497,7 +519,7 @@ INTERPOSED int cnd_broadcast(cnd_t *c)
 INTERPOSED int thrd_join(thrd_t t, int *result)
 {
     if (!is_on())
-        return real.thrd_join(t, result);
+        return untold(real.thrd_join(t, result));
     WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.thrd_join(t, result), thrd_error);
 }
 

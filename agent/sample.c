@@ -12,6 +12,7 @@
 #include "agent/call.h"
 #include "agent/capture.h"
 #include "agent/fibers.h"
+#include "emit/emit.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -200,6 +201,31 @@ static void note_ended_wait(const ucontext_t *c)
         s->waits_ended++;
 }
 
+// The number of the system call that the signal has interrupted: it will be made again, or has ended (then libc has put
+// the number into the register just before, if we are lucky).
+static int call_of(const ucontext_t *c)
+{
+    const greg_t *r = c->uc_mcontext.gregs;
+    uint8_t code[9] = {0};
+    struct iovec here = {code, sizeof code},
+                 there = {(void *)(uintptr_t)(r[REG_RIP] - 7), sizeof code};
+    sys6(SYS_process_vm_readv, agent.pid, SYS_ARG(&here), 1, SYS_ARG(&there), 1, 0);
+    if (code[7] == 0x0f && code[8] == 0x05 && r[REG_RAX] >= 0 && r[REG_RAX] < 1024)
+        return (int)r[REG_RAX];
+    if (r[REG_RAX] != -EINTR || code[5] != 0x0f || code[6] != 0x05)
+        return EMIT_DOING_RUN;
+    return code[0] == 0xb8 && !code[3] && !code[4] ? code[1] | code[2] << 8
+                                                   : EMIT_DOING_UNKNOWN_CALL;
+}
+
+static int begin_child(const void *context)
+{
+    agent.child_context = context;
+    int rc = agent_begin_child();
+    agent.child_context = NULL;
+    return rc;
+}
+
 static void on_sigprof(int signal, siginfo_t *info, void *context)
 {
     int saved = errno;
@@ -210,14 +236,16 @@ static void on_sigprof(int signal, siginfo_t *info, void *context)
         return;
     }
     if (whose == WHOSE_CALL) {
+        emit_self_doing(call_of(context), context);
         call_take((uint64_t)(uintptr_t)info->si_value.sival_ptr);
+        emit_self_doing(EMIT_DOING_NOTHING_KNOWN, NULL);
         if (agent_live())
             slot_self();
         note_ended_wait(context);
         errno = saved;
         return;
     }
-    if ((agent_live() || !agent_begin_child()) &&
+    if ((agent_live() || !begin_child(context)) &&
         atomic_load_explicit(&agent.space->running, memory_order_relaxed)) {
         struct agent_slot *s = slot_self();
         if (s && atomic_exchange_explicit(&s->busy, 1, memory_order_relaxed)) {

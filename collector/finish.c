@@ -247,7 +247,9 @@ int finish_traces(const char *path, const struct record_options *o, struct recor
     if (!rc)
         rc = read_samples(reader, build);
     if (!rc) {
-        trace_build_finish(build, cut_of(path, h, before_ns)); // its errors are its files'
+        uint64_t cut = cut_of(path, h, before_ns), end = load(&h->control.end_ns);
+        // Until when it ran is told by itself, or is now.
+        trace_build_finish(build, cut, end || cut != before_ns ? end : before_ns);
         trace_build_get_stats(build, &st);
         result->trace_lost_generations = st.lost_generations;
         snprintf(result->trace_error, sizeof result->trace_error, "%s", trace_build_error(build));

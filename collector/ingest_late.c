@@ -6,6 +6,7 @@
 #include "collector/ingest_internal.h"
 
 #include "agent/call.h"
+#include "collector/thread_places.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -111,10 +112,17 @@ static void drop_leftovers(struct seg_reader *r)
         seg_reader_trace_buffers(r, drop_buffer, r);
 }
 
+static int see_place(void *arg, uint32_t tid, const uint64_t *pcs, uint32_t depth)
+{
+    return trace_build_early(arg, tid, pcs, depth);
+}
+
 // One that somebody else has begun is theirs, to the end.
 static void start_trace(struct target *t)
 {
     const struct record_options *o = t->ingest->o.trace;
+    thread_places_each(t->pid, see_place,
+                       t->trace); // without them some would have no name for long
     drop_leftovers(t->reader);
     seg_reader_trace_limits(t->reader, o->trace_slow_ns);
     if (!ask(t, "trace", SEG_ASK_TRACE | (o->trace_flight ? SEG_ASK_FLIGHT : 0), 0, -1))

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -80,11 +82,30 @@ void target_open_clocks(struct target *t, struct agent_config *config)
 static void retire(struct ingest *g, uint32_t pid)
 {
     for (struct target *t = g->targets; t; t = t->next)
-        if (t->pid == pid && !t->is_over) {
-            perf_clocks_free(t->clocks);
-            t->clocks = NULL;
-            t->is_over = true;
-        }
+        if (t->pid == pid && !t->is_over)
+            target_ended(t);
+}
+
+void target_ended(struct target *t)
+{
+    perf_clocks_free(t->clocks);
+    t->clocks = NULL;
+    t->is_over = true;
+    t->ended_ns = record_now_ns(CLOCK_MONOTONIC);
+    if (t->pidfd >= 0)
+        close(t->pidfd); // leaves the epoll set by itself
+    t->pidfd = -1;
+}
+
+// So that the time at which it ends is known.
+static void watch_end(struct target *t)
+{
+    struct epoll_event ev = {.events = EPOLLIN};
+    t->pidfd = ev.data.fd = (int)syscall(SYS_pidfd_open, (pid_t)t->pid, 0);
+    if (t->pidfd >= 0 && epoll_ctl(t->ingest->epoll_fd, EPOLL_CTL_ADD, t->pidfd, &ev)) {
+        close(t->pidfd);
+        t->pidfd = -1;
+    }
 }
 
 static bool is_wanted(const struct ingest *g, uint32_t pid)
@@ -186,6 +207,7 @@ int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello 
     t->ingest = g;
     t->pid = pid;
     t->inner_pid = hello->pid;
+    t->pidfd = -1;
     t->is_late = hello->why == AGENT_WHY_CALL;
     int rc = seg_reader_open_parts(&t->reader, fd, parts_wanted(t), &err);
     if (!rc)
@@ -200,6 +222,7 @@ int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello 
     t->feed.series = t->drains ? g->o.series : NULL;
     start_trace(t);
     retire(g, pid);
+    watch_end(t);
     g->stats.processes++;
     t->next = g->targets;
     g->targets = t;
@@ -351,10 +374,11 @@ static void finish_trace(struct target *t)
         is_asked = true;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
-    uint64_t until = target_is_alive(t) ? record_now_ns(CLOCK_MONOTONIC) : UINT64_MAX;
+    uint64_t now = record_now_ns(CLOCK_MONOTONIC);
+    uint64_t until = target_is_alive(t) ? now : UINT64_MAX;
     if (t->drains)
         feed_pump(&t->feed); // samples that belong into it
-    trace_build_finish(t->trace, until);
+    trace_build_finish(t->trace, until, t->ended_ns ? t->ended_ns : now);
     trace_build_get_stats(t->trace, &st);
     result->trace_lost_generations += st.lost_generations;
     if (!result->trace_error[0])
@@ -390,6 +414,8 @@ void target_free(struct target *t)
     if (!t)
         return;
     perf_clocks_free(t->clocks);
+    if (t->pidfd >= 0)
+        close(t->pidfd);
     trace_build_free(t->trace);
     record_trace_abort(&t->sink);
     feed_free(&t->feed);

@@ -8,6 +8,7 @@
 #include "collector/symbolize_image.h"
 #include "collector/trace_api.h"
 #include "collector/trace_own.h"
+#include "collector/trace_names.h"
 #include "symbols/data_symbols.h"
 
 #include <errno.h>
@@ -21,8 +22,9 @@ enum { NO_MODULE = UINT32_MAX, NAME_BYTES = 4096 };
 
 enum role {
     ROLE_PROGRAM,
-    ROLE_OURS, // Fiberscope's
-    ROLE_ROOT, // below a start function
+    ROLE_OURS,       // Fiberscope's
+    ROLE_ROOT,       // below a start function
+    ROLE_TRAMPOLINE, // of the C++ library, between a thread's beginning and its function
 };
 
 struct module {
@@ -34,6 +36,7 @@ struct module {
     bool is_absolute; // the image's addresses are run-time ones
     bool is_libc;     // C library or loader
     bool is_ours;     // one of Fiberscope's libraries
+    bool is_stdcxx;   // the C++ library
     bool has_runtime; // the runtime is linked into it
     struct trace_own own;
     struct symbols_image *image;
@@ -170,6 +173,7 @@ static int add_module(struct trace_symbols *ts, struct module *m, const struct s
         .is_libc = begins(base, "libc.so") || begins(base, "libc-2.") || begins(base, "ld-") ||
                    begins(base, "libpthread"),
         .is_ours = begins(base, "libfiberscope"),
+        .is_stdcxx = begins(base, "libstdc++.so") || begins(base, "libc++.so"),
     };
     if (m->path == INTERN_NONE || m->build_id == INTERN_NONE)
         return -ENOMEM;
@@ -239,21 +243,6 @@ static void open_image(struct trace_symbols *ts, struct module *m)
 
 // --- What a frame is called, and whose it is.
 
-static bool is_root_name(const char *name, bool is_ours)
-{
-    static const char *const libc[] = {"start_thread", "clone",  "__clone",           "clone3",
-                                       "__clone3",     "_start", "__libc_start_main", NULL};
-    static const char *const ours[] = {"fib_root_", "fiber_begin", "posix_begin", "c11_begin",
-                                       NULL};
-    for (int i = 0; libc[i]; i++)
-        if (strcmp(name, libc[i]) == 0)
-            return true;
-    for (int i = 0; is_ours && ours[i]; i++)
-        if (strcmp(name, ours[i]) == 0)
-            return true;
-    return begins(name, "__libc_start_main_impl") || begins(name, "__libc_start_call_main");
-}
-
 static int put_frame(struct trace_symbols *ts, const struct frame *f)
 {
     if (ts->frame_count >= UINT32_MAX || reserve_items((void **)&ts->frames, &ts->frame_capacity,
@@ -269,16 +258,17 @@ static int put_named(struct trace_symbols *ts, const struct module *m, uint64_t 
     char name[NAME_BYTES];
     bool is_ours = m->is_ours || trace_own_is_header(sf->name, sf->file) ||
                    (m->has_runtime && trace_own_is(&m->own, sf->name, sf->file));
-    bool is_root = is_root_name(sf->name, is_ours);
+    bool is_root = trace_names_is_root(sf->name, is_ours);
     snprintf(name, sizeof name, "%s%s", is_ours ? "runtime." : "", sf->name);
     const struct frame f = {
         .pc = pc,
         .function = intern_string(&ts->strings, name),
         .file = intern_string(&ts->strings, sf->file),
         .line = sf->line,
-        .role = is_root   ? ROLE_ROOT
-                : is_ours ? ROLE_OURS
-                          : ROLE_PROGRAM,
+        .role = is_root                               ? ROLE_ROOT
+                : is_ours                             ? ROLE_OURS
+                : trace_names_is_trampoline(sf->name) ? ROLE_TRAMPOLINE
+                                                      : ROLE_PROGRAM,
     };
     return f.function == INTERN_NONE || f.file == INTERN_NONE ? -ENOMEM : put_frame(ts, &f);
 }
@@ -296,9 +286,10 @@ static int put_nameless(struct trace_symbols *ts, const struct module *m, uint64
         .pc = pc,
         .function = intern_string(&ts->strings, name),
         // A stripped libc does not say that this is start_thread; nothing else of it lies at a root.
-        .role = m && m->is_libc   ? ROLE_ROOT
-                : m && m->is_ours ? ROLE_OURS
-                                  : ROLE_PROGRAM,
+        .role = m && m->is_libc     ? ROLE_ROOT
+                : m && m->is_ours   ? ROLE_OURS
+                : m && m->is_stdcxx ? ROLE_TRAMPOLINE
+                                    : ROLE_PROGRAM,
     };
     return f.function == INTERN_NONE ? -ENOMEM : put_frame(ts, &f);
 }
@@ -435,18 +426,59 @@ static int name_leaf(struct trace_symbols *ts, const uint64_t *pcs, int n, uint3
     return 0;
 }
 
-// Takes the roots off, and what is more than a trace may have: from the middle, for the outermost frame names
-// the fiber.
-static void trim(struct trace_symbols *ts, struct run *s)
+// A closure's function is called operator() alone where it is inlined; whose it is stands in what called it.
+static int name_closure(struct trace_symbols *ts, uint32_t *id, uint32_t trampoline)
+{
+    char name[NAME_BYTES];
+    struct frame f = ts->frames[*id];
+    if (strcmp(intern_text(&ts->strings, f.function), "operator()") != 0 ||
+        !trace_names_callable(intern_text(&ts->strings, ts->frames[trampoline].function), name,
+                              sizeof name))
+        return 0;
+    f.function = intern_string(&ts->strings, name);
+    if (f.function == INTERN_NONE || put_frame(ts, &f))
+        return -ENOMEM;
+    *id = (uint32_t)ts->frame_count - 1;
+    return 0;
+}
+
+// Takes off the roots, and what the C++ library has between them and a thread's function; a start function that is nothing
+// else names nobody, so that the first stack of the thread does. And what is more than a trace may have: from the
+// middle, for the outermost frame names the fiber.
+static int trim(struct trace_symbols *ts, struct run *s)
 {
     uint32_t *ids = ts->stack_frames + s->first;
     while (s->count > 1 && ts->frames[ids[s->count - 1]].role == ROLE_ROOT)
         s->count--;
+    uint32_t whole = s->count;
+    while (s->count && ts->frames[ids[s->count - 1]].role == ROLE_TRAMPOLINE)
+        s->count--;
+    if (s->count != whole && s->count)
+        for (uint32_t i = s->count; i < whole; i++)
+            if (name_closure(ts, &ids[s->count - 1], ids[i]))
+                return -ENOMEM;
     if (s->count > TRACE_STACK_FRAMES_MAX) {
         ids[TRACE_STACK_FRAMES_MAX - 1] = ids[s->count - 1];
         s->count = TRACE_STACK_FRAMES_MAX;
     }
     ts->stack_frame_count = s->first + s->count;
+    return 0;
+}
+
+static int resolve_pcs(struct trace_symbols *ts, const uint64_t *pcs, int n, bool is_sample,
+                       uint32_t epoch, struct run *s)
+{
+    for (int i = 0; i < n; i++) {
+        const struct run *l = location(ts, pcs[i], is_sample && i == 0, epoch);
+        for (uint32_t k = 0; l && k < l->count; k++)
+            if (put_stack_frame(ts, l->first + k))
+                return -ENOMEM;
+        if (!l)
+            return -ENOMEM;
+    }
+    s->count = (uint32_t)ts->stack_frame_count - s->first;
+    int rc = is_sample ? 0 : name_leaf(ts, pcs, n, epoch, s);
+    return rc ? rc : trim(ts, s);
 }
 
 static int resolve_stack(struct trace_symbols *ts, uint32_t id, bool is_sample, struct run *s)
@@ -459,18 +491,7 @@ static int resolve_stack(struct trace_symbols *ts, uint32_t id, bool is_sample, 
         ts->damaged++;
         return 0;
     }
-    for (int i = 0; i < n; i++) {
-        const struct run *l = location(ts, pcs[i], is_sample && i == 0, epoch);
-        for (uint32_t k = 0; l && k < l->count; k++)
-            if (put_stack_frame(ts, l->first + k))
-                return -ENOMEM;
-        if (!l)
-            return -ENOMEM;
-    }
-    s->count = (uint32_t)ts->stack_frame_count - s->first;
-    int rc = is_sample ? 0 : name_leaf(ts, pcs, n, epoch, s);
-    trim(ts, s);
-    return rc;
+    return resolve_pcs(ts, pcs, n, is_sample, epoch, s);
 }
 
 static struct trace_text text_of(const struct trace_symbols *ts, uint32_t string)
@@ -498,6 +519,18 @@ static int grow_stacks(struct trace_symbols *ts, uint32_t id)
     return 0;
 }
 
+static int show(struct trace_symbols *ts, const struct run *s,
+                const struct trace_writer_frame **frames)
+{
+    *frames = ts->out;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct frame *f = &ts->frames[ts->stack_frames[s->first + i]];
+        ts->out[i] = (struct trace_writer_frame){f->pc, text_of(ts, f->function),
+                                                 text_of(ts, f->file), f->line};
+    }
+    return (int)s->count;
+}
+
 int trace_symbols_stack(struct trace_symbols *ts, uint32_t id, bool is_sample,
                         const struct trace_writer_frame **frames)
 {
@@ -518,10 +551,16 @@ int trace_symbols_stack(struct trace_symbols *ts, uint32_t id, bool is_sample,
             return rc;
         }
     }
-    for (uint32_t i = 0; i < s->count; i++) {
-        const struct frame *f = &ts->frames[ts->stack_frames[s->first + i]];
-        ts->out[i] = (struct trace_writer_frame){f->pc, text_of(ts, f->function),
-                                                 text_of(ts, f->file), f->line};
-    }
-    return (int)s->count;
+    return show(ts, s, frames);
+}
+
+int trace_symbols_pcs(struct trace_symbols *ts, const uint64_t *pcs, uint32_t depth,
+                      const struct trace_writer_frame **frames)
+{
+    struct run s = {.first = (uint32_t)ts->stack_frame_count};
+    int rc = resolve_pcs(ts, pcs, (int)depth, true, UINT32_MAX, &s);
+    if (!rc)
+        rc = show(ts, &s, frames);
+    ts->stack_frame_count = s.first; // nobody asks for it by a number
+    return rc;
 }

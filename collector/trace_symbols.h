@@ -44,6 +44,10 @@ int trace_symbols_modules(struct trace_symbols *ts);
 int trace_symbols_stack(struct trace_symbols *ts, uint32_t id, bool is_sample,
                         const struct trace_writer_frame **frames);
 
+// Likewise of a stack that is not in the segment: its leaf is exact.
+int trace_symbols_pcs(struct trace_symbols *ts, const uint64_t *pcs, uint32_t depth,
+                      const struct trace_writer_frame **frames);
+
 uint64_t trace_symbols_damaged(const struct trace_symbols *ts); // stacks that could not be read
 
 #endif

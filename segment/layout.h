@@ -366,7 +366,8 @@ struct seg_trace {
     _Atomic uint64_t stopped_units; // when tracing ended
     _Atomic uint64_t
         asked_slow_ns[4]; // with SEG_ASK_TRACE: limits of regions, tasks, latency, stalls; 0: none
-    uint64_t reserved[4];
+    _Atomic uint64_t cut; // generation in which the last cut was; 0: none. Stored at the cut itself
+    uint64_t reserved[3];
     struct
         seg_trace_clock { // of generation g at [g % SEG_TRACE_CLOCKS]; valid where generation says g
         _Atomic uint64_t generation;      // release

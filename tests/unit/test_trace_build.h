@@ -224,6 +224,8 @@ static void create_worker(struct world *w)
 // --- Two parsers.
 
 struct read {
+    uint64_t events; // all
+    int64_t first_ns, last_ns;
     struct trace_reader *r;
     uint64_t transitions, samples, syncs, generations, worker_samples;
     char worker_name[256];            // the outermost frame of G_WORKER's first stack
@@ -275,6 +277,8 @@ static void read_with_ours(const char *path, struct read *c)
         fail_msg("%s: %s", path, err.text);
     c->version = trace_reader_version(c->r);
     while ((rc = trace_reader_next(c->r, &e)) > 0) {
+        c->first_ns = c->events++ ? c->first_ns : e->time_ns;
+        c->last_ns = e->time_ns;
         c->syncs += e->kind == TRACE_SYNC;
         c->generations += e->kind == TRACE_SYNC && e->sync.generation != 0;
         c->samples += e->kind == TRACE_STACK_SAMPLE;
