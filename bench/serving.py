@@ -1,10 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What serving costs: an idle program with and without `fiberscope serve -p`, and `shorten` under load, served and asked for
-every kind of profile once in 15 s, beside one that never heard of us.
+"""What serving costs: an idle program with and without `fiberscope serve -p`; and `shorten` under load, asked for every kind
+of profile once in 15 s.
 
-Usage: serving.py [PAIRS] [PART ...] [file=PATH]; parts: idle (10 s a pair), load (35 s a pair); 20 pairs of both. With a
-file, the pairs in it count too and the new ones are added: so a long measurement can be made of short ones."""
+Usage: serving.py [PAIRS] [PART ...] [file=PATH]; 20 pairs of all parts, which are
+  idle     with a server beside it, to without; 10 s a pair
+  scrape   requests while a kind is recorded or read, to those before and after in the same process; 7 s a pair. What all kinds
+           together add in 15 s is made of these
+  load     served and scraped, to a process that never heard of us; 35 s a pair, and a fresh process for each, which differ
+           from each other by more than what is looked for
+With a file, the pairs in it count too and the new ones are added: so a long measurement can be made of short ones."""
 
 import json
 import os
@@ -25,7 +30,7 @@ FIBERSCOPE = f"{BUILD}/cli/fiberscope"
 SHORTEN = f"{BUILD}/examples/shorten"
 AGENT = f"{BUILD}/agent/libfiberscope.so"
 IDLE_S, LOAD_S, CHUNK = 4, 15, 10000
-LOAD_BOUND = 1.01
+LOAD_BOUND, SCRAPE_BOUND = 1.01, 1.0
 KINDS = ("heap", "allocs", "block", "mutex", "goroutine", "threads", "threadcreate", "profile?seconds=1",
          "wall?seconds=1", "trace?seconds=1")
 PAGES = ("/metrics", "/debug/fibers")
@@ -124,8 +129,9 @@ def idle(count, tmp, kept):
         print(f"{what:<20} alone {alone:.2f}, served {difference(more)} (95 %); the server itself {server:.2f}")
 
 
-def scrape(url):
-    for path in [f"/debug/pprof/{kind}" for kind in KINDS] + list(PAGES):
+def scrape(url, paths):
+    print(flush=True)
+    for path in paths or [f"/debug/pprof/{kind}" for kind in KINDS] + list(PAGES):
         with urllib.request.urlopen(url + path, timeout=60) as r:
             r.read()
 
@@ -140,7 +146,7 @@ def under_load(tmp, served):
         ours = cpu_ns(target.process.pid) if served else 0
         while time.monotonic() < start + LOAD_S:
             if served and not asker and time.monotonic() > start + 1:
-                asker = subprocess.Popen([sys.executable, __file__, "scrape", target.url])
+                asker = subprocess.Popen([sys.executable, __file__, "scrape", target.url], stdout=subprocess.DEVNULL)
             subprocess.run([f"{SHORTEN}_load", "-p", target.port, "-n", str(CHUNK)], check=True,
                            stdout=subprocess.DEVNULL, timeout=60)
             requests += CHUNK
@@ -149,6 +155,49 @@ def under_load(tmp, served):
             sys.exit("scraping failed")
         return ((cpu_ns(target.pid) - cpu) / requests / 1000, requests / took,
                 (cpu_ns(target.process.pid) - ours) / took / 1e9 if served else 0)
+
+
+def chunk(target):
+    """us of CPU per request of one run of the load, and its seconds."""
+    start, cpu = time.monotonic(), cpu_ns(target.pid)
+    subprocess.run([f"{SHORTEN}_load", "-p", target.port, "-n", str(2 * CHUNK)], check=True, stdout=subprocess.DEVNULL,
+                   timeout=60)
+    return (cpu_ns(target.pid) - cpu) / 2 / CHUNK / 1000, time.monotonic() - start
+
+
+def asked(target, paths):
+    """The same while these are asked for, one after the other; those that last a second last longer than the load."""
+    asker = subprocess.Popen([sys.executable, __file__, "scrape", target.url, *paths], stdout=subprocess.PIPE)
+    asker.stdout.readline()
+    out = chunk(target)
+    if asker.wait(60):
+        sys.exit("scraping failed")
+    return out
+
+
+def scrape_pair(target):
+    out = {}
+    for name in [k for k in KINDS if "?" in k] + ["the rest"]:
+        paths = [f"/debug/pprof/{k}" for k in (KINDS if name == "the rest" else [name]) if "?" not in k or k == name]
+        before, during, after = chunk(target), asked(target, paths + list(PAGES) * (name == "the rest")), chunk(target)
+        # A recording costs for its second, the others for as long as they were read.
+        out[name] = (during[0] / ((before[0] + after[0]) / 2) - 1) * (1 if "?" in name else during[1]) / LOAD_S * 100
+    return out
+
+
+def scrapes(count, tmp, kept):
+    with Program(tmp, [FIBERSCOPE, "serve", "-l", "127.0.0.1:0", "--block", "--mutex"]) as target:
+        chunk(target)
+        for i in range(count):
+            pairs.progress(f"scrape, pair {i + 1} of {count}")
+            kept.append(scrape_pair(target))
+    pairs.progress("")
+    print(f"\nscrape: % of CPU that shorten under load takes more, where each is asked for once in {LOAD_S} s; "
+          f"{len(kept)} pairs, 95 % interval")
+    for name in kept[0]:
+        print(f"{name:<20} {difference([p[name] for p in kept])}")
+    sums = [sum(p.values()) for p in kept]
+    print(f"{'all':<20} {difference(sums)}; at most {SCRAPE_BOUND:g}")
 
 
 def load(count, tmp, kept):
@@ -169,13 +218,13 @@ def load(count, tmp, kept):
     print(f"the server itself: {statistics.median(p['served'][2] for p in kept) * 100:.1f} % of a processor")
 
 
-PARTS = {"idle": idle, "load": load}
+PARTS = {"idle": idle, "scrape": scrapes, "load": load}
 
 
 def main():
     args = sys.argv[1:]
     if args[:1] == ["scrape"]:
-        return scrape(args[1])
+        return scrape(args[1], args[2:])
     count = int(args.pop(0)) if args and args[0].isdigit() else 20
     path = next((a[5:] for a in args if a.startswith("file=")), None)
     wanted = [a for a in args if not a.startswith("file=")]
