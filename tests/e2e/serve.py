@@ -355,7 +355,9 @@ def state(pid):
 
 def what_it_switched_on_is_off_at_its_end(work):
     for options, after in (([], ["idle", "-", "-"]), (["--method=inject"], ["no", "answer", "-", "-"])):
-        env = dict(os.environ) if options else dict(os.environ, LD_PRELOAD=os.path.join(BUILD, "agent", "libfiberscope.so"))
+        env = dict(os.environ)
+        if not options:
+            env["LD_PRELOAD"] = os.path.join(BUILD, "agent", "libfiberscope.so")
         target = subprocess.Popen([TARGET, "work", "100"], stdout=subprocess.PIPE, text=True, env=env)
         try:
             assert target.stdout.readline() == "ready\n"
