@@ -246,6 +246,8 @@ static void keep_descriptor(struct agent_space *space)
 static void set_states(struct seg_control *c)
 {
     atomic_store_explicit(&c->heap_rate_bytes, agent.env.heap_bytes, memory_order_relaxed);
+    atomic_store_explicit(&c->heap_stopped, heap.is_stopped,
+                          memory_order_relaxed); // of a forked child's parent
     atomic_store_explicit(&c->block_rate_ns, agent.env.block_ns, memory_order_relaxed);
     atomic_store_explicit(&c->mutex_fraction, agent.env.mutex_fraction, memory_order_relaxed);
 }

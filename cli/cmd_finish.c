@@ -73,9 +73,9 @@ const struct cli_command cmd_finish = {
     .details =
         "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, or a core\n"
         "file of a process that was recording. It is only read. Each kind of profile that it has\n"
-        "becomes a file, and an execution trace one; several need a folder, or %k in the name. "
-        "Damaged records are left out\n"
-        "and counted.",
+        "becomes a file, and an execution trace one; several need a folder, or %k in the name. A\n"
+        "core file of a program on libfiberscope-rt has its fibers as well (pprof's goroutine).\n"
+        "Damaged records are left out and counted.",
     .examples = "  fiberscope finish core.4711\n"
                 "  fiberscope finish box.seg -o p.pb.gz",
     .options = options,

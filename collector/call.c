@@ -9,6 +9,7 @@
 #include "collector/inject.h"
 #include "collector/mapped_file.h"
 #include "collector/perf_target.h"
+#include "collector/permission.h"
 #include "segment/consumer.h"
 #include "symbols/data_symbols.h"
 
@@ -129,12 +130,11 @@ static int look(struct call *c, struct fscope_error *err)
                          "process %u has no agent: it was not started with libfiberscope.so (by "
                          "LD_PRELOAD, or by linking it)",
                          pid);
-    if (rc == -EACCES || rc == -EPERM)
-        return error_set(
-            err, rc, 0,
-            "process %u: its mappings may not be read: run as its user or as root, and "
-            "see `fiberscope doctor`",
-            pid);
+    if (rc == -EACCES || rc == -EPERM) {
+        char why[256];
+        permission_explain(pid, PERMISSION_READ, why, sizeof why);
+        return error_set(err, rc, 0, "process %u: its mappings may not be read: %s", pid, why);
+    }
     if (rc)
         return error_set(err, rc, 0, "process %u: %s", pid, strerror(-rc));
     rc = find_word(&m, CALL_SYMBOL, &address);
@@ -255,7 +255,8 @@ int call_listen(struct call *c, struct fscope_error *err)
     if (e.result < 0)
         return error_set(err, e.result, 0,
                          "process %u is in another network namespace, which we may not enter (%s): "
-                         "run as root, or inside its container",
+                         "run as root (CAP_SYS_ADMIN), inside its container, or in one that shares "
+                         "its network",
                          c->pid, strerror(-e.result));
     c->listen_fd = e.result;
     return 0;
@@ -435,6 +436,17 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+static int not_sent(const struct call *c, int rc, struct fscope_error *err)
+{
+    if (rc == -EPERM)
+        return error_set(err, rc, 0,
+                         "process %u may not be sent SIGPROF, by which its agent is called: run as "
+                         "its user, or with CAP_KILL",
+                         c->pid);
+    return error_set(err, rc, 0, "process %u: %s", c->pid,
+                     rc == -ESRCH ? "it has ended, or executes another program" : strerror(-rc));
+}
+
 static int not_answered(const struct call *c, struct fscope_error *err)
 {
     struct pollfd ended = {.fd = c->pidfd, .events = POLLIN};
@@ -455,7 +467,7 @@ int call_fetch(struct call *c, int *segment, struct agent_hello *hello, struct f
         if (now_ms() >= again) {
             rc = call_send(c, CALL_HELLO);
             if (rc)
-                return error_set(err, rc, 0, "process %u: %s", c->pid, strerror(-rc));
+                return not_sent(c, rc, err);
             again = now_ms() + step;
             step = step * 2 < AGAIN_MS_MAX ? step * 2 : AGAIN_MS_MAX;
         }
@@ -487,7 +499,7 @@ static int ask(const struct call *c, struct seg_control *control, uint32_t what,
         if (now_ms() >= again) {
             int rc = call_send(c, 0);
             if (rc)
-                return error_set(err, rc, 0, "process %u: %s", c->pid, strerror(-rc));
+                return not_sent(c, rc, err);
             again = now_ms() + step;
             step = step * 2 < AGAIN_MS_MAX ? step * 2 : AGAIN_MS_MAX;
         }

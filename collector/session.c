@@ -10,6 +10,7 @@
 #include "collector/feed_internal.h"
 #include "collector/fibers.h"
 #include "collector/mapped_file.h"
+#include "collector/perf_event.h"
 #include "collector/perf_target.h"
 
 #include <dirent.h>
@@ -195,6 +196,7 @@ int session_open(struct session **out, const struct session_options *opts, struc
         session_close(s);
         return rc;
     }
+    perf_event_try((pid_t)o.pid, s->cpu_why, sizeof s->cpu_why);
     *out = s;
     return 0;
 }
@@ -219,6 +221,11 @@ enum session_way session_way(const struct session *s)
 const char *session_why(const struct session *s)
 {
     return s->way == SESSION_AGENT ? "" : s->why.text;
+}
+
+const char *session_cpu_why(const struct session *s)
+{
+    return s->way == SESSION_AGENT ? "" : s->cpu_why;
 }
 
 uint32_t session_pid(const struct session *s)

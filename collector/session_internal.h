@@ -20,6 +20,7 @@ struct session {
     char program[64];
     enum session_way way;
     struct fscope_error why, heap_why; // why not the agent; why not the heap
+    char cpu_why[320];                 // why no CPU time from outside
     struct call call;                  // of the agent
     int segment;                       // -1: none
     struct seg_reader *reader;         // of words and counters

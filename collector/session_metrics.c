@@ -209,7 +209,7 @@ static int look(struct session *s, struct session_metrics *m, uint64_t *rate_byt
     m->has_heap = *rate_bytes != 0;
     m->has_block = load(&c->block_rate_ns) != 0;
     m->has_mutex = load(&c->mutex_fraction) != 0;
-    m->has_regions = load(&c->region_times) != 0;
+    m->has_regions = atomic_load_explicit(&c->region_times, memory_order_relaxed) != 0;
     uint64_t now = record_now_ns(CLOCK_MONOTONIC);
     bool is_tried = s->regions_asked_ns && now - s->regions_asked_ns < ASK_AGAIN_NS;
     if (!m->has_regions && !is_tried) { // one that does not answer is not asked at each scrape

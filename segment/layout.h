@@ -129,7 +129,9 @@ struct seg_control {
     _Atomic uint32_t asked_what; // enum seg_asked
     _Atomic int32_t answer;      // 0, or -errno of the first that could not be done
     _Atomic uint64_t asked_heap_bytes;
-    _Atomic uint64_t region_times; // 1: regions are counted and timed, traced or not; 0 off
+    _Atomic uint32_t region_times; // 1: regions are counted and timed, traced or not; 0 off
+    _Atomic uint32_t
+        heap_stopped; // 1: allocations are looked at no more, and heap_rate_bytes is what they were
 };
 
 enum seg_asked {
