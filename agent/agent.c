@@ -204,15 +204,10 @@ static int create_segment(struct agent_space *space)
     return rc;
 }
 
-// Went to the collector by message, it is dropped: none stays in the target, where close loops and dup2 would meet it.
-// Else it waits for a call, above the numbers that programs usually meet.
-static void keep_descriptor(struct agent_space *space)
+void agent_keep_segment(int fd)
 {
     struct stat st = {0};
-    int fd = space->seg.fd;
-    space->seg.fd = -1;
-    agent.segment_fd = -1;
-    if (fd >= 0 && !space->told && !agent.env.segment[0] && !sys2(SYS_fstat, SYS_ARG(fd), &st)) {
+    if (!sys2(SYS_fstat, SYS_ARG(fd), &st)) {
         struct rlimit limit = {.rlim_cur = DESCRIPTOR_FLOOR};
         sys2(SYS_getrlimit, RLIMIT_NOFILE, &limit);
         uint64_t floor = limit.rlim_cur > DESCRIPTOR_FLOOR ? DESCRIPTOR_FLOOR : limit.rlim_cur / 2;
@@ -220,7 +215,19 @@ static void keep_descriptor(struct agent_space *space)
         agent.segment_device = st.st_dev;
         agent.segment_inode = st.st_ino;
     }
-    if (fd >= 0)
+    sys1(SYS_close, SYS_ARG(fd));
+}
+
+// Went to the collector by message, it is dropped: none stays in the target, where close loops and dup2 would meet it.
+// Else it waits for a call.
+static void keep_descriptor(struct agent_space *space)
+{
+    int fd = space->seg.fd;
+    space->seg.fd = -1;
+    agent.segment_fd = -1;
+    if (fd >= 0 && !space->told && !agent.env.segment[0])
+        agent_keep_segment(fd);
+    else if (fd >= 0)
         sys1(SYS_close, SYS_ARG(fd));
     // A child must not see its parent's segment: what it wrote there would be the parent's.
     sys3(SYS_madvise, space->seg.header, space->seg.bytes, MADV_DONTFORK);

@@ -7,13 +7,16 @@
 //   hello.c    messages to the collector;  call.c  one that comes late
 //   output.c   the raw dump, written by the target itself where no collector does it
 //   slot.c     one slot per thread: memory for its walks, its timers, its CPU clock
-//   hooks.c    what is interposed: one table; hooks_got.c the other way to make it take effect
+//   hooks.c    what is interposed: one table; hooks_got.c the other way to make it take effect,
+//              got_slots.c what it has overwritten
+//   inject.c   what an injector calls: into service, and out of it
 //   capture.c  where a hook was called from
 //   fibers.c   which fiber a thread runs, where the program has the runtime
 //   fork.c     forks in the midst of a hook
 //   heap*.c    the malloc family;  lock*.c  waits for locks
 //   api.c      the fscope_ API: starting, stopping, writing; labels.c, custom.c, forbid.c (with
 //              names.c: functions' names for a stack), bench.c: its parts
+//   trace.c    traces, tasks, regions, logs; region_times.c: regions counted without a trace
 //   source.c   who makes the sampling signal: perf events or timers
 //   sample.c   the SIGPROF handler
 //   modules.c  which files are mapped where, kept up to date from handlers
@@ -27,7 +30,8 @@
 //   - A vfork or CLONE_VM child shares this memory with its parent and must not change it; it has no
 //     sampling source, and hooks that change state ask agent_owns() (which asks the kernel for the
 //     pid) first.
-//   - The SIGPROF handler stays installed for ever once it is: a late signal must not kill.
+//   - The SIGPROF handler stays installed for ever once it is, but for inject.c, which takes care: a late signal
+//     must not kill.
 //   - Nothing here allocates from the heap or takes a lock, but for the constructor's calls of
 //     dlsym, pthread_key_create and __register_atfork.
 
@@ -36,6 +40,7 @@
 
 #include "agent/env.h"
 #include "agent/lock.h"
+#include "agent/region_times.h"
 #include "segment/producer.h"
 #include "unwind/unwind.h"
 
@@ -76,6 +81,7 @@ struct agent_slot {
     uint32_t exit_rounds;              // of key destructors, as the thread ends
     uint32_t source;                   // enum seg_cpu_source that is armed for this thread
     bool keeps_timer;                  // beside perf events that do not see all
+    bool was_used;                     // so perf_fd and the timers are no zeroes of fresh memory
     uint64_t cpu_period_ns;            // for which it was armed
     uint64_t cpu_seen_ns;              // the thread's CPU clock at its last sample
     int64_t cpu_due_ns; // CPU time not yet charged to a sample; negative: charged in advance
@@ -117,7 +123,8 @@ struct agent_space {
     struct agent_module modules[AGENT_MODULES_MAX];
     struct lock_table locks;
     _Atomic uint32_t fiber_labels[AGENT_FIBER_LABELS]; // by the runtime's index; 0: not yet known
-    char buffer[8192];                                 // of whoever holds modules_lock
+    struct region_names region_names;
+    char buffer[8192]; // of whoever holds modules_lock
 };
 
 // The part that survives fork by being copied.
@@ -165,6 +172,8 @@ bool agent_owns(void);
 // child's first signal. 0 or -errno. [async-signal-safe when in_handler]
 // -EBUSY: another does, or could not.
 int agent_begin(uint32_t why, bool in_handler);
+// Keeps a descriptor of it, above those that programs meet, for calls; -1: it is not open. Closes fd.
+void agent_keep_segment(int fd);
 // The segment's descriptor, if it is still there and still that; -1. [async-signal-safe]
 int agent_segment_fd(void);
 // A forked child's recording begins, at its first signal or hook. 0 or -errno.
@@ -236,6 +245,9 @@ void sample_enter(struct agent_slot *s); // the thread's slot in the segment, if
 void signals_forward(int signal, siginfo_t *info, void *context);
 bool signals_target_uses(void);
 void signals_adopt(const struct sigaction *old); // what was installed before us
+// After the sources are off: SIGPROF is nobody's; then what the target had it be, or has made it meanwhile. 0 or -errno.
+int signals_ignore(void);
+int signals_give_back(void);
 int signals_real_action(const struct sigaction *action, struct sigaction *old);
 
 // modules.c

@@ -25,6 +25,11 @@ void call_ready(void)
     atomic_store_explicit(&fscope_agent_calls, CALL_VERSION, memory_order_release);
 }
 
+void call_unready(void)
+{
+    atomic_store_explicit(&fscope_agent_calls, 0, memory_order_release);
+}
+
 static uint64_t hz_of(const _Atomic uint64_t *period_ns)
 {
     uint64_t ns = atomic_load_explicit(period_ns, memory_order_relaxed);
@@ -71,6 +76,7 @@ static int do_asked(struct seg_control *c, uint32_t what)
     if (what & SEG_ASK_LOOK) {
         agent.env.block_ns = atomic_load_explicit(&c->block_rate_ns, memory_order_relaxed);
         agent.env.mutex_fraction = atomic_load_explicit(&c->mutex_fraction, memory_order_relaxed);
+        region_times_update();
         emit_poke();
         lock_update();
     }

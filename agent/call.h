@@ -64,5 +64,7 @@ void call_take(uint64_t value);
 
 // From now on calls are answered: the handler is in place.
 void call_ready(void);
+// Nor are they answered any more.
+void call_unready(void);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "agent/agent.h"
 #include "agent/arch/x86_64.h"
+#include "agent/got_slots.h"
 #include "agent/heap_table.h"
 
 #include <dlfcn.h>
@@ -297,7 +298,7 @@ static void patch_slot(struct module *m, const struct hook *h, const Elf64_Rela 
                          ELF64_R_TYPE(r->r_info) == R_X86_64_JUMP_SLOT;
     else if (is_bound_to(m, r, symbol, held, real) &&
              !(m->is_foreign && (is_heap || is_of(h, &heap_new_hooks))) &&
-             make_writable(m, (uint64_t)slot))
+             make_writable(m, (uint64_t)slot) && got_slots_remember((uint64_t)slot, held, ours))
         atomic_store_explicit(slot, ours, memory_order_relaxed);
 }
 
@@ -316,14 +317,19 @@ static void patch_table(struct module *m, uint32_t which, bool is_first_look)
     }
 }
 
+static void close_relro(const struct module *m)
+{
+    if (m->is_opened)
+        sys3(SYS_mprotect, m->relro_start, m->relro_end - m->relro_start, PROT_READ);
+}
+
 static void patch_module(struct module *m)
 {
     if (!read_module(m) || is_left_alone(m))
         return;
     for (uint32_t pass = 0; pass < 4; pass++)
         patch_table(m, pass & 1, pass < 2);
-    if (m->is_opened)
-        sys3(SYS_mprotect, m->relro_start, m->relro_end - m->relro_start, PROT_READ);
+    close_relro(m);
 }
 
 // --- When.
@@ -361,6 +367,8 @@ __attribute__((used)) void hooks_got_look(void)
     do {
         unsigned long long adds = seen_adds;
         atomic_store_explicit(&is_wanted_again, 0, memory_order_relaxed);
+        if (!atomic_load_explicit(&hooks_got_on, memory_order_relaxed))
+            break; // ended meanwhile
         dl_iterate_phdr(patch_one, &adds);
         seen_adds = adds;
     } while (atomic_load_explicit(&is_wanted_again, memory_order_relaxed));
@@ -378,8 +386,12 @@ void hooks_got_cover(const uint64_t *pcs, uint32_t depth)
         const Elf64_Ehdr *e = found.dlfo_map_start;
         if (atomic_load_explicit(known, memory_order_relaxed) == start)
             continue;
-        if (!begin_work())
+        if (!atomic_load_explicit(&hooks_got_on, memory_order_relaxed) || !begin_work())
             return;
+        if (!atomic_load_explicit(&hooks_got_on, memory_order_relaxed)) {
+            end_work(); // ended meanwhile
+            return;
+        }
         atomic_store_explicit(known, start, memory_order_relaxed);
         struct module m = {.base = found.dlfo_link_map->l_addr,
                            .headers = (const Elf64_Phdr *)(start + e->e_phoff),
@@ -413,13 +425,61 @@ static void resolve_alone(const struct hook_table *table)
 
 void hooks_got_begin(void)
 {
+    static bool has_names;
     if (atomic_load_explicit(&hooks_got_on, memory_order_relaxed))
         return;
-    resolve_alone(&own_hooks);
-    resolve_alone(&heap_own_hooks);
-    for (const struct hook_table *const *t = hooks_tables; *t; t++)
-        add_names(*t);
+    if (!has_names) {
+        resolve_alone(&own_hooks);
+        resolve_alone(&heap_own_hooks);
+        for (const struct hook_table *const *t = hooks_tables; *t; t++)
+            add_names(*t);
+    }
+    has_names = true;
     seen_adds = 0;
     atomic_store_explicit(&hooks_got_on, true, memory_order_relaxed);
     hooks_got_look();
+}
+
+// --- And back.
+
+static void restore_slot(void *arg, const struct got_slot *s)
+{
+    struct module *m = arg;
+    _Atomic uint64_t *slot = (_Atomic uint64_t *)s->at;
+    if (atomic_load_explicit(slot, memory_order_relaxed) == s->ours && make_writable(m, s->at))
+        atomic_store_explicit(slot, s->held, memory_order_relaxed);
+}
+
+// Only in what is loaded: a library that was closed took its slots along.
+static int restore_one(struct dl_phdr_info *info, size_t size, void *unused)
+{
+    const Elf64_Dyn *dynamic = NULL;
+    struct module m = {
+        .base = info->dlpi_addr, .headers = info->dlpi_phdr, .header_count = info->dlpi_phnum};
+    (void)size;
+    (void)unused;
+    read_headers(&m, &dynamic);
+    got_slots_each(m.start, m.end, restore_slot, &m);
+    close_relro(&m);
+    return 0;
+}
+
+bool hooks_got_end(void)
+{
+    enum { TRIES = 1000 };
+    if (!atomic_exchange_explicit(&hooks_got_on, false, memory_order_acq_rel))
+        return true;
+    int tries = 0;
+    while (!begin_work()) {
+        if (++tries == TRIES) {
+            atomic_store_explicit(&hooks_got_on, true, memory_order_relaxed);
+            return false;
+        }
+        sys0(SYS_sched_yield);
+    }
+    dl_iterate_phdr(restore_one, NULL);
+    got_slots_forget();
+    hooks_got_forget();
+    end_work();
+    return true;
 }

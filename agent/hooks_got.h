@@ -29,6 +29,9 @@ void *hooks_got_behind(const char *name);
 
 // Overwrites the slots of all modules, and of those that come, from now on. [normal context]
 void hooks_got_begin(void);
+// Gives the slots back what was in them, in all modules that are still loaded. False: another thread was at it all the
+// time; nothing has changed. [normal context]
+bool hooks_got_end(void);
 // After modules may have come: patches them. [normal context]
 void hooks_got_look(void);
 // The modules of these pcs, which are on the caller's stack. Takes no lock. [normal context]

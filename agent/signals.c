@@ -57,6 +57,25 @@ void signals_adopt(const struct sigaction *old)
     atomic_store_explicit(&is_installed, 1, memory_order_release);
 }
 
+// Ignored first: that drops what is pending, in all threads.
+int signals_ignore(void)
+{
+    struct sigaction ignore;
+    memset(&ignore, 0, sizeof ignore);
+    ignore.sa_handler = SIG_IGN;
+    return signals_real_action(&ignore, NULL) ? -errno : 0;
+}
+
+int signals_give_back(void)
+{
+    struct sigaction theirs;
+    load_action(&theirs);
+    int rc = signals_real_action(&theirs, NULL) ? -errno : 0;
+    if (!rc)
+        atomic_store_explicit(&is_installed, 0, memory_order_release);
+    return rc;
+}
+
 bool signals_target_uses(void)
 {
     struct sigaction now;

@@ -115,6 +115,9 @@ static bool try_claim(struct agent_slot *s, uint32_t old, uint32_t tid)
     if (!atomic_compare_exchange_strong_explicit(&s->tid, &old, tid, memory_order_acquire,
                                                  memory_order_relaxed))
         return false;
+    if (s->was_used) // who started all threads may have armed it just after its thread left
+        source_disarm(s);
+    s->was_used = true;
     slot_reset(s, tid);
     return true;
 }

@@ -97,8 +97,19 @@ static int arm_perf(struct agent_slot *s, uint64_t period_ns)
         sys1(SYS_close, fd);
         return (int)rc;
     }
-    s->perf_fd = fd;
+    int old = atomic_exchange(&s->perf_fd, fd);
+    if (old >= 0)
+        sys1(SYS_close, SYS_ARG(old));
     return 0;
+}
+
+// A thread that has just begun arms itself while who starts all threads arms it too: the later one takes the place of the
+// earlier, whose timer or event goes.
+static void keep_timer(_Atomic int *where, int id)
+{
+    int old = atomic_exchange(where, id);
+    if (old >= 0)
+        sys1(SYS_timer_delete, SYS_ARG(old));
 }
 
 // A kernel timer whose signal goes to that thread. first_ns: until the first one.
@@ -148,7 +159,7 @@ static int arm_cpu_timer(struct agent_slot *s, uint64_t period_ns)
     int id = arm_timer(tid, cpu_clock(tid), &agent_cookie_cpu, first, interval);
     if (id < 0)
         return id;
-    s->cpu_timer = id;
+    keep_timer(&s->cpu_timer, id);
     s->cpu_due_ns = (int64_t)(period_ns - (first < period_ns ? first : period_ns));
     return 0;
 }
@@ -194,7 +205,7 @@ int source_arm(struct agent_slot *s)
         s->wall_cpu_ns = s->cpu_seen_ns;
         int id = arm_timer(tid, CLOCK_MONOTONIC, &agent_cookie_wall, random_phase(tid, wall), wall);
         if (id >= 0)
-            s->wall_timer = id;
+            keep_timer(&s->wall_timer, id);
         else
             rc = id;
     }

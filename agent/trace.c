@@ -246,32 +246,50 @@ EXPORTED void fscope_task_end(uint64_t task)
 
 // --- Regions.
 
+#define REGION_ERROR UINT64_C(1) // in began_ns, whose last bit is nobody's
+
 EXPORTED struct fscope_region fscope_region_begin(uint64_t task, const char *name)
 {
     struct fscope_region r = {.task = task, .name = name};
     struct emit_thread *t = emit_enter_user();
-    if (!t)
-        return r;
-    uint32_t text = text_id(name, NAME_BYTES);
-    if (emit_region(t, emit_ticks(), false, task, text, emit_stack_here(t))) {
-        uint64_t *innermost = emit_region_word(t);
-        r.session = emit_session();
-        r.id = take_number();
-        r.outer = *innermost;
-        r.began_ns = is_timed(EMIT_SLOW_REGION) ? now_ns() : 0;
-        *innermost = r.id;
+    if (t) {
+        uint32_t text = text_id(name, NAME_BYTES);
+        if (emit_region(t, emit_ticks(), false, task, text, emit_stack_here(t))) {
+            uint64_t *innermost = emit_region_word(t);
+            r.session = emit_session();
+            r.id = take_number();
+            r.outer = *innermost;
+            *innermost = r.id;
+        }
+        emit_leave(t);
     }
-    emit_leave(t);
+    if (region_times_wanted() || (r.id && is_timed(EMIT_SLOW_REGION)))
+        r.began_ns = now_ns() & ~REGION_ERROR;
     return r;
+}
+
+// Once, whether it was traced or not.
+static void region_lasted(struct fscope_region *r, bool is_traced)
+{
+    uint64_t began = r->began_ns;
+    if (!began)
+        return;
+    uint64_t now = now_ns(), ns = now > began ? now - (began & ~REGION_ERROR) : 0;
+    r->began_ns = 0;
+    if (is_traced)
+        emit_lasted(EMIT_SLOW_REGION, ns);
+    if (region_times_wanted())
+        region_times_add(r->name, ns, began & REGION_ERROR);
 }
 
 EXPORTED int fscope_region_end(struct fscope_region *r)
 {
-    if (!r || !r->id)
-        return r ? 0 : -EINVAL; // began without a trace
-    struct emit_thread *t = emit_enter_user();
-    if (!t) { // the trace is over; what nests in another one is asked of regions that begin there
+    if (!r)
+        return -EINVAL;
+    struct emit_thread *t = r->id ? emit_enter_user() : NULL;
+    if (!t) { // it began without a trace, or that is over: what nests in another one is asked of regions that begin there
         r->id = 0;
+        region_lasted(r, false);
         return 0;
     }
     uint64_t *innermost = emit_region_word(t);
@@ -287,9 +305,18 @@ EXPORTED int fscope_region_end(struct fscope_region *r)
         r->id = 0;
     }
     emit_leave(t);
-    if (!rc && r->began_ns)
-        emit_lasted(EMIT_SLOW_REGION, now_ns() - r->began_ns);
+    if (!rc)
+        region_lasted(r, true);
     return rc;
+}
+
+EXPORTED void fscope_region_error(struct fscope_region *r, const char *text)
+{
+    if (!r)
+        return;
+    if (r->began_ns)
+        r->began_ns |= REGION_ERROR;
+    fscope_log(r->task, "error", text);
 }
 
 // --- Logs.

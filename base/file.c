@@ -30,6 +30,46 @@ int file_write_all(int fd, const void *bytes, size_t n)
     return 0;
 }
 
+// Files that must not be replaced; of the process, as what opens an input and what names an output
+// know nothing of each other.
+static struct kept {
+    dev_t dev;
+    ino_t ino;
+} * kept;
+static size_t kept_count;
+
+static bool is_kept(const struct stat *st)
+{
+    for (size_t i = 0; i < kept_count; i++)
+        if (kept[i].dev == st->st_dev && kept[i].ino == st->st_ino)
+            return true;
+    return false;
+}
+
+static int keep(const struct stat *st)
+{
+    if (!S_ISREG(st->st_mode) || is_kept(st))
+        return 0;
+    struct kept *more = realloc(kept, (kept_count + 1) * sizeof *more);
+    if (!more)
+        return -ENOMEM;
+    kept = more;
+    kept[kept_count++] = (struct kept){st->st_dev, st->st_ino};
+    return 0;
+}
+
+int file_keep(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) ? 0 : keep(&st);
+}
+
+int file_keep_path(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) ? 0 : keep(&st);
+}
+
 static int fail(struct file_replace *f, struct fscope_error *err, int rc, const char *path,
                 const char *doing)
 {
@@ -83,6 +123,12 @@ int file_begin(struct file_replace *f, const char *path, struct fscope_error *er
         return fail(f, err, -errno, path, "cannot resolve");
     if (exists && S_ISDIR(st.st_mode))
         return fail(f, err, -EISDIR, path, "cannot write");
+    if (exists && is_kept(&st)) {
+        error_set(err, -EEXIST, 0,
+                  "%s: is read by this command and would be lost: give -o another name", path);
+        file_abort(f);
+        return -EEXIST;
+    }
     if (exists && !S_ISREG(st.st_mode)) {
         f->fd = open(f->path, O_WRONLY | O_CLOEXEC);
         return f->fd >= 0 ? 0 : fail(f, err, -errno, path, "cannot open for writing");

@@ -23,6 +23,11 @@ struct file_replace {
 // will replace, else what the umask leaves of 0666. 0 or -errno; then f needs no abort.
 int file_begin(struct file_replace *f, const char *path, struct fscope_error *err);
 
+// The open file is an input of this program: from now on file_begin refuses to replace it, under
+// whatever name. 0 or -ENOMEM. [one thread]
+int file_keep(int fd);
+int file_keep_path(const char *path); // the same; a path that is not there is not kept
+
 // Flushes to the disk, closes and renames. 0 or -errno; on failure the temporary is gone and path
 // untouched. Either way f is closed.
 int file_commit(struct file_replace *f, struct fscope_error *err);

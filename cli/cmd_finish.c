@@ -2,7 +2,9 @@
 //
 // fiberscope finish: profiles and traces out of a dump, a black box or a core file.
 
+#include "base/file.h"
 #include "cli/commands.h"
+#include "cli/profile_args.h"
 
 #include "collector/finish.h"
 
@@ -40,6 +42,11 @@ static int run(void *p, int argc, char **argv)
     o.output = s->output;
     o.symbolize = !s->no_symbols;
     o.quiet = s->quiet;
+    if (profile_is_trace(argv[0]))
+        return cli_fail("%s: an execution trace, which is finished: `fiberscope trace FILE`",
+                        argv[0]);
+    if (file_keep_path(argv[0]))
+        return cli_fail("out of memory");
     int rc = finish_read(argv[0], &result, &err);
     if (!rc) {
         // Which kinds there are is known only now: two of them need two files.

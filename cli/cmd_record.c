@@ -92,9 +92,11 @@ static const struct cli_option options[] = {
     CLI_FLAG(struct settings, no_symbols, "no-symbols", 0, "Output",
              "write addresses; `fiberscope symbolize` names them later"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', "Output", "no progress, no closing lines"),
-    CLI_CHOICE(struct settings, method, "method", 0, "WAY", "With --pid",
-               "agent (inside it, or fail), perf (from outside: CPU alone) or auto",
-               "auto agent perf"),
+    CLI_CHOICE(
+        struct settings, method, "method", 0, "WAY", "With --pid",
+        "agent (inside it, or fail), inject (as agent, which is put in first and taken out of "
+        "service at the end), perf (from outside: CPU alone) or auto",
+        "auto agent inject perf"),
     CLI_SIZE(struct settings, stack_bytes, "stack-size", 0, "BYTES", "With --pid",
              "copy so much of the stack with each sample; by default as much as is needed"),
 };
@@ -239,6 +241,7 @@ static int read_settings(const struct settings *s, int argc, char **argv, struct
     o->pid = (uint32_t)s->pid;
     o->method = !s->method || !strcmp(s->method, "auto") ? RECORD_AUTO
                 : !strcmp(s->method, "agent")            ? RECORD_AGENT
+                : !strcmp(s->method, "inject")           ? RECORD_INJECT
                                                          : RECORD_PERF;
     if (s->method && !s->pid)
         return cli_usage("--method says how to reach a running process: it needs -p PID");

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 
+#include "collector/inject.h"
 #include "collector/launch.h"
 #include "collector/serve.h"
 
@@ -51,16 +52,23 @@ static const struct cli_option options[] = {
                  "waiting for locks and other threads, from TIME (10us by default) on"),
     CLI_OPTIONAL(struct settings, mutex, "mutex", 0, "N", "What is recorded",
                  "who makes others wait for locks; one in N contentions (1 by default)"),
-    CLI_CHOICE(struct settings, method, "method", 0, "HOW", "What is recorded",
-               "agent: by the library inside, or not at all; outside: without it, CPU time "
-               "and threads alone; auto: the first that can be had",
-               "auto agent outside"),
+    CLI_CHOICE(
+        struct settings, method, "method", 0, "HOW", "What is recorded",
+        "agent: by the library inside, or not at all; outside: without it, CPU time "
+        "and threads alone; auto: the first that can be had; inject, with -p: puts it into the "
+        "process first, and takes it out of service at the end",
+        "auto agent outside inject"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', NULL, "no start line, no closing line"),
     // As the agent starts it (agent/sidecar.h): quiet, and nothing to do where another one has the port.
     CLI_FLAG(struct settings, sidecar, "sidecar", 0, NULL, NULL),
 };
 
 // --- Settings.
+
+static bool is_to_inject(const struct settings *s)
+{
+    return strcmp(s->method, "inject") == 0;
+}
 
 static int read_rates(const struct settings *s, struct session_options *o)
 {
@@ -80,9 +88,11 @@ static int read_rates(const struct settings *s, struct session_options *o)
     if (n < 1 || n > 1000000000 || (end && *end) || (s->mutex && *s->mutex == '-'))
         return cli_usage("--mutex=%.40s: a number from 1 is needed", s->mutex);
     o->mutex_fraction = s->mutex ? n : 0;
-    o->method = strcmp(s->method, "agent") == 0     ? SESSION_ONLY_AGENT
-                : strcmp(s->method, "outside") == 0 ? SESSION_ONLY_OUTSIDE
-                                                    : SESSION_AUTO;
+    if (is_to_inject(s) && !s->pid)
+        return cli_usage("--method=inject is for a running process: it needs -p PID");
+    o->method = strcmp(s->method, "agent") == 0 || is_to_inject(s) ? SESSION_ONLY_AGENT
+                : strcmp(s->method, "outside") == 0                ? SESSION_ONLY_OUTSIDE
+                                                                   : SESSION_AUTO;
     return CLI_OK;
 }
 
@@ -120,6 +130,8 @@ struct serving {
     struct serve *server;
     int signals;      // a signalfd
     bool looks_again; // at children, soon
+    bool is_put_in;   // the agent, by us
+    bool has_ended;   // the process
     sigset_t users;
 };
 
@@ -183,6 +195,24 @@ static bool ends_us(const struct signalfd_siginfo *i)
            i->ssi_signo == SIGQUIT;
 }
 
+static int put_in(struct serving *v, struct fscope_error *err)
+{
+    struct inject_result result;
+    const struct inject_options o = {.size = sizeof o, .pid = v->session_options.pid};
+    int rc = inject_attach(&o, &result, err);
+    v->is_put_in = !rc && result.tid;
+    return rc;
+}
+
+static void take_out(struct serving *v)
+{
+    struct inject_result result;
+    struct fscope_error err = {0};
+    const struct inject_options o = {.size = sizeof o, .pid = v->session_options.pid};
+    if (v->is_put_in && !v->has_ended && inject_detach(&o, &result, &err) && err.code != -ESRCH)
+        cli_note("the agent stays in: %s", err.text);
+}
+
 static int serve_process(struct serving *v)
 {
     struct fscope_error err = {0};
@@ -192,6 +222,8 @@ static int serve_process(struct serving *v)
     int rc = v->s->sidecar ? serve_check(&v->serve_options, &err) : 0;
     if (rc == -EADDRINUSE)
         return CLI_OK;
+    if (!rc && is_to_inject(v->s))
+        rc = put_in(v, &err);
     if (!rc)
         rc = session_open(&v->session, &v->session_options, &err);
     if (!rc)
@@ -199,6 +231,7 @@ static int serve_process(struct serving *v)
     if (rc) {
         cli_fail("%s", err.text);
         stop(v);
+        take_out(v);
         return CLI_FAILURE;
     }
     struct pollfd fds[] = {{.fd = session_fd(v->session), .events = POLLIN},
@@ -213,10 +246,11 @@ static int serve_process(struct serving *v)
             if (!v->s->quiet && !v->s->sidecar)
                 cli_note("%s (pid %u) has ended", session_program(v->session),
                          session_pid(v->session));
-            is_over = true;
+            is_over = v->has_ended = true;
         }
     }
     stop(v);
+    take_out(v);
     return CLI_OK;
 }
 

@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/trace_report.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,7 +24,10 @@ enum { // options that only some reports take
     HAS_REGION = 1024, // and --task
     HAS_SLOW = 2048,
     HAS_FORMAT = 4096,
+    HAS_PPROF = 8192,
 };
+
+#define ROWS_DEFAULT INT64_MIN // each report has its own
 
 static const struct trace_report {
     const char *name;
@@ -33,14 +37,14 @@ static const struct trace_report {
     {"summary", trace_report_summary, HAS_ROWS | HAS_LONGER},
     {"fibers", trace_report_fibers, HAS_ROWS | HAS_NAME | HAS_SORT},
     {"fiber", trace_report_fiber, HAS_ROWS | NEEDS_OPERAND},
-    {"procs", trace_report_procs, 0},
-    {"util", trace_report_util, 0},
+    {"procs", trace_report_procs, HAS_ROWS},
+    {"util", trace_report_util, HAS_ROWS},
     {"wakes", trace_report_wakes, HAS_ROWS | HAS_NAME},
-    {"lints", trace_report_lints, HAS_LONGER},
-    {"sched", trace_report_sched, HAS_ROWS},
-    {"sync", trace_report_sync, HAS_ROWS},
-    {"syscall", trace_report_syscall, HAS_ROWS},
-    {"net", trace_report_net, HAS_ROWS},
+    {"lints", trace_report_lints, HAS_ROWS | HAS_LONGER},
+    {"sched", trace_report_sched, HAS_ROWS | HAS_PPROF},
+    {"sync", trace_report_sync, HAS_ROWS | HAS_PPROF},
+    {"syscall", trace_report_syscall, HAS_ROWS | HAS_PPROF},
+    {"net", trace_report_net, HAS_ROWS | HAS_PPROF},
     {"tasks", trace_report_tasks, HAS_ROWS | HAS_NAME},
     {"regions", trace_report_regions, HAS_ROWS | HAS_NAME},
     {"critical", trace_report_critical, HAS_ROWS | HAS_REGION | HAS_FIBERS},
@@ -48,7 +52,7 @@ static const struct trace_report {
     {"events", trace_report_events, HAS_FIBERS | HAS_KIND | HAS_ROWS},
     {"validate", trace_report_validate, NO_RANGE},
     {"cut", trace_report_cut, HAS_FIBERS | NEEDS_OUTPUT | NO_JSON},
-    {"export", trace_report_export, HAS_FORMAT | NEEDS_OUTPUT | NO_JSON},
+    {"export", trace_report_export, HAS_FORMAT | HAS_PPROF | NEEDS_OUTPUT | NO_JSON},
 };
 
 static const struct trace_report *find_report(const char *name)
@@ -60,51 +64,90 @@ static const struct trace_report *find_report(const char *name)
     return NULL;
 }
 
-static int unknown_report(const char *name)
+static const char *nearest_report(const char *name)
 {
     const char *names[CLI_COUNT(reports)];
     for (size_t i = 0; i < CLI_COUNT(reports); i++)
         names[i] = reports[i].name;
-    const char *near = cli_nearest(name, names, CLI_COUNT(reports));
+    return cli_nearest(name, names, CLI_COUNT(reports));
+}
+
+// argv[0] is no report and there are more words.
+static int unknown_report(int argc, char **argv)
+{
+    const char *name = argv[0];
+    if (find_report(argv[argc - 1]))
+        return cli_usage("the report comes first: fiberscope trace %s FILE", argv[argc - 1]);
+    if (!access(name, F_OK))
+        return cli_usage("\"%.200s\" is no report but a file: one trace FILE, not more", name);
+    const char *near = nearest_report(name);
     if (near)
         return cli_usage("there is no report \"%.60s\"; did you mean \"%s\"?", name, near);
     return cli_usage("there is no report \"%.60s\"", name);
+}
+
+// "critical, explain": the reports with any of the flags (if without: those that lack it).
+static const char *reports_with(char *buf, size_t size, unsigned flags, bool without)
+{
+    size_t n = 0;
+    *buf = 0;
+    for (size_t i = 0; i < CLI_COUNT(reports) && n < size; i++)
+        if (!(reports[i].flags & flags) == without)
+            n += (size_t)snprintf(buf + n, size - n, "%s%s", n ? ", " : "", reports[i].name);
+    return buf;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n > m && !strcmp(s + n - m, end);
 }
 
 static int check_options(const struct trace_report *r, const struct trace_args *a)
 {
     const struct {
         const char *name;
+        unsigned flags;
         bool given;
-        bool taken;
+        bool without; // the flag forbids it
     } rules[] = {
-        {"rows", a->rows >= 0, r->flags & HAS_ROWS},
-        {"name", a->name != NULL, r->flags & HAS_NAME},
-        {"sort", a->sort != NULL, r->flags & HAS_SORT},
-        {"fiber", a->fibers.count > 0, r->flags & HAS_FIBERS},
-        {"kind", a->kind != NULL, r->flags & HAS_KIND},
-        {"longer", a->longer_ns >= 0, r->flags & HAS_LONGER},
-        {"region", a->region != NULL, r->flags & HAS_REGION},
-        {"task", a->task != NULL, r->flags & HAS_REGION},
-        {"slow", a->slow != NULL, r->flags & HAS_SLOW},
-        {"format", a->format != NULL, r->flags & HAS_FORMAT},
-        {"json", a->json, !(r->flags & NO_JSON)},
-        {"from", a->from_ns >= 0, !(r->flags & NO_RANGE)},
-        {"to", a->to_ns >= 0, !(r->flags & NO_RANGE)},
+        {"rows", HAS_ROWS, a->rows != ROWS_DEFAULT, false},
+        {"name", HAS_NAME, a->name != NULL, false},
+        {"sort", HAS_SORT, a->sort != NULL, false},
+        {"fiber", HAS_FIBERS, a->fibers.count > 0, false},
+        {"kind", HAS_KIND, a->kind != NULL, false},
+        {"longer", HAS_LONGER, a->longer_ns >= 0, false},
+        {"region", HAS_REGION, a->region != NULL, false},
+        {"task", HAS_REGION, a->task != NULL, false},
+        {"slow", HAS_SLOW, a->slow != NULL, false},
+        {"format", HAS_FORMAT, a->format != NULL, false},
+        {"json", NO_JSON, a->json, true},
+        {"from", NO_RANGE, a->from_ns >= 0, true},
+        {"to", NO_RANGE, a->to_ns >= 0, true},
     };
+    char those[256];
     int64_t number;
     for (size_t i = 0; i < CLI_COUNT(rules); i++) {
-        if (rules[i].given && !rules[i].taken)
-            return cli_usage("the report %s has no option --%s", r->name, rules[i].name);
+        if (rules[i].given && !(r->flags & rules[i].flags) != rules[i].without)
+            return cli_usage("the report %s has no option --%s; these have: %s", r->name,
+                             rules[i].name,
+                             reports_with(those, sizeof those, rules[i].flags, rules[i].without));
     }
     for (size_t i = 0; i < a->fibers.count; i++) {
         if (trace_number(a->fibers.items[i], "a fiber's number", &number))
             return CLI_USAGE;
     }
+    if (a->rows < 0 && a->rows != ROWS_DEFAULT)
+        return cli_usage("--rows: \"%" PRId64
+                         "\" is not a number of rows: from 1, or 0 for all of them",
+                         a->rows);
     if (a->from_ns >= 0 && a->to_ns >= 0 && a->to_ns <= a->from_ns)
         return cli_usage("--to must be later than --from");
     if ((r->flags & NEEDS_OUTPUT) && !a->output)
         return cli_usage("%s: -o FILE is needed (- is standard output)", r->name);
+    if (a->output && !(r->flags & HAS_PPROF) && ends_with(a->output, ".pb.gz"))
+        return cli_usage("the report %s cannot be a profile; these can: %s", r->name,
+                         reports_with(those, sizeof those, HAS_PPROF, false));
     return CLI_OK;
 }
 
@@ -115,9 +158,14 @@ static int run(void *settings, int argc, char **argv)
         return cli_usage("a trace FILE is needed");
     if (argc == 1 && find_report(argv[0]) && access(argv[0], F_OK))
         return cli_usage("%s: a trace FILE is needed", argv[0]);
+    if (argc == 1 && access(argv[0], F_OK) && strcmp(argv[0], "-") != 0 && nearest_report(argv[0]))
+        return cli_usage(
+            "there is no file \"%.200s\"; if you mean the report \"%s\": fiberscope trace "
+            "%s FILE",
+            argv[0], nearest_report(argv[0]), nearest_report(argv[0]));
     const struct trace_report *r = argc > 1 ? find_report(argv[0]) : &reports[0];
     if (!r)
-        return unknown_report(argv[0]);
+        return unknown_report(argc, argv);
     int first = argc > 1; // the report's own operands
     int wanted = first + (r->flags & NEEDS_OPERAND ? 2 : 1);
     if (argc < wanted)
@@ -126,12 +174,15 @@ static int run(void *settings, int argc, char **argv)
         return cli_usage("%s: one trace FILE, not more", r->name);
     a->operand = r->flags & NEEDS_OPERAND ? argv[first] : NULL;
     a->path = argv[argc - 1];
+    if (a->rows > INT32_MAX)
+        a->rows = 0; // no table is longer
     int status = check_options(r, a);
     return status ? status : r->run(a);
 }
 
 #define TA struct trace_args
-static const struct trace_args defaults = {.from_ns = -1, .to_ns = -1, .rows = -1, .longer_ns = -1};
+static const struct trace_args defaults = {
+    .from_ns = -1, .to_ns = -1, .rows = ROWS_DEFAULT, .longer_ns = -1};
 static const struct cli_option options[] = {
     CLI_DURATION(TA, from_ns, "from", 0, "TIME", NULL,
                  "only what happens from TIME on, counted from the beginning of the trace"),
@@ -158,7 +209,8 @@ static const struct cli_option options[] = {
     CLI_DURATION(TA, longer_ns, "longer", 0, "TIME", NULL,
                  "lints, summary: runs and waits are remarkable from TIME on (default 1s for runs, "
                  "100ms for waiting to run)"),
-    CLI_INT(TA, rows, "rows", 'n', "N", NULL, "at most N rows a table (0: all)"),
+    CLI_INT(TA, rows, "rows", 'n', "N", NULL,
+            "at most N rows a table (0: all); util: the curve in N rows"),
     CLI_FLAG(TA, salvage, "salvage", 0, NULL,
              "of a damaged trace, read the whole generations before the damage"),
     CLI_FLAG(TA, json, "json", 'j', NULL, "JSON instead of a table"),
@@ -180,7 +232,7 @@ const struct cli_command cmd_trace = {
         "  procs        what the processors did\n"
         "  util         how busy the processors were, over time and at the worst\n"
         "  wakes        who wakes whom, and how long the woken waited\n"
-        "  lints        fibers that hog, spin, starve or are stuck\n"
+        "  lints        fibers that hog, spin, starve, are stuck or wait for ever\n"
         "  sched        where fibers wait for a processor\n"
         "  sync         where they wait on channels, locks, conditions and select\n"
         "  syscall      where they are in system calls\n"

@@ -62,6 +62,8 @@ int trace_report_cut(const struct trace_args *a)
             status = rc == 1 ? CLI_FAILURE : cli_fail("%s: %s", a->output, strerror(-rc));
         else if (!kept)
             status = cli_fail("%s: no event in this range; the result would be empty", a->path);
+        else
+            status = trace_input_check_fibers(&in);
         if (status)
             file_abort(&file);
         else if (file_commit(&file, &err))

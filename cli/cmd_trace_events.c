@@ -184,13 +184,24 @@ static bool wanted(const struct trace_input *in, const struct trace_event *ev)
            (subject || trace_listed(&a->fibers, ev->goroutine));
 }
 
+// No event was wanted: why. CLI_FAILURE after a message.
+static int check_found(const struct trace_input *in)
+{
+    const struct trace_args *a = in->args;
+    char there[TRACE_THERE_MAX];
+    if (trace_input_check_fibers(in))
+        return CLI_FAILURE;
+    return cli_fail("%s: no such event in it%s; %s", a->path,
+                    in->from_ns || in->to_ns ? " in this range" : "", trace_there(there, in));
+}
+
 int trace_report_events(const struct trace_args *a)
 {
     struct profile_output o;
     struct trace_input in;
     const struct trace_event *ev;
     struct json j;
-    int64_t left = a->rows > 0 ? a->rows : INT64_MAX;
+    int64_t most = a->rows > 0 ? a->rows : INT64_MAX, left = most;
     bool known = !a->kind;
     for (uint8_t k = TRACE_SYNC; k <= TRACE_EXPERIMENTAL && !known; k++)
         known = !strcasecmp(a->kind, trace_kind_name(k));
@@ -199,7 +210,7 @@ int trace_report_events(const struct trace_args *a)
                          "RegionBegin, RegionEnd, TaskBegin, TaskEnd, Log, Label, Metric, "
                          "StackSample, RangeBegin, RangeActive, RangeEnd, Sync, Experimental",
                          a->kind);
-    int got = 0, status = trace_input_open(&in, a);
+    int got = 0, none = 0, status = trace_input_open(&in, a);
     if (!status && !(status = profile_output_open(&o, a->output))) {
         j = (struct json){.out = o.out};
         if (a->json) {
@@ -216,8 +227,10 @@ int trace_report_events(const struct trace_args *a)
         }
         if (a->json)
             json_close(&j, ']');
-        status = profile_output_close(&o, got >= 0);
-        status = got < 0 ? CLI_FAILURE : status;
+        if (!got && left == most)
+            none = check_found(&in);
+        status = profile_output_close(&o, got >= 0 && !none);
+        status = got < 0 || none ? CLI_FAILURE : status;
     }
     trace_input_close(&in);
     return status;
@@ -229,6 +242,12 @@ struct verdict {
     const struct trace_error *error; // NULL: valid
     uint64_t events, generations, bytes;
 };
+
+static const char *event_word(const struct trace_error *e)
+{
+    const char *name = e->wire ? trace_spec_of(e->wire)->name : NULL;
+    return name ? name : ""; // a byte that is no event's
+}
 
 static void print_verdict(FILE *out, const struct trace_input *in, const struct verdict *v)
 {
@@ -246,8 +265,8 @@ static void print_verdict(FILE *out, const struct trace_input *in, const struct 
     fprintf(out, "  byte        %" PRIu64 "\n", e->offset);
     if (e->thread != TRACE_NONE)
         fprintf(out, "  thread      %" PRId64 "\n", e->thread);
-    if (e->wire)
-        fprintf(out, "  event       %s\n", trace_spec_of(e->wire)->name);
+    if (*event_word(e))
+        fprintf(out, "  event       %s\n", event_word(e));
     fprintf(out, "  %s: %" PRIu64 " events, %" PRIu64 " generations\n",
             in->args->salvage ? "what --salvage keeps" : "before it", v->events, v->generations);
 }
@@ -267,7 +286,7 @@ static void json_verdict(FILE *out, const struct trace_input *in, const struct v
         json_int(&j, "batch", (int64_t)e->batch);
         json_int(&j, "offset", (int64_t)e->offset);
         json_int(&j, "thread", e->thread);
-        json_string(&j, "event", e->wire ? trace_spec_of(e->wire)->name : "");
+        json_string(&j, "event", event_word(e));
         json_string(&j, "text", e->text);
     }
     json_close(&j, '}');
@@ -278,17 +297,15 @@ int trace_report_validate(const struct trace_args *a)
     struct profile_output o;
     struct trace_input in;
     struct verdict v = {0};
-    int status = trace_input_open(&in, a);
-    if (status && !in.reader) { // no trace at all: its header, or the file, is not to be read
+    int status = trace_input_open_reader(&in, a);
+    if (status) { // no trace at all: its header, or the file, is not to be read
         trace_input_close(&in);
         return status;
     }
-    const struct trace_event *ev = status ? NULL : in.first;
-    while (ev) {
+    const struct trace_event *ev;
+    while (trace_reader_next(in.reader, &ev) > 0) {
         v.events++;
         v.generations += ev->kind == TRACE_SYNC && ev->sync.generation;
-        if (trace_reader_next(in.reader, &ev) <= 0)
-            ev = NULL;
     }
     v.error = trace_reader_error(in.reader);
     if (!v.error)

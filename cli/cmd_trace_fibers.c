@@ -121,10 +121,6 @@ static void print_fibers(FILE *out, const struct trace_input *in, const struct k
 {
     struct terminal t = terminal_of(out);
     char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX], d[TRACE_NS_MAX], e[TRACE_NS_MAX];
-    if (!k->count) {
-        fprintf(out, "No fiber's start function has \"%s\" in its name.\n", in->args->name);
-        return;
-    }
     fprintf(out, "%10s %12s %10s %10s %10s %10s %10s\n", "fiber", "begins", "lives", "running",
             "runnable", "blocked", "syscall");
     for (uint32_t i = 0; i < k->count; i++) {
@@ -209,11 +205,16 @@ int trace_report_fibers(const struct trace_args *a)
     struct trace_summary_options opts = {.context = &k, .fiber = a->name ? keep : NULL};
     struct profile_output o;
     struct trace_input in;
+    char there[TRACE_THERE_MAX];
     int status = trace_input_open(&in, a);
     if (!status)
         status = trace_input_summary(&in, &opts, &k.summary);
     if (!status && k.rc)
         status = cli_fail("%s", strerror(-k.rc));
+    if (!status && a->name && !k.count)
+        status = cli_fail("%s: no fiber's start function has \"%s\" in its name; %s (`fiberscope "
+                          "trace fibers FILE` lists the functions)",
+                          a->path, a->name, trace_there(there, &in));
     if (!status && !(status = profile_output_open(&o, a->output))) {
         print(o.out, &in, &k);
         status = profile_output_close(&o, true);
@@ -409,6 +410,7 @@ int trace_report_fiber(const struct trace_args *a)
     struct trace_spans *spans = NULL;
     struct profile_output o;
     struct trace_input in;
+    char there[TRACE_THERE_MAX];
     struct one f = {0};
     if (trace_number(a->operand, "a fiber's number", &k.id))
         return CLI_USAGE;
@@ -416,7 +418,9 @@ int trace_report_fiber(const struct trace_args *a)
     if (!status)
         status = read_both(&in, &k, &spans);
     if (!status && !k.count)
-        status = cli_fail("%s: no fiber %" PRId64 " in it", a->path, k.id);
+        status = cli_fail("%s: no fiber %" PRId64 " in it; %s (`fiberscope trace fibers --name '' "
+                          "FILE` lists them)",
+                          a->path, k.id, trace_there(there, &in));
     f = (struct one){.fiber = k.fibers, .summary = k.summary, .spans = spans};
     uint32_t rows = a->rows < 0 ? 8 : a->rows ? (uint32_t)a->rows : UINT32_MAX;
     if (!status && find_longest(&f, k.id, rows))

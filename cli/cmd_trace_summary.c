@@ -52,14 +52,20 @@ static void print_times(FILE *out, const struct trace_summary *s, uint32_t rows)
         const char *reason = trace_names_text(&s->names, w->reason);
         fprintf(out, "%12s %7s      ", trace_ns(a, w->ns), trace_share(b, (double)w->ns, whole));
         terminal_print(out, &term, *reason ? reason : "(no reason)", 0);
+        // The longest is known of those that ended.
         if (w->count)
-            fprintf(out, ", %" PRIu64 " times, at most %s", w->count, trace_ns(c, w->max_ns));
+            fprintf(out, ", %" PRIu64 " time%s", w->count, w->count == 1 ? "" : "s");
+        if (w->max_ns)
+            fprintf(out, ", longest %s", trace_ns(c, w->max_ns));
+        else
+            fputs(", none has ended", out);
         fputc('\n', out);
     }
 }
 
 static void print_utilisation(FILE *out, const struct trace_summary *s)
 {
+    const struct trace_totals *t = &s->totals;
     int64_t running = 0, syscall = 0, idle = 0, other = 0;
     char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX], d[TRACE_NS_MAX];
     for (uint32_t i = 0; i < s->proc_count; i++) {
@@ -68,45 +74,18 @@ static void print_utilisation(FILE *out, const struct trace_summary *s)
         idle += s->procs[i]->idle_ns;
         other += s->procs[i]->other_ns;
     }
-    double whole = (double)(running + syscall + idle + other);
-    fprintf(
-        out,
-        "\nThe Procs ran fibers %s of the time, were in system calls %s, idle %s, scheduling %s.\n",
-        trace_share(a, (double)running, whole), trace_share(b, (double)syscall, whole),
-        trace_share(c, (double)idle, whole), trace_share(d, (double)other, whole));
+    fputc('\n', out);
+    trace_print_share(out, t->running_share, t->gomaxprocs);
     fprintf(out,
+            "Together they ran fibers for %s, were in system calls %s, idle %s, scheduling %s.\n",
+            trace_ns(a, running), trace_ns(b, syscall), trace_ns(c, idle), trace_ns(d, other));
+    if (t->runnable.count)
+        fprintf(
+            out,
             "A runnable fiber waited %s in the middle, %s at the 99th percentile, %s at most.\n",
-            trace_ns(a, trace_hist_quantile_ns(&s->totals.runnable, 0.5)),
-            trace_ns(b, trace_hist_quantile_ns(&s->totals.runnable, 0.99)),
-            trace_ns(c, s->totals.runnable.max_ns));
-}
-
-// The reports that say more about what is largest here.
-static void print_next(FILE *out, const struct trace_input *in, const struct trace_summary *s)
-{
-    const struct trace_times *t = &s->totals.times;
-    const char *path = in->args->path;
-    int64_t sync = 0, net = 0;
-    for (uint32_t i = 0; i < t->wait_count; i++) {
-        const char *reason = trace_names_text(&s->names, t->waits[i].reason);
-        *(trace_name_matches(reason, "network") ? &net : &sync) += t->waits[i].ns;
-    }
-    fprintf(out, "\nLook next:\n");
-    if (t->runnable_ns * 20 > t->running_ns)
-        fprintf(out, "  fiberscope trace sched %s      who makes fibers runnable that then wait\n",
-                path);
-    if (sync)
-        fprintf(out, "  fiberscope trace sync %s       on which lines fibers wait for each other\n",
-                path);
-    if (net)
-        fprintf(out, "  fiberscope trace net %s        which lines wait for the network\n", path);
-    if ((t->syscall_ns + t->syscall_blocked_ns) * 20 > t->running_ns)
-        fprintf(out, "  fiberscope trace syscall %s    which lines are in system calls\n", path);
-    if (s->region_type_count)
-        fprintf(out, "  fiberscope trace regions %s    which regions are slow\n", path);
-    if (s->task_type_count)
-        fprintf(out, "  fiberscope trace tasks %s      which tasks are slow\n", path);
-    fprintf(out, "  fiberscope trace fibers --name=TEXT %s    the fibers of one function\n", path);
+            trace_ns(a, trace_hist_quantile_ns(&t->runnable, 0.5)),
+            trace_ns(b, trace_hist_quantile_ns(&t->runnable, 0.99)),
+            trace_ns(c, t->runnable.max_ns));
 }
 
 static void print_json(FILE *out, const struct trace_input *in, const struct trace_summary *s,
@@ -124,6 +103,7 @@ static void print_json(FILE *out, const struct trace_input *in, const struct tra
     json_int(&j, "alive", (int64_t)t->alive);
     json_int(&j, "threads", (int64_t)t->threads);
     json_int(&j, "gomaxprocs", (int64_t)t->gomaxprocs);
+    json_real(&j, "utilisation", t->running_share);
     json_int(&j, "samples", (int64_t)t->samples);
     json_int(&j, "heap_max_bytes", (int64_t)t->heap_max_bytes);
     json_open(&j, "times", '{');
@@ -164,9 +144,9 @@ static void print_text(FILE *out, const struct trace_input *in, const struct tra
     }
     if (lint_count) {
         fprintf(out, "\nRemarkable:\n");
-        trace_print_lints(out, in, s, lints, lint_count);
+        trace_print_lints(out, in, s, lints, lint_count, rows);
     }
-    print_next(out, in, s);
+    trace_print_next(out, in, s, lint_count);
 }
 
 // The reports that are made of a whole summary and its lints.
@@ -177,47 +157,55 @@ static void print_part(FILE *out, enum part part, const struct trace_input *in,
 {
     const struct trace_args *a = in->args;
     struct json j = {.out = out};
+    uint32_t rows = a->rows > 0 ? (uint32_t)a->rows : UINT32_MAX;
     if (part == ALL && a->json) {
         print_json(out, in, s, lints, count);
     } else if (part == ALL) {
         print_text(out, in, s, lints, count);
     } else if (a->json) {
         json_open(&j, NULL, '{');
-        if (part == PROCS)
+        if (part == PROCS) {
+            json_real(&j, "utilisation", s->totals.running_share);
             trace_json_procs(&j, s);
-        else if (part == WAKES)
+        }
+        if (part == WAKES)
             trace_json_wakes(&j, s, a->name);
-        else
+        if (part == LINTS)
             trace_json_lints(&j, in, s, lints, count);
         json_close(&j, '}');
     } else if (part == PROCS) {
-        trace_print_procs(out, s);
+        trace_print_procs(out, s, rows);
         print_utilisation(out, s);
     } else if (part == WAKES) {
-        trace_print_wakes(out, s, a->rows > 0 ? (uint32_t)a->rows : UINT32_MAX, a->name);
+        trace_print_wakes(out, s, rows, a->name);
     } else {
-        trace_print_lints(out, in, s, lints, count);
+        trace_print_lints(out, in, s, lints, count, rows);
         if (!count)
-            fprintf(out, "Nothing remarkable: no fiber hogs, spins, starves or is stuck.\n");
+            fprintf(
+                out,
+                "Nothing remarkable: no fiber hogs, spins, starves, is stuck or waits for ever.\n");
     }
 }
 
 static int report(const struct trace_args *a, enum part part)
 {
     struct trace_summary_options opts = {0};
-    struct trace_lint_options limits = {0};
     struct trace_lint *lints = NULL;
     struct trace_summary *s = NULL;
     struct profile_output o;
     struct trace_input in;
     if (a->longer_ns > 0)
-        limits = (struct trace_lint_options){a->longer_ns, a->longer_ns, a->longer_ns};
+        opts.limits = (struct trace_limits){a->longer_ns, a->longer_ns, a->longer_ns};
     int status = trace_input_open(&in, a);
     if (!status)
         status = trace_input_summary(&in, &opts, &s);
-    int count = status ? 0 : trace_lints(s, &limits, &lints);
+    int count = status ? 0 : trace_lints(s, &lints);
     if (count < 0)
         status = cli_fail("out of memory");
+    if (!status && part == WAKES && a->name && !trace_wakes_of(s, a->name))
+        status = cli_fail("%s: no start function with \"%s\" in its name wakes or is woken "
+                          "(`fiberscope trace wakes FILE` lists them)",
+                          a->path, a->name);
     if (!status && !(status = profile_output_open(&o, a->output))) {
         print_part(o.out, part, &in, s, lints, (size_t)count);
         status = profile_output_close(&o, true);

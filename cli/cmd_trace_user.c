@@ -97,6 +97,22 @@ static void print(FILE *out, const struct trace_input *in, const struct trace_su
     }
 }
 
+// --name must match something.
+static int check_name(const struct trace_args *a, const struct trace_summary *s, bool tasks)
+{
+    struct trace_type *const *types = tasks ? s->task_types : s->region_types;
+    uint32_t count = tasks ? s->task_type_count : s->region_type_count;
+    const char *word = tasks ? "task" : "region";
+    bool found = !a->name;
+    for (uint32_t i = 0; i < count && !found; i++)
+        found = trace_name_matches(trace_names_text(&s->names, types[i]->name), a->name);
+    if (found)
+        return CLI_OK;
+    return cli_fail("%s: no %s has \"%s\" in its name; there are %ss of %" PRIu32
+                    " names (`fiberscope trace %ss FILE` lists them)",
+                    a->path, word, a->name, word, count, word);
+}
+
 static int report(const struct trace_args *a, bool tasks)
 {
     struct trace_summary_options opts = {0};
@@ -106,6 +122,8 @@ static int report(const struct trace_args *a, bool tasks)
     int status = trace_input_open(&in, a);
     if (!status)
         status = trace_input_summary(&in, &opts, &s);
+    if (!status)
+        status = check_name(a, s, tasks);
     if (!status && !(status = profile_output_open(&o, a->output))) {
         struct trace_type *const *types = tasks ? s->task_types : s->region_types;
         uint32_t count = tasks ? s->task_type_count : s->region_type_count;

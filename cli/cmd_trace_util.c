@@ -4,6 +4,7 @@
 
 #include "analysis/trace/util.h"
 #include "cli/trace_report.h"
+#include "cli/trace_tables.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -20,15 +21,17 @@ static void bounds(const struct trace_util *u, int64_t *begin_ns, int64_t *end_n
 static void print(FILE *out, const struct trace_input *in, const struct trace_util *running,
                   const struct trace_util *mutator)
 {
-    enum { ROWS = 20, WIDTH = 50 };
+    enum { ROWS = 20, ROWS_MAX = 1000, WIDTH = 50 };
     char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX], d[TRACE_NS_MAX];
     int64_t begin, end, at, at_gc;
     bounds(running, &begin, &end);
-    fprintf(out, "The Procs ran fibers %s of the time.\n\n",
-            trace_share(a, trace_util_mean(running, begin, end), 1));
-    for (int64_t i = 0; i < ROWS && end > begin; i++) {
-        int64_t from = begin + (end - begin) * i / ROWS,
-                to = begin + (end - begin) * (i + 1) / ROWS;
+    int64_t rows = in->args->rows > 0 ? in->args->rows : ROWS;
+    rows = rows < ROWS_MAX ? rows : ROWS_MAX;
+    trace_print_share(out, trace_util_mean(running, begin, end), trace_util_procs(running));
+    fputc('\n', out);
+    for (int64_t i = 0; i < rows && end > begin; i++) {
+        int64_t from = begin + (int64_t)((double)(end - begin) * (double)i / (double)rows),
+                to = begin + (int64_t)((double)(end - begin) * (double)(i + 1) / (double)rows);
         double share = trace_util_mean(running, from, to);
         fprintf(out, "%12s %7s %.*s\n", trace_at(a, in, from), trace_share(b, share, 1),
                 (int)(share * WIDTH + 0.5), "##################################################");

@@ -22,6 +22,8 @@
     X(stat)                                                                                        \
     X(doctor)                                                                                      \
     X(finish)                                                                                      \
+    X(attach)                                                                                      \
+    X(detach)                                                                                      \
     X(ps)                                                                                          \
     X(serve)                                                                                       \
     X(stack)                                                                                       \

@@ -4,6 +4,7 @@
 
 #include "cli/gate_inputs.h"
 
+#include "base/file.h"
 #include "cli/options.h"
 
 #include <dirent.h>
@@ -43,7 +44,10 @@ static int add_file(struct gate_inputs *in, bool is_base, const char *path,
 {
     struct pprof_profile *p;
     char name[32];
-    int rc = pprof_read_file(&p, path, NULL, err);
+    int rc = file_keep_path(path);
+    if (rc)
+        return error_set(err, rc, 0, "out of memory");
+    rc = pprof_read_file(&p, path, NULL, err);
     if (rc)
         return rc;
     if (append(&in->all, &in->count, p)) {

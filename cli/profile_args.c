@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,6 +49,16 @@ static char *newest_profile(void)
     return found;
 }
 
+bool profile_is_trace(const char *path)
+{
+    char begin[5];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    ssize_t n = fd < 0 ? 0 : pread(fd, begin, sizeof begin, 0);
+    if (fd >= 0)
+        close(fd);
+    return n == (ssize_t)sizeof begin && memcmp(begin, "go 1.", sizeof begin) == 0;
+}
+
 int profile_read(struct pprof_profile **out, const struct profile_args *a, const char *path)
 {
     struct fscope_error err = {0};
@@ -56,11 +67,17 @@ int profile_read(struct pprof_profile **out, const struct profile_args *a, const
                                     .inflated_max = a->inflated_max,
                                     .salvage = a->salvage,
                                     .salvaged_samples = &salvaged};
+    if (strcmp(path, "-") != 0 ? file_keep_path(path) : file_keep(STDIN_FILENO))
+        return cli_fail("out of memory");
     if (strcmp(path, "-") != 0 && finish_is_dump(path)) {
         if (finish_profile(path, NULL, out, &err))
             return cli_fail("%s", err.text);
         return 0;
     }
+    if (profile_is_trace(path))
+        return cli_fail("%s: an execution trace and no profile: `fiberscope trace FILE`, or "
+                        "`fiberscope trace export --format=pprof -o OUT.pb.gz FILE` for a profile",
+                        path);
     int rc = pprof_read_file(out, path, &ro, &err);
     if (rc)
         return cli_fail("%s", err.text);

@@ -133,6 +133,7 @@ struct profile_args {
 // message.
 int profile_load(struct pprof_profile **out, const struct profile_args *a, int argc, char **argv);
 int profile_read(struct pprof_profile **out, const struct profile_args *a, const char *path); // one
+bool profile_is_trace(const char *path); // whether it begins as an execution trace
 
 // Loads, filters and aggregates; on success both are the caller's. 0 or an exit status.
 int profile_prepare(struct report *r, struct pprof_profile **p, struct profile_args *a, int argc,

@@ -5,6 +5,7 @@
 #include "cli/trace_report.h"
 
 #include "analysis/units.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,31 +18,74 @@
 static int fail_reading(const struct trace_input *in)
 {
     const struct trace_error *e = trace_reader_error(in->reader);
-    // A trace in format v1 has no part that is whole.
-    bool is_v1 = trace_reader_version(in->reader) < 22;
-    bool hint = !in->args->salvage && e->rule != TRACE_RULE_SYSTEM && !is_v1;
-    return cli_fail("%s: %s%s", in->args->path, e->text,
-                    hint ? " (--salvage reads what is whole before it)" : "");
+    char hint[128] = "";
+    bool rest;
+    unsigned whole = trace_reader_whole(in->reader, &rest);
+    if (e->rule == TRACE_RULE_SYSTEM)
+        ;
+    else if (trace_reader_version(in->reader) < 22)
+        snprintf(hint, sizeof hint,
+                 " (a trace of Go 1.21 or older is read as a whole or not at all)");
+    else if (!whole && !rest)
+        snprintf(hint, sizeof hint, " (no generation before it is whole: nothing to salvage)");
+    else if (!in->args->salvage && !whole)
+        snprintf(hint, sizeof hint, " (--salvage reads what there is of this generation)");
+    else if (!in->args->salvage)
+        snprintf(hint, sizeof hint, " (--salvage reads the %u whole generation%s before it%s)",
+                 whole, whole == 1 ? "" : "s", rest ? " and what there is of this one" : "");
+    return cli_fail("%s: %s%s", in->args->path, e->text, hint);
+}
+
+static int fail_opening(const char *path)
+{
+    if (errno == ENOENT)
+        return cli_fail("%s: there is no such file; `fiberscope record --trace PROGRAM` makes one",
+                        path);
+    if (errno == EACCES)
+        return cli_fail("%s: you may not read it: ask its owner, or `sudo chmod a+r FILE`", path);
+    return cli_fail("%s: %s", path, strerror(errno));
+}
+
+int trace_input_open_reader(struct trace_input *in, const struct trace_args *a)
+{
+    struct fscope_error err = {0};
+    struct stat st = {0}, out;
+    struct trace_reader_options o = {.size = sizeof o, .salvage = a->salvage};
+    *in = (struct trace_input){.args = a, .fd = STDIN_FILENO, .last_ns = INT64_MIN};
+    if (strcmp(a->path, "-") != 0)
+        in->fd = open(a->path, O_RDONLY | O_CLOEXEC);
+    if (in->fd < 0 || fstat(in->fd, &st))
+        return fail_opening(a->path);
+    if (S_ISDIR(st.st_mode))
+        return cli_fail("%s: a folder; name one of the trace files in it", a->path);
+    if (file_keep(in->fd))
+        return cli_fail("out of memory");
+    if (S_ISREG(st.st_mode) && !fstat(STDOUT_FILENO, &out) && st.st_dev == out.st_dev &&
+        st.st_ino == out.st_ino)
+        return cli_fail("%s: standard output is this file, too: write to another one", a->path);
+    in->repeats = in->fd > STDIN_FILENO && S_ISREG(st.st_mode);
+    in->found = calloc(a->fibers.count + 1, sizeof *in->found);
+    if (!in->found)
+        return cli_fail("out of memory");
+    if (trace_reader_open_fd(&in->reader, in->fd, &o, &err))
+        return cli_fail("%s: %s", a->path, err.text);
+    return CLI_OK;
 }
 
 int trace_input_open(struct trace_input *in, const struct trace_args *a)
 {
-    struct fscope_error err = {0};
-    struct stat st;
-    struct trace_reader_options o = {.size = sizeof o, .salvage = a->salvage};
-    *in = (struct trace_input){.args = a, .fd = STDIN_FILENO};
-    if (strcmp(a->path, "-") != 0)
-        in->fd = open(a->path, O_RDONLY | O_CLOEXEC);
-    if (in->fd < 0)
-        return cli_fail("%s: %s", a->path, strerror(errno));
-    in->repeats = in->fd > STDIN_FILENO && !fstat(in->fd, &st) && S_ISREG(st.st_mode);
-    if (trace_reader_open_fd(&in->reader, in->fd, &o, &err))
-        return cli_fail("%s: %s", a->path, err.text);
+    int status = trace_input_open_reader(in, a);
+    if (status)
+        return status;
     int rc = trace_reader_next(in->reader, &in->first);
+    // The last Sync: behind it stands what is wrong with the first generation, or the end, as go
+    // 1.26 permits a trace without a generation.
+    if (rc > 0 && in->first->kind == TRACE_SYNC && !in->first->sync.generation)
+        rc = trace_reader_next(in->reader, &in->first);
     if (rc < 0)
         return fail_reading(in);
     if (!rc)
-        return cli_fail("%s: the trace is empty", a->path);
+        return cli_fail("%s: the trace is empty: nothing was recorded", a->path);
     in->base_ns = in->first->time_ns;
     // Nothing begins at 0 of the trace's clock; 0 means no limit.
     if (a->from_ns >= 0)
@@ -55,6 +99,7 @@ int trace_input_again(struct trace_input *in)
 {
     const struct trace_args *a = in->args;
     trace_reader_close(in->reader); // what it says of damage is said at the end
+    free(in->found);
     close(in->fd);
     return trace_input_open(in, a);
 }
@@ -65,12 +110,64 @@ void trace_input_close(struct trace_input *in)
     if (damage)
         cli_note("%s: %s; only what stands before it was read", in->args->path, damage->text);
     trace_reader_close(in->reader);
+    free(in->found);
     if (in->fd > STDIN_FILENO)
         close(in->fd);
 }
 
+// A fiber that comes to be, or is heard of first.
+static void note_fiber(struct trace_input *in, int64_t id)
+{
+    const struct cli_list *list = &in->args->fibers;
+    if (!in->fiber_count++ || id < in->fiber_least)
+        in->fiber_least = id;
+    if (in->fiber_count == 1 || id > in->fiber_most)
+        in->fiber_most = id;
+    for (size_t i = 0; i < list->count; i++)
+        in->found[i] |= strtoll(list->items[i], NULL, 10) == id;
+}
+
+static void note_event(struct trace_input *in, const struct trace_event *ev)
+{
+    if (ev->kind != TRACE_SYNC)
+        in->last_ns = ev->time_ns;
+    if (ev->kind == TRACE_TRANSITION && ev->what == TRACE_RESOURCE_GOROUTINE &&
+        ev->transition.from <= TRACE_GO_NOT_EXIST)
+        note_fiber(in, ev->transition.id);
+}
+
+const char *trace_there(char *buf, const struct trace_input *in)
+{
+    char a[TRACE_NS_MAX];
+    int64_t length_ns = in->last_ns == INT64_MIN ? 0 : in->last_ns - in->base_ns;
+    if (in->fiber_count)
+        snprintf(buf, TRACE_THERE_MAX,
+                 "it has %" PRIu64 " fibers, %" PRId64 " to %" PRId64 ", in %s", in->fiber_count,
+                 in->fiber_least, in->fiber_most, trace_ns(a, length_ns));
+    else
+        snprintf(buf, TRACE_THERE_MAX, "it has no fibers in %s", trace_ns(a, length_ns));
+    return buf;
+}
+
+int trace_input_check_fibers(const struct trace_input *in)
+{
+    const struct cli_list *list = &in->args->fibers;
+    char there[TRACE_THERE_MAX];
+    size_t missing = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        if (in->found[i])
+            continue;
+        missing++;
+        cli_note(
+            "%s: no fiber %s in it%s; %s (`fiberscope trace fibers --name '' FILE` lists them)",
+            in->args->path, list->items[i], in->to_ns ? " up to --to" : "", trace_there(there, in));
+    }
+    return missing && missing == list->count ? CLI_FAILURE : CLI_OK;
+}
+
 int trace_input_next(struct trace_input *in, const struct trace_event **ev)
 {
+    char length[TRACE_NS_MAX];
     int rc = 1;
     if (in->first) {
         *ev = in->first;
@@ -80,6 +177,13 @@ int trace_input_next(struct trace_input *in, const struct trace_event **ev)
     }
     if (rc < 0) {
         fail_reading(in);
+        return -1;
+    }
+    if (rc)
+        note_event(in, *ev);
+    if (!rc && in->from_ns && in->last_ns < in->from_ns) {
+        cli_fail("%s: --from is behind the end: the trace lasts %s", in->args->path,
+                 trace_ns(length, in->last_ns == INT64_MIN ? 0 : in->last_ns - in->base_ns));
         return -1;
     }
     // Fibers that do nothing are announced only at the end of a generation: it is read to there.

@@ -36,15 +36,28 @@ struct trace_input {
     int64_t base_ns;        // when the trace began
     int64_t from_ns, to_ns; // of the trace's time; 0: no limit
     bool repeats;           // it can be read again
+
+    int64_t last_ns; // of the events read so far
+    uint64_t fiber_count;
+    int64_t fiber_least, fiber_most; // their numbers
+    bool *found;                     // [args->fibers.count] whether it is there
 };
 
 int trace_input_open(struct trace_input *in, const struct trace_args *a);
+int trace_input_open_reader(struct trace_input *in, const struct trace_args *a); // no event yet
 void trace_input_close(struct trace_input *in);
 int trace_input_again(struct trace_input *in); // from the beginning
 
 // The next event up to to_ns, and those after it to the end of the generation: what was there all
 // along may be announced only then. 1; 0 at the end; -1 after a message.
 int trace_input_next(struct trace_input *in, const struct trace_event **ev);
+
+// At the end: a message for each fiber of --fiber that is not there; a failure if none is.
+int trace_input_check_fibers(const struct trace_input *in);
+
+// "it has 57 fibers, 1 to 102, in 1.30s", of what was read.
+enum { TRACE_THERE_MAX = 128 };
+const char *trace_there(char *buf, const struct trace_input *in);
 
 // All of the input as a summary, as spans; opts' times are filled in if they are 0.
 int trace_input_summary(struct trace_input *in, struct trace_summary_options *opts,

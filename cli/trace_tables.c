@@ -40,17 +40,18 @@ void trace_print_functions(FILE *out, const struct trace_summary *s,
     print_more(out, count > rows ? count - rows : 0);
 }
 
-void trace_print_procs(FILE *out, const struct trace_summary *s)
+void trace_print_procs(FILE *out, const struct trace_summary *s, uint32_t rows)
 {
     char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX], d[TRACE_NS_MAX];
     fprintf(out, "%8s %10s %10s %10s %10s %10s %8s\n", "Proc", "running", "syscall", "idle",
             "scheduling", "runs", "stolen");
-    for (uint32_t i = 0; i < s->proc_count; i++) {
+    for (uint32_t i = 0; i < s->proc_count && i < rows; i++) {
         const struct trace_proc *p = s->procs[i];
         fprintf(out, "%8" PRId64 " %10s %10s %10s %10s %10" PRIu64 " %8" PRIu64 "\n", p->id,
                 trace_ns(a, p->running_ns), trace_ns(b, p->syscall_ns), trace_ns(c, p->idle_ns),
                 trace_ns(d, p->other_ns), p->runs, p->steals);
     }
+    print_more(out, s->proc_count > rows ? s->proc_count - rows : 0);
 }
 
 static bool edge_matches(const struct trace_summary *s, const struct trace_edge *e,
@@ -58,6 +59,14 @@ static bool edge_matches(const struct trace_summary *s, const struct trace_edge 
 {
     return e->wakes && (trace_name_matches(text_of(s, e->from), name) ||
                         trace_name_matches(text_of(s, e->to), name));
+}
+
+bool trace_wakes_of(const struct trace_summary *s, const char *name)
+{
+    for (uint32_t i = 0; i < s->edge_count; i++)
+        if (edge_matches(s, s->edges[i], name))
+            return true;
+    return false;
 }
 
 void trace_print_wakes(FILE *out, const struct trace_summary *s, uint32_t rows, const char *name)
@@ -105,50 +114,94 @@ void trace_print_types(FILE *out, const struct trace_summary *s, struct trace_ty
             continue;
         }
         shown++;
-        fprintf(out, "%12" PRIu64 " %10" PRIu64 " %10s %10s %10s %10s  ", x->count, x->complete,
-                trace_ns(a, trace_hist_quantile_ns(&x->latency, 0.5)),
-                trace_ns(b, trace_hist_quantile_ns(&x->latency, 0.99)),
-                trace_ns(c, x->latency.max_ns), trace_ns(d, x->latency.sum_ns));
+        fprintf(out, "%12" PRIu64 " %10" PRIu64, x->count, x->complete);
+        if (x->complete)
+            fprintf(out, " %10s %10s %10s %10s  ",
+                    trace_ns(a, trace_hist_quantile_ns(&x->latency, 0.5)),
+                    trace_ns(b, trace_hist_quantile_ns(&x->latency, 0.99)),
+                    trace_ns(c, x->latency.max_ns), trace_ns(d, x->latency.sum_ns));
+        else
+            fprintf(out, " %10s %10s %10s %10s  ", "-", "-", "-", "-");
         trace_name_print(out, &t, text_of(s, x->name));
         fputc('\n', out);
     }
     print_more(out, left);
 }
 
+void trace_print_share(FILE *out, double share, uint64_t gomaxprocs)
+{
+    char a[TRACE_NS_MAX];
+    if (!gomaxprocs)
+        fprintf(out, "The trace does not say how many Procs there are.\n");
+    else
+        fprintf(out, "The Procs ran fibers %s of the time (GOMAXPROCS %" PRIu64 ").\n",
+                trace_share(a, share, 1), gomaxprocs);
+}
+
+// "fiber 7", or, of many, "12 fibers, the longest fiber 7,".
+static void print_worst(FILE *out, const struct trace_lint *l)
+{
+    if (l->fibers > 1)
+        fprintf(out, ": %" PRIu64 " fibers; the worst, fiber %" PRId64 ",", l->fibers, l->fiber);
+    else
+        fprintf(out, ": fiber %" PRId64, l->fiber);
+}
+
+static void print_endless(FILE *out, const struct terminal *t, const struct trace_input *in,
+                          const struct trace_summary *s, const struct trace_lint *l)
+{
+    char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
+    fprintf(out, " waits to the end, for %s (", trace_ns(a, l->ns));
+    terminal_print(out, t, text_of(s, l->reason), 0);
+    if (l->in) {
+        fputs(" in ", out);
+        terminal_print(out, t, text_of(s, l->in), 0);
+    }
+    if (l->at_ns <= s->totals.begin_ns)
+        fputs(") since before the trace; ", out);
+    else
+        fprintf(out, ") since %s; ", trace_at(b, in, l->at_ns));
+    if (l->kind == TRACE_LINT_STUCK)
+        fprintf(out, "%" PRIu64 " waits before it were ten times shorter: a lost wake-up?\n",
+                l->count);
+    else
+        fputs("nobody wakes it: idle, or a lost wake-up?\n", out);
+}
+
+static void print_lint(FILE *out, const struct terminal *t, const struct trace_input *in,
+                       const struct trace_summary *s, const struct trace_lint *l)
+{
+    char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
+    fprintf(out, "  %-8s ", trace_lint_name(l->kind));
+    trace_name_print(out, t, text_of(s, l->function));
+    if (l->kind == TRACE_LINT_SPINS) {
+        fprintf(out,
+                ": of %" PRIu64 " times that it was made runnable, it did so itself %" PRIu64
+                " times (it yields in a loop)\n",
+                l->of, l->count);
+        return;
+    }
+    print_worst(out, l);
+    switch (l->kind) {
+    case TRACE_LINT_HOGS:
+        fprintf(out, " ran %s without a break, from %s on\n", trace_ns(a, l->ns),
+                trace_at(b, in, l->at_ns));
+        break;
+    case TRACE_LINT_STARVED:
+        fprintf(out, " was runnable for %s before it ran, from %s on\n", trace_ns(a, l->ns),
+                trace_at(b, in, l->at_ns));
+        break;
+    default: print_endless(out, t, in, s, l); break;
+    }
+}
+
 void trace_print_lints(FILE *out, const struct trace_input *in, const struct trace_summary *s,
-                       const struct trace_lint *lints, size_t count)
+                       const struct trace_lint *lints, size_t count, uint32_t rows)
 {
     struct terminal t = terminal_of(out);
-    char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
-    for (size_t i = 0; i < count; i++) {
-        const struct trace_lint *l = &lints[i];
-        fprintf(out, "  %-8s ", trace_lint_name(l->kind));
-        trace_name_print(out, &t, text_of(s, l->function));
-        switch (l->kind) {
-        case TRACE_LINT_HOGS:
-            fprintf(out, ": fiber %" PRId64 " ran %s without a break, from %s on\n", l->fiber,
-                    trace_ns(a, l->ns), trace_at(b, in, l->at_ns));
-            break;
-        case TRACE_LINT_SPINS:
-            fprintf(out,
-                    ": of %" PRIu64 " times that it was made runnable, it did so itself %" PRIu64
-                    " times (it yields in a loop)\n",
-                    l->of, l->count);
-            break;
-        case TRACE_LINT_STARVED:
-            fprintf(out, ": fiber %" PRId64 " was runnable for %s before it ran, from %s on\n",
-                    l->fiber, trace_ns(a, l->ns), trace_at(b, in, l->at_ns));
-            break;
-        case TRACE_LINT_STUCK:
-            fprintf(out, ": fiber %" PRId64 " waits for %s (", l->fiber, trace_ns(a, l->ns));
-            terminal_print(out, &t, text_of(s, l->reason), 0);
-            fprintf(out,
-                    ") to the end, from %s on; %" PRIu64
-                    " waits before it were ten times shorter: a lost wake-up?\n",
-                    trace_at(b, in, l->at_ns), l->count);
-            break;
-        }
-    }
+    for (size_t i = 0; i < count && i < rows; i++)
+        print_lint(out, &t, in, s, &lints[i]);
+    print_more(out, count > rows ? count - rows : 0);
 }
 
 // --- JSON.
@@ -285,10 +338,12 @@ void trace_json_lints(struct json *j, const struct trace_input *in, const struct
         json_open(j, NULL, '{');
         json_string(j, "lint", trace_lint_name(l->kind));
         json_string(j, "function", text_of(s, l->function));
+        json_int(j, "fibers", (int64_t)l->fibers);
         json_int(j, "fiber", l->fiber);
         json_int(j, "ns", l->ns);
         json_int(j, "at_ns", l->at_ns ? l->at_ns - in->base_ns : 0);
         json_string(j, "reason", text_of(s, l->reason));
+        json_string(j, "in", text_of(s, l->in));
         json_int(j, "count", (int64_t)l->count);
         json_int(j, "of", (int64_t)l->of);
         json_close(j, '}');

@@ -13,12 +13,20 @@
 
 void trace_print_functions(FILE *out, const struct trace_summary *s,
                            struct trace_function *const *functions, uint32_t count, uint32_t rows);
-void trace_print_procs(FILE *out, const struct trace_summary *s);
+void trace_print_procs(FILE *out, const struct trace_summary *s, uint32_t rows);
+bool trace_wakes_of(const struct trace_summary *s, const char *name); // whether there are any
 void trace_print_wakes(FILE *out, const struct trace_summary *s, uint32_t rows, const char *name);
 void trace_print_types(FILE *out, const struct trace_summary *s, struct trace_type *const *types,
                        uint32_t count, uint32_t rows, const char *name);
 void trace_print_lints(FILE *out, const struct trace_input *in, const struct trace_summary *s,
-                       const struct trace_lint *lints, size_t count);
+                       const struct trace_lint *lints, size_t count, uint32_t rows);
+
+// How much of the Procs' time fibers ran; gomaxprocs 0: not known.
+void trace_print_share(FILE *out, double share, uint64_t gomaxprocs);
+
+// At most three commands that say more about what is largest in this trace. See trace_next.c.
+void trace_print_next(FILE *out, const struct trace_input *in, const struct trace_summary *s,
+                      size_t lint_count);
 
 // Members of the object that is open.
 void trace_json_hist(struct json *j, const struct trace_hist *h);

@@ -5,6 +5,8 @@
 #include "collector/call.h"
 
 #include "agent/call.h"
+#include "agent/inject.h"
+#include "collector/inject.h"
 #include "collector/mapped_file.h"
 #include "collector/perf_target.h"
 #include "segment/consumer.h"
@@ -59,8 +61,10 @@ static int find_library(uint32_t pid, struct mapped_file *out, char *file, size_
                    &inode, &at) < 6 ||
             !at || offset)
             continue;
-        const char *slash = strrchr(line + at, '/');
-        if (!slash || strncmp(slash + 1, "libfiberscope.so", 16) != 0)
+        const char *slash = strrchr(line + at, '/'), *base = slash ? slash + 1 : "";
+        if (strncmp(line + at, "/memfd:", 7) == 0) // sent by inject_files.c
+            base += 6;
+        if (strncmp(base, "libfiberscope.so", 16) != 0)
             continue;
         snprintf(file, size, "%s", line + at);
         *out = (struct mapped_file){
@@ -72,8 +76,8 @@ static int find_library(uint32_t pid, struct mapped_file *out, char *file, size_
     return rc;
 }
 
-// Where the word lies that says that calls are answered. 0, -ENOENT: this library has none.
-static int find_word(const struct mapped_file *m, uint64_t *address)
+// Where one of its variables lies. 0, -ENOENT: this library has none of that name.
+static int find_word(const struct mapped_file *m, const char *name, uint64_t *address)
 {
     struct data_symbols *d = NULL;
     uint64_t at, bias;
@@ -82,7 +86,7 @@ static int find_word(const struct mapped_file *m, uint64_t *address)
         return fd;
     int rc = data_symbols_open(&d, fd, m->path, NULL);
     if (!rc)
-        rc = data_symbols_address(d, CALL_SYMBOL, &at);
+        rc = data_symbols_address(d, name, &at);
     if (!rc)
         rc = data_symbols_bias(d, m->start, 0, &bias);
     data_symbols_close(d);
@@ -106,12 +110,19 @@ static bool catches_sigprof(uint32_t pid)
     return mask >> (SIGPROF - 1) & 1;
 }
 
-static int look(uint32_t pid, struct fscope_error *err)
+static bool read_word(uint32_t pid, uint64_t address, uint32_t *word)
 {
+    struct iovec here = {word, sizeof *word}, there = {(void *)(uintptr_t)address, sizeof *word};
+    return process_vm_readv((pid_t)pid, &here, 1, &there, 1, 0) == (ssize_t)sizeof *word;
+}
+
+static int look(struct call *c, struct fscope_error *err)
+{
+    uint32_t pid = c->pid;
     char file[4096];
     struct mapped_file m;
     uint64_t address;
-    uint32_t version = 0;
+    uint32_t version = 0, injected = 0;
     int rc = find_library(pid, &m, file, sizeof file);
     if (rc == -ENOENT)
         return error_set(err, rc, 0,
@@ -126,21 +137,23 @@ static int look(uint32_t pid, struct fscope_error *err)
             pid);
     if (rc)
         return error_set(err, rc, 0, "process %u: %s", pid, strerror(-rc));
-    rc = find_word(&m, &address);
+    rc = find_word(&m, CALL_SYMBOL, &address);
     if (rc)
         return error_set(
             err, -EOPNOTSUPP, 0,
             "process %u: its %s is of another version, which answers no calls: restart "
             "it with the library that goes with this fiberscope",
             pid, file);
-    struct iovec here = {&version, sizeof version}, there = {(void *)(uintptr_t)address, 4};
     // Where memory may not be read (ptrace_scope) the signal's disposition has to do.
-    bool is_read = process_vm_readv((pid_t)pid, &here, 1, &there, 1, 0) == 4;
+    bool is_read = read_word(pid, address, &version);
     if ((is_read && version != CALL_VERSION) || !catches_sigprof(pid))
         return error_set(err, -EOPNOTSUPP, 0,
                          "process %u: its agent does not answer: it is just starting, or the "
-                         "program has taken SIGPROF from it",
+                         "program has taken SIGPROF from it, or it was taken out of service "
+                         "(`fiberscope attach` brings it back)",
                          pid);
+    if (!find_word(&m, INJECT_WORD, &address) && read_word(pid, address, &injected))
+        c->is_injected = injected != 0;
     return 0;
 }
 
@@ -154,7 +167,7 @@ int call_open(struct call *out, uint32_t pid, struct fscope_error *err)
     if (!rc && out->pidfd < 0)
         rc = error_set(err, -errno, 0, "process %u: %s", pid, strerror(errno));
     if (!rc)
-        rc = look(pid, err);
+        rc = look(out, err);
     if (!rc && getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
         rc = error_set(err, -errno, 0, "getrandom: %s", strerror(errno));
     if (rc) {
@@ -258,8 +271,8 @@ static bool is_fragile(unsigned long number)
            number == SYS_io_getevents;
 }
 
-// Waits that go on by themselves after a handler (SA_RESTART), and those that the agent makes go on.
-static bool restarts(unsigned long number, const unsigned long arg[4])
+// Waits that go on by themselves after a handler (SA_RESTART), and those that the agent makes go on: by_hooks.
+static bool restarts(unsigned long number, const unsigned long arg[4], bool by_hooks)
 {
     switch (number) {
     case SYS_futex: return (arg[1] & 127) != 1 && !arg[3]; // no timeout
@@ -269,20 +282,20 @@ static bool restarts(unsigned long number, const unsigned long arg[4])
     case SYS_accept:
     case SYS_accept4:
     case SYS_wait4:
-    case SYS_waitid:
+    case SYS_waitid: return true;
     case SYS_poll:
     case SYS_ppoll:
     case SYS_epoll_wait:
     case SYS_epoll_pwait:
     case SYS_nanosleep:
-    case SYS_clock_nanosleep: return true;
+    case SYS_clock_nanosleep: return by_hooks;
     default: return false;
     }
 }
 
 // How little a signal would disturb this thread: 3 it runs, 2 its wait goes on, 1 unknown, 0 it blocks SIGPROF or its wait
 // would end.
-static int rate_thread(uint32_t pid, uint32_t tid)
+static int rate_thread(uint32_t pid, uint32_t tid, bool by_hooks)
 {
     char path[96], line[256], state = '?';
     unsigned long long blocked = 0;
@@ -295,8 +308,8 @@ static int rate_thread(uint32_t pid, uint32_t tid)
         fclose(f);
     if (!f || blocked >> (SIGPROF - 1) & 1)
         return 0;
-    if (state == 'R')
-        return 3;
+    if (state == 'R') // one that came back from being borrowed is about to wait by no hook
+        return by_hooks ? 3 : 0;
     snprintf(path, sizeof path, "/proc/%u/task/%u/syscall", pid, tid);
     f = fopen(path, "re");
     unsigned long number, arg[4];
@@ -306,12 +319,13 @@ static int rate_thread(uint32_t pid, uint32_t tid)
         fclose(f);
     if (is_known && is_fragile(number))
         return 0;
-    return is_known && restarts(number, arg) ? 2 : 1;
+    return is_known && restarts(number, arg, by_hooks) ? 2 : by_hooks;
 }
 
 // 0: none takes it.
-static uint32_t choose_thread(uint32_t pid)
+static uint32_t choose_thread(const struct call *c)
 {
+    uint32_t pid = c->pid;
     char path[64];
     uint32_t best = 0;
     int best_rate = 0, looked = 0;
@@ -320,7 +334,7 @@ static uint32_t choose_thread(uint32_t pid)
     for (struct dirent *e;
          dir && best_rate < 3 && looked < THREADS_LOOKED_MAX && (e = readdir(dir));) {
         uint32_t tid = (uint32_t)strtoul(e->d_name, NULL, 10);
-        int rate = tid ? rate_thread(pid, tid) : 0;
+        int rate = tid ? rate_thread(pid, tid, !c->is_injected) : 0;
         looked++;
         if (rate > best_rate) {
             best_rate = rate;
@@ -345,12 +359,19 @@ int call_send(const struct call *c, unsigned flags)
     if (!catches_sigprof(c->pid)) // an exec, or its end
         return -ESRCH;
     struct pollfd ended = {.fd = c->pidfd, .events = POLLIN};
-    uint32_t tid = choose_thread(c->pid);
+    uint32_t tid = choose_thread(c);
     if (poll(&ended, 1, 0) > 0)
         return -ESRCH;
+    if (!tid && c->is_injected) {
+        int rc = inject_call(c->pid, value, NULL);
+        return rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EBUSY ? 0 : rc; // it is called again
+    }
     if (!tid) // to the process it would stay pending, for whoever waits for signals
         return 0;
-    return syscall(SYS_rt_tgsigqueueinfo, c->pid, tid, SIGPROF, &info) ? -errno : 0;
+    if (!syscall(SYS_rt_tgsigqueueinfo, c->pid, tid, SIGPROF, &info))
+        return 0;
+    // The thread may have ended since it was chosen, and the process live on: it is called again.
+    return errno == ESRCH && poll(&ended, 1, 0) <= 0 ? 0 : -errno;
 }
 
 static int take_segment(struct msghdr *message)

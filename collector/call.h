@@ -17,6 +17,7 @@
 #include "agent/protocol.h"
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define CALL_NO_SEGMENT                                                                            \
@@ -25,9 +26,10 @@
 
 struct call {
     uint32_t pid;
-    int pidfd;      // readable when it has ended
-    uint64_t value; // of our signals, without flags: names the socket
-    int listen_fd;  // -1: not yet
+    int pidfd;        // readable when it has ended
+    uint64_t value;   // of our signals, without flags: names the socket
+    int listen_fd;    // -1: not yet
+    bool is_injected; // no signal for waits that began before it came: agent/inject.h
 };
 
 // 0; -ENOENT: there is no agent; -EOPNOTSUPP: there is one, but it does not answer (another version, SIGPROF is not

@@ -2,11 +2,10 @@
 //
 // See fibers.h.
 
-#include "collector/fibers.h"
+#include "collector/fibers_internal.h"
 
 #include "collector/arch/x86_64.h"
 #include "collector/record.h"
-#include "runtime/descriptor.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,44 +16,11 @@
 enum {
     GS_MAX = 1 << 28,
     SLAB_BYTES_MAX = 64 << 20,
-    OBJECT_BYTES_MAX = 65536,
-    MS_MAX = 65536,
     TRIES = 4,
     LABEL_SET_MAX = 65536,
 };
 #define STACK_MAX   (UINT64_C(1) << 30)
 #define OWNER_FLAGS (UINT64_C(7) << 60)
-
-struct fibers {
-    struct target *t;
-    struct fib_descriptor d;
-    uint64_t now_ticks, ns_per_tick_32; // 0: unknown
-    uint8_t *slab;                      // a copy of the one at work
-    uint8_t *live;                      // a copy of the fiber's
-    char *labels;                       // of its set
-    uint64_t pcs[SEG_STACK_DEPTH_MAX];
-    bool (*wants_stack)(void *arg, uint64_t id); // NULL: all
-    void *wants_arg;
-};
-
-static uint64_t get64(const uint8_t *at)
-{
-    uint64_t v;
-    memcpy(&v, at, sizeof v);
-    return v;
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-    uint32_t v;
-    memcpy(&v, at, sizeof v);
-    return v;
-}
-
-static int read64(const struct fibers *f, uint64_t address, uint64_t *out)
-{
-    return target_read(f->t, address, out, sizeof *out);
-}
 
 // Text of a hostile target: cut at its end, and nothing that could confuse a terminal.
 static void copy_text(char out[FIBERS_TEXT], const char *from, size_t size)
@@ -66,11 +32,6 @@ static void copy_text(char out[FIBERS_TEXT], const char *from, size_t size)
 }
 
 // --- The descriptor.
-
-static bool fits(uint32_t offset, uint32_t size, uint32_t whole)
-{
-    return offset <= whole && size <= whole - offset;
-}
 
 static bool is_sound(const struct fib_descriptor *d)
 {
@@ -90,7 +51,7 @@ static bool is_sound(const struct fib_descriptor *d)
     for (size_t i = 0; i < sizeof of_live / sizeof *of_live; i++)
         ok = ok && fits(of_live[i], 8, d->live_size);
     return ok && fits(d->g_status, 1, d->g_size) && fits(d->g_flags, 1, d->g_size) &&
-           fits(d->live_name, FIBERS_TEXT, d->live_size);
+           fits(d->live_name, FIBERS_TEXT, d->live_size) && fibers_counters_are_sound(d);
 }
 
 static int read_descriptor(struct fibers *f, struct fscope_error *err)
@@ -312,8 +273,7 @@ static void fill_state(const struct fibers *f, uint8_t status, bool has_live, st
         copy_text(out->state, "unknown", 8);
     uint64_t since = has_live ? get64(f->live + d->live_wait_since) : 0;
     if (status == DESCRIPTOR_WAITING && since && f->now_ticks > since)
-        out->waiting_ns =
-            (uint64_t)(((unsigned __int128)(f->now_ticks - since) * f->ns_per_tick_32) >> 32);
+        out->waiting_ns = fibers_ns(f, f->now_ticks - since);
 }
 
 static uint32_t tid_of(const struct fibers *f, uint64_t m)
@@ -327,13 +287,16 @@ static void fill_wait(const struct fibers *f, uint64_t at, uint8_t status, const
                       struct fiber *out)
 {
     const struct fib_descriptor *d = &f->d;
-    uint64_t owner_at = get64(live + d->live_wait_owner), owner;
+    uint64_t owner_at = get64(live + d->live_wait_owner), owner, m = 0;
     out->has_run = true;
     out->is_waiting = status == DESCRIPTOR_WAITING;
     out->switches = get64(live + d->live_switches);
     out->tid = tid_of(f, get64(live + d->live_bound_m));
-    if (!out->tid && !out->is_waiting && status != DESCRIPTOR_RUNNABLE)
-        out->tid = tid_of(f, m_of(f, at));
+    if (!out->is_waiting && status != DESCRIPTOR_RUNNABLE && status != DESCRIPTOR_PREEMPTED)
+        m = m_of(f, at);
+    if (!out->tid && m)
+        out->tid = tid_of(f, m);
+    fibers_fill_counters(f, live, m, out);
     if (!out->is_waiting)
         return;
     out->object = get64(live + d->live_wait_object);
@@ -368,6 +331,7 @@ static bool look(struct fibers *f, uint64_t at, const uint8_t *g, struct fiber *
         g[d->g_flags] & (DESCRIPTOR_IS_SYSTEM | DESCRIPTOR_IS_THREAD))
         return false;
     out->creator = get64(g + d->g_creator);
+    out->start = get64(g + d->g_fn);
     bool has_live =
         live && !target_read(f->t, live, f->live, d->live_size) && get64(f->live + d->live_g) == at;
     if (site)

@@ -16,7 +16,7 @@
 
 #include "collector/target.h"
 
-enum { FIBERS_TEXT = 32, FIBERS_LABELS_MAX = 16 };
+enum { FIBERS_TEXT = 32, FIBERS_LABELS_MAX = 16, FIBERS_LATENCY_BUCKETS = 64 };
 
 struct fiber {
     uint64_t id, creator;    // creator 0: a plain thread
@@ -32,6 +32,12 @@ struct fiber {
     uint32_t tid;        // own_tid of the thread that runs it, or that alone may; 0: none
     uint32_t last_tid;   // the one that it ran on when it began to wait for a lock; 0: unknown
     uint64_t created_at; // the pc behind the call that made it; 0: unknown
+    uint64_t start;      // address of its start function
+    // What it did since it first ran, age_ns ago (0: it has not, or that is unknown): busy, and runnable by one wait
+    // in 8; the rest it waited.
+    uint64_t age_ns, busy_ns, runnable_ns;
+    uint64_t wakes, preempted; // by others
+    uint64_t self_wakes; // it came back by itself: yields, blocking calls that found no processor
     const uint64_t *pcs; // as target_walk's
     uint32_t depth;      // at least 1
     uint32_t flags;      // enum seg_record_flag
@@ -65,6 +71,18 @@ void fibers_want_stacks(struct fibers *f, bool (*wants)(void *arg, uint64_t id),
 // Calls fn for each thread that runs fibers. Returns as fibers_each.
 int fibers_each_worker(struct fibers *f, int (*fn)(void *arg, const struct fibers_worker *w),
                        void *arg);
+
+struct fibers_totals {
+    uint32_t procs; // how many may run at a time
+    uint64_t spawns, exits, schedules, steals;
+    uint64_t threads, threads_idle; // that run fibers, or would; idle: have none
+    uint64_t wakes, parks;          // of those threads
+    // Waits for a processor of 2^i up to 2^(i+1) ns, the first also those of none; by one in 8.
+    uint64_t latency[FIBERS_LATENCY_BUCKETS];
+};
+
+// What all of them did since the start. 0 or -errno.
+int fibers_read_totals(struct fibers *f, struct fibers_totals *out);
 
 // A plain thread that is blocked in this futex, if it waits in the runtime: state, object, owner, is_waiting,
 // has_run of *out. False: it does not.

@@ -193,6 +193,8 @@ static int serve(struct attach *a, const volatile int *stop)
         uint64_t now = record_now_ns(CLOCK_MONOTONIC);
         if (*stop || (a->o->duration_ns && now - a->start_ns >= a->o->duration_ns))
             return 0;
+        if (a->o->is_over && a->o->is_over(a->o->arg))
+            return 0;
         int ended = perf_watch_wait(a->watch, a->pidfd, next_tick_ms(a, now));
         if (ended < 0 && ended != -EINTR)
             return ended;

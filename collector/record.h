@@ -20,7 +20,8 @@
 enum record_method {
     RECORD_AUTO, // the agent inside, if it answers and what is asked for needs it or it is the better way; else outside
     RECORD_AGENT, // call.h
-    RECORD_PERF,  // from outside, the process untouched
+    RECORD_INJECT, // the same, put in first if it is not there, and then taken out of service at the end (inject.h)
+    RECORD_PERF, // from outside, the process untouched
 };
 
 struct record_options {
@@ -49,6 +50,10 @@ struct record_options {
     char *const *command;      // record_command: argv, NULL-terminated
     const char *agent_path;    // libfiberscope.so; NULL: looked for
     FILE *messages;            // where progress and the closing line go (stderr)
+    // record_attach: asked on its thread ten times a second or oftener, with all that came in the builders; true
+    // ends it. NULL: nobody is.
+    bool (*is_over)(void *arg);
+    void *arg;
 };
 
 #define RECORD_HEAP_BYTES_DEFAULT  UINT64_C(524288) // as of Go, and of the agent

@@ -5,6 +5,7 @@
 #include "collector/record_internal.h"
 
 #include "collector/call.h"
+#include "collector/inject.h"
 #include "collector/perf_target.h"
 
 #include <errno.h>
@@ -155,6 +156,28 @@ static const char *what_needs_it(const struct record_options *o, const char **op
     return kinds[i].what;
 }
 
+static int put_in(const struct record_options *o, bool *is_put_in, struct fscope_error *err)
+{
+    struct inject_result how;
+    const struct inject_options io = {
+        .size = sizeof io, .pid = o->pid, .agent_path = o->agent_path};
+    int rc = inject_attach(&io, &how, err);
+    *is_put_in = !rc && how.tid;
+    return rc;
+}
+
+// It may have ended, and somebody else may record meanwhile: then the agent stays.
+static void take_out(const struct record_options *o, struct record_result *result)
+{
+    struct inject_result how;
+    struct fscope_error err = {0};
+    const struct inject_options io = {.size = sizeof io, .pid = o->pid};
+    if (result->target_ended || !inject_detach(&io, &how, &err) || err.code == -ESRCH)
+        return;
+    if (!result->warning[0])
+        snprintf(result->warning, sizeof result->warning, "the agent stays in: %s", err.text);
+}
+
 int record_process(const struct record_options *o, struct record_result *result,
                    struct fscope_error *err)
 {
@@ -167,13 +190,22 @@ int record_process(const struct record_options *o, struct record_result *result,
         name_process(result, o->pid);
         return record_new_builders(o, result, err);
     }
-    int rc = o->method == RECORD_PERF ? -ENOENT : call_open(&call, o->pid, &why);
-    if (!rc) {
+    bool is_put_in = false;
+    int rc = o->method == RECORD_INJECT ? put_in(o, &is_put_in, err) : 0;
+    if (rc)
+        return rc;
+    rc = o->method == RECORD_PERF ? -ENOENT : call_open(&call, o->pid, &why);
+    bool has_agent = !rc;
+    if (has_agent) {
         rc = by_agent(o, &call, result, err);
         call_close(&call);
-        return rc;
     }
-    bool is_needed = o->method == RECORD_AGENT || record_needs_agent(o) || o->wall_hz;
+    if (is_put_in)
+        take_out(o, result);
+    if (has_agent)
+        return rc;
+    bool is_needed = o->method == RECORD_INJECT || o->method == RECORD_AGENT ||
+                     record_needs_agent(o) || o->wall_hz;
     if (o->method == RECORD_PERF && is_needed)
         return error_set(err, -EOPNOTSUPP, 0,
                          "heap and lock profiles, wall time and traces need the agent inside: not "
@@ -181,7 +213,8 @@ int record_process(const struct record_options *o, struct record_result *result,
     const char *option, *what = what_needs_it(o, &option);
     if (is_needed)
         return error_set(err, rc, 0,
-                         "%s the agent: %.300s; `fiberscope record %s COMMAND` starts one with it",
+                         "%s the agent: %.250s; --method=inject puts it in, `fiberscope record %s "
+                         "COMMAND` starts one with it",
                          what, why.text, option);
     return from_outside(o, result, err);
 }

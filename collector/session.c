@@ -79,6 +79,8 @@ static void switch_off(struct session *s)
         atomic_store_explicit(&c->block_rate_ns, 0, memory_order_relaxed);
     if (s->switched & 1u << RECORD_MUTEX)
         atomic_store_explicit(&c->mutex_fraction, 0, memory_order_relaxed);
+    if (s->switched & SESSION_SWITCHED_REGIONS)
+        atomic_store_explicit(&c->region_times, 0, memory_order_relaxed);
     if (s->switched & 1u << RECORD_HEAP)
         what |= SEG_ASK_HEAP_STOP;
     ask(s, what, 0, NULL);
@@ -108,6 +110,7 @@ static void close_agent(struct session *s)
     s->reader = NULL;
     s->segment = -1;
     s->switched = 0;
+    s->regions_asked_ns = 0;
     s->way = SESSION_OUTSIDE;
 }
 
@@ -226,6 +229,11 @@ uint32_t session_pid(const struct session *s)
 const char *session_program(const struct session *s)
 {
     return s->program;
+}
+
+uint64_t session_image(const struct session *s)
+{
+    return image_of(s->pid);
 }
 
 int session_fd(const struct session *s)

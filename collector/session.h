@@ -48,6 +48,8 @@ enum session_way session_way(const struct session *s);
 const char *session_why(const struct session *s); // why not by the agent, in words; "" if it is
 uint32_t session_pid(const struct session *s);
 const char *session_program(const struct session *s); // base name
+// Another number once the process has executed another program; 0: not to be had.
+uint64_t session_image(const struct session *s);
 int session_fd(
     const struct session *s); // a pidfd, the session's: readable once the process has ended
 
@@ -69,14 +71,25 @@ int session_each_profile(struct session *s, int (*fn)(void *arg, const char *nam
 
 // --- Streams.
 
+// What has come up to now, for who watches a recording while it goes on.
+struct session_window {
+    struct pprof_profile *profile; // since the beginning, symbolized; the callee's (pprof_free)
+    uint64_t duration_ns;          // since the beginning
+    uint64_t lost;                 // samples that had to be dropped
+};
+
 struct session_stream {
-    size_t size; // sizeof(struct session_stream)
-    bool wall;   // else CPU time
-    uint32_t hz; // 0: 100, as Go's
-    uint64_t duration_ns;
+    size_t size;          // sizeof(struct session_stream)
+    bool wall;            // else CPU time
+    uint32_t hz;          // 0: 100, as Go's
+    uint64_t duration_ns; // 0: until the process ends
     // Asked ten times a second; true ends it early (a client that has gone). NULL: nobody is asked.
     bool (*is_over)(void *arg);
     void *arg;
+    // session_sample: called each window_ns on its own thread, between two samples; the recording goes on meanwhile,
+    // in rings that are emptied when fn returns. NULL: nobody is told.
+    void (*window)(void *arg, const struct session_window *w);
+    uint64_t window_ns;
 };
 
 // Samples for so long. -EBUSY: somebody else does already.
@@ -91,6 +104,47 @@ int session_trace(struct session *s, const struct session_stream *o, const char 
 // What the flight recorder holds, if the process has one on (-ENODATA: it has not).
 int session_flight(struct session *s, const char *path, uint64_t *bytes, struct fscope_error *err);
 
+// --- Tables, of now.
+
+enum { SESSION_TEXT = 64, SESSION_ON_TEXT = 96 };
+
+// A fiber or a thread. What it did counts since it first ran, age_ns ago (0: unknown); the rest of that it waited.
+// NOLINTNEXTLINE(*Padding): by what belongs together
+struct session_row {
+    uint64_t id; // of a thread: its number
+    char name[SESSION_TEXT];
+    char state[SESSION_TEXT / 2]; // "running", or what it waits for: "chan receive"
+    bool is_waiting;
+    uint64_t start,
+        created_at;    // addresses: of its start function, behind the call that made it; 0: unknown
+    uint64_t since_ns; // that it has waited; 0: unknown
+    uint64_t age_ns, busy_ns, runnable_ns; // of a fiber, runnable is an estimate
+    uint64_t switches, wakes, self_wakes, preempted;
+    uint32_t tid; // that runs it; 0: none
+    char on
+        [SESSION_ON_TEXT]; // what it waits for: "g_lock", "0x7f..", "epoll_wait on fd 4"; "": nothing
+    uint64_t holder;       // who has that, or whose end it waits for; 0: nobody, or it is unknown
+    bool is_held_by_thread;
+    char labels[SESSION_TEXT]; // "route=/a, user=7", cut
+};
+
+// Calls fn with each fiber, or thread, until it returns nonzero, and returns that; else 0. -ENOENT: there is no fiber
+// runtime in it. -ESRCH, -EPERM (it may not be looked into; threads are had all the same), -ENOMEM.
+int session_each_fiber(struct session *s, int (*fn)(void *arg, const struct session_row *row),
+                       void *arg, struct fscope_error *err);
+int session_each_thread(struct session *s, int (*fn)(void *arg, const struct session_row *row),
+                        void *arg, struct fscope_error *err);
+
+enum { SESSION_BUCKETS = 64 };
+
+struct session_fibers { // since the runtime's start
+    uint64_t procs, spawns, switches, steals, threads, threads_idle, thread_wakes, thread_parks;
+    // Waits of runnable fibers for a processor of 2^i up to 2^(i+1) ns, the first also shorter ones; by one in 8.
+    uint64_t latency[SESSION_BUCKETS];
+};
+// -ENOENT: there is no fiber runtime in it.
+int session_fibers(struct session *s, struct session_fibers *out, struct fscope_error *err);
+
 // --- What is counted.
 
 struct session_counts { // since the process began to record; all modulo nothing: they only grow
@@ -101,5 +155,42 @@ struct session_counts { // since the process began to record; all modulo nothing
 };
 // -EOPNOTSUPP: no agent.
 int session_counts(struct session *s, struct session_counts *out);
+
+enum { SESSION_REGIONS_MAX = 64, SESSION_NAME = 128 };
+
+struct session_region {      // all regions of a name that have ended since they are counted
+    char name[SESSION_NAME]; // "": of those whose names are too many
+    uint64_t count, errors, ns;
+    uint64_t
+        buckets[SESSION_BUCKETS]; // [i]: took 2^i up to 2^(i+1) ns, the first also shorter ones
+    uint64_t unmeasured;          // of count: in no bucket
+};
+
+// NOLINTNEXTLINE(*Padding): by what belongs together
+struct session_metrics {
+    // By the kernel.
+    bool has_process;
+    double cpu_s, start_s; // start_s: since 1970
+    uint64_t rss_bytes, virtual_bytes, threads;
+    bool has_fds, has_fds_max, has_virtual_max;
+    uint64_t fds, fds_max, virtual_max_bytes;
+    bool has_cgroup, has_cgroup_limit;
+    uint64_t cgroup_bytes, cgroup_limit_bytes, cgroup_headroom_bytes; // of the nearest limit
+    // By the agent.
+    bool has_counts;
+    struct session_counts counts;
+    bool has_heap; // what is sampled stands for what is not, as in the profile
+    double heap_alloc_objects, heap_alloc_bytes, heap_live_objects, heap_live_bytes;
+    bool has_mutex, has_block;
+    double mutex_wait_s, block_wait_s;
+    uint64_t mutex_contentions, block_contentions;
+    bool has_regions;
+    size_t region_count;
+    struct session_region regions[SESSION_REGIONS_MAX + 1];
+};
+
+// What there is to be had. From the first call on, the program counts and times its regions, until session_close. 0;
+// -ESRCH: the process has ended.
+int session_metrics(struct session *s, struct session_metrics *out);
 
 #endif

@@ -16,7 +16,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HZ_DEFAULT = 100, WATCH_MS = 100, SNAPSHOT_MS = 5000 };
+enum { HZ_DEFAULT = 100, SNAPSHOT_MS = 5000 };
+
+// A stream while it runs.
+struct streaming {
+    const struct session_stream *how;
+    struct record_result *result;
+    struct record_loop *loop; // NULL: from outside
+    uint64_t start_ns, next_ns;
+};
 
 static void set_options(const struct session *s, const struct session_stream *given,
                         struct session_stream *o, struct record_options *out)
@@ -31,13 +39,47 @@ static void set_options(const struct session *s, const struct session_stream *gi
     out->quiet = true;
 }
 
-static int by_agent(struct session *s, const struct record_options *o,
-                    const struct session_stream *how, struct record_result *result,
+static enum record_kind kind_of(const struct session_stream *how)
+{
+    return how->wall ? RECORD_WALL : RECORD_CPU;
+}
+
+// What cannot be made (no memory) is told with the next one.
+static void tell_window(struct streaming *st, uint64_t now_ns)
+{
+    struct builder_stats stats;
+    struct session_window w = {.duration_ns = now_ns - st->start_ns};
+    if (st->loop)
+        ingest_tick(st->loop->ingest); // what the rings hold belongs to this window
+    st->result->duration_ns = w.duration_ns;
+    if (record_make_profile(st->result, kind_of(st->how), NULL, &w.profile, NULL))
+        return;
+    builder_get_stats(st->result->builders[kind_of(st->how)], &stats);
+    w.lost = stats.lost;
+    st->how->window(st->how->arg, &w);
+}
+
+static bool is_over(void *arg)
+{
+    struct streaming *st = arg;
+    if (st->how->is_over && st->how->is_over(st->how->arg))
+        return true;
+    uint64_t now_ns = record_now_ns(CLOCK_MONOTONIC);
+    if (!st->how->window || now_ns < st->next_ns)
+        return false;
+    tell_window(st, now_ns);
+    while (st->next_ns <= now_ns) // one that is late does not shift the others
+        st->next_ns += st->how->window_ns ? st->how->window_ns : 1;
+    return false;
+}
+
+static int by_agent(struct session *s, const struct record_options *o, struct streaming *st,
                     struct fscope_error *err)
 {
     struct call call;
+    struct record_result *result = st->result;
     struct record_loop loop = {
-        .o = o, .result = result, .pidfd = -1, .is_over = how->is_over, .arg = how->arg};
+        .o = o, .result = result, .pidfd = -1, .is_over = is_over, .arg = st};
     sigset_t mask;
     pthread_sigmask(SIG_BLOCK, NULL, &mask);
     loop.signals.waiting = mask;
@@ -48,43 +90,27 @@ static int by_agent(struct session *s, const struct record_options *o,
         rc = call_open(&call, s->pid, err);
     if (rc)
         return rc;
+    st->loop = &loop;
     rc = record_by_agent(o, &call, &loop, err);
+    st->loop = NULL;
     call_close(&call);
     if (!rc && result->warning[0] && o->trace && !result->trace_count)
         rc = error_set(err, -EBUSY, 0, "%s", result->warning);
     return rc;
 }
 
-// --- From outside: record_attach ends when a word changes.
-
-struct watch {
-    const struct session_stream *how;
-    volatile int stop;
-    _Atomic int is_done;
-};
-
-static void *watch(void *arg)
+static int from_outside(struct record_options *o, struct streaming *st, struct fscope_error *err)
 {
-    struct watch *w = arg;
-    while (!w->is_done && !w->stop) {
-        if (w->how->is_over && w->how->is_over(w->how->arg))
-            w->stop = 1;
-        nanosleep(&(struct timespec){.tv_nsec = WATCH_MS * 1000000L}, NULL);
-    }
-    return NULL;
+    static const volatile int never;
+    o->is_over = is_over;
+    o->arg = st;
+    return record_attach(o, -1, &never, st->result, err);
 }
 
-static int from_outside(const struct record_options *o, const struct session_stream *how,
-                        struct record_result *result, struct fscope_error *err)
+static void begin(struct streaming *st)
 {
-    struct watch w = {.how = how};
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, watch, &w))
-        return error_set(err, -EAGAIN, 0, "no thread to be had");
-    int rc = record_attach(o, -1, &w.stop, result, err);
-    w.is_done = 1;
-    pthread_join(thread, NULL);
-    return rc;
+    st->start_ns = record_now_ns(CLOCK_MONOTONIC);
+    st->next_ns = st->start_ns + st->how->window_ns;
 }
 
 int session_sample(struct session *s, const struct session_stream *given,
@@ -93,18 +119,20 @@ int session_sample(struct session *s, const struct session_stream *given,
     struct session_stream how;
     struct record_options o;
     struct record_result result = {0};
+    struct streaming st = {.how = &how, .result = &result};
     set_options(s, given, &how, &o);
     *(how.wall ? &o.wall_hz : &o.cpu_hz) = how.hz ? how.hz : HZ_DEFAULT;
+    begin(&st);
     int rc;
     if (s->way == SESSION_AGENT)
-        rc = by_agent(s, &o, &how, &result, err);
+        rc = by_agent(s, &o, &st, err);
     else if (how.wall)
         rc = error_set(err, -EOPNOTSUPP, 0, "wall time cannot be sampled from outside: %s",
                        s->why.text);
     else
-        rc = from_outside(&o, &how, &result, err);
+        rc = from_outside(&o, &st, err);
     if (!rc)
-        rc = record_make_profile(&result, how.wall ? RECORD_WALL : RECORD_CPU, NULL, out, err);
+        rc = record_make_profile(&result, kind_of(&how), NULL, out, err);
     record_result_free(&result);
     return rc;
 }
@@ -137,15 +165,17 @@ int session_trace(struct session *s, const struct session_stream *given, const c
     struct session_stream how;
     struct record_options o;
     struct record_result result = {0};
+    struct streaming st = {.how = &how, .result = &result};
     char pattern[PATH_MAX];
     set_options(s, given, &how, &o);
+    how.window = NULL;
     if (s->way != SESSION_AGENT)
         return error_set(err, -EOPNOTSUPP, 0, "no trace from outside: %s", s->why.text);
     if (escape(path, pattern, sizeof pattern))
         return error_set(err, -ENAMETOOLONG, 0, "%s: too long a path", path);
     o.trace = true;
     o.output = pattern;
-    int rc = by_agent(s, &o, &how, &result, err);
+    int rc = by_agent(s, &o, &st, err);
     if (!rc && result.trace_error[0])
         rc = error_set(err, -EIO, 0, "%s", result.trace_error);
     for (size_t i = 1; i < result.trace_count; i++) // it was cut: the first part is the answer

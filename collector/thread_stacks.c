@@ -6,6 +6,7 @@
 #include "collector/thread_stacks.h"
 
 #include "collector/arch/x86_64.h"
+#include "collector/stop_call.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -100,77 +101,10 @@ static bool take_blocked(struct take *k, const struct thread_state *th, struct t
 
 // --- What a stop does to a call.
 
-// Ends with EINTR when the thread is stopped, though there is no signal, or with a time limit of the socket's.
-static bool is_cut_by_stop(int64_t number)
-{
-    switch (number) {
-    case SYS_epoll_wait:
-    case SYS_epoll_pwait:
-    case SYS_epoll_pwait2:
-    case SYS_semop:
-    case SYS_semtimedop:
-    case SYS_rt_sigtimedwait:
-    case SYS_io_getevents:
-    case SYS_io_uring_enter:
-    case SYS_read:
-    case SYS_readv:
-    case SYS_recvfrom:
-    case SYS_recvmsg:
-    case SYS_recvmmsg:
-    case SYS_write:
-    case SYS_writev:
-    case SYS_sendto:
-    case SYS_sendmsg:
-    case SYS_sendmmsg:
-    case SYS_accept:
-    case SYS_accept4:
-    case SYS_connect: return true;
-    default: return false;
-    }
-}
-
-// Whether it may be stopped there: the call goes on as if nothing had been. What is not known may not.
-static bool may_stop_in(const struct target_call *c)
-{
-    enum { WAIT_FOR_ALL = 0x100 }; // MSG_WAITALL: a part of it would be returned
-    switch (c->number) {
-    case SYS_futex:
-    case SYS_nanosleep:
-    case SYS_clock_nanosleep:
-    case SYS_restart_syscall:
-    case SYS_poll:
-    case SYS_ppoll:
-    case SYS_select:
-    case SYS_pselect6:
-    case SYS_wait4:
-    case SYS_waitid:
-    case SYS_pause:
-    case SYS_rt_sigsuspend:
-    case SYS_flock:
-    case SYS_fcntl:
-    case SYS_read:
-    case SYS_accept:
-    case SYS_accept4:
-    case SYS_msgrcv:
-    case SYS_msgsnd:
-    case SYS_semop: return true;
-    case SYS_recvfrom: return !(c->args[3] & WAIT_FOR_ALL);
-    case SYS_recvmsg: return !(c->args[2] & WAIT_FOR_ALL);
-    // A time limit would begin anew.
-    case SYS_epoll_wait:
-    case SYS_epoll_pwait: return (int32_t)c->args[3] < 0;
-    case SYS_epoll_pwait2:
-    case SYS_semtimedop: return !c->args[3];
-    case SYS_rt_sigtimedwait: return !c->args[2];
-    case SYS_io_getevents: return !c->args[4];
-    default: return false;
-    }
-}
-
 static void mend_call(uint32_t tid, const struct user_regs_struct *u)
 {
     int64_t number = (int64_t)u->orig_rax;
-    if (number >= 0 && (int64_t)u->rax == -EINTR && is_cut_by_stop(number))
+    if (number >= 0 && (int64_t)u->rax == -EINTR && stop_call_is_cut(number))
         ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, regs.rax),
                (unsigned long)(long)ARCH_RESTARTNOHAND);
 }
@@ -297,7 +231,7 @@ static void take_one(struct take *k, const struct thread_state *th, struct threa
     s->tid = th->tid;
     if (take_blocked(k, th, s) || thread_list_look(&now, target_pid(k->t), th->tid))
         return;
-    if (now.state != 'D' && now.state != 't' && (!now.call.is_in || may_stop_in(&now.call)))
+    if (now.state != 'D' && now.state != 't' && (!now.call.is_in || stop_call_may(&now.call)))
         take_stopped(k, th, s);
     release_late(k);
 }

@@ -24,17 +24,33 @@ static bool move(struct seg_trace_buffer *b, uint32_t from, uint32_t to)
                                                    memory_order_relaxed);
 }
 
-static struct seg_trace_buffer *find_free(void)
+static struct seg_trace_buffer *find_free_in(uint32_t from, uint32_t to)
 {
-    uint32_t n = emit.trace->buffer_count;
-    uint32_t from = atomic_fetch_add_explicit(&emit.hint, 1, memory_order_relaxed);
-    for (uint32_t i = 0; i < n; i++) {
-        struct seg_trace_buffer *b = &emit.buffers[(from + i) % n];
+    for (uint32_t i = from; i < to; i++) {
+        struct seg_trace_buffer *b = &emit.buffers[i];
         if (atomic_load_explicit(&b->state, memory_order_relaxed) == SEG_TRACE_FREE &&
             move(b, SEG_TRACE_FREE, SEG_TRACE_CLAIMED))
             return b;
     }
     return NULL;
+}
+
+// The first: it has been used before if any has, and the first touch of a page costs more than all that is written into it.
+// Of many, those where one was free last, and all others after that.
+static struct seg_trace_buffer *find_free(void)
+{
+    enum { LOOKED_AT = 512 };
+    uint32_t n = emit.trace->buffer_count;
+    struct seg_trace_buffer *b = find_free_in(0, n < LOOKED_AT ? n : LOOKED_AT);
+    if (b || n <= LOOKED_AT)
+        return b;
+    uint32_t hint = atomic_load_explicit(&emit.hint, memory_order_relaxed);
+    hint = hint < n ? hint : 0;
+    b = find_free_in(hint, n);
+    b = b ? b : find_free_in(0, hint);
+    if (b)
+        atomic_store_explicit(&emit.hint, (uint32_t)(b - emit.buffers), memory_order_relaxed);
+    return b;
 }
 
 bool emit_buffers_give_way(uint64_t below)
@@ -83,6 +99,7 @@ struct seg_trace_buffer *emit_buffer_claim(struct emit_thread *t, uint64_t gener
         b = find_free();
     if (!b)
         return NULL;
+    atomic_fetch_add_explicit(&emit.claimed, 1, memory_order_relaxed);
     if (!b->session)
         first_use(b, is_next);
     b->tid = t->tid;

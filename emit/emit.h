@@ -102,12 +102,11 @@ struct emit_thread {
     // Stacks.
     struct unwind_thread *unwind; // NULL: not yet, or no memory
     uint64_t stack_low, stack_high;
-    uint32_t stack_epoch;
     struct emit_stack_slot {
         uint64_t hash;
-        uint32_t id;
-    } * known;               // a cache, direct mapped
-    struct emit_walk *walks; // likewise; NULL: not yet
+        uint32_t id, session; // id 0: free
+    } * known;                // a cache, direct mapped
+    struct emit_walks *walks; // NULL: not yet
 
     // Plain threads: a G and a P of their own.
     _Atomic uint32_t busy; // odd: the owner writes, or who advances writes for it

@@ -15,21 +15,30 @@ enum {
     EMIT_WALKS_KNOWN = 256,   // likewise
     EMIT_WALK_WAYS =
         4, // likewise: as many with one key, where stacks are as deep but differ further out
-    EMIT_LINKS_MAX = 40,   // of one walk that is known: as many frames, less one
+    EMIT_LINKS_MAX = 40, // of one walk that is known: as many frames, less one
+    EMIT_LINKS_KNOWN = 4096,
     EMIT_FRAMES_MAX = 128, // the format's bound
 };
 
-// A walk that is known again, on any stack, as long as its links hold.
+// A walk that is known again, on any stack, as long as its links hold. A line of the cache.
 struct emit_walk {
     uint64_t rip, below,
-        rbp; // of emit_stack's caller; rsp: so far below the stack's end; rbp: less rsp
-    uint32_t session, generation; // stack.c's session_of, and the unwinder's generation
+        rbp;        // of emit_stack's caller; rsp: so far below the stack's end; rbp: less rsp
+    uint64_t valid; // stack.c's session_of << 32 | the unwinder's generation
     emit_number id;
+    struct unwind_link *links;
     uint32_t pairs, count; // count 0: free
-    struct unwind_link links[EMIT_LINKS_MAX];
-    uint64_t fill[2];
+    uint32_t room;         // of links
+    uint32_t fill;
 };
-_Static_assert(sizeof(struct emit_walk) == 1024, "found by a shift");
+_Static_assert(sizeof(struct emit_walk) == 64, "found by a shift");
+
+// Links are handed out one behind the other, so that few pages are touched; when none are left, all walks are forgotten.
+struct emit_walks {
+    struct emit_walk walk[EMIT_WALKS_KNOWN];
+    struct unwind_link links[EMIT_LINKS_KNOWN];
+    uint32_t links_used;
+};
 
 // Ticks to units, within one generation. That of g lies at [g & 1]; written before g begins, when nobody uses
 // g - 2 any more.
@@ -49,6 +58,7 @@ struct emit {
     uint32_t cpus;               // that the process may use: the Ps of one without the runtime
     _Atomic uint64_t procs_told; // generation in which ProcsChange was
     _Atomic uint32_t hint;       // where to look for a free buffer
+    _Atomic uint32_t claimed;    // buffers, since the generation began
     _Atomic uint32_t lock;       // who starts, stops, advances
     struct emit_options options;
     bool is_wanted;               // by its user: after a cut it begins anew

@@ -7,6 +7,7 @@
 
 #include "unwind/unwind.h"
 
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@ static void *pages(size_t bytes)
 static bool is_ready(struct emit_thread *t, uint64_t low, uint64_t high)
 {
     if (!t->unwind) {
-        t->walks = t->walks ? t->walks : pages(EMIT_WALKS_KNOWN * sizeof(struct emit_walk));
+        t->walks = t->walks ? t->walks : pages(sizeof(struct emit_walks));
         t->unwind = t->walks ? pages(unwind_thread_size()) : NULL;
         if (!t->unwind)
             return false;
@@ -69,28 +70,33 @@ static uint32_t session_of(const struct emit_thread *t)
     return seg_epoch(emit.seg) + (uint32_t)t->session * 4096;
 }
 
-static struct emit_stack_slot *find(struct emit_thread *t, uint64_t hash)
+static inline uint64_t validity(const struct emit_thread *t)
 {
-    uint32_t epoch = session_of(t) + 1;
-    if (t->stack_epoch != epoch) {
-        t->stack_epoch = epoch;
-        for (uint32_t i = 0; i < EMIT_STACKS_KNOWN; i++)
-            t->known[i].id = 0;
-    }
-    return &t->known[hash & (EMIT_STACKS_KNOWN - 1)];
+    return (uint64_t)session_of(t) << 32 | unwind_generation();
+}
+
+// The id of this hash in this session; 0: not known.
+static inline uint32_t known(const struct emit_thread *t, uint64_t hash)
+{
+    const struct emit_stack_slot *slot = &t->known[hash & (EMIT_STACKS_KNOWN - 1)];
+    return slot->hash == hash && slot->session == session_of(t) ? slot->id : 0;
+}
+
+static void remember(struct emit_thread *t, uint64_t hash, uint32_t session, uint32_t id)
+{
+    t->known[hash & (EMIT_STACKS_KNOWN - 1)] = (struct emit_stack_slot){hash, id, session};
 }
 
 static uint32_t intern(struct emit_thread *t, const uint64_t *pcs, uint32_t depth)
 {
     uint64_t h = hash_of(pcs, depth);
-    struct emit_stack_slot *slot = find(t, h);
-    if (slot->id && slot->hash == h)
-        return slot->id;
-    uint32_t id = seg_stack(emit.seg, pcs, depth, 0, 0);
+    uint32_t id = known(t, h), session = session_of(t);
+    if (id)
+        return id;
+    id = seg_stack(emit.seg, pcs, depth, 0, 0);
     if (id && emit.cover)
         emit.cover(pcs, depth);
-    slot->hash = h;
-    slot->id = id;
+    remember(t, h, session, id);
     return id;
 }
 
@@ -99,13 +105,12 @@ uint32_t emit_stack_start(struct emit_thread *t, uint64_t function)
 {
     uint64_t pc = function + 1; // as a return address, which is looked up one lower
     uint64_t h = hash_of(&pc, 1) ^ 1;
-    struct emit_stack_slot *slot = find(t, h);
-    if (slot->id && slot->hash == h)
-        return slot->id;
-    slot->id = 0;
-    slot->hash = h;
-    slot->id = seg_stack(emit.seg, &pc, 1, 0, 0);
-    return slot->id;
+    uint32_t id = known(t, h), session = session_of(t);
+    if (id)
+        return id;
+    id = seg_stack(emit.seg, &pc, 1, 0, 0);
+    remember(t, h, session, id);
+    return id;
 }
 
 static emit_number finish(struct emit_thread *t, const uint64_t *pcs, uint32_t depth)
@@ -122,6 +127,28 @@ static emit_number walk(struct emit_thread *t, const struct unwind_registers *re
     return finish(t, pcs, depth);
 }
 
+// As many as any walk has, behind those in use.
+static struct unwind_link *links_for_any(struct emit_walks *w)
+{
+    if (w->links_used + EMIT_LINKS_MAX > EMIT_LINKS_KNOWN) {
+        memset(w->walk, 0, sizeof w->walk);
+        w->links_used = 0;
+    }
+    return &w->links[w->links_used];
+}
+
+// Those that were made there go where w's were, or stay.
+static void keep_links(struct emit_walks *walks, struct emit_walk *w, struct unwind_link *made)
+{
+    if (w->count <= w->room) {
+        memcpy(w->links, made, w->count * sizeof *made);
+        return;
+    }
+    w->links = made;
+    w->room = w->count;
+    walks->links_used += w->count;
+}
+
 // frame: of emit_stack, whose caller the stack begins with.
 static __attribute__((noinline)) emit_number walk_anew(struct emit_thread *t, struct emit_walk *w,
                                                        const volatile uint64_t *frame, uint64_t low,
@@ -132,14 +159,16 @@ static __attribute__((noinline)) emit_number walk_anew(struct emit_thread *t, st
         return EMIT_NO_STACK;
     // The caller's pc as exact, which is looked up one higher.
     struct unwind_registers regs = {.rip = frame[1] - 1, .rsp = rsp, .rbp = frame[0]};
+    struct unwind_link *made = links_for_any(t->walks);
+    uint64_t valid = validity(t);
     w->count = EMIT_LINKS_MAX;
-    w->session = session_of(t);
-    w->generation = unwind_generation();
-    uint32_t depth = unwind_walk_links(t->unwind, &regs, pcs, EMIT_LINKS_MAX + 1, w->links,
-                                       &w->pairs, &w->count);
+    uint32_t depth =
+        unwind_walk_links(t->unwind, &regs, pcs, EMIT_LINKS_MAX + 1, made, &w->pairs, &w->count);
     if (!depth)
         return walk(t, &regs);
+    keep_links(t->walks, w, made);
     pcs[0] = frame[1];
+    w->valid = valid;
     w->rip = frame[1];
     w->below = high - rsp;
     w->rbp = frame[0] - rsp;
@@ -155,7 +184,7 @@ static struct emit_walk *place_for(const struct emit_thread *t, struct emit_walk
 {
     for (uint64_t i = 0; i < EMIT_WALK_WAYS; i++) {
         struct emit_walk *w = &set[(first + i) % EMIT_WALK_WAYS];
-        if (!w->count || w->session != session_of(t) || w->generation != unwind_generation())
+        if (!w->count || w->valid != validity(t))
             return w;
     }
     return &set[first % EMIT_WALK_WAYS];
@@ -167,7 +196,7 @@ static __attribute__((noinline)) emit_number walk_first(struct emit_thread *t,
 {
     if (!is_ready(t, low, high))
         return EMIT_NO_STACK;
-    return walk_anew(t, t->walks, frame, low, high);
+    return walk_anew(t, t->walks->walk, frame, low, high);
 }
 
 __attribute__((noinline)) emit_number emit_stack(struct emit_thread *t, uint64_t low, uint64_t high)
@@ -180,13 +209,12 @@ __attribute__((noinline)) emit_number emit_stack(struct emit_thread *t, uint64_t
         return walk_first(t, frame, low, high);
     uint64_t rip = frame[1], rsp = (uint64_t)(uintptr_t)(frame + 2), below = high - rsp;
     uint64_t hash = (below ^ rip << 20) * UINT64_C(0x9E3779B97F4A7C15);
-    struct emit_walk *set = &t->walks[hash >> 56 & (EMIT_WALKS_KNOWN - EMIT_WALK_WAYS)];
+    struct emit_walk *set = &t->walks->walk[hash >> 56 & (EMIT_WALKS_KNOWN - EMIT_WALK_WAYS)];
     uint64_t first = high >> 16;
     for (uint64_t i = 0; i < EMIT_WALK_WAYS; i++) {
         struct emit_walk *w = &set[(first + i) % EMIT_WALK_WAYS];
         if (__builtin_expect(w->rip == rip && w->below == below && w->rbp == frame[0] - rsp &&
-                                 w->session == session_of(t) &&
-                                 w->generation == unwind_generation() && w->count &&
+                                 w->valid == validity(t) && w->count &&
                                  unwind_links_hold(w->links, w->pairs, w->count, rsp),
                              1))
             return w->id;

@@ -92,6 +92,7 @@ static void set_clock(uint64_t generation, bool is_first)
     struct moment now = now_of_both();
     struct emit_clock *c = &emit.clocks[generation & 1];
     uint64_t scale = scale_at(now), truth = now.ns / 64;
+    atomic_store_explicit(&emit.claimed, 0, memory_order_relaxed);
     c->ticks = now.ticks;
     if (is_first) {
         c->units = truth;
@@ -479,14 +480,8 @@ void emit_set_copy(void (*copy)(void))
 // The flight recorder's whole room is not to be one generation's: then nothing could give way.
 static bool is_generation_large(void)
 {
-    uint64_t generation = atomic_load(&emit_generation);
-    uint32_t n = 0;
-    for (uint32_t i = 0; emit.options.is_flight && i < emit.trace->buffer_count; i++) {
-        struct seg_trace_buffer *b = &emit.buffers[i];
-        n += atomic_load_explicit(&b->state, memory_order_acquire) >= SEG_TRACE_WRITING &&
-             b->generation == generation;
-    }
-    return n > emit.trace->buffer_count / 4;
+    return emit.options.is_flight &&
+           atomic_load_explicit(&emit.claimed, memory_order_relaxed) > emit.trace->buffer_count / 4;
 }
 
 static uint32_t free_buffers(void)

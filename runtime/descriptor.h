@@ -117,6 +117,23 @@ struct fib_descriptor {
     // --- More of struct live.
     uint32_t live_last_m; // address: the M that it ran on when it began to wait for a lock
     uint32_t live_futex;  // uint32_t: where the plain thread waits that this stands for
+
+    // --- Counters; docs/descriptor.md says what they count.
+    uint64_t spawns_outside;      // address of a uint64_t: fibers made by plain threads
+    uint32_t live_started;        // uint64_t: ticks; 0: not yet
+    uint32_t live_runnable_ticks; // uint64_t
+    uint32_t live_wakes;          // uint64_t
+    uint32_t live_preempted;      // uint64_t
+    uint32_t m_since;             // uint64_t: ticks
+    uint32_t m_wakes;             // uint64_t
+    uint32_t m_parks;             // uint64_t
+    uint32_t p_spawns;            // uint64_t
+    uint32_t p_exits;             // uint64_t
+    uint32_t p_schedules;         // uint32_t
+    uint32_t p_steals;            // uint64_t
+    uint32_t p_latency;           // uint64_t[latency_buckets]
+    uint32_t latency_buckets;
+    uint32_t reserved3;
 };
 
 extern struct fib_descriptor fib_descriptor __attribute__((visibility("default")));

@@ -19,13 +19,22 @@ static void copy(char *to, const char *from)
     to[LABEL_SIZE - 1] = 0;
 }
 
+// Of the pairs that there are, in words: what is behind a text is zero.
+static uint64_t hash_of(const struct label_set *set)
+{
+    uint64_t hash = set->count, word;
+    const char *at = (const char *)set->pairs, *end = (const char *)&set->pairs[set->count];
+    for (; at < end; at += sizeof word) {
+        memcpy(&word, at, sizeof word);
+        hash = ((hash << 7 | hash >> 57) ^ word) * UINT64_C(0xD6E8FEB86659FD93);
+    }
+    return hash ^ hash >> 32;
+}
+
 // The index of the set, made if need be; -ENOSPC.
 static int32_t intern(const struct label_set *set)
 {
-    uint64_t hash = 14695981039346656037ULL;
-    for (size_t i = 0; i < sizeof set->pairs; i++)
-        hash = (hash ^ ((const uint8_t *)set->pairs)[i]) * 1099511628211ULL;
-    uint32_t i = (uint32_t)(hash >> 40) % LABEL_SETS;
+    uint32_t i = (uint32_t)(hash_of(set) >> 40) % LABEL_SETS;
     for (uint32_t n = 0; n < LABEL_SETS; n++, i = (i + 1) % LABEL_SETS) {
         if (i == 0)
             continue; // no labels
@@ -68,13 +77,14 @@ static void change(struct label_set *set, const char *key, const char *value)
     copy(set->pairs[at].value, value);
 }
 
-// The set of a running fiber or of the calling thread; a trace has it as `key=value,...`.
-static void change_to(struct g *g, int32_t set)
+// A trace has a set as `key=value,...`: the id of that text, which is written once.
+static uint32_t text_of(int32_t set)
 {
-    struct m *m = this_m();
-    g->labels = set;
-    if (!m || !emit_is_on())
-        return;
+    static _Atomic uint64_t known[LABEL_SETS];   // the session << 32 | id
+    uint32_t session = (uint32_t)emit_session(); // of another one: of another segment, perhaps
+    uint64_t was = atomic_load_explicit(&known[set], memory_order_relaxed);
+    if (was >> 32 == session && (uint32_t)was)
+        return (uint32_t)was;
     char text[LABEL_PAIRS * 2 * LABEL_SIZE];
     size_t n = 0;
     const struct label_set *s = &fib_label_table.sets[set];
@@ -88,8 +98,22 @@ static void change_to(struct g *g, int32_t set)
         memcpy(text + n + key + 1, p->value, value);
         n += key + 1 + value;
     }
+    uint32_t id = emit_string(text, n);
+    if (id) // else there is no room, for now
+        atomic_store_explicit(&known[set], (uint64_t)session << 32 | id, memory_order_relaxed);
+    return id;
+}
+
+// The set of a running fiber or of the calling thread.
+static void change_to(struct g *g, int32_t set)
+{
+    struct m *m = this_m();
+    g->labels = set;
+    if (!m || !emit_is_on())
+        return;
+    uint32_t text = text_of(set);
     trans_begin(m);
-    trace_label_(m, emit_string(text, n));
+    trace_label_(m, text);
     trans_end(m);
 }
 

@@ -69,7 +69,9 @@ __attribute__((noinline)) void switch_to(struct m *m, struct g *next, uint64_t n
 
 void fiber_begin(void)
 {
-    tools_switched(this_m()->cur->live);
+    struct m *m = this_m();
+    m->cur->live->started_ticks = m->since_ticks;
+    tools_switched(m->cur->live);
     switch_finish();
 }
 

@@ -137,7 +137,8 @@ struct live {
     void **locals_more;           // the other keys' values: malloc'd, FIB_KEYS of them
     struct exit_hook *exit_hooks; // sync/owner.h: run by locals_end when the fiber ends
     void *asan_fake_stack, *tsan_fiber;
-    char name[NAME_SIZE]; // last: of a new fiber all before it is zeroed, and its start
+    uint64_t started_ticks; // when it first ran
+    char name[NAME_SIZE];   // last: of a new fiber all before it is zeroed, and its start
 };
 
 // The identity of a fiber.

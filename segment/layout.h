@@ -74,6 +74,9 @@ enum seg_kind { // of a record or a state entry
     // Stream: the heap as it was at time_ns. values: live objects, live bytes; object: bytes
     // allocated so far. One that finds its ring full is counted and not folded.
     SEG_KIND_SERIES,
+    // State; values: ended regions, ns that they took, how many had an error. object: blob id of the name (0: of one
+    // too many), and from bit 32 on k of the 2^k to 2^(k+1) ns that they took.
+    SEG_KIND_REGION,
     SEG_KIND_COUNT,
 };
 
@@ -126,7 +129,7 @@ struct seg_control {
     _Atomic uint32_t asked_what; // enum seg_asked
     _Atomic int32_t answer;      // 0, or -errno of the first that could not be done
     _Atomic uint64_t asked_heap_bytes;
-    uint64_t reserved[1];
+    _Atomic uint64_t region_times; // 1: regions are counted and timed, traced or not; 0 off
 };
 
 enum seg_asked {

@@ -8,17 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPINS_MIN = 100, STUCK_WAITS_MIN = 10, STUCK_TIMES = 10, LINTS_EACH = 4 };
+enum { SPINS_MIN = 100, STUCK_WAITS_MIN = 10, STUCK_TIMES = 10, LINTS_EACH = 5 };
 
 static bool wakes_by_hand(const char *reason)
 {
     return strstr(reason, "chan") || strstr(reason, "sync") || strstr(reason, "select");
 }
 
-static bool stuck(const struct trace_summary *s, const struct trace_function *f, int64_t limit_ns,
+static bool stuck(const struct trace_summary *s, const struct trace_function *f,
                   struct trace_lint *lint)
 {
-    if (f->stuck.ns < limit_ns || !wakes_by_hand(trace_names_text(&s->names, f->stuck_reason)))
+    if (f->stuck.ns < s->limits.stuck_ns ||
+        !wakes_by_hand(trace_names_text(&s->names, f->stuck_reason)))
         return false;
     for (uint32_t i = 0; i < f->times.wait_count; i++) {
         const struct trace_wait *w = &f->times.waits[i];
@@ -28,6 +29,7 @@ static bool stuck(const struct trace_summary *s, const struct trace_function *f,
             continue;
         *lint = (struct trace_lint){.kind = TRACE_LINT_STUCK,
                                     .reason = w->reason,
+                                    .fibers = f->waiting > 1 ? f->waiting : 1,
                                     .fiber = f->stuck.fiber,
                                     .ns = f->stuck.ns,
                                     .at_ns = f->stuck.at_ns,
@@ -38,26 +40,40 @@ static bool stuck(const struct trace_summary *s, const struct trace_function *f,
 }
 
 static size_t of_function(const struct trace_summary *s, const struct trace_function *f,
-                          const struct trace_lint_options *o, struct trace_lint *lints)
+                          struct trace_lint *lints)
 {
     size_t n = 0;
     const struct trace_moments *m = &f->moments;
     uint64_t woken = m->blocks + m->yields;
-    if (f->run.ns > (o->run_ns ? o->run_ns : 1000000000))
-        lints[n++] = (struct trace_lint){
-            .kind = TRACE_LINT_HOGS, .fiber = f->run.fiber, .ns = f->run.ns, .at_ns = f->run.at_ns};
+    if (f->hogs)
+        lints[n++] = (struct trace_lint){.kind = TRACE_LINT_HOGS,
+                                         .fibers = f->hogs,
+                                         .fiber = f->run.fiber,
+                                         .ns = f->run.ns,
+                                         .at_ns = f->run.at_ns};
     if (m->yields > SPINS_MIN && m->yields > woken / 2)
         lints[n++] = (struct trace_lint){.kind = TRACE_LINT_SPINS,
+                                         .fibers = f->fibers,
                                          .fiber = TRACE_NONE,
                                          .ns = f->times.running_ns,
                                          .count = m->yields,
                                          .of = woken};
-    if (f->wait.ns > (o->runnable_ns ? o->runnable_ns : 100000000))
+    if (f->starved)
         lints[n++] = (struct trace_lint){.kind = TRACE_LINT_STARVED,
+                                         .fibers = f->starved,
                                          .fiber = f->wait.fiber,
                                          .ns = f->wait.ns,
                                          .at_ns = f->wait.at_ns};
-    n += stuck(s, f, o->stuck_ns ? o->stuck_ns : 1000000000, &lints[n]);
+    if (stuck(s, f, &lints[n]))
+        n++;
+    else if (f->waiting)
+        lints[n++] = (struct trace_lint){.kind = TRACE_LINT_WAITS,
+                                         .reason = f->waiting_reason,
+                                         .in = f->waiting_in,
+                                         .fibers = f->waiting,
+                                         .fiber = f->longest_waiting.fiber,
+                                         .ns = f->longest_waiting.ns,
+                                         .at_ns = f->longest_waiting.at_ns};
     for (size_t i = 0; i < n; i++)
         lints[i].function = f->name;
     return n;
@@ -71,8 +87,7 @@ static int by_kind(const void *x, const void *y)
     return (a->ns < b->ns) - (a->ns > b->ns);
 }
 
-int trace_lints(const struct trace_summary *s, const struct trace_lint_options *o,
-                struct trace_lint **out)
+int trace_lints(const struct trace_summary *s, struct trace_lint **out)
 {
     size_t n = 0;
     *out = calloc(LINTS_EACH * (size_t)s->function_count + 1, sizeof **out);
@@ -81,7 +96,7 @@ int trace_lints(const struct trace_summary *s, const struct trace_lint_options *
     for (uint32_t i = 0; i < s->function_count; i++) {
         const struct trace_function *f = s->functions[i];
         if (!trace_name_is_system(trace_names_text(&s->names, f->name)))
-            n += of_function(s, f, o, *out + n);
+            n += of_function(s, f, *out + n);
     }
     qsort(*out, n, sizeof **out, by_kind);
     return (int)n;
@@ -89,6 +104,6 @@ int trace_lints(const struct trace_summary *s, const struct trace_lint_options *
 
 const char *trace_lint_name(enum trace_lint_kind kind)
 {
-    static const char *const names[] = {"hogs", "spins", "starved", "stuck"};
+    static const char *const names[] = {"hogs", "spins", "starved", "stuck", "waits"};
     return (size_t)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
 }

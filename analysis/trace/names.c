@@ -89,6 +89,19 @@ uint32_t trace_names_of(struct trace_names *n, const struct trace_reader *r, uin
     return name;
 }
 
+uint32_t trace_names_find(const struct trace_names *n, const struct trace_reader *r, uint32_t id)
+{
+    if (!(id & TRACE_ID_TRANSIENT) && id < n->id_capacity && n->by_id[id])
+        return n->by_id[id];
+    struct trace_text t = trace_reader_string(r, id);
+    struct entry key = {t.bytes, t.size_bytes, 0};
+    if (!t.size_bytes)
+        return 0;
+    uint64_t hash = ptrtab_mix(ptrtab_seed(), ptrtab_hash_bytes(t.bytes, t.size_bytes));
+    const struct entry *found = ptrtab_find(&n->table, hash, same_text, &key);
+    return found ? found->name : 0;
+}
+
 uint32_t trace_names_root(struct trace_names *n, const struct trace_reader *r, uint32_t stack)
 {
     const struct trace_frame *frames;

@@ -28,6 +28,9 @@ uint32_t trace_names_add(struct trace_names *n, const char *bytes, size_t size_b
 // The name of a string of the reader that is always the same one.
 uint32_t trace_names_of(struct trace_names *n, const struct trace_reader *r, uint32_t id);
 
+// The same if the table has it, else 0: adds nothing.
+uint32_t trace_names_find(const struct trace_names *n, const struct trace_reader *r, uint32_t id);
+
 // The function of a stack's outermost frame; 0 for no stack.
 uint32_t trace_names_root(struct trace_names *n, const struct trace_reader *r, uint32_t stack);
 

@@ -38,6 +38,17 @@ int trace_summary_new(struct trace_summary **out, const struct trace_summary_opt
     }
     if (opts)
         s->state->options = *opts;
+    const struct trace_summary_options *o = &s->state->options;
+    s->limits = (struct trace_limits){
+        .run_ns = o->limits.run_ns ? o->limits.run_ns : 1000000000,
+        .runnable_ns = o->limits.runnable_ns ? o->limits.runnable_ns : 100000000,
+        .stuck_ns = o->limits.stuck_ns ? o->limits.stuck_ns : 1000000000,
+    };
+    if (trace_util_new(&s->state->util, TRACE_UTIL_RUNNING, o->from_ns, o->to_ns)) {
+        trace_summary_free(s);
+        return -ENOMEM;
+    }
+    s->state->util->only_mean = true;
     if (!s->state->options.to_ns)
         s->state->options.to_ns = INT64_MAX;
     if (!s->state->options.from_ns)
@@ -68,6 +79,7 @@ struct trace_function *summary_function(struct trace_summary *s, uint32_t name)
         return NULL;
     (*at)->name = name;
     (*at)->run.fiber = (*at)->wait.fiber = (*at)->stuck.fiber = TRACE_NONE;
+    (*at)->longest_waiting.fiber = TRACE_NONE;
     s->functions[s->function_count++] = *at;
     return *at;
 }
@@ -153,6 +165,8 @@ int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
 {
     struct summary_state *st = s->state;
     int rc = 0;
+    if (!st->rc)
+        st->rc = trace_util_event(st->util, r, ev);
     if (st->rc)
         return st->rc;
     if (ev->time_ns > st->options.to_ns) {
@@ -277,6 +291,9 @@ int trace_summary_finish(struct trace_summary *s)
         rc = summary_tasks_finish(s);
     if (!rc)
         rc = list_procs(s);
+    if (!rc)
+        rc = trace_util_finish(st->util);
+    s->totals.running_share = trace_util_mean(st->util, INT64_MIN, INT64_MAX);
     drop_empty_functions(s);
     sort(s->functions, s->function_count, by_running);
     sort(s->edges, s->edge_count, by_wakes);
@@ -320,6 +337,7 @@ static void free_state(struct summary_state *st)
     for (uint32_t i = 0; i < st->proc_capacity; i++)
         free(st->procs[i]);
     summary_tasks_drop(st);
+    trace_util_free(st->util);
     ptrtab_finish(&st->tasks);
     ptrtab_finish(&st->edges);
     free(st->fibers);

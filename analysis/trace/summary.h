@@ -10,6 +10,8 @@
 //
 //   name  of a fiber: the function of the outermost frame of the first stack that a transition of
 //         it carries, as go tool trace groups goroutines; "" if it has none
+//   running_share  of the Procs' time, GOMAXPROCS of them, what fibers ran: the mean of
+//         util.h's RUNNING, counted by it
 //   self  a fiber that makes itself runnable again wakes itself: it yields. (A preempted one does
 //         not.)
 //
@@ -59,7 +61,12 @@ struct trace_function {
     struct trace_longest run, wait;
     struct trace_longest stuck; // the longest block that the trace does not see the end of
     uint32_t stuck_reason;
-    struct trace_hist runnable; // each wait for a Proc
+    // Fibers beyond the limits: their longest run; their longest wait for a Proc; blocked at the end,
+    // for at least half of the trace, by what another fiber must end. And the worst of these.
+    uint64_t hogs, starved, waiting;
+    struct trace_longest longest_waiting;
+    uint32_t waiting_reason, waiting_in; // names; in: the innermost function, as fib_chan_recv
+    struct trace_hist runnable;          // each wait for a Proc
 };
 
 struct trace_edge {
@@ -111,10 +118,15 @@ struct trace_proc {
     uint64_t runs, steals;
 };
 
+struct trace_limits { // from when on a run, a wait for a Proc, a wait without an end are remarkable
+    int64_t run_ns, runnable_ns, stuck_ns; // 0: 1 s, 100 ms, 1 s
+};
+
 struct trace_summary_options {
     size_t size;            // sizeof(struct trace_summary_options)
     int64_t from_ns, to_ns; // only this part counts; 0, 0: all of it
-    void *context;          // For whom all are wanted, each once, when it is over:
+    struct trace_limits limits;
+    void *context; // For whom all are wanted, each once, when it is over:
     void (*fiber)(void *context, const struct trace_fiber *f);
     void (*region)(void *context, const struct trace_region *r);
     void (*task)(void *context, const struct trace_task *t);
@@ -127,6 +139,7 @@ struct trace_totals {
     uint64_t fibers, alive, threads, tasks, samples;
     uint64_t gomaxprocs, heap_max_bytes;
     double proc_ns;             // gomaxprocs over time
+    double running_share;       // after trace_summary_finish; 0 without gomaxprocs
     struct trace_hist runnable; // each wait of any fiber for a Proc
     struct trace_times times;   // all fibers that are not the runtime's own
 };
@@ -134,6 +147,7 @@ struct trace_totals {
 struct trace_summary {
     struct trace_names names;
     struct trace_totals totals;
+    struct trace_limits limits; // none is 0
     // After trace_summary_finish: functions most running first, edges most wakes first, types most
     // time first, procs by id.
     struct trace_function **functions;

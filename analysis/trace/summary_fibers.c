@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct fiber *summary_fiber(const struct trace_summary *s, int64_t id, uint32_t slot)
 {
@@ -140,6 +141,46 @@ static void add_moments(struct trace_moments *m, const struct trace_moments *a)
     m->creates += a->creates;
 }
 
+// Ends by another fiber, not by a timer, the network or the collector.
+static bool is_ended_by_hand(const char *reason)
+{
+    return strstr(reason, "chan") || strstr(reason, "sync") || strstr(reason, "select");
+}
+
+// Waits for others to end, who are what keeps it waiting.
+static bool is_for_ends(const char *in)
+{
+    static const char *const names[] = {"fib_main",         "fib_join",     "waitgroup",
+                                        "WaitGroup",        "pthread_join", "thrd_join",
+                                        "pthread_timedjoin"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strstr(in, names[i]))
+            return true;
+    }
+    return false;
+}
+
+// A fiber that the trace leaves blocked.
+static void fold_blocked(struct trace_summary *s, struct trace_function *fn, const struct fiber *f)
+{
+    const struct summary_state *st = s->state;
+    int64_t ns = f->pub.state_ns, since_ns = st->now - ns;
+    if (ns > fn->stuck.ns) {
+        longest(&fn->stuck, ns, since_ns, f->pub.id);
+        fn->stuck_reason = f->pub.reason;
+    }
+    if (ns < s->limits.stuck_ns || ns < (st->now - s->totals.begin_ns) / 2 ||
+        !is_ended_by_hand(trace_names_text(&s->names, f->pub.reason)) ||
+        is_for_ends(trace_names_text(&s->names, f->blocked_in)))
+        return;
+    fn->waiting++;
+    if (ns > fn->longest_waiting.ns) {
+        longest(&fn->longest_waiting, ns, since_ns, f->pub.id);
+        fn->waiting_reason = f->pub.reason;
+        fn->waiting_in = f->blocked_in;
+    }
+}
+
 // Adds a fiber that is over, or outlives the trace, to its function; tells who wants to know.
 static int fold(struct trace_summary *s, struct fiber *f)
 {
@@ -158,11 +199,10 @@ static int fold(struct trace_summary *s, struct fiber *f)
     add_moments(&fn->moments, &f->pub.moments);
     longest(&fn->run, f->pub.run.ns, f->pub.run.at_ns, f->pub.id);
     longest(&fn->wait, f->pub.wait.ns, f->pub.wait.at_ns, f->pub.id);
-    if (f->pub.ended_ns == SUMMARY_NEVER && f->pub.state == TRACE_GO_WAITING &&
-        f->pub.state_ns > fn->stuck.ns) {
-        longest(&fn->stuck, f->pub.state_ns, st->now - f->pub.state_ns, f->pub.id);
-        fn->stuck_reason = f->pub.reason;
-    }
+    fn->hogs += f->pub.run.ns > s->limits.run_ns;
+    fn->starved += f->pub.wait.ns > s->limits.runnable_ns;
+    if (f->pub.ended_ns == SUMMARY_NEVER && f->pub.state == TRACE_GO_WAITING)
+        fold_blocked(s, fn, f);
     int rc = count_early_waits(s, f);
     if (!rc)
         rc = trace_times_add(&fn->times, &f->pub.times);
@@ -316,6 +356,13 @@ static int first_seen(struct trace_summary *s, struct fiber **out, const struct 
     return now ? leave(s, f, false) : 0;
 }
 
+static uint32_t leaf_name(struct trace_summary *s, const struct trace_reader *r, uint32_t stack)
+{
+    const struct trace_frame *frames;
+    uint32_t n = trace_reader_stack(r, stack, &frames);
+    return n ? trace_names_of(&s->names, r, frames[0].function) : 0;
+}
+
 static int fiber_transition(struct trace_summary *s, const struct trace_reader *r,
                             const struct trace_event *ev)
 {
@@ -337,6 +384,8 @@ static int fiber_transition(struct trace_summary *s, const struct trace_reader *
         f->pub.pc = n ? frames[n - 1].pc : 0;
         rc = f->pub.name ? count_early_waits(s, f) : 0;
     }
+    if (to == TRACE_GO_WAITING)
+        f->blocked_in = leaf_name(s, r, ev->transition.stack ? ev->transition.stack : ev->stack);
     if (!rc && (from == TRACE_GO_WAITING || from == TRACE_GO_NOT_EXIST) && to != TRACE_GO_NOT_EXIST)
         rc = woken(s, f, ev);
     if (!rc)

@@ -9,6 +9,7 @@
 #define FIBERSCOPE_ANALYSIS_TRACE_SUMMARY_INTERNAL_H
 
 #include "analysis/trace/summary.h"
+#include "analysis/trace/util.h"
 
 #define SUMMARY_NEVER INT64_MIN
 
@@ -27,6 +28,7 @@ struct fiber {
     int64_t range_since[TRACE_RANGES];
     int64_t total_from;
     uint32_t proc_slot;
+    uint32_t blocked_in;     // name: the innermost function of a WAITING one's stack
     struct trace_edge *edge; // that made it RUNNABLE; NULL: none
     struct open_region *regions;
     int64_t early_waits_ns[SUMMARY_EARLY_WAITS]; // RUNNABLE before it has a name: of its function
@@ -50,6 +52,7 @@ struct task {
 
 struct summary_state {
     struct trace_summary_options options;
+    struct trace_util *util;
     int64_t now, sync_ns, sync_now; // sync_now: held inside the range
     int64_t first_ns, last_ns, procs_since;
     bool started, counts; // counts: the event is inside the range

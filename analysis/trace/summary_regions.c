@@ -96,6 +96,18 @@ static struct trace_type *type_of(struct trace_summary *s, bool tasks, uint32_t 
     return t;
 }
 
+// The name of a type. Where there are TRACE_TYPES_MAX already, a new one is not kept: a program that
+// numbers its requests would let the table grow with the trace.
+static uint32_t type_name(struct trace_summary *s, bool tasks, const struct trace_reader *r,
+                          uint32_t id)
+{
+    uint32_t count = tasks ? s->task_type_count : s->region_type_count;
+    if (!id || count < TRACE_TYPES_MAX)
+        return trace_names_of(&s->names, r, id);
+    uint32_t name = trace_names_find(&s->names, r, id);
+    return name ? name : s->state->name_more;
+}
+
 static void add_slow(struct trace_type *t, const struct trace_instance *instance)
 {
     uint32_t i = t->slowest_count;
@@ -169,7 +181,7 @@ int summary_region(struct trace_summary *s, const struct trace_reader *r,
     struct fiber *f = summary_fiber(s, ev->goroutine, ev->goroutine_slot);
     if (!f)
         return 0; // cannot be: the reader knows every emitter
-    uint32_t type = trace_names_of(&s->names, r, ev->region.type);
+    uint32_t type = type_name(s, false, r, ev->region.type);
     if (ev->kind == TRACE_REGION_END && f->regions)
         return summary_region_close(s, f, ev->time_ns);
     struct task *t = task_of(s, ev->region.task, false);
@@ -257,7 +269,7 @@ int summary_task(struct trace_summary *s, const struct trace_reader *r,
     if (!task)
         return -ENOMEM;
     struct trace_task *t = &task->pub;
-    uint32_t type = trace_names_of(&s->names, r, ev->task.type);
+    uint32_t type = type_name(s, true, r, ev->task.type);
     t->type = type ? type : t->type;
     t->parent = ev->task.parent != TRACE_NO_TASK ? ev->task.parent : t->parent;
     if (ev->kind == TRACE_TASK_BEGIN) {

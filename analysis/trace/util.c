@@ -26,6 +26,9 @@ struct util_state {
     uint32_t fiber_capacity;
     uint32_t syncs;
     int64_t last_ns;
+    bool started;
+    int64_t begin_ns, early_at_ns; // RUNNING: of the trace; up to here early_ns counts
+    double early_ns;               // fibers' running time until the Procs are known
 };
 
 int trace_util_new(struct trace_util **out, enum trace_util_kind kind, int64_t from_ns,
@@ -43,6 +46,16 @@ int trace_util_new(struct trace_util **out, enum trace_util_kind kind, int64_t f
     return -ENOMEM;
 }
 
+// Two points, of which the first has the mean of all up to the second.
+static void melt(struct trace_util *u, int64_t at_ns, double share)
+{
+    struct trace_util_point *first = &u->points[0], *last = &u->points[1];
+    first->integral = first->share * (double)(last->at_ns - first->at_ns) +
+                      last->share * (double)(at_ns - last->at_ns);
+    first->share = first->integral / (double)(at_ns - first->at_ns);
+    *last = (struct trace_util_point){.at_ns = at_ns, .share = share};
+}
+
 int trace_util_point(struct trace_util *u, int64_t at_ns, double share)
 {
     struct trace_util_point *last = u->count ? &u->points[u->count - 1] : NULL;
@@ -54,8 +67,12 @@ int trace_util_point(struct trace_util *u, int64_t at_ns, double share)
         last->share = share;
         return 0;
     }
+    if (u->only_mean && u->count == 2) {
+        melt(u, at_ns, share);
+        return 0;
+    }
     if (u->count == u->capacity) {
-        size_t capacity = u->capacity ? 2 * u->capacity : 256;
+        size_t capacity = u->capacity ? 2 * u->capacity : u->only_mean ? 2 : 256;
         struct trace_util_point *more = realloc(u->points, capacity * sizeof *more);
         if (!more)
             return -ENOMEM;
@@ -124,14 +141,17 @@ static struct fiber *fiber_of(struct util_state *st, uint32_t slot)
     return &st->fibers[slot];
 }
 
-static int transition(struct util_state *st, const struct trace_event *ev)
+static int transition(struct trace_util *u, const struct trace_event *ev)
 {
+    struct util_state *st = u->state;
     uint8_t from = ev->transition.from, to = ev->transition.to;
+    st->running += to == TRACE_GO_RUNNING && from != TRACE_GO_RUNNING;
+    st->running -= from == TRACE_GO_RUNNING && to != TRACE_GO_RUNNING;
+    if (u->kind == TRACE_UTIL_RUNNING)
+        return 0;
     struct fiber *f = fiber_of(st, ev->transition.slot);
     if (!f)
         return -ENOMEM;
-    st->running += to == TRACE_GO_RUNNING && from != TRACE_GO_RUNNING;
-    st->running -= from == TRACE_GO_RUNNING && to != TRACE_GO_RUNNING;
     f->state = to;
     recount(st, f, ev->proc);
     if (to == TRACE_GO_NOT_EXIST)
@@ -197,6 +217,32 @@ static double share_now(const struct trace_util *u)
     return st->stw ? 0 : 1 - st->gc_procs / n;
 }
 
+static int procs_changed(struct trace_util *u, const struct trace_event *ev)
+{
+    struct util_state *st = u->state;
+    bool first = !st->procs;
+    int rc = set_procs(u, ev->metric.value);
+    if (rc || !first || !st->procs)
+        return rc;
+    if (u->kind == TRACE_UTIL_MUTATOR)
+        return trace_util_point(u, ev->time_ns, 1);
+    double before_ns = (double)(st->early_at_ns - st->begin_ns);
+    double share = before_ns > 0 ? st->early_ns / before_ns / (double)st->procs : 0;
+    return trace_util_point(u, st->begin_ns, share < 1 ? share : 1);
+}
+
+// RUNNING, before the Procs are known.
+static void count_early(struct trace_util *u, int64_t now_ns)
+{
+    struct util_state *st = u->state;
+    int64_t now = u->from_ns && now_ns < u->from_ns ? u->from_ns : now_ns;
+    if (!st->started)
+        st->begin_ns = st->early_at_ns = now;
+    st->started = true;
+    st->early_ns += st->running * (double)(now - st->early_at_ns);
+    st->early_at_ns = now;
+}
+
 int trace_util_event(struct trace_util *u, const struct trace_reader *r,
                      const struct trace_event *ev)
 {
@@ -207,23 +253,22 @@ int trace_util_event(struct trace_util *u, const struct trace_reader *r,
         return 0;
     }
     st->last_ns = ev->time_ns;
+    bool collects = u->kind == TRACE_UTIL_MUTATOR && st->procs;
+    if (!st->procs)
+        count_early(u, ev->time_ns);
     switch (ev->kind) {
     case TRACE_SYNC: st->syncs++; break;
     case TRACE_METRIC:
-        if (ev->what == TRACE_METRIC_GOMAXPROCS) {
-            bool first = !st->procs;
-            rc = set_procs(u, ev->metric.value);
-            if (!rc && first && st->procs && u->kind == TRACE_UTIL_MUTATOR)
-                rc = trace_util_point(u, ev->time_ns, 1);
-        }
+        if (ev->what == TRACE_METRIC_GOMAXPROCS)
+            rc = procs_changed(u, ev);
         break;
     case TRACE_RANGE_BEGIN:
     case TRACE_RANGE_ACTIVE:
-    case TRACE_RANGE_END: rc = st->procs ? range(u, r, ev) : 0; break;
-    case TRACE_LABEL: rc = st->procs ? label(st, r, ev) : 0; break;
+    case TRACE_RANGE_END: rc = collects ? range(u, r, ev) : 0; break;
+    case TRACE_LABEL: rc = collects ? label(st, r, ev) : 0; break;
     case TRACE_TRANSITION:
         if (ev->what == TRACE_RESOURCE_GOROUTINE)
-            rc = transition(st, ev);
+            rc = transition(u, ev);
         break;
     default: break;
     }
@@ -246,6 +291,11 @@ int trace_util_finish(struct trace_util *u)
     if (u->count)
         u->points[u->count - 1].share = 0;
     return 0;
+}
+
+uint64_t trace_util_procs(const struct trace_util *u)
+{
+    return u->state->procs;
 }
 
 void trace_util_free(struct trace_util *u)

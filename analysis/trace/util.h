@@ -3,14 +3,16 @@
 // How well the Procs are used: a share as a function of time, and the least it is over any window
 // of a length.
 //
-//   RUNNING  fibers that run, of the Procs there are
+//   RUNNING  fibers that run, of the Procs there are (GOMAXPROCS). The trace says how many only after
+//            it has begun: what is before that counts with the first number
 //   MUTATOR  Procs not taken by Go's garbage collector: stop-the-world, background marking, assists,
 //            as in go tool trace's /mmu. That one (Go 1.26) counts a background worker twice each
 //            time it starts after the first and never takes that back, so it ends at 0 after some
 //            collections; and it forgets the time after the last change if that was to 0.
 //
 // Invariant: the function is constant between two points and ends with the last, whose value has no
-// meaning. Memory: one point for each change. One owner.
+// meaning. Memory: one point for each change; of RUNNING with only_mean two, whatever the length.
+// One owner.
 
 #ifndef FIBERSCOPE_ANALYSIS_TRACE_UTIL_H
 #define FIBERSCOPE_ANALYSIS_TRACE_UTIL_H
@@ -27,6 +29,8 @@ struct trace_util_point {
 
 struct trace_util {
     enum trace_util_kind kind;
+    bool
+        only_mean; // set before the first event: no curve, only what trace_util_mean says of it all
     int64_t from_ns, to_ns;          // 0: no limit
     struct trace_util_point *points; // [count]
     size_t count, capacity;
@@ -39,7 +43,8 @@ int trace_util_new(struct trace_util **out, enum trace_util_kind kind, int64_t f
 int trace_util_event(struct trace_util *u, const struct trace_reader *r,
                      const struct trace_event *ev);
 int trace_util_finish(struct trace_util *u);
-void trace_util_free(struct trace_util *u); // accepts NULL
+uint64_t trace_util_procs(const struct trace_util *u); // GOMAXPROCS at the end; 0: never said
+void trace_util_free(struct trace_util *u);            // accepts NULL
 
 // Puts a point by hand, times ascending, before trace_util_finish: for tests. 0 or -ENOMEM.
 int trace_util_point(struct trace_util *u, int64_t at_ns, double share);

@@ -185,6 +185,13 @@ static void add_headers(struct MHD_Response *response, const struct reply *p)
                                 "Bearer realm=\"fiberscope\"");
     if (p->is_busy)
         MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "5");
+    if (p->is_ours) {
+        MHD_add_response_header(response, "Content-Security-Policy",
+                                "default-src 'none'; style-src 'unsafe-inline'; "
+                                "form-action 'none'; frame-ancestors 'none'; base-uri 'none'");
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+        MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+    }
     if (p->disposition[0]) {
         snprintf(value, sizeof value, "attachment; filename=\"%s\"", p->disposition);
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_DISPOSITION, value);
@@ -389,6 +396,9 @@ static void release(struct serve *s)
         close(s->stop_fd);
     pthread_cond_destroy(&s->idle);
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->names_lock);
+    free(s->names);
+    requests_free(s->requests);
     free(s);
 }
 
@@ -432,6 +442,7 @@ int serve_start(struct serve **out, const struct serve_options *o, struct fscope
     if (!s)
         return rc;
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->names_lock, NULL);
     pthread_cond_init(&s->idle, NULL);
     s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rc = s->stop_fd < 0 ? error_set(err, -errno, 0, "eventfd: %s", strerror(errno))

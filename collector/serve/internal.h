@@ -89,6 +89,7 @@ struct reply {
     bool asks_token;       // WWW-Authenticate
     bool is_busy;          // Retry-After
     bool is_plain;         // without X-Content-Type-Options
+    bool is_ours;          // a page that loads nothing and is kept by nobody
     char *text;            // [text_size] the body
     size_t text_size;
     int fd; // or a file with it, from its start; -1: none
@@ -125,6 +126,9 @@ struct serve {
     pthread_cond_t idle;
     uint32_t running; // requests that are worked on
     int stop_fd;      // an eventfd, readable once we stop
+    pthread_mutex_t names_lock;
+    struct names *names; // NULL: none yet
+    struct requests *requests;
 };
 
 // --- Query (query.c): as Go's net/url and strconv read it.
@@ -170,12 +174,22 @@ void reply_profile(struct request *r, const struct pprof_profile *p, const char 
 #define TYPE_TEXT   "text/plain; charset=utf-8"
 #define TYPE_HTML   "text/html; charset=utf-8"
 #define TYPE_BINARY "application/octet-stream"
+#define TYPE_JSON   "application/json; charset=utf-8"
 
 // --- Pages, in the request's own thread.
 
 bool request_is_over(const struct request *r); // the client has gone, or the server stops
 // Waits so long; true: it was over before.
 bool request_sleep(const struct request *r, uint64_t ns);
+
+// A place for a trace until it is sent or read (streams.c): in a folder of its own.
+struct spool {
+    char dir[256], file[300];
+};
+int spool_open(struct spool *s); // 0, -EROFS: there is none
+void spool_close(struct spool *s);
+
+void requests_free(struct requests *q); // requests.h
 
 void page_index(struct request *r);
 void page_cmdline(struct request *r);
@@ -185,11 +199,52 @@ void page_wall(struct request *r);
 void page_trace(struct request *r);
 void page_flight(struct request *r);
 void page_profile(struct request *r); // any by name
+void page_fibers(struct request *r);
+void page_requests(struct request *r);
+void page_metrics(struct request *r);
+
+// --- Text of the target's in pages (escape.c): any bytes, valid UTF-8 afterwards.
+
+void put_html(FILE *out, const char *text);
+void put_html_n(FILE *out, const char *text, size_t size);
+void put_json(FILE *out, const char *text); // with quotes
+void put_json_n(FILE *out, const char *text, size_t size);
+void put_label(FILE *out, const char *name, const char *text); // name="text", of Prometheus' format
+void put_plain(FILE *out, const char *text);
+void put_query(FILE *out, const char *text); // a value in a link
+
+// "1.25 ms"; returns text.
+const char *duration_text(char *text, size_t size, uint64_t ns);
+// "1,234,567"; returns text.
+const char *count_text(char *text, size_t size, uint64_t n);
+
+// Of powers[i] values of 2^i up to 2^(i+1): that below which a fraction q of them lie; 0: there are none.
+uint64_t powers_quantile_ns(const uint64_t powers[SESSION_BUCKETS], double q);
+
+// --- The frame of our own pages (html.c). html_refresh comes behind html_begin, with the query of this page but for
+// refresh=, escaped; then what belongs to the page, and html_end.
+
+void html_begin(FILE *out, const struct request *r, const char *title, uint64_t refresh_s);
+void html_refresh(FILE *out, const char *query, uint64_t refresh_s);
+void html_end(FILE *out);
+// refresh= of the query, in seconds; 0: never.
+uint64_t html_refresh_of(const struct request *r, uint64_t otherwise);
 
 // --- Names of addresses (names.c).
 
 // Calls fn for each address that has one, in order. 0 or -errno.
 int names_find(uint32_t pid, const uint64_t *addresses, size_t count,
-               void (*fn)(void *arg, uint64_t address, const char *name), void *arg);
+               void (*fn)(void *arg, uint64_t address, const struct pprof_line *line), void *arg);
+
+struct name { // cut; may hold any bytes
+    char function[160];
+    char place[64]; // "file.c:12"; "": unknown
+};
+struct table;
+// Looks for those that are not known yet; addresses may be 0. Then name_get has them for a while: without a name it
+// gives "0x401000".
+void names_want(struct serve *s, const uint64_t *addresses, size_t count);
+void names_want_table(struct serve *s, const struct table *t);
+void name_get(struct serve *s, uint64_t address, struct name *out);
 
 #endif

@@ -73,20 +73,6 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct row *)a)->name, ((const struct row *)b)->name);
 }
 
-static void put_html(FILE *out, const char *s)
-{
-    for (; *s; s++) {
-        switch (*s) {
-        case '&': fputs("&amp;", out); break;
-        case '<': fputs("&lt;", out); break;
-        case '>': fputs("&gt;", out); break;
-        case '"': fputs("&#34;", out); break;
-        case '\'': fputs("&#39;", out); break;
-        default: fputc(*s, out);
-        }
-    }
-}
-
 static void put_link(FILE *out, const char *s)
 {
     for (; *s; s++) {
@@ -173,9 +159,9 @@ void page_cmdline(struct request *r)
 
 enum { WORD_MAX = 4096 }; // of Go's reader: without a + in so many bytes it gives up
 
-static void put_name(void *arg, uint64_t address, const char *name)
+static void put_name(void *arg, uint64_t address, const struct pprof_line *line)
 {
-    fprintf(arg, "0x%" PRIx64 " %s\n", address, name);
+    fprintf(arg, "0x%" PRIx64 " %s\n", address, line->function->name);
 }
 
 // The addresses of the list, all but 0 and what is none. *is_full: it ended early, at a word of word_max or more.

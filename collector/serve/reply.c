@@ -53,20 +53,6 @@ void reply_http_error(struct request *r, int status, const char *text)
     r->reply.is_error = false;
 }
 
-static void put_escaped(FILE *out, const char *s)
-{
-    for (; *s; s++) {
-        switch (*s) {
-        case '&': fputs("&amp;", out); break;
-        case '<': fputs("&lt;", out); break;
-        case '>': fputs("&gt;", out); break;
-        case '"': fputs("&#34;", out); break;
-        case '\'': fputs("&#39;", out); break;
-        default: fputc(*s, out);
-        }
-    }
-}
-
 void reply_redirect(struct request *r, const char *path)
 {
     char *location = NULL;
@@ -81,7 +67,7 @@ void reply_redirect(struct request *r, const char *path)
     }
     if (has_body) {
         fputs("<a href=\"", out);
-        put_escaped(out, location);
+        put_html(out, location);
         fputs("\">Temporary Redirect</a>.\n\n", out);
     }
     reply_text_end(r, out);

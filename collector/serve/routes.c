@@ -16,10 +16,17 @@ static const struct route {
     void (*page)(struct request *r);
     bool posts; // also POST
 } routes[] = {
-    {ROOT, page_index, false},           {ROOT "cmdline", page_cmdline, false},
-    {ROOT "profile", page_cpu, false},   {ROOT "symbol", page_symbol, true},
-    {ROOT "trace", page_trace, false},   {ROOT "wall", page_wall, false},
-    {ROOT "flight", page_flight, false}, {"/debug/trace", page_trace, false},
+    {ROOT, page_index, false},
+    {ROOT "cmdline", page_cmdline, false},
+    {ROOT "profile", page_cpu, false},
+    {ROOT "symbol", page_symbol, true},
+    {ROOT "trace", page_trace, false},
+    {ROOT "wall", page_wall, false},
+    {ROOT "flight", page_flight, false},
+    {"/debug/trace", page_trace, false},
+    {"/debug/fibers", page_fibers, false},
+    {"/debug/requests", page_requests, false},
+    {"/metrics", page_metrics, false},
 };
 
 static const struct route *find(const char *path)

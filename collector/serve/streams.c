@@ -110,11 +110,7 @@ void page_wall(struct request *r)
 
 // --- Traces go through a file, for they may be large: in a folder of its own, gone before we answer.
 
-struct spool {
-    char dir[256], file[300];
-};
-
-static int spool_open(struct spool *s)
+int spool_open(struct spool *s)
 {
     const char *const places[] = {getenv("TMPDIR"), "/tmp", "/var/tmp", "/dev/shm"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
@@ -129,7 +125,7 @@ static int spool_open(struct spool *s)
     return -EROFS;
 }
 
-static void spool_close(struct spool *s)
+void spool_close(struct spool *s)
 {
     unlink(s->file);
     rmdir(s->dir);

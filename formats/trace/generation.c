@@ -5,9 +5,10 @@
 // at least one batch is no error yet (late): Go's reader gives such a generation if it can.
 
 #include "formats/trace/leb.h"
-#include "formats/trace/reader.h"
+#include "formats/trace/v1.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -127,12 +128,76 @@ static void generation_reset(struct trace_generation *g)
     g->pool.chunk_at = 0;
     g->pool.used = 0;
     g->stamp++;
+    g->is_last = false;
 }
 
-static int cut_short(struct trace_reader *r)
+// --- A trace that ends too early. The error's byte is the one behind the last.
+
+static int cut_header(struct trace_reader *r)
 {
-    return reader_fail(r, -ENODATA, TRACE_RULE_TRUNCATED, "the trace ends inside a batch's header");
+    unsigned long long begin = r->where.offset;
+    r->where.offset = input_end(&r->input);
+    return reader_fail(r, -ENODATA, TRACE_RULE_TRUNCATED,
+                       "the file ends here, inside the header of a batch that begins at byte %llu",
+                       begin);
 }
+
+static int cut_batch(struct trace_reader *r, const struct batch_header *h,
+                     const struct trace_batch *b)
+{
+    const char *what = h->experiment       ? "experimental data"
+                       : h->first_byte < 0 ? "unknown kind"
+                                           : tables_kind_word((uint8_t)h->first_byte);
+    r->where.offset = input_end(&r->input);
+    return reader_fail(r, -ENODATA, TRACE_RULE_TRUNCATED,
+                       "the file ends here, inside a batch of %s that begins at byte %llu and "
+                       "should go on to byte %llu",
+                       what, (unsigned long long)(b->offset - h->length),
+                       (unsigned long long)(b->offset + b->size_bytes));
+}
+
+// An error that missing data can be the reason for, as opposed to bytes that are wrong.
+static bool may_be_missing(enum trace_rule rule)
+{
+    return rule != TRACE_RULE_SYSTEM && rule != TRACE_RULE_HEADER && rule != TRACE_RULE_TRUNCATED &&
+           rule != TRACE_RULE_BATCH && rule != TRACE_RULE_EVENT && rule != TRACE_RULE_TABLE;
+}
+
+void generation_explain(struct trace_reader *r)
+{
+    struct trace_error *e = &r->error;
+    bool is_v1 = r->version < 22, has_clock = is_v1 ? r->v1 && r->v1->has_frequency : true;
+    if (!may_be_missing(e->rule) || !(is_v1 || r->gen.is_last))
+        return;
+    if (r->late.code) { // what comes first in the file is what happened
+        *e = r->late;
+        return;
+    }
+    uint64_t end = input_end(&r->input);
+    if (e->rule == TRACE_RULE_GENERATION || !has_clock) {
+        uint64_t generation = e->generation;
+        uint32_t count = is_v1 ? r->v1->batch_count : r->batch_next;
+        *e = (struct trace_error){0};
+        r->where = (struct trace_error){.generation = generation,
+                                        .batch = count ? count - 1 : 0,
+                                        .offset = end,
+                                        .thread = TRACE_NONE};
+        reader_fail(r, -ENODATA, TRACE_RULE_TRUNCATED, "%s",
+                    end <= TRACE_HEADER_BYTES
+                        ? "the file ends here, behind its header: nothing was recorded"
+                    : is_v1 ? "the file ends here, before the clock's frequency, which a whole "
+                              "trace has near its end"
+                            : "the file ends here, behind a batch, but before the generation is "
+                              "whole: the clock's frequency or time is missing");
+        return;
+    }
+    size_t n = strlen(e->text);
+    snprintf(e->text + n, sizeof e->text - n,
+             "; the file ends at byte %llu, maybe too early for what this needs",
+             (unsigned long long)end);
+}
+
+// --- Batches.
 
 static int header_fields(struct trace_reader *r, const unsigned char *p, const unsigned char *end,
                          struct batch_header *h)
@@ -142,14 +207,14 @@ static int header_fields(struct trace_reader *r, const unsigned char *p, const u
     const unsigned char *begin = p++;
     if (*begin == TRACE_EV_EXPERIMENTAL_BATCH) {
         if (p == end)
-            return cut_short(r);
+            return cut_header(r);
         h->experiment = *p++;
     }
     for (int i = 0; i < 4; i++) {
         if (leb_read(&p, end, &v[i]))
             continue;
         if (end - p < LEB_BYTES_MAX)
-            return cut_short(r);
+            return cut_header(r);
         return reader_fail(r, -EINVAL, TRACE_RULE_BATCH, "%s of a batch is not a number", names[i]);
     }
     h->generation = v[0];
@@ -226,8 +291,7 @@ static int batch_take(struct trace_reader *r, const struct batch_header *h, bool
         input_skip(&r->input, size);
     }
     if (!has)
-        return reader_fail(r, -ENODATA, TRACE_RULE_TRUNCATED,
-                           "the trace ends inside a batch of %u bytes", size);
+        return cut_batch(r, h, b);
     return 0;
 }
 
@@ -343,9 +407,11 @@ static int batches_read(struct trace_reader *r)
         struct batch_header h;
         int rc = header_peek(r, &h);
         if (rc == 0) {
+            g->is_last = true;
             if (r->version >= 26 && g->list_count)
                 return reader_fail(r, -ENODATA, TRACE_RULE_TRUNCATED,
-                                   "the trace ends before the end of a generation");
+                                   "the file ends here, behind a batch, but before the mark that "
+                                   "ends the generation");
             return r->version < 26 && (g->number || !r->has_read);
         }
         bool is_readable = rc > 0;
@@ -365,6 +431,7 @@ static int batches_read(struct trace_reader *r)
             continue;
         // The bytes stop making sense, but maybe behind the generation: it is given first.
         if (r->version < 26 && g->number && (!is_readable || rc == -ENODATA)) {
+            g->is_last = true;
             r->late = r->error;
             r->error.code = 0;
             return 1;

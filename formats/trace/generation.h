@@ -108,12 +108,16 @@ struct trace_generation {
     struct generation_pool pool;
     uint64_t bytes_used; // memory held, also what is kept from earlier generations
     uint64_t stamp;      // rises with every generation read
+    bool is_last;        // what follows it cannot be read, or there is nothing
 };
 
 struct trace_reader;
 
 // Reads the next generation. 1, 0 at the end of the trace, -errno with the reader's error set.
 int generation_read(struct trace_reader *r);
+
+// Once the reader has failed: says instead that the trace ends too early, if that is why or may be.
+void generation_explain(struct trace_reader *r);
 void generation_finish(struct trace_generation *g);
 
 // Counts memory as the generation's. 0, or -EFBIG with the reader's error set.
@@ -129,6 +133,7 @@ void *generation_room(struct trace_reader *r, void *items, uint32_t count, uint3
 // Structural batches, by what their first byte says; data is theirs. 0 or -errno, error set.
 int tables_add(struct trace_reader *r, const struct trace_batch *b);
 bool tables_has_kind(const struct trace_reader *r, uint8_t first_byte);
+const char *tables_kind_word(uint8_t first_byte); // "stacks"; of other bytes "events"
 
 // Decodes stacks, checks what a generation must have, builds the indexes. 0 or -errno, error set.
 int tables_complete(struct trace_reader *r);

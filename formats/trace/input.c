@@ -142,6 +142,17 @@ int input_has(struct trace_input *in, uint64_t n)
     return window_move(in, in->offset + n - 1, n);
 }
 
+uint64_t input_end(const struct trace_input *in)
+{
+    struct stat st;
+    if (in->kind == INPUT_MEMORY)
+        return in->size_bytes;
+    if (in->kind == INPUT_FILE && !fstat(in->fd, &st) && (uint64_t)st.st_size >= in->base)
+        return (uint64_t)st.st_size - in->base;
+    uint64_t end = in->window_offset + in->window_size;
+    return end > in->offset ? end : in->offset;
+}
+
 int64_t input_read(struct trace_input *in, void *to, size_t n)
 {
     if (in->kind == INPUT_MEMORY) {

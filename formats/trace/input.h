@@ -39,7 +39,7 @@ int input_spool(struct trace_input *in);
 
 void input_finish(struct trace_input *in); // accepts a zeroed one
 
-// Shows the next n <= INPUT_PEEK_MAX bytes, fewer at the end: their number, or -errno. Valid until
+// Shows the next n <= INPUT_WINDOW_BYTES bytes, fewer at the end: their number, or -errno. Valid until
 // the next call.
 int input_peek(struct trace_input *in, size_t n, const unsigned char **bytes);
 
@@ -51,6 +51,9 @@ static inline void input_skip(struct trace_input *in, size_t n)
 
 // Whether n bytes are left: 1, 0, or -errno. A stream cannot know and says 1.
 int input_has(struct trace_input *in, uint64_t n);
+
+// Where the input ends; of a stream only once that was seen, else what has been read of it.
+uint64_t input_end(const struct trace_input *in);
 
 // Copies the next n bytes and moves on: how many there were, or -errno.
 int64_t input_read(struct trace_input *in, void *to, size_t n);

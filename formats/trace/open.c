@@ -4,6 +4,7 @@
 // damage.
 
 #include "formats/ptrtab.h"
+#include "formats/trace/foreign.h"
 #include "formats/trace/v1.h"
 
 #include <errno.h>
@@ -11,8 +12,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { HEADER_BYTES = 16 };
 
 void trace_reader_close(struct trace_reader *r)
 {
@@ -34,10 +33,10 @@ void trace_reader_close(struct trace_reader *r)
 static int header_parse(const unsigned char *p, size_t n, uint32_t *version,
                         struct fscope_error *err)
 {
-    if (n < HEADER_BYTES || memcmp(p, "go 1.", 5) != 0 || memcmp(p + 7, " trace\0\0\0", 9) != 0 ||
-        p[5] < '0' || p[5] > '9' || p[6] < '0' || p[6] > '9')
-        return error_set(err, n < HEADER_BYTES ? -ENODATA : -EINVAL, 0,
-                         "not an execution trace: it should begin with \"go 1.NN trace\"");
+    if (n < TRACE_HEADER_BYTES || memcmp(p, "go 1.", 5) != 0 ||
+        memcmp(p + 7, " trace\0\0\0", 9) != 0 || p[5] < '0' || p[5] > '9' || p[6] < '0' ||
+        p[6] > '9')
+        return foreign_explain(p, n, err);
     *version = (uint32_t)(p[5] - '0') * 10 + (uint32_t)(p[6] - '0');
     static const uint8_t versions[] = {11, 19, 21, 22, 23, 25, 26};
     for (size_t i = 0; i < sizeof versions; i++)
@@ -52,13 +51,15 @@ static int header_parse(const unsigned char *p, size_t n, uint32_t *version,
 static int header_read(struct trace_reader *r, struct fscope_error *err)
 {
     const unsigned char *p;
-    int n = input_peek(&r->input, HEADER_BYTES, &p);
+    int n = input_peek(&r->input, TRACE_HEADER_BYTES, &p);
+    if (n >= 0 && (n < TRACE_HEADER_BYTES || memcmp(p, "go 1.", 5) != 0))
+        n = input_peek(&r->input, FOREIGN_BYTES, &p);
     if (n < 0)
         return error_set(err, n, 0, "%s", strerror(-n));
     int rc = header_parse(p, (size_t)n, &r->version, err);
     if (rc)
         return rc;
-    input_skip(&r->input, HEADER_BYTES);
+    input_skip(&r->input, TRACE_HEADER_BYTES);
     for (unsigned wire = 0; wire < TRACE_EV_END; wire++) {
         bool permitted = r->lenient || trace_spec_permits(r->version, (uint8_t)wire);
         r->permits[wire] = trace_spec_of((uint8_t)wire)->is_timed && permitted;
@@ -83,9 +84,9 @@ static struct trace_reader *reader_new(const struct trace_input *input,
     return r;
 }
 
-// Reads all once: what is wrong with it (code 0: nothing), and how many Syncs come before that.
+// Reads all once: what is wrong with it (code 0: nothing), and how many generations come before.
 static int find_damage(const struct trace_input *input, const struct trace_reader_options *o,
-                       uint32_t *sync_count, struct trace_error *damage, struct fscope_error *err)
+                       uint32_t *kept, struct trace_error *damage, struct fscope_error *err)
 {
     struct trace_reader *r = reader_new(input, o);
     if (!r)
@@ -97,7 +98,7 @@ static int find_damage(const struct trace_input *input, const struct trace_reade
         while (trace_reader_next_many(r, &events) > 0)
             ;
         *damage = r->error;
-        *sync_count = r->sync_count;
+        *kept = r->whole_count + r->has_rest;
     }
     trace_reader_close(r);
     return rc;
@@ -109,7 +110,7 @@ static int reader_open(struct trace_reader **out, struct trace_input *input,
 {
     struct trace_reader_options o = {0};
     struct trace_error damage = {0};
-    uint32_t sync_count = 0;
+    uint32_t kept = 0;
     *out = NULL;
     if (opts)
         memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
@@ -120,7 +121,7 @@ static int reader_open(struct trace_reader **out, struct trace_input *input,
             error_set(err, rc, 0, "copying the trace to a temporary file: %s", strerror(-rc));
     }
     if (!rc && o.salvage)
-        rc = find_damage(input, &o, &sync_count, &damage, err);
+        rc = find_damage(input, &o, &kept, &damage, err);
     struct trace_reader *r = rc ? NULL : reader_new(input, &o);
     if (!r) {
         input_finish(input);
@@ -131,8 +132,8 @@ static int reader_open(struct trace_reader **out, struct trace_input *input,
         trace_reader_close(r);
         return rc;
     }
-    if (damage.code && sync_count > 1) { // else there is nothing to keep: the error comes
-        r->sync_limit = sync_count;
+    if (damage.code && kept) { // else there is nothing to keep: the error comes
+        r->sync_limit = kept + 1;
         r->damage = damage;
     }
     *out = r;

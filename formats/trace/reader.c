@@ -71,6 +71,12 @@ const struct trace_error *trace_reader_damage(const struct trace_reader *r)
     return r->damage.code ? &r->damage : NULL;
 }
 
+uint32_t trace_reader_whole(const struct trace_reader *r, bool *rest)
+{
+    *rest = r->has_rest;
+    return r->whole_count;
+}
+
 int trace_error_to(const struct trace_error *e, struct fscope_error *err)
 {
     return error_set(err, e->code, e->offset, "%s", e->text);
@@ -219,6 +225,10 @@ static int generation_next(struct trace_reader *r)
         r->is_over = true;
         return 0;
     }
+    if (r->gen.number && r->late.code)
+        r->has_rest = true;
+    else
+        r->whole_count += r->gen.number != 0;
     int rc = generation_read(r);
     if (rc > 0)
         return generation_install(r);
@@ -281,6 +291,10 @@ int trace_reader_next_many(struct trace_reader *r, const struct trace_event **ev
         r->ring_at = r->ring_count = 0;
         if (!r->error.code && !r->is_over)
             fill(r); // an error waits until its events are taken
+        if (r->error.code && !r->is_explained) {
+            r->is_explained = true;
+            generation_explain(r);
+        }
         if (r->ring_count == 0)
             return r->error.code;
     }

@@ -16,6 +16,7 @@
 #include "formats/trace/state.h"
 
 enum {
+    TRACE_HEADER_BYTES = 16,
     RING_EVENTS = 128,
     EVENTS_PER_STEP = 3, // at most, of one event in the file
 };
@@ -56,7 +57,10 @@ struct trace_reader {
     uint32_t version;
     uint32_t batch_next;             // number of the next batch in the file
     uint32_t sync_count, sync_limit; // salvage: the last sync; 0: no limit
+    uint32_t whole_count;            // generations whose events were all given
+    bool has_rest;                   // and the events of one that ends too early
     bool has_read, is_over, lenient;
+    bool is_explained;   // the error, once
     bool is_careful;     // for tests: nothing is left to order_fast
     uint64_t fast_count; // for tests: what order_fast did
     uint64_t generation_bytes_max;

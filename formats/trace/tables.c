@@ -37,6 +37,18 @@ bool tables_has_kind(const struct trace_reader *r, uint8_t first_byte)
            first_byte == (r->version < 25 ? TRACE_EV_FREQUENCY : TRACE_EV_SYNC);
 }
 
+const char *tables_kind_word(uint8_t first_byte)
+{
+    switch (first_byte) {
+    case TRACE_EV_STRINGS: return "strings";
+    case TRACE_EV_STACKS: return "stacks";
+    case TRACE_EV_CPU_SAMPLES: return "CPU samples";
+    case TRACE_EV_FREQUENCY:
+    case TRACE_EV_SYNC: return "the clock";
+    default: return "events";
+    }
+}
+
 static int strings_add(struct trace_reader *r, struct span *s)
 {
     struct trace_generation *g = &r->gen;

@@ -259,6 +259,10 @@ int trace_reader_next_many(struct trace_reader *r, const struct trace_event **ev
 const struct trace_error *trace_reader_error(const struct trace_reader *r);  // NULL: none
 const struct trace_error *trace_reader_damage(const struct trace_reader *r); // salvage; NULL: whole
 
+// How many generations before the error are whole, and whether what there is of the next one was
+// given too (before go 1.26 a trace may end anywhere). Salvage gives these and no more.
+uint32_t trace_reader_whole(const struct trace_reader *r, bool *rest);
+
 // Puts an error into the form that a command prints. Returns its code.
 int trace_error_to(const struct trace_error *e, struct fscope_error *err);
 

@@ -216,7 +216,8 @@ struct trace_v1 {
 
     struct v1_stack *stacks;
     uint32_t stack_count, stack_capacity;
-    int64_t frequency; // 0: none yet
+    int64_t frequency;  // 0: none yet
+    bool has_frequency; // somewhere in the trace
 
     struct v1_go *gos;
     uint32_t go_count, go_capacity;

@@ -8,6 +8,7 @@
 #include "formats/trace/v1.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,12 +84,21 @@ struct raw {
     uint64_t text_bytes;
 };
 
-static int bad(struct trace_reader *r, const struct raw *raw, int code, const char *what)
+static int bad(struct trace_reader *r, const struct raw *raw, const char *what)
 {
     const struct trace_v1 *v = r->v1;
     r->where.offset = v->base + (uint64_t)(raw->begin - v->data);
-    enum trace_rule rule = code == -ENODATA ? TRACE_RULE_TRUNCATED : TRACE_RULE_EVENT;
-    return reader_fail(r, code, rule, "%s %s", v1_name(raw->type), what);
+    return reader_fail(r, -EINVAL, TRACE_RULE_EVENT, "%s %s", v1_name(raw->type), what);
+}
+
+// The error's byte is the one behind the last, as in v2.
+static int cut(struct trace_reader *r, const struct raw *raw)
+{
+    const struct trace_v1 *v = r->v1;
+    r->where.offset = v->base + v->size_bytes;
+    return reader_fail(r, -ENODATA, TRACE_RULE_TRUNCATED,
+                       "the file ends here, inside a %s that begins at byte %" PRIu64,
+                       v1_name(raw->type), v->base + (uint64_t)(raw->begin - v->data));
 }
 
 static int number(struct trace_reader *r, const struct raw *raw, const unsigned char **at,
@@ -98,8 +108,8 @@ static int number(struct trace_reader *r, const struct raw *raw, const unsigned 
     if (leb_read(at, end, value))
         return 0;
     if (end - *at < LEB_BYTES_MAX)
-        return bad(r, raw, -ENODATA, "is cut short: the trace ends inside it");
-    return bad(r, raw, -EINVAL, "has an argument that is no number");
+        return cut(r, raw);
+    return bad(r, raw, "has an argument that is no number");
 }
 
 // The bytes of a string, behind their size.
@@ -110,7 +120,7 @@ static int text(struct trace_reader *r, struct raw *raw, const unsigned char **a
         return rc;
     uint64_t left = (uint64_t)(r->v1->data + r->v1->size_bytes - *at);
     if (raw->text_bytes > left)
-        return bad(r, raw, -ENODATA, "is longer than what is left of the trace");
+        return cut(r, raw);
     raw->text = *at;
     *at += raw->text_bytes;
     return 0;
@@ -125,15 +135,15 @@ static int list(struct trace_reader *r, struct raw *raw, const unsigned char **a
         return rc;
     uint64_t left = (uint64_t)(r->v1->data + r->v1->size_bytes - *at);
     if (size > V1_LIST_BYTES_MAX)
-        return bad(r, raw, -EINVAL, "is longer than the format permits (2048 bytes)");
+        return bad(r, raw, "is longer than the format permits (2048 bytes)");
     if (size > left || left == 0)
-        return bad(r, raw, -ENODATA, "is longer than what is left of the trace");
+        return cut(r, raw);
     raw->list = *at;
     raw->list_end = *at += size;
     for (const unsigned char *p = raw->list; p < raw->list_end; raw->arg_count++) {
         uint64_t value;
         if (!leb_read(&p, raw->list_end, &value))
-            return bad(r, raw, -EINVAL, "has an argument that is no number");
+            return bad(r, raw, "has an argument that is no number");
         if (raw->arg_count < V1_ARGS_MAX)
             raw->args[raw->arg_count] = value;
     }
@@ -147,7 +157,7 @@ static int batch_arguments(struct trace_reader *r, struct raw *raw, const unsign
     if (!rc)
         rc = number(r, raw, at, &raw->args[1]);
     if (!rc && raw->args[0] != UINT64_MAX && raw->args[0] > INT32_MAX)
-        rc = bad(r, raw, -EINVAL, "is of a P whose number is too large");
+        rc = bad(r, raw, "is of a P whose number is too large");
     return rc;
 }
 
@@ -159,7 +169,7 @@ static int raw_read(struct trace_reader *r, const unsigned char **at, struct raw
     unsigned inline_count = (first >> 6) + 1u;
     raw->type = first & 63;
     if (raw->type == 0 || raw->type >= V1_END || (raw->type == V1_CPU_SAMPLE && r->version < 19))
-        return bad(r, raw, -EINVAL, "is no event of this version");
+        return bad(r, raw, "is no event of this version");
     if (raw->type == V1_STRING) {
         raw->arg_count = 1;
         int rc = number(r, raw, at, &raw->args[0]);
@@ -167,13 +177,13 @@ static int raw_read(struct trace_reader *r, const unsigned char **at, struct raw
     }
     if (raw->type == V1_BATCH)
         return inline_count == 2 ? batch_arguments(r, raw, at)
-                                 : bad(r, raw, -EINVAL, "has a wrong number of arguments");
+                                 : bad(r, raw, "has a wrong number of arguments");
     if (inline_count == 4) {
         int rc = list(r, raw, at);
         if (!rc && raw->type == V1_LOG)
             rc = text(r, raw, at);
         if (!rc && raw->text_bytes > TRACE_V1_STRING_BYTES_MAX)
-            rc = bad(r, raw, -EINVAL, "has a message of more than a million bytes");
+            rc = bad(r, raw, "has a message of more than a million bytes");
         return rc;
     }
     for (; raw->arg_count < inline_count; raw->arg_count++) {
@@ -210,7 +220,7 @@ static int add_sample(struct trace_reader *r, const struct raw *raw)
 {
     struct trace_v1 *v = r->v1;
     if (raw->arg_count != 5)
-        return bad(r, raw, -EINVAL, "has a wrong number of arguments");
+        return bad(r, raw, "has a wrong number of arguments");
     struct v1_event *items =
         generation_room(r, v->samples, v->sample_count, &v->sample_capacity, sizeof *items);
     if (!items)
@@ -276,11 +286,12 @@ int v1_index(struct trace_reader *r)
         else if (!rc && raw.type == V1_STRING)
             continue;
         else if (!rc && !v->batch_count)
-            rc = bad(r, &raw, -EINVAL, "stands before the first batch");
+            rc = bad(r, &raw, "stands before the first batch");
         else if (!rc && raw.type == V1_CPU_SAMPLE)
             rc = add_sample(r, &raw);
         else if (!rc)
             v->timed_count += !specs[raw.type].is_untimed;
+        v->has_frequency |= raw.type == V1_FREQUENCY;
         if (rc)
             return rc;
     }
@@ -297,7 +308,7 @@ static int add_stack(struct trace_reader *r, const struct raw *raw)
     struct trace_v1 *v = r->v1;
     uint64_t count = raw->args[1], ignored;
     if (raw->arg_count < 2 || count > V1_LIST_BYTES_MAX || raw->arg_count != 2 + 4 * count)
-        return bad(r, raw, -EINVAL, "has a number of arguments that its frames do not have");
+        return bad(r, raw, "has a number of arguments that its frames do not have");
     if ((uint32_t)raw->args[0] == 0 || count == 0)
         return 0;
     struct v1_stack *items =
@@ -317,9 +328,9 @@ static int add_string(struct trace_reader *r, const struct raw *raw)
 {
     struct trace_generation *g = &r->gen;
     if (raw->args[0] == 0)
-        return bad(r, raw, -EINVAL, "has the number 0, which is no string's");
+        return bad(r, raw, "has the number 0, which is no string's");
     if (raw->text_bytes == 0 || raw->text_bytes > TRACE_V1_STRING_BYTES_MAX)
-        return bad(r, raw, -EINVAL, "is empty, or has more than a million bytes");
+        return bad(r, raw, "is empty, or has more than a million bytes");
     struct generation_string *items =
         generation_room(r, g->strings, g->string_count, &g->string_capacity, sizeof *items);
     if (!items)
@@ -342,7 +353,7 @@ static int add_untimed(struct trace_reader *r, const struct raw *raw)
     case V1_STRING: return add_string(r, raw);
     case V1_FREQUENCY:
         v->frequency = (int64_t)raw->args[0];
-        return v->frequency > 0 ? 0 : bad(r, raw, -EINVAL, "is no positive number");
+        return v->frequency > 0 ? 0 : bad(r, raw, "is no positive number");
     case V1_TIMER_GOROUTINE:
         g = v1_go_of(r, raw->args[0]);
         if (!g)
@@ -426,7 +437,7 @@ int v1_load_batch(struct trace_reader *r, uint32_t proc)
         const struct v1_spec *spec = &specs[raw.type];
         uint32_t want = spec->args + (uint32_t)spec->has_stack + (uint32_t)!spec->is_untimed;
         if (raw.type != V1_STACK && raw.arg_count != want)
-            return bad(r, &raw, -EINVAL, "has a wrong number of arguments");
+            return bad(r, &raw, "has a wrong number of arguments");
         if (spec->is_untimed)
             rc = add_untimed(r, &raw);
         else

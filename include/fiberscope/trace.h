@@ -10,7 +10,8 @@
 //     fscope_region_end(&r);
 //     fscope_task_end(task);
 //
-// Tasks, regions and logs cost a load and a branch while no trace is recorded. Between fib_blocking_enter and
+// Tasks, regions and logs cost a load and a branch while no trace is recorded (regions two looks at the clock once
+// somebody scrapes /metrics of `fiberscope serve`). Between fib_blocking_enter and
 // fib_blocking_exit a fiber cannot tell any: what begins or ends there is not in the trace. Functions return 0 or a
 // negative errno where nothing else is said.
 
@@ -76,6 +77,11 @@ struct fscope_region fscope_region_begin(uint64_t task, const char *name);
 
 // -EINVAL: it is not the innermost region of this fiber or thread, or has ended; nothing is recorded.
 int fscope_region_end(struct fscope_region *region);
+
+// What the region does has failed, for the reason in text (up to 1000 bytes; may be NULL), which is logged with its task
+// under "error". /metrics of `fiberscope serve` counts such regions by name; /debug/requests marks such tasks. Before
+// fscope_region_end, any number of times.
+void fscope_region_error(struct fscope_region *region, const char *text);
 
 // --- Logs: a text at a moment, of a task (0: of none) and a category.
 

@@ -23,7 +23,7 @@ MAY = {
     "cli": {"base", "segment", "unwind", "formats", "symbols", "analysis", "collector"},
 }
 # The only header of the agent that the outside sees: the words on the socket.
-AGENT_HEADERS_OUTSIDE = {"agent/protocol.h", "agent/call.h"}
+AGENT_HEADERS_OUTSIDE = {"agent/protocol.h", "agent/call.h", "agent/inject.h"}
 # And of the runtime: where everything is in a process.
 RUNTIME_HEADERS_OUTSIDE = {"runtime/descriptor.h"}
 LIBRARIES = {

@@ -190,7 +190,7 @@ def what_is_cut_is_a_valid_trace():
         close(one[key], before[key], 2000, key)
     go_reads(part)
     trace("cut", path, status=2)
-    assert "would be empty" in trace("cut", "--from=1h", "-o", part + "2", path, status=1)
+    assert "behind the end" in trace("cut", "--from=1h", "-o", part + "2", path, status=1)
     assert not os.path.exists(part + "2")
 
 
@@ -330,7 +330,7 @@ def mistakes_are_explained():
     assert "no option --region" in trace("fibers", "--region=x", path, status=2)
     assert "a fiber's number" in trace("fiber", "x", path, status=2)
     assert "FILE is needed" in trace("sync", status=2)
-    assert "No fiber" in trace("fibers", "--name=nothing", path)
+    assert "no fiber" in trace("fibers", "--name=nothing", path, status=1)
     trace(status=2)
     trace("/nonexistent", status=1)
 

@@ -70,12 +70,11 @@ static void take(struct reports *o, const struct trace_reader *r, const struct t
 
 static void end(struct reports *o)
 {
-    struct trace_lint_options lo = {0};
     struct trace_lint *lints = NULL;
     struct pprof_profile *p;
     must(trace_summary_finish(o->summary) == 0 && trace_spans_finish(o->spans) == 0);
     must(trace_util_finish(o->util) == 0);
-    must(trace_lints(o->summary, &lo, &lints) >= 0);
+    must(trace_lints(o->summary, &lints) >= 0);
     free(lints);
     for (int i = 0; i < PROFILES; i++) {
         must(trace_profile_finish(o->profiles[i], &p) == 0);

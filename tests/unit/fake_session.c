@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -23,12 +24,14 @@ static struct session the_session = {.lock = PTHREAD_MUTEX_INITIALIZER};
 struct session *fake_session(struct fake_session **controls)
 {
     *controls = &the_session.controls;
+    pid_t parent = getpid();
     if (!the_session.pid)
         the_session.pid = fork();
     if (!the_session.pid) { // what is looked at must be another process
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (;;)
+        while (getppid() == parent) // it may have ended before
             pause();
+        _exit(0);
     }
     return &the_session;
 }
@@ -73,6 +76,63 @@ int session_fd(const struct session *s)
 {
     (void)s;
     return -1;
+}
+
+uint64_t session_image(const struct session *s)
+{
+    (void)s;
+    return 1;
+}
+
+// --- Tables: names are what a hostile program gives.
+
+int session_each_fiber(struct session *s, int (*fn)(void *arg, const struct session_row *row),
+                       void *arg, struct fscope_error *err)
+{
+    int rc = 0;
+    (void)err;
+    for (uint64_t i = 1; !rc && i <= s->controls.fibers; i++) {
+        struct session_row row = {.id = i,
+                                  .start = 0x401111,
+                                  .created_at = 0x40222f + i % 3,
+                                  .age_ns = 1000 * i,
+                                  .busy_ns = 7 * (i * 7919 % 1000),
+                                  .switches = i * 7919 % 1000,
+                                  .wakes = i,
+                                  .holder = i % 2};
+        snprintf(row.name, sizeof row.name, "<b>\"'&\xff\n%d", (int)i);
+        snprintf(row.state, sizeof row.state, "%s", i % 2 ? "running" : "chan <i>");
+        rc = fn(arg, &row);
+    }
+    return s->controls.fibers ? rc : -ENOENT;
+}
+
+int session_each_thread(struct session *s, int (*fn)(void *arg, const struct session_row *row),
+                        void *arg, struct fscope_error *err)
+{
+    struct session_row row = {.id = (uint64_t)s->pid, .tid = (uint32_t)s->pid, .name = "fake"};
+    (void)err;
+    return fn(arg, &row);
+}
+
+int session_fibers(struct session *s, struct session_fibers *out, struct fscope_error *err)
+{
+    (void)err;
+    *out = (struct session_fibers){.procs = 2, .latency = {[10] = 8, [63] = 8}};
+    return s->controls.fibers ? 0 : -ENOENT;
+}
+
+int session_metrics(struct session *s, struct session_metrics *out)
+{
+    (void)s;
+    memset(out, 0, sizeof *out);
+    out->has_process = out->has_regions = true;
+    out->region_count = 1;
+    snprintf(out->regions[0].name, SESSION_NAME, "a\"b\\c\nd\xff");
+    out->regions[0].count = 3;
+    out->regions[0].buckets[12] = 2;
+    out->regions[0].unmeasured = 1;
+    return 0;
 }
 
 // --- Profiles.

@@ -12,6 +12,7 @@ struct fake_session {
     uint32_t rounds;     // profiles taken: each has more in it
     uint32_t sampled_ms; // how long the last session_sample took
     bool sampling;       // one is at it
+    uint64_t fibers;     // that it has; 0: no runtime
 };
 
 // The session is about a child that is a copy of this process and does nothing. Never freed.

@@ -44,7 +44,7 @@ static const struct field fields[] = {
     F(seg_control, asked_what),
     F(seg_control, answer),
     F(seg_control, asked_heap_bytes),
-    F(seg_control, reserved),
+    F(seg_control, region_times),
     F(seg_losses, ring_full),
     F(seg_losses, stacks_full),
     F(seg_losses, blobs_full),

@@ -236,31 +236,36 @@ static const struct trace_lint *lint(const struct trace_lint *lints, int n,
     return NULL;
 }
 
-static void lints_find_what_was_put_there(void **state)
+static void written_oddities(struct written *m)
 {
-    (void)state;
-    const struct trace_lint_options o = {.run_ns = 5000, .runnable_ns = 3000, .stuck_ns = 20000};
-    struct trace_lint *lints;
-    struct written m;
-    written_begin(&m);
-    uint64_t here = written_stack(&m, "spin", "main"), there = written_stack(&m, "wait", "worker"),
+    written_begin(m);
+    uint64_t here = written_stack(m, "spin", "main"), there = written_stack(m, "wait", "worker"),
              at = 10000;
     for (int i = 0; i < 150; i++) { // main yields
-        written_say(&m, 0, TRACE_EV_GO_STOP, at, written_text(&m, "runtime.Gosched"), here, 0, 0);
-        written_start(&m, 0, at + 10, 1);
+        written_say(m, 0, TRACE_EV_GO_STOP, at, written_text(m, "runtime.Gosched"), here, 0, 0);
+        written_start(m, 0, at + 10, 1);
         at += 50;
     }
     for (int i = 0; i < 12; i++) { // the worker's waits are short, except for the last
-        written_wake(&m, 0, at, 2, here);
-        written_start(&m, 1, at + 10, 2);
-        written_block(&m, 1, at + 20, "sync", there);
+        written_wake(m, 0, at, 2, here);
+        written_start(m, 1, at + 10, 2);
+        written_block(m, 1, at + 20, "sync", there);
         at += 100;
     }
-    written_say(&m, 0, TRACE_EV_GO_STOP, at + 50000, written_text(&m, "preempted"), here, 0,
-                0);                      // main hogged
-    written_start(&m, 0, at + 54000, 1); // and starved
-    struct trace_summary *s = summary_of(&m, NULL);
-    int n = trace_lints(s, &o, &lints);
+    written_say(m, 0, TRACE_EV_GO_STOP, at + 50000, written_text(m, "preempted"), here, 0,
+                0);                     // main hogged
+    written_start(m, 0, at + 54000, 1); // and starved
+}
+
+static void lints_find_what_was_put_there(void **state)
+{
+    (void)state;
+    const struct trace_summary_options o = {.size = sizeof o, .limits = {5000, 3000, 20000}};
+    struct trace_lint *lints;
+    struct written m;
+    written_oddities(&m);
+    struct trace_summary *s = summary_of(&m, &o);
+    int n = trace_lints(s, &lints);
     assert_int_equal(n, 4);
     assert_int_equal(lint(lints, n, TRACE_LINT_SPINS)->count, 150);
     assert_int_equal(lint(lints, n, TRACE_LINT_STARVED)->ns, 4000);
@@ -270,8 +275,50 @@ static void lints_find_what_was_put_there(void **state)
     assert_int_equal(stuck->fiber, 2);
     assert_int_equal(stuck->ns, 54000 + 80 + 1); // to the last Sync
     assert_int_equal(stuck->count, 11);
+    assert_int_equal(stuck->fibers, 1);
     free(lints);
-    assert_int_equal(trace_lints(s, &(struct trace_lint_options){0}, &lints), 1); // it spins
+    trace_summary_free(s);
+    written_oddities(&m);
+    s = summary_of(&m, NULL);
+    assert_int_equal(trace_lints(s, &lints), 1); // it spins
+    free(lints);
+    trace_summary_free(s);
+}
+
+// A fiber that nobody ever wakes has no earlier waits to compare with; hundreds of one function are one line.
+static void fibers_that_nobody_wakes_are_one_lint(void **state)
+{
+    (void)state;
+    enum { WAITERS = 1000 };
+    struct trace_lint *lints;
+    struct written m;
+    written_begin(&m); // the worker waits from the beginning (sync) as well, but has no stack
+    uint64_t here = written_stack(&m, "start", "main"), wait = written_stack(&m, "take", "waiter"),
+             join = written_stack(&m, "runtime.fib_join", "joiner"), at = 10000;
+    for (uint64_t i = 0; i < WAITERS + 1; i++) {
+        uint64_t stack = i < WAITERS ? wait : join;
+        written_say(&m, 0, TRACE_EV_GO_CREATE, at, 100 + i, stack, here, 0);
+        written_start(&m, 1, at + 10, 100 + i);
+        written_block(&m, 1, at + 20, i < WAITERS ? "chan receive" : "sync", stack);
+        at += 100;
+    }
+    written_say(&m, 0, TRACE_EV_GO_STOP, 3000000000, written_text(&m, "preempted"), here, 0, 0);
+    struct trace_summary *s = summary_of(&m, NULL);
+    int n = trace_lints(s, &lints), waiters = 0;
+    for (int i = 0; i < n; i++) {
+        if (lints[i].kind != TRACE_LINT_WAITS)
+            continue;
+        const char *name = trace_names_text(&s->names, lints[i].function);
+        assert_string_not_equal(name, "joiner");
+        if (strcmp(name, "waiter") != 0)
+            continue;
+        waiters++;
+        assert_int_equal(lints[i].fibers, WAITERS);
+        assert_int_equal(lints[i].fiber, 100); // the first, so the longest
+        assert_int_equal(lints[i].at_ns, 10020);
+        assert_string_equal(trace_names_text(&s->names, lints[i].in), "take");
+    }
+    assert_int_equal(waiters, 1);
     free(lints);
     trace_summary_free(s);
 }
@@ -425,6 +472,7 @@ int main(void)
         cmocka_unit_test(pieces_name_the_lock_and_its_holder),
         cmocka_unit_test(running_time_is_divided_by_samples),
         cmocka_unit_test(lints_find_what_was_put_there),
+        cmocka_unit_test(fibers_that_nobody_wakes_are_one_lint),
         cmocka_unit_test(waits_before_the_name_are_of_its_function),
         cmocka_unit_test(names_without_end_share_a_type),
         cmocka_unit_test(the_least_share_is_found),

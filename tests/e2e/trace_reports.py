@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What `fiberscope trace` says is what traces made by hand hold."""
+
+import json
+import os
+import re
+import subprocess
+
+import made_trace as made
+from harness import FIBERSCOPE, close, main
+
+MS = 1000000
+
+
+def trace(*args, status=0):
+    done = subprocess.run([FIBERSCOPE, "trace", *args], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, f"{args}: exit status {done.returncode}, not {status}: {done.stderr}"
+    return done.stdout if status == 0 else done.stdout + done.stderr
+
+
+def report(*args):
+    return json.loads(trace("--json", *args))
+
+
+def begun(number, at, procs=2):
+    """A generation in which fiber 1, `main`, runs."""
+    g = made.Generation(number)
+    g.say(at, made.PROC_STATUS, 0, 1)
+    g.say(at, made.GO_STATUS_STACK, 1, made.THREAD, made.RUNNING, g.stack("main"))
+    if procs:
+        g.say(at, made.PROCS_CHANGE, procs, 0)
+    return g
+
+
+def utilisation_is_one_figure(work):
+    """Of 100 ms main runs 30, on one of two Procs; that there are two is said only after 10 ms."""
+    path = os.path.join(work, "u.trace")
+    g = begun(1, 1 * MS, procs=0)
+    g.say(11 * MS, made.PROCS_CHANGE, 2, 0)
+    g.block(21 * MS, "chan receive", g.stack("fib_chan_recv", "main"))
+    g.wake(91 * MS, 1)
+    g.start(91 * MS, 1)
+    g.say(101 * MS, made.GO_STOP, g.text("preempted"), g.stack("main"))
+    made.write(path, [g])
+    close(report("util", path)["running"]["mean"], 0.15, 1e-6, "util")
+    close(report(path)["utilisation"], 0.15, 1e-6, "summary")
+    close(report("procs", path)["utilisation"], 0.15, 1e-6, "procs")
+    said = "The Procs ran fibers 15.0% of the time (GOMAXPROCS 2)."
+    for args in ([], ["procs"], ["util"]):
+        assert said in trace(*args, path), args
+    for args in (["--from=20ms"], ["--to=20ms"], ["--from=5ms", "--to=95ms"]):
+        close(report(*args, path)["utilisation"], report("util", *args, path)["running"]["mean"], 1e-9, str(args))
+    close(report("--to=20ms", path)["utilisation"], 0.5, 1e-6, "the first 20 ms")
+    assert len(re.findall(r"^ +[0-9.]+s +[0-9.]+%", trace("util", "-n", "7", path), re.M)) == 7
+
+
+def waits_without_an_end_are_lints(work):
+    """1,000 waiters, of which the first has waited longest; 3 hogs of one function."""
+    path = os.path.join(work, "w.trace")
+    g = begun(1, 1 * MS)
+    wait, hog = g.stack("fib_chan_recv", "waiter"), g.stack("hog")
+    at = 2 * MS
+    for i in range(1003):
+        g.say(at, made.GO_CREATE, 10 + i, wait if i < 1000 else hog, g.stack("main"))
+        at += 1000
+    g.block(at, "sync", g.stack("runtime.fib_join", "main"))
+    for i in range(1000):
+        g.start(at + 100, 10 + i)
+        g.block(at + 200, "chan receive", wait)
+        at += 1000
+    for i in range(3):
+        g.start(at, 1010 + i)
+        at += (2 + i) * 1000 * MS
+        g.say(at, made.GO_DESTROY)
+    made.write(path, [g])
+    lints = {(x["lint"], x["function"]): x for x in report("lints", path)["lints"]}
+    assert set(lints) == {("waits", "waiter"), ("hogs", "hog"), ("starved", "hog")}, lints
+    waits, hogs = lints["waits", "waiter"], lints["hogs", "hog"]
+    assert waits["fibers"] == 1000 and waits["fiber"] == 10 and waits["in"] == "fib_chan_recv", waits
+    assert hogs["fibers"] == 3 and hogs["fiber"] == 1012, hogs
+    close(hogs["ns"], 4000 * MS, 2, "the longest run")
+    text = trace("lints", path)
+    assert "1000 fibers; the worst, fiber 10," in text and "lost wake-up?" in text, text
+    assert len(text.splitlines()) == 3, text
+    assert "2 more" in trace("lints", "-n", "1", path)
+    whole = trace(path)
+    assert "trace lints" in whole.split("Look next:")[1], whole
+    assert "none has ended" in whole and "at most 0" not in whole, whole
+
+
+def the_summary_names_the_next_step(work):
+    path = os.path.join(work, "it's.trace")
+    g = begun(1, 1 * MS)
+    at, where = 2 * MS, g.stack("main")
+    for i in range(400):
+        g.say(at, made.REGION_BEGIN, 0, g.text("a request"), where)
+        at += 10 * MS if i % 50 == 0 else 20000
+        g.say(at, made.REGION_END, 0, g.text("a request"), where)
+        g.say(at, made.REGION_BEGIN, 0, g.text("steady"), where)
+        at += 1 * MS
+        g.say(at, made.REGION_END, 0, g.text("steady"), where)
+    made.write(path, [g])
+    lines = trace(path).split("Look next:\n")[1].splitlines()
+    assert 1 <= len(lines) <= 3 and "explain --region 'a request' --slow=p99" in lines[0], lines
+    # What is recommended can be run as it stands.
+    for line in lines:
+        command = line.strip().replace("fiberscope", FIBERSCOPE, 1)
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and done.stdout, (command, done.stderr)
+
+
+def rows_are_asked_for_everywhere(work):
+    path = os.path.join(work, "r.trace")
+    g = begun(1, 1 * MS)
+    g.say(2 * MS, made.GO_STOP, g.text("preempted"), g.stack("main"))
+    made.write(path, [g])
+    for name in ("summary", "fibers", "procs", "util", "wakes", "lints", "sched", "sync", "syscall", "net", "tasks",
+                 "regions", "critical", "events"):
+        trace(name, "-n", "1", path)
+        trace(name, "-n", "0", path)
+        assert "from 1, or 0 for all" in trace(name, "-n", "-1", path, status=2), name
+        assert "not a whole number" in trace(name, "-n", "x", path, status=2), name
+
+
+def peak_kib(path):
+    done = subprocess.run(["/usr/bin/env", "python3", "-c", """
+import os, resource, subprocess, sys
+subprocess.run([sys.argv[1], "trace", sys.argv[2]], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+""", FIBERSCOPE, path], capture_output=True, text=True, timeout=60, check=True)
+    return int(done.stdout)
+
+
+def busy_generation(number, names):
+    """20 fibers come and go at a time, 50 times; each has a region, with one of `names` names, or all different."""
+    begin = number * 100 * MS
+    g = begun(number, begin)
+    at, first, where = begin + 1000, 10 + number * 1000, g.stack("work", "worker")
+    for i in range(0, 1000, 20):
+        for fiber in range(first + i, first + i + 20):
+            g.say(at, made.GO_CREATE, fiber, g.stack("worker"), g.stack("main"))
+        g.say(at + 100, made.GO_STOP, g.text("preempted"), g.stack("main"))
+        for fiber in range(first + i, first + i + 20):
+            name = g.text(f"request {fiber % names if names else fiber}")
+            g.start(at + 200, fiber)
+            g.say(at + 250, made.REGION_BEGIN, 0, name, where)
+            g.say(at + 300, made.REGION_END, 0, name, where)
+            g.say(at + 350, made.GO_DESTROY)
+            at += 400
+        g.start(at, 1)
+        at += 1000
+    return g
+
+
+def memory_does_not_depend_on_the_length(work):
+    """Traces of 1, 4 and 16 times the length, with as many fibers alive: with few names, and where each region has a
+    name of its own (then the shortest is beyond what is told apart)."""
+    for names, unit, mib in ((7, 4, 20), (0, 8, 40)):
+        peaks = []
+        for times in (1, 4, 16):
+            path = os.path.join(work, f"{names}-{times}.trace")
+            made.write(path, (busy_generation(n, names) for n in range(1, unit * times + 1)))
+            peaks.append(peak_kib(path))
+        print(f"      {names or 'all'} names: {peaks} KiB")
+        assert max(peaks) < 1.3 * min(peaks) and max(peaks) < mib * 1024, peaks
+
+
+main([utilisation_is_one_figure, waits_without_an_end_are_lints, the_summary_names_the_next_step,
+      rows_are_asked_for_everywhere, memory_does_not_depend_on_the_length])
