@@ -19,7 +19,7 @@
 #ifndef FIBERSCOPE_VIEWER_UI_FONT_H
 #define FIBERSCOPE_VIEWER_UI_FONT_H
 
-#include "include/fiberscope/error.h"
+#include "base/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,10 +36,10 @@ struct atlas {
 };
 
 struct glyph {
-    uint16_t x, y, w, h;   // in the atlas; w 0: nothing to draw
-    int16_t left, top;     // of its upper left corner from the pen; top upwards from the base line
-    int16_t advance;       // pixels
-    uint32_t code;         // of the character
+    uint16_t x, y, w, h; // in the atlas; w 0: nothing to draw
+    int16_t left, top;   // of its upper left corner from the pen; top upwards from the base line
+    int16_t advance;     // pixels
+    uint32_t code;       // of the character
 };
 
 struct font; // holds its atlas by reference
@@ -51,17 +51,24 @@ void atlas_finish(struct atlas *a);
 // scale: 1 to 8 times 6 by 11 pixels. 0, -ENOMEM or -EINVAL.
 int font_builtin(struct font **out, struct atlas *a, int scale);
 
-// A file that FreeType reads, `size` pixels from line to line at most 200. 0 or a negative errno, err
-// says which file and why.
-int font_open(struct font **out, struct atlas *a, const char *path, int size,
+// A file that FreeType reads, its em `size` pixels, 4 to 200; face: which one of the file, mostly 0.
+// 0 or a negative errno, err says which file and why.
+int font_open(struct font **out, struct atlas *a, const char *path, int face, int size,
               struct fscope_error *err);
+
+// The system's font of a family ("monospace", "sans") by fontconfig. 0, or a negative errno with err;
+// -ENOENT: there is none, the built-in one is left.
+int font_system(struct font **out, struct atlas *a, const char *family, int size,
+                struct fscope_error *err);
 void font_close(struct font *f); // accepts NULL
 
-int font_ascent(const struct font *f);  // pixels above the base line
-int font_height(const struct font *f);  // from line to line
+int font_ascent(const struct font *f);       // pixels above the base line
+int font_height(const struct font *f);       // from line to line
+int font_size(const struct font *f);         // of the em; of the built-in one 9 times its scale
 const char *font_name(const struct font *f); // the face's; for tests' dumps "builtin"
 
-// The glyph of a character, drawn into the atlas if it is not there. Never NULL.
+// The glyph of a character, drawn into the atlas if it is not there. Never NULL; valid until the next
+// call.
 const struct glyph *font_glyph(const struct font *f, uint32_t code);
 
 // The width of n bytes (SIZE_MAX: up to the NUL).

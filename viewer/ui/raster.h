@@ -9,6 +9,7 @@
 #ifndef FIBERSCOPE_VIEWER_UI_RASTER_H
 #define FIBERSCOPE_VIEWER_UI_RASTER_H
 
+#include "base/error.h"
 #include "viewer/ui/draw.h"
 
 struct atlas;

@@ -6,6 +6,7 @@
 #ifndef FIBERSCOPE_VIEWER_UI_SVG_H
 #define FIBERSCOPE_VIEWER_UI_SVG_H
 
+#include "base/error.h"
 #include "viewer/ui/draw.h"
 
 // The list on a ground of that colour. Replaces the file when it is whole. 0 or a negative errno.
