@@ -7,6 +7,7 @@
 #include "analysis/units.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,11 +35,41 @@ static int lay_out(struct profile_model *m)
     return 0;
 }
 
+static bool is_library(const char *module)
+{
+    const char *name = base_name(module);
+    return !*name || *name == '[' || !strncmp(name, "ld-", 3) || strstr(name, ".so");
+}
+
+// The module that is no library and has most below its frames.
+static const char *program_of(const struct stacks *s)
+{
+    struct {
+        const char *name;
+        int64_t total;
+    } seen[16] = {{0}};
+    size_t best = 0;
+    for (uint32_t i = 1; i < s->count; i++) {
+        const struct stacks_node *n = &s->nodes[i];
+        size_t k = 0; // few are no libraries; those beyond do not count
+        if (is_library(n->module) || (n->parent && n->module == s->nodes[n->parent].module))
+            continue;
+        while (k < 16 && seen[k].name && strcmp(seen[k].name, n->module) != 0)
+            k++;
+        if (k == 16)
+            continue;
+        seen[k].name = n->module;
+        seen[k].total += n->total;
+        best = seen[k].total > seen[best].total ? k : best;
+    }
+    return seen[best].name ? seen[best].name : "";
+}
+
 static void name(struct profile_model *m, const char *path)
 {
     char total[UNITS_LABEL_MAX], duration[UNITS_LABEL_MAX], for_[UNITS_LABEL_MAX + 32] = "";
     const struct pprof_profile *p = m->profile;
-    const char *program = p->mapping_count ? base_name(p->mappings[0]->file) : "";
+    const char *program = base_name(m->module);
     snprintf(m->title, sizeof m->title, "%.120s%s%.120s", program, *program ? " \xc2\xb7 " : "",
              base_name(path));
     units_label(total, sizeof total, m->stacks.nodes[0].total, m->report.from_unit, "auto");
@@ -69,6 +100,7 @@ static int open_into(struct profile_model *m, const char *path, const char *samp
     if (m->stacks.nodes[0].total <= 0)
         return error_set(err, -ENODATA, 0, "%s: no sample has a positive value of %s", path,
                          m->report.type);
+    m->module = program_of(&m->stacks);
     name(m, path);
     return lay_out(m) ? error_set(err, -ENOMEM, 0, "%s: out of memory", path) : 0;
 }

@@ -15,7 +15,8 @@ struct profile_model {
     struct pprof_profile *profile;
     struct report report;
     struct stacks stacks;
-    int64_t *left; // [stacks.count], where a node begins, of the root's total
+    int64_t *left;      // [stacks.count], where a node begins, of the root's total
+    const char *module; // of the program, as nodes have it; "" if it is not known
     char title[256];
     char width_is[256]; // "cpu, 12.3s in 4711 stacks": what a width means
 };

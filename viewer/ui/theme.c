@@ -91,12 +91,12 @@ static uint32_t hash(const char *s)
 
 uint32_t theme_frame(const struct theme *t, const char *name, const char *module)
 {
-    // Warm hues for what has no module (the profile has one program), spread ones for modules.
-    double hue = *module ? 20 + hash(module) % 12 * 28 : 40;
+    // Warm for the program itself (no module), cool for libraries: the eye sees at once whose it is.
+    double hue = *module ? 130 + hash(module) % 9 * 24 : 52;
     uint32_t h = hash(name);
     double shade = (h % 64) / 63.0 - 0.5, turn = (h / 64 % 64) / 63.0 - 0.5;
     return theme_oklch((t->dark ? 0.72 : 0.82) + 0.07 * shade, t->dark ? 0.105 : 0.09,
-                       hue + 24 * turn);
+                       hue + 30 * turn);
 }
 
 static void set_states(struct theme *t)

@@ -37,7 +37,8 @@ void theme_init(struct theme *t, bool dark);
 // lightness 0 to 1, chroma from 0, hue in degrees; opaque. What no screen shows loses chroma.
 uint32_t theme_oklch(double lightness, double chroma, double hue);
 
-// A frame of a flame graph: hue by module, lightness by name, within narrow bounds.
+// A frame of a flame graph: hue by module ("": the program itself), shade by name, within narrow
+// bounds.
 uint32_t theme_frame(const struct theme *t, const char *name, const char *module);
 
 // Of `part` in color over under, 0 to 1.

@@ -92,6 +92,8 @@ bool ui_key(struct ui *u, uint32_t key, unsigned mods);
 // --- Widgets. Rectangles are all of the widget.
 
 void ui_label(struct ui *u, struct rect r, uint32_t color, const char *text); // left, with ellipsis
+// The same, nothing where only a letter or two would fit: what many boxes have.
+void ui_name(struct ui *u, struct rect r, uint32_t color, const char *text);
 void ui_label_right(struct ui *u, struct rect r, uint32_t color, const char *text);
 bool ui_button(struct ui *u, uint64_t id, struct rect r, const char *text, bool on); // clicked
 int ui_button_width(const struct ui *u, const char *text);

@@ -18,6 +18,13 @@ void ui_label(struct ui *u, struct rect r, uint32_t color, const char *text)
     draw_text_fit(u->list, u->font, r.x, baseline(u, r), r.w, color, text);
 }
 
+void ui_name(struct ui *u, struct rect r, uint32_t color, const char *text)
+{
+    size_t n = strlen(text), fits = font_fit(u->font, text, n, r.w);
+    if (fits == n || fits >= 4)
+        ui_label(u, r, color, text);
+}
+
 void ui_label_right(struct ui *u, struct rect r, uint32_t color, const char *text)
 {
     int width = font_width(u->font, text, SIZE_MAX);

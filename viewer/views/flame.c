@@ -79,7 +79,8 @@ static void draw_node(struct flame *f, struct ui *u, uint32_t node, struct rect 
 {
     const struct stacks_node *n = &f->model->stacks.nodes[node];
     const struct theme *t = &u->theme;
-    uint32_t color = node ? theme_frame(t, n->name, n->module) : t->others;
+    bool own = !strcmp(n->module, f->model->module);
+    uint32_t color = node ? theme_frame(t, n->name, own ? "" : n->module) : t->others;
     bool searching = *f->search;
     uint32_t ink = t->ink;
     if (above || (searching && !f->found[node])) {
@@ -96,9 +97,9 @@ static void draw_node(struct flame *f, struct ui *u, uint32_t node, struct rect 
         draw_rect(u->list, rect_make(box.x, box.y + box.h - 2, box.w, 2), t->accent);
     if (node && node == f->chosen)
         draw_frame(u->list, box, 2, t->text);
-    if (box.w > 3 * u->pad)
-        ui_label(u, rect_make(box.x + u->pad - 1, box.y, box.w - u->pad - 1, box.h), ink,
-                 node ? n->name : "everything");
+    if (box.w > 2 * u->pad)
+        ui_name(u, rect_make(box.x + u->pad - 1, box.y, box.w - u->pad - 1, box.h), ink,
+                node ? n->name : "everything");
 }
 
 // Frames without boxes of their own, from x to right.

@@ -11,7 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BOX_LEAST = 5, DETAIL_ROWS = 8 }; // pixels from which a span is a box of its own
+enum {
+    BOX_LEAST = 5,    // pixels from which a span is a box of its own
+    CALL_EIGHTHS = 5, // of the height that system calls have
+    DETAIL_ROWS = 8,
+};
 
 void timeline_init(struct timeline *t, const struct trace_model *m)
 {
@@ -92,8 +96,9 @@ static void draw_box(struct timeline *t, struct ui *u, uint32_t lane, uint32_t s
     uint32_t fiber = trace_spans_fiber(s, l->span[span]);
     bool call = l->lod.class[span] == TRACE_MODEL_SYSCALL;
     struct rect box = r;
-    if (call) { // differs in shape, too
-        box.h = r.h * 5 / 8;
+    draw_rect(u->list, r, u->theme.ground); // the columns below it
+    if (call) {                             // differs in shape, too
+        box.h = r.h * CALL_EIGHTHS / 8;
         box.y = r.y + r.h - box.h;
     }
     if (fiber == t->hot_fiber)
@@ -104,11 +109,11 @@ static void draw_box(struct timeline *t, struct ui *u, uint32_t lane, uint32_t s
         draw_frame(u->list, box, 2, u->theme.text);
     struct rect seen = rect_cut(box, t->lanes); // the name stays in sight
     const char *name = trace_names_text(&s->names, s->lanes[fiber].name);
-    if (seen.w > 4 * u->pad)
-        ui_label(u, rect_make(seen.x + u->pad, box.y, seen.w - u->pad - 3, box.h), u->theme.ink,
-                 call    ? "system call"
-                 : *name ? name
-                         : "(unknown)");
+    if (seen.w > 2 * u->pad)
+        ui_name(u, rect_make(seen.x + u->pad, box.y, seen.w - u->pad - 3, box.h), u->theme.ink,
+                call    ? "system call"
+                : *name ? name
+                        : "(unknown)");
 }
 
 // Boxes over the columns: a span that fills a whole pixel is the longest of that pixel.
@@ -135,6 +140,8 @@ static void draw_strip_of(struct timeline *t, struct ui *u, struct rect r)
     for (int i = 0; i < r.w; i++) {
         const struct lod_column *c = &t->columns[i];
         double part = pixel_ns > 0 ? (double)c->busy_ns / pixel_ns : 0;
+        if (c->class == TRACE_MODEL_SYSCALL)
+            part = part * CALL_EIGHTHS / 8;
         long height = lround(255 * (part > 1 ? 1 : part));
         t->colors[i] = c->busy_ns ? timeline_color(u, c->class) : 0;
         t->heights[i] = (uint8_t)(c->busy_ns && !height ? 1 : height);
@@ -147,11 +154,12 @@ static void draw_strip_of(struct timeline *t, struct ui *u, struct rect r)
 static void draw_utilisation(struct timeline *t, struct ui *u, struct rect r)
 {
     double whole = (t->shown.end - t->shown.begin) / r.w * t->model->lane_count;
+    uint32_t color = theme_mix(u->theme.ground, u->theme.accent, 0.6);
     draw_rect(u->list, r, u->theme.ground);
     for (int i = 0; i < r.w; i++) {
         double part = whole > 0 ? (double)t->busy_ns[i] / whole : 0;
         long height = lround(255 * (part > 1 ? 1 : part));
-        t->colors[i] = t->busy_ns[i] ? u->theme.accent : 0;
+        t->colors[i] = t->busy_ns[i] ? color : 0;
         t->heights[i] = (uint8_t)(t->busy_ns[i] && !height ? 1 : height);
     }
     draw_strip(u->list, r, t->colors, t->heights);
@@ -177,8 +185,10 @@ static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, struct re
     const struct lod *l = &t->model->lanes[lane].lod;
     struct rect r = {t->lanes.x, row.y + 3, t->lanes.w, row.h - 6};
     columns_of(t, l);
+    draw_clip_push(u->list, rect_make(r.x, row.y, r.w, row.h));
     draw_strip_of(t, u, r);
     draw_boxes(t, u, lane, r);
+    draw_clip_pop(u->list);
     draw_rect(u->list, rect_make(row.x, row.y + row.h - 1, row.w, 1), u->theme.grid);
     if (!ui_inside(u, rect_make(r.x, row.y, r.w, row.h)))
         return;
@@ -215,7 +225,10 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
     struct rect top = {r.x, r.y, r.w, r.h - detail};
     int head = u->line + strip + 1;
     struct rect body = {r.x, r.y + head, r.w, top.h - head};
-    int content = (int)t->model->lane_count * height;
+    int lanes = (int)t->model->lane_count, most = 3 * u->line;
+    if (lanes && body.h / lanes > height) // few lanes have more room
+        height = body.h / lanes < most ? body.h / lanes : most;
+    int content = lanes * height;
     body = ui_scroll(u, ui_id("timeline scroll", 0), body, content, &t->scroll);
     t->lanes = rect_make(r.x + gutter, body.y, body.w - gutter, body.h);
     if (t->lanes.w < 1 || body.h < 1)

@@ -24,6 +24,8 @@ const char *timeline_at(char *buf, double ns, double step_ns)
         const char *name;
     } units[] = {{1e9, "s"}, {1e6, "ms"}, {1e3, "us"}, {1, "ns"}};
     int i = 0;
+    if (ns == 0)
+        return strcpy(buf, "0s");
     while (i < 3 && fabs(ns) < units[i].ns && step_ns < units[i].ns)
         i++;
     int digits = (int)ceil(log10(units[i].ns / step_ns) - 1e-9);
