@@ -81,43 +81,52 @@ static void name(struct profile_model *m, const char *path)
              m->report.type, total, p->sample_count, for_);
 }
 
-static int open_into(struct profile_model *m, const char *path, const char *sample_type,
-                     bool inverted, struct fscope_error *err)
+static int fill(struct profile_model *m, const char *what, const char *sample_type, bool inverted,
+                struct fscope_error *err)
 {
     const struct report_options o = {.sample_index = sample_type,
                                      .granularity = "functions",
                                      .unit = "minimum",
                                      .divide_by = 1,
                                      .nodecount = -1};
-    int rc = pprof_read_file(&m->profile, path, NULL, err);
-    if (rc)
-        return rc;
-    rc = report_prepare(&m->report, m->profile, &o, err);
+    int rc = report_prepare(&m->report, m->profile, &o, err);
     if (!rc)
         rc = stacks_build(&m->stacks, &m->report, STACKS_POSITIVE, inverted, err);
     if (rc)
         return rc;
     if (m->stacks.nodes[0].total <= 0)
-        return error_set(err, -ENODATA, 0, "%s: no sample has a positive value of %s", path,
+        return error_set(err, -ENODATA, 0, "%s: no sample has a positive value of %s", what,
                          m->report.type);
     m->module = program_of(&m->stacks);
-    name(m, path);
-    return lay_out(m) ? error_set(err, -ENOMEM, 0, "%s: out of memory", path) : 0;
+    name(m, what);
+    return lay_out(m) ? error_set(err, -ENOMEM, 0, "%s: out of memory", what) : 0;
 }
 
-int profile_model_open(struct profile_model **out, const char *path, const char *sample_type,
-                       bool inverted, struct fscope_error *err)
+int profile_model_of(struct profile_model **out, struct pprof_profile *p, const char *what,
+                     const char *sample_type, bool inverted, struct fscope_error *err)
 {
     *out = NULL;
     struct profile_model *m = calloc(1, sizeof *m);
-    if (!m)
-        return error_set(err, -ENOMEM, 0, "%s: out of memory", path);
-    int rc = open_into(m, path, sample_type, inverted, err);
+    if (!m) {
+        pprof_free(p);
+        return error_set(err, -ENOMEM, 0, "%s: out of memory", what);
+    }
+    m->profile = p;
+    int rc = fill(m, what, sample_type, inverted, err);
     if (rc)
         profile_model_free(m);
     else
         *out = m;
     return rc;
+}
+
+int profile_model_open(struct profile_model **out, const char *path, const char *sample_type,
+                       bool inverted, struct fscope_error *err)
+{
+    struct pprof_profile *p;
+    *out = NULL;
+    int rc = pprof_read_file(&p, path, NULL, err);
+    return rc ? rc : profile_model_of(out, p, path, sample_type, inverted, err);
 }
 
 void profile_model_free(struct profile_model *m)

@@ -25,6 +25,11 @@ struct profile_model {
 // -ENODATA: nothing has a positive value.
 int profile_model_open(struct profile_model **out, const char *path, const char *sample_type,
                        bool inverted, struct fscope_error *err);
+
+// The same of a profile, which it takes over, also when it fails; `what` names it in the title and in
+// messages.
+int profile_model_of(struct profile_model **out, struct pprof_profile *p, const char *what,
+                     const char *sample_type, bool inverted, struct fscope_error *err);
 void profile_model_free(struct profile_model *m); // accepts NULL
 
 #endif
