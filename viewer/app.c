@@ -20,7 +20,7 @@ const struct app_key app_keys[] = {
     {"Timeline", "drag, right drag", "choose a range, move"},
     {"Timeline", "click, double click", "choose a span, zoom to it"},
     {"Timeline", "F, 0", "zoom to what is chosen, to everything"},
-    {"Timeline", ", .", "the span before, after, on its lane"},
+    {"Timeline", "comma, dot", "the span before, after, on its lane"},
     {"Flame graph", "click, Enter, F", "make a frame as wide as the window"},
     {"Flame graph", "arrows", "walk: heaviest child, parent, neighbours"},
     {"Flame graph", "U, 0", "zoom out to the parent, to everything"},

@@ -68,6 +68,18 @@ static bool read_size(const char *text, int *width, int *height)
            *width <= RASTER_SIZE_MAX && *height <= RASTER_SIZE_MAX;
 }
 
+// As mdoc: one list for each group.
+static void print_keys(void)
+{
+    for (const struct app_key *k = app_keys; k->group; k++) {
+        if (k == app_keys || strcmp(k->group, k[-1].group) != 0)
+            printf("%s.Ss %s\n.Bl -tag -width Ds\n", k == app_keys ? "" : ".El\n", k->group);
+        // A comma or dot alone is punctuation to mdoc: \\& before it makes it a word.
+        printf(".It \\&%s\n%s\n", k->keys, k->does);
+    }
+    puts(".El");
+}
+
 // 0, or an exit status after a message.
 static int option(struct settings *s, int which, const char *value)
 {
@@ -92,6 +104,7 @@ static int option(struct settings *s, int which, const char *value)
         break;
     case 'c': s->app.scale = atoi(value); break;
     case 'h': fputs(usage, stdout); return -1;
+    case 'k': print_keys(); return -1;
     default: return USAGE; // getopt has said why
     }
     return 0;
@@ -100,13 +113,21 @@ static int option(struct settings *s, int which, const char *value)
 static int parse(struct settings *s, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"png", required_argument, NULL, 'p'},    {"svg", required_argument, NULL, 'v'},
-        {"text", required_argument, NULL, 't'},   {"size", required_argument, NULL, 's'},
-        {"range", required_argument, NULL, 'r'},  {"sample_index", required_argument, NULL, 'I'},
-        {"inverted", no_argument, NULL, 'i'},     {"flame", no_argument, NULL, 'u'},
-        {"search", required_argument, NULL, 'e'}, {"theme", required_argument, NULL, 'm'},
-        {"scale", required_argument, NULL, 'c'},  {"font", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+        {"png", required_argument, NULL, 'p'},
+        {"svg", required_argument, NULL, 'v'},
+        {"text", required_argument, NULL, 't'},
+        {"size", required_argument, NULL, 's'},
+        {"range", required_argument, NULL, 'r'},
+        {"sample_index", required_argument, NULL, 'I'},
+        {"inverted", no_argument, NULL, 'i'},
+        {"flame", no_argument, NULL, 'u'},
+        {"search", required_argument, NULL, 'e'},
+        {"theme", required_argument, NULL, 'm'},
+        {"scale", required_argument, NULL, 'c'},
+        {"font", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},
+        {"keys", no_argument, NULL, 'k'}, // for the man page
+        {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long_only(argc, argv, "", options, NULL)) != -1;) {
         int status = option(s, c, optarg);
