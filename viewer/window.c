@@ -7,6 +7,7 @@
 #include "viewer/ui/raster.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <SDL.h>
@@ -196,6 +197,10 @@ int window_run(struct app *a, int width, int height, struct fscope_error *err)
 {
     struct window w = {0};
     char title[320];
+    // Else SDL takes a driver that shows nothing. Who has a console says so by SDL_VIDEODRIVER.
+    if (!getenv("DISPLAY") && !getenv("WAYLAND_DISPLAY") && !getenv("SDL_VIDEODRIVER"))
+        return error_set(err, -ENODEV, 0,
+                         "no display here; --png FILE and --svg FILE draw without one");
     SDL_SetHint(SDL_HINT_NO_SIGNAL_HANDLERS, "1"); // Ctrl+C ends it at once
     if (SDL_Init(SDL_INIT_VIDEO))
         return error_set(err, -ENODEV, 0,

@@ -90,8 +90,8 @@ static void spans_are_boxes_at_their_times(void **state)
     assert_true(shown_says(&stage, "40.0%"));
     assert_true(shown_says(&stage, "2.80us")); // the sums below: all that the worker ran
     assert_true(shown_says(&stage, "2.50us"));
-    assert_true(shown_says(&stage, "Shown 0s \xe2\x80\x93 7.000us (7us): 2 Procs ran fibers 37.9% "
-                                   "of the time"));
+    assert_true(shown_says(&stage, "Shown 0s \xe2\x80\x93 7.000us (7us): 2 Procs ran fibers for "
+                                   "5.30us, 0.76 at a time"));
 }
 
 static void zooming_keeps_the_moment_under_the_mouse(void **state)
@@ -162,8 +162,9 @@ static void a_drag_chooses_a_range_with_its_sums(void **state)
     assert_true(fabs(timeline.range.begin - 2500) < 1e-6);
     assert_true(fabs(timeline.range.end - 4500) < 1e-6);
     // The worker to 3000 and from 4200: 800 of 2 x 2000 ns.
-    assert_true(shown_says(&stage, "Range 2.500us \xe2\x80\x93 4.500us (2us): 2 Procs ran fibers "
-                                   "20.0% of the time"));
+    assert_true(shown_says(&stage,
+                           "Range 2.500us \xe2\x80\x93 4.500us (2us): 2 Procs ran fibers for "
+                           "800ns, 0.40 at a time"));
     assert_true(shown_says(&stage, "800ns"));
     shown_key(&stage, 'f', 0);
     assert_true(fabs(timeline.shown.begin - 2500) < 1e-6);

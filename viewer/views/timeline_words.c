@@ -124,7 +124,7 @@ static void detail_stack(struct timeline *t, struct ui *u, struct rect r)
     }
 }
 
-// A class: its colour, name, time and share of the Procs' time.
+// A class: its colour, name, time, and a start function's share of all that ran.
 static void detail_class(struct timeline *t, struct ui *u, struct rect r, int class, int64_t ns,
                          double whole_ns)
 {
@@ -135,6 +135,8 @@ static void detail_class(struct timeline *t, struct ui *u, struct rect r, int cl
     ui_label(u, rect_make(x, r.y, room, r.h), u->theme.text,
              trace_model_class_name(t->model, class));
     snprintf(share, sizeof share, "%.1f%%", whole_ns > 0 ? 100 * (double)ns / whole_ns : 0);
+    if (class == TRACE_MODEL_SYSCALL)
+        share[0] = 0;
     int column = font_width(u->font, "100.0%", SIZE_MAX);
     ui_label_right(u, rect_make(x, r.y, r.w - box - u->pad, r.h), u->theme.text, share);
     ui_label_right(u, rect_make(x, r.y, r.w - box - 2 * u->pad - column, r.h), u->theme.dim,
@@ -146,16 +148,18 @@ static void detail_sums(struct timeline *t, struct ui *u, struct rect r)
     bool has_range = t->range.end > t->range.begin;
     struct timeline_window w = has_range ? t->range : t->shown;
     int64_t sums[LOD_CLASSES], busy = 0;
-    char text[256], a[TIMELINE_NS_MAX], b[TIMELINE_NS_MAX], c[TIMELINE_NS_MAX];
+    char text[256], a[TIMELINE_NS_MAX], b[TIMELINE_NS_MAX], c[TIMELINE_NS_MAX], d[TIMELINE_NS_MAX];
     int64_t base = t->model->begin_ns;
     trace_model_sums(t->model, base + llround(w.begin), base + llround(w.end), sums);
     for (int i = 0; i < TRACE_MODEL_SYSCALL; i++)
         busy += sums[i];
-    double whole = (w.end - w.begin) * t->model->lane_count, step = (w.end - w.begin) / 1000;
-    snprintf(text, sizeof text, "%s %s \xe2\x80\x93 %s (%s): %u %s ran fibers %.1f%% of the time",
+    double step = (w.end - w.begin) / 1000, whole = (double)busy;
+    snprintf(text, sizeof text,
+             "%s %s \xe2\x80\x93 %s (%s): %u %s ran fibers for %s, %.2f at a time",
              has_range ? "Range" : "Shown", timeline_at(a, w.begin, step),
              timeline_at(b, w.end, step), timeline_ns(c, w.end - w.begin), t->model->lane_count,
-             t->model->are_threads ? "threads" : "Procs", 100 * (double)busy / whole);
+             t->model->are_threads ? "threads" : "Procs", timeline_ns(d, whole),
+             whole / (w.end - w.begin));
     ui_label(u, rect_make(r.x, r.y, r.w, u->line), has_range ? u->theme.accent : u->theme.text,
              text);
     int row = font_height(u->font) + 4, rows = (r.h - u->line) / row;
