@@ -39,8 +39,8 @@ enum { APP_SCALE_MIN = 50, APP_SCALE_MAX = 400 };
 int app_open(struct app *a, const struct app_options *o, struct fscope_error *err);
 void app_close(struct app *a);
 
-// A frame of that size into a->list. event may be NULL. While a->ui.again, call it once more, without
-// an event: what was drawn is how it was before.
+// A frame of that size into a->list. event may be NULL. While a->ui.again, call it once more,
+// without an event: what was drawn is how it was before.
 void app_frame(struct app *a, int width, int height, const struct ui_event *event);
 
 // The keys as the help shows them: rows of group, keys, what they do; NULL behind the last.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// See window.h. Frames are drawn by the CPU back end into a texture: the same pixels as in a picture.
+// See window.h. Frames are drawn by the CPU back end into a texture: the same pixels as in a
+// picture.
 
 #include "viewer/window.h"
 

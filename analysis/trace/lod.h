@@ -2,11 +2,11 @@
 //
 // A lane of spans as pixel columns, however many spans there are: level of detail without loss.
 //
-// A lane is spans in order of time that do not overlap; each has a class (a colour). A column is the
-// time [begin, end) of one pixel: it knows how long the lane was busy in it, which class has most of
-// that time, and the longest span that touches it, so that an outlier is seen at any zoom. All are
-// exact: sums over classes come from prefix sums at every LOD_BLOCK spans, the longest from a
-// pyramid of maxima.
+// A lane is spans in order of time that do not overlap; each has a class (a colour). A column is
+// the time [begin, end) of one pixel: it knows how long the lane was busy in it, which class has
+// most of that time, and the longest span that touches it, so that an outlier is seen at any zoom.
+// All are exact: sums over classes come from prefix sums at every LOD_BLOCK spans, the longest from
+// a pyramid of maxima.
 //
 // Invariant: after lod_finish nothing changes, and any number of threads may read.
 //

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Pixels of the CPU back end, one by one: shapes cover what they say, blending is exact, a PNG holds
-// what was drawn.
+// Pixels of the CPU back end, one by one: shapes cover what they say, blending is exact, a PNG
+// holds what was drawn.
 
 #include "viewer/ui/font.h"
 #include "viewer/ui/raster.h"

@@ -32,7 +32,8 @@ static void known_points_come_out(void **state)
     channels_are(theme_oklch(0.866440, 0.294827, 142.4953), 0, 255, 0);
     channels_are(theme_oklch(0.452014, 0.313214, 264.0520), 0, 0, 255);
     channels_are(theme_oklch(0.599871, 0, 0), 128, 128, 128);
-    // Beyond the screen: the same lightness and hue with less chroma, never a clipped channel's hue.
+    // Beyond the screen: the same lightness and hue with less chroma, never a clipped channel's
+    // hue.
     uint32_t vivid = theme_oklch(0.7, 0.4, 150);
     assert_int_equal(vivid, theme_oklch(0.7, 0.9, 150));
     assert_true((vivid >> 8 & 255) > (vivid >> 16 & 255));

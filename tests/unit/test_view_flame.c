@@ -149,7 +149,8 @@ static void search_sums_what_matches_once(void **state)
     assert_int_equal(flame.found_total, 600000000);
 }
 
-// Thousands of frames in few pixels: every pixel of a row that has frames is covered, items are few.
+// Thousands of frames in few pixels: every pixel of a row that has frames is covered, items are
+// few.
 static int wide(void **state)
 {
     struct pprof_profile *p = pprof_new();
@@ -194,7 +195,8 @@ static void narrow_frames_stand_together(void **state)
         int gaps = 0;
         for (int x = 0; x < 1000; x++)
             gaps += !covered[x];
-        // Boxes of their own have a pixel between them; below, narrow frames have no children drawn.
+        // Boxes of their own have a pixel between them; below, narrow frames have no children
+        // drawn.
         assert_true(row == 3 || gaps < 30);
     }
     shown_click(&stage, 500, flame.body.y + 2 * flame.row + 5);

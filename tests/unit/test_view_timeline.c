@@ -181,7 +181,8 @@ static void a_drag_chooses_a_range_with_its_sums(void **state)
     assert_true(timeline.range.end <= timeline.range.begin);
 }
 
-// Many more spans than pixels: the items are bounded, and the columns' ink is the time that was run.
+// Many more spans than pixels: the items are bounded, and the columns' ink is the time that was
+// run.
 static int crowd(void **state)
 {
     struct written m;

@@ -8,11 +8,11 @@
 // filled again as glyphs are asked for: a frame asks for all that it draws, so a back end looks at
 // the generation after it has walked the list, and walks it again if it changed.
 //
-// The built-in font is a 5 by 9 bitmap, times a whole number: it needs no file, and looks the same on
-// every machine. Pictures that tests compare use it. Other fonts are read by FreeType.
+// The built-in font is a 5 by 9 bitmap, times a whole number: it needs no file, and looks the same
+// on every machine. Pictures that tests compare use it. Other fonts are read by FreeType.
 //
-// Text is UTF-8 from strangers: broken bytes are drawn as U+FFFD, control characters too. No shaping,
-// no right-to-left: symbol names do not need it.
+// Text is UTF-8 from strangers: broken bytes are drawn as U+FFFD, control characters too. No
+// shaping, no right-to-left: symbol names do not need it.
 //
 // One thread at a time.
 
@@ -51,13 +51,13 @@ void atlas_finish(struct atlas *a);
 // scale: 1 to 8 times 6 by 11 pixels. 0, -ENOMEM or -EINVAL.
 int font_builtin(struct font **out, struct atlas *a, int scale);
 
-// A file that FreeType reads, its em `size` pixels, 4 to 200; face: which one of the file, mostly 0.
-// 0 or a negative errno, err says which file and why.
+// A file that FreeType reads, its em `size` pixels, 4 to 200; face: which one of the file, mostly
+// 0. 0 or a negative errno, err says which file and why.
 int font_open(struct font **out, struct atlas *a, const char *path, int face, int size,
               struct fscope_error *err);
 
-// The system's font of a family ("monospace", "sans") by fontconfig. 0, or a negative errno with err;
-// -ENOENT: there is none, the built-in one is left.
+// The system's font of a family ("monospace", "sans") by fontconfig. 0, or a negative errno with
+// err; -ENOENT: there is none, the built-in one is left.
 int font_system(struct font **out, struct atlas *a, const char *family, int size,
                 struct fscope_error *err);
 void font_close(struct font *f); // accepts NULL
@@ -67,8 +67,8 @@ int font_height(const struct font *f);       // from line to line
 int font_size(const struct font *f);         // of the em; of the built-in one 9 times its scale
 const char *font_name(const struct font *f); // the face's; for tests' dumps "builtin"
 
-// The glyph of a character, drawn into the atlas if it is not there. Never NULL; valid until the next
-// call.
+// The glyph of a character, drawn into the atlas if it is not there. Never NULL; valid until the
+// next call.
 const struct glyph *font_glyph(const struct font *f, uint32_t code);
 
 // The width of n bytes (SIZE_MAX: up to the NUL).
@@ -77,7 +77,8 @@ int font_width(const struct font *f, const char *text, size_t n);
 // How many bytes of the text fit into that width, never half a character.
 size_t font_fit(const struct font *f, const char *text, size_t n, int width);
 
-// The next character of UTF-8 text, which moves on; 0 at the end. Broken bytes give U+FFFD, one each.
+// The next character of UTF-8 text, which moves on; 0 at the end. Broken bytes give U+FFFD, one
+// each.
 uint32_t utf8_next(const char **text, const char *end);
 
 #endif

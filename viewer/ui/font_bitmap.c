@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The built-in font: 5 by 9 pixels a letter, row by row from the top, the leftmost pixel is 16. Row 6
-// stands on the base line; 7 and 8 are below it.
+// The built-in font: 5 by 9 pixels a letter, row by row from the top, the leftmost pixel is 16. Row
+// 6 stands on the base line; 7 and 8 are below it.
 
 #include "viewer/ui/font_internal.h"
 

@@ -3,8 +3,8 @@
 // The CPU back end: a list of things to draw becomes pixels.
 //
 // Needs no display and no graphics processor, and gives the same pixels on every machine as long as
-// the font is the built-in one. Blending is in sRGB as stored, like most desktop programs, so that a
-// colour at half alpha looks as it does elsewhere.
+// the font is the built-in one. Blending is in sRGB as stored, like most desktop programs, so that
+// a colour at half alpha looks as it does elsewhere.
 
 #ifndef FIBERSCOPE_VIEWER_UI_RASTER_H
 #define FIBERSCOPE_VIEWER_UI_RASTER_H
@@ -28,8 +28,8 @@ void raster_finish(struct raster *r);
 
 void raster_clear(struct raster *r, uint32_t color);
 
-// Draws all of it. The atlas is that of the list's fonts; glyphs that are not in it any more are put
-// in again.
+// Draws all of it. The atlas is that of the list's fonts; glyphs that are not in it any more are
+// put in again.
 void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a);
 
 // Writes a PNG, replacing the file when it is whole. 0 or a negative errno with err.

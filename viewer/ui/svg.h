@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // A frame as an SVG picture, for documents and bug reports: rectangles, lines and selectable text.
-// Text is in the reader's own monospace or sans font, fitted to the width that it has on the screen.
+// Text is in the reader's own monospace or sans font, fitted to the width that it has on the
+// screen.
 
 #ifndef FIBERSCOPE_VIEWER_UI_SVG_H
 #define FIBERSCOPE_VIEWER_UI_SVG_H

@@ -91,7 +91,8 @@ static uint32_t hash(const char *s)
 
 uint32_t theme_frame(const struct theme *t, const char *name, const char *module)
 {
-    // Warm for the program itself (no module), cool for libraries: the eye sees at once whose it is.
+    // Warm for the program itself (no module), cool for libraries: the eye sees at once whose it
+    // is.
     double hue = *module ? 130 + hash(module) % 9 * 24 : 52;
     uint32_t h = hash(name);
     double shade = (h % 64) / 63.0 - 0.5, turn = (h / 64 % 64) / 63.0 - 0.5;

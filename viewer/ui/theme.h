@@ -2,10 +2,10 @@
 //
 // Colours, dark and light.
 //
-// They are made in Oklch (lightness, chroma, hue as the eye sees them), so that what means things of
-// one rank has one lightness: a state is a hue, and none is louder than another. What is drawn on
-// coloured spans is `ink`. A test checks the contrast of all text with what it stands on, and that
-// the states differ for the colour-blind; beside that, states differ in shape.
+// They are made in Oklch (lightness, chroma, hue as the eye sees them), so that what means things
+// of one rank has one lightness: a state is a hue, and none is louder than another. What is drawn
+// on coloured spans is `ink`. A test checks the contrast of all text with what it stands on, and
+// that the states differ for the colour-blind; beside that, states differ in shape.
 
 #ifndef FIBERSCOPE_VIEWER_UI_THEME_H
 #define FIBERSCOPE_VIEWER_UI_THEME_H

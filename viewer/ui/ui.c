@@ -18,7 +18,7 @@ void ui_begin(struct ui *u, struct draw_list *list, const struct ui_event *event
     u->tip[0] = 0;
     u->again = false;
     switch (u->event.kind) {
-    case UI_PRESS: u->press_x = u->event.x, u->press_y = u->event.y; // fall through
+    case UI_PRESS:
     case UI_MOVE:
     case UI_RELEASE:
     case UI_WHEEL:
@@ -28,6 +28,10 @@ void ui_begin(struct ui *u, struct draw_list *list, const struct ui_event *event
         break;
     case UI_LEAVE: u->inside = false; break;
     default: break;
+    }
+    if (u->event.kind == UI_PRESS) {
+        u->press_x = u->event.x;
+        u->press_y = u->event.y;
     }
     if (u->event.kind == UI_PRESS && u->event.button < UI_BUTTONS)
         u->down |= (uint8_t)(1u << u->event.button);

@@ -3,8 +3,8 @@
 // The flame graph of a profile: root at the top (icicle) or at the bottom (flame).
 //
 // A frame is as wide as its value. Frames too narrow to see stand together as one grey box, so that
-// nothing is missing and a picture has few items however large the profile is. A click makes a frame
-// as wide as the window; its callers stand above it, dim.
+// nothing is missing and a picture has few items however large the profile is. A click makes a
+// frame as wide as the window; its callers stand above it, dim.
 
 #ifndef FIBERSCOPE_VIEWER_VIEWS_FLAME_H
 #define FIBERSCOPE_VIEWER_VIEWS_FLAME_H

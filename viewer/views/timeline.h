@@ -2,12 +2,12 @@
 //
 // The timeline: what each Proc ran, over time, at any zoom.
 //
-// A lane is drawn as columns of one pixel: as high as the part of the pixel's time that the Proc was
-// busy, in the colour of what had most of it. Spans that are wide enough to be told apart lie over
-// that as boxes with names. So a lane costs at most as many items as it has pixels.
+// A lane is drawn as columns of one pixel: as high as the part of the pixel's time that the Proc
+// was busy, in the colour of what had most of it. Spans that are wide enough to be told apart lie
+// over that as boxes with names. So a lane costs at most as many items as it has pixels.
 //
-// Keys are those of Perfetto: W S zoom at the mouse, A D pan, 0 all, F the selection; a drag chooses
-// a range, whose sums stand below.
+// Keys are those of Perfetto: W S zoom at the mouse, A D pan, 0 all, F the selection; a drag
+// chooses a range, whose sums stand below.
 
 #ifndef FIBERSCOPE_VIEWER_VIEWS_TIMELINE_H
 #define FIBERSCOPE_VIEWER_VIEWS_TIMELINE_H
