@@ -12,6 +12,7 @@
 #include "agent/call.h"
 #include "agent/capture.h"
 #include "agent/fibers.h"
+#include "agent/held.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -22,7 +23,7 @@
 
 _Static_assert((int)UNWIND_DEPTH_MAX == (int)SEG_STACK_DEPTH_MAX, "a walk fills a stack");
 
-enum whose { WHOSE_TARGET, WHOSE_CPU, WHOSE_WALL, WHOSE_CALL };
+enum whose { WHOSE_TARGET, WHOSE_CPU, WHOSE_WALL, WHOSE_CALL, WHOSE_KEEPER };
 
 static enum whose whose_signal(const siginfo_t *info)
 {
@@ -31,6 +32,8 @@ static enum whose whose_signal(const siginfo_t *info)
             return WHOSE_CPU;
         if (info->si_value.sival_ptr == (const void *)&agent_cookie_wall)
             return WHOSE_WALL;
+        if (info->si_value.sival_ptr == (const void *)&agent_cookie_keeper)
+            return WHOSE_KEEPER;
         return WHOSE_TARGET;
     }
     if (info->si_code == SI_QUEUE && call_is_one((uint64_t)(uintptr_t)info->si_value.sival_ptr))
@@ -165,6 +168,8 @@ static void sample_wall(struct agent_slot *s, const void *context)
     uint64_t period = atomic_load_explicit(&h->control.wall_period_ns, memory_order_relaxed);
     uint64_t now = now_ns(), cpu = source_thread_cpu_ns(0);
     uint64_t wall = now - s->wall_seen_ns, used = cpu - s->wall_cpu_ns;
+    if (!period)
+        source_disarm(s);
     if (!period || !s->wall_seen_ns)
         return;
     uint64_t n = (wall + period / 2) / period;
@@ -209,10 +214,17 @@ static void on_sigprof(int signal, siginfo_t *info, void *context)
         signals_forward(signal, info, context);
         return;
     }
+    if (whose == WHOSE_KEEPER) {
+        held_look();
+        note_ended_wait(context);
+        errno = saved;
+        return;
+    }
     if (whose == WHOSE_CALL) {
-        call_take((uint64_t)(uintptr_t)info->si_value.sival_ptr);
-        if (agent_live())
-            slot_self();
+        call_take((uint64_t)(uintptr_t)info->si_value.sival_ptr, false);
+        struct agent_slot *s = agent_live() ? slot_self() : NULL;
+        if (s && agent.keeper >= 0)
+            sample_enter(s); // its end has to be known
         note_ended_wait(context);
         errno = saved;
         return;

@@ -13,6 +13,7 @@
 #include "agent/agent.h"
 #include "agent/api.h"
 #include "agent/futex.h"
+#include "agent/held.h"
 #include "emit/emit.h"
 
 #include <errno.h>
@@ -107,8 +108,10 @@ EXPORTED int fscope_trace_stop(void)
 {
     futex_lock(&agent.api_lock);
     int rc = agent_live() ? emit_stop() : -EINVAL;
-    if (!rc)
+    if (!rc) {
+        held_own(1u << SEG_HELD_TRACE);
         lock_update();
+    }
     futex_unlock(&agent.api_lock);
     return rc;
 }
