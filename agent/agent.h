@@ -155,7 +155,7 @@ struct agent {
     uint32_t keeper_tid;
     bool keeper_by_cpu;
     bool is_socket_called; // env.socket came by a call
-    uint64_t tick_ns;            // the kernel's tick: CPU timers fire no oftener
+    uint64_t tick_ns;      // the kernel's tick: CPU timers fire no oftener
     char program[64];
 };
 
@@ -243,12 +243,13 @@ extern _Atomic int64_t source_disarmed_ns;   // CLOCK_MONOTONIC; 0: never
 uint64_t source_thread_cpu_ns(uint32_t tid); // 0: not to be had
 void source_arm_first(uint64_t period_ns);   // a forked child's, before it has a slot
 void source_disarm_first(void);
-clockid_t source_cpu_clock(uint32_t tid);    // of a thread of this process; 0: the caller's
+clockid_t source_cpu_clock(uint32_t tid); // of a thread of this process; 0: the caller's
 // A timer whose SIGPROF, with that cookie, goes to that thread. Its id, or -errno.
 int source_make_timer(uint32_t tid, clockid_t clock, const void *cookie, uint64_t first_ns,
                       uint64_t period_ns);
 int source_set_timer(int id, uint64_t first_ns, uint64_t period_ns);
-void source_keep_timer(_Atomic int *where, int id); // in the place of the one that is there, which goes
+void source_keep_timer(_Atomic int *where,
+                       int id); // in the place of the one that is there, which goes
 void source_drop_timer(_Atomic int *where);
 
 // sample.c

@@ -133,19 +133,29 @@ static uint32_t unheld(int fd)
     return kinds;
 }
 
+// Whether there is more to do before long.
+static bool sweep(void)
+{
+    int fd = agent_segment_fd();
+    if (!held() || fd < 0)
+        return false;
+    if (!lock_wishes(fd, F_WRLCK))
+        return true; // a collector tells a wish just now, and sweeps by itself
+    uint32_t kinds = unheld(fd);
+    held_stop(kinds);
+    lock_wishes(fd, F_UNLCK);
+    return kinds & held();
+}
+
 void held_look(void)
 {
-    if (!agent_owns() || !futex_try(&agent.api_lock))
+    if (!agent_owns())
         return;
-    int fd = agent_segment_fd();
-    // A collector that tells a wish just now sweeps by itself.
-    if (held() && fd >= 0 && lock_wishes(fd, F_WRLCK)) {
-        uint32_t kinds = unheld(fd);
-        held_stop(kinds);
-        lock_wishes(fd, F_UNLCK);
-        if (kinds & held())
-            source_set_timer(agent.keeper, KEEPER_SOON_NS, KEEPER_NS);
-    }
+    bool is_locked = futex_try(&agent.api_lock); // else a start or stop is at work
+    if ((!is_locked || sweep()) && !agent.keeper_by_cpu)
+        source_set_timer(agent.keeper, KEEPER_SOON_NS, KEEPER_NS);
+    if (!is_locked)
+        return;
     held_watch(false);
     futex_unlock(&agent.api_lock);
 }

@@ -10,7 +10,8 @@
 //     kernel who holds what. Without a bit there is no timer and no signal.
 //   - An injected agent whose call came on a borrowed thread must not end that thread's wait (inject.h): its keeper counts
 //     that thread's CPU time, and so comes only while it runs. What is left on in one that sleeps costs nothing
-//     meanwhile; but for wall time, whose signals come anyhow, and with which the keeper goes by the clock again.
+//     meanwhile; but for wall time, whose signals come anyhow, and with which the keeper goes by the clock. So it does once
+//     the thread has run: its later waits pass by our hooks, which make them go on.
 //   - A forked child records what its parent records for a collector only if that follows it.
 
 #ifndef FIBERSCOPE_AGENT_HELD_H
@@ -22,8 +23,8 @@
 // All: agent.api_lock held, the segment is there, [async-signal-safe], unless something else is said. kinds: 1 << enum
 // seg_held.
 
-void held_add(uint32_t kinds); // a collector's from now on
-void held_own(uint32_t kinds); // the program's own, or off
+void held_add(uint32_t kinds);  // a collector's from now on
+void held_own(uint32_t kinds);  // the program's own, or off
 void held_stop(uint32_t kinds); // switches off those of them that are held
 
 // Starts the keeper, if there is something to keep, or ends it. is_borrowed: the calling thread is.

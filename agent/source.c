@@ -208,7 +208,8 @@ int source_arm(struct agent_slot *s)
         clock_gettime(CLOCK_MONOTONIC, &now);
         s->wall_seen_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
         s->wall_cpu_ns = s->cpu_seen_ns;
-        int id = source_make_timer(tid, CLOCK_MONOTONIC, &agent_cookie_wall, random_phase(tid, wall), wall);
+        int id = source_make_timer(tid, CLOCK_MONOTONIC, &agent_cookie_wall,
+                                   random_phase(tid, wall), wall);
         if (id >= 0)
             source_keep_timer(&s->wall_timer, id);
         else
@@ -284,8 +285,8 @@ void source_arm_first(uint64_t period_ns)
         return;
     if (period_ns < agent.tick_ns)
         period_ns = agent.tick_ns;
-    int id =
-        source_make_timer(tid, source_cpu_clock(tid), &agent_cookie_cpu, random_phase(tid, period_ns), period_ns);
+    int id = source_make_timer(tid, source_cpu_clock(tid), &agent_cookie_cpu,
+                               random_phase(tid, period_ns), period_ns);
     agent.child_timer = id >= 0 ? id + 1 : 0;
 }
 

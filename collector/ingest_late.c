@@ -59,7 +59,8 @@ static void want_samples(struct target *t, const struct seg_control *c, struct a
         target_open_clocks(t, config);
     if (!config->wall_period_ns && !config->cpu_period_ns)
         return;
-    w->what |= SEG_ASK_ARM; // with the collector's events, too: forked children go by what it then knows
+    w->what |=
+        SEG_ASK_ARM; // with the collector's events, too: forked children go by what it then knows
     w->hold |= 1u << SEG_HELD_SAMPLES;
     w->cpu_period_ns = config->cpu_period_ns;
     w->wall_period_ns = config->wall_period_ns;
@@ -149,9 +150,8 @@ static void start_trace(struct target *t, const struct seg_control *c)
 static void start_heap(struct target *t, const struct seg_control *c)
 {
     const struct ingest *g = t->ingest;
-    const struct call_wish w = {.what = SEG_ASK_HEAP,
-                                .hold = 1u << SEG_HELD_HEAP,
-                                .heap_bytes = g->o.heap_bytes};
+    const struct call_wish w = {
+        .what = SEG_ASK_HEAP, .hold = 1u << SEG_HELD_HEAP, .heap_bytes = g->o.heap_bytes};
     int rc = ask(t, "heap profile", &w);
     uint64_t rate = load(&c->heap_rate_bytes);
     if (rate)

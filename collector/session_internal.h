@@ -25,7 +25,7 @@ struct session {
     uint64_t regions_asked_ns;       // when the agent was last asked to time regions; 0: never
     uint64_t image;                  // of the program that the rest is about: an exec changes it
     uint64_t changed_to, changed_ns; // the last change of it that was seen
-    pthread_mutex_t lock; // of all that an exec changes: way, why, call, segment, reader
+    pthread_mutex_t lock;            // of all that an exec changes: way, why, call, segment, reader
 };
 
 // session_threads.c: one sample for each thread, into the part of result's custom builder; with its stack, but for

@@ -115,10 +115,10 @@ struct seg_control {
     _Atomic uint64_t trace_generation; // 0: off
     _Atomic uint32_t cpu_source;       // enum seg_cpu_source
     uint32_t reserved0;
-    _Atomic uint32_t wake;             // futex word: bumped after a change that threads must see
-    _Atomic uint32_t target_exited;    // the target's last word: 1 when it left by exit()
-    _Atomic uint64_t consumer_pid;     // who holds the lock, in its own pid namespace; a hint
-    _Atomic uint64_t cpu_flags;        // enum seg_cpu_flag, of the collector's events
+    _Atomic uint32_t wake;          // futex word: bumped after a change that threads must see
+    _Atomic uint32_t target_exited; // the target's last word: 1 when it left by exit()
+    _Atomic uint64_t consumer_pid;  // who holds the lock, in its own pid namespace; a hint
+    _Atomic uint64_t cpu_flags;     // enum seg_cpu_flag, of the collector's events
     // CLOCK_MONOTONIC when the target left by exit(); in a dump, when that was made. 0: it lives, or
     // was killed.
     _Atomic uint64_t end_ns;
@@ -169,7 +169,8 @@ enum seg_asked {
     SEG_ASK_TRACE = 8,   // begin an execution trace; -EALREADY: there is one
     SEG_ASK_FLIGHT = 16, // with SEG_ASK_TRACE: a flight recorder
     SEG_ASK_LOOK = 32,   // at the trace's request
-    SEG_ASK_MUTEX = 64,  // contended unlocks, by asked_mutex_fraction, unless they are recorded already
+    SEG_ASK_MUTEX =
+        64, // contended unlocks, by asked_mutex_fraction, unless they are recorded already
     SEG_ASK_REGIONS = 128,
 };
 

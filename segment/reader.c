@@ -137,8 +137,10 @@ static int reopen(int fd)
 static int take_lock(int fd, unsigned part, struct fscope_error *err)
 {
     uint64_t holder = 0;
-    struct flock lock = {
-        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = part == SEG_READER_TRACE ? SEG_LOCK_TRACE : SEG_LOCK_RINGS, .l_len = 1};
+    struct flock lock = {.l_type = F_WRLCK,
+                         .l_whence = SEEK_SET,
+                         .l_start = part == SEG_READER_TRACE ? SEG_LOCK_TRACE : SEG_LOCK_RINGS,
+                         .l_len = 1};
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
         return 0;
     if (errno != EAGAIN && errno != EACCES)

@@ -12,8 +12,10 @@ enum { WISH_PAUSE_MS = 5, WISH_PATIENCE_MS = 5000 };
 
 int seg_reader_lock_wishes(struct seg_reader *r, bool on)
 {
-    struct flock lock = {
-        .l_type = on ? F_WRLCK : F_UNLCK, .l_whence = SEEK_SET, .l_start = SEG_LOCK_WISHES, .l_len = 1};
+    struct flock lock = {.l_type = on ? F_WRLCK : F_UNLCK,
+                         .l_whence = SEEK_SET,
+                         .l_start = SEG_LOCK_WISHES,
+                         .l_len = 1};
     for (int ms = 0; fcntl(r->fd, F_OFD_SETLK, &lock); ms += WISH_PAUSE_MS) {
         if ((errno != EAGAIN && errno != EACCES) || ms >= WISH_PATIENCE_MS)
             return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
