@@ -448,60 +448,6 @@ static void consumer_is_replaced_when_killed(void **state)
     close(ready[1]);
 }
 
-// What is on goes off with the last who holds it; one that is killed holds nothing any more.
-static void holders_are_known(void **state)
-{
-    (void)state;
-    const uint32_t heap = 1u << SEG_HELD_HEAP, block = 1u << SEG_HELD_BLOCK;
-    const uint32_t samples = 1u << SEG_HELD_SAMPLES;
-    struct seg s;
-    struct seg_options o = tiny();
-    struct seg_reader *a = NULL, *b = NULL;
-    int ready[2];
-    make(&s, &o);
-    assert_int_equal(pipe(ready), 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        struct seg_reader *mine = NULL;
-        char ok = (char)(seg_reader_open_parts(&mine, dup(s.fd), SEG_READER_RINGS, NULL) == 0 &&
-                         seg_reader_hold(mine, samples | heap) == 0);
-        if (write(ready[1], &ok, 1) != 1)
-            _exit(1);
-        for (;;)
-            pause();
-    }
-    char ok = 0;
-    assert_int_equal(read(ready[0], &ok, 1), 1);
-    assert_int_equal(ok, 1);
-    assert_int_equal(seg_reader_open_parts(&a, dup(s.fd), SEG_READER_STATE, NULL), 0);
-    assert_int_equal(seg_reader_open_parts(&b, dup(s.fd), SEG_READER_STATE, NULL), 0);
-    atomic_store(&s.header->control.held, samples | heap | block);
-    assert_int_equal(seg_reader_unheld(a), block);
-    assert_int_equal(seg_reader_hold(a, block | heap), 0);
-    assert_int_equal(seg_reader_is_holding(a), block | heap);
-    assert_int_equal(seg_reader_unheld(a), 0);
-    assert_int_equal(seg_reader_unheld(b), 0);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    assert_int_equal(seg_reader_unheld(b), samples);
-    assert_int_equal(seg_reader_hold(b, heap), 0);
-    seg_reader_let_go(a, heap);
-    assert_int_equal(seg_reader_unheld(a), samples);
-    seg_reader_close(b);
-    assert_int_equal(seg_reader_unheld(a), samples | heap);
-    // Who lets go of samples has the rings still.
-    assert_int_equal(seg_reader_open_parts(&b, dup(s.fd), SEG_READER_RINGS, NULL), 0);
-    assert_int_equal(seg_reader_hold(b, samples), 0);
-    assert_int_equal(seg_reader_unheld(a), heap);
-    seg_reader_let_go(b, samples);
-    assert_int_equal(seg_reader_unheld(b), samples | heap);
-    seg_reader_close(b);
-    seg_reader_close(a);
-    seg_close(&s);
-    close(ready[0]);
-    close(ready[1]);
-}
-
 static bool is_in_cores(const void *at)
 {
     FILE *f = fopen("/proc/self/smaps", "re");
@@ -643,7 +589,6 @@ int main(void)
         cmocka_unit_test(slots_are_inherited),
         cmocka_unit_test(killed_producer_leaves_whole_records),
         cmocka_unit_test(consumer_is_replaced_when_killed),
-        cmocka_unit_test(holders_are_known),
         cmocka_unit_test(unused_parts_stay_out_of_cores),
         cmocka_unit_test(reading_states_fills_no_holes),
         cmocka_unit_test(equal_stacks_have_one_id),
