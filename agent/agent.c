@@ -16,6 +16,7 @@
 #include "emit/emit.h"
 #include "fiberscope/profile.h"
 #include "agent/heap.h"
+#include "agent/held.h"
 #include "agent/hooks_got.h"
 #include "agent/protocol.h"
 #include "agent/say.h"
@@ -33,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-struct agent agent = {.segment_fd = -1};
+struct agent agent = {.segment_fd = -1, .keeper = -1};
 
 enum { DESCRIPTOR_FLOOR = 512 };
 
@@ -105,6 +106,7 @@ static void on_fork_child(void)
     hooks_got_fork_child();
     if (!agent.env.inherit)
         agent.configured = false;
+    held_fork_child();
     heap_fork_child();
     if (agent.space && was_alive && !fork_child())
         agent_forget_parent();
@@ -227,14 +229,14 @@ void agent_keep_segment(int fd)
     sys1(SYS_close, SYS_ARG(fd));
 }
 
-// Went to the collector by message, it is dropped: none stays in the target, where close loops and dup2 would meet it.
-// Else it waits for a call.
+// Went to the collector that started us by message, it is dropped: none stays in the target, where close loops and dup2
+// would meet it. Else it waits for a call.
 static void keep_descriptor(struct agent_space *space)
 {
     int fd = space->seg.fd;
     space->seg.fd = -1;
     agent.segment_fd = -1;
-    if (fd >= 0 && !space->told && !agent.env.segment[0])
+    if (fd >= 0 && (!space->told || agent.is_socket_called) && !agent.env.segment[0])
         agent_keep_segment(fd);
     else if (fd >= 0)
         sys1(SYS_close, SYS_ARG(fd));
@@ -246,7 +248,7 @@ static void keep_descriptor(struct agent_space *space)
 static void set_states(struct seg_control *c)
 {
     atomic_store_explicit(&c->heap_rate_bytes, agent.env.heap_bytes, memory_order_relaxed);
-    atomic_store_explicit(&c->heap_stopped, heap.is_stopped,
+    atomic_store_explicit(&c->heap_off, heap.is_stopped,
                           memory_order_relaxed); // of a forked child's parent
     atomic_store_explicit(&c->block_rate_ns, agent.env.block_ns, memory_order_relaxed);
     atomic_store_explicit(&c->mutex_fraction, agent.env.mutex_fraction, memory_order_relaxed);
@@ -283,12 +285,14 @@ static int begin(uint32_t why, bool in_handler, bool waits)
         space->told = !rc;
         if (rc && !agent.env.out[0] && !agent.env.segment[0]) {
             seg_close(&space->seg); // nobody will ever read it
+            source_disarm_first();
             atomic_store_explicit(&space->beginning, AGENT_FAILED, memory_order_relaxed);
             return rc;
         }
     }
     struct seg_control *c = &space->seg.header->control;
     set_states(c);
+    held_add(agent.held); // a child's: of its parent's collector, which follows
     heap_begin();
     bool answered = agent.env.socket[0] && !rc && waits;
     if (!answered)
@@ -302,6 +306,7 @@ static int begin(uint32_t why, bool in_handler, bool waits)
     lock_update();
     // release: pairs with the acquire in agent_live
     atomic_store_explicit(&space->alive, 1, memory_order_release);
+    held_watch(false);
     if (in_handler) {
         struct agent_slot *s = slot_self();
         source_disarm_first();

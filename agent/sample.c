@@ -13,6 +13,7 @@
 #include "agent/capture.h"
 #include "agent/fibers.h"
 #include "emit/emit.h"
+#include "agent/held.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -23,7 +24,7 @@
 
 _Static_assert((int)UNWIND_DEPTH_MAX == (int)SEG_STACK_DEPTH_MAX, "a walk fills a stack");
 
-enum whose { WHOSE_TARGET, WHOSE_CPU, WHOSE_WALL, WHOSE_CALL };
+enum whose { WHOSE_TARGET, WHOSE_CPU, WHOSE_WALL, WHOSE_CALL, WHOSE_KEEPER };
 
 static enum whose whose_signal(const siginfo_t *info)
 {
@@ -32,6 +33,8 @@ static enum whose whose_signal(const siginfo_t *info)
             return WHOSE_CPU;
         if (info->si_value.sival_ptr == (const void *)&agent_cookie_wall)
             return WHOSE_WALL;
+        if (info->si_value.sival_ptr == (const void *)&agent_cookie_keeper)
+            return WHOSE_KEEPER;
         return WHOSE_TARGET;
     }
     if (info->si_code == SI_QUEUE && call_is_one((uint64_t)(uintptr_t)info->si_value.sival_ptr))
@@ -166,6 +169,8 @@ static void sample_wall(struct agent_slot *s, const void *context)
     uint64_t period = atomic_load_explicit(&h->control.wall_period_ns, memory_order_relaxed);
     uint64_t now = now_ns(), cpu = source_thread_cpu_ns(0);
     uint64_t wall = now - s->wall_seen_ns, used = cpu - s->wall_cpu_ns;
+    if (!period)
+        source_disarm(s);
     if (!period || !s->wall_seen_ns)
         return;
     uint64_t n = (wall + period / 2) / period;
@@ -235,12 +240,19 @@ static void on_sigprof(int signal, siginfo_t *info, void *context)
         signals_forward(signal, info, context);
         return;
     }
+    if (whose == WHOSE_KEEPER) {
+        held_look();
+        note_ended_wait(context);
+        errno = saved;
+        return;
+    }
     if (whose == WHOSE_CALL) {
         emit_self_doing(call_of(context), context);
-        call_take((uint64_t)(uintptr_t)info->si_value.sival_ptr);
+        call_take((uint64_t)(uintptr_t)info->si_value.sival_ptr, false);
         emit_self_doing(EMIT_DOING_NOTHING_KNOWN, NULL);
-        if (agent_live())
-            slot_self();
+        struct agent_slot *s = agent_live() ? slot_self() : NULL;
+        if (s && agent.keeper >= 0)
+            sample_enter(s); // its end has to be known
         note_ended_wait(context);
         errno = saved;
         return;

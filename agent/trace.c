@@ -14,6 +14,7 @@
 #include "agent/api.h"
 #include "agent/fibers.h"
 #include "agent/futex.h"
+#include "agent/held.h"
 #include "emit/emit.h"
 
 #include <errno.h>
@@ -151,8 +152,10 @@ EXPORTED int fscope_trace_stop(void)
 {
     futex_lock(&agent.api_lock);
     int rc = agent_live() ? emit_stop() : -EINVAL;
-    if (!rc)
+    if (!rc) {
+        held_own(1u << SEG_HELD_TRACE);
         lock_update();
+    }
     futex_unlock(&agent.api_lock);
     return rc;
 }

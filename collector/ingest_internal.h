@@ -31,7 +31,6 @@ struct target {
     uint32_t named_threads; // seen by the last look at their names
     bool is_late;           // it was called: others may look at it, too
     bool drains;            // the rings are ours
-    uint32_t switched;      // late: what we have switched on, 1 << enum record_kind
     bool is_over;           // ended, or replaced by exec; only drained once more
 };
 

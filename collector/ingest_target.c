@@ -180,6 +180,8 @@ static void start_sampling(struct target *t, struct agent_config *config)
     atomic_store_explicit(&c->cpu_period_ns, config->cpu_period_ns, memory_order_relaxed);
     atomic_store_explicit(&c->wall_period_ns, config->wall_period_ns, memory_order_relaxed);
     set_state_rates(g, c, is_wanted(g, t->pid));
+    if (is_wanted(g, t->pid)) // of one that was called: its children go by what it holds
+        seg_reader_hold(t->reader, (1u << SEG_HELD_COUNT) - 1);
     uint64_t flags = config->header.flags & AGENT_KERNEL_EXCLUDED ? SEG_CPU_USER_ONLY : 0;
     atomic_store_explicit(&c->cpu_flags, flags, memory_order_relaxed);
     atomic_store_explicit(&c->cpu_source, config->cpu_source, memory_order_relaxed);
@@ -360,6 +362,7 @@ static bool is_patience_over(const struct target *t)
 // Ends the trace at a whole generation where the target lives and answers; else at what it has committed.
 static void finish_trace(struct target *t)
 {
+    const struct call_wish look = {.what = SEG_ASK_LOOK};
     struct record_result *result = t->ingest->o.trace_result;
     struct trace_build_stats st;
     if (!t->trace)
@@ -370,7 +373,7 @@ static void finish_trace(struct target *t)
     while (target_is_alive(t) && !trace_build_stop(t->trace) && !is_patience_over(t)) {
         pump_trace(t);
         if (t->is_late && !is_asked)
-            call_ask(t->ingest->o.call, t->reader, SEG_ASK_LOOK, 0, NULL);
+            call_ask(t->ingest->o.call, t->reader, &look, NULL);
         is_asked = true;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
