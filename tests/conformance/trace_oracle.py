@@ -195,9 +195,9 @@ class Oracle(unittest.TestCase):
             agreed += self.damaged(path)
         self.assertGreater(agreed, FLIPS // 2)
 
-    def cut(self, name, version=23, start=0, end=1 << 62, modulo=0, size=0):
+    def cut(self, name, version=23, start=0, end=1, modulo=0, size=0):
         path = os.path.join(TMP, "part")
-        subprocess.run([CUT, *map(str, (version, start, end, modulo, size)), RECORDED[name], path], check=True)
+        subprocess.run([CUT, *map(str, (version, start, end - 1, modulo, size)), RECORDED[name], path], check=True)
         accepted, theirs = go_says(path)
         self.assertTrue(accepted, (name, version, start, end, modulo, theirs[-1:]))
         mine, ours = we_say(path)
