@@ -11,24 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-// A range inside a trace, or what there is of one.
-static void choose_range(const uint8_t *data, size_t size, const struct trace_reader_options *o,
-                         struct trace_writer_options *wo)
-{
-    struct fscope_error err = {0};
-    struct trace_reader *r;
-    const struct trace_event *e;
-    int64_t first_ns = INT64_MIN, last_ns = 0;
-    must(trace_reader_open_memory(&r, data, size, o, &err) == 0);
-    for (; trace_reader_next(r, &e) > 0; last_ns = e->time_ns)
-        first_ns = first_ns == INT64_MIN ? e->time_ns : first_ns;
-    trace_reader_close(r);
-    if (last_ns <= first_ns || first_ns <= 0)
-        return;
-    wo->from_ns = first_ns + (last_ns - first_ns) / 4;
-    wo->to_ns = last_ns - (last_ns - first_ns) / 3;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { SLOTS = 4096 };
