@@ -35,6 +35,8 @@ static void say_at(struct trace_writer *w, int64_t thread, uint8_t wire, uint64_
         s->none_time = time;
     }
     put_note_time(s, time);
+    if (thread == TRACE_NONE)
+        s->gap_size = 0;
     trace_writer_event(w, thread, wire, time, args);
 }
 
@@ -45,8 +47,14 @@ void put_say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_
 
 void put_say_early(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_t *args)
 {
-    const struct put_state *s = w->put;
+    struct put_state *s = w->put;
     uint64_t time = s->last < s->now ? s->last + 1 : s->now;
+    if (thread == TRACE_NONE && s->gap_size) {
+        s->none_time = ++s->gap_after;
+        s->gap_size--;
+        trace_writer_event(w, thread, wire, s->none_time, args);
+        return;
+    }
     uint64_t thread_time = thread == TRACE_NONE ? 0 : writer_thread_time(w, thread);
     say_at(w, thread, wire, time > thread_time ? time : thread_time, args);
 }
@@ -58,9 +66,11 @@ static int64_t thread_id(const struct put_state *s, uint32_t slot)
     return slot < s->thread_count ? s->threads[slot].id : TRACE_NONE;
 }
 
-void put_announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *p)
+// What is not on a thread is told on nobody's stream, which may lag behind those of threads.
+void put_announce_proc(struct trace_writer *w, struct put_proc *p)
 {
     struct put_state *s = w->put;
+    int64_t thread = p->state == TRACE_PROC_RUNNING ? thread_id(s, p->thread) : TRACE_NONE;
     if (p->stamp == s->stamp)
         return;
     p->stamp = s->stamp;
@@ -70,28 +80,23 @@ void put_announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *
             ? (p->is_lost ? TRACE_PROC_STATUS_SYSCALL_ABANDONED : TRACE_PROC_STATUS_IDLE)
         : p->in_syscall ? TRACE_PROC_STATUS_SYSCALL
                         : TRACE_PROC_STATUS_RUNNING;
-    if (p->state == TRACE_PROC_RUNNING)
-        thread = thread_id(s, p->thread);
     SAY_EARLY(w, thread, TRACE_EV_PROC_STATUS, (uint64_t)p->id, status);
     if (p->sweeps)
         SAY_EARLY(w, thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
 }
 
-void put_announce_go(struct trace_writer *w, int64_t thread, struct put_go *g)
+void put_announce_go(struct trace_writer *w, struct put_go *g)
 {
     struct put_state *s = w->put;
     if (!g->is_kept || g->stamp == s->stamp)
         return;
     g->stamp = s->stamp;
     g->seq = 0;
-    uint64_t on = (uint64_t)TRACE_NONE;
-    if (g->state == TRACE_GO_RUNNING || g->state == TRACE_GO_SYSCALL) {
-        thread = thread_id(s, g->thread);
-        on = (uint64_t)thread;
-    }
+    bool is_bound = g->state == TRACE_GO_RUNNING || g->state == TRACE_GO_SYSCALL;
+    int64_t thread = is_bound ? thread_id(s, g->thread) : TRACE_NONE;
     uint64_t stack = w->options.version >= 23 ? put_stack(w, s->reader, g->stack) : 0;
-    SAY_EARLY(w, thread, stack ? TRACE_EV_GO_STATUS_STACK : TRACE_EV_GO_STATUS, (uint64_t)g->id, on,
-              go_statuses[g->state], stack);
+    SAY_EARLY(w, thread, stack ? TRACE_EV_GO_STATUS_STACK : TRACE_EV_GO_STATUS, (uint64_t)g->id,
+              (uint64_t)thread, go_statuses[g->state], stack);
     if (g->assists)
         SAY_EARLY(w, thread, TRACE_EV_GC_ASSIST_ACTIVE, (uint64_t)g->id);
 }
@@ -103,9 +108,9 @@ void put_announce_thread(struct trace_writer *w, uint32_t slot)
         return;
     const struct put_thread *t = &s->threads[slot];
     if (t->proc != TRACE_NO_SLOT)
-        put_announce_proc(w, t->id, &s->procs[t->proc]);
+        put_announce_proc(w, &s->procs[t->proc]);
     if (t->go != TRACE_NO_SLOT)
-        put_announce_go(w, t->id, &s->gos[t->go]);
+        put_announce_go(w, &s->gos[t->go]);
 }
 
 // --- Following.
@@ -186,7 +191,7 @@ static void put_late(struct trace_writer *w, const struct trace_event *ev)
             put_proc_status(w, ev);
     } else if (g && ev->transition.from == TRACE_GO_UNDETERMINED) {
         if (g->state)
-            put_announce_go(w, TRACE_NONE, g);
+            put_announce_go(w, g);
         go_begin(w, ev, g);
         go_note(w->put, ev, g);
     }
@@ -228,7 +233,7 @@ static void put_proc_event(struct trace_writer *w, const struct trace_event *ev,
     bool gets_lost = proc_is_lost(s, ev, p);
     if (writes) {
         put_announce_thread(w, ev->thread_slot);
-        put_announce_proc(w, ev->thread, p);
+        put_announce_proc(w, p);
     }
     if (writes && !gets_lost) {
         if (ev->wire == TRACE_EV_PROC_START)
@@ -310,7 +315,7 @@ static void put_go_event(struct trace_writer *w, const struct trace_event *ev, b
     if (writes && g->is_kept) {
         put_announce_thread(w, ev->thread_slot);
         if (!is_new)
-            put_announce_go(w, ev->thread, g);
+            put_announce_go(w, g);
         go_write(w, ev, g);
         g->stamp = s->stamp;
     } else if (g->is_kept && ev->proc_slot < s->proc_count) {

@@ -49,9 +49,10 @@ struct put_state {
     uint64_t stamp; // of the generation being written, 0 before the first
     // In clock units; last and gap as a reader will see them, to whom no two events have one time.
     uint64_t now, begin, none_time;
-    uint64_t last;                // of what the generation has, its beginning counted
-    uint64_t gap_after, gap_size; // the longest stretch in which nothing has been said
-    uint64_t end;                 // of the result; 0: where its last event is
+    uint64_t last; // of what the generation has, its beginning counted
+    uint64_t gap_after,
+        gap_size; // the longest stretch in which nothing has been said since none_time
+    uint64_t end; // of the result; 0: where its last event is
     uint64_t mark_seq, procs_value, goal_value;
     bool is_marking, has_procs, has_goal, owes_procs, owes_goal, has_clock, is_over;
     struct trace_writer_clock clock;
@@ -74,16 +75,16 @@ uint64_t put_ticks(const struct trace_writer *w, int64_t ns);
 void put_say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_t *args);
 #define SAY(w, thread, wire, ...) put_say(w, thread, wire, (const uint64_t[]){__VA_ARGS__})
 
-// Writes what has been true for a while as soon after the last event as there is room, so that no
-// reader has to move the next one behind it.
+// Writes what has been true for a while where there is room before now, so that no reader has to
+// move an event behind it.
 void put_say_early(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_t *args);
 #define SAY_EARLY(w, thread, wire, ...)                                                            \
     put_say_early(w, thread, wire, (const uint64_t[]){__VA_ARGS__})
 
 // Unless the generation knows it: what something is. What a thread has must be known before it does
 // anything.
-void put_announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *p);
-void put_announce_go(struct trace_writer *w, int64_t thread, struct put_go *g);
+void put_announce_proc(struct trace_writer *w, struct put_proc *p);
+void put_announce_go(struct trace_writer *w, struct put_go *g);
 void put_announce_thread(struct trace_writer *w, uint32_t slot);
 
 bool put_is_status(const struct trace_event *ev);

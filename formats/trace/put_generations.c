@@ -50,6 +50,19 @@ static struct trace_writer_clock clock_at(const struct trace_writer *w, uint64_t
     return c;
 }
 
+// A goroutine that runs, wherever, can say it.
+static void pay_anyhow(struct trace_writer *w)
+{
+    struct put_state *s = w->put;
+    for (uint32_t i = 0; i < s->thread_count && (s->owes_procs || s->owes_goal); i++) {
+        const struct put_thread *t = &s->threads[i];
+        if (t->proc != TRACE_NO_SLOT && t->go != TRACE_NO_SLOT && s->gos[t->go].is_kept &&
+            s->gos[t->go].state == TRACE_GO_RUNNING &&
+            s->procs[t->proc].state == TRACE_PROC_RUNNING)
+            put_pay(w, t->id);
+    }
+}
+
 // What runs, or is in a system call, does so from the beginning.
 void put_begin(struct trace_writer *w, uint64_t time)
 {
@@ -69,6 +82,7 @@ void put_begin(struct trace_writer *w, uint64_t time)
     }
     for (uint32_t i = 0; i < s->thread_count; i++)
         put_announce_thread(w, i);
+    pay_anyhow(w);
 }
 
 static bool is_unsaid(const struct put_state *s, const struct put_go *g)
@@ -90,38 +104,27 @@ static void announce_rest(struct trace_writer *w, uint64_t limit)
     s->now = s->last;
     s->last = s->gap_after;
     bool is_room = s->gap_size >= count;
+    s->gap_size = is_room ? s->gap_size : 0;
     for (uint32_t k = 0; k < s->proc_count; k++)
         if (s->procs[k].state)
-            put_announce_proc(w, TRACE_NONE, &s->procs[k]);
+            put_announce_proc(w, &s->procs[k]);
     for (uint32_t k = 0; k < s->go_count; k++) {
         if (!is_unsaid(s, &s->gos[k]))
             continue;
         if (!is_room)
             s->last =
                 s->begin + (uint64_t)((double)(last - s->begin) * (double)++i / (double)count);
-        put_announce_go(w, TRACE_NONE, &s->gos[k]);
+        put_announce_go(w, &s->gos[k]);
     }
+    s->last = s->gap_after > s->last ? s->gap_after : s->last;
     s->last = last > s->last ? last : s->last;
-}
-
-// A goroutine that runs and has said nothing.
-static void pay_last(struct trace_writer *w)
-{
-    struct put_state *s = w->put;
-    for (uint32_t i = 0; i < s->thread_count && (s->owes_procs || s->owes_goal); i++) {
-        const struct put_thread *t = &s->threads[i];
-        if (t->proc != TRACE_NO_SLOT && t->go != TRACE_NO_SLOT && s->gos[t->go].is_kept &&
-            s->gos[t->go].state == TRACE_GO_RUNNING &&
-            s->procs[t->proc].state == TRACE_PROC_RUNNING)
-            put_pay(w, t->id);
-    }
 }
 
 static void end(struct trace_writer *w, uint64_t limit)
 {
     struct put_state *s = w->put;
     announce_rest(w, limit);
-    pay_last(w);
+    pay_anyhow(w);
     struct trace_writer_clock clock = clock_at(w, s->begin);
     trace_writer_end(w, &clock);
 }

@@ -45,7 +45,7 @@ static void put_sweep(struct trace_writer *w, const struct trace_event *ev, bool
         return;
     if (writes && ev->kind == TRACE_RANGE_ACTIVE) {
         p->sweeps = p->stamp != w->put->stamp; // then it is announced with the Proc
-        put_announce_proc(w, ev->thread, p);
+        put_announce_proc(w, p);
         if (!p->sweeps)
             SAY(w, ev->thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
     } else if (writes) {
@@ -71,7 +71,7 @@ static void put_go_range(struct trace_writer *w, const struct trace_event *ev, b
     bool has_begun = is_stw ? *is_open : *is_open == !begins;
     if (writes && ev->kind == TRACE_RANGE_ACTIVE && has_begun) {
         g->assists = g->stamp != s->stamp;
-        put_announce_go(w, ev->thread, g);
+        put_announce_go(w, g);
         if (!g->assists)
             SAY(w, ev->thread, TRACE_EV_GC_ASSIST_ACTIVE, (uint64_t)g->id);
     } else if (writes && (begins || has_begun) && ev->kind != TRACE_RANGE_ACTIVE &&
@@ -126,8 +126,9 @@ void put_pay(struct trace_writer *w, int64_t thread)
 void put_debts(struct trace_writer *w, const struct trace_event *ev)
 {
     const struct put_state *s = w->put;
-    if ((!s->owes_procs && !s->owes_goal) || ev->kind == TRACE_METRIC || put_is_status(ev) ||
-        !emitter(w, ev))
+    bool is_room = s->last + 2 < s->now;
+    if ((!s->owes_procs && !s->owes_goal) || !is_room || ev->kind == TRACE_METRIC ||
+        put_is_status(ev) || !emitter(w, ev))
         return;
     put_announce_thread(w, ev->thread_slot);
     put_pay(w, ev->thread);
