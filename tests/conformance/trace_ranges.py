@@ -112,7 +112,8 @@ class Ranges(unittest.TestCase):
         where = (trace.path, start, end)
         for key in SAME:
             self.assertEqual(ours[key], whole[key], (where, key))
-        self.assertAlmostEqual(ours["utilisation"], whole["utilisation"], 5, where)
+        # What runs when the range begins is announced in its first nanoseconds, and counts from then on.
+        self.assertLess(abs(ours["utilisation"] - whole["utilisation"]) * ours["duration_ns"], 50, where)
         self.assertEqual(times(ours["times"]), times(whole["times"]), where)
         for p in ours["procs"] + whole["procs"]:
             del p["runs"]  # one under way when a trace begins counts as one
