@@ -42,7 +42,7 @@ static int fail_opening(const char *path)
         return cli_fail("%s: there is no such file; `fiberscope record --trace PROGRAM` makes one",
                         path);
     if (errno == EACCES)
-        return cli_fail("%s: you may not read it: ask its owner, or `sudo chmod a+r FILE`", path);
+        return cli_fail_at(path, "you may not read it: ask its owner, or `sudo chmod a+r FILE`");
     return cli_fail("%s: %s", path, strerror(errno));
 }
 
@@ -68,7 +68,7 @@ int trace_input_open_reader(struct trace_input *in, const struct trace_args *a)
     if (!in->found)
         return cli_fail("out of memory");
     if (trace_reader_open_fd(&in->reader, in->fd, &o, &err))
-        return cli_fail("%s: %s", a->path, err.text);
+        return cli_fail_at(a->path, "%s", err.text);
     return CLI_OK;
 }
 
@@ -158,9 +158,9 @@ int trace_input_check_fibers(const struct trace_input *in)
         if (in->found[i])
             continue;
         missing++;
-        cli_note(
-            "%s: no fiber %s in it%s; %s (`fiberscope trace fibers --name '' FILE` lists them)",
-            in->args->path, list->items[i], in->to_ns ? " up to --to" : "", trace_there(there, in));
+        cli_note_at(in->args->path,
+                    "no fiber %s in it%s; %s (`fiberscope trace fibers --name '' FILE` lists them)",
+                    list->items[i], in->to_ns ? " up to --to" : "", trace_there(there, in));
     }
     return missing && missing == list->count ? CLI_FAILURE : CLI_OK;
 }
