@@ -169,6 +169,8 @@ int trace_input_next(struct trace_input *in, const struct trace_event **ev)
 {
     char length[TRACE_NS_MAX];
     int rc = 1;
+    if (in->is_over)
+        return 0;
     if (in->first) {
         *ev = in->first;
         in->first = NULL;
@@ -187,7 +189,8 @@ int trace_input_next(struct trace_input *in, const struct trace_event **ev)
         return -1;
     }
     // Fibers that do nothing are announced only at the end of a generation: it is read to there.
-    return rc && (!in->to_ns || (*ev)->time_ns <= in->to_ns || (*ev)->kind != TRACE_SYNC);
+    in->is_over = rc && in->to_ns && (*ev)->time_ns > in->to_ns && (*ev)->kind == TRACE_SYNC;
+    return rc;
 }
 
 int trace_input_summary(struct trace_input *in, struct trace_summary_options *opts,
