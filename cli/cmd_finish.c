@@ -43,8 +43,8 @@ static int run(void *p, int argc, char **argv)
     o.symbolize = !s->no_symbols;
     o.quiet = s->quiet;
     if (profile_is_trace(argv[0]))
-        return cli_fail("%s: an execution trace, which is finished: `fiberscope trace FILE`",
-                        argv[0]);
+        return cli_fail_at(argv[0],
+                           "an execution trace, which is finished: `fiberscope trace FILE`");
     if (file_keep_path(argv[0]))
         return cli_fail("out of memory");
     int rc = finish_read(argv[0], &result, &err);

@@ -62,9 +62,12 @@ static void a_session_becomes_a_file(void **state)
     // 200 frames without start_thread: the leaf's 127 and the outermost one.
     assert_int_equal(c.main_depth, TRACE_STACK_FRAMES_MAX);
     assert_string_equal(c.main_outermost, "worker");
-    assert_int_equal(read_with_go(w.paths[0], "Running->Waiting"), 32001);
-    // Twice in a line, as the stack of who blocks and of what is blocked.
-    assert_int_equal(read_with_go(w.paths[0], "runtime.fib_chan_recv"), 2 * (32001 + 4));
+    uint64_t lines[2];
+    read_with_go(w.paths[0], (const char *const[]){"Running->Waiting", "runtime.fib_chan_recv"},
+                 lines);
+    assert_int_equal(lines[0], 32001);
+    // Twice, as the stack of who blocks and of what is blocked.
+    assert_int_equal(lines[1], 2 * (32001 + 4));
 }
 
 static void the_newer_format_has_the_time_of_day(void **state)
@@ -89,7 +92,7 @@ static void the_newer_format_has_the_time_of_day(void **state)
     assert_int_equal(c.version, 26);
     assert_int_equal(c.generations, 2);
     // 1,700,000,000 s of the wall clock where CLOCK_MONOTONIC is at 1 s is November 2023.
-    assert_true(read_with_go(w.paths[0], "2023-11-14") >= 2);
+    assert_true(lines_of_go(w.paths[0], "2023-11-14") >= 2);
 }
 
 static void samples_fall_into_their_generation(void **state)
@@ -123,7 +126,7 @@ static void samples_fall_into_their_generation(void **state)
     read_with_ours(w.paths[0], &c);
     assert_int_equal(c.samples, 8);
     assert_int_equal(c.worker_samples, 3);
-    assert_int_equal(read_with_go(w.paths[0], "StackSample"), 8);
+    assert_int_equal(lines_of_go(w.paths[0], "StackSample"), 8);
 }
 
 // Whatever the moment: what was committed is a trace.
@@ -232,7 +235,7 @@ static void a_cut_session_goes_on_in_the_next_file(void **state)
         assert_int_equal(w.files[i].was_cut, i < 2);
         read_with_ours(w.paths[i], &c);
         assert_int_equal(c.generations, 1);
-        read_with_go(w.paths[i], "");
+        lines_of_go(w.paths[i], "");
     }
 }
 
@@ -337,7 +340,7 @@ static void a_flight_recorder_gives_snapshots(void **state)
     end_world(&w);
     for (int i = 0; i < 3; i++) {
         read_with_ours(w.paths[i], &c);
-        read_with_go(w.paths[i], "");
+        lines_of_go(w.paths[i], "");
     }
 }
 
