@@ -9,6 +9,7 @@
 
 #include "collector/record.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <stdlib.h>
@@ -268,10 +269,11 @@ static int run(void *p, int argc, char **argv)
     if (rc) {
         cli_fail("%s", err.text);
         status = status ? status : CLI_FAILURE;
-    } else if (record_write(&o, &result, &err)) {
+    } else if ((rc = record_write(&o, &result, &err))) {
         cli_fail("%s", err.text);
         record_wait(&o, &result);
-        status = CLI_FAILURE;
+        if (rc != -ENODATA || !status) // a command that came to nothing is why there is nothing
+            status = CLI_FAILURE;
     } else {
         record_wait(&o, &result);
         status = result.exit_status;

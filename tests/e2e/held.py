@@ -80,7 +80,7 @@ def begin(pid, *args, cwd):
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(what, condition, patience=10):
+def wait_for(what, condition, patience=30):
     until = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < until, f"{what} has not come"
