@@ -76,6 +76,7 @@ static int do_asked(struct seg_control *c, uint32_t what)
     if (what & SEG_ASK_LOOK) {
         agent.env.block_ns = atomic_load_explicit(&c->block_rate_ns, memory_order_relaxed);
         agent.env.mutex_fraction = atomic_load_explicit(&c->mutex_fraction, memory_order_relaxed);
+        agent.env.order = lock_order_is_wanted();
         region_times_update();
         emit_poke();
         lock_update();

@@ -178,6 +178,7 @@ static void stop_all(void)
     struct seg_control *c = &agent.space->seg.header->control;
     agent.env.cpu_hz = agent.env.wall_hz = 0;
     agent.env.heap_bytes = agent.env.block_ns = agent.env.mutex_fraction = 0;
+    agent.env.order = false;
     agent.child_period_ns = 0;
     agent.configured = false; // nor do children record
     agent_disarm_all();
@@ -186,6 +187,7 @@ static void stop_all(void)
     atomic_store_explicit(&c->mutex_fraction, 0, memory_order_relaxed);
     if (emit_is_wanted())
         emit_stop();
+    lock_order_want(false);
     lock_update();
 }
 

@@ -38,11 +38,18 @@ enum lock_flag {
     LOCK_BLOCK = 1,
     LOCK_MUTEX = 2,
     LOCK_TRACE = 8,  // an execution trace is recorded
+    LOCK_ORDER = 16, // lock_order.h
     LOCK_FORBID = 4, // some thread has forbidden waits, once: hooks look at agent_tls.forbid
 };
 
 // What is recorded now; 0: hooks pass through. Kept from the control words by lock_update.
 extern _Atomic uint32_t lock_flags;
+
+static inline bool lock_order_is_on(void)
+{
+    return __builtin_expect(atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_ORDER,
+                            0);
+}
 
 // Waiters registered now, for any lock: what an unlock asks first. On a line of its own, since the flags are
 // read by all and this is written by who waits. In a forked child it may stay above 0, which costs a
