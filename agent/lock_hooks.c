@@ -355,7 +355,7 @@ INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
         if (owed_.delay_ns)                                                                        \
             lock_charged(m, owed_, &at_);                                                          \
         WAIT_OF(rc_, FRAME, object, SEG_LOCK_COND, false, call, EPERM);                            \
-        if (lock_order_is_on() && rc_ != EPERM)                                                                    \
+        if (lock_order_is_on() && rc_ != EPERM)                                                    \
             lock_order_took(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, &at_);                            \
         return rc_;                                                                                \
     } while (0)

@@ -360,6 +360,7 @@ static void add_edge(struct seg_order *o, struct lock_holder *h, uint32_t at,
         for (uint32_t i = 0; i < h->count; i++) {
             struct seg_order_name g =
                 i == at ? (struct seg_order_name){0} : name_held(o, &h->held[i]);
+            g.index |= h->held[i].is_read ? SEG_ORDER_SHARED : 0;
             if (g.number)
                 add_guard(&like, g);
         }

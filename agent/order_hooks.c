@@ -37,7 +37,8 @@ static inline void be_ready(void)
 }
 
 #define TOOK(object, type, how, rc)                                                                \
-    (lock_order_is_on() ? lock_order_result(object, type, how, rc, __builtin_frame_address(0)) : (rc))
+    (lock_order_is_on() ? lock_order_result(object, type, how, rc, __builtin_frame_address(0))     \
+                        : (rc))
 
 INTERPOSED int pthread_mutex_trylock(pthread_mutex_t *m)
 {

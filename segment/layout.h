@@ -381,7 +381,8 @@ struct seg_order_name { // of a lock, at one time
     uint32_t index, number;
 };
 
-#define SEG_ORDER_FIBER (UINT64_C(1) << 63)
+#define SEG_ORDER_FIBER  (UINT64_C(1) << 63)
+#define SEG_ORDER_SHARED (UINT32_C(1) << 31) // of a guard's index: held for reading
 
 struct seg_order_edge {
     _Atomic uint64_t key; // as seg_slot.key: a hash of from, to, guards and flags

@@ -24,10 +24,10 @@ struct reader_trace { // where the trace's buffers are, as first read
 };
 
 struct seg_reader {
-    int fd;                // locked; -1 for dead ones
-    bool is_live;          // else the tails are moved in the private copy only
-    uint8_t *base;         // the mapping or the copy; NULL: go through fd
-    seg_read_fn *read;     // instead of both, if not NULL
+    int fd;            // locked; -1 for dead ones
+    bool is_live;      // else the tails are moved in the private copy only
+    uint8_t *base;     // the mapping or the copy; NULL: go through fd
+    seg_read_fn *read; // instead of both, if not NULL
     void *read_arg;
     uint64_t bytes;        // what may be read
     uint64_t mapped_bytes; // what munmap must be told; 0 without a mapping
