@@ -62,6 +62,8 @@ void lock_update(void)
                                                   memory_order_relaxed, memory_order_relaxed))
         ;
     if (fibers_exist())
+        fibers_tell_locks(flags & LOCK_ORDER ? lock_order_fiber : NULL);
+    if (fibers_exist())
         fibers_tell(flags & LOCK_BLOCK ? lock_fiber_waited : NULL,
                     flags & LOCK_MUTEX ? lock_fiber_unlocked : NULL);
 }

@@ -385,6 +385,17 @@ static void add_edges(struct lock_holder *h, const void *object, enum seg_lock_t
 
 // --- What happens.
 
+static void take_stack(struct capture *c, unsigned how, const struct unwind_registers *regs)
+{
+    if (!(how & LOCK_ORDER_FIBER)) {
+        capture_stack(c, regs);
+        return;
+    }
+    uint32_t flags, depth = capture_walk(c, regs, &flags);
+    uint32_t skip = fibers_skip(c->slot->hook_pcs, depth);
+    c->stack = seg_stack(&agent.space->seg, c->slot->hook_pcs + skip, depth - skip, 0, flags);
+}
+
 void lock_order_wants(const void *object, enum seg_lock_type type, unsigned how,
                       const struct unwind_registers *regs)
 {
@@ -396,7 +407,7 @@ void lock_order_wants(const void *object, enum seg_lock_type type, unsigned how,
     }
     struct lock_holder *h = order() ? holder_here(c.slot, false) : NULL;
     if (h && h->count && !find_held(h, object)) {
-        capture_stack(&c, regs);
+        take_stack(&c, how, regs);
         add_edges(h, object, type, c.stack, how);
     }
     capture_end(&c);
@@ -416,7 +427,7 @@ static void took(struct capture *c, const void *object, enum seg_lock_type type,
         count(&order()->held_full);
         return;
     }
-    capture_stack(c, regs);
+    take_stack(c, how, regs);
     if (how & LOCK_ORDER_WAITS && h->count)
         add_edges(h, object, type, c->stack, how);
     h->held[h->count++] = (struct lock_held){.object = (uint64_t)object,
@@ -463,4 +474,19 @@ void lock_order_releases(const void *object)
         leave_if_empty(h);
     }
     capture_end(&c);
+}
+
+void lock_order_fiber(const void *object, uint32_t what)
+{
+    struct unwind_registers regs;
+    bool is_rw = what & DESCRIPTOR_LOCK_RW, reads = what & DESCRIPTOR_LOCK_READS;
+    enum seg_lock_type type = is_rw ? SEG_LOCK_RWLOCK : SEG_LOCK_MUTEX;
+    unsigned how = LOCK_ORDER_FIBER | (what & DESCRIPTOR_LOCK_WAITS ? LOCK_ORDER_WAITS : 0u) |
+                   (reads ? LOCK_ORDER_READS | LOCK_ORDER_QUEUES : 0u);
+    CAPTURE_CALLER(&regs);
+    switch (what & DESCRIPTOR_LOCK_EVENT) {
+    case DESCRIPTOR_LOCK_WANTED: lock_order_wants(object, type, how, &regs); break;
+    case DESCRIPTOR_LOCK_TAKEN: lock_order_took(object, type, how, &regs); break;
+    default: lock_order_releases(object);
+    }
 }

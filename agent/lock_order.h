@@ -69,6 +69,7 @@ enum lock_order_how {
     LOCK_ORDER_WAITS = 1,  // may wait without limit
     LOCK_ORDER_READS = 2,  // for reading
     LOCK_ORDER_QUEUES = 4, // a reader that waits behind a writer that waits
+    LOCK_ORDER_FIBER = 8,  // told by the runtime, whose frames are on top
 };
 
 // Whether the segment's word says so, and has room for it.

@@ -99,10 +99,6 @@ static int run_target(const struct settings *s, struct target *t, const char *op
     struct fscope_error err = {0};
     struct waits *w = NULL;
     struct order *order = NULL;
-    if (s->order && target_is_core(t))
-        return cli_usage("--order: nothing can be switched on in a core file");
-    if (s->order && order_switch(target_pid(t), strcmp(s->order, "on") == 0, &err))
-        return fail(&err);
     int rc = waits_look(&w, t, &o, &err);
     if (!rc)
         rc = look_at_order(&order, s, t, operand);
@@ -146,6 +142,16 @@ static int run(void *settings, int argc, char **argv)
                         : run_recorded(s, argv[0]);
     if (target_arg_open(&t, argv[0], &err))
         return fail(&err);
+    if (s->order && target_is_core(t)) {
+        target_close(t);
+        return cli_usage("--order: nothing can be switched on in a core file");
+    }
+    if (s->order) { // the agent may make its segment now: what is mapped is looked at anew
+        int rc = order_switch(target_pid(t), strcmp(s->order, "on") == 0, &err);
+        target_close(t);
+        if (rc || target_arg_open(&t, argv[0], &err))
+            return fail(&err);
+    }
     if (target_is_cut(t))
         cli_note("%s is cut off (ulimit -c, or a full disk?): what is missing is not seen",
                  argv[0]);

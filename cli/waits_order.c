@@ -69,7 +69,7 @@ static void print_circle(const struct order *o, const struct order_circle *c, si
 {
     static const char *const titles[] = {
         [ORDER_INVERSION] = "Lock-order inversion",
-        [ORDER_ONE_THREAD] = "Order that one thread alone inverts",
+        [ORDER_FEW_THREADS] = "Order inverted by too few threads to meet",
         [ORDER_GUARDED] = "Order that is inverted under a common lock",
     };
     char title[80];
@@ -104,8 +104,8 @@ void waits_print_order_count(const struct order *o, bool all, FILE *out)
     fprintf(out, " in %zu order%s of %zu lock%s%s.\n", o->edge_count, o->edge_count == 1 ? "" : "s",
             o->lock_count, o->lock_count == 1 ? "" : "s",
             o->is_on ? "" : ", recorded up to when it was switched off");
-    if (o->kinds[ORDER_ONE_THREAD])
-        fprintf(out, "%zu more by one thread alone%s.\n", o->kinds[ORDER_ONE_THREAD],
+    if (o->kinds[ORDER_FEW_THREADS])
+        fprintf(out, "%zu more by too few threads%s.\n", o->kinds[ORDER_FEW_THREADS],
                 all ? "" : " (--all)");
     if (o->kinds[ORDER_GUARDED])
         fprintf(out, "%zu more under a common lock%s.\n", o->kinds[ORDER_GUARDED],
@@ -167,7 +167,7 @@ void waits_write_order(struct json *j, const struct order *o)
 {
     static const char *const kinds[] = {
         [ORDER_INVERSION] = "inversion",
-        [ORDER_ONE_THREAD] = "one thread",
+        [ORDER_FEW_THREADS] = "few threads",
         [ORDER_GUARDED] = "common lock",
     };
     json_open(j, "lock_order", '{');

@@ -227,7 +227,7 @@ static bool is_told(const struct search *s)
 static void tell(struct search *s)
 {
     uint64_t taken[ORDER_CIRCLE_MAX];
-    if (is_told(s) || (s->kind != ORDER_ONE_THREAD && !have_threads(s, 0, taken)))
+    if (is_told(s) || (s->kind != ORDER_FEW_THREADS && !have_threads(s, 0, taken)))
         return;
     if (s->out->count == ORDER_CIRCLES_MAX) {
         s->out->is_cut = true;

@@ -44,8 +44,8 @@ struct order_edge {
 
 enum order_kind {
     ORDER_INVERSION,
-    ORDER_ONE_THREAD, // it would be, were it not one thread that did it all
-    ORDER_GUARDED,    // it would be, were it not for a common lock
+    ORDER_FEW_THREADS, // it would be, had there been a thread for each edge
+    ORDER_GUARDED,     // it would be, were it not for a common lock
     ORDER_KIND_COUNT,
 };
 

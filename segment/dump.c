@@ -181,8 +181,10 @@ static int put_order(const struct seg *s, int fd)
     const struct seg_area *a = &s->header->areas[SEG_AREA_ORDER];
     const struct seg_order *o =
         (const struct seg_order *)(const void *)((const char *)s->header + a->offset);
-    if (!a->size || !atomic_load_explicit(&o->since_ns, memory_order_relaxed))
+    if (!a->size)
         return 0;
+    if (!atomic_load_explicit(&o->since_ns, memory_order_relaxed))
+        return put_chunk(s, fd, a->offset, sizeof *o); // the rest was never touched
     uint64_t locks = sizeof *o + (uint64_t)o->lock_count * sizeof(struct seg_order_lock);
     int rc = put_chunk(s, fd, a->offset + locks,
                        (uint64_t)o->edge_count * sizeof(struct seg_order_edge));

@@ -15,7 +15,7 @@ THREADS = os.path.join(harness.TESTS, "order_target")
 CPP = os.path.join(harness.TESTS, "order_target_cc")
 FIBERS = os.path.join(harness.TESTS, "order_fibers")
 
-# What each program holds: the locks of each inversion; of each circle that one thread alone made; of each under a
+# What each program holds: the locks of each inversion; of each circle that too few threads made; of each under a
 # common lock.
 AB = ["g_a", "g_b"]
 TRUTH = {
@@ -32,11 +32,12 @@ TRUTH = {
     "timed": ([], [], []),
     "recursive": ([], [], []),
     "recursive_inverted": ([["g_b", "g_recursive"]], [], []),
-    "chain": ([["g_a", "g_b", "g_c"]], [], []),
+    "chain": ([], [["g_a", "g_b", "g_c"]], []),
+    "two_chains": ([["g_a", "g_b", "g_c"]], [], []),
     "read_read": ([], [], []),
     "read_queues": ([["g_qa", "g_qb"]], [], []),
     "read_write": ([["g_ra", "g_rb"]], [], []),
-    "write_read": ([["g_ra", "g_rb"]], [], []),
+    "write_read": ([], [], []),
     "try_write": ([], [], []),
     "read_gate": ([AB], [], []),
     "write_gate": ([], [], [AB]),
@@ -63,10 +64,12 @@ FIBER_TRUTH = {
     "mixed": ([["g_a", "g_posix"]], [], []),
 }
 # Helgrind tells of these without regard to threads and common locks; of the others it knows less than we do (time
-# limits, conditions, readers, C11).
-HELGRIND = ("abba", "abc", "straight", "gate", "half_gate", "two_gates", "gate_then_none", "trylock", "tried_first",
-            "recursive", "recursive_inverted", "chain", "one_thread", "destroyed", "write_read")
-KINDS = ("inversion", "one thread", "common lock")
+# limits, conditions, C11). And it takes for an order what waits for nothing: a trylock, a reader behind a reader.
+HELGRIND = ("abba", "abc", "straight", "gate", "half_gate", "two_gates", "gate_then_none", "trylock",
+            "tried_first",
+            "recursive", "recursive_inverted", "chain", "two_chains", "one_thread", "destroyed", "read_write", "write_read")
+HELGRIND_ALONE = ("trylock", "write_read")
+KINDS = ("inversion", "few threads", "common lock")
 
 
 class Target:
@@ -166,7 +169,7 @@ def as_helgrind_does(work):
                               stdin=subprocess.DEVNULL, timeout=120, check=False)
         assert "ready" in done.stdout, done.stderr
         says = bool(re.search(r"lock order .* violated", done.stderr))
-        assert says == any(TRUTH[case]), (case, done.stderr)
+        assert says == (any(TRUTH[case]) or case in HELGRIND_ALONE), (case, done.stderr[:4000])
 
 
 def stacks_of_both_sides(work):

@@ -18,7 +18,7 @@ pthread_mutex_t g_posix = PTHREAD_MUTEX_INITIALIZER;
 
 static void in_fiber(fib_fn *fn)
 {
-    fib h;
+    struct fib h;
     if (fib_go(&h, fn, NULL))
         abort();
     fib_join(h);
@@ -159,7 +159,7 @@ static void both(void *arg)
 
 static void many(void *arg)
 {
-    fib h[64];
+    struct fib h[64];
     (void)arg;
     for (int i = 0; i < 64; i++)
         if (fib_go(&h[i], i % 2 ? hold_a : hold_b, NULL))
@@ -175,10 +175,14 @@ static void run(void *arg)
         const char *name;
         fib_fn *first, *second;
     } cases[] = {
-        {"abba", take_ab, take_ba},     {"trylock", take_ab, try_ba},
-        {"gate", gate_ab, gate_ba},     {"one_fiber", both, NULL},
-        {"read_write", read_ab, write_ba}, {"cond", wait_a_in_b, take_ab},
-        {"crowd", many, NULL},          {"mixed", posix_then_a, NULL},
+        {"abba", take_ab, take_ba},
+        {"trylock", take_ab, try_ba},
+        {"gate", gate_ab, gate_ba},
+        {"one_fiber", both, NULL},
+        {"read_write", read_ab, write_ba},
+        {"cond", wait_a_in_b, take_ab},
+        {"crowd", many, NULL},
+        {"mixed", posix_then_a, NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (strcmp(cases[i].name, name) != 0)

@@ -378,6 +378,7 @@ static const struct {
     {"recursive", {take_recursive, take_recursive}, NULL},
     {"recursive_inverted", {take_recursive, take_b_recursive}, NULL},
     {"chain", {chain, take_ca}, NULL},
+    {"two_chains", {chain, chain, take_ca}, NULL},
     {"read_read", {read_ab, read_ba}, NULL},
     {"read_queues", {queue_ab, queue_ba}, NULL},
     {"read_write", {upgrade_ab, upgrade_ba}, NULL},
