@@ -43,6 +43,12 @@ struct hook_table {
     uint32_t count;
 };
 
+// Not interposed, only called.
+#define BEHIND(symbol, slot)                                                                       \
+    {                                                                                              \
+#symbol, NULL, (hook_fn **)(void *)&(slot)                                                 \
+    }
+
 extern const struct hook_table process_hooks; // real.c: threads, signals, exec, dlclose
 extern const struct hook_table heap_hooks;    // heap_hooks.c: the malloc family
 extern const struct hook_table lock_hooks;    // lock_hooks.c: pthread waits

@@ -550,12 +550,6 @@ INTERPOSED int thrd_join(thrd_t t, int *result)
     WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.thrd_join(t, result), thrd_error);
 }
 
-// Not interposed, only called.
-#define BEHIND(symbol, slot)                                                                       \
-    {                                                                                              \
-#symbol, NULL, (hook_fn **)(void *)&(slot)                                                 \
-    }
-
 static const struct hook table[] = {
     HOOK(pthread_mutex_init, real.mutex_init),
     HOOK(pthread_mutex_lock, real.mutex_lock),
