@@ -59,6 +59,18 @@ struct lock_waiters {
 };
 extern struct lock_waiters lock_waiters;
 
+static inline bool lock_is_wanted(void)
+{
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) != 0;
+}
+
+// Whether an unlock may have to be charged.
+static inline bool lock_is_mutex_on(void)
+{
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_MUTEX &&
+           atomic_load_explicit(&lock_waiters.count, memory_order_relaxed);
+}
+
 // A contended lock. Entries are never freed, but taken over by another lock when nobody waits.
 struct lock_entry {
     _Alignas(64) uint64_t waiting[2]; // see lock.c; changed by compare_exchange_pair alone

@@ -76,16 +76,11 @@ static struct {
     int (*thrd_join)(thrd_t, int *);
 } real;
 
-static inline bool is_wanted(void)
-{
-    return atomic_load_explicit(&lock_flags, memory_order_relaxed) != 0;
-}
-
 static inline bool is_on(void)
 {
     if (!hooks_ready()) // an early constructor: the function behind is not known yet
         hooks_resolve_locks();
-    return is_wanted();
+    return lock_is_wanted();
 }
 
 // Whether an unlock or a signal may end the wait of a thread whose trace is recorded.
@@ -93,12 +88,6 @@ static inline bool is_awaited(void)
 {
     return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_TRACE &&
            atomic_load_explicit(&emit_waiters, memory_order_relaxed);
-}
-
-static inline bool is_mutex_on(void)
-{
-    return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_MUTEX &&
-           atomic_load_explicit(&lock_waiters.count, memory_order_relaxed);
 }
 
 // One wait: real call in between. `unwaited` is the result that says that no wait took place.
@@ -127,21 +116,13 @@ static inline bool is_mutex_on(void)
     do {                                                                                           \
         int rc_;                                                                                   \
         if (lock_order_is_on())                                                                    \
-            order_wants(object, type, how, frame);                                                 \
+            lock_order_wants_at(object, type, how, frame);                                         \
         WAIT_OF(rc_, frame, object, type, true, call, unwaited);                                   \
         return TOOK(frame, object, type, how, rc_);                                                \
     } while (0)
 // rc, of a call that has taken the lock if it succeeded.
 #define TOOK(frame, object, type, how, rc)                                                         \
     (lock_order_is_on() ? lock_order_result(object, type, how, rc, frame) : (rc))
-
-__attribute__((noinline)) static void order_wants(const void *object, enum seg_lock_type type,
-                                                  unsigned how, const void *frame)
-{
-    struct unwind_registers regs;
-    CAPTURE_CALLER_OF(&regs, frame);
-    lock_order_wants(object, type, how, &regs);
-}
 
 // What waits for `object` is charged before it is released, and recorded after.
 #define RELEASE(object, call)                                                                      \
@@ -151,7 +132,7 @@ __attribute__((noinline)) static void order_wants(const void *object, enum seg_l
             lock_order_releases(object);                                                           \
         if (is_on_ && is_awaited())                                                                \
             trace_unlock(object);                                                                  \
-        if (!is_on_ || !is_mutex_on())                                                             \
+        if (!is_on_ || !lock_is_mutex_on())                                                        \
             return (call);                                                                         \
         RELEASE_OF(FRAME, object, call);                                                           \
     } while (0)
@@ -193,13 +174,22 @@ __attribute__((noinline)) static int wait_for_mutex(pthread_mutex_t *m, const vo
     WAIT_LOCK_OF(frame, m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, real.mutex_lock(m), EDEADLK);
 }
 
+__attribute__((noinline)) static int lock_in_order(pthread_mutex_t *m, const void *frame)
+{
+    int rc = real.mutex_trylock(m);
+    return rc == EBUSY ? wait_for_mutex(m, frame)
+                       : lock_order_result(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, rc, frame);
+}
+
 INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
 {
-    if (!is_wanted())
+    if (!lock_is_wanted())
         return hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m);
+    if (lock_order_is_on())
+        return lock_in_order(m, FRAME);
     int rc = real.mutex_trylock(m);
     if (__builtin_expect(rc != EBUSY, 1))
-        return TOOK(FRAME, m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, rc);
+        return rc;
     return wait_for_mutex(m, FRAME);
 }
 
@@ -235,15 +225,28 @@ static inline bool is_inner(const pthread_mutex_t *m)
     return (m->__data.__kind & 3) == PTHREAD_MUTEX_RECURSIVE && m->__data.__count > 1;
 }
 
-INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
+// For who traces and who watches the order of locks.
+__attribute__((noinline)) static int unlock_told(pthread_mutex_t *m, const void *frame)
 {
     if (lock_order_is_on())
         lock_order_releases(m);
-    if (__builtin_expect(is_awaited(), 0) && !is_inner(m))
+    if (is_awaited() && !is_inner(m))
         trace_unlock(m);
-    if (__builtin_expect(is_mutex_on(), 0) && !is_inner(m))
+    if (lock_is_mutex_on() && !is_inner(m))
+        return release_mutex(m, frame);
+    return real.mutex_unlock(m);
+}
+
+INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
+{
+    uint32_t flags = atomic_load_explicit(&lock_flags, memory_order_relaxed);
+    if (!flags)
+        return hooks_ready() ? real.mutex_unlock(m) : libc_mutex_unlock(m);
+    if (__builtin_expect(flags & (LOCK_ORDER | LOCK_TRACE), 0))
+        return unlock_told(m, FRAME);
+    if (__builtin_expect(lock_is_mutex_on(), 0) && !is_inner(m))
         return release_mutex(m, FRAME);
-    return is_wanted() || hooks_ready() ? real.mutex_unlock(m) : libc_mutex_unlock(m);
+    return real.mutex_unlock(m);
 }
 
 // --- Reader-writer locks.
@@ -349,7 +352,7 @@ INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
             lock_order_releases(m);                                                                \
         if (is_awaited())                                                                          \
             trace_unlock(m);                                                                       \
-        if (is_mutex_on() && lock_has_waiters(m))                                                  \
+        if (lock_is_mutex_on() && lock_has_waiters(m))                                             \
             owed_ = lock_charge(m);                                                                \
         CAPTURE_CALLER(&at_);                                                                      \
         if (owed_.delay_ns)                                                                        \

@@ -414,6 +414,14 @@ void lock_order_wants(const void *object, enum seg_lock_type type, unsigned how,
     errno = saved;
 }
 
+void lock_order_wants_at(const void *object, enum seg_lock_type type, unsigned how,
+                         const void *frame)
+{
+    struct unwind_registers regs;
+    CAPTURE_CALLER_OF(&regs, frame);
+    lock_order_wants(object, type, how, &regs);
+}
+
 static void took(struct capture *c, const void *object, enum seg_lock_type type, unsigned how,
                  const struct unwind_registers *regs)
 {

@@ -81,6 +81,9 @@ void lock_order_update(bool on);
 // object is about to be waited for: for a deadlock that is just happening, whose second half is never taken.
 void lock_order_wants(const void *object, enum seg_lock_type type, unsigned how,
                       const struct unwind_registers *regs);
+// The same for a hook, whose frame is `frame`.
+void lock_order_wants_at(const void *object, enum seg_lock_type type, unsigned how,
+                         const void *frame);
 // object was taken. how: enum lock_order_how.
 void lock_order_took(const void *object, enum seg_lock_type type, unsigned how,
                      const struct unwind_registers *regs);
