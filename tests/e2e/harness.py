@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 
 BUILD = os.environ["FSCOPE_BUILD"]
@@ -59,9 +60,10 @@ def main(cases):
             continue
         work = tempfile.mkdtemp(prefix="fiberscope-test-")
         os.chmod(work, 0o777)
+        began = time.monotonic()
         try:
             case(*[work][:case.__code__.co_argcount])
-            print(f"ok    {case.__name__}")
+            print(f"ok    {case.__name__}  {time.monotonic() - began:.1f} s")
         except Skip as why:
             skipped.append(case.__name__)
             print(f"SKIP: {case.__name__}: {why}")

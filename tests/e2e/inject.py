@@ -380,7 +380,7 @@ print(set(out), len(out))
 
 def python(work):
     need("/usr/bin/python3")
-    text = PYTHON % (200000 if FULL else 25000 if FEW else 60000)
+    text = PYTHON % (200000 if FULL else 60000)
     want = subprocess.run(["/usr/bin/python3", "-c", text], capture_output=True, text=True, check=True).stdout
     with subprocess.Popen(["/usr/bin/python3", "-c", text], stdout=subprocess.PIPE, text=True) as p:
         time.sleep(0.2)

@@ -47,6 +47,15 @@ class Trace:
             assert f"\t{name} @" not in self.text and f".{name} @" not in self.text, f"{name} is a frame"
 
 
+def expect_accepted(path):
+    """That Go's parser takes the whole file, whose text would be long."""
+    if not shutil.which("go"):
+        raise Skip("there is no Go here")
+    done = subprocess.run(["go", "tool", "trace", "-d=parsed", path], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 0, f"{path}: Go refuses it: {done.stderr[-500:]}"
+
+
 def traced(work, *args, out="t.trace", options=(), check=0, env=ONE_P):
     done = harness.record("--trace", "-o", out, *options, TARGET, *args, cwd=work, check=check, env=env)
     return done.stderr
@@ -183,17 +192,17 @@ def a_snapshot_of_a_program_that_sleeps(work):
 def a_full_buffer_cuts_and_the_next_file_goes_on(work):
     p = start(work, "rush", "0", options=["--trace-buffer=1MiB", "-d", "3s"])
     target = child_of(p)
-    time.sleep(0.15)
+    time.sleep(0.06)
     p.send_signal(signal.SIGSTOP)  # nobody takes anything away
     time.sleep(0.4)
     p.send_signal(signal.SIGCONT)
-    time.sleep(0.15)
+    time.sleep(0.06)
     os.kill(target, signal.SIGKILL)
     said = p.communicate(timeout=60)[1]
     files = sorted(f for f in os.listdir(work) if f.startswith("t.trace"))
     assert files[:2] == ["t.trace", "t.trace.2"] and "was cut" in said, (files, said)
     for f in files[:2]:
-        Trace(f"{work}/{f}")
+        expect_accepted(f"{work}/{f}")
 
 
 def a_flight_recorder_keeps_the_newest(work):
@@ -213,7 +222,7 @@ def a_flight_recorder_keeps_the_newest(work):
     assert sorted(os.listdir(work)) == ["t.trace", "t.trace.2"], (os.listdir(work), said)
     for f in os.listdir(work):
         assert os.stat(f"{work}/{f}").st_size < 1.5 * (1 << 20)
-        Trace(f"{work}/{f}")
+        expect_accepted(f"{work}/{f}")
 
 
 def alone(work, settings, *args):
