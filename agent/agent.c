@@ -16,6 +16,7 @@
 #include "emit/emit.h"
 #include "fiberscope/profile.h"
 #include "agent/heap.h"
+#include "agent/held.h"
 #include "agent/hooks_got.h"
 #include "agent/protocol.h"
 #include "agent/say.h"
@@ -33,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-struct agent agent = {.segment_fd = -1};
+struct agent agent = {.segment_fd = -1, .keeper = -1};
 
 enum { DESCRIPTOR_FLOOR = 512 };
 
@@ -42,9 +43,16 @@ bool agent_owns(void)
     return agent_live() && (uint32_t)sys0(SYS_getpid) == agent.space->pid;
 }
 
+static int begin_child(bool waits);
+
 bool agent_here(void)
 {
-    return agent_live() || (agent.configured && agent.is_child && !agent_begin_child());
+    return agent_live() || (agent.configured && agent.is_child && !begin_child(false));
+}
+
+bool agent_here_answered(void)
+{
+    return agent_live() || (agent.configured && agent.is_child && !begin_child(true));
 }
 
 // Destructors of other keys may allocate after ours: it comes round again, up to the last round that
@@ -87,6 +95,7 @@ static void on_fork_child(void)
     agent.is_child = true;
     agent.forks++;
     agent.pid = (uint32_t)sys0(SYS_getpid);
+    trace_fork_child();
     emit_forget();
     agent_tls.labels = 0; // an id of the parent's segment
     if (agent_segment_fd() >= 0)
@@ -97,6 +106,7 @@ static void on_fork_child(void)
     hooks_got_fork_child();
     if (!agent.env.inherit)
         agent.configured = false;
+    held_fork_child();
     heap_fork_child();
     if (agent.space && was_alive && !fork_child())
         agent_forget_parent();
@@ -117,7 +127,8 @@ void agent_forget_parent(void)
     if (fibers_exist()) // else they are zero, and stay untouched
         fibers_forget_labels();
     if (agent.env.inherit)
-        source_arm_first(agent.child_period_ns);
+        source_arm_first(agent.child_period_ns || !trace_is_due() ? agent.child_period_ns
+                                                                  : TRACE_CHILD_PERIOD_NS);
 }
 
 static void find_main_stack(void)
@@ -219,14 +230,14 @@ void agent_keep_segment(int fd)
     sys1(SYS_close, SYS_ARG(fd));
 }
 
-// Went to the collector by message, it is dropped: none stays in the target, where close loops and dup2 would meet it.
-// Else it waits for a call.
+// Went to the collector that started us by message, it is dropped: none stays in the target, where close loops and dup2
+// would meet it. Else it waits for a call.
 static void keep_descriptor(struct agent_space *space)
 {
     int fd = space->seg.fd;
     space->seg.fd = -1;
     agent.segment_fd = -1;
-    if (fd >= 0 && !space->told && !agent.env.segment[0])
+    if (fd >= 0 && (!space->told || agent.is_socket_called) && !agent.env.segment[0])
         agent_keep_segment(fd);
     else if (fd >= 0)
         sys1(SYS_close, SYS_ARG(fd));
@@ -238,6 +249,8 @@ static void keep_descriptor(struct agent_space *space)
 static void set_states(struct seg_control *c)
 {
     atomic_store_explicit(&c->heap_rate_bytes, agent.env.heap_bytes, memory_order_relaxed);
+    atomic_store_explicit(&c->heap_off, heap.is_stopped,
+                          memory_order_relaxed); // of a forked child's parent
     atomic_store_explicit(&c->block_rate_ns, agent.env.block_ns, memory_order_relaxed);
     atomic_store_explicit(&c->mutex_fraction, agent.env.mutex_fraction, memory_order_relaxed);
 }
@@ -252,7 +265,8 @@ int agent_segment_fd(void)
     return is_ours ? agent.segment_fd : -1;
 }
 
-int agent_begin(uint32_t why, bool in_handler)
+// waits: for the collector's answer.
+static int begin(uint32_t why, bool in_handler, bool waits)
 {
     struct agent_space *space = agent.space;
     uint32_t no = 0;
@@ -268,10 +282,11 @@ int agent_begin(uint32_t why, bool in_handler)
     }
     if (agent.env.socket[0] && why != AGENT_WHY_CALL) {
         // The answer says that the control words are set; without one the target goes on alone.
-        rc = hello_send(&agent, why, !in_handler, (uint32_t)sys0(SYS_gettid));
+        rc = hello_send(&agent, why, waits, (uint32_t)sys0(SYS_gettid));
         space->told = !rc;
         if (rc && !agent.env.out[0] && !agent.env.segment[0]) {
             seg_close(&space->seg); // nobody will ever read it
+            source_disarm_first();
             atomic_store_explicit(&space->beginning, AGENT_FAILED, memory_order_relaxed);
             return rc;
         }
@@ -279,8 +294,9 @@ int agent_begin(uint32_t why, bool in_handler)
     struct seg_control *c = &space->seg.header->control;
     set_states(c);
     lock_order_want(agent.env.order);
+    held_add(agent.held); // a child's: of its parent's collector, which follows
     heap_begin();
-    bool answered = agent.env.socket[0] && !rc && !in_handler;
+    bool answered = agent.env.socket[0] && !rc && waits;
     if (!answered)
         source_choose(&agent, why != AGENT_WHY_FORK);
     else if (atomic_load_explicit(&c->cpu_source, memory_order_relaxed) == SEG_CPU_NONE)
@@ -292,11 +308,14 @@ int agent_begin(uint32_t why, bool in_handler)
     lock_update();
     // release: pairs with the acquire in agent_live
     atomic_store_explicit(&space->alive, 1, memory_order_release);
+    held_watch(false);
     if (in_handler) {
         struct agent_slot *s = slot_self();
         source_disarm_first();
         if (s)
             source_arm(s);
+        if (why == AGENT_WHY_FORK)
+            trace_begin_child();
     } else {
         agent_arm_all();
         if (agent.env.trace_on)
@@ -308,16 +327,26 @@ int agent_begin(uint32_t why, bool in_handler)
     return 0;
 }
 
+int agent_begin(uint32_t why, bool in_handler)
+{
+    return begin(why, in_handler, !in_handler);
+}
+
 // A forked child's own segment is made here, where nothing can be cancelled.
-int agent_begin_child(void)
+static int begin_child(bool waits)
 {
     int state;
     if (!agent.configured)
         return -ENOENT;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-    int rc = agent_begin(AGENT_WHY_FORK, true);
+    int rc = begin(AGENT_WHY_FORK, true, waits);
     pthread_setcancelstate(state, NULL);
     return rc;
+}
+
+int agent_begin_child(void)
+{
+    return begin_child(false);
 }
 
 // Calls fn for each thread of this process. getdents by hand: opendir allocates.

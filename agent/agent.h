@@ -17,6 +17,7 @@
 //   api.c      the fscope_ API: starting, stopping, writing; labels.c, custom.c, forbid.c (with
 //              names.c: functions' names for a stack), bench.c: its parts
 //   trace.c    traces, tasks, regions, logs; region_times.c: regions counted without a trace
+//   held.c     what goes off with the collector that asked for it
 //   source.c   who makes the sampling signal: perf events or timers
 //   sample.c   the SIGPROF handler
 //   modules.c  which files are mapped where, kept up to date from handlers
@@ -152,12 +153,19 @@ struct agent {
     uint64_t thread_stack_bytes; // of a thread made without attributes
     uint64_t child_period_ns;    // of a forked child's first timer
     int child_timer;             // kernel id + 1; 0: none
-    uint64_t tick_ns;            // the kernel's tick: CPU timers fire no oftener
+    const void *child_context;   // its first signal's; NULL: it begins elsewhere
+    uint32_t held;               // held.h
+    _Atomic int keeper;          // a timer; -1: none
+    uint32_t keeper_tid;
+    bool keeper_by_cpu;
+    bool is_socket_called; // env.socket came by a call
+    uint64_t tick_ns;      // the kernel's tick: CPU timers fire no oftener
     char program[64];
 };
 
 extern struct agent agent;
-extern const char agent_cookie_cpu, agent_cookie_wall; // their addresses mark our timers' signals
+// Their addresses mark our timers' signals.
+extern const char agent_cookie_cpu, agent_cookie_wall, agent_cookie_keeper;
 
 static inline bool agent_live(void)
 {
@@ -167,6 +175,8 @@ static inline bool agent_live(void)
 
 // Live, if need be after a forked child's recording was begun. [normal context]
 bool agent_here(void);
+// The same where the child may wait for the collector's answer, so that it is known even if it ends at once.
+bool agent_here_answered(void);
 
 // Live, and called in the process that owns the memory, not in its vfork child.
 bool agent_owns(void);
@@ -239,6 +249,14 @@ extern _Atomic int64_t source_disarmed_ns;   // CLOCK_MONOTONIC; 0: never
 uint64_t source_thread_cpu_ns(uint32_t tid); // 0: not to be had
 void source_arm_first(uint64_t period_ns);   // a forked child's, before it has a slot
 void source_disarm_first(void);
+clockid_t source_cpu_clock(uint32_t tid); // of a thread of this process; 0: the caller's
+// A timer whose SIGPROF, with that cookie, goes to that thread. Its id, or -errno.
+int source_make_timer(uint32_t tid, clockid_t clock, const void *cookie, uint64_t first_ns,
+                      uint64_t period_ns);
+int source_set_timer(int id, uint64_t first_ns, uint64_t period_ns);
+void source_keep_timer(_Atomic int *where,
+                       int id); // in the place of the one that is there, which goes
+void source_drop_timer(_Atomic int *where);
 
 // sample.c
 int sample_install(void);

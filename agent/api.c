@@ -13,6 +13,7 @@
 #include "agent/agent.h"
 #include "agent/futex.h"
 #include "agent/heap.h"
+#include "agent/held.h"
 #include "agent/hooks.h"
 #include "agent/protocol.h"
 
@@ -134,6 +135,7 @@ EXPORTED int fscope_cpu_stop(void)
         source_say_rate();
         set_rates(0, 0); // first: a thread that is just arming finds out at its first signal
         agent_disarm_all();
+        held_own(1u << SEG_HELD_SAMPLES);
         rc = 0;
     }
     futex_unlock(&agent.api_lock);
@@ -172,6 +174,8 @@ static int heap_start_locked(uint64_t rate)
     int rc = begin_locked();
     if (!rc)
         rc = heap_start(rate);
+    if (!rc)
+        held_own(1u << SEG_HELD_HEAP);
     if (rc && is_new)
         agent.env.heap_bytes = was;
     return rc;
@@ -198,26 +202,29 @@ EXPORTED int fscope_heap_start(uint64_t rate_bytes)
 
 // --- Locks, and what stops like them.
 
-static int start_word(_Atomic uint64_t *(*which)(void), uint64_t *setting, uint64_t value)
+static int start_word(_Atomic uint64_t *(*which)(void), uint64_t *setting, uint64_t value,
+                      enum seg_held kind)
 {
     futex_lock(&agent.api_lock);
     int rc = begin_locked();
     if (!rc) {
         *setting = value;
         set(which(), value);
+        held_own(1u << kind);
         lock_update();
     }
     futex_unlock(&agent.api_lock);
     return rc;
 }
 
-static int stop_word(_Atomic uint64_t *(*which)(void), uint64_t *setting)
+static int stop_word(_Atomic uint64_t *(*which)(void), uint64_t *setting, enum seg_held kind)
 {
     int rc = -EINVAL;
     futex_lock(&agent.api_lock);
     if (agent_here() && word(which())) {
         *setting = 0;
         set(which(), 0);
+        held_own(1u << kind);
         lock_update();
         rc = 0;
     }
@@ -239,28 +246,32 @@ EXPORTED int fscope_heap_stop(void)
 {
     futex_lock(&agent.api_lock);
     int rc = agent_here() ? heap_stop() : -EINVAL;
+    if (!rc)
+        held_own(1u << SEG_HELD_HEAP);
     futex_unlock(&agent.api_lock);
     return rc;
 }
 
 EXPORTED int fscope_block_start(uint64_t rate_ns)
 {
-    return start_word(block_word, &agent.env.block_ns, rate_ns ? rate_ns : BLOCK_NS_DEFAULT);
+    return start_word(block_word, &agent.env.block_ns, rate_ns ? rate_ns : BLOCK_NS_DEFAULT,
+                      SEG_HELD_BLOCK);
 }
 
 EXPORTED int fscope_block_stop(void)
 {
-    return stop_word(block_word, &agent.env.block_ns);
+    return stop_word(block_word, &agent.env.block_ns, SEG_HELD_BLOCK);
 }
 
 EXPORTED int fscope_mutex_start(uint64_t fraction)
 {
-    return start_word(mutex_word, &agent.env.mutex_fraction, fraction ? fraction : 1);
+    return start_word(mutex_word, &agent.env.mutex_fraction, fraction ? fraction : 1,
+                      SEG_HELD_MUTEX);
 }
 
 EXPORTED int fscope_mutex_stop(void)
 {
-    return stop_word(mutex_word, &agent.env.mutex_fraction);
+    return stop_word(mutex_word, &agent.env.mutex_fraction, SEG_HELD_MUTEX);
 }
 
 // --- Writing.

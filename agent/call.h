@@ -9,7 +9,8 @@
 //   bits 43..0   random: the socket is the abstract name CALL_SOCKET_PREFIX and these in 11 hexadecimal digits
 //
 // The handler makes the segment if there is none, says HELLO (protocol.h) there without waiting for an answer, and does
-// what the control words ask for (seg_control.asked).
+// what the control words ask for (seg_control.asked). What it switches on is on for as long as a collector holds it
+// (held.h).
 //
 // What always holds
 //   - Whoever may send us a signal is asked no further: by default that signal would have ended the program.
@@ -23,6 +24,7 @@
 #ifndef FIBERSCOPE_AGENT_CALL_H
 #define FIBERSCOPE_AGENT_CALL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define CALL_MAGIC         UINT64_C(0xf15c)
@@ -32,7 +34,7 @@
 #define CALL_SYMBOL        "fscope_agent_calls"
 
 enum {
-    CALL_VERSION = 1, // what fscope_agent_calls holds once calls are answered
+    CALL_VERSION = 2, // what fscope_agent_calls holds once calls are answered
     CALL_SOCKET_DIGITS = 11,
     CALL_SOCKET_BYTES = sizeof CALL_SOCKET_PREFIX + CALL_SOCKET_DIGITS, // with the NUL
 };
@@ -60,7 +62,7 @@ static inline void call_socket_name(uint64_t value, char name[CALL_SOCKET_BYTES]
 }
 
 // In the handler. [async-signal-safe]
-void call_take(uint64_t value);
+void call_take(uint64_t value, bool is_borrowed); // is_borrowed: the thread is, by an injector
 
 // From now on calls are answered: the handler is in place.
 void call_ready(void);

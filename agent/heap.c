@@ -394,6 +394,7 @@ int heap_start(uint64_t rate)
     if (!agent.env.heap_bytes)
         return api_blind() ? -ENOTSUP : -ENOMEM;
     atomic_store_explicit(&heap.is_stopped, false, memory_order_relaxed);
+    atomic_store_explicit(&c->heap_off, 0, memory_order_relaxed);
     return 0;
 }
 
@@ -410,6 +411,8 @@ int heap_stop(void)
     if (!atomic_load_explicit(&c->heap_rate_bytes, memory_order_relaxed) ||
         atomic_exchange_explicit(&heap.is_stopped, true, memory_order_relaxed))
         return -EINVAL;
+    agent.env.heap_bytes = 0; // nor do children record
+    atomic_store_explicit(&c->heap_off, 1, memory_order_relaxed);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "agent/call.h"
 #include "agent/futex.h"
 #include "agent/heap.h"
+#include "agent/held.h"
 #include "agent/hooks_got.h"
 #include "emit/emit.h"
 
@@ -179,12 +180,17 @@ static void stop_all(void)
     agent.env.cpu_hz = agent.env.wall_hz = 0;
     agent.env.heap_bytes = agent.env.block_ns = agent.env.mutex_fraction = 0;
     agent.env.order = false;
+    agent.env.socket[0] = '\0';
+    held_own(~0u);
+    held_watch(true);
     agent.child_period_ns = 0;
     agent.configured = false; // nor do children record
     agent_disarm_all();
     heap_stop();
     atomic_store_explicit(&c->block_rate_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&c->mutex_fraction, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->region_times, 0, memory_order_relaxed);
+    region_times_update();
     if (emit_is_wanted())
         emit_stop();
     lock_order_want(false);
@@ -227,7 +233,7 @@ static int detach_end(void)
 EXPORTED int32_t fscope_agent_inject(uint64_t what)
 {
     if (call_is_one(what)) {
-        call_take(what);
+        call_take(what, true);
         return 0;
     }
     if (!futex_try(&agent.api_lock))

@@ -63,6 +63,10 @@ static inline bool is_on(void)
 {
     if (__builtin_expect(!hooks_ready(), 0))
         hooks_resolve_locks();
+    if (emit_is_on())
+        return true;
+    if (trace_is_due())
+        trace_begin_due();
     return emit_is_on();
 }
 
@@ -91,8 +95,11 @@ enum { CALL = 0, NET = EMIT_REASON_NETWORK, SLEEP = EMIT_REASON_SLEEP };
 
 #define WAIT(type, kind, call)                                                                     \
     do {                                                                                           \
-        if (!is_on())                                                                              \
-            return call;                                                                           \
+        if (!is_on()) {                                                                            \
+            type untold_ = call;                                                                   \
+            trace_here();                                                                          \
+            return untold_;                                                                        \
+        }                                                                                          \
         begin(kind);                                                                               \
         type rc_ = call;                                                                           \
         end(kind);                                                                                 \

@@ -166,7 +166,7 @@ static void leave(struct lock_wait *w)
 }
 
 void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type type,
-                     bool has_owner, const struct unwind_registers *regs)
+                     bool has_owner, const void *again, const struct unwind_registers *regs)
 {
     struct capture c;
     int saved = errno;
@@ -174,7 +174,7 @@ void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type
     uint32_t flags = atomic_load_explicit(&lock_flags, memory_order_relaxed);
     if (flags & LOCK_TRACE) {
         w->is_traced = true;
-        trace_wait_begin(type, object);
+        trace_wait_begin(type, object, again);
     }
     object = type == SEG_LOCK_JOIN ? NULL : object;
     if (!(flags & (LOCK_BLOCK | LOCK_MUTEX))) {
@@ -218,6 +218,8 @@ void lock_wait_end(struct lock_wait *w, bool has_waited)
         return;
     if (w->is_traced)
         trace_wait_end();
+    else
+        trace_here();
     uint32_t was = capture_hold();
     if (w->entry)
         leave(w);

@@ -108,9 +108,10 @@ struct lock_wait {
 void lock_update(void);
 
 // Before the caller waits for object (of a thread's end: the thread); regs: the hook's caller. has_owner: a mutex or rwlock, whose
-// unlock is to see this waiter. Walks and interns now, so that the lock, once held, is not held longer.
+// unlock is to see this waiter. again: of a condition, its mutex. Walks and interns now, so that the lock, once held, is
+// not held longer.
 void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type type,
-                     bool has_owner, const struct unwind_registers *regs);
+                     bool has_owner, const void *again, const struct unwind_registers *regs);
 
 // After it; keeps errno. has_waited false: an error ended it at once, nothing is recorded.
 void lock_wait_end(struct lock_wait *w, bool has_waited);

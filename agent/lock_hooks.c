@@ -90,21 +90,43 @@ static inline bool is_awaited(void)
            atomic_load_explicit(&emit_waiters, memory_order_relaxed);
 }
 
+// Whether a thread that was woken needs a mutex first, which somebody else may just have got.
+static inline bool is_relocked(void)
+{
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_TRACE &&
+           __builtin_expect(atomic_load_explicit(&emit_relocking, memory_order_relaxed) != 0, 0);
+}
+
+// A mutex that was tried, and is not taken by somebody else.
+static inline int tried(const void *m, int rc)
+{
+    if (!rc && is_relocked())
+        trace_took(m);
+    return rc;
+}
+
+// After a wait that nobody asked to be told of when it began.
+static inline int untold(int rc)
+{
+    trace_here();
+    return rc;
+}
+
 // One wait: real call in between. `unwaited` is the result that says that no wait took place.
 #define WAIT(object, type, has_owner, call, unwaited)                                              \
     do {                                                                                           \
         int rc_;                                                                                   \
-        WAIT_OF(rc_, FRAME, object, type, has_owner, call, unwaited);                              \
+        WAIT_OF(rc_, FRAME, object, type, has_owner, NULL, call, unwaited);                        \
         return rc_;                                                                                \
     } while (0)
-#define WAIT_OF(rc, frame, object, type, has_owner, call, unwaited)                                \
+#define WAIT_OF(rc, frame, object, type, has_owner, again, call, unwaited)                         \
     do {                                                                                           \
         struct lock_wait w_;                                                                       \
         struct unwind_registers regs_;                                                             \
         CAPTURE_CALLER_OF(&regs_, frame);                                                          \
         if (forbid_is_on(FORBID_BLOCK))                                                            \
             forbid_wait(type, (type) == SEG_LOCK_JOIN ? NULL : (object), &regs_);                  \
-        lock_wait_begin(&w_, object, type, has_owner, &regs_);                                     \
+        lock_wait_begin(&w_, object, type, has_owner, again, &regs_);                              \
         rc = (call);                                                                               \
         lock_wait_end(&w_, rc != (unwaited));                                                      \
     } while (0)
@@ -117,7 +139,7 @@ static inline bool is_awaited(void)
         int rc_;                                                                                   \
         if (lock_order_is_on())                                                                    \
             lock_order_wants_at(object, type, how, frame);                                         \
-        WAIT_OF(rc_, frame, object, type, true, call, unwaited);                                   \
+        WAIT_OF(rc_, frame, object, type, true, NULL, call, unwaited);                             \
         return TOOK(frame, object, type, how, rc_);                                                \
     } while (0)
 // rc, of a call that has taken the lock if it succeeded.
@@ -177,29 +199,30 @@ __attribute__((noinline)) static int wait_for_mutex(pthread_mutex_t *m, const vo
 __attribute__((noinline)) static int lock_in_order(pthread_mutex_t *m, const void *frame)
 {
     int rc = real.mutex_trylock(m);
-    return rc == EBUSY ? wait_for_mutex(m, frame)
-                       : lock_order_result(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, rc, frame);
+    return rc == EBUSY
+               ? wait_for_mutex(m, frame)
+               : lock_order_result(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, tried(m, rc), frame);
 }
 
 INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
 {
     if (!lock_is_wanted())
-        return hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m);
+        return untold(hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m));
     if (lock_order_is_on())
         return lock_in_order(m, FRAME);
     int rc = real.mutex_trylock(m);
     if (__builtin_expect(rc != EBUSY, 1))
-        return rc;
+        return tried(m, rc);
     return wait_for_mutex(m, FRAME);
 }
 
 INTERPOSED int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *limit)
 {
     if (!is_on())
-        return real.mutex_timedlock(m, limit);
+        return untold(real.mutex_timedlock(m, limit));
     int rc = real.mutex_trylock(m);
     if (rc != EBUSY)
-        return TOOK(FRAME, m, SEG_LOCK_MUTEX, 0, rc);
+        return TOOK(FRAME, m, SEG_LOCK_MUTEX, 0, tried(m, rc));
     WAIT_LOCK(m, SEG_LOCK_MUTEX, 0, real.mutex_timedlock(m, limit), EDEADLK);
 }
 
@@ -207,10 +230,10 @@ INTERPOSED int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
                                        const struct timespec *limit)
 {
     if (!is_on())
-        return real.mutex_clocklock(m, clock, limit);
+        return untold(real.mutex_clocklock(m, clock, limit));
     int rc = real.mutex_trylock(m);
     if (rc != EBUSY)
-        return TOOK(FRAME, m, SEG_LOCK_MUTEX, 0, rc);
+        return TOOK(FRAME, m, SEG_LOCK_MUTEX, 0, tried(m, rc));
     WAIT_LOCK(m, SEG_LOCK_MUTEX, 0, real.mutex_clocklock(m, clock, limit), EDEADLK);
 }
 
@@ -275,7 +298,7 @@ static unsigned how_to_read(const pthread_rwlock_t *l)
 INTERPOSED int pthread_rwlock_rdlock(pthread_rwlock_t *l)
 {
     if (!is_on())
-        return real.rdlock(l);
+        return untold(real.rdlock(l));
     int rc = real.tryrdlock(l);
     if (rc != EBUSY)
         return TOOK(FRAME, l, SEG_LOCK_RWLOCK, how_to_read(l), rc);
@@ -285,7 +308,7 @@ INTERPOSED int pthread_rwlock_rdlock(pthread_rwlock_t *l)
 INTERPOSED int pthread_rwlock_timedrdlock(pthread_rwlock_t *l, const struct timespec *limit)
 {
     if (!is_on())
-        return real.timedrdlock(l, limit);
+        return untold(real.timedrdlock(l, limit));
     int rc = real.tryrdlock(l);
     if (rc != EBUSY)
         return TOOK(FRAME, l, SEG_LOCK_RWLOCK, LOCK_ORDER_READS, rc);
@@ -296,7 +319,7 @@ INTERPOSED int pthread_rwlock_clockrdlock(pthread_rwlock_t *l, clockid_t clock,
                                           const struct timespec *limit)
 {
     if (!is_on())
-        return real.clockrdlock(l, clock, limit);
+        return untold(real.clockrdlock(l, clock, limit));
     int rc = real.tryrdlock(l);
     if (rc != EBUSY)
         return TOOK(FRAME, l, SEG_LOCK_RWLOCK, LOCK_ORDER_READS, rc);
@@ -306,7 +329,7 @@ INTERPOSED int pthread_rwlock_clockrdlock(pthread_rwlock_t *l, clockid_t clock,
 INTERPOSED int pthread_rwlock_wrlock(pthread_rwlock_t *l)
 {
     if (!is_on())
-        return real.wrlock(l);
+        return untold(real.wrlock(l));
     int rc = real.trywrlock(l);
     if (rc != EBUSY)
         return TOOK(FRAME, l, SEG_LOCK_RWLOCK, LOCK_ORDER_WAITS, rc);
@@ -316,7 +339,7 @@ INTERPOSED int pthread_rwlock_wrlock(pthread_rwlock_t *l)
 INTERPOSED int pthread_rwlock_timedwrlock(pthread_rwlock_t *l, const struct timespec *limit)
 {
     if (!is_on())
-        return real.timedwrlock(l, limit);
+        return untold(real.timedwrlock(l, limit));
     int rc = real.trywrlock(l);
     if (rc != EBUSY)
         return TOOK(FRAME, l, SEG_LOCK_RWLOCK, 0, rc);
@@ -327,7 +350,7 @@ INTERPOSED int pthread_rwlock_clockwrlock(pthread_rwlock_t *l, clockid_t clock,
                                           const struct timespec *limit)
 {
     if (!is_on())
-        return real.clockwrlock(l, clock, limit);
+        return untold(real.clockwrlock(l, clock, limit));
     int rc = real.trywrlock(l);
     if (rc != EBUSY)
         return TOOK(FRAME, l, SEG_LOCK_RWLOCK, 0, rc);
@@ -357,7 +380,7 @@ INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
         CAPTURE_CALLER(&at_);                                                                      \
         if (owed_.delay_ns)                                                                        \
             lock_charged(m, owed_, &at_);                                                          \
-        WAIT_OF(rc_, FRAME, object, SEG_LOCK_COND, false, call, EPERM);                            \
+        WAIT_OF(rc_, FRAME, object, SEG_LOCK_COND, false, m, call, EPERM);                         \
         if (lock_order_is_on() && rc_ != EPERM)                                                    \
             lock_order_took(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, &at_);                            \
         return rc_;                                                                                \
@@ -366,7 +389,7 @@ INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
 INTERPOSED int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
 {
     if (!is_on())
-        return real.cond_wait(c, m);
+        return untold(real.cond_wait(c, m));
     COND_WAIT(c, m, real.cond_wait(c, m));
 }
 
@@ -374,7 +397,7 @@ INTERPOSED int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
                                       const struct timespec *limit)
 {
     if (!is_on())
-        return real.cond_timedwait(c, m, limit);
+        return untold(real.cond_timedwait(c, m, limit));
     COND_WAIT(c, m, real.cond_timedwait(c, m, limit));
 }
 
@@ -382,7 +405,7 @@ INTERPOSED int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clo
                                       const struct timespec *limit)
 {
     if (!is_on())
-        return real.cond_clockwait(c, m, clock, limit);
+        return untold(real.cond_clockwait(c, m, clock, limit));
     COND_WAIT(c, m, real.cond_clockwait(c, m, clock, limit));
 }
 
@@ -414,7 +437,7 @@ INTERPOSED int sem_post(sem_t *s)
 INTERPOSED int sem_wait(sem_t *s)
 {
     if (!is_on())
-        return real.sem_wait(s);
+        return untold(real.sem_wait(s));
     int saved = errno;
     if (!real.sem_trywait(s))
         return 0;
@@ -444,7 +467,7 @@ static int whole_sem_clockwait(sem_t *s, clockid_t clock, const struct timespec 
 INTERPOSED int sem_timedwait(sem_t *s, const struct timespec *limit)
 {
     if (!is_on())
-        return whole_sem_timedwait(s, limit);
+        return untold(whole_sem_timedwait(s, limit));
     int saved = errno;
     if (!real.sem_trywait(s))
         return 0;
@@ -455,7 +478,7 @@ INTERPOSED int sem_timedwait(sem_t *s, const struct timespec *limit)
 INTERPOSED int sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *limit)
 {
     if (!is_on())
-        return whole_sem_clockwait(s, clock, limit);
+        return untold(whole_sem_clockwait(s, clock, limit));
     int saved = errno;
     if (!real.sem_trywait(s))
         return 0;
@@ -466,7 +489,7 @@ INTERPOSED int sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *l
 INTERPOSED int pthread_barrier_wait(pthread_barrier_t *b)
 {
     if (!is_on())
-        return real.barrier_wait(b);
+        return untold(real.barrier_wait(b));
     // The last one to come does not wait, and has this result as one of all has.
     WAIT(b, SEG_LOCK_BARRIER, false, real.barrier_wait(b), EINVAL);
 }
@@ -474,14 +497,14 @@ INTERPOSED int pthread_barrier_wait(pthread_barrier_t *b)
 INTERPOSED int pthread_join(pthread_t t, void **result)
 {
     if (!is_on())
-        return real.join(t, result);
+        return untold(real.join(t, result));
     WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.join(t, result), EDEADLK);
 }
 
 INTERPOSED int pthread_timedjoin_np(pthread_t t, void **result, const struct timespec *limit)
 {
     if (!is_on())
-        return real.timedjoin(t, result, limit);
+        return untold(real.timedjoin(t, result, limit));
     WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.timedjoin(t, result, limit),
          EDEADLK);
 }
@@ -490,7 +513,7 @@ INTERPOSED int pthread_clockjoin_np(pthread_t t, void **result, clockid_t clock,
                                     const struct timespec *limit)
 {
     if (!is_on())
-        return real.clockjoin(t, result, clock, limit);
+        return untold(real.clockjoin(t, result, clock, limit));
     WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.clockjoin(t, result, clock, limit),
          EDEADLK);
 }
@@ -500,20 +523,20 @@ INTERPOSED int pthread_clockjoin_np(pthread_t t, void **result, clockid_t clock,
 INTERPOSED int mtx_lock(mtx_t *m)
 {
     if (!is_on())
-        return real.mtx_lock(m);
+        return untold(real.mtx_lock(m));
     int rc = real.mtx_trylock(m);
     if (rc != thrd_busy)
-        return TOOK(FRAME, m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, rc);
+        return TOOK(FRAME, m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, tried(m, rc));
     WAIT_LOCK(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, real.mtx_lock(m), thrd_error);
 }
 
 INTERPOSED int mtx_timedlock(mtx_t *m, const struct timespec *limit)
 {
     if (!is_on())
-        return real.mtx_timedlock(m, limit);
+        return untold(real.mtx_timedlock(m, limit));
     int rc = real.mtx_trylock(m);
     if (rc != thrd_busy)
-        return TOOK(FRAME, m, SEG_LOCK_MUTEX, 0, rc);
+        return TOOK(FRAME, m, SEG_LOCK_MUTEX, 0, tried(m, rc));
     WAIT_LOCK(m, SEG_LOCK_MUTEX, 0, real.mtx_timedlock(m, limit), thrd_error);
 }
 
@@ -525,14 +548,14 @@ INTERPOSED int mtx_unlock(mtx_t *m)
 INTERPOSED int cnd_wait(cnd_t *c, mtx_t *m)
 {
     if (!is_on())
-        return real.cnd_wait(c, m);
+        return untold(real.cnd_wait(c, m));
     COND_WAIT(c, m, real.cnd_wait(c, m));
 }
 
 INTERPOSED int cnd_timedwait(cnd_t *c, mtx_t *m, const struct timespec *limit)
 {
     if (!is_on())
-        return real.cnd_timedwait(c, m, limit);
+        return untold(real.cnd_timedwait(c, m, limit));
     COND_WAIT(c, m, real.cnd_timedwait(c, m, limit));
 }
 
@@ -549,7 +572,7 @@ INTERPOSED int cnd_broadcast(cnd_t *c)
 INTERPOSED int thrd_join(thrd_t t, int *result)
 {
     if (!is_on())
-        return real.thrd_join(t, result);
+        return untold(real.thrd_join(t, result));
     WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.thrd_join(t, result), thrd_error);
 }
 

@@ -12,6 +12,8 @@
 #include "agent/call.h"
 #include "agent/capture.h"
 #include "agent/fibers.h"
+#include "emit/emit.h"
+#include "agent/held.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -22,7 +24,7 @@
 
 _Static_assert((int)UNWIND_DEPTH_MAX == (int)SEG_STACK_DEPTH_MAX, "a walk fills a stack");
 
-enum whose { WHOSE_TARGET, WHOSE_CPU, WHOSE_WALL, WHOSE_CALL };
+enum whose { WHOSE_TARGET, WHOSE_CPU, WHOSE_WALL, WHOSE_CALL, WHOSE_KEEPER };
 
 static enum whose whose_signal(const siginfo_t *info)
 {
@@ -31,6 +33,8 @@ static enum whose whose_signal(const siginfo_t *info)
             return WHOSE_CPU;
         if (info->si_value.sival_ptr == (const void *)&agent_cookie_wall)
             return WHOSE_WALL;
+        if (info->si_value.sival_ptr == (const void *)&agent_cookie_keeper)
+            return WHOSE_KEEPER;
         return WHOSE_TARGET;
     }
     if (info->si_code == SI_QUEUE && call_is_one((uint64_t)(uintptr_t)info->si_value.sival_ptr))
@@ -165,6 +169,8 @@ static void sample_wall(struct agent_slot *s, const void *context)
     uint64_t period = atomic_load_explicit(&h->control.wall_period_ns, memory_order_relaxed);
     uint64_t now = now_ns(), cpu = source_thread_cpu_ns(0);
     uint64_t wall = now - s->wall_seen_ns, used = cpu - s->wall_cpu_ns;
+    if (!period)
+        source_disarm(s);
     if (!period || !s->wall_seen_ns)
         return;
     uint64_t n = (wall + period / 2) / period;
@@ -200,6 +206,31 @@ static void note_ended_wait(const ucontext_t *c)
         s->waits_ended++;
 }
 
+// The number of the system call that the signal has interrupted: it will be made again, or has ended (then libc has put
+// the number into the register just before, if we are lucky).
+static int call_of(const ucontext_t *c)
+{
+    const greg_t *r = c->uc_mcontext.gregs;
+    uint8_t code[9] = {0};
+    struct iovec here = {code, sizeof code},
+                 there = {(void *)(uintptr_t)(r[REG_RIP] - 7), sizeof code};
+    sys6(SYS_process_vm_readv, agent.pid, SYS_ARG(&here), 1, SYS_ARG(&there), 1, 0);
+    if (code[7] == 0x0f && code[8] == 0x05 && r[REG_RAX] >= 0 && r[REG_RAX] < 1024)
+        return (int)r[REG_RAX];
+    if (r[REG_RAX] != -EINTR || code[5] != 0x0f || code[6] != 0x05)
+        return EMIT_DOING_RUN;
+    return code[0] == 0xb8 && !code[3] && !code[4] ? code[1] | code[2] << 8
+                                                   : EMIT_DOING_UNKNOWN_CALL;
+}
+
+static int begin_child(const void *context)
+{
+    agent.child_context = context;
+    int rc = agent_begin_child();
+    agent.child_context = NULL;
+    return rc;
+}
+
 static void on_sigprof(int signal, siginfo_t *info, void *context)
 {
     int saved = errno;
@@ -209,15 +240,24 @@ static void on_sigprof(int signal, siginfo_t *info, void *context)
         signals_forward(signal, info, context);
         return;
     }
-    if (whose == WHOSE_CALL) {
-        call_take((uint64_t)(uintptr_t)info->si_value.sival_ptr);
-        if (agent_live())
-            slot_self();
+    if (whose == WHOSE_KEEPER) {
+        held_look();
         note_ended_wait(context);
         errno = saved;
         return;
     }
-    if ((agent_live() || !agent_begin_child()) &&
+    if (whose == WHOSE_CALL) {
+        emit_self_doing(call_of(context), context);
+        call_take((uint64_t)(uintptr_t)info->si_value.sival_ptr, false);
+        emit_self_doing(EMIT_DOING_NOTHING_KNOWN, NULL);
+        struct agent_slot *s = agent_live() ? slot_self() : NULL;
+        if (s && agent.keeper >= 0)
+            sample_enter(s); // its end has to be known
+        note_ended_wait(context);
+        errno = saved;
+        return;
+    }
+    if ((agent_live() || !begin_child(context)) &&
         atomic_load_explicit(&agent.space->running, memory_order_relaxed)) {
         struct agent_slot *s = slot_self();
         if (s && atomic_exchange_explicit(&s->busy, 1, memory_order_relaxed)) {

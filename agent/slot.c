@@ -10,6 +10,7 @@
 #include "agent/agent.h"
 #include "agent/capture.h"
 #include "agent/heap.h"
+#include "agent/held.h"
 #include "agent/trace.h"
 #include "agent/arch/x86_64.h"
 #include "emit/emit.h"
@@ -219,6 +220,7 @@ void slot_leave(void)
     agent_tls.left = tid; // first: from here on the handler does nothing in this thread
     agent_tls.slot = NULL;
     atomic_signal_fence(memory_order_seq_cst);
+    held_thread_leaves(tid);
     if (!s || atomic_load_explicit(&s->tid, memory_order_relaxed) != tid)
         s = slot_find(tid);
     if (!s)

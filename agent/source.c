@@ -27,10 +27,10 @@ enum { TIMER_MIN_NS = 100000 };
 enum { JUDGED_SAMPLES_MIN = 50, RATE_TOLERATED_PERCENT = 95 }; // as the collector judges
 enum { DESCRIPTOR_FLOOR = 512 }; // ours stay out of the way of dup2 and close loops' usual range
 
-const char agent_cookie_cpu, agent_cookie_wall;
+const char agent_cookie_cpu, agent_cookie_wall, agent_cookie_keeper;
 
 // The CPU clock of a thread of this process, as the kernel encodes it; tid 0: the caller's.
-static clockid_t cpu_clock(uint32_t tid)
+clockid_t source_cpu_clock(uint32_t tid)
 {
     return (clockid_t)((~tid << 3) | 6);
 }
@@ -38,7 +38,7 @@ static clockid_t cpu_clock(uint32_t tid)
 uint64_t source_thread_cpu_ns(uint32_t tid)
 {
     struct timespec t;
-    if (sys2(SYS_clock_gettime, tid ? cpu_clock(tid) : CLOCK_THREAD_CPUTIME_ID, &t))
+    if (sys2(SYS_clock_gettime, tid ? source_cpu_clock(tid) : CLOCK_THREAD_CPUTIME_ID, &t))
         return 0;
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
@@ -105,16 +105,25 @@ static int arm_perf(struct agent_slot *s, uint64_t period_ns)
 
 // A thread that has just begun arms itself while who starts all threads arms it too: the later one takes the place of the
 // earlier, whose timer or event goes.
-static void keep_timer(_Atomic int *where, int id)
+void source_keep_timer(_Atomic int *where, int id)
 {
     int old = atomic_exchange(where, id);
     if (old >= 0)
         sys1(SYS_timer_delete, SYS_ARG(old));
 }
 
+int source_set_timer(int id, uint64_t first_ns, uint64_t period_ns)
+{
+    struct itimerspec when = {
+        .it_interval = {(time_t)(period_ns / 1000000000), (long)(period_ns % 1000000000)},
+        .it_value = {(time_t)(first_ns / 1000000000), (long)(first_ns % 1000000000)},
+    };
+    return (int)sys4(SYS_timer_settime, SYS_ARG(id), 0, &when, NULL);
+}
+
 // A kernel timer whose signal goes to that thread. first_ns: until the first one.
-static int arm_timer(uint32_t tid, clockid_t clock, const void *cookie, uint64_t first_ns,
-                     uint64_t period_ns)
+int source_make_timer(uint32_t tid, clockid_t clock, const void *cookie, uint64_t first_ns,
+                      uint64_t period_ns)
 {
     struct sigevent event;
     memset(&event, 0, sizeof event);
@@ -126,11 +135,7 @@ static int arm_timer(uint32_t tid, clockid_t clock, const void *cookie, uint64_t
     long rc = sys3(SYS_timer_create, clock, &event, &id);
     if (rc)
         return (int)rc;
-    struct itimerspec when = {
-        .it_interval = {(time_t)(period_ns / 1000000000), (long)(period_ns % 1000000000)},
-        .it_value = {(time_t)(first_ns / 1000000000), (long)(first_ns % 1000000000)},
-    };
-    rc = sys4(SYS_timer_settime, id, 0, &when, NULL);
+    rc = source_set_timer(id, first_ns, period_ns);
     if (rc) {
         sys1(SYS_timer_delete, id);
         return (int)rc;
@@ -156,10 +161,10 @@ static int arm_cpu_timer(struct agent_slot *s, uint64_t period_ns)
     // which is a fair sample; asked for a tick it would pass over those where the thread ran shorter.
     uint64_t interval = period_ns <= agent.tick_ns ? TIMER_MIN_NS : period_ns;
     uint64_t first = random_phase(tid, interval);
-    int id = arm_timer(tid, cpu_clock(tid), &agent_cookie_cpu, first, interval);
+    int id = source_make_timer(tid, source_cpu_clock(tid), &agent_cookie_cpu, first, interval);
     if (id < 0)
         return id;
-    keep_timer(&s->cpu_timer, id);
+    source_keep_timer(&s->cpu_timer, id);
     s->cpu_due_ns = (int64_t)(period_ns - (first < period_ns ? first : period_ns));
     return 0;
 }
@@ -203,9 +208,10 @@ int source_arm(struct agent_slot *s)
         clock_gettime(CLOCK_MONOTONIC, &now);
         s->wall_seen_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
         s->wall_cpu_ns = s->cpu_seen_ns;
-        int id = arm_timer(tid, CLOCK_MONOTONIC, &agent_cookie_wall, random_phase(tid, wall), wall);
+        int id = source_make_timer(tid, CLOCK_MONOTONIC, &agent_cookie_wall,
+                                   random_phase(tid, wall), wall);
         if (id >= 0)
-            keep_timer(&s->wall_timer, id);
+            source_keep_timer(&s->wall_timer, id);
         else
             rc = id;
     }
@@ -245,6 +251,16 @@ static void note_disarming(void)
                           memory_order_relaxed);
 }
 
+void source_drop_timer(_Atomic int *where)
+{
+    if (atomic_load_explicit(where, memory_order_relaxed) < 0)
+        return;
+    note_disarming();
+    int id = atomic_exchange(where, -1);
+    if (id >= 0)
+        sys1(SYS_timer_delete, SYS_ARG(id));
+}
+
 void source_disarm(struct agent_slot *s)
 {
     if (s->cpu_timer >= 0 || s->wall_timer >= 0)
@@ -269,8 +285,8 @@ void source_arm_first(uint64_t period_ns)
         return;
     if (period_ns < agent.tick_ns)
         period_ns = agent.tick_ns;
-    int id =
-        arm_timer(tid, cpu_clock(tid), &agent_cookie_cpu, random_phase(tid, period_ns), period_ns);
+    int id = source_make_timer(tid, source_cpu_clock(tid), &agent_cookie_cpu,
+                               random_phase(tid, period_ns), period_ns);
     agent.child_timer = id >= 0 ? id + 1 : 0;
 }
 

@@ -11,6 +11,7 @@
 #include "agent/agent.h"
 #include "agent/hooks_got.h"
 #include "agent/arch/x86_64.h"
+#include "agent/trace.h"
 #include "emit/emit.h"
 
 #include <dlfcn.h>
@@ -133,6 +134,8 @@ INTERPOSED int pthread_create(pthread_t *thread, const pthread_attr_t *attr, voi
                               void *arg)
 {
     hooks_got_look();
+    if (trace_is_due())
+        trace_begin_due();
     struct node *n = agent_live() ? node_take() : NULL;
     if (!n)
         return agent_real()->pthread_create(thread, attr, start, arg);
@@ -151,6 +154,8 @@ INTERPOSED int pthread_create(pthread_t *thread, const pthread_attr_t *attr, voi
 
 INTERPOSED int thrd_create(thrd_t *thread, thrd_start_t start, void *arg)
 {
+    if (trace_is_due())
+        trace_begin_due();
     struct node *n = agent_live() ? node_take() : NULL;
     if (!n)
         return agent_real()->thrd_create(thread, start, arg);

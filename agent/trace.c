@@ -12,12 +12,15 @@
 
 #include "agent/agent.h"
 #include "agent/api.h"
+#include "agent/fibers.h"
 #include "agent/futex.h"
+#include "agent/held.h"
 #include "emit/emit.h"
 
 #include <errno.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { NAME_BYTES = 255, LOG_BYTES = 1000, TASKS_TIMED = 1024 };
 
@@ -36,9 +39,13 @@ static void copy(void)
     output_copy(&agent, agent.env.out[0] ? agent.env.out : "%e.%p.fscope");
 }
 
+// Asked once of each thread, which is the calling one. One from before the agent gets its exit hook here, so that its
+// end is told: as in sample_enter.
 static void bounds(uint64_t *low, uint64_t *high)
 {
     struct agent_slot *s = agent_live() ? slot_self() : NULL;
+    if (s && agent.has_key && agent.key < 32)
+        pthread_setspecific(agent.key, s);
     *low = s ? s->stack_low : 0;
     *high = s ? s->stack_high : 0;
 }
@@ -77,12 +84,50 @@ int trace_begin_soon(bool is_flight)
     return rc;
 }
 
+_Atomic uint32_t trace_due;
+
+// With the runtime in it the child has a scheduler whose threads are gone: nothing can be told of that.
+void trace_fork_child(void)
+{
+    bool is_read = agent.env.socket[0] || agent.env.out[0] || agent.env.segment[0];
+    bool is_traced = emit_is_wanted() || trace_is_due();
+    atomic_store_explicit(&trace_due,
+                          is_traced && is_read && agent.env.trace_on && agent.env.inherit &&
+                              !fibers_exist(),
+                          memory_order_relaxed);
+}
+
+void trace_begin_child(void)
+{
+    struct emit_options o = {.size = sizeof o, .is_flight = agent.env.trace_flight};
+    if (!atomic_exchange_explicit(&trace_due, 0, memory_order_relaxed))
+        return;
+    set_up(o.is_flight);
+    emit_self_doing(EMIT_DOING_RUN, agent.child_context);
+    emit_start_soon(&agent.space->seg, &o);
+    emit_self_doing(EMIT_DOING_NOTHING_KNOWN, NULL);
+    lock_update();
+}
+
+void trace_begin_due(void)
+{
+    int saved = errno;
+    // A vfork child has its parent's memory, and one that forked within a hook the parent's segment yet.
+    if (!agent.is_ghost && agent.pid == (uint32_t)getpid()) {
+        agent_here_answered();
+        atomic_store_explicit(&trace_due, 0, memory_order_relaxed);
+    }
+    errno = saved;
+}
+
 int trace_begin(bool is_flight, uint64_t flight_ns)
 {
     struct emit_options o = {.size = sizeof o, .is_flight = is_flight, .flight_ns = flight_ns};
     set_up(is_flight);
     int rc = emit_start(&agent.space->seg, &o);
     lock_update();
+    if (!rc && !fibers_exist())
+        trace_came(); // it runs from now on, whether it will have something to tell or not
     return rc;
 }
 
@@ -107,17 +152,39 @@ EXPORTED int fscope_trace_stop(void)
 {
     futex_lock(&agent.api_lock);
     int rc = agent_live() ? emit_stop() : -EINVAL;
-    if (!rc)
+    if (!rc) {
+        held_own(1u << SEG_HELD_TRACE);
         lock_update();
+    }
     futex_unlock(&agent.api_lock);
     return rc;
 }
 
 // Of those that come to a barrier all wait, and the last one, which wakes them, cannot be told from the others.
-void trace_wait_begin(enum seg_lock_type type, const void *object)
+void trace_wait_begin(enum seg_lock_type type, const void *object, const void *again)
 {
-    emit_self_block(type == SEG_LOCK_COND ? EMIT_REASON_COND : EMIT_REASON_SYNC,
-                    type == SEG_LOCK_BARRIER ? 0 : (uint64_t)object);
+    if (trace_is_due())
+        trace_begin_due();
+    if (type == SEG_LOCK_COND)
+        emit_self_block_again(EMIT_REASON_COND, (uint64_t)object, (uint64_t)again);
+    else if (type == SEG_LOCK_MUTEX)
+        emit_self_block_again(EMIT_REASON_SYNC, (uint64_t)object, (uint64_t)object);
+    else
+        emit_self_block(EMIT_REASON_SYNC, type == SEG_LOCK_BARRIER ? 0 : (uint64_t)object);
+}
+
+void trace_came(void)
+{
+    int saved = errno;
+    emit_self_here();
+    errno = saved;
+}
+
+void trace_took(const void *mutex)
+{
+    int saved = errno;
+    emit_self_took((uint64_t)mutex);
+    errno = saved;
 }
 
 void trace_unlock(const void *object)
@@ -180,10 +247,17 @@ static uint64_t take_number(void)
     return atomic_fetch_add_explicit(&next_number, 1, memory_order_relaxed);
 }
 
+static struct emit_thread *enter_user(void)
+{
+    if (trace_is_due())
+        trace_begin_due();
+    return emit_enter_user();
+}
+
 EXPORTED uint64_t fscope_task_begin(const char *name, uint64_t parent)
 {
     uint64_t id = take_number();
-    struct emit_thread *t = emit_enter_user();
+    struct emit_thread *t = enter_user();
     if (t) {
         uint32_t text = text_id(name, NAME_BYTES);
         emit_task_begin(t, emit_ticks(), id, parent, text, emit_stack_here(t));
@@ -234,7 +308,7 @@ EXPORTED uint64_t fscope_task_begin_from(const char *name, const char *tracepare
 
 EXPORTED void fscope_task_end(uint64_t task)
 {
-    struct emit_thread *t = emit_enter_user();
+    struct emit_thread *t = enter_user();
     if (t && task)
         emit_task_end(t, emit_ticks(), task, emit_stack_here(t));
     emit_leave(t);
@@ -251,7 +325,7 @@ EXPORTED void fscope_task_end(uint64_t task)
 EXPORTED struct fscope_region fscope_region_begin(uint64_t task, const char *name)
 {
     struct fscope_region r = {.task = task, .name = name};
-    struct emit_thread *t = emit_enter_user();
+    struct emit_thread *t = enter_user();
     if (t) {
         uint32_t text = text_id(name, NAME_BYTES);
         if (emit_region(t, emit_ticks(), false, task, text, emit_stack_here(t))) {
@@ -286,7 +360,7 @@ EXPORTED int fscope_region_end(struct fscope_region *r)
 {
     if (!r)
         return -EINVAL;
-    struct emit_thread *t = r->id ? emit_enter_user() : NULL;
+    struct emit_thread *t = r->id ? enter_user() : NULL;
     if (!t) { // it began without a trace, or that is over: what nests in another one is asked of regions that begin there
         r->id = 0;
         region_lasted(r, false);
@@ -323,7 +397,7 @@ EXPORTED void fscope_region_error(struct fscope_region *r, const char *text)
 
 EXPORTED void fscope_log(uint64_t task, const char *category, const char *text)
 {
-    struct emit_thread *t = emit_enter_user();
+    struct emit_thread *t = enter_user();
     if (t) {
         uint32_t key = text_id(category, NAME_BYTES), value = text_id(text, LOG_BYTES);
         emit_log(t, emit_ticks(), task, key, value, emit_stack_here(t));

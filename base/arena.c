@@ -26,6 +26,19 @@ void arena_finish(struct arena *a)
     a->used_bytes = 0;
 }
 
+void arena_reset(struct arena *a)
+{
+    struct arena_chunk *keep = a->chunks;
+    if (keep) {
+        struct arena rest = {.chunks = keep->next};
+        arena_finish(&rest);
+        memset(keep->bytes, 0, keep->used);
+        keep->next = NULL;
+        keep->used = 0;
+    }
+    a->used_bytes = 0;
+}
+
 static struct arena_chunk *chunk_add(struct arena *a, size_t need)
 {
     size_t size = need > CHUNK_BYTES / 4 ? need : CHUNK_BYTES;

@@ -2,7 +2,8 @@
 //
 // Arena: memory for load-once data, freed all at once.
 //
-// Invariant: every pointer handed out stays valid and unmoved until arena_finish. One owner thread.
+// Invariant: every pointer handed out stays valid and unmoved until arena_finish or
+// arena_reset. One owner thread.
 
 #ifndef FIBERSCOPE_BASE_ARENA_H
 #define FIBERSCOPE_BASE_ARENA_H
@@ -19,6 +20,10 @@ struct arena {
 
 // A zeroed struct arena is an empty arena without a limit.
 void arena_finish(struct arena *a); // accepts a zeroed one
+
+// Takes back everything that was handed out and keeps some memory for what comes next: for data
+// that is made anew again and again, such as a frame.
+void arena_reset(struct arena *a);
 
 // Zeroed memory aligned for any type, or NULL (out of memory or over limit_bytes).
 void *arena_alloc(struct arena *a, size_t size_bytes);

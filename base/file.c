@@ -78,12 +78,24 @@ static int fail(struct file_replace *f, struct fscope_error *err, int rc, const 
     return rc;
 }
 
+static int create(struct file_replace *f)
+{
+    sigset_t users;
+    file_signals_hold(&users);
+    f->fd = open(f->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    int rc = f->fd < 0 ? -errno : 0;
+    if (!rc)
+        file_temporary(f->temp);
+    file_signals_release(&users);
+    return rc;
+}
+
 // A name nobody else uses, in the same folder, for rename works only within a file system.
 static int open_temp(struct file_replace *f)
 {
     const char *slash = strrchr(f->path, '/');
     const char *base = slash ? slash + 1 : f->path;
-    int dir_len = (int)(base - f->path);
+    int dir_len = (int)(base - f->path), rc = -EEXIST;
     for (int attempt = 0; attempt < 16; attempt++) {
         uint64_t random = 0;
         if (getrandom(&random, sizeof random, 0) != sizeof random)
@@ -96,13 +108,12 @@ static int open_temp(struct file_replace *f)
             f->temp = NULL;
             return -ENOMEM;
         }
-        f->fd = open(f->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-        if (f->fd >= 0)
-            return 0;
-        if (errno != EEXIST)
+        rc = create(f);
+        if (rc != -EEXIST)
             break;
     }
-    int rc = -errno;
+    if (!rc)
+        return 0;
     free(f->temp); // not ours
     f->temp = NULL;
     return rc;
@@ -155,6 +166,8 @@ int file_commit(struct file_replace *f, struct fscope_error *err)
         return fail(f, err, -errno, f->path, "cannot close");
     if (f->temp && rename(f->temp, f->path) < 0)
         return fail(f, err, -errno, f->path, "cannot rename onto it");
+    if (f->temp)
+        file_temporary_gone(f->temp);
     free(f->temp); // renamed: nothing for the abort to remove
     f->temp = NULL;
     file_abort(f);
@@ -166,8 +179,10 @@ void file_abort(struct file_replace *f)
     // A zeroed struct has fd 0, which is never ours.
     if (f->fd > 0)
         close(f->fd);
-    if (f->temp)
+    if (f->temp) {
         unlink(f->temp);
+        file_temporary_gone(f->temp);
+    }
     free(f->temp);
     free(f->path);
     *f = (struct file_replace){.fd = -1};

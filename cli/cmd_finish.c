@@ -43,8 +43,8 @@ static int run(void *p, int argc, char **argv)
     o.symbolize = !s->no_symbols;
     o.quiet = s->quiet;
     if (profile_is_trace(argv[0]))
-        return cli_fail("%s: an execution trace, which is finished: `fiberscope trace FILE`",
-                        argv[0]);
+        return cli_fail_at(argv[0],
+                           "an execution trace, which is finished: `fiberscope trace FILE`");
     if (file_keep_path(argv[0]))
         return cli_fail("out of memory");
     int rc = finish_read(argv[0], &result, &err);
@@ -73,9 +73,9 @@ const struct cli_command cmd_finish = {
     .details =
         "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, or a core\n"
         "file of a process that was recording. It is only read. Each kind of profile that it has\n"
-        "becomes a file, and an execution trace one; several need a folder, or %k in the name. "
-        "Damaged records are left out\n"
-        "and counted.",
+        "becomes a file, and an execution trace one; several need a folder, or %k in the name. A\n"
+        "core file of a program on libfiberscope-rt has its fibers as well (pprof's goroutine).\n"
+        "Damaged records are left out and counted.",
     .examples = "  fiberscope finish core.4711\n"
                 "  fiberscope finish box.seg -o p.pb.gz",
     .options = options,

@@ -149,7 +149,11 @@ static void say_start(const struct serving *v)
         cli_note("%s (pid %u) at http://%s/debug/pprof/; try: go tool pprof "
                  "http://%s%s/debug/pprof/profile?seconds=10",
                  session_program(v->session), session_pid(v->session), address, token, address);
-    if (session_way(v->session) == SESSION_OUTSIDE)
+    const char *cpu_why = session_cpu_why(v->session);
+    if (session_way(v->session) == SESSION_OUTSIDE && *cpu_why)
+        cli_note("from outside: threads and fibers alone: %s; %s", session_why(v->session),
+                 cpu_why);
+    else if (session_way(v->session) == SESSION_OUTSIDE)
         cli_note("from outside: CPU time, threads and fibers, but no wall time, heap, locks or "
                  "traces: %s",
                  session_why(v->session));

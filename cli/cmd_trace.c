@@ -7,6 +7,8 @@
 #include "cli/trace_report.h"
 
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -72,12 +74,27 @@ static const char *nearest_report(const char *name)
     return cli_nearest(name, names, CLI_COUNT(reports));
 }
 
+static int report_comes_first(const char *report, const char *path)
+{
+    char *word = NULL;
+    size_t size;
+    FILE *f = open_memstream(&word, &size);
+    if (f) {
+        cli_print_word(f, path);
+        fclose(f);
+    }
+    int status =
+        cli_usage("the report comes first: fiberscope trace %s %s", report, word ? word : path);
+    free(word);
+    return status;
+}
+
 // argv[0] is no report and there are more words.
 static int unknown_report(int argc, char **argv)
 {
     const char *name = argv[0];
     if (find_report(argv[argc - 1]))
-        return cli_usage("the report comes first: fiberscope trace %s FILE", argv[argc - 1]);
+        return report_comes_first(argv[argc - 1], name);
     if (!access(name, F_OK))
         return cli_usage("\"%.200s\" is no report but a file: one trace FILE, not more", name);
     const char *near = nearest_report(name);

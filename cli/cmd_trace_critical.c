@@ -71,9 +71,9 @@ static int goal_of_range(const struct trace_spans *s, const struct trace_args *a
     if (a->fibers.count) {
         lane = trace_spans_lane(s, TRACE_RESOURCE_GOROUTINE, strtoll(a->fibers.items[0], NULL, 10));
         if (lane == TRACE_NO_LANE)
-            return cli_fail("%s: no fiber %s in it (`fiberscope trace fibers --name '' FILE` "
-                            "lists them)",
-                            a->path, a->fibers.items[0]);
+            return cli_fail_at(
+                a->path, "no fiber %s in it (`fiberscope trace fibers --name '' FILE` lists them)",
+                a->fibers.items[0]);
     }
     for (uint32_t i = 0; i < s->kind_first[TRACE_RESOURCE_PROC] && !a->fibers.count; i++) {
         const struct trace_lane *l = &s->lanes[i];

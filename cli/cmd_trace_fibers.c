@@ -212,9 +212,11 @@ int trace_report_fibers(const struct trace_args *a)
     if (!status && k.rc)
         status = cli_fail("%s", strerror(-k.rc));
     if (!status && a->name && !k.count)
-        status = cli_fail("%s: no fiber's start function has \"%s\" in its name; %s (`fiberscope "
-                          "trace fibers FILE` lists the functions)",
-                          a->path, a->name, trace_there(there, &in));
+        status =
+            cli_fail_at(a->path,
+                        "no fiber's start function has \"%s\" in its name; %s (`fiberscope trace "
+                        "fibers FILE` lists the functions)",
+                        a->name, trace_there(there, &in));
     if (!status && !(status = profile_output_open(&o, a->output))) {
         print(o.out, &in, &k);
         status = profile_output_close(&o, true);
@@ -418,9 +420,11 @@ int trace_report_fiber(const struct trace_args *a)
     if (!status)
         status = read_both(&in, &k, &spans);
     if (!status && !k.count)
-        status = cli_fail("%s: no fiber %" PRId64 " in it; %s (`fiberscope trace fibers --name '' "
-                          "FILE` lists them)",
-                          a->path, k.id, trace_there(there, &in));
+        status =
+            cli_fail_at(a->path,
+                        "no fiber %" PRId64 " in it; %s (`fiberscope trace fibers --name '' FILE` "
+                        "lists them)",
+                        k.id, trace_there(there, &in));
     f = (struct one){.fiber = k.fibers, .summary = k.summary, .spans = spans};
     uint32_t rows = a->rows < 0 ? 8 : a->rows ? (uint32_t)a->rows : UINT32_MAX;
     if (!status && find_longest(&f, k.id, rows))

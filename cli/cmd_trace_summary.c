@@ -203,9 +203,10 @@ static int report(const struct trace_args *a, enum part part)
     if (count < 0)
         status = cli_fail("out of memory");
     if (!status && part == WAKES && a->name && !trace_wakes_of(s, a->name))
-        status = cli_fail("%s: no start function with \"%s\" in its name wakes or is woken "
-                          "(`fiberscope trace wakes FILE` lists them)",
-                          a->path, a->name);
+        status = cli_fail_at(a->path,
+                             "no start function with \"%s\" in its name wakes or is woken "
+                             "(`fiberscope trace wakes FILE` lists them)",
+                             a->name);
     if (!status && !(status = profile_output_open(&o, a->output))) {
         print_part(o.out, part, &in, s, lints, (size_t)count);
         status = profile_output_close(&o, true);

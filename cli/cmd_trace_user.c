@@ -108,9 +108,10 @@ static int check_name(const struct trace_args *a, const struct trace_summary *s,
         found = trace_name_matches(trace_names_text(&s->names, types[i]->name), a->name);
     if (found)
         return CLI_OK;
-    return cli_fail("%s: no %s has \"%s\" in its name; there are %ss of %" PRIu32
-                    " names (`fiberscope trace %ss FILE` lists them)",
-                    a->path, word, a->name, word, count, word);
+    return cli_fail_at(a->path,
+                       "no %s has \"%s\" in its name; there are %ss of %" PRIu32
+                       " names (`fiberscope trace %ss FILE` lists them)",
+                       word, a->name, word, count, word);
 }
 
 static int report(const struct trace_args *a, bool tasks)

@@ -3,7 +3,7 @@
 // fiberscope trace sched, sync, syscall, net: where fibers wait, by stack; as text, JSON, or the
 // profile that `go tool trace -pprof` gives.
 
-#include "analysis/trace/profile.h"
+#include "analysis/trace/wait_rows.h"
 #include "cli/trace_report.h"
 
 #include <inttypes.h>
@@ -24,18 +24,16 @@ static const struct {
                              "No fiber waits to run."},
 };
 
-static int by_delay(const void *x, const void *y)
-{
-    const struct pprof_sample *a = *(const struct pprof_sample *const *)x;
-    const struct pprof_sample *b = *(const struct pprof_sample *const *)y;
-    if (a->values[1] != b->values[1])
-        return a->values[1] < b->values[1] ? 1 : -1;
-    return (a->values[0] < b->values[0]) - (a->values[0] > b->values[0]);
-}
+struct waits {
+    struct pprof_profile *profile;
+    struct trace_wait_row *rows;
+    size_t count;
+};
 
-static void print_stack(FILE *out, const struct terminal *t, const struct pprof_sample *s)
+static void print_stack(FILE *out, const struct terminal *t, const struct trace_wait_row *r)
 {
     enum { FRAMES_MAX = 10 };
+    const struct pprof_sample *s = r->stack;
     for (uint32_t i = 0; i < s->location_count && i < FRAMES_MAX; i++) {
         const struct pprof_line *l = s->locations[i]->lines;
         const char *slash = strrchr(l->function->filename, '/');
@@ -51,50 +49,52 @@ static void print_stack(FILE *out, const struct terminal *t, const struct pprof_
     if (s->location_count > FRAMES_MAX)
         fprintf(out, "%36s... %u more\n", "", s->location_count - FRAMES_MAX);
     if (!s->location_count)
-        fprintf(out, "%36s(no stack)\n", "");
+        fprintf(out, "%36s(%s)\n", "", r->has_waker ? trace_waker_text(r->waker) : "no stack");
 }
 
-static void print(FILE *out, const struct trace_args *a, const struct pprof_profile *p,
+static void print(FILE *out, const struct trace_args *a, const struct waits *w,
                   enum trace_profile_kind kind)
 {
     size_t rows = a->rows < 0 ? 20 : a->rows ? (size_t)a->rows : SIZE_MAX;
     char x[TRACE_NS_MAX], y[TRACE_NS_MAX], z[TRACE_NS_MAX];
     struct terminal t = terminal_of(out);
     int64_t total = 0;
-    for (size_t i = 0; i < p->sample_count; i++)
-        total += p->samples[i]->values[1];
-    if (!p->sample_count) {
+    for (size_t i = 0; i < w->count; i++)
+        total += w->rows[i].ns;
+    if (!w->count) {
         fprintf(out, "%s\n", kinds[kind].none);
         return;
     }
     fprintf(out, "%s; %s in all\n", kinds[kind].title, trace_ns(x, total));
     fprintf(out, "%10s %7s %8s %8s\n", "time", "", "times", "mean");
-    for (size_t i = 0; i < p->sample_count && i < rows; i++) {
-        const struct pprof_sample *s = p->samples[i];
-        fprintf(out, "\n%10s %7s %8" PRId64 " %8s\n", trace_ns(x, s->values[1]),
-                trace_share(y, (double)s->values[1], (double)total), s->values[0],
-                trace_ns(z, s->values[1] / s->values[0]));
-        print_stack(out, &t, s);
+    for (size_t i = 0; i < w->count && i < rows; i++) {
+        const struct trace_wait_row *r = &w->rows[i];
+        fprintf(out, "\n%10s %7s %8" PRIu64 " %8s\n", trace_ns(x, r->ns),
+                trace_share(y, (double)r->ns, (double)total), r->count,
+                trace_ns(z, r->ns / (int64_t)r->count));
+        print_stack(out, &t, r);
     }
-    if (p->sample_count > rows)
-        fprintf(out, "\n... %zu more stacks (-n 0: all)\n", p->sample_count - rows);
+    if (w->count > rows)
+        fprintf(out, "\n... %zu more stacks (-n 0: all)\n", w->count - rows);
     fprintf(out, "\nThe same as a profile: fiberscope trace %s -o %s.pb.gz %s\n", kinds[kind].word,
             kinds[kind].word, a->path);
 }
 
-static void print_json(FILE *out, const struct pprof_profile *p)
+static void print_json(FILE *out, const struct waits *w)
 {
     struct json j = {.out = out};
     json_open(&j, NULL, '{');
     json_open(&j, "stacks", '[');
-    for (size_t i = 0; i < p->sample_count; i++) {
-        const struct pprof_sample *s = p->samples[i];
+    for (size_t i = 0; i < w->count; i++) {
+        const struct trace_wait_row *r = &w->rows[i];
         json_open(&j, NULL, '{');
-        json_int(&j, "count", s->values[0]);
-        json_int(&j, "ns", s->values[1]);
+        json_int(&j, "count", (int64_t)r->count);
+        json_int(&j, "ns", r->ns);
+        if (r->has_waker)
+            json_string(&j, "by", trace_waker_name(r->waker));
         json_open(&j, "stack", '[');
-        for (uint32_t k = 0; k < s->location_count; k++) {
-            const struct pprof_line *l = s->locations[k]->lines;
+        for (uint32_t k = 0; k < r->stack->location_count; k++) {
+            const struct pprof_line *l = r->stack->locations[k]->lines;
             json_open(&j, NULL, '{');
             json_string(&j, "function", l->function->name);
             json_string(&j, "file", l->function->filename);
@@ -108,8 +108,7 @@ static void print_json(FILE *out, const struct pprof_profile *p)
     json_close(&j, '}');
 }
 
-static int read_profile(struct trace_input *in, enum trace_profile_kind kind,
-                        struct pprof_profile **out)
+static int read_profile(struct trace_input *in, enum trace_profile_kind kind, struct waits *w)
 {
     struct trace_profile *p;
     const struct trace_event *ev;
@@ -120,11 +119,12 @@ static int read_profile(struct trace_input *in, enum trace_profile_kind kind,
         rc = trace_profile_event(p, in->reader, ev);
     }
     if (!rc && got == 0)
-        rc = trace_profile_finish(p, out);
+        rc = trace_profile_finish(p, &w->profile);
     if (!rc && got == 0) {
-        (*out)->duration_nanos = last_ns - (in->from_ns ? in->from_ns : in->base_ns);
-        if ((*out)->sample_count)
-            qsort((*out)->samples, (*out)->sample_count, sizeof *(*out)->samples, by_delay);
+        w->profile->duration_nanos = last_ns - (in->from_ns ? in->from_ns : in->base_ns);
+        rc = trace_wait_rows(w->profile,
+                             kind == TRACE_PROFILE_SCHED ? trace_profile_wakers(p) : NULL, &w->rows,
+                             &w->count);
     }
     trace_profile_free(p);
     if (rc)
@@ -134,25 +134,26 @@ static int read_profile(struct trace_input *in, enum trace_profile_kind kind,
 
 static int report(const struct trace_args *a, enum trace_profile_kind kind)
 {
-    struct pprof_profile *p = NULL;
+    struct waits w = {0};
     struct fscope_error err = {0};
     struct profile_output o;
     struct trace_input in;
     int status = trace_input_open(&in, a);
     if (!status)
-        status = read_profile(&in, kind, &p);
+        status = read_profile(&in, kind, &w);
     size_t n = a->output ? strlen(a->output) : 0;
     if (!status && n > 6 && !strcmp(a->output + n - 6, ".pb.gz")) {
-        if (pprof_write_file(p, a->output, &err))
+        if (pprof_write_file(w.profile, a->output, &err))
             status = cli_fail("%s", err.text);
     } else if (!status && !(status = profile_output_open(&o, a->output))) {
         if (a->json)
-            print_json(o.out, p);
+            print_json(o.out, &w);
         else
-            print(o.out, a, p, kind);
+            print(o.out, a, &w, kind);
         status = profile_output_close(&o, true);
     }
-    pprof_free(p);
+    free(w.rows);
+    pprof_free(w.profile);
     trace_input_close(&in);
     return status;
 }

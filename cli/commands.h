@@ -29,6 +29,7 @@
     X(stack)                                                                                       \
     X(waits)                                                                                       \
     X(trace)                                                                                       \
+    X(view)                                                                                        \
     X(symbolize)                                                                                   \
     X(help)                                                                                        \
     X(completion)

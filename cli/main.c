@@ -72,6 +72,71 @@ void cli_note(const char *fmt, ...)
     va_end(ap);
 }
 
+void cli_print_word(FILE *out, const char *text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-./:,+@%=";
+    if (*text && !text[strspn(text, plain)]) {
+        fputs(text, out);
+        return;
+    }
+    fputc('\'', out);
+    for (const char *p = text; *p; p++) {
+        if (*p == '\'')
+            fputs("'\\''", out);
+        else
+            fputc((unsigned char)*p < ' ' ? '?' : *p, out);
+    }
+    fputc('\'', out);
+}
+
+// The message with the path in place of the word FILE in `commands`.
+static void print_filled(const char *text, const char *path)
+{
+    bool in_command = false;
+    for (const char *p = text; *p; p++) {
+        in_command ^= *p == '`';
+        bool is_word = in_command && p > text && !strncmp(p, "FILE", 4) &&
+                       (p[-1] == ' ' || p[-1] == '<') && strchr(" `", p[4]);
+        if (is_word) {
+            cli_print_word(stderr, path);
+            p += 3;
+        } else {
+            fputc(*p, stderr);
+        }
+    }
+    fputc('\n', stderr);
+}
+
+static void say_at(const char *path, const char *fmt, va_list ap)
+{
+    char *text = NULL;
+    fflush(stdout);
+    if (vasprintf(&text, fmt, ap) < 0)
+        text = NULL;
+    fprintf(stderr, "fiberscope%s%s: %s: ", running_verb ? " " : "",
+            running_verb ? running_verb : "", path);
+    print_filled(text ? text : "out of memory", path);
+    free(text);
+}
+
+int cli_fail_at(const char *path, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say_at(path, fmt, ap);
+    va_end(ap);
+    return CLI_FAILURE;
+}
+
+void cli_note_at(const char *path, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say_at(path, fmt, ap);
+    va_end(ap);
+}
+
 static int run_command(const struct cli_command *cmd, int argc, char **argv)
 {
     struct fscope_error err = {0};

@@ -143,4 +143,12 @@ int cli_unknown_command(const char *verb);
 // "fiberscope VERB: text" without being an error.
 void cli_note(const char *fmt, ...) FSCOPE_PRINTF(1, 2);
 
+// The same about a file: "PATH: ...". In a command that the message gives in `backquotes` the word
+// FILE becomes the path as a shell reads it, so that the command can be copied. Like cli_fail and cli_note.
+int cli_fail_at(const char *path, const char *fmt, ...) FSCOPE_PRINTF(2, 3);
+void cli_note_at(const char *path, const char *fmt, ...) FSCOPE_PRINTF(2, 3);
+
+// A word as a shell reads it back: quoted where it must be.
+void cli_print_word(FILE *out, const char *text);
+
 #endif

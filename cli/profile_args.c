@@ -75,9 +75,9 @@ int profile_read(struct pprof_profile **out, const struct profile_args *a, const
         return 0;
     }
     if (profile_is_trace(path))
-        return cli_fail("%s: an execution trace and no profile: `fiberscope trace FILE`, or "
-                        "`fiberscope trace export --format=pprof -o OUT.pb.gz FILE` for a profile",
-                        path);
+        return cli_fail_at(
+            path, "an execution trace and no profile: `fiberscope trace FILE`, or "
+                  "`fiberscope trace export --format=pprof -o OUT.pb.gz FILE` for a profile");
     int rc = pprof_read_file(out, path, &ro, &err);
     if (rc)
         return cli_fail("%s", err.text);

@@ -42,7 +42,7 @@ static int fail_opening(const char *path)
         return cli_fail("%s: there is no such file; `fiberscope record --trace PROGRAM` makes one",
                         path);
     if (errno == EACCES)
-        return cli_fail("%s: you may not read it: ask its owner, or `sudo chmod a+r FILE`", path);
+        return cli_fail_at(path, "you may not read it: ask its owner, or `sudo chmod a+r FILE`");
     return cli_fail("%s: %s", path, strerror(errno));
 }
 
@@ -68,7 +68,7 @@ int trace_input_open_reader(struct trace_input *in, const struct trace_args *a)
     if (!in->found)
         return cli_fail("out of memory");
     if (trace_reader_open_fd(&in->reader, in->fd, &o, &err))
-        return cli_fail("%s: %s", a->path, err.text);
+        return cli_fail_at(a->path, "%s", err.text);
     return CLI_OK;
 }
 
@@ -158,9 +158,9 @@ int trace_input_check_fibers(const struct trace_input *in)
         if (in->found[i])
             continue;
         missing++;
-        cli_note(
-            "%s: no fiber %s in it%s; %s (`fiberscope trace fibers --name '' FILE` lists them)",
-            in->args->path, list->items[i], in->to_ns ? " up to --to" : "", trace_there(there, in));
+        cli_note_at(in->args->path,
+                    "no fiber %s in it%s; %s (`fiberscope trace fibers --name '' FILE` lists them)",
+                    list->items[i], in->to_ns ? " up to --to" : "", trace_there(there, in));
     }
     return missing && missing == list->count ? CLI_FAILURE : CLI_OK;
 }
@@ -169,6 +169,8 @@ int trace_input_next(struct trace_input *in, const struct trace_event **ev)
 {
     char length[TRACE_NS_MAX];
     int rc = 1;
+    if (in->is_over)
+        return 0;
     if (in->first) {
         *ev = in->first;
         in->first = NULL;
@@ -187,7 +189,8 @@ int trace_input_next(struct trace_input *in, const struct trace_event **ev)
         return -1;
     }
     // Fibers that do nothing are announced only at the end of a generation: it is read to there.
-    return rc && (!in->to_ns || (*ev)->time_ns <= in->to_ns || (*ev)->kind != TRACE_SYNC);
+    in->is_over = rc && in->to_ns && (*ev)->time_ns > in->to_ns && (*ev)->kind == TRACE_SYNC;
+    return rc;
 }
 
 int trace_input_summary(struct trace_input *in, struct trace_summary_options *opts,

@@ -20,25 +20,6 @@ struct next {
     int said;
 };
 
-// As a shell reads it back.
-static void print_word(FILE *out, const char *text)
-{
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "_-./:,+@%=";
-    if (*text && !text[strspn(text, plain)]) {
-        fputs(text, out);
-        return;
-    }
-    fputc('\'', out);
-    for (const char *p = text; *p; p++) {
-        if (*p == '\'')
-            fputs("'\\''", out);
-        else
-            fputc((unsigned char)*p < ' ' ? '?' : *p, out);
-    }
-    fputc('\'', out);
-}
-
 static bool begin(struct next *n, const char *report)
 {
     if (n->said == NEXT_MAX)
@@ -53,7 +34,7 @@ static void say(struct next *n, const char *report, const char *why)
 {
     if (!begin(n, report))
         return;
-    print_word(n->out, n->path);
+    cli_print_word(n->out, n->path);
     fprintf(n->out, "    # %s\n", why);
 }
 
@@ -93,9 +74,9 @@ static void say_explain(struct next *n, const struct trace_summary *s)
         !begin(n, task ? "explain --task" : "explain --region"))
         return;
     t = task ? task : t;
-    print_word(n->out, name);
+    cli_print_word(n->out, name);
     fputs(" --slow=p99 ", n->out);
-    print_word(n->out, n->path);
+    cli_print_word(n->out, n->path);
     fprintf(n->out, "    # why one in a hundred takes %s and not %s\n",
             trace_ns(a, trace_hist_quantile_ns(&t->latency, 0.99)),
             trace_ns(b, trace_hist_quantile_ns(&t->latency, 0.5)));

@@ -36,6 +36,7 @@ struct trace_input {
     int64_t base_ns;        // when the trace began
     int64_t from_ns, to_ns; // of the trace's time; 0: no limit
     bool repeats;           // it can be read again
+    bool is_over;           // the Sync behind to_ns was given
 
     int64_t last_ns; // of the events read so far
     uint64_t fiber_count;
@@ -48,8 +49,8 @@ int trace_input_open_reader(struct trace_input *in, const struct trace_args *a);
 void trace_input_close(struct trace_input *in);
 int trace_input_again(struct trace_input *in); // from the beginning
 
-// The next event up to to_ns, and those after it to the end of the generation: what was there all
-// along may be announced only then. 1; 0 at the end; -1 after a message.
+// The next event up to to_ns, and those after it to the end of the generation, with its Sync: what was
+// there all along may be announced only then, and that the trace goes on tells that to_ns is in it. 1; 0 at the end; -1 after a message.
 int trace_input_next(struct trace_input *in, const struct trace_event **ev);
 
 // At the end: a message for each fiber of --fiber that is not there; a failure if none is.

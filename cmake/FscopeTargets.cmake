@@ -3,7 +3,7 @@
 #
 #   fscope_inside(NAME SOURCES ...)             static library that runs inside a target (libc only)
 #   fscope_outside(NAME SOURCES ... LIBS ...)   static library for the tools
-#   fscope_tool(NAME SOURCES ... LIBS ...)      installed program
+#   fscope_tool(NAME [COMPONENT c] SOURCES ... LIBS ...)   installed program; component: tools
 
 add_library(fscope_flags INTERFACE)
 target_compile_definitions(fscope_flags INTERFACE _GNU_SOURCE)
@@ -56,8 +56,11 @@ function(fscope_outside name)
 endfunction()
 
 function(fscope_tool name)
-  cmake_parse_arguments(A "" "" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(A "" "COMPONENT" "SOURCES;LIBS" ${ARGN})
+  if(NOT A_COMPONENT)
+    set(A_COMPONENT tools)
+  endif()
   add_executable(${name} ${A_SOURCES})
   target_link_libraries(${name} PRIVATE fscope_flags ${A_LIBS})
-  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
+  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT ${A_COMPONENT})
 endfunction()

@@ -9,6 +9,7 @@
 #include "collector/inject.h"
 #include "collector/mapped_file.h"
 #include "collector/perf_target.h"
+#include "collector/permission.h"
 #include "segment/consumer.h"
 #include "symbols/data_symbols.h"
 
@@ -129,12 +130,11 @@ static int look(struct call *c, struct fscope_error *err)
                          "process %u has no agent: it was not started with libfiberscope.so (by "
                          "LD_PRELOAD, or by linking it)",
                          pid);
-    if (rc == -EACCES || rc == -EPERM)
-        return error_set(
-            err, rc, 0,
-            "process %u: its mappings may not be read: run as its user or as root, and "
-            "see `fiberscope doctor`",
-            pid);
+    if (rc == -EACCES || rc == -EPERM) {
+        char why[256];
+        permission_explain(pid, PERMISSION_READ, why, sizeof why);
+        return error_set(err, rc, 0, "process %u: its mappings may not be read: %s", pid, why);
+    }
     if (rc)
         return error_set(err, rc, 0, "process %u: %s", pid, strerror(-rc));
     rc = find_word(&m, CALL_SYMBOL, &address);
@@ -255,7 +255,8 @@ int call_listen(struct call *c, struct fscope_error *err)
     if (e.result < 0)
         return error_set(err, e.result, 0,
                          "process %u is in another network namespace, which we may not enter (%s): "
-                         "run as root, or inside its container",
+                         "run as root (CAP_SYS_ADMIN), inside its container, or in one that shares "
+                         "its network",
                          c->pid, strerror(-e.result));
     c->listen_fd = e.result;
     return 0;
@@ -435,6 +436,17 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+static int not_sent(const struct call *c, int rc, struct fscope_error *err)
+{
+    if (rc == -EPERM)
+        return error_set(err, rc, 0,
+                         "process %u may not be sent SIGPROF, by which its agent is called: run as "
+                         "its user, or with CAP_KILL",
+                         c->pid);
+    return error_set(err, rc, 0, "process %u: %s", c->pid,
+                     rc == -ESRCH ? "it has ended, or executes another program" : strerror(-rc));
+}
+
 static int not_answered(const struct call *c, struct fscope_error *err)
 {
     struct pollfd ended = {.fd = c->pidfd, .events = POLLIN};
@@ -455,7 +467,7 @@ int call_fetch(struct call *c, int *segment, struct agent_hello *hello, struct f
         if (now_ms() >= again) {
             rc = call_send(c, CALL_HELLO);
             if (rc)
-                return error_set(err, rc, 0, "process %u: %s", c->pid, strerror(-rc));
+                return not_sent(c, rc, err);
             again = now_ms() + step;
             step = step * 2 < AGAIN_MS_MAX ? step * 2 : AGAIN_MS_MAX;
         }
@@ -473,12 +485,34 @@ int call_fetch(struct call *c, int *segment, struct agent_hello *hello, struct f
     return rc ? rc : not_answered(c, err);
 }
 
-static int ask(const struct call *c, struct seg_control *control, uint32_t what,
-               uint64_t heap_bytes, struct fscope_error *err)
+static void write_wish(struct seg_control *c, const struct call_wish *w, uint32_t off)
+{
+    const struct {
+        _Atomic uint64_t *word;
+        uint64_t value;
+    } words[] = {{&c->asked_heap_bytes, w->heap_bytes},
+                 {&c->asked_block_ns, w->block_ns},
+                 {&c->asked_mutex_fraction, w->mutex_fraction},
+                 {&c->asked_cpu_period_ns, w->cpu_period_ns},
+                 {&c->asked_wall_period_ns, w->wall_period_ns}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        atomic_store_explicit(words[i].word, words[i].value, memory_order_relaxed);
+    atomic_store_explicit(&c->asked_cpu_source, w->cpu_source, memory_order_relaxed);
+    atomic_store_explicit(&c->asked_cpu_flags, w->cpu_flags, memory_order_relaxed);
+    atomic_store_explicit(&c->asked_off, off, memory_order_relaxed);
+    atomic_store_explicit(&c->asked_what, w->what, memory_order_relaxed);
+}
+
+static void unwrite_wish(struct seg_control *c)
+{
+    atomic_store_explicit(&c->asked_off, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->asked_what, 0, memory_order_release);
+}
+
+// It has been written.
+static int ask(const struct call *c, struct seg_control *control, struct fscope_error *err)
 {
     int64_t start = now_ms(), again = start, step = AGAIN_MS;
-    atomic_store_explicit(&control->asked_what, what, memory_order_relaxed);
-    atomic_store_explicit(&control->asked_heap_bytes, heap_bytes, memory_order_relaxed);
     // release: who sees the number sees the wish
     uint32_t number = atomic_fetch_add_explicit(&control->asked, 1, memory_order_release) + 1;
     while (now_ms() - start < PATIENCE_MS) {
@@ -487,18 +521,18 @@ static int ask(const struct call *c, struct seg_control *control, uint32_t what,
         if (now_ms() >= again) {
             int rc = call_send(c, 0);
             if (rc)
-                return error_set(err, rc, 0, "process %u: %s", c->pid, strerror(-rc));
+                return not_sent(c, rc, err);
             again = now_ms() + step;
             step = step * 2 < AGAIN_MS_MAX ? step * 2 : AGAIN_MS_MAX;
         }
         nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
     }
     // Nobody waits for it any more: a call that comes late finds nothing to do.
-    atomic_store_explicit(&control->asked_what, 0, memory_order_release);
+    unwrite_wish(control);
     return not_answered(c, err);
 }
 
-int call_ask(const struct call *c, struct seg_reader *reader, uint32_t what, uint64_t heap_bytes,
+int call_ask(const struct call *c, struct seg_reader *reader, const struct call_wish *wish,
              struct fscope_error *err)
 {
     struct seg_control *control = seg_reader_control(reader);
@@ -507,7 +541,19 @@ int call_ask(const struct call *c, struct seg_reader *reader, uint32_t what, uin
     int rc = seg_reader_lock_wishes(reader, true);
     if (rc)
         return error_set(err, rc, 0, "segment: cannot lock it: %s", strerror(-rc));
-    rc = ask(c, control, what, heap_bytes, err);
+    seg_reader_let_go(reader, wish->let_go);
+    // Before ours: what a killed one has left goes off, and comes on again as we want it.
+    uint32_t off = seg_reader_unheld(reader);
+    rc = seg_reader_hold(reader, wish->hold);
+    if (rc)
+        error_set(err, rc, 0, "segment: cannot lock it: %s", strerror(-rc));
+    if (!rc) {
+        write_wish(control, wish, off);
+        rc = ask(c, control, err);
+    }
+    // What it has not switched on, or is the program's own, stays on or off without us.
+    uint32_t held = atomic_load_explicit(&control->held, memory_order_relaxed);
+    seg_reader_let_go(reader, wish->hold & ~held);
     seg_reader_lock_wishes(reader, false);
     return rc;
 }

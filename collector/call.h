@@ -50,8 +50,17 @@ int call_fetch(struct call *c, int *segment, struct agent_hello *hello, struct f
 
 struct seg_reader;
 
-// Has the target do `what` (enum seg_asked) and waits for it. 0, its own -errno, -ETIMEDOUT, -ESRCH.
-int call_ask(const struct call *c, struct seg_reader *reader, uint32_t what, uint64_t heap_bytes,
+struct call_wish { // what belongs to it: the words of that name in seg_control
+    uint32_t what; // enum seg_asked
+    uint32_t hold; // 1 << enum seg_held: held by the reader from now on
+    uint32_t let_go;
+    uint64_t heap_bytes, block_ns, mutex_fraction, cpu_period_ns, wall_period_ns;
+    uint32_t cpu_source, cpu_flags;
+};
+
+// Has the target do it, after it has switched off what no collector holds any more, and waits for it. Of `hold` those are
+// held that a collector has switched on, this one or another; not what is the program's own. 0, its own -errno, -ETIMEDOUT, -ESRCH.
+int call_ask(const struct call *c, struct seg_reader *reader, const struct call_wish *wish,
              struct fscope_error *err);
 
 #endif

@@ -6,6 +6,7 @@
 #include "collector/finish.h"
 
 #include "collector/feed_internal.h"
+#include "collector/fibers.h"
 #include "collector/mapped_file.h"
 #include "collector/record_internal.h"
 #include "collector/record_trace.h"
@@ -34,24 +35,50 @@ static int open_module(void *arg, const struct seg_module *m, const char *path,
     return mapped_file_open(&file);
 }
 
+// Enough of the file to know it by. False: there is not so much.
+struct head {
+    uint64_t magic;
+    unsigned char rest[sizeof(Elf64_Ehdr) - 8];
+};
+
+static bool read_head(const char *path, struct head *head)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    ssize_t n = fd < 0 ? -1 : pread(fd, head, sizeof *head, 0);
+    if (fd >= 0)
+        close(fd);
+    return n == (ssize_t)sizeof *head;
+}
+
+static bool is_core(const struct head *head)
+{
+    Elf64_Ehdr eh;
+    memcpy(&eh, head, sizeof eh);
+    return memcmp(eh.e_ident, ELFMAG, SELFMAG) == 0 && eh.e_ident[EI_CLASS] == ELFCLASS64 &&
+           eh.e_type == ET_CORE;
+}
+
 bool finish_is_dump(const char *path)
 {
-    struct {
-        uint64_t magic;
-        unsigned char rest[sizeof(Elf64_Ehdr) - 8];
-    } head = {0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return false;
-    ssize_t n = pread(fd, &head, sizeof head, 0);
-    close(fd);
-    if (n < (ssize_t)sizeof head)
-        return false;
-    Elf64_Ehdr eh;
-    memcpy(&eh, &head, sizeof eh);
-    bool is_core = memcmp(eh.e_ident, ELFMAG, SELFMAG) == 0 && eh.e_ident[EI_CLASS] == ELFCLASS64 &&
-                   eh.e_type == ET_CORE;
-    return is_core || head.magic == SEG_MAGIC || head.magic == SEG_DUMP_MAGIC;
+    struct head head;
+    return read_head(path, &head) &&
+           (is_core(&head) || head.magic == SEG_MAGIC || head.magic == SEG_DUMP_MAGIC);
+}
+
+// A core file has the fibers themselves, with their stacks. Of other files the trace says what each did last.
+static void add_fibers(const char *path, struct record_result *result)
+{
+    struct head head;
+    struct target *t = NULL;
+    struct fibers *f = NULL;
+    struct fscope_error
+        none; // a program without fibers, or one that is cut off: the rest is worth having
+    if (!read_head(path, &head) || !is_core(&head))
+        return;
+    if (!target_open_core(&t, path, &none) && !fibers_open(&f, t, &none))
+        fibers_profile(f, result->builders[RECORD_CUSTOM]);
+    fibers_close(f);
+    target_close(t);
 }
 
 static uint64_t load(const _Atomic uint64_t *word)
@@ -180,6 +207,7 @@ int finish_read(const char *path, struct record_result *result, struct fscope_er
     }
     result->damaged = feed.damaged;
     result->duration_ns = duration_of(h, feed.last_ns);
+    add_fibers(path, result);
     keep_what_has_samples(h, result);
     if (feed.damaged)
         snprintf(result->warning, sizeof result->warning, "%s: %llu damaged records left out", path,
@@ -247,7 +275,9 @@ int finish_traces(const char *path, const struct record_options *o, struct recor
     if (!rc)
         rc = read_samples(reader, build);
     if (!rc) {
-        trace_build_finish(build, cut_of(path, h, before_ns)); // its errors are its files'
+        uint64_t cut = cut_of(path, h, before_ns), end = load(&h->control.end_ns);
+        // Until when it ran is told by itself, or is now.
+        trace_build_finish(build, cut, end || cut != before_ns ? end : before_ns);
         trace_build_get_stats(build, &st);
         result->trace_lost_generations = st.lost_generations;
         snprintf(result->trace_error, sizeof result->trace_error, "%s", trace_build_error(build));

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -289,6 +290,25 @@ static void accept_all(struct ingest *g)
     }
 }
 
+static bool is_pending(const struct ingest *g, int fd)
+{
+    for (uint32_t i = 0; i < g->pending_count; i++)
+        if (g->pending[i] == fd)
+            return true;
+    return false;
+}
+
+// Where fd is a process' pidfd, by now, and says so.
+static void see_end(struct ingest *g, int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    struct target *t = g->targets;
+    while (t && t->pidfd != fd)
+        t = t->next;
+    if (t && poll(&p, 1, 0) > 0)
+        target_ended(t);
+}
+
 int ingest_dispatch(struct ingest *g)
 {
     for (;;) {
@@ -300,11 +320,14 @@ int ingest_dispatch(struct ingest *g)
             return 0;
         // Those that wait before new ones: these may push them out, and reuse their numbers.
         for (int i = 0; i < n; i++)
-            if (events[i].data.fd != g->listen_fd)
+            if (is_pending(g, events[i].data.fd))
                 receive(g, events[i].data.fd);
         for (int i = 0; i < n; i++)
             if (events[i].data.fd == g->listen_fd)
                 accept_all(g);
+        // Last: what a process has said before it ended is taken by now.
+        for (int i = 0; i < n; i++)
+            see_end(g, events[i].data.fd);
     }
 }
 

@@ -26,10 +26,11 @@ struct target {
     uint64_t trace_events, trace_bytes; // as counted in the ingest's stats
     uint64_t records;
     uint64_t asked_ns;      // when the trace was asked to end; 0: not yet
+    uint64_t ended_ns;      // when the process, or this image of it, was seen to end; 0: not yet
+    int pidfd;              // in the ingest's epoll set until it ends; -1: not to be had
     uint32_t named_threads; // seen by the last look at their names
     bool is_late;           // it was called: others may look at it, too
     bool drains;            // the rings are ours
-    uint32_t switched;      // late: what we have switched on, 1 << enum record_kind
     bool is_over;           // ended, or replaced by exec; only drained once more
 };
 
@@ -56,6 +57,9 @@ void target_thread(struct target *t, uint32_t inner_tid);
 
 // Drains; with `housekeeping` also looks after threads that came and went.
 int target_pump(struct target *t, bool housekeeping);
+
+// The process has ended: its pidfd says so.
+void target_ended(struct target *t);
 
 // Asks its trace to end, which target_finish waits for.
 void target_ask_to_stop(struct target *t);

@@ -1,24 +1,21 @@
 // SPDX-License-Identifier: MIT
 //
 // A process that ran before we came (agent/call.h): what it records already is left as it is, what we want besides is
-// switched on, and off again at the end.
+// switched on, and off again at the end, unless another collector holds it, too (enum seg_held).
 
 #include "collector/ingest_internal.h"
 
 #include "agent/call.h"
+#include "collector/thread_places.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static uint64_t load(const _Atomic uint64_t *w)
 {
     return atomic_load_explicit(w, memory_order_relaxed);
-}
-
-static void store(_Atomic uint64_t *w, uint64_t value)
-{
-    atomic_store_explicit(w, value, memory_order_relaxed);
 }
 
 static uint64_t period_of(const struct ingest *g, enum record_kind kind)
@@ -26,7 +23,7 @@ static uint64_t period_of(const struct ingest *g, enum record_kind kind)
     return g->o.builders[kind] && g->o.hz[kind] ? UINT64_C(1000000000) / g->o.hz[kind] : 0;
 }
 
-enum { LATE_MARK = 1 }; // in signal_cookie: the periods are a collector's
+enum { TRACE_END_MS = 500 }; // that one whose collector was killed may take
 
 static void complain(struct target *t, const char *what, int rc, const struct fscope_error *err)
 {
@@ -41,59 +38,70 @@ static void complain(struct target *t, const char *what, int rc, const struct fs
         snprintf(st->late_why, sizeof st->late_why, "process %u: no %s: %.300s", t->pid, what, why);
 }
 
-// The rings are ours, so nobody else samples.
-static uint32_t start_samples(struct target *t, struct seg_control *c, struct agent_config *config)
+// The rings are ours, so nobody else samples for a collector.
+static void want_samples(struct target *t, const struct seg_control *c, struct agent_config *config,
+                         struct call_wish *w)
 {
     const struct ingest *g = t->ingest;
-    uint32_t what = 0;
     if (!t->drains)
-        return 0;
-    // Set by nobody who still reads: by the program, unless a collector that has died left its mark.
-    bool is_own = load(&c->cpu_period_ns) || load(&c->wall_period_ns);
-    if (is_own && atomic_load(&c->cpu_source) != SEG_CPU_COLLECTOR_PERF &&
-        atomic_load(&c->signal_cookie) != LATE_MARK) {
+        return;
+    bool is_on = load(&c->cpu_period_ns) || load(&c->wall_period_ns);
+    bool is_own = !(atomic_load(&c->held) & 1u << SEG_HELD_SAMPLES);
+    if (is_on && is_own && atomic_load(&c->cpu_source) != SEG_CPU_COLLECTOR_PERF) {
         const struct fscope_error why = {.text = "the program samples itself (FIBERSCOPE, or "
                                                  "fscope_cpu_start)"};
         complain(t, "samples", -EBUSY, &why);
         t->drains = false;
-        return 0;
+        return;
     }
-    atomic_store_explicit(&c->signal_cookie, LATE_MARK, memory_order_relaxed);
     config->cpu_period_ns = period_of(g, RECORD_CPU);
     config->wall_period_ns = period_of(g, RECORD_WALL);
     if (config->cpu_period_ns)
         target_open_clocks(t, config);
-    store(&c->cpu_period_ns, config->cpu_period_ns);
-    store(&c->wall_period_ns, config->wall_period_ns);
-    uint64_t flags = config->header.flags & AGENT_KERNEL_EXCLUDED ? SEG_CPU_USER_ONLY : 0;
-    store(&c->cpu_flags, flags);
-    atomic_store_explicit(&c->cpu_source, config->cpu_source, memory_order_relaxed);
-    if (config->wall_period_ns || config->cpu_period_ns) // forked children go by what it then knows
-        what |= SEG_ASK_ARM;
-    return what;
+    if (!config->wall_period_ns && !config->cpu_period_ns)
+        return;
+    w->what |=
+        SEG_ASK_ARM; // with the collector's events, too: forked children go by what it then knows
+    w->hold |= 1u << SEG_HELD_SAMPLES;
+    w->cpu_period_ns = config->cpu_period_ns;
+    w->wall_period_ns = config->wall_period_ns;
+    w->cpu_source = config->cpu_source;
+    w->cpu_flags = config->header.flags & AGENT_KERNEL_EXCLUDED ? SEG_CPU_USER_ONLY : 0;
 }
 
-// A word for locks that is 0 is set.
-static uint32_t start_word(struct target *t, _Atomic uint64_t *word, uint64_t rate, int kind)
+static void want_locks(const struct ingest *g, struct call_wish *w)
 {
-    if (!t->ingest->o.builders[kind] || !rate || load(word))
-        return 0;
-    store(word, rate);
-    t->switched |= 1u << kind;
-    return SEG_ASK_LOOK;
+    if (g->o.builders[RECORD_BLOCK] && g->o.block_ns) {
+        w->what |= SEG_ASK_BLOCK;
+        w->hold |= 1u << SEG_HELD_BLOCK;
+        w->block_ns = g->o.block_ns;
+    }
+    if (g->o.builders[RECORD_MUTEX] && g->o.mutex_fraction) {
+        w->what |= SEG_ASK_MUTEX;
+        w->hold |= 1u << SEG_HELD_MUTEX;
+        w->mutex_fraction = g->o.mutex_fraction;
+    }
 }
 
-static int ask(struct target *t, const char *name, uint32_t what, uint64_t heap_bytes, int kind)
+static int ask(struct target *t, const char *name, const struct call_wish *w)
 {
     struct fscope_error err = {0};
-    int rc = call_ask(t->ingest->o.call, t->reader, what, heap_bytes, &err);
-    if (rc == -EALREADY && kind == RECORD_HEAP)
-        return 0; // as it is recorded already, so it is shown
+    int rc = call_ask(t->ingest->o.call, t->reader, w, &err);
+    if (rc == -EALREADY && w->what & SEG_ASK_HEAP)
+        rc = 0; // as it is recorded already, so it is shown
     if (rc)
         complain(t, name, rc, &err);
-    else if (kind >= 0)
-        t->switched |= 1u << kind;
     return rc;
+}
+
+// A kind has one rate. Who came first, or the program, has it as it wants it.
+static void tell_shared(struct target *t, const char *what, uint64_t wished, uint64_t is)
+{
+    struct ingest_stats *st = &t->ingest->stats;
+    if (wished && is && wished != is && !st->late_why[0])
+        snprintf(st->late_why, sizeof st->late_why,
+                 "process %u: %s already: 1 in %llu, not in %llu as asked for", t->pid, what,
+                 (unsigned long long)is, (unsigned long long)wished);
 }
 
 static int drop_buffer(void *reader, const struct seg_trace_buffer *b, uint32_t index)
@@ -111,17 +119,53 @@ static void drop_leftovers(struct seg_reader *r)
         seg_reader_trace_buffers(r, drop_buffer, r);
 }
 
-// One that somebody else has begun is theirs, to the end.
-static void start_trace(struct target *t)
+static int see_place(void *arg, uint32_t tid, const uint64_t *pcs, uint32_t depth)
+{
+    return trace_build_early(arg, tid, pcs, depth);
+}
+
+// Of a collector that was killed.
+static void end_old_trace(struct target *t, const struct seg_control *c)
+{
+    const struct call_wish look = {.what = SEG_ASK_LOOK};
+    for (int ms = 0; ms < TRACE_END_MS && atomic_load(&c->held) & 1u << SEG_HELD_TRACE; ms += 20) {
+        if (call_ask(t->ingest->o.call, t->reader, &look, NULL))
+            return;
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
+}
+
+// One that the program has begun is its own, to the end.
+static void start_trace(struct target *t, const struct seg_control *c)
 {
     const struct record_options *o = t->ingest->o.trace;
+    const struct call_wish w = {
+        .what = SEG_ASK_TRACE | (o->trace_flight ? SEG_ASK_FLIGHT : 0u),
+        .hold = 1u << SEG_HELD_TRACE,
+    };
+    end_old_trace(t, c);
+    thread_places_each(t->pid, see_place,
+                       t->trace); // without them some would have no name for long
     drop_leftovers(t->reader);
     seg_reader_trace_limits(t->reader, o->trace_slow_ns);
-    if (!ask(t, "trace", SEG_ASK_TRACE | (o->trace_flight ? SEG_ASK_FLIGHT : 0), 0, -1))
+    if (!ask(t, "trace", &w))
         return;
     t->feed.see_cpu = NULL;
     trace_build_free(t->trace);
     t->trace = NULL;
+}
+
+static void start_heap(struct target *t, const struct seg_control *c)
+{
+    const struct ingest *g = t->ingest;
+    const struct call_wish w = {
+        .what = SEG_ASK_HEAP, .hold = 1u << SEG_HELD_HEAP, .heap_bytes = g->o.heap_bytes};
+    int rc = ask(t, "heap profile", &w);
+    uint64_t rate = load(&c->heap_rate_bytes);
+    if (rate)
+        builder_set_rate(g->o.builders[RECORD_HEAP], rate);
+    if (!rc)
+        tell_shared(t, "bytes of the heap are recorded", g->o.heap_bytes, rate);
 }
 
 void target_start_late(struct target *t, struct agent_config *config)
@@ -132,41 +176,25 @@ void target_start_late(struct target *t, struct agent_config *config)
         return;
     if (g->o.inherit) // the locks are ours: new threads and children may come to us
         call_send(g->o.call, CALL_STAY);
-    uint32_t what = start_samples(t, c, config);
-    what |= start_word(t, &c->block_rate_ns, g->o.block_ns, RECORD_BLOCK);
-    what |= start_word(t, &c->mutex_fraction, g->o.mutex_fraction, RECORD_MUTEX);
-    if (what)
-        ask(t, "samples", what, 0, -1);
+    struct call_wish w = {0};
+    want_samples(t, c, config, &w);
+    want_locks(g, &w);
+    if (w.what)
+        ask(t, "samples", &w);
+    tell_shared(t, "waits are recorded", w.block_ns, load(&c->block_rate_ns));
+    tell_shared(t, "contended unlocks are recorded", w.mutex_fraction, load(&c->mutex_fraction));
     // Each of its own, so that one that cannot be had costs none of the others.
-    if (g->o.builders[RECORD_HEAP] && load(&c->heap_rate_bytes))
-        builder_set_rate(g->o.builders[RECORD_HEAP], load(&c->heap_rate_bytes));
     if (g->o.builders[RECORD_HEAP] && g->o.heap_bytes)
-        ask(t, "heap profile", SEG_ASK_HEAP, g->o.heap_bytes, RECORD_HEAP);
+        start_heap(t, c);
+    else if (g->o.builders[RECORD_HEAP] && load(&c->heap_rate_bytes))
+        builder_set_rate(g->o.builders[RECORD_HEAP], load(&c->heap_rate_bytes));
     if (t->trace)
-        start_trace(t);
+        start_trace(t, c);
 }
 
 void target_stop_late(struct target *t)
 {
-    struct seg_control *c = seg_reader_control(t->reader);
-    uint32_t what = 0;
-    if (!c || !target_is_alive(t))
-        return;
-    if (t->drains) {
-        what |= SEG_ASK_DISARM;
-        store(&c->cpu_period_ns, 0);
-        store(&c->wall_period_ns, 0);
-        store(&c->cpu_flags, 0);
-        atomic_store_explicit(&c->signal_cookie, 0, memory_order_relaxed);
-    }
-    if (t->switched & 1u << RECORD_BLOCK)
-        store(&c->block_rate_ns, 0);
-    if (t->switched & 1u << RECORD_MUTEX)
-        store(&c->mutex_fraction, 0);
-    if (t->switched & 1u << RECORD_HEAP)
-        what |= SEG_ASK_HEAP_STOP;
-    if (what || t->switched || t->trace)
-        call_ask(t->ingest->o.call, t->reader, what | SEG_ASK_LOOK, 0, NULL);
-    if (t->drains)
-        atomic_store_explicit(&c->cpu_source, SEG_CPU_NONE, memory_order_relaxed);
+    const struct call_wish w = {.what = SEG_ASK_LOOK, .let_go = ~0u};
+    if ((seg_reader_is_holding(t->reader) || t->trace) && target_is_alive(t))
+        call_ask(t->ingest->o.call, t->reader, &w, NULL);
 }

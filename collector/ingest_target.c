@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -80,11 +82,30 @@ void target_open_clocks(struct target *t, struct agent_config *config)
 static void retire(struct ingest *g, uint32_t pid)
 {
     for (struct target *t = g->targets; t; t = t->next)
-        if (t->pid == pid && !t->is_over) {
-            perf_clocks_free(t->clocks);
-            t->clocks = NULL;
-            t->is_over = true;
-        }
+        if (t->pid == pid && !t->is_over)
+            target_ended(t);
+}
+
+void target_ended(struct target *t)
+{
+    perf_clocks_free(t->clocks);
+    t->clocks = NULL;
+    t->is_over = true;
+    t->ended_ns = record_now_ns(CLOCK_MONOTONIC);
+    if (t->pidfd >= 0)
+        close(t->pidfd); // leaves the epoll set by itself
+    t->pidfd = -1;
+}
+
+// So that the time at which it ends is known.
+static void watch_end(struct target *t)
+{
+    struct epoll_event ev = {.events = EPOLLIN};
+    t->pidfd = ev.data.fd = (int)syscall(SYS_pidfd_open, (pid_t)t->pid, 0);
+    if (t->pidfd >= 0 && epoll_ctl(t->ingest->epoll_fd, EPOLL_CTL_ADD, t->pidfd, &ev)) {
+        close(t->pidfd);
+        t->pidfd = -1;
+    }
 }
 
 static bool is_wanted(const struct ingest *g, uint32_t pid)
@@ -159,6 +180,8 @@ static void start_sampling(struct target *t, struct agent_config *config)
     atomic_store_explicit(&c->cpu_period_ns, config->cpu_period_ns, memory_order_relaxed);
     atomic_store_explicit(&c->wall_period_ns, config->wall_period_ns, memory_order_relaxed);
     set_state_rates(g, c, is_wanted(g, t->pid));
+    if (is_wanted(g, t->pid)) // of one that was called: its children go by what it holds
+        seg_reader_hold(t->reader, (1u << SEG_HELD_COUNT) - 1);
     uint64_t flags = config->header.flags & AGENT_KERNEL_EXCLUDED ? SEG_CPU_USER_ONLY : 0;
     atomic_store_explicit(&c->cpu_flags, flags, memory_order_relaxed);
     atomic_store_explicit(&c->cpu_source, config->cpu_source, memory_order_relaxed);
@@ -186,6 +209,7 @@ int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello 
     t->ingest = g;
     t->pid = pid;
     t->inner_pid = hello->pid;
+    t->pidfd = -1;
     t->is_late = hello->why == AGENT_WHY_CALL;
     int rc = seg_reader_open_parts(&t->reader, fd, parts_wanted(t), &err);
     if (!rc)
@@ -200,6 +224,7 @@ int target_add(struct ingest *g, int fd, uint32_t pid, const struct agent_hello 
     t->feed.series = t->drains ? g->o.series : NULL;
     start_trace(t);
     retire(g, pid);
+    watch_end(t);
     g->stats.processes++;
     t->next = g->targets;
     g->targets = t;
@@ -337,6 +362,7 @@ static bool is_patience_over(const struct target *t)
 // Ends the trace at a whole generation where the target lives and answers; else at what it has committed.
 static void finish_trace(struct target *t)
 {
+    const struct call_wish look = {.what = SEG_ASK_LOOK};
     struct record_result *result = t->ingest->o.trace_result;
     struct trace_build_stats st;
     if (!t->trace)
@@ -347,14 +373,15 @@ static void finish_trace(struct target *t)
     while (target_is_alive(t) && !trace_build_stop(t->trace) && !is_patience_over(t)) {
         pump_trace(t);
         if (t->is_late && !is_asked)
-            call_ask(t->ingest->o.call, t->reader, SEG_ASK_LOOK, 0, NULL);
+            call_ask(t->ingest->o.call, t->reader, &look, NULL);
         is_asked = true;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
-    uint64_t until = target_is_alive(t) ? record_now_ns(CLOCK_MONOTONIC) : UINT64_MAX;
+    uint64_t now = record_now_ns(CLOCK_MONOTONIC);
+    uint64_t until = target_is_alive(t) ? now : UINT64_MAX;
     if (t->drains)
         feed_pump(&t->feed); // samples that belong into it
-    trace_build_finish(t->trace, until);
+    trace_build_finish(t->trace, until, t->ended_ns ? t->ended_ns : now);
     trace_build_get_stats(t->trace, &st);
     result->trace_lost_generations += st.lost_generations;
     if (!result->trace_error[0])
@@ -390,6 +417,8 @@ void target_free(struct target *t)
     if (!t)
         return;
     perf_clocks_free(t->clocks);
+    if (t->pidfd >= 0)
+        close(t->pidfd);
     trace_build_free(t->trace);
     record_trace_abort(&t->sink);
     feed_free(&t->feed);

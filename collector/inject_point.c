@@ -6,6 +6,7 @@
 #include "collector/inject_internal.h"
 
 #include "collector/arch/x86_64.h"
+#include "collector/permission.h"
 #include "collector/stop_call.h"
 #include "collector/thread_list.h"
 
@@ -348,13 +349,11 @@ static int pass(struct search *s, unsigned round, struct inject_point *out)
 
 static int none_found(const struct search *s, int rc, struct fscope_error *err)
 {
-    if (s->seize_error == EPERM)
-        return error_set(
-            err, -EPERM, 0,
-            "process %u may not be traced by this user, or is traced by another process: "
-            "run as its user or as root (CAP_SYS_PTRACE), and see `fiberscope doctor` "
-            "about ptrace_scope",
-            s->pid);
+    if (s->seize_error == EPERM) {
+        char why[256];
+        permission_explain(s->pid, PERMISSION_TRACE, why, sizeof why);
+        return error_set(err, -EPERM, 0, "process %u may not be traced: %s", s->pid, why);
+    }
     if (rc == -ETIMEDOUT)
         return error_set(err, -EAGAIN, 0, "process %u: a thread did not stop for %d s: try again",
                          s->pid, STOP_LIMIT_MS / 1000);

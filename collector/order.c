@@ -219,7 +219,7 @@ int order_switch(uint32_t pid, bool on, struct fscope_error *err)
                       pid);
     }
     if (!rc)
-        rc = call_ask(&call, reader, SEG_ASK_LOOK, 0, err);
+        rc = call_ask(&call, reader, &(struct call_wish){.what = SEG_ASK_LOOK}, err);
     seg_reader_close(reader);
     call_close(&call);
     return rc;

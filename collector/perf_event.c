@@ -60,8 +60,8 @@ static bool has_perfmon(void)
     return (caps >> CAP_BIT_SYS_ADMIN & 1) || (caps >> CAP_BIT_PERFMON & 1);
 }
 
-// errno of a counting event on ourselves, 0 if it opened.
-static int try_self(uint32_t type, uint64_t config, bool kernel)
+// errno of a counting event on a process (0: ourselves), 0 if it opened.
+static int try_event(pid_t pid, uint32_t type, uint64_t config, bool kernel)
 {
     struct perf_event_attr attr = {
         .type = type,
@@ -71,7 +71,7 @@ static int try_self(uint32_t type, uint64_t config, bool kernel)
         .exclude_kernel = !kernel,
         .exclude_hv = 1,
     };
-    int fd = perf_event_open_raw(&attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+    int fd = perf_event_open_raw(&attr, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
     if (fd < 0)
         return -fd;
     close(fd);
@@ -94,7 +94,7 @@ enum perf_refusal perf_event_classify(int error, pid_t pid)
         return read_paranoid() == INT_MIN ? PERF_REFUSED_NO_EVENT : PERF_REFUSED_SECCOMP;
     case EACCES:
         if (pid > 0 && pid != getpid() &&
-            try_self(PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK, false) == 0)
+            try_event(0, PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK, false) == 0)
             return PERF_REFUSED_OWNER;
         return PERF_REFUSED_PARANOID;
     case EPERM:
@@ -155,17 +155,25 @@ int perf_event_explain(enum perf_refusal why, int error, pid_t pid, char *text, 
     return snprintf(text, size, "perf_event_open: %s", strerror(error));
 }
 
+int perf_event_try(pid_t pid, char *why, size_t size)
+{
+    int error = try_event(pid, PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK, false);
+    if (error)
+        perf_event_explain(perf_event_classify(error, pid), error, pid, why, size);
+    return -error;
+}
+
 void perf_rights_probe(struct perf_rights *r)
 {
     long long v;
     *r = (struct perf_rights){.paranoid = read_paranoid(), .has_perfmon = has_perfmon()};
-    r->user_error = try_self(PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK, false);
-    r->kernel_error = try_self(PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK, true);
+    r->user_error = try_event(0, PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK, false);
+    r->kernel_error = try_event(0, PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK, true);
     r->user = r->user_error == 0;
     r->kernel = r->kernel_error == 0;
     r->user_why = perf_event_classify(r->user_error, 0);
     r->kernel_why = perf_event_classify(r->kernel_error, 0);
-    r->hardware = try_self(PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES, false) == 0;
+    r->hardware = try_event(0, PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES, false) == 0;
     if (read_number("/proc/sys/kernel/perf_event_mlock_kb", &v) && v > 0)
         r->mlock_kb = (uint64_t)v;
     if (read_number("/proc/sys/kernel/perf_event_max_sample_rate", &v) && v > 0)

@@ -56,6 +56,9 @@ enum perf_refusal perf_event_classify(int error, pid_t pid);
 // as snprintf does.
 int perf_event_explain(enum perf_refusal why, int error, pid_t pid, char *text, size_t size);
 
+// Whether the process's CPU time can be sampled from outside: 0, or -errno and why in one line.
+int perf_event_try(pid_t pid, char *why, size_t size);
+
 // --- What this machine and this user may do.
 
 struct perf_rights {

@@ -82,7 +82,7 @@ static void tell_records(struct process *one, const struct seg_header *h)
         uint64_t word;
     } kinds[] = {{"cpu", c->cpu_period_ns},
                  {"wall", c->wall_period_ns},
-                 {"heap", c->heap_rate_bytes},
+                 {"heap", c->heap_off ? 0 : c->heap_rate_bytes},
                  {"block", c->block_rate_ns},
                  {"mutex", c->mutex_fraction}};
     size_t n = 0;

@@ -95,7 +95,7 @@ struct record_result {
     struct record_trace *traces; // files of execution traces (record_trace.h)
     size_t trace_count;
     const char *trace_open[RECORD_TRACES_OPEN]; // names of files that are being written
-    uint32_t trace_pid;                         // of the first process that had one
+    uint32_t trace_pid;                         // whose is on standard output; 0: nobody's yet
     bool has_trace;                             // finish_read: there is one in the file
     uint64_t trace_events, trace_bytes;         // so far
     uint64_t trace_lost_generations;            // of a flight recorder

@@ -178,6 +178,17 @@ static void take_out(const struct record_options *o, struct record_result *resul
         snprintf(result->warning, sizeof result->warning, "the agent stays in: %s", err.text);
 }
 
+// The socket, too: in a network namespace that we may not enter the agent is out of reach.
+static int open_agent(struct call *call, uint32_t pid, struct fscope_error *why)
+{
+    int rc = call_open(call, pid, why);
+    if (!rc)
+        rc = call_listen(call, why);
+    if (rc)
+        call_close(call);
+    return rc;
+}
+
 int record_process(const struct record_options *o, struct record_result *result,
                    struct fscope_error *err)
 {
@@ -194,7 +205,7 @@ int record_process(const struct record_options *o, struct record_result *result,
     int rc = o->method == RECORD_INJECT ? put_in(o, &is_put_in, err) : 0;
     if (rc)
         return rc;
-    rc = o->method == RECORD_PERF ? -ENOENT : call_open(&call, o->pid, &why);
+    rc = o->method == RECORD_PERF ? -ENOENT : open_agent(&call, o->pid, &why);
     bool has_agent = !rc;
     if (has_agent) {
         rc = by_agent(o, &call, result, err);
@@ -210,11 +221,22 @@ int record_process(const struct record_options *o, struct record_result *result,
         return error_set(err, -EOPNOTSUPP, 0,
                          "heap and lock profiles, wall time and traces need the agent inside: not "
                          "with --method=perf");
+    bool is_there = o->method != RECORD_PERF && rc == -EPERM; // and out of reach
     const char *option, *what = what_needs_it(o, &option);
+    if (is_needed && is_there)
+        return error_set(err, rc, 0, "%s the agent: %.300s", what, why.text);
     if (is_needed)
         return error_set(err, rc, 0,
                          "%s the agent: %.250s; --method=inject puts it in, `fiberscope record %s "
                          "COMMAND` starts one with it",
                          what, why.text, option);
-    return from_outside(o, result, err);
+    if (is_there && !o->quiet)
+        fprintf(o->messages, "fiberscope: from outside: %s\n", why.text);
+    rc = from_outside(o, result, err);
+    if (rc == -EPERM && err && o->method != RECORD_PERF) {
+        why = *err;
+        error_set(err, rc, 0, "%.290s; without: --method=inject, or `fiberscope record COMMAND`",
+                  why.text);
+    }
+    return rc;
 }

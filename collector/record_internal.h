@@ -36,7 +36,8 @@ struct record_loop {
     bool (*is_over)(void *arg); // asked at each tick; NULL: the signals and the time alone end it
     void *arg;
     uint64_t start_ns, stop_ns; // stop_ns: when the first signal was seen
-    int snapshots;              // wishes for one that were passed on
+    bool has_said_grace;
+    int snapshots; // wishes for one that were passed on
 };
 
 // record_agent.c: records the process that `call` was opened on, through its agent. is_over may be NULL. Leaves the

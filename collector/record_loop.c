@@ -15,6 +15,7 @@ enum {
 };
 // After Ctrl-C: a command that ends because of it belongs into the profile to its end.
 #define STOP_GRACE_NS UINT64_C(1000000000)
+#define GRACE_SAID_NS UINT64_C(150000000)
 
 void record_ingest_options(const struct record_options *o, struct record_result *result,
                            struct ingest_options *io)
@@ -40,6 +41,22 @@ static bool is_time_over(const struct record_loop *l, uint64_t now)
     if (l->o->duration_ns && now - l->start_ns >= l->o->duration_ns)
         return true;
     return record_stop_count > 1 || (l->stop_ns && now - l->stop_ns >= STOP_GRACE_NS);
+}
+
+// Who has pressed Ctrl-C is told what for he waits, once it is more than a moment.
+static void say_grace(struct record_loop *l, uint64_t now)
+{
+    const struct record_result *result = l->result;
+    if (!l->stop_ns || l->has_said_grace || now - l->stop_ns < GRACE_SAID_NS)
+        return;
+    l->has_said_grace = true;
+    record_progress_end(&l->progress);
+    if (!l->o->quiet && result->child > 0)
+        fprintf(
+            l->o->messages,
+            "fiberscope: process %d (%s) goes on; waiting up to %d s for its end (Ctrl-C again: no "
+            "longer)\n",
+            result->child, result->program, (int)(STOP_GRACE_NS / UINT64_C(1000000000)));
 }
 
 static void tick(struct record_loop *l)
@@ -76,6 +93,7 @@ int record_loop_run(struct record_loop *l)
             l->stop_ns = now;
         if (is_time_over(l, now) || (l->is_over && l->is_over(l->arg)))
             return 0;
+        say_grace(l, now);
         if (now >= next_tick || record_snapshot_count != l->snapshots) {
             tick(l);
             next_tick = now + tick_ms(l->o) * UINT64_C(1000000);

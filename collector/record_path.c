@@ -160,6 +160,12 @@ static bool asks_for_folder(const char *pattern)
     return n && pattern[n - 1] == '/' && !strchr(pattern, '%');
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
 int record_check_output(const struct record_options *o, struct fscope_error *err)
 {
     struct record_result sample = {.program = "x", .pid = 1};
@@ -172,6 +178,12 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
                          is_trace ? RECORD_TRACE_NAME : record_kind_name(kind), err);
     if (rc)
         return rc;
+    if (is_trace && (ends_with(path, ".pb.gz") || ends_with(path, ".pb")))
+        return error_set(
+            err, -EINVAL, 0,
+            "-o %s: a profile's name, and with --trace alone a trace is written: name it "
+            "%.*s.trace, or add --cpu and name a folder (with / at its end) for both",
+            o->output, (int)(strstr(path, ".pb") - path), path);
     int n = count_at(o, &sample, path);
     if (n > 1)
         return error_set(

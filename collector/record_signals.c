@@ -4,6 +4,8 @@
 
 #include "collector/record_signals.h"
 
+#include "base/file.h"
+
 #include <stddef.h>
 #include <unistd.h>
 
@@ -22,8 +24,10 @@ static void on_stop(int signo, siginfo_t *info, void *context)
     (void)context;
     record_stop_signal = signo;
     record_stop_count = record_stop_count + 1;
-    if (record_stop_count > PATIENCE)
+    if (record_stop_count > PATIENCE) {
+        file_remove_temporaries();
         _exit(128 + signo); // symbols that will not come: the user has had enough
+    }
     // SI_KERNEL: from the terminal, whose whole foreground group has it, the command too.
     if (forward_pid > 0 && info->si_code != SI_KERNEL)
         kill(forward_pid, signo);
@@ -78,5 +82,6 @@ void record_signals_restore(const struct record_signals *s)
         sigaction(stop_signals[i], &s->old[i], NULL);
     if (s->takes_snapshots)
         sigaction(SIGUSR2, &s->old_snapshot, NULL);
+    file_guard_temporaries(); // of what is still being written
     sigprocmask(SIG_SETMASK, &s->users, NULL);
 }

@@ -24,7 +24,13 @@ struct record_trace_open {
     char *path;
 };
 
-// Which process is the first: the command, or whoever comes with a trace before it.
+// Whether the name tells processes apart.
+static bool has_pid(const char *pattern)
+{
+    return !pattern || strstr(pattern, "%p") || record_path_is_folder(pattern);
+}
+
+// What has been written to standard output is there: it is the first one's that comes.
 static bool is_first(struct record_trace_sink *s)
 {
     struct record_result *result = s->result;
@@ -42,13 +48,12 @@ static int make_path(struct record_trace_sink *s, uint32_t number, char *path, s
     int rc = record_path(path, size, pattern, &named, RECORD_TRACE_NAME, err);
     if (rc)
         return rc;
-    bool is_alone =
-        is_first(s) || !pattern || strstr(pattern, "%p") || record_path_is_folder(pattern);
+    bool is_alone = s->pid == s->result->pid || has_pid(pattern);
     size_t n = strlen(path);
     if (strcmp(path, "-") == 0 && (number > 1 || !is_first(s)))
         return error_set(err, -EEXIST, 0,
                          "standard output has a trace already: -o FILE is needed for further ones");
-    if (!is_alone)
+    if (!is_alone && strcmp(path, "-") != 0)
         n += (size_t)snprintf(path + n, size - n, ".p%u", s->pid);
     if (number > 1 && n < size)
         n += (size_t)snprintf(path + n, size - n, ".%u", number);
@@ -65,7 +70,8 @@ static int add_result(struct record_trace_sink *s, const char *path,
         return -ENOMEM;
     result->traces = grown;
     struct record_trace *t = &grown[result->trace_count];
-    *t = (struct record_trace){.path = strdup(path), .file = *f, .rc = rc};
+    *t = (struct record_trace){.path = strdup(path), .file = *f, .rc = rc, .pid = s->pid};
+    memcpy(t->program, s->program, sizeof t->program);
     snprintf(t->error, sizeof t->error, "%s", rc ? error : "");
     if (!t->path)
         return -ENOMEM;
@@ -190,6 +196,14 @@ void record_trace_free(struct record_result *result)
 
 // --- What is said.
 
+static bool has_several(const struct record_result *result)
+{
+    for (size_t i = 1; i < result->trace_count; i++)
+        if (result->traces[i].pid != result->traces[0].pid)
+            return true;
+    return false;
+}
+
 static void say_file(const struct record_options *o, const struct record_result *result,
                      const struct record_trace *t)
 {
@@ -207,7 +221,10 @@ static void say_file(const struct record_options *o, const struct record_result 
     }
     if (f->was_killed && result->killed_by)
         fputs(", up to the kill", out);
-    fprintf(out, "; wrote %s\n", t->path);
+    fprintf(out, "; wrote %s", t->path);
+    if (has_several(result))
+        fprintf(out, " (process %u, %s)", t->pid, t->program);
+    fputc('\n', out);
     if (f->left_out)
         fprintf(out,
                 "fiberscope: its last part did not make sense and is left out: %s (please report "
@@ -249,7 +266,21 @@ static void say_next(const struct record_options *o, const struct record_result 
                 longest->path, longest->path);
 }
 
-int record_trace_report(const struct record_options *o, const struct record_result *result,
+// Those that were not said one by one.
+static void say_rest(const struct record_options *o, const struct record_result *result)
+{
+    size_t written = 0;
+    fputs("fiberscope: further traces:", o->messages);
+    for (size_t i = 0; i < result->trace_count; i++) {
+        const struct record_trace *t = &result->traces[i];
+        written += t->file.generations != 0;
+        if (t->file.generations && written > FILES_SAID && !t->file.left_out)
+            fprintf(o->messages, " %s", t->path);
+    }
+    fputc('\n', o->messages);
+}
+
+int record_trace_report(const struct record_options *o, struct record_result *result,
                         struct fscope_error *err)
 {
     int first = 0;
@@ -264,8 +295,11 @@ int record_trace_report(const struct record_options *o, const struct record_resu
             say_file(o, result, t);
     }
     if (written > FILES_SAID && !o->quiet)
-        fprintf(o->messages, "fiberscope: and %zu more traces, up to %s\n", written - FILES_SAID,
-                result->traces[result->trace_count - 1].path);
+        say_rest(o, result);
+    if (!first && o->trace && !written)
+        first = error_set(err, -ENODATA, 0, "no trace: %s",
+                          result->trace_error[0] ? result->trace_error
+                                                 : "the program has recorded no event");
     if (o->quiet || !o->trace)
         return first;
     if (result->trace_lost_generations)
@@ -278,7 +312,5 @@ int record_trace_report(const struct record_options *o, const struct record_resu
     say_cuts(o, result);
     if (written)
         say_next(o, result);
-    else if (!first)
-        fputs("fiberscope: no trace: the program has recorded no event\n", o->messages);
     return first;
 }

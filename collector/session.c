@@ -10,6 +10,7 @@
 #include "collector/feed_internal.h"
 #include "collector/fibers.h"
 #include "collector/mapped_file.h"
+#include "collector/perf_event.h"
 #include "collector/perf_target.h"
 
 #include <dirent.h>
@@ -26,11 +27,6 @@ enum { NAMES_MAX = 64 }; // of custom profiles that are listed
 
 // --- Opening.
 
-static int ask(struct session *s, uint32_t what, uint64_t heap_bytes, struct fscope_error *err)
-{
-    return call_ask(&s->call, s->reader, what, heap_bytes, err);
-}
-
 static bool is_on(const _Atomic uint64_t *word)
 {
     return atomic_load_explicit(word, memory_order_relaxed) != 0;
@@ -39,28 +35,23 @@ static bool is_on(const _Atomic uint64_t *word)
 // What cannot be switched on is told when it is asked for.
 static void switch_on(struct session *s, const struct session_options *o)
 {
-    struct seg_control *c = seg_reader_control(s->reader);
-    uint32_t what = 0;
-    if (!c)
+    const struct call_wish locks = {
+        .what = (o->block_ns ? SEG_ASK_BLOCK : 0u) | (o->mutex_fraction ? SEG_ASK_MUTEX : 0u),
+        .hold = (o->block_ns ? 1u << SEG_HELD_BLOCK : 0u) |
+                (o->mutex_fraction ? 1u << SEG_HELD_MUTEX : 0u),
+        .block_ns = o->block_ns,
+        .mutex_fraction = o->mutex_fraction,
+    };
+    const struct call_wish heap = {
+        .what = SEG_ASK_HEAP, .hold = 1u << SEG_HELD_HEAP, .heap_bytes = o->heap_bytes};
+    if (!seg_reader_control(s->reader))
         return;
-    if (o->block_ns && !is_on(&c->block_rate_ns)) {
-        atomic_store_explicit(&c->block_rate_ns, o->block_ns, memory_order_relaxed);
-        s->switched |= 1u << RECORD_BLOCK;
-        what |= SEG_ASK_LOOK;
-    }
-    if (o->mutex_fraction && !is_on(&c->mutex_fraction)) {
-        atomic_store_explicit(&c->mutex_fraction, o->mutex_fraction, memory_order_relaxed);
-        s->switched |= 1u << RECORD_MUTEX;
-        what |= SEG_ASK_LOOK;
-    }
-    if (what)
-        ask(s, what, 0, NULL);
+    if (locks.what)
+        call_ask(&s->call, s->reader, &locks, NULL);
     if (!o->heap_bytes)
         return;
-    int rc = ask(s, SEG_ASK_HEAP, o->heap_bytes, &s->heap_why);
-    if (!rc)
-        s->switched |= 1u << RECORD_HEAP;
-    else if (rc != -EALREADY && !s->heap_why.text[0])
+    int rc = call_ask(&s->call, s->reader, &heap, &s->heap_why);
+    if (rc && rc != -EALREADY && !s->heap_why.text[0])
         error_set(&s->heap_why, rc, 0, "%s",
                   rc == -ENOTSUP ? "its allocator cannot be seen"
                   : rc == -EBUSY
@@ -71,19 +62,9 @@ static void switch_on(struct session *s, const struct session_options *o)
 
 static void switch_off(struct session *s)
 {
-    struct seg_control *c = s->reader ? seg_reader_control(s->reader) : NULL;
-    uint32_t what = SEG_ASK_LOOK;
-    if (!c || !s->switched)
-        return;
-    if (s->switched & 1u << RECORD_BLOCK)
-        atomic_store_explicit(&c->block_rate_ns, 0, memory_order_relaxed);
-    if (s->switched & 1u << RECORD_MUTEX)
-        atomic_store_explicit(&c->mutex_fraction, 0, memory_order_relaxed);
-    if (s->switched & SESSION_SWITCHED_REGIONS)
-        atomic_store_explicit(&c->region_times, 0, memory_order_relaxed);
-    if (s->switched & 1u << RECORD_HEAP)
-        what |= SEG_ASK_HEAP_STOP;
-    ask(s, what, 0, NULL);
+    const struct call_wish w = {.what = SEG_ASK_LOOK, .let_go = ~0u};
+    if (s->reader && seg_reader_is_holding(s->reader))
+        call_ask(&s->call, s->reader, &w, NULL);
 }
 
 // What tells one image of a process from the next: where the kernel put things when it began. 0: not to be had.
@@ -109,7 +90,6 @@ static void close_agent(struct session *s)
         close(s->segment);
     s->reader = NULL;
     s->segment = -1;
-    s->switched = 0;
     s->regions_asked_ns = 0;
     s->way = SESSION_OUTSIDE;
 }
@@ -195,6 +175,7 @@ int session_open(struct session **out, const struct session_options *opts, struc
         session_close(s);
         return rc;
     }
+    perf_event_try((pid_t)o.pid, s->cpu_why, sizeof s->cpu_why);
     *out = s;
     return 0;
 }
@@ -219,6 +200,11 @@ enum session_way session_way(const struct session *s)
 const char *session_why(const struct session *s)
 {
     return s->way == SESSION_AGENT ? "" : s->why.text;
+}
+
+const char *session_cpu_why(const struct session *s)
+{
+    return s->way == SESSION_AGENT ? "" : s->cpu_why;
 }
 
 uint32_t session_pid(const struct session *s)

@@ -46,6 +46,8 @@ void session_close(struct session *s); // accepts NULL
 
 enum session_way session_way(const struct session *s);
 const char *session_why(const struct session *s); // why not by the agent, in words; "" if it is
+const char *session_cpu_why(
+    const struct session *s); // why no CPU time from outside; "" if it can be had
 uint32_t session_pid(const struct session *s);
 const char *session_program(const struct session *s); // base name
 // Another number once the process has executed another program; 0: not to be had.

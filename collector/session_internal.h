@@ -12,23 +12,21 @@
 
 #include <pthread.h>
 
-#define SESSION_SWITCHED_REGIONS (UINT32_C(1) << 31)
-
 struct session {
     uint32_t pid;
     int pidfd;
     char program[64];
     enum session_way way;
     struct fscope_error why, heap_why; // why not the agent; why not the heap
+    char cpu_why[320];                 // why no CPU time from outside
     struct call call;                  // of the agent
     int segment;                       // -1: none
     struct seg_reader *reader;         // of words and counters
-    uint32_t switched; // what we have switched on: 1 << enum record_kind, SESSION_SWITCHED_REGIONS
     struct session_options wished;
     uint64_t regions_asked_ns;       // when the agent was last asked to time regions; 0: never
     uint64_t image;                  // of the program that the rest is about: an exec changes it
     uint64_t changed_to, changed_ns; // the last change of it that was seen
-    pthread_mutex_t lock; // of all that an exec changes: way, why, call, segment, reader, switched
+    pthread_mutex_t lock;            // of all that an exec changes: way, why, call, segment, reader
 };
 
 // session_threads.c: one sample for each thread, into the part of result's custom builder; with its stack, but for

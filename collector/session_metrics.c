@@ -202,6 +202,7 @@ static int add_state(void *arg, const struct seg_state *e, uint32_t index)
 // Under the lock: what is recorded; and regions are, from now on.
 static int look(struct session *s, struct session_metrics *m, uint64_t *rate_bytes)
 {
+    const struct call_wish regions = {.what = SEG_ASK_REGIONS, .hold = 1u << SEG_HELD_REGIONS};
     struct seg_control *c = s->reader ? seg_reader_control(s->reader) : NULL;
     if (!c)
         return -EOPNOTSUPP;
@@ -210,16 +211,13 @@ static int look(struct session *s, struct session_metrics *m, uint64_t *rate_byt
     m->has_block = load(&c->block_rate_ns) != 0;
     m->has_mutex = load(&c->mutex_fraction) != 0;
     m->has_regions = load(&c->region_times) != 0;
+    bool is_held = seg_reader_is_holding(s->reader) & 1u << SEG_HELD_REGIONS;
     uint64_t now = record_now_ns(CLOCK_MONOTONIC);
     bool is_tried = s->regions_asked_ns && now - s->regions_asked_ns < ASK_AGAIN_NS;
-    if (!m->has_regions && !is_tried) { // one that does not answer is not asked at each scrape
+    if (!is_held && !is_tried) { // one that does not answer is not asked at each scrape
         s->regions_asked_ns = now;
-        atomic_store_explicit(&c->region_times, 1, memory_order_relaxed);
-        m->has_regions = call_ask(&s->call, s->reader, SEG_ASK_LOOK, 0, NULL) == 0;
-        if (m->has_regions)
-            s->switched |= SESSION_SWITCHED_REGIONS;
-        else
-            atomic_store_explicit(&c->region_times, 0, memory_order_relaxed);
+        call_ask(&s->call, s->reader, &regions, NULL);
+        m->has_regions = load(&c->region_times) != 0;
     }
     return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "collector/mapped_file.h"
 #include "collector/perf_target.h"
+#include "collector/permission.h"
 #include "segment/consumer.h"
 #include "symbols/symbols.h"
 #include "unwind/step.h"
@@ -140,10 +141,10 @@ uint64_t target_map_end(const struct target *t, uint64_t address)
 
 static int no_permission(const struct target *t, int rc, struct fscope_error *err)
 {
-    return error_set(err, rc, 0,
-                     "process %u (%s): its memory may not be read: run as its user or as root, or "
-                     "see `fiberscope doctor` about ptrace_scope",
-                     t->pid, t->name);
+    char why[256];
+    permission_explain(t->pid, PERMISSION_READ, why, sizeof why);
+    return error_set(err, rc, 0, "process %u (%s): its memory may not be read: %s", t->pid, t->name,
+                     why);
 }
 
 static int read_maps(struct target *t, struct fscope_error *err)

@@ -3,6 +3,7 @@
 // See thread_list.h. Source: Linux, Documentation/filesystems/proc.rst.
 
 #include "collector/thread_list.h"
+#include "collector/permission.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -210,11 +211,13 @@ int thread_list_read(struct thread_list *out, const struct target *t, struct fsc
         qsort(out->threads, out->count, sizeof *out->threads, compare_threads);
     if (rc == -ESRCH)
         return error_set(err, rc, 0, "process %u (%s) has ended", pid, name);
-    if (rc == -EACCES)
+    if (rc == -EACCES) {
+        char why[256];
+        permission_explain(pid, PERMISSION_READ, why, sizeof why);
         return error_set(err, rc, 0,
-                         "process %u (%s): what its threads wait for may not be read: run as its "
-                         "user or as root, or see `fiberscope doctor` about ptrace_scope",
-                         pid, name);
+                         "process %u (%s): what its threads wait for may not be read: %s", pid,
+                         name, why);
+    }
     return rc ? error_set(err, rc, 0, "process %u (%s): %s", pid, name, strerror(-rc)) : 0;
 }
 

@@ -30,6 +30,7 @@ struct trace_build {
     struct trace_build_file file;
     bool is_open;
     uint64_t session;      // of the file
+    uint64_t last_units;   // of the file's last event
     uint64_t lost_session; // whose file could not be written
     uint32_t file_count;
     // Samples that wait for their generation.
@@ -141,6 +142,11 @@ void trace_build_get_stats(const struct trace_build *b, struct trace_build_stats
     *out = b->stats;
 }
 
+int trace_build_early(struct trace_build *b, uint32_t tid, const uint64_t *pcs, uint32_t depth)
+{
+    return trace_rewrite_early(b->rewrite, tid, pcs, depth);
+}
+
 // --- Samples.
 
 void trace_build_sample(struct trace_build *b, const struct seg_record *r)
@@ -197,6 +203,7 @@ static int open_file(struct trace_build *b, uint64_t session)
         return keep_error(b, fd, err.text);
     b->is_open = true;
     b->session = session;
+    b->last_units = 0;
     return keep_error(b, trace_out_open(&b->out, fd, b->o.version, b->now.units_per_second), NULL);
 }
 
@@ -206,8 +213,8 @@ static bool was_cut(const struct trace_build *b, uint64_t session)
 {
     uint64_t newest = load(&b->now.session);
     bool is_on = load(&b->now.generation) != 0;
-    if (session == newest && is_on)
-        return false;
+    if (session == newest && is_on) // killed before it was tidied up
+        return load(&b->now.cut) >= load(&b->now.first);
     bool is_last_ended = session + is_on >= newest;
     return is_last_ended ? atomic_load_explicit(&b->now.end, memory_order_relaxed) == SEG_TRACE_FULL
                          : load(&b->now.cuts) > 0;
@@ -219,6 +226,7 @@ static void close_file(struct trace_build *b, int rc)
         return;
     b->is_open = false;
     b->file.bytes = b->out.written;
+    b->file.events += b->file.generations != 0; // the Sync that readers end with
     b->file.was_cut = !b->is_flight && was_cut(b, b->session);
     trace_out_close(&b->out);
     b->stats.files++;
@@ -227,24 +235,58 @@ static void close_file(struct trace_build *b, int rc)
     b->o.close_file(b->o.arg, &b->file, rc);
 }
 
-static int end_generation(struct trace_build *b, uint64_t generation)
+static int put_clock(struct trace_build *b, uint64_t units, uint64_t mono, uint64_t real)
 {
-    const struct seg_header *h = seg_reader_header(b->o.reader);
-    const struct seg_trace_clock *c = &b->now.clocks[generation % SEG_TRACE_CLOCKS];
-    struct trace_rewrite_stats st;
-    trace_rewrite_get_stats(b->rewrite, &st);
-    uint64_t units = st.first_units, mono = ns_of(b, units);
-    uint64_t real = h->real_ns + (mono - h->mono_ns);
-    if (start_of(b, generation)) {
-        units = c->units;
-        mono = c->mono_ns;
-        real = c->real_ns;
-    }
     if (real > INT64_MAX) // an honest clock is far from there
         real = 0;
     const struct trace_writer_clock clock = {units, mono, (int64_t)(real / SECOND),
                                              (int64_t)(real % SECOND)};
     return trace_out_end(&b->out, &clock);
+}
+
+static int put_clock_at(struct trace_build *b, uint64_t units)
+{
+    const struct seg_header *h = seg_reader_header(b->o.reader);
+    uint64_t mono = ns_of(b, units);
+    return put_clock(b, units, mono, h->real_ns + (mono - h->mono_ns));
+}
+
+static int end_generation(struct trace_build *b, uint64_t generation)
+{
+    const struct seg_trace_clock *c = &b->now.clocks[generation % SEG_TRACE_CLOCKS];
+    struct trace_rewrite_stats st;
+    if (start_of(b, generation))
+        return put_clock(b, c->units, c->mono_ns, c->real_ns);
+    trace_rewrite_get_stats(b->rewrite, &st);
+    return put_clock_at(b, st.first_units);
+}
+
+// What goes on when nothing more happens lasts until recording ended, and a trace is over with its last event: so a
+// generation follows that has nothing but its time, which readers tell as a Sync. units 0: the end is not known.
+static int write_end(struct trace_build *b, uint64_t units)
+{
+    if (!b->is_open || !b->file.generations || units <= b->last_units || units > INT64_MAX)
+        return 0;
+    int rc = trace_out_begin(&b->out);
+    if (!rc)
+        rc = put_clock_at(b, units);
+    if (!rc)
+        rc = trace_out_write(&b->out);
+    if (rc)
+        return rc;
+    b->file.end_ns = ns_of(b, units);
+    b->file.bytes = b->out.written;
+    b->file.events++;
+    return 0;
+}
+
+// When the session ended, as the target tells; 0: it does not, or the session was cut: what happened between that and
+// its tidying up nobody knows.
+static uint64_t told_end(const struct trace_build *b, uint64_t session)
+{
+    bool is_on = load(&b->now.generation) != 0;
+    bool is_last_ended = session + is_on == load(&b->now.session);
+    return is_last_ended && !was_cut(b, session) ? load(&b->now.stopped_units) : 0;
 }
 
 struct counts {
@@ -264,13 +306,15 @@ static void account(struct trace_build *b, const struct counts *before, uint64_t
     struct trace_rewrite_stats st;
     trace_rewrite_get_stats(b->rewrite, &st);
     f->generations++;
-    f->events += st.events - before->events;
+    f->events += st.events - before->events + st.samples - before->samples + 1; // and its Sync
     f->samples += st.samples - before->samples;
     f->lost_names += st.lost_names - before->lost_names;
     f->bytes = b->out.written;
     if (!f->start_ns)
         f->start_ns = ns_of(b, st.first_units);
-    f->end_ns = ns_of(b, st.last_units);
+    if (st.last_units > b->last_units)
+        b->last_units = st.last_units;
+    f->end_ns = ns_of(b, b->last_units);
     b->stats.events += st.events - before->events;
     b->stats.bytes += bytes;
 }
@@ -318,8 +362,10 @@ static int write_generations(struct trace_build *b, uint64_t upto, uint64_t unti
         size_t count = trace_pool_range(&b->pool, generation, &pieces);
         uint64_t session = pieces[0].session;
         int rc = 0;
-        if (b->is_open && session != b->session)
+        if (b->is_open && session != b->session) {
+            keep_error(b, write_end(b, told_end(b, b->session)), NULL);
             close_file(b, 0);
+        }
         if (session != b->lost_session && !b->is_open)
             rc = open_file(b, session);
         if (session != b->lost_session && !rc) {
@@ -367,13 +413,15 @@ static int copy_flight(struct trace_build *b, bool open_too)
     return 0;
 }
 
-static int write_snapshot(struct trace_build *b, bool open_too, uint64_t until)
+// end: when it ends, in units; 0: where the last whole generation does.
+static int write_snapshot(struct trace_build *b, bool open_too, uint64_t until, uint64_t end)
 {
     int rc = copy_flight(b, open_too);
     if (rc)
         return keep_error(b, rc, NULL);
     b->lost_session = 0; // what went wrong with one snapshot may be better with the next
     rc = write_generations(b, UINT64_MAX, until);
+    keep_error(b, write_end(b, end || open_too ? end : start_of(b, b->done + 1)), NULL);
     close_file(b, 0);
     return rc;
 }
@@ -406,8 +454,9 @@ static int pump_flight(struct trace_build *b)
     // Where nobody has ended the generation, as all sleep, or no other has been left, as the room is small and soon
     // filled, what is older than this moment is as good.
     uint64_t files = b->stats.files;
-    int rc = is_running ? 0 : write_snapshot(b, false, UINT64_MAX);
-    return rc || b->stats.files != files ? rc : write_snapshot(b, true, units_of(b, now));
+    uint64_t until = units_of(b, now);
+    int rc = is_running ? 0 : write_snapshot(b, false, UINT64_MAX, 0);
+    return rc || b->stats.files != files ? rc : write_snapshot(b, true, until, until);
 }
 
 // --- Taking.
@@ -462,10 +511,20 @@ bool trace_build_is_heard(const struct trace_build *b)
     return atomic_load_explicit(&b->now.request, memory_order_relaxed) != SEG_TRACE_STOP;
 }
 
-int trace_build_finish(struct trace_build *b, uint64_t until_ns)
+// Of a session that goes on: as the caller knows.
+static uint64_t last_end(const struct trace_build *b, uint64_t end_ns)
+{
+    uint64_t session = load(&b->now.session);
+    if (!load(&b->now.generation))
+        return told_end(b, session);
+    return was_cut(b, session) ? 0 : units_of(b, end_ns);
+}
+
+int trace_build_finish(struct trace_build *b, uint64_t until_ns, uint64_t end_ns)
 {
     uint64_t until = until_ns == UINT64_MAX ? UINT64_MAX : units_of(b, until_ns);
     int rc = look(b);
+    uint64_t end = rc ? 0 : last_end(b, end_ns);
     if (!rc && !b->is_flight)
         rc = take_stream(b, true);
     if (!rc)
@@ -473,9 +532,11 @@ int trace_build_finish(struct trace_build *b, uint64_t until_ns)
     if (rc)
         keep_error(b, rc, NULL);
     else if (b->is_flight)
-        rc = write_snapshot(b, true, until);
+        rc = write_snapshot(b, true, until, end);
     else
         rc = write_generations(b, UINT64_MAX, until);
+    if (b->is_open && b->session == load(&b->now.session))
+        keep_error(b, write_end(b, end), NULL);
     close_file(b, 0);
     return rc;
 }

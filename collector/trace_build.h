@@ -9,7 +9,8 @@
 //
 // What always holds
 //   - A generation is written when it is whole; at the end what is committed of those that are not, which is a
-//     causal cut. A file has whole generations of one session, then at most one or two of these.
+//     causal cut. A file has whole generations of one session, then at most one or two of these, and then an empty
+//     one at the time at which recording ended, if that is known.
 //   - What is not known to be valid (not whole, or with events that made no sense) is read by our validator,
 //     together with the generation before, and is left out if that refuses it; the file then ends, and what
 //     comes later goes to the next one.
@@ -31,10 +32,11 @@ struct trace_build;
 
 struct trace_build_file { // what came of one file
     uint32_t number;      // of this process, from 1
-    uint64_t generations, events, samples, bytes;
+    uint64_t generations, samples, bytes;
+    uint64_t events;     // as readers tell them: with samples and Syncs
     uint64_t left_out;   // generations that the validator refused
     uint64_t start_ns;   // CLOCK_MONOTONIC: first event
-    uint64_t end_ns;     // last event
+    uint64_t end_ns;     // its end
     uint64_t lost_names; // stacks and strings that could not be read
     bool was_cut;        // buffers were full
     bool was_killed;     // ends with what was committed
@@ -66,6 +68,9 @@ void trace_build_free(struct trace_build *b); // accepts NULL; a file that is op
 // was asked for once it is whole. 0, or the first error there was (of a file: later files are tried).
 int trace_build_pump(struct trace_build *b);
 
+// Before the trace begins: where a thread of the process is, see trace_rewrite_early. 0 or -ENOMEM.
+int trace_build_early(struct trace_build *b, uint32_t tid, const uint64_t *pcs, uint32_t depth);
+
 // A CPU sample, for the generation that it falls into.
 void trace_build_sample(struct trace_build *b, const struct seg_record *r);
 
@@ -81,8 +86,9 @@ bool trace_build_stop(struct trace_build *b);
 bool trace_build_is_heard(const struct trace_build *b);
 
 // Writes all the rest: what is committed, before until_ns (CLOCK_MONOTONIC; UINT64_MAX: of a process that
-// is dead). Call once.
-int trace_build_finish(struct trace_build *b, uint64_t until_ns);
+// is dead). end_ns: until when what goes on is known to have lasted, where the target does not say it itself: now, or
+// when it died; 0: not known. Call once.
+int trace_build_finish(struct trace_build *b, uint64_t until_ns, uint64_t end_ns);
 
 struct trace_build_stats {
     uint64_t events, bytes; // written so far

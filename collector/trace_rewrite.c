@@ -25,7 +25,9 @@ struct ids { // of the segment to those of the generation, + 1; 0: not there yet
 
 struct thread { // what a thread is known to run, for samples that do not say it
     int64_t goroutine;
-    bool is_worker; // of the runtime: its samples say it
+    bool is_worker;  // of the runtime: its samples say it
+    uint64_t *early; // where it was as the trace began; NULL: not known, or it has spoken since
+    uint32_t early_depth;
 };
 
 struct trace_rewrite {
@@ -62,6 +64,8 @@ void trace_rewrite_free(struct trace_rewrite *rw)
     free(rw->stacks.of);
     free(rw->sample_stacks.of);
     free(rw->strings.of);
+    for (uint32_t i = 0; i < rw->tids.count; i++)
+        free(rw->threads[i].early);
     free(rw->threads);
     intern_finish(&rw->tids);
     free(rw);
@@ -186,6 +190,50 @@ static void learn(struct thread *t, uint32_t tid, uint8_t wire, const uint64_t *
     t->goroutine = goroutine;
 }
 
+// --- Stacks from outside.
+
+int trace_rewrite_early(struct trace_rewrite *rw, uint32_t tid, const uint64_t *pcs, uint32_t depth)
+{
+    struct thread *t = thread_of(rw, tid);
+    uint64_t *copy = t && depth ? malloc(depth * sizeof *pcs) : NULL;
+    if (!t || (depth && !copy))
+        return -ENOMEM;
+    if (depth)
+        memcpy(copy, pcs, depth * sizeof *pcs);
+    free(t->early);
+    t->early = copy;
+    t->early_depth = depth;
+    return 0;
+}
+
+// Whose stack an event without one is to have; NULL: nobody's.
+static const struct thread *early_of(const struct trace_rewrite *rw, const struct thread *own,
+                                     uint8_t wire, uint64_t *args)
+{
+    const struct thread *t = wire == TRACE_EV_GO_BLOCK ? own : NULL;
+    if (wire == TRACE_EV_GO_STATUS_STACK && args[1] < NO_THREAD) {
+        uint32_t tid = (uint32_t)args[1], known = intern_find(&rw->tids, &tid, sizeof tid);
+        t = known == INTERN_NONE ? NULL : &rw->threads[known];
+        if (args[2] ==
+            TRACE_GO_STATUS_WAITING) // who waits has no thread; it was named for this alone
+            args[1] = UINT64_MAX;
+    }
+    return t && t->early ? t : NULL;
+}
+
+static bool is_status(uint8_t wire)
+{
+    return wire == TRACE_EV_GO_STATUS_STACK || wire == TRACE_EV_PROC_STATUS ||
+           wire == TRACE_EV_PROCS_CHANGE;
+}
+
+static int add_early(struct trace_rewrite *rw, const struct thread *t, uint64_t *to)
+{
+    const struct trace_writer_frame *frames;
+    int n = trace_symbols_pcs(rw->symbols, t->early, t->early_depth, &frames);
+    return n > 0 ? trace_writer_stack(rw->w, frames, (uint32_t)n, to) : n;
+}
+
 // --- Events.
 
 static int flush(struct trace_rewrite *rw)
@@ -197,11 +245,13 @@ static int flush(struct trace_rewrite *rw)
 }
 
 static int put_event(struct trace_rewrite *rw, uint8_t wire, const struct trace_spec *spec,
-                     uint64_t units, uint64_t *args)
+                     uint64_t units, uint64_t *args, const struct thread *early)
 {
     int rc = 0;
     for (uint32_t i = 0; !rc && (spec->stacks | spec->strings) >> i; i++) {
-        if (spec->stacks >> i & 1)
+        if (spec->stacks >> i & 1 && !args[i] && early)
+            rc = add_early(rw, early, &args[i]);
+        else if (spec->stacks >> i & 1)
             rc = map_id(rw, ID_STACK, &args[i]);
         else if (spec->strings >> i & 1)
             rc = map_id(rw, ID_STRING, &args[i]);
@@ -250,7 +300,12 @@ static int next_event(struct trace_rewrite *rw, struct thread *thread, uint32_t 
         return PIECE_LEFT;
     if (thread)
         learn(thread, tid, wire, args);
-    return put_event(rw, wire, spec, *units, args);
+    int rc = put_event(rw, wire, spec, *units, args, early_of(rw, thread, wire, args));
+    if (thread && thread->early && !is_status(wire)) { // it speaks itself
+        free(thread->early);
+        thread->early = NULL;
+    }
+    return rc;
 }
 
 static int put_piece(struct trace_rewrite *rw, const struct trace_piece *p, uint64_t until)

@@ -27,6 +27,11 @@ void trace_rewrite_begin(struct trace_rewrite *rw, struct trace_writer *w);
 int trace_rewrite_pieces(struct trace_rewrite *rw, const struct trace_piece *pieces, size_t count,
                          uint64_t until);
 
+// Where a thread was as the trace began, as seen from outside: for what is told of it then without a stack, until it
+// speaks itself. 0 or -ENOMEM.
+int trace_rewrite_early(struct trace_rewrite *rw, uint32_t tid, const uint64_t *pcs,
+                        uint32_t depth);
+
 // A CPU sample of the generation. fiber 0: whatever the thread is known to run.
 struct trace_sample {
     uint64_t units, fiber;

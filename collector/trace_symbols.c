@@ -6,6 +6,9 @@
 
 #include "collector/intern.h"
 #include "collector/symbolize_image.h"
+#include "collector/trace_api.h"
+#include "collector/trace_own.h"
+#include "collector/trace_names.h"
 #include "symbols/data_symbols.h"
 
 #include <errno.h>
@@ -15,12 +18,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NO_MODULE = UINT32_MAX, NAME_BYTES = 4096, DIRS_MAX = 16 };
+enum { NO_MODULE = UINT32_MAX, NAME_BYTES = 4096 };
 
 enum role {
     ROLE_PROGRAM,
-    ROLE_OURS, // Fiberscope's
-    ROLE_ROOT, // below a start function
+    ROLE_OURS,       // Fiberscope's
+    ROLE_ROOT,       // below a start function
+    ROLE_TRAMPOLINE, // of the C++ library, between a thread's beginning and its function
 };
 
 struct module {
@@ -32,7 +36,9 @@ struct module {
     bool is_absolute; // the image's addresses are run-time ones
     bool is_libc;     // C library or loader
     bool is_ours;     // one of Fiberscope's libraries
+    bool is_stdcxx;   // the C++ library
     bool has_runtime; // the runtime is linked into it
+    struct trace_own own;
     struct symbols_image *image;
 };
 
@@ -67,8 +73,6 @@ struct trace_symbols {
     uint32_t stack_limit;  // ids are below
     uint32_t *stack_frames;
     size_t stack_frame_count, stack_frame_capacity;
-    uint32_t own_dirs[DIRS_MAX]; // strings: where the source of a linked-in runtime is
-    uint32_t own_dir_count;
     struct trace_writer_frame out[TRACE_STACK_FRAMES_MAX];
     uint64_t damaged;
 };
@@ -169,6 +173,7 @@ static int add_module(struct trace_symbols *ts, struct module *m, const struct s
         .is_libc = begins(base, "libc.so") || begins(base, "libc-2.") || begins(base, "ld-") ||
                    begins(base, "libpthread"),
         .is_ours = begins(base, "libfiberscope"),
+        .is_stdcxx = begins(base, "libstdc++.so") || begins(base, "libc++.so"),
     };
     if (m->path == INTERN_NONE || m->build_id == INTERN_NONE)
         return -ENOMEM;
@@ -232,73 +237,11 @@ static void open_image(struct trace_symbols *ts, struct module *m)
     };
     if (symbolize_open_image(ts->symbols, &source, &m->image, &m->is_absolute, NULL))
         m->image = NULL;
+    if (m->has_runtime && m->image)
+        trace_own_learn(&m->own, m->image);
 }
 
 // --- What a frame is called, and whose it is.
-
-static bool is_root_name(const char *name, bool is_ours)
-{
-    static const char *const libc[] = {"start_thread", "clone",  "__clone",           "clone3",
-                                       "__clone3",     "_start", "__libc_start_main", NULL};
-    static const char *const ours[] = {"fib_root_", "fiber_begin", "posix_begin", "c11_begin",
-                                       NULL};
-    for (int i = 0; libc[i]; i++)
-        if (strcmp(name, libc[i]) == 0)
-            return true;
-    for (int i = 0; is_ours && ours[i]; i++)
-        if (strcmp(name, ours[i]) == 0)
-            return true;
-    return begins(name, "__libc_start_main_impl") || begins(name, "__libc_start_call_main");
-}
-
-// The folder of a source file, as a string id; INTERN_NONE: it has none.
-static uint32_t folder_of(struct trace_symbols *ts, const char *file, bool add)
-{
-    const char *slash = strrchr(file, '/');
-    size_t n = slash ? (size_t)(slash - file) : 0;
-    char folder[NAME_BYTES];
-    if (!n || n >= sizeof folder)
-        return INTERN_NONE;
-    memcpy(folder, file, n);
-    folder[n] = '\0';
-    return add ? intern_string(&ts->strings, folder)
-               : intern_find(&ts->strings, folder, strlen(folder) + 1);
-}
-
-static bool is_in_own_folder(struct trace_symbols *ts, const char *file)
-{
-    uint32_t folder = folder_of(ts, file, false);
-    for (uint32_t i = 0; i < ts->own_dir_count && folder != INTERN_NONE; i++)
-        if (ts->own_dirs[i] == folder)
-            return true;
-    return false;
-}
-
-// Of a runtime that is linked into the program only the public names tell; the folders of their sources tell
-// the rest.
-static bool is_linked_in(struct trace_symbols *ts, const char *name, const char *file)
-{
-    if (!begins(name, "fib_") && !begins(name, "fscope_") && strcmp(name, "fiber_begin") != 0)
-        return is_in_own_folder(ts, file);
-    size_t n = strlen(file);
-    bool is_code = n > 2 && strcmp(file + n - 2, ".c") == 0;
-    if (is_code && ts->own_dir_count < DIRS_MAX && !is_in_own_folder(ts, file)) {
-        uint32_t folder = folder_of(ts, file, true);
-        if (folder != INTERN_NONE)
-            ts->own_dirs[ts->own_dir_count++] = folder;
-    }
-    return true;
-}
-
-// Small functions of the installed headers are the program's code, but not its author's.
-static bool is_of_header(const char *name, const char *file)
-{
-    static const char folder[] = "/fiberscope/";
-    const char *base = base_name(file);
-    size_t n = (size_t)(base - file);
-    return (begins(name, "fib_") || begins(name, "fscope_")) && n >= sizeof folder - 1 &&
-           memcmp(base - (sizeof folder - 1), folder, sizeof folder - 1) == 0;
-}
 
 static int put_frame(struct trace_symbols *ts, const struct frame *f)
 {
@@ -313,18 +256,19 @@ static int put_named(struct trace_symbols *ts, const struct module *m, uint64_t 
                      const struct symbols_frame *sf)
 {
     char name[NAME_BYTES];
-    bool is_ours = m->is_ours || is_of_header(sf->name, sf->file) ||
-                   (m->has_runtime && is_linked_in(ts, sf->name, sf->file));
-    bool is_root = is_root_name(sf->name, is_ours);
+    bool is_ours = m->is_ours || trace_own_is_header(sf->name, sf->file) ||
+                   (m->has_runtime && trace_own_is(&m->own, sf->name, sf->file));
+    bool is_root = trace_names_is_root(sf->name, is_ours);
     snprintf(name, sizeof name, "%s%s", is_ours ? "runtime." : "", sf->name);
     const struct frame f = {
         .pc = pc,
         .function = intern_string(&ts->strings, name),
         .file = intern_string(&ts->strings, sf->file),
         .line = sf->line,
-        .role = is_root   ? ROLE_ROOT
-                : is_ours ? ROLE_OURS
-                          : ROLE_PROGRAM,
+        .role = is_root                               ? ROLE_ROOT
+                : is_ours                             ? ROLE_OURS
+                : trace_names_is_trampoline(sf->name) ? ROLE_TRAMPOLINE
+                                                      : ROLE_PROGRAM,
     };
     return f.function == INTERN_NONE || f.file == INTERN_NONE ? -ENOMEM : put_frame(ts, &f);
 }
@@ -342,11 +286,24 @@ static int put_nameless(struct trace_symbols *ts, const struct module *m, uint64
         .pc = pc,
         .function = intern_string(&ts->strings, name),
         // A stripped libc does not say that this is start_thread; nothing else of it lies at a root.
-        .role = m && m->is_libc   ? ROLE_ROOT
-                : m && m->is_ours ? ROLE_OURS
-                                  : ROLE_PROGRAM,
+        .role = m && m->is_libc     ? ROLE_ROOT
+                : m && m->is_ours   ? ROLE_OURS
+                : m && m->is_stdcxx ? ROLE_TRAMPOLINE
+                                    : ROLE_PROGRAM,
     };
     return f.function == INTERN_NONE ? -ENOMEM : put_frame(ts, &f);
+}
+
+// The image that has the address, which becomes the image's; NULL: none.
+static struct symbols_image *image_of(struct trace_symbols *ts, struct module *m, uint64_t *address)
+{
+    if (m && !m->is_tried)
+        open_image(ts, m);
+    if (!m || !m->image ||
+        (!m->is_absolute &&
+         symbols_address_of_offset(m->image, *address - m->start + m->offset, address)))
+        return NULL;
+    return m->image;
 }
 
 static int resolve_location(struct trace_symbols *ts, uint32_t module, uint64_t pc,
@@ -355,13 +312,8 @@ static int resolve_location(struct trace_symbols *ts, uint32_t module, uint64_t 
     struct symbols_frame sf[SYMBOLS_FRAMES_MAX];
     struct module *m = module == NO_MODULE ? NULL : &ts->modules[module];
     uint64_t link = address;
-    int n = 0, put = 0;
-    if (m && !m->is_tried)
-        open_image(ts, m);
-    if (m && m->image &&
-        (m->is_absolute ||
-         !symbols_address_of_offset(m->image, address - m->start + m->offset, &link)))
-        n = symbols_lookup(m->image, link, sf, SYMBOLS_FRAMES_MAX);
+    struct symbols_image *image = image_of(ts, m, &link);
+    int n = image ? symbols_lookup(image, link, sf, SYMBOLS_FRAMES_MAX) : 0, put = 0;
     for (int i = 0; i < n; i++) {
         if (!*sf[i].name)
             continue;
@@ -409,18 +361,124 @@ static int put_stack_frame(struct trace_symbols *ts, uint32_t frame)
     return 0;
 }
 
-// Takes the roots off, and what is more than a trace may have: from the middle, for the outermost frame names
-// the fiber.
-static void trim(struct trace_symbols *ts, struct run *s)
+// What the outermost frame of ours at the leaf is to be called, which pcs[caller] called. False: as it is.
+static bool called_name(struct trace_symbols *ts, const struct frame *own, bool is_inlined,
+                        const uint64_t *caller, uint32_t epoch, char out[TRACE_API_NAME_BYTES])
+{
+    struct trace_api_leaf leaf = {intern_text(&ts->strings, own->function), is_inlined, NULL, 0};
+    struct trace_api_code code;
+    // By POSIX a thread that returns ends by this call, too.
+    if (strcmp(leaf.function, "runtime.slot_leave") == 0) {
+        strcpy(out, "pthread_exit");
+        return true;
+    }
+    if (caller) {
+        uint64_t address = *caller - 1;
+        uint32_t module = find_module(ts, address, epoch);
+        struct module *m = module == NO_MODULE ? NULL : &ts->modules[module];
+        struct symbols_image *image = image_of(ts, m, &address);
+        if (image && !m->is_absolute) {
+            code = trace_api_code_of(image);
+            leaf.code = &code;
+            leaf.after = address + 1;
+        }
+    }
+    return trace_api_called(&leaf, out);
+}
+
+// Of our frames at the leaf the outermost stays, as what the program called.
+static int name_leaf(struct trace_symbols *ts, const uint64_t *pcs, int n, uint32_t epoch,
+                     struct run *s)
+{
+    uint32_t *ids = ts->stack_frames + s->first, own = 0, at = 0;
+    char name[TRACE_API_NAME_BYTES];
+    while (own < s->count && ts->frames[ids[own]].role == ROLE_OURS)
+        own++;
+    if (!own)
+        return 0;
+    int caller = 0; // the first pc with a frame that is not ours
+    for (; caller < n; caller++) {
+        const struct run *l = location(ts, pcs[caller], false, epoch);
+        if (!l)
+            return -ENOMEM;
+        if (at + l->count > own)
+            break;
+        at += l->count;
+    }
+    struct frame f = ts->frames[ids[own - 1]];
+    bool is_program = own < s->count && ts->frames[ids[own]].role != ROLE_ROOT;
+    if (called_name(ts, &f, at < own, caller < n ? &pcs[caller] : NULL, epoch, name)) {
+        if (strcmp(name, intern_text(&ts->strings, f.function)) != 0) {
+            f.file = intern_string(&ts->strings, "");
+            f.line = 0;
+        }
+        f.function = intern_string(&ts->strings, name);
+        if (f.function == INTERN_NONE || put_frame(ts, &f))
+            return -ENOMEM;
+        ids[own - 1] = (uint32_t)ts->frame_count - 1;
+        if (strcmp(name, "pthread_exit") == 0)
+            s->count = own;
+    } else if (!is_program) {
+        return 0;
+    }
+    s->count -= own - 1;
+    memmove(ids, ids + own - 1, s->count * sizeof *ids);
+    return 0;
+}
+
+// A closure's function is called operator() alone where it is inlined; whose it is stands in what called it.
+static int name_closure(struct trace_symbols *ts, uint32_t *id, uint32_t trampoline)
+{
+    char name[NAME_BYTES];
+    struct frame f = ts->frames[*id];
+    if (strcmp(intern_text(&ts->strings, f.function), "operator()") != 0 ||
+        !trace_names_callable(intern_text(&ts->strings, ts->frames[trampoline].function), name,
+                              sizeof name))
+        return 0;
+    f.function = intern_string(&ts->strings, name);
+    if (f.function == INTERN_NONE || put_frame(ts, &f))
+        return -ENOMEM;
+    *id = (uint32_t)ts->frame_count - 1;
+    return 0;
+}
+
+// Takes off the roots, and what the C++ library has between them and a thread's function; a start function that is nothing
+// else names nobody, so that the first stack of the thread does. And what is more than a trace may have: from the
+// middle, for the outermost frame names the fiber.
+static int trim(struct trace_symbols *ts, struct run *s)
 {
     uint32_t *ids = ts->stack_frames + s->first;
     while (s->count > 1 && ts->frames[ids[s->count - 1]].role == ROLE_ROOT)
         s->count--;
+    uint32_t whole = s->count;
+    while (s->count && ts->frames[ids[s->count - 1]].role == ROLE_TRAMPOLINE)
+        s->count--;
+    if (s->count != whole && s->count)
+        for (uint32_t i = s->count; i < whole; i++)
+            if (name_closure(ts, &ids[s->count - 1], ids[i]))
+                return -ENOMEM;
     if (s->count > TRACE_STACK_FRAMES_MAX) {
         ids[TRACE_STACK_FRAMES_MAX - 1] = ids[s->count - 1];
         s->count = TRACE_STACK_FRAMES_MAX;
     }
     ts->stack_frame_count = s->first + s->count;
+    return 0;
+}
+
+static int resolve_pcs(struct trace_symbols *ts, const uint64_t *pcs, int n, bool is_sample,
+                       uint32_t epoch, struct run *s)
+{
+    for (int i = 0; i < n; i++) {
+        const struct run *l = location(ts, pcs[i], is_sample && i == 0, epoch);
+        for (uint32_t k = 0; l && k < l->count; k++)
+            if (put_stack_frame(ts, l->first + k))
+                return -ENOMEM;
+        if (!l)
+            return -ENOMEM;
+    }
+    s->count = (uint32_t)ts->stack_frame_count - s->first;
+    int rc = is_sample ? 0 : name_leaf(ts, pcs, n, epoch, s);
+    return rc ? rc : trim(ts, s);
 }
 
 static int resolve_stack(struct trace_symbols *ts, uint32_t id, bool is_sample, struct run *s)
@@ -433,21 +491,7 @@ static int resolve_stack(struct trace_symbols *ts, uint32_t id, bool is_sample, 
         ts->damaged++;
         return 0;
     }
-    // From the root on: there the public functions of a linked-in runtime show where its others are from.
-    for (int i = n - 1; i >= 0; i--)
-        if (!location(ts, pcs[i], is_sample && i == 0, epoch))
-            return -ENOMEM;
-    for (int i = 0; i < n; i++) {
-        const struct run *l = location(ts, pcs[i], is_sample && i == 0, epoch);
-        for (uint32_t k = 0; l && k < l->count; k++)
-            if (put_stack_frame(ts, l->first + k))
-                return -ENOMEM;
-        if (!l)
-            return -ENOMEM;
-    }
-    s->count = (uint32_t)ts->stack_frame_count - s->first;
-    trim(ts, s);
-    return 0;
+    return resolve_pcs(ts, pcs, n, is_sample, epoch, s);
 }
 
 static struct trace_text text_of(const struct trace_symbols *ts, uint32_t string)
@@ -475,6 +519,18 @@ static int grow_stacks(struct trace_symbols *ts, uint32_t id)
     return 0;
 }
 
+static int show(struct trace_symbols *ts, const struct run *s,
+                const struct trace_writer_frame **frames)
+{
+    *frames = ts->out;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct frame *f = &ts->frames[ts->stack_frames[s->first + i]];
+        ts->out[i] = (struct trace_writer_frame){f->pc, text_of(ts, f->function),
+                                                 text_of(ts, f->file), f->line};
+    }
+    return (int)s->count;
+}
+
 int trace_symbols_stack(struct trace_symbols *ts, uint32_t id, bool is_sample,
                         const struct trace_writer_frame **frames)
 {
@@ -495,10 +551,16 @@ int trace_symbols_stack(struct trace_symbols *ts, uint32_t id, bool is_sample,
             return rc;
         }
     }
-    for (uint32_t i = 0; i < s->count; i++) {
-        const struct frame *f = &ts->frames[ts->stack_frames[s->first + i]];
-        ts->out[i] = (struct trace_writer_frame){f->pc, text_of(ts, f->function),
-                                                 text_of(ts, f->file), f->line};
-    }
-    return (int)s->count;
+    return show(ts, s, frames);
+}
+
+int trace_symbols_pcs(struct trace_symbols *ts, const uint64_t *pcs, uint32_t depth,
+                      const struct trace_writer_frame **frames)
+{
+    struct run s = {.first = (uint32_t)ts->stack_frame_count};
+    int rc = resolve_pcs(ts, pcs, (int)depth, true, UINT32_MAX, &s);
+    if (!rc)
+        rc = show(ts, &s, frames);
+    ts->stack_frame_count = s.first; // nobody asks for it by a number
+    return rc;
 }

@@ -7,6 +7,8 @@
 //     thread start) is left out, so the outermost frame is what the fiber or thread is called after.
 //   - Functions of Fiberscope's own libraries, also linked statically, are called runtime.NAME: viewers take
 //     these for the system's.
+//   - Of those at the leaf of an event's stack one is left, as the public function that the program called
+//     (trace_api.h). Samples keep all.
 //   - An address without a name is "FILE+0xOFFSET", or the address.
 //   - A stack is resolved once; what its id means does not change.
 //
@@ -41,6 +43,10 @@ int trace_symbols_modules(struct trace_symbols *ts);
 // next call. is_sample: the leaf's pc is exact, as of CPU samples; else all are return addresses.
 int trace_symbols_stack(struct trace_symbols *ts, uint32_t id, bool is_sample,
                         const struct trace_writer_frame **frames);
+
+// Likewise of a stack that is not in the segment: its leaf is exact.
+int trace_symbols_pcs(struct trace_symbols *ts, const uint64_t *pcs, uint32_t depth,
+                      const struct trace_writer_frame **frames);
 
 uint64_t trace_symbols_damaged(const struct trace_symbols *ts); // stacks that could not be read
 

@@ -78,6 +78,11 @@ typedef struct {
 } emit_number;
 #define EMIT_NO_STACK ((emit_number){UINT64_C(1) << 56}) // 0
 
+enum emit_told {
+    EMIT_TOLD = 1,
+    EMIT_TOLD_AHEAD
+}; // ahead: by who began the session, as it was then
+
 struct unwind_thread;
 
 enum { EMIT_RELEASES = 4 };
@@ -113,7 +118,7 @@ struct emit_thread {
     emit_mark own_g, own_p;
     struct emit_thread *next; // of all plain ones; set once
     _Atomic uint32_t is_used; // by a living thread
-    bool is_told;             // this session: its G exists
+    uint8_t is_told;          // this session: its G exists; enum emit_told
     bool is_made;             // another told its G as created: it is to start
     uint64_t session_made;    // the session in which
     uint64_t region;          // id of its innermost region
@@ -126,10 +131,20 @@ struct emit_thread {
         emit_number stack;
     } released[EMIT_RELEASES];
     uint32_t release_next;
+    // Of a condition's waiter: the mutex that it takes before it goes on, since when that is another's, as far as is known
+    // (0: it is not), and whose; and where it waits. See waits.c.
+    _Atomic uint64_t wait_again, taken_ticks;
+    struct emit_thread *_Atomic taken_by;
+    uint64_t wait_takes; // what it has once it goes on
+    emit_number wait_stack;
+    emit_number ahead_stack; // told ahead: where it was; 0 bits: not known
+    bool is_orphan;          // told for its thread, which does not know it yet: others.c
 };
 
 // Plain threads that wait for an object: what an unlock asks first.
 extern EMIT_API _Atomic uint32_t emit_waiters;
+// Those of a condition that were woken and have not got their mutex yet: what who gets a mutex asks.
+extern EMIT_API _Atomic uint32_t emit_relocking;
 
 // --- Whether.
 
@@ -307,7 +322,17 @@ void emit_self_end(void); // the calling thread ends
 // The calling thread waits for an object (its address; 0: for what no thread ends), and goes on: GoBlock, GoUnblock by
 // whoever is known to have ended the wait or by nobody, GoStart. Nothing in a thread that runs fibers.
 void emit_self_block(enum emit_reason reason, uint64_t object);
+// The same where the waiter takes a mutex (a pthread_mutex_t or mtx_t) before it goes on: that of a condition, or the one
+// that it waits for. From when it is woken it is blocked on that, if somebody else has it for more than a moment.
+void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex);
 void emit_self_wake(void);
+void emit_self_took(uint64_t mutex); // the calling thread has got it without waiting
+// A call that was not told has ended: if tracing began meanwhile, the thread is told to go on.
+void emit_self_here(void);
+// What the calling thread, in a signal handler, has been interrupted in, while something here is called from that: the
+// number of a system call, or one of these.
+enum { EMIT_DOING_NOTHING_KNOWN = -3, EMIT_DOING_UNKNOWN_CALL = -2, EMIT_DOING_RUN = -1 };
+void emit_self_doing(int call, const void *ucontext); // NULL: it is not known where
 // The calling thread is about to release an object that one waiter gets, or signals one or all of its waiters.
 void emit_self_release(uint64_t object);
 void emit_self_signal(uint64_t object, bool all); // also in a signal handler

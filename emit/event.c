@@ -47,12 +47,14 @@ static inline uint64_t next_number(emit_mark *mark)
 static void put_g_status(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
                          enum emit_state state, uint64_t tid)
 {
-    uint32_t stack = g.start ? emit_stack_start(t, g.start) : 0;
+    emit_number stack = g.start ? encoded(emit_stack_start(t, g.start)) : EMIT_NO_STACK;
+    if (t->is_told == EMIT_TOLD_AHEAD && t->ahead_stack.bits && g.mark == &t->own_g)
+        stack = t->ahead_stack;
     uint8_t *at = head(t, ticks, EV_GO_STATUS_STACK);
     at = put_number(at, g.id);
     at = put_number(at, tid);
     at = put_number(at, state);
-    t->at = put_number(at, stack);
+    t->at = put_encoded(at, stack);
 }
 
 static void put_p_status(struct emit_thread *t, uint64_t ticks, struct emit_thing p,
@@ -109,7 +111,7 @@ uint64_t emit_open_slow(struct emit_thread *t)
     if (t->session != session) {
         t->session = session;
         t->order = 0;
-        t->is_told = false;
+        t->is_told = 0;
         t->is_made &= t->session_made == session;
         t->buffer = NULL;
         t->units = 0;
@@ -153,9 +155,14 @@ void emit_tell(struct emit_thread *t, uint64_t ticks)
 void emit_thread_begin(struct emit_thread *t)
 {
     uint64_t ticks = emit_ticks();
-    if (!(ticks = open(t, ticks)) || t->is_told)
+    if (!(ticks = open(t, ticks)) || t->is_told == EMIT_TOLD)
         return;
-    t->is_told = true;
+    bool is_ahead = t->is_told;
+    t->is_told = EMIT_TOLD;
+    if (is_ahead) {
+        emit_others_go_on(t, ticks);
+        return;
+    }
     if (t->is_made) {
         t->is_made = false;
         struct emit_thing g = t->g, p = t->p;
@@ -185,7 +192,7 @@ void emit_thread_leave(struct emit_thread *t)
         commit(t, head(t, ticks, EV_PROC_STOP));
     }
     t->g_state = t->p_state = EMIT_NONE;
-    t->is_told = false;
+    t->is_told = 0;
 }
 
 // --- Of others.

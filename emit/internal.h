@@ -104,8 +104,30 @@ void emit_thread_begin(
     struct emit_thread *t); // a plain thread's G and P, if they are not told in this session
 void emit_thread_leave(struct emit_thread *t); // and their end
 
+// Plain threads that say nothing as a session begins are told by who begins it: those that wait, and those that run on.
+// emit.lock held.
+void emit_others_tell(void);
+uint32_t emit_count_cpus(void); // that the process may use
+// Ends those whose threads have ended without a word. Likewise.
+void emit_others_end(void);
+// The thread of a stream that was told ahead goes on. Within its transition.
+void emit_others_go_on(struct emit_thread *t, uint64_t ticks);
+// The stream that was told ahead for the calling thread, or a new one; NULL: no memory.
+struct emit_thread *emit_others_adopt(uint32_t tid);
+struct emit_thread *emit_others_find(uint32_t tid); // ... NULL: none was
+
+struct emit_thread *emit_plain_take(uint32_t tid); // one that is free, or a new one
+void emit_plain_name(struct emit_thread *t);       // a G and a P for it
+void emit_plain_end(struct emit_thread *t);        // its thread ends, or has ended
+
 // The stack of a function that a fiber or thread begins with.
 uint32_t emit_stack_start(struct emit_thread *t, uint64_t function);
+
+// How many units so many ticks are.
+static inline uint64_t emit_span_units(uint64_t generation, uint64_t ticks)
+{
+    return (uint64_t)(((unsigned __int128)ticks * emit.clocks[generation & 1].scale) >> 64);
+}
 
 static inline uint64_t emit_units(uint64_t generation, uint64_t ticks)
 {

@@ -53,7 +53,7 @@ static void look_plain(struct emit_thread *t)
 }
 
 // One whose thread has ended, or a new one, linked for all to see.
-static struct emit_thread *take_plain(uint32_t tid)
+struct emit_thread *emit_plain_take(uint32_t tid)
 {
     for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
          t = t->next) {
@@ -76,7 +76,7 @@ static struct emit_thread *take_plain(uint32_t tid)
 }
 
 // A G and a P for it.
-static void name(struct emit_thread *t)
+void emit_plain_name(struct emit_thread *t)
 {
     uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_relaxed);
     t->g = (struct emit_thing){&t->own_g, emit.runtime ? emit.runtime->next_id() : n, 0};
@@ -97,28 +97,44 @@ static void find_stack(struct emit_thread *t)
 
 static struct emit_thread *make_self(void)
 {
-    struct emit_thread *t = take_plain((uint32_t)syscall(SYS_gettid));
+    held++; // no session begins in a handler meanwhile
+    struct emit_thread *t = emit_others_adopt((uint32_t)syscall(SYS_gettid));
+    held--;
     if (!t)
         return NULL;
-    name(t);
     self = t;
     find_stack(t);
     return t;
 }
 
-void emit_self_end(void)
+void emit_plain_end(struct emit_thread *t)
 {
-    struct emit_thread *t = self;
-    self = NULL;
-    if (!t)
-        return;
     emit_busy_lock(t);
+    if (t->is_told == EMIT_TOLD_AHEAD)
+        emit_thread_begin(t);
     emit_waits_flush(t);
     emit_thread_leave(t);
     emit_thread_end(t);
     t->session = 0; // another thread's order begins anew
     emit_busy_unlock(t);
     atomic_store(&t->is_used, 0);
+}
+
+// The calling thread's stream that was told ahead, and of which it knows nothing.
+static struct emit_thread *find_ahead(uint32_t tid)
+{
+    held++;
+    struct emit_thread *t = emit_is_on() ? emit_others_find(tid) : NULL;
+    held--;
+    return t;
+}
+
+void emit_self_end(void)
+{
+    struct emit_thread *t = self ? self : find_ahead((uint32_t)syscall(SYS_gettid));
+    self = NULL;
+    if (t)
+        emit_plain_end(t);
 }
 
 struct emit_thread *emit_enter_bare(void)
@@ -184,16 +200,35 @@ static struct emit_thread *enter_plain(void)
     return t;
 }
 
+static void block(struct emit_thread *t, enum emit_reason reason, uint64_t object, uint64_t again)
+{
+    emit_waits_flush(t);
+    t->wait_stack = emit_stack_here(t);
+    t->wait_takes = again ? again : object;
+    emit_go_block(t, emit_ticks(), reason, t->wait_stack);
+    emit_proc_stop(t, emit_ticks());
+    emit_waits_begin(t, object, again);
+}
+
 void emit_self_block(enum emit_reason reason, uint64_t object)
 {
     struct emit_thread *t = enter_plain();
-    if (t) {
-        emit_waits_flush(t);
-        emit_go_block(t, emit_ticks(), reason, emit_stack_here(t));
-        emit_proc_stop(t, emit_ticks());
-        emit_waits_begin(t, object);
-    }
+    if (t)
+        block(t, reason, object, 0);
     emit_leave(t);
+}
+
+void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex)
+{
+    struct emit_thread *t = enter_plain();
+    if (t)
+        block(t, reason, object, mutex);
+    emit_leave(t);
+}
+
+static bool is_any_relocking(void)
+{
+    return atomic_load_explicit(&emit_relocking, memory_order_relaxed) != 0;
 }
 
 // Where nobody has told that it wakes this one, the event has no emitter but this thread's P.
@@ -210,7 +245,22 @@ void emit_self_wake(void)
         emit_proc_start(t, emit_ticks(), p);
         emit_go_start(t, emit_ticks(), g);
     }
+    if (t && is_any_relocking())
+        emit_waits_took(t, t->wait_takes);
     emit_leave(t);
+}
+
+void emit_self_took(uint64_t mutex)
+{
+    struct emit_thread *t = enter_plain();
+    if (t)
+        emit_waits_took(t, mutex);
+    emit_leave(t);
+}
+
+void emit_self_here(void)
+{
+    emit_leave(enter_plain());
 }
 
 void emit_self_release(uint64_t object)
@@ -251,9 +301,9 @@ void emit_self_quiet(bool is_quiet)
 
 struct emit_thread *emit_self_create(uint64_t start)
 {
-    struct emit_thread *t = enter_plain(), *made = t ? take_plain(0) : NULL;
+    struct emit_thread *t = enter_plain(), *made = t ? emit_plain_take(0) : NULL;
     if (made) {
-        name(made);
+        emit_plain_name(made);
         made->g.start = start;
         emit_go_create(t, emit_ticks(), made->g, emit_stack_here(t));
         made->is_made = true;
@@ -273,6 +323,9 @@ void emit_self_begin(struct emit_thread *t)
     }
     self = t;
     t->tid = (uint32_t)syscall(SYS_gettid);
+    struct emit_thread *ahead = find_ahead(t->tid); // a session began in this very moment
+    if (ahead)
+        emit_plain_end(ahead);
     find_stack(t);
     emit_leave(emit_enter());
 }

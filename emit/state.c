@@ -199,7 +199,9 @@ static void announce(void)
         if (t->is_made && t->session_made == emit_session()) {
             emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_RUNNABLE, UINT64_MAX);
         } else if (t->is_told && t->session == emit_session()) { // else it is new in this one
-            emit_tell(t, emit_ticks());
+            emit_waits_settle(t);
+            if (t->g_state || t->p_state) // else it needs no buffer for having nothing to say
+                emit_tell(t, emit_ticks());
             if (!t->g_state) // blocked, or on its way
                 emit_g_status(emit.announcer, emit_ticks(), t->g,
                               emit_waits_woken(t) ? EMIT_G_RUNNABLE : EMIT_G_WAITING, UINT64_MAX);
@@ -273,6 +275,14 @@ static void begin_session(bool goes_on)
     atomic_store(&emit_generation, generation);
     quiesce();
     announce();
+    emit_others_tell();
+}
+
+// emit.lock held, before tracing is off: what no thread tells by itself.
+static void tell_last(void)
+{
+    emit_waits_settle_all();
+    emit_others_end();
 }
 
 // emit.lock held. Tracing is off: nobody writes any more once all were seen outside of transitions.
@@ -291,7 +301,9 @@ static void end_session(enum seg_trace_end why)
 
 void emit_cut(uint64_t generation)
 {
+    uint64_t was = generation;
     if (atomic_compare_exchange_strong(&emit_generation, &generation, 0)) {
+        atomic_store(&emit.trace->cut, was);
         atomic_fetch_add(&emit.trace->cuts, 1);
         atomic_store(&emit.is_cut, 1);
     }
@@ -307,16 +319,6 @@ static void find_own_code(void)
         return;
     emit.core_low = low;
     emit.core_high = high;
-}
-
-static uint32_t count_cpus(void)
-{
-    uint64_t mask[128];
-    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
-    uint32_t n = 0;
-    for (long i = 0; i < bytes / (long)sizeof *mask; i++)
-        n += (uint32_t)__builtin_popcountll(mask[i]);
-    return n ? n : 1;
 }
 
 // emit.lock held. All but the beginning itself.
@@ -339,7 +341,7 @@ static int prepare(struct seg *s, const struct emit_options *o)
         emit.base_ns = first.ns;
         pause_ns(SECOND / 500); // for a first estimate of the scale, to 1e-5
     }
-    emit.cpus = count_cpus();
+    emit.cpus = emit_count_cpus();
     emit.is_wanted = true;
     atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     return 0;
@@ -387,6 +389,8 @@ int emit_stop(void)
     lock();
     int rc = emit.is_wanted ? 0 : -EINVAL;
     emit.is_wanted = false;
+    if (!rc)
+        tell_last();
     if (!rc && atomic_exchange(&emit_generation, 0))
         end_session(SEG_TRACE_STOPPED);
     if (!rc)
@@ -446,6 +450,7 @@ static bool advance(void)
         while (generation > keep && emit_buffers_give_way(generation - keep))
             ;
     }
+    emit_others_end();
     announce();
     return true;
 }
@@ -500,6 +505,7 @@ static bool tick(bool may_copy)
     uint32_t request = atomic_exchange(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     if (request == SEG_TRACE_STOP) {
         emit.is_wanted = false;
+        tell_last();
         if (atomic_exchange(&emit_generation, 0))
             end_session(SEG_TRACE_STOPPED);
         arm(false);

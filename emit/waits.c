@@ -8,22 +8,33 @@
 // and tells for it, in its stream. Only if that thread blocks or ends first, it tells itself, for who has waited longest:
 // it could no longer be the one that wakes.
 //
+// The waiter of a condition needs its mutex before it goes on. If somebody has that for longer than it takes to wake up, it has
+// run for a moment inside libc, has found it taken, and is blocked on it. That is told in the waiter's own stream, as of
+// when the mutex was taken, by who has it: as that thread releases it, or blocks; else as a generation begins or the trace
+// ends. From then on the waiter is one for the mutex as others are. A mutex that is free again sooner costs it nothing.
+//
 // Protocol. A waiter's word `wait` goes WAITING -> CLAIMED -> WOKEN (or back); the claim gives the right to its G's mark,
-// and is held within one event. It becomes WOKEN within the transition that tells so: who announces, after all
-// transitions, finds there what the G is. The waiter claims itself when it goes on, and makes it NONE when it starts.
-// Nobody holds its own stream while it waits for another's.
+// and is held within one event, or while the waiter's own stream is held. It becomes WOKEN within the transition that
+// tells so: who announces, after all transitions, finds there what the G is. The waiter claims itself when it goes on, or,
+// WOKEN, makes it GONE_ON, which nobody may claim, and makes it NONE when it starts. Nobody holds its own stream while it
+// waits for another's.
 
 #include "emit/waits.h"
 
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { SLOTS = 256, PATIENCE = 300 };
+enum {
+    SLOTS = 256,
+    PATIENCE = 300,
+    MOMENT_UNITS = 20000 / 64, // it takes about as long for a thread to wake up
+};
 
-enum { NONE, WAITING, CLAIMED, WOKEN };
+enum { NONE, WAITING, CLAIMED, WOKEN, GONE_ON };
 
-_Atomic uint32_t emit_waiters;
+_Atomic uint32_t emit_waiters, emit_relocking;
 static _Atomic uint32_t filter[SLOTS];          // waiters, by their objects' hashes
 static struct emit_thread *_Atomic last[SLOTS]; // who released such an object last
 
@@ -38,22 +49,133 @@ static void pause_briefly(void)
     syscall(SYS_nanosleep, &t, NULL);
 }
 
-static bool claim(struct emit_thread *w)
+static bool move(struct emit_thread *w, uint32_t from, uint32_t to)
 {
-    uint32_t was = WAITING;
     // acq_rel: what w wrote before it waited is seen; pairs with the release in emit_waits_begin
-    return atomic_compare_exchange_strong_explicit(&w->wait, &was, CLAIMED, memory_order_acq_rel,
+    return atomic_compare_exchange_strong_explicit(&w->wait, &from, to, memory_order_acq_rel,
                                                    memory_order_relaxed);
 }
 
-// Tells in t's stream that it unblocks w, which is claimed.
-static void tell(struct emit_thread *t, struct emit_thread *w, emit_number stack)
+static bool claim(struct emit_thread *w)
+{
+    return move(w, WAITING, CLAIMED);
+}
+
+static void count_waiter(uint64_t object, uint32_t by)
+{
+    atomic_fetch_add_explicit(&filter[slot_of(object)], by, memory_order_relaxed);
+}
+
+static bool is_any_relocking(void)
+{
+    return atomic_load_explicit(&emit_relocking, memory_order_relaxed) != 0;
+}
+
+static bool is_relocking(struct emit_thread *w)
+{
+    return atomic_load_explicit(&w->wait, memory_order_acquire) == WOKEN &&
+           atomic_load_explicit(&w->wait_again, memory_order_relaxed);
+}
+
+// How long its mutex has been another's, in units.
+static uint64_t taken_for(struct emit_thread *w, uint64_t now)
+{
+    uint64_t since = atomic_load_explicit(&w->taken_ticks, memory_order_relaxed);
+    uint64_t generation = atomic_load_explicit(&emit_generation, memory_order_relaxed);
+    return since && now > since ? emit_span_units(generation, now - since) : 0;
+}
+
+// w, woken and on its way, has run into its mutex. Within the transition of a thread that has told something in this
+// session, so that it is still the same one, and with w's stream held.
+static void block_again(struct emit_thread *w)
+{
+    struct emit_thing g = w->g, p = w->p;
+    if (!move(w, WOKEN, CLAIMED))
+        return;
+    uint64_t mutex = atomic_load_explicit(&w->wait_again, memory_order_relaxed);
+    uint64_t since = atomic_load_explicit(&w->taken_ticks, memory_order_relaxed);
+    if (!mutex || !since || w->session != emit_session() || !w->is_told || w->g_state) {
+        atomic_store_explicit(&w->wait, WOKEN, memory_order_release); // as in tell
+        return;
+    }
+    emit_proc_start(w, since, p);
+    emit_go_start(w, since, g);
+    emit_go_block(w, since, EMIT_REASON_SYNC, w->wait_stack);
+    emit_proc_stop(w, since);
+    atomic_fetch_sub_explicit(&emit_relocking, 1, memory_order_relaxed);
+    count_waiter(atomic_load_explicit(&w->wait_object, memory_order_relaxed), UINT32_MAX);
+    atomic_store_explicit(&w->wait_object, mutex,
+                          memory_order_relaxed); // of the two counts its own remains
+    atomic_store_explicit(&w->wait_ticks, since, memory_order_relaxed);
+    atomic_store_explicit(&w->wait, WAITING, memory_order_release); // pairs with claim
+}
+
+void emit_waits_settle(struct emit_thread *w)
+{
+    if (is_relocking(w) && taken_for(w, emit_ticks()) >= MOMENT_UNITS)
+        block_again(w);
+}
+
+void emit_waits_settle_all(void)
+{
+    for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
+         t = t->next) {
+        emit_busy_lock(t);
+        if (emit_is_on())
+            emit_waits_settle(t);
+        emit_busy_unlock(t);
+    }
+}
+
+// t releases a mutex, or (0) is about to block with what it has.
+static void settle_mine(struct emit_thread *t, uint64_t mutex)
+{
+    for (struct emit_thread *w = atomic_load_explicit(&emit.threads, memory_order_acquire); w;
+         w = w->next) {
+        uint64_t again = atomic_load_explicit(&w->wait_again, memory_order_relaxed);
+        if (!is_relocking(w) || atomic_load_explicit(&w->taken_by, memory_order_relaxed) != t ||
+            (mutex && again != mutex))
+            continue;
+        bool is_long = !mutex || taken_for(w, emit_ticks()) >= MOMENT_UNITS;
+        if (is_long && emit_busy_try(w)) {
+            block_again(w);
+            emit_busy_unlock(w);
+        } else {
+            atomic_store_explicit(&w->taken_ticks, 0, memory_order_relaxed);
+        }
+    }
+}
+
+// Who has w's mutex, if that is another. While w is claimed it does not go on, so that its mutex is there.
+static void note_holder(struct emit_thread *w, uint64_t mutex, uint64_t now)
+{
+    const pthread_mutex_t *m = (const pthread_mutex_t *)mutex;
+    int owner = m && m->__data.__lock ? m->__data.__owner : 0;
+    struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire);
+    while (owner && t &&
+           (t->tid != (uint32_t)owner || !atomic_load_explicit(&t->is_used, memory_order_relaxed)))
+        t = t->next;
+    bool is_taken = owner && t != w;
+    atomic_store_explicit(&w->taken_by, is_taken ? t : NULL, memory_order_relaxed);
+    atomic_store_explicit(&w->taken_ticks, is_taken ? now : 0, memory_order_relaxed);
+}
+
+// Tells in t's stream that it unblocks w, which is claimed. False: w is of another session.
+static bool tell(struct emit_thread *t, struct emit_thread *w, emit_number stack)
 {
     bool same = w->session == t->session && w->is_told && !w->g_state;
+    uint64_t again = same ? atomic_load_explicit(&w->wait_again, memory_order_relaxed) : 0;
+    uint64_t now = emit_ticks();
     if (same)
-        emit_go_unblock(t, emit_ticks(), w->g, stack);
+        emit_go_unblock(t, now, w->g, stack);
+    if (again) {
+        note_holder(w, again, now);
+        count_waiter(again, 1);
+        atomic_fetch_add_explicit(&emit_relocking, 1, memory_order_relaxed);
+    }
     // release: pairs with the acquire of the waiter that goes on, and of who announces
     atomic_store_explicit(&w->wait, same ? WOKEN : WAITING, memory_order_release);
+    return same;
 }
 
 // Who has waited longest for object, of those that waited at that time.
@@ -82,6 +204,8 @@ static bool is_waited_for(uint64_t object)
 
 void emit_waits_flush(struct emit_thread *t)
 {
+    if (__builtin_expect(is_any_relocking(), 0) && t->g_state == EMIT_G_RUNNING)
+        settle_mine(t, 0);
     for (int i = 0; i < EMIT_RELEASES; i++) {
         struct emit_release *r = &t->released[i];
         uint64_t object = r->object;
@@ -98,6 +222,8 @@ void emit_waits_note(struct emit_thread *t, uint64_t object)
 {
     if (!is_waited_for(object))
         return;
+    if (__builtin_expect(is_any_relocking(), 0))
+        settle_mine(t, object);
     t->released[t->release_next++ % EMIT_RELEASES] =
         (struct emit_release){object, emit_ticks(), emit_stack_here(t)};
     atomic_store_explicit(&last[slot_of(object)], t, memory_order_release);
@@ -112,20 +238,34 @@ void emit_waits_signal(struct emit_thread *t, uint64_t object, bool all)
     for (struct emit_thread *w; (w = longest(object, now));) {
         stack = stack.bits ? stack : emit_stack_here(t);
         if (claim(w)) {
-            tell(t, w, stack);
-            if (!all || atomic_load_explicit(&w->wait, memory_order_relaxed) == WAITING)
-                return; // one, or one of another session: they would be found again
+            if (!tell(t, w, stack) || !all)
+                return; // one of another session would be found again
         }
     }
 }
 
-void emit_waits_begin(struct emit_thread *t, uint64_t object)
+void emit_waits_took(struct emit_thread *t, uint64_t mutex)
+{
+    uint64_t now = emit_ticks();
+    for (struct emit_thread *w = atomic_load_explicit(&emit.threads, memory_order_acquire);
+         mutex && w; w = w->next) {
+        if (w == t || !is_relocking(w) ||
+            atomic_load_explicit(&w->wait_again, memory_order_relaxed) != mutex)
+            continue;
+        atomic_store_explicit(&w->taken_by, t, memory_order_relaxed);
+        atomic_store_explicit(&w->taken_ticks, now, memory_order_relaxed);
+    }
+}
+
+void emit_waits_begin(struct emit_thread *t, uint64_t object, uint64_t again)
 {
     if (!object || t->g_state)
         return;
+    atomic_store_explicit(&t->wait_again, again, memory_order_relaxed);
+    atomic_store_explicit(&t->taken_ticks, 0, memory_order_relaxed);
     atomic_store_explicit(&t->wait_object, object, memory_order_relaxed);
     atomic_store_explicit(&t->wait_ticks, emit_ticks(), memory_order_relaxed);
-    atomic_fetch_add_explicit(&filter[slot_of(object)], 1, memory_order_relaxed);
+    count_waiter(object, 1);
     atomic_fetch_add_explicit(&emit_waiters, 1, memory_order_relaxed);
     atomic_store_explicit(&t->wait, WAITING, memory_order_release); // pairs with claim
 }
@@ -151,7 +291,7 @@ static void tell_for_releaser(struct emit_thread *w, uint64_t object)
         if (!is_told)
             continue;
         emit_go_unblock(t, emit_ticks(), w->g, r->stack);
-        atomic_store_explicit(&w->wait, WOKEN, memory_order_release); // as in tell
+        atomic_store_explicit(&w->wait, GONE_ON, memory_order_release); // as in tell
     }
     emit_busy_unlock(t);
 }
@@ -161,18 +301,24 @@ bool emit_waits_end(struct emit_thread *t)
     uint64_t object = atomic_load_explicit(&t->wait_object, memory_order_relaxed);
     if (!object)
         return false;
-    for (uint32_t i = 1; !claim(t); i++) {
-        if (emit_waits_woken(t))
-            break;
+    for (uint32_t i = 1; !claim(t) && !move(t, WOKEN, GONE_ON); i++) {
         if (i % 64)
             __builtin_ia32_pause();
         else
             pause_briefly();
     }
-    if (!emit_waits_woken(t))
+    object = atomic_load_explicit(&t->wait_object, memory_order_relaxed); // or the mutex, by now
+    bool was_woken = emit_waits_woken(t);
+    if (!was_woken)
         tell_for_releaser(t, object);
+    uint64_t again = atomic_load_explicit(&t->wait_again, memory_order_relaxed);
+    if (again && was_woken) {
+        atomic_fetch_sub_explicit(&emit_relocking, 1, memory_order_relaxed);
+        count_waiter(again, UINT32_MAX);
+    }
     atomic_store_explicit(&t->wait_object, 0, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&filter[slot_of(object)], 1, memory_order_relaxed);
+    atomic_store_explicit(&t->wait_again, 0, memory_order_relaxed);
+    count_waiter(object, UINT32_MAX);
     atomic_fetch_sub_explicit(&emit_waiters, 1, memory_order_relaxed);
     return emit_waits_woken(t);
 }
@@ -184,7 +330,7 @@ void emit_waits_over(struct emit_thread *t)
 
 bool emit_waits_woken(const struct emit_thread *t)
 {
-    return atomic_load_explicit(&t->wait, memory_order_acquire) == WOKEN;
+    return atomic_load_explicit(&t->wait, memory_order_acquire) >= WOKEN;
 }
 
 void emit_waits_forget(void)
@@ -194,4 +340,5 @@ void emit_waits_forget(void)
         atomic_store_explicit(&last[i], NULL, memory_order_relaxed);
     }
     atomic_store_explicit(&emit_waiters, 0, memory_order_relaxed);
+    atomic_store_explicit(&emit_relocking, 0, memory_order_relaxed);
 }

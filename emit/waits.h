@@ -11,8 +11,16 @@
 // t's transition.
 void emit_waits_flush(struct emit_thread *t);
 
-// t is blocked, and waits for object (0: nobody can know). Within its transition.
-void emit_waits_begin(struct emit_thread *t, uint64_t object);
+// t is blocked, and waits for object (0: nobody can know), and then for the mutex `again` (0: none). Within its transition.
+void emit_waits_begin(struct emit_thread *t, uint64_t object, uint64_t again);
+
+// t has got a mutex, which may be what who was woken needs. Within t's transition.
+void emit_waits_took(struct emit_thread *t, uint64_t mutex);
+
+// t was woken, and its mutex is another's for more than a moment: it is blocked on that. t's stream is held by the caller,
+// who is within a transition of this session.
+void emit_waits_settle(struct emit_thread *t);
+void emit_waits_settle_all(void); // before tracing is off
 
 // It goes on. Whether its GoUnblock has been told. Outside of a transition, as it is told in another
 // thread's stream. Then, within the transition in which it starts: emit_waits_over.

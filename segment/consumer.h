@@ -43,6 +43,15 @@ void seg_reader_close(struct seg_reader *r); // accepts NULL
 // 5 s. 0 or -errno.
 int seg_reader_lock_wishes(struct seg_reader *r, bool on);
 
+// Holds those kinds (1 << enum seg_held) too, or no more: they stay on for as long as anybody does. Samples and the
+// trace are held by who was opened with that part, until it lets go, which keeps the part. 0 or -errno.
+int seg_reader_hold(struct seg_reader *r, uint32_t kinds);
+void seg_reader_let_go(struct seg_reader *r, uint32_t kinds);
+uint32_t seg_reader_is_holding(const struct seg_reader *r);
+
+// Those of seg_control.held that neither we nor others hold. Of meaning under the lock of the wishes.
+uint32_t seg_reader_unheld(struct seg_reader *r);
+
 // The validated copy of the header, counters as of the open (seg_reader_losses for fresh ones).
 const struct seg_header *seg_reader_header(const struct seg_reader *r);
 void seg_reader_losses(struct seg_reader *r, struct seg_losses *out);

@@ -35,7 +35,7 @@
 #define SEG_DUMP_MAGIC UINT64_C(0x31504d5544424946) // "FIBDUMP1"
 
 enum {
-    SEG_VERSION = 4,
+    SEG_VERSION = 5,
     SEG_RECORD_BYTES = 64,
     SEG_STACK_DEPTH_MAX = 512, // frames of one stack; deeper ones keep their leaf end
     SEG_THREAD_NAME_BYTES = 16,
@@ -116,32 +116,64 @@ struct seg_control {
     _Atomic uint64_t mutex_fraction;   // 1 in so many contended unlocks; 0 off
     _Atomic uint64_t trace_generation; // 0: off
     _Atomic uint32_t cpu_source;       // enum seg_cpu_source
-    _Atomic uint32_t signal_cookie;    // si_value of SIGPROFs that are ours
-    _Atomic uint32_t wake;             // futex word: bumped after a change that threads must see
-    _Atomic uint32_t target_exited;    // the target's last word: 1 when it left by exit()
-    _Atomic uint64_t consumer_pid;     // who holds the lock, in its own pid namespace; a hint
-    _Atomic uint64_t cpu_flags;        // enum seg_cpu_flag, of the collector's events
+    uint32_t reserved0;
+    _Atomic uint32_t wake;          // futex word: bumped after a change that threads must see
+    _Atomic uint32_t target_exited; // the target's last word: 1 when it left by exit()
+    _Atomic uint64_t consumer_pid;  // who holds the lock, in its own pid namespace; a hint
+    _Atomic uint64_t cpu_flags;     // enum seg_cpu_flag, of the collector's events
     // CLOCK_MONOTONIC when the target left by exit(); in a dump, when that was made. 0: it lives, or
     // was killed.
     _Atomic uint64_t end_ns;
     // A wish of a collector that came while the program ran (agent/call.h). It writes asked_what and what belongs
     // to it, then raises `asked` (release); the target does it and stores `answered` = asked (release) after `answer`.
-    // One at a time: seg_reader_lock_wishes.
+    // One at a time: under the lock of SEG_LOCK_WISHES.
     _Atomic uint32_t asked, answered;
     _Atomic uint32_t asked_what; // enum seg_asked
     _Atomic int32_t answer;      // 0, or -errno of the first that could not be done
     _Atomic uint64_t asked_heap_bytes;
     _Atomic uint64_t region_times; // 1: regions are counted and timed, traced or not; 0 off
+    // With SEG_ASK_ARM, _BLOCK and _MUTEX: what the words of that name above shall be.
+    _Atomic uint64_t asked_cpu_period_ns, asked_wall_period_ns, asked_block_ns;
+    _Atomic uint64_t asked_mutex_fraction;
+    _Atomic uint32_t asked_cpu_source, asked_cpu_flags;
+    _Atomic uint32_t asked_off; // 1 << enum seg_held: held ones that nobody holds; done first
+    // 1 << enum seg_held: what is on because a collector asked for it, and goes off with the last who holds it. What
+    // the program wished itself is not in it. Written by the target alone.
+    _Atomic uint32_t held;
+    _Atomic uint32_t heap_off; // 1: heap_rate_bytes is of what was recorded; nothing is added
+    uint32_t reserved1;
 };
 
+// What collectors hold. Who holds one has an open file lock, of its own opening of the file, on byte seg_held_byte of
+// it, which the kernel takes away when it dies: of samples and the trace the exclusive one of who consumes them, of what
+// is state a shared one.
+enum seg_held {
+    SEG_HELD_SAMPLES, // CPU and wall
+    SEG_HELD_TRACE,
+    SEG_HELD_HEAP,
+    SEG_HELD_BLOCK,
+    SEG_HELD_MUTEX,
+    SEG_HELD_REGIONS,
+    SEG_HELD_COUNT,
+};
+
+enum { SEG_LOCK_RINGS, SEG_LOCK_TRACE, SEG_LOCK_WISHES }; // bytes of the file
+
+static inline uint32_t seg_held_byte(uint32_t kind)
+{
+    return kind <= SEG_HELD_TRACE ? kind : kind + 1;
+}
+
 enum seg_asked {
-    SEG_ASK_HEAP = 1,    // begin to record the heap, at asked_heap_bytes
-    SEG_ASK_ARM = 2,     // see that each thread has the sampling source that the control words say
-    SEG_ASK_DISARM = 4,  // take them away
-    SEG_ASK_TRACE = 8,   // begin an execution trace
+    SEG_ASK_HEAP = 1,    // begin to record the heap, at asked_heap_bytes; -EALREADY: it is
+    SEG_ASK_ARM = 2,     // sample, as asked_cpu_* and asked_wall_period_ns say
+    SEG_ASK_BLOCK = 4,   // waits, by asked_block_ns, unless they are recorded already
+    SEG_ASK_TRACE = 8,   // begin an execution trace; -EALREADY: there is one
     SEG_ASK_FLIGHT = 16, // with SEG_ASK_TRACE: a flight recorder
-    SEG_ASK_LOOK = 32,   // at the words of block, mutex and lock order, and at the trace's request
-    SEG_ASK_HEAP_STOP = 64,
+    SEG_ASK_LOOK = 32,   // at the word of the lock order, and at the trace's request
+    SEG_ASK_MUTEX =
+        64, // contended unlocks, by asked_mutex_fraction, unless they are recorded already
+    SEG_ASK_REGIONS = 128,
 };
 
 enum seg_cpu_flag {        // 0 of older collectors
@@ -429,7 +461,8 @@ struct seg_trace {
     _Atomic uint64_t stopped_units; // when tracing ended
     _Atomic uint64_t
         asked_slow_ns[4]; // with SEG_ASK_TRACE: limits of regions, tasks, latency, stalls; 0: none
-    uint64_t reserved[4];
+    _Atomic uint64_t cut; // generation in which the last cut was; 0: none. Stored at the cut itself
+    uint64_t reserved[3];
     struct
         seg_trace_clock { // of generation g at [g % SEG_TRACE_CLOCKS]; valid where generation says g
         _Atomic uint64_t generation;      // release

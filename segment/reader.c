@@ -139,8 +139,10 @@ static int reopen(int fd)
 static int take_lock(int fd, unsigned part, struct fscope_error *err)
 {
     uint64_t holder = 0;
-    struct flock lock = {
-        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = part == SEG_READER_TRACE, .l_len = 1};
+    struct flock lock = {.l_type = F_WRLCK,
+                         .l_whence = SEEK_SET,
+                         .l_start = part == SEG_READER_TRACE ? SEG_LOCK_TRACE : SEG_LOCK_RINGS,
+                         .l_len = 1};
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
         return 0;
     if (errno != EAGAIN && errno != EACCES)
@@ -235,20 +237,6 @@ int seg_reader_open_memory(struct seg_reader **out, seg_read_fn *fn, void *arg, 
     else
         *out = r;
     return rc;
-}
-
-enum { WISH_PAUSE_MS = 5, WISH_PATIENCE_MS = 5000 };
-
-int seg_reader_lock_wishes(struct seg_reader *r, bool on)
-{
-    struct flock lock = {
-        .l_type = on ? F_WRLCK : F_UNLCK, .l_whence = SEEK_SET, .l_start = 2, .l_len = 1};
-    for (int ms = 0; fcntl(r->fd, F_OFD_SETLK, &lock); ms += WISH_PAUSE_MS) {
-        if ((errno != EAGAIN && errno != EACCES) || ms >= WISH_PATIENCE_MS)
-            return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
-        nanosleep(&(struct timespec){.tv_nsec = WISH_PAUSE_MS * 1000000L}, NULL);
-    }
-    return 0;
 }
 
 void seg_reader_close(struct seg_reader *r)

@@ -34,6 +34,7 @@ struct seg_reader {
     struct seg_header header;
     struct seg_table stacks, blobs;
     struct reader_trace trace; // buffer_count 0: not looked at yet, or there are none
+    uint32_t holding;          // 1 << enum seg_held
     struct seg_control shadow; // of a live named file, see seg_reader_control_commit
 };
 

@@ -3,6 +3,7 @@
 #include "symbols/cache.h"
 
 #include "base/arena.h"
+#include "base/file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -339,6 +340,7 @@ static void save(struct symbols_cache *c)
     struct buffer entries = {0}, frames = {0};
     struct strings *strings = calloc(1, sizeof *strings);
     char temporary[PATH_BYTES + 16];
+    sigset_t users;
     int fd = -1;
     if (!strings)
         return;
@@ -362,7 +364,11 @@ static void save(struct symbols_cache *c)
 
     make_dirs(c->path);
     snprintf(temporary, sizeof temporary, "%s.XXXXXX", c->path);
+    file_signals_hold(&users);
     fd = mkostemp(temporary, O_CLOEXEC);
+    if (fd >= 0)
+        file_temporary(temporary);
+    file_signals_release(&users);
     if (fd < 0)
         goto out;
     bool good = write_all(fd, &h, sizeof h) && write_all(fd, entries.bytes, entries.size) &&
@@ -372,6 +378,7 @@ static void save(struct symbols_cache *c)
         unlink(temporary);
     else
         trim_dir(c->dir);
+    file_temporary_gone(temporary);
 out:
     free(entries.bytes);
     free(frames.bytes);

@@ -51,8 +51,19 @@ struct symtab {
 int symtab_add(struct symtab *t, const struct symbol *s);
 // Adds the functions of section ".symtab" or ".dynsym"; the number added or -ENOMEM.
 int symtab_add_elf(struct symtab *t, const struct elf_file *f, uint32_t section_type);
-// Adds name@plt for each stub of the procedure linkage tables. plt.c.
-int symtab_add_plt(struct symtab *t, const struct elf_file *f, struct arena *arena);
+// The loader's slots for addresses of functions, by address.
+struct plt_slot {
+    uint64_t address;
+    const char *name;
+};
+struct plt_slots {
+    struct plt_slot *slots;
+    size_t count, capacity;
+};
+// Adds name@plt for each stub of the procedure linkage tables; *slots, empty before, is filled. plt.c.
+int symtab_add_plt(struct symtab *t, const struct elf_file *f, struct plt_slots *slots,
+                   struct arena *arena);
+const char *plt_slots_find(const struct plt_slots *s, uint64_t address); // NULL: none
 void symtab_sort(struct symtab *t);
 const struct symbol *symtab_find(const struct symtab *t, uint64_t address);
 void symtab_finish(struct symtab *t);
@@ -121,6 +132,7 @@ struct symbols_image {
     const char *debug_path;
     struct elf_file *main, *debug, *mini;
     struct symtab symtab;
+    struct plt_slots slots; // of main
     struct reader *reader;
     struct dwarf_index *dwarf; // where reader had to refuse
     const struct elf_file *dwarf_file;

@@ -15,32 +15,40 @@
 
 enum { STUB_BYTES = 16, GOT_STUB_BYTES = 8, NAME_MAX_BYTES = 8192 };
 
-struct slot {
-    uint64_t address;
-    const char *name;
-};
-
 struct slots {
-    struct slot *by_address;
-    size_t count, capacity;
+    struct plt_slots *by_address;
     const char **by_number; // .rela.plt's order
     size_t number_count;
 };
 
 static int compare_slots(const void *a, const void *b)
 {
-    const struct slot *x = a, *y = b;
+    const struct plt_slot *x = a, *y = b;
     return x->address < y->address ? -1 : x->address > y->address;
 }
 
-static const char *find_slot(const struct slots *s, uint64_t address)
+const char *plt_slots_find(const struct plt_slots *s, uint64_t address)
 {
-    struct slot key = {.address = address};
+    struct plt_slot key = {.address = address};
     if (!s->count)
         return NULL;
-    const struct slot *found =
-        bsearch(&key, s->by_address, s->count, sizeof *s->by_address, compare_slots);
+    const struct plt_slot *found =
+        bsearch(&key, s->slots, s->count, sizeof *s->slots, compare_slots);
     return found ? found->name : NULL;
+}
+
+static int add_slot(struct plt_slots *s, uint64_t address, const char *name)
+{
+    if (s->count == s->capacity) {
+        size_t capacity = s->capacity ? 2 * s->capacity : 256;
+        struct plt_slot *more = realloc(s->slots, capacity * sizeof *more);
+        if (!more)
+            return -ENOMEM;
+        s->slots = more;
+        s->capacity = capacity;
+    }
+    s->slots[s->count++] = (struct plt_slot){.address = address, .name = name};
+    return 0;
 }
 
 static const char *relocation_name(const struct elf_file *f, Elf_Data *symbols, size_t strings,
@@ -88,15 +96,9 @@ static int add_relocations(struct slots *s, const struct elf_file *f, const char
             continue;
         if (is_plt)
             s->by_number[i] = name;
-        if (s->count == s->capacity) {
-            size_t capacity = s->capacity ? 2 * s->capacity : 256;
-            struct slot *more = realloc(s->by_address, capacity * sizeof *more);
-            if (!more)
-                return -ENOMEM;
-            s->by_address = more;
-            s->capacity = capacity;
-        }
-        s->by_address[s->count++] = (struct slot){.address = r.r_offset, .name = name};
+        int rc = add_slot(s->by_address, r.r_offset, name);
+        if (rc)
+            return rc;
     }
     return 0;
 }
@@ -116,7 +118,7 @@ static const char *stub_name(const struct slots *s, const uint8_t *code, size_t 
         i++;
     if (i + 6 <= size && code[i] == 0xff && code[i + 1] == 0x25) { // jmp *disp32(%rip)
         uint64_t disp = (uint64_t)(int64_t)(int32_t)read32(code + i + 2);
-        return find_slot(s, address + i + 6 + disp);
+        return plt_slots_find(s->by_address, address + i + 6 + disp);
     }
     if (i + 5 <= size && code[i] == 0x68) { // push $imm32
         uint32_t number = read32(code + i + 1);
@@ -153,19 +155,19 @@ static int add_stubs(struct symtab *t, const struct elf_file *f, const struct sl
     return 0;
 }
 
-int symtab_add_plt(struct symtab *t, const struct elf_file *f, struct arena *arena)
+int symtab_add_plt(struct symtab *t, const struct elf_file *f, struct plt_slots *slots,
+                   struct arena *arena)
 {
-    struct slots s = {0};
+    struct slots s = {.by_address = slots};
     int rc = add_relocations(&s, f, ".rela.plt");
     if (!rc)
         rc = add_relocations(&s, f, ".rela.dyn");
-    if (!rc && s.count) {
-        qsort(s.by_address, s.count, sizeof *s.by_address, compare_slots);
+    if (!rc && slots->count) {
+        qsort(slots->slots, slots->count, sizeof *slots->slots, compare_slots);
         static const char *const sections[] = {".plt", ".plt.sec", ".plt.got"};
         for (size_t i = 0; i < 3 && !rc; i++)
             rc = add_stubs(t, f, &s, sections[i], arena);
     }
-    free(s.by_address);
     free(s.by_number);
     return rc;
 }

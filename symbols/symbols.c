@@ -114,6 +114,7 @@ static void image_close(struct symbols_image *im)
     reader_close(im->reader);       // before the files that they read
     dwarf_index_close(im->dwarf);
     symtab_finish(&im->symtab);
+    free(im->slots.slots);
     elf_file_close(im->mini);
     elf_file_close(im->debug);
     elf_file_close(im->main);
@@ -187,7 +188,7 @@ static int load_symtab(struct symbols_image *im)
         if (!rc && im->source < SYMBOLS_SYMTAB && !minidebug_open(&im->mini, im->main))
             rc = add_symbols(im, im->mini, SYMBOLS_MINIDEBUG);
         if (!rc)
-            rc = symtab_add_plt(&im->symtab, im->main, &im->owner->arena);
+            rc = symtab_add_plt(&im->symtab, im->main, &im->slots, &im->owner->arena);
     }
     if (!rc && im->debug)
         rc = add_symbols(im, im->debug, SYMBOLS_SYMTAB);

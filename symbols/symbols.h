@@ -116,6 +116,18 @@ int symbols_address_of_offset(const struct symbols_image *im, uint64_t offset, u
 int symbols_lookup(struct symbols_image *im, uint64_t address, struct symbols_frame *frames,
                    uint32_t max);
 
+// --- Code. The first two know only what the file itself says, not a separate debug file.
+
+// Copies what the file has from a link-time address on, at most size bytes; their number, 0 where it has nothing.
+size_t symbols_read(const struct symbols_image *im, uint64_t address, void *out, size_t size);
+
+// The linkage name of the function whose address the loader writes there (a slot of the GOT), NULL if it is no such
+// place. Valid until symbols_free.
+const char *symbols_slot_function(const struct symbols_image *im, uint64_t address);
+
+// The link-time address of the function with this linkage name; -ENOENT: the symbol tables have none.
+int symbols_function_address(const struct symbols_image *im, const char *name, uint64_t *address);
+
 // --- Helpers.
 
 // C++ (Itanium), Rust (v0, legacy): the demangled name, or mangled itself if it is none of them. Copied

@@ -35,6 +35,17 @@ enum trace_part trace_part_of(const struct trace_spans *s, uint32_t span)
     return strstr(reason, "sleep") ? TRACE_PART_SLEEP : TRACE_PART_OTHER;
 }
 
+// libc's calls that wait for a thread's end, which are leaves.
+static bool is_thread_join(const char *leaf)
+{
+    static const char *const names[] = {"pthread_join", "pthread_timedjoin_np",
+                                        "pthread_clockjoin_np", "thrd_join"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(leaf, names[i]) == 0)
+            return true;
+    return false;
+}
+
 bool trace_is_held(const struct trace_spans *s, uint32_t span)
 {
     const struct trace_stack *stack = trace_stacks_get(&s->stacks, trace_span_stack(s, span));
@@ -43,6 +54,8 @@ bool trace_is_held(const struct trace_spans *s, uint32_t span)
         return false;
     for (uint32_t i = 0; i < stack->count; i++) {
         const char *function = trace_names_text(&s->names, stack->frames[i].function);
+        if (i == 0 && is_thread_join(function))
+            return false;
         if (strncmp(function, "runtime.", 8) != 0 && strncmp(function, "sync.", 5) != 0)
             continue; // the program's own functions may be called anything
         if (strstr(function, "WaitGroup") || strstr(function, "waitgroup") ||

@@ -209,8 +209,12 @@ static int add_occupant(void *arg, const struct trace_blame *part)
 
 uint32_t trace_frame_of_user(const struct trace_names *n, const struct trace_stack *stack)
 {
+    const struct trace_frame *f = stack->frames;
+    // What a program called of libc is a leaf without a source.
+    if (stack->count > 1 && !f[0].file && f[1].file)
+        return 1;
     for (uint32_t i = 0; i < stack->count; i++) {
-        if (strncmp(trace_names_text(n, stack->frames[i].function), "runtime.", 8) != 0)
+        if (strncmp(trace_names_text(n, f[i].function), "runtime.", 8) != 0)
             return i;
     }
     return 0;

@@ -66,7 +66,7 @@ int trace_explain(const struct trace_spans *s, const struct trace_explain_option
                   struct trace_explained *e);
 void trace_explained_finish(struct trace_explained *e);
 
-// The innermost frame that is not the runtime's own ("runtime.*"); 0 if all are.
+// The innermost frame that is neither the runtime's own ("runtime.*") nor a call of libc's; 0 if all are.
 uint32_t trace_frame_of_user(const struct trace_names *n, const struct trace_stack *stack);
 
 #endif

@@ -12,9 +12,12 @@ struct waiter { // a fiber
     int64_t id;
     int64_t since_ns; // of the wait that it is in
     uint32_t stack;
+    enum trace_waker waker; // of that wait
+    enum trace_waker next;  // if the scheduler ends what it is blocked in
     bool known, waits, ran;
     bool has_pending; // a wait before it first ran: counts if it never does
     uint32_t pending_stack;
+    enum trace_waker pending_waker;
     int64_t pending_ns;
 };
 
@@ -28,6 +31,7 @@ struct trace_profile {
     uint64_t *counts; // [capacity], by stack
     int64_t *times_ns;
     uint32_t capacity;
+    struct trace_waits wakers[TRACE_WAKER_COUNT]; // of stack 0
 };
 
 int trace_profile_new(struct trace_profile **out, enum trace_profile_kind kind, int64_t from_ns,
@@ -73,7 +77,26 @@ static bool goes_on(const struct trace_profile *p, uint8_t to)
                                                    : TRACE_GO_WAITING);
 }
 
-static int add(struct trace_profile *p, uint32_t stack, int64_t ns)
+// Who ends a wait of this reason if no fiber does.
+static enum trace_waker scheduler_for(struct trace_text reason)
+{
+    if (contains(reason, "network") || contains(reason, "IO wait"))
+        return TRACE_WAKER_POLLER;
+    if (contains(reason, "sleep") || contains(reason, "chan") || contains(reason, "select"))
+        return TRACE_WAKER_TIMER;
+    return contains(reason, "sync") ? TRACE_WAKER_NOBODY : TRACE_WAKER_RUNTIME;
+}
+
+static enum trace_waker waker_of(const struct waiter *w, const struct trace_event *ev)
+{
+    switch (ev->transition.from) {
+    case TRACE_GO_WAITING: return ev->goroutine == TRACE_NONE ? w->next : TRACE_WAKER_FIBER;
+    case TRACE_GO_SYSCALL: return TRACE_WAKER_SYSCALL;
+    default: return TRACE_WAKER_UNKNOWN;
+    }
+}
+
+static int add(struct trace_profile *p, uint32_t stack, enum trace_waker waker, int64_t ns)
 {
     if (stack >= p->capacity) {
         uint32_t capacity = 2 * stack + 64;
@@ -91,6 +114,10 @@ static int add(struct trace_profile *p, uint32_t stack, int64_t ns)
     }
     p->counts[stack]++;
     p->times_ns[stack] += ns;
+    if (!stack) {
+        p->wakers[waker].count++;
+        p->wakers[waker].ns += ns;
+    }
     return 0;
 }
 
@@ -102,9 +129,10 @@ static int wait_over(struct trace_profile *p, struct waiter *w, int64_t now_ns)
     if (end <= begin)
         return 0;
     if (w->ran)
-        return add(p, w->stack, end - begin);
+        return add(p, w->stack, w->waker, end - begin);
     w->has_pending = true;
     w->pending_stack = w->stack;
+    w->pending_waker = w->waker;
     w->pending_ns = end - begin;
     return 0;
 }
@@ -113,7 +141,7 @@ static int waiter_over(struct trace_profile *p, struct waiter *w)
 {
     int rc = 0;
     if (w->known && w->has_pending && !w->ran)
-        rc = add(p, w->pending_stack, w->pending_ns);
+        rc = add(p, w->pending_stack, w->pending_waker, w->pending_ns);
     *w = (struct waiter){0};
     return rc;
 }
@@ -154,8 +182,11 @@ int trace_profile_event(struct trace_profile *p, const struct trace_reader *r,
     } else if (!w->waits && begins(p, r, ev)) {
         w->waits = true;
         w->since_ns = ev->time_ns;
+        w->waker = waker_of(w, ev);
         w->stack = trace_stacks_of(&p->stacks, &p->names, r, ev->stack);
     }
+    if (to == TRACE_GO_WAITING && ev->transition.from != TRACE_GO_WAITING)
+        w->next = scheduler_for(trace_reader_string(r, ev->transition.reason));
     if (to == TRACE_GO_RUNNING)
         w->ran = true;
     else if (to == TRACE_GO_NOT_EXIST)
@@ -218,6 +249,11 @@ int trace_profile_finish(struct trace_profile *p, struct pprof_profile **out)
     return rc ? rc
               : trace_profile_build(out, &p->names, &p->stacks, p->counts, p->times_ns,
                                     p->capacity);
+}
+
+const struct trace_waits *trace_profile_wakers(const struct trace_profile *p)
+{
+    return p->wakers;
 }
 
 void trace_profile_free(struct trace_profile *p)

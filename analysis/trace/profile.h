@@ -30,6 +30,24 @@ enum trace_profile_kind {
 
 struct trace_profile;
 
+// What a wait for a Proc begins with where that has no stack. A fiber that nobody woke, so that no fiber is the event's,
+// was woken by the scheduler: what it had waited for tells by what.
+enum trace_waker {
+    TRACE_WAKER_UNKNOWN, // it yielded, or was preempted
+    TRACE_WAKER_FIBER,   // another one woke it
+    TRACE_WAKER_POLLER,  // the fiber had waited for the network
+    TRACE_WAKER_TIMER,   // slept, or waited for a channel or select
+    TRACE_WAKER_NOBODY,  // waited for a lock or condition: a time-out, or nobody told
+    TRACE_WAKER_RUNTIME, // anything else, as the garbage collector
+    TRACE_WAKER_SYSCALL, // came out of a system call, and had lost its Proc
+    TRACE_WAKER_COUNT,
+};
+
+struct trace_waits {
+    uint64_t count;
+    int64_t ns;
+};
+
 // Only what lies between the two times counts; 0, 0: all. 0 or -ENOMEM.
 int trace_profile_new(struct trace_profile **out, enum trace_profile_kind kind, int64_t from_ns,
                       int64_t to_ns);
@@ -42,6 +60,9 @@ int trace_profile_event(struct trace_profile *p, const struct trace_reader *r,
 // (pprof_free). 0 or -ENOMEM.
 int trace_profile_finish(struct trace_profile *p, struct pprof_profile **out);
 void trace_profile_free(struct trace_profile *p); // accepts NULL
+
+// Once it is over, of sched: the sample without a stack, divided. [TRACE_WAKER_COUNT], valid until trace_profile_free.
+const struct trace_waits *trace_profile_wakers(const struct trace_profile *p);
 
 // A profile with these two values per stack of a table: counts and times are [stack_count].
 int trace_profile_build(struct pprof_profile **out, const struct trace_names *n,

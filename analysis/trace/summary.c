@@ -172,8 +172,8 @@ int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
     if (ev->time_ns > st->options.to_ns) {
         st->now = st->last_ns = st->options.to_ns;
         st->counts = false;
-        if (ev->kind == TRACE_TRANSITION && ev->what == TRACE_RESOURCE_GOROUTINE &&
-            ev->transition.from == TRACE_GO_UNDETERMINED)
+        _Static_assert((int)TRACE_GO_UNDETERMINED == (int)TRACE_PROC_UNDETERMINED, "one test");
+        if (ev->kind == TRACE_TRANSITION && ev->transition.from == TRACE_GO_UNDETERMINED)
             st->rc = summary_transition(s, r, ev);
         return st->rc;
     }

@@ -161,8 +161,8 @@ struct trace_summary {
 // 0 or -ENOMEM. opts may be NULL.
 int trace_summary_new(struct trace_summary **out, const struct trace_summary_options *opts);
 
-// The next event of the reader. After to_ns only fibers that are first heard of then, having been
-// there before, still count: go on to the next Sync. 0 or -ENOMEM.
+// The next event of the reader. After to_ns only fibers and Procs that are first heard of then, having
+// been there before, still count: go on to the next Sync. 0 or -ENOMEM.
 int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
                         const struct trace_event *ev);
 

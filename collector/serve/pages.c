@@ -85,6 +85,22 @@ static void put_link(FILE *out, const char *s)
     }
 }
 
+// To the pages that Go has not, from what they are about. Relative, as Go's links are: there may be a proxy's path above.
+static void put_own_page(FILE *out, const char *name)
+{
+    static const struct {
+        const char *name, *page, *words;
+    } pages[] = {
+        {"goroutine", "../fibers", "live table"},
+        {"heap", "../../metrics", "in numbers, for Prometheus"},
+        {"threads", "../fibers?of=threads", "live table"},
+        {"trace", "../requests", "tasks by latency"},
+    };
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
+        if (!strcmp(name, pages[i].name))
+            fprintf(out, " <a href='%s'>%s</a>", pages[i].page, pages[i].words);
+}
+
 static void put_index(FILE *out, const struct rows *all)
 {
     fputs("<html>\n<head>\n<title>/debug/pprof/</title>\n<style>\n.profile-name{\n"
@@ -108,6 +124,7 @@ static void put_index(FILE *out, const struct rows *all)
         put_html(out, all->rows[i].name);
         fputs(": </div> ", out);
         put_html(out, describe(all->rows[i].name));
+        put_own_page(out, all->rows[i].name);
         fputs("</li>\n", out);
     }
     fputs("</ul>\n</p>\n</body>\n</html>", out);

@@ -20,21 +20,43 @@ static const uint8_t go_statuses[] = {
     [TRACE_GO_WAITING] = TRACE_GO_STATUS_WAITING,
 };
 
-static uint64_t ticks(const struct trace_writer *w, int64_t ns)
+uint64_t put_ticks(const struct trace_writer *w, int64_t ns)
 {
     uint64_t f = w->options.frequency;
     return f == 1000000000 ? (uint64_t)ns : (uint64_t)((double)ns * ((double)f / 1e9));
 }
 
-void put_say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_t *args)
+static void say_at(struct trace_writer *w, int64_t thread, uint8_t wire, uint64_t time,
+                   const uint64_t *args)
 {
     struct put_state *s = w->put;
-    uint64_t time = s->now;
     if (thread == TRACE_NONE) {
         time = time > s->none_time ? time : s->none_time;
         s->none_time = time;
     }
+    put_note_time(s, time);
+    if (thread == TRACE_NONE)
+        s->gap_size = 0;
     trace_writer_event(w, thread, wire, time, args);
+}
+
+void put_say(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_t *args)
+{
+    say_at(w, thread, wire, w->put->now, args);
+}
+
+void put_say_early(struct trace_writer *w, int64_t thread, uint8_t wire, const uint64_t *args)
+{
+    struct put_state *s = w->put;
+    uint64_t time = s->last < s->now ? s->last + 1 : s->now;
+    if (thread == TRACE_NONE && s->gap_size) {
+        s->none_time = ++s->gap_after;
+        s->gap_size--;
+        trace_writer_event(w, thread, wire, s->none_time, args);
+        return;
+    }
+    uint64_t thread_time = thread == TRACE_NONE ? 0 : writer_thread_time(w, thread);
+    say_at(w, thread, wire, time > thread_time ? time : thread_time, args);
 }
 
 // --- Announcements.
@@ -44,9 +66,11 @@ static int64_t thread_id(const struct put_state *s, uint32_t slot)
     return slot < s->thread_count ? s->threads[slot].id : TRACE_NONE;
 }
 
-void put_announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *p)
+// What is not on a thread is told on nobody's stream, which may lag behind those of threads.
+void put_announce_proc(struct trace_writer *w, struct put_proc *p)
 {
     struct put_state *s = w->put;
+    int64_t thread = p->state == TRACE_PROC_RUNNING ? thread_id(s, p->thread) : TRACE_NONE;
     if (p->stamp == s->stamp)
         return;
     p->stamp = s->stamp;
@@ -56,100 +80,37 @@ void put_announce_proc(struct trace_writer *w, int64_t thread, struct put_proc *
             ? (p->is_lost ? TRACE_PROC_STATUS_SYSCALL_ABANDONED : TRACE_PROC_STATUS_IDLE)
         : p->in_syscall ? TRACE_PROC_STATUS_SYSCALL
                         : TRACE_PROC_STATUS_RUNNING;
-    if (p->state == TRACE_PROC_RUNNING)
-        thread = thread_id(s, p->thread);
-    SAY(w, thread, TRACE_EV_PROC_STATUS, (uint64_t)p->id, status);
+    SAY_EARLY(w, thread, TRACE_EV_PROC_STATUS, (uint64_t)p->id, status);
     if (p->sweeps)
-        SAY(w, thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
+        SAY_EARLY(w, thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
 }
 
-void put_announce_go(struct trace_writer *w, int64_t thread, struct put_go *g)
+void put_announce_go(struct trace_writer *w, struct put_go *g)
 {
     struct put_state *s = w->put;
     if (!g->is_kept || g->stamp == s->stamp)
         return;
     g->stamp = s->stamp;
     g->seq = 0;
-    uint64_t on = (uint64_t)TRACE_NONE;
-    if (g->state == TRACE_GO_RUNNING || g->state == TRACE_GO_SYSCALL) {
-        thread = thread_id(s, g->thread);
-        on = (uint64_t)thread;
-    }
+    bool is_bound = g->state == TRACE_GO_RUNNING || g->state == TRACE_GO_SYSCALL;
+    int64_t thread = is_bound ? thread_id(s, g->thread) : TRACE_NONE;
     uint64_t stack = w->options.version >= 23 ? put_stack(w, s->reader, g->stack) : 0;
-    SAY(w, thread, stack ? TRACE_EV_GO_STATUS_STACK : TRACE_EV_GO_STATUS, (uint64_t)g->id, on,
-        go_statuses[g->state], stack);
+    SAY_EARLY(w, thread, stack ? TRACE_EV_GO_STATUS_STACK : TRACE_EV_GO_STATUS, (uint64_t)g->id,
+              (uint64_t)thread, go_statuses[g->state], stack);
     if (g->assists)
-        SAY(w, thread, TRACE_EV_GC_ASSIST_ACTIVE, (uint64_t)g->id);
+        SAY_EARLY(w, thread, TRACE_EV_GC_ASSIST_ACTIVE, (uint64_t)g->id);
 }
 
-void put_announce_thread(struct trace_writer *w, const struct trace_event *ev)
+void put_announce_thread(struct trace_writer *w, uint32_t slot)
 {
     struct put_state *s = w->put;
-    if (ev->thread_slot >= s->thread_count)
+    if (slot >= s->thread_count)
         return;
-    const struct put_thread *t = &s->threads[ev->thread_slot];
+    const struct put_thread *t = &s->threads[slot];
     if (t->proc != TRACE_NO_SLOT)
-        put_announce_proc(w, t->id, &s->procs[t->proc]);
+        put_announce_proc(w, &s->procs[t->proc]);
     if (t->go != TRACE_NO_SLOT)
-        put_announce_go(w, t->id, &s->gos[t->go]);
-}
-
-static void generation_begin(struct trace_writer *w)
-{
-    struct put_state *s = w->put;
-    bool is_first = w->last == 0;
-    if (trace_writer_begin(w, w->last + 1))
-        return;
-    s->stamp++;
-    s->begin = s->now;
-    s->owes_procs = s->has_procs;
-    s->owes_goal = s->has_goal;
-    // Later ones need none: the reader knows.
-    if (is_first && s->is_marking) {
-        s->mark_seq = 1;
-        SAY(w, TRACE_NONE, TRACE_EV_GC_ACTIVE, s->mark_seq);
-    }
-}
-
-// The last snapshot of the clock, moved on to where this generation begins: a generation begins no
-// later than its snapshot, so an earlier one would draw its beginning back.
-static struct trace_writer_clock clock_of_generation(const struct trace_writer *w)
-{
-    const struct put_state *s = w->put;
-    struct trace_writer_clock c = s->clock;
-    if (s->begin <= c.time)
-        return c;
-    uint64_t ns = (uint64_t)((double)(s->begin - c.time) * 1e9 / (double)w->options.frequency);
-    c.time = s->begin;
-    c.mono_ns += ns;
-    c.wall_s += (int64_t)(((uint64_t)c.wall_ns + ns) / 1000000000);
-    c.wall_ns = (int64_t)(((uint64_t)c.wall_ns + ns) % 1000000000);
-    return c;
-}
-
-// Announces what was not mentioned in the generation, at times spread over it, so that readers need
-// not move the events behind.
-static void generation_end(struct trace_writer *w)
-{
-    struct put_state *s = w->put;
-    uint64_t count = 0, i = 0, end = s->now;
-    for (uint32_t k = 0; k < s->go_count; k++)
-        count += s->gos[k].state && s->gos[k].is_kept && s->gos[k].stamp != s->stamp;
-    for (uint32_t k = 0; k < s->go_count; k++) {
-        struct put_go *g = &s->gos[k];
-        if (!g->state || !g->is_kept || g->stamp == s->stamp)
-            continue;
-        bool is_bound = g->state == TRACE_GO_RUNNING || g->state == TRACE_GO_SYSCALL;
-        if (!is_bound) // others stand on their thread's stream, which is at its end
-            s->now = s->begin + (uint64_t)((double)(end - s->begin) * (double)++i / (double)count);
-        put_announce_go(w, TRACE_NONE, g);
-        s->now = end;
-    }
-    for (uint32_t k = 0; k < s->proc_count; k++)
-        if (s->procs[k].state)
-            put_announce_proc(w, TRACE_NONE, &s->procs[k]);
-    struct trace_writer_clock clock = clock_of_generation(w);
-    trace_writer_end(w, s->has_clock ? &clock : NULL);
+        put_announce_go(w, &s->gos[t->go]);
 }
 
 // --- Following.
@@ -230,7 +191,7 @@ static void put_late(struct trace_writer *w, const struct trace_event *ev)
             put_proc_status(w, ev);
     } else if (g && ev->transition.from == TRACE_GO_UNDETERMINED) {
         if (g->state)
-            put_announce_go(w, TRACE_NONE, g);
+            put_announce_go(w, g);
         go_begin(w, ev, g);
         go_note(w->put, ev, g);
     }
@@ -271,8 +232,8 @@ static void put_proc_event(struct trace_writer *w, const struct trace_event *ev,
     }
     bool gets_lost = proc_is_lost(s, ev, p);
     if (writes) {
-        put_announce_thread(w, ev);
-        put_announce_proc(w, ev->thread, p);
+        put_announce_thread(w, ev->thread_slot);
+        put_announce_proc(w, p);
     }
     if (writes && !gets_lost) {
         if (ev->wire == TRACE_EV_PROC_START)
@@ -344,15 +305,17 @@ static void put_go_event(struct trace_writer *w, const struct trace_event *ev, b
         go_note(s, ev, g);
         if (!g->is_kept && g->state == TRACE_GO_SYSCALL)
             proc_just_runs(s, g->thread);
+        if (writes && g->is_kept && g->thread != TRACE_NO_SLOT)
+            put_announce_thread(w, g->thread); // it runs from now on
         return;
     }
     bool is_new = ev->transition.from == TRACE_GO_NOT_EXIST;
     if (is_new)
         go_begin(w, ev, g);
     if (writes && g->is_kept) {
-        put_announce_thread(w, ev);
+        put_announce_thread(w, ev->thread_slot);
         if (!is_new)
-            put_announce_go(w, ev->thread, g);
+            put_announce_go(w, g);
         go_write(w, ev, g);
         g->stamp = s->stamp;
     } else if (g->is_kept && ev->proc_slot < s->proc_count) {
@@ -373,42 +336,8 @@ static void put_go_event(struct trace_writer *w, const struct trace_event *ev, b
 
 // --- The rest.
 
-static void put_sync(struct trace_writer *w, const struct trace_event *ev)
+static void put_event(struct trace_writer *w, const struct trace_event *ev, bool writes)
 {
-    struct put_state *s = w->put;
-    uint64_t size = w->bytes - w->generation_start;
-    if (w->generation && ev->sync.generation && size >= w->options.generation_bytes)
-        generation_end(w);
-    struct trace_clock clock = trace_reader_clock(s->reader);
-    if (clock.is_known) {
-        s->has_clock = true;
-        s->clock = (struct trace_writer_clock){ticks(w, clock.trace_ns), clock.mono_ns,
-                                               clock.wall_s, clock.wall_ns};
-    }
-}
-
-int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,
-                     const struct trace_event *ev, enum trace_put how)
-{
-    if (trace_reader_version(r) < 22 && !w->error)
-        w->error = -ENOTSUP;
-    if (w->error || put_prepare(w, r, ev))
-        return w->error;
-    struct put_state *s = w->put;
-    bool writes = how == TRACE_KEEP || w->generation;
-    if (how == TRACE_LATE) {
-        put_late(w, ev);
-        return w->error;
-    }
-    s->now = ticks(w, ev->time_ns);
-    if (ev->kind == TRACE_SYNC) {
-        put_sync(w, ev);
-        return w->error;
-    }
-    if (writes && !w->generation)
-        generation_begin(w);
-    if (writes)
-        put_debts(w, ev);
     switch (ev->kind) {
     case TRACE_TRANSITION:
         if (ev->what == TRACE_RESOURCE_PROC)
@@ -430,12 +359,34 @@ int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,
             put_annotation(w, ev);
         break;
     }
-    return w->error;
 }
 
-int put_finish(struct trace_writer *w)
+int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,
+                     const struct trace_event *ev)
 {
-    if (w->put)
-        generation_end(w);
+    int64_t from_ns = w->options.from_ns, to_ns = w->options.to_ns;
+    if (trace_reader_version(r) < 22 && !w->error)
+        w->error = -ENOTSUP;
+    if (w->error || put_prepare(w, r, ev))
+        return w->error;
+    struct put_state *s = w->put;
+    bool is_late = to_ns && ev->time_ns > to_ns;
+    if (s->is_over)
+        return 0;
+    s->now = put_ticks(w, is_late ? to_ns : ev->time_ns);
+    if (ev->kind == TRACE_SYNC)
+        put_note_clock(w);
+    bool is_end = ev->kind == TRACE_SYNC && !ev->sync.generation;
+    if (!w->generation && ev->time_ns >= from_ns && (from_ns || !is_end))
+        put_begin(w, from_ns ? put_ticks(w, from_ns) : s->now);
+    if (ev->kind == TRACE_SYNC)
+        put_sync(w, ev, is_late);
+    else if (is_late)
+        put_late(w, ev);
+    else {
+        if (w->generation)
+            put_debts(w, ev);
+        put_event(w, ev, w->generation != 0);
+    }
     return w->error;
 }

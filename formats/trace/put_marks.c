@@ -33,7 +33,7 @@ static void put_mark(struct trace_writer *w, const struct trace_event *ev, bool 
     if (!writes || was_marking == s->is_marking)
         return;
     if (ev->kind != TRACE_RANGE_ACTIVE)
-        put_announce_thread(w, ev);
+        put_announce_thread(w, ev->thread_slot);
     SAY(w, ev->kind == TRACE_RANGE_ACTIVE ? TRACE_NONE : ev->thread, wires[ev->kind], ++s->mark_seq,
         put_stack(w, s->reader, ev->stack));
 }
@@ -45,11 +45,11 @@ static void put_sweep(struct trace_writer *w, const struct trace_event *ev, bool
         return;
     if (writes && ev->kind == TRACE_RANGE_ACTIVE) {
         p->sweeps = p->stamp != w->put->stamp; // then it is announced with the Proc
-        put_announce_proc(w, ev->thread, p);
+        put_announce_proc(w, p);
         if (!p->sweeps)
             SAY(w, ev->thread, TRACE_EV_GC_SWEEP_ACTIVE, (uint64_t)p->id);
     } else if (writes) {
-        put_announce_thread(w, ev);
+        put_announce_thread(w, ev->thread_slot);
         if (ev->kind == TRACE_RANGE_BEGIN)
             SAY(w, ev->thread, TRACE_EV_GC_SWEEP_BEGIN, put_stack(w, w->put->reader, ev->stack));
         else
@@ -71,14 +71,14 @@ static void put_go_range(struct trace_writer *w, const struct trace_event *ev, b
     bool has_begun = is_stw ? *is_open : *is_open == !begins;
     if (writes && ev->kind == TRACE_RANGE_ACTIVE && has_begun) {
         g->assists = g->stamp != s->stamp;
-        put_announce_go(w, ev->thread, g);
+        put_announce_go(w, g);
         if (!g->assists)
             SAY(w, ev->thread, TRACE_EV_GC_ASSIST_ACTIVE, (uint64_t)g->id);
     } else if (writes && (begins || has_begun) && ev->kind != TRACE_RANGE_ACTIVE &&
                emitter(w, ev)) {
         uint64_t reason = put_string(w, s->reader, ev->range.reason);
         uint64_t stack = put_stack(w, s->reader, ev->stack);
-        put_announce_thread(w, ev);
+        put_announce_thread(w, ev->thread_slot);
         if (is_stw)
             SAY(w, ev->thread, begins ? TRACE_EV_STW_BEGIN : TRACE_EV_STW_END, reason, stack);
         else
@@ -109,22 +109,29 @@ void put_metric(struct trace_writer *w, const struct trace_event *ev, bool write
     };
     if (!writes)
         return;
-    put_announce_thread(w, ev);
+    put_announce_thread(w, ev->thread_slot);
     SAY(w, ev->thread, wires[ev->what], ev->metric.value, stack);
+}
+
+void put_pay(struct trace_writer *w, int64_t thread)
+{
+    struct put_state *s = w->put;
+    if (s->owes_procs)
+        SAY_EARLY(w, thread, TRACE_EV_PROCS_CHANGE, s->procs_value, 0);
+    if (s->owes_goal)
+        SAY_EARLY(w, thread, TRACE_EV_HEAP_GOAL, s->goal_value);
+    s->owes_procs = s->owes_goal = false;
 }
 
 void put_debts(struct trace_writer *w, const struct trace_event *ev)
 {
-    struct put_state *s = w->put;
-    if ((!s->owes_procs && !s->owes_goal) || ev->kind == TRACE_METRIC || put_is_status(ev) ||
-        !emitter(w, ev))
+    const struct put_state *s = w->put;
+    bool is_room = s->last + 2 < s->now;
+    if ((!s->owes_procs && !s->owes_goal) || !is_room || ev->kind == TRACE_METRIC ||
+        put_is_status(ev) || !emitter(w, ev))
         return;
-    put_announce_thread(w, ev);
-    if (s->owes_procs)
-        SAY(w, ev->thread, TRACE_EV_PROCS_CHANGE, s->procs_value, 0);
-    if (s->owes_goal)
-        SAY(w, ev->thread, TRACE_EV_HEAP_GOAL, s->goal_value);
-    s->owes_procs = s->owes_goal = false;
+    put_announce_thread(w, ev->thread_slot);
+    put_pay(w, ev->thread);
 }
 
 void put_annotation(struct trace_writer *w, const struct trace_event *ev)
@@ -133,7 +140,7 @@ void put_annotation(struct trace_writer *w, const struct trace_event *ev)
     uint64_t stack = put_stack(w, r, ev->stack);
     if (!emitter(w, ev))
         return;
-    put_announce_thread(w, ev);
+    put_announce_thread(w, ev->thread_slot);
     switch (ev->kind) {
     case TRACE_LABEL:
         SAY(w, ev->thread, TRACE_EV_GO_LABEL, put_string(w, r, ev->label.text));
@@ -158,12 +165,14 @@ void put_annotation(struct trace_writer *w, const struct trace_event *ev)
 
 void put_sample(struct trace_writer *w, const struct trace_event *ev)
 {
-    const struct put_state *s = w->put;
+    struct put_state *s = w->put;
     bool is_kept = !w->options.keeps_goroutine ||
                    (ev->goroutine_slot < s->go_count && s->gos[ev->goroutine_slot].is_kept);
-    if (is_kept)
-        trace_writer_cpu_sample(w, s->now, ev->thread, ev->proc, ev->goroutine,
-                                put_stack(w, s->reader, ev->stack));
+    if (!is_kept)
+        return;
+    put_note_time(s, s->now);
+    trace_writer_cpu_sample(w, s->now, ev->thread, ev->proc, ev->goroutine,
+                            put_stack(w, s->reader, ev->stack));
 }
 
 void put_range(struct trace_writer *w, const struct trace_event *ev, bool writes)

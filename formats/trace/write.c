@@ -146,7 +146,7 @@ int trace_writer_close(struct trace_writer *w)
 {
     if (!w)
         return 0;
-    if (w->generation && !w->error)
+    if (w->put && !w->error)
         put_finish(w);
     if (w->generation && !w->error)
         trace_writer_end(w, NULL);
@@ -477,6 +477,7 @@ static struct writer_thread *thread_of(struct trace_writer *w, int64_t id)
         return NULL;
     t->id = id;
     t->used = 0;
+    t->time = 0;
     t->place = w->thread_count;
     if (ptrtab_add(&w->thread_tab, hash, t)) {
         free(t);
@@ -484,6 +485,12 @@ static struct writer_thread *thread_of(struct trace_writer *w, int64_t id)
     }
     w->threads[w->thread_count++] = t;
     return w->thread_last = t;
+}
+
+uint64_t writer_thread_time(struct trace_writer *w, int64_t thread)
+{
+    const struct writer_thread *t = thread_of(w, thread);
+    return t ? t->time : 0;
 }
 
 int trace_writer_event(struct trace_writer *w, int64_t thread, uint8_t wire, uint64_t time,

@@ -28,6 +28,10 @@ struct trace_writer_options {
     // all are. With it, GC mark phases are left out, as others' goroutines bracket them.
     bool (*keeps_goroutine)(void *context, int64_t id);
     void *context;
+
+    // For trace_writer_put: the range of the reader's time that is in the result, ends included. 0:
+    // from the reader's first event, to its last.
+    int64_t from_ns, to_ns;
 };
 
 typedef int trace_write_fn(void *context, const void *bytes, size_t n); // all of it: 0 or -errno
@@ -48,24 +52,25 @@ uint64_t trace_writer_bytes(const struct trace_writer *w); // written so far, wi
 
 // --- The upper level.
 
-enum trace_put {
-    TRACE_FOLLOW, // before the result begins: only the state of things is noted
-    TRACE_KEEP,
-    TRACE_LATE, // after it: only what is first heard of now, and so was there all along, counts
-};
-
-// The next event of a reader, in its order and without gaps until the caller stops. At the first
-// kept event, and again where a generation of the reader begins and generation_bytes are written,
-// the result gets a generation that announces everything as it is then. Left out silently is what
-// the result cannot have: what goroutines do that keeps_goroutine refuses (but not what they do to
-// others), the end of what never began, experiments. Times move by as many ns as there are
-// announcements at them. The reader must stay until trace_writer_close. 0 or -errno; -ENOTSUP for
-// a trace in format v1, which does not say on which thread a system call ends, as v2 has to.
+// The next event of a reader, in its order and without gaps, from its first on: what comes before
+// from_ns is followed, as it makes things what they are, and of what comes after to_ns what is first
+// heard of then, and so was there all along. So go on to the first Sync after to_ns; more does no
+// harm. The reader must stay until trace_writer_close.
 //
-// So to cut a time range: FOLLOW before it, KEEP inside, LATE after it up to the next Sync, and close:
-// what does nothing is announced at the end of the reader's generation only.
+// The result begins at from_ns and is over at to_ns (where the reader is over, if that is earlier or
+// to_ns 0), also if nothing happens there; only an event at to_ns itself makes it longer, by 1 ns. A
+// range behind the reader's end gives no generation. A generation announces everything as it is when
+// it begins; another one begins where one of the reader does and generation_bytes are written. Times
+// stay what they are, unless there is no room for announcements between them.
+//
+// Left out silently is what the result cannot have: what goroutines do that keeps_goroutine refuses
+// (but not what they do to others), the end of what never began, experiments, the number of Procs
+// of a range in which no goroutine runs, and why something waits that waited before the range.
+//
+// 0 or -errno; -ENOTSUP for a trace in format v1, which does not say on which thread a system call
+// ends, as v2 has to.
 int trace_writer_put(struct trace_writer *w, const struct trace_reader *r,
-                     const struct trace_event *ev, enum trace_put how);
+                     const struct trace_event *ev);
 
 // --- The lower level. Begin, then anything in any order, then end.
 

@@ -52,6 +52,9 @@ struct trace_writer {
     struct put_state *put;
 };
 
+// When the last event on a thread's stream was; 0: there is none.
+uint64_t writer_thread_time(struct trace_writer *w, int64_t thread);
+
 // The upper level's part in closing: what it still has to say, its memory.
 int put_finish(struct trace_writer *w);
 void put_free(struct trace_writer *w);

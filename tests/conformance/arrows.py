@@ -21,6 +21,7 @@ MAY = {
     "analysis": {"base", "formats"},
     "collector": {"base", "segment", "unwind", "formats", "symbols", "agent", "runtime"},
     "cli": {"base", "segment", "unwind", "formats", "symbols", "analysis", "collector"},
+    "viewer": {"base", "formats", "symbols", "analysis"},
 }
 # The only header of the agent that the outside sees: the words on the socket.
 AGENT_HEADERS_OUTSIDE = {"agent/protocol.h", "agent/call.h", "agent/inject.h"}
@@ -34,6 +35,7 @@ LIBRARIES = {
     "collector": {"bpf/", "microhttpd.h", "curl/"},
     "analysis": {"pcre2.h"},
     "cli": {"capstone/", "pcre2.h"},
+    "viewer": {"SDL.h", "ft2build.h", "fontconfig/", "png.h"},
     # Headers alone, of tools that are told of stacks and switches: nothing is linked.
     "runtime": {"valgrind/", "sanitizer/"},
 }

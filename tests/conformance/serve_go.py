@@ -128,6 +128,8 @@ def check_index(go, ours):
     assert frame == go_frame, (frame, go_frame)
     assert names == sorted(names) and go_names == sorted(go_names), names
     assert names == listed and go_names == go_listed, (listed, go_listed)
+    links = re.findall(rb"</div> .*<a href='([^']*)'>[^<]+</a></li>\n", ours.ask("GET", P)[2])
+    assert links == [b"../fibers", b"../../metrics", b"../fibers?of=threads", b"../requests"], links
     assert set(go_names) <= set(names) and set(names) - set(go_names) == {b"wall", b"threads", b"flight"}, names
 
 

@@ -2,7 +2,7 @@
 //
 // Writes a part of a trace again. Usage:
 //   trace_cut VERSION FROM TO MODULO BYTES IN OUT
-// Events with FROM <= time_ns < TO; goroutines whose id is 1 modulo MODULO (0: all); generations of
+// Events with FROM <= time_ns <= TO (0: no limit); goroutines whose id is 1 modulo MODULO (0: all); generations of
 // BYTES.
 
 #include "formats/trace/write.h"
@@ -33,6 +33,8 @@ int main(int argc, char **argv)
         .generation_bytes = (uint64_t)atoll(argv[5]),
         .keeps_goroutine = modulo ? keeps : NULL,
         .context = &modulo,
+        .from_ns = from,
+        .to_ns = to,
     };
     int in = open(argv[6], O_RDONLY), out = open(argv[7], O_WRONLY | O_CREAT | O_TRUNC, 0666);
     if (in < 0 || out < 0)
@@ -42,12 +44,8 @@ int main(int argc, char **argv)
         return 1;
     }
     int rc = 0, n;
-    while ((n = trace_reader_next(r, &e)) > 0 && rc == 0 &&
-           (e->time_ns < to || e->kind != TRACE_SYNC))
-        rc = trace_writer_put(w, r, e,
-                              e->time_ns < from ? TRACE_FOLLOW
-                              : e->time_ns < to ? TRACE_KEEP
-                                                : TRACE_LATE);
+    while ((n = trace_reader_next(r, &e)) > 0 && rc == 0)
+        rc = trace_writer_put(w, r, e);
     if (n < 0)
         fprintf(stderr, "%s\n", trace_reader_error(r)->text);
     int closed = trace_writer_close(w);

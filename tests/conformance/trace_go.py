@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
 #
 # Go's own trace reader as an oracle. Nobody outside GOROOT may import internal/trace, so a copy of it
-# is made into a module of its own for the time of a test, from the Go that is installed.
+# is made into a module of its own for the time of a build, from the Go that is installed.
 
+import fcntl
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import tempfile
+import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
@@ -52,19 +56,77 @@ def copy_package(source, to):
             f.write(text)
 
 
-def build(folder, *programs):
-    """Builds the Go files next to this one, each into a program of its own; their paths."""
-    for part in PARTS:
-        copy_package(os.path.join(testdata(), part), os.path.join(folder, "trace", part))
-    with open(os.path.join(folder, "go.mod"), "w", encoding="utf-8") as f:
-        f.write("module oracle\n\ngo 1.26\n")
-    paths = []
-    for program in programs:
-        name = os.path.splitext(os.path.basename(program))[0]
-        os.makedirs(os.path.join(folder, name))
-        shutil.copy(program, os.path.join(folder, name, "main.go"))
-        path = os.path.join(folder, name + ".bin")
-        subprocess.run([GO, "build", "-o", path, "./" + name], cwd=folder, check=True,
+def tool(name):
+    """The program behind `go tool NAME`, which takes its time at each call."""
+    subprocess.run([GO, "tool", name, "-h"], check=False, capture_output=True)
+    return subprocess.run([GO, "tool", "-n", name], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def digest(paths):
+    """Of all that a program is made of."""
+    h = hashlib.sha256(subprocess.run([GO, "version"], check=True, capture_output=True).stdout)
+    for path in [os.path.abspath(__file__), *paths]:
+        with open(path, "rb") as f:
+            h.update(f.read())
+    return h.hexdigest()[:16]
+
+
+def compile_program(sources, to):
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(to)) as folder:
+        for part in PARTS:
+            copy_package(os.path.join(testdata(), part), os.path.join(folder, "trace", part))
+        with open(os.path.join(folder, "go.mod"), "w", encoding="utf-8") as f:
+            f.write("module oracle\n\ngo 1.26\n")
+        os.makedirs(os.path.join(folder, "main"))
+        for source in sources:
+            shutil.copy(source, os.path.join(folder, "main"))
+        made = os.path.join(folder, "made")
+        subprocess.run([GO, "build", "-o", made, "./main"], cwd=folder, check=True,
                        env=dict(os.environ, GOFLAGS="-mod=mod", GOTOOLCHAIN="local"))
-        paths.append(path)
-    return paths
+        os.replace(made, to)
+
+
+def build(*sources):
+    """The program of these Go files, which stand next to this one: its path. It stays in the build folder until
+    anything that it is made of changes; tests that want it at one time make it once."""
+    sources = [os.path.join(HERE, s) for s in sources]
+    folder = os.path.join(os.environ["FSCOPE_BUILD"], "tests", "conformance", "go")
+    os.makedirs(folder, exist_ok=True)
+    name = os.path.splitext(os.path.basename(sources[0]))[0]
+    path = os.path.join(folder, f"{name}.{digest(sources)}")
+    with open(os.path.join(folder, "lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(path):
+            for old in os.listdir(folder):
+                if old.startswith(name + "."):
+                    os.unlink(os.path.join(folder, old))
+            compile_program(sources, path)
+    return path
+
+
+class Helper:
+    """A program that answers lines with "STATUS BYTES" and so many bytes, one after the other."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.lock = threading.Lock()
+
+    def ask(self, *words):
+        """(status, bytes)"""
+        with self.lock:
+            self.process.stdin.write((" ".join(map(str, words)) + "\n").encode())
+            self.process.stdin.flush()
+            head = self.process.stdout.readline().split()
+            if len(head) != 2:
+                raise AssertionError(f"{self.process.args[0]} has ended, asked for {words}")
+            return int(head[0]), self.process.stdout.read(int(head[1]))
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(timeout=60)
+
+
+def oracle():
+    """Go's reader: the requests are in trace_oracle.go."""
+    return Helper(build("trace_oracle.go", "trace_summary_oracle.go", "trace_states.go"))

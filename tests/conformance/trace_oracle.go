@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// What Go's own trace reader (internal/trace) says about a trace. trace_go.py compiles this beside
-// a copy of that package, made for the time of the test.
+// What Go's own trace reader (internal/trace) says about traces. trace_go.py compiles this beside a copy of
+// that package. It answers the requests on its standard input, a line each, with a line "STATUS BYTES" and so many
+// bytes; the status is 0, or 1 where Go rejects the trace, with the reason as the last line, "error ...":
 //
-//	oracle events FILE        every event in the words of trace_events.c
-//	oracle count FILE         only how many, and the error
-//	oracle counts             the same for each of the files named on standard input, a line each: "N", or "error ..."
-//	oracle verdicts           the same, everything about every event asked for: "accepted", or "error ..."
-//	oracle binary TEXT OUT    the text form of Go's test data as bytes
-//	oracle corpus FILE OUT    an input of Go's fuzzer as bytes
+//	events FILE         every event in the words of trace_events.c
+//	count FILE          only how many
+//	verdict FILE        nothing, but everything about every event is asked for
+//	summary FILE        Go's summary, see trace_summary_oracle.go
+//	keep FILE           reads it for good, for `states`
+//	states FILE FROM TO what everything was when, see trace_states.go
+//	binary TEXT OUT     the text form of Go's test data as bytes
+//	corpus FILE OUT     an input of Go's fuzzer as bytes
 
 package main
 
@@ -25,8 +28,8 @@ import (
 	"oracle/trace/raw"
 )
 
-var out = bufio.NewWriterSize(os.Stdout, 1<<20)
-var stacks = map[string]int{}
+var out bytes.Buffer // the answer
+var stacks map[string]int
 
 func text(s string) string {
 	var b strings.Builder
@@ -60,7 +63,7 @@ func stack(s trace.Stack) int {
 	}
 	n := len(stacks) + 1
 	stacks[key] = n
-	fmt.Fprintf(out, "stack %d%s\n", n, key)
+	fmt.Fprintf(&out, "stack %d%s\n", n, key)
 	return n
 }
 
@@ -142,134 +145,133 @@ func details(e trace.Event) string {
 	return ""
 }
 
-func read(path string, print func(e trace.Event)) (n int, err error) {
+func read(path string, print func(e trace.Event)) error {
 	f, err := os.Open(path)
-	check(err)
+	if err != nil {
+		return err
+	}
 	defer f.Close()
 	r, err := trace.NewReader(f)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for {
 		e, err := r.ReadEvent()
 		if err == io.EOF {
-			return n, nil
+			return nil
 		}
 		if err != nil {
-			return n, err
+			return err
 		}
-		n++
 		print(e)
 	}
 }
 
-func check(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	}
+func events(path string) error {
+	stacks = map[string]int{}
+	return read(path, func(e trace.Event) {
+		s := stack(e.Stack())
+		d := details(e)
+		fmt.Fprintf(&out, "%d M=%d P=%d G=%d %s%s stack %d\n", e.Time(), e.Thread(), e.Proc(),
+			e.Goroutine(), e.Kind(), d, s)
+	})
 }
 
-func binary(in, to string) {
-	f, err := os.Open(in)
-	check(err)
-	r, err := raw.NewTextReader(f)
-	check(err)
-	var b bytes.Buffer
-	w, err := raw.NewWriter(&b, r.Version())
-	check(err)
-	for {
-		e, err := r.ReadEvent()
-		if err == io.EOF {
-			break
-		}
-		check(err)
-		check(w.WriteEvent(e))
-	}
-	check(os.WriteFile(to, b.Bytes(), 0o666))
-}
-
-func corpus(in, to string) {
-	data, err := os.ReadFile(in)
-	check(err)
-	_, line, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
-	line = strings.TrimSuffix(strings.TrimPrefix(line, "[]byte("), ")")
-	s, err := strconv.Unquote(line)
-	check(err)
-	check(os.WriteFile(to, []byte(s), 0o666))
-}
-
-func counts() {
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); out.Flush() {
-		n, err := read(in.Text(), func(e trace.Event) {})
-		if err != nil {
-			first, _, _ := strings.Cut(err.Error(), "\n")
-			fmt.Fprintf(out, "error %s\n", first)
-		} else {
-			fmt.Fprintf(out, "%d\n", n)
-		}
-	}
+func count(path string) error {
+	n := 0
+	err := read(path, func(e trace.Event) { n++ })
+	fmt.Fprintln(&out, n)
+	return err
 }
 
 // Whether all of a trace can be read. Of a v1 trace Go's reader gives events that name strings and stacks
 // which are not there, and panics when asked for those: it rejects them no less.
-func verdict(path string) (err error) {
+func verdict(path string) error {
+	stacks = map[string]int{}
+	err := read(path, func(e trace.Event) {
+		stack(e.Stack())
+		details(e)
+	})
+	out.Reset() // stacks
+	return err
+}
+
+func binary(in, to string) error {
+	f, err := os.Open(in)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r, err := raw.NewTextReader(f)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	w, err := raw.NewWriter(&b, r.Version())
+	for err == nil {
+		var e raw.Event
+		if e, err = r.ReadEvent(); err == nil {
+			err = w.WriteEvent(e)
+		}
+	}
+	if err != io.EOF {
+		return err
+	}
+	return os.WriteFile(to, b.Bytes(), 0o666)
+}
+
+func corpus(in, to string) error {
+	data, err := os.ReadFile(in)
+	if err != nil {
+		return err
+	}
+	_, line, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
+	line = strings.TrimSuffix(strings.TrimPrefix(line, "[]byte("), ")")
+	s, err := strconv.Unquote(line)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, []byte(s), 0o666)
+}
+
+func answer(words []string) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%v", p)
 		}
 	}()
-	_, err = read(path, func(e trace.Event) {
-		stack(e.Stack())
-		details(e)
-	})
-	return err
-}
-
-func verdicts() {
-	out = bufio.NewWriter(io.Discard)
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		if err := verdict(in.Text()); err != nil {
-			first, _, _ := strings.Cut(err.Error(), "\n")
-			fmt.Printf("error %s\n", first)
-		} else {
-			fmt.Println("accepted")
-		}
+	switch words[0] {
+	case "events":
+		return events(words[1])
+	case "count":
+		return count(words[1])
+	case "verdict":
+		return verdict(words[1])
+	case "summary":
+		return summary(words[1])
+	case "keep":
+		return keep(words[1])
+	case "states":
+		return states(words[1], words[2], words[3])
+	case "binary":
+		return binary(words[1], words[2])
+	case "corpus":
+		return corpus(words[1], words[2])
 	}
+	return fmt.Errorf("no request %q", words[0])
 }
 
 func main() {
-	defer out.Flush()
-	var n int
-	var err error
-	switch os.Args[1] {
-	case "events":
-		n, err = read(os.Args[2], func(e trace.Event) {
-			s := stack(e.Stack())
-			d := details(e)
-			fmt.Fprintf(out, "%d M=%d P=%d G=%d %s%s stack %d\n", e.Time(), e.Thread(), e.Proc(),
-				e.Goroutine(), e.Kind(), d, s)
-		})
-	case "count":
-		n, err = read(os.Args[2], func(e trace.Event) {})
-	case "counts":
-		counts()
-		return
-	case "verdicts":
-		verdicts()
-		return
-	case "binary":
-		binary(os.Args[2], os.Args[3])
-		return
-	case "corpus":
-		corpus(os.Args[2], os.Args[3])
-		return
+	to := bufio.NewWriterSize(os.Stdout, 1<<20)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); to.Flush() {
+		out.Reset()
+		status := 0
+		if err := answer(strings.Fields(in.Text())); err != nil {
+			status = 1
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			fmt.Fprintf(&out, "error %s\n", first)
+		}
+		fmt.Fprintf(to, "%d %d\n", status, out.Len())
+		to.Write(out.Bytes())
 	}
-	if err != nil {
-		first, _, _ := strings.Cut(err.Error(), "\n")
-		fmt.Fprintf(out, "error %s\n", first)
-		out.Flush()
-		os.Exit(1)
-	}
-	fmt.Fprintf(os.Stderr, "%d events\n", n)
 }

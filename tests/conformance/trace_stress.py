@@ -23,7 +23,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
@@ -182,32 +181,13 @@ def flight(seed, rng, folder):
     return {}
 
 
-class Oracle:
-    """Go's reader: one process for all files."""
-
-    def __init__(self, folder):
-        program = trace_go.build(folder, os.path.join(HERE, "trace_oracle.go"))[0]
-        self.process = subprocess.Popen([program, "counts"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.lock = threading.Lock()
-
-    def count(self, path):
-        """How many events; or what is wrong."""
-        with self.lock:
-            self.process.stdin.write(path + "\n")
-            self.process.stdin.flush()
-            return self.process.stdout.readline().strip() or "Go's reader has ended"
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-
 def validate(path):
     """What Go's reader says, and that ours says the same; how many events."""
-    theirs = ORACLE.count(path)
+    status, said = ORACLE.ask("count", path)
+    theirs = said.decode().strip()
     done = subprocess.run([FIBERSCOPE, "trace", "validate", "--json", path], capture_output=True, text=True)
     ours = json.loads(done.stdout) if done.stdout else {}
-    assert re.fullmatch(r"\d+", theirs), f"{keep(path)}: {theirs}; ours: {done.stdout} {done.stderr}"
+    assert status == 0, f"{keep(path)}: {theirs}; ours: {done.stdout} {done.stderr}"
     assert ours.get("valid") and ours["events"] == int(theirs), \
         f"{keep(path)}: Go {theirs} events, ours {done.stdout} {done.stderr}"
     return int(theirs)
@@ -259,10 +239,9 @@ def main():
     if not trace_go.GO:
         print("SKIP: no Go here")
         return 77
-    with tempfile.TemporaryDirectory(prefix="fiberscope-test-") as folder:
-        ORACLE = Oracle(folder)
-        total = run(mode, count, seconds, seed)
-        ORACLE.close()
+    ORACLE = trace_go.oracle()
+    total = run(mode, count, seconds, seed)
+    ORACLE.close()
     print(f"{mode}, from seed {seed}: " + ", ".join(f"{n} {what}" for what, n in total.items()) + "; all valid")
     assert total["traces"] >= total["runs"] / 2, "most runs leave a trace"
     assert mode != "cut" or total["runs cut"], "none was cut"

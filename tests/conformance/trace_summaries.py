@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import trace_go
 
@@ -17,19 +19,34 @@ KINDS = {"channels": [], "locks": [], "network": [], "syscalls": [], "tasks": []
          "sched": ["200"], "gc": ["20"], "timers": ["3"], "iter": ["200"]}  # trace_programs.go
 
 
-def lines(*command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode in (0, 1), f"{command}: {done.stderr}"
-    return (sorted(done.stdout.splitlines()) if done.returncode == 0 else None), done.stderr
+class Tools:
+    """What is asked again and again."""
+
+    def __init__(self):
+        self.oracle = trace_go.oracle()
+        self.trace, self.pprof = trace_go.tool("trace"), trace_go.tool("pprof")
+        self.programs = {name: trace_go.build(name) for name in ("trace_waiting.go", "trace_programs.go")}
 
 
-def compare(name, path, oracle):
-    go, why = lines(oracle, path)
-    ours, our_why = lines(NUMBERS, path)
+def go_lines(path):
+    status, said = TOOLS.oracle.ask("summary", path)
+    said = said.decode()
+    return (said if status else ""), (None if status else sorted(said.splitlines()))
+
+
+def our_lines(path):
+    done = subprocess.run([NUMBERS, path], capture_output=True, text=True)
+    assert done.returncode in (0, 1), f"{path}: {done.stderr}"
+    return done.stderr, (sorted(done.stdout.splitlines()) if done.returncode == 0 else None)
+
+
+def compare(name, path):
+    why, go = go_lines(path)
+    our_why, ours = our_lines(path)
     assert (go is None) == (ours is None), f"{name}: Go {why or 'reads it'}, we {our_why or 'read it'}"
     if go is None:
         return 0
-    missing, more = [x for x in go if x not in set(ours)], [x for x in ours if x not in set(go)]
+    missing, more = sorted((Counter(go) - Counter(ours)).elements()), sorted((Counter(ours) - Counter(go)).elements())
     for a, b in zip(missing[:5], more[:5]):
         print(f"Go:   {a}\nours: {b}")
     assert not missing and not more, f"{name}: {len(missing)} and {len(more)} lines differ"
@@ -39,7 +56,7 @@ def compare(name, path, oracle):
 def go_samples(kind, path, work):
     profile = os.path.join(work, "go.pb.gz")
     with open(profile, "wb") as f:
-        subprocess.run([trace_go.GO, "tool", "trace", "-pprof=" + kind, path], stdout=f, check=True)
+        subprocess.run([TOOLS.trace, "-pprof=" + kind, path], stdout=f, check=True)
     return samples(profile)
 
 
@@ -58,8 +75,7 @@ def compare_profiles(name, path, work, tries=1):
 
 def samples(path):
     """The samples of a profile, with the stack as text, from Go's own raw report."""
-    raw = subprocess.run([trace_go.GO, "tool", "pprof", "-raw", path], capture_output=True, text=True,
-                         check=True).stdout
+    raw = subprocess.run([TOOLS.pprof, "-raw", path], capture_output=True, text=True, check=True).stdout
     body = raw.split("Samples:\n")[1]
     rows, places = body.split("Locations\n")
     names, at = {}, None
@@ -77,35 +93,41 @@ def samples(path):
     return sorted(out)
 
 
+def record(kind, folder):
+    path = os.path.join(folder, kind + ".trace")
+    program = TOOLS.programs["trace_programs.go" if KINDS[kind] else "trace_waiting.go"]
+    subprocess.run([program, kind, path, *KINDS[kind]], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+def compare_program(kind, path, work):
+    n = compare(kind, path)
+    samples_seen = compare_profiles(kind, path, work)
+    assert n > 10 and samples_seen > 0, f"{kind}: only {n} lines and {samples_seen} samples"
+    print(f"{kind}: {n} fibers, regions and tasks, {samples_seen} samples of profiles equal")
+    return n, samples_seen
+
+
 def main():
     with tempfile.TemporaryDirectory() as work:
         os.chdir(work)
-        here = trace_go.HERE
-        oracle, waiting, programs, events = trace_go.build(
-            work, *(os.path.join(here, n) for n in
-                    ("trace_summary_oracle.go", "trace_waiting.go", "trace_programs.go", "trace_oracle.go")))
         compared = sampled = 0
-        for kind in sys.argv[1:] or KINDS:
-            path = os.path.join(work, kind + ".trace")
-            program = programs if KINDS[kind] else waiting
-            subprocess.run([program, kind, path, *KINDS[kind]], check=True, stdout=subprocess.DEVNULL)
-            n = compare(kind, path, oracle)
-            samples_seen = compare_profiles(kind, path, work)
-            assert n > 10 and samples_seen > 0, f"{kind}: only {n} lines and {samples_seen} samples"
-            sampled += samples_seen
-            compared += n
-            print(f"{kind}: {n} fibers, regions and tasks, {samples_seen} samples of profiles equal")
+        kinds = sys.argv[1:] or list(KINDS)
+        with ThreadPoolExecutor(3) as pool:  # most of them sleep
+            for kind, path in zip(kinds, pool.map(lambda kind: record(kind, work), kinds)):
+                n, seen = compare_program(kind, path, work)
+                compared, sampled = compared + n, sampled + seen
         if not sys.argv[1:]:
             for test in sorted(glob.glob(os.path.join(trace_go.testdata(), "testdata", "tests", "*.test"))):
                 path = os.path.join(work, "data.trace")
                 text = os.path.join(work, "data.txt")
                 extract(test, text)
-                subprocess.run([events, "binary", text, path], check=True)
-                compared += compare(os.path.basename(test), path, oracle)
+                assert TOOLS.oracle.ask("binary", text, path) == (0, b""), test
+                compared += compare(os.path.basename(test), path)
             folder = os.path.join(trace_go.testdata(), "internal", "tracev1", "testdata")
             for name in sorted(os.listdir(folder)):
                 path = os.path.join(folder, name)
-                compared += compare(name, path, oracle)
+                compared += compare(name, path)
                 # Of v1 events of one time Go takes any first, and so waits vary by 1 ns from run to run.
                 sampled += compare_profiles(name, path, work, tries=40)
             assert sampled > 50, sampled
@@ -125,4 +147,5 @@ if __name__ == "__main__":
     if not trace_go.GO:
         print("SKIP: no Go here")
         sys.exit(77)
+    TOOLS = Tools()
     main()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // What Go's own summary (internal/trace, Summarizer) says about a trace, in the lines of
-// trace_numbers.c. trace_go.py compiles this beside a copy of that package.
+// trace_numbers.c: the request "summary" of trace_oracle.go.
 //
 // Of a fiber that the trace leaves in a system call without its Proc, Go adds the time since it lost
 // the Proc to SyscallTime and to SchedWaitTime; ours is SyscallBlockTime. So where the parts exceed
@@ -11,25 +11,13 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"os"
 	"sort"
 	"strings"
 	"time"
 
 	"oracle/trace"
 )
-
-var out = bufio.NewWriter(os.Stdout)
-
-func check(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
 
 func ranges(s *trace.GoroutineExecStats, prefix string) (d time.Duration) {
 	for name, t := range s.RangeTime {
@@ -66,20 +54,10 @@ func timeOf(e *trace.Event) string {
 	return fmt.Sprint(e.Time())
 }
 
-func main() {
-	defer out.Flush()
-	f, err := os.Open(os.Args[1])
-	check(err)
-	r, err := trace.NewReader(f)
-	check(err)
+func summary(path string) error {
 	s := trace.NewSummarizer()
-	for {
-		e, err := r.ReadEvent()
-		if err == io.EOF {
-			break
-		}
-		check(err)
-		s.Event(&e)
+	if err := read(path, func(e trace.Event) { s.Event(&e) }); err != nil {
+		return err
 	}
 	sum := s.Finalize()
 	for _, g := range sum.Goroutines {
@@ -90,10 +68,10 @@ func main() {
 		if g.EndTime != 0 {
 			end = fmt.Sprint(g.EndTime)
 		}
-		fmt.Fprintf(out, "fiber %d %q %x created %d start %s end %s %s\n", g.ID, g.Name, g.PC, g.CreationTime, start,
+		fmt.Fprintf(&out, "fiber %d %q %x created %d start %s end %s %s\n", g.ID, g.Name, g.PC, g.CreationTime, start,
 			end, stats(&g.GoroutineExecStats))
 		for _, r := range g.Regions {
-			fmt.Fprintf(out, "region %d %q task %d %s-%s %s\n", g.ID, r.Name, r.TaskID, timeOf(r.Start),
+			fmt.Fprintf(&out, "region %d %q task %d %s-%s %s\n", g.ID, r.Name, r.TaskID, timeOf(r.Start),
 				timeOf(r.End), stats(&r.GoroutineExecStats))
 		}
 	}
@@ -105,6 +83,7 @@ func main() {
 		if t.Parent != nil {
 			parent = fmt.Sprint(t.Parent.ID)
 		}
-		fmt.Fprintf(out, "task %d %q parent %s %s-%s\n", t.ID, t.Name, parent, timeOf(t.Start), timeOf(t.End))
+		fmt.Fprintf(&out, "task %d %q parent %s %s-%s\n", t.ID, t.Name, parent, timeOf(t.Start), timeOf(t.End))
 	}
+	return nil
 }

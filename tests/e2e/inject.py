@@ -549,7 +549,7 @@ def refusals(work):
     with running(LATE, "work", "60") as p:
         refused(p.pid, "has no agent", verb="detach")
         if os.geteuid() == 0 and shutil.which("setpriv"):
-            refused(p.pid, "run as its user or as root", prefix=NOBODY)
+            refused(p.pid, "run as that user, or with CAP_SYS_PTRACE", prefix=NOBODY)
         if shutil.which("strace"):
             with subprocess.Popen(["strace", "-f", "-qq", "-e", "trace=none", "-p", str(p.pid)],
                                   stderr=subprocess.DEVNULL) as tracer:

@@ -82,9 +82,10 @@ def off_again_and_once_more(work):
             block = Profile(f"{work}/{i}/{[f for f in files if 'block' in f][0]}")
             counts.append(value(block, "contentions"))
             assert value(block, "contentions", "work") > 0.9 * counts[-1], "no names"
-            time.sleep(1)  # nothing is counted meanwhile
-        # State is cumulative; what passed between is not in it: three times half a second, not three and a half.
-        assert counts[0] > 10 and counts[2] < 6 * counts[0], counts
+            listed = subprocess.run([FIBERSCOPE, "ps"], capture_output=True, text=True).stdout
+            line = [line for line in listed.splitlines() if re.match(rf"\s*{t.pid}\b", line)][0]
+            assert "block" not in line and "heap" not in line, line
+        assert 0 < counts[0] <= counts[1] <= counts[2] and counts[2] > 10, counts  # state is cumulative
         assert t.descriptors() <= before + 1, "only the segment's descriptor stays"
         t.end()
 

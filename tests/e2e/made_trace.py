@@ -30,7 +30,7 @@ class Generation:
         return self.strings.setdefault(s, len(self.strings) + 1) if s else 0
 
     def stack(self, *functions):
-        """Leaf first."""
+        """Leaf first. A function, or one with a source, made.c, its address' number and its line: (name, number, line)."""
         return self.stacks.setdefault(functions, len(self.stacks) + 1)
 
     def next(self, fiber):
@@ -64,14 +64,17 @@ class Generation:
                 last = at
             out.append(self.batch(thread, begin, bytes(data)))
             end = max(end, last)
-        functions = {f for s in self.stacks for f in s}
-        pcs = {f: 0x1000 + 16 * i for i, f in enumerate(sorted(functions))}
-        for f in functions:
-            self.text(f)
+        source = self.text("made.c") if any(isinstance(f, tuple) for s in self.stacks for f in s) else 0
+        frames = {(f, 0, 1) if isinstance(f, str) else f for s in self.stacks for f in s}
+        pcs = {f: 0x1000 + 16 * i for i, f in enumerate(sorted(frames))}
+        for name, _, _ in sorted(frames):
+            self.text(name)
         table = b"\x02"
-        for frames, number in self.stacks.items():
-            table += b"\x03" + leb(number) + leb(len(frames))
-            table += b"".join(leb(pcs[f]) + leb(self.text(f)) + leb(0) + leb(1) for f in frames)
+        for functions, number in self.stacks.items():
+            table += b"\x03" + leb(number) + leb(len(functions))
+            for frame in functions:
+                f = (frame, 0, 1) if isinstance(frame, str) else frame
+                table += leb(pcs[f]) + leb(self.text(f[0])) + leb(source if f is frame else 0) + leb(f[2])
         texts = [b"\x05" + leb(i) + leb(len(s)) + s.encode() for s, i in self.strings.items()]
         for i in range(0, len(texts), 1000):
             out.append(self.batch(NOBODY, end, b"\x04" + b"".join(texts[i:i + 1000])))

@@ -3,11 +3,14 @@
 """fiberscope serve: `go tool pprof` gets every kind of profile of a fiber program and of a plain threaded one, with
 functions named; a command that is served is as it would be without; and what is mistyped is explained."""
 
+import collections
 import gzip
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -339,8 +342,121 @@ def a_token_is_asked_for(work):
         assert saved, said
 
 
+def timers(pid):
+    with open(f"/proc/{pid}/timers", encoding="ascii") as f:
+        return f.read().count("ID:")
+
+
+def state(pid):
+    """What `fiberscope ps` says that the agent does."""
+    said = subprocess.run([FIBERSCOPE, "ps"], capture_output=True, text=True, timeout=30, check=True).stdout
+    return re.search(rf"^ *{pid} +\S+ +\d+ +\S+ +(.*\S)", said, re.M).group(1).split()
+
+
+def what_it_switched_on_is_off_at_its_end(work):
+    for options, after in (([], ["idle", "-", "-"]), (["--method=inject"], ["no", "answer", "-", "-"])):
+        env = dict(os.environ)
+        if not options:
+            env["LD_PRELOAD"] = os.path.join(BUILD, "agent", "libfiberscope.so")
+        target = subprocess.Popen([TARGET, "work", "100"], stdout=subprocess.PIPE, text=True, env=env)
+        try:
+            assert target.stdout.readline() == "ready\n"
+            open_before = None
+            for round_number in range(3):
+                with Served(work, "-p", str(target.pid), "--heap=4096", "--block", "--mutex", *options) as s:
+                    for path in ("heap", "block", "mutex", "profile?seconds=1", "wall?seconds=1", "trace?seconds=0.3"):
+                        assert s.get(path)[0] == 200, path
+                    with urllib.request.urlopen(s.url.replace("/debug/pprof/", "/metrics"), timeout=30) as r:
+                        assert b"fiberscope_gc_heap" in r.read()
+                    assert state(target.pid)[:4] == ["recording", "heap", "block", "mutex"], state(target.pid)
+                assert s.process.returncode == 0
+                assert state(target.pid) == after, (round_number, state(target.pid))
+                assert timers(target.pid) == 0 and len(os.listdir(f"/proc/{target.pid}/task")) == 4
+                now = descriptors(target.pid)
+                assert open_before in (None, now), (open_before, now)
+                open_before = now
+        finally:
+            target.kill()
+            target.wait()
+
+
+def latency_us(port, requests=4000):
+    """Of the program itself: the middle one, and wrong answers."""
+    done = subprocess.run([SHORTEN + "_load", "-p", port, "-c", "2", "-n", str(requests)], capture_output=True, text=True,
+                          timeout=90, check=True)
+    assert " 0 wrong; 0 unanswered" in done.stdout, done.stdout
+    return float(re.search(r"median (\d+)", done.stdout)[1])
+
+
+def abuse(address, over, counts):
+    """Slow ones, too large ones, wrong tokens, strangers and the mad, until `over`."""
+    rng, slow = random.Random(11), []
+    good = b"GET /debug/pprof/heap?debug=1 HTTP/1.1\r\nHost: localhost\r\n"
+    while not over.is_set():
+        try:
+            while len(slow) < 1000 and not over.is_set():
+                s = socket.create_connection(address, 5)
+                s.sendall(good[:rng.randrange(1, len(good))])
+                slow.append(s)
+                counts["slow"] += 1
+            kind = rng.choice(("token", "stranger", "large", "body", "mad"))
+            source = ("127.0.0.9", 0) if kind == "stranger" else None
+            with socket.create_connection(address, 5, source) as s:
+                s.sendall({"token": good + b"Authorization: Bearer " + rng.randbytes(16).hex().encode() + b"\r\n\r\n",
+                           "stranger": good + b"\r\n", "large": good + b"X: " + b"x" * 1000000,
+                           "body": b"POST /debug/pprof/symbol HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n" + b"1" * 5000,
+                           "mad": rng.randbytes(rng.randrange(1, 300)) + good + rng.randbytes(40)}[kind])
+                s.settimeout(0.1)
+                reply = s.recv(4096)
+                assert b" 200 " not in reply.split(b"\r\n")[0], (kind, reply)
+                counts[kind] += 1
+        except OSError:
+            counts["cut off"] += 1
+        time.sleep(0.002)
+    for s in slow:
+        s.close()
+
+
+def abused_it_leaves_the_program_alone(work):
+    token = "0123456789abcdefghij"
+    with open(f"{work}/token", "w", encoding="ascii") as f:
+        f.write(token + "\n")
+    with Served(work, "--token-file", "token", "--allow", "127.0.0.1", SHORTEN, "-p", "0", "-d", "links.db") as s:
+        port = s.words().rsplit(":", 1)[1]
+        host, own = s.url.split("/")[2].split(":")
+        latency_us(port)  # it has its memory, then
+        before = min(latency_us(port) for _ in range(3))
+        theirs, ours, memory = descriptors(s.pid), descriptors(s.process.pid), rss_kib(s.process.pid)
+        over, counts, during = threading.Event(), collections.Counter(), []
+        mad = threading.Thread(target=abuse, args=((host, int(own)), over, counts))
+        mad.start()
+        try:
+            time.sleep(1)
+            while len(during) < 3 or (counts["slow"] < 1000 and len(during) < 20):
+                during.append(latency_us(port))
+                assert descriptors(s.pid) <= theirs + 8, "the program's own"
+                assert descriptors(s.process.pid) < ours + 300
+            request = urllib.request.Request(s.url + "goroutine?debug=1", headers={"Authorization": "Bearer " + token})
+            with urllib.request.urlopen(request, timeout=30) as r:
+                assert r.read().startswith(b"goroutine profile: total ")
+        finally:
+            over.set()
+            mad.join()
+        print(f"  median {before:.0f} us before, {min(during):.0f} during; {dict(counts)}")
+        assert counts["slow"] >= 1000 and counts["token"] and counts["large"] + counts["cut off"] > 5, counts
+        # Not a measurement (that is ./dev bench serving): nothing waits for the server.
+        assert min(during) < 3 * before + 500, (before, during)
+        until = time.monotonic() + 15
+        while descriptors(s.process.pid) > ours + 2:
+            assert time.monotonic() < until, (ours, descriptors(s.process.pid))
+            time.sleep(0.1)
+        assert rss_kib(s.process.pid) < memory + 24576, (memory, rss_kib(s.process.pid))
+        assert descriptors(s.pid) <= theirs + 2
+
+
 if __name__ == "__main__":
-    main([a_fiber_program_is_served, a_threaded_program_is_served,
+    main([what_it_switched_on_is_off_at_its_end, abused_it_leaves_the_program_alone,
+          a_fiber_program_is_served, a_threaded_program_is_served,
           without_the_agent_there_is_time_and_a_reason_for_the_rest, it_ends_with_the_process_and_not_the_other_way,
           scraping_leaves_nothing_behind, one_samples_at_a_time, the_commands_status_is_ours, signals_are_passed_on, as_process_1_it_reaps,
           mistakes_are_explained_before_anything_starts, a_token_is_asked_for])

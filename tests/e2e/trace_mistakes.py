@@ -156,16 +156,17 @@ def v1_says_where_it_ends_and_says_it_once(work):
 def other_files_are_named(work):
     trace, _ = made(["events", "strings", "clock"])
     for data, words in (
-            (b"", "empty file"), (b"FIBESEG1" + bytes(100), "fiberscope finish FILE"),
-            (b"FIBDUMP1" + bytes(100), "fiberscope finish FILE"), (b"PERFILE2" + bytes(100), "perf script"),
+            (b"", "empty file"), (b"FIBESEG1" + bytes(100), "fiberscope finish PATH`"),
+            (b"FIBDUMP1" + bytes(100), "fiberscope finish PATH`"), (b"PERFILE2" + bytes(100), "perf script -i PATH >out`"),
             (b'{"traceEvents":[]}  ', "ui.perfetto.dev"), (b"[{}]" + b" " * 20, "ui.perfetto.dev"),
-            (gzip.compress(trace), "gunzip"), (gzip.compress(b"\x0a\x04abcd" * 9), "fiberscope top FILE"),
-            (gzip.compress(b"words\n" * 9), "no trace inside"), (b"\x28\xb5\x2f\xfd" + bytes(20), "unzstd"),
+            (gzip.compress(trace), "gunzip"), (gzip.compress(b"\x0a\x04abcd" * 9), "fiberscope top PATH`"),
+            (gzip.compress(b"words\n" * 9), "no trace inside"), (b"\x28\xb5\x2f\xfd" + bytes(20), "unzstd PATH`"),
             (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "browser"), (bytes(64), 'begin with "go 1.NN trace"'),
             (b"404 page not found\n", 'begins with "404 page not found"'),
             (b"go 1.99 trace\0\0\0", "the versions that are read")):
-        path = wrote(work, "other", data)
-        assert words in said(path), (words, said(path))
+        path = wrote(work, "an other", data)  # commands to copy have its name, as a shell reads it
+        assert words.replace("PATH", f"'{path}'") in said(path), (words, said(path))
+        words = words.replace("PATH", "-")
         with open(path, "rb") as f:  # a pipe cannot be looked at twice
             assert words in said("-", stdin=f)
         with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as pipe:
@@ -194,6 +195,7 @@ def what_is_not_there_is_an_error(work):
     assert "no fibers" in said("events", "--fiber", "999999", path)
     assert "no fiber 999999" in said("cut", "--fiber", "999999", "-o", part, path)
     assert "no fiber 7 in it" in said("fiber", "7", path)
+    assert f"(`fiberscope trace fibers --name '' {path}` lists them)" in said("fiber", "7", path)
     assert "no such event" in said("events", "--kind=Log", path)
     for name in ("fibers", "wakes", "tasks", "regions"):
         assert '"NOSUCH"' in said(name, "--name", "NOSUCH", path)
@@ -209,7 +211,7 @@ def what_is_not_there_is_an_error(work):
 def mistakes_say_what_to_do(work):
     path = wrote(work, "small", made(["events", "strings", "clock"])[0])
     for args, words in ((["summry"], 'the report "summary"'), (["summry", path], 'did you mean "summary"'),
-                        ([path, "fibers"], "the report comes first: fiberscope trace fibers FILE"),
+                        ([path, "fibers"], f"the report comes first: fiberscope trace fibers {path}"),
                         ([path, path], "one trace FILE"), (["fibers"], "FILE is needed"), ([], "FILE is needed"),
                         (["fiber", path], "a number"), (["--regoin=x", path], "did you mean --region"),
                         (["fibers", "--region=x", path], "these have: critical, explain"),

@@ -123,6 +123,63 @@ def rows_are_asked_for_everywhere(work):
         assert "not a whole number" in trace(name, "-n", "x", path, status=2), name
 
 
+def stacks_that_look_equal_are_one(work):
+    """Two calls on one line are two stacks of the trace, a third one on another line is not theirs."""
+    path = os.path.join(work, "e.trace")
+    g = begun(1, 1 * MS)
+    at = 2 * MS
+    for i, leaf in enumerate([("lock", 1, 1), ("lock", 2, 1), ("lock", 1, 1), ("lock", 2, 7)]):
+        g.block(at, "sync", g.stack(leaf, "main"))
+        at += (i + 1) * MS
+        g.wake(at, 1)
+        g.start(at, 1)
+    g.say(at + MS, made.GO_STOP, g.text("preempted"), g.stack("main"))
+    made.write(path, [g])
+    found = [(s["count"], round(s["ns"], -3), [(f["function"], f["line"]) for f in s["stack"]]) for s in report("sync", path)["stacks"]]
+    assert found == [(3, 6 * MS, [("lock", 1), ("main", 1)]), (1, 4 * MS, [("lock", 7), ("main", 1)])], found
+    text = trace("sync", path)
+    assert re.findall(r"lock  made.c:(\d)$", text, re.M) == ["1", "7"] and "6ms   60.0%        3      2ms" in text, text
+
+
+def what_woke_is_said(work):
+    """Fiber 10 is woken by nobody after each kind of wait, then by main, comes out of a system call, and yields."""
+    path = os.path.join(work, "b.trace")
+    g = begun(1, 1 * MS)
+    reasons = ["network", "sleep", "chan receive", "select", "sync", "sync.(*Cond).Wait", "GC worker (idle)"]
+    where, at = g.stack("waits", "waiter"), 2 * MS
+    g.say(at, made.GO_CREATE, 10, where, g.stack("main"))
+    g.block(at + 10, "chan receive", g.stack("main"))
+    g.start(at + 20, 10)
+    for i, reason in enumerate(reasons):
+        g.block(at + 100, reason, where)
+        g.wake(at + 200, 10)
+        at += (i + 2) * MS
+        g.start(at, 10)
+    g.block(at + 100, "network", where)  # main wakes it, and has no stack
+    g.wake(at + 200, 1)
+    g.start(at + 300, 1)
+    g.wake(at + 400, 10)
+    g.block(at + 500, "chan receive", g.stack("main"))
+    g.start(at + 600, 10)
+    g.say(at + 700, made.GO_STOP, g.text("preempted"), 0)
+    g.start(at + 800, 10)
+    g.say(at + 900, made.GO_STOP, g.text("preempted"), where)
+    g.start(at + 1000, 10)
+    made.write(path, [g])
+    stacks = report("sched", path)["stacks"]
+    # One more by a timer: main itself, which had waited for a channel.
+    expected = {"poller": 1, "timer": 4, "nobody": 2, "runtime": 1, "fiber": 1, "unknown": 1, None: 1}
+    by = {s.get("by"): s for s in stacks}
+    assert {name: s["count"] for name, s in by.items()} == expected, stacks
+    close(by["runtime"]["ns"], 8 * MS - 200, 2, "of one wait")
+    assert all((s.get("by") is None) == (s["stack"] != []) for s in stacks), stacks
+    text = trace("sched", path)
+    for said in ("(by the network poller)", "(by a timer)", "(by a time-out, or nobody that the trace names)",
+                 "(by the runtime)", "(by another fiber, without a stack)", "(no stack)"):
+        assert text.count(said) == 1, text
+    assert not [s for s in report("sync", path)["stacks"] if "by" in s]
+
+
 def peak_kib(path):
     done = subprocess.run(["/usr/bin/env", "python3", "-c", """
 import os, resource, subprocess, sys
@@ -167,4 +224,4 @@ def memory_does_not_depend_on_the_length(work):
 
 
 main([utilisation_is_one_figure, waits_without_an_end_are_lints, the_summary_names_the_next_step,
-      rows_are_asked_for_everywhere, memory_does_not_depend_on_the_length])
+      stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere, memory_does_not_depend_on_the_length])

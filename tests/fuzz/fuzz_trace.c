@@ -106,7 +106,7 @@ static int check_all(struct trace_reader *r, struct trace_writer *w)
             check_transition(r, e, states);
         if (e->kind == TRACE_LOG)
             check_text(r, e->log.message);
-        int put = w ? trace_writer_put(w, r, e, TRACE_KEEP) : 0;
+        int put = w ? trace_writer_put(w, r, e) : 0;
         must(!w || trace_reader_version(r) >= 22 || put == -ENOTSUP);
     }
     must(rc != 0 || last_kind == TRACE_SYNC);
@@ -142,6 +142,24 @@ static void check_ways(const uint8_t *data, size_t size, const struct trace_read
     trace_reader_close(careful);
 }
 
+// A range inside a trace, or what there is of one.
+static void choose_range(const uint8_t *data, size_t size, const struct trace_reader_options *o,
+                         struct trace_writer_options *wo)
+{
+    struct fscope_error err = {0};
+    struct trace_reader *r;
+    const struct trace_event *e;
+    int64_t first_ns = INT64_MIN, last_ns = 0;
+    must(trace_reader_open_memory(&r, data, size, o, &err) == 0);
+    for (; trace_reader_next(r, &e) > 0; last_ns = e->time_ns)
+        first_ns = first_ns == INT64_MIN ? e->time_ns : first_ns;
+    trace_reader_close(r);
+    if (last_ns <= first_ns || first_ns <= 0)
+        return;
+    wo->from_ns = first_ns + (last_ns - first_ns) / 4;
+    wo->to_ns = last_ns - (last_ns - first_ns) / 3;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
@@ -167,6 +185,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct trace_writer_options wo = {.size = sizeof wo, .version = 26, .generation_bytes = 1};
     if (!(data[0] & 8))
         check_ways(data + 1, size - 1, &o);
+    if ((data[0] & 48) == 48)
+        choose_range(data + 1, size - 1, &o, &wo);
     if (data[0] & 16)
         must(trace_writer_open_callback(&w, take, &out, &wo) == 0);
     rc = check_all(r, w);

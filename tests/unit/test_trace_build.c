@@ -38,18 +38,20 @@ static void a_session_becomes_a_file(void **state)
     assert_int_equal(atomic_load(&w.m.t->request), SEG_TRACE_STOP);
     made_trace_stop(&w.m);
     assert_true(trace_build_stop(w.build));
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.closed, 1);
     const struct trace_build_file *f = &w.files[0];
     assert_true(f->generations == 5 && !f->was_cut && !f->was_killed && !f->left_out);
     assert_int_equal(f->lost_names, 0);
-    assert_int_equal(f->events, 32000 * ROUND_EVENTS + 4 + 5 + 4 * 5);
+    assert_int_equal(f->events,
+                     32000 * ROUND_EVENTS + 4 + 5 + 4 * 5 + 5 + 1); // a Sync each, and the last
     assert_int_equal(f->start_ns, (15625000 + 1) * 64);
     end_world(&w);
 
     read_with_ours(w.paths[0], &c);
     assert_int_equal(c.version, 23);
     assert_int_equal(c.generations, 5);
+    assert_int_equal(c.events, f->events);
     assert_string_equal(c.worker_name, "worker");
     // The root is stripped, the runtime is told, what is inlined is a frame with a pc of its own.
     assert_int_equal(c.block_depth, 3);
@@ -60,9 +62,12 @@ static void a_session_becomes_a_file(void **state)
     // 200 frames without start_thread: the leaf's 127 and the outermost one.
     assert_int_equal(c.main_depth, TRACE_STACK_FRAMES_MAX);
     assert_string_equal(c.main_outermost, "worker");
-    assert_int_equal(read_with_go(w.paths[0], "Running->Waiting"), 32001);
-    // Twice in a line, as the stack of who blocks and of what is blocked.
-    assert_int_equal(read_with_go(w.paths[0], "runtime.fib_chan_recv"), 2 * (32001 + 4));
+    uint64_t lines[2];
+    read_with_go(w.paths[0], (const char *const[]){"Running->Waiting", "runtime.fib_chan_recv"},
+                 lines);
+    assert_int_equal(lines[0], 32001);
+    // Twice, as the stack of who blocks and of what is blocked.
+    assert_int_equal(lines[1], 2 * (32001 + 4));
 }
 
 static void the_newer_format_has_the_time_of_day(void **state)
@@ -81,13 +86,13 @@ static void the_newer_format_has_the_time_of_day(void **state)
         round_trip(&w);
     made_trace_stop(&w.m);
     assert_int_equal(trace_build_pump(w.build), 0);
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     end_world(&w);
     read_with_ours(w.paths[0], &c);
     assert_int_equal(c.version, 26);
     assert_int_equal(c.generations, 2);
     // 1,700,000,000 s of the wall clock where CLOCK_MONOTONIC is at 1 s is November 2023.
-    assert_true(read_with_go(w.paths[0], "2023-11-14") >= 2);
+    assert_true(lines_of_go(w.paths[0], "2023-11-14") >= 2);
 }
 
 static void samples_fall_into_their_generation(void **state)
@@ -115,13 +120,13 @@ static void samples_fall_into_their_generation(void **state)
     trace_build_sample(w.build, &r);
     assert_int_equal(trace_build_pump(w.build), 0);
     made_trace_stop(&w.m);
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.files[0].samples, 8);
     end_world(&w);
     read_with_ours(w.paths[0], &c);
     assert_int_equal(c.samples, 8);
     assert_int_equal(c.worker_samples, 3);
-    assert_int_equal(read_with_go(w.paths[0], "StackSample"), 8);
+    assert_int_equal(lines_of_go(w.paths[0], "StackSample"), 8);
 }
 
 // Whatever the moment: what was committed is a trace.
@@ -145,14 +150,17 @@ static void a_killed_target_leaves_a_valid_trace(void **state)
         for (int i = 0; i < events; i++)
             round_trip(&w);
         // Some of the last generation's events are there, some are not.
-        assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+        assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
         assert_int_equal(w.closed, 1);
         assert_true(w.files[0].was_killed);
         assert_int_equal(w.files[0].left_out, 0);
-        assert_int_equal(w.files[0].events, 4 + 5 + (events % 3 ? 5 : 0) + events * ROUND_EVENTS);
+        int generations = events % 3 ? 2 : 1;
+        assert_int_equal(w.files[0].events,
+                         4 + 5 * generations + events * ROUND_EVENTS + generations + 1);
         end_world(&w);
         read_with_ours(w.paths[0], &c);
-        assert_int_equal(c.generations, events % 3 ? 2 : 1);
+        assert_int_equal(c.generations, generations);
+        assert_int_equal(c.events, w.files[0].events);
     }
 }
 
@@ -170,10 +178,34 @@ static void a_living_target_is_cut_in_time(void **state)
     uint64_t until = w.m.now + 1 + ROUND_EVENTS * 3 + 2;
     for (int i = 0; i < 100; i++)
         round_trip(&w);
-    assert_int_equal(trace_build_finish(w.build, until * 64), 0);
-    assert_int_equal(w.files[0].events, 4 + 5 + ROUND_EVENTS * 3 + 2);
+    assert_int_equal(trace_build_finish(w.build, until * 64, 0), 0);
+    assert_int_equal(w.files[0].events, 4 + 5 + ROUND_EVENTS * 3 + 2 + 1 + 1);
     end_world(&w);
     read_with_ours(w.paths[0], &c);
+}
+
+// What waits as recording ends has waited until then.
+static void a_trace_lasts_until_recording_ends(void **state)
+{
+    static struct world w;
+    struct read c;
+    (void)state;
+    for (uint32_t version = 23; version <= 26; version += 3) {
+        make_world(&w, 16);
+        open_build(&w, version);
+        made_trace_start(&w.m, &w.s, 15625000);
+        announce(&w, false);
+        create_worker(&w);
+        uint64_t end_ns = w.m.now * 64 + 10 * UINT64_C(1000000000);
+        assert_int_equal(trace_build_finish(w.build, UINT64_MAX, end_ns), 0);
+        assert_int_equal(w.files[0].end_ns, end_ns);
+        end_world(&w);
+        read_with_ours(w.paths[0], &c);
+        assert_int_equal(c.generations, 2);
+        assert_int_equal(c.events, w.files[0].events);
+        assert_in_range(c.last_ns - c.first_ns, UINT64_C(10000000000), UINT64_C(10000010000));
+        assert_int_equal(read_with_go(w.paths[0], "Sync"), 3);
+    }
 }
 
 static void a_cut_session_goes_on_in_the_next_file(void **state)
@@ -196,14 +228,14 @@ static void a_cut_session_goes_on_in_the_next_file(void **state)
         made_trace_stop(&w.m);
         assert_int_equal(trace_build_pump(w.build), 0);
     }
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.closed, 3);
     end_world(&w);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(w.files[i].was_cut, i < 2);
         read_with_ours(w.paths[i], &c);
         assert_int_equal(c.generations, 1);
-        read_with_go(w.paths[i], "");
+        lines_of_go(w.paths[i], "");
     }
 }
 
@@ -228,7 +260,7 @@ static void what_makes_no_sense_is_left_out(void **state)
     round_trip(&w);
     made_trace_stop(&w.m);
     assert_int_equal(trace_build_pump(w.build), 0);
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.closed, 2);
     assert_int_equal(w.files[0].generations, 1);
     assert_int_equal(w.files[0].left_out, 1);
@@ -252,7 +284,7 @@ static void a_killed_trace_that_makes_no_sense_ends_before(void **state)
     made_trace_advance(&w.m);
     announce(&w, true);
     MADE(&w.m, THREAD, TRACE_EV_GO_START, G_WORKER, 9); // it waits, and nobody has woken it
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.closed, 1);
     assert_int_equal(w.files[0].generations, 1);
     assert_int_equal(w.files[0].left_out, 1);
@@ -298,7 +330,7 @@ static void a_flight_recorder_gives_snapshots(void **state)
     assert_int_equal(w.closed, 2);
     assert_int_equal(w.files[1].generations, 3);
     round_trip(&w);
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0); // it was killed
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0); // it was killed
     assert_int_equal(w.closed, 3);
     if (w.files[2].left_out)
         fail_msg("%s", w.files[2].why);
@@ -308,7 +340,7 @@ static void a_flight_recorder_gives_snapshots(void **state)
     end_world(&w);
     for (int i = 0; i < 3; i++) {
         read_with_ours(w.paths[i], &c);
-        read_with_go(w.paths[i], "");
+        lines_of_go(w.paths[i], "");
     }
 }
 
@@ -333,7 +365,7 @@ static void a_full_disk_costs_the_rest_of_the_file(void **state)
     assert_int_equal(trace_build_pump(w.build), 0); // told once
     assert_int_equal(w.opened, 1);
     made_trace_stop(&w.m);
-    assert_int_equal(trace_build_finish(w.build, UINT64_MAX), 0);
+    assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_true(strlen(trace_build_error(w.build)) > 0);
     end_world(&w);
 }
@@ -363,6 +395,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(samples_fall_into_their_generation),
         cmocka_unit_test(a_killed_target_leaves_a_valid_trace),
         cmocka_unit_test(a_living_target_is_cut_in_time),
+        cmocka_unit_test(a_trace_lasts_until_recording_ends),
         cmocka_unit_test(a_cut_session_goes_on_in_the_next_file),
         cmocka_unit_test(what_makes_no_sense_is_left_out),
         cmocka_unit_test(a_killed_trace_that_makes_no_sense_ends_before),

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,6 +225,8 @@ static void create_worker(struct world *w)
 // --- Two parsers.
 
 struct read {
+    uint64_t events; // all
+    int64_t first_ns, last_ns;
     struct trace_reader *r;
     uint64_t transitions, samples, syncs, generations, worker_samples;
     char worker_name[256];            // the outermost frame of G_WORKER's first stack
@@ -275,6 +278,8 @@ static void read_with_ours(const char *path, struct read *c)
         fail_msg("%s: %s", path, err.text);
     c->version = trace_reader_version(c->r);
     while ((rc = trace_reader_next(c->r, &e)) > 0) {
+        c->first_ns = c->events++ ? c->first_ns : e->time_ns;
+        c->last_ns = e->time_ns;
         c->syncs += e->kind == TRACE_SYNC;
         c->generations += e->kind == TRACE_SYNC && e->sync.generation != 0;
         c->samples += e->kind == TRACE_STACK_SAMPLE;
@@ -288,24 +293,46 @@ static void read_with_ours(const char *path, struct read *c)
     close(fd);
 }
 
-// Go's own parser, which prints the events; how many lines have the text.
-static uint64_t read_with_go(const char *path, const char *text)
+// Where `go tool trace` is, which takes its time to find it; "": there is no Go.
+static const char *go_trace(void)
 {
-    char command[256], line[8192];
-    uint64_t found = 0;
-    if (system("go version >/dev/null 2>&1"))
+    static char path[PATH_MAX];
+    static bool is_known;
+    FILE *f = is_known
+                  ? NULL
+                  : popen("go tool trace -h >/dev/null 2>&1; go tool -n trace 2>/dev/null", "re");
+    is_known = true;
+    if (f && fgets(path, sizeof path, f))
+        path[strcspn(path, "\n")] = 0;
+    if (f && pclose(f))
+        path[0] = 0;
+    return path;
+}
+
+// Go's own parser, which prints the events; how many lines have each of the texts (NULL: none).
+static void read_with_go(const char *path, const char *const texts[2], uint64_t found[2])
+{
+    char command[PATH_MAX + 256], line[8192], last[256] = "";
+    if (!*go_trace())
         SKIP_CASE("there is no Go here");
-    snprintf(command, sizeof command, "go tool trace -d=parsed %s 2>&1", path);
+    snprintf(command, sizeof command, "%s -d=parsed %s 2>&1", go_trace(), path);
     FILE *f = popen(command, "re");
-    char last[256] = "";
+    found[0] = found[1] = 0;
     while (f && fgets(line, sizeof line, f)) {
-        found += strstr(line, text) != NULL;
+        for (int i = 0; i < 2; i++)
+            found[i] += texts[i] && strstr(line, texts[i]);
         snprintf(last, sizeof last, "%.255s", line);
     }
     int status = f ? pclose(f) : -1;
     if (status)
         fail_msg("%s: Go's parser refuses it: %s", path, last);
-    return found;
+}
+
+static uint64_t lines_of_go(const char *path, const char *text)
+{
+    uint64_t found[2];
+    read_with_go(path, (const char *const[]){text, NULL}, found);
+    return found[0];
 }
 
 #endif

@@ -315,7 +315,7 @@ static void it_is_not_written_again(void **state)
     assert_int_equal(trace_reader_open_memory(&r, b.data, b.size_bytes, NULL, &err), 0);
     assert_int_equal(trace_writer_open_callback(&w, trace_bytes_write, &out, NULL), 0);
     assert_int_equal(trace_reader_next(r, &e), 1);
-    assert_int_equal(trace_writer_put(w, r, e, TRACE_KEEP), -ENOTSUP);
+    assert_int_equal(trace_writer_put(w, r, e), -ENOTSUP);
     assert_int_equal(trace_writer_close(w), -ENOTSUP);
     trace_reader_close(r);
     free(out.data);

@@ -149,55 +149,117 @@ static bool odd(void *context, int64_t id)
     return id % 2;
 }
 
-// Puts what is from event number `from` on; reads it; how many transitions the result has.
-static unsigned put(const struct trace_bytes *b, uint32_t version, unsigned from, bool filter)
+struct part {
+    int rc;
+    unsigned asked, transitions;
+    size_t size_bytes;
+    int64_t first_ns, last_ns, before_ns; // before: of the last event that is no Sync
+};
+
+static struct part put(const struct trace_bytes *b, struct trace_writer_options o, bool filter)
 {
-    unsigned asked = 0, number = 0, transitions = 0;
+    struct part p = {0};
     struct trace_bytes out = {0};
-    struct trace_writer_options o = {.size = sizeof o,
-                                     .version = version,
-                                     .generation_bytes = 1,
-                                     .keeps_goroutine = filter ? odd : NULL,
-                                     .context = &asked};
     struct fscope_error err;
     struct trace_reader *r, *again;
     struct trace_writer *w;
     const struct trace_event *e;
+    o.size = sizeof o;
+    o.generation_bytes = 1;
+    o.keeps_goroutine = filter ? odd : NULL;
+    o.context = &p.asked;
     assert_int_equal(trace_reader_open_memory(&r, b->data, b->size_bytes, NULL, &err), 0);
     assert_int_equal(trace_writer_open_callback(&w, trace_bytes_write, &out, &o), 0);
     while (trace_reader_next(r, &e) > 0)
-        assert_int_equal(trace_writer_put(w, r, e, number++ < from ? TRACE_FOLLOW : TRACE_KEEP), 0);
+        assert_int_equal(trace_writer_put(w, r, e), 0);
     assert_int_equal(trace_writer_close(w), 0);
     assert_int_equal(trace_reader_open_memory(&again, out.data, out.size_bytes, NULL, &err), 0);
-    int rc;
-    while ((rc = trace_reader_next(again, &e)) > 0) {
-        transitions += e->kind == TRACE_TRANSITION && e->transition.from != e->transition.to;
+    while ((p.rc = trace_reader_next(again, &e)) > 0) {
+        if (!p.first_ns)
+            p.first_ns = e->time_ns;
+        p.last_ns = e->time_ns;
+        if (e->kind != TRACE_SYNC)
+            p.before_ns = e->time_ns;
+        p.transitions += e->kind == TRACE_TRANSITION && e->transition.from != e->transition.to;
         if (filter && e->kind == TRACE_TRANSITION && e->what == TRACE_RESOURCE_GOROUTINE)
             assert_true(e->transition.id % 2);
     }
-    if (rc && !(number <= from && out.size_bytes == 16))
-        print_message("1.%u from %u: %s\n", version, from, trace_reader_error(again)->text);
-    assert_true(rc == 0 || (number <= from && out.size_bytes == 16));
-    assert_true(!filter || asked > 0);
+    if (p.rc && out.size_bytes > 16)
+        print_message("1.%u from %lld to %lld: %s\n", o.version, (long long)o.from_ns,
+                      (long long)o.to_ns, trace_reader_error(again)->text);
+    assert_true(p.rc == 0 || out.size_bytes == 16);
+    p.size_bytes = out.size_bytes;
     trace_reader_close(r);
     trace_reader_close(again);
     free(out.data);
-    return transitions;
+    return p;
+}
+
+// The times of a trace's events; how many.
+static unsigned times_of(const struct trace_bytes *b, int64_t *times, unsigned capacity)
+{
+    struct fscope_error err;
+    struct trace_reader *r;
+    const struct trace_event *e;
+    unsigned count = 0;
+    assert_int_equal(trace_reader_open_memory(&r, b->data, b->size_bytes, NULL, &err), 0);
+    while (trace_reader_next(r, &e) > 0) {
+        assert_true(count < capacity);
+        times[count++] = e->time_ns;
+    }
+    trace_reader_close(r);
+    return count;
 }
 
 static void a_part_is_a_valid_trace_wherever_it_begins(void **state)
 {
     (void)state;
+    int64_t times[200];
     struct trace_bytes b = trace_sample(26, 3);
-    unsigned whole = put(&b, 23, 0, false), last = whole;
-    assert_true(whole > 30);
-    for (unsigned from = 1; from < 140; from++) {
-        unsigned n = put(&b, from & 1 ? 23 : 26, from, false);
-        assert_true(n <= last + 12); // what lives is announced, what is over is not there
-        last = n;
-        put(&b, 26, from, true);
+    unsigned count = times_of(&b, times, 200);
+    struct part whole = put(&b, (struct trace_writer_options){.version = 23}, false);
+    unsigned last = whole.transitions;
+    assert_true(last > 30 && count > 100);
+    assert_true(whole.first_ns == times[0] && whole.last_ns == times[count - 1]);
+    for (unsigned i = 1; i < count; i++) {
+        struct trace_writer_options o = {.version = i & 1 ? 23 : 26, .from_ns = times[i]};
+        struct part p = put(&b, o, false);
+        assert_true(p.rc == 0 && p.first_ns == times[i]);
+        assert_true(p.transitions <=
+                    last + 12); // what lives is announced, what is over is not there
+        last = p.transitions;
+        assert_true(put(&b, o, true).asked > 0);
     }
-    assert_true(last < whole);
+    assert_true(last < whole.transitions);
+    struct trace_writer_options behind = {.version = 26, .from_ns = times[count - 1] + 1};
+    assert_int_equal(put(&b, behind, false).size_bytes, 16);
+    free(b.data);
+}
+
+static void a_range_keeps_its_ends(void **state)
+{
+    (void)state;
+    int64_t times[200];
+    struct trace_bytes b = trace_sample(26, 3);
+    unsigned count = times_of(&b, times, 200), idle = 0, exact = 0;
+    for (unsigned i = 0; i + 1 < count; i++)
+        for (unsigned k = i; k + 1 < count; k += 1 + k % 7) {
+            // Somewhere between two events; the same two: nothing happens there.
+            int64_t from = times[i] + (times[i + 1] - times[i]) / 3 + 1;
+            int64_t to = times[k + 1] - (times[k + 1] - times[k]) / 3;
+            if (to <= from)
+                continue;
+            struct trace_writer_options o = {
+                .version = k & 1 ? 23 : 26, .from_ns = from, .to_ns = to};
+            struct part p = put(&b, o, i & 1);
+            assert_int_equal(p.rc, 0);
+            assert_int_equal(p.first_ns, from);
+            // A stretch that is shorter than what is to be announced in it is longer by that.
+            assert_true(p.last_ns == to || (p.last_ns > to && p.last_ns <= p.before_ns + 2));
+            exact += p.last_ns == to;
+            idle += i == k;
+        }
+    assert_true(idle > 50 && exact > 500);
     free(b.data);
 }
 
@@ -209,6 +271,7 @@ int main(void)
         cmocka_unit_test(a_full_disk_is_told),
         cmocka_unit_test(events_beyond_a_batch_go_on_in_the_next),
         cmocka_unit_test(a_part_is_a_valid_trace_wherever_it_begins),
+        cmocka_unit_test(a_range_keeps_its_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

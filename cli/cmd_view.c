@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+//
+// fiberscope view: starts fiberscope-view, which is a program of its own, so that the command needs no
+// graphics library.
+
+#include "cli/options.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct settings {
+    const char *png, *svg, *text, *size, *range, *sample_index, *search, *theme, *scale, *font;
+    bool inverted, flame;
+};
+
+enum { ARGUMENTS_MAX = 32 };
+
+struct arguments {
+    char *items[ARGUMENTS_MAX]; // NULL behind the last
+    int count;
+};
+
+static void put(struct arguments *a, const char *name, const char *value)
+{
+    if (!value)
+        return;
+    a->items[a->count++] = (char *)(uintptr_t)name; // exec changes nothing
+    a->items[a->count++] = (char *)(uintptr_t)value;
+}
+
+static void collect(struct arguments *a, const struct settings *s, char *file)
+{
+    *a = (struct arguments){.items = {(char *)(uintptr_t) "fiberscope-view"}, .count = 1};
+    put(a, "--png", s->png);
+    put(a, "--svg", s->svg);
+    put(a, "--text", s->text);
+    put(a, "--size", s->size);
+    put(a, "--range", s->range);
+    put(a, "--sample_index", s->sample_index);
+    put(a, "--search", s->search);
+    put(a, "--theme", s->theme);
+    put(a, "--scale", s->scale);
+    put(a, "--font", s->font);
+    if (s->inverted)
+        a->items[a->count++] = (char *)(uintptr_t) "--inverted";
+    if (s->flame)
+        a->items[a->count++] = (char *)(uintptr_t) "--flame";
+    a->items[a->count++] = (char *)(uintptr_t) "--";
+    a->items[a->count++] = file;
+}
+
+static int run(void *settings, int argc, char **argv)
+{
+    static const char *const beside[] = {"fiberscope-view", "../viewer/fiberscope-view"};
+    struct arguments a;
+    char self[PATH_MAX] = "", path[2 * PATH_MAX];
+    if (argc != 1)
+        return cli_usage("name one trace or profile");
+    collect(&a, settings, argv[0]);
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    char *slash = n > 0 ? strrchr(self, '/') : NULL;
+    if (slash)
+        *slash = '\0';
+    for (size_t i = 0; slash && i < CLI_COUNT(beside); i++) { // the second: of a build folder
+        snprintf(path, sizeof path, "%s/%s", self, beside[i]);
+        execv(path, a.items);
+        if (errno != ENOENT && errno != ENOTDIR)
+            return cli_fail("%s: %s", path, strerror(errno));
+    }
+    return cli_fail("fiberscope-view is not there, neither in %s: the package of that name has it; "
+                    "built from source it needs libsdl2-dev libfreetype-dev libfontconfig-dev "
+                    "libpng-dev. `fiberscope flame` and `fiberscope trace` do without",
+                    self);
+}
+
+#define PICTURE "Picture"
+#define SHOWN   "What is shown"
+static const struct settings defaults;
+static const struct cli_option options[] = {
+    CLI_STRING(struct settings, png, "png", 0, "OUT", PICTURE,
+               "draw into OUT, without a display, and end"),
+    CLI_STRING(struct settings, svg, "svg", 0, "OUT", PICTURE, "the same as SVG"),
+    CLI_STRING(struct settings, text, "text", 0, "OUT", PICTURE,
+               "the same as text: what is drawn where, a line an item"),
+    CLI_STRING(struct settings, size, "size", 0, "WxH", PICTURE,
+               "pixels of the picture or the window (default 1600x900)"),
+    CLI_CHOICE(struct settings, theme, "theme", 0, "WORD", PICTURE, "dark (default) or light",
+               "dark light"),
+    CLI_STRING(struct settings, scale, "scale", 0, "PERCENT", PICTURE,
+               "size of letters and all else (default 100)"),
+    CLI_STRING(struct settings, font, "font", 0, "FILE", PICTURE,
+               "a font file, or \"builtin\" (default: the system's)"),
+    CLI_STRING(struct settings, range, "range", 0, "A..B", SHOWN,
+               "of a trace: from A to B seconds after its beginning"),
+    CLI_STRING(struct settings, sample_index, "sample_index", 'I', "NAME", SHOWN,
+               "of a profile: which value of a sample, by its name or number"),
+    CLI_FLAG(struct settings, inverted, "inverted", 0, SHOWN,
+             "of a profile: leaves first, who calls what is expensive"),
+    CLI_FLAG(struct settings, flame, "flame", 0, SHOWN, "of a profile: root at the bottom"),
+    CLI_STRING(struct settings, search, "search", 0, "TEXT", SHOWN,
+               "of a profile: mark the frames whose names have TEXT in them"),
+};
+
+const struct cli_command cmd_view = {
+    .name = "view",
+    .summary = "show a trace or a profile in a window, or draw it",
+    .operands = "FILE",
+    .details =
+        "A trace is shown as a timeline of its Procs, a profile as a flame graph. Press ? for the\n"
+        "keys. With --png, --svg or --text no display is needed.",
+    .examples = "  fiberscope view app.trace\n"
+                "  fiberscope view --png now.png --range 0.5..0.75 app.trace\n"
+                "  fiberscope view --svg heap.svg --sample_index inuse_space heap.pb.gz",
+    .options = options,
+    .option_count = CLI_COUNT(options),
+    .defaults = &defaults,
+    .settings_size = sizeof defaults,
+    .run = run,
+};

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+//
+// See permission.h. The kernel's side is ptrace(2), "Ptrace access mode checking".
+
+#include "collector/permission.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { CAP_BIT_SYS_PTRACE = 19, YAMA_NOBODY = 3 };
+
+#define GRANT "CAP_SYS_PTRACE (root has it; in a container: --cap-add SYS_PTRACE)"
+
+struct credentials {
+    unsigned uid, owner; // owner: of /proc/PID, which is another one where it is not dumpable
+    unsigned tracer;
+    unsigned long long permitted, effective;
+    uint64_t user_namespace; // 0: cannot be seen
+};
+
+static void read_credentials(const char *pid, struct credentials *out)
+{
+    char path[64], line[256];
+    struct stat st;
+    *out = (struct credentials){0};
+    snprintf(path, sizeof path, "/proc/%.20s/status", pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "TracerPid: %u", &out->tracer) == 1 ||
+            sscanf(line, "Uid: %*u %u", &out->uid) == 1 ||
+            sscanf(line, "CapPrm: %llx", &out->permitted) == 1)
+            continue;
+        sscanf(line, "CapEff: %llx", &out->effective);
+    }
+    if (f)
+        fclose(f);
+    snprintf(path, sizeof path, "/proc/%.20s", pid);
+    out->owner = stat(path, &st) ? out->uid : (unsigned)st.st_uid;
+    snprintf(path, sizeof path, "/proc/%.20s/ns/user", pid);
+    out->user_namespace = stat(path, &st) ? 0 : (uint64_t)st.st_ino;
+}
+
+static int yama_scope(void)
+{
+    int scope = 0;
+    FILE *f = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%d", &scope) != 1)
+        scope = 0;
+    fclose(f);
+    return scope;
+}
+
+// The name of a call that is refused even where it touches nobody but us; NULL: none is.
+static const char *filtered_call(enum permission_wish wish)
+{
+    char from = 0, to = 0;
+    struct iovec here = {&to, 1}, there = {&from, 1};
+    if (process_vm_readv(getpid(), &here, 1, &there, 1, 0) < 0 &&
+        (errno == EPERM || errno == ENOSYS))
+        return "process_vm_readv";
+    // Of one that is not traced: ESRCH.
+    if (wish == PERMISSION_TRACE && ptrace(PTRACE_INTERRUPT, getpid(), NULL, NULL) < 0 &&
+        (errno == EPERM || errno == ENOSYS))
+        return "ptrace";
+    return NULL;
+}
+
+int permission_explain(uint32_t pid, enum permission_wish wish, char *text, size_t size)
+{
+    char number[16];
+    struct credentials theirs, ours;
+    snprintf(number, sizeof number, "%u", pid);
+    read_credentials(number, &theirs);
+    read_credentials("self", &ours);
+    const char *call = filtered_call(wish);
+    int scope = yama_scope();
+    if (call)
+        return snprintf(text, size,
+                        "a seccomp filter refuses us %s, as strict profiles of containers do: "
+                        "--cap-add SYS_PTRACE, or --security-opt seccomp=FILE",
+                        call);
+    if (wish == PERMISSION_TRACE && theirs.tracer)
+        return snprintf(text, size, "process %u traces it (a debugger, strace): end that first",
+                        theirs.tracer);
+    if (scope == YAMA_NOBODY)
+        return snprintf(text, size,
+                        "kernel.yama.ptrace_scope is 3: nobody may, until the machine is booted "
+                        "with less");
+    if (ours.effective >> CAP_BIT_SYS_PTRACE & 1)
+        return snprintf(text, size,
+                        "a security module refuses it (AppArmor, SELinux), or it is in a user "
+                        "namespace that is not below ours: run as root of the host");
+    if (theirs.uid != ours.uid)
+        return snprintf(
+            text, size,
+            "it belongs to user %u and you are user %u: run as that user, or with " GRANT,
+            theirs.uid, ours.uid);
+    if (theirs.owner != ours.owner)
+        return snprintf(text, size,
+                        "it is not dumpable (setuid, or it asked for that): run with " GRANT);
+    if (theirs.permitted & ~ours.permitted)
+        return snprintf(text, size, "it has capabilities that you have not (%llx): run with " GRANT,
+                        theirs.permitted & ~ours.permitted);
+    if (scope)
+        return snprintf(text, size,
+                        "kernel.yama.ptrace_scope is %d: `sysctl kernel.yama.ptrace_scope=0`, or "
+                        "run with " GRANT,
+                        scope);
+    if (theirs.user_namespace != ours.user_namespace)
+        return snprintf(text, size,
+                        "it is in another user namespace: run as root of the host, or inside its "
+                        "container");
+    return snprintf(text, size,
+                    "a security module refuses it (AppArmor, SELinux): run with " GRANT);
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+//
+// See trace_names.h.
+
+#include "collector/trace_names.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { NAME_BYTES = 4096 };
+
+static bool begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+bool trace_names_is_root(const char *name, bool is_ours)
+{
+    static const char *const libc[] = {"start_thread", "clone",  "__clone",           "clone3",
+                                       "__clone3",     "_start", "__libc_start_main", NULL};
+    static const char *const ours[] = {"fib_root_", "fiber_begin", "posix_begin", "c11_begin",
+                                       NULL};
+    for (int i = 0; libc[i]; i++)
+        if (strcmp(name, libc[i]) == 0)
+            return true;
+    for (int i = 0; is_ours && ours[i]; i++)
+        if (strcmp(name, ours[i]) == 0)
+            return true;
+    return begins(name, "__libc_start_main_impl") || begins(name, "__libc_start_call_main");
+}
+
+// "void std::__invoke_impl<void, int (*)()>(...)" as "std::__invoke_impl": no template arguments, no return type, no
+// parameters.
+static void bare_name(const char *name, char out[NAME_BYTES])
+{
+    size_t n = 0;
+    int depth = 0;
+    for (const char *p = name; *p && n < NAME_BYTES - 1; p++) {
+        if (*p == '<')
+            depth++;
+        else if (*p == '>' && depth)
+            depth--;
+        else if (!depth && *p == '(')
+            break;
+        else if (!depth && *p == ' ')
+            n = 0;
+        else if (!depth)
+            out[n++] = *p;
+    }
+    out[n] = '\0';
+}
+
+bool trace_names_is_trampoline(const char *name)
+{
+    static const char *const whole[] = {"execute_native_thread_routine",
+                                        "execute_native_thread_routine_compat",
+                                        "std::__invoke",
+                                        "std::__invoke_impl",
+                                        "std::__1::__invoke",
+                                        "std::__1::__thread_execute",
+                                        "std::__1::__thread_proxy",
+                                        NULL};
+    char bare[NAME_BYTES];
+    if (!strstr(name, "std::") && !begins(name, "execute_native"))
+        return false;
+    bare_name(name, bare);
+    for (int i = 0; whole[i]; i++)
+        if (strcmp(bare, whole[i]) == 0)
+            return true;
+    return begins(bare, "std::thread::_State_impl::") || begins(bare, "std::thread::_Invoker::");
+}
+
+bool trace_names_callable(const char *trampoline, char *out, size_t size)
+{
+    static const char before[] = "std::thread::_State_impl<std::thread::_Invoker<std::tuple<";
+    const char *at = strstr(trampoline, before);
+    if (!at)
+        return false;
+    at += sizeof before - 1;
+    size_t n = 0;
+    int depth = 0; // of brackets of all kinds
+    for (; at[n] && (depth || (at[n] != ',' && at[n] != '>')); n++) {
+        depth += at[n] == '<' || at[n] == '(' || at[n] == '{';
+        depth -= at[n] == '>' || at[n] == ')' || at[n] == '}';
+    }
+    while (n && at[n - 1] == ' ')
+        n--;
+    int written = snprintf(out, size, "%.*s::operator()", (int)n, at);
+    // "void (*)(int)", "void (work::object::*)()"
+    return n && !strstr(out, "*)") && written > 0 && (size_t)written < size;
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: MIT
+//
+// Programs of which it is known by construction what their traces have to say: trace_gaps MODE, see trace_gaps.py.
+//
+//   forks        three forked children, which do not execute anything else: one writes, one computes, one waits for the
+//                lock of a thread of its own
+//   hangs        a thread waits for ever, and main for it
+//   held         each of ROUNDS times a condition is signalled with its mutex held, which is kept for HOLD_MS
+//   retaken      likewise, but the mutex is free at the signal, and taken again at once
+//   crowd        CROWD waiters are woken at once, and each keeps the mutex for HOLD_MS
+//   brief        a condition is signalled with its mutex held, which is released at once
+//   blocked      threads wait in all ways before a trace begins; "ready" is said, and a line of input lets them go
+//   deaf         ignores SIGINT, for two seconds
+
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ROUNDS = 5, HOLD_MS = 20, CROWD = 4 };
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t condition = PTHREAD_COND_INITIALIZER, asked = PTHREAD_COND_INITIALIZER;
+static int tokens, waiters;
+static volatile unsigned long sink;
+
+static void rest(long ms)
+{
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+    while (nanosleep(&t, &t))
+        ;
+}
+
+__attribute__((noinline)) static void compute(double seconds)
+{
+    struct timespec t;
+    double end = 0, now;
+    do {
+        for (int i = 0; i < 10000; i++)
+            sink += (unsigned long)i;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        now = (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+        end = end > 0 ? end : now + seconds;
+    } while (now < end);
+}
+
+// --- Children.
+
+__attribute__((noinline)) static void writing_child(void)
+{
+    FILE *null = fopen("/dev/null", "w");
+    for (int i = 0; i < 10; i++)
+        if (write(fileno(null), "x", 1) != 1)
+            _exit(1);
+    _exit(0);
+}
+
+static void *locker(void *arg)
+{
+    pthread_mutex_lock(&mutex);
+    pthread_mutex_unlock(&mutex);
+    return arg;
+}
+
+__attribute__((noinline)) static void locking_child(void)
+{
+    pthread_t t;
+    pthread_mutex_lock(&mutex);
+    if (pthread_create(&t, NULL, locker, NULL))
+        exit(1);
+    rest(HOLD_MS);
+    pthread_mutex_unlock(&mutex);
+    pthread_join(t, NULL);
+    exit(0);
+}
+
+static int forks(void)
+{
+    void (*const children[])(void) = {writing_child, NULL, locking_child};
+    for (int i = 0; i < 3; i++) {
+        int status;
+        pid_t pid = fork();
+        if (!pid && children[i])
+            children[i]();
+        if (!pid) {
+            compute(0.1);
+            _exit(0);
+        }
+        printf("%d\n", (int)pid);
+        fflush(stdout); // else the next child has it to say, too
+        if (waitpid(pid, &status, 0) != pid || status)
+            return 1;
+    }
+    return 0;
+}
+
+// --- Waits.
+
+static void *stuck(void *arg)
+{
+    pthread_mutex_lock(&mutex);
+    for (;;)
+        pthread_cond_wait(&condition, &mutex);
+    return arg;
+}
+
+static int hangs(void)
+{
+    pthread_t t;
+    if (pthread_create(&t, NULL, stuck, NULL))
+        return 1;
+    rest(10);
+    puts("hangs");
+    fflush(stdout);
+    return pthread_join(t, NULL);
+}
+
+static void *taker(void *arg)
+{
+    long hold_ms = (long)arg;
+    int rounds = hold_ms ? 1 : ROUNDS;
+    for (int i = 0; i < rounds; i++) {
+        pthread_mutex_lock(&mutex);
+        waiters++;
+        pthread_cond_signal(&asked);
+        while (!tokens)
+            pthread_cond_wait(&condition, &mutex);
+        tokens--;
+        if (hold_ms)
+            rest(hold_ms);
+        pthread_mutex_unlock(&mutex);
+    }
+    return arg;
+}
+
+static void await_waiters(int n)
+{
+    while (waiters < n)
+        pthread_cond_wait(&asked, &mutex);
+    waiters = 0;
+}
+
+static int gives(bool is_held, long hold_ms)
+{
+    pthread_t t;
+    if (pthread_create(&t, NULL, taker, NULL))
+        return 1;
+    for (int i = 0; i < ROUNDS; i++) {
+        pthread_mutex_lock(&mutex);
+        await_waiters(1);
+        tokens++;
+        if (!is_held) {
+            pthread_mutex_unlock(&mutex);
+            pthread_cond_signal(&condition);
+            pthread_mutex_lock(&mutex); // long before the other has woken up
+        } else {
+            pthread_cond_signal(&condition);
+        }
+        if (hold_ms)
+            rest(hold_ms);
+        pthread_mutex_unlock(&mutex);
+    }
+    return pthread_join(t, NULL);
+}
+
+static int crowd(void)
+{
+    pthread_t t[CROWD];
+    for (int i = 0; i < CROWD; i++)
+        if (pthread_create(&t[i], NULL, taker, (void *)(long)HOLD_MS))
+            return 1;
+    pthread_mutex_lock(&mutex);
+    await_waiters(CROWD);
+    tokens = CROWD;
+    pthread_mutex_unlock(&mutex);
+    pthread_cond_broadcast(&condition);
+    for (int i = 0; i < CROWD; i++)
+        pthread_join(t[i], NULL);
+    return 0;
+}
+
+// --- Before a trace.
+
+static int lines[2];
+static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+static sem_t semaphore;
+
+static void *in_poll(void *arg)
+{
+    struct pollfd p = {.fd = lines[0], .events = POLLIN};
+    poll(&p, 1, -1);
+    return arg;
+}
+
+static void *in_read(void *arg)
+{
+    char byte;
+    return read(lines[0], &byte, 1) == 1 ? arg : NULL;
+}
+
+static void *in_mutex(void *arg)
+{
+    pthread_mutex_lock(&held);
+    pthread_mutex_unlock(&held);
+    return arg;
+}
+
+static void *in_semaphore(void *arg)
+{
+    while (sem_wait(&semaphore))
+        ;
+    return arg;
+}
+
+static void *in_sleep(void *arg)
+{
+    rest(60000);
+    return arg;
+}
+
+static void *in_loop(void *arg)
+{
+    compute(60);
+    return arg;
+}
+
+static int blocked(void)
+{
+    void *(*const all[])(void *) = {in_poll, in_read, in_mutex, in_semaphore, in_sleep, in_loop};
+    enum { COUNT = sizeof all / sizeof *all };
+    pthread_t t[COUNT];
+    char byte, line[2];
+    sem_init(&semaphore, 0, 0);
+    pthread_mutex_lock(&held);
+    if (pipe(lines))
+        return 1;
+    for (int i = 0; i < COUNT; i++)
+        if (pthread_create(&t[i], NULL, all[i], NULL))
+            return 1;
+    rest(50);
+    puts("ready");
+    fflush(stdout);
+    if (read(0, line, sizeof line) != sizeof line)
+        return 1;
+    pthread_mutex_unlock(&held);
+    sem_post(&semaphore);
+    if (write(lines[1], "xx", 2) != 2)
+        return 1;
+    for (int i = 0; i < 4; i++)
+        pthread_join(t[i], NULL);
+    puts("gone");
+    fflush(stdout);
+    return read(0, &byte, 1) < 0;
+}
+
+static int deaf(void)
+{
+    signal(SIGINT, SIG_IGN);
+    puts("deaf");
+    fflush(stdout);
+    for (int i = 0; i < 20; i++)
+        rest(100);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *mode = argc > 1 ? argv[1] : "";
+    if (!strcmp(mode, "forks"))
+        return forks();
+    if (!strcmp(mode, "hangs"))
+        return hangs();
+    if (!strcmp(mode, "held") || !strcmp(mode, "retaken"))
+        return gives(!strcmp(mode, "held"), HOLD_MS);
+    if (!strcmp(mode, "brief"))
+        return gives(true, 0);
+    if (!strcmp(mode, "crowd"))
+        return crowd();
+    if (!strcmp(mode, "blocked"))
+        return blocked();
+    if (!strcmp(mode, "deaf"))
+        return deaf();
+    return 2;
+}

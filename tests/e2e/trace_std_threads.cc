@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+//
+// std::threads that begin with functions of all kinds, which their traces name: see trace_gaps.py. Each sleeps for a
+// moment in the function that it is to be called after.
+
+#include <thread>
+#include <unistd.h>
+
+namespace work
+{
+
+void nap()
+{
+    usleep(20000);
+}
+
+void function()
+{
+    nap();
+}
+
+void with_arguments(int n, const char *text)
+{
+    for (int i = 0; i < n && *text; i++)
+        nap();
+}
+
+struct object {
+    void operator()() const
+    {
+        nap();
+    }
+    void member()
+    {
+        nap();
+    }
+};
+
+} // namespace work
+
+int main()
+{
+    work::object object;
+    std::thread threads[] = {
+        std::thread(work::function),
+        std::thread(work::with_arguments, 2, "x"),
+        std::thread(object),
+        std::thread(&work::object::member, &object),
+        std::thread([] { work::nap(); }),
+    };
+    for (std::thread &t : threads)
+        t.join();
+    return 0;
+}

@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""fiberscope view draws what the reports say, into pictures that are whole or not there, and its window sleeps."""
+
+import os
+import re
+import struct
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+import zlib
+
+import made_trace as made
+from harness import FIBERSCOPE, main
+
+BUILTIN = ("--font", "builtin")
+STACK = """app 1/1 {at}.000000: 10101010 cpu-clock:
+{frames}
+"""
+
+
+def view(*args, status=0, **more):
+    done = subprocess.run([FIBERSCOPE, "view", *args], capture_output=True, text=True, timeout=60, **more)
+    assert done.returncode == status, (args, done.returncode, done.stderr)
+    return done
+
+
+def texts(path, *options):
+    """What is written in the picture, in the order in which it is drawn."""
+    out = view("--text", "-", *BUILTIN, *options, path).stdout
+    return re.findall(r'^text -?\d+,-?\d+ #\w+ builtin "(.*)"$', out, re.M)
+
+
+def make_trace(path):
+    """Fiber 1 runs for 5 s of 10, worker N (2 to 6) for N x 100 ms each, one after the other."""
+    g = made.Generation(1)
+    main_stack = g.stack("main", "main")
+    g.say(1, made.PROC_STATUS, 0, 1)
+    g.say(1, made.GO_STATUS_STACK, 1, made.THREAD, made.RUNNING, main_stack)
+    g.say(1, made.PROCS_CHANGE, 1, 0)
+    for n in range(2, 7):
+        g.say(1, made.GO_STATUS_STACK, n, made.NOBODY, made.WAITING, g.stack("wait", f"worker_{n}"), thread=made.NOBODY)
+    at = 5_000_000_000
+    g.block(at, "sleep", main_stack)
+    for n in range(2, 7):
+        g.wake(at + 10, n)
+        g.start(at + 20, n)
+        at += 20 + n * 100_000_000
+        g.block(at, "chan receive", g.stack("wait", f"worker_{n}"))
+    g.wake(10_000_000_000, 1)
+    g.start(10_000_000_001, 1)
+    g.block(10_000_000_002, "sleep", main_stack)
+    made.write(path, [g])
+
+
+def make_profile(path, stacks):
+    with open(path, "w", encoding="utf-8") as f:
+        for i, stack in enumerate(stacks):
+            frames = "\n".join("\t%16x %s+0x1 (/bin/app)" % (0x400000 + zlib.crc32(name.encode()) % 65536, name)
+                               for name in reversed(stack))
+            f.write(STACK.format(at=100 + i, frames=frames) + "\n")
+
+
+def the_figures_are_those_of_the_reports(work):
+    path = os.path.join(work, "t.trace")
+    make_trace(path)
+    shown = texts(path)
+    report = subprocess.run([FIBERSCOPE, "trace", path], capture_output=True, text=True, check=True).stdout
+    rows = report[report.index("By start function"):].splitlines()[2:8]
+    assert len(rows) == 6 and rows[0].split()[-1] == "main", rows
+    for row in rows:
+        time_, share, *_, name = row.split()
+        at = shown.index(name, shown.index("busy"))
+        assert shown[at + 1:at + 3] == [share, time_], (row, shown)
+    ran = re.search(r"Together they ran fibers for (\S+),", report).group(1)
+    assert any(f"ran fibers for {ran}, 0.70 at a time" in t for t in shown), (ran, shown)
+    procs = subprocess.run([FIBERSCOPE, "trace", "procs", "--json", path], capture_output=True, text=True, check=True)
+    running = int(re.search(r'"running_ns": *(\d+)', procs.stdout).group(1))
+    assert shown[shown.index("P0") + 1] == f"{running / 1e10 * 100:.1f}%" == "70.0%", shown
+    # A range has its own: of [5.1 s, 5.3 s] worker 2 has half, worker 3 the rest.
+    part = texts(path, "--range", "5.1..5.3")
+    at = part.index("worker_3", part.index("busy"))
+    assert part[at + 1:at + 3] == ["50.0%", "100ms"], part
+
+
+def a_flame_graph_says_what_its_widths_are(work):
+    path = os.path.join(work, "p.txt")
+    make_profile(path, [["main", "parse", "read"]] * 3 + [["main", "emit"]])
+    out = view("--text", "-", "--size", "1000x300", *BUILTIN, path).stdout
+    boxes = {int(w) for w in re.findall(r"^rect \d+,\d+ (\d+)x16 ", out, re.M)}
+    assert {999, 749, 249} <= boxes, out
+    assert any("in 2 different stacks" in t for t in texts(path)), out
+    found = texts(path, "--search", "READ")
+    assert any(t.startswith('\\"READ\\": ') and t.endswith("75.00% of everything") for t in found), found
+    for options, order in (((), "main parse read"), (("--inverted",), "read parse main"), (("--flame",), "read parse main")):
+        out = view("--text", "-", *BUILTIN, *options, path).stdout
+        rows = {name: int(y) for y, name in re.findall(r'^text \d+,(\d+) #\w+ builtin "(main|parse|read)"$', out, re.M)}
+        assert sorted(rows, key=rows.get) == order.split() or options == ("--inverted",) and \
+            rows["read"] < rows["parse"], (options, rows)
+
+
+def png_size(data):
+    assert data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82")
+    return struct.unpack(">II", data[16:24])
+
+
+def pictures_are_whole_and_the_same_everywhere(work):
+    trace, profile = os.path.join(work, "t.trace"), os.path.join(work, "p.txt")
+    make_trace(trace)
+    make_profile(profile, [["main", "x<script>&\"']]>"], ["main"]])
+    for path in (trace, profile):
+        for size in ("1x1", "37x1", "1x37", "640x400", "1600x900"):
+            out = [os.path.join(work, f"{n}.png") for n in "ab"]
+            svg = os.path.join(work, "a.svg")
+            for o in out:
+                view("--png", o, "--svg", svg, "--size", size, "--theme", "light", *BUILTIN, path,
+                     env={"PATH": "/nonexistent"})
+            a, b = (open(o, "rb").read() for o in out)
+            assert a == b and "%dx%d" % png_size(a) == size
+            root = ET.parse(svg).getroot()
+            assert root.get("width") + "x" + root.get("height") == size
+            assert not [e for e in root.iter() if e.tag.endswith("script")]
+    before = open(profile, "rb").read()
+    for out in (profile, os.path.join(work, ".", "p.txt")):
+        view("--png", out, profile, status=1)
+    assert open(profile, "rb").read() == before, "an input was replaced"
+
+
+def damage_is_said_and_mistakes_are_refused(work):
+    path, cut = os.path.join(work, "t.trace"), os.path.join(work, "cut.trace")
+    make_trace(path)
+    whole = open(path, "rb").read()
+    with open(cut, "wb") as f:  # a second generation that is not whole
+        f.write(whole + whole[16:60])
+    assert not any("damage" in t for t in texts(path))
+    said = texts(cut)
+    assert any(t.startswith("Only what stands before the damage is shown.") for t in said), said
+    assert "worker_6" in said
+    for n in range(0, len(whole), 7):
+        with open(cut, "wb") as f:
+            f.write(whole[:n])
+        done = subprocess.run([FIBERSCOPE, "view", "--text", "-", *BUILTIN, cut], capture_output=True, text=True,
+                              timeout=20)
+        assert done.returncode in (0, 1) and (done.returncode == 0) == done.stdout.startswith("size "), (n, done)
+        assert done.returncode == 0 or cut in done.stderr, (n, done)
+    for args, why in ((["--size", "0x5"], "--size"), (["--size", "20000x5"], "--size"), (["--range", "2..1"], "--range"),
+                      (["--search", "x"], "--search")):
+        assert why in view("--text", "-", *args, path, status=2).stderr
+    assert "scale" in view("--text", "-", "--scale", "5", path, status=1).stderr
+    assert "/nonexistent" in view("--text", "-", "/nonexistent", status=1).stderr
+    assert "No space left" in view("--png", "/dev/full", path, status=1).stderr
+
+
+def cpu_ticks(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+        return sum(int(n) for n in f.read().rsplit(")", 1)[1].split()[11:13])
+
+
+def the_window_sleeps_and_needs_a_display(work):
+    path = os.path.join(work, "t.trace")
+    make_trace(path)
+    bare = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")}
+    done = view(path, status=1, env=bare)
+    assert "no display" in done.stderr and "--png" in done.stderr, done
+    window = subprocess.Popen([FIBERSCOPE, "view", path], env=dict(bare, SDL_VIDEODRIVER="dummy"))
+    try:
+        # SDL polls once a millisecond where a driver cannot wait, as this one: a few percent. Frames that nobody
+        # asked for would take all there is.
+        time.sleep(2)
+        before = cpu_ticks(window.pid)
+        time.sleep(3)
+        used = (cpu_ticks(window.pid) - before) / os.sysconf("SC_CLK_TCK")
+        assert window.poll() is None
+        assert used < 0.6, f"{used} s of 3 s, with nothing to do"
+    finally:
+        window.terminate()
+        window.wait(10)
+
+
+if __name__ == "__main__":
+    main([the_figures_are_those_of_the_reports, a_flame_graph_says_what_its_widths_are,
+          pictures_are_whole_and_the_same_everywhere, damage_is_said_and_mistakes_are_refused,
+          the_window_sleeps_and_needs_a_display])

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+//
+// Columns of a lane equal what a walk over all its spans finds, at every zoom and place.
+
+#include "analysis/trace/lod.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { COLUMNS = 97 };
+
+static uint64_t seed;
+
+static uint32_t draw(uint32_t n)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(seed >> 33) % n;
+}
+
+// A lane of n spans, with gaps, some spans a thousand times as long.
+static void make(struct lod *l, uint32_t n, int64_t begin_ns)
+{
+    *l = (struct lod){0};
+    for (uint32_t i = 0; i < n; i++) {
+        begin_ns += draw(3) ? 0 : draw(200);
+        int64_t end_ns = begin_ns + 1 + draw(draw(400) ? 100 : 100000);
+        assert_int_equal(lod_add(l, begin_ns, end_ns, (uint8_t)draw(LOD_CLASSES)), 0);
+        begin_ns = end_ns;
+    }
+    assert_int_equal(l->count, n);
+    assert_int_equal(lod_finish(l), 0);
+}
+
+// The oracle: every span, in every column.
+static void walk(const struct lod *l, int64_t from_ns, int64_t to_ns, struct lod_column *c)
+{
+    int64_t sums[LOD_CLASSES] = {0}, longest_ns = 0;
+    *c = (struct lod_column){.longest = UINT32_MAX};
+    for (uint32_t i = 0; i < l->count; i++) {
+        int64_t b = l->begin_ns[i] > from_ns ? l->begin_ns[i] : from_ns;
+        int64_t e = l->end_ns[i] < to_ns ? l->end_ns[i] : to_ns;
+        if (b >= e)
+            continue;
+        sums[l->class[i]] += e - b;
+        if (l->end_ns[i] - l->begin_ns[i] > longest_ns) {
+            longest_ns = l->end_ns[i] - l->begin_ns[i];
+            c->longest = i;
+        }
+    }
+    for (uint8_t k = 0; k < LOD_CLASSES; k++) {
+        c->busy_ns += sums[k];
+        if (sums[k] > c->class_ns) {
+            c->class_ns = sums[k];
+            c->class = k;
+        }
+    }
+}
+
+static void check(const struct lod *l, int64_t begin_ns, int64_t end_ns)
+{
+    struct lod_column got[COLUMNS], right;
+    int64_t length_ns = end_ns - begin_ns;
+    lod_columns(l, begin_ns, end_ns, COLUMNS, got);
+    for (int64_t i = 0; i < COLUMNS; i++) {
+        int64_t from_ns = begin_ns + length_ns * i / COLUMNS;
+        int64_t to_ns = begin_ns + length_ns * (i + 1) / COLUMNS;
+        walk(l, from_ns, to_ns, &right);
+        assert_int_equal(got[i].busy_ns, right.busy_ns);
+        assert_int_equal(got[i].class_ns, right.class_ns);
+        assert_int_equal(got[i].class, right.class);
+        // Of equally long ones any: their length is what is seen.
+        assert_int_equal(got[i].longest == UINT32_MAX, right.longest == UINT32_MAX);
+        if (right.longest != UINT32_MAX)
+            assert_int_equal(l->end_ns[got[i].longest] - l->begin_ns[got[i].longest],
+                             l->end_ns[right.longest] - l->begin_ns[right.longest]);
+    }
+}
+
+static void columns_equal_a_walk(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[] = {0, 1, 2, 63, 64, 65, 127, 1024, 1025, 5000};
+    seed = 7;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct lod l;
+        make(&l, sizes[i], 1000);
+        int64_t end_ns = l.count ? l.end_ns[l.count - 1] : 5000;
+        check(&l, 1000, end_ns);
+        check(&l, -5000, end_ns + 5000); // beyond both ends
+        check(&l, end_ns, end_ns + 50);
+        for (int k = 0; k < 30; k++) { // any window, down to less than a nanosecond a column
+            int64_t b = (int64_t)draw((uint32_t)end_ns);
+            check(&l, b, b + 1 + (int64_t)draw(k % 3 ? 2000 : (uint32_t)end_ns));
+        }
+        int64_t sums[LOD_CLASSES], busy_ns = 0;
+        struct lod_column all;
+        walk(&l, INT64_MIN, INT64_MAX, &all);
+        lod_until(&l, INT64_MAX, sums);
+        for (int k = 0; k < LOD_CLASSES; k++)
+            busy_ns += sums[k];
+        assert_int_equal(busy_ns, all.busy_ns);
+        lod_free(&l);
+    }
+}
+
+static void spans_are_found_by_time(void **state)
+{
+    (void)state;
+    struct lod l;
+    seed = 11;
+    make(&l, 3000, 0);
+    for (int k = 0; k < 3000; k++) {
+        int64_t t = (int64_t)draw((uint32_t)l.end_ns[2999] + 100);
+        uint32_t i = 0;
+        while (i < l.count && l.end_ns[i] <= t)
+            i++;
+        assert_int_equal(lod_at(&l, t), i);
+    }
+    lod_free(&l);
+}
+
+static void bad_spans_are_refused_or_cut(void **state)
+{
+    (void)state;
+    struct lod l = {0};
+    assert_int_equal(lod_add(&l, 10, 5, 0), -EINVAL);
+    assert_int_equal(lod_add(&l, 0, 5, LOD_CLASSES), -EINVAL);
+    assert_int_equal(lod_add(&l, 0, 100, 1), 0);
+    assert_int_equal(lod_add(&l, 50, 150, 2), 0); // the rest of it
+    assert_int_equal(lod_add(&l, 60, 120, 3), 0); // nothing is left
+    assert_int_equal(lod_add(&l, 150, 150, 3), 0);
+    assert_int_equal(l.count, 2);
+    assert_int_equal(l.begin_ns[1], 100);
+    assert_int_equal(lod_finish(&l), 0);
+    lod_free(&l);
+    lod_free(&l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(columns_equal_a_walk),
+        cmocka_unit_test(spans_are_found_by_time),
+        cmocka_unit_test(bad_spans_are_refused_or_cut),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+//
+// Lists to pixels. See raster.h.
+
+#include "viewer/ui/raster.h"
+
+#include "viewer/ui/font.h"
+#include "viewer/ui/raster_internal.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+int raster_init(struct raster *r, int width, int height)
+{
+    *r = (struct raster){0};
+    if (width < 1 || height < 1 || width > RASTER_SIZE_MAX || height > RASTER_SIZE_MAX)
+        return -EINVAL;
+    r->pixels = calloc((size_t)width * (size_t)height, sizeof *r->pixels);
+    if (!r->pixels)
+        return -ENOMEM;
+    r->width = width;
+    r->height = height;
+    r->stride = (size_t)width;
+    return 0;
+}
+
+void raster_finish(struct raster *r)
+{
+    free(r->pixels);
+    *r = (struct raster){0};
+}
+
+static uint32_t *row_of(struct raster *r, int y)
+{
+    return r->pixels + (size_t)y * r->stride;
+}
+
+void raster_clear(struct raster *r, uint32_t color)
+{
+    for (int y = 0; y < r->height; y++)
+        for (int x = 0; x < r->width; x++)
+            row_of(r, y)[x] = color | 0xff000000;
+}
+
+uint32_t raster_blend(uint32_t under, uint32_t color, uint32_t alpha)
+{
+    uint32_t out = 0xff000000;
+    for (int shift = 0; shift <= 16; shift += 8) {
+        uint32_t a = under >> shift & 255, b = color >> shift & 255;
+        out |= (a * (255 - alpha) + b * alpha + 127) / 255 << shift;
+    }
+    return out;
+}
+
+static void fill(struct raster *r, struct rect box, uint32_t color)
+{
+    uint32_t alpha = color >> 24;
+    for (int y = box.y; y < box.y + box.h; y++) {
+        uint32_t *p = row_of(r, y) + box.x;
+        if (alpha == 255)
+            for (int x = 0; x < box.w; x++)
+                p[x] = color;
+        else
+            for (int x = 0; x < box.w; x++)
+                p[x] = raster_blend(p[x], color, alpha);
+    }
+}
+
+static void frame(struct raster *r, struct rect clip, const struct draw_item *item)
+{
+    struct rect b = item->rect;
+    int t = item->size;
+    if (2 * (int64_t)t >= b.w || 2 * (int64_t)t >= b.h) { // nothing is inside
+        fill(r, rect_cut(b, clip), item->color);
+        return;
+    }
+    const struct rect edges[] = {{b.x, b.y, b.w, t},
+                                 {b.x, b.y + b.h - t, b.w, t},
+                                 {b.x, b.y + t, t, b.h - 2 * t},
+                                 {b.x + b.w - t, b.y + t, t, b.h - 2 * t}};
+    for (size_t i = 0; i < sizeof edges / sizeof edges[0]; i++)
+        fill(r, rect_cut(edges[i], clip), item->color);
+}
+
+// Level and upright lines are rectangles to the pixel; others are a quadrangle around the line
+// between the middles of their pixels.
+static void line(struct raster *r, struct rect clip, const struct draw_item *item)
+{
+    int x = item->x, y = item->y, x2 = item->x2, y2 = item->y2, t = item->size;
+    int half = (t - 1) / 2;
+    if (x == x2 || y == y2) {
+        int left = x < x2 ? x : x2, top = y < y2 ? y : y2;
+        struct rect box = x == x2 ? (struct rect){left - half, top, t, abs(y2 - y) + 1}
+                                  : (struct rect){left, top - half, abs(x2 - x) + 1, t};
+        fill(r, rect_cut(box, clip), item->color);
+        return;
+    }
+    double dx = (double)x2 - x, dy = (double)y2 - y, length = sqrt(dx * dx + dy * dy);
+    double nx = -dy / length * t / 2, ny = dx / length * t / 2;
+    const struct raster_point points[] = {{x + 0.5 + nx, y + 0.5 + ny},
+                                          {x2 + 0.5 + nx, y2 + 0.5 + ny},
+                                          {x2 + 0.5 - nx, y2 + 0.5 - ny},
+                                          {x + 0.5 - nx, y + 0.5 - ny}};
+    raster_polygon(r, clip, points, 4, item->color);
+}
+
+static void triangle(struct raster *r, struct rect clip, const struct draw_item *item)
+{
+    const struct raster_point points[] = {
+        {item->x, item->y}, {item->x2, item->y2}, {item->x3, item->y3}};
+    raster_polygon(r, clip, points, 3, item->color);
+}
+
+// Row by row, as memory lies; `least` is the height that a column must have to reach the row.
+static void strip(struct raster *r, struct rect clip, const struct draw_item *item)
+{
+    struct rect b = item->rect, seen = rect_cut(b, clip);
+    for (int y = seen.y; y < seen.y + seen.h; y++) {
+        int from_below = b.y + b.h - y; // 1: the lowest row
+        int least = from_below == 1 ? 1 : (int)(((int64_t)from_below * 510 - 255) / (2 * b.h));
+        uint32_t *p = row_of(r, y);
+        for (int x = seen.x; x < seen.x + seen.w; x++) {
+            uint32_t color = item->colors[x - b.x], alpha = color >> 24;
+            if (!alpha || (item->heights && item->heights[x - b.x] < least))
+                continue;
+            p[x] = alpha == 255 ? color : raster_blend(p[x], color, alpha);
+        }
+    }
+}
+
+static void glyph(struct raster *r, struct rect clip, const struct atlas *a, const struct glyph *g,
+                  struct rect at, uint32_t color)
+{
+    struct rect seen = rect_cut(at, clip);
+    for (int y = seen.y; y < seen.y + seen.h; y++) {
+        const uint8_t *from = a->coverage + (size_t)(g->y + y - at.y) * (size_t)a->width + g->x;
+        uint32_t *to = row_of(r, y);
+        for (int x = seen.x; x < seen.x + seen.w; x++) {
+            uint32_t alpha = from[x - at.x] * (color >> 24) / 255;
+            if (alpha)
+                to[x] = raster_blend(to[x], color, alpha);
+        }
+    }
+}
+
+static void text(struct raster *r, struct rect clip, const struct draw_item *item,
+                 const struct atlas *a)
+{
+    const char *p = item->text, *end = p + item->text_bytes;
+    int64_t pen = item->x, right = (int64_t)clip.x + clip.w + 64;
+    for (uint32_t code; pen < right && (code = utf8_next(&p, end));) {
+        const struct glyph *g = font_glyph(item->font, code);
+        if (g->w)
+            glyph(r, clip, a, g, (struct rect){(int)pen + g->left, item->y - g->top, g->w, g->h},
+                  item->color);
+        pen += g->advance;
+    }
+}
+
+void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a)
+{
+    const struct rect all = {0, 0, r->width, r->height};
+    for (uint32_t i = 0; i < d->count; i++) {
+        const struct draw_item *item = &d->items[i];
+        struct rect clip = rect_cut(d->clips[item->clip], all);
+        if (!clip.w || !clip.h)
+            continue;
+        switch (item->op) {
+        case DRAW_RECT: fill(r, rect_cut(item->rect, clip), item->color); break;
+        case DRAW_FRAME: frame(r, clip, item); break;
+        case DRAW_LINE: line(r, clip, item); break;
+        case DRAW_TRIANGLE: triangle(r, clip, item); break;
+        case DRAW_TEXT: text(r, clip, item, a); break;
+        case DRAW_STRIP: strip(r, clip, item); break;
+        default: break;
+        }
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+//
+// The timeline's axis, and what it says about spans and ranges.
+
+#include "viewer/views/timeline_internal.h"
+
+#include "analysis/units.h"
+#include "viewer/ui/font.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *timeline_ns(char *buf, double ns)
+{
+    return units_label(buf, TIMELINE_NS_MAX, llround(ns), "nanoseconds", "auto");
+}
+
+const char *timeline_at(char *buf, double ns, double step_ns)
+{
+    static const struct {
+        double ns;
+        const char *name;
+    } units[] = {{1e9, "s"}, {1e6, "ms"}, {1e3, "us"}, {1, "ns"}};
+    int i = 0;
+    if (ns == 0)
+        return strcpy(buf, "0s");
+    while (i < 3 && fabs(ns) < units[i].ns && step_ns < units[i].ns)
+        i++;
+    int digits = (int)ceil(log10(units[i].ns / step_ns) - 1e-9);
+    snprintf(buf, TIMELINE_NS_MAX, "%.*f%s",
+             digits < 0   ? 0
+             : digits > 9 ? 9
+                          : digits,
+             ns / units[i].ns, units[i].name);
+    return buf;
+}
+
+// 1, 2 or 5 times a power of ten, such that marks have room for their labels.
+static double step_of(double length_ns, int width, int room)
+{
+    double least = length_ns * room / (width > 0 ? width : 1);
+    double power = pow(10, floor(log10(least)));
+    double times = least / power;
+    double step = power * (times <= 1 ? 1 : times <= 2 ? 2 : times <= 5 ? 5 : 10);
+    return step < 1 ? 1 : step;
+}
+
+void timeline_axis(struct timeline *t, struct ui *u, struct rect r)
+{
+    char text[TIMELINE_NS_MAX];
+    double length = t->shown.end - t->shown.begin;
+    double step = step_of(length, t->lanes.w, font_width(u->font, "000.000000ms", SIZE_MAX));
+    draw_rect(u->list, rect_make(r.x, r.y, r.w, u->line), u->theme.panel);
+    draw_clip_push(u->list, rect_make(t->lanes.x, r.y, t->lanes.w, r.h));
+    for (double at = ceil(t->shown.begin / step) * step; at <= t->shown.end; at += step) {
+        int x = timeline_x(t, at);
+        draw_rect(u->list, rect_make(x, r.y + u->line, 1, r.h - u->line), u->theme.grid);
+        draw_rect(u->list, rect_make(x, r.y + u->line - 4, 1, 4), u->theme.border);
+        ui_label(u, rect_make(x + 4, r.y, t->lanes.w, u->line), u->theme.dim,
+                 timeline_at(text, at, step));
+    }
+    draw_clip_pop(u->list);
+}
+
+static const char *state_of(const struct trace_spans *s, uint32_t span)
+{
+    static const char *const names[] = {"unknown", "not there", "runnable",
+                                        "running", "waiting",   "in a system call"};
+    const char *reason = trace_names_text(&s->names, trace_span_reason(s, span));
+    uint8_t state = trace_span_state(s, span);
+    return state == TRACE_GO_WAITING && *reason ? reason : state < 6 ? names[state] : names[0];
+}
+
+// Two lines about a span: who, and what.
+static void describe(const struct timeline *t, uint32_t lane, uint32_t index, char who[256],
+                     char what[256])
+{
+    const struct trace_model_lane *l = &t->model->lanes[lane];
+    const struct trace_spans *s = t->model->spans;
+    uint32_t span = l->span[index], fiber = trace_spans_fiber(s, span);
+    const char *name = trace_names_text(&s->names, s->lanes[fiber].name);
+    double begin = (double)(l->lod.begin_ns[index] - t->model->begin_ns);
+    double length = (double)(l->lod.end_ns[index] - l->lod.begin_ns[index]);
+    char a[TIMELINE_NS_MAX], b[TIMELINE_NS_MAX], then[80] = "";
+    uint32_t next = span + 1;
+    if (next < s->lanes[fiber].first + s->lanes[fiber].count)
+        snprintf(then, sizeof then, ", then %.60s", state_of(s, next));
+    snprintf(who, 256, "%.180s  fiber %" PRId64, *name ? name : "(unknown)", s->lanes[fiber].id);
+    snprintf(what, 256, "%s %s on %s, at %s%s", state_of(s, span), timeline_ns(a, length), l->label,
+             timeline_at(b, begin, 1000), then);
+}
+
+void timeline_tip(const struct timeline *t, struct ui *u, uint32_t lane, uint32_t span)
+{
+    char who[256], what[256], both[600];
+    describe(t, lane, span, who, what);
+    snprintf(both, sizeof both, "%s\n%s", who, what);
+    ui_tip(u, both);
+}
+
+// The stack at which the chosen span ends: where the fiber blocked, yielded or ended.
+static void detail_stack(struct timeline *t, struct ui *u, struct rect r)
+{
+    const struct trace_spans *s = t->model->spans;
+    uint32_t span = t->model->lanes[t->lane].span[t->span];
+    uint32_t fiber = trace_spans_fiber(s, span);
+    uint32_t id = trace_span_end_stack(s, fiber, span);
+    const struct trace_stack *stack = id ? trace_stacks_get(&s->stacks, id) : NULL;
+    int height = font_height(u->font) + 2, rows = r.h / height;
+    if (!stack || !stack->count) {
+        ui_label(u, rect_make(r.x, r.y, r.w, height), u->theme.dim, "no stack where it ends");
+        return;
+    }
+    for (uint32_t i = 0; i < stack->count && (int)i < rows; i++) {
+        char text[512];
+        const struct trace_frame *f = &stack->frames[i];
+        const char *file = trace_names_text(&s->names, f->file), *slash = strrchr(file, '/');
+        snprintf(text, sizeof text, "%.300s  %.100s:%" PRIu64,
+                 trace_names_text(&s->names, f->function), slash ? slash + 1 : file, f->line);
+        ui_label(u, rect_make(r.x, r.y + (int)i * height, r.w, height),
+                 i ? u->theme.dim : u->theme.text, text);
+    }
+}
+
+// A class: its colour, name, time, and a start function's share of all that ran.
+static void detail_class(struct timeline *t, struct ui *u, struct rect r, int class, int64_t ns,
+                         double whole_ns)
+{
+    char time[TIMELINE_NS_MAX], share[16];
+    int box = font_ascent(u->font) - 2, digits = font_width(u->font, "0000.00ms 100.0%", SIZE_MAX);
+    draw_rect(u->list, rect_make(r.x, r.y + (r.h - box) / 2, box, box), timeline_color(u, class));
+    int x = r.x + box + u->pad, room = r.w - box - 2 * u->pad - digits;
+    ui_label(u, rect_make(x, r.y, room, r.h), u->theme.text,
+             trace_model_class_name(t->model, class));
+    snprintf(share, sizeof share, "%.1f%%", whole_ns > 0 ? 100 * (double)ns / whole_ns : 0);
+    if (class == TRACE_MODEL_SYSCALL)
+        share[0] = 0;
+    int column = font_width(u->font, "100.0%", SIZE_MAX);
+    ui_label_right(u, rect_make(x, r.y, r.w - box - u->pad, r.h), u->theme.text, share);
+    ui_label_right(u, rect_make(x, r.y, r.w - box - 2 * u->pad - column, r.h), u->theme.dim,
+                   timeline_ns(time, (double)ns));
+}
+
+static void detail_sums(struct timeline *t, struct ui *u, struct rect r)
+{
+    bool has_range = t->range.end > t->range.begin;
+    struct timeline_window w = has_range ? t->range : t->shown;
+    int64_t sums[LOD_CLASSES], busy = 0;
+    char text[256], a[TIMELINE_NS_MAX], b[TIMELINE_NS_MAX], c[TIMELINE_NS_MAX], d[TIMELINE_NS_MAX];
+    int64_t base = t->model->begin_ns;
+    trace_model_sums(t->model, base + llround(w.begin), base + llround(w.end), sums);
+    for (int i = 0; i < TRACE_MODEL_SYSCALL; i++)
+        busy += sums[i];
+    double step = (w.end - w.begin) / 1000, whole = (double)busy;
+    snprintf(text, sizeof text,
+             "%s %s \xe2\x80\x93 %s (%s): %u %s ran fibers for %s, %.2f at a time",
+             has_range ? "Range" : "Shown", timeline_at(a, w.begin, step),
+             timeline_at(b, w.end, step), timeline_ns(c, w.end - w.begin), t->model->lane_count,
+             t->model->are_threads ? "threads" : "Procs", timeline_ns(d, whole),
+             whole / (w.end - w.begin));
+    ui_label(u, rect_make(r.x, r.y, r.w, u->line), has_range ? u->theme.accent : u->theme.text,
+             text);
+    int row = font_height(u->font) + 4, rows = (r.h - u->line) / row;
+    int columns = r.w > 60 * font_width(u->font, "0", 1) ? 2 : 1, at = 0;
+    int width = (r.w - (columns - 1) * 4 * u->pad) / columns;
+    for (int i = 0; i < LOD_CLASSES && rows > 0 && at < rows * columns; i++) {
+        if (!t->model->named_count ? i < TRACE_MODEL_OTHERS
+                                   : i >= (int)t->model->named_count && i < TRACE_MODEL_OTHERS)
+            continue;
+        if (!sums[i] && i >= TRACE_MODEL_OTHERS)
+            continue;
+        struct rect cell = {r.x + at / rows * (width + 4 * u->pad), r.y + u->line + at % rows * row,
+                            width, row};
+        detail_class(t, u, cell, i, sums[i], whole);
+        at++;
+    }
+}
+
+void timeline_detail(struct timeline *t, struct ui *u, struct rect r)
+{
+    draw_rect(u->list, r, u->theme.panel);
+    draw_rect(u->list, rect_make(r.x, r.y, r.w, 1), u->theme.border);
+    struct rect in = {r.x + 2 * u->pad, r.y + u->pad, r.w - 4 * u->pad, r.h - 2 * u->pad};
+    draw_clip_push(u->list, in);
+    if (t->lane != UINT32_MAX) {
+        char who[256], what[256];
+        int half = in.w / 2 - 2 * u->pad;
+        describe(t, t->lane, t->span, who, what);
+        ui_label(u, rect_make(in.x, in.y, half, u->line), u->theme.text, who);
+        ui_label(u, rect_make(in.x, in.y + u->line, half, u->line), u->theme.dim, what);
+        detail_stack(t, u,
+                     rect_make(in.x, in.y + 2 * u->line + u->pad / 2, half,
+                               in.h - 2 * u->line - u->pad / 2));
+        in = rect_make(in.x + half + 4 * u->pad, in.y, in.w - half - 4 * u->pad, in.h);
+    }
+    detail_sums(t, u, in);
+    draw_clip_pop(u->list);
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+//
+// See window.h. Frames are drawn by the CPU back end into a texture: the same pixels as in a
+// picture.
+
+#include "viewer/window.h"
+
+#include "viewer/ui/raster.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <SDL.h>
+
+struct window {
+    SDL_Window *window;
+    SDL_Renderer *renderer;
+    SDL_Texture *texture;
+    struct raster raster;
+    float ratio; // of pixels to the mouse's units
+};
+
+static uint32_t key_of(SDL_Keycode key)
+{
+    static const struct {
+        SDL_Keycode from;
+        uint32_t to;
+    } keys[] = {{SDLK_LEFT, UI_KEY_LEFT},     {SDLK_RIGHT, UI_KEY_RIGHT},
+                {SDLK_UP, UI_KEY_UP},         {SDLK_DOWN, UI_KEY_DOWN},
+                {SDLK_HOME, UI_KEY_HOME},     {SDLK_END, UI_KEY_END},
+                {SDLK_RETURN, UI_KEY_ENTER},  {SDLK_KP_ENTER, UI_KEY_ENTER},
+                {SDLK_ESCAPE, UI_KEY_ESCAPE}, {SDLK_BACKSPACE, UI_KEY_BACKSPACE},
+                {SDLK_DELETE, UI_KEY_DELETE}, {SDLK_TAB, UI_KEY_TAB},
+                {SDLK_KP_PLUS, '+'},          {SDLK_KP_MINUS, '-'}};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (keys[i].from == key)
+            return keys[i].to;
+    if (key >= SDLK_F1 && key <= SDLK_F12)
+        return UI_KEY_F1 + (uint32_t)(key - SDLK_F1);
+    return key > ' ' && key < 127 ? (uint32_t)key : 0;
+}
+
+static uint8_t mods_of(SDL_Keymod mod)
+{
+    return (uint8_t)((mod & KMOD_SHIFT ? UI_SHIFT : 0) | (mod & KMOD_CTRL ? UI_CTRL : 0) |
+                     (mod & KMOD_ALT ? UI_ALT : 0));
+}
+
+static void place(const struct window *w, struct ui_event *ev, int x, int y)
+{
+    ev->x = (int)((float)x * w->ratio);
+    ev->y = (int)((float)y * w->ratio);
+}
+
+static void button_of(const struct window *w, struct ui_event *ev, const SDL_MouseButtonEvent *b)
+{
+    bool press = b->type == SDL_MOUSEBUTTONDOWN;
+    if (b->button < SDL_BUTTON_LEFT || b->button > SDL_BUTTON_RIGHT)
+        return;
+    ev->kind = press ? UI_PRESS : UI_RELEASE;
+    ev->button = (uint8_t)(b->button - SDL_BUTTON_LEFT); // left, middle, right: our order
+    ev->clicks = b->clicks;
+    place(w, ev, b->x, b->y);
+}
+
+static void wheel_of(struct ui_event *ev, const SDL_MouseWheelEvent *wheel)
+{
+    float sign = wheel->direction == SDL_MOUSEWHEEL_FLIPPED ? -1 : 1;
+    ev->kind = UI_WHEEL;
+    ev->dx = (int)(wheel->preciseX * sign * 120);
+    ev->dy = (int)(wheel->preciseY * sign * 120);
+}
+
+// A character key is in the text event, whatever the keyboard's layout; with Ctrl there is none.
+static void key_event(struct ui_event *ev, const SDL_KeyboardEvent *k)
+{
+    uint32_t key = key_of(k->keysym.sym);
+    bool typed = key && key < UI_KEY_LEFT && !(ev->mods & (UI_CTRL | UI_ALT));
+    if (!key || typed)
+        return;
+    ev->kind = UI_KEY;
+    ev->key = key;
+}
+
+// As text for a field that has the focus, else as a key.
+static void text_event(const struct ui *u, struct ui_event *ev, const char *text)
+{
+    if (u->focus) {
+        ev->kind = UI_TEXT;
+        SDL_strlcpy(ev->text, text, sizeof ev->text);
+    } else if (text[0] > ' ' && !text[1]) {
+        ev->kind = UI_KEY;
+        ev->key = (uint32_t)SDL_tolower(text[0]);
+    }
+}
+
+static struct ui_event translate(const struct window *w, struct app *a, const SDL_Event *in)
+{
+    struct ui_event ev = {
+        .mods = mods_of(SDL_GetModState()), .x = a->ui.mouse_x, .y = a->ui.mouse_y};
+    switch (in->type) {
+    case SDL_QUIT: a->quit = true; break;
+    case SDL_MOUSEMOTION:
+        ev.kind = UI_MOVE;
+        place(w, &ev, in->motion.x, in->motion.y);
+        break;
+    case SDL_MOUSEBUTTONDOWN:
+    case SDL_MOUSEBUTTONUP: button_of(w, &ev, &in->button); break;
+    case SDL_MOUSEWHEEL: wheel_of(&ev, &in->wheel); break;
+    case SDL_KEYDOWN: key_event(&ev, &in->key); break;
+    case SDL_TEXTINPUT: text_event(&a->ui, &ev, in->text.text); break;
+    case SDL_WINDOWEVENT:
+        if (in->window.event == SDL_WINDOWEVENT_LEAVE)
+            ev.kind = UI_LEAVE;
+        break;
+    default: break;
+    }
+    return ev;
+}
+
+// The picture as large as the window; -errno if there is no memory for it.
+static int resize(struct window *w, int width, int height)
+{
+    if (w->texture && w->raster.width == width && w->raster.height == height)
+        return 0;
+    raster_finish(&w->raster);
+    if (w->texture)
+        SDL_DestroyTexture(w->texture);
+    w->texture = SDL_CreateTexture(w->renderer, SDL_PIXELFORMAT_ARGB8888,
+                                   SDL_TEXTUREACCESS_STREAMING, width, height);
+    return w->texture ? raster_init(&w->raster, width, height) : -ENOMEM;
+}
+
+static int show(struct window *w, struct app *a)
+{
+    int rc = resize(w, a->list.width, a->list.height);
+    if (rc)
+        return rc;
+    raster_clear(&w->raster, a->ui.theme.ground);
+    raster_draw(&w->raster, &a->list, &a->atlas);
+    int pitch = (int)(w->raster.stride * sizeof *w->raster.pixels);
+    if (SDL_UpdateTexture(w->texture, NULL, w->raster.pixels, pitch) ||
+        SDL_RenderCopy(w->renderer, w->texture, NULL, NULL))
+        return -EIO;
+    SDL_RenderPresent(w->renderer);
+    return 0;
+}
+
+static int size_of(struct window *w, int *width, int *height)
+{
+    int units, other;
+    if (SDL_GetRendererOutputSize(w->renderer, width, height))
+        return -EIO;
+    SDL_GetWindowSize(w->window, &units, &other);
+    w->ratio = units > 0 ? (float)*width / (float)units : 1;
+    *width = SDL_clamp(*width, 1, RASTER_SIZE_MAX);
+    *height = SDL_clamp(*height, 1, RASTER_SIZE_MAX);
+    return 0;
+}
+
+static int loop(struct window *w, struct app *a)
+{
+    int width, height, rc = size_of(w, &width, &height);
+    SDL_Event in;
+    if (!rc) {
+        app_frame(a, width, height, NULL);
+        rc = show(w, a);
+    }
+    while (!rc && !a->quit && SDL_WaitEvent(&in)) {
+        do { // all that has happened, then one picture
+            rc = size_of(w, &width, &height);
+            struct ui_event ev = translate(w, a, &in);
+            if (!rc)
+                app_frame(a, width, height, &ev);
+        } while (!rc && !a->quit && SDL_PollEvent(&in));
+        for (int i = 0; i < 4 && !rc && a->ui.again; i++)
+            app_frame(a, width, height, NULL);
+        if (!rc && !a->quit)
+            rc = show(w, a);
+    }
+    return rc;
+}
+
+static int open_window(struct window *w, const char *title, int width, int height)
+{
+    w->window = SDL_CreateWindow(title, SDL_WINDOWPOS_UNDEFINED, SDL_WINDOWPOS_UNDEFINED, width,
+                                 height, SDL_WINDOW_RESIZABLE | SDL_WINDOW_ALLOW_HIGHDPI);
+    if (!w->window)
+        return -EIO;
+    w->renderer = SDL_CreateRenderer(w->window, -1, SDL_RENDERER_PRESENTVSYNC);
+    if (!w->renderer)
+        w->renderer = SDL_CreateRenderer(w->window, -1, SDL_RENDERER_SOFTWARE);
+    return w->renderer ? 0 : -EIO;
+}
+
+int window_run(struct app *a, int width, int height, struct fscope_error *err)
+{
+    struct window w = {0};
+    char title[320];
+    // Else SDL takes a driver that shows nothing. Who has a console says so by SDL_VIDEODRIVER.
+    if (!getenv("DISPLAY") && !getenv("WAYLAND_DISPLAY") && !getenv("SDL_VIDEODRIVER"))
+        return error_set(err, -ENODEV, 0,
+                         "no display here; --png FILE and --svg FILE draw without one");
+    SDL_SetHint(SDL_HINT_NO_SIGNAL_HANDLERS, "1"); // Ctrl+C ends it at once
+    if (SDL_Init(SDL_INIT_VIDEO))
+        return error_set(err, -ENODEV, 0,
+                         "no display (%s); --png FILE and --svg FILE draw without one",
+                         SDL_GetError());
+    SDL_snprintf(title, sizeof title, "%s - Fiberscope", a->title);
+    int rc = open_window(&w, title, width, height);
+    if (!rc) {
+        SDL_StartTextInput();
+        rc = loop(&w, a);
+    }
+    if (rc)
+        error_set(err, rc, 0, "the window: %s", rc == -ENOMEM ? "out of memory" : SDL_GetError());
+    raster_finish(&w.raster);
+    if (w.texture)
+        SDL_DestroyTexture(w.texture);
+    if (w.renderer)
+        SDL_DestroyRenderer(w.renderer);
+    if (w.window)
+        SDL_DestroyWindow(w.window);
+    SDL_Quit();
+    return rc;
+}
