@@ -204,7 +204,7 @@ static void a_trace_lasts_until_recording_ends(void **state)
         assert_int_equal(c.generations, 2);
         assert_int_equal(c.events, w.files[0].events);
         assert_in_range(c.last_ns - c.first_ns, UINT64_C(10000000000), UINT64_C(10000010000));
-        assert_int_equal(read_with_go(w.paths[0], "Sync"), 3);
+        assert_int_equal(lines_of_go(w.paths[0], "Sync"), 3);
     }
 }
 
