@@ -196,6 +196,7 @@ static int create_segment(struct agent_space *space)
     // Sparse, too: a trace may be asked for later. A black box has blocks for all that it may hold.
     if (agent.env.trace_on || !agent.env.segment[0])
         options.trace_buffers = (uint32_t)(agent.env.trace_bytes / AGENT_TRACE_BUFFER_BYTES);
+    options.order = agent.env.order || !agent.env.segment[0];
     if (agent.env.segment[0]) {
         rc = agent_env_expand(path, sizeof path - 12, agent.env.segment, space->pid, agent.program);
         options.path = path;
@@ -292,6 +293,7 @@ static int begin(uint32_t why, bool in_handler, bool waits)
     }
     struct seg_control *c = &space->seg.header->control;
     set_states(c);
+    lock_order_want(agent.env.order);
     held_add(agent.held); // a child's: of its parent's collector, which follows
     heap_begin();
     bool answered = agent.env.socket[0] && !rc && waits;
@@ -469,7 +471,8 @@ static bool record_from_start(void)
         return false;
     // A line now and then is no recording that wants a file.
     bool is_trace_alone = agent.env.heaptrace_ms && !agent.env.heap_bytes && !agent.env.cpu_hz &&
-                          !agent.env.wall_hz && !agent.env.block_ns && !agent.env.mutex_fraction;
+                          !agent.env.wall_hz && !agent.env.block_ns && !agent.env.mutex_fraction &&
+                          !agent.env.order;
     if (agent.env.heaptrace_ms && !agent.env.heap_bytes)
         agent.env.heap_bytes = AGENT_HEAP_BYTES_DEFAULT;
     if (!agent.env.socket[0] && !agent.env.segment[0] && !agent.env.out[0] && !is_trace_alone)

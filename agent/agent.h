@@ -13,7 +13,7 @@
 //   capture.c  where a hook was called from
 //   fibers.c   which fiber a thread runs, where the program has the runtime
 //   fork.c     forks in the midst of a hook
-//   heap*.c    the malloc family;  lock*.c  waits for locks
+//   heap*.c    the malloc family;  lock*.c  waits for locks, and their order
 //   api.c      the fscope_ API: starting, stopping, writing; labels.c, custom.c, forbid.c (with
 //              names.c: functions' names for a stack), bench.c: its parts
 //   trace.c    traces, tasks, regions, logs; region_times.c: regions counted without a trace
@@ -41,6 +41,7 @@
 
 #include "agent/env.h"
 #include "agent/lock.h"
+#include "agent/lock_order.h"
 #include "agent/region_times.h"
 #include "segment/producer.h"
 #include "unwind/unwind.h"
@@ -97,6 +98,7 @@ struct agent_slot {
     struct agent_heap_thread *heap; // heap.c's, NULL: not yet
     uint64_t lock_random;           // lock.c's; 0: not yet seeded
     uint32_t waits_ended;           // by signals of ours alone: system calls that returned EINTR
+    struct lock_holder order;       // lock_order.c's
 };
 
 struct agent_module {
@@ -123,6 +125,7 @@ struct agent_space {
     _Atomic uint64_t modules_quiet_until_ns; // no scan before: the last one found nothing
     struct agent_module modules[AGENT_MODULES_MAX];
     struct lock_table locks;
+    struct lock_order order;
     _Atomic uint32_t fiber_labels[AGENT_FIBER_LABELS]; // by the runtime's index; 0: not yet known
     struct region_names region_names;
     char buffer[8192]; // of whoever holds modules_lock

@@ -118,8 +118,10 @@ static int do_asked(struct seg_control *c, uint32_t what)
             held_add(1u << SEG_HELD_TRACE);
     }
     region_times_update();
-    if (what & SEG_ASK_LOOK)
+    if (what & SEG_ASK_LOOK) {
+        agent.env.order = lock_order_is_wanted();
         emit_poke();
+    }
     lock_update();
     return rc;
 }

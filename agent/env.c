@@ -26,7 +26,7 @@ struct value {
 bool agent_env_wants_anything(const struct agent_env *env)
 {
     return env->cpu_hz || env->wall_hz || env->heap_bytes || env->block_ns || env->mutex_fraction ||
-           env->heaptrace_ms || env->trace_on;
+           env->order || env->heaptrace_ms || env->trace_on;
 }
 
 static const char *read_digits(const char *text, uint32_t length, uint64_t max,
@@ -158,6 +158,8 @@ static const char *set_key(struct agent_env *env, const char *key, size_t n, con
                              &env->block_ns);
     if (IS("mutex"))
         return read_number64(v, 1000000000, "too large (at most 1000000000)", &env->mutex_fraction);
+    if (IS("order"))
+        return read_bool(v, &env->order);
     if (IS("heaptrace"))
         return read_number(v, 3600000, "too large (at most an hour)", &env->heaptrace_ms);
     if (IS("mmap"))

@@ -33,6 +33,7 @@ struct agent_env {
     uint64_t heap_bytes;     // mean bytes per sampled allocation; 1: every one; 0: off
     uint64_t block_ns;       // waits this long are kept, shorter ones by chance; 0: off
     uint64_t mutex_fraction; // 1 in so many contended unlocks; 0: off
+    bool order;              // the order in which locks are taken
     uint32_t heaptrace_ms;   // one line on stderr per period; 0: off
     bool mmaps;              // mmap and munmap count as allocations too
     bool trace_on;           // an execution trace from the start

@@ -5,6 +5,7 @@
 
 #include "agent/fibers.h"
 
+#include <stddef.h>
 #include <string.h>
 
 enum { FIBER_LABEL_PAIRS = 16 };
@@ -126,8 +127,20 @@ void fibers_tell(void (*on_wait)(const void *object, uint64_t ns),
                  void (*on_unlock)(const void *object, uint64_t ns))
 {
     struct fib_descriptor *d = &fib_descriptor;
-    if (d->version != DESCRIPTOR_VERSION || d->size < sizeof *d)
+    if (d->version != DESCRIPTOR_VERSION || d->size < offsetof(struct fib_descriptor, on_lock))
         return;
     __atomic_store_n(&d->on_wait, on_wait, __ATOMIC_RELAXED);
     __atomic_store_n(&d->on_unlock, on_unlock, __ATOMIC_RELAXED);
+}
+
+void fibers_tell_locks(void (*on_lock)(const void *object, uint32_t what))
+{
+    struct fib_descriptor *d = &fib_descriptor;
+    if (d->version != DESCRIPTOR_VERSION || d->size < sizeof *d)
+        return; // a runtime that does not tell
+    __atomic_store_n(&d->on_lock, on_lock, __ATOMIC_RELAXED);
+    if (on_lock)
+        __atomic_fetch_or(d->slow_locks, DESCRIPTOR_LOCKS_WATCHED, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_and(d->slow_locks, ~(uint32_t)DESCRIPTOR_LOCKS_WATCHED, __ATOMIC_RELAXED);
 }

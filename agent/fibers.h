@@ -55,6 +55,8 @@ uint32_t fibers_skip(const uint64_t *pcs, uint32_t depth);
 // Whom the runtime is to tell of waits and of unlocks that end them, from now on; NULL: nobody.
 void fibers_tell(void (*on_wait)(const void *object, uint64_t ns),
                  void (*on_unlock)(const void *object, uint64_t ns));
+// The same of each lock that is taken or released.
+void fibers_tell_locks(void (*on_lock)(const void *object, uint32_t what));
 
 // The depth without the runtime's root frame.
 uint32_t fibers_strip(const uint64_t *pcs, uint32_t depth);

@@ -43,10 +43,18 @@ struct hook_table {
     uint32_t count;
 };
 
+// Not interposed, only called.
+#define BEHIND(symbol, slot)                                                                       \
+    {                                                                                              \
+#symbol, NULL, (hook_fn **)(void *)&(slot)                                                 \
+    }
+
 extern const struct hook_table process_hooks; // real.c: threads, signals, exec, dlclose
 extern const struct hook_table heap_hooks;    // heap_hooks.c: the malloc family
 extern const struct hook_table lock_hooks;    // lock_hooks.c: pthread waits
-extern const struct hook_table io_hooks;      // io_hooks.c: waits in the kernel
+extern const struct hook_table
+    order_hooks;                         // order_hooks.c: what takes or ends a lock without a wait
+extern const struct hook_table io_hooks; // io_hooks.c: waits in the kernel
 // All of them, in the order in which they are resolved; NULL ends it.
 extern const struct hook_table *const hooks_tables[];
 

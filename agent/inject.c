@@ -179,6 +179,7 @@ static void stop_all(void)
     struct seg_control *c = &agent.space->seg.header->control;
     agent.env.cpu_hz = agent.env.wall_hz = 0;
     agent.env.heap_bytes = agent.env.block_ns = agent.env.mutex_fraction = 0;
+    agent.env.order = false;
     agent.env.socket[0] = '\0';
     held_own(~0u);
     held_watch(true);
@@ -192,6 +193,7 @@ static void stop_all(void)
     region_times_update();
     if (emit_is_wanted())
         emit_stop();
+    lock_order_want(false);
     lock_update();
 }
 

@@ -13,6 +13,7 @@
 #include "agent/arch/x86_64.h"
 #include "agent/capture.h"
 #include "agent/fibers.h"
+#include "agent/lock_order.h"
 #include "agent/trace.h"
 #include "emit/emit.h"
 
@@ -53,10 +54,15 @@ void lock_update(void)
         flags |= LOCK_MUTEX;
     if (emit_is_wanted())
         flags |= LOCK_TRACE;
+    if (lock_order_is_wanted())
+        flags |= LOCK_ORDER;
+    lock_order_update(flags & LOCK_ORDER);
     uint32_t was = atomic_load_explicit(&lock_flags, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&lock_flags, &was, flags | (was & LOCK_FORBID),
                                                   memory_order_relaxed, memory_order_relaxed))
         ;
+    if (fibers_exist())
+        fibers_tell_locks(flags & LOCK_ORDER ? lock_order_fiber : NULL);
     if (fibers_exist())
         fibers_tell(flags & LOCK_BLOCK ? lock_fiber_waited : NULL,
                     flags & LOCK_MUTEX ? lock_fiber_unlocked : NULL);

@@ -38,11 +38,18 @@ enum lock_flag {
     LOCK_BLOCK = 1,
     LOCK_MUTEX = 2,
     LOCK_TRACE = 8,  // an execution trace is recorded
+    LOCK_ORDER = 16, // lock_order.h
     LOCK_FORBID = 4, // some thread has forbidden waits, once: hooks look at agent_tls.forbid
 };
 
 // What is recorded now; 0: hooks pass through. Kept from the control words by lock_update.
 extern _Atomic uint32_t lock_flags;
+
+static inline bool lock_order_is_on(void)
+{
+    return __builtin_expect(atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_ORDER,
+                            0);
+}
 
 // Waiters registered now, for any lock: what an unlock asks first. On a line of its own, since the flags are
 // read by all and this is written by who waits. In a forked child it may stay above 0, which costs a
@@ -51,6 +58,18 @@ struct lock_waiters {
     _Alignas(64) _Atomic uint32_t count;
 };
 extern struct lock_waiters lock_waiters;
+
+static inline bool lock_is_wanted(void)
+{
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) != 0;
+}
+
+// Whether an unlock may have to be charged.
+static inline bool lock_is_mutex_on(void)
+{
+    return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_MUTEX &&
+           atomic_load_explicit(&lock_waiters.count, memory_order_relaxed);
+}
 
 // A contended lock. Entries are never freed, but taken over by another lock when nobody waits.
 struct lock_entry {

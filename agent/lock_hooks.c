@@ -11,6 +11,7 @@
 #include "agent/forbid.h"
 #include "agent/hooks.h"
 #include "agent/lock.h"
+#include "agent/lock_order.h"
 #include "agent/trace.h"
 #include "emit/emit.h"
 
@@ -20,6 +21,7 @@
 #include <threads.h>
 
 #define INTERPOSED __attribute__((visibility("default")))
+#define FRAME      __builtin_frame_address(0)
 
 // What stands for the functions behind the hooks until those are known: an allocator that is loaded
 // before us begins at another library's constructor and makes its mutexes, and dlsym would allocate from
@@ -74,16 +76,11 @@ static struct {
     int (*thrd_join)(thrd_t, int *);
 } real;
 
-static inline bool is_wanted(void)
-{
-    return atomic_load_explicit(&lock_flags, memory_order_relaxed) != 0;
-}
-
 static inline bool is_on(void)
 {
     if (!hooks_ready()) // an early constructor: the function behind is not known yet
         hooks_resolve_locks();
-    return is_wanted();
+    return lock_is_wanted();
 }
 
 // Whether an unlock or a signal may end the wait of a thread whose trace is recorded.
@@ -115,16 +112,14 @@ static inline int untold(int rc)
     return rc;
 }
 
-static inline bool is_mutex_on(void)
-{
-    return atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_MUTEX &&
-           atomic_load_explicit(&lock_waiters.count, memory_order_relaxed);
-}
-
 // One wait: real call in between. `unwaited` is the result that says that no wait took place.
 #define WAIT(object, type, has_owner, call, unwaited)                                              \
-    WAIT_OF(__builtin_frame_address(0), object, type, has_owner, NULL, call, unwaited)
-#define WAIT_OF(frame, object, type, has_owner, again, call, unwaited)                             \
+    do {                                                                                           \
+        int rc_;                                                                                   \
+        WAIT_OF(rc_, FRAME, object, type, has_owner, NULL, call, unwaited);                        \
+        return rc_;                                                                                \
+    } while (0)
+#define WAIT_OF(rc, frame, object, type, has_owner, again, call, unwaited)                         \
     do {                                                                                           \
         struct lock_wait w_;                                                                       \
         struct unwind_registers regs_;                                                             \
@@ -132,20 +127,36 @@ static inline bool is_mutex_on(void)
         if (forbid_is_on(FORBID_BLOCK))                                                            \
             forbid_wait(type, (type) == SEG_LOCK_JOIN ? NULL : (object), &regs_);                  \
         lock_wait_begin(&w_, object, type, has_owner, again, &regs_);                              \
-        int rc_ = (call);                                                                          \
-        lock_wait_end(&w_, rc_ != (unwaited));                                                     \
-        return rc_;                                                                                \
+        rc = (call);                                                                               \
+        lock_wait_end(&w_, rc != (unwaited));                                                      \
     } while (0)
+
+// A lock that is held: wanted, waited for, taken. how: enum lock_order_how.
+#define WAIT_LOCK(object, type, how, call, unwaited)                                               \
+    WAIT_LOCK_OF(FRAME, object, type, how, call, unwaited)
+#define WAIT_LOCK_OF(frame, object, type, how, call, unwaited)                                     \
+    do {                                                                                           \
+        int rc_;                                                                                   \
+        if (lock_order_is_on())                                                                    \
+            lock_order_wants_at(object, type, how, frame);                                         \
+        WAIT_OF(rc_, frame, object, type, true, NULL, call, unwaited);                             \
+        return TOOK(frame, object, type, how, rc_);                                                \
+    } while (0)
+// rc, of a call that has taken the lock if it succeeded.
+#define TOOK(frame, object, type, how, rc)                                                         \
+    (lock_order_is_on() ? lock_order_result(object, type, how, rc, frame) : (rc))
 
 // What waits for `object` is charged before it is released, and recorded after.
 #define RELEASE(object, call)                                                                      \
     do {                                                                                           \
         bool is_on_ = is_on();                                                                     \
+        if (is_on_ && lock_order_is_on())                                                          \
+            lock_order_releases(object);                                                           \
         if (is_on_ && is_awaited())                                                                \
             trace_unlock(object);                                                                  \
-        if (!is_on_ || !is_mutex_on())                                                             \
+        if (!is_on_ || !lock_is_mutex_on())                                                        \
             return (call);                                                                         \
-        RELEASE_OF(__builtin_frame_address(0), object, call);                                      \
+        RELEASE_OF(FRAME, object, call);                                                           \
     } while (0)
 #define RELEASE_OF(frame, object, call)                                                            \
     do {                                                                                           \
@@ -172,6 +183,8 @@ INTERPOSED int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t 
         struct unwind_registers regs;
         CAPTURE_CALLER(&regs);
         lock_made_here(m, &regs);
+        if (lock_order_is_on())
+            lock_order_forgets(m);
     }
     return rc;
 }
@@ -180,17 +193,27 @@ INTERPOSED int pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t 
 // something is wanted the hooks are ready.
 __attribute__((noinline)) static int wait_for_mutex(pthread_mutex_t *m, const void *frame)
 {
-    WAIT_OF(frame, m, SEG_LOCK_MUTEX, true, NULL, real.mutex_lock(m), EDEADLK);
+    WAIT_LOCK_OF(frame, m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, real.mutex_lock(m), EDEADLK);
+}
+
+__attribute__((noinline)) static int lock_in_order(pthread_mutex_t *m, const void *frame)
+{
+    int rc = real.mutex_trylock(m);
+    return rc == EBUSY
+               ? wait_for_mutex(m, frame)
+               : lock_order_result(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, tried(m, rc), frame);
 }
 
 INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
 {
-    if (!is_wanted())
+    if (!lock_is_wanted())
         return untold(hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m));
+    if (lock_order_is_on())
+        return lock_in_order(m, FRAME);
     int rc = real.mutex_trylock(m);
     if (__builtin_expect(rc != EBUSY, 1))
         return tried(m, rc);
-    return wait_for_mutex(m, __builtin_frame_address(0));
+    return wait_for_mutex(m, FRAME);
 }
 
 INTERPOSED int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *limit)
@@ -199,8 +222,8 @@ INTERPOSED int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec
         return untold(real.mutex_timedlock(m, limit));
     int rc = real.mutex_trylock(m);
     if (rc != EBUSY)
-        return tried(m, rc);
-    WAIT(m, SEG_LOCK_MUTEX, true, real.mutex_timedlock(m, limit), EDEADLK);
+        return TOOK(FRAME, m, SEG_LOCK_MUTEX, 0, tried(m, rc));
+    WAIT_LOCK(m, SEG_LOCK_MUTEX, 0, real.mutex_timedlock(m, limit), EDEADLK);
 }
 
 INTERPOSED int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
@@ -210,8 +233,8 @@ INTERPOSED int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
         return untold(real.mutex_clocklock(m, clock, limit));
     int rc = real.mutex_trylock(m);
     if (rc != EBUSY)
-        return tried(m, rc);
-    WAIT(m, SEG_LOCK_MUTEX, true, real.mutex_clocklock(m, clock, limit), EDEADLK);
+        return TOOK(FRAME, m, SEG_LOCK_MUTEX, 0, tried(m, rc));
+    WAIT_LOCK(m, SEG_LOCK_MUTEX, 0, real.mutex_clocklock(m, clock, limit), EDEADLK);
 }
 
 __attribute__((noinline)) static int release_mutex(pthread_mutex_t *m, const void *frame)
@@ -225,13 +248,28 @@ static inline bool is_inner(const pthread_mutex_t *m)
     return (m->__data.__kind & 3) == PTHREAD_MUTEX_RECURSIVE && m->__data.__count > 1;
 }
 
+// For who traces and who watches the order of locks.
+__attribute__((noinline)) static int unlock_told(pthread_mutex_t *m, const void *frame)
+{
+    if (lock_order_is_on())
+        lock_order_releases(m);
+    if (is_awaited() && !is_inner(m))
+        trace_unlock(m);
+    if (lock_is_mutex_on() && !is_inner(m))
+        return release_mutex(m, frame);
+    return real.mutex_unlock(m);
+}
+
 INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
 {
-    if (__builtin_expect(is_awaited(), 0) && !is_inner(m))
-        trace_unlock(m);
-    if (__builtin_expect(is_mutex_on(), 0) && !is_inner(m))
-        return release_mutex(m, __builtin_frame_address(0));
-    return is_wanted() || hooks_ready() ? real.mutex_unlock(m) : libc_mutex_unlock(m);
+    uint32_t flags = atomic_load_explicit(&lock_flags, memory_order_relaxed);
+    if (!flags)
+        return hooks_ready() ? real.mutex_unlock(m) : libc_mutex_unlock(m);
+    if (__builtin_expect(flags & (LOCK_ORDER | LOCK_TRACE), 0))
+        return unlock_told(m, FRAME);
+    if (__builtin_expect(lock_is_mutex_on(), 0) && !is_inner(m))
+        return release_mutex(m, FRAME);
+    return real.mutex_unlock(m);
 }
 
 // --- Reader-writer locks.
@@ -244,8 +282,17 @@ INTERPOSED int pthread_rwlock_init(pthread_rwlock_t *l, const pthread_rwlockattr
         struct unwind_registers regs;
         CAPTURE_CALLER(&regs);
         lock_made_here(l, &regs);
+        if (lock_order_is_on())
+            lock_order_forgets(l);
     }
     return rc;
+}
+
+// A waiting writer stops new readers of such a lock alone.
+static unsigned how_to_read(const pthread_rwlock_t *l)
+{
+    bool queues = l->__data.__flags == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
+    return LOCK_ORDER_WAITS | LOCK_ORDER_READS | (queues ? LOCK_ORDER_QUEUES : 0u);
 }
 
 INTERPOSED int pthread_rwlock_rdlock(pthread_rwlock_t *l)
@@ -254,8 +301,8 @@ INTERPOSED int pthread_rwlock_rdlock(pthread_rwlock_t *l)
         return untold(real.rdlock(l));
     int rc = real.tryrdlock(l);
     if (rc != EBUSY)
-        return rc;
-    WAIT(l, SEG_LOCK_RWLOCK, true, real.rdlock(l), EDEADLK);
+        return TOOK(FRAME, l, SEG_LOCK_RWLOCK, how_to_read(l), rc);
+    WAIT_LOCK(l, SEG_LOCK_RWLOCK, how_to_read(l), real.rdlock(l), EDEADLK);
 }
 
 INTERPOSED int pthread_rwlock_timedrdlock(pthread_rwlock_t *l, const struct timespec *limit)
@@ -264,8 +311,8 @@ INTERPOSED int pthread_rwlock_timedrdlock(pthread_rwlock_t *l, const struct time
         return untold(real.timedrdlock(l, limit));
     int rc = real.tryrdlock(l);
     if (rc != EBUSY)
-        return rc;
-    WAIT(l, SEG_LOCK_RWLOCK, true, real.timedrdlock(l, limit), EDEADLK);
+        return TOOK(FRAME, l, SEG_LOCK_RWLOCK, LOCK_ORDER_READS, rc);
+    WAIT_LOCK(l, SEG_LOCK_RWLOCK, LOCK_ORDER_READS, real.timedrdlock(l, limit), EDEADLK);
 }
 
 INTERPOSED int pthread_rwlock_clockrdlock(pthread_rwlock_t *l, clockid_t clock,
@@ -275,8 +322,8 @@ INTERPOSED int pthread_rwlock_clockrdlock(pthread_rwlock_t *l, clockid_t clock,
         return untold(real.clockrdlock(l, clock, limit));
     int rc = real.tryrdlock(l);
     if (rc != EBUSY)
-        return rc;
-    WAIT(l, SEG_LOCK_RWLOCK, true, real.clockrdlock(l, clock, limit), EDEADLK);
+        return TOOK(FRAME, l, SEG_LOCK_RWLOCK, LOCK_ORDER_READS, rc);
+    WAIT_LOCK(l, SEG_LOCK_RWLOCK, LOCK_ORDER_READS, real.clockrdlock(l, clock, limit), EDEADLK);
 }
 
 INTERPOSED int pthread_rwlock_wrlock(pthread_rwlock_t *l)
@@ -285,8 +332,8 @@ INTERPOSED int pthread_rwlock_wrlock(pthread_rwlock_t *l)
         return untold(real.wrlock(l));
     int rc = real.trywrlock(l);
     if (rc != EBUSY)
-        return rc;
-    WAIT(l, SEG_LOCK_RWLOCK, true, real.wrlock(l), EDEADLK);
+        return TOOK(FRAME, l, SEG_LOCK_RWLOCK, LOCK_ORDER_WAITS, rc);
+    WAIT_LOCK(l, SEG_LOCK_RWLOCK, LOCK_ORDER_WAITS, real.wrlock(l), EDEADLK);
 }
 
 INTERPOSED int pthread_rwlock_timedwrlock(pthread_rwlock_t *l, const struct timespec *limit)
@@ -295,8 +342,8 @@ INTERPOSED int pthread_rwlock_timedwrlock(pthread_rwlock_t *l, const struct time
         return untold(real.timedwrlock(l, limit));
     int rc = real.trywrlock(l);
     if (rc != EBUSY)
-        return rc;
-    WAIT(l, SEG_LOCK_RWLOCK, true, real.timedwrlock(l, limit), EDEADLK);
+        return TOOK(FRAME, l, SEG_LOCK_RWLOCK, 0, rc);
+    WAIT_LOCK(l, SEG_LOCK_RWLOCK, 0, real.timedwrlock(l, limit), EDEADLK);
 }
 
 INTERPOSED int pthread_rwlock_clockwrlock(pthread_rwlock_t *l, clockid_t clock,
@@ -306,8 +353,8 @@ INTERPOSED int pthread_rwlock_clockwrlock(pthread_rwlock_t *l, clockid_t clock,
         return untold(real.clockwrlock(l, clock, limit));
     int rc = real.trywrlock(l);
     if (rc != EBUSY)
-        return rc;
-    WAIT(l, SEG_LOCK_RWLOCK, true, real.clockwrlock(l, clock, limit), EDEADLK);
+        return TOOK(FRAME, l, SEG_LOCK_RWLOCK, 0, rc);
+    WAIT_LOCK(l, SEG_LOCK_RWLOCK, 0, real.clockwrlock(l, clock, limit), EDEADLK);
 }
 
 INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
@@ -323,14 +370,20 @@ INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
     do {                                                                                           \
         struct unwind_registers at_;                                                               \
         struct lock_charge owed_ = {0, 0};                                                         \
+        int rc_;                                                                                   \
+        if (lock_order_is_on())                                                                    \
+            lock_order_releases(m);                                                                \
         if (is_awaited())                                                                          \
             trace_unlock(m);                                                                       \
-        if (is_mutex_on() && lock_has_waiters(m))                                                  \
+        if (lock_is_mutex_on() && lock_has_waiters(m))                                             \
             owed_ = lock_charge(m);                                                                \
         CAPTURE_CALLER(&at_);                                                                      \
         if (owed_.delay_ns)                                                                        \
             lock_charged(m, owed_, &at_);                                                          \
-        WAIT_OF(__builtin_frame_address(0), object, SEG_LOCK_COND, false, m, call, EPERM);         \
+        WAIT_OF(rc_, FRAME, object, SEG_LOCK_COND, false, m, call, EPERM);                         \
+        if (lock_order_is_on() && rc_ != EPERM)                                                    \
+            lock_order_took(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, &at_);                            \
+        return rc_;                                                                                \
     } while (0)
 
 INTERPOSED int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
@@ -473,8 +526,8 @@ INTERPOSED int mtx_lock(mtx_t *m)
         return untold(real.mtx_lock(m));
     int rc = real.mtx_trylock(m);
     if (rc != thrd_busy)
-        return tried(m, rc);
-    WAIT(m, SEG_LOCK_MUTEX, true, real.mtx_lock(m), thrd_error);
+        return TOOK(FRAME, m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, tried(m, rc));
+    WAIT_LOCK(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, real.mtx_lock(m), thrd_error);
 }
 
 INTERPOSED int mtx_timedlock(mtx_t *m, const struct timespec *limit)
@@ -483,8 +536,8 @@ INTERPOSED int mtx_timedlock(mtx_t *m, const struct timespec *limit)
         return untold(real.mtx_timedlock(m, limit));
     int rc = real.mtx_trylock(m);
     if (rc != thrd_busy)
-        return tried(m, rc);
-    WAIT(m, SEG_LOCK_MUTEX, true, real.mtx_timedlock(m, limit), thrd_error);
+        return TOOK(FRAME, m, SEG_LOCK_MUTEX, 0, tried(m, rc));
+    WAIT_LOCK(m, SEG_LOCK_MUTEX, 0, real.mtx_timedlock(m, limit), thrd_error);
 }
 
 INTERPOSED int mtx_unlock(mtx_t *m)
@@ -522,12 +575,6 @@ INTERPOSED int thrd_join(thrd_t t, int *result)
         return untold(real.thrd_join(t, result));
     WAIT((const void *)(uintptr_t)t, SEG_LOCK_JOIN, false, real.thrd_join(t, result), thrd_error);
 }
-
-// Not interposed, only called.
-#define BEHIND(symbol, slot)                                                                       \
-    {                                                                                              \
-#symbol, NULL, (hook_fn **)(void *)&(slot)                                                 \
-    }
 
 static const struct hook table[] = {
     HOOK(pthread_mutex_init, real.mutex_init),

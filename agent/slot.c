@@ -102,6 +102,7 @@ static void slot_reset(struct agent_slot *s, uint32_t tid)
     s->cpu_due_ns = 0;
     s->exit_rounds = 0;
     s->waits_ended = 0;
+    s->order.session = 0;
     s->alt_stack = NULL;
     s->pages.generation = s->hook_pages.generation = 0;
     s->heap = NULL;

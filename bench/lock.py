@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """What block and mutex profiles cost: CPU seconds of the target with both on (waits of 10 us and more always
-kept, every contended unlock) against the plain run, interleaved. Usage: lock.py [PAIRS]."""
+kept, every contended unlock) against the plain run, interleaved; and what the order of locks costs. Usage:
+lock.py [PAIRS]."""
 
 import os
 import sys
@@ -14,11 +15,14 @@ BUILD = os.environ["FSCOPE_BUILD"]
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
 SETTINGS = {"LD_PRELOAD": AGENT, "FIBERSCOPE": "block=10000,mutex=1,quiet=1,out=l.%p.fscope"}
 IDLE = {"LD_PRELOAD": AGENT}
+ORDER = {"LD_PRELOAD": AGENT, "FIBERSCOPE": "order=1,quiet=1,out=l.%p.fscope"}
 LOADS = (  # name, case, rounds, environment, bound
     ("uncontended, both profiles", "uncontended", "4000000", SETTINGS, 1.02),
     ("contended, both profiles", "contended", "3000000", SETTINGS, 1.02),
     ("bare lock and unlock, both profiles", "bare", "30000000", SETTINGS, None),
     ("bare lock and unlock, nothing recorded", "bare", "30000000", IDLE, None),
+    ("uncontended, the order of locks", "uncontended", "4000000", ORDER, None),
+    ("bare lock and unlock, the order of locks", "bare", "30000000", ORDER, None),
 )
 
 

@@ -33,15 +33,10 @@ static void write_holder(struct json *j, const struct waits *w, const struct wai
         json_int(j, "readers", n->readers);
 }
 
-static void write_stack(struct json *j, const struct waits *w, const struct waits_node *n)
+void waits_write_frames(struct json *j, const char *key, const struct pprof_sample *s)
 {
     char function[1024], place[1024];
-    const struct pprof_sample *s =
-        w->stacks ? stack_table_get(w->stacks, (uint64_t)n->stack) : NULL;
-    if (!s)
-        return;
-    json_bool(j, "stack_is_whole", !n->is_partial);
-    json_open(j, "stack", '[');
+    json_open(j, key, '[');
     for (uint32_t i = 0; i < s->location_count; i++)
         for (uint32_t k = 0; stack_table_text(s->locations[i], k, function, place, sizeof place);
              k++) {
@@ -51,6 +46,16 @@ static void write_stack(struct json *j, const struct waits *w, const struct wait
             json_close(j, '}');
         }
     json_close(j, ']');
+}
+
+static void write_stack(struct json *j, const struct waits *w, const struct waits_node *n)
+{
+    const struct pprof_sample *s =
+        w->stacks ? stack_table_get(w->stacks, (uint64_t)n->stack) : NULL;
+    if (!s)
+        return;
+    json_bool(j, "stack_is_whole", !n->is_partial);
+    waits_write_frames(j, "stack", s);
 }
 
 static void write_node(struct json *j, const struct waits *w, const struct waits_node *n)
@@ -112,6 +117,8 @@ void waits_print_json(const struct waits_report *r, FILE *out)
     json_close(&j, ']');
     write_nodes(&j, "threads", w, 0, w->thread_count);
     write_nodes(&j, "goroutines", w, w->thread_count, w->count);
+    if (r->order)
+        waits_write_order(&j, r->order);
     json_int(&j, "stopped_ns", (int64_t)w->stopped_ns);
     json_close(&j, '}');
 }

@@ -196,7 +196,7 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static void print_frames(const struct pprof_sample *s, FILE *out)
+void waits_print_frames(const struct pprof_sample *s, FILE *out)
 {
     char function[1024], place[1024];
     for (uint32_t i = 0; i < s->location_count; i++)
@@ -212,7 +212,7 @@ static void print_stack(const struct waits *w, uint32_t i, FILE *out)
     const struct pprof_sample *s = stack_table_get(w->stacks, (uint64_t)n->stack);
     fprintf(out, "%s:\n", label_of(n, label));
     if (s)
-        print_frames(s, out);
+        waits_print_frames(s, out);
     else
         fputs("\t(its stack could not be had)\n", out);
     if (n->is_fiber && n->is_partial)
@@ -230,7 +230,7 @@ static void print_stack(const struct waits *w, uint32_t i, FILE *out)
     fputc('\n', out);
 }
 
-static void print_title(const char *text, FILE *out)
+void waits_print_title(const char *text, FILE *out)
 {
     fprintf(out, "%s\n", text);
     for (size_t i = strlen(text); i; i--)
@@ -266,7 +266,7 @@ static void print_deadlock(const struct waits *w, const struct waits_deadlock *d
     char title[80];
     snprintf(title, sizeof title,
              d->is_possible ? "Possible deadlock %zu:" : "Deadlock %zu:", number);
-    print_title(title, out);
+    waits_print_title(title, out);
     uint32_t i = d->first;
     for (uint32_t n = 0; n < d->count; n++, i = w->nodes[i].next)
         print_member(w, &w->nodes[i], out);
@@ -277,7 +277,7 @@ static void print_deadlock(const struct waits *w, const struct waits_deadlock *d
     fputc('\n', out);
     if (!w->stacks)
         return;
-    print_title("Stacks of those listed above:", out);
+    waits_print_title("Stacks of those listed above:", out);
     for (uint32_t n = 0; n < d->count; n++, i = w->nodes[i].next)
         print_stack(w, i, out);
 }
@@ -310,7 +310,7 @@ static void print_other_stacks(const struct waits_report *r, FILE *out)
             continue;
         }
         if (!has_title)
-            print_title("Stacks of others that wait for locks or hold them:", out);
+            waits_print_title("Stacks of others that wait for locks or hold them:", out);
         has_title = true;
         print_stack(w, i, out);
     }
@@ -328,10 +328,14 @@ void waits_print_text(const struct waits_report *r, FILE *out)
     for (size_t i = 0; i < w->deadlock_count; i++)
         print_deadlock(w, &w->deadlocks[i], i + 1, out);
     print_other_stacks(r, out);
+    if (r->order)
+        waits_print_order(r->order, r->all, out);
     if (w->certain_count)
         fprintf(out, "Found %zu deadlock%s.\n", w->certain_count, w->certain_count == 1 ? "" : "s");
     else
         fputs("No deadlock found.\n", out);
     if (possible)
         fprintf(out, "%zu possible deadlock%s, not certain.\n", possible, possible == 1 ? "" : "s");
+    if (r->order)
+        waits_print_order_count(r->order, r->all, out);
 }

@@ -5,7 +5,9 @@
 
 #include "collector/stack_table.h"
 
+#include "collector/mapped_file.h"
 #include "collector/record_internal.h"
+#include "segment/consumer.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,7 +17,7 @@
 #define LABEL "stack"
 
 struct stack_table {
-    struct target *target;
+    uint32_t pid; // 0: of a dead process
     struct builder *builder;
     struct builder_process *process;
     struct pprof_profile *profile;
@@ -30,7 +32,7 @@ int stack_table_new(struct stack_table **out, struct target *t)
     *out = NULL;
     if (!s)
         return -ENOMEM;
-    s->target = t;
+    s->pid = target_is_core(t) ? 0 : target_pid(t);
     int rc = builder_new(&s->builder, &o);
     if (!rc) {
         s->process = builder_process(s->builder, target_pid(t), 0, target_name(t));
@@ -54,17 +56,84 @@ void stack_table_free(struct stack_table *s)
     free(s);
 }
 
-int64_t stack_table_add(struct stack_table *s, const uint64_t *pcs, uint32_t depth)
+static int add_module(void *arg, const struct seg_module *m, const char *path)
+{
+    struct stack_table *s = arg;
+    char build_id[2 * SEG_BUILD_ID_BYTES + 1] = "";
+    for (uint32_t i = 0; i < m->build_id_size && i < SEG_BUILD_ID_BYTES; i++)
+        snprintf(build_id + (size_t)i * 2, 3, "%02x", m->build_id[i]);
+    const struct mapped_file file = {.pid = s->pid,
+                                     .start = m->start,
+                                     .end = m->end,
+                                     .path = path,
+                                     .build_id = build_id,
+                                     .device = m->device,
+                                     .inode = m->inode};
+    const struct builder_module bm = {
+        .start = m->start,
+        .end = m->end,
+        .offset = m->offset,
+        .path = path,
+        .build_id = build_id,
+        .device = m->device,
+        .inode = m->inode,
+        .from = m->load_epoch,
+        .until = atomic_load_explicit(&m->unload_epoch, memory_order_relaxed),
+        .fd = mapped_file_open(&file),
+    };
+    return builder_module(s->process, &bm) == -ENOMEM ? -ENOMEM : 0;
+}
+
+int stack_table_new_recorded(struct stack_table **out, struct seg_reader *r, uint32_t pid)
+{
+    const struct builder_options o = {.size = sizeof o, .kind = SEG_KIND_CUSTOM};
+    const struct seg_header *h = seg_reader_header(r);
+    struct stack_table *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s)
+        return -ENOMEM;
+    s->pid = pid;
+    int rc = builder_new(&s->builder, &o);
+    if (!rc) {
+        s->process = builder_process(s->builder, h->pid, h->mono_ns, h->program);
+        rc = s->process ? 0 : -ENOMEM;
+    }
+    if (!rc) {
+        int64_t n = seg_reader_modules(r, add_module, s);
+        rc = n < 0 ? (int)n : 0;
+    }
+    if (rc) {
+        stack_table_free(s);
+        return rc;
+    }
+    *out = s;
+    return 0;
+}
+
+static int64_t add_at(struct stack_table *s, const uint64_t *pcs, uint32_t depth, uint64_t when)
 {
     const struct builder_label label = {.key = LABEL, .number = (int64_t)s->count + 1};
     const struct builder_sample sample = {.user = pcs,
                                           .user_depth = depth,
                                           .count = 1,
-                                          .when = 1,
+                                          .when = when,
                                           .labels = &label,
                                           .label_count = 1};
     int rc = builder_add(s->process, &sample);
     return rc ? rc : (int64_t)++s->count;
+}
+
+int64_t stack_table_add(struct stack_table *s, const uint64_t *pcs, uint32_t depth)
+{
+    return add_at(s, pcs, depth, 1);
+}
+
+int64_t stack_table_add_recorded(struct stack_table *s, struct seg_reader *r, uint32_t id)
+{
+    uint64_t pcs[SEG_STACK_DEPTH_MAX];
+    uint32_t kind = 0, epoch = 0;
+    int depth = seg_reader_stack(r, id, pcs, SEG_STACK_DEPTH_MAX, &kind, &epoch, NULL);
+    return depth > 0 && !kind ? add_at(s, pcs, (uint32_t)depth, epoch) : 0;
 }
 
 int stack_table_finish(struct stack_table *s, bool symbolize)
@@ -76,8 +145,7 @@ int stack_table_finish(struct stack_table *s, bool symbolize)
         return rc ? rc : -ENOMEM;
     struct pprof_profile *p = s->profile;
     if (symbolize)
-        record_symbolize(s->builder, p, target_is_core(s->target) ? 0 : target_pid(s->target),
-                         summary, sizeof summary);
+        record_symbolize(s->builder, p, s->pid, summary, sizeof summary);
     for (size_t i = 0; i < p->sample_count; i++)
         for (uint32_t j = 0; j < p->samples[i]->label_count; j++) {
             const struct pprof_label *l = &p->samples[i]->labels[j];

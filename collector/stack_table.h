@@ -16,6 +16,13 @@ struct stack_table;
 int stack_table_new(struct stack_table **out, struct target *t);
 void stack_table_free(struct stack_table *s); // accepts NULL
 
+// The same for stacks in the segment that r reads, whose files were mapped when they were taken. pid 0: it has ended.
+// r may be closed before the table. 0 or -errno.
+struct seg_reader;
+int stack_table_new_recorded(struct stack_table **out, struct seg_reader *r, uint32_t pid);
+// One of them, by its id in the segment. Its number, from 1; 0: there is none (or it is damaged); -ENOMEM.
+int64_t stack_table_add_recorded(struct stack_table *s, struct seg_reader *r, uint32_t id);
+
 // pcs as target_walk's. Its number, from 1, or -ENOMEM.
 int64_t stack_table_add(struct stack_table *s, const uint64_t *pcs, uint32_t depth);
 

@@ -7,6 +7,7 @@
 #include "collector/mapped_file.h"
 #include "collector/perf_target.h"
 #include "collector/permission.h"
+#include "segment/consumer.h"
 #include "symbols/symbols.h"
 #include "unwind/step.h"
 
@@ -361,6 +362,35 @@ int target_tell_builder(const struct target *t, struct builder_process *p)
             return rc;
     }
     return 0;
+}
+
+// --- The agent's segment.
+
+static int read_segment(void *arg, uint64_t offset, void *out, uint64_t n)
+{
+    const struct target *t = arg;
+    return target_read(t, t->segment + offset, out, n);
+}
+
+int target_open_segment(struct target *t, const char *path, struct seg_reader **out,
+                        struct fscope_error *err)
+{
+    struct seg_header h;
+    *out = NULL;
+    if (target_is_core(t)) {
+        int rc = seg_reader_open_file(out, path, err);
+        return rc == -EINVAL ? -ENODATA : rc;
+    }
+    for (size_t i = 0; i < t->map_count; i++) {
+        const struct target_map *m = &t->maps[i];
+        uint64_t magic = 0;
+        if (!m->file || m->is_code || m->offset || target_read(t, m->start, &magic, sizeof magic) ||
+            magic != SEG_MAGIC || target_read(t, m->start, &h, sizeof h))
+            continue;
+        t->segment = m->start;
+        return seg_reader_open_memory(out, read_segment, t, h.total_bytes, err);
+    }
+    return -ENODATA;
 }
 
 // --- Walking.

@@ -81,6 +81,12 @@ uint64_t target_map_end(const struct target *t, uint64_t address);
 // data, and out is "".
 bool target_variable_at(struct target *t, uint64_t address, char *out, size_t size);
 
+// Opens the segment of the agent in it, of which state alone may be read: of a process through its memory, without
+// sending it anything; t stays until seg_reader_close. path: of the core file. -ENODATA: it has none.
+struct seg_reader;
+int target_open_segment(struct target *t, const char *path, struct seg_reader **out,
+                        struct fscope_error *err);
+
 // Puts the code's maps into a builder's process, which takes the files' descriptors. 0 or -ENOMEM.
 int target_tell_builder(const struct target *t, struct builder_process *p);
 

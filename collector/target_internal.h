@@ -41,6 +41,7 @@ struct target {
     struct target_map *maps;
     size_t map_count, map_capacity;
     struct target_file *files;
+    uint64_t segment; // where the agent's is mapped; 0: not looked for
     // A core file's.
     int core_fd; // -1: a process
     bool is_cut; // the file ends before its last segment

@@ -91,6 +91,7 @@ struct fib_descriptor fib_descriptor = {
     .p_status = offsetof(struct p, status),
     .p_id = offsetof(struct p, id),
     .p_m = offsetof(struct p, m),
+    .slow_locks = &sched_slow_locks,
     .saved = {15, 14, 13, 12, 3, 6, 16}, // switch.S
     .status_text = {"dead", "runnable", "running", "syscall", "waiting", "preempted"},
 };

@@ -134,7 +134,25 @@ struct fib_descriptor {
     uint32_t p_latency;           // uint64_t[latency_buckets]
     uint32_t latency_buckets;
     uint32_t reserved3;
+
+    // --- For one who wants to know the order of locks. on_lock as on_wait, but in plain threads, too; what: enum
+    // descriptor_lock. It is told of what was taken or is released while DESCRIPTOR_LOCKS_WATCHED is set in *slow_locks,
+    // by a thread from its next switch of fibers on.
+    void (*on_lock)(const void *object, uint32_t what);
+    uint32_t *slow_locks;
 };
+
+enum descriptor_lock {
+    DESCRIPTOR_LOCK_WANTED = 1, // and not to be had at once
+    DESCRIPTOR_LOCK_TAKEN = 2,
+    DESCRIPTOR_LOCK_RELEASED = 3, // will be
+    DESCRIPTOR_LOCK_EVENT = 3,    // mask of the above
+    DESCRIPTOR_LOCK_WAITS = 4,    // without limit, if need be
+    DESCRIPTOR_LOCK_READS = 8,
+    DESCRIPTOR_LOCK_RW = 16, // of an RWMutex
+};
+
+enum { DESCRIPTOR_LOCKS_SEEDED = 1, DESCRIPTOR_LOCKS_WATCHED = 2 }; // of *slow_locks
 
 extern struct fib_descriptor fib_descriptor __attribute__((visibility("default")));
 void descriptor_init(void); // [fib_init]

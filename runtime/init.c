@@ -3,6 +3,7 @@
 // Starting the runtime, and fib_main.
 
 #include "runtime/core.h"
+#include "runtime/descriptor.h"
 #include "runtime/os/os.h"
 #include "runtime/print.h"
 #include "runtime/trace.h"
@@ -98,6 +99,8 @@ static int read_options(const struct fib_options *given, uint32_t *procs)
     sched.is_preempt_off = debug_option("asyncpreemptoff", 0) || sched.seed;
     sched.is_chaos = debug_option("chaos", 0) && !sched.seed;
     sched_is_seeded = sched.seed;
+    if (sched_is_seeded)
+        __atomic_fetch_or(&sched_slow_locks, DESCRIPTOR_LOCKS_SEEDED, __ATOMIC_RELAXED);
     sched.is_slow = sched_is_seeded || sched.is_chaos;
     return 0;
 }

@@ -7,6 +7,7 @@
 
 struct sched sched;
 bool sched_is_seeded;
+uint32_t sched_slow_locks;
 
 void p_own(struct m *m, struct p *p)
 {

@@ -173,6 +173,12 @@ const char *wait_reason_text(enum wait_reason r); // Go's words
 // could be interleaved differently: channel and lock operations.
 void seed_point_slow(void);
 extern bool sched_is_seeded;
+// Not 0: locks are not taken inline, nor by the shortest way. See DESCRIPTOR_LOCKS_SEEDED.
+extern uint32_t sched_slow_locks;
+static inline bool locks_are_slow(void)
+{
+    return __builtin_expect(__atomic_load_n(&sched_slow_locks, __ATOMIC_RELAXED) != 0, 0);
+}
 static inline void seed_point(void)
 {
     if (__builtin_expect(sched_is_seeded, 0))

@@ -53,9 +53,12 @@ uint64_t this_owner(void)
     struct m *m = this_m();
     if (m)
         return atomic_load_explicit(&m->cur->id, memory_order_relaxed);
-    if (!fib_tls.owner)
-        fib_tls.owner = (uint64_t)os_tid() | (uint64_t)1 << 63;
-    return fib_tls.owner;
+    if (fib_tls.owner)
+        return fib_tls.owner;
+    uint64_t self = (uint64_t)os_tid() | (uint64_t)1 << 63;
+    if (!locks_are_slow())
+        fib_tls.owner = self; // from here on it locks inline
+    return self;
 }
 
 FIB_PUBLIC int *fib_errno_location(void)

@@ -61,7 +61,7 @@ __attribute__((noinline)) void switch_to(struct m *m, struct g *next, uint64_t n
     __atomic_store_n(&m->cur, next, __ATOMIC_RELAXED); // others look at it
     fib_tls.g = next;
     fib_tls.owner =
-        sched_is_seeded ? 0 : atomic_load_explicit(&next->id, memory_order_relaxed); // g0's is 0
+        locks_are_slow() ? 0 : atomic_load_explicit(&next->id, memory_order_relaxed); // g0's is 0
     tools_switch(from, to);
     tools_switched(from);
     switch_finish();

@@ -31,6 +31,12 @@ int seg_reader_open_parts(struct seg_reader **out, int fd, unsigned parts,
 // Opens a black box, a dump or a core file by content; read-only, the file is not changed.
 int seg_reader_open_file(struct seg_reader **out, const char *path, struct fscope_error *err);
 
+// A live one through its owner's memory, where it is mapped: fn reads n bytes at offset of it, 0 or -errno. Read-only, of
+// what is state; a page of it that nobody has touched comes to be by being read, so what is looked at is what is used.
+typedef int seg_read_fn(void *arg, uint64_t offset, void *out, uint64_t n);
+int seg_reader_open_memory(struct seg_reader **out, seg_read_fn *fn, void *arg, uint64_t bytes,
+                           struct fscope_error *err);
+
 void seg_reader_close(struct seg_reader *r); // accepts NULL
 
 // Wishes (seg_control.asked) are told one at a time: true waits for those of other collectors, -EBUSY after
@@ -93,6 +99,21 @@ int seg_reader_string(struct seg_reader *r, uint32_t id, char *text, size_t size
 
 // Copies a label set's {key, value} string ids; the number of pairs or -EINVAL.
 int seg_reader_labels(struct seg_reader *r, uint32_t id, uint32_t (*pairs)[2], uint32_t max);
+
+// --- The order of locks.
+
+// The area's head as of now. -ENODATA: the segment has no such area. -EINVAL: it is damaged.
+int seg_reader_order(struct seg_reader *r, struct seg_order *out);
+
+// Calls fn with each lock that lives, and with each edge whose locks do: their names are below lock_count. An edge that
+// changed while it was copied is left out. Stops as seg_reader_states does.
+typedef int seg_order_lock_fn(void *arg, const struct seg_order_lock *l, uint32_t index);
+typedef int seg_order_edge_fn(void *arg, const struct seg_order_edge *e);
+int64_t seg_reader_order_locks(struct seg_reader *r, seg_order_lock_fn *fn, void *arg);
+int64_t seg_reader_order_edges(struct seg_reader *r, seg_order_edge_fn *fn, void *arg);
+
+// Writes whether it is wanted; SEG_ASK_LOOK makes it so. 0, -ENODATA, -EROFS (not of a live segment's file).
+int seg_reader_order_want(struct seg_reader *r, bool on);
 
 // --- Execution traces: the buffers of SEG_AREA_TRACE. seg_reader_trace comes first.
 

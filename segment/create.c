@@ -37,6 +37,8 @@ enum {
     ARENA_MIN = 1 << 16,
     SLOTS_MIN = 64,
     TRACE_BUFFER_BYTES = 64 << 10, // one batch of the format
+    ORDER_LOCKS = 4096,
+    ORDER_EDGES = 8192,
 };
 
 // The options with defaults filled in; shrinks until the segment fits.
@@ -46,6 +48,7 @@ struct plan {
     bool has_sites;
     uint32_t trace_buffers;
     bool is_trace_spare;
+    bool has_order;
 };
 
 static uint64_t round_up_pow2(uint64_t n, uint64_t at_least)
@@ -70,6 +73,7 @@ static void plan_init(struct plan *p, const struct seg_options *asked, bool is_n
     uint64_t stacks = is_named ? NAMED_STACK_ARENA_DEFAULT : STACK_ARENA_DEFAULT;
     uint64_t blobs = is_named ? NAMED_BLOB_ARENA_DEFAULT : BLOB_ARENA_DEFAULT;
     p->has_sites = o.sites != 0;
+    p->has_order = o.order != 0;
     p->trace_buffers = o.trace_buffers;
     p->is_trace_spare = o.is_trace_spare != 0;
     p->stack_arena = round_up_pow2(o.stack_arena_bytes ? o.stack_arena_bytes : stacks, 4096);
@@ -116,6 +120,12 @@ static uint64_t trace_bytes(uint32_t buffers)
     return buffers ? trace_data_offset(buffers) + (uint64_t)buffers * TRACE_BUFFER_BYTES : 0;
 }
 
+static uint64_t order_bytes(void)
+{
+    return sizeof(struct seg_order) + ORDER_LOCKS * sizeof(struct seg_order_lock) +
+           ORDER_EDGES * sizeof(struct seg_order_edge);
+}
+
 // Lays the areas out behind the header; the total size.
 static uint64_t plan_areas(const struct plan *p, struct seg_area areas[SEG_AREA_COUNT])
 {
@@ -128,6 +138,7 @@ static uint64_t plan_areas(const struct plan *p, struct seg_area areas[SEG_AREA_
         [SEG_AREA_MODULES] = (uint64_t)p->modules * sizeof(struct seg_module),
         [SEG_AREA_TRACE] = trace_bytes(p->trace_buffers),
         [SEG_AREA_SITES] = p->has_sites ? (uint64_t)p->state * sizeof(struct seg_site) : 0,
+        [SEG_AREA_ORDER] = p->has_order ? order_bytes() : 0,
     };
     uint64_t at = (sizeof(struct seg_header) + PAGE - 1) & ~(uint64_t)(PAGE - 1);
     for (int i = 0; i < SEG_AREA_COUNT; i++) {
@@ -293,6 +304,16 @@ static void trace_init(struct seg *s, uint32_t buffers)
     t->data_offset = trace_data_offset(buffers);
 }
 
+static void order_init(struct seg *s)
+{
+    const struct seg_area *a = &s->header->areas[SEG_AREA_ORDER];
+    if (!a->size)
+        return;
+    struct seg_order *o = (struct seg_order *)((char *)s->header + a->offset);
+    o->lock_count = ORDER_LOCKS;
+    o->edge_count = ORDER_EDGES;
+}
+
 // Unused rings and arenas stay out of core files until they are used.
 static void leave_out_of_core(const struct seg *s)
 {
@@ -364,6 +385,7 @@ static void header_init(struct seg *s, const struct plan *p, const struct seg_ar
     table_init(s, SEG_AREA_STACKS, p->stacks, p->stack_arena);
     table_init(s, SEG_AREA_BLOBS, p->blobs, p->blob_arena);
     trace_init(s, p->trace_buffers);
+    order_init(s);
     overflow_init(s);
     leave_out_of_core(s);
     // release: pairs with the acquire in the reader's open

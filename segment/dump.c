@@ -175,6 +175,22 @@ static int put_table(const struct seg *s, int fd, enum seg_area_kind kind)
     return rc ? rc : put_used(s, fd, &k, k.at, sizeof(struct seg_slot));
 }
 
+// Locks and edges, if there are any. Edges first: their locks are then in the dump too.
+static int put_order(const struct seg *s, int fd)
+{
+    const struct seg_area *a = &s->header->areas[SEG_AREA_ORDER];
+    const struct seg_order *o =
+        (const struct seg_order *)(const void *)((const char *)s->header + a->offset);
+    if (!a->size)
+        return 0;
+    if (!atomic_load_explicit(&o->since_ns, memory_order_relaxed))
+        return put_chunk(s, fd, a->offset, sizeof *o); // the rest was never touched
+    uint64_t locks = sizeof *o + (uint64_t)o->lock_count * sizeof(struct seg_order_lock);
+    int rc = put_chunk(s, fd, a->offset + locks,
+                       (uint64_t)o->edge_count * sizeof(struct seg_order_edge));
+    return rc ? rc : put_chunk(s, fd, a->offset, locks);
+}
+
 // Whether a buffer still is whose it was.
 static bool is_same_buffer(const struct seg_trace_buffer *b, const struct seg_trace_buffer *was)
 {
@@ -271,6 +287,8 @@ int seg_dump(const struct seg *s, int fd)
         rc = put_trace(s, fd);
     if (!rc)
         rc = put_states(s, fd);
+    if (!rc)
+        rc = put_order(s, fd);
     if (!rc)
         rc = put_table(s, fd, SEG_AREA_STACKS);
     if (!rc)

@@ -15,6 +15,7 @@
 //   site      what exact heap recording knows of a state entry beyond its four counters
 //   module    a mapped file with the epochs between which it was mapped
 //   epoch     counts unloads of modules; part of a stack's identity
+//   order     which lock was taken while which others were held
 //
 // What always holds
 //   - The segment is sparse: an untouched ring or slot costs no memory. Nothing is ever moved.
@@ -53,6 +54,7 @@ enum seg_area_kind {
     SEG_AREA_MODULES, // struct seg_module[module_count]
     SEG_AREA_TRACE,   // struct seg_trace and its buffers; size 0 unless asked for
     SEG_AREA_SITES, // struct seg_site[state_count], by index of the state entry; size 0 unless asked for
+    SEG_AREA_ORDER, // struct seg_order and its tables; size 0: not here, or of an older build
     SEG_AREA_COUNT = 16,
 };
 
@@ -168,7 +170,7 @@ enum seg_asked {
     SEG_ASK_BLOCK = 4,   // waits, by asked_block_ns, unless they are recorded already
     SEG_ASK_TRACE = 8,   // begin an execution trace; -EALREADY: there is one
     SEG_ASK_FLIGHT = 16, // with SEG_ASK_TRACE: a flight recorder
-    SEG_ASK_LOOK = 32,   // at the trace's request
+    SEG_ASK_LOOK = 32,   // at the word of the lock order, and at the trace's request
     SEG_ASK_MUTEX =
         64, // contended unlocks, by asked_mutex_fraction, unless they are recorded already
     SEG_ASK_REGIONS = 128,
@@ -368,6 +370,67 @@ struct seg_module {
     _Atomic uint32_t ready; // release: the fields above are valid
 };
 
+// --- The order of locks.
+//
+// At the start of SEG_AREA_ORDER; then struct seg_order_lock[lock_count], struct seg_order_edge[edge_count].
+//
+// A lock has an entry once it was taken with another one held, or held then. Its `number` changes when the lock is
+// destroyed: entries that name it by an older number are of a lock that is no more, and count for nothing; so one
+// store forgets all that is known of a lock. An entry's place may go to another lock then.
+//
+// An edge is: `to` was being taken by one who held `from`, and `guards` besides. Each set of guards is an edge of its
+// own, for two orders that always happen under a common lock cannot meet.
+struct seg_order {
+    uint32_t lock_count, edge_count; // powers of two
+    _Atomic uint32_t wanted;         // 1: to be recorded; written by the consumer or the target
+    _Atomic uint32_t reserved0;
+    _Atomic uint64_t since_ns;   // CLOCK_MONOTONIC, when it was last switched on; 0: never
+    _Atomic uint64_t locks_full; // orders that are missing: their lock found no place
+    _Atomic uint64_t edges_full; // ... or they themselves
+    _Atomic uint64_t held_full;  // locks that are not known as held: their holder holds too many
+    _Atomic uint64_t forgotten;  // locks with edges that were destroyed
+    uint64_t reserved;
+};
+
+struct seg_order_lock {
+    _Atomic uint64_t address; // 0: free; SEG_ORDER_DEAD is set in one that was destroyed
+    _Atomic uint32_t number;
+    _Atomic uint32_t type; // enum seg_lock_type; release: after number
+};
+
+#define SEG_ORDER_DEAD UINT64_C(1)
+
+enum { SEG_ORDER_GUARDS = 6 };
+
+enum seg_order_flag {
+    SEG_ORDER_FROM_READ = 1,  // held for reading
+    SEG_ORDER_TO_READ = 2,    // wanted for reading
+    SEG_ORDER_TO_QUEUES = 4,  // ... where a waiting writer stops new readers
+    SEG_ORDER_GUARDS_CUT = 8, // more guards than there is room for
+};
+
+struct seg_order_name { // of a lock, at one time
+    uint32_t index, number;
+};
+
+#define SEG_ORDER_FIBER  (UINT64_C(1) << 63)
+#define SEG_ORDER_SHARED (UINT32_C(1) << 31) // of a guard's index: held for reading
+
+struct seg_order_edge {
+    _Atomic uint64_t key; // as seg_slot.key: a hash of from, to, guards and flags
+    struct seg_order_name from, to;
+    uint32_t from_stack, to_stack; // where they were taken, the first time
+    uint32_t flags;                // enum seg_order_flag
+    uint32_t guard_count;
+    struct seg_order_name guards[SEG_ORDER_GUARDS];
+    _Atomic uint64_t count;
+    uint64_t first_ns; // CLOCK_MONOTONIC
+    // Who did it: the first two. SEG_ORDER_FIBER and a fiber's id; or a number that no other thread has in
+    // bits 62..32, and the tid. 0: nobody yet.
+    _Atomic uint64_t who[2];
+    _Atomic uint64_t others; // 1: and more
+};
+
 // --- Execution traces.
 //
 // At the start of SEG_AREA_TRACE; then struct seg_trace_buffer[buffer_count]; from data_offset on their
@@ -437,6 +500,9 @@ _Static_assert(sizeof(struct seg_thread) == 128, "wire format");
 _Static_assert(sizeof(struct seg_module) == 80, "wire format");
 _Static_assert(sizeof(struct seg_table) == 64, "wire format");
 _Static_assert(sizeof(struct seg_site) == 320, "wire format");
+_Static_assert(sizeof(struct seg_order) == 64, "wire format");
+_Static_assert(sizeof(struct seg_order_lock) == 16, "wire format");
+_Static_assert(sizeof(struct seg_order_edge) == 128, "wire format");
 _Static_assert((int)SEG_KIND_COUNT <= (int)SEG_KINDS_MAX, "wire format");
 
 #endif

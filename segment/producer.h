@@ -35,6 +35,7 @@ struct seg_options {
     uint32_t sites;          // nonzero: with SEG_AREA_SITES
     uint32_t trace_buffers;  // of 64 KiB; nonzero: with SEG_AREA_TRACE
     uint32_t is_trace_spare; // nonzero: left out where there is not room for all
+    uint32_t order;          // nonzero: with SEG_AREA_ORDER
 };
 
 // Creates, maps and seals a segment; 0 or -errno. The caller owns *s: seg_close. A named file that

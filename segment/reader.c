@@ -28,6 +28,8 @@ int reader_get(const struct seg_reader *r, uint64_t offset, void *out, uint64_t 
         memcpy(out, r->base + offset, n);
         return 0;
     }
+    if (r->read)
+        return r->read(r->read_arg, offset, out, n);
     char *p = out;
     while (n) {
         ssize_t got = pread(r->fd, p, n, (off_t)offset);
@@ -217,6 +219,23 @@ int seg_reader_open_parts(struct seg_reader **out, int fd, unsigned parts, struc
 
 fail:
     seg_reader_close(r);
+    return rc;
+}
+
+int seg_reader_open_memory(struct seg_reader **out, seg_read_fn *fn, void *arg, uint64_t bytes,
+                           struct fscope_error *err)
+{
+    *out = NULL;
+    struct seg_reader *r = calloc(1, sizeof *r);
+    if (!r)
+        return error_set(err, -ENOMEM, 0, "segment: out of memory");
+    *r = (struct seg_reader){.fd = -1, .read = fn, .read_arg = arg, .bytes = bytes};
+    int rc = bytes > TOTAL_MAX ? error_set(err, -EINVAL, 0, "segment: not of a sane size")
+                               : reader_validate(r, "segment", err);
+    if (rc)
+        seg_reader_close(r);
+    else
+        *out = r;
     return rc;
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// What the reader's files share. A reader has its bytes in one of three places:
+// What the reader's files share. A reader has its bytes in one of four places:
 //
 //   live and sealed     a shared mapping: the file cannot shrink, so no access faults
 //   live, a named file  behind pread and pwrite: its owner may truncate it, which would be SIGBUS
 //                       in a mapping and is a short read here
+//   another's memory    behind a function that reads it, where the file cannot be had
 //   a dead one          an anonymous copy of what the dump, black box or core file had
 //
 // reader_get hides the difference. `header` and `tables` are copies, validated once; no size or
@@ -23,9 +24,11 @@ struct reader_trace { // where the trace's buffers are, as first read
 };
 
 struct seg_reader {
-    int fd;                // locked; -1 for dead ones
-    bool is_live;          // else the tails are moved in the private copy only
-    uint8_t *base;         // the mapping or the copy; NULL: go through fd
+    int fd;            // locked; -1 for dead ones
+    bool is_live;      // else the tails are moved in the private copy only
+    uint8_t *base;     // the mapping or the copy; NULL: go through fd
+    seg_read_fn *read; // instead of both, if not NULL
+    void *read_arg;
     uint64_t bytes;        // what may be read
     uint64_t mapped_bytes; // what munmap must be told; 0 without a mapping
     struct seg_header header;

@@ -3,6 +3,7 @@
 // The condition variable. A waiter is in the queue before the mutex is released, so that a signal by the next holder
 // finds it; and nobody can take it out before it is parked, as it keeps the lock until then.
 
+#include "runtime/descriptor.h"
 #include "runtime/sync/owner.h"
 
 #include <errno.h>
@@ -22,6 +23,7 @@ static int cond_wait(struct fib_cond *fc, struct fib_mutex *m, int64_t timeout_n
 {
     seed_point();
     mutex_check_owner(m, call);
+    lock_watch(m, DESCRIPTOR_LOCK_RELEASED); // before the lock: it may take its time
     struct cond *c = cond_of(fc);
     bool is_limited = timeout_ns >= 0;
     struct g *g = this_g();
@@ -41,6 +43,7 @@ static int cond_wait(struct fib_cond *fc, struct fib_mutex *m, int64_t timeout_n
         rt_unlock(&c->lock);
     }
     mutex_lock_as(m, -1, WAIT_MUTEX, m, call);
+    lock_watch(m, DESCRIPTOR_LOCK_TAKEN | DESCRIPTOR_LOCK_WAITS);
     return rc;
 }
 

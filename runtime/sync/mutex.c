@@ -290,16 +290,29 @@ void mutex_unlock_as(struct fib_mutex *m, const char *call)
 #undef fib_mutex_lock
 #undef fib_mutex_unlock
 
+void lock_tell(const void *object, uint32_t what)
+{
+    void (*tell)(const void *object, uint32_t what) =
+        __atomic_load_n(&fib_descriptor.on_lock, __ATOMIC_RELAXED);
+    uint32_t how = __atomic_load_n(&sched_slow_locks, __ATOMIC_RELAXED);
+    if (tell && (how & DESCRIPTOR_LOCKS_WATCHED))
+        tell(object, what);
+}
+
 __attribute__((noinline)) static void lock_else(struct fib_mutex *m)
 {
     seed_point();
-    mutex_lock_as(m, -1, WAIT_MUTEX, m, "fib_mutex_lock");
+    if (!fast_lock(m, owner_self())) {
+        lock_watch(m, DESCRIPTOR_LOCK_WANTED | DESCRIPTOR_LOCK_WAITS);
+        lock_slow(m, -1, WAIT_MUTEX, m, "fib_mutex_lock");
+    }
+    lock_watch(m, DESCRIPTOR_LOCK_TAKEN | DESCRIPTOR_LOCK_WAITS);
 }
 
 FIB_PUBLIC void fib_mutex_lock(struct fib_mutex *m)
 {
     struct m *here = this_m();
-    if (__builtin_expect(!here || sched_is_seeded, 0) || !fast_lock(m, owner_in(here)))
+    if (__builtin_expect(!here || locks_are_slow(), 0) || !fast_lock(m, owner_in(here)))
         lock_else(m);
 }
 
@@ -307,24 +320,31 @@ FIB_PUBLIC bool fib_mutex_trylock(struct fib_mutex *m)
 {
     seed_point();
     struct attempt a = {.self = owner_self()};
-    return try_free(m, &a);
+    bool is_taken = try_free(m, &a);
+    if (is_taken)
+        lock_watch(m, DESCRIPTOR_LOCK_TAKEN);
+    return is_taken;
 }
 
 FIB_PUBLIC int fib_mutex_lock_for(struct fib_mutex *m, int64_t timeout_ns)
 {
     seed_point();
-    return mutex_lock_as(m, timeout_ns, WAIT_MUTEX, m, "fib_mutex_lock_for");
+    int rc = mutex_lock_as(m, timeout_ns, WAIT_MUTEX, m, "fib_mutex_lock_for");
+    if (!rc)
+        lock_watch(m, DESCRIPTOR_LOCK_TAKEN | (timeout_ns < 0 ? DESCRIPTOR_LOCK_WAITS : 0));
+    return rc;
 }
 
 __attribute__((noinline)) static void unlock_else(struct fib_mutex *m)
 {
     seed_point();
+    lock_watch(m, DESCRIPTOR_LOCK_RELEASED);
     mutex_unlock_as(m, "fib_mutex_unlock");
 }
 
 FIB_PUBLIC void fib_mutex_unlock(struct fib_mutex *m)
 {
     struct m *here = this_m();
-    if (__builtin_expect(!here || sched_is_seeded, 0) || !fast_unlock(m, owner_in(here)))
+    if (__builtin_expect(!here || locks_are_slow(), 0) || !fast_unlock(m, owner_in(here)))
         unlock_else(m);
 }

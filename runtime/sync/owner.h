@@ -38,6 +38,14 @@ void mutex_unlock_no_yield(struct fib_mutex *m, const char *call);
 void mutex_check_owner(const struct fib_mutex *m,
                        const char *call); // aborts if the caller does not hold it
 
+// --- Who watches the order of locks is told here. what: enum descriptor_lock.
+void lock_tell(const void *object, uint32_t what);
+static inline void lock_watch(const void *object, uint32_t what)
+{
+    if (locks_are_slow())
+        lock_tell(object, what);
+}
+
 // --- What is to be done when a fiber ends in the middle of a call (fib_exit in a user's function). Lies on the
 // caller's stack, which is still there then; innermost first. Nothing runs for plain threads.
 struct exit_hook {
