@@ -57,7 +57,8 @@ TAIL_VOID(fib_semaphore_acquire, fib_semaphore_acquire(&semaphore, 1))
 TAIL_VOID(fib_yield, fib_yield())
 TAIL(ssize_t, fib_read, fib_read(ends[0], &byte, 1))
 THROUGH(fib_rwmutex_rlock, (&rwmutex))
-CALL(fib_select, fib_select((struct fib_case[]){FIB_RECV(chan, &value), FIB_RECV(replies, &value)}, 2))
+CALL(fib_select,
+     fib_select((struct fib_case[]){FIB_RECV(chan, &value), FIB_RECV(replies, &value)}, 2))
 // clang-format on
 
 // What start is to do while the waiter makes its call.
