@@ -108,7 +108,7 @@ static void print_filled(const char *text, const char *path)
     fputc('\n', stderr);
 }
 
-static void say_at(const char *path, const char *fmt, va_list ap)
+static FSCOPE_PRINTF(2, 0) void say_at(const char *path, const char *fmt, va_list ap)
 {
     char *text = NULL;
     fflush(stdout);

@@ -94,16 +94,20 @@ int record_path(char *path, size_t size, const char *pattern, const struct recor
     return 0;
 }
 
-// "p.pb.gz" and "lifetime" to "p.lifetime.pb.gz"; names that have an ending of their own keep it.
+// "p.pb.gz" and "lifetime" to "p.lifetime.pb.gz", and beside the trace "p.trace" the same; names that have an ending of
+// their own keep it.
 static int insert_kind(char *path, size_t size, const char *kind)
 {
-    static const char ending[] = ".pb.gz";
+    static const char *const endings[] = {".pb.gz", ".trace"};
     char name[NAME_BYTES];
-    size_t n = strlen(path), cut = sizeof ending - 1;
-    bool has_ending = n > cut && strcmp(path + n - cut, ending) == 0;
+    size_t n = strlen(path), at = n;
+    for (int i = 0; i < 2; i++) {
+        size_t cut = strlen(endings[i]);
+        if (n > cut && strcmp(path + n - cut, endings[i]) == 0)
+            at = n - cut;
+    }
     safe_name(name, sizeof name, kind);
-    size_t at = has_ending ? n - cut : n;
-    int added = snprintf(path + at, size - at, ".%s%s", name, has_ending ? ending : "");
+    int added = snprintf(path + at, size - at, ".%s%s", name, at < n ? endings[0] : "");
     return added < 0 || (size_t)added >= size - at ? -ENAMETOOLONG : 0;
 }
 

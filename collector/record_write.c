@@ -218,9 +218,10 @@ static int write_custom(void *arg, const char *part)
         .kind = RECORD_CUSTOM,
         .part = part,
         .name = name,
-        .main_name = main_name  ? main_name
-                     : c->count ? "custom"
-                                : NULL,
+        .main_name = main_name     ? main_name
+                     : c->o->trace ? RECORD_TRACE_NAME
+                     : c->count    ? "custom"
+                                   : NULL,
         .err = c->first ? NULL : c->err,
     };
     int rc = write_part(&w);

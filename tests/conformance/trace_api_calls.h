@@ -9,7 +9,11 @@
 #ifndef FIBERSCOPE_TESTS_TRACE_API_CALLS_H
 #define FIBERSCOPE_TESTS_TRACE_API_CALLS_H
 
+#ifdef __clang__ // which only has to compile it
+#define NOIPA __attribute__((noinline))
+#else
 #define NOIPA __attribute__((noipa))
+#endif
 
 // What comes after a call keeps it from being the last.
 static inline __attribute__((always_inline)) void keep(void)
