@@ -299,7 +299,7 @@ def a_core_file_becomes_a_trace(work):
     if not cores:
         raise Skip("the kernel writes no core files here")
     assert finish(work, cores[0]).count("Running->Waiting") > 100
-    assert sorted(f for f in os.listdir(work) if f.startswith("f.")) == ["f.fibers.pb.gz", "f.trace"], os.listdir(work)
+    assert sorted(f for f in os.listdir(work) if f.startswith("f.")) == ["f.goroutine.pb.gz", "f.trace"], os.listdir(work)
 
 
 def what_cannot_be_is_said(work):
