@@ -213,13 +213,10 @@ def sort_keys():
         term.until(lambda s: names(s)[:1] == ["heavy"], "heavy on top")
         assert term.screen.with_attribute(7) == "flat", term.screen.with_attribute(7)
         term.type("c")
-        term.until(lambda s: s.with_attribute(7) == "cum", "the order of cum")
-        seen = names(term.screen)
-        assert "work" in seen and "heavy" not in seen[:seen.index("work")], seen
+        term.until(lambda s: s.with_attribute(7) == "cum" and "work" in names(s) and
+                   "heavy" not in names(s)[:names(s).index("work")], "the order of cum")
         term.type("n")
-        term.until(lambda s: s.with_attribute(7) == "function", "the order of names")
-        seen = names(term.screen)
-        assert seen == sorted(seen), seen
+        term.until(lambda s: s.with_attribute(7) == "function" and names(s) == sorted(names(s)), "the order of names")
         term.type("F")
         term.until(lambda s: names(s)[:1] == ["heavy"], "heavy on top")
         marked = [[a for _, a in row] for row in term.screen.cells][3]
