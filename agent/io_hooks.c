@@ -210,7 +210,8 @@ static struct patience patience(int64_t ns)
     return (struct patience){waits_ended(), errno, ns > 0 ? now_ns() + ns : 0};
 }
 
-enum { DISARMING_NS = 3000000 }; // in which a signal that was dropped may still end a wait
+// In which a signal that was dropped may still end a wait, of a thread that comes to run late.
+enum { DISARMING_NS = 20000000 };
 
 static bool goes_on(struct patience *p, int error)
 {
