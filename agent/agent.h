@@ -119,8 +119,8 @@ struct agent_space {
     _Atomic uint32_t copies;                  // of the flight recorder, asked for so far
     char saved_path[AGENT_PATH_BYTES];
     bool told; // the collector has the segment: nothing is written here
-    struct seg seg;
     _Atomic uint32_t slots_used; // high-water mark
+    struct seg seg;
     _Atomic uint32_t modules_lock, modules_used, modules_generation;
     _Atomic uint64_t modules_quiet_until_ns; // no scan before: the last one found nothing
     struct agent_module modules[AGENT_MODULES_MAX];

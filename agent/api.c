@@ -110,6 +110,8 @@ static int cpu_start_locked(uint32_t cpu_hz, uint32_t wall_hz)
     if (rc) {
         set_rates(0, 0);
         agent_disarm_all();
+    } else {
+        held_own(1u << SEG_HELD_SAMPLES);
     }
     return rc;
 }

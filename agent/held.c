@@ -63,6 +63,8 @@ static void unset(uint32_t kinds)
         agent.env.block_ns = 0;
     if (kinds & BIT(SEG_HELD_MUTEX))
         agent.env.mutex_fraction = 0;
+    if (kinds & BIT(SEG_HELD_TRACE))
+        agent.env.trace_on = false;
 }
 
 static void stop_samples(struct seg_control *c)

@@ -5,7 +5,7 @@
 //
 // What always holds
 //   - All changes are made under agent.api_lock; what the program wished itself has no bit, and is left alone.
-//   - While there is a bit there is a keeper: a timer of this process that brings SIGPROF every KEEPER_S seconds to one
+//   - While there is a bit there is a keeper: a timer of this process that brings SIGPROF every KEEPER_NS to one
 //     thread, the one that took the call, as the caller has chosen it for being disturbed least. Its handler asks the
 //     kernel who holds what. Without a bit there is no timer and no signal.
 //   - An injected agent whose call came on a borrowed thread must not end that thread's wait (inject.h): its keeper counts

@@ -62,7 +62,8 @@ void lock_order_update(bool on)
 {
     struct seg_order *o = order();
     bool was = atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_ORDER;
-    if (!o || !on || was)
+    // A forked child has its parent's flags, and a segment in which nothing was switched on yet.
+    if (!o || !on || (was && atomic_load_explicit(&o->since_ns, memory_order_relaxed)))
         return;
     // Before the flag: what is held from the time before is not held any more.
     atomic_fetch_add_explicit(&agent.space->order.session, 1, memory_order_relaxed);
@@ -163,7 +164,7 @@ static bool lock_claim(struct seg_order_lock *l, const void *object, enum seg_lo
                                                  memory_order_acq_rel, memory_order_relaxed))
         return false;
     // One that was just seen by others has another number now; 0 is none's.
-    if (!atomic_fetch_add_explicit(&l->number, 1, memory_order_relaxed))
+    if (atomic_fetch_add_explicit(&l->number, 1, memory_order_relaxed) == UINT32_MAX)
         atomic_store_explicit(&l->number, 1, memory_order_relaxed);
     atomic_store_explicit(&l->type, (uint32_t)type, memory_order_release);
     return true;
@@ -363,6 +364,8 @@ static void add_edge(struct seg_order *o, struct lock_holder *h, uint32_t at,
             g.index |= h->held[i].is_read ? SEG_ORDER_SHARED : 0;
             if (g.number)
                 add_guard(&like, g);
+            else if (i != at)
+                like.flags |= SEG_ORDER_GUARDS_CUT;
         }
         uint64_t key = key_of(&like);
         if (!e || key != bare)

@@ -80,7 +80,7 @@ static inline int untold(int rc)
         if (lock_order_is_on())                                                                    \
             lock_order_wants_at(object, type, how, frame);                                         \
         WAIT_OF(rc_, frame, object, type, true, NULL, call, unwaited);                             \
-        return TOOK(frame, object, type, how, rc_);                                                \
+        return TOOK(frame, object, type, (how) & ~(unsigned)LOCK_ORDER_WAITS, rc_);                \
     } while (0)
 // rc, of a call that has taken the lock if it succeeded.
 #define TOOK(frame, object, type, how, rc)                                                         \

@@ -242,6 +242,9 @@ static void on_sigprof(int signal, siginfo_t *info, void *context)
     }
     if (whose == WHOSE_KEEPER) {
         held_look();
+        struct agent_slot *s = agent_live() ? slot_self() : NULL;
+        if (s && agent.keeper >= 0)
+            sample_enter(s); // its end has to be known
         note_ended_wait(context);
         errno = saved;
         return;

@@ -114,8 +114,10 @@ void trace_begin_due(void)
     int saved = errno;
     // A vfork child has its parent's memory, and one that forked within a hook the parent's segment yet.
     if (!agent.is_ghost && agent.pid == (uint32_t)getpid()) {
-        agent_here_answered();
-        atomic_store_explicit(&trace_due, 0, memory_order_relaxed);
+        if (agent_here_answered() ||
+            (agent.space &&
+             atomic_load(&agent.space->beginning) == AGENT_FAILED)) // else another thread is at it
+            atomic_store_explicit(&trace_due, 0, memory_order_relaxed);
     }
     errno = saved;
 }
@@ -144,6 +146,8 @@ EXPORTED int fscope_trace_start(const struct fscope_trace_options *options)
     if (o.is_flight && !emit_is_on())
         memcpy(agent.env.trace_slow_ns, slow, sizeof slow);
     rc = trace_begin(o.is_flight != 0, o.flight_ns);
+    if (!rc) // no collector's from now on, whose own had just ended
+        held_own(1u << SEG_HELD_TRACE);
     futex_unlock(&agent.api_lock);
     return rc;
 }

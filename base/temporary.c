@@ -10,6 +10,8 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,6 +21,14 @@ static struct {
     atomic_size_t length;
     char path[PATH_MAX];
 } places[PLACES];
+
+#define BEING_WRITTEN SIZE_MAX
+
+static bool is_used(int i) // acquire: what file_temporary wrote
+{
+    size_t length = atomic_load_explicit(&places[i].length, memory_order_acquire);
+    return length && length != BEING_WRITTEN;
+}
 
 static _Atomic pid_t owner; // a child that has not called exec removes nothing
 
@@ -30,8 +40,7 @@ void file_remove_temporaries(void)
     if (atomic_load(&owner) != getpid())
         return;
     for (int i = 0; i < PLACES; i++)
-        if (atomic_load_explicit(&places[i].length,
-                                 memory_order_acquire)) // what file_temporary wrote
+        if (is_used(i))
             unlink(places[i].path);
 }
 
@@ -81,7 +90,8 @@ void file_temporary(const char *path)
     if (!length || length >= PATH_MAX)
         return;
     for (int i = 0; i < PLACES; i++) {
-        if (atomic_load(&places[i].length))
+        size_t none = 0;
+        if (!atomic_compare_exchange_strong(&places[i].length, &none, BEING_WRITTEN))
             continue;
         memcpy(places[i].path, path, length + 1);
         atomic_store(&owner, getpid());
@@ -94,7 +104,7 @@ void file_temporary(const char *path)
 void file_temporary_gone(const char *path)
 {
     for (int i = 0; i < PLACES; i++) {
-        if (atomic_load(&places[i].length) && !strcmp(places[i].path, path)) {
+        if (is_used(i) && !strcmp(places[i].path, path)) {
             atomic_store(&places[i].length, 0);
             return;
         }

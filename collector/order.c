@@ -220,6 +220,8 @@ int order_switch(uint32_t pid, bool on, struct fscope_error *err)
     }
     if (!rc)
         rc = call_ask(&call, reader, &(struct call_wish){.what = SEG_ASK_LOOK}, err);
+    if (rc && reader) // nor shall it come with the next call, of somebody else
+        seg_reader_order_want(reader, !on);
     seg_reader_close(reader);
     call_close(&call);
     return rc;

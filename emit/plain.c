@@ -131,6 +131,9 @@ static struct emit_thread *find_ahead(uint32_t tid)
 
 void emit_self_end(void)
 {
+    // Cancelled in the midst of a wait, it is told to go on: others must not look at what it waited for.
+    if (self && (!self->g_state || atomic_load_explicit(&self->wait_object, memory_order_relaxed)))
+        emit_self_wake();
     struct emit_thread *t = self ? self : find_ahead((uint32_t)syscall(SYS_gettid));
     self = NULL;
     if (t)

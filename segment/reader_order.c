@@ -8,6 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+// More than producers make, and no more than who looks through all of them can bear.
+enum { LOCKS_MAX = 1 << 14, EDGES_MAX = 1 << 17 };
+
 static bool is_pow2(uint64_t n)
 {
     return n && (n & (n - 1)) == 0;
@@ -20,6 +23,8 @@ int seg_reader_order(struct seg_reader *r, struct seg_order *out)
     if (!a->size)
         return -ENODATA;
     if (a->size < sizeof *out || reader_get(r, a->offset, out, sizeof *out))
+        return -EINVAL;
+    if (out->lock_count > LOCKS_MAX || out->edge_count > EDGES_MAX)
         return -EINVAL;
     uint64_t locks = (uint64_t)out->lock_count * sizeof(struct seg_order_lock);
     uint64_t edges = (uint64_t)out->edge_count * sizeof(struct seg_order_edge);

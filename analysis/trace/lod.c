@@ -174,12 +174,12 @@ static void column(const struct lod *l, const int64_t from[LOD_CLASSES],
                    struct lod_column *c)
 {
     *c = (struct lod_column){.longest = longest_of(l, first, end)};
-    for (uint8_t k = 0; k < LOD_CLASSES; k++) {
+    for (int k = 0; k < LOD_CLASSES; k++) {
         int64_t ns = to[k] - from[k];
         c->busy_ns += ns;
         if (ns > c->class_ns) {
             c->class_ns = ns;
-            c->class = k;
+            c->class = (uint8_t)k;
         }
     }
 }

@@ -295,18 +295,22 @@ void lock_tell(const void *object, uint32_t what)
     void (*tell)(const void *object, uint32_t what) =
         __atomic_load_n(&fib_descriptor.on_lock, __ATOMIC_RELAXED);
     uint32_t how = __atomic_load_n(&sched_slow_locks, __ATOMIC_RELAXED);
-    if (tell && (how & DESCRIPTOR_LOCKS_WATCHED))
+    if (tell && (how & DESCRIPTOR_LOCKS_WATCHED)) {
+        fib_tls.owner = 0; // known here it would unlock inline, and that is to be told, too
         tell(object, what);
+    }
 }
 
 __attribute__((noinline)) static void lock_else(struct fib_mutex *m)
 {
     seed_point();
+    uint32_t waits = DESCRIPTOR_LOCK_WAITS;
     if (!fast_lock(m, owner_self())) {
-        lock_watch(m, DESCRIPTOR_LOCK_WANTED | DESCRIPTOR_LOCK_WAITS);
+        lock_watch(m, DESCRIPTOR_LOCK_WANTED | waits);
         lock_slow(m, -1, WAIT_MUTEX, m, "fib_mutex_lock");
+        waits = 0; // told already
     }
-    lock_watch(m, DESCRIPTOR_LOCK_TAKEN | DESCRIPTOR_LOCK_WAITS);
+    lock_watch(m, DESCRIPTOR_LOCK_TAKEN | waits);
 }
 
 FIB_PUBLIC void fib_mutex_lock(struct fib_mutex *m)
@@ -316,11 +320,16 @@ FIB_PUBLIC void fib_mutex_lock(struct fib_mutex *m)
         lock_else(m);
 }
 
+bool mutex_try_as(struct fib_mutex *m)
+{
+    struct attempt a = {.self = owner_self()};
+    return try_free(m, &a);
+}
+
 FIB_PUBLIC bool fib_mutex_trylock(struct fib_mutex *m)
 {
     seed_point();
-    struct attempt a = {.self = owner_self()};
-    bool is_taken = try_free(m, &a);
+    bool is_taken = mutex_try_as(m);
     if (is_taken)
         lock_watch(m, DESCRIPTOR_LOCK_TAKEN);
     return is_taken;

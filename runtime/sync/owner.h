@@ -32,6 +32,7 @@ static inline uint64_t owner_of(const uint64_t *owner)
 // --- Mutexes, for others here. `call` is what the message of an abort names.
 int mutex_lock_as(struct fib_mutex *m, int64_t timeout_ns, enum wait_reason reason,
                   const void *object, const char *call);
+bool mutex_try_as(struct fib_mutex *m); // nobody is told of it
 void mutex_unlock_as(struct fib_mutex *m, const char *call);
 // The same without ever yielding: rt_locks may be held.
 void mutex_unlock_no_yield(struct fib_mutex *m, const char *call);

@@ -90,7 +90,8 @@ FIB_PUBLIC void fib_rwmutex_lock(struct fib_rwmutex *m)
 
 FIB_PUBLIC bool fib_rwmutex_trylock(struct fib_rwmutex *m)
 {
-    if (!fib_mutex_trylock(&m->w))
+    seed_point();
+    if (!mutex_try_as(&m->w)) // told below, of the whole lock
         return false;
     int32_t none = 0;
     if (atomic_compare_exchange_strong_explicit(&rw_of(m)->readers, &none, -READERS_MAX,

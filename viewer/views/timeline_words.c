@@ -54,7 +54,10 @@ void timeline_axis(struct timeline *t, struct ui *u, struct rect r)
     double step = step_of(length, t->lanes.w, font_width(u->font, "000.000000ms", SIZE_MAX));
     draw_rect(u->list, rect_make(r.x, r.y, r.w, u->line), u->theme.panel);
     draw_clip_push(u->list, rect_make(t->lanes.x, r.y, t->lanes.w, r.h));
-    for (double at = ceil(t->shown.begin / step) * step; at <= t->shown.end; at += step) {
+    double first = ceil(t->shown.begin / step);
+    int marks = (int)fmin(floor(t->shown.end / step) - first + 1, t->lanes.w);
+    for (int i = 0; i < marks; i++) {
+        double at = (first + i) * step;
         int x = timeline_x(t, at);
         draw_rect(u->list, rect_make(x, r.y + u->line, 1, r.h - u->line), u->theme.grid);
         draw_rect(u->list, rect_make(x, r.y + u->line - 4, 1, 4), u->theme.border);
