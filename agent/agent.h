@@ -107,6 +107,7 @@ struct agent_module {
 };
 
 // The part that a forked child must not inherit.
+// NOLINTNEXTLINE(*Padding): in groups that belong together; there is one of it
 struct agent_space {
     _Atomic uint32_t alive; // release, last of agent_begin: pairs with the acquire in agent_live
     _Atomic uint32_t beginning;
@@ -118,7 +119,7 @@ struct agent_space {
     _Atomic uint64_t cpu_samples, cpu_sum_ns; // taken, for the delivered rate
     _Atomic uint32_t copies;                  // of the flight recorder, asked for so far
     char saved_path[AGENT_PATH_BYTES];
-    bool told; // the collector has the segment: nothing is written here
+    bool told;                   // the collector has the segment: nothing is written here
     _Atomic uint32_t slots_used; // high-water mark
     struct seg seg;
     _Atomic uint32_t modules_lock, modules_used, modules_generation;

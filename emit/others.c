@@ -297,7 +297,9 @@ static void tell_thread(uint32_t tid, uint32_t own_tid, bool has_room)
     unlock_names();
     if (!t)
         return;
-    if (t->session != emit_session() || is_new)
+    // One that was created in this session, and has told nothing yet, begins by itself.
+    bool is_created = t->is_made && t->session_made == emit_session();
+    if (is_new || (t->session != emit_session() && !is_created))
         s = tid == own_tid ? own_state() : state_of(tid);
     if (s.doing != DOING_NOTHING)
         tell(t, s, tid == own_tid, has_room);
@@ -353,7 +355,9 @@ void emit_others_tell(void)
     long n;
     while (fd >= 0 && seen < THREADS_MAX &&
            (n = syscall(SYS_getdents64, fd, entries, sizeof entries)) > 0)
-        for (long at = 0; at < n && emit_is_on();) {
+        // Should a runtime have begun meanwhile, its threads may be among those that were just read.
+        for (long at = 0;
+             at < n && emit_is_on() && !__atomic_load_n(&emit.runtime, __ATOMIC_ACQUIRE);) {
             const struct dirent64 *d = (const struct dirent64 *)(const void *)(entries + at);
             uint32_t tid = number_of(d->d_name);
             at += d->d_reclen;

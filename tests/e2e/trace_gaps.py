@@ -88,7 +88,8 @@ def the_name_is_the_command_s_own(work):
 
 def no_trace_is_a_failure(work):
     done = harness.record("--trace", "-o", "t.trace", UNSTARTED, "--help", cwd=work)
-    assert done.returncode == 1 and "no trace" in done.stderr and not os.listdir(work), done
+    # The command's own status, which says why.
+    assert done.returncode == 2 and "no trace" in done.stderr and not os.listdir(work), done
     # But one that neither waits nor begins a thread has run.
     done = harness.record("--trace", "-o", "t.trace", "true", cwd=work, check=0)
     assert "wrote t.trace" in done.stderr and len(fibers(os.path.join(work, "t.trace"))) == 1, done.stderr
