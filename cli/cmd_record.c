@@ -272,7 +272,9 @@ static int run(void *p, int argc, char **argv)
     } else if ((rc = record_write(&o, &result, &err))) {
         cli_fail("%s", err.text);
         record_wait(&o, &result);
-        if (rc != -ENODATA || !status) // a command that came to nothing is why there is nothing
+        // A command that came to nothing is why there is nothing; a moment of a process may have none, beside the rest.
+        bool is_rest = o.pid && (o.cpu_hz || o.wall_hz || o.heap_bytes || o.block_ns);
+        if (rc != -ENODATA || (!status && !is_rest))
             status = CLI_FAILURE;
     } else {
         record_wait(&o, &result);
