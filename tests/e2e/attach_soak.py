@@ -81,7 +81,7 @@ def differences(before, after):
             more = sorted((Counter(after[k]) - Counter(was)).elements())
             if more:
                 left[k] = more
-        elif after[k] != was:
+        elif after[k] > was if isinstance(was, int) else after[k] != was:
             left[k] = (was, after[k])
     return left
 
