@@ -294,6 +294,8 @@ class Postgres(Load):
 
 
 class Shorten(Load):
+    own_threads = ("shorten",)  # its runtime begins threads as blocking calls need them
+
     def start(self):
         self.popen([f"{BUILD}/examples/shorten", "-p", "0", "-d", f"{self.work}/links.db"], stdout=subprocess.PIPE,
                    text=True)
