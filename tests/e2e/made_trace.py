@@ -21,8 +21,9 @@ def leb(n):
 class Generation:
     """Events of one generation. `say` goes to the thread, `say(..., thread=NOBODY)` to no thread."""
 
-    def __init__(self, number):
-        self.number = number
+    def __init__(self, number, begins=0):
+        """begins: of one without events, as the one that a trace ends with."""
+        self.number, self.begins = number, begins
         self.strings, self.stacks, self.sequence = {}, {}, {}
         self.streams = {}  # thread -> [(time, bytes)]
 
@@ -53,7 +54,7 @@ class Generation:
         return b"\x01" + leb(self.number) + leb(thread) + leb(time) + leb(len(data)) + data
 
     def bytes(self):
-        out, end = [], 0
+        out, end = [], self.begins
         for thread, events in self.streams.items():
             data, last, begin = bytearray(), events[0][0], events[0][0]
             for at, wire, args in events:

@@ -55,6 +55,20 @@ def utilisation_is_one_figure(work):
     assert len(re.findall(r"^ +[0-9.]+s +[0-9.]+%", trace("util", "-n", "7", path), re.M)) == 7
 
 
+def a_trace_has_one_length(work):
+    """Its last event is at 100 ms; then nothing but waiting until the generation ends, 2 s after its beginning."""
+    path = os.path.join(work, "l.trace")
+    g = begun(1, 1 * MS)
+    g.block(101 * MS, "sleep", g.stack("main"))
+    made.write(path, [g, made.Generation(2, begins=2001 * MS)])
+    close(report(path)["duration_ns"], 2000 * MS, 2, "duration")
+    assert "the trace lasts 2s" in trace("--from=3s", path, status=1)
+    assert trace("fiber", "9", path, status=1).count(" in 2s (") == 1
+    cut = report("--from=1s", path)
+    close(cut["duration_ns"], 1000 * MS, 2, "the second half")
+    close(cut["times"]["blocked_ns"], 1000 * MS, 2, "it waits all of it")
+
+
 def waits_without_an_end_are_lints(work):
     """1,000 waiters, of which the first has waited longest; 3 hogs of one function."""
     path = os.path.join(work, "w.trace")
@@ -223,5 +237,5 @@ def memory_does_not_depend_on_the_length(work):
         assert max(peaks) < 1.3 * min(peaks) and max(peaks) < mib * 1024, peaks
 
 
-main([utilisation_is_one_figure, waits_without_an_end_are_lints, the_summary_names_the_next_step,
+main([utilisation_is_one_figure, a_trace_has_one_length, waits_without_an_end_are_lints, the_summary_names_the_next_step,
       stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere, memory_does_not_depend_on_the_length])
