@@ -133,6 +133,21 @@ static void count_metric(struct trace_summary *s, const struct trace_event *ev)
     }
 }
 
+// Those of which a part lies in the range.
+static void count_generation(struct trace_summary *s, const struct trace_event *ev)
+{
+    struct summary_state *st = s->state;
+    if (st->counts && st->before_range)
+        s->totals.generations++;
+    st->before_range = st->before_range && !st->counts;
+    if (ev->kind != TRACE_SYNC || !ev->sync.generation)
+        return;
+    if (st->counts)
+        s->totals.generations++;
+    else
+        st->before_range = true;
+}
+
 static void begin_event(struct trace_summary *s, const struct trace_event *ev)
 {
     struct summary_state *st = s->state;
@@ -149,11 +164,11 @@ static void begin_event(struct trace_summary *s, const struct trace_event *ev)
         st->first_ns = ev->time_ns;
         s->totals.begin_ns = st->procs_since = st->now;
     }
+    count_generation(s, ev);
     if (st->counts) {
         s->totals.events++;
         if (ev->kind <= TRACE_EXPERIMENTAL)
             s->totals.by_kind[ev->kind]++;
-        s->totals.generations += ev->kind == TRACE_SYNC && ev->sync.generation;
         s->totals.samples += ev->kind == TRACE_STACK_SAMPLE;
     }
     if (ev->thread_slot != TRACE_NO_SLOT && ev->thread_slot >= s->totals.threads)
@@ -282,6 +297,7 @@ int trace_summary_finish(struct trace_summary *s)
     st->now = st->last_ns;
     st->counts = true;
     s->totals.end_ns = st->now;
+    s->totals.generations += st->before_range; // all of the range lies in one, and has no event
     s->totals.proc_ns += (double)s->totals.gomaxprocs * (double)(st->now - st->procs_since);
     for (uint32_t i = 0; i < st->fiber_capacity && !rc; i++) {
         if (st->fibers[i] && st->fibers[i]->since != SUMMARY_NEVER)

@@ -56,6 +56,7 @@ struct summary_state {
     int64_t now, sync_ns, sync_now; // sync_now: held inside the range
     int64_t first_ns, last_ns, procs_since;
     bool started, counts; // counts: the event is inside the range
+    bool before_range;    // a generation has begun, and nothing of the range was seen
     int rc;
     uint32_t name_preempted, name_forever;
     struct fiber **fibers; // by slot

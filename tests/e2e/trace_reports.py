@@ -69,6 +69,45 @@ def a_trace_has_one_length(work):
     close(cut["times"]["blocked_ns"], 1000 * MS, 2, "it waits all of it")
 
 
+def a_range_cuts_what_lasts_beyond_it(work):
+    """main waits from 50 to 130 ms and, for something else, from 150 ms to the end at 450 ms. Another one waits through
+    it all, and nothing says for what."""
+    path = os.path.join(work, "c.trace")
+    g = begun(1, 1 * MS)
+    g.say(1 * MS, made.GO_STATUS_STACK, 2, made.NOBODY, made.WAITING, g.stack("other"), thread=made.NOBODY)
+    g.block(51 * MS, "chan receive", g.stack("fib_chan_recv", "main"))
+    g.wake(131 * MS, 1)
+    g.start(131 * MS, 1)
+    g.block(151 * MS, "sleep", g.stack("main"))
+    made.write(path, [g, made.Generation(2, begins=451 * MS)])
+
+    def first(*args):
+        return report("fiber", *args, path)["longest"][0]
+
+    for args, ns, at, ended in ((("--from=80ms", "--to=110ms"), 30, 80, False), (("--to=110ms",), 60, 50, False),
+                                (("--from=80ms", "--to=140ms"), 50, 80, True), (("--from=200ms",), 250, 200, False)):
+        got = first("1", *args)
+        close(got["ns"], ns * MS, 2, str(args))
+        close(got["at_ns"], at * MS, 2, str(args))
+        close(got["begun_ns"], (150 if at == 200 else 50) * MS, 2, str(args))
+        assert got["ended"] == ended, args
+    text = trace("fiber", "1", "--from=80ms", "--to=110ms", path)
+    assert "30ms Waiting from 0.080000s (begun at 0.050000s) to the end, chan receive" in text, text
+    assert "blocked: chan receive, longest 30ms, none has ended" in text, text
+    assert "blocked: (no reason), longest 30ms" in trace("fiber", "2", "--from=80ms", "--to=110ms", path)
+    # The longest is one that has not ended, or one that began before the range.
+    waits = {w["reason"]: w for w in report(path)["times"]["blocked"]}
+    close(waits["chan receive"]["longest_ns"], 80 * MS, 2, "ended")
+    assert "longest_ns" not in waits["sleep"] and "longest_open_ns" not in waits["chan receive"], waits
+    close(waits["sleep"]["longest_open_ns"], 300 * MS, 2, "open")
+    whole = trace(path)
+    assert "sleep, 1 time, longest 300ms, none has ended" in whole, whole
+    assert "chan receive, 1 time, longest 80ms\n" in whole, whole
+    assert "chan receive, longest 30ms\n" in trace("--from=100ms", path)
+    for args, count in (((), 2), (("--to=100ms",), 1), (("--from=100ms", "--to=200ms"), 1), (("--from=200ms",), 2)):
+        assert report(*args, path)["generations"] == count, args
+
+
 def waits_without_an_end_are_lints(work):
     """1,000 waiters, of which the first has waited longest; 3 hogs of one function."""
     path = os.path.join(work, "w.trace")
@@ -237,5 +276,5 @@ def memory_does_not_depend_on_the_length(work):
         assert max(peaks) < 1.3 * min(peaks) and max(peaks) < mib * 1024, peaks
 
 
-main([utilisation_is_one_figure, a_trace_has_one_length, waits_without_an_end_are_lints, the_summary_names_the_next_step,
-      stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere, memory_does_not_depend_on_the_length])
+main([utilisation_is_one_figure, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
+      waits_without_an_end_are_lints, the_summary_names_the_next_step, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere, memory_does_not_depend_on_the_length])
