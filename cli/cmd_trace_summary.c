@@ -72,12 +72,12 @@ static void print_utilisation(FILE *out, const struct trace_summary *s)
             "Together they ran fibers for %s, were in system calls %s, idle %s, scheduling %s.\n",
             trace_ns(a, running), trace_ns(b, syscall), trace_ns(c, idle), trace_ns(d, other));
     if (t->runnable.count)
-        fprintf(
-            out,
-            "A runnable fiber waited %s in the middle, %s at the 99th percentile, %s at most.\n",
-            trace_ns(a, trace_hist_quantile_ns(&t->runnable, 0.5)),
-            trace_ns(b, trace_hist_quantile_ns(&t->runnable, 0.99)),
-            trace_ns(c, t->runnable.max_ns));
+        fprintf(out,
+                "A runnable fiber waited <=%s in the middle, <=%s at the 99th percentile, %s at "
+                "most.\n",
+                trace_ns(a, trace_hist_quantile_ns(&t->runnable, 0.5)),
+                trace_ns(b, trace_hist_quantile_ns(&t->runnable, 0.99)),
+                trace_ns(c, t->runnable.max_ns));
 }
 
 static void print_json(FILE *out, const struct trace_input *in, const struct trace_summary *s,
@@ -102,7 +102,7 @@ static void print_json(FILE *out, const struct trace_input *in, const struct tra
     trace_json_times(&j, s, &t->times);
     json_close(&j, '}');
     json_open(&j, "runnable", '{');
-    trace_json_hist(&j, &t->runnable);
+    trace_json_hist(&j, &t->runnable, NULL);
     json_close(&j, '}');
     trace_json_functions(&j, s);
     trace_json_procs(&j, s);

@@ -41,8 +41,9 @@ static void say(struct next *n, const char *report, const char *why)
 // What the slowest hundredth of a type takes beyond a median one, all together; 0: no long tail.
 static double tail_ns(const struct trace_type *t)
 {
-    int64_t median = trace_hist_quantile_ns(&t->latency, 0.5);
-    int64_t p99 = trace_hist_quantile_ns(&t->latency, 0.99);
+    bool exact;
+    int64_t median = trace_type_quantile_ns(t, 0.5, &exact);
+    int64_t p99 = trace_type_quantile_ns(t, 0.99, &exact);
     if (t->complete < INSTANCES_MIN || p99 < TAIL_TIMES * (median > 1 ? median : 1))
         return 0;
     return (double)(p99 - median) * (double)t->complete / 100;
@@ -77,9 +78,8 @@ static void say_explain(struct next *n, const struct trace_summary *s)
     cli_print_word(n->out, name);
     fputs(" --slow=p99 ", n->out);
     cli_print_word(n->out, n->path);
-    fprintf(n->out, "    # why one in a hundred takes %s and not %s\n",
-            trace_ns(a, trace_hist_quantile_ns(&t->latency, 0.99)),
-            trace_ns(b, trace_hist_quantile_ns(&t->latency, 0.5)));
+    fprintf(n->out, "    # why one in a hundred takes %s and not %s\n", trace_quantile(a, t, 0.99),
+            trace_quantile(b, t, 0.5));
 }
 
 struct share {

@@ -49,6 +49,7 @@ int trace_summary_new(struct trace_summary **out, const struct trace_summary_opt
         return -ENOMEM;
     }
     s->state->util->only_mean = true;
+    s->state->exact_left = TRACE_EXACT_MAX;
     if (!s->state->options.to_ns)
         s->state->options.to_ns = INT64_MAX;
     if (!s->state->options.from_ns)
@@ -318,6 +319,10 @@ int trace_summary_finish(struct trace_summary *s)
     sort(s->procs, s->proc_count, by_proc);
     for (uint32_t i = 0; i < s->function_count; i++)
         trace_times_sort(&s->functions[i]->times);
+    for (uint32_t i = 0; i < s->region_type_count; i++)
+        trace_exact_sort(&s->region_types[i]->exact);
+    for (uint32_t i = 0; i < s->task_type_count; i++)
+        trace_exact_sort(&s->task_types[i]->exact);
     trace_times_sort(&s->totals.times);
     return rc;
 }
@@ -326,6 +331,7 @@ static void free_types(struct trace_type **types, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         trace_times_finish(&types[i]->times);
+        trace_exact_finish(&types[i]->exact);
         free(types[i]);
     }
     free(types);

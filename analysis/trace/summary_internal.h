@@ -69,6 +69,7 @@ struct summary_state {
     struct trace_type **types_by_name[2]; // 0: regions, 1: tasks
     uint32_t types_by_name_capacity[2];
     uint32_t name_more;
+    uint32_t exact_left; // lengths that there is room for
     struct ptrtab edges, tasks;
     struct task *open_tasks; // all of `tasks`
 };

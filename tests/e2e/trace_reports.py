@@ -163,6 +163,36 @@ def the_summary_names_the_next_step(work):
         assert done.returncode == 0 and done.stdout, (command, done.stderr)
 
 
+def quantiles_are_exact_or_bounds(work):
+    """Regions of 1000.001 us and up in steps of 7 ns: what the tables say, and explain, is the very length. With more
+    than there is room for (2^18 lengths of all types), it is a bound, and said to be one."""
+    path = os.path.join(work, "q.trace")
+    generations, lengths, at = [], [], 2 * MS
+    for many in (500, 270000):
+        g = begun(len(generations) + 1, at)
+        where, name = g.stack("main"), g.text("few" if many == 500 else "many")
+        for i in range(many):
+            lengths.append(1000001 + 7 * (i * 7919 % many))
+            g.say(at, made.REGION_BEGIN, 0, name, where)
+            g.say(at + lengths[-1], made.REGION_END, 0, name, where)
+            at += lengths[-1] + 10
+        generations.append(g)
+    made.write(path, generations)
+    few, many = sorted(lengths[:500]), sorted(lengths[500:])
+    by_name = {r["name"]: r["latency"] for r in report("regions", path)["regions"]}
+    assert by_name["few"]["exact"] and not by_name["many"]["exact"], by_name
+    for key, q in (("p50_ns", 0.5), ("p90_ns", 0.9), ("p99_ns", 0.99)):
+        assert by_name["few"][key] == few[int(q * 500)], (key, by_name["few"][key], few[int(q * 500)])
+        want = many[int(q * len(many))]
+        assert want <= by_name["many"][key] <= 1.125 * want, (key, by_name["many"][key], want)
+    explained = report("explain", "--region=few", "--slow=p99", path)
+    assert explained["median_ns"] == by_name["few"]["p50_ns"], explained
+    assert explained["threshold_ns"] == by_name["few"]["p99_ns"], explained
+    rows = {line.split()[-1]: line.split() for line in trace("regions", path).splitlines()
+            if re.match(" +[0-9]+ +[0-9]+ ", line)}
+    assert rows["few"][2] == "1ms" and rows["many"][2].startswith("<=1.") and rows["many"][3].startswith("<="), rows
+
+
 def rows_are_asked_for_everywhere(work):
     path = os.path.join(work, "r.trace")
     g = begun(1, 1 * MS)
@@ -277,4 +307,5 @@ def memory_does_not_depend_on_the_length(work):
 
 
 main([utilisation_is_one_figure, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
-      waits_without_an_end_are_lints, the_summary_names_the_next_step, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere, memory_does_not_depend_on_the_length])
+      waits_without_an_end_are_lints, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
+      stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere, memory_does_not_depend_on_the_length])
