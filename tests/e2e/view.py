@@ -144,8 +144,14 @@ def damage_is_said_and_mistakes_are_refused(work):
         assert done.returncode in (0, 1) and (done.returncode == 0) == done.stdout.startswith("size "), (n, done)
         assert done.returncode == 0 or cut in done.stderr, (n, done)
     for args, why in ((["--size", "0x5"], "--size"), (["--size", "20000x5"], "--size"), (["--range", "2..1"], "--range"),
-                      (["--search", "x"], "--search")):
-        assert why in view("--text", "-", *args, path, status=2).stderr
+                      (["--search", "x"], "--search"), (["--range", "2s..500ms"], "ends before it begins"),
+                      (["--range", "1..1"], "is empty"), (["--range", "11..12"], "the trace is over before it begins"),
+                      *((["--range", r], "500ms..2s") for r in ("1", "1..", "..1", "1...2x", "1x..2", "-1..2", "1....2", ""))):
+        assert why in view("--text", "-", *args, path, status=2).stderr, args
+    for ranges in (("0..1", "0s..1000ms", "0.0..1.0"), ("5..6.5", "5.0..6500ms", "5s..6.5")):
+        shown = {view("--text", "-", *BUILTIN, "--range", r, path).stdout for r in ranges}
+        assert len(shown) == 1, ranges
+    view("--text", "-", "--range", "1..1m", path)
     assert "scale" in view("--text", "-", "--scale", "5", path, status=1).stderr
     assert "/nonexistent" in view("--text", "-", "/nonexistent", status=1).stderr
     assert "No space left" in view("--png", "/dev/full", path, status=1).stderr
