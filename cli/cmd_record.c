@@ -280,8 +280,9 @@ static int run(void *p, int argc, char **argv)
     }
     // One's own Ctrl-C is no news.
     if (result.killed_by && result.killed_by != SIGINT && !o.quiet)
-        cli_note("the command was killed by signal %d (%s); the profile holds what came before",
-                 result.killed_by, strsignal(result.killed_by));
+        cli_note(
+            "the command was killed by signal %d (%s); what was written holds what came before",
+            result.killed_by, strsignal(result.killed_by));
     record_result_free(&result);
     return status;
 }
