@@ -5,7 +5,7 @@
 //   explain          the region or task whose slow instances cost most beyond its median ones
 //   lints            if any fires
 //   sched            if fibers wait longer for a Proc than they run
-//   sync, net, ...   then where most time goes, waits of all fibers taken together
+//   sync, net, ...   then where most time goes, waits of all fibers taken together; not for less than a hundredth
 
 #include "cli/trace_tables.h"
 
@@ -105,7 +105,7 @@ void trace_print_next(FILE *out, const struct trace_input *in, const struct trac
         {"syscall", "which lines are in system calls", t->syscall_ns + t->syscall_blocked_ns},
         {"net", "which lines wait for the network", 0},
         {"sync", "on which lines fibers wait for each other", 0},
-        {"fibers", "the fibers by start function, all of them", 1},
+        {"fibers", "the fibers by start function, all of them", 0},
     };
     for (uint32_t i = 0; i < t->wait_count; i++) {
         const char *reason = trace_names_text(&s->names, t->waits[i].reason);
@@ -115,6 +115,9 @@ void trace_print_next(FILE *out, const struct trace_input *in, const struct trac
         else if (strstr(reason, "chan") || strstr(reason, "sync") || strstr(reason, "select"))
             shares[3].ns += t->waits[i].max_ns ? t->waits[i].ns : 0;
     }
+    for (size_t i = 0; i < CLI_COUNT(shares); i++)
+        shares[i].ns = shares[i].ns < t->total_ns / 100 ? 0 : shares[i].ns;
+    shares[CLI_COUNT(shares) - 1].ns = 1;
     say_explain(&n, s);
     if (lint_count)
         say(&n, "lints", "what is remarkable");

@@ -163,6 +163,23 @@ def the_summary_names_the_next_step(work):
         assert done.returncode == 0 and done.stdout, (command, done.stderr)
 
 
+def next_steps_are_worth_a_look(work):
+    """main runs for 100 ms, is 0.1 ms in system calls and runnable, and waits 50 ms: for sync alone there is a report."""
+    path = os.path.join(work, "n.trace")
+    g = begun(1, 1 * MS)
+    where = g.stack("main")
+    g.say(101 * MS, made.GO_SYSCALL_BEGIN, 1, where)
+    g.say(101 * MS + 100000, made.GO_SYSCALL_END)
+    g.block(102 * MS, "sync", where)
+    g.wake(152 * MS, 1)
+    g.start(152 * MS + 100000, 1)
+    g.say(153 * MS, made.GO_STOP, g.text("preempted"), where)
+    made.write(path, [g])
+    assert report(path)["times"]["syscall_ns"] == 100000
+    said = [line.split()[2] for line in trace(path).split("Look next:\n")[1].splitlines()]
+    assert said == ["sync", "fibers"], said
+
+
 def quantiles_are_exact_or_bounds(work):
     """Regions of 1000.001 us and up in steps of 7 ns: what the tables say, and explain, is the very length. With more
     than there is room for (2^18 lengths of all types), it is a bound, and said to be one."""
@@ -308,4 +325,5 @@ def memory_does_not_depend_on_the_length(work):
 
 main([utilisation_is_one_figure, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
       waits_without_an_end_are_lints, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
-      stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere, memory_does_not_depend_on_the_length])
+      next_steps_are_worth_a_look, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere,
+      memory_does_not_depend_on_the_length])
