@@ -5,7 +5,8 @@
 //   explain          the region or task whose slow instances cost most beyond its median ones
 //   lints            if any fires
 //   sched            if fibers wait longer for a Proc than they run
-//   sync, net, ...   then where most time goes, waits of all fibers taken together; not for less than a hundredth
+//   sync, net, ...   then where most time goes, waits of all fibers taken together; not for less
+//                    than a hundredth
 
 #include "cli/trace_tables.h"
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// record --fibers: what all fibers do as the recording ends; see record.h. And what is only there with fibers.
+// record --fibers: what all fibers do as the recording ends; see record.h. And what is only there
+// with fibers.
 
 #include "collector/fibers.h"
 #include "collector/record_internal.h"

@@ -4,24 +4,26 @@
 
 #include "viewer/range.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
 // Decimal digits with at most one dot; what is behind them, NULL if there is no digit.
 static const char *read_number(const char *p, const char *end, double *value)
 {
-    double scale = 0;
+    double scale = 1;
+    bool has_dot = false;
     int digits = 0;
-    for (*value = 0; p < end && ((*p >= '0' && *p <= '9') || (*p == '.' && !scale)); p++) {
+    for (*value = 0; p < end && ((*p >= '0' && *p <= '9') || (*p == '.' && !has_dot)); p++) {
         if (*p == '.') {
-            scale = 1;
+            has_dot = true;
             continue;
         }
         digits++;
         *value = 10 * *value + (*p - '0');
-        scale *= 10;
+        scale *= has_dot ? 10 : 1;
     }
-    *value /= scale > 1 ? scale : 1;
+    *value /= scale;
     return digits ? p : NULL;
 }
 

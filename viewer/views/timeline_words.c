@@ -152,8 +152,8 @@ struct timeline_window timeline_told(const struct timeline *t)
     return t->range.end > t->range.begin ? t->range : t->shown;
 }
 
-// The classes that have a time, those of start functions before the last two. Where they are more than `room`, the
-// functions that have none are in the sum of the others. How many.
+// The classes that have a time. Where they are more than `room`, the functions that find none are
+// added to the others. How many.
 static int classes_of(int64_t sums[LOD_CLASSES], int room, int classes[LOD_CLASSES])
 {
     int n = 0, last = 0;
