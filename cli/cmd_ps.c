@@ -23,7 +23,7 @@ static const char *state(const struct process *p)
     switch (p->agent) {
     case PROCESS_AGENT_IDLE: return "idle";
     case PROCESS_AGENT_RECORDING: return "recording";
-    case PROCESS_AGENT_DEAF: return "no answer";
+    case PROCESS_AGENT_DEAF: return "out of service";
     default: return "none";
     }
 }
@@ -32,11 +32,11 @@ static void print_text(const struct processes *all)
 {
     if (!all->count)
         return;
-    printf("%8s  %-16s  %7s  %-7s  %-9s  %-24s  %s\n", "pid", "program", "threads", "runtime",
+    printf("%8s  %-16s  %7s  %-7s  %-14s  %-24s  %s\n", "pid", "program", "threads", "runtime",
            "agent", "records", "endpoint");
     for (size_t i = 0; i < all->count; i++) {
         const struct process *p = &all->list[i];
-        printf("%8u  %-16s  %7u  %-7s  %-9s  %-24s  %s", p->pid, p->program, p->threads,
+        printf("%8u  %-16s  %7u  %-7s  %-14s  %-24s  %s", p->pid, p->program, p->threads,
                p->has_runtime ? "fibers" : "-", state(p), p->records[0] ? p->records : "-",
                p->endpoint[0] ? p->endpoint : "-");
         if (p->collector)

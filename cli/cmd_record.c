@@ -78,10 +78,11 @@ static const struct cli_option options[] = {
                  "with --flight, which it implies: write them when a region took longer"),
     CLI_DURATION(struct settings, slow_task, "slow-task", 0, "TIME", "With --trace",
                  "the same for a task"),
-    CLI_DURATION(struct settings, slow_latency, "slow-latency", 0, "TIME", "With --trace",
-                 "when a fiber waited longer for a processor (one in 8 is looked at)"),
+    CLI_DURATION(
+        struct settings, slow_latency, "slow-latency", 0, "TIME", "With --trace",
+        "when a fiber waited longer for a processor (one in 8 is looked at; fiber runtime only)"),
     CLI_DURATION(struct settings, slow_stall, "slow-stall", 0, "TIME", "With --trace",
-                 "when a fiber held its processor longer"),
+                 "when a fiber held its processor longer (fiber runtime only)"),
     CLI_SIZE(
         struct settings, trace_bytes, "trace-buffer", 0, "BYTES", "With --trace",
         "room for events in the program, 64MiB by default; a trace is cut, and goes on in another "
@@ -282,8 +283,9 @@ static int run(void *p, int argc, char **argv)
     }
     // One's own Ctrl-C is no news.
     if (result.killed_by && result.killed_by != SIGINT && !o.quiet)
-        cli_note("the command was killed by signal %d (%s); the profile holds what came before",
-                 result.killed_by, strsignal(result.killed_by));
+        cli_note(
+            "the command was killed by signal %d (%s); what was written holds what came before",
+            result.killed_by, strsignal(result.killed_by));
     record_result_free(&result);
     return status;
 }

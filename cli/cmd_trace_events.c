@@ -249,13 +249,20 @@ static const char *event_word(const struct trace_error *e)
     return name ? name : ""; // a byte that is no event's
 }
 
+static void print_counts(FILE *out, const struct verdict *v)
+{
+    fprintf(out, "%" PRIu64 " event%s in %" PRIu64 " generation%s", v->events,
+            v->events == 1 ? "" : "s", v->generations, v->generations == 1 ? "" : "s");
+}
+
 static void print_verdict(FILE *out, const struct trace_input *in, const struct verdict *v)
 {
     const struct trace_error *e = v->error;
     const char *path = in->args->path;
     if (!e) {
-        fprintf(out, "%s: valid: %" PRIu64 " events, %" PRIu64 " generations, format go 1.%u\n",
-                path, v->events, v->generations, trace_reader_version(in->reader));
+        fprintf(out, "%s: valid: ", path);
+        print_counts(out, v);
+        fprintf(out, ", format go 1.%u\n", trace_reader_version(in->reader));
         return;
     }
     fprintf(out, "%s: not valid: %s\n", path, e->text);
@@ -267,8 +274,9 @@ static void print_verdict(FILE *out, const struct trace_input *in, const struct 
         fprintf(out, "  thread      %" PRId64 "\n", e->thread);
     if (*event_word(e))
         fprintf(out, "  event       %s\n", event_word(e));
-    fprintf(out, "  %s: %" PRIu64 " events, %" PRIu64 " generations\n",
-            in->args->salvage ? "what --salvage keeps" : "before it", v->events, v->generations);
+    fprintf(out, "  %s ", in->args->salvage ? "--salvage keeps" : "before it  ");
+    print_counts(out, v);
+    fputc('\n', out);
 }
 
 static void json_verdict(FILE *out, const struct trace_input *in, const struct verdict *v)

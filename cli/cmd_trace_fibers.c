@@ -237,9 +237,23 @@ struct one {
     uint32_t count, lane;
 };
 
+// Where the span begins inside the range; it ends there anyway.
+static int64_t begin_of(const struct one *f, uint32_t span)
+{
+    int64_t begin_ns = trace_span_begin_ns(f->spans, span);
+    return begin_ns > f->spans->begin_ns ? begin_ns : f->spans->begin_ns;
+}
+
 static int64_t length_of(const struct one *f, uint32_t span)
 {
-    return trace_span_end_ns(f->spans, f->lane, span) - trace_span_begin_ns(f->spans, span);
+    return trace_span_end_ns(f->spans, f->lane, span) - begin_of(f, span);
+}
+
+// No end of it is seen: the fiber's last span, and the fiber lives on.
+static bool is_open(const struct one *f, uint32_t span)
+{
+    const struct trace_lane *l = &f->spans->lanes[f->lane];
+    return span + 1 == l->first + l->count && f->fiber->ended_ns == INT64_MIN;
 }
 
 static int by_length(const void *x, const void *y, void *one)
@@ -281,8 +295,11 @@ static void print_span(FILE *out, const struct trace_input *in, const struct one
     struct terminal t = terminal_of(out);
     char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
     fprintf(out, "\n%12s %s from %s", trace_ns(a, length_of(f, i)),
-            trace_go_state_name(trace_span_state(s, i)),
-            trace_at(b, in, trace_span_begin_ns(s, i)));
+            trace_go_state_name(trace_span_state(s, i)), trace_at(b, in, begin_of(f, i)));
+    if (trace_span_begin_ns(s, i) < begin_of(f, i))
+        fprintf(out, " (begun at %s)", trace_at(b, in, trace_span_begin_ns(s, i)));
+    if (is_open(f, i))
+        fputs(" to the end", out);
     const char *reason = trace_names_text(&s->names, trace_span_reason(s, i));
     if (*reason) {
         fputs(", ", out);
@@ -337,8 +354,8 @@ static void print_one(FILE *out, const struct trace_input *in, const struct one 
         const struct trace_wait *w = &x->times.waits[i];
         fprintf(out, "%12s %7s  blocked: ", trace_ns(a, w->ns),
                 trace_share(b, (double)w->ns, (double)x->times.total_ns));
-        terminal_print(out, &t, trace_names_text(&f->summary->names, w->reason), 0);
-        fprintf(out, ", %" PRIu64 " times\n", w->count);
+        trace_wait_print(out, &t, &f->summary->names, w);
+        fputc('\n', out);
     }
     fprintf(out,
             "  ran %" PRIu64 " times (at most %s), yielded %" PRIu64 ", preempted %" PRIu64
@@ -360,7 +377,9 @@ static void json_one(FILE *out, const struct trace_input *in, const struct one *
         const struct trace_lane *other = other_of(f, i);
         json_open(&j, NULL, '{');
         json_int(&j, "ns", length_of(f, i));
-        json_int(&j, "at_ns", trace_span_begin_ns(s, i) - in->base_ns);
+        json_int(&j, "at_ns", begin_of(f, i) - in->base_ns);
+        json_int(&j, "begun_ns", trace_span_begin_ns(s, i) - in->base_ns);
+        json_bool(&j, "ended", !is_open(f, i));
         json_string(&j, "state", trace_go_state_name(trace_span_state(s, i)));
         json_string(&j, "reason", trace_names_text(&s->names, trace_span_reason(s, i)));
         if (other)

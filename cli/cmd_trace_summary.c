@@ -48,17 +48,9 @@ static void print_times(FILE *out, const struct trace_summary *s, uint32_t rows)
     print_row(out, "blocked", t->blocked_ns, whole, "waited for something:");
     for (uint32_t i = 0; i < t->wait_count && i < rows && t->waits[i].ns; i++) {
         const struct trace_wait *w = &t->waits[i];
-        char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX];
-        const char *reason = trace_names_text(&s->names, w->reason);
+        char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
         fprintf(out, "%12s %7s      ", trace_ns(a, w->ns), trace_share(b, (double)w->ns, whole));
-        terminal_print(out, &term, *reason ? reason : "(no reason)", 0);
-        // The longest is known of those that ended.
-        if (w->count)
-            fprintf(out, ", %" PRIu64 " time%s", w->count, w->count == 1 ? "" : "s");
-        if (w->max_ns)
-            fprintf(out, ", longest %s", trace_ns(c, w->max_ns));
-        else
-            fputs(", none has ended", out);
+        trace_wait_print(out, &term, &s->names, w);
         fputc('\n', out);
     }
 }
@@ -80,12 +72,12 @@ static void print_utilisation(FILE *out, const struct trace_summary *s)
             "Together they ran fibers for %s, were in system calls %s, idle %s, scheduling %s.\n",
             trace_ns(a, running), trace_ns(b, syscall), trace_ns(c, idle), trace_ns(d, other));
     if (t->runnable.count)
-        fprintf(
-            out,
-            "A runnable fiber waited %s in the middle, %s at the 99th percentile, %s at most.\n",
-            trace_ns(a, trace_hist_quantile_ns(&t->runnable, 0.5)),
-            trace_ns(b, trace_hist_quantile_ns(&t->runnable, 0.99)),
-            trace_ns(c, t->runnable.max_ns));
+        fprintf(out,
+                "A runnable fiber waited <=%s in the middle, <=%s at the 99th percentile, %s at "
+                "most.\n",
+                trace_ns(a, trace_hist_quantile_ns(&t->runnable, 0.5)),
+                trace_ns(b, trace_hist_quantile_ns(&t->runnable, 0.99)),
+                trace_ns(c, t->runnable.max_ns));
 }
 
 static void print_json(FILE *out, const struct trace_input *in, const struct trace_summary *s,
@@ -110,7 +102,7 @@ static void print_json(FILE *out, const struct trace_input *in, const struct tra
     trace_json_times(&j, s, &t->times);
     json_close(&j, '}');
     json_open(&j, "runnable", '{');
-    trace_json_hist(&j, &t->runnable);
+    trace_json_hist(&j, &t->runnable, NULL);
     json_close(&j, '}');
     trace_json_functions(&j, s);
     trace_json_procs(&j, s);

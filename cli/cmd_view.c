@@ -94,7 +94,7 @@ static const struct cli_option options[] = {
     CLI_STRING(struct settings, font, "font", 0, "FILE", PICTURE,
                "a font file, or \"builtin\" (default: the system's)"),
     CLI_STRING(struct settings, range, "range", 0, "A..B", SHOWN,
-               "of a trace: from A to B seconds after its beginning"),
+               "of a trace: from A to B after its beginning, in seconds or as 500ms"),
     CLI_STRING(struct settings, sample_index, "sample_index", 'I', "NAME", SHOWN,
                "of a profile: which value of a sample, by its name or number"),
     CLI_FLAG(struct settings, inverted, "inverted", 0, SHOWN,

@@ -149,6 +149,10 @@ static int run(void *settings, int argc, char **argv)
     if (s->order) { // the agent may make its segment now: what is mapped is looked at anew
         int rc = order_switch(target_pid(t), strcmp(s->order, "on") == 0, &err);
         target_close(t);
+        if (rc == -ENOENT) {
+            cli_fail("%s; `fiberscope attach -p %s` puts it in", err.text, argv[0]);
+            return UNREADABLE;
+        }
         if (rc || target_arg_open(&t, argv[0], &err))
             return fail(&err);
     }

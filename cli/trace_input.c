@@ -129,8 +129,7 @@ static void note_fiber(struct trace_input *in, int64_t id)
 
 static void note_event(struct trace_input *in, const struct trace_event *ev)
 {
-    if (ev->kind != TRACE_SYNC)
-        in->last_ns = ev->time_ns;
+    in->last_ns = ev->time_ns; // the last Sync's, too: what waits, waits to there
     if (ev->kind == TRACE_TRANSITION && ev->what == TRACE_RESOURCE_GOROUTINE &&
         ev->transition.from <= TRACE_GO_NOT_EXIST)
         note_fiber(in, ev->transition.id);
@@ -310,6 +309,23 @@ void trace_json_stack(struct json *j, const char *key, const struct trace_names 
     json_close(j, ']');
 }
 
+void trace_wait_print(FILE *out, const struct terminal *t, const struct trace_names *n,
+                      const struct trace_wait *w)
+{
+    char a[TRACE_NS_MAX];
+    int64_t longest_ns = w->max_ns > w->open_ns ? w->max_ns : w->open_ns;
+    const char *reason = trace_names_text(n, w->reason);
+    terminal_print(out, t, *reason ? reason : "(no reason)", 0);
+    if (w->count) // else it began before
+        fprintf(out, ", %" PRIu64 " time%s", w->count, w->count == 1 ? "" : "s");
+    if (longest_ns)
+        fprintf(out, ", longest %s", trace_ns(a, longest_ns));
+    if (!w->max_ns)
+        fputs(", none has ended", out);
+    else if (w->open_ns > w->max_ns)
+        fputs(" to the end", out);
+}
+
 void trace_json_times(struct json *j, const struct trace_summary *s, const struct trace_times *t)
 {
     json_int(j, "total_ns", t->total_ns);
@@ -324,6 +340,10 @@ void trace_json_times(struct json *j, const struct trace_summary *s, const struc
         json_string(j, "reason", trace_names_text(&s->names, t->waits[i].reason));
         json_int(j, "count", (int64_t)t->waits[i].count);
         json_int(j, "ns", t->waits[i].ns);
+        if (t->waits[i].max_ns)
+            json_int(j, "longest_ns", t->waits[i].max_ns);
+        if (t->waits[i].open_ns)
+            json_int(j, "longest_open_ns", t->waits[i].open_ns);
         json_close(j, '}');
     }
     json_close(j, ']');

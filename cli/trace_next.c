@@ -5,7 +5,8 @@
 //   explain          the region or task whose slow instances cost most beyond its median ones
 //   lints            if any fires
 //   sched            if fibers wait longer for a Proc than they run
-//   sync, net, ...   then where most time goes, waits of all fibers taken together
+//   sync, net, ...   then where most time goes, waits of all fibers taken together; not for less
+//                    than a hundredth
 
 #include "cli/trace_tables.h"
 
@@ -41,8 +42,9 @@ static void say(struct next *n, const char *report, const char *why)
 // What the slowest hundredth of a type takes beyond a median one, all together; 0: no long tail.
 static double tail_ns(const struct trace_type *t)
 {
-    int64_t median = trace_hist_quantile_ns(&t->latency, 0.5);
-    int64_t p99 = trace_hist_quantile_ns(&t->latency, 0.99);
+    bool exact;
+    int64_t median = trace_type_quantile_ns(t, 0.5, &exact);
+    int64_t p99 = trace_type_quantile_ns(t, 0.99, &exact);
     if (t->complete < INSTANCES_MIN || p99 < TAIL_TIMES * (median > 1 ? median : 1))
         return 0;
     return (double)(p99 - median) * (double)t->complete / 100;
@@ -77,9 +79,8 @@ static void say_explain(struct next *n, const struct trace_summary *s)
     cli_print_word(n->out, name);
     fputs(" --slow=p99 ", n->out);
     cli_print_word(n->out, n->path);
-    fprintf(n->out, "    # why one in a hundred takes %s and not %s\n",
-            trace_ns(a, trace_hist_quantile_ns(&t->latency, 0.99)),
-            trace_ns(b, trace_hist_quantile_ns(&t->latency, 0.5)));
+    fprintf(n->out, "    # why one in a hundred takes %s and not %s\n", trace_quantile(a, t, 0.99),
+            trace_quantile(b, t, 0.5));
 }
 
 struct share {
@@ -105,7 +106,7 @@ void trace_print_next(FILE *out, const struct trace_input *in, const struct trac
         {"syscall", "which lines are in system calls", t->syscall_ns + t->syscall_blocked_ns},
         {"net", "which lines wait for the network", 0},
         {"sync", "on which lines fibers wait for each other", 0},
-        {"fibers", "the fibers by start function, all of them", 1},
+        {"fibers", "the fibers by start function, all of them", 0},
     };
     for (uint32_t i = 0; i < t->wait_count; i++) {
         const char *reason = trace_names_text(&s->names, t->waits[i].reason);
@@ -115,6 +116,9 @@ void trace_print_next(FILE *out, const struct trace_input *in, const struct trac
         else if (strstr(reason, "chan") || strstr(reason, "sync") || strstr(reason, "select"))
             shares[3].ns += t->waits[i].max_ns ? t->waits[i].ns : 0;
     }
+    for (size_t i = 0; i < CLI_COUNT(shares); i++)
+        shares[i].ns = shares[i].ns < t->total_ns / 100 ? 0 : shares[i].ns;
+    shares[CLI_COUNT(shares) - 1].ns = 1;
     say_explain(&n, s);
     if (lint_count)
         say(&n, "lints", "what is remarkable");

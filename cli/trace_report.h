@@ -82,6 +82,8 @@ void trace_frames_print(FILE *out, const struct terminal *t, const struct trace_
                         uint32_t frames_max); // from frame `first` on
 void trace_json_stack(struct json *j, const char *key, const struct trace_names *n,
                       const struct trace_stack *stack);
+void trace_wait_print(FILE *out, const struct terminal *t, const struct trace_names *n,
+                      const struct trace_wait *w); // "sleep, 2 times, longest 200ms"
 void trace_json_times(struct json *j, const struct trace_summary *s, const struct trace_times *t);
 int trace_number(const char *text, const char *what, int64_t *number); // 0 or an exit status
 bool trace_listed(const struct cli_list *list, int64_t id);

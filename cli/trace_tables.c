@@ -4,7 +4,10 @@
 
 #include "cli/trace_tables.h"
 
+#include "analysis/units.h"
+
 #include <inttypes.h>
+#include <string.h>
 
 static const char *text_of(const struct trace_summary *s, uint32_t name)
 {
@@ -97,6 +100,15 @@ void trace_print_wakes(FILE *out, const struct trace_summary *s, uint32_t rows, 
     print_more(out, left);
 }
 
+const char *trace_quantile(char *buf, const struct trace_type *t, double q)
+{
+    bool exact;
+    int64_t ns = trace_type_quantile_ns(t, q, &exact);
+    size_t at = exact ? 0 : strlen(strcpy(buf, "<="));
+    units_label(buf + at, TRACE_NS_MAX - at, ns, "nanoseconds", "auto");
+    return buf;
+}
+
 void trace_print_types(FILE *out, const struct trace_summary *s, struct trace_type *const *types,
                        uint32_t count, uint32_t rows, const char *name)
 {
@@ -116,10 +128,9 @@ void trace_print_types(FILE *out, const struct trace_summary *s, struct trace_ty
         shown++;
         fprintf(out, "%12" PRIu64 " %10" PRIu64, x->count, x->complete);
         if (x->complete)
-            fprintf(out, " %10s %10s %10s %10s  ",
-                    trace_ns(a, trace_hist_quantile_ns(&x->latency, 0.5)),
-                    trace_ns(b, trace_hist_quantile_ns(&x->latency, 0.99)),
-                    trace_ns(c, x->latency.max_ns), trace_ns(d, x->latency.sum_ns));
+            fprintf(out, " %10s %10s %10s %10s  ", trace_quantile(a, x, 0.5),
+                    trace_quantile(b, x, 0.99), trace_ns(c, x->latency.max_ns),
+                    trace_ns(d, x->latency.sum_ns));
         else
             fprintf(out, " %10s %10s %10s %10s  ", "-", "-", "-", "-");
         trace_name_print(out, &t, text_of(s, x->name));
@@ -206,13 +217,21 @@ void trace_print_lints(FILE *out, const struct trace_input *in, const struct tra
 
 // --- JSON.
 
-void trace_json_hist(struct json *j, const struct trace_hist *h)
+void trace_json_hist(struct json *j, const struct trace_hist *h, const struct trace_type *type)
 {
+    static const struct {
+        const char *key;
+        double q;
+    } quantiles[] = {{"p50_ns", 0.5}, {"p90_ns", 0.9}, {"p99_ns", 0.99}};
+    bool exact = false;
     json_int(j, "count", (int64_t)h->count);
     json_int(j, "sum_ns", h->sum_ns);
-    json_int(j, "p50_ns", trace_hist_quantile_ns(h, 0.5));
-    json_int(j, "p90_ns", trace_hist_quantile_ns(h, 0.9));
-    json_int(j, "p99_ns", trace_hist_quantile_ns(h, 0.99));
+    for (size_t i = 0; i < CLI_COUNT(quantiles); i++) {
+        double q = quantiles[i].q;
+        json_int(j, quantiles[i].key,
+                 type ? trace_type_quantile_ns(type, q, &exact) : trace_hist_quantile_ns(h, q));
+    }
+    json_bool(j, "exact", exact); // else at most those
     json_int(j, "max_ns", h->max_ns);
     json_open(j, "histogram", '[');
     for (unsigned i = 0; i < TRACE_HIST_BUCKETS; i++) {
@@ -251,7 +270,7 @@ void trace_json_functions(struct json *j, const struct trace_summary *s)
         json_int(j, "longest_run_ns", f->run.ns);
         json_int(j, "longest_runnable_ns", f->wait.ns);
         json_open(j, "runnable", '{');
-        trace_json_hist(j, &f->runnable);
+        trace_json_hist(j, &f->runnable, NULL);
         json_close(j, '}');
         json_close(j, '}');
     }
@@ -309,7 +328,7 @@ void trace_json_types(struct json *j, const char *key, const struct trace_input 
         json_int(j, "instances", (int64_t)x->count);
         json_int(j, "complete", (int64_t)x->complete);
         json_open(j, "latency", '{');
-        trace_json_hist(j, &x->latency);
+        trace_json_hist(j, &x->latency, x);
         json_close(j, '}');
         json_open(j, "times", '{');
         trace_json_times(j, s, &x->times);

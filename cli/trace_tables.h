@@ -16,6 +16,7 @@ void trace_print_functions(FILE *out, const struct trace_summary *s,
 void trace_print_procs(FILE *out, const struct trace_summary *s, uint32_t rows);
 bool trace_wakes_of(const struct trace_summary *s, const char *name); // whether there are any
 void trace_print_wakes(FILE *out, const struct trace_summary *s, uint32_t rows, const char *name);
+const char *trace_quantile(char *buf, const struct trace_type *t, double q); // "1.30s", "<=1.30s"
 void trace_print_types(FILE *out, const struct trace_summary *s, struct trace_type *const *types,
                        uint32_t count, uint32_t rows, const char *name);
 void trace_print_lints(FILE *out, const struct trace_input *in, const struct trace_summary *s,
@@ -29,7 +30,8 @@ void trace_print_next(FILE *out, const struct trace_input *in, const struct trac
                       size_t lint_count);
 
 // Members of the object that is open.
-void trace_json_hist(struct json *j, const struct trace_hist *h);
+// type: whose latency h is, exact where it can be; NULL: nobody's.
+void trace_json_hist(struct json *j, const struct trace_hist *h, const struct trace_type *type);
 void trace_json_moments(struct json *j, const struct trace_moments *m);
 void trace_json_functions(struct json *j, const struct trace_summary *s);
 void trace_json_procs(struct json *j, const struct trace_summary *s);

@@ -16,7 +16,7 @@ enum process_agent {
     PROCESS_NO_AGENT,
     PROCESS_AGENT_IDLE,      // there, and answers calls
     PROCESS_AGENT_RECORDING, // has a segment that records something (what: `records`)
-    PROCESS_AGENT_DEAF,      // there, and answers no calls: of another version
+    PROCESS_AGENT_DEAF,      // there, and answers no calls: taken out, or without SIGPROF
 };
 
 struct process {

@@ -223,6 +223,8 @@ int record_process(const struct record_options *o, struct record_result *result,
                          "with --method=perf");
     bool is_there = o->method != RECORD_PERF && rc == -EPERM; // and out of reach
     const char *option, *what = what_needs_it(o, &option);
+    if (rc == -ESRCH) // nothing helps
+        return error_set(err, rc, 0, "%s", why.text);
     if (is_needed && is_there)
         return error_set(err, rc, 0, "%s the agent: %.300s", what, why.text);
     if (is_needed)

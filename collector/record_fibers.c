@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// record --fibers: what all fibers do as the recording ends; see record.h.
+// record --fibers: what all fibers do as the recording ends; see record.h. And what is only there
+// with fibers.
 
 #include "collector/fibers.h"
 #include "collector/record_internal.h"
@@ -36,4 +37,28 @@ int record_fibers(const struct record_options *o, struct record_result *result,
         return 0;
     }
     return rc;
+}
+
+static bool has_runtime(uint32_t pid)
+{
+    struct fscope_error err = {0};
+    struct target *t = NULL;
+    uint64_t at;
+    bool has = target_open_pid(&t, pid, &err) ||
+               !target_find_variable(t, "libfiberscope-rt", "fib_descriptor", &at);
+    target_close(t);
+    return has; // also where nobody may look
+}
+
+void record_say_conditions(const struct record_options *o, const struct record_result *result)
+{
+    bool latency = o->trace_slow_ns[2] != 0, stall = o->trace_slow_ns[3] != 0;
+    if ((!latency && !stall) || o->quiet || !result->pid || has_runtime(result->pid))
+        return;
+    fprintf(o->messages,
+            "fiberscope: %s%s%s without effect: process %u (%s) has no fiber runtime "
+            "(libfiberscope-rt), which alone knows of processors to wait for or to hold; "
+            "--slow-region, --slow-task and SIGUSR2 work in any program\n",
+            latency ? "--slow-latency" : "", latency && stall ? " and " : "",
+            stall ? "--slow-stall" : "", result->pid, result->program);
 }

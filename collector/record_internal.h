@@ -35,9 +35,9 @@ struct record_loop {
     int pidfd;                  // readable when the target has ended; -1: nobody's
     bool (*is_over)(void *arg); // asked at each tick; NULL: the signals and the time alone end it
     void *arg;
-    uint64_t start_ns, stop_ns; // stop_ns: when the first signal was seen
-    bool has_said_grace;
-    int snapshots; // wishes for one that were passed on
+    uint64_t start_ns, stop_ns;      // stop_ns: when the first signal was seen
+    bool has_said_grace, has_looked; // has_looked: for the fiber runtime
+    int snapshots;                   // wishes for one that were passed on
 };
 
 // record_agent.c: records the process that `call` was opened on, through its agent. is_over may be NULL. Leaves the
@@ -51,6 +51,10 @@ bool record_needs_agent(const struct record_options *o); // nothing outside can 
 // What the ingest is to take, for o and into result.
 void record_ingest_options(const struct record_options *o, struct record_result *result,
                            struct ingest_options *io);
+
+// record_fibers.c: says so if conditions of a flight recorder were given that only the fiber runtime can meet, and the
+// program has not loaded it.
+void record_say_conditions(const struct record_options *o, const struct record_result *result);
 
 // Until the target has ended (1), or the time is over or a second signal came (0). -errno.
 int record_loop_run(struct record_loop *l);

@@ -16,6 +16,8 @@ enum {
 // After Ctrl-C: a command that ends because of it belongs into the profile to its end.
 #define STOP_GRACE_NS UINT64_C(1000000000)
 #define GRACE_SAID_NS UINT64_C(150000000)
+// By then a program has its libraries, also one that a script has started with exec.
+#define LOADED_NS UINT64_C(300000000)
 
 void record_ingest_options(const struct record_options *o, struct record_result *result,
                            struct ingest_options *io)
@@ -59,7 +61,7 @@ static void say_grace(struct record_loop *l, uint64_t now)
             result->child, result->program, (int)(STOP_GRACE_NS / UINT64_C(1000000000)));
 }
 
-static void tick(struct record_loop *l)
+static void tick(struct record_loop *l, uint64_t now)
 {
     struct ingest_stats stats;
     if (record_snapshot_count != l->snapshots) {
@@ -67,6 +69,10 @@ static void tick(struct record_loop *l)
         ingest_snapshot(l->ingest);
     }
     ingest_tick(l->ingest);
+    if (!l->has_looked && now - l->start_ns >= LOADED_NS) {
+        l->has_looked = true;
+        record_say_conditions(l->o, l->result);
+    }
     ingest_get_stats(l->ingest, &stats);
     l->result->trace_events = stats.trace_events;
     l->result->trace_bytes = stats.trace_bytes;
@@ -95,7 +101,7 @@ int record_loop_run(struct record_loop *l)
             return 0;
         say_grace(l, now);
         if (now >= next_tick || record_snapshot_count != l->snapshots) {
-            tick(l);
+            tick(l, now);
             next_tick = now + tick_ms(l->o) * UINT64_C(1000000);
         }
         uint64_t wait = next_tick - now;

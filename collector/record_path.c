@@ -211,9 +211,12 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
     bool is_made = asks_for_folder(o->output) && mkdir(folder, 0777) == 0;
     if (!is_made && stat(folder, &st))
         return error_set(err, -errno, 0, "%s: %s; nothing was started", folder, strerror(errno));
+    if (!is_made && !S_ISDIR(st.st_mode))
+        return error_set(err, -ENOTDIR, 0, "-o %s: %s is a file, not a folder; nothing was started",
+                         o->output, folder);
     if (access(folder, W_OK | X_OK))
-        return error_set(err, -errno, 0,
-                         "%s: %s; nothing was started (-o FILE writes the profile elsewhere)",
-                         strcmp(folder, ".") == 0 ? "the current folder" : folder, strerror(errno));
+        return error_set(err, -errno, 0, "%s: %s; nothing was started%s",
+                         strcmp(folder, ".") == 0 ? "the current folder" : folder, strerror(errno),
+                         o->output ? "" : " (-o FILE writes elsewhere)");
     return 0;
 }

@@ -211,8 +211,8 @@ static void say_file(const struct record_options *o, const struct record_result 
     FILE *out = o->messages;
     fputs("fiberscope: trace: ", out);
     record_say_count(out, f->events);
-    fprintf(out, " event%s in %.2f s, ", f->events == 1 ? "" : "s",
-            (double)(f->end_ns - f->start_ns) / 1e9);
+    fprintf(out, " event%s %s %.2f s, ", f->events == 1 ? "" : "s",
+            f->gave_way ? "of the last" : "in", (double)(f->end_ns - f->start_ns) / 1e9);
     record_say_bytes(out, f->bytes);
     if (f->samples) {
         fputs(", ", out);
@@ -251,6 +251,20 @@ static void say_cuts(const struct record_options *o, const struct record_result 
         cuts > 1 ? " several times" : "");
     record_say_bytes(o->messages, o->trace_bytes);
     fputs(")\n", o->messages);
+}
+
+// Why copies of a flight recorder reach no further back.
+static void say_gave_way(const struct record_options *o, const struct record_result *result)
+{
+    bool any = false;
+    for (size_t i = 0; i < result->trace_count; i++)
+        any |= result->traces[i].file.gave_way;
+    if (!any)
+        return;
+    fputs("fiberscope: older events gave way to newer ones: of --trace-buffer=BYTES, which were ",
+          o->messages);
+    record_say_bytes(o->messages, o->trace_bytes);
+    fputs(", each thread with events takes 64 KiB or more a second\n", o->messages);
 }
 
 static void say_next(const struct record_options *o, const struct record_result *result)
@@ -310,6 +324,7 @@ int record_trace_report(const struct record_options *o, struct record_result *re
     if (result->trace_error[0] && !first) // else it is the error
         fprintf(o->messages, "fiberscope: trace: %s\n", result->trace_error);
     say_cuts(o, result);
+    say_gave_way(o, result);
     if (written)
         say_next(o, result);
     return first;

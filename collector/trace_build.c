@@ -194,10 +194,14 @@ static int write_samples(struct trace_build *b, uint64_t generation, bool is_fir
 
 // --- Files.
 
-static int open_file(struct trace_build *b, uint64_t session)
+// generation: its first.
+static int open_file(struct trace_build *b, uint64_t session, uint64_t generation)
 {
     struct fscope_error err = {0};
-    b->file = (struct trace_build_file){.number = ++b->file_count};
+    b->file = (struct trace_build_file){
+        .number = ++b->file_count,
+        .gave_way = b->is_flight && (generation > load(&b->now.first) || load(&b->now.cuts)),
+    };
     int fd = b->o.open_file(b->o.arg, b->file.number, &err);
     if (fd < 0)
         return keep_error(b, fd, err.text);
@@ -367,7 +371,7 @@ static int write_generations(struct trace_build *b, uint64_t upto, uint64_t unti
             close_file(b, 0);
         }
         if (session != b->lost_session && !b->is_open)
-            rc = open_file(b, session);
+            rc = open_file(b, session, generation);
         if (session != b->lost_session && !rc) {
             bool is_whole = generation <= load(&b->now.complete);
             rc = write_generation(b, generation, pieces, count, is_whole ? UINT64_MAX : until);

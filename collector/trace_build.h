@@ -39,6 +39,7 @@ struct trace_build_file { // what came of one file
     uint64_t end_ns;     // its end
     uint64_t lost_names; // stacks and strings that could not be read
     bool was_cut;        // buffers were full
+    bool gave_way;       // of a flight recorder: there was more, before it
     bool was_killed;     // ends with what was committed
     char why[384];       // of left_out: what the validator said
 };

@@ -5,6 +5,7 @@
 #include "viewer/app.h"
 
 #include "base/file.h"
+#include "viewer/range.h"
 #include "viewer/ui/raster.h"
 #include "viewer/ui/svg.h"
 #include "viewer/window.h"
@@ -34,7 +35,7 @@ static const char usage[] =
     "  --svg OUT            the same as SVG\n"
     "  --text OUT           the same as text: what is drawn, item by item\n"
     "  --size WxH           of the picture or window (default 1600x900)\n"
-    "  --range A..B         of a trace: show from A to B seconds\n"
+    "  --range A..B         of a trace: show from A to B, seconds or with a unit\n"
     "  --sample_index NAME  of a profile: which value\n"
     "  --inverted           of a profile: leaves first\n"
     "  --flame              of a profile: root at the bottom\n"
@@ -140,16 +141,17 @@ static int parse(struct settings *s, int argc, char **argv)
     return 0;
 }
 
-// "A..B" in seconds since the trace began.
 static int set_range(struct app *a, const char *text)
 {
     double begin, end;
-    char after;
     if (!a->trace)
         return refuse("--range", "only a trace has times");
-    if (sscanf(text, "%lf..%lf%c", &begin, &end, &after) != 2 || !(begin >= 0) || !(end > begin))
-        return refuse("--range", "two numbers of seconds, such as 0.5..0.75");
-    timeline_show(&a->timeline, begin * 1e9, end * 1e9);
+    const char *wrong = range_parse(text, &begin, &end);
+    if (wrong)
+        return refuse("--range", wrong);
+    if (begin >= (double)(a->trace->end_ns - a->trace->begin_ns))
+        return refuse("--range", "the trace is over before it begins");
+    timeline_show(&a->timeline, begin, end);
     return 0;
 }
 

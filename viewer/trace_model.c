@@ -69,20 +69,25 @@ static int fill(struct trace_model *m, struct trace_model_lane *to, uint32_t lan
     to->span = malloc((l->count + (size_t)1) * sizeof *to->span);
     if (!to->span)
         return -ENOMEM;
+    uint32_t only = TRACE_NO_LANE;
+    bool are_several = false;
     for (uint32_t i = l->first; i < l->first + l->count; i++) {
         uint32_t span = s->runs[i], before = to->lod.count;
         int64_t begin_ns = trace_span_begin_ns(s, span);
-        uint8_t class = class_of(m, span, trace_spans_fiber(s, span));
+        uint32_t fiber = trace_spans_fiber(s, span);
+        uint8_t class = class_of(m, span, fiber);
+        are_several |= only != TRACE_NO_LANE && only != fiber;
+        only = fiber;
         int rc = lod_add(&to->lod, begin_ns, trace_spans_run_end_ns(s, lane, i), class);
         if (rc)
             return rc;
         if (to->lod.count > before)
             to->span[before] = span;
     }
-    int rc = lod_finish(&to->lod);
-    if (!rc)
-        lod_until(&to->lod, INT64_MAX, to->total_ns);
-    return rc;
+    if (only != TRACE_NO_LANE && !are_several)
+        to->name = s->lanes[only].name;
+    m->have_names |= to->name != 0;
+    return lod_finish(&to->lod);
 }
 
 static int make_lanes(struct trace_model *m)
@@ -198,17 +203,31 @@ const char *trace_model_class_name(const struct trace_model *m, int class)
     return trace_names_text(&m->spans->names, m->named[class]);
 }
 
+static void add_sums(const struct trace_model_lane *l, int64_t begin_ns, int64_t end_ns,
+                     int64_t sums_ns[LOD_CLASSES])
+{
+    int64_t from[LOD_CLASSES] = {0}, to[LOD_CLASSES] = {0};
+    if (!l->lod.count)
+        return;
+    lod_until(&l->lod, begin_ns, from);
+    lod_until(&l->lod, end_ns, to);
+    for (int k = 0; k < LOD_CLASSES; k++)
+        sums_ns[k] += to[k] - from[k];
+}
+
+int64_t trace_model_ran_ns(const struct trace_model_lane *l, int64_t begin_ns, int64_t end_ns)
+{
+    int64_t sums[LOD_CLASSES] = {0}, ran = 0;
+    add_sums(l, begin_ns, end_ns, sums);
+    for (int k = 0; k < TRACE_MODEL_SYSCALL; k++)
+        ran += sums[k];
+    return ran;
+}
+
 void trace_model_sums(const struct trace_model *m, int64_t begin_ns, int64_t end_ns,
                       int64_t sums_ns[LOD_CLASSES])
 {
     memset(sums_ns, 0, LOD_CLASSES * sizeof *sums_ns);
-    for (uint32_t i = 0; i < m->lane_count; i++) {
-        int64_t from[LOD_CLASSES] = {0}, to[LOD_CLASSES] = {0};
-        if (!m->lanes[i].lod.count)
-            continue;
-        lod_until(&m->lanes[i].lod, begin_ns, from);
-        lod_until(&m->lanes[i].lod, end_ns, to);
-        for (int k = 0; k < LOD_CLASSES; k++)
-            sums_ns[k] += to[k] - from[k];
-    }
+    for (uint32_t i = 0; i < m->lane_count; i++)
+        add_sums(&m->lanes[i], begin_ns, end_ns, sums_ns);
 }

@@ -19,16 +19,17 @@ enum { TRACE_MODEL_NAMED = 6, TRACE_MODEL_OTHERS = 6, TRACE_MODEL_SYSCALL = 7 };
 
 struct trace_model_lane {
     char label[32]; // "P3"
+    uint32_t
+        name; // of the only fiber that it ever ran, as a plain thread's; 0: of several, or none
     struct lod lod;
-    uint32_t *span;                // [lod.count], of the trace's spans
-    int64_t total_ns[LOD_CLASSES]; // of everything
+    uint32_t *span; // [lod.count], of the trace's spans
 };
 
 struct trace_model {
     struct trace_spans *spans;
     struct trace_model_lane *lanes; // Procs; threads, where there are none
     uint32_t lane_count;
-    bool are_threads;
+    bool are_threads, have_names;      // have_names: some lane has
     uint32_t named[TRACE_MODEL_NAMED]; // names of the start functions
     uint32_t named_count;
     int64_t begin_ns, end_ns;
@@ -45,6 +46,9 @@ void trace_model_free(struct trace_model *m); // accepts NULL
 
 // A start function, or a word for what has none.
 const char *trace_model_class_name(const struct trace_model *m, int class);
+
+// How long a lane ran in [begin_ns, end_ns), without system calls.
+int64_t trace_model_ran_ns(const struct trace_model_lane *l, int64_t begin_ns, int64_t end_ns);
 
 // What each class has of [begin_ns, end_ns), over all lanes.
 void trace_model_sums(const struct trace_model *m, int64_t begin_ns, int64_t end_ns,

@@ -49,6 +49,7 @@ int trace_summary_new(struct trace_summary **out, const struct trace_summary_opt
         return -ENOMEM;
     }
     s->state->util->only_mean = true;
+    s->state->exact_left = TRACE_EXACT_MAX;
     if (!s->state->options.to_ns)
         s->state->options.to_ns = INT64_MAX;
     if (!s->state->options.from_ns)
@@ -133,6 +134,21 @@ static void count_metric(struct trace_summary *s, const struct trace_event *ev)
     }
 }
 
+// Those of which a part lies in the range.
+static void count_generation(struct trace_summary *s, const struct trace_event *ev)
+{
+    struct summary_state *st = s->state;
+    if (st->counts && st->before_range)
+        s->totals.generations++;
+    st->before_range = st->before_range && !st->counts;
+    if (ev->kind != TRACE_SYNC || !ev->sync.generation)
+        return;
+    if (st->counts)
+        s->totals.generations++;
+    else
+        st->before_range = true;
+}
+
 static void begin_event(struct trace_summary *s, const struct trace_event *ev)
 {
     struct summary_state *st = s->state;
@@ -149,11 +165,11 @@ static void begin_event(struct trace_summary *s, const struct trace_event *ev)
         st->first_ns = ev->time_ns;
         s->totals.begin_ns = st->procs_since = st->now;
     }
+    count_generation(s, ev);
     if (st->counts) {
         s->totals.events++;
         if (ev->kind <= TRACE_EXPERIMENTAL)
             s->totals.by_kind[ev->kind]++;
-        s->totals.generations += ev->kind == TRACE_SYNC && ev->sync.generation;
         s->totals.samples += ev->kind == TRACE_STACK_SAMPLE;
     }
     if (ev->thread_slot != TRACE_NO_SLOT && ev->thread_slot >= s->totals.threads)
@@ -282,6 +298,7 @@ int trace_summary_finish(struct trace_summary *s)
     st->now = st->last_ns;
     st->counts = true;
     s->totals.end_ns = st->now;
+    s->totals.generations += st->before_range; // all of the range lies in one, and has no event
     s->totals.proc_ns += (double)s->totals.gomaxprocs * (double)(st->now - st->procs_since);
     for (uint32_t i = 0; i < st->fiber_capacity && !rc; i++) {
         if (st->fibers[i] && st->fibers[i]->since != SUMMARY_NEVER)
@@ -302,6 +319,10 @@ int trace_summary_finish(struct trace_summary *s)
     sort(s->procs, s->proc_count, by_proc);
     for (uint32_t i = 0; i < s->function_count; i++)
         trace_times_sort(&s->functions[i]->times);
+    for (uint32_t i = 0; i < s->region_type_count; i++)
+        trace_exact_sort(&s->region_types[i]->exact);
+    for (uint32_t i = 0; i < s->task_type_count; i++)
+        trace_exact_sort(&s->task_types[i]->exact);
     trace_times_sort(&s->totals.times);
     return rc;
 }
@@ -310,6 +331,7 @@ static void free_types(struct trace_type **types, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         trace_times_finish(&types[i]->times);
+        trace_exact_finish(&types[i]->exact);
         free(types[i]);
     }
     free(types);

@@ -22,11 +22,16 @@
 #ifndef FIBERSCOPE_ANALYSIS_TRACE_SUMMARY_H
 #define FIBERSCOPE_ANALYSIS_TRACE_SUMMARY_H
 
+#include "analysis/trace/exact.h"
 #include "analysis/trace/hist.h"
 #include "analysis/trace/names.h"
 #include "analysis/trace/times.h"
 
-enum { TRACE_SLOWEST = 10, TRACE_TYPES_MAX = 4096 };
+enum {
+    TRACE_SLOWEST = 10,
+    TRACE_TYPES_MAX = 4096,
+    TRACE_EXACT_MAX = 262144, // lengths of all types together, 2 MiB
+};
 
 struct trace_moments { // how often things happened
     uint64_t runs, yields, preemptions, blocks, syscalls, wakes, creates;
@@ -104,6 +109,7 @@ struct trace_type { // of regions or of tasks; beyond TRACE_TYPES_MAX names: "(m
     uint32_t name;
     uint64_t count, complete; // complete: begin and end are known
     struct trace_hist latency;
+    struct trace_exact exact; // of `latency`, while there is room
     struct trace_times times; // of regions, complete or not
     struct trace_instance slowest[TRACE_SLOWEST];
     uint32_t slowest_count;
@@ -169,5 +175,9 @@ int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
 // The trace is over: what is alive is added up. 0 or -ENOMEM.
 int trace_summary_finish(struct trace_summary *s);
 void trace_summary_free(struct trace_summary *s); // accepts NULL
+
+// The length below which a share q of the complete instances lie, or, where there was no room for all
+// of them (*is_exact), one that is at most 12.5 % above it. After trace_summary_finish.
+int64_t trace_type_quantile_ns(const struct trace_type *t, double q, bool *is_exact);
 
 #endif

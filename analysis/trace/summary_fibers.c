@@ -95,6 +95,8 @@ static int leave(struct trace_summary *s, struct fiber *f, bool over)
     int rc = summary_settle(st, f, &f->pub.times);
     if (!rc && f->state == TRACE_GO_WAITING && over)
         trace_times_longest(&f->pub.times, f->pub.reason, ns);
+    else if (!rc && f->state == TRACE_GO_WAITING)
+        trace_times_open(&f->pub.times, f->pub.reason, ns);
     return rc;
 }
 

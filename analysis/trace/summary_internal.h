@@ -56,6 +56,7 @@ struct summary_state {
     int64_t now, sync_ns, sync_now; // sync_now: held inside the range
     int64_t first_ns, last_ns, procs_since;
     bool started, counts; // counts: the event is inside the range
+    bool before_range;    // a generation has begun, and nothing of the range was seen
     int rc;
     uint32_t name_preempted, name_forever;
     struct fiber **fibers; // by slot
@@ -68,6 +69,7 @@ struct summary_state {
     struct trace_type **types_by_name[2]; // 0: regions, 1: tasks
     uint32_t types_by_name_capacity[2];
     uint32_t name_more;
+    uint32_t exact_left; // lengths that there is room for
     struct ptrtab edges, tasks;
     struct task *open_tasks; // all of `tasks`
 };

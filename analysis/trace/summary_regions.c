@@ -123,7 +123,7 @@ static void add_slow(struct trace_type *t, const struct trace_instance *instance
 }
 
 // Counts one; its length only where both ends lie in the range.
-static void add_instance(struct trace_type *t, const struct summary_state *st, int64_t begin_ns,
+static void add_instance(struct trace_type *t, struct summary_state *st, int64_t begin_ns,
                          int64_t end_ns, int64_t fiber, uint64_t task)
 {
     t->count++;
@@ -132,7 +132,18 @@ static void add_instance(struct trace_type *t, const struct summary_state *st, i
     struct trace_instance instance = {end_ns - begin_ns, begin_ns, fiber, task};
     t->complete++;
     trace_hist_add(&t->latency, instance.ns);
+    if (t->name != st->name_more)
+        trace_exact_add(&t->exact, &st->exact_left, instance.ns);
+    else
+        t->exact.lost = true;
     add_slow(t, &instance);
+}
+
+int64_t trace_type_quantile_ns(const struct trace_type *t, double q, bool *is_exact)
+{
+    int64_t ns = trace_exact_quantile_ns(&t->exact, q);
+    *is_exact = ns >= 0;
+    return ns >= 0 ? ns : trace_hist_quantile_ns(&t->latency, q);
 }
 
 static int region_over(struct trace_summary *s, const struct trace_region *r)

@@ -39,6 +39,14 @@ void trace_times_longest(struct trace_times *t, uint32_t reason, int64_t ns)
     }
 }
 
+void trace_times_open(struct trace_times *t, uint32_t reason, int64_t ns)
+{
+    for (uint32_t i = 0; i < t->wait_count; i++) {
+        if (t->waits[i].reason == reason && t->waits[i].open_ns < ns)
+            t->waits[i].open_ns = ns;
+    }
+}
+
 static int combine(struct trace_times *t, const struct trace_times *o, int sign)
 {
     t->total_ns += sign * o->total_ns;
@@ -52,8 +60,10 @@ static int combine(struct trace_times *t, const struct trace_times *o, int sign)
     for (uint32_t i = 0; i < o->wait_count && !rc; i++) {
         const struct trace_wait *w = &o->waits[i];
         rc = trace_times_block(t, w->reason, sign < 0 ? -w->count : w->count, sign * w->ns);
-        if (!rc && sign > 0)
+        if (!rc && sign > 0) {
             trace_times_longest(t, w->reason, w->max_ns);
+            trace_times_open(t, w->reason, w->open_ns);
+        }
     }
     return rc;
 }
@@ -65,6 +75,8 @@ int trace_times_add(struct trace_times *t, const struct trace_times *more)
 
 int trace_times_subtract(struct trace_times *t, const struct trace_times *less)
 {
+    for (uint32_t i = 0; i < t->wait_count; i++) // may be one of those that are taken away
+        t->waits[i].max_ns = t->waits[i].open_ns = 0;
     return combine(t, less, -1);
 }
 

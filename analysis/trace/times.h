@@ -17,6 +17,7 @@ struct trace_wait {
     uint32_t reason; // name
     uint64_t count;
     int64_t ns, max_ns; // max_ns: the longest that came to its end
+    int64_t open_ns;    // the longest whose end is not seen, so far; 0: none
 };
 
 struct trace_times {
@@ -34,9 +35,10 @@ struct trace_times {
 // A zeroed struct trace_times is an empty one. 0 or -ENOMEM.
 int trace_times_block(struct trace_times *t, uint32_t reason, uint64_t count, int64_t ns);
 void trace_times_longest(struct trace_times *t, uint32_t reason, int64_t ns); // one that has ended
+void trace_times_open(struct trace_times *t, uint32_t reason, int64_t ns);    // one that has not
 int trace_times_add(struct trace_times *t, const struct trace_times *more);
-int trace_times_subtract(struct trace_times *t, const struct trace_times *less);
-int trace_times_copy(struct trace_times *t, const struct trace_times *from); // keeps t's memory
+int trace_times_subtract(struct trace_times *t, const struct trace_times *less); // t: no longest
+int trace_times_copy(struct trace_times *t, const struct trace_times *from);     // keeps t's memory
 void trace_times_finish(struct trace_times *t);
 
 // What of the total is in no state.

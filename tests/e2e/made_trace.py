@@ -3,6 +3,7 @@
 of the tree's own writer. Times in ns; the clock has 1 GHz."""
 
 PROCS_CHANGE, PROC_STATUS, GO_CREATE, GO_START, GO_DESTROY, GO_STOP, GO_BLOCK, GO_UNBLOCK = 9, 13, 14, 16, 17, 19, 20, 21
+GO_SYSCALL_BEGIN, GO_SYSCALL_END = 22, 23
 REGION_BEGIN, REGION_END, GO_STATUS_STACK = 42, 43, 48
 RUNNABLE, RUNNING, WAITING = 1, 2, 4
 NOBODY = 2**64 - 1
@@ -21,8 +22,9 @@ def leb(n):
 class Generation:
     """Events of one generation. `say` goes to the thread, `say(..., thread=NOBODY)` to no thread."""
 
-    def __init__(self, number):
-        self.number = number
+    def __init__(self, number, begins=0):
+        """begins: of one without events, as the one that a trace ends with."""
+        self.number, self.begins = number, begins
         self.strings, self.stacks, self.sequence = {}, {}, {}
         self.streams = {}  # thread -> [(time, bytes)]
 
@@ -53,7 +55,7 @@ class Generation:
         return b"\x01" + leb(self.number) + leb(thread) + leb(time) + leb(len(data)) + data
 
     def bytes(self):
-        out, end = [], 0
+        out, end = [], self.begins
         for thread, events in self.streams.items():
             data, last, begin = bytearray(), events[0][0], events[0][0]
             for at, wire, args in events:

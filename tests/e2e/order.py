@@ -260,7 +260,7 @@ def a_program_without(work):
         p.stdout.readline()
         said = subprocess.run([harness.FIBERSCOPE, "waits", "--order=on", str(p.pid)], text=True, capture_output=True,
                               check=False)
-        assert said.returncode == 2 and "agent" in said.stderr, said
+        assert said.returncode == 2 and f"`fiberscope attach -p {p.pid}`" in said.stderr, said
         p.stdin.close()
 
 

@@ -273,6 +273,11 @@ def an_unwritable_folder_is_told_before_the_start(work):
     assert not os.path.exists(f"{work}/started"), "the command was run for nothing"
     done = record("-o", "missing/p.pb.gz", "touch", "started", cwd=work)
     assert done.returncode == 1 and "No such file" in done.stderr, done.stderr
+    open(f"{work}/file", "w", encoding="utf-8").close()
+    for kind, name in (("--cpu", "file/"), ("--trace", "file/"), ("--cpu", "file/p.pb.gz"), ("--trace", "file/t.trace")):
+        done = record(kind, "-o", name, "touch", "started", cwd=work)
+        assert done.returncode == 1 and "is a file, not a folder" in done.stderr, (name, kind, done.stderr)
+        assert "-o FILE" not in done.stderr and not os.path.exists(f"{work}/started"), done.stderr
 
 
 def without_perf_events_the_rate_is_honest(work):

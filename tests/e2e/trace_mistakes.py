@@ -180,6 +180,11 @@ def other_files_are_named(work):
     path = wrote(work, "trace", trace)
     for verb in ("top", "flame", "leaks", "finish"):  # nor is a trace anything else
         assert "an execution trace" in run(verb, path, status=1).stderr, verb
+    for verb, status in (("waits", 2), ("stack", 1)):
+        assert f"`fiberscope trace {path}`" in run(verb, path, status=status).stderr, verb
+    for kind in ("--cpu", "--trace", "--heap", "--method=agent"):  # nor is advice given where no process is
+        done = run("record", kind, "-p", "4194305", status=1)
+        assert "no process 4194305" in done.stderr and "inject" not in done.stderr, done.stderr
     if os.geteuid() == 0:
         os.chmod(wrote(work, "private", trace), 0o600)
         done = subprocess.run([*NOBODY, FIBERSCOPE, "trace", os.path.join(work, "private")], capture_output=True,

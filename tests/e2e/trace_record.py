@@ -223,6 +223,12 @@ def a_flight_recorder_keeps_the_newest(work):
     for f in os.listdir(work):
         assert os.stat(f"{work}/{f}").st_size < 1.5 * (1 << 20)
         expect_accepted(f"{work}/{f}")
+    # How far back each reaches, and why no further. What has been kept as a whole has no such words.
+    assert re.findall(r"events? of the last \d\.\d\d s, .*; wrote (\S+)", said) == ["t.trace", "t.trace.2"], said
+    assert "gave way" in said and "were 1.0 MiB, each thread with events takes 64 KiB" in said, said
+    os.mkdir(f"{work}/whole")
+    said = traced(work, "fibers", "500", out="whole/t.trace", options=["--flight"])
+    assert re.search(r"events in \d\.\d\d s", said) and "gave way" not in said and "of the last" not in said, said
 
 
 def alone(work, settings, *args):

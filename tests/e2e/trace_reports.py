@@ -55,6 +55,59 @@ def utilisation_is_one_figure(work):
     assert len(re.findall(r"^ +[0-9.]+s +[0-9.]+%", trace("util", "-n", "7", path), re.M)) == 7
 
 
+def a_trace_has_one_length(work):
+    """Its last event is at 100 ms; then nothing but waiting until the generation ends, 2 s after its beginning."""
+    path = os.path.join(work, "l.trace")
+    g = begun(1, 1 * MS)
+    g.block(101 * MS, "sleep", g.stack("main"))
+    made.write(path, [g, made.Generation(2, begins=2001 * MS)])
+    close(report(path)["duration_ns"], 2000 * MS, 2, "duration")
+    assert "the trace lasts 2s" in trace("--from=3s", path, status=1)
+    assert trace("fiber", "9", path, status=1).count(" in 2s (") == 1
+    cut = report("--from=1s", path)
+    close(cut["duration_ns"], 1000 * MS, 2, "the second half")
+    close(cut["times"]["blocked_ns"], 1000 * MS, 2, "it waits all of it")
+
+
+def a_range_cuts_what_lasts_beyond_it(work):
+    """main waits from 50 to 130 ms and, for something else, from 150 ms to the end at 450 ms. Another one waits through
+    it all, and nothing says for what."""
+    path = os.path.join(work, "c.trace")
+    g = begun(1, 1 * MS)
+    g.say(1 * MS, made.GO_STATUS_STACK, 2, made.NOBODY, made.WAITING, g.stack("other"), thread=made.NOBODY)
+    g.block(51 * MS, "chan receive", g.stack("fib_chan_recv", "main"))
+    g.wake(131 * MS, 1)
+    g.start(131 * MS, 1)
+    g.block(151 * MS, "sleep", g.stack("main"))
+    made.write(path, [g, made.Generation(2, begins=451 * MS)])
+
+    def first(*args):
+        return report("fiber", *args, path)["longest"][0]
+
+    for args, ns, at, ended in ((("--from=80ms", "--to=110ms"), 30, 80, False), (("--to=110ms",), 60, 50, False),
+                                (("--from=80ms", "--to=140ms"), 50, 80, True), (("--from=200ms",), 250, 200, False)):
+        got = first("1", *args)
+        close(got["ns"], ns * MS, 2, str(args))
+        close(got["at_ns"], at * MS, 2, str(args))
+        close(got["begun_ns"], (150 if at == 200 else 50) * MS, 2, str(args))
+        assert got["ended"] == ended, args
+    text = trace("fiber", "1", "--from=80ms", "--to=110ms", path)
+    assert "30ms Waiting from 0.080000s (begun at 0.050000s) to the end, chan receive" in text, text
+    assert "blocked: chan receive, longest 30ms, none has ended" in text, text
+    assert "blocked: (no reason), longest 30ms" in trace("fiber", "2", "--from=80ms", "--to=110ms", path)
+    # The longest is one that has not ended, or one that began before the range.
+    waits = {w["reason"]: w for w in report(path)["times"]["blocked"]}
+    close(waits["chan receive"]["longest_ns"], 80 * MS, 2, "ended")
+    assert "longest_ns" not in waits["sleep"] and "longest_open_ns" not in waits["chan receive"], waits
+    close(waits["sleep"]["longest_open_ns"], 300 * MS, 2, "open")
+    whole = trace(path)
+    assert "sleep, 1 time, longest 300ms, none has ended" in whole, whole
+    assert "chan receive, 1 time, longest 80ms\n" in whole, whole
+    assert "chan receive, longest 30ms\n" in trace("--from=100ms", path)
+    for args, count in (((), 2), (("--to=100ms",), 1), (("--from=100ms", "--to=200ms"), 1), (("--from=200ms",), 2)):
+        assert report(*args, path)["generations"] == count, args
+
+
 def waits_without_an_end_are_lints(work):
     """1,000 waiters, of which the first has waited longest; 3 hogs of one function."""
     path = os.path.join(work, "w.trace")
@@ -108,6 +161,53 @@ def the_summary_names_the_next_step(work):
         command = line.strip().replace("fiberscope", FIBERSCOPE, 1)
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout, (command, done.stderr)
+
+
+def next_steps_are_worth_a_look(work):
+    """main runs for 100 ms, is 0.1 ms in system calls and runnable, and waits 50 ms: for sync alone there is a report."""
+    path = os.path.join(work, "n.trace")
+    g = begun(1, 1 * MS)
+    where = g.stack("main")
+    g.say(101 * MS, made.GO_SYSCALL_BEGIN, 1, where)
+    g.say(101 * MS + 100000, made.GO_SYSCALL_END)
+    g.block(102 * MS, "sync", where)
+    g.wake(152 * MS, 1)
+    g.start(152 * MS + 100000, 1)
+    g.say(153 * MS, made.GO_STOP, g.text("preempted"), where)
+    made.write(path, [g])
+    assert report(path)["times"]["syscall_ns"] == 100000
+    said = [line.split()[2] for line in trace(path).split("Look next:\n")[1].splitlines()]
+    assert said == ["sync", "fibers"], said
+
+
+def quantiles_are_exact_or_bounds(work):
+    """Regions of 1000.001 us and up in steps of 7 ns: what the tables say, and explain, is the very length. With more
+    than there is room for (2^18 lengths of all types), it is a bound, and said to be one."""
+    path = os.path.join(work, "q.trace")
+    generations, lengths, at = [], [], 2 * MS
+    for many in (500, 270000):
+        g = begun(len(generations) + 1, at)
+        where, name = g.stack("main"), g.text("few" if many == 500 else "many")
+        for i in range(many):
+            lengths.append(1000001 + 7 * (i * 7919 % many))
+            g.say(at, made.REGION_BEGIN, 0, name, where)
+            g.say(at + lengths[-1], made.REGION_END, 0, name, where)
+            at += lengths[-1] + 10
+        generations.append(g)
+    made.write(path, generations)
+    few, many = sorted(lengths[:500]), sorted(lengths[500:])
+    by_name = {r["name"]: r["latency"] for r in report("regions", path)["regions"]}
+    assert by_name["few"]["exact"] and not by_name["many"]["exact"], by_name
+    for key, q in (("p50_ns", 0.5), ("p90_ns", 0.9), ("p99_ns", 0.99)):
+        assert by_name["few"][key] == few[int(q * 500)], (key, by_name["few"][key], few[int(q * 500)])
+        want = many[int(q * len(many))]
+        assert want <= by_name["many"][key] <= 1.125 * want, (key, by_name["many"][key], want)
+    explained = report("explain", "--region=few", "--slow=p99", path)
+    assert explained["median_ns"] == by_name["few"]["p50_ns"], explained
+    assert explained["threshold_ns"] == by_name["few"]["p99_ns"], explained
+    rows = {line.split()[-1]: line.split() for line in trace("regions", path).splitlines()
+            if re.match(" +[0-9]+ +[0-9]+ ", line)}
+    assert rows["few"][2] == "1ms" and rows["many"][2].startswith("<=1.") and rows["many"][3].startswith("<="), rows
 
 
 def rows_are_asked_for_everywhere(work):
@@ -223,5 +323,7 @@ def memory_does_not_depend_on_the_length(work):
         assert max(peaks) < 1.3 * min(peaks) and max(peaks) < mib * 1024, peaks
 
 
-main([utilisation_is_one_figure, waits_without_an_end_are_lints, the_summary_names_the_next_step,
-      stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere, memory_does_not_depend_on_the_length])
+main([utilisation_is_one_figure, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
+      waits_without_an_end_are_lints, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
+      next_steps_are_worth_a_look, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere,
+      memory_does_not_depend_on_the_length])

@@ -114,6 +114,17 @@ def wakes_stay_valid(work):
             go_reads(os.path.join(work, file))
 
 
+def conditions_that_need_fibers_are_said_to(work):
+    """In a program without the runtime, soon after its start; not in one with it."""
+    plain, fibers = ["sleep", "0.8"], [os.path.join(TESTS, "trace_target"), "threads", "300"]
+    for options, command, words in ((["--slow-stall=1ms"], plain, "--slow-stall without effect"),
+                                    (["--slow-latency=1ms", "--slow-stall=1ms"], plain, "--slow-latency and --slow-stall without"),
+                                    (["--slow-region=1ms"], plain, None), (["--slow-stall=1h"], fibers, None)):
+        said = record(*options, "-d", "0.6s", "-o", "s.trace", *command, cwd=work, check=None).stderr
+        assert ("without effect" in said) == bool(words) and (not words or words in said), (options, said)
+        assert not words or said.index("without effect") < said.index("wrote" if "wrote" in said else "no trace"), said
+
+
 def python_has_a_lane_for_each_thread(work):
     path = os.path.join(work, "t.trace")
     record("--trace", "-o", path, "--no-inherit", "/usr/bin/python3", "-c", PYTHON, cwd=work, check=0)
@@ -126,4 +137,4 @@ def python_has_a_lane_for_each_thread(work):
 
 
 if __name__ == "__main__":
-    main([threads_wait_as_they_do, who_wakes_is_known, wakes_stay_valid, python_has_a_lane_for_each_thread])
+    main([threads_wait_as_they_do, who_wakes_is_known, wakes_stay_valid, conditions_that_need_fibers_are_said_to, python_has_a_lane_for_each_thread])

@@ -81,6 +81,42 @@ def the_figures_are_those_of_the_reports(work):
     part = texts(path, "--range", "5.1..5.3")
     at = part.index("worker_3", part.index("busy"))
     assert part[at + 1:at + 3] == ["50.0%", "100ms"], part
+    assert part[part.index("P0") + 1] == "100.0%", part
+    legend = part[next(i for i, t in enumerate(part) if t.startswith("Shown")) + 1:]
+    assert [t for t in legend if not re.match("[0-9]", t)] == ["worker_3", "worker_2"], part
+    # Where there is no room for all, those left out are the others: 2 x 2 cells for 6 functions.
+    few = texts(path, "--size", "900x200")
+    assert few[few.index("(others)") + 1:] == ["12.9%", "900ms"], few
+    assert "worker_5" in few and "worker_4" not in few[few.index("busy"):], few
+
+
+def lanes_of_one_fiber_have_its_name(work):
+    path = os.path.join(work, "t.trace")
+
+    def gutter():
+        out = view("--text", "-", *BUILTIN, path).stdout
+        edge = int(re.search(r'^text (\d+),\d+ #\w+ builtin "0s"$', out, re.M).group(1))
+        rows = re.findall(r'^text (\d+),\d+ #\w+ builtin "(.*)"$', out[:out.index('"busy"')], re.M)
+        return {text for x, text in rows[rows.index(next(r for r in rows if r[1] == "P0")):] if int(x) < edge - 4}
+
+    make_trace(path)
+    assert gutter() == {"P0", "70.0%"}, gutter()  # it ran several
+    g = made.Generation(1)
+    g.say(1, made.PROC_STATUS, 0, 1)
+    g.say(1, made.GO_STATUS_STACK, 1, made.THREAD, made.RUNNING, g.stack("only_one"))
+    g.block(5_000_000, "sleep", g.stack("only_one"))
+    made.write(path, [g])
+    assert gutter() == {"P0", "100.0%", "only_one"}, gutter()
+
+
+def labels_of_the_axis_are_whole(work):
+    path = os.path.join(work, "t.trace")
+    make_trace(path)
+    for width in range(600, 1000, 13):
+        out = view("--text", "-", *BUILTIN, "--size", f"{width}x300", path).stdout
+        labels = re.findall(r'^text (\d+),\d+ #\w+ builtin "([0-9.]+s)"$', out, re.M)
+        assert len([text for _, text in labels if text in ("0s", "1s", "2s", "5s")]) >= 2, (width, labels)
+        assert all(int(x) + 6 * len(text) <= width for x, text in labels), (width, labels)
 
 
 def a_flame_graph_says_what_its_widths_are(work):
@@ -144,8 +180,14 @@ def damage_is_said_and_mistakes_are_refused(work):
         assert done.returncode in (0, 1) and (done.returncode == 0) == done.stdout.startswith("size "), (n, done)
         assert done.returncode == 0 or cut in done.stderr, (n, done)
     for args, why in ((["--size", "0x5"], "--size"), (["--size", "20000x5"], "--size"), (["--range", "2..1"], "--range"),
-                      (["--search", "x"], "--search")):
-        assert why in view("--text", "-", *args, path, status=2).stderr
+                      (["--search", "x"], "--search"), (["--range", "2s..500ms"], "ends before it begins"),
+                      (["--range", "1..1"], "is empty"), (["--range", "11..12"], "the trace is over before it begins"),
+                      *((["--range", r], "500ms..2s") for r in ("1", "1..", "..1", "1...2x", "1x..2", "-1..2", "1....2", ""))):
+        assert why in view("--text", "-", *args, path, status=2).stderr, args
+    for ranges in (("0..1", "0s..1000ms", "0.0..1.0"), ("5..6.5", "5.0..6500ms", "5s..6.5")):
+        shown = {view("--text", "-", *BUILTIN, "--range", r, path).stdout for r in ranges}
+        assert len(shown) == 1, ranges
+    view("--text", "-", "--range", "1..1m", path)
     assert "scale" in view("--text", "-", "--scale", "5", path, status=1).stderr
     assert "/nonexistent" in view("--text", "-", "/nonexistent", status=1).stderr
     assert "No space left" in view("--png", "/dev/full", path, status=1).stderr
@@ -178,6 +220,7 @@ def the_window_sleeps_and_needs_a_display(work):
 
 
 if __name__ == "__main__":
-    main([the_figures_are_those_of_the_reports, a_flame_graph_says_what_its_widths_are,
+    main([the_figures_are_those_of_the_reports, lanes_of_one_fiber_have_its_name, labels_of_the_axis_are_whole,
+          a_flame_graph_says_what_its_widths_are,
           pictures_are_whole_and_the_same_everywhere, damage_is_said_and_mistakes_are_refused,
           the_window_sleeps_and_needs_a_display])

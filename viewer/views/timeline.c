@@ -15,6 +15,7 @@ enum {
     BOX_LEAST = 5,    // pixels from which a span is a box of its own
     CALL_EIGHTHS = 5, // of the height that system calls have
     DETAIL_ROWS = 8,
+    NAME_LETTERS = 12,
 };
 
 void timeline_init(struct timeline *t, const struct trace_model *m)
@@ -204,22 +205,34 @@ static void draw_gutter(const struct timeline *t, struct ui *u, uint32_t lane, s
 {
     const struct trace_model_lane *l = &t->model->lanes[lane];
     char share[16];
-    int64_t busy = 0;
-    for (int i = 0; i < TRACE_MODEL_SYSCALL; i++)
-        busy += l->total_ns[i];
-    snprintf(share, sizeof share, "%.1f%%",
-             100 * (double)busy / (double)(t->model->end_ns - t->model->begin_ns));
+    struct timeline_window w = timeline_told(t);
+    int64_t base = t->model->begin_ns;
+    int64_t ran = trace_model_ran_ns(l, base + llround(w.begin), base + llround(w.end));
+    snprintf(share, sizeof share, "%.1f%%", 100 * (double)ran / (w.end - w.begin));
     draw_rect(u->list, r, u->theme.panel);
     draw_rect(u->list, rect_make(r.x, r.y + r.h - 1, r.w, 1), u->theme.grid);
     struct rect in = {r.x + u->pad, r.y, r.w - 2 * u->pad, r.h};
     ui_label(u, in, u->theme.text, l->label);
     ui_label_right(u, in, u->theme.dim, share);
+    if (!l->name)
+        return;
+    int left = font_width(u->font, l->label, SIZE_MAX) + u->pad;
+    int room = in.w - left - font_width(u->font, share, SIZE_MAX) - u->pad;
+    ui_label(u, rect_make(in.x + left, in.y, room, in.h), u->theme.dim,
+             trace_names_text(&t->model->spans->names, l->name));
+}
+
+static int gutter_width(const struct timeline *t, const struct ui *u, int width)
+{
+    int gutter = font_width(u->font, "P0000  100.0%", SIZE_MAX) + 2 * u->pad;
+    int names = NAME_LETTERS * font_width(u->font, "n", 1);
+    return t->model->have_names ? gutter + (names < width / 8 ? names : width / 8) : gutter;
 }
 
 void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
 {
     uint32_t hot_lane = UINT32_MAX, hot_span = 0;
-    int gutter = font_width(u->font, "P0000  100.0%", SIZE_MAX) + 2 * u->pad, strip = 2 * u->line;
+    int gutter = gutter_width(t, u, r.w), strip = 2 * u->line;
     int detail = DETAIL_ROWS * u->line, height = u->line + 6;
     detail = detail < r.h / 3 ? detail : r.h / 3;
     struct rect top = {r.x, r.y, r.w, r.h - detail};

@@ -15,6 +15,9 @@ const char *timeline_ns(char *buf, double ns);
 // A moment that long after the beginning, with the digits that a step of step_ns needs.
 const char *timeline_at(char *buf, double ns, double step_ns);
 
+// What sums and shares are of: the chosen range, else what is shown.
+struct timeline_window timeline_told(const struct timeline *t);
+
 uint32_t timeline_color(const struct ui *u, int class);
 
 // The whole pixel at which a moment is, kept near the lanes.

@@ -61,8 +61,9 @@ void timeline_axis(struct timeline *t, struct ui *u, struct rect r)
         int x = timeline_x(t, at);
         draw_rect(u->list, rect_make(x, r.y + u->line, 1, r.h - u->line), u->theme.grid);
         draw_rect(u->list, rect_make(x, r.y + u->line - 4, 1, 4), u->theme.border);
-        ui_label(u, rect_make(x + 4, r.y, t->lanes.w, u->line), u->theme.dim,
-                 timeline_at(text, at, step));
+        timeline_at(text, at, step);
+        if (x + 4 + font_width(u->font, text, SIZE_MAX) <= t->lanes.x + t->lanes.w)
+            ui_label(u, rect_make(x + 4, r.y, t->lanes.w, u->line), u->theme.dim, text);
     }
     draw_clip_pop(u->list);
 }
@@ -146,10 +147,39 @@ static void detail_class(struct timeline *t, struct ui *u, struct rect r, int cl
                    timeline_ns(time, (double)ns));
 }
 
+struct timeline_window timeline_told(const struct timeline *t)
+{
+    return t->range.end > t->range.begin ? t->range : t->shown;
+}
+
+// The classes that have a time. Where they are more than `room`, the functions that find none are
+// added to the others. How many.
+static int classes_of(int64_t sums[LOD_CLASSES], int room, int classes[LOD_CLASSES])
+{
+    int n = 0, last = 0;
+    for (int i = 0; i < LOD_CLASSES; i++)
+        last += i >= TRACE_MODEL_OTHERS && sums[i];
+    int count = last;
+    for (int i = 0; i < TRACE_MODEL_OTHERS; i++)
+        count += sums[i] != 0;
+    if (count > room && !sums[TRACE_MODEL_OTHERS])
+        last++; // there will be others
+    for (int i = 0; i < TRACE_MODEL_OTHERS; i++) {
+        if (sums[i] && (count <= room || n + last < room))
+            classes[n++] = i;
+        else
+            sums[TRACE_MODEL_OTHERS] += sums[i];
+    }
+    for (int i = TRACE_MODEL_OTHERS; i < LOD_CLASSES && n < room; i++)
+        if (sums[i])
+            classes[n++] = i;
+    return n;
+}
+
 static void detail_sums(struct timeline *t, struct ui *u, struct rect r)
 {
     bool has_range = t->range.end > t->range.begin;
-    struct timeline_window w = has_range ? t->range : t->shown;
+    struct timeline_window w = timeline_told(t);
     int64_t sums[LOD_CLASSES], busy = 0;
     char text[256], a[TIMELINE_NS_MAX], b[TIMELINE_NS_MAX], c[TIMELINE_NS_MAX], d[TIMELINE_NS_MAX];
     int64_t base = t->model->begin_ns;
@@ -166,18 +196,13 @@ static void detail_sums(struct timeline *t, struct ui *u, struct rect r)
     ui_label(u, rect_make(r.x, r.y, r.w, u->line), has_range ? u->theme.accent : u->theme.text,
              text);
     int row = font_height(u->font) + 4, rows = (r.h - u->line) / row;
-    int columns = r.w > 60 * font_width(u->font, "0", 1) ? 2 : 1, at = 0;
+    int columns = r.w > 60 * font_width(u->font, "0", 1) ? 2 : 1, classes[LOD_CLASSES];
     int width = (r.w - (columns - 1) * 4 * u->pad) / columns;
-    for (int i = 0; i < LOD_CLASSES && rows > 0 && at < rows * columns; i++) {
-        if (!t->model->named_count ? i < TRACE_MODEL_OTHERS
-                                   : i >= (int)t->model->named_count && i < TRACE_MODEL_OTHERS)
-            continue;
-        if (!sums[i] && i >= TRACE_MODEL_OTHERS)
-            continue;
-        struct rect cell = {r.x + at / rows * (width + 4 * u->pad), r.y + u->line + at % rows * row,
+    int count = rows > 0 ? classes_of(sums, rows * columns, classes) : 0;
+    for (int i = 0; i < count; i++) {
+        struct rect cell = {r.x + i / rows * (width + 4 * u->pad), r.y + u->line + i % rows * row,
                             width, row};
-        detail_class(t, u, cell, i, sums[i], whole);
-        at++;
+        detail_class(t, u, cell, classes[i], sums[classes[i]], whole);
     }
 }
 
