@@ -259,7 +259,9 @@ static int put_named(struct trace_symbols *ts, const struct module *m, uint64_t 
     bool is_ours = m->is_ours || trace_own_is_header(sf->name, sf->file) ||
                    (m->has_runtime && trace_own_is(&m->own, sf->name, sf->file));
     bool is_root = trace_names_is_root(sf->name, is_ours);
-    snprintf(name, sizeof name, "%s%s", is_ours ? "runtime." : "", sf->name);
+    const char *public = trace_names_public(sf->name, is_ours);
+    is_ours &= !public;
+    snprintf(name, sizeof name, "%s%s", is_ours ? "runtime." : "", public ? public : sf->name);
     const struct frame f = {
         .pc = pc,
         .function = intern_string(&ts->strings, name),
