@@ -71,6 +71,8 @@ struct emit_thing { // a G or P to be named
     uint64_t id;
     uint64_t start; // of a G: its start function's address; 0: unknown
 };
+// As a start function: main, of which a program does not say where it is. In the segment a stack of this + 1 alone.
+#define EMIT_START_MAIN SEG_TRACE_MAIN
 
 // A number that is written often, as it is written: its bytes, the first lowest, and in the topmost how many.
 typedef struct {
@@ -344,7 +346,7 @@ void emit_self_call(bool is_end);
 // makes: the runtime's.
 void emit_self_quiet(bool is_quiet);
 struct emit_thread *emit_self_create(uint64_t start);
-void emit_self_begin(struct emit_thread *t);
+void emit_self_begin(struct emit_thread *t, uint64_t start);
 void emit_self_drop(struct emit_thread *t);
 // A waker's side: GoUnblock needs neither.
 struct emit_thread *emit_enter_bare(void);

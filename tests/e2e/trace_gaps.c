@@ -8,6 +8,7 @@
 //   held         each of ROUNDS times a condition is signalled with its mutex held, which is kept for HOLD_MS
 //   retaken      likewise, but the mutex is free at the signal, and taken again at once
 //   crowd        CROWD waiters are woken at once, and each keeps the mutex for HOLD_MS
+//   computes     main and a thread that nobody waits for compute, for 0.3 s of CPU time each, and do nothing else
 //   brief        a condition is signalled with its mutex held, which is released at once
 //   blocked      threads wait in all ways before a trace begins; "ready" is said, and a line of input lets them go
 //   deaf         ignores SIGINT, for two seconds
@@ -16,6 +17,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +51,27 @@ __attribute__((noinline)) static void compute(double seconds)
         now = (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
         end = end > 0 ? end : now + seconds;
     } while (now < end);
+}
+
+static atomic_bool is_done;
+
+static void *computer(void *arg)
+{
+    compute(0.3);
+    atomic_store(&is_done, true);
+    return arg;
+}
+
+static int computes(void)
+{
+    pthread_t t;
+    if (pthread_create(&t, NULL, computer, NULL))
+        return 1;
+    pthread_detach(t);
+    compute(0.3);
+    while (!atomic_load(&is_done))
+        ;
+    return 0;
 }
 
 // --- Children.
@@ -281,6 +304,8 @@ int main(int argc, char **argv)
         return gives(!strcmp(mode, "held"), HOLD_MS);
     if (!strcmp(mode, "brief"))
         return gives(true, 0);
+    if (!strcmp(mode, "computes"))
+        return computes();
     if (!strcmp(mode, "crowd"))
         return crowd();
     if (!strcmp(mode, "blocked"))

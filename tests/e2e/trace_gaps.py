@@ -18,7 +18,7 @@ GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
 TARGET = os.path.join(TESTS, "trace_gaps")
 UNSTARTED = os.path.join(BUILD, "examples", "shorten") # with the runtime, which --help does not start
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
-ROUNDS, HOLD_NS, CROWD = 5, 20e6, 4
+ROUNDS, HOLD_NS, CROWD, COMPUTE_NS = 5, 20e6, 4, 300e6
 
 
 def parsed(path):
@@ -232,8 +232,24 @@ def std_threads_are_called_after_their_functions(work):
     _, path = traced(work, None, program=os.path.join(TESTS, "trace_std_threads"))
     parsed(path)
     assert set(fibers(path)) == {"main", "work::function()", "work::with_arguments(int, char const*)",
-                                 "work::object::operator()() const", "work::object::member()",
-                                 "main::{lambda()#1}::operator()"}, set(fibers(path))
+                                 "work::object::operator()", "work::object::member()",
+                                 "main::{lambda()#1}::operator()", "main::{lambda()#2}::operator()"}, set(fibers(path))
+
+
+def who_only_computes_has_a_name(work):
+    _, path = traced(work, "computes")
+    found = fibers(path)
+    assert set(found) == {"main", "computer"} and parsed(path), found
+    for f in found.values():
+        assert f["running_ns"] >= 0.95 * COMPUTE_NS and not f["waits"], f
+    done = subprocess.run([FIBERSCOPE, "trace", "--json", path], capture_output=True, text=True, check=True)
+    totals = sum(f["running_ns"] for f in found.values())
+    assert abs(json.loads(done.stdout)["times"]["running_ns"] - totals) <= 2, done.stdout
+    done = subprocess.run([FIBERSCOPE, "trace", "lints", "--longer=200ms", path], capture_output=True, text=True)
+    assert re.search(r"hogs +main: fiber \d+ ran", done.stdout) and re.search(r"hogs +computer:", done.stdout), done
+    # A stripped program without any symbol of its own, too.
+    traced(work, None, program="true")
+    assert set(fibers(path)) == {"main"}, fibers(path)
 
 
 def counts_agree(work):
@@ -259,4 +275,4 @@ def what_is_waited_for_is_said(work):
 main([forked_children_have_traces_of_their_own, the_name_is_the_command_s_own, a_hang_lasts_until_the_stop,
       a_hang_lasts_until_the_kill, no_trace_is_a_failure, a_profile_s_name_is_refused, a_mutex_that_is_held_blocks_who_was_signalled, a_crowd_takes_its_turns,
       a_moment_is_no_wait, who_waits_before_the_trace_is_in_it, and_goes_on_when_it_does,
-      std_threads_are_called_after_their_functions, counts_agree, what_is_waited_for_is_said])
+      std_threads_are_called_after_their_functions, who_only_computes_has_a_name, counts_agree, what_is_waited_for_is_said])
