@@ -173,6 +173,8 @@ void trace_wait_begin(enum seg_lock_type type, const void *object, const void *a
         emit_self_block_again(EMIT_REASON_COND, (uint64_t)object, (uint64_t)again);
     else if (type == SEG_LOCK_MUTEX)
         emit_self_block_again(EMIT_REASON_SYNC, (uint64_t)object, (uint64_t)object);
+    else if (type == SEG_LOCK_RWLOCK)
+        emit_self_block_rwlock((uint64_t)object, again != NULL);
     else
         emit_self_block(EMIT_REASON_SYNC, type == SEG_LOCK_BARRIER ? 0 : (uint64_t)object);
 }

@@ -85,6 +85,8 @@ enum emit_told {
     EMIT_TOLD_AHEAD
 }; // ahead: by who began the session, as it was then
 
+enum emit_rwlock { EMIT_RWLOCK_NONE, EMIT_RWLOCK_READ, EMIT_RWLOCK_WRITE };
+
 struct unwind_thread;
 
 enum { EMIT_RELEASES = 4 };
@@ -138,6 +140,7 @@ struct emit_thread {
     _Atomic uint64_t wait_again, taken_ticks;
     struct emit_thread *_Atomic taken_by;
     uint64_t wait_takes; // what it has once it goes on
+    uint8_t wait_rwlock; // enum emit_rwlock: what object is besides
     emit_number wait_stack;
     emit_number ahead_stack; // told ahead: where it was; 0 bits: not known
     bool is_orphan;          // told for its thread, which does not know it yet: others.c
@@ -327,6 +330,7 @@ void emit_self_block(enum emit_reason reason, uint64_t object);
 // The same where the waiter takes a mutex (a pthread_mutex_t or mtx_t) before it goes on: that of a condition, or the one
 // that it waits for. From when it is woken it is blocked on that, if somebody else has it for more than a moment.
 void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex);
+void emit_self_block_rwlock(uint64_t object, bool to_write); // a pthread_rwlock_t
 void emit_self_wake(void);
 void emit_self_took(uint64_t mutex); // the calling thread has got it without waiting
 // A call that was not told has ended: if tracing began meanwhile, the thread is told to go on.

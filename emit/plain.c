@@ -214,6 +214,7 @@ static void block(struct emit_thread *t, enum emit_reason reason, uint64_t objec
     emit_waits_flush(t);
     t->wait_stack = emit_stack_here(t);
     t->wait_takes = again ? again : object;
+    t->wait_rwlock = EMIT_RWLOCK_NONE;
     emit_go_block(t, emit_ticks(), reason, t->wait_stack);
     emit_proc_stop(t, emit_ticks());
     emit_waits_begin(t, object, again);
@@ -232,6 +233,18 @@ void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mu
     struct emit_thread *t = enter_plain();
     if (t)
         block(t, reason, object, mutex);
+    emit_leave(t);
+}
+
+void emit_self_block_rwlock(uint64_t object, bool to_write)
+{
+    struct emit_thread *t = enter_plain();
+    if (t) {
+        block(t, EMIT_REASON_SYNC, 0, 0);
+        t->wait_takes = object;
+        t->wait_rwlock = to_write ? EMIT_RWLOCK_WRITE : EMIT_RWLOCK_READ;
+        emit_waits_begin(t, object, 0);
+    }
     emit_leave(t);
 }
 

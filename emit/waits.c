@@ -197,6 +197,26 @@ static struct emit_thread *longest(uint64_t object, uint64_t ticks)
     return found;
 }
 
+// Whether the lock that w, which is claimed and so waits for it yet, is to get is another's again: then that one's
+// release will end the wait. The fields are those of glibc's public headers, a reader's count above three flags.
+static bool is_anothers(struct emit_thread *w, uint64_t object)
+{
+    enum { WRITERS_TURN = 1, READERS_SHIFT = 3 };
+    const pthread_rwlock_t *l = (const pthread_rwlock_t *)object;
+    const pthread_mutex_t *m = (const pthread_mutex_t *)object;
+    if (atomic_load_explicit(&w->wait_object, memory_order_relaxed) != object)
+        return false;
+    if (w->wait_rwlock) {
+        int writer = l->__data.__cur_writer;
+        unsigned readers = l->__data.__readers;
+        return writer ? (uint32_t)writer != w->tid
+                      : w->wait_rwlock == EMIT_RWLOCK_WRITE && !(readers & WRITERS_TURN) &&
+                            readers >> READERS_SHIFT;
+    }
+    return atomic_load_explicit(&w->wait_again, memory_order_relaxed) == object &&
+           m->__data.__lock && m->__data.__owner && (uint32_t)m->__data.__owner != w->tid;
+}
+
 static bool is_waited_for(uint64_t object)
 {
     return object && atomic_load_explicit(&filter[slot_of(object)], memory_order_relaxed);
@@ -213,7 +233,11 @@ void emit_waits_flush(struct emit_thread *t)
         if (!is_waited_for(object) || t->g_state != EMIT_G_RUNNING)
             continue;
         struct emit_thread *w = longest(object, r->ticks);
-        if (w && claim(w))
+        if (!w || !claim(w))
+            continue;
+        if (is_anothers(w, object))
+            move(w, CLAIMED, WAITING);
+        else
             tell(t, w, r->stack);
     }
 }

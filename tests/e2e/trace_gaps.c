@@ -7,6 +7,8 @@
 //   hangs        a thread waits for ever, and main for it
 //   held         each of ROUNDS times a condition is signalled with its mutex held, which is kept for HOLD_MS
 //   retaken      likewise, but the mutex is free at the signal, and taken again at once
+//   tried        likewise, but taken by a trylock
+//   readers      a writer waits for two readers, of which one goes, and sleeps, HOLD_MS before the other does
 //   crowd        CROWD waiters are woken at once, and each keeps the mutex for HOLD_MS
 //   computes     main and a thread that nobody waits for compute, for 0.3 s of CPU time each, and do nothing else
 //   brief        a condition is signalled with its mutex held, which is released at once
@@ -170,7 +172,7 @@ static void await_waiters(int n)
     waiters = 0;
 }
 
-static int gives(bool is_held, long hold_ms)
+static int gives(bool is_held, bool tries, long hold_ms)
 {
     pthread_t t;
     if (pthread_create(&t, NULL, taker, NULL))
@@ -182,7 +184,9 @@ static int gives(bool is_held, long hold_ms)
         if (!is_held) {
             pthread_mutex_unlock(&mutex);
             pthread_cond_signal(&condition);
-            pthread_mutex_lock(&mutex); // long before the other has woken up
+            // Long before the other has woken up.
+            if (!tries || pthread_mutex_trylock(&mutex))
+                pthread_mutex_lock(&mutex);
         } else {
             pthread_cond_signal(&condition);
         }
@@ -205,6 +209,38 @@ static int crowd(void)
     pthread_mutex_unlock(&mutex);
     pthread_cond_broadcast(&condition);
     for (int i = 0; i < CROWD; i++)
+        pthread_join(t[i], NULL);
+    return 0;
+}
+
+static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+
+static void *reader(void *arg)
+{
+    pthread_rwlock_rdlock(&rwlock);
+    rest((long)arg * HOLD_MS);
+    pthread_rwlock_unlock(&rwlock);
+    rest(2 * HOLD_MS);
+    return NULL;
+}
+
+static void *writer(void *arg)
+{
+    pthread_rwlock_wrlock(&rwlock);
+    pthread_rwlock_unlock(&rwlock);
+    return arg;
+}
+
+static int readers(void)
+{
+    pthread_t t[3];
+    for (long i = 0; i < 2; i++)
+        if (pthread_create(&t[i], NULL, reader, (void *)(i + 2)))
+            return 1;
+    rest(HOLD_MS);
+    if (pthread_create(&t[2], NULL, writer, NULL))
+        return 1;
+    for (int i = 0; i < 3; i++)
         pthread_join(t[i], NULL);
     return 0;
 }
@@ -300,10 +336,12 @@ int main(int argc, char **argv)
         return forks();
     if (!strcmp(mode, "hangs"))
         return hangs();
-    if (!strcmp(mode, "held") || !strcmp(mode, "retaken"))
-        return gives(!strcmp(mode, "held"), HOLD_MS);
+    if (!strcmp(mode, "held") || !strcmp(mode, "retaken") || !strcmp(mode, "tried"))
+        return gives(!strcmp(mode, "held"), !strcmp(mode, "tried"), HOLD_MS);
     if (!strcmp(mode, "brief"))
-        return gives(true, 0);
+        return gives(true, false, 0);
+    if (!strcmp(mode, "readers"))
+        return readers();
     if (!strcmp(mode, "computes"))
         return computes();
     if (!strcmp(mode, "crowd"))

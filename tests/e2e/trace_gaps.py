@@ -139,7 +139,7 @@ def check_hang(path, least):
 
 
 def a_mutex_that_is_held_blocks_who_was_signalled(work):
-    for mode in ("held", "retaken"):
+    for mode in ("held", "retaken", "tried"):
         _, path = traced(work, mode)
         parsed(path)
         taker = fibers(path)["taker"]
@@ -149,6 +149,17 @@ def a_mutex_that_is_held_blocks_who_was_signalled(work):
         assert taker["waits"]["sync"] >= (ROUNDS - 3.2) * HOLD_NS, (mode, taker)
         # Without the wait for the mutex it would be runnable for as long.
         assert taker["runnable_ns"] <= 0.5 * sum(taker["waits"].values()), (mode, taker)
+
+
+def the_last_reader_lets_a_writer_go_on(work):
+    _, path = traced(work, "readers")
+    parsed(path)
+    writer = fibers(path)["writer"]
+    # It comes when the first has the lock for HOLD_NS yet, and the second for as long again.
+    assert writer["waits"]["sync"] >= 1.6 * HOLD_NS, writer
+    assert writer["runnable_ns"] <= 0.4 * HOLD_NS, writer
+    done = subprocess.run([FIBERSCOPE, "trace", "wakes", path], capture_output=True, text=True, check=True)
+    assert re.search(r"reader -> writer", done.stdout), done.stdout
 
 
 def a_crowd_takes_its_turns(work):
@@ -273,6 +284,7 @@ def what_is_waited_for_is_said(work):
 
 
 main([forked_children_have_traces_of_their_own, the_name_is_the_command_s_own, a_hang_lasts_until_the_stop,
-      a_hang_lasts_until_the_kill, no_trace_is_a_failure, a_profile_s_name_is_refused, a_mutex_that_is_held_blocks_who_was_signalled, a_crowd_takes_its_turns,
+      a_hang_lasts_until_the_kill, no_trace_is_a_failure, a_profile_s_name_is_refused, a_mutex_that_is_held_blocks_who_was_signalled, the_last_reader_lets_a_writer_go_on,
+      a_crowd_takes_its_turns,
       a_moment_is_no_wait, who_waits_before_the_trace_is_in_it, and_goes_on_when_it_does,
       std_threads_are_called_after_their_functions, who_only_computes_has_a_name, counts_agree, what_is_waited_for_is_said])
