@@ -197,24 +197,20 @@ static struct emit_thread *longest(uint64_t object, uint64_t ticks)
     return found;
 }
 
-// Whether the lock that w, which is claimed and so waits for it yet, is to get is another's again: then that one's
-// release will end the wait. The fields are those of glibc's public headers, a reader's count above three flags.
-static bool is_anothers(struct emit_thread *w, uint64_t object)
+// Whether the read-write lock that w, which is claimed and so waits for it yet, is to get is another's again: then that
+// one's release will end the wait. (Of a mutex that is told afterwards: block_again.) The fields are those of glibc's public
+// header, the readers' count above three flags.
+static bool is_anothers(const struct emit_thread *w, uint64_t object)
 {
     enum { WRITERS_TURN = 1, READERS_SHIFT = 3 };
     const pthread_rwlock_t *l = (const pthread_rwlock_t *)object;
-    const pthread_mutex_t *m = (const pthread_mutex_t *)object;
-    if (atomic_load_explicit(&w->wait_object, memory_order_relaxed) != object)
+    if (!w->wait_rwlock || atomic_load_explicit(&w->wait_object, memory_order_relaxed) != object)
         return false;
-    if (w->wait_rwlock) {
-        int writer = l->__data.__cur_writer;
-        unsigned readers = l->__data.__readers;
-        return writer ? (uint32_t)writer != w->tid
-                      : w->wait_rwlock == EMIT_RWLOCK_WRITE && !(readers & WRITERS_TURN) &&
-                            readers >> READERS_SHIFT;
-    }
-    return atomic_load_explicit(&w->wait_again, memory_order_relaxed) == object &&
-           m->__data.__lock && m->__data.__owner && (uint32_t)m->__data.__owner != w->tid;
+    int writer = l->__data.__cur_writer;
+    unsigned readers = l->__data.__readers;
+    return writer ? (uint32_t)writer != w->tid
+                  : w->wait_rwlock == EMIT_RWLOCK_WRITE && !(readers & WRITERS_TURN) &&
+                        readers >> READERS_SHIFT;
 }
 
 static bool is_waited_for(uint64_t object)
