@@ -179,6 +179,13 @@ void trace_wait_begin(enum seg_lock_type type, const void *object, const void *a
         emit_self_block(EMIT_REASON_SYNC, type == SEG_LOCK_BARRIER ? 0 : (uint64_t)object);
 }
 
+void trace_timed_out(const void *mutex, uint64_t late_ns)
+{
+    int saved = errno;
+    emit_self_timed_out((uint64_t)mutex, late_ns);
+    errno = saved;
+}
+
 void trace_came(void)
 {
     int saved = errno;

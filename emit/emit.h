@@ -331,6 +331,8 @@ void emit_self_block(enum emit_reason reason, uint64_t object);
 // that it waits for. From when it is woken it is blocked on that, if somebody else has it for more than a moment.
 void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex);
 void emit_self_block_rwlock(uint64_t object, bool to_write); // a pthread_rwlock_t
+// The wait that goes on is over by its time since late_ns, and then the mutex was another's.
+void emit_self_timed_out(uint64_t mutex, uint64_t late_ns);
 void emit_self_wake(void);
 void emit_self_took(uint64_t mutex); // the calling thread has got it without waiting
 // A call that was not told has ended: if tracing began meanwhile, the thread is told to go on.

@@ -248,6 +248,14 @@ void emit_self_block_rwlock(uint64_t object, bool to_write)
     emit_leave(t);
 }
 
+void emit_self_timed_out(uint64_t mutex, uint64_t late_ns)
+{
+    struct emit_thread *t = self ? enter_plain() : NULL;
+    if (t)
+        emit_waits_timed_out(t, mutex, late_ns);
+    emit_leave(t);
+}
+
 static bool is_any_relocking(void)
 {
     return atomic_load_explicit(&emit_relocking, memory_order_relaxed) != 0;

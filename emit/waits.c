@@ -290,6 +290,32 @@ void emit_waits_begin(struct emit_thread *t, uint64_t object, uint64_t again)
     atomic_store_explicit(&t->wait, WAITING, memory_order_release); // pairs with claim
 }
 
+static uint64_t ticks_of(uint64_t ns)
+{
+    uint64_t generation = atomic_load_explicit(&emit_generation, memory_order_relaxed);
+    uint64_t scale = emit.clocks[generation & 1].scale;
+    return scale ? (uint64_t)(((unsigned __int128)(ns / 64) << 64) / scale) : 0;
+}
+
+void emit_waits_timed_out(struct emit_thread *t, uint64_t mutex, uint64_t late_ns)
+{
+    struct emit_thing g = t->g, p = t->p;
+    uint64_t since = emit_ticks() - ticks_of(late_ns);
+    if (t->g_state || late_ns / 64 < MOMENT_UNITS ||
+        since <= atomic_load_explicit(&t->wait_ticks, memory_order_relaxed) || !claim(t))
+        return; // or it was signalled at last
+    emit_go_unblock(t, since, g, EMIT_NO_STACK);
+    emit_proc_start(t, since, p);
+    emit_go_start(t, since, g);
+    emit_go_block(t, since, EMIT_REASON_SYNC, t->wait_stack);
+    emit_proc_stop(t, since);
+    count_waiter(atomic_load_explicit(&t->wait_object, memory_order_relaxed), UINT32_MAX);
+    count_waiter(mutex, 1);
+    atomic_store_explicit(&t->wait_object, mutex, memory_order_relaxed);
+    atomic_store_explicit(&t->wait_ticks, since, memory_order_relaxed);
+    atomic_store_explicit(&t->wait, WAITING, memory_order_release); // pairs with claim
+}
+
 // Told in the stream of who released the object last, if that still runs. w is claimed, by itself.
 static void tell_for_releaser(struct emit_thread *w, uint64_t object)
 {

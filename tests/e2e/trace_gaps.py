@@ -162,6 +162,15 @@ def the_last_reader_lets_a_writer_go_on(work):
     assert re.search(r"reader -> writer", done.stdout), done.stdout
 
 
+def a_time_out_ends_the_condition_s_part(work):
+    _, path = traced(work, "late")
+    parsed(path)
+    waits = fibers(path)["timed"]["waits"]
+    # Four times; the barrier is a wait of that reason, too, for as long as the other takes to come.
+    assert 3.5 * HOLD_NS <= waits["sync.(*Cond).Wait"] <= 5 * HOLD_NS, waits
+    assert 7 * HOLD_NS <= waits["sync"] <= 16 * HOLD_NS, waits
+
+
 def a_crowd_takes_its_turns(work):
     _, path = traced(work, "crowd")
     parsed(path)
@@ -285,6 +294,7 @@ def what_is_waited_for_is_said(work):
 
 main([forked_children_have_traces_of_their_own, the_name_is_the_command_s_own, a_hang_lasts_until_the_stop,
       a_hang_lasts_until_the_kill, no_trace_is_a_failure, a_profile_s_name_is_refused, a_mutex_that_is_held_blocks_who_was_signalled, the_last_reader_lets_a_writer_go_on,
+      a_time_out_ends_the_condition_s_part,
       a_crowd_takes_its_turns,
       a_moment_is_no_wait, who_waits_before_the_trace_is_in_it, and_goes_on_when_it_does,
       std_threads_are_called_after_their_functions, who_only_computes_has_a_name, counts_agree, what_is_waited_for_is_said])
