@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// Where plain threads wait in the kernel for other processes, files, and System V's semaphores; see told_wait.h. What is
+// Where plain threads wait in the kernel for other processes, files, System V's semaphores, and futexes; see told_wait.h. What is
 // restarted after a handler anyway is called as it is.
 
 #include "agent/told_wait.h"
 
+#include "agent/arch/x86_64.h"
+
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/file.h>
@@ -13,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <threads.h>
@@ -37,6 +41,7 @@ static struct {
     int (*semop)(int set, struct sembuf *operations, size_t n);
     int (*semtimedop)(int set, struct sembuf *operations, size_t n, const struct timespec *timeout);
     int (*thrd_sleep)(const struct timespec *wanted, struct timespec *left);
+    long (*syscall)(long number, ...);
 } real;
 
 // --- Children.
@@ -202,6 +207,59 @@ INTERPOSED int thrd_sleep(const struct timespec *wanted, struct timespec *left)
     WAIT(int, SLEEP, whole_thrd_sleep(wanted, left));
 }
 
+// --- Futexes that a program waits for itself: C++'s std::atomic::wait, and what stands on it, or Rust's locks.
+
+static long pass(long number, const uint64_t a[6])
+{
+    if (__builtin_expect(real.syscall != NULL, 1))
+        return real.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    // Also in a signal handler, where nothing can be looked for.
+    long rc = sys6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (rc > -4096 && rc < 0) {
+        errno = (int)-rc;
+        return -1;
+    }
+    return rc;
+}
+
+static long wait_for_futex(const uint64_t a[6])
+{
+    int saved = errno;
+    emit_self_block(EMIT_REASON_SYNC, a[0]);
+    errno = saved;
+    long rc = pass(SYS_futex, a);
+    told_end(SYNC);
+    return rc;
+}
+
+static long futex(const uint64_t a[6])
+{
+    int operation = (int)a[1] & FUTEX_CMD_MASK;
+    if (operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET) {
+        if (told_is_on())
+            return wait_for_futex(a);
+        long rc = pass(SYS_futex, a);
+        trace_here();
+        return rc;
+    }
+    if ((operation == FUTEX_WAKE || operation == FUTEX_WAKE_BITSET) && emit_is_on() &&
+        atomic_load_explicit(&emit_waiters, memory_order_relaxed))
+        trace_signal((const void *)a[0], (int)a[2] > 1);
+    return pass(SYS_futex, a);
+}
+
+// No more of the arguments is there than the call has; the rest is passed on as it is found, as libc does.
+INTERPOSED long syscall(long number, ...)
+{
+    uint64_t a[6];
+    va_list more;
+    va_start(more, number);
+    for (int i = 0; i < 6; i++)
+        a[i] = va_arg(more, uint64_t);
+    va_end(more);
+    return number == SYS_futex ? futex(a) : pass(number, a);
+}
+
 static const struct hook hooks[] = {
     HOOK(wait, real.wait),
     HOOK(wait3, real.wait3),
@@ -219,6 +277,7 @@ static const struct hook hooks[] = {
     HOOK(semop, real.semop),
     HOOK(semtimedop, real.semtimedop),
     HOOK(thrd_sleep, real.thrd_sleep),
+    HOOK(syscall, real.syscall),
 };
 
 const struct hook_table wait_hooks = {hooks, sizeof hooks / sizeof *hooks};

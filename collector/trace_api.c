@@ -119,6 +119,7 @@ static const char *const interposed[] = {
     "sigwait",
     "sigwaitinfo",
     "sleep",
+    "syscall",
     "thrd_create",
     "thrd_join",
     "thrd_sleep",

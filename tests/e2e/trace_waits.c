@@ -5,13 +5,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/sem.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <threads.h>
 #include <time.h>
@@ -23,6 +26,7 @@ static const struct timespec hold = {0, HOLD_MS * 1000000};
 static const char fifo[] = "fifo", lock[] = "lock";
 static int set, lock_fd, last_fd = -1;
 static volatile sig_atomic_t signals;
+static atomic_int word;
 
 static void check(int is_right, const char *what)
 {
@@ -162,6 +166,13 @@ static void *in_thrd_sleep(void *arg)
     return arg;
 }
 
+static void *in_futex(void *arg)
+{
+    while (!atomic_load(&word))
+        syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL);
+    return arg;
+}
+
 // --- What lets them go on.
 
 static void none(pthread_t t)
@@ -199,6 +210,13 @@ static void posted(pthread_t t)
     check(semop(set, &up, 1) == 0, "semop");
 }
 
+static void stored(pthread_t t)
+{
+    (void)t;
+    atomic_store(&word, 1);
+    check(syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1) == 1, "futex");
+}
+
 static void on_signal(int number)
 {
     (void)number;
@@ -225,6 +243,7 @@ int main(void)
         {in_semop, posted},
         {in_semtimedop, none},
         {in_thrd_sleep, none},
+        {in_futex, stored},
     };
     sigset_t s;
     sigemptyset(&s);

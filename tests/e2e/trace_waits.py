@@ -12,7 +12,7 @@ from harness import FIBERSCOPE, TESTS, main
 TARGET = os.path.join(TESTS, "trace_waits")
 HOLD_NS = 50e6
 CALLS = ["wait", "wait3", "wait4", "waitid", "pause", "sigwait", "sigwaitinfo", "sigtimedwait", "flock", "open", "openat"]
-WAITS = {"semop": "sync", "semtimedop": "sync", "thrd_sleep": "sleep"}
+WAITS = {"semop": "sync", "semtimedop": "sync", "thrd_sleep": "sleep", "futex": "sync"}
 
 
 def fibers(path):
@@ -39,6 +39,9 @@ def check(work, *options):
     for call, reason in WAITS.items():
         f = found[f"in_{call}"]
         assert [w["reason"] for w in f["blocked"]] == [reason] and f["blocked"][0]["ns"] >= 0.7 * HOLD_NS, (call, f)
+    done = subprocess.run([FIBERSCOPE, "trace", "wakes", "-n", "0", os.path.join(work, "trace.out")],
+                          capture_output=True, text=True, check=True)
+    assert "main -> in_futex" in done.stdout, done.stdout
     for name, f in found.items():
         assert name == "main" or f["running_ns"] <= 0.3 * HOLD_NS, (name, f)
 
