@@ -7,6 +7,7 @@
 // error-checking mutex itself gets its EDEADLK from the real function. Conditions, barriers and joins
 // always wait. glibc's own locks do not come by here.
 
+#include "agent/arch/x86_64.h"
 #include "agent/lock_wait.h"
 
 #include <errno.h>
@@ -304,7 +305,7 @@ static long own_sleeps(void)
 {
     struct rusage u;
     bool is_traced = atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_TRACE;
-    return is_traced && !getrusage(RUSAGE_THREAD, &u) ? u.ru_nvcsw : -1;
+    return is_traced && !sys2(SYS_getrusage, RUSAGE_THREAD, &u) ? u.ru_nvcsw : -1;
 }
 
 static void tell_late(const void *mutex, clockid_t clock, const struct timespec *limit, long before)
