@@ -241,7 +241,9 @@ def and_goes_on_when_it_does(work):
     assert tool.returncode == 0, said
     for name in ("in_poll", "in_semaphore", "in_mutex"):
         f = fibers(path + "1")[name]
-        assert f["alive"] == 0 and 0 < sum(f["waits"].values()) < 1.4e9, f
+        # Of a lock that is taken nothing is asked where nothing was recorded: the end of such a wait is told by the
+        # thread's next event.
+        assert f["alive"] == 0 and 0 < sum(f["waits"].values()) < (1.4e9 if name != "in_mutex" else 1.6e9), f
     parsed(path + "1")
     parsed(path)
     found = set(fibers(path))
