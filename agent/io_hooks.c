@@ -6,11 +6,7 @@
 // Threads that run fibers pass by: their waits are the runtime's to tell. A thread that is cancelled in such a
 // call leaves it unended, which its end puts right.
 
-#include "agent/agent.h"
-#include "agent/capture.h"
-#include "agent/hooks.h"
-#include "agent/trace.h"
-#include "emit/emit.h"
+#include "agent/told_wait.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -58,53 +54,6 @@ static struct {
     int (*usleep)(useconds_t us);
     unsigned (*sleep)(unsigned s);
 } real;
-
-static inline bool is_on(void)
-{
-    if (__builtin_expect(!hooks_ready(), 0))
-        hooks_resolve_locks();
-    if (emit_is_on())
-        return true;
-    if (trace_is_due())
-        trace_begin_due();
-    return emit_is_on();
-}
-
-static void begin(int reason)
-{
-    int saved = errno;
-    if (reason)
-        emit_self_block((enum emit_reason)reason, 0);
-    else
-        emit_self_call(false);
-    errno = saved;
-}
-
-static void end(int reason)
-{
-    int saved = errno;
-    if (reason)
-        emit_self_wake();
-    else
-        emit_self_call(true);
-    emit_tick();
-    errno = saved;
-}
-
-enum { CALL = 0, NET = EMIT_REASON_NETWORK, SLEEP = EMIT_REASON_SLEEP };
-
-#define WAIT(type, kind, call)                                                                     \
-    do {                                                                                           \
-        if (!is_on()) {                                                                            \
-            type untold_ = call;                                                                   \
-            trace_here();                                                                          \
-            return untold_;                                                                        \
-        }                                                                                          \
-        begin(kind);                                                                               \
-        type rc_ = call;                                                                           \
-        end(kind);                                                                                 \
-        return rc_;                                                                                \
-    } while (0)
 
 INTERPOSED ssize_t read(int fd, void *at, size_t n)
 {
@@ -188,65 +137,7 @@ INTERPOSED int connect(int fd, __CONST_SOCKADDR_ARG to, socklen_t size)
     WAIT(int, NET, real.connect(fd, to, size));
 }
 
-// --- Waits that a handler ends early, whatever SA_RESTART says (signal(7)). Our signals are not to show, so waits that
-// these alone have ended go on for the time that is left.
-
-struct patience {
-    uint32_t ended;
-    int error;        // errno, before
-    int64_t until_ns; // 0: for ever
-};
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-// ns: how long; negative: for ever.
-static struct patience patience(int64_t ns)
-{
-    return (struct patience){waits_ended(), errno, ns > 0 ? now_ns() + ns : 0};
-}
-
-// In which a signal that was dropped may still end a wait, of a thread that comes to run late.
-enum { DISARMING_NS = 20000000 };
-
-static bool goes_on(struct patience *p, int error)
-{
-    uint32_t was = p->ended;
-    if (__builtin_expect(error != EINTR, 1))
-        return false;
-    p->ended = waits_ended();
-    int64_t disarmed = atomic_load_explicit(&source_disarmed_ns, memory_order_relaxed);
-    if (p->ended == was && (!disarmed || now_ns() - disarmed > DISARMING_NS))
-        return false;
-    errno = p->error;
-    return true;
-}
-
-static int64_t left_ns(const struct patience *p)
-{
-    int64_t left = p->until_ns - now_ns();
-    return left > 0 ? left : 0;
-}
-
-static int left_ms(const struct patience *p, int timeout)
-{
-    return timeout > 0 ? (int)((left_ns(p) + 999999) / 1000000) : timeout;
-}
-
-static struct timespec left_time(const struct patience *p)
-{
-    int64_t ns = left_ns(p);
-    return (struct timespec){ns / 1000000000, ns % 1000000000};
-}
-
-static int64_t time_ns(const struct timespec *t)
-{
-    return !t ? -1 : t->tv_sec > INT32_MAX ? INT64_MAX / 4 : t->tv_sec * 1000000000 + t->tv_nsec;
-}
+// --- Waits that a handler ends early.
 
 static int whole_poll(struct pollfd *fds, nfds_t n, int timeout)
 {

@@ -7,11 +7,13 @@
 // error-checking mutex itself gets its EDEADLK from the real function. Conditions, barriers and joins
 // always wait. glibc's own locks do not come by here.
 
+#include "agent/arch/x86_64.h"
 #include "agent/lock_wait.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/resource.h>
 #include <threads.h>
 
 #define INTERPOSED __attribute__((visibility("default")))
@@ -256,9 +258,15 @@ INTERPOSED int pthread_rwlock_clockwrlock(pthread_rwlock_t *l, clockid_t clock,
     WAIT_LOCK(l, SEG_LOCK_RWLOCK, 0, real.clockwrlock(l, clock, limit), EDEADLK);
 }
 
+// Of glibc's public header: the readers' count is above three flags.
+static inline bool is_last_holder(const pthread_rwlock_t *l)
+{
+    return l->__data.__cur_writer || l->__data.__readers >> 3 <= 1;
+}
+
 INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
 {
-    RELEASE(l, real.rwlock_unlock(l));
+    RELEASE_TOLD(l, is_last_holder(l), real.rwlock_unlock(l));
 }
 
 // --- Conditions. The mutex is released inside: who waits for it is charged to this caller. Cancelled
@@ -292,12 +300,67 @@ INTERPOSED int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
     COND_WAIT(c, m, real.cond_wait(c, m));
 }
 
+// A wait that times out takes its mutex before it returns, and does not say when it had to wait for that. The kernel counts
+// how often a thread slept: once for the condition.
+static long own_sleeps(void)
+{
+    struct rusage u;
+    bool is_traced = atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_TRACE;
+    return is_traced && !sys2(SYS_getrusage, RUSAGE_THREAD, &u) ? u.ru_nvcsw : -1;
+}
+
+static void tell_late(const void *mutex, clockid_t clock, const struct timespec *limit, long before)
+{
+    struct timespec now;
+    if (before < 0 || own_sleeps() - before < 2 || clock_gettime(clock, &now))
+        return;
+    int64_t late = (now.tv_sec - limit->tv_sec) * 1000000000 + now.tv_nsec - limit->tv_nsec;
+    if (late > 0)
+        trace_timed_out(mutex, (uint64_t)late);
+}
+
+// Of pthread_condattr_setclock, by glibc's public header.
+static clockid_t clock_of(const pthread_cond_t *c)
+{
+    enum { IS_MONOTONIC = 2 };
+    return c->__data.__wrefs & IS_MONOTONIC ? CLOCK_MONOTONIC : CLOCK_REALTIME;
+}
+
+static int cond_timedwait_told(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *limit)
+{
+    clockid_t clock = clock_of(c);
+    long before = own_sleeps();
+    int rc = real.cond_timedwait(c, m, limit);
+    if (rc == ETIMEDOUT)
+        tell_late(m, clock, limit, before);
+    return rc;
+}
+
+static int cond_clockwait_told(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock,
+                               const struct timespec *limit)
+{
+    long before = own_sleeps();
+    int rc = real.cond_clockwait(c, m, clock, limit);
+    if (rc == ETIMEDOUT)
+        tell_late(m, clock, limit, before);
+    return rc;
+}
+
+static int cnd_timedwait_told(cnd_t *c, mtx_t *m, const struct timespec *limit)
+{
+    long before = own_sleeps();
+    int rc = real.cnd_timedwait(c, m, limit);
+    if (rc == thrd_timedout)
+        tell_late(m, CLOCK_REALTIME, limit, before);
+    return rc;
+}
+
 INTERPOSED int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
                                       const struct timespec *limit)
 {
     if (!is_on())
         return untold(real.cond_timedwait(c, m, limit));
-    COND_WAIT(c, m, real.cond_timedwait(c, m, limit));
+    COND_WAIT(c, m, cond_timedwait_told(c, m, limit));
 }
 
 INTERPOSED int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock,
@@ -305,7 +368,7 @@ INTERPOSED int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clo
 {
     if (!is_on())
         return untold(real.cond_clockwait(c, m, clock, limit));
-    COND_WAIT(c, m, real.cond_clockwait(c, m, clock, limit));
+    COND_WAIT(c, m, cond_clockwait_told(c, m, clock, limit));
 }
 
 // One waiter is woken by a signal, all by a broadcast.
@@ -455,7 +518,7 @@ INTERPOSED int cnd_timedwait(cnd_t *c, mtx_t *m, const struct timespec *limit)
 {
     if (!is_on())
         return untold(real.cnd_timedwait(c, m, limit));
-    COND_WAIT(c, m, real.cnd_timedwait(c, m, limit));
+    COND_WAIT(c, m, cnd_timedwait_told(c, m, limit));
 }
 
 INTERPOSED int cnd_signal(cnd_t *c)

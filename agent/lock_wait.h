@@ -79,7 +79,8 @@ static inline int untold(int rc)
         int rc_;                                                                                   \
         if (lock_order_is_on())                                                                    \
             lock_order_wants_at(object, type, how, frame);                                         \
-        WAIT_OF(rc_, frame, object, type, true, NULL, call, unwaited);                             \
+        WAIT_OF(rc_, frame, object, type, true, (how)&LOCK_ORDER_READS ? NULL : (object), call,    \
+                unwaited);                                                                         \
         return TOOK(frame, object, type, (how) & ~(unsigned)LOCK_ORDER_WAITS, rc_);                \
     } while (0)
 // rc, of a call that has taken the lock if it succeeded.
@@ -87,12 +88,14 @@ static inline int untold(int rc)
     (lock_order_is_on() ? lock_order_result(object, type, how, rc, frame) : (rc))
 
 // What waits for `object` is charged before it is released, and recorded after.
-#define RELEASE(object, call)                                                                      \
+#define RELEASE(object, call) RELEASE_TOLD(object, true, call)
+// is_last: whether one that waits may get it now.
+#define RELEASE_TOLD(object, is_last, call)                                                        \
     do {                                                                                           \
         bool is_on_ = is_on();                                                                     \
         if (is_on_ && lock_order_is_on())                                                          \
             lock_order_releases(object);                                                           \
-        if (is_on_ && is_awaited())                                                                \
+        if (is_on_ && is_awaited() && (is_last))                                                   \
             trace_unlock(object);                                                                  \
         if (!is_on_ || !lock_is_mutex_on())                                                        \
             return (call);                                                                         \

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// The interposed functions that matter to the order of locks alone: what takes a lock without waiting, and what makes
+// The interposed functions that matter to the order of locks, and hardly to anything else: what takes a lock without waiting, and what makes
 // an end of one; see lock_order.h. The others are in lock_hooks.c.
 
 #include "agent/capture.h"
 #include "agent/hooks.h"
 #include "agent/lock.h"
 #include "agent/lock_order.h"
+#include "agent/trace.h"
+#include "emit/emit.h"
 
 #include <pthread.h>
 #include <threads.h>
@@ -30,6 +32,15 @@ static struct {
     void (*mtx_destroy)(mtx_t *);
 } real;
 
+// A mutex that was free: somebody who was woken may need it.
+static inline int tried(const void *m, int rc)
+{
+    if (!rc && atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_TRACE &&
+        atomic_load_explicit(&emit_relocking, memory_order_relaxed))
+        trace_took(m);
+    return rc;
+}
+
 static inline void be_ready(void)
 {
     if (!hooks_ready())
@@ -45,7 +56,7 @@ INTERPOSED int pthread_mutex_trylock(pthread_mutex_t *m)
     if (!hooks_ready())
         return libc_mutex_trylock(m);
     int rc = real.mutex_trylock(m);
-    return TOOK(m, SEG_LOCK_MUTEX, 0, rc);
+    return TOOK(m, SEG_LOCK_MUTEX, 0, tried(m, rc));
 }
 
 // Before: the memory may be another lock's as soon as it is destroyed.
@@ -92,7 +103,7 @@ INTERPOSED int mtx_trylock(mtx_t *m)
 {
     be_ready();
     int rc = real.mtx_trylock(m);
-    return TOOK(m, SEG_LOCK_MUTEX, 0, rc);
+    return TOOK(m, SEG_LOCK_MUTEX, 0, tried(m, rc));
 }
 
 INTERPOSED void mtx_destroy(mtx_t *m)

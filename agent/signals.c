@@ -9,7 +9,7 @@
 // The target's action is published under a sequence number, so that the handler never calls half of
 // one: odd while it changes.
 
-#include "agent/agent.h"
+#include "agent/told_wait.h"
 #include "agent/arch/x86_64.h"
 
 #include <errno.h>
@@ -207,19 +207,44 @@ static const sigset_t *without_ours(const sigset_t *set, sigset_t *copy)
 INTERPOSED int sigwait(const sigset_t *set, int *signal)
 {
     sigset_t copy;
-    return agent_real()->sigwait(without_ours(set, &copy), signal);
+    const sigset_t *wanted = without_ours(set, &copy);
+    WAIT(int, CALL, agent_real()->sigwait(wanted, signal));
+}
+
+static int whole_sigwaitinfo(const sigset_t *set, siginfo_t *info)
+{
+    struct patience p = patience(-1);
+    int rc;
+    while ((rc = agent_real()->sigwaitinfo(set, info)) < 0 && goes_on(&p, errno))
+        ;
+    return rc;
 }
 
 INTERPOSED int sigwaitinfo(const sigset_t *set, siginfo_t *info)
 {
     sigset_t copy;
-    return agent_real()->sigwaitinfo(without_ours(set, &copy), info);
+    const sigset_t *wanted = without_ours(set, &copy);
+    WAIT(int, CALL, whole_sigwaitinfo(wanted, info));
+}
+
+static int whole_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *limit)
+{
+    struct patience p = patience(time_ns(limit));
+    struct timespec left;
+    int rc;
+    while ((rc = agent_real()->sigtimedwait(set, info, limit)) < 0 && goes_on(&p, errno))
+        if (limit) {
+            left = left_time(&p);
+            limit = &left;
+        }
+    return rc;
 }
 
 INTERPOSED int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *limit)
 {
     sigset_t copy;
-    return agent_real()->sigtimedwait(without_ours(set, &copy), info, limit);
+    const sigset_t *wanted = without_ours(set, &copy);
+    WAIT(int, CALL, whole_sigtimedwait(wanted, info, limit));
 }
 
 INTERPOSED int signalfd(int fd, const sigset_t *set, int flags)

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <link.h>
+#include <string.h>
 #include <threads.h>
 
 #define INTERPOSED __attribute__((visibility("default")))
@@ -28,6 +29,7 @@ struct node {
     _Atomic uint32_t taken;
     size_t stack_bytes; // 0: the default
     struct emit_thread *trace;
+    uint64_t start_pc; // of the function that the thread is named after
     union {
         void *(*posix)(void *);
         int (*c11)(void *);
@@ -104,10 +106,11 @@ static void *posix_begin(void *arg)
     copy.arg = n->arg;
     copy.stack_bytes = n->stack_bytes;
     copy.trace = n->trace;
+    copy.start_pc = n->start_pc;
     node_give(n);
     if (agent_live() && atomic_load_explicit(&agent.space->running, memory_order_relaxed))
         thread_begin(copy.stack_bytes);
-    emit_self_begin(copy.trace);
+    emit_self_begin(copy.trace, copy.start_pc);
     return copy.start.posix(copy.arg); // a tail call: no frame of ours in the thread's stacks
 }
 
@@ -120,7 +123,7 @@ static int c11_begin(void *arg)
     node_give(n);
     if (agent_live() && atomic_load_explicit(&agent.space->running, memory_order_relaxed))
         thread_begin(0);
-    emit_self_begin(trace);
+    emit_self_begin(trace, (uint64_t)(uintptr_t)start);
     return start(argument);
 }
 
@@ -128,6 +131,32 @@ static size_t stack_size(const pthread_attr_t *attr)
 {
     size_t size = 0;
     return attr && !pthread_attr_getstacksize(attr, &size) ? size : 0;
+}
+
+// Whether that is libstdc++'s start of a std::thread. Asked anew only of another one than the last.
+static bool is_std_thread(void *(*start)(void *))
+{
+    static _Atomic uintptr_t last_yes, last_no;
+    const uintptr_t pc = (uintptr_t)start;
+    Dl_info where;
+    if (pc == atomic_load_explicit(&last_yes, memory_order_relaxed))
+        return true;
+    if (pc == atomic_load_explicit(&last_no, memory_order_relaxed))
+        return false;
+    bool is_it = dladdr((const void *)pc, &where) && where.dli_fname &&
+                 strstr(where.dli_fname, "/libstdc++.so");
+    atomic_store_explicit(is_it ? &last_yes : &last_no, pc, memory_order_relaxed);
+    return is_it;
+}
+
+// Of a std::thread the virtual _M_run of its _State, by the C++ ABI the third of its functions, behind two destructors:
+// its type says what the thread calls.
+static uint64_t named_start(void *(*start)(void *), void *arg)
+{
+    if (!arg || !is_std_thread(start))
+        return (uint64_t)(uintptr_t)start;
+    const uint64_t *const *object = arg;
+    return (*object)[2];
 }
 
 INTERPOSED int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
@@ -142,7 +171,8 @@ INTERPOSED int pthread_create(pthread_t *thread, const pthread_attr_t *attr, voi
     n->start.posix = start;
     n->arg = arg;
     n->stack_bytes = stack_size(attr);
-    n->trace = emit_self_create((uint64_t)(uintptr_t)start);
+    n->start_pc = named_start(start, arg);
+    n->trace = emit_self_create(n->start_pc);
     struct emit_thread *trace = n->trace;
     int rc = agent_real()->pthread_create(thread, attr, posix_begin, n);
     if (rc) {

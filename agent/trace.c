@@ -173,8 +173,17 @@ void trace_wait_begin(enum seg_lock_type type, const void *object, const void *a
         emit_self_block_again(EMIT_REASON_COND, (uint64_t)object, (uint64_t)again);
     else if (type == SEG_LOCK_MUTEX)
         emit_self_block_again(EMIT_REASON_SYNC, (uint64_t)object, (uint64_t)object);
+    else if (type == SEG_LOCK_RWLOCK)
+        emit_self_block_rwlock((uint64_t)object, again != NULL);
     else
         emit_self_block(EMIT_REASON_SYNC, type == SEG_LOCK_BARRIER ? 0 : (uint64_t)object);
+}
+
+void trace_timed_out(const void *mutex, uint64_t late_ns)
+{
+    int saved = errno;
+    emit_self_timed_out((uint64_t)mutex, late_ns);
+    errno = saved;
 }
 
 void trace_came(void)

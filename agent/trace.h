@@ -36,6 +36,8 @@ static inline bool trace_is_due(void)
 // again: of a condition, its mutex.
 void trace_wait_begin(enum seg_lock_type type, const void *object, const void *again);
 void trace_wait_end(void);
+// Within the wait for a condition: it has timed out late_ns ago, and since then waited for its mutex. Keeps errno.
+void trace_timed_out(const void *mutex, uint64_t late_ns);
 // After a wait that began untraced: should there be a trace by now, it is told to be over.
 void trace_came(void); // keeps errno
 static inline void trace_here(void)

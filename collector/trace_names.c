@@ -18,8 +18,8 @@ bool trace_names_is_root(const char *name, bool is_ours)
 {
     static const char *const libc[] = {"start_thread", "clone",  "__clone",           "clone3",
                                        "__clone3",     "_start", "__libc_start_main", NULL};
-    static const char *const ours[] = {"fib_root_", "fiber_begin", "posix_begin", "c11_begin",
-                                       NULL};
+    static const char *const ours[] = {"fib_root_",   "fiber_begin", "task_run",
+                                       "posix_begin", "c11_begin",   NULL};
     for (int i = 0; libc[i]; i++)
         if (strcmp(name, libc[i]) == 0)
             return true;
@@ -27,6 +27,12 @@ bool trace_names_is_root(const char *name, bool is_ours)
         if (strcmp(name, ours[i]) == 0)
             return true;
     return begins(name, "__libc_start_main_impl") || begins(name, "__libc_start_call_main");
+}
+
+const char *trace_names_public(const char *name, bool is_ours)
+{
+    // It serves functions of all kinds in turn, so it has no better name than the pool's.
+    return is_ours && strcmp(name, "worker") == 0 ? "fib_workers" : NULL;
 }
 
 // "void std::__invoke_impl<void, int (*)()>(...)" as "std::__invoke_impl": no template arguments, no return type, no

@@ -11,6 +11,9 @@
 // libc's and, of one of our libraries, our own: below every start function.
 bool trace_names_is_root(const char *name, bool is_ours);
 
+// What a function of the runtime is called that is a fiber of the program's by its purpose; NULL: it is none.
+const char *trace_names_public(const char *name, bool is_ours);
+
 // The C++ library's, through which a std::thread comes to its function; demangled, of libstdc++ or libc++.
 bool trace_names_is_trampoline(const char *name);
 

@@ -249,7 +249,8 @@ static int put_event(struct trace_rewrite *rw, uint8_t wire, const struct trace_
 {
     int rc = 0;
     for (uint32_t i = 0; !rc && (spec->stacks | spec->strings) >> i; i++) {
-        if (spec->stacks >> i & 1 && !args[i] && early)
+        // Where the thread is says more than where it began.
+        if (spec->stacks >> i & 1 && early && (!args[i] || wire == TRACE_EV_GO_STATUS_STACK))
             rc = add_early(rw, early, &args[i]);
         else if (spec->stacks >> i & 1)
             rc = map_id(rw, ID_STACK, &args[i]);

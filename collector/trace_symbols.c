@@ -259,7 +259,9 @@ static int put_named(struct trace_symbols *ts, const struct module *m, uint64_t 
     bool is_ours = m->is_ours || trace_own_is_header(sf->name, sf->file) ||
                    (m->has_runtime && trace_own_is(&m->own, sf->name, sf->file));
     bool is_root = trace_names_is_root(sf->name, is_ours);
-    snprintf(name, sizeof name, "%s%s", is_ours ? "runtime." : "", sf->name);
+    const char *public = trace_names_public(sf->name, is_ours);
+    is_ours &= !public;
+    snprintf(name, sizeof name, "%s%s", is_ours ? "runtime." : "", public ? public : sf->name);
     const struct frame f = {
         .pc = pc,
         .function = intern_string(&ts->strings, name),
@@ -280,6 +282,8 @@ static int put_nameless(struct trace_symbols *ts, const struct module *m, uint64
     if (m)
         snprintf(name, sizeof name, "%s%s+0x%" PRIx64, m->is_ours ? "runtime." : "",
                  base_name(intern_text(&ts->strings, m->path)), address - m->start + m->offset);
+    else if (address == SEG_TRACE_MAIN)
+        strcpy(name, "main");
     else
         snprintf(name, sizeof name, "0x%" PRIx64, address);
     const struct frame f = {
@@ -426,14 +430,16 @@ static int name_leaf(struct trace_symbols *ts, const uint64_t *pcs, int n, uint3
     return 0;
 }
 
-// A closure's function is called operator() alone where it is inlined; whose it is stands in what called it.
+// A closure's function is called operator() alone where it is inlined, and otherwise by its parameters, too; whose it is
+// stands in what called it. For what has no frame of its own, as one that has not begun, that stands alone.
 static int name_closure(struct trace_symbols *ts, uint32_t *id, uint32_t trampoline)
 {
     char name[NAME_BYTES];
     struct frame f = ts->frames[*id];
-    if (strcmp(intern_text(&ts->strings, f.function), "operator()") != 0 ||
-        !trace_names_callable(intern_text(&ts->strings, ts->frames[trampoline].function), name,
-                              sizeof name))
+    const char *now = intern_text(&ts->strings, f.function);
+    if (!trace_names_callable(intern_text(&ts->strings, ts->frames[trampoline].function), name,
+                              sizeof name) ||
+        (*id != trampoline && strcmp(now, "operator()") != 0 && !begins(now, name)))
         return 0;
     f.function = intern_string(&ts->strings, name);
     if (f.function == INTERN_NONE || put_frame(ts, &f))
@@ -457,6 +463,15 @@ static int trim(struct trace_symbols *ts, struct run *s)
         for (uint32_t i = s->count; i < whole; i++)
             if (name_closure(ts, &ids[s->count - 1], ids[i]))
                 return -ENOMEM;
+    for (uint32_t i = 0; !s->count && i < whole; i++) {
+        uint32_t named = ids[i];
+        if (name_closure(ts, &named, named))
+            return -ENOMEM;
+        if (named != ids[i]) {
+            ids[0] = named;
+            s->count = 1;
+        }
+    }
     if (s->count > TRACE_STACK_FRAMES_MAX) {
         ids[TRACE_STACK_FRAMES_MAX - 1] = ids[s->count - 1];
         s->count = TRACE_STACK_FRAMES_MAX;

@@ -71,6 +71,8 @@ struct emit_thing { // a G or P to be named
     uint64_t id;
     uint64_t start; // of a G: its start function's address; 0: unknown
 };
+// As a start function: main, of which a program does not say where it is. In the segment a stack of this + 1 alone.
+#define EMIT_START_MAIN SEG_TRACE_MAIN
 
 // A number that is written often, as it is written: its bytes, the first lowest, and in the topmost how many.
 typedef struct {
@@ -82,6 +84,8 @@ enum emit_told {
     EMIT_TOLD = 1,
     EMIT_TOLD_AHEAD
 }; // ahead: by who began the session, as it was then
+
+enum emit_rwlock { EMIT_RWLOCK_NONE, EMIT_RWLOCK_READ, EMIT_RWLOCK_WRITE };
 
 struct unwind_thread;
 
@@ -136,6 +140,7 @@ struct emit_thread {
     _Atomic uint64_t wait_again, taken_ticks;
     struct emit_thread *_Atomic taken_by;
     uint64_t wait_takes; // what it has once it goes on
+    uint8_t wait_rwlock; // enum emit_rwlock: what object is besides
     emit_number wait_stack;
     emit_number ahead_stack; // told ahead: where it was; 0 bits: not known
     bool is_orphan;          // told for its thread, which does not know it yet: others.c
@@ -325,6 +330,9 @@ void emit_self_block(enum emit_reason reason, uint64_t object);
 // The same where the waiter takes a mutex (a pthread_mutex_t or mtx_t) before it goes on: that of a condition, or the one
 // that it waits for. From when it is woken it is blocked on that, if somebody else has it for more than a moment.
 void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex);
+void emit_self_block_rwlock(uint64_t object, bool to_write); // a pthread_rwlock_t
+// The wait that goes on is over by its time since late_ns, and then the mutex was another's.
+void emit_self_timed_out(uint64_t mutex, uint64_t late_ns);
 void emit_self_wake(void);
 void emit_self_took(uint64_t mutex); // the calling thread has got it without waiting
 // A call that was not told has ended: if tracing began meanwhile, the thread is told to go on.
@@ -344,7 +352,7 @@ void emit_self_call(bool is_end);
 // makes: the runtime's.
 void emit_self_quiet(bool is_quiet);
 struct emit_thread *emit_self_create(uint64_t start);
-void emit_self_begin(struct emit_thread *t);
+void emit_self_begin(struct emit_thread *t, uint64_t start);
 void emit_self_drop(struct emit_thread *t);
 // A waker's side: GoUnblock needs neither.
 struct emit_thread *emit_enter_bare(void);

@@ -150,8 +150,29 @@ void emit_tell(struct emit_thread *t, uint64_t ticks)
     open(t, ticks);
 }
 
-// A thread that comes in from outside, as cgo callbacks do in Go: made in a system call, back from it without a P, and
-// given one. Accepted at any time. (With a P in the call `go tool trace` panics: it never sees the G start.)
+// A thread that comes in from outside, and of which it is known where it began: a G with that name, made by nobody.
+static void begin_named(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
+                        struct emit_thing p)
+{
+    emit_proc_start(t, ticks, p);
+    emit_go_create(t, ticks, g, EMIT_NO_STACK);
+    emit_go_start(t, ticks, g);
+}
+
+// As cgo callbacks come in in Go: made in a system call, back from it without a P, and given one. Accepted at any time.
+// (With a P in the call `go tool trace` panics: it never sees the G start.)
+static void begin_nameless(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
+                           struct emit_thing p)
+{
+    atomic_store_explicit(g.mark, t->generation << 32, memory_order_relaxed);
+    uint8_t *at = head(t, ticks, EV_GO_CREATE_SYSCALL);
+    t->at = put_number(at, g.id);
+    at = head(t, ticks, EV_GO_SYSCALL_END_BLOCKED);
+    commit(t, at);
+    emit_proc_start(t, ticks, p);
+    emit_go_start(t, ticks, g);
+}
+
 void emit_thread_begin(struct emit_thread *t)
 {
     uint64_t ticks = emit_ticks();
@@ -173,14 +194,11 @@ void emit_thread_begin(struct emit_thread *t)
     struct emit_thing g = t->g, p = t->p;
     g.mark = &t->own_g;
     p.mark = &t->own_p;
-    atomic_store_explicit(g.mark, t->generation << 32, memory_order_relaxed);
     atomic_store_explicit(p.mark, 0, memory_order_relaxed);
-    uint8_t *at = head(t, ticks, EV_GO_CREATE_SYSCALL);
-    t->at = put_number(at, g.id);
-    at = head(t, ticks, EV_GO_SYSCALL_END_BLOCKED);
-    commit(t, at);
-    emit_proc_start(t, ticks, p);
-    emit_go_start(t, ticks, g);
+    if (g.start)
+        begin_named(t, ticks, g, p);
+    else
+        begin_nameless(t, ticks, g, p);
 }
 
 void emit_thread_leave(struct emit_thread *t)

@@ -12,6 +12,7 @@ static __thread struct emit_thread *self __attribute__((tls_model("initial-exec"
 static __thread uint32_t held
     __attribute__((tls_model("initial-exec"))); // `busy` words, by this thread
 static __thread bool is_quiet_now __attribute__((tls_model("initial-exec")));
+static __thread uint64_t own_start __attribute__((tls_model("initial-exec"))); // 0: not known
 
 void emit_busy_lock(struct emit_thread *t)
 {
@@ -86,6 +87,9 @@ void emit_plain_name(struct emit_thread *t)
     atomic_store_explicit(&t->own_p, 0, memory_order_relaxed);
     t->region = 0;
     t->is_made = false;
+    // The first thread; in a forked child the one that forked, which knows better where it began.
+    if (t->tid == (uint32_t)syscall(SYS_getpid))
+        t->g.start = EMIT_START_MAIN;
 }
 
 static void find_stack(struct emit_thread *t)
@@ -102,6 +106,8 @@ static struct emit_thread *make_self(void)
     held--;
     if (!t)
         return NULL;
+    if (own_start)
+        t->g.start = own_start;
     self = t;
     find_stack(t);
     return t;
@@ -208,6 +214,7 @@ static void block(struct emit_thread *t, enum emit_reason reason, uint64_t objec
     emit_waits_flush(t);
     t->wait_stack = emit_stack_here(t);
     t->wait_takes = again ? again : object;
+    t->wait_rwlock = EMIT_RWLOCK_NONE;
     emit_go_block(t, emit_ticks(), reason, t->wait_stack);
     emit_proc_stop(t, emit_ticks());
     emit_waits_begin(t, object, again);
@@ -226,6 +233,26 @@ void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mu
     struct emit_thread *t = enter_plain();
     if (t)
         block(t, reason, object, mutex);
+    emit_leave(t);
+}
+
+void emit_self_block_rwlock(uint64_t object, bool to_write)
+{
+    struct emit_thread *t = enter_plain();
+    if (t) {
+        block(t, EMIT_REASON_SYNC, 0, 0);
+        t->wait_takes = object;
+        t->wait_rwlock = to_write ? EMIT_RWLOCK_WRITE : EMIT_RWLOCK_READ;
+        emit_waits_begin(t, object, 0);
+    }
+    emit_leave(t);
+}
+
+void emit_self_timed_out(uint64_t mutex, uint64_t late_ns)
+{
+    struct emit_thread *t = self ? enter_plain() : NULL;
+    if (t)
+        emit_waits_timed_out(t, mutex, late_ns);
     emit_leave(t);
 }
 
@@ -316,8 +343,9 @@ struct emit_thread *emit_self_create(uint64_t start)
     return made;
 }
 
-void emit_self_begin(struct emit_thread *t)
+void emit_self_begin(struct emit_thread *t, uint64_t start)
 {
+    own_start = start;
     if (!t)
         return;
     if (self) { // it has told something already: as a thread from outside

@@ -197,6 +197,22 @@ static struct emit_thread *longest(uint64_t object, uint64_t ticks)
     return found;
 }
 
+// Whether the read-write lock that w, which is claimed and so waits for it yet, is to get is another's again: then that
+// one's release will end the wait. (Of a mutex that is told afterwards: block_again.) The fields are those of glibc's public
+// header, the readers' count above three flags.
+static bool is_anothers(const struct emit_thread *w, uint64_t object)
+{
+    enum { WRITERS_TURN = 1, READERS_SHIFT = 3 };
+    const pthread_rwlock_t *l = (const pthread_rwlock_t *)object;
+    if (!w->wait_rwlock || atomic_load_explicit(&w->wait_object, memory_order_relaxed) != object)
+        return false;
+    int writer = l->__data.__cur_writer;
+    unsigned readers = l->__data.__readers;
+    return writer ? (uint32_t)writer != w->tid
+                  : w->wait_rwlock == EMIT_RWLOCK_WRITE && !(readers & WRITERS_TURN) &&
+                        readers >> READERS_SHIFT;
+}
+
 static bool is_waited_for(uint64_t object)
 {
     return object && atomic_load_explicit(&filter[slot_of(object)], memory_order_relaxed);
@@ -213,7 +229,11 @@ void emit_waits_flush(struct emit_thread *t)
         if (!is_waited_for(object) || t->g_state != EMIT_G_RUNNING)
             continue;
         struct emit_thread *w = longest(object, r->ticks);
-        if (w && claim(w))
+        if (!w || !claim(w))
+            continue;
+        if (is_anothers(w, object))
+            move(w, CLAIMED, WAITING);
+        else
             tell(t, w, r->stack);
     }
 }
@@ -267,6 +287,32 @@ void emit_waits_begin(struct emit_thread *t, uint64_t object, uint64_t again)
     atomic_store_explicit(&t->wait_ticks, emit_ticks(), memory_order_relaxed);
     count_waiter(object, 1);
     atomic_fetch_add_explicit(&emit_waiters, 1, memory_order_relaxed);
+    atomic_store_explicit(&t->wait, WAITING, memory_order_release); // pairs with claim
+}
+
+static uint64_t ticks_of(uint64_t ns)
+{
+    uint64_t generation = atomic_load_explicit(&emit_generation, memory_order_relaxed);
+    uint64_t scale = emit.clocks[generation & 1].scale;
+    return scale ? (uint64_t)(((unsigned __int128)(ns / 64) << 64) / scale) : 0;
+}
+
+void emit_waits_timed_out(struct emit_thread *t, uint64_t mutex, uint64_t late_ns)
+{
+    struct emit_thing g = t->g, p = t->p;
+    uint64_t since = emit_ticks() - ticks_of(late_ns);
+    if (t->g_state || late_ns / 64 < MOMENT_UNITS ||
+        since <= atomic_load_explicit(&t->wait_ticks, memory_order_relaxed) || !claim(t))
+        return; // or it was signalled at last
+    emit_go_unblock(t, since, g, EMIT_NO_STACK);
+    emit_proc_start(t, since, p);
+    emit_go_start(t, since, g);
+    emit_go_block(t, since, EMIT_REASON_SYNC, t->wait_stack);
+    emit_proc_stop(t, since);
+    count_waiter(atomic_load_explicit(&t->wait_object, memory_order_relaxed), UINT32_MAX);
+    count_waiter(mutex, 1);
+    atomic_store_explicit(&t->wait_object, mutex, memory_order_relaxed);
+    atomic_store_explicit(&t->wait_ticks, since, memory_order_relaxed);
     atomic_store_explicit(&t->wait, WAITING, memory_order_release); // pairs with claim
 }
 

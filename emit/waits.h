@@ -14,6 +14,10 @@ void emit_waits_flush(struct emit_thread *t);
 // t is blocked, and waits for object (0: nobody can know), and then for the mutex `again` (0: none). Within its transition.
 void emit_waits_begin(struct emit_thread *t, uint64_t object, uint64_t again);
 
+// t's wait for a condition has been over by its time since late_ns, from when on it has been blocked on its mutex. Within
+// its transition.
+void emit_waits_timed_out(struct emit_thread *t, uint64_t mutex, uint64_t late_ns);
+
 // t has got a mutex, which may be what who was woken needs. Within t's transition.
 void emit_waits_took(struct emit_thread *t, uint64_t mutex);
 

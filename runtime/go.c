@@ -13,8 +13,17 @@
 
 #define JOIN_LOCKED ((struct sudog *)(uintptr_t)1)
 
-static int go(struct fib *out, fib_fn *fn, void *arg, const char *name, uint8_t class, uintptr_t pc)
+struct start {
+    fib_fn *fn; // as which it is known
+    void *arg;
+    bool is_task; // begins in arg's run instead
+    const char *name;
+    uint8_t class;
+};
+
+static int go(struct fib *out, const struct start *start, uintptr_t pc)
 {
+    fib_fn *fn = start->fn;
     if (!atomic_load_explicit(&sched.is_running, memory_order_relaxed))
         return -ESRCH;
     if (!fn)
@@ -37,12 +46,12 @@ static int go(struct fib *out, fib_fn *fn, void *arg, const char *name, uint8_t 
         return -ENOMEM;
     }
     uint64_t id = fib_next_id(p);
-    g->flags = is_measured ? G_IS_MEASURED : 0;
-    g->stack_class = class;
+    g->flags = (uint8_t)((is_measured ? G_IS_MEASURED : 0) | (start->is_task ? G_IS_TASK : 0));
+    g->stack_class = start->class;
     g->labels = self ? self->labels : 0;
     g->fn = fn;
-    g->arg = arg;
-    g->name = name;
+    g->arg = start->arg;
+    g->name = start->name;
     g->site = site;
     g->creator = self ? atomic_load_explicit(&self->id, memory_order_relaxed) : 0;
     atomic_store_explicit(&g->trace, 0, memory_order_relaxed);
@@ -70,7 +79,14 @@ static int go(struct fib *out, fib_fn *fn, void *arg, const char *name, uint8_t 
 
 FIB_PUBLIC int fib_go(struct fib *out, fib_fn *fn, void *arg)
 {
-    return go(out, fn, arg, NULL, sched.stack_class, (uintptr_t)__builtin_return_address(0));
+    const struct start start = {.fn = fn, .arg = arg, .class = sched.stack_class};
+    return go(out, &start, (uintptr_t)__builtin_return_address(0));
+}
+
+int go_task(fib_fn *fn, struct go_task *t)
+{
+    const struct start start = {.fn = fn, .arg = t, .is_task = true, .class = sched.stack_class};
+    return go(NULL, &start, (uintptr_t)__builtin_return_address(0));
 }
 
 FIB_PUBLIC int fib_go_with(struct fib *out, const struct fib_go_options *o, fib_fn *fn, void *arg)
@@ -78,7 +94,9 @@ FIB_PUBLIC int fib_go_with(struct fib *out, const struct fib_go_options *o, fib_
     if (!o || o->size < sizeof *o || o->stack_bytes > STACK_BYTES_MAX)
         return -EINVAL;
     size_t bytes = o->stack_bytes ? o->stack_bytes : sched.stack_bytes;
-    return go(out, fn, arg, o->name, stack_class_of(bytes), (uintptr_t)__builtin_return_address(0));
+    const struct start start = {
+        .fn = fn, .arg = arg, .name = o->name, .class = stack_class_of(bytes)};
+    return go(out, &start, (uintptr_t)__builtin_return_address(0));
 }
 
 // --- Joining.

@@ -67,6 +67,9 @@ static inline bool g_choose(struct g *g)
 
 void g_yield(void);
 
+// fib_go, of one that is known as fn, and begins in t->run.
+int go_task(fib_fn *fn, struct go_task *t);
+
 // --- One waiter at one object. Lies on the waiter's stack.
 struct sudog {
     struct g *g;

@@ -185,7 +185,8 @@ bool stack_attach(struct p *p, struct g *g)
     l->high = high;
     l->low = high - class_bytes(c);
     tools_fiber_begins(l);
-    l->sp = arch_new_stack((uint64_t)(uintptr_t)l, g->fn, g->arg);
+    fib_fn *fn = g->flags & G_IS_TASK ? ((const struct go_task *)g->arg)->run : g->fn;
+    l->sp = arch_new_stack((uint64_t)(uintptr_t)l, fn, g->arg);
     __atomic_store_n(&g->live, l, __ATOMIC_RELAXED); // g_live
     g->flags |= G_IS_STARTED;
     return true;

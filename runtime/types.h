@@ -69,7 +69,8 @@ enum g_flag {
     G_IS_SYSTEM = 2,  // g0
     G_IS_STARTED = 4, // has a stack
     G_IS_MEASURED =
-        8, // one in some of its site: on a fresh stack, whose use is looked at in the end
+        8,          // one in some of its site: on a fresh stack, whose use is looked at in the end
+    G_IS_TASK = 16, // begins in its go_task's run
 };
 
 // Wait reasons: Go's words, in reasons.c.
@@ -141,6 +142,11 @@ struct live {
     char name[NAME_SIZE];   // last: of a new fiber all before it is zeroed, and its start
 };
 
+// The argument of a fiber that begins in a function of ours, and is known as the program's that this one calls.
+struct go_task {
+    fib_fn *run;
+};
+
 // The identity of a fiber.
 struct g {
     _Atomic uint8_t status; // enum g_status
@@ -151,7 +157,7 @@ struct g {
     _Atomic uint64_t id;       // 0: free
     struct g *link;            // of the queue that it is in
     struct live *live;         // NULL before its first run
-    fib_fn *fn;
+    fib_fn *fn;                // as which it is known
     void *arg;
     uint64_t creator;
     struct site *site;             // where it was created

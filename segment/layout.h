@@ -470,6 +470,9 @@ struct seg_trace {
     } clocks[SEG_TRACE_CLOCKS];
 };
 
+// In a stack of a start function alone, as the address that is called: main of the program.
+#define SEG_TRACE_MAIN UINT64_C(1)
+
 enum seg_trace_end { SEG_TRACE_STOPPED, SEG_TRACE_FULL };
 enum seg_trace_request { SEG_TRACE_NO_REQUEST, SEG_TRACE_STOP, SEG_TRACE_ADVANCE };
 

@@ -125,5 +125,5 @@ void trace_names_finish(struct trace_names *n)
 
 bool trace_name_is_system(const char *name)
 {
-    return !*name || (!strncmp(name, "runtime.", 8) && strcmp(name, "runtime.main") != 0);
+    return !strncmp(name, "runtime.", 8) && strcmp(name, "runtime.main") != 0;
 }

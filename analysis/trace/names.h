@@ -37,7 +37,8 @@ uint32_t trace_names_root(struct trace_names *n, const struct trace_reader *r, u
 const char *trace_names_text(const struct trace_names *n, uint32_t name);
 void trace_names_finish(struct trace_names *n); // accepts a zeroed one
 
-// Whether Go's tools take a fiber of this name for the runtime's own. [any thread]
+// Whether a fiber of this name is the runtime's own: as Go's tools have it, but for those without a name, which are
+// threads of the program that were never seen anywhere. [any thread]
 bool trace_name_is_system(const char *name);
 
 #endif

@@ -242,12 +242,15 @@ static int woken(struct trace_summary *s, struct fiber *f, const struct trace_ev
 {
     struct summary_state *st = s->state;
     struct fiber *waker = summary_fiber(s, ev->goroutine, ev->goroutine_slot);
-    if (!st->counts)
+    bool is_creation = ev->transition.from == TRACE_GO_NOT_EXIST;
+    if (!st->counts ||
+        (is_creation &&
+         !waker)) // a thread that came in from outside was made by nobody that is known
         return 0;
     struct trace_edge *e = summary_edge(s, waker ? waker->pub.name : 0, f->pub.name);
     if (!e)
         return -ENOMEM;
-    if (ev->transition.from == TRACE_GO_NOT_EXIST) {
+    if (is_creation) {
         e->creates++;
     } else {
         e->wakes++;

@@ -3,6 +3,7 @@
 // os.h on Linux: memory, futexes, threads, clocks.
 
 #include "runtime/os/os.h"
+#include "runtime/sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,17 +75,17 @@ uint32_t os_resident(const void *p, size_t bytes, uint8_t *pages)
     return n;
 }
 
+// Not by libc's syscall, which an agent may stand before: the runtime's threads sleep as nobody's wait.
 int os_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t timeout_ns)
 {
     struct timespec t = {timeout_ns / 1000000000, timeout_ns % 1000000000};
-    long rc =
-        syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout_ns < 0 ? NULL : &t, NULL, 0);
-    return rc ? -errno : 0;
+    return (int)arch_syscall(SYS_futex, SYS_ARG(word), FUTEX_WAIT_PRIVATE, value,
+                             timeout_ns < 0 ? 0 : SYS_ARG(&t), 0, 0);
 }
 
 void os_futex_wake(_Atomic uint32_t *word, uint32_t count)
 {
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+    arch_syscall(SYS_futex, SYS_ARG(word), FUTEX_WAKE_PRIVATE, count, 0, 0, 0);
 }
 
 int64_t os_clock_ns(void)

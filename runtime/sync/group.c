@@ -14,6 +14,7 @@ struct fib_group {
 };
 
 struct task {
+    struct go_task go; // first
     struct fib_group *group;
     fib_task_fn *fn;
     void *arg;
@@ -64,9 +65,9 @@ static int start(struct fib_group *g, fib_task_fn *fn, void *arg)
     struct task *t = malloc(sizeof *t);
     int rc = -ENOMEM;
     if (t) {
-        *t = (struct task){g, fn, arg};
+        *t = (struct task){{task_run}, g, fn, arg};
         fib_waitgroup_add(&g->running, 1);
-        rc = fib_go(NULL, task_run, t);
+        rc = go_task((fib_fn *)(void (*)(void))fn, &t->go);
         if (!rc)
             return 0;
         fib_waitgroup_done(&g->running);

@@ -120,6 +120,7 @@ FIB_PUBLIC void fib_waitgroup_wait(struct fib_waitgroup *w)
 // --- A fiber of the group.
 
 struct task {
+    struct go_task go; // first
     struct fib_waitgroup *w;
     fib_fn *fn;
     void *arg;
@@ -146,9 +147,9 @@ FIB_PUBLIC int fib_waitgroup_go(struct fib_waitgroup *w, fib_fn *fn, void *arg)
     struct task *t = malloc(sizeof *t);
     if (!t)
         return -ENOMEM;
-    *t = (struct task){w, fn, arg};
+    *t = (struct task){{task_run}, w, fn, arg};
     add(w, 1, "fib_waitgroup_go");
-    int rc = fib_go(NULL, task_run, t);
+    int rc = go_task(fn, &t->go);
     if (rc) {
         add(w, -1, "fib_waitgroup_go");
         free(t);

@@ -7,20 +7,27 @@
 //   hangs        a thread waits for ever, and main for it
 //   held         each of ROUNDS times a condition is signalled with its mutex held, which is kept for HOLD_MS
 //   retaken      likewise, but the mutex is free at the signal, and taken again at once
+//   tried        likewise, but taken by a trylock
+//   readers      a writer waits for two readers, of which one goes, and sleeps, HOLD_MS before the other does
+//   late         waits for conditions of four kinds time out after HOLD_MS, and their mutex is another's until 3 HOLD_MS
 //   crowd        CROWD waiters are woken at once, and each keeps the mutex for HOLD_MS
+//   computes     main and a thread that nobody waits for compute, for 0.3 s of CPU time each, and do nothing else
 //   brief        a condition is signalled with its mutex held, which is released at once
 //   blocked      threads wait in all ways before a trace begins; "ready" is said, and a line of input lets them go
 //   deaf         ignores SIGINT, for two seconds
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -49,6 +56,27 @@ __attribute__((noinline)) static void compute(double seconds)
         now = (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
         end = end > 0 ? end : now + seconds;
     } while (now < end);
+}
+
+static atomic_bool is_done;
+
+static void *computer(void *arg)
+{
+    compute(0.3);
+    atomic_store(&is_done, true);
+    return arg;
+}
+
+static int computes(void)
+{
+    pthread_t t;
+    if (pthread_create(&t, NULL, computer, NULL))
+        return 1;
+    pthread_detach(t);
+    compute(0.3);
+    while (!atomic_load(&is_done))
+        ;
+    return 0;
 }
 
 // --- Children.
@@ -147,7 +175,7 @@ static void await_waiters(int n)
     waiters = 0;
 }
 
-static int gives(bool is_held, long hold_ms)
+static int gives(bool is_held, bool tries, long hold_ms)
 {
     pthread_t t;
     if (pthread_create(&t, NULL, taker, NULL))
@@ -159,7 +187,9 @@ static int gives(bool is_held, long hold_ms)
         if (!is_held) {
             pthread_mutex_unlock(&mutex);
             pthread_cond_signal(&condition);
-            pthread_mutex_lock(&mutex); // long before the other has woken up
+            // Long before the other has woken up.
+            if (!tries || pthread_mutex_trylock(&mutex))
+                pthread_mutex_lock(&mutex);
         } else {
             pthread_cond_signal(&condition);
         }
@@ -182,6 +212,104 @@ static int crowd(void)
     pthread_mutex_unlock(&mutex);
     pthread_cond_broadcast(&condition);
     for (int i = 0; i < CROWD; i++)
+        pthread_join(t[i], NULL);
+    return 0;
+}
+
+static cnd_t c11_condition;
+static mtx_t c11_mutex;
+static pthread_barrier_t barrier;
+
+static struct timespec in_hold(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    t.tv_nsec += HOLD_MS * 1000000;
+    t.tv_sec += t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    return t;
+}
+
+static void *timed(void *arg)
+{
+    struct timespec wall, mono;
+    pthread_condattr_t attr;
+    pthread_cond_t by_mono;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&by_mono, &attr);
+    for (int i = 0; i < 3; i++) {
+        pthread_mutex_lock(&mutex);
+        pthread_barrier_wait(&barrier);
+        wall = in_hold(CLOCK_REALTIME);
+        mono = in_hold(CLOCK_MONOTONIC);
+        int rc = i == 0   ? pthread_cond_timedwait(&condition, &mutex, &wall)
+                 : i == 1 ? pthread_cond_timedwait(&by_mono, &mutex, &mono)
+                          : pthread_cond_clockwait(&condition, &mutex, CLOCK_MONOTONIC, &mono);
+        if (rc != ETIMEDOUT)
+            exit(1);
+        pthread_mutex_unlock(&mutex);
+    }
+    mtx_lock(&c11_mutex);
+    pthread_barrier_wait(&barrier);
+    wall = in_hold(CLOCK_REALTIME);
+    if (cnd_timedwait(&c11_condition, &c11_mutex, &wall) != thrd_timedout)
+        exit(1);
+    mtx_unlock(&c11_mutex);
+    return arg;
+}
+
+static int late(void)
+{
+    pthread_t t;
+    cnd_init(&c11_condition);
+    mtx_init(&c11_mutex, mtx_timed);
+    pthread_barrier_init(&barrier, NULL, 2);
+    if (pthread_create(&t, NULL, timed, NULL))
+        return 1;
+    for (int i = 0; i < 4; i++) {
+        pthread_barrier_wait(&barrier);
+        if (i < 3)
+            pthread_mutex_lock(&mutex);
+        else
+            mtx_lock(&c11_mutex);
+        rest(3 * HOLD_MS);
+        if (i < 3)
+            pthread_mutex_unlock(&mutex);
+        else
+            mtx_unlock(&c11_mutex);
+    }
+    return pthread_join(t, NULL);
+}
+
+static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+
+static void *reader(void *arg)
+{
+    pthread_rwlock_rdlock(&rwlock);
+    rest((long)arg * HOLD_MS);
+    pthread_rwlock_unlock(&rwlock);
+    rest(2 * HOLD_MS);
+    return NULL;
+}
+
+static void *writer(void *arg)
+{
+    pthread_rwlock_wrlock(&rwlock);
+    pthread_rwlock_unlock(&rwlock);
+    return arg;
+}
+
+static int readers(void)
+{
+    pthread_t t[3];
+    for (long i = 0; i < 2; i++)
+        if (pthread_create(&t[i], NULL, reader, (void *)(i + 2)))
+            return 1;
+    rest(HOLD_MS);
+    if (pthread_create(&t[2], NULL, writer, NULL))
+        return 1;
+    for (int i = 0; i < 3; i++)
         pthread_join(t[i], NULL);
     return 0;
 }
@@ -277,10 +405,16 @@ int main(int argc, char **argv)
         return forks();
     if (!strcmp(mode, "hangs"))
         return hangs();
-    if (!strcmp(mode, "held") || !strcmp(mode, "retaken"))
-        return gives(!strcmp(mode, "held"), HOLD_MS);
+    if (!strcmp(mode, "held") || !strcmp(mode, "retaken") || !strcmp(mode, "tried"))
+        return gives(!strcmp(mode, "held"), !strcmp(mode, "tried"), HOLD_MS);
     if (!strcmp(mode, "brief"))
-        return gives(true, 0);
+        return gives(true, false, 0);
+    if (!strcmp(mode, "late"))
+        return late();
+    if (!strcmp(mode, "readers"))
+        return readers();
+    if (!strcmp(mode, "computes"))
+        return computes();
     if (!strcmp(mode, "crowd"))
         return crowd();
     if (!strcmp(mode, "blocked"))

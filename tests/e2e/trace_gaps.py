@@ -18,7 +18,7 @@ GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
 TARGET = os.path.join(TESTS, "trace_gaps")
 UNSTARTED = os.path.join(BUILD, "examples", "shorten") # with the runtime, which --help does not start
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
-ROUNDS, HOLD_NS, CROWD = 5, 20e6, 4
+ROUNDS, HOLD_NS, CROWD, COMPUTE_NS = 5, 20e6, 4, 300e6
 
 
 def parsed(path):
@@ -139,7 +139,7 @@ def check_hang(path, least):
 
 
 def a_mutex_that_is_held_blocks_who_was_signalled(work):
-    for mode in ("held", "retaken"):
+    for mode in ("held", "retaken", "tried"):
         _, path = traced(work, mode)
         parsed(path)
         taker = fibers(path)["taker"]
@@ -149,6 +149,26 @@ def a_mutex_that_is_held_blocks_who_was_signalled(work):
         assert taker["waits"]["sync"] >= (ROUNDS - 3.2) * HOLD_NS, (mode, taker)
         # Without the wait for the mutex it would be runnable for as long.
         assert taker["runnable_ns"] <= 0.5 * sum(taker["waits"].values()), (mode, taker)
+
+
+def the_last_reader_lets_a_writer_go_on(work):
+    _, path = traced(work, "readers")
+    parsed(path)
+    writer = fibers(path)["writer"]
+    # It comes when the first has the lock for HOLD_NS yet, and the second for as long again.
+    assert writer["waits"]["sync"] >= 1.6 * HOLD_NS, writer
+    assert writer["runnable_ns"] <= 0.4 * HOLD_NS, writer
+    done = subprocess.run([FIBERSCOPE, "trace", "wakes", path], capture_output=True, text=True, check=True)
+    assert re.search(r"reader -> writer", done.stdout), done.stdout
+
+
+def a_time_out_ends_the_condition_s_part(work):
+    _, path = traced(work, "late")
+    parsed(path)
+    waits = fibers(path)["timed"]["waits"]
+    # Four times; the barrier is a wait of that reason, too, for as long as the other takes to come.
+    assert 3.5 * HOLD_NS <= waits["sync.(*Cond).Wait"] <= 5 * HOLD_NS, waits
+    assert 7 * HOLD_NS <= waits["sync"] <= 16 * HOLD_NS, waits
 
 
 def a_crowd_takes_its_turns(work):
@@ -234,8 +254,24 @@ def std_threads_are_called_after_their_functions(work):
     _, path = traced(work, None, program=os.path.join(TESTS, "trace_std_threads"))
     parsed(path)
     assert set(fibers(path)) == {"main", "work::function()", "work::with_arguments(int, char const*)",
-                                 "work::object::operator()() const", "work::object::member()",
-                                 "main::{lambda()#1}::operator()"}, set(fibers(path))
+                                 "work::object::operator()", "work::object::member()",
+                                 "main::{lambda()#1}::operator()", "main::{lambda()#2}::operator()"}, set(fibers(path))
+
+
+def who_only_computes_has_a_name(work):
+    _, path = traced(work, "computes")
+    found = fibers(path)
+    assert set(found) == {"main", "computer"} and parsed(path), found
+    for f in found.values():
+        assert f["running_ns"] >= 0.95 * COMPUTE_NS and not f["waits"], f
+    done = subprocess.run([FIBERSCOPE, "trace", "--json", path], capture_output=True, text=True, check=True)
+    totals = sum(f["running_ns"] for f in found.values())
+    assert abs(json.loads(done.stdout)["times"]["running_ns"] - totals) <= 2, done.stdout
+    done = subprocess.run([FIBERSCOPE, "trace", "lints", "--longer=200ms", path], capture_output=True, text=True)
+    assert re.search(r"hogs +main: fiber \d+ ran", done.stdout) and re.search(r"hogs +computer:", done.stdout), done
+    # A stripped program without any symbol of its own, too.
+    traced(work, None, program="true")
+    assert set(fibers(path)) == {"main"}, fibers(path)
 
 
 def counts_agree(work):
@@ -259,6 +295,8 @@ def what_is_waited_for_is_said(work):
 
 
 main([forked_children_have_traces_of_their_own, the_name_is_the_command_s_own, a_hang_lasts_until_the_stop,
-      a_hang_lasts_until_the_kill, no_trace_is_a_failure, a_profile_s_name_is_refused, a_mutex_that_is_held_blocks_who_was_signalled, a_crowd_takes_its_turns,
+      a_hang_lasts_until_the_kill, no_trace_is_a_failure, a_profile_s_name_is_refused, a_mutex_that_is_held_blocks_who_was_signalled, the_last_reader_lets_a_writer_go_on,
+      a_time_out_ends_the_condition_s_part,
+      a_crowd_takes_its_turns,
       a_moment_is_no_wait, who_waits_before_the_trace_is_in_it, and_goes_on_when_it_does,
-      std_threads_are_called_after_their_functions, counts_agree, what_is_waited_for_is_said])
+      std_threads_are_called_after_their_functions, who_only_computes_has_a_name, counts_agree, what_is_waited_for_is_said])

@@ -3,6 +3,7 @@
 """fiberscope record --trace and finish: what trace_target.c did is in the file, as Go's own parser reads it,
 however the program, or the recording, ended."""
 
+import json
 import os
 import random
 import re
@@ -76,6 +77,20 @@ def a_trace_tells_what_fibers_did(work):
     t.check()
     assert "next: fiberscope trace t.trace, or go tool trace t.trace" in said, said
     assert not harness.leftovers(work) and os.listdir(work) == ["t.trace"], os.listdir(work)
+
+
+def fibers_of_groups_and_pools_are_the_program_s(work):
+    traced(work, "tasks", "6")
+    done = subprocess.run([FIBERSCOPE, "trace", "fibers", "-n", "0", "--json", f"{work}/t.trace"],
+                          capture_output=True, text=True, check=True)
+    found = {f["function"]: f for f in json.loads(done.stdout)["functions"]}
+    for name, fibers in (("in_waitgroup", 6), ("in_group", 6), ("fib_workers", 2)):
+        f = found[name]
+        slept = sum(w["ns"] for w in f["blocked"] if w["reason"] == "sleep")
+        assert f["fibers"] == fibers and 60e6 <= slept <= 120e6, f
+    assert found["in_no_time"]["running_ns"] == 0 and found["in_no_time"]["alive"] == 1, found["in_no_time"]
+    assert not [name for name in found if "task_run" in name or "worker(" in name], found.keys()
+    Trace(f"{work}/t.trace").check()
 
 
 def the_newer_format_is_written_on_request(work):
@@ -337,7 +352,7 @@ def names_are_as_for_profiles(work):
         Trace(f"{work}/{f}")
 
 
-main([a_trace_tells_what_fibers_did, the_newer_format_is_written_on_request,
+main([a_trace_tells_what_fibers_did, fibers_of_groups_and_pools_are_the_program_s, the_newer_format_is_written_on_request,
       threads_are_in_it_with_their_waits_and_samples, a_killed_program_leaves_a_whole_trace,
       a_duration_ends_it_at_a_whole_generation, nobody_waits_long_for_a_program_that_sleeps,
       a_snapshot_of_a_program_that_sleeps, a_flight_recorder_alone_copies_to_new_names, a_full_buffer_cuts_and_the_next_file_goes_on,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // std::threads that begin with functions of all kinds, which their traces name: see trace_gaps.py. Each sleeps for a
-// moment in the function that it is to be called after.
+// moment in the function that it is to be called after, but the last one, which computes and is never seen to do anything.
 
 #include <thread>
 #include <unistd.h>
@@ -12,6 +12,13 @@ namespace work
 void nap()
 {
     usleep(20000);
+}
+
+void compute()
+{
+    static volatile unsigned long sink;
+    for (unsigned long i = 0; i < 20000000; i++)
+        sink = i;
 }
 
 void function()
@@ -47,6 +54,7 @@ int main()
         std::thread(object),
         std::thread(&work::object::member, &object),
         std::thread([] { work::nap(); }),
+        std::thread([] { work::compute(); }),
     };
     for (std::thread &t : threads)
         t.join();

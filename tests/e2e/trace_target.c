@@ -6,10 +6,13 @@
 //   trace_target rush 0       the same without rests
 //   trace_target idle 0       two fibers that wait for ever
 //   trace_target asleep 0     the same of threads
+//   trace_target tasks N      N fibers each of a wait group and a group, and N tasks of a pool of two workers, sleep 10 ms
+//                             each; one more fiber never runs
 //   trace_target threads N    three threads sleep N times under one mutex, and use some CPU time
 
 #include "fiberscope/chan.h"
 #include "fiberscope/fiber.h"
+#include "fiberscope/sync.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -72,6 +75,56 @@ static void idle_main(void *arg)
     fib_sleep(20000000000);
 }
 
+static void in_waitgroup(void *arg)
+{
+    (void)arg;
+    fib_sleep(10000000);
+}
+
+static int in_group(void *arg, struct fib_ctx *ctx)
+{
+    (void)arg;
+    (void)ctx;
+    fib_sleep(10000000);
+    return 0;
+}
+
+static int in_pool(void *arg, struct fib_ctx *ctx)
+{
+    (void)arg;
+    (void)ctx;
+    fib_sleep(10000000);
+    return 0;
+}
+
+static void in_no_time(void *arg)
+{
+    (void)arg;
+}
+
+static void tasks_main(void *arg)
+{
+    const struct fib_workers_options o = {.size = sizeof o, .workers = 2};
+    struct fib_waitgroup w = {0};
+    struct fib_group *g = fib_group_new(NULL, 0);
+    struct fib_workers *pool = fib_workers_new(NULL, &o);
+    (void)arg;
+    if (!g || !pool)
+        exit(1);
+    for (long i = 0; i < rounds; i++)
+        if (fib_waitgroup_go(&w, in_waitgroup, NULL) || fib_group_go(g, in_group, NULL) ||
+            fib_workers_submit(pool, in_pool, NULL))
+            exit(1);
+    fib_waitgroup_wait(&w);
+    if (fib_group_wait(g))
+        exit(1);
+    fib_group_free(g);
+    fib_workers_free(pool);
+    if (fib_waitgroup_go(&w, in_no_time, NULL))
+        exit(1);
+    exit(0);
+}
+
 static void *asleep_main(void *arg)
 {
     sleep(20);
@@ -102,6 +155,8 @@ int main(int argc, char **argv)
     bool is_asleep = strcmp(argv[1], "asleep") == 0;
     if (strcmp(argv[1], "idle") == 0)
         return fib_main(idle_main, NULL) ? 1 : 0;
+    if (strcmp(argv[1], "tasks") == 0)
+        return fib_main(tasks_main, NULL) ? 1 : 0;
     if (strcmp(argv[1], "threads") != 0 && !is_asleep)
         return fib_main(fibers_main, NULL) ? 1 : 0;
     pthread_t threads[3];

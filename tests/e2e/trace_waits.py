@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Plain threads that wait in the calls of trace_waits.c are told as waiting there, for as long as they do."""
+
+import json
+import os
+import subprocess
+
+import harness
+from harness import FIBERSCOPE, TESTS, main
+
+TARGET = os.path.join(TESTS, "trace_waits")
+HOLD_NS = 50e6
+CALLS = ["wait", "wait3", "wait4", "waitid", "pause", "sigwait", "sigwaitinfo", "sigtimedwait", "flock", "open", "openat"]
+WAITS = {"semop": "sync", "semtimedop": "sync", "thrd_sleep": "sleep", "futex": "sync"}
+
+
+def fibers(path):
+    done = subprocess.run([FIBERSCOPE, "trace", "fibers", "-n", "0", "--json", path], capture_output=True, text=True,
+                          check=True)
+    return {f["function"]: f for f in json.loads(done.stdout)["functions"]}
+
+
+def each_call_is_where_the_time_goes(work):
+    check(work)
+
+
+def and_our_signals_do_not_end_it(work):
+    # The program itself says so if one does.
+    check(work, "--wall", "-F", "500", "-o", "%k.out")
+
+
+def check(work, *options):
+    harness.record("--trace", "--no-inherit", *(options or ["-o", "trace.out"]), TARGET, cwd=work, check=0)
+    found = fibers(os.path.join(work, "trace.out"))
+    for call in CALLS:
+        f = found[f"in_{call}"]
+        assert f["syscall_ns"] >= 0.7 * HOLD_NS and not f["blocked"], (call, f)
+    for call, reason in WAITS.items():
+        f = found[f"in_{call}"]
+        assert [w["reason"] for w in f["blocked"]] == [reason] and f["blocked"][0]["ns"] >= 0.7 * HOLD_NS, (call, f)
+    done = subprocess.run([FIBERSCOPE, "trace", "wakes", "-n", "0", os.path.join(work, "trace.out")],
+                          capture_output=True, text=True, check=True)
+    assert "main -> in_futex" in done.stdout, done.stdout
+    for name, f in found.items():
+        assert name == "main" or f["running_ns"] <= 0.3 * HOLD_NS, (name, f)
+
+
+main([each_call_is_where_the_time_goes, and_our_signals_do_not_end_it])
