@@ -67,31 +67,21 @@ static int goal_of_region(const struct trace_spans *s, const struct trace_args *
 static int goal_of_range(const struct trace_spans *s, const struct trace_args *a, struct goal *g)
 {
     uint32_t lane = TRACE_NO_LANE;
-    int64_t last_ns = INT64_MIN;
+    g->begin_ns = s->begin_ns;
+    g->end_ns = s->end_ns;
     if (a->fibers.count) {
         lane = trace_spans_lane(s, TRACE_RESOURCE_GOROUTINE, strtoll(a->fibers.items[0], NULL, 10));
         if (lane == TRACE_NO_LANE)
             return cli_fail_at(
                 a->path, "no fiber %s in it (`fiberscope trace fibers --name '' FILE` lists them)",
                 a->fibers.items[0]);
-    }
-    for (uint32_t i = 0; i < s->kind_first[TRACE_RESOURCE_PROC] && !a->fibers.count; i++) {
-        const struct trace_lane *l = &s->lanes[i];
-        if (!l->count || trace_name_is_system(trace_names_text(&s->names, l->name)))
-            continue;
-        uint32_t k = l->first + l->count;
-        while (k > l->first && trace_span_state(s, k - 1) != TRACE_GO_RUNNING)
-            k--;
-        if (k > l->first && trace_span_end_ns(s, i, k - 1) > last_ns) {
-            last_ns = trace_span_end_ns(s, i, k - 1);
-            lane = i;
-        }
+        g->end_ns = s->lanes[lane].end_ns < s->end_ns ? s->lanes[lane].end_ns : s->end_ns;
+    } else {
+        lane = trace_last_to_run(s, s->begin_ns, s->end_ns, &g->end_ns);
     }
     if (lane == TRACE_NO_LANE)
         return cli_fail("%s: no fiber runs in this range", a->path);
     g->fiber = s->lanes[lane].id;
-    g->begin_ns = s->begin_ns;
-    g->end_ns = s->lanes[lane].end_ns < s->end_ns ? s->lanes[lane].end_ns : s->end_ns;
     snprintf(g->title, sizeof g->title, "fiber %" PRId64 "%s", s->lanes[lane].id,
              a->fibers.count ? "" : ", the last that ran");
     return CLI_OK;

@@ -151,3 +151,39 @@ int trace_own_time(const struct trace_spans *s, uint32_t lane, int64_t begin_ns,
 {
     return run(s, lane, begin_ns, end_ns, 0, false, steps);
 }
+
+// When a lane last ran between the two; INT64_MIN: it did not.
+static int64_t last_ran_ns(const struct trace_spans *s, uint32_t lane, int64_t begin_ns,
+                           int64_t end_ns)
+{
+    const struct trace_lane *l = &s->lanes[lane];
+    uint32_t span = trace_spans_before(s, lane, end_ns);
+    for (; span != TRACE_NO_SPAN; span = span > l->first ? span - 1 : TRACE_NO_SPAN) {
+        int64_t ends = trace_span_end_ns(s, lane, span);
+        if (ends <= begin_ns)
+            return INT64_MIN;
+        if (trace_span_state(s, span) == TRACE_GO_RUNNING)
+            return ends < end_ns ? ends : end_ns;
+    }
+    return INT64_MIN;
+}
+
+uint32_t trace_last_to_run(const struct trace_spans *s, int64_t begin_ns, int64_t end_ns,
+                           int64_t *until_ns)
+{
+    uint32_t lane = TRACE_NO_LANE;
+    int64_t last_ns = INT64_MIN;
+    for (uint32_t i = 0; i < s->kind_first[TRACE_RESOURCE_PROC]; i++) {
+        if (trace_name_is_system(trace_names_text(&s->names, s->lanes[i].name)))
+            continue;
+        int64_t ns = last_ran_ns(s, i, begin_ns, end_ns);
+        if (ns > last_ns) {
+            last_ns = ns;
+            lane = i;
+        }
+    }
+    *until_ns = end_ns;
+    if (lane != TRACE_NO_LANE && s->lanes[lane].end_ns < end_ns)
+        *until_ns = s->lanes[lane].end_ns;
+    return lane;
+}

@@ -47,6 +47,12 @@ int trace_critical(const struct trace_spans *s, uint32_t lane, int64_t begin_ns,
 int trace_own_time(const struct trace_spans *s, uint32_t lane, int64_t begin_ns, int64_t end_ns,
                    struct trace_step **steps);
 
+// The fiber, not one of the runtime's own, that was the last to run in this time: whose end a path
+// through all of it leads to. *until_ns becomes when that path ends: with the fiber, at the latest
+// at end_ns. TRACE_NO_LANE: none ran.
+uint32_t trace_last_to_run(const struct trace_spans *s, int64_t begin_ns, int64_t end_ns,
+                           int64_t *until_ns);
+
 enum trace_part trace_part_of(const struct trace_spans *s, uint32_t span);
 
 // Whether it waits for a lock that somebody holds, and not for others' work to be done.

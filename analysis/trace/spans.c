@@ -346,6 +346,7 @@ void trace_spans_free(struct trace_spans *s)
     free(s->regions);
     free(s->tasks);
     free(s->logs);
+    free(s->gomaxprocs);
     arena_finish(&s->arena);
     trace_stacks_finish(&s->stacks);
     trace_names_finish(&s->names);

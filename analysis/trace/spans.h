@@ -69,6 +69,11 @@ struct trace_log_mark {
     const char *message;
 };
 
+struct trace_gomaxprocs { // how many Procs there are, from then on
+    int64_t time_ns;
+    uint64_t procs;
+};
+
 struct trace_lost_proc { // a fiber in a system call whose Proc was taken away
     uint32_t span;
     int64_t time_ns;
@@ -99,11 +104,12 @@ struct trace_spans {
     struct trace_lost_proc *lost; // by span
     uint32_t run_count, lost_count;
 
-    struct trace_sample *samples;      // by lane, time
-    struct trace_region_span *regions; // by lane, begin
-    struct trace_task_span *tasks;     // by id
-    struct trace_log_mark *logs;       // by time
-    uint32_t sample_count, region_count, task_count, log_count;
+    struct trace_sample *samples;        // by lane, time
+    struct trace_region_span *regions;   // by lane, begin
+    struct trace_task_span *tasks;       // by id
+    struct trace_log_mark *logs;         // by time
+    struct trace_gomaxprocs *gomaxprocs; // by time; always kept, changes only
+    uint32_t sample_count, region_count, task_count, log_count, gomaxprocs_count;
 
     struct spans_state *state_of_build; // internal; NULL when finished
     struct arena arena;

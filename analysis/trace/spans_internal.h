@@ -56,6 +56,7 @@ struct spans_state {
     uint32_t lane_kind_capacity, kind_capacity, kind_number_capacity;
     uint32_t proc_capacity, thread_capacity, syscall_capacity;
     uint32_t lane_capacity, sample_capacity, region_capacity, task_capacity, log_capacity;
+    uint32_t gomaxprocs_capacity;
     uint32_t *open_regions; // by lane: the innermost one, plus one; regions link outwards
     uint32_t *region_outer; // by region
     uint32_t open_region_capacity, region_outer_capacity;

@@ -170,6 +170,19 @@ static int log_mark(struct trace_spans *s, const struct trace_reader *r,
     return 0;
 }
 
+static int gomaxprocs(struct trace_spans *s, const struct trace_event *ev)
+{
+    struct spans_state *st = s->state_of_build;
+    uint32_t n = s->gomaxprocs_count;
+    if (n && s->gomaxprocs[n - 1].procs == ev->metric.value)
+        return 0;
+    int rc = spans_reserve(&s->gomaxprocs, &st->gomaxprocs_capacity, n, sizeof *s->gomaxprocs);
+    if (!rc)
+        s->gomaxprocs[s->gomaxprocs_count++] =
+            (struct trace_gomaxprocs){ev->time_ns, ev->metric.value};
+    return rc;
+}
+
 int spans_mark(struct trace_spans *s, const struct trace_reader *r, const struct trace_event *ev)
 {
     switch (ev->kind) {
@@ -179,6 +192,7 @@ int spans_mark(struct trace_spans *s, const struct trace_reader *r, const struct
     case TRACE_TASK_END: return task(s, r, ev);
     case TRACE_STACK_SAMPLE: return sample(s, r, ev);
     case TRACE_LOG: return log_mark(s, r, ev);
+    case TRACE_METRIC: return ev->what == TRACE_METRIC_GOMAXPROCS ? gomaxprocs(s, ev) : 0;
     default: return 0;
     }
 }

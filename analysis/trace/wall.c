@@ -21,14 +21,16 @@ static struct pprof_location *frame(struct pprof_profile *p, uint64_t pc, const 
     return l.function ? pprof_intern_location(p, NULL, pc, &l, 1) : NULL;
 }
 
-static int add(struct wall *w, uint32_t lane, uint32_t stack_number, const char *state, int64_t ns,
-               int64_t count)
+// `state` as the leaf, unless it is NULL.
+static int add(struct wall *w, uint32_t lane, uint32_t stack_number, const char *state,
+               const int64_t *values)
 {
-    struct pprof_location *locations[TRACE_STACK_FRAMES_MAX + 1];
+    struct pprof_location *locations[TRACE_STACK_FRAMES_MAX + 2];
     const struct trace_names *n = &w->s->names;
     const struct trace_stack *stack = trace_stacks_get(&w->s->stacks, stack_number);
     uint32_t used = 0;
-    locations[used++] = frame(w->p, 0, state, "", 0);
+    if (state)
+        locations[used++] = frame(w->p, 0, state, "", 0);
     for (uint32_t i = 0; i < stack->count; i++) {
         const struct trace_frame *f = &stack->frames[i];
         locations[used++] = frame(w->p, f->pc, trace_names_text(n, f->function),
@@ -42,7 +44,6 @@ static int add(struct wall *w, uint32_t lane, uint32_t stack_number, const char 
         if (!locations[i])
             return -ENOMEM;
     }
-    const int64_t values[] = {count, ns};
     return pprof_add_sample(w->p, locations, used, values, NULL, 0);
 }
 
@@ -51,11 +52,12 @@ static int add_running(struct wall *w, uint32_t lane, int64_t begin_ns, int64_t 
     uint32_t n, first = trace_spans_samples(w->s, lane, begin_ns, end_ns, &n);
     int64_t left = end_ns - begin_ns;
     if (!n)
-        return add(w, lane, 0, "[running]", left, 1);
+        return add(w, lane, 0, "[running]", (const int64_t[]){1, left});
     int rc = 0;
     for (uint32_t i = 0; i < n && !rc; i++) {
         int64_t ns = left / (n - i);
-        rc = add(w, lane, w->s->samples[first + i].stack, "[running]", ns, i == 0);
+        rc = add(w, lane, w->s->samples[first + i].stack, "[running]",
+                 (const int64_t[]){i == 0, ns});
         left -= ns;
     }
     return rc;
@@ -72,35 +74,85 @@ static int add_span(struct wall *w, uint32_t lane, uint32_t span, int64_t begin_
     case TRACE_GO_SYSCALL: snprintf(state, sizeof state, "[syscall]"); break;
     default: snprintf(state, sizeof state, "[blocked%s%.100s]", *reason ? ": " : "", reason); break;
     }
-    return add(w, lane, trace_span_stack(s, span), state, end_ns - begin_ns, 1);
+    return add(w, lane, trace_span_stack(s, span), state, (const int64_t[]){1, end_ns - begin_ns});
+}
+
+static enum trace_wall_part part_of(uint8_t state)
+{
+    switch (state) {
+    case TRACE_GO_RUNNING: return TRACE_WALL_RUNNING;
+    case TRACE_GO_RUNNABLE: return TRACE_WALL_RUNNABLE;
+    case TRACE_GO_SYSCALL: return TRACE_WALL_SYSCALL;
+    default: return TRACE_WALL_BLOCKED;
+    }
+}
+
+static int begin(struct wall *w, const struct trace_spans *s)
+{
+    *w = (struct wall){.s = s, .p = pprof_new()};
+    if (!w->p)
+        return -ENOMEM;
+    w->p->period_type = (struct pprof_value_type){"trace", "count"};
+    w->p->period = 1;
+    w->p->duration_nanos = s->end_ns - s->begin_ns;
+    return 0;
+}
+
+// Gives the profile out, or what went wrong.
+static int end(struct wall *w, int rc, struct pprof_profile **out)
+{
+    if (rc)
+        pprof_free(w->p);
+    else
+        *out = w->p;
+    return rc;
 }
 
 int trace_wall_profile(const struct trace_spans *s, int64_t from_ns, int64_t to_ns,
                        struct pprof_profile **out)
 {
-    struct wall w = {.s = s, .p = pprof_new()};
+    return trace_wall_parts(s, from_ns, to_ns, TRACE_WALL_ALL, out);
+}
+
+int trace_wall_parts(const struct trace_spans *s, int64_t from_ns, int64_t to_ns, unsigned parts,
+                     struct pprof_profile **out)
+{
+    struct wall w;
     *out = NULL;
-    if (!w.p)
-        return -ENOMEM;
-    int rc = pprof_add_sample_type(w.p, "spans", "count");
+    int rc = begin(&w, s);
+    if (!rc)
+        rc = pprof_add_sample_type(w.p, "spans", "count");
     if (!rc)
         rc = pprof_add_sample_type(w.p, "time", "nanoseconds");
-    w.p->period_type = (struct pprof_value_type){"trace", "count"};
-    w.p->period = 1;
     for (uint32_t l = 0; l < s->kind_first[TRACE_RESOURCE_PROC] && !rc; l++) {
         const struct trace_lane *lane = &s->lanes[l];
-        for (uint32_t i = lane->first; i < lane->first + lane->count && !rc; i++) {
-            int64_t begin = trace_span_begin_ns(s, i), end = trace_span_end_ns(s, l, i);
-            begin = from_ns && begin < from_ns ? from_ns : begin;
-            end = to_ns && end > to_ns ? to_ns : end;
-            if (end > begin)
-                rc = add_span(&w, l, i, begin, end);
+        uint32_t first = from_ns ? trace_spans_before(s, l, from_ns) : lane->first;
+        first = first == TRACE_NO_SPAN ? lane->first : first;
+        for (uint32_t i = first; i < lane->first + lane->count && !rc; i++) {
+            int64_t at = trace_span_begin_ns(s, i), until = trace_span_end_ns(s, l, i);
+            if (to_ns && at >= to_ns)
+                break;
+            at = from_ns && at < from_ns ? from_ns : at;
+            until = to_ns && until > to_ns ? to_ns : until;
+            if (until > at && parts & part_of(trace_span_state(s, i)))
+                rc = add_span(&w, l, i, at, until);
         }
     }
-    w.p->duration_nanos = s->end_ns - s->begin_ns;
-    if (rc)
-        pprof_free(w.p);
-    else
-        *out = w.p;
-    return rc;
+    return end(&w, rc, out);
+}
+
+int trace_sample_profile(const struct trace_spans *s, int64_t from_ns, int64_t to_ns,
+                         struct pprof_profile **out)
+{
+    struct wall w;
+    *out = NULL;
+    int rc = begin(&w, s);
+    if (!rc)
+        rc = pprof_add_sample_type(w.p, "samples", "count");
+    for (uint32_t i = 0; i < s->sample_count && !rc; i++) {
+        const struct trace_sample *x = &s->samples[i];
+        if (x->time_ns >= from_ns && x->time_ns < to_ns)
+            rc = add(&w, x->lane, x->stack, NULL, (const int64_t[]){1});
+    }
+    return end(&w, rc, out);
 }

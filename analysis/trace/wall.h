@@ -12,9 +12,26 @@
 #include "analysis/trace/spans.h"
 #include "formats/pprof.h"
 
+enum trace_wall_part {
+    TRACE_WALL_RUNNING = 1,
+    TRACE_WALL_RUNNABLE = 2,
+    TRACE_WALL_SYSCALL = 4,
+    TRACE_WALL_BLOCKED = 8,
+    TRACE_WALL_ALL = 15,
+};
+
 // Sample types spans/count and time/nanoseconds; clipped to from_ns..to_ns (0, 0: all). The
 // caller owns *out (pprof_free). 0 or -ENOMEM.
 int trace_wall_profile(const struct trace_spans *s, int64_t from_ns, int64_t to_ns,
                        struct pprof_profile **out);
+
+// The same of some states only (trace_wall_part, or'ed): the others' time is not in it.
+int trace_wall_parts(const struct trace_spans *s, int64_t from_ns, int64_t to_ns, unsigned parts,
+                     struct pprof_profile **out);
+
+// The samples of the CPU with from_ns <= time < to_ns, each under its stack; sample type
+// samples/count. The caller owns *out. 0 or -ENOMEM.
+int trace_sample_profile(const struct trace_spans *s, int64_t from_ns, int64_t to_ns,
+                         struct pprof_profile **out);
 
 #endif
