@@ -21,6 +21,14 @@ const struct app_key app_keys[] = {
     {"Timeline", "click, double click", "choose a span, zoom to it"},
     {"Timeline", "F, 0", "zoom to what is chosen, to everything"},
     {"Timeline", "comma, dot", "the span before, after, on its lane"},
+    {"Panels", "2 to 7, 1", "open one, none"},
+    {"Panels", "Tab, click", "give it the keyboard; Esc gives it back"},
+    {"Panels", "Up Down, Home End, Shift", "choose a row, the first and last, by pages"},
+    {"Panels", "Enter, double click", "show that on the timeline, as a range"},
+    {"Panels", "Left Right, O", "order rows by another column, turn the order round"},
+    {"Latencies", "Left Right, Shift, Esc", "move the brush, widen it, take it away"},
+    {"Latencies", "R", "of all the trace, of the range"},
+    {"Flame graph", "K", "in a panel: CPU samples, blocked, all time"},
     {"Flame graph", "click, Enter, F", "make a frame as wide as the window"},
     {"Flame graph", "arrows", "walk: heaviest child, parent, neighbours"},
     {"Flame graph", "U, 0", "zoom out to the parent, to everything"},
@@ -64,6 +72,7 @@ static int open_file(struct app *a, const struct app_options *o, struct fscope_e
         if (rc)
             return rc;
         timeline_init(&a->timeline, a->trace);
+        panels_init(&a->panels, a->trace);
         snprintf(a->title, sizeof a->title, "%.280s", slash && slash[1] ? slash + 1 : o->path);
         return 0;
     }
@@ -97,6 +106,7 @@ int app_open(struct app *a, const struct app_options *o, struct fscope_error *er
 void app_close(struct app *a)
 {
     timeline_finish(&a->timeline);
+    panels_finish(&a->panels);
     flame_finish(&a->flame);
     trace_model_free(a->trace);
     profile_model_free(a->profile);
@@ -182,6 +192,38 @@ static void keys(struct app *a)
         a->quit = true;
 }
 
+// The panels first: the keyboard may be theirs, and the timeline goes where they send it.
+static void trace_frame(struct app *a, struct rect r, bool has_event)
+{
+    struct ui *u = &a->ui;
+    struct timeline *t = &a->timeline;
+    struct panels *p = &a->panels;
+    bool is_chosen = t->range.end > t->range.begin;
+    const struct timeline_window *w = is_chosen ? &t->range : &t->shown;
+    int below = panels_height(p, u, r.h);
+    panels_ask(p, w->begin, w->end, is_chosen);
+    if (!has_event && panels_ready(p, u))
+        panels_work(p);
+    panels_frame(p, u, rect_make(r.x, r.y + r.h - below, r.w, below));
+    if (p->goal.wanted) {
+        double begin = (double)(p->goal.begin_ns - a->trace->begin_ns);
+        double end = (double)(p->goal.end_ns - a->trace->begin_ns), margin = (end - begin) / 8;
+        timeline_show(t, begin - margin, end + margin);
+        t->range = (struct timeline_window){begin, end};
+        p->goal.wanted = false;
+    }
+    r.h -= below;
+    if (r.h > 0)
+        timeline_frame(t, u, r);
+}
+
+void app_settle(struct app *a, int width, int height)
+{
+    app_frame(a, width, height, NULL);
+    for (int i = 0; i < 8 && a->trace && (panels_due(&a->panels) || a->ui.again); i++)
+        app_frame(a, width, height, NULL);
+}
+
 void app_frame(struct app *a, int width, int height, const struct ui_event *event)
 {
     struct ui *u = &a->ui;
@@ -205,7 +247,7 @@ void app_frame(struct app *a, int width, int height, const struct ui_event *even
         u->inside = false;
     }
     if (r.h > 0 && a->trace)
-        timeline_frame(&a->timeline, u, r);
+        trace_frame(a, r, event);
     else if (r.h > 0 && a->profile)
         flame_frame(&a->flame, u, r);
     u->inside = inside;

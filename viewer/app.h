@@ -8,6 +8,7 @@
 #ifndef FIBERSCOPE_VIEWER_APP_H
 #define FIBERSCOPE_VIEWER_APP_H
 
+#include "viewer/panels/panels.h"
 #include "viewer/ui/font.h"
 #include "viewer/views/flame.h"
 #include "viewer/views/timeline.h"
@@ -29,6 +30,7 @@ struct app {
     struct trace_model *trace; // one of these two
     struct profile_model *profile;
     struct timeline timeline;
+    struct panels panels; // beneath it
     struct flame flame;
     bool help, quit;
 };
@@ -42,6 +44,9 @@ void app_close(struct app *a);
 // A frame of that size into a->list. event may be NULL. While a->ui.again, call it once more,
 // without an event: what was drawn is how it was before.
 void app_frame(struct app *a, int width, int height, const struct ui_event *event);
+
+// Frames until nothing is left to be computed: for pictures.
+void app_settle(struct app *a, int width, int height);
 
 // The keys as the help shows them: rows of group, keys, what they do; NULL behind the last.
 struct app_key {

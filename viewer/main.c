@@ -23,7 +23,7 @@ enum { FAILURE = 1, USAGE = 2 };
 struct settings {
     struct app_options app;
     const char *png, *svg, *text;
-    const char *range, *search;
+    const char *range, *search, *panel, *region, *task;
     int width, height;
 };
 
@@ -36,6 +36,9 @@ static const char usage[] =
     "  --text OUT           the same as text: what is drawn, item by item\n"
     "  --size WxH           of the picture or window (default 1600x900)\n"
     "  --range A..B         of a trace: show from A to B, seconds or with a unit\n"
+    "  --panel NAME         of a trace, beneath it: flame, statistics, fibers, critical, explain,\n"
+    "                       latency; figures are of what is shown\n"
+    "  --region, --task NAME  which one latency and explain are of\n"
     "  --sample_index NAME  of a profile: which value\n"
     "  --inverted           of a profile: leaves first\n"
     "  --flame              of a profile: root at the bottom\n"
@@ -92,6 +95,9 @@ static int option(struct settings *s, int which, const char *value)
     case 'I': s->app.sample_type = value; break;
     case 'i': s->app.inverted = true; break;
     case 'u': s->app.upward = true; break;
+    case 'P': s->panel = value; break;
+    case 'R': s->region = value; break;
+    case 'T': s->task = value; break;
     case 'e': s->search = value; break;
     case 'f': s->app.font = value; break;
     case 's':
@@ -119,6 +125,9 @@ static int parse(struct settings *s, int argc, char **argv)
         {"text", required_argument, NULL, 't'},
         {"size", required_argument, NULL, 's'},
         {"range", required_argument, NULL, 'r'},
+        {"panel", required_argument, NULL, 'P'},
+        {"region", required_argument, NULL, 'R'},
+        {"task", required_argument, NULL, 'T'},
         {"sample_index", required_argument, NULL, 'I'},
         {"inverted", no_argument, NULL, 'i'},
         {"flame", no_argument, NULL, 'u'},
@@ -152,6 +161,22 @@ static int set_range(struct app *a, const char *text)
     if (begin >= (double)(a->trace->end_ns - a->trace->begin_ns))
         return refuse("--range", "the trace is over before it begins");
     timeline_show(&a->timeline, begin, end);
+    return 0;
+}
+
+static int set_panel(struct app *a, const struct settings *s)
+{
+    const char *name = s->task ? s->task : s->region, *option = s->task ? "--task" : "--region";
+    if (!a->trace)
+        return refuse(s->panel ? "--panel" : option, "only a trace has them");
+    enum panel which = panels_named(s->panel ? s->panel : "latency");
+    if (which == PANELS_COUNT)
+        return refuse("--panel", "flame, statistics, fibers, critical, explain or latency");
+    if (s->task && s->region)
+        return refuse("--task", "there is a --region: one name");
+    panels_open(&a->panels, which);
+    if (name && panel_latency_choose(&a->panels.latency, a->trace, name, s->task))
+        return fail("%s: no %s \"%s\" in it", s->app.path, s->task ? "task" : "region", name);
     return 0;
 }
 
@@ -189,8 +214,8 @@ static int write_pictures(struct app *a, const struct settings *s)
 {
     struct fscope_error err = {0};
     int rc = 0;
-    app_frame(a, s->width, s->height, NULL);
-    if (a->list.failed || a->timeline.failed)
+    app_settle(a, s->width, s->height);
+    if (a->list.failed || a->timeline.failed || a->panels.failed)
         return fail("out of memory");
     if (s->png)
         rc = write_png(a, s->png, &err);
@@ -209,6 +234,8 @@ static int run(struct app *a, const struct settings *s)
     if (app_open(a, &s->app, &err))
         return fail("%s", err.text);
     int status = s->range ? set_range(a, s->range) : 0;
+    if (!status && (s->panel || s->region || s->task))
+        status = set_panel(a, s);
     if (!status && s->search) {
         if (!a->profile)
             return refuse("--search", "only a profile has frames");

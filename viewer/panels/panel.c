@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+//
+// See panel.h.
+
+#include "viewer/panels/panel.h"
+
+#include "viewer/ui/font.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *panel_at(char *text, const struct trace_model *m, int64_t ns)
+{
+    snprintf(text, PANEL_CELL_MAX, "%.6fs", (double)(ns - m->begin_ns) / 1e9);
+    return text;
+}
+
+const char *panel_share(char *text, double part, double whole)
+{
+    if (whole > 0)
+        snprintf(text, PANEL_CELL_MAX, "%.1f%%", 100 * part / whole);
+    else
+        snprintf(text, PANEL_CELL_MAX, "-");
+    return text;
+}
+
+const char *panel_function(const struct trace_model *m, uint32_t name)
+{
+    const char *text = trace_names_text(&m->spans->names, name);
+    return *text ? text : "(unknown)";
+}
+
+const char *panel_fiber(char *text, const struct trace_model *m, uint32_t lane)
+{
+    if (lane == TRACE_NO_LANE)
+        return strcpy(text, "-");
+    const struct trace_lane *l = &m->spans->lanes[lane];
+    snprintf(text, PANEL_CELL_MAX, "%.400s %" PRId64, panel_function(m, l->name), l->id);
+    return text;
+}
+
+struct rect panel_title(struct ui *u, struct rect r, const char *title, bool has_keys)
+{
+    int height = panel_row_height(u);
+    struct rect top = {r.x, r.y, r.w, height < r.h ? height : r.h};
+    draw_rect(u->list, top, u->theme.panel);
+    draw_rect(u->list, rect_make(top.x, top.y + top.h - 1, top.w, 1), u->theme.border);
+    if (has_keys)
+        draw_rect(u->list, rect_make(top.x, top.y + top.h - 1, top.w, 1), u->theme.accent);
+    ui_label(u, rect_make(top.x + u->pad, top.y, top.w - 2 * u->pad, top.h),
+             has_keys ? u->theme.text : u->theme.dim, title);
+    return rect_make(r.x, r.y + top.h, r.w, r.h - top.h);
+}
+
+uint32_t panel_state_color(const struct ui *u, enum panel_state state)
+{
+    switch (state) {
+    case PANEL_RUNNING: return u->theme.running;
+    case PANEL_RUNNABLE: return u->theme.runnable;
+    case PANEL_SYSCALL: return u->theme.syscall;
+    default: return u->theme.waiting;
+    }
+}
+
+void panel_bar(struct ui *u, struct rect r, const int64_t ns[PANEL_STATES], int64_t whole)
+{
+    double at = 0;
+    int x = r.x;
+    draw_rect(u->list, r, u->theme.panel);
+    for (int i = 0; i < PANEL_STATES && whole > 0; i++) {
+        at += (double)ns[i];
+        int right = r.x + (int)(at / (double)whole * r.w + 0.5);
+        right = right > r.x + r.w ? r.x + r.w : right;
+        if (right > x)
+            draw_rect(u->list, rect_make(x, r.y, right - x, r.h),
+                      panel_state_color(u, (enum panel_state)i));
+        x = right > x ? right : x;
+    }
+}
+
+int panel_stack(struct ui *u, const struct trace_model *m, struct rect r, uint32_t stack,
+                uint32_t first)
+{
+    const struct trace_names *n = &m->spans->names;
+    const struct trace_stack *s = trace_stacks_get(&m->spans->stacks, stack);
+    int height = font_height(u->font) + 2, y = 0;
+    for (uint32_t i = first; i < s->count && y + height <= r.h; i++, y += height) {
+        char text[512];
+        const struct trace_frame *f = &s->frames[i];
+        const char *file = trace_names_text(n, f->file), *slash = strrchr(file, '/');
+        snprintf(text, sizeof text, *file ? "%.300s  %.100s:%" PRIu64 : "%.300s",
+                 panel_function(m, f->function), slash ? slash + 1 : file, f->line);
+        ui_label(u, rect_make(r.x, r.y + y, r.w, height), i > first ? u->theme.dim : u->theme.text,
+                 text);
+    }
+    if (s->count <= first && height <= r.h) {
+        ui_label(u, rect_make(r.x, r.y, r.w, height), u->theme.dim, "(no stack)");
+        y += height;
+    }
+    return y;
+}
