@@ -87,14 +87,16 @@ static enum trace_wall_part part_of(uint8_t state)
     }
 }
 
-static int begin(struct wall *w, const struct trace_spans *s)
+static int begin(struct wall *w, const struct trace_spans *s, int64_t from_ns, int64_t to_ns)
 {
     *w = (struct wall){.s = s, .p = pprof_new()};
     if (!w->p)
         return -ENOMEM;
     w->p->period_type = (struct pprof_value_type){"trace", "count"};
     w->p->period = 1;
-    w->p->duration_nanos = s->end_ns - s->begin_ns;
+    from_ns = from_ns > s->begin_ns ? from_ns : s->begin_ns;
+    to_ns = to_ns && to_ns < s->end_ns ? to_ns : s->end_ns;
+    w->p->duration_nanos = to_ns > from_ns ? to_ns - from_ns : 0;
     return 0;
 }
 
@@ -119,7 +121,7 @@ int trace_wall_parts(const struct trace_spans *s, int64_t from_ns, int64_t to_ns
 {
     struct wall w;
     *out = NULL;
-    int rc = begin(&w, s);
+    int rc = begin(&w, s, from_ns, to_ns);
     if (!rc)
         rc = pprof_add_sample_type(w.p, "spans", "count");
     if (!rc)
@@ -146,7 +148,7 @@ int trace_sample_profile(const struct trace_spans *s, int64_t from_ns, int64_t t
 {
     struct wall w;
     *out = NULL;
-    int rc = begin(&w, s);
+    int rc = begin(&w, s, from_ns, to_ns);
     if (!rc)
         rc = pprof_add_sample_type(w.p, "samples", "count");
     for (uint32_t i = 0; i < s->sample_count && !rc; i++) {

@@ -77,6 +77,14 @@ static int make_order(struct panel_critical *x)
     qsort_r(order, x->count, sizeof *order, compare, x);
     x->order_column = x->table.column;
     x->order_ascending = x->table.ascending;
+    // The longest one is looked at first.
+    x->table.chosen = UINT32_MAX;
+    x->table.reveal = true;
+    for (uint32_t i = 0; i < x->count; i++) {
+        const struct trace_step *step = &x->steps[order[i]];
+        if (x->table.chosen == UINT32_MAX && step->end_ns - step->begin_ns == x->longest_ns)
+            x->table.chosen = i;
+    }
     return 0;
 }
 
@@ -88,7 +96,7 @@ int panel_critical_work(struct panel_critical *x, const struct panel_context *c)
         free(x->steps);
         x->steps = NULL;
         x->count = 0;
-        x->whole_ns = 0;
+        x->whole_ns = x->longest_ns = 0;
         memset(x->sums_ns, 0, sizeof x->sums_ns);
         x->has = false;
         x->table.chosen = UINT32_MAX;
@@ -105,6 +113,7 @@ int panel_critical_work(struct panel_critical *x, const struct panel_context *c)
             int64_t ns = x->steps[i].end_ns - x->steps[i].begin_ns;
             x->sums_ns[x->steps[i].part] += ns;
             x->whole_ns += ns;
+            x->longest_ns = ns > x->longest_ns ? ns : x->longest_ns;
         }
         x->begin_ns = c->begin_ns;
         x->end_ns = c->end_ns;
@@ -129,7 +138,6 @@ struct cells {
     const struct panel_critical *x;
     const struct trace_model *model;
     const struct ui *u;
-    int64_t most_ns;
 };
 
 // "lock worker 17, sync in fib_mutex_lock"
@@ -158,7 +166,9 @@ static double cell(const void *context, uint32_t row, int column, char *text)
     switch (column) {
     case STEP: words(k, step, text); return 0;
     case BEGIN: panel_at(text, k->model, step->begin_ns); return 0;
-    default: panel_ns(text, ns); return k->most_ns ? (double)ns / (double)k->most_ns : 0;
+    default:
+        panel_ns(text, ns);
+        return k->x->longest_ns ? (double)ns / (double)k->x->longest_ns : 0;
     }
 }
 
@@ -205,20 +215,43 @@ static void draw_sums(const struct panel_critical *x, const struct panel_context
     }
 }
 
+// Where the chosen step is, and who ended it.
+static void draw_stacks(const struct panel_critical *x, const struct panel_context *c, struct ui *u,
+                        struct rect r)
+{
+    static const char *const words[TRACE_PARTS] = {
+        [TRACE_PART_RUNNING] = "it ran up to", [TRACE_PART_SYSCALL] = "it called the system in",
+        [TRACE_PART_LOCK] = "it waited in",    [TRACE_PART_CHANNEL] = "it waited in",
+        [TRACE_PART_IO] = "it waited in",      [TRACE_PART_SLEEP] = "it slept in",
+        [TRACE_PART_OTHER] = "it waited in"};
+    const struct trace_spans *s = c->model->spans;
+    int row = panel_row_height(u);
+    struct rect in = {r.x + u->pad, r.y + u->pad / 2, r.w - 2 * u->pad, r.h - u->pad / 2};
+    if (x->table.chosen >= x->count || !x->order)
+        return;
+    const struct trace_step *step = &x->steps[x->order[x->table.chosen]];
+    if (step->span == TRACE_NO_SPAN || !words[step->part])
+        return;
+    bool ran = step->part == TRACE_PART_RUNNING;
+    uint32_t fiber = trace_spans_fiber(s, step->span);
+    uint32_t stack =
+        ran ? trace_span_end_stack(s, fiber, step->span) : trace_span_stack(s, step->span);
+    draw_clip_push(u->list, r);
+    ui_label(u, rect_make(in.x, in.y, in.w, row), u->theme.dim, words[step->part]);
+    panel_stack(u, c->model, rect_make(in.x, in.y + row, in.w, in.h - row), stack, 0);
+    draw_clip_pop(u->list);
+}
+
 void panel_critical_frame(struct panel_critical *x, const struct panel_context *c, struct ui *u,
                           struct rect r, struct panel_goal *goal)
 {
     static const struct panel_column columns[COLUMNS] = {
         {"step", NULL}, {"begins", "000.000000s"}, {"length", "0000.00ms"}};
-    struct cells k = {.x = x, .model = c->model, .u = u};
+    const struct cells k = {.x = x, .model = c->model, .u = u};
     if (!x->has || x->lane == TRACE_NO_LANE) {
         ui_label(u, rect_make(r.x + u->pad, r.y, r.w, panel_row_height(u)), u->theme.dim,
                  x->has ? "no fiber runs in this range" : "walking back");
         return;
-    }
-    for (uint32_t i = 0; i < x->count; i++) {
-        int64_t ns = x->steps[i].end_ns - x->steps[i].begin_ns;
-        k.most_ns = ns > k.most_ns ? ns : k.most_ns;
     }
     const struct panel_rows rows = {.columns = columns,
                                     .column_count = COLUMNS,
@@ -235,8 +268,14 @@ void panel_critical_frame(struct panel_critical *x, const struct panel_context *
         draw_rect(u->list, rect_make(r.x + side - 1, r.y, 1, r.h), u->theme.border);
     }
     draw_clip_pop(u->list);
-    unsigned said = panel_table(&x->table, u, ui_id("critical", 0),
-                                rect_make(r.x + side, r.y, r.w - side, r.h), &rows, c->has_keys);
+    int stack = r.w > 4 * least ? r.w / 4 : 0;
+    struct rect middle = {r.x + side, r.y, r.w - side - stack, r.h};
+    if (stack) {
+        struct rect at = {middle.x + middle.w, r.y, stack, r.h};
+        draw_rect(u->list, rect_make(at.x, at.y, 1, at.h), u->theme.border);
+        draw_stacks(x, c, u, rect_make(at.x + 1, at.y, at.w - 1, at.h));
+    }
+    unsigned said = panel_table(&x->table, u, ui_id("critical", 0), middle, &rows, c->has_keys);
     if (!(said & PANEL_TABLE_ENTER) || x->table.chosen >= x->count)
         return;
     const struct trace_step *step = &x->steps[x->order[x->table.chosen]];

@@ -18,7 +18,7 @@ struct panel_critical {
     uint32_t of_lane, lane; // lane: whose end it is; TRACE_NO_LANE: no fiber ran
     struct trace_step *steps;
     uint32_t count;
-    int64_t sums_ns[TRACE_PARTS], whole_ns;
+    int64_t sums_ns[TRACE_PARTS], whole_ns, longest_ns;
     uint32_t *order; // [count]
     int order_column;
     bool order_ascending;

@@ -292,7 +292,10 @@ void panel_latency_frame(struct panel_latency *x, const struct panel_context *c,
             is_seen = i != PANEL_HISTOGRAM;
         if (!is_seen)
             continue;
-        int wide = i == PANEL_SPANS || parts == 1 ? left : parts == 2 ? r.w / 2 : r.w * 3 / 10;
+        int wide = i == PANEL_SPANS || parts == 1 ? left
+                   : parts == 2                   ? r.w / 2
+                   : i == PANEL_NAMES             ? r.w / 4
+                                                  : r.w * 3 / 10;
         struct rect at = {x0, r.y, wide, r.h};
         if (i == PANEL_SPANS || parts == 1 ? 0 : 1)
             draw_rect(u->list, rect_make(at.x + at.w - 1, at.y, 1, at.h), u->theme.border);

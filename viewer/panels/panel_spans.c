@@ -187,9 +187,16 @@ static double span_cell(const void *context, uint32_t row, int column, char *tex
 {
     const struct span_order *k = context;
     const struct trace_instance_span *s = &k->x->spans[k->x->order[row]];
+    const struct trace_lane *lanes = k->model->spans->lanes;
     int64_t ns = figure(s, column), whole = s->end_ns - s->begin_ns;
     switch (column) {
-    case PANEL_SPANS_FIBER: panel_fiber(text, k->model, s->lane); return 0;
+    case PANEL_SPANS_FIBER: // the number first: the name may have no room
+        if (s->lane == TRACE_NO_LANE)
+            strcpy(text, "-");
+        else
+            snprintf(text, PANEL_CELL_MAX, "%" PRId64 " %.400s", lanes[s->lane].id,
+                     panel_function(k->model, lanes[s->lane].name));
+        return 0;
     case PANEL_SPANS_BEGIN: panel_at(text, k->model, s->begin_ns); return 0;
     case PANEL_SPANS_LENGTH:
         // Of what is open only so much is known.
@@ -214,10 +221,15 @@ void panel_spans_frame(struct panel_latency *x, const struct panel_context *c, s
         {"running", "000.00ms"}, {"runnable", "000.00ms"},  {"blocked", "000.00ms"},
         {"syscall", "000.00ms"}};
     const struct span_order k = {x, c->model};
+    const uint32_t bars[PANEL_SPANS_COLUMNS] = {[PANEL_SPANS_RUNNING] = u->theme.running,
+                                                [PANEL_SPANS_RUNNABLE] = u->theme.runnable,
+                                                [PANEL_SPANS_BLOCKED] = u->theme.waiting,
+                                                [PANEL_SPANS_SYSCALL] = u->theme.syscall};
     const struct panel_rows rows = {.columns = columns,
                                     .column_count = PANEL_SPANS_COLUMNS,
                                     .count = x->has && x->order ? x->shown : 0,
                                     .cell = span_cell,
+                                    .bars = bars,
                                     .context = &k,
                                     .none = x->has ? "none as long as that" : ""};
     unsigned said = panel_table(&x->table, u, ui_id("spans", 0), r, &rows, has_keys);

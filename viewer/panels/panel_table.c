@@ -28,7 +28,7 @@ const char *panel_ns(char *text, int64_t ns)
 
 static int column_width(const struct ui *u, const struct panel_column *c)
 {
-    int title = font_width(u->font, c->title, SIZE_MAX) + u->pad + 2;
+    int title = font_width(u->font, c->title, SIZE_MAX) + u->pad + 4;
     int cell = font_width(u->font, c->widest, SIZE_MAX);
     return (title > cell ? title : cell) + 2 * u->pad;
 }
@@ -103,7 +103,7 @@ static unsigned head(struct panel_table *t, struct ui *u, uint64_t id, struct re
             panel_figure(u, in, color, title);
         else
             ui_label(u, in, color, title);
-        int at = i ? in.x + in.w - width - u->pad - 2 : in.x + width + u->pad / 2;
+        int at = i ? in.x + in.w - width - u->pad - 4 : in.x + width + u->pad / 2;
         if (t->column == i)
             draw_arrow(u, rect_make(at, r.y, u->pad, r.h - 1), t->ascending);
     }
@@ -120,7 +120,11 @@ static void draw_cell(struct ui *u, const struct panel_rows *rows, struct rect c
     struct rect in = inside(u, cell);
     if (share > 0) {
         int wide = (int)((share < 1 ? share : 1) * (cell.w - u->pad) + 0.5);
-        uint32_t color = theme_mix(u->theme.ground, u->theme.accent, u->theme.dark ? 0.28 : 0.18);
+        uint32_t color = rows->bars && rows->bars[column] ? rows->bars[column] : 0;
+        double part = u->theme.dark ? 0.28 : color ? 0.50 : 0.18;
+        if (color == u->theme.waiting) // is pale already
+            part = 0.8;
+        color = theme_mix(u->theme.ground, color ? color : u->theme.accent, part);
         draw_rect(u->list,
                   rect_make(cell.x + cell.w - u->pad / 2 - wide, cell.y + 2, wide, cell.h - 4),
                   color);
@@ -234,6 +238,9 @@ unsigned panel_table(struct panel_table *t, struct ui *u, uint64_t id, struct re
     t->chosen = t->chosen < rows->count ? t->chosen : UINT32_MAX;
     int64_t content = (int64_t)rows->count * height;
     int count = lay_out(u, rect_make(r.x, r.y, r.w - u->pad - 2, r.h), rows, columns);
+    if (t->reveal)
+        show_chosen(t, height, body.h);
+    t->reveal = false;
     unsigned said = has_keys ? keys(t, u, rows, count, height, body.h) : 0;
     if (body.h > 0)
         body = ui_scroll(u, ui_id("table scroll", id), body,

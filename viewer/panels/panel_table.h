@@ -28,6 +28,7 @@ struct panel_rows { // what a table shows
     // The text of a cell; returns what part of the whole it is, 0 to 1, drawn as a bar behind it.
     double (*cell)(const void *context, uint32_t row, int column, char *text);
     uint32_t (*color)(const void *context, uint32_t row); // a box before the name; NULL: none
+    const uint32_t *bars; // [column_count], their colours; 0, or NULL: the accent
     const void *context;
     const char *none; // stands there instead of rows
 };
@@ -37,6 +38,7 @@ struct panel_table {
     bool ascending;
     uint32_t chosen; // row; UINT32_MAX: none
     int scroll;
+    bool reveal; // the next frame scrolls to the chosen row
 };
 
 enum {                     // what panel_table says
