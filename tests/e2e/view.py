@@ -85,7 +85,7 @@ def the_figures_are_those_of_the_reports(work):
     legend = part[next(i for i, t in enumerate(part) if t.startswith("Shown")) + 1:]
     assert [t for t in legend if not re.match("[0-9]", t)] == ["worker_3", "worker_2"], part
     # Where there is no room for all, those left out are the others: 2 x 2 cells for 6 functions.
-    few = texts(path, "--size", "900x200")
+    few = texts(path, "--size", "900x217")
     assert few[few.index("(others)") + 1:] == ["12.9%", "900ms"], few
     assert "worker_5" in few and "worker_4" not in few[few.index("busy"):], few
 
