@@ -40,6 +40,12 @@ const char *panel_fiber(char *text, const struct trace_model *m, uint32_t lane)
     return text;
 }
 
+void panel_take_part(struct panel_context *c, const struct ui *u, struct rect r, uint8_t part)
+{
+    if (u->event.kind == UI_PRESS && ui_inside(u, r))
+        c->part = part;
+}
+
 struct rect panel_title(struct ui *u, struct rect r, const char *title, bool has_keys)
 {
     int height = panel_row_height(u);

@@ -39,6 +39,9 @@ const char *panel_fiber(char *text, const struct trace_model *m, uint32_t lane);
 
 const char *panel_function(const struct trace_model *m, uint32_t name); // "(unknown)" of none
 
+// A click on a part of a panel gives it the keys. Before its widgets, which use the click up.
+void panel_take_part(struct panel_context *c, const struct ui *u, struct rect r, uint8_t part);
+
 // A line of text that heads a part; bright where the part has the keys.
 struct rect panel_title(struct ui *u, struct rect r, const char *title, bool has_keys);
 

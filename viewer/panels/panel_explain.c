@@ -275,7 +275,7 @@ static void draw_pieces(struct panel_explain *x, const struct panel_context *c, 
     draw_all(x, u, rect_make(r.x, in.y + in.h, r.w, row));
 }
 
-void panel_explain_frame(struct panel_explain *x, const struct panel_context *c,
+void panel_explain_frame(struct panel_explain *x, struct panel_context *c,
                          struct panel_latency *names, struct ui *u, struct rect r)
 {
     int least = 30 * font_width(u->font, "0", 1);
@@ -284,6 +284,7 @@ void panel_explain_frame(struct panel_explain *x, const struct panel_context *c,
     if (side) {
         struct rect at = {r.x, r.y, side - 1, r.h};
         draw_rect(u->list, rect_make(at.x + at.w, r.y, 1, r.h), u->theme.border);
+        panel_take_part(c, u, at, 0);
         panel_names_frame(names, c, u, at, c->has_keys && c->part == 0);
     }
     const struct trace_instance_name *n = panel_latency_name(names);
@@ -296,6 +297,7 @@ void panel_explain_frame(struct panel_explain *x, const struct panel_context *c,
         ui_label(u, rect_make(in.x + u->pad, in.y, in.w, panel_row_height(u)), u->theme.dim, none);
         return;
     }
+    panel_take_part(c, u, in, 1);
     draw_clip_push(u->list, in);
     draw_pieces(x, c, u, in, c->has_keys && (c->part == 1 || !side));
     draw_clip_pop(u->list);

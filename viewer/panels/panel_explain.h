@@ -30,7 +30,7 @@ int panel_explain_work(struct panel_explain *x, const struct panel_context *c,
                        const struct panel_latency *names); // 0 or -ENOMEM
 
 // The names stand beside it: part 0; the pieces are part 1.
-void panel_explain_frame(struct panel_explain *x, const struct panel_context *c,
+void panel_explain_frame(struct panel_explain *x, struct panel_context *c,
                          struct panel_latency *names, struct ui *u, struct rect r);
 
 #endif

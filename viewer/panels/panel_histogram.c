@@ -274,7 +274,7 @@ static void draw_head(const struct panel_latency *x, const struct panel_context 
     *r = panel_title(u, *r, n || part == PANEL_NAMES ? text : "", keys);
 }
 
-void panel_latency_frame(struct panel_latency *x, const struct panel_context *c, struct ui *u,
+void panel_latency_frame(struct panel_latency *x, struct panel_context *c, struct ui *u,
                          struct rect r, struct panel_goal *goal)
 {
     // A third each, of which a narrow window shows the last ones first.
@@ -287,7 +287,6 @@ void panel_latency_frame(struct panel_latency *x, const struct panel_context *c,
     int x0 = r.x, left = r.w;
     for (int i = 0; i < PANEL_LATENCY_PARTS; i++) {
         bool is_seen = parts == 3 || (parts == 2 ? i != PANEL_NAMES : i == c->part % 3);
-        bool keys = c->has_keys && c->part == i;
         if (parts == 2 && c->part == PANEL_NAMES)
             is_seen = i != PANEL_HISTOGRAM;
         if (!is_seen)
@@ -300,7 +299,9 @@ void panel_latency_frame(struct panel_latency *x, const struct panel_context *c,
         if (i == PANEL_SPANS || parts == 1 ? 0 : 1)
             draw_rect(u->list, rect_make(at.x + at.w - 1, at.y, 1, at.h), u->theme.border);
         at.w -= wide < left;
+        panel_take_part(c, u, at, (uint8_t)i);
         draw_head(x, c, u, &at, (enum panel_latency_part)i);
+        bool keys = c->has_keys && c->part == i;
         if (i == PANEL_NAMES)
             panel_names_frame(x, c, u, at, keys);
         else if (i == PANEL_HISTOGRAM)

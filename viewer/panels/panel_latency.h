@@ -59,7 +59,7 @@ void panel_latency_init(struct panel_latency *x);
 void panel_latency_finish(struct panel_latency *x);
 bool panel_latency_due(const struct panel_latency *x, const struct panel_context *c);
 int panel_latency_work(struct panel_latency *x, const struct panel_context *c); // 0 or -ENOMEM
-void panel_latency_frame(struct panel_latency *x, const struct panel_context *c, struct ui *u,
+void panel_latency_frame(struct panel_latency *x, struct panel_context *c, struct ui *u,
                          struct rect r, struct panel_goal *goal);
 
 // Takes a name, when the names are known. 0 or -ENOENT: the trace has none of that.

@@ -194,15 +194,19 @@ static unsigned keys(struct panel_table *t, struct ui *u, const struct panel_row
         uint32_t key;
         unsigned mods;
         int64_t by;
-    } moves[] = {{UI_KEY_UP, 0, -1},
-                 {UI_KEY_DOWN, 0, 1},
-                 {UI_KEY_UP, UI_SHIFT, -page},
-                 {UI_KEY_DOWN, UI_SHIFT, page},
-                 {UI_KEY_HOME, 0, -(int64_t)n},
-                 {UI_KEY_END, 0, n}};
+    } moves[] = {
+        {UI_KEY_UP, 0, -1},
+        {UI_KEY_DOWN, 0, 1},
+        {UI_KEY_UP, UI_SHIFT, -page},
+        {UI_KEY_DOWN, UI_SHIFT, page},
+    };
     for (size_t i = 0; i < sizeof moves / sizeof moves[0]; i++)
         if (ui_key(u, moves[i].key, moves[i].mods))
             t->chosen = moved(t, n, moves[i].by);
+    if (ui_key(u, UI_KEY_HOME, 0))
+        t->chosen = 0;
+    if (ui_key(u, UI_KEY_END, 0))
+        t->chosen = n - 1;
     if (t->chosen != was) {
         show_chosen(t, height, room);
         said |= PANEL_TABLE_CHOSE;

@@ -203,7 +203,7 @@ static void keys(struct panels *p, struct ui *u)
 
 static void draw_open(struct panels *p, struct ui *u, struct rect r)
 {
-    const struct panel_context *c = &p->context;
+    struct panel_context *c = &p->context;
     if (p->failed) {
         ui_label(u, rect_make(r.x + u->pad, r.y, r.w, u->line), u->theme.bad, "out of memory");
         return;
