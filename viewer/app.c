@@ -192,31 +192,6 @@ static void keys(struct app *a)
         a->quit = true;
 }
 
-// The panels first: the keyboard may be theirs, and the timeline goes where they send it.
-static void trace_frame(struct app *a, struct rect r, bool has_event)
-{
-    struct ui *u = &a->ui;
-    struct timeline *t = &a->timeline;
-    struct panels *p = &a->panels;
-    bool is_chosen = t->range.end > t->range.begin;
-    const struct timeline_window *w = is_chosen ? &t->range : &t->shown;
-    int below = panels_height(p, u, r.h);
-    panels_ask(p, w->begin, w->end, is_chosen);
-    if (!has_event && panels_ready(p, u))
-        panels_work(p);
-    panels_frame(p, u, rect_make(r.x, r.y + r.h - below, r.w, below));
-    if (p->goal.wanted) {
-        double begin = (double)(p->goal.begin_ns - a->trace->begin_ns);
-        double end = (double)(p->goal.end_ns - a->trace->begin_ns), margin = (end - begin) / 8;
-        timeline_show(t, begin - margin, end + margin);
-        t->range = (struct timeline_window){begin, end};
-        p->goal.wanted = false;
-    }
-    r.h -= below;
-    if (r.h > 0)
-        timeline_frame(t, u, r);
-}
-
 void app_settle(struct app *a, int width, int height)
 {
     app_frame(a, width, height, NULL);
@@ -246,8 +221,10 @@ void app_frame(struct app *a, int width, int height, const struct ui_event *even
         u->event.kind = UI_NONE;
         u->inside = false;
     }
+    if (r.h > 0 && a->trace) // the panels first: the keyboard may be theirs
+        r = panels_beneath(&a->panels, &a->timeline, u, r);
     if (r.h > 0 && a->trace)
-        trace_frame(a, r, event);
+        timeline_frame(&a->timeline, u, r);
     else if (r.h > 0 && a->profile)
         flame_frame(&a->flame, u, r);
     u->inside = inside;

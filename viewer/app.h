@@ -8,7 +8,7 @@
 #ifndef FIBERSCOPE_VIEWER_APP_H
 #define FIBERSCOPE_VIEWER_APP_H
 
-#include "viewer/panels/panels.h"
+#include "viewer/panels/panels_timeline.h"
 #include "viewer/ui/font.h"
 #include "viewer/views/flame.h"
 #include "viewer/views/timeline.h"

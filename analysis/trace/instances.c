@@ -4,6 +4,7 @@
 
 #include "analysis/trace/instances.h"
 
+#include "analysis/trace/critical.h"
 #include "analysis/trace/portion.h"
 
 #include <errno.h>
@@ -121,7 +122,30 @@ static int divide(const struct trace_spans *s, struct trace_instance_span *i, st
     i->runnable_ns = t->runnable_ns;
     i->blocked_ns = t->blocked_ns;
     i->syscall_ns = t->syscall_ns + t->syscall_blocked_ns;
+    i->has_parts = !rc;
     return rc;
+}
+
+static int divide_task(const struct trace_spans *s, struct trace_instance_span *i, int64_t *left)
+{
+    struct trace_step *steps = NULL;
+    if (!i->complete || i->lane == TRACE_NO_LANE || *left <= 0)
+        return 0;
+    int n = trace_critical(s, i->lane, i->begin_ns, i->end_ns, TRACE_CRITICAL_LOCKS, &steps);
+    for (int k = 0; k < n; k++) {
+        int64_t ns = steps[k].end_ns - steps[k].begin_ns;
+        switch (steps[k].part) {
+        case TRACE_PART_RUNNING: i->running_ns += ns; break;
+        case TRACE_PART_RUNNABLE: i->runnable_ns += ns; break;
+        case TRACE_PART_SYSCALL: i->syscall_ns += ns; break;
+        case TRACE_PART_UNKNOWN: break;
+        default: i->blocked_ns += ns; break;
+        }
+    }
+    free(steps);
+    i->has_parts = n >= 0;
+    *left -= n;
+    return n < 0 ? n : 0;
 }
 
 int trace_instances(const struct trace_spans *s, uint32_t name, bool is_task, int64_t begin_ns,
@@ -132,6 +156,7 @@ int trace_instances(const struct trace_spans *s, uint32_t name, bool is_task, in
     struct trace_times own = {0};
     uint32_t all = is_task ? s->task_count : s->region_count;
     size_t n = 0, capacity = 0;
+    int64_t left = TRACE_INSTANCE_STEPS_MAX;
     int rc = 0;
     *out = NULL;
     for (uint32_t i = 0; i < all && !rc; i++) {
@@ -146,8 +171,8 @@ int trace_instances(const struct trace_spans *s, uint32_t name, bool is_task, in
             list = grown ? grown : list;
             capacity = grown ? more : capacity;
         }
-        if (!rc && !is_task)
-            rc = divide(s, &one, &own);
+        if (!rc)
+            rc = is_task ? divide_task(s, &one, &left) : divide(s, &one, &own);
         if (!rc)
             list[n++] = one;
     }

@@ -14,6 +14,10 @@
 
 #include "analysis/trace/spans.h"
 
+// Long tasks that overlap have each its own path through the same time: all of them together are not
+// walked further than this.
+enum { TRACE_INSTANCE_STEPS_MAX = 20000000 };
+
 struct trace_instance_name {
     uint32_t name;
     bool is_task;
@@ -26,7 +30,9 @@ struct trace_instance_span {
     uint32_t lane;            // of the region's fiber; of who ended a task, or began it; or none
     uint32_t index;           // of spans->regions or tasks
     bool complete;
-    // What the region's fiber did meanwhile; of a task nothing: other fibers work for it.
+    // What the region's fiber did meanwhile. Of a task what is on its critical path, where waits for
+    // locks are left as such (critical.h), as in explain.h; what is not known is in none.
+    bool has_parts; // false: an open task, or there was too much to walk (TRACE_INSTANCE_STEPS_MAX)
     int64_t running_ns, runnable_ns, blocked_ns, syscall_ns;
 };
 

@@ -11,6 +11,7 @@ import time
 import made_trace as made
 from harness import BUILD, FIBERSCOPE, Skip, main
 
+TASK_BEGIN, TASK_END = 40, 41
 UNITS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "mins": 60e9, "hrs": 3600e9}
 WIDE = ("--size", "2600x1400", "--font", "builtin", "--text", "-")
 
@@ -311,6 +312,32 @@ def flame_graphs_have_the_time_of_the_reports(path, ranges, work):
         assert re.match(rf"width: samples, {count} in ", head) if count else not head, (range_, head, count)
 
 
+def tasks_are_divided_by_their_critical_paths(work):
+    """Task 7 is begun by main and ended by a worker, which main wakes meanwhile."""
+    path = os.path.join(work, "made.trace")
+    g = made.Generation(1)
+    root = g.stack("main")
+    g.say(1, made.PROC_STATUS, 0, 1)
+    g.say(1, made.GO_STATUS_STACK, 1, made.THREAD, made.RUNNING, root)
+    g.say(1, made.PROCS_CHANGE, 1, 0)
+    g.say(1, made.GO_STATUS_STACK, 2, made.NOBODY, made.WAITING, g.stack("wait", "worker"), thread=made.NOBODY)
+    g.say(1000, TASK_BEGIN, 7, 0, g.text("errand"), root)
+    g.wake(5000, 2, root)  # 4000 ns of main
+    g.block(7000, "sleep", root)
+    g.start(8000, 2)  # 3000 ns runnable
+    g.block(10_000, "network", g.stack("read", "worker"))  # 2000 ns of the worker
+    g.wake(14_000, 2)  # 4000 ns blocked, by nobody
+    g.start(14_500, 2)  # 500 ns runnable
+    g.say(15_000, TASK_END, 7, g.stack("worker"))  # 500 ns of the worker
+    g.block(16_000, "network", g.stack("read", "worker"))
+    made.write(path, [g])
+    shown = rows(path, "latency", "--task", "errand")
+    row = next(r[-7:] for r in shown if r[-7:][0] == "2 worker")
+    assert row[2:] == ["14us", "6.50us", "3.50us", "4us", "0"], row
+    want = report(path, "critical", "--task", "errand")
+    assert sum(s["ns"] for s in want["steps"] if s["part"] == "running") == 6500, want
+
+
 def mistakes_are_refused(work):
     path = os.path.join(work, "made.trace")
     made_service(path)
@@ -336,4 +363,4 @@ def every_panel_fits_every_size(work):
 if __name__ == "__main__":
     main([fibers_are_those_of_the_report, statistics_are_those_of_the_summary, latencies_are_those_of_the_regions,
           explain_is_that_of_the_report, critical_paths_are_those_of_the_report,
-          flame_graphs_have_the_time_of_the_reports, mistakes_are_refused, every_panel_fits_every_size])
+          flame_graphs_have_the_time_of_the_reports, tasks_are_divided_by_their_critical_paths, mistakes_are_refused, every_panel_fits_every_size])

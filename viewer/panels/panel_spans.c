@@ -205,11 +205,11 @@ static double span_cell(const void *context, uint32_t row, int column, char *tex
         panel_ns(text, ns);
         return k->x->hist.max_ns ? (double)ns / (double)k->x->hist.max_ns : 0;
     default:
-        if (k->x->is_task)
+        if (!s->has_parts)
             strcpy(text, "-");
         else
             panel_ns(text, ns);
-        return whole && !k->x->is_task ? (double)ns / (double)whole : 0;
+        return whole && s->has_parts ? (double)ns / (double)whole : 0;
     }
 }
 
