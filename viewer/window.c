@@ -182,6 +182,14 @@ static int loop(struct window *w, struct app *a)
     return rc;
 }
 
+// By a thread: there is something new to draw.
+static void wake(void *context)
+{
+    SDL_Event ev = {.type = SDL_USEREVENT};
+    (void)context;
+    SDL_PushEvent(&ev);
+}
+
 static int open_window(struct window *w, const char *title, int width, int height)
 {
     w->window = SDL_CreateWindow(title, SDL_WINDOWPOS_UNDEFINED, SDL_WINDOWPOS_UNDEFINED, width,
@@ -211,7 +219,10 @@ int window_run(struct app *a, int width, int height, struct fscope_error *err)
     int rc = open_window(&w, title, width, height);
     if (!rc) {
         SDL_StartTextInput();
+        a->panels.wake = wake;
         rc = loop(&w, a);
+        if (a->trace)
+            panels_wait(&a->panels);
     }
     if (rc)
         error_set(err, rc, 0, "the window: %s", rc == -ENOMEM ? "out of memory" : SDL_GetError());

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
 enum { JOBS = 400, BEGIN = 3000, OTHERS = 3 };
 
@@ -39,11 +40,23 @@ static void frame(void *view, struct ui *u, struct rect r)
     p->goal.wanted = false;
 }
 
+// Frames until nothing is left to do; a thread may do it.
 static void settle(void)
 {
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4 || panels_are_busy(&panels) || panels_due(&panels); i++) {
+        assert_true(i < 20000);
+        if (panels_are_busy(&panels))
+            usleep(500);
         shown_once(&stage, NULL);
-    assert_false(panels_due(&panels));
+    }
+}
+
+static atomic_int woken;
+
+static void wake(void *context)
+{
+    assert_ptr_equal(context, &woken);
+    woken++;
 }
 
 static void key(uint32_t which, unsigned mods)
@@ -54,12 +67,11 @@ static void key(uint32_t which, unsigned mods)
 
 // main has JOBS regions "job", one after the other, of lengths over five powers of ten, and a few
 // "other".
-static int begin(void **state)
+static int begin_with(bool with_thread)
 {
     struct written m;
     struct fscope_error err = {0};
     uint64_t at = BEGIN, seed = 1;
-    (void)state;
     written_begin(&m);
     uint64_t where = written_stack(&m, "work", "main");
     for (int i = 0; i < JOBS + OTHERS; i++) {
@@ -80,6 +92,10 @@ static int begin(void **state)
     trace_reader_close(r);
     written_free(&m);
     panels_init(&panels, model);
+    panels.wake = with_thread ? wake : NULL;
+    panels.wake_context = &woken;
+    panels.heavy = 0;
+    woken = 0;
     shown_init(&stage, 1600, 700);
     stage.frame = frame;
     stage.view = &panels;
@@ -94,6 +110,18 @@ static int begin(void **state)
     assert_int_equal(panel_latency_choose(x, model, "job", false), 0);
     settle();
     return 0;
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    return begin_with(false);
+}
+
+static int begin_thread(void **state)
+{
+    (void)state;
+    return begin_with(true);
 }
 
 static int end(void **state)
@@ -371,7 +399,8 @@ static void a_table_asks_only_for_what_is_seen(void **state)
 static void check(struct shown *s)
 {
     const struct panel_latency *x = &panels.latency;
-    (void)s;
+    if (panels_are_busy(&panels)) // the facts are the thread's
+        return;
     assert_true(panels.open < PANELS_COUNT && panels.context.part < PANEL_LATENCY_PARTS);
     assert_true(x->brush_first <= x->brush_last && x->brush_last <= TRACE_HIST_BUCKETS);
     assert_true(!x->has || x->shown <= x->count);
@@ -387,6 +416,20 @@ static void nothing_breaks_them(void **state)
 {
     (void)state;
     shown_fuzz(&stage, 12000, check);
+    settle();
+}
+
+static void a_thread_wakes_the_window(void **state)
+{
+    (void)state;
+    assert_true(woken >= 2); // the names, then the one that was chosen
+    int was = woken;
+    key('5', 0);
+    assert_int_equal(woken, was + 1);
+    shown_end = (double)(lengths[0] + BEGIN);
+    shown_once(&stage, NULL);
+    assert_int_equal(panels.critical.has, true);
+    panels_wait(&panels); // as when the window closes meanwhile
 }
 
 int main(void)
@@ -401,6 +444,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_edge_can_be_dragged, begin, end),
         cmocka_unit_test(a_table_asks_only_for_what_is_seen),
         cmocka_unit_test_setup_teardown(nothing_breaks_them, begin, end),
+        cmocka_unit_test_setup_teardown(a_drag_on_the_bars_leaves_what_is_as_long, begin_thread,
+                                        end),
+        cmocka_unit_test_setup_teardown(enter_shows_an_instance_on_the_timeline, begin_thread, end),
+        cmocka_unit_test_setup_teardown(columns_order_the_rows, begin_thread, end),
+        cmocka_unit_test_setup_teardown(a_thread_wakes_the_window, begin_thread, end),
+        cmocka_unit_test_setup_teardown(nothing_breaks_them, begin_thread, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

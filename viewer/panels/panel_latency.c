@@ -19,9 +19,12 @@ void panel_latency_init(struct panel_latency *x)
 static void drop_spans(struct panel_latency *x)
 {
     free(x->spans);
+    free(x->sorted);
+    free(x->buckets);
     free(x->order);
     x->spans = NULL;
-    x->order = NULL;
+    x->sorted = x->order = NULL;
+    x->buckets = NULL;
     x->count = x->shown = 0;
     x->has = false;
 }
@@ -41,7 +44,7 @@ const struct trace_instance_name *panel_latency_name(const struct panel_latency 
 
 void panel_latency_brush(struct panel_latency *x, unsigned first, unsigned last)
 {
-    x->order_stale |= first != x->brush_first || last != x->brush_last;
+    x->filter_stale |= first != x->brush_first || last != x->brush_last;
     x->brush_first = first;
     x->brush_last = last;
 }
@@ -97,7 +100,12 @@ static bool order_due(const struct panel_latency *x)
 
 bool panel_latency_due(const struct panel_latency *x, const struct panel_context *c)
 {
-    return names_due(x, c) || spans_due(x) || order_due(x);
+    return names_due(x, c) || spans_due(x) || order_due(x) || (x->has && x->filter_stale);
+}
+
+bool panel_latency_is_quick(const struct panel_latency *x, const struct panel_context *c)
+{
+    return !names_due(x, c) && !spans_due(x) && !order_due(x);
 }
 
 // --- Making it.
@@ -195,5 +203,7 @@ int panel_latency_work(struct panel_latency *x, const struct panel_context *c)
         rc = make_spans(x, c);
     if (!rc && order_due(x))
         rc = panel_spans_order(x, c->model);
+    if (!rc && x->has && x->filter_stale)
+        panel_spans_filter(x);
     return rc;
 }

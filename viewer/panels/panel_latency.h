@@ -43,10 +43,12 @@ struct panel_latency {
     unsigned first_bucket, last_bucket; // that have something; last is the one behind
 
     // Of the table.
-    uint32_t *order; // [shown], of spans
+    uint32_t *sorted;  // [count], of spans: all of them in the table's order
+    uint16_t *buckets; // [count], of those, in that order: of their length; UINT16_MAX: not known
+    uint32_t *order;   // [shown], of spans: what the brush leaves of `sorted`
     uint32_t shown;
     int order_column;
-    bool order_ascending, order_stale;
+    bool order_ascending, order_stale, filter_stale;
     struct panel_table table;
 
     // The brush: buckets [brush_first, brush_last); none if empty.
@@ -59,6 +61,9 @@ void panel_latency_init(struct panel_latency *x);
 void panel_latency_finish(struct panel_latency *x);
 bool panel_latency_due(const struct panel_latency *x, const struct panel_context *c);
 int panel_latency_work(struct panel_latency *x, const struct panel_context *c); // 0 or -ENOMEM
+
+// Whether only the brush has changed: that is quickly done, however many instances there are.
+bool panel_latency_is_quick(const struct panel_latency *x, const struct panel_context *c);
 void panel_latency_frame(struct panel_latency *x, struct panel_context *c, struct ui *u,
                          struct rect r, struct panel_goal *goal);
 

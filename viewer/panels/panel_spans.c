@@ -150,37 +150,56 @@ static int by_span_order(const void *a, const void *b, void *context)
     return i < k ? -1 : 1;
 }
 
-// What the brush leaves: those whose length is known and lies in its buckets.
-static bool is_left(const struct panel_latency *x, const struct trace_instance_span *s)
+static unsigned bucket_of(const struct trace_instance_span *s)
 {
-    int64_t ns = s->end_ns - s->begin_ns;
-    if (x->brush_last <= x->brush_first)
-        return true;
-    return s->complete && ns >= trace_hist_bucket_ns(x->brush_first) &&
-           (x->brush_last >= TRACE_HIST_BUCKETS || ns < trace_hist_bucket_ns(x->brush_last));
+    unsigned low = 0, high = TRACE_HIST_BUCKETS; // the first that begins after it
+    if (!s->complete)
+        return UINT16_MAX;
+    while (low < high) {
+        unsigned mid = low + (high - low) / 2;
+        if (trace_hist_bucket_ns(mid) <= s->end_ns - s->begin_ns)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low ? low - 1 : 0;
 }
 
 int panel_spans_order(struct panel_latency *x, const struct trace_model *m)
 {
-    uint32_t chosen = x->table.chosen < x->shown ? x->order[x->table.chosen] : UINT32_MAX;
-    if (!x->order)
-        x->order = calloc(x->count + 1ull, sizeof *x->order);
-    if (!x->order)
+    size_t n = x->count + 1ull;
+    x->sorted = x->sorted ? x->sorted : calloc(n, sizeof *x->sorted);
+    x->buckets = x->buckets ? x->buckets : calloc(n, sizeof *x->buckets);
+    x->order = x->order ? x->order : calloc(n, sizeof *x->order);
+    if (!x->sorted || !x->buckets || !x->order)
         return -ENOMEM;
-    x->shown = 0;
     for (uint32_t i = 0; i < x->count; i++)
-        if (is_left(x, &x->spans[i]))
-            x->order[x->shown++] = i;
+        x->sorted[i] = i;
     struct span_order o = {x, m};
-    qsort_r(x->order, x->shown, sizeof *x->order, by_span_order, &o);
-    x->table.chosen = UINT32_MAX;
-    for (uint32_t i = 0; i < x->shown && chosen != UINT32_MAX; i++)
-        if (x->order[i] == chosen)
-            x->table.chosen = i;
+    qsort_r(x->sorted, x->count, sizeof *x->sorted, by_span_order, &o);
+    for (uint32_t i = 0; i < x->count; i++)
+        x->buckets[i] = (uint16_t)bucket_of(&x->spans[x->sorted[i]]);
     x->order_column = x->table.column;
     x->order_ascending = x->table.ascending;
     x->order_stale = false;
+    x->filter_stale = true;
     return 0;
+}
+
+void panel_spans_filter(struct panel_latency *x)
+{
+    uint32_t chosen = x->table.chosen < x->shown ? x->order[x->table.chosen] : UINT32_MAX;
+    bool has_brush = x->brush_last > x->brush_first;
+    x->shown = 0;
+    x->table.chosen = UINT32_MAX;
+    for (uint32_t i = 0; i < x->count; i++) {
+        if (has_brush && (x->buckets[i] < x->brush_first || x->buckets[i] >= x->brush_last))
+            continue;
+        if (x->sorted[i] == chosen)
+            x->table.chosen = x->shown;
+        x->order[x->shown++] = x->sorted[i];
+    }
+    x->filter_stale = false;
 }
 
 static double span_cell(const void *context, uint32_t row, int column, char *text)

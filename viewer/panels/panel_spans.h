@@ -30,8 +30,10 @@ enum panel_spans_column {
 // Puts the names in their table's order.
 void panel_names_order(struct panel_names *n, const struct trace_model *m);
 
-// Puts those that the brush leaves in the table's order. 0 or -ENOMEM.
+// Puts all instances in the table's order; then what the brush leaves of them is to be found.
+// 0 or -ENOMEM.
 int panel_spans_order(struct panel_latency *x, const struct trace_model *m);
+void panel_spans_filter(struct panel_latency *x);
 
 void panel_spans_frame(struct panel_latency *x, const struct panel_context *c, struct ui *u,
                        struct rect r, bool has_keys, struct panel_goal *goal);

@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 static const struct {
     const char *word, *title;
@@ -18,13 +17,12 @@ static const struct {
     {"fibers", "4 fibers"},    {"critical", "5 critical path"}, {"explain", "6 explain"},
     {"latency", "7 latencies"}};
 
-enum { QUICK_NS = 8000000 }; // half of a frame: done at each step of a drag
-
 static const double SHARE = 0.42, SHARE_LEAST = 0.15, SHARE_MOST = 0.8;
 
 void panels_init(struct panels *p, const struct trace_model *m)
 {
-    *p = (struct panels){.model = m, .share = SHARE, .context = {.model = m}};
+    *p =
+        (struct panels){.model = m, .share = SHARE, .heavy = PANELS_HEAVY, .context = {.model = m}};
     p->context.begin_ns = m->begin_ns;
     p->context.end_ns = m->end_ns;
     panel_sums_init(&p->sums);
@@ -36,6 +34,7 @@ void panels_init(struct panels *p, const struct trace_model *m)
 
 void panels_finish(struct panels *p)
 {
+    panels_wait(p);
     panel_sums_finish(&p->sums);
     panel_latency_finish(&p->latency);
     panel_explain_finish(&p->explain);
@@ -66,59 +65,6 @@ int panels_height(const struct panels *p, const struct ui *u, int height)
 {
     int bar = u->line + 2, all = p->open ? (int)(height * p->share) : bar;
     return all < bar ? bar < height ? bar : height : all;
-}
-
-// --- Work.
-
-bool panels_due(const struct panels *p)
-{
-    const struct panel_context *c = &p->context;
-    if (p->failed)
-        return false;
-    switch (p->open) {
-    case PANELS_FLAME: return panel_flame_due(&p->flame, c);
-    case PANELS_STATISTICS:
-    case PANELS_FIBERS: return panel_sums_due(&p->sums, c);
-    case PANELS_CRITICAL: return panel_critical_due(&p->critical, c);
-    case PANELS_EXPLAIN:
-        return panel_latency_due(&p->latency, c) || panel_explain_due(&p->explain, &p->latency);
-    case PANELS_LATENCY: return panel_latency_due(&p->latency, c);
-    default: return false;
-    }
-}
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000ll + t.tv_nsec;
-}
-
-void panels_work(struct panels *p)
-{
-    const struct panel_context *c = &p->context;
-    int64_t began_ns = now_ns();
-    int rc = 0;
-    switch (p->open) {
-    case PANELS_FLAME: rc = panel_flame_work(&p->flame, c); break;
-    case PANELS_STATISTICS:
-    case PANELS_FIBERS: rc = panel_sums_work(&p->sums, c); break;
-    case PANELS_CRITICAL: rc = panel_critical_work(&p->critical, c); break;
-    case PANELS_EXPLAIN:
-        rc = panel_latency_work(&p->latency, c);
-        if (!rc)
-            rc = panel_explain_work(&p->explain, c, &p->latency);
-        break;
-    case PANELS_LATENCY: rc = panel_latency_work(&p->latency, c); break;
-    default: break;
-    }
-    p->failed = rc != 0;
-    p->work_ns = now_ns() - began_ns;
-}
-
-bool panels_ready(const struct panels *p, const struct ui *u)
-{
-    return panels_due(p) && (!u->down || p->work_ns < QUICK_NS);
 }
 
 // --- The bar.
@@ -204,6 +150,10 @@ static void keys(struct panels *p, struct ui *u)
 static void draw_open(struct panels *p, struct ui *u, struct rect r)
 {
     struct panel_context *c = &p->context;
+    if (panels_are_busy(p)) { // the facts are the thread's
+        ui_label(u, rect_make(r.x + u->pad, r.y, r.w, u->line), u->theme.dim, "adding up");
+        return;
+    }
     if (p->failed) {
         ui_label(u, rect_make(r.x + u->pad, r.y, r.w, u->line), u->theme.bad, "out of memory");
         return;
