@@ -12,28 +12,6 @@
 
 enum { FONT_SIZE = 13, ATLAS_SIZE = 1024 };
 
-const struct app_key app_keys[] = {
-    {"Timeline", "W S, Up Down, + -", "zoom in and out, at the mouse"},
-    {"Timeline", "A D, Left Right", "move earlier and later"},
-    {"Timeline", "Shift, Ctrl with these", "four times as far, a quarter"},
-    {"Timeline", "wheel, Ctrl+wheel, Shift+wheel", "scroll lanes, zoom, move"},
-    {"Timeline", "drag, right drag", "choose a range, move"},
-    {"Timeline", "click, double click", "choose a span, zoom to it"},
-    {"Timeline", "F, 0", "zoom to what is chosen, to everything"},
-    {"Timeline", "comma, dot", "the span before, after, on its lane"},
-    {"Flame graph", "click, Enter, F", "make a frame as wide as the window"},
-    {"Flame graph", "arrows", "walk: heaviest child, parent, neighbours"},
-    {"Flame graph", "U, 0", "zoom out to the parent, to everything"},
-    {"Flame graph", "I", "root at the top or at the bottom"},
-    {"Flame graph", "/", "search; Esc ends it"},
-    {"Everywhere", "Ctrl+Z, Backspace", "undo zooming"},
-    {"Everywhere", "Esc", "choose nothing"},
-    {"Everywhere", "F2", "dark, light"},
-    {"Everywhere", "?", "this help"},
-    {"Everywhere", "Ctrl+Q", "quit"},
-    {NULL, NULL, NULL},
-};
-
 static bool is_trace(const char *path)
 {
     char begin[5];
@@ -55,26 +33,65 @@ static int open_font(struct app *a, const struct app_options *o, struct fscope_e
     return rc ? error_set(err, rc, 0, "out of memory") : 0;
 }
 
-static int open_file(struct app *a, const struct app_options *o, struct fscope_error *err)
+static int open_file(struct document *d, const struct app_options *o, struct fscope_error *err)
 {
-    int rc;
     const char *slash = strrchr(o->path, '/');
+    d->fiber = UINT32_MAX;
+    d->sample_type = o->sample_type;
+    d->inverted = o->inverted;
     if (is_trace(o->path)) {
-        rc = trace_model_open(&a->trace, o->path, err);
-        if (rc)
-            return rc;
-        timeline_init(&a->timeline, a->trace);
-        snprintf(a->title, sizeof a->title, "%.280s", slash && slash[1] ? slash + 1 : o->path);
-        return 0;
+        snprintf(d->title, sizeof d->title, "%.280s", slash && slash[1] ? slash + 1 : o->path);
+        return trace_model_open(&d->trace, o->path, err);
     }
-    rc = profile_model_open(&a->profile, o->path, o->sample_type, o->inverted, err);
-    if (!rc && flame_init(&a->flame, a->profile))
-        rc = error_set(err, -ENOMEM, 0, "out of memory");
-    if (rc)
-        return rc;
-    a->flame.upward = o->upward;
-    snprintf(a->title, sizeof a->title, "%.280s", a->profile->title);
-    return 0;
+    int rc = profile_model_open(&d->profile, o->path, o->sample_type, o->inverted, err);
+    if (!rc)
+        snprintf(d->title, sizeof d->title, "%.280s", d->profile->title);
+    return rc;
+}
+
+// --- Views of a document.
+
+static unsigned kind_of(const struct document *d)
+{
+    return d->trace ? VIEW_TRACE : d->profile ? VIEW_PROFILE : 0;
+}
+
+// Bits of the digits of the views that a document has.
+static unsigned digits_of(const struct document *d)
+{
+    unsigned digits = 0;
+    for (int i = 0; views[i]; i++)
+        if (views[i]->shows & kind_of(d) && views[i]->digit)
+            digits |= 1u << views[i]->digit;
+    return digits;
+}
+
+static int show(struct document *d, int view)
+{
+    if (view < 0 || !(views[view]->shows & kind_of(d)))
+        return -ENOENT;
+    int rc = d->states[view] ? 0 : views[view]->open(&d->states[view], d);
+    if (!rc)
+        d->view = view;
+    return rc;
+}
+
+int app_show(struct app *a, const char *id, struct fscope_error *err)
+{
+    struct document *d = &a->document;
+    char names[256] = "";
+    int rc = -ENOENT;
+    if (id)
+        rc = show(d, view_find(id));
+    for (int i = 0; !id && views[i] && rc == -ENOENT; i++)
+        rc = show(d, i);
+    if (rc != -ENOENT)
+        return rc ? error_set(err, rc, 0, "%s", strerror(-rc)) : 0;
+    for (int i = 0; views[i]; i++)
+        if (views[i]->shows & kind_of(d))
+            snprintf(names + strlen(names), sizeof names - strlen(names), " %s", views[i]->id);
+    return error_set(err, rc, 0, "a %s has no view %s; it has%s", d->trace ? "trace" : "profile",
+                     id ? id : "", names);
 }
 
 int app_open(struct app *a, const struct app_options *o, struct fscope_error *err)
@@ -91,74 +108,66 @@ int app_open(struct app *a, const struct app_options *o, struct fscope_error *er
         return rc;
     a->ui.font = a->ui.mono = a->font;
     theme_init(&a->ui.theme, !o->light);
-    return open_file(a, o, err);
+    return open_file(&a->document, o, err);
 }
 
 void app_close(struct app *a)
 {
-    timeline_finish(&a->timeline);
-    flame_finish(&a->flame);
-    trace_model_free(a->trace);
-    profile_model_free(a->profile);
+    struct document *d = &a->document;
+    for (int i = 0; views[i]; i++)
+        views[i]->close(d->states[i]);
+    trace_model_free(d->trace);
+    profile_model_free(d->profile);
     draw_finish(&a->list);
     font_close(a->font);
     atlas_finish(&a->atlas);
     *a = (struct app){0};
 }
 
-static void draw_help(struct app *a, struct rect r)
+// The digit of a view is one of its tab's, else of the view that has its place.
+static void draw_tabs(struct app *a, struct rect r, int *width)
 {
     struct ui *u = &a->ui;
-    const struct theme *t = &u->theme;
-    int wide = 0, keys = 0, rows = 1;
-    for (const struct app_key *k = app_keys; k->group; k++) {
-        int w = font_width(u->font, k->keys, SIZE_MAX), d = font_width(u->font, k->does, SIZE_MAX);
-        keys = w > keys ? w : keys;
-        wide = d > wide ? d : wide;
-        rows += 1 + (k == app_keys || strcmp(k->group, k[-1].group) != 0);
-    }
-    int row = font_height(u->font) + 4;
-    struct rect box = {0, 0, keys + wide + 10 * u->pad, rows * row + 4 * u->pad};
-    box.x = r.x + (r.w > box.w ? (r.w - box.w) / 2 : 0);
-    box.y = r.y + (r.h > box.h ? (r.h - box.h) / 2 : 0);
-    draw_rect(u->list, r, 0x90000000);
-    draw_rect(u->list, box, t->raised);
-    draw_frame(u->list, box, 1, t->border);
-    int y = box.y + 2 * u->pad;
-    for (const struct app_key *k = app_keys; k->group; k++, y += row) {
-        if (k == app_keys || strcmp(k->group, k[-1].group) != 0) {
-            ui_label(u, rect_make(box.x + 2 * u->pad, y, box.w, row), t->accent, k->group);
-            y += row;
+    struct document *d = &a->document;
+    int x = r.x;
+    for (int i = 0; views[i]; i++) {
+        if (!(views[i]->shows & kind_of(d)) || !views[i]->name)
+            continue;
+        int w = ui_button_width(u, views[i]->name);
+        if (ui_button(u, ui_id("tab", (uint64_t)i), rect_make(x, r.y, w, r.h), views[i]->name,
+                      i == d->view)) {
+            show(d, i);
+            u->again = true;
         }
-        ui_label(u, rect_make(box.x + 4 * u->pad, y, keys, row), t->text, k->keys);
-        ui_label(u, rect_make(box.x + 6 * u->pad + keys, y, wide, row), t->dim, k->does);
+        x += w;
     }
+    *width = x - r.x;
 }
 
 static void draw_bar(struct app *a, struct rect r)
 {
     struct ui *u = &a->ui;
-    char text[64];
     draw_rect(u->list, r, u->theme.panel);
     draw_rect(u->list, rect_make(r.x, r.y + r.h - 1, r.w, 1), u->theme.border);
-    snprintf(text, sizeof text, "%s", a->help ? "close" : "? keys");
-    int w = ui_button_width(u, "? keys");
-    if (ui_button(u, ui_id("help", 0), rect_make(r.x + r.w - w, r.y, w, r.h - 1), text, false)) {
+    int w = ui_button_width(u, "? keys"), tabs;
+    if (ui_button(u, ui_id("help", 0), rect_make(r.x + r.w - w, r.y, w, r.h - 1),
+                  a->help ? "close" : "? keys", false)) {
         a->help = !a->help;
         u->again = true;
     }
-    ui_label(u, rect_make(r.x + 2 * u->pad, r.y, r.w - w - 4 * u->pad, r.h), u->theme.text,
-             a->title);
+    draw_tabs(a, rect_make(r.x, r.y, r.w - w, r.h - 1), &tabs);
+    ui_label(u, rect_make(r.x + tabs + 2 * u->pad, r.y, r.w - tabs - w - 4 * u->pad, r.h),
+             u->theme.text, a->document.title);
 }
 
 // What is missing of a damaged file, over its view. How high it is.
 static int draw_damage(struct app *a, struct rect r)
 {
     char text[512];
-    if (!a->trace || !a->trace->damage[0])
+    if (!a->document.trace || !a->document.trace->damage[0])
         return 0;
     snprintf(text, sizeof text, "Only what stands before the damage is shown. %s",
-             a->trace->damage);
+             a->document.trace->damage);
     r.h = a->ui.line + 2;
     draw_rect(a->ui.list, r, a->ui.theme.raised);
     draw_rect(a->ui.list, rect_make(r.x, r.y, 4, r.h), a->ui.theme.bad);
@@ -167,19 +176,66 @@ static int draw_damage(struct app *a, struct rect r)
     return r.h;
 }
 
+// What the whole program understands, before the view.
 static void keys(struct app *a)
 {
     struct ui *u = &a->ui;
-    if (ui_key(u, '?', 0) || (a->help && ui_key(u, UI_KEY_ESCAPE, 0))) {
+    struct document *d = &a->document;
+    if (command_given(u, COMMAND_HELP) || (a->help && command_given(u, COMMAND_CANCEL))) {
         a->help = !a->help;
         u->again = true;
     }
-    if (ui_key(u, UI_KEY_F1 + 1, 0)) {
+    if (command_given(u, COMMAND_PALETTE)) {
+        a->palette = (struct palette){.open = true};
+        u->again = true;
+    }
+    if (command_given(u, COMMAND_THEME)) {
         theme_init(&u->theme, !u->theme.dark);
         u->again = true;
     }
-    if (ui_key(u, 'q', UI_CTRL))
+    if (command_given(u, COMMAND_QUIT))
         a->quit = true;
+    for (int i = 0; views[i]; i++)
+        if (views[i]->shows & kind_of(d) && views[i]->digit &&
+            command_given(u, COMMAND_VIEW_1 + views[i]->digit - 1u)) {
+            show(d, i);
+            u->again = true;
+        }
+}
+
+// Palette and help lie over the view, which then sees no event.
+static void draw_view(struct app *a, struct rect r, struct rect all)
+{
+    struct ui *u = &a->ui;
+    struct document *d = &a->document;
+    struct ui_event event = u->event;
+    bool inside = u->inside, covered = a->help || a->palette.open;
+    unsigned contexts = views[d->view]->contexts;
+    if (covered) {
+        u->event.kind = UI_NONE;
+        u->inside = false;
+    }
+    if (r.h > 0)
+        views[d->view]->frame(d->states[d->view], d, u, r);
+    if (covered) {
+        u->event = event;
+        u->inside = inside;
+    }
+    enum command_id given = COMMAND_NONE;
+    if (a->palette.open)
+        given = palette_frame(&a->palette, u, all, contexts, digits_of(d));
+    if (a->help)
+        palette_help(u, all, contexts, digits_of(d));
+    if (d->wanted) {
+        show(d, view_find(d->wanted));
+        d->wanted = NULL;
+        u->again = true;
+    }
+    ui_end(u);
+    if (given) { // the next frame takes it
+        u->command = (uint16_t)given;
+        u->again = true;
+    }
 }
 
 void app_frame(struct app *a, int width, int height, const struct ui_event *event)
@@ -193,23 +249,11 @@ void app_frame(struct app *a, int width, int height, const struct ui_event *even
     draw_bar(a, rect_cut(bar, r));
     r.y += bar.h;
     r.h -= bar.h;
+    struct rect all = r;
     if (r.h > 0) {
         int damage = draw_damage(a, r);
         r.y += damage;
         r.h -= damage;
     }
-    // The help lies over the view, which then sees no event.
-    bool inside = u->inside;
-    if (a->help) {
-        u->event.kind = UI_NONE;
-        u->inside = false;
-    }
-    if (r.h > 0 && a->trace)
-        timeline_frame(&a->timeline, u, r);
-    else if (r.h > 0 && a->profile)
-        flame_frame(&a->flame, u, r);
-    u->inside = inside;
-    if (a->help)
-        draw_help(a, rect_make(0, bar.h, width, height - bar.h));
-    ui_end(u);
+    draw_view(a, r, all);
 }

@@ -23,7 +23,7 @@ enum { FAILURE = 1, USAGE = 2 };
 struct settings {
     struct app_options app;
     const char *png, *svg, *text;
-    const char *range, *search;
+    const char *range, *search, *view;
     int width, height;
 };
 
@@ -72,11 +72,13 @@ static bool read_size(const char *text, int *width, int *height)
 // As mdoc: one list for each group.
 static void print_keys(void)
 {
-    for (const struct app_key *k = app_keys; k->group; k++) {
-        if (k == app_keys || strcmp(k->group, k[-1].group) != 0)
-            printf("%s.Ss %s\n.Bl -tag -width Ds\n", k == app_keys ? "" : ".El\n", k->group);
+    char keys[COMMAND_KEYS_TEXT];
+    for (const struct command *c = commands; c->help; c++) {
+        if (c == commands || command_group(c) != command_group(c - 1))
+            printf("%s.Ss %s\n.Bl -tag -width Ds\n", c == commands ? "" : ".El\n",
+                   command_group(c));
         // A comma or dot alone is punctuation to mdoc: \\& before it makes it a word.
-        printf(".It \\&%s\n%s\n", k->keys, k->does);
+        printf(".It \\&%s\n%s\n", command_keys(c, keys), c->help);
     }
     puts(".El");
 }
@@ -91,7 +93,9 @@ static int option(struct settings *s, int which, const char *value)
     case 'r': s->range = value; break;
     case 'I': s->app.sample_type = value; break;
     case 'i': s->app.inverted = true; break;
-    case 'u': s->app.upward = true; break;
+    case 'u': s->view = "flame"; break;
+    case 'V': s->view = value; break;
+    case 'o': s->png = value; break;
     case 'e': s->search = value; break;
     case 'f': s->app.font = value; break;
     case 's':
@@ -114,6 +118,8 @@ static int option(struct settings *s, int which, const char *value)
 static int parse(struct settings *s, int argc, char **argv)
 {
     static const struct option options[] = {
+        {"render", required_argument, NULL, 'V'},
+        {"o", required_argument, NULL, 'o'},
         {"png", required_argument, NULL, 'p'},
         {"svg", required_argument, NULL, 'v'},
         {"text", required_argument, NULL, 't'},
@@ -141,17 +147,15 @@ static int parse(struct settings *s, int argc, char **argv)
     return 0;
 }
 
-static int set_range(struct app *a, const char *text)
+static int set_range(struct document *d, const char *text)
 {
-    double begin, end;
-    if (!a->trace)
+    if (!d->trace)
         return refuse("--range", "only a trace has times");
-    const char *wrong = range_parse(text, &begin, &end);
+    const char *wrong = range_parse(text, &d->shown.begin_ns, &d->shown.end_ns);
     if (wrong)
         return refuse("--range", wrong);
-    if (begin >= (double)(a->trace->end_ns - a->trace->begin_ns))
+    if (d->shown.begin_ns >= (double)(d->trace->end_ns - d->trace->begin_ns))
         return refuse("--range", "the trace is over before it begins");
-    timeline_show(&a->timeline, begin, end);
     return 0;
 }
 
@@ -190,7 +194,7 @@ static int write_pictures(struct app *a, const struct settings *s)
     struct fscope_error err = {0};
     int rc = 0;
     app_frame(a, s->width, s->height, NULL);
-    if (a->list.failed || a->timeline.failed)
+    if (a->list.failed || a->document.failed)
         return fail("out of memory");
     if (s->png)
         rc = write_png(a, s->png, &err);
@@ -208,14 +212,14 @@ static int run(struct app *a, const struct settings *s)
         return fail("out of memory");
     if (app_open(a, &s->app, &err))
         return fail("%s", err.text);
-    int status = s->range ? set_range(a, s->range) : 0;
-    if (!status && s->search) {
-        if (!a->profile)
-            return refuse("--search", "only a profile has frames");
-        flame_find(&a->flame, s->search);
-    }
+    int status = s->range ? set_range(&a->document, s->range) : 0;
+    if (!status && s->search && !a->document.profile)
+        status = refuse("--search", "only a profile has frames");
     if (status)
         return status;
+    a->document.search = s->search;
+    if (app_show(a, s->view, &err))
+        return refuse("--render", err.text);
     if (s->png || s->svg || s->text)
         return write_pictures(a, s);
     return window_run(a, s->width, s->height, &err) ? fail("%s", err.text) : 0;

@@ -207,7 +207,7 @@ int window_run(struct app *a, int width, int height, struct fscope_error *err)
         return error_set(err, -ENODEV, 0,
                          "no display (%s); --png FILE and --svg FILE draw without one",
                          SDL_GetError());
-    SDL_snprintf(title, sizeof title, "%s - Fiberscope", a->title);
+    SDL_snprintf(title, sizeof title, "%s - Fiberscope", a->document.title);
     int rc = open_window(&w, title, width, height);
     if (!rc) {
         SDL_StartTextInput();

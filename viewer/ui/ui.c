@@ -79,6 +79,7 @@ void ui_end(struct ui *u)
         u->focus = 0; // a click on nothing
     if (!(u->down & 1u << UI_LEFT))
         u->active = 0;
+    u->command = 0; // nobody knows it
     if (u->tip[0] && u->inside)
         draw_tip(u);
 }

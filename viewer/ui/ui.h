@@ -66,6 +66,10 @@ struct ui {
     uint32_t caret; // bytes, in the field that has the focus
     char tip[1024]; // of this frame
     bool again;     // something changes without an event: draw another frame
+
+    // Of commands (bindings.h).
+    uint16_t command; // given by the palette; 0: none
+    double stride;    // of the last command given: 1, 4 or 0.25
 };
 
 enum { // what ui_hit says
