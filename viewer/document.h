@@ -9,10 +9,16 @@
 #include "viewer/trace_model.h"
 #include "viewer/view.h"
 
+struct load;
+
 struct document {
-    struct trace_model *trace;     // one of these two once the file is read
-    struct profile_model *profile; // what is refined now
+    struct trace_model *trace;     // NULL: none; both are NULL until the file is read
+    struct profile_model *profile; // of a trace: of a part of it, once a view has made it
+    char *path;
     char title[300];
+    char damage[384];        // what is missing of the file; "": nothing
+    struct load *loading;    // while it is read
+    char error[384];         // why it could not be read
     const char *sample_type; // of a profile; NULL: its own choice
     bool inverted;
 
@@ -24,7 +30,7 @@ struct document {
 
     // Chosen in one view, valid in all.
     struct document_range range; // empty: nothing
-    uint32_t fiber;              // chosen: lane of trace->spans; UINT32_MAX: none
+    uint32_t fiber;              // lane of trace->spans; UINT32_MAX: none
 
     bool failed; // a view had no memory: its picture is not whole
 
