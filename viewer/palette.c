@@ -21,11 +21,11 @@ static bool applies(const struct command *c, unsigned contexts, unsigned digits)
 
 // --- The palette.
 
-// How much a letter adds where it is: the beginning of a word, beside the one before, elsewhere.
+// How much a letter adds where it is: beside the one before, at the beginning of a word, elsewhere.
 static int weigh(const char *name, size_t at, bool beside)
 {
     bool begins = !at || !isalnum((unsigned char)name[at - 1]);
-    return begins ? 8 : beside ? 5 : 1;
+    return beside ? 9 : begins ? 8 : 1;
 }
 
 // The best way to find text from name[at] on; -1: none. Names are short: trying all ways is cheap.
@@ -163,82 +163,75 @@ enum command_id palette_frame(struct palette *p, struct ui *u, struct rect r, un
     return taken >= 0 && taken < count ? found[taken].command->id : COMMAND_NONE;
 }
 
-// --- The help.
+// --- The help: a list of headings and commands, in as many columns as it needs.
+
+struct help_row {
+    const struct command *command; // NULL: a heading
+    const char *heading;
+};
+
+enum { HELP_MAX = 2 * COMMAND_COUNT + 64 };
 
 struct help {
+    struct help_row rows[HELP_MAX];
+    int count;
     int keys, does, row; // widths of the columns, height of a row
 };
 
-static bool begins_group(const struct command *c)
-{
-    return c == commands || command_group(c) != command_group(c - 1);
-}
-
-static int help_rows(const struct command *from, const struct command *to)
-{
-    int rows = 0;
-    for (const struct command *c = from; c < to; c++)
-        rows += 1 + (c != from && begins_group(c));
-    return rows + (from < to);
-}
-
-static void help_column(struct ui *u, const struct help *h, int x, int y,
-                        const struct command *from, const struct command *to, unsigned contexts,
-                        unsigned digits)
+static void help_list(struct help *h, const struct ui *u, unsigned contexts, unsigned digits)
 {
     char keys_text[COMMAND_KEYS_TEXT];
-    for (const struct command *c = from; c < to; c++, y += h->row) {
-        if (c == from || begins_group(c)) {
-            ui_label(u, rect_make(x, y, h->keys + h->does, h->row), u->theme.accent,
-                     command_group(c));
-            y += h->row;
-        }
-        bool here = applies(c, contexts, digits);
-        ui_label(u, rect_make(x + 2 * u->pad, y, h->keys, h->row),
-                 here ? u->theme.text : u->theme.dim, command_keys(c, keys_text));
-        ui_label(u, rect_make(x + 4 * u->pad + h->keys, y, h->does, h->row), u->theme.dim, c->help);
+    const char *group = NULL;
+    for (const struct command *c = commands; c->help && h->count + 2 < HELP_MAX; c++) {
+        if (!applies(c, contexts, digits))
+            continue;
+        if (command_group(c) != group)
+            h->rows[h->count++].heading = group = command_group(c);
+        h->rows[h->count++].command = c;
+        int k = font_width(u->font, command_keys(c, keys_text), SIZE_MAX);
+        int d = font_width(u->font, c->help, SIZE_MAX);
+        h->keys = k > h->keys ? k : h->keys;
+        h->does = d > h->does ? d : h->does;
     }
 }
 
-// Where the second of two columns begins: at a group, so that they are of like height.
-static const struct command *help_half(const struct command *end)
+static void help_row(struct ui *u, const struct help *h, const struct help_row *row, int x, int y)
 {
-    const struct command *at = end;
-    int least = help_rows(commands, end);
-    for (const struct command *c = commands + 1; c < end; c++) {
-        int a = help_rows(commands, c), b = help_rows(c, end);
-        if (begins_group(c) && (a > b ? a : b) < least) {
-            least = a > b ? a : b;
-            at = c;
-        }
+    char keys_text[COMMAND_KEYS_TEXT];
+    if (!row->command) {
+        ui_label(u, rect_make(x, y, h->keys + h->does, h->row), u->theme.accent, row->heading);
+        return;
     }
-    return at;
+    ui_label(u, rect_make(x + 2 * u->pad, y, h->keys, h->row), u->theme.text,
+             command_keys(row->command, keys_text));
+    ui_label(u, rect_make(x + 4 * u->pad + h->keys, y, h->does, h->row), u->theme.dim,
+             row->command->help);
 }
 
 void palette_help(struct ui *u, struct rect r, unsigned contexts, unsigned digits)
 {
-    char keys_text[COMMAND_KEYS_TEXT];
     struct help h = {.row = font_height(u->font) + 4};
-    const struct command *end = commands;
-    for (; end->help; end++) {
-        int k = font_width(u->font, command_keys(end, keys_text), SIZE_MAX);
-        int d = font_width(u->font, end->help, SIZE_MAX);
-        h.keys = k > h.keys ? k : h.keys;
-        h.does = d > h.does ? d : h.does;
+    help_list(&h, u, contexts, digits);
+    int margin = 2 * u->pad, fit = (r.h - 2 * margin) / h.row;
+    int column = h.keys + h.does + 6 * u->pad, most = (r.w - 2 * margin) / column;
+    fit = fit > 0 ? fit : 1;
+    int columns = (h.count + fit - 1) / fit;
+    if (columns > most) { // narrower ones, as far as that can be read
+        int least = h.keys + 24 * font_width(u->font, "n", 1);
+        most = (r.w - 2 * margin) / least;
+        columns = columns > most ? most : columns;
+        columns = columns > 0 ? columns : 1;
+        column = (r.w - 2 * margin) / columns < column ? (r.w - 2 * margin) / columns : column;
+        h.does = column - h.keys - 6 * u->pad;
     }
-    int column = h.keys + h.does + 6 * u->pad;
-    const struct command *half = help_half(end);
-    if (2 * column + 4 * u->pad > r.w)
-        half = end;
-    int rows = help_rows(commands, half), other = help_rows(half, end);
-    rows = other > rows ? other : rows;
-    struct rect box = {0, 0, (half < end ? 2 : 1) * column + 4 * u->pad, rows * h.row + 4 * u->pad};
+    int rows = (h.count + columns - 1) / columns;
+    struct rect box = {0, 0, columns * column + 2 * margin, rows * h.row + 2 * margin};
     box.x = r.x + (r.w > box.w ? (r.w - box.w) / 2 : 0);
     box.y = r.y + (r.h > box.h ? (r.h - box.h) / 2 : 0);
     draw_rect(u->list, r, 0x90000000);
     draw_rect(u->list, box, u->theme.raised);
     draw_frame(u->list, box, 1, u->theme.border);
-    int x = box.x + 2 * u->pad, y = box.y + 2 * u->pad;
-    help_column(u, &h, x, y, commands, half, contexts, digits);
-    help_column(u, &h, x + column, y, half, end, contexts, digits);
+    for (int i = 0; i < h.count; i++)
+        help_row(u, &h, &h.rows[i], box.x + margin + i / rows * column,
+                 box.y + margin + i % rows * h.row);
 }

@@ -23,7 +23,7 @@ int palette_match(const char *name, const char *text);
 enum command_id palette_frame(struct palette *p, struct ui *u, struct rect r, unsigned contexts,
                               unsigned digits);
 
-// All commands with their keys, those of the contexts first and bright.
+// The commands of these contexts with their keys; the man page has all.
 void palette_help(struct ui *u, struct rect r, unsigned contexts, unsigned digits);
 
 #endif

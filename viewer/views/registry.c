@@ -12,26 +12,71 @@
 #include <stdlib.h>
 #include <string.h>
 
-// --- The timeline.
+// --- The timeline. Where it goes is in its state at once; what is drawn moves there.
+
+enum { EASE_MS = 130 };
+
+struct eased {
+    struct timeline timeline; // first: others take it for the state
+    struct timeline_window from, drawn, to;
+    int64_t began_ms; // 0: nothing moves
+};
 
 static int open_timeline(void **state, struct document *d)
 {
-    struct timeline *t = calloc(1, sizeof *t);
-    if (!t)
+    struct eased *e = calloc(1, sizeof *e);
+    if (!e)
         return -ENOMEM;
-    timeline_init(t, d->trace);
+    timeline_init(&e->timeline, d->trace);
     if (d->shown.end_ns > d->shown.begin_ns)
-        timeline_show(t, d->shown.begin_ns, d->shown.end_ns);
-    *state = t;
+        timeline_show(&e->timeline, d->shown.begin_ns, d->shown.end_ns);
+    e->from = e->drawn = e->to = e->timeline.shown;
+    *state = e;
     return 0;
+}
+
+static bool same(struct timeline_window a, struct timeline_window b)
+{
+    return !(a.begin < b.begin) && !(b.begin < a.begin) && !(a.end < b.end) && !(b.end < a.end);
+}
+
+// Moves `drawn` on: fast at first, then slower. A new goal begins from where the picture is, so that
+// a movement can be broken off at any time. What the mouse holds follows it at once.
+static void ease(struct eased *e, struct ui *u)
+{
+    struct timeline *t = &e->timeline;
+    if (!same(t->shown, e->to)) {
+        e->from = e->drawn;
+        e->to = t->shown;
+        e->began_ms = t->drag == TIMELINE_PAN ? 0 : u->now_ms;
+    }
+    double part = e->began_ms ? (double)(u->now_ms - e->began_ms) / EASE_MS : 1;
+    if (part >= 1 || part < 0) {
+        e->began_ms = 0;
+        e->drawn = e->to;
+        return;
+    }
+    double done = 1 - (1 - part) * (1 - part) * (1 - part);
+    e->drawn.begin = e->from.begin + (e->to.begin - e->from.begin) * done;
+    e->drawn.end = e->from.end + (e->to.end - e->from.end) * done;
+    u->moves = true;
 }
 
 static void frame_timeline(void *state, struct document *d, struct ui *u, struct rect r)
 {
-    struct timeline *t = state;
-    struct timeline_window before = {d->range.begin_ns, d->range.end_ns};
-    t->range = before;
+    struct eased *e = state;
+    struct timeline *t = &e->timeline;
+    t->range = (struct timeline_window){d->range.begin_ns, d->range.end_ns};
+    // An event meets the goal: two steps of the wheel are twice one. Its frame is not shown.
+    bool event = u->event.kind != UI_NONE || u->command;
+    if (!event) {
+        ease(e, u);
+        t->shown = e->drawn;
+    }
     timeline_frame(t, u, r);
+    if (!event)
+        t->shown = e->to;
+    u->again |= event && u->now_ms;
     d->range.begin_ns = t->range.begin;
     d->range.end_ns = t->range.end;
     d->failed |= t->failed;
@@ -40,7 +85,7 @@ static void frame_timeline(void *state, struct document *d, struct ui *u, struct
 static void close_timeline(void *state)
 {
     if (state)
-        timeline_finish(state);
+        timeline_finish(&((struct eased *)state)->timeline);
     free(state);
 }
 
