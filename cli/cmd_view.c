@@ -13,7 +13,7 @@
 
 struct settings {
     const char *png, *svg, *text, *size, *range, *sample_index, *search, *theme, *scale, *font;
-    const char *panel, *region, *task;
+    const char *region, *task;
     bool inverted, flame;
 };
 
@@ -40,7 +40,6 @@ static void collect(struct arguments *a, const struct settings *s, char *file)
     put(a, "--text", s->text);
     put(a, "--size", s->size);
     put(a, "--range", s->range);
-    put(a, "--panel", s->panel);
     put(a, "--region", s->region);
     put(a, "--task", s->task);
     put(a, "--sample_index", s->sample_index);
@@ -99,12 +98,10 @@ static const struct cli_option options[] = {
                "a font file, or \"builtin\" (default: the system's)"),
     CLI_STRING(struct settings, range, "range", 0, "A..B", SHOWN,
                "of a trace: from A to B after its beginning, in seconds or as 500ms"),
-    CLI_STRING(struct settings, panel, "panel", 0, "NAME", SHOWN,
-               "of a trace: flame, statistics, fibers, critical, explain or latency beneath it"),
     CLI_STRING(struct settings, region, "region", 0, "NAME", SHOWN,
-               "latency, explain: of the regions of this name"),
+               "of a trace: latencies of the regions of this name"),
     CLI_STRING(struct settings, task, "task", 0, "NAME", SHOWN,
-               "latency, explain: of the tasks of this name"),
+               "of a trace: latencies of the tasks of this name"),
     CLI_STRING(struct settings, sample_index, "sample_index", 'I', "NAME", SHOWN,
                "of a profile: which value of a sample, by its name or number"),
     CLI_FLAG(struct settings, inverted, "inverted", 0, SHOWN,

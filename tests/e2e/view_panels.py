@@ -11,6 +11,8 @@ import time
 import made_trace as made
 from harness import BUILD, FIBERSCOPE, Skip, main
 
+VIEWER = os.path.join(BUILD, "viewer", "fiberscope-view")
+
 TASK_BEGIN, TASK_END = 40, 41
 UNITS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "mins": 60e9, "hrs": 3600e9}
 WIDE = ("--size", "2600x1400", "--font", "builtin", "--text", "-")
@@ -124,12 +126,12 @@ def report(path, name, *options, range_=""):
 def rows(path, panel, *options, range_="", size=None):
     """The texts of the panel by line, each line from the left."""
     options = (*options, *(("--range", range_) if range_ else ()), *(("--size", size) if size else ()))
-    done = subprocess.run([FIBERSCOPE, "view", *WIDE, "--panel", panel, *options, path], capture_output=True, text=True,
+    done = subprocess.run([VIEWER, *WIDE, "--render", panel, *options, path], capture_output=True, text=True,
                           timeout=60)
     assert done.returncode == 0, done.stderr
     texts = [(int(y), int(x), t) for x, y, t in
              re.findall(r'^text (-?\d+),(-?\d+) #\w+ builtin "(.*)"$', done.stdout, re.M)]
-    bar = max(y for y, _, t in texts if t == "1 timeline")
+    bar = max(y for y, _, t in texts if t == "timeline")
     lines = {}
     for y, x, t in texts:
         if y > bar:
@@ -300,7 +302,7 @@ def flame_graphs_have_the_time_of_the_reports(path, ranges, work):
         with open(folded, encoding="utf-8") as f:
             stacks = [line.rsplit(" ", 1) for line in f]
         blocked = [int(ns) for stack, ns in stacks if stack.rsplit(";", 1)[-1].startswith("[blocked")]
-        shown = rows(path, "flame", range_=range_)
+        shown = rows(path, "stacks", range_=range_)
         head = next((t for r in shown for t in r if t.startswith("width: ")), "")
         if path.endswith("made.trace"):  # it has no samples: blocked time is shown first
             total = re.match(r"width: time, (\S+) in \d+ different stacks", head).group(1)
@@ -341,7 +343,7 @@ def tasks_are_divided_by_their_critical_paths(work):
 def mistakes_are_refused(work):
     path = os.path.join(work, "made.trace")
     made_service(path)
-    for args, status, why in ((["--panel", "nonsense"], 2, "--panel"), (["--region", "none"], 1, 'no region "none"'),
+    for args, status, why in ((["--region", "none"], 1, 'no region "none"'),
                               (["--task", "a", "--region", "request"], 2, "--task"), (["--task", "request"], 1, "no task")):
         done = subprocess.run([FIBERSCOPE, "view", "--text", "-", *args, path], capture_output=True, text=True, timeout=60)
         assert done.returncode == status and why in done.stderr, (args, done)
@@ -351,10 +353,10 @@ def every_panel_fits_every_size(work):
     path = os.path.join(work, "made.trace")
     made_service(path)
     begun = time.monotonic()
-    for panel in ("flame", "statistics", "fibers", "critical", "explain", "latency"):
+    for panel in ("stacks", "statistics", "fibers", "critical", "explain", "latency"):
         for size in ("1x1", "60x900", "900x60", "300x200", "800x600", "7680x1000"):
             svg, out = os.path.join(work, "p.svg"), os.path.join(work, "p.png")
-            done = subprocess.run([FIBERSCOPE, "view", "--panel", panel, "--size", size, "--font", "builtin", "--svg", svg,
+            done = subprocess.run([VIEWER, "--render", panel, "--size", size, "--font", "builtin", "--svg", svg,
                                    "--png", out, path], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, (panel, size, done.stderr)
     assert time.monotonic() - begun < 120

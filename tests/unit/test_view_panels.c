@@ -103,7 +103,7 @@ static int begin_with(bool with_thread)
     shown_begin = 0;
     shown_end = (double)(model->end_ns - model->begin_ns);
     is_range = false;
-    key('7', 0);
+    key('6', UI_ALT);
     struct panel_latency *x = &panels.latency;
     assert_int_equal(panel_latency_choose(x, model, "nothing", false), -ENOENT);
     assert_int_equal(panel_latency_choose(x, model, "job", true), -ENOENT);
@@ -273,11 +273,11 @@ static void enter_shows_an_instance_on_the_timeline(void **state)
     assert_int_equal(went.begin_ns, longest_at);
     assert_int_equal(went.end_ns, longest_at + longest);
     assert_int_equal(x->count, JOBS); // the panel is of the trace still
-    key('5', 0);                      // whose end is its fiber's, alone
+    key('4', UI_ALT);                 // whose end is its fiber's, alone
     assert_int_equal(panels.critical.whole_ns, longest);
     assert_int_equal(panels.critical.sums_ns[TRACE_PART_RUNNING], longest);
     assert_true(shown_says(&stage, "to the end of main 1"));
-    key('7', 0);
+    key('6', UI_ALT);
     key('r', 0); // of that range
     assert_int_equal(x->count, 1);
     key('r', 0);
@@ -322,7 +322,7 @@ static void what_the_panel_does_not_want_is_the_timelines(void **state)
     }
     key(UI_KEY_TAB, 0);
     assert_false(panels.context.has_keys);
-    key('1', 0);
+    key('0', UI_ALT);
     assert_int_equal(panels.open, PANELS_NONE);
     key(UI_KEY_TAB, 0);
     assert_false(panels.context.has_keys);
@@ -424,7 +424,7 @@ static void a_thread_wakes_the_window(void **state)
     (void)state;
     assert_true(woken >= 2); // the names, then the one that was chosen
     int was = woken;
-    key('5', 0);
+    key('4', UI_ALT);
     assert_int_equal(woken, was + 1);
     shown_end = (double)(lengths[0] + BEGIN);
     shown_once(&stage, NULL);

@@ -184,7 +184,7 @@ static uint32_t color(const void *context, uint32_t row)
     return part_color(k->u, k->cells.x->explained.pieces[k->cells.x->order[row]].part);
 }
 
-static void draw_words(const struct panel_explain *x, struct ui *u, struct rect r)
+static void draw_summary(const struct panel_explain *x, struct ui *u, struct rect r)
 {
     const struct trace_explained *e = &x->explained;
     char text[PANEL_CELL_MAX], a[PANEL_CELL_MAX], b[PANEL_CELL_MAX];
@@ -270,7 +270,7 @@ static void draw_pieces(struct panel_explain *x, const struct panel_context *c, 
                                     .context = &k};
     int row = panel_row_height(u);
     struct rect in = {r.x, r.y + 2 * row, r.w, r.h - 3 * row};
-    draw_words(x, u, rect_make(r.x + u->pad, r.y, r.w - 2 * u->pad, 2 * row));
+    draw_summary(x, u, rect_make(r.x + u->pad, r.y, r.w - 2 * u->pad, 2 * row));
     panel_table(&x->table, u, ui_id("explain", 0), in, &rows, has_keys);
     draw_all(x, u, rect_make(r.x, in.y + in.h, r.w, row));
 }

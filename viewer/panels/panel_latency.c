@@ -49,21 +49,34 @@ void panel_latency_brush(struct panel_latency *x, unsigned first, unsigned last)
     x->brush_last = last;
 }
 
-int panel_latency_choose(struct panel_latency *x, const struct trace_model *m, const char *name,
-                         bool is_task)
+// Its number among the names; 0: there are none.
+static uint32_t type_of(const struct trace_model *m, const char *name, bool is_task)
 {
     const struct trace_spans *s = m->spans;
     uint32_t n = is_task ? s->task_count : s->region_count;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t type = is_task ? s->tasks[i].type : s->regions[i].type;
-        if (strcmp(trace_names_text(&s->names, type), name) != 0)
-            continue;
-        x->names.wanted = type + 1;
-        x->names.wanted_is_task = is_task;
-        x->names.has = false;
-        return 0;
+        if (!strcmp(trace_names_text(&s->names, type), name))
+            return type + 1;
     }
-    return -ENOENT;
+    return 0;
+}
+
+bool panel_latency_has(const struct trace_model *m, const char *name, bool is_task)
+{
+    return type_of(m, name, is_task);
+}
+
+int panel_latency_choose(struct panel_latency *x, const struct trace_model *m, const char *name,
+                         bool is_task)
+{
+    uint32_t type = type_of(m, name, is_task);
+    if (!type)
+        return -ENOENT;
+    x->names.wanted = type;
+    x->names.wanted_is_task = is_task;
+    x->names.has = false;
+    return 0;
 }
 
 // --- What is to be known.

@@ -67,6 +67,9 @@ bool panel_latency_is_quick(const struct panel_latency *x, const struct panel_co
 void panel_latency_frame(struct panel_latency *x, struct panel_context *c, struct ui *u,
                          struct rect r, struct panel_goal *goal);
 
+// Whether the trace has such regions or tasks at all.
+bool panel_latency_has(const struct trace_model *m, const char *name, bool is_task);
+
 // Takes a name, when the names are known. 0 or -ENOENT: the trace has none of that.
 int panel_latency_choose(struct panel_latency *x, const struct trace_model *m, const char *name,
                          bool is_task);

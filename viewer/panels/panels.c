@@ -4,18 +4,15 @@
 
 #include "viewer/panels/panels.h"
 
+#include "viewer/bindings.h"
 #include "viewer/ui/font.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-static const struct {
-    const char *word, *title;
-} names[PANELS_COUNT] = {
-    {"", "1 timeline"},        {"flame", "2 flame graph"},      {"statistics", "3 statistics"},
-    {"fibers", "4 fibers"},    {"critical", "5 critical path"}, {"explain", "6 explain"},
-    {"latency", "7 latencies"}};
+static const char *const titles[PANELS_COUNT] = {
+    "timeline", "flame graph", "statistics", "fibers", "critical path", "explain", "latencies"};
 
 static const double SHARE = 0.42, SHARE_LEAST = 0.15, SHARE_MOST = 0.8;
 
@@ -41,14 +38,6 @@ void panels_finish(struct panels *p)
     panel_critical_finish(&p->critical);
     panel_flame_finish(&p->flame);
     *p = (struct panels){0};
-}
-
-enum panel panels_named(const char *name)
-{
-    int i = PANELS_FLAME;
-    while (i < PANELS_COUNT && strcmp(names[i].word, name) != 0)
-        i++;
-    return (enum panel)i;
 }
 
 void panels_open(struct panels *p, enum panel which)
@@ -104,9 +93,9 @@ static void bar(struct panels *p, struct ui *u, struct rect r)
     draw_rect(u->list, r, u->theme.panel);
     draw_rect(u->list, rect_make(r.x, r.y, r.w, 1), u->theme.border);
     for (int i = 0; i < PANELS_COUNT; i++) {
-        int w = ui_button_width(u, names[i].title);
-        if (ui_button(u, ui_id("panel", (uint64_t)i), rect_make(x, r.y + 1, w, r.h - 1),
-                      names[i].title, i == p->open)) {
+        int w = ui_button_width(u, titles[i]);
+        if (ui_button(u, ui_id("panel", (uint64_t)i), rect_make(x, r.y + 1, w, r.h - 1), titles[i],
+                      i == p->open)) {
             panels_open(p, (enum panel)i);
             u->again = true;
         }
@@ -127,15 +116,16 @@ static int parts_of(uint8_t open)
 static void keys(struct panels *p, struct ui *u)
 {
     struct panel_context *c = &p->context;
-    if (u->event.kind != UI_KEY)
+    uint8_t was = p->open;
+    if (u->event.kind != UI_KEY && !u->command)
         return;
-    for (int i = 0; i < PANELS_COUNT; i++) {
-        if (ui_key(u, '1' + (uint32_t)i, 0)) {
-            panels_open(p, (enum panel)i);
-            u->again = true;
-        }
-    }
-    if (!p->open || !ui_key(u, UI_KEY_TAB, 0))
+    for (int i = PANELS_FLAME; i < PANELS_COUNT; i++)
+        if (command_given(u, (enum command_id)(COMMAND_PANEL_FLAME + i - PANELS_FLAME)))
+            panels_open(p, i == was ? PANELS_NONE : (enum panel)i);
+    if (command_given(u, COMMAND_PANEL_NONE))
+        panels_open(p, PANELS_NONE);
+    u->again |= p->open != was;
+    if (!p->open || !command_given(u, COMMAND_PANEL_KEYS))
         return;
     u->again = true;
     if (!c->has_keys) {

@@ -20,7 +20,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum panel { // in the order of their keys, from '1' on
+enum panel { // in the order of their commands (bindings.h)
     PANELS_NONE,
     PANELS_FLAME,
     PANELS_STATISTICS,
@@ -65,8 +65,6 @@ struct panels {
 void panels_init(struct panels *p, const struct trace_model *m);
 void panels_finish(struct panels *p); // accepts a zeroed one
 
-// The panel of a name as on the command line: "latency". PANELS_COUNT: there is none.
-enum panel panels_named(const char *name);
 void panels_open(struct panels *p, enum panel which);
 
 // How many of the pixels below each other they take.
