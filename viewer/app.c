@@ -63,7 +63,8 @@ static int open_file(struct app *a, const struct app_options *o, struct fscope_e
         rc = trace_model_open(&a->trace, o->path, err);
         if (rc)
             return rc;
-        timeline_init(&a->timeline, a->trace);
+        if (timeline_init(&a->timeline, a->trace))
+            return error_set(err, -ENOMEM, 0, "out of memory");
         snprintf(a->title, sizeof a->title, "%.280s", slash && slash[1] ? slash + 1 : o->path);
         return 0;
     }
