@@ -110,7 +110,9 @@ static struct box state_box(const struct timeline *t, const struct ui *u, int st
 {
     bool works = state <= TRACE_STATE_SYSCALL;
     return (struct box){timeline_state_color(u, state), works ? u->theme.ink : u->theme.text,
-                        timeline_state(t->model->spans, span), state == TRACE_STATE_SYSCALL};
+                        state == TRACE_STATE_SYSCALL ? "system call"
+                                                     : timeline_state(t->model->spans, span),
+                        state == TRACE_STATE_SYSCALL};
 }
 
 static void draw_box(struct timeline *t, struct ui *u, const struct box *b, struct rect r, bool hot)
@@ -302,7 +304,7 @@ static void draw_fiber_label(struct timeline *t, struct ui *u, uint32_t lane, st
     const struct trace_model *m = t->model;
     const struct trace_spans *s = m->spans;
     char id[32];
-    const char *name = trace_names_text(&s->names, s->lanes[lane].name);
+    const char *name = ""; // its function's is above
     if (m->labels && m->labels[lane])
         name = trace_names_text(&s->names, m->labels[lane]);
     snprintf(id, sizeof id, "%" PRId64, s->lanes[lane].id);

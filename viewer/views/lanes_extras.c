@@ -26,7 +26,7 @@ static void draw_region(struct timeline *t, struct ui *u, const struct trace_reg
     if (!rect_cut(box, t->lanes).w)
         return;
     const char *type = trace_names_text(names, g->type);
-    uint32_t color = theme_frame(&u->theme, type, "region"); // a type keeps its colour
+    uint32_t color = theme_frame(&u->theme, type, type); // a type keeps its colour
     color = theme_mix(u->theme.ground, color, 0.55);
     draw_rect(u->list, box, color);
     draw_rect(u->list, rect_make(box.x, box.y, 1, box.h), theme_mix(u->theme.ground, color, 0.45));

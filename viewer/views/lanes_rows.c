@@ -11,8 +11,8 @@
 #include <string.h>
 
 enum {
-    OPEN_AT_FIRST = 40, // groups are open as long as fewer fibers are shown
-    OPEN_FOUND = 300,   // the same of those that a filter finds
+    OPEN_AT_FIRST = 150, // groups are open as long as fewer fibers are shown
+    OPEN_FOUND = 300,    // the same of those that a filter finds
     REGIONS_DEEP = 4,
 };
 
@@ -24,9 +24,9 @@ int lanes_init(struct lanes *l, const struct trace_model *m)
     if (!l->open || !l->held)
         return -ENOMEM;
     uint32_t shown = 0;
-    for (uint32_t i = 0; i < m->group_count && shown + m->groups[i].count <= OPEN_AT_FIRST; i++) {
-        l->open[i] = true;
-        shown += m->groups[i].count;
+    for (uint32_t i = 0; i < m->group_count; i++) {
+        l->open[i] = shown + m->groups[i].count <= OPEN_AT_FIRST;
+        shown += l->open[i] ? m->groups[i].count : 0;
     }
     return 0;
 }

@@ -62,17 +62,23 @@ void timeline_redo(struct timeline *t)
 
 void timeline_show(struct timeline *t, double begin, double end)
 {
+    struct timeline_window to = timeline_fit(t, begin, end);
+    if (to.begin == t->shown.begin && to.end == t->shown.end)
+        return; // nothing to undo
     timeline_keep(t);
-    t->shown = timeline_fit(t, begin, end);
+    t->shown = to;
 }
 
 // Zooming and panning in a row is one thing to undo.
 static void move_to(struct timeline *t, double begin, double end)
 {
+    struct timeline_window to = timeline_fit(t, begin, end);
+    if (to.begin == t->shown.begin && to.end == t->shown.end)
+        return;
     if (!t->history.moving)
         timeline_keep(t);
     t->history.moving = true;
-    t->shown = timeline_fit(t, begin, end);
+    t->shown = to;
 }
 
 // By a factor, so that the moment at x stays where it is.

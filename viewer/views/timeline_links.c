@@ -237,40 +237,56 @@ void timeline_neighbour(struct timeline *t, bool down)
 
 // --- Arrows.
 
-// Where a fiber is seen: on its own lane, else on the Proc's where it runs.
-static bool place(struct timeline *t, uint32_t fiber, uint32_t runs, int *y)
+static bool in_sight(const struct timeline *t, const struct lanes_row *row)
 {
-    const struct trace_spans *s = t->model->spans;
-    const struct lanes_row *row = lanes_find(&t->rows, fiber);
-    if (!row && in_lane(s, fiber, runs) && trace_span_state(s, runs) == TRACE_GO_RUNNING)
-        row = lanes_find(&t->rows, s->peer[runs]);
-    if (!row)
-        return false;
-    int regions = row->depth * t->rows.sizes.region;
-    *y = t->lanes.y + row->y - t->scroll + (row->height - regions) / 2;
-    return true;
+    return row && row->y + row->height > t->scroll && row->y < t->scroll + t->lanes.h;
 }
 
+// Where a fiber is seen: on its own lane, else on the Proc's where it runs in the span.
+static const struct lanes_row *place(const struct timeline *t, uint32_t fiber, uint32_t runs,
+                                     int *y)
+{
+    const struct trace_spans *s = t->model->spans;
+    const struct lanes_row *row = lanes_find(&t->rows, fiber), *proc = NULL;
+    if (!in_sight(t, row) && in_lane(s, fiber, runs) &&
+        trace_span_state(s, runs) == TRACE_GO_RUNNING)
+        proc = lanes_find(&t->rows, s->peer[runs]);
+    if (proc && (!row || in_sight(t, proc)))
+        row = proc;
+    if (row) {
+        int regions = row->depth * t->rows.sizes.region;
+        *y = t->lanes.y + row->y - t->scroll + (row->height - regions) / 2;
+    }
+    return row;
+}
+
+// On lanes of fibers it goes straight up or down: both are there at that moment. To a Proc's it
+// goes to where the woken one begins to run.
 static void arrow(struct timeline *t, struct ui *u, const struct timeline_wake *w, uint32_t color)
 {
     const struct trace_spans *s = t->model->spans;
-    int from, to, x = timeline_x_of(t, trace_span_begin_ns(s, w->woken));
-    if (!place(t, w->lane, w->waker, &from) || !place(t, w->woken_lane, w->woken + 1, &to))
-        return;
-    bool own = lanes_find(&t->rows, w->woken_lane) != NULL;
     uint32_t ran = w->woken + 1;
-    int right =
-        own || !in_lane(s, w->woken_lane, ran) ? x : timeline_x_of(t, trace_span_begin_ns(s, ran));
-    int down = to > from ? 1 : -1, shaft = right, neck = to - down * HEAD;
-    if (right > x + HEAD) { // to where it runs, on its Proc
-        draw_line(u->list, x, from, shaft, neck, 2, color);
-    } else if (from != to) {
-        draw_line(u->list, x, from, x, neck, 2, color);
-        shaft = x;
+    int from, to, x = timeline_x_of(t, w->time_ns), right = x;
+    if (!place(t, w->lane, w->waker, &from))
+        return;
+    const struct lanes_row *row = place(t, w->woken_lane, ran, &to);
+    if (!row)
+        return;
+    if (row->kind != LANES_FIBER)
+        right = timeline_x_of(t, trace_span_begin_ns(s, ran));
+    draw_rect(u->list, rect_make(x - 3, from - 3, 6, 6), color);
+    if (from == to) {
+        draw_line(u->list, x, from, right, to, 2, color);
+        return;
     }
-    draw_rect(u->list, rect_make(x - 3, from - 2, 6, 5), color);
-    if (from != to)
-        draw_triangle(u->list, shaft - 5, neck, shaft + 5, neck, shaft, to, color);
+    int down = to > from ? 1 : -1, neck = to - down * HEAD;
+    if (row->kind == LANES_FIBER) {
+        draw_line(u->list, x, from, x, neck, 2, color);
+        draw_triangle(u->list, x - 5, neck, x + 5, neck, x, to, color);
+    } else {
+        draw_line(u->list, x, from, right - HEAD, to, 2, color);
+        draw_triangle(u->list, right - HEAD, to - 5, right - HEAD, to + 5, right, to, color);
+    }
 }
 
 void timeline_arrows(struct timeline *t, struct ui *u, struct rect body)

@@ -128,13 +128,14 @@ static bool describe_wake(const struct timeline *t, uint32_t span, char text[400
     char who[300], at[TIMELINE_NS_MAX];
     if (!timeline_woken_by(s, span, &w))
         return false;
+    bool woken = s->kinds[s->kind[w.woken]].woken; // else its stack is where the new one starts
     const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[w.woken]);
-    const char *in = stack->count ? trace_names_text(&s->names, stack->frames[0].function) : "";
+    const char *in =
+        woken && stack->count ? trace_names_text(&s->names, stack->frames[0].function) : "";
     double ns = (double)(trace_span_begin_ns(s, w.woken) - t->model->begin_ns);
     timeline_fiber_name(t, w.lane, who, sizeof who);
-    snprintf(text, 400, "%s by %.180s%s%.80s, at %s",
-             s->kinds[s->kind[w.woken]].woken ? "woken" : "made", who, *in ? " in " : "", in,
-             timeline_at(at, ns, 1000));
+    snprintf(text, 400, "%s by %.180s%s%.80s, at %s", woken ? "woken" : "made", who,
+             *in ? " in " : "", in, timeline_at(at, ns, 1000));
     return true;
 }
 
