@@ -2,7 +2,7 @@
 //
 // The rows of the timeline: which lanes stand there, in which order, and their level of detail.
 //
-// Rows are Procs, counters, threads, then fibers in groups of one start function. A group or the
+// Rows are Procs, counters, tasks, threads, then fibers in groups of one start function. A group or the
 // threads may be closed: then only their head is there. Fibers may be filtered by a text and sorted;
 // both keep the groups.
 //
@@ -17,6 +17,8 @@
 enum lanes_kind {
     LANES_PROC,    // what: of the model's lanes
     LANES_COUNTER, // what: TRACE_COUNTER_
+    LANES_TASKS,   // the head over tasks
+    LANES_TASK,    // what: a row of tasks that do not overlap
     LANES_THREADS, // the head over threads
     LANES_THREAD,  // what: of spans->lanes
     LANES_FIBERS,  // the head over all groups
@@ -51,6 +53,8 @@ struct lanes_held { // a level of detail
     uint32_t lane;
 };
 
+enum { LANES_TASK_ROWS = 64 }; // beyond, tasks lie over one another in the last
+
 struct lanes {
     const struct trace_model *model;
     struct lanes_row *rows;
@@ -62,10 +66,14 @@ struct lanes {
 
     // What the user chose; after a change set is_stale.
     bool *open; // [group_count]
-    bool threads_open;
+    bool threads_open, tasks_open;
     uint8_t sort; // lanes_sort
     int64_t sort_at_ns;
     char filter[64];
+
+    uint32_t *tasks;                          // [spans->task_count], by row, then begin
+    uint32_t task_first[LANES_TASK_ROWS + 1]; // of tasks[]
+    uint32_t task_rows;
 
     // Level of detail.
     struct lanes_held **held; // [spans->lane_count]
@@ -95,6 +103,9 @@ uint32_t lanes_of_row(const struct lanes *l, const struct lanes_row *row);
 
 // The first row that ends below y; count if there is none.
 uint32_t lanes_at(const struct lanes *l, int y);
+
+// Puts tasks into rows in which they do not overlap. 0 or -ENOMEM.
+int lanes_tasks(struct lanes *l);
 
 const char *lanes_sort_name(uint8_t sort);
 

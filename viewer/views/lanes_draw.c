@@ -222,6 +222,9 @@ static void draw_head_info(struct timeline *t, struct ui *u, const struct lanes_
         const struct trace_model_group *g = &m->groups[row->what];
         snprintf(text, sizeof text, "%u fiber%s, ran %s", g->count, g->count == 1 ? "" : "s",
                  timeline_ns(ns, (double)g->ran_ns));
+    } else if (row->kind == LANES_TASKS) {
+        snprintf(text, sizeof text, "%u task%s, up to %u at a time", m->spans->task_count,
+                 m->spans->task_count == 1 ? "" : "s", t->rows.task_rows);
     } else if (row->kind == LANES_THREADS) {
         snprintf(text, sizeof text, "%u threads",
                  m->spans->lane_count - m->spans->kind_first[TRACE_RESOURCE_THREAD]);
@@ -249,6 +252,7 @@ void timeline_row(struct timeline *t, struct ui *u, const struct lanes_row *row,
     struct rect states = {r.x, r.y, r.w, r.h - row->depth * t->rows.sizes.region};
     switch (row->kind) {
     case LANES_COUNTER: timeline_counter(t, u, row->what, r); break;
+    case LANES_TASK: timeline_tasks(t, u, row->what, r); break;
     case LANES_PROC:
     case LANES_THREAD: draw_lane(t, u, lane, false, r); break;
     case LANES_FIBER:
@@ -365,9 +369,14 @@ void timeline_gutter(struct timeline *t, struct ui *u, const struct lanes_row *r
         ui_label(u, rect_make(r.x + u->pad, r.y, r.w - 2 * u->pad, u->line), u->theme.dim,
                  row->what == TRACE_COUNTER_FIBERS ? "fibers" : "heap");
         break;
+    case LANES_TASKS:
+        if (draw_head(t, u, ui_id("timeline tasks", 0), r, t->rows.tasks_open, "Tasks")) {
+            t->rows.tasks_open = !t->rows.tasks_open;
+            t->rows.is_stale = u->again = true;
+        }
+        break;
     case LANES_THREADS:
-        snprintf(text, sizeof text, "Threads");
-        if (draw_head(t, u, ui_id("timeline threads", 0), r, t->rows.threads_open, text)) {
+        if (draw_head(t, u, ui_id("timeline threads", 0), r, t->rows.threads_open, "Threads")) {
             t->rows.threads_open = !t->rows.threads_open;
             t->rows.is_stale = u->again = true;
         }

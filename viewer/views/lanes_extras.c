@@ -16,24 +16,26 @@ enum { DEEP = 8, TICK = 4 };
 
 // --- Regions.
 
-static void draw_region(struct timeline *t, struct ui *u, const struct trace_region_span *g,
-                        struct rect r)
+void timeline_named_box(const struct timeline *t, struct ui *u, struct rect box, const char *type)
 {
-    const struct trace_spans *s = t->model->spans;
-    const struct trace_names *names = &s->names;
-    int x = timeline_x_of(t, g->begin_ns), right = timeline_x_of(t, g->end_ns);
-    struct rect box = {x, r.y + 1, right > x ? right - x : 1, r.h - 3};
-    if (!rect_cut(box, t->lanes).w)
-        return;
-    const char *type = trace_names_text(names, g->type);
-    uint32_t color = theme_frame(&u->theme, type, type); // a type keeps its colour
-    color = theme_mix(u->theme.ground, color, 0.55);
+    uint32_t color = theme_mix(u->theme.ground, theme_frame(&u->theme, type, type), 0.55);
     draw_rect(u->list, box, color);
     draw_rect(u->list, rect_make(box.x, box.y, 1, box.h), theme_mix(u->theme.ground, color, 0.45));
     struct rect seen = rect_cut(box, t->lanes);
     if (seen.w > 2 * u->pad)
         ui_name(u, rect_make(seen.x + u->pad, box.y, seen.w - u->pad - 3, box.h), u->theme.text,
                 type);
+}
+
+static void draw_region(struct timeline *t, struct ui *u, const struct trace_region_span *g,
+                        struct rect r)
+{
+    int x = timeline_x_of(t, g->begin_ns), right = timeline_x_of(t, g->end_ns);
+    struct rect box = {x, r.y + 1, right > x ? right - x : 1, r.h - 3};
+    if (!rect_cut(box, t->lanes).w)
+        return;
+    const char *type = trace_names_text(&t->model->spans->names, g->type);
+    timeline_named_box(t, u, box, type);
     if (!ui_inside(u, box))
         return;
     char text[400], ns[TIMELINE_NS_MAX], at[TIMELINE_NS_MAX], task[64] = "";

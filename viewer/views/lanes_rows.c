@@ -12,7 +12,8 @@
 
 enum {
     OPEN_AT_FIRST = 150, // groups are open as long as fewer fibers are shown
-    OPEN_FOUND = 300,    // the same of those that a filter finds
+    TASKS_AT_FIRST = 6,
+    OPEN_FOUND = 300, // the same of those that a filter finds
     REGIONS_DEEP = 4,
 };
 
@@ -21,8 +22,9 @@ int lanes_init(struct lanes *l, const struct trace_model *m)
     *l = (struct lanes){.model = m, .is_stale = true};
     l->open = calloc(m->group_count + (size_t)1, sizeof *l->open);
     l->held = calloc(m->spans->lane_count + (size_t)1, sizeof *l->held);
-    if (!l->open || !l->held)
+    if (!l->open || !l->held || lanes_tasks(l))
         return -ENOMEM;
+    l->tasks_open = l->task_rows <= TASKS_AT_FIRST;
     uint32_t shown = 0;
     for (uint32_t i = 0; i < m->group_count; i++) {
         l->open[i] = shown + m->groups[i].count <= OPEN_AT_FIRST;
@@ -40,6 +42,7 @@ void lanes_finish(struct lanes *l)
     free(l->held);
     free(l->live);
     free(l->open);
+    free(l->tasks);
     free(l->rows);
     *l = (struct lanes){0};
 }
@@ -200,6 +203,14 @@ static int put_groups(struct lanes *l)
     return rc;
 }
 
+static int put_tasks(struct lanes *l)
+{
+    int rc = l->task_rows ? put(l, LANES_TASKS, 0, l->sizes.head, 0) : 0;
+    for (uint32_t i = 0; !rc && l->tasks_open && i < l->task_rows; i++)
+        rc = put(l, LANES_TASK, i, l->sizes.region + 2, 0);
+    return rc;
+}
+
 static int put_threads(struct lanes *l)
 {
     const struct trace_spans *s = l->model->spans;
@@ -225,6 +236,7 @@ int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes)
     for (uint32_t i = 0; !rc && i < TRACE_COUNTER_GOAL; i++) // the goal is drawn over the heap
         if (l->model->counters[i].most > 0)
             rc = put(l, LANES_COUNTER, i, sizes->counter, 0);
+    rc = rc ? rc : put_tasks(l);
     rc = rc ? rc : put_threads(l);
     rc = rc ? rc : put_groups(l);
     l->is_stale = rc != 0;

@@ -53,6 +53,10 @@ void timeline_columns(struct timeline *t, const struct lod *l);
 // Regions below a fiber's states, samples and logs in them.
 void timeline_extras(struct timeline *t, struct ui *u, const struct lanes_row *row, struct rect r,
                      struct rect states);
+void timeline_tasks(struct timeline *t, struct ui *u, uint32_t row, struct rect r);
+
+// Of a region or task: a type keeps its colour.
+void timeline_named_box(const struct timeline *t, struct ui *u, struct rect box, const char *type);
 void timeline_counter(struct timeline *t, struct ui *u, uint32_t which, struct rect r);
 
 // --- Links.

@@ -280,9 +280,9 @@ static void arrow(struct timeline *t, struct ui *u, const struct timeline_wake *
         return;
     }
     int down = to > from ? 1 : -1, neck = to - down * HEAD;
-    if (row->kind == LANES_FIBER) {
-        draw_line(u->list, x, from, x, neck, 2, color);
-        draw_triangle(u->list, x - 5, neck, x + 5, neck, x, to, color);
+    if (right - x < 2 * HEAD) {
+        draw_line(u->list, x, from, right, neck, 2, color);
+        draw_triangle(u->list, right - 5, neck, right + 5, neck, right, to, color);
     } else {
         draw_line(u->list, x, from, right - HEAD, to, 2, color);
         draw_triangle(u->list, right - HEAD, to - 5, right - HEAD, to + 5, right, to, color);
