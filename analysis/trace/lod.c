@@ -226,25 +226,45 @@ static uint32_t longest_of(const struct lod *l, uint32_t first, uint32_t end)
     return best;
 }
 
-static void column(const struct lod *l, const int64_t from[LOD_CLASSES],
-                   const int64_t to[LOD_CLASSES], uint32_t first, uint32_t end,
-                   struct lod_column *c)
+// The class with most of the time, and all of it.
+static void judge(struct lod_column *c, const int64_t ns[LOD_CLASSES])
 {
-    *c = (struct lod_column){.longest = longest_of(l, first, end)};
-    c->first_ns = to[0] - from[0];
+    c->first_ns = ns[0];
     for (int k = 0; k < LOD_CLASSES; k++) {
-        int64_t ns = to[k] - from[k];
-        c->busy_ns += ns;
-        if (ns > c->class_ns) {
-            c->class_ns = ns;
+        c->busy_ns += ns[k];
+        if (ns[k] > c->class_ns) {
+            c->class_ns = ns[k];
             c->class = (uint8_t)k;
         }
     }
 }
 
+// A column of few spans, [first, end): each as far as it is in it.
+static void walk_column(const struct lod *l, int64_t from_ns, int64_t to_ns, uint32_t first,
+                        uint32_t end, struct lod_column *c)
+{
+    int64_t ns[LOD_CLASSES] = {0}, longest_ns = 0;
+    *c = (struct lod_column){.longest = UINT32_MAX};
+    for (uint32_t i = first; i < end; i++) {
+        uint8_t class = lod_class(l, i);
+        if (class == LOD_NONE)
+            continue;
+        int64_t begin_ns = lod_begin_ns(l, i), end_ns = lod_end_ns(l, i);
+        if (end_ns - begin_ns > longest_ns) {
+            longest_ns = end_ns - begin_ns;
+            c->longest = i;
+        }
+        begin_ns = begin_ns > from_ns ? begin_ns : from_ns;
+        ns[class] += (end_ns < to_ns ? end_ns : to_ns) - begin_ns;
+    }
+    judge(c, ns);
+}
+
 // begin + i * length / count, without overflow.
 static int64_t edge(int64_t begin_ns, int64_t length_ns, uint32_t i, uint32_t count)
 {
+    if (length_ns >> 40 == 0 && count >> 22 == 0) // always, but for days: no long division
+        return begin_ns + length_ns * i / count;
     return begin_ns + (int64_t)((__int128)length_ns * i / count);
 }
 
@@ -253,22 +273,32 @@ void lod_columns(const struct lod *l, int64_t begin_ns, int64_t end_ns, uint32_t
 {
     int64_t sums[2][LOD_CLASSES] = {0};
     uint32_t span = lod_at(l, begin_ns);
-    int64_t from_ns = begin_ns;
-    if (l->count)
-        sums_at(l, span, begin_ns, sums[0]);
-    for (uint32_t i = 0; i < count; i++) {
-        int64_t to_ns = edge(begin_ns, end_ns - begin_ns, i + 1, count);
-        bool none = span >= l->count || lod_begin_ns(l, span) >= to_ns || from_ns == to_ns;
-        from_ns = to_ns;
-        if (none) {
+    int64_t from_ns = begin_ns, to_ns;
+    bool summed = false; // sums[0] is up to from_ns
+    for (uint32_t i = 0; i < count; i++, from_ns = to_ns) {
+        to_ns = edge(begin_ns, end_ns - begin_ns, i + 1, count);
+        if (span >= l->count || lod_begin_ns(l, span) >= to_ns || from_ns == to_ns) {
             columns[i] = (struct lod_column){.longest = UINT32_MAX};
             continue; // nothing since the last edge: the sums are those of it
         }
         uint32_t next = first_after(l, span, to_ns);
-        sums_at(l, next, to_ns, sums[1]);
         uint32_t last = next + (next < l->count && lod_begin_ns(l, next) < to_ns);
-        column(l, sums[0], sums[1], span, last, &columns[i]);
-        memcpy(sums[0], sums[1], sizeof sums[0]);
+        if (last - span <= LOD_BLOCK) {
+            walk_column(l, from_ns, to_ns, span, last, &columns[i]);
+            summed = false;
+        } else {
+            if (!summed)
+                sums_at(l, span, from_ns, sums[0]);
+            sums_at(l, next, to_ns, sums[1]);
+            for (int k = 0; k < LOD_CLASSES; k++) {
+                int64_t until_ns = sums[1][k];
+                sums[1][k] -= sums[0][k];
+                sums[0][k] = until_ns;
+            }
+            columns[i] = (struct lod_column){.longest = longest_of(l, span, last)};
+            judge(&columns[i], sums[1]);
+            summed = true;
+        }
         span = next;
     }
 }

@@ -59,7 +59,8 @@ struct lanes {
     const struct trace_model *model;
     struct lanes_row *rows;
     uint32_t count, capacity;
-    int content; // height of all
+    uint32_t *row_of; // [spans->lane_count]; UINT32_MAX: no row
+    int content;      // height of all
     struct lanes_sizes sizes;
     uint32_t matching; // fibers that the filter lets through
     bool is_stale;     // rows are to be made anew

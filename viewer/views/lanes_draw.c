@@ -70,12 +70,14 @@ static void draw_work(struct timeline *t, struct ui *u, struct rect r)
 static void draw_states(struct timeline *t, struct ui *u, struct rect r)
 {
     double pixel_ns = (t->shown.end - t->shown.begin) / r.w;
+    uint32_t colors[LOD_CLASSES];
     bool runs = false;
+    for (int k = 0; k < LOD_CLASSES; k++)
+        colors[k] = timeline_state_color(u, k ? k : TRACE_STATE_OTHER);
     for (int i = 0; i < r.w; i++) {
         const struct lod_column *c = &t->columns[i];
-        int64_t other = c->class ? c->class_ns : 0;
-        put_column(t, i, timeline_state_color(u, other ? c->class : TRACE_STATE_OTHER),
-                   c->busy_ns > c->first_ns ? 1 : 0);
+        t->colors[i] = c->busy_ns > c->first_ns ? colors[c->class_ns ? c->class : 0] : 0;
+        t->heights[i] = 255;
         runs |= c->first_ns > 0;
     }
     draw_strip(u->list, r, t->colors, t->heights);

@@ -22,7 +22,8 @@ int lanes_init(struct lanes *l, const struct trace_model *m)
     *l = (struct lanes){.model = m, .is_stale = true};
     l->open = calloc(m->group_count + (size_t)1, sizeof *l->open);
     l->held = calloc(m->spans->lane_count + (size_t)1, sizeof *l->held);
-    if (!l->open || !l->held || lanes_tasks(l))
+    l->row_of = malloc((m->spans->lane_count + (size_t)1) * sizeof *l->row_of);
+    if (!l->open || !l->held || !l->row_of || lanes_tasks(l))
         return -ENOMEM;
     l->tasks_open = l->task_rows <= TASKS_AT_FIRST;
     uint32_t shown = 0;
@@ -42,6 +43,7 @@ void lanes_finish(struct lanes *l)
     free(l->held);
     free(l->live);
     free(l->open);
+    free(l->row_of);
     free(l->tasks);
     free(l->rows);
     *l = (struct lanes){0};
@@ -134,6 +136,9 @@ static int put(struct lanes *l, uint8_t kind, uint32_t what, int height, int dep
                                              .kind = kind,
                                              .depth = (uint8_t)depth};
     l->content += height;
+    uint32_t lane = lanes_of_row(l, &l->rows[l->count - 1]);
+    if (lane != TRACE_NO_LANE)
+        l->row_of[lane] = l->count - 1;
     return 0;
 }
 
@@ -231,6 +236,7 @@ int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes)
     l->sizes = *sizes;
     l->count = l->matching = 0;
     l->content = 0;
+    memset(l->row_of, 0xff, l->model->spans->lane_count * sizeof *l->row_of);
     for (uint32_t i = 0; !rc && i < l->model->lane_count; i++)
         rc = put(l, LANES_PROC, i, sizes->proc, 0);
     for (uint32_t i = 0; !rc && i < TRACE_COUNTER_GOAL; i++) // the goal is drawn over the heap
@@ -265,10 +271,8 @@ uint32_t lanes_of_row(const struct lanes *l, const struct lanes_row *row)
 
 const struct lanes_row *lanes_find(const struct lanes *l, uint32_t lane)
 {
-    for (uint32_t i = 0; lane != TRACE_NO_LANE && i < l->count; i++)
-        if (lanes_of_row(l, &l->rows[i]) == lane)
-            return &l->rows[i];
-    return NULL;
+    uint32_t row = lane < l->model->spans->lane_count ? l->row_of[lane] : UINT32_MAX;
+    return row < l->count ? &l->rows[row] : NULL;
 }
 
 const struct lanes_row *lanes_reveal(struct lanes *l, uint32_t lane)
