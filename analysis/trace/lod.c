@@ -226,9 +226,11 @@ static uint32_t longest_of(const struct lod *l, uint32_t first, uint32_t end)
     return best;
 }
 
-// The class with most of the time, and all of it.
-static void judge(struct lod_column *c, const int64_t ns[LOD_CLASSES])
+// The class with most of the time, and all of it. sums_ns may be NULL.
+static void judge(struct lod_column *c, const int64_t ns[LOD_CLASSES], int64_t *sums_ns)
 {
+    for (int k = 0; sums_ns && k < LOD_CLASSES; k++)
+        sums_ns[k] += ns[k];
     c->first_ns = ns[0];
     for (int k = 0; k < LOD_CLASSES; k++) {
         c->busy_ns += ns[k];
@@ -241,7 +243,7 @@ static void judge(struct lod_column *c, const int64_t ns[LOD_CLASSES])
 
 // A column of few spans, [first, end): each as far as it is in it.
 static void walk_column(const struct lod *l, int64_t from_ns, int64_t to_ns, uint32_t first,
-                        uint32_t end, struct lod_column *c)
+                        uint32_t end, struct lod_column *c, int64_t *sums_ns)
 {
     int64_t ns[LOD_CLASSES] = {0}, longest_ns = 0;
     *c = (struct lod_column){.longest = UINT32_MAX};
@@ -257,7 +259,7 @@ static void walk_column(const struct lod *l, int64_t from_ns, int64_t to_ns, uin
         begin_ns = begin_ns > from_ns ? begin_ns : from_ns;
         ns[class] += (end_ns < to_ns ? end_ns : to_ns) - begin_ns;
     }
-    judge(c, ns);
+    judge(c, ns, sums_ns);
 }
 
 // begin + i * length / count, without overflow.
@@ -270,6 +272,12 @@ static int64_t edge(int64_t begin_ns, int64_t length_ns, uint32_t i, uint32_t co
 
 void lod_columns(const struct lod *l, int64_t begin_ns, int64_t end_ns, uint32_t count,
                  struct lod_column *columns)
+{
+    lod_add_columns(l, begin_ns, end_ns, count, columns, NULL);
+}
+
+void lod_add_columns(const struct lod *l, int64_t begin_ns, int64_t end_ns, uint32_t count,
+                     struct lod_column *columns, int64_t (*sums_ns)[LOD_CLASSES])
 {
     int64_t sums[2][LOD_CLASSES] = {0};
     uint32_t span = lod_at(l, begin_ns);
@@ -284,7 +292,7 @@ void lod_columns(const struct lod *l, int64_t begin_ns, int64_t end_ns, uint32_t
         uint32_t next = first_after(l, span, to_ns);
         uint32_t last = next + (next < l->count && lod_begin_ns(l, next) < to_ns);
         if (last - span <= LOD_BLOCK) {
-            walk_column(l, from_ns, to_ns, span, last, &columns[i]);
+            walk_column(l, from_ns, to_ns, span, last, &columns[i], sums_ns ? sums_ns[i] : NULL);
             summed = false;
         } else {
             if (!summed)
@@ -296,7 +304,7 @@ void lod_columns(const struct lod *l, int64_t begin_ns, int64_t end_ns, uint32_t
                 sums[0][k] = until_ns;
             }
             columns[i] = (struct lod_column){.longest = longest_of(l, span, last)};
-            judge(&columns[i], sums[1]);
+            judge(&columns[i], sums[1], sums_ns ? sums_ns[i] : NULL);
             summed = true;
         }
         span = next;

@@ -89,6 +89,10 @@ static inline uint8_t lod_class(const struct lod *l, uint32_t span)
 void lod_columns(const struct lod *l, int64_t begin_ns, int64_t end_ns, uint32_t count,
                  struct lod_column *columns);
 
+// The same, and what each class has of each column is added to sums_ns[count].
+void lod_add_columns(const struct lod *l, int64_t begin_ns, int64_t end_ns, uint32_t count,
+                     struct lod_column *columns, int64_t (*sums_ns)[LOD_CLASSES]);
+
 // How long each class has been on until time_ns.
 void lod_until(const struct lod *l, int64_t time_ns, int64_t sums_ns[LOD_CLASSES]);
 

@@ -66,7 +66,11 @@ static void check(const struct lod *l, int64_t begin_ns, int64_t end_ns)
 {
     struct lod_column got[COLUMNS], right;
     int64_t length_ns = end_ns - begin_ns;
+    static int64_t all[COLUMNS][LOD_CLASSES];
+    memset(all, 0, sizeof all);
     lod_columns(l, begin_ns, end_ns, COLUMNS, got);
+    for (int i = 0; i < 2; i++) // adds
+        lod_add_columns(l, begin_ns, end_ns, COLUMNS, got, all);
     for (int64_t i = 0; i < COLUMNS; i++) {
         int64_t from_ns = begin_ns + length_ns * i / COLUMNS;
         int64_t to_ns = begin_ns + length_ns * (i + 1) / COLUMNS;
@@ -75,6 +79,11 @@ static void check(const struct lod *l, int64_t begin_ns, int64_t end_ns)
         assert_int_equal(got[i].class_ns, right.class_ns);
         assert_int_equal(got[i].class, right.class);
         assert_int_equal(got[i].first_ns, right.first_ns);
+        assert_int_equal(all[i][0], 2 * right.first_ns);
+        assert_int_equal(all[i][right.class], 2 * right.class_ns);
+        for (int k = 1; k < LOD_CLASSES; k++)
+            all[i][0] += all[i][k];
+        assert_int_equal(all[i][0], 2 * right.busy_ns);
         // Of equally long ones any: their length is what is seen.
         assert_int_equal(got[i].longest == UINT32_MAX, right.longest == UINT32_MAX);
         if (right.longest != UINT32_MAX)

@@ -132,6 +132,49 @@ static void fibers_have_their_states(void **state)
     assert_true(shown_says(&stage, "job"));
 }
 
+// What a strip is at a moment: its height of 255, and its colour; 0: nothing there.
+static int strip_at(struct rect row, int at_ns, uint32_t *color)
+{
+    int height = 0;
+    *color = 0;
+    for (uint32_t i = 0; i < stage.list.count; i++) {
+        const struct draw_item *item = &stage.list.items[i];
+        if (item->op != DRAW_STRIP || item->rect.y < row.y || item->rect.y >= row.y + row.h ||
+            !item->colors[at_ns / 10])
+            continue;
+        height = height ? height : item->heights[at_ns / 10]; // the first is the whole
+        *color = item->colors[at_ns / 10];                    // the last covers it
+    }
+    return height;
+}
+
+static void what_ran_is_stacked_by_function(void **state)
+{
+    const struct theme *c = &stage.ui.theme;
+    struct rect busy = {0, timeline.lanes.y - 33, 0, 33};
+    uint32_t worker = theme_mix(c->ground, c->series[0], 0.8), color;
+    uint32_t main_color = theme_mix(c->ground, c->series[1], 0.8);
+    (void)state;
+    assert_int_equal(strip_at(busy, 500, &color), 128); // one of two Procs
+    assert_int_equal(color, main_color);
+    assert_int_equal(strip_at(busy, 1800, &color), 0);
+    assert_int_equal(strip_at(busy, 2500, &color), 128);
+    assert_int_equal(color, worker);
+    assert_int_equal(strip_at(busy, 5700, &color), 255); // both; the worker is below
+    assert_int_equal(color, worker);
+    // The groups' heads have each its own part.
+    for (uint32_t i = 0; i < timeline.rows.count; i++) {
+        const struct lanes_row *r = &timeline.rows.rows[i];
+        struct rect row = {0, timeline.lanes.y + r->y, 0, r->height};
+        if (r->kind != LANES_GROUP)
+            continue;
+        bool is_worker = model->groups[r->what].name == model->named[0];
+        assert_int_equal(strip_at(row, 500, &color), is_worker ? 0 : 128);
+        assert_int_equal(strip_at(row, 2500, &color), is_worker ? 128 : 0);
+        assert_int_equal(strip_at(row, 5700, &color), 128);
+    }
+}
+
 static void one_choice_is_seen_on_all_its_lanes(void **state)
 {
     uint32_t p1 = trace_spans_lane(model->spans, TRACE_RESOURCE_PROC, 1), m1 = TRACE_NO_LANE;
@@ -343,6 +386,26 @@ static void fibers_are_filtered_and_sorted(void **state)
     assert_int_equal(timeline.rows.matching, CROWD + 2);
     shown_key(&stage, 'c', 0);
     shown_key(&stage, 'c', 0);
+    // Words: each has to hold.
+    struct {
+        const char *text;
+        uint32_t count;
+    } words[] = {{"even_run ran>350ns", 2}, // 136 and 138; 134 ran 350 and no more
+                 {"ran>395ns", 2},          // 139, and main with its 1000
+                 {"ran>0.3us _run", 10},
+                 {"state:sleep", 1},
+                 {"there>1s", 0}};
+    timeline.rows.sort_at_ns = model->begin_ns + 1005; // main has begun to sleep
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        snprintf(timeline.rows.filter, sizeof timeline.rows.filter, "%s", words[i].text);
+        timeline.rows.is_stale = true;
+        shown_once(&stage, NULL);
+        if (timeline.rows.matching != words[i].count)
+            fail_msg("%s: %u", words[i].text, timeline.rows.matching);
+    }
+    timeline.rows.filter[0] = 0;
+    timeline.rows.is_stale = true;
+    shown_once(&stage, NULL);
     // By activity: odd_run's 139 ran 400 ns, 137 380 ns; even_run's 138 390 ns.
     assert_int_equal(nth_fiber(0), 139);
     assert_int_equal(nth_fiber(1), 137);
@@ -385,6 +448,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(fibers_have_their_states, relay, end),
+        cmocka_unit_test_setup_teardown(what_ran_is_stacked_by_function, relay, end),
         cmocka_unit_test_setup_teardown(one_choice_is_seen_on_all_its_lanes, relay, end),
         cmocka_unit_test_setup_teardown(wakeups_are_walked_both_ways, relay, end),
         cmocka_unit_test_setup_teardown(lanes_below_and_above_are_reached_by_key, relay, end),

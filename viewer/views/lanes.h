@@ -4,7 +4,9 @@
 //
 // Rows are Procs, counters, tasks, threads, then fibers in groups of one start function. A group or the
 // threads may be closed: then only their head is there. Fibers may be filtered by a text and sorted;
-// both keep the groups.
+// both keep the groups. A filter is words, all of which have to hold: "state:lock" of the state at
+// sort_at_ns, "ran>1ms" and "there>1s" of how long it ran and was there, and any other text, which is
+// in the name or the label, or is the number.
 //
 // A lane's level of detail is made when it is first drawn and given up when others need the room:
 // what is kept and not drawn is at most a byte for each span of the trace, and some MB.
@@ -104,6 +106,15 @@ uint32_t lanes_of_row(const struct lanes *l, const struct lanes_row *row);
 
 // The first row that ends below y; count if there is none.
 uint32_t lanes_at(const struct lanes *l, int y);
+
+// Whether the filter lets a fiber through.
+bool lanes_match(const struct lanes *l, uint32_t lane);
+
+// How long a fiber was there.
+int64_t lanes_there_ns(const struct trace_model *m, uint32_t lane);
+
+// Its state at the moment that sorting by state is of; LOD_NONE: it was not there.
+uint8_t lanes_state(const struct lanes *l, uint32_t lane);
 
 // Puts tasks into rows in which they do not overlap. 0 or -ENOMEM.
 int lanes_tasks(struct lanes *l);

@@ -211,6 +211,22 @@ static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, bool is_f
     }
 }
 
+// How many of a group's fibers ran, as a part of the Procs: of the groups that are classes.
+static void draw_group_work(struct timeline *t, struct ui *u, uint32_t name, struct rect r)
+{
+    const struct trace_model *m = t->model;
+    double whole = (t->shown.end - t->shown.begin) / r.w * m->lane_count;
+    uint32_t k = 0;
+    while (k < m->named_count && m->named[k] != name)
+        k++;
+    if (k == m->named_count || !name || whole <= 0)
+        return;
+    uint32_t color = theme_mix(u->theme.panel, timeline_color(u, (int)k), 0.55);
+    for (int i = 0; i < r.w; i++)
+        put_column(t, i, color, (double)t->class_ns[i][k] / whole);
+    draw_strip(u->list, r, t->colors, t->heights);
+}
+
 // What a head says about what stands below it.
 static void draw_head_info(struct timeline *t, struct ui *u, const struct lanes_row *row,
                            struct rect r)
@@ -222,6 +238,7 @@ static void draw_head_info(struct timeline *t, struct ui *u, const struct lanes_
     draw_rect(u->list, r, u->theme.panel);
     if (row->kind == LANES_GROUP) {
         const struct trace_model_group *g = &m->groups[row->what];
+        draw_group_work(t, u, g->name, rect_make(r.x, r.y + 2, r.w, r.h - 4));
         snprintf(text, sizeof text, "%u fiber%s, ran %s", g->count, g->count == 1 ? "" : "s",
                  timeline_ns(ns, (double)g->ran_ns));
     } else if (row->kind == LANES_TASKS) {
@@ -235,6 +252,9 @@ static void draw_head_info(struct timeline *t, struct ui *u, const struct lanes_
     } else {
         snprintf(text, sizeof text, "%u in %u groups", fibers, m->group_count);
     }
+    int width = font_width(u->font, text, SIZE_MAX) + 2 * u->pad;
+    draw_rect(u->list, rect_make(r.x, r.y, width < r.w ? width : r.w, r.h),
+              (u->theme.panel & 0xffffff) | 0xb0000000); // the strip shines through
     ui_label(u, in, u->theme.dim, text);
     if (row->kind != LANES_FIBERS)
         return;

@@ -5,8 +5,6 @@
 #include "viewer/views/lanes.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,56 +64,22 @@ static int by_key(const void *a, const void *b)
     return order ? order : x->what < y->what ? -1 : x->what > y->what;
 }
 
-static int64_t there_ns(const struct trace_spans *s, const uint8_t *state_of, uint32_t lane)
-{
-    const struct trace_lane *l = &s->lanes[lane];
-    uint32_t i = l->first, end = l->first + l->count;
-    while (i < end && state_of[s->kind[i]] == LOD_NONE)
-        i++;
-    while (end > i && state_of[s->kind[end - 1]] == LOD_NONE)
-        end--;
-    return i < end ? trace_span_end_ns(s, lane, end - 1) - trace_span_begin_ns(s, i) : 0;
-}
-
 static struct sorted fiber_key(const struct lanes *l, uint32_t lane)
 {
     const struct trace_model *m = l->model;
     const struct trace_spans *s = m->spans;
     struct sorted k = {0, "", lane};
-    uint32_t span;
     switch (l->sort) {
     case LANES_BY_ACTIVITY: k.key = -m->ran_ns[lane]; break;
-    case LANES_BY_STATE:
-        span = trace_spans_before(s, lane, l->sort_at_ns + 1);
-        k.key = span == TRACE_NO_SPAN ? LOD_NONE : m->state_of[s->kind[span]];
-        break;
+    case LANES_BY_STATE: k.key = lanes_state(l, lane); break;
     case LANES_BY_LABEL: // those without one are last
         k.text = m->labels ? trace_names_text(&s->names, m->labels[lane]) : "";
         k.key = !*k.text;
         break;
-    case LANES_BY_DURATION: k.key = -there_ns(s, m->state_of, lane); break;
+    case LANES_BY_DURATION: k.key = -lanes_there_ns(m, lane); break;
     default: break;
     }
     return k;
-}
-
-static bool has(const char *text, const char *part)
-{
-    return strcasestr(text, part) != NULL;
-}
-
-// A fiber is found by its name, its label, or its number.
-static bool matches(const struct lanes *l, uint32_t lane)
-{
-    const struct trace_model *m = l->model;
-    const struct trace_spans *s = m->spans;
-    char id[32];
-    if (!*l->filter || has(trace_names_text(&s->names, s->lanes[lane].name), l->filter))
-        return true;
-    if (m->labels && has(trace_names_text(&s->names, m->labels[lane]), l->filter))
-        return true;
-    snprintf(id, sizeof id, "%" PRId64, s->lanes[lane].id);
-    return !strcmp(id, l->filter);
 }
 
 // --- Rows.
@@ -174,7 +138,7 @@ static int put_group(struct lanes *l, uint32_t group, struct sorted *room)
     const struct trace_model_group *g = &l->model->groups[group];
     uint32_t n = 0;
     for (uint32_t i = g->first; i < g->first + g->count; i++)
-        if (matches(l, l->model->fibers[i]))
+        if (lanes_match(l, l->model->fibers[i]))
             room[n++] = fiber_key(l, l->model->fibers[i]);
     if (!n)
         return 0;

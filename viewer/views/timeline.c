@@ -37,6 +37,7 @@ void timeline_finish(struct timeline *t)
     free(t->heights);
     free(t->busy_ns);
     free(t->overview);
+    free(t->class_ns);
     *t = (struct timeline){0};
 }
 
@@ -56,7 +57,9 @@ static bool widen(struct timeline *t, int width)
     t->busy_ns = busy ? busy : t->busy_ns;
     uint8_t *overview = realloc(t->overview, n);
     t->overview = overview ? overview : t->overview;
-    if (!columns || !colors || !heights || !busy || !overview)
+    int64_t(*classes)[LOD_CLASSES] = reallocarray(t->class_ns, n, sizeof *classes);
+    t->class_ns = classes ? classes : t->class_ns;
+    if (!columns || !colors || !heights || !busy || !overview || !classes)
         return false;
     t->width = width;
     return true;
@@ -82,25 +85,42 @@ void timeline_columns(struct timeline *t, const struct lod *l)
     lod_columns(l, begin, end > begin ? end : begin + 1, (uint32_t)t->lanes.w, t->columns);
 }
 
-// How many lanes ran, over time.
+// What each class has of each pixel, over all Procs.
+static void sum_classes(struct timeline *t)
+{
+    int64_t base = t->model->begin_ns;
+    int64_t begin = base + llround(t->shown.begin), end = base + llround(t->shown.end);
+    memset(t->class_ns, 0, (size_t)t->lanes.w * sizeof *t->class_ns);
+    for (uint32_t i = 0; i < t->model->lane_count; i++)
+        lod_add_columns(&t->model->lanes[i].lod, begin, end > begin ? end : begin + 1,
+                        (uint32_t)t->lanes.w, t->columns, t->class_ns);
+}
+
+// How many lanes ran what, over time: one class over the other. Drawn from the top: each covers the
+// lower part of the one before.
 static void draw_utilisation(struct timeline *t, struct ui *u, struct rect r)
 {
     double whole = (t->shown.end - t->shown.begin) / r.w * t->model->lane_count;
-    uint32_t color = theme_mix(u->theme.ground, u->theme.accent, 0.6);
     draw_rect(u->list, r, u->theme.ground);
-    memset(t->busy_ns, 0, (size_t)r.w * sizeof *t->busy_ns);
-    for (uint32_t i = 0; i < t->model->lane_count; i++) {
-        timeline_columns(t, &t->model->lanes[i].lod);
-        for (int x = 0; x < r.w; x++)
-            t->busy_ns[x] += t->columns[x].busy_ns;
-    }
     for (int i = 0; i < r.w; i++) {
-        double part = whole > 0 ? (double)t->busy_ns[i] / whole : 0;
-        long height = lround(255 * (part > 1 ? 1 : part));
-        t->colors[i] = t->busy_ns[i] ? color : 0;
-        t->heights[i] = (uint8_t)(t->busy_ns[i] && !height ? 1 : height);
+        t->busy_ns[i] = 0;
+        for (int k = 0; k < LOD_CLASSES; k++)
+            t->busy_ns[i] += t->class_ns[i][k];
     }
-    draw_strip(u->list, r, t->colors, t->heights);
+    for (int k = LOD_CLASSES - 1; k >= 0; k--) {
+        uint32_t color = theme_mix(u->theme.ground, timeline_color(u, k), 0.8);
+        bool any = false;
+        for (int i = 0; i < r.w; i++) {
+            double part = whole > 0 ? (double)t->busy_ns[i] / whole : 0;
+            long height = lround(255 * (part > 1 ? 1 : part));
+            t->colors[i] = t->class_ns[i][k] ? color : 0;
+            t->heights[i] = (uint8_t)(t->busy_ns[i] && !height ? 1 : height);
+            any |= t->class_ns[i][k] != 0;
+            t->busy_ns[i] -= t->class_ns[i][k];
+        }
+        if (any)
+            draw_strip(u->list, r, t->colors, t->heights);
+    }
     draw_rect(u->list, rect_make(r.x, r.y + r.h, r.w, 1), u->theme.border);
 }
 
@@ -193,6 +213,7 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
     }
     lanes_frame(&t->rows);
     timeline_link(t);
+    sum_classes(t);
     timeline_axis(t, u, top);
     draw_rows(t, u, body, gutter);
     draw_utilisation(t, u, rect_make(t->lanes.x, top.y + u->line, t->lanes.w, strip));

@@ -77,8 +77,9 @@ struct timeline {
     struct lod_column *columns;
     uint32_t *colors;
     uint8_t *heights;
-    int64_t *busy_ns;  // over all lanes
-    uint8_t *overview; // of the whole trace
+    int64_t *busy_ns;                 // over all lanes
+    int64_t (*class_ns)[LOD_CLASSES]; // what each class has of it
+    uint8_t *overview;                // of the whole trace
     int overview_width;
     int width;   // of these
     bool failed; // no memory for them

@@ -122,15 +122,21 @@ static void span_to_range(struct timeline *t)
     t->range.end = (double)(end_ns - t->model->begin_ns);
 }
 
+// "At the cursor": where the chosen span begins, else the middle of what is shown.
+static void set_moment(struct timeline *t)
+{
+    double middle = (t->shown.begin + t->shown.end) / 2;
+    t->rows.sort_at_ns = t->span == TRACE_NO_SPAN ? t->model->begin_ns + llround(middle)
+                                                  : trace_span_begin_ns(t->model->spans, t->span);
+    t->rows.is_stale = true;
+}
+
 void timeline_sort(struct timeline *t)
 {
     t->rows.sort = (uint8_t)((t->rows.sort + 1) % LANES_SORTS);
     if (t->rows.sort == LANES_BY_LABEL && !t->model->labels)
         t->rows.sort++;
-    double middle = (t->shown.begin + t->shown.end) / 2;
-    t->rows.sort_at_ns = t->span == TRACE_NO_SPAN ? t->model->begin_ns + llround(middle)
-                                                  : trace_span_begin_ns(t->model->spans, t->span);
-    t->rows.is_stale = true;
+    set_moment(t);
 }
 
 // --- Keys.
@@ -243,6 +249,7 @@ static void obey(struct timeline *t, struct ui *u, enum command command)
     case NEXT_MARK: timeline_next_mark(t); break;
     case NO_MARKS: t->mark_count = 0; break;
     case FILTER:
+        set_moment(t);
         u->focus = ui_id("timeline filter", 0);
         u->caret = UINT32_MAX;
         break;
