@@ -4,6 +4,8 @@
 
 #include "viewer/views/timeline_internal.h"
 
+#include "viewer/bindings.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,83 +143,8 @@ void timeline_sort(struct timeline *t)
 
 // --- Keys.
 
-enum command {
-    ZOOM_IN = 1,
-    ZOOM_OUT,
-    ZOOM_IN_MIDDLE,
-    ZOOM_OUT_MIDDLE,
-    EARLIER,
-    LATER,
-    SHOW_ALL,
-    SHOW_CHOSEN,
-    TO_RANGE,
-    BEFORE,
-    AFTER,
-    LANE_UP,
-    LANE_DOWN,
-    JUMP,
-    WAKER,
-    WOKEN,
-    NEXT_WOKEN,
-    MARK,
-    NEXT_MARK,
-    NO_MARKS,
-    FILTER,
-    SORT,
-    GROUPS,
-    TOP,
-    BOTTOM,
-    UNDO,
-    REDO,
-    NOTHING,
-};
-
-struct binding {
-    uint32_t key;
-    unsigned mods;
-    enum command command;
-};
-
-static const struct binding bindings[] = {
-    {'+', 0, ZOOM_IN_MIDDLE},
-    {'=', 0, ZOOM_IN_MIDDLE},
-    {'-', 0, ZOOM_OUT_MIDDLE},
-    {'0', 0, SHOW_ALL},
-    {'f', 0, SHOW_CHOSEN},
-    {'r', 0, TO_RANGE},
-    {',', 0, BEFORE},
-    {'.', 0, AFTER},
-    {'k', 0, LANE_UP},
-    {'j', 0, LANE_DOWN},
-    {'v', 0, JUMP},
-    {'[', 0, WAKER},
-    {']', 0, WOKEN},
-    {']', UI_ALT, NEXT_WOKEN},
-    {'n', 0, NEXT_WOKEN},
-    {'m', 0, MARK},
-    {'m', UI_SHIFT, NO_MARKS},
-    {'\'', 0, NEXT_MARK},
-    {'/', 0, FILTER},
-    {'o', 0, SORT},
-    {'c', 0, GROUPS},
-    {UI_KEY_HOME, 0, TOP},
-    {UI_KEY_END, 0, BOTTOM},
-    {'z', UI_CTRL, UNDO},
-    {UI_KEY_BACKSPACE, 0, UNDO},
-    {'y', UI_CTRL, REDO},
-    {'z', UI_CTRL | UI_SHIFT, REDO},
-    {UI_KEY_ESCAPE, 0, NOTHING},
-};
-
-static const struct binding strides[] = {
-    // with Shift four times as far, with Ctrl a quarter
-    {'w', 0, ZOOM_IN}, {UI_KEY_UP, 0, ZOOM_IN},    {'s', 0, ZOOM_OUT},
-    {'a', 0, EARLIER}, {UI_KEY_DOWN, 0, ZOOM_OUT}, {UI_KEY_LEFT, 0, EARLIER},
-    {'d', 0, LATER},   {UI_KEY_RIGHT, 0, LATER},
-};
-
-// One level at a time: the filter, then what is chosen.
-static void escape(struct timeline *t)
+// One level at a time: what is chosen, then the filter.
+static void cancel(struct timeline *t)
 {
     if (t->span == TRACE_NO_SPAN && t->range.end <= t->range.begin && *t->rows.filter) {
         t->rows.filter[0] = 0;
@@ -227,74 +154,86 @@ static void escape(struct timeline *t)
     t->range = (struct timeline_window){0};
 }
 
-static void obey(struct timeline *t, struct ui *u, enum command command)
+static void to_filter(struct timeline *t, struct ui *u)
+{
+    set_moment(t);
+    u->focus = ui_id("timeline filter", 0);
+    u->caret = UINT32_MAX;
+}
+
+static void time_keys(struct timeline *t, struct ui *u)
 {
     int middle = t->lanes.x + t->lanes.w / 2;
     int at = ui_inside(u, t->lanes) ? u->mouse_x : middle;
-    switch (command) {
-    case ZOOM_IN_MIDDLE: zoom(t, middle, 0.5); break;
-    case ZOOM_OUT_MIDDLE: zoom(t, middle, 2); break;
-    case SHOW_ALL: timeline_show(t, 0, 1e300); break;
-    case SHOW_CHOSEN: show_chosen(t); break;
-    case TO_RANGE: span_to_range(t); break;
-    case BEFORE: timeline_step(t, false); break;
-    case AFTER: timeline_step(t, true); break;
-    case LANE_UP: timeline_neighbour(t, false); break;
-    case LANE_DOWN: timeline_neighbour(t, true); break;
-    case JUMP: timeline_jump(t); break;
-    case WAKER: timeline_walk(t, false); break;
-    case WOKEN: timeline_walk(t, true); break;
-    case NEXT_WOKEN: timeline_next_wake(t); break;
-    case MARK: timeline_mark(t, timeline_time(t, at)); break;
-    case NEXT_MARK: timeline_next_mark(t); break;
-    case NO_MARKS: t->mark_count = 0; break;
-    case FILTER:
-        set_moment(t);
-        u->focus = ui_id("timeline filter", 0);
-        u->caret = UINT32_MAX;
-        break;
-    case SORT: timeline_sort(t); break;
-    case GROUPS: lanes_toggle_all(&t->rows); break;
-    case TOP: t->scroll = 0; break;
-    case BOTTOM: t->scroll = t->rows.content; break; // the bar keeps it within
-    case UNDO: timeline_undo(t); break;
-    case REDO: timeline_redo(t); break;
-    case NOTHING: escape(t); break;
-    default: break;
-    }
+    if (command_given(u, COMMAND_ZOOM_IN))
+        zoom(t, at, pow(1.5, -u->stride));
+    if (command_given(u, COMMAND_ZOOM_OUT))
+        zoom(t, at, pow(1.5, u->stride));
+    if (command_given(u, COMMAND_PAN_LEFT))
+        pan(t, -u->stride / 4);
+    if (command_given(u, COMMAND_PAN_RIGHT))
+        pan(t, u->stride / 4);
+    if (command_given(u, COMMAND_ZOOM_IN_MIDDLE))
+        zoom(t, middle, 0.5);
+    if (command_given(u, COMMAND_ZOOM_OUT_MIDDLE))
+        zoom(t, middle, 2);
+    if (command_given(u, COMMAND_WHOLE))
+        timeline_show(t, 0, 1e300);
+    if (command_given(u, COMMAND_FIT))
+        show_chosen(t);
+    if (command_given(u, COMMAND_TO_RANGE))
+        span_to_range(t);
+    if (command_given(u, COMMAND_MARK))
+        timeline_mark(t, timeline_time(t, at));
+    if (command_given(u, COMMAND_MARK_NEXT))
+        timeline_next_mark(t);
+    if (command_given(u, COMMAND_MARKS_CLEAR))
+        t->mark_count = 0;
+    if (t->history.undo_count && command_given(u, COMMAND_UNDO))
+        timeline_undo(t);
+    if (t->history.redo_count && command_given(u, COMMAND_REDO))
+        timeline_redo(t);
 }
 
-static void stride(struct timeline *t, struct ui *u, enum command command, double factor,
-                   double part)
+static void lane_keys(struct timeline *t, struct ui *u)
 {
-    int at = ui_inside(u, t->lanes) ? u->mouse_x : t->lanes.x + t->lanes.w / 2;
-    switch (command) {
-    case ZOOM_IN: zoom(t, at, 1 / factor); break;
-    case ZOOM_OUT: zoom(t, at, factor); break;
-    case EARLIER: pan(t, -part); break;
-    default: pan(t, part); break;
-    }
+    if (command_given(u, COMMAND_SPAN_BEFORE))
+        timeline_step(t, false);
+    if (command_given(u, COMMAND_SPAN_AFTER))
+        timeline_step(t, true);
+    if (command_given(u, COMMAND_LANE_ABOVE))
+        timeline_neighbour(t, false);
+    if (command_given(u, COMMAND_LANE_BELOW))
+        timeline_neighbour(t, true);
+    if (command_given(u, COMMAND_LANE_JUMP))
+        timeline_jump(t);
+    if (command_given(u, COMMAND_WAKER))
+        timeline_walk(t, false);
+    if (command_given(u, COMMAND_WOKEN))
+        timeline_walk(t, true);
+    if (command_given(u, COMMAND_WOKEN_NEXT))
+        timeline_next_wake(t);
+    if (command_given(u, COMMAND_FILTER))
+        to_filter(t, u);
+    if (command_given(u, COMMAND_SORT))
+        timeline_sort(t);
+    if (command_given(u, COMMAND_GROUPS))
+        lanes_toggle_all(&t->rows);
+    if (command_given(u, COMMAND_LANES_TOP))
+        t->scroll = 0;
+    if (command_given(u, COMMAND_LANES_BOTTOM))
+        t->scroll = t->rows.content; // the bar keeps it within
+    if (command_given(u, COMMAND_CANCEL))
+        cancel(t);
 }
 
 static void keys(struct timeline *t, struct ui *u)
 {
-    static const struct {
-        unsigned mods;
-        double factor, part;
-    } far[] = {{0, 1.5, 0.25}, {UI_SHIFT, 5, 1}, {UI_CTRL, 1.1, 0.0625}};
-    if (u->event.kind != UI_KEY || u->focus)
+    if (u->event.kind != UI_KEY && !u->command)
         return;
-    for (size_t i = 0; i < sizeof strides / sizeof strides[0]; i++)
-        for (int k = 0; k < 3; k++)
-            if (ui_key(u, strides[i].key, far[k].mods))
-                stride(t, u, strides[i].command, far[k].factor, far[k].part);
-    for (size_t i = 0; i < sizeof bindings / sizeof bindings[0]; i++) {
-        if (!ui_key(u, bindings[i].key, bindings[i].mods))
-            continue;
-        obey(t, u, bindings[i].command);
-        u->again = true;
-        return;
-    }
+    u->again = true;
+    time_keys(t, u);
+    lane_keys(t, u);
 }
 
 // --- The mouse.

@@ -127,14 +127,15 @@ void timeline_minimap(struct timeline *t, struct ui *u, struct rect r)
     draw_rect(u->list, rect_make(r.x, r.y + r.h - 1, r.w, 1), c->border);
     ui_label(u, rect_make(r.x + u->pad, r.y, in.x - r.x - 2 * u->pad, r.h), c->dim,
              timeline_ns(text, all));
+    bool moves = u->event.kind == UI_MOVE;
     unsigned hit = ui_hit(u, ui_id("timeline minimap", 0), in);
-    if (!(hit & (UI_PRESSED | UI_HELD)))
+    if (!(hit & UI_PRESSED || (moves && hit & UI_HELD)))
         return;
     // The middle of what is shown follows the mouse.
     double at = (double)(u->mouse_x - in.x) / in.w * all, length = t->shown.end - t->shown.begin;
     if (hit & UI_PRESSED)
         timeline_keep(t);
-    struct timeline_window was = t->shown;
+    t->drag = TIMELINE_OVERVIEW;
     t->shown = timeline_fit(t, at - length / 2, at + length / 2);
-    u->again |= was.begin != t->shown.begin;
+    u->again = true;
 }
