@@ -395,7 +395,8 @@ static void fibers_are_filtered_and_sorted(void **state)
                  {"ran>0.3us _run", 10},
                  {"state:sleep", 1},
                  {"there>1s", 0}};
-    timeline.rows.sort_at_ns = model->begin_ns + 1005; // main has begun to sleep
+    uint32_t asleep = model->spans->lanes[fiber(1)].first + 1; // main, and nobody else yet
+    timeline.rows.sort_at_ns = trace_span_begin_ns(model->spans, asleep);
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         snprintf(timeline.rows.filter, sizeof timeline.rows.filter, "%s", words[i].text);
         timeline.rows.is_stale = true;
