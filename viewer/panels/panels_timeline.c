@@ -4,9 +4,12 @@
 
 #include "viewer/panels/panels_timeline.h"
 
-// Shows it with some air, and makes it the range.
+// Chooses the fiber's span where it begins, shows it all with some air, and makes it the range.
 static void go(struct timeline *t, const struct panel_goal *g)
 {
+    const struct trace_spans *s = t->model->spans;
+    if (g->lane != TRACE_NO_LANE)
+        timeline_choose(t, trace_spans_before(s, g->lane, g->begin_ns + 1), g->lane);
     double begin = (double)(g->begin_ns - t->model->begin_ns);
     double end = (double)(g->end_ns - t->model->begin_ns), air = (end - begin) / 8;
     timeline_show(t, begin - air, end + air);
