@@ -5,7 +5,7 @@
 #include "tests/unit/shown.h"
 #include "tests/unit/written_trace.h"
 #include "viewer/panels/panel_spans.h"
-#include "viewer/panels/panels.h"
+#include "viewer/panels/panels_timeline.h"
 
 #include <errno.h>
 #include <math.h>
@@ -339,6 +339,39 @@ static void the_edge_can_be_dragged(void **state)
     assert_true(now >= y - 101 && now <= y - 99);
 }
 
+// --- With a timeline above.
+
+static struct timeline above;
+
+static void both_frame(void *view, struct ui *u, struct rect r)
+{
+    (void)view;
+    r = panels_beneath(&panels, &above, u, r);
+    if (r.h > 0)
+        timeline_frame(&above, u, r);
+}
+
+static void a_jump_chooses_the_range_and_the_fiber(void **state)
+{
+    (void)state;
+    assert_int_equal(timeline_init(&above, model), 0);
+    stage.frame = both_frame;
+    settle();
+    double all = above.shown.end;
+    key('w', 0); // no key of the panel: the timeline zooms
+    assert_true(above.shown.end - above.shown.begin < all);
+    key(UI_KEY_DOWN, 0); // but this one is the panel's
+    key(UI_KEY_ENTER, 0);
+    const struct panel_latency *x = &panels.latency;
+    const struct trace_instance_span *s = &x->spans[x->order[x->table.chosen]];
+    assert_int_equal(llround(above.range.begin), s->begin_ns - model->begin_ns);
+    assert_int_equal(llround(above.range.end), s->end_ns - model->begin_ns);
+    assert_true(above.shown.begin <= above.range.begin && above.shown.end >= above.range.end);
+    assert_true(above.shown.end - above.shown.begin <= 1.3 * (above.range.end - above.range.begin));
+    assert_int_equal(trace_spans_fiber(model->spans, above.span), s->lane);
+    timeline_finish(&above);
+}
+
 // --- A table of its own.
 
 static uint64_t asked;
@@ -442,6 +475,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(columns_order_the_rows, begin, end),
         cmocka_unit_test_setup_teardown(what_the_panel_does_not_want_is_the_timelines, begin, end),
         cmocka_unit_test_setup_teardown(the_edge_can_be_dragged, begin, end),
+        cmocka_unit_test_setup_teardown(a_jump_chooses_the_range_and_the_fiber, begin, end),
         cmocka_unit_test(a_table_asks_only_for_what_is_seen),
         cmocka_unit_test_setup_teardown(nothing_breaks_them, begin, end),
         cmocka_unit_test_setup_teardown(a_drag_on_the_bars_leaves_what_is_as_long, begin_thread,
