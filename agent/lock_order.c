@@ -51,11 +51,12 @@ bool lock_order_is_wanted(void)
     return o && atomic_load_explicit(&o->wanted, memory_order_relaxed);
 }
 
-void lock_order_want(bool on)
+bool lock_order_want(bool on)
 {
     struct seg_order *o = order();
     if (o)
         atomic_store_explicit(&o->wanted, on, memory_order_relaxed);
+    return o;
 }
 
 void lock_order_update(bool on)

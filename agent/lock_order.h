@@ -74,7 +74,7 @@ enum lock_order_how {
 
 // Whether the segment's word says so, and has room for it.
 bool lock_order_is_wanted(void);
-void lock_order_want(bool on);
+bool lock_order_want(bool on); // false: the segment has no room for it
 // Before lock_flags says so, where it was off: begins anew.
 void lock_order_update(bool on);
 
