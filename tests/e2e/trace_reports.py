@@ -55,6 +55,24 @@ def utilisation_is_one_figure(work):
     assert len(re.findall(r"^ +[0-9.]+s +[0-9.]+%", trace("util", "-n", "7", path), re.M)) == 7
 
 
+def what_is_heard_of_late_has_run(work):
+    """Of 100 ms main runs the first 50; another one is first heard of when it ends, after 80: it ran that long."""
+    path = os.path.join(work, "late.trace")
+    g = begun(1, 1 * MS)
+    g.block(51 * MS, "sleep", g.stack("main"))
+    g.say(81 * MS, made.PROC_STATUS, 1, 1, thread=made.THREAD + 1)
+    g.say(81 * MS, made.GO_STATUS_STACK, 2, made.THREAD + 1, made.RUNNING, g.stack("other"), thread=made.THREAD + 1)
+    g.say(81 * MS, made.GO_DESTROY, thread=made.THREAD + 1)
+    made.write(path, [g, made.Generation(2, begins=101 * MS)])
+    for args, share in (((), 0.65), (("--from=60ms",), 0.25), (("--to=30ms",), 1), (("--from=20ms", "--to=70ms"), 0.8)):
+        close(report(*args, path)["utilisation"], share, 1e-6, str(args))
+        close(report("util", *args, path)["running"]["mean"], share, 1e-6, str(args))
+        of = report(*args, path)
+        close(of["utilisation"], of["times"]["running_ns"] / 2 / of["duration_ns"], 1e-6, "the fibers' times")
+    points = report("util", path)["running"]["points"]
+    assert [[round(at / MS), share] for at, share in points] == [[0, 1], [50, 0.5], [80, 0], [100, 0]], points
+
+
 def a_trace_has_one_length(work):
     """Its last event is at 100 ms; then nothing but waiting until the generation ends, 2 s after its beginning."""
     path = os.path.join(work, "l.trace")
@@ -323,7 +341,7 @@ def memory_does_not_depend_on_the_length(work):
         assert max(peaks) < 1.3 * min(peaks) and max(peaks) < mib * 1024, peaks
 
 
-main([utilisation_is_one_figure, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
+main([utilisation_is_one_figure, what_is_heard_of_late_has_run, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
       waits_without_an_end_are_lints, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
       next_steps_are_worth_a_look, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere,
       memory_does_not_depend_on_the_length])
