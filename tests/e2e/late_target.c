@@ -12,6 +12,7 @@
 //   untimed   as work, but the kernel has no timers for it
 //   pauses    its only thread sits in pause
 //   master    at SIGUSR1 forks a worker and says its pid
+//   sleeper   at SIGUSR1 forks a child that says for how many ms it has slept; it meant to for 1
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -199,6 +200,21 @@ static void fork_worker(void)
     fflush(stdout);
 }
 
+static void fork_sleeper(void)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        double begin = now();
+        usleep(1000);
+        printf("%.0f\n", (now() - begin) * 1000);
+        fflush(stdout);
+        for (int i = 0; i < 100; i++)
+            usleep(1000);
+        _exit(0);
+    }
+    waitpid(pid, NULL, 0);
+}
+
 static void on_term(int signal)
 {
     (void)signal;
@@ -243,6 +259,10 @@ int main(int argc, char **argv)
         if (!strcmp(mode, "master") && asked) {
             asked = 0;
             fork_worker();
+        }
+        if (!strcmp(mode, "sleeper") && asked) {
+            asked = 0;
+            fork_sleeper();
         }
         if (!strcmp(mode, "forks"))
             fork_children();
