@@ -364,16 +364,23 @@ def busy_generation(number, names):
 
 
 def memory_does_not_depend_on_the_length(work):
-    """Traces of 1, 4 and 16 times the length, with as many fibers alive: with few names, and where each region has a
+    """Traces of up to 64 times the length, with as many fibers alive: with few names, and where each region has a
     name of its own (then the shortest is beyond what is told apart)."""
-    for names, unit, mib in ((7, 4, 20), (0, 8, 40)):
+    for names, unit, mib in ((7, 4, 20), (0, 5, 40)):
         peaks = []
-        for times in (1, 4, 16):
+        for times in (1, 4, 16) if names else (1, 16, 64):
             path = os.path.join(work, f"{names}-{times}.trace")
             made.write(path, (busy_generation(n, names) for n in range(1, unit * times + 1)))
             peaks.append(peak_kib(path))
+            if not names and times == 1:
+                told, last = trace("regions", path), 10 + unit * 1000 + 999
+                assert re.search(rf"^ +{unit * 1000 - 4096} .*\(more names\)$", told, re.M), told
+                assert "(more names) are those beyond 4096 names" in told and "(more names) are" in trace(path)
+                said = trace("regions", "--name", f"request {last}", path, status=1)
+                assert f"{unit * 1000 - 4096} have other names" in said, said
+            os.unlink(path)
         print(f"      {names or 'all'} names: {peaks} KiB")
-        assert max(peaks) < 1.3 * min(peaks) and max(peaks) < mib * 1024, peaks
+        assert max(peaks) < 1.25 * min(peaks) and max(peaks) < mib * 1024, peaks
 
 
 main([utilisation_is_one_figure, what_is_heard_of_late_has_run,
