@@ -123,6 +123,21 @@ def a_trace_of_threads_and_fibers(work):
         fibers.wait()
 
 
+def a_join_that_was_there_is_no_lost_wake_up(work):
+    for agent in (True, False):  # in it before, or put into it
+        with Target("joins", agent=agent) as t:
+            time.sleep(0.2)
+            t.record("--trace", *([] if agent else ["--method=inject"]), "-d", "2s", "-o", f"{work}/t.trace", cwd=work)
+            said = subprocess.run([FIBERSCOPE, "trace", "lints", f"{work}/t.trace"], capture_output=True, text=True,
+                                  check=True).stdout
+            assert "main" not in said, said
+            events = subprocess.run([FIBERSCOPE, "trace", "events", f"{work}/t.trace"], capture_output=True, text=True,
+                                    check=True).stdout
+            main_waits = [e for e in events.splitlines() if f" M{t.pid} " in e and "Running -> Waiting" in e]
+            assert len(main_waits) == 1 and main_waits[0].endswith('"sync" in "pthread_join"'), main_waits
+            t.end()
+
+
 def two_collectors(work):
     with Target("work") as t:
         first = subprocess.Popen([FIBERSCOPE, "record", "-p", str(t.pid), "--cpu", "-d", "4s", "-o", f"{work}/1.pb.gz"],
@@ -251,6 +266,6 @@ def killed_collectors_leave_nothing(work):
 
 if __name__ == "__main__":
     main([all_kinds_at_once, off_again_and_once_more, the_program_notices_nothing, a_trace_of_threads_and_fibers,
-          two_collectors, children_are_followed, refusals_say_why, what_a_signal_would_end_is_not_disturbed,
+          a_join_that_was_there_is_no_lost_wake_up, two_collectors, children_are_followed, refusals_say_why, what_a_signal_would_end_is_not_disturbed,
           what_a_program_records_itself_goes_on, a_worker_forked_later_can_be_called, execs_survive_calls,
           killed_collectors_leave_nothing])

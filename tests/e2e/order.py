@@ -32,6 +32,7 @@ TRUTH = {
     "timed": ([], [], []),
     "recursive": ([], [], []),
     "recursive_inverted": ([["g_b", "g_recursive"]], [], []),
+    "handed": ([], [], []),
     "chain": ([], [["g_a", "g_b", "g_c"]], []),
     "two_chains": ([["g_a", "g_b", "g_c"]], [], []),
     "read_read": ([], [], []),
