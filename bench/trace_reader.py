@@ -19,10 +19,10 @@ sys.dont_write_bytecode = True
 import pairs  # noqa: E402
 import trace_go  # noqa: E402
 
-READ = os.path.abspath(os.path.join(os.environ.get("FSCOPE_BUILD", "build/release"), "bench/trace_read"))
+BUILD = os.environ.setdefault("FSCOPE_BUILD", os.path.abspath("build/release"))
+READ = os.path.abspath(os.path.join(BUILD, "bench/trace_read"))
 PAIRS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 MILLIONS = float(sys.argv[2]) if len(sys.argv) > 2 else 10
-CONFORMANCE = os.path.join(HERE, "../tests/conformance")
 
 
 def record(program, path):
@@ -42,14 +42,16 @@ def main():
         print("Go is not installed: nothing to compare with")
         return
     with tempfile.TemporaryDirectory() as folder:
-        oracle, program = trace_go.build(os.path.join(folder, "go"),
-                                         os.path.join(CONFORMANCE, "trace_oracle.go"),
-                                         os.path.join(CONFORMANCE, "trace_programs.go"))
         path = os.path.join(folder, "trace")
-        count = record(program, path)
+        count = record(trace_go.build("trace_programs.go"), path)
+        oracle = trace_go.oracle()
+        status, answer = oracle.ask("count", path)
+        oracle.close()
+        if status or int(answer.split()[0]) != count:
+            sys.exit(f"Go's reader answers {status} {answer!r}, ours {count} events")
         print(f"{count} events, {os.path.getsize(path) / count:.1f} bytes each")
         ours = ["taskset", "-c", "1", READ, path]
-        theirs = ["taskset", "-c", "1", oracle, "count", path]
+        theirs = ["sh", "-c", f"echo count {path} | taskset -c 1 {oracle.process.args[0]}"]
         ratios, seconds = pairs.Ratios(), ([], [])
         for i in range(PAIRS):
             took = {}
