@@ -2,6 +2,7 @@
 """What the end-to-end tests share: running fiberscope, cases by name, leaving nothing behind."""
 
 import concurrent.futures
+import functools
 import os
 import shutil
 import subprocess
@@ -40,6 +41,16 @@ def on_a_disk_of(size, work, script):
     mount = f"mount -t tmpfs -o size={size} none {work} && cd {work} && "
     return subprocess.run(["unshare", "-m", "sh", "-c", mount + script], timeout=60, text=True,
                           capture_output=True)
+
+
+@functools.cache
+def go_tool(name):
+    """The program behind `go tool NAME`, which takes its time at each call."""
+    go = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
+    if not go:
+        raise Skip("there is no Go here")
+    subprocess.run([go, "tool", name, "-h"], check=False, capture_output=True)  # it is built at the first one
+    return subprocess.run([go, "tool", "-n", name], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def close(value, want, tolerance, what):

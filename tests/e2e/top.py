@@ -372,7 +372,7 @@ def stops_and_goes_on():
             term.until(lambda s: "stopped 148" in "".join(s.main), "stopped")
             assert term.is_restored()
             term.type("\n")
-            term.has("heavy")
+            term.until(lambda s: s.modes["?1049"] and "heavy" in names(s), "drawn anew")
             assert termios.tcgetattr(term.slave) == raw, "not raw again"
             term.type("q")
             term.until(lambda s: "ended 0" in "".join(s.main), "ended")
