@@ -6,13 +6,12 @@ over, and nothing that the program could notice."""
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import time
 
 import harness
-from harness import BUILD, FIBERSCOPE, TESTS, Profile, Skip, close, main
+from harness import BUILD, FIBERSCOPE, TESTS, Profile, close, main
 
 TARGET = os.path.join(TESTS, "late_target")
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
@@ -100,12 +99,10 @@ def the_program_notices_nothing(work):
 
 
 def a_trace_of_threads_and_fibers(work):
-    if not shutil.which("go"):
-        raise Skip("there is no Go here")
     with Target("work") as t:
         for name in ("a", "b"):  # twice: the second session of one process
             t.record("--trace", "--cpu", "-d", "700ms", "-o", f"{work}/{name}.%k.trace", cwd=work)
-            done = subprocess.run(["go", "tool", "trace", "-d=parsed", f"{work}/{name}.trace.trace"], timeout=60,
+            done = subprocess.run([harness.go_tool("trace"), "-d=parsed", f"{work}/{name}.trace.trace"], timeout=60,
                                   capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-500:]
             assert done.stdout.count("Reason=\"sync\"") > 10, done.stdout[:1000]
@@ -115,7 +112,7 @@ def a_trace_of_threads_and_fibers(work):
     try:
         time.sleep(0.3)
         harness.record("-p", str(fibers.pid), "--trace", "-d", "500ms", "-o", f"{work}/f.trace", cwd=work, check=0)
-        done = subprocess.run(["go", "tool", "trace", "-d=parsed", f"{work}/f.trace"], timeout=60, capture_output=True,
+        done = subprocess.run([harness.go_tool("trace"), "-d=parsed", f"{work}/f.trace"], timeout=60, capture_output=True,
                               text=True)
         assert done.returncode == 0 and done.stdout.count("StateTransition") > 100, done.stderr[-500:]
     finally:
