@@ -168,20 +168,42 @@ static int64_t last_ran_ns(const struct trace_spans *s, uint32_t lane, int64_t b
     return INT64_MIN;
 }
 
+// A thread that waits in fib_main for the runtime to end: all that the program does is done by
+// fibers, none of which is told to end that wait.
+static bool is_runtime_host(const struct trace_spans *s, uint32_t lane, int64_t begin_ns,
+                            int64_t end_ns)
+{
+    const struct trace_lane *l = &s->lanes[lane];
+    uint32_t span = trace_spans_before(s, lane, end_ns);
+    for (; span != TRACE_NO_SPAN && trace_span_end_ns(s, lane, span) > begin_ns;
+         span = span > l->first ? span - 1 : TRACE_NO_SPAN) {
+        const struct trace_stack *stack = trace_stacks_get(&s->stacks, trace_span_stack(s, span));
+        if (trace_span_state(s, span) == TRACE_GO_WAITING && stack->count &&
+            !strcmp(trace_names_text(&s->names, stack->frames[0].function), "runtime.fib_main"))
+            return true;
+    }
+    return false;
+}
+
 uint32_t trace_last_to_run(const struct trace_spans *s, int64_t begin_ns, int64_t end_ns,
                            int64_t *until_ns)
 {
-    uint32_t lane = TRACE_NO_LANE;
+    uint32_t lane = TRACE_NO_LANE, host = TRACE_NO_LANE;
     int64_t last_ns = INT64_MIN;
     for (uint32_t i = 0; i < s->kind_first[TRACE_RESOURCE_PROC]; i++) {
         if (trace_name_is_system(trace_names_text(&s->names, s->lanes[i].name)))
             continue;
         int64_t ns = last_ran_ns(s, i, begin_ns, end_ns);
-        if (ns > last_ns) {
-            last_ns = ns;
-            lane = i;
+        if (ns <= last_ns)
+            continue;
+        if (host == TRACE_NO_LANE && is_runtime_host(s, i, begin_ns, end_ns)) {
+            host = i;
+            continue;
         }
+        last_ns = ns;
+        lane = i;
     }
+    lane = lane == TRACE_NO_LANE ? host : lane;
     *until_ns = end_ns;
     if (lane != TRACE_NO_LANE && s->lanes[lane].end_ns < end_ns)
         *until_ns = s->lanes[lane].end_ns;

@@ -49,7 +49,7 @@ int trace_own_time(const struct trace_spans *s, uint32_t lane, int64_t begin_ns,
 
 // The fiber, not one of the runtime's own, that was the last to run in this time: whose end a path
 // through all of it leads to. *until_ns becomes when that path ends: with the fiber, at the latest
-// at end_ns. TRACE_NO_LANE: none ran.
+// at end_ns. A thread that only waits for the runtime to end counts if no other ran. TRACE_NO_LANE: none.
 uint32_t trace_last_to_run(const struct trace_spans *s, int64_t begin_ns, int64_t end_ns,
                            int64_t *until_ns);
 

@@ -264,6 +264,8 @@ def explain_is_that_of_the_report(path, _, __):
 
 @both
 def critical_paths_are_those_of_the_report(path, ranges, _):
+    # Without a range the report is of the longest task or region.
+    ranges = [f"0..{report(path, 'summary')['duration_ns'] / 1e9:.9f}", *ranges[1:]]
     for range_ in ranges:
         want = report(path, "critical", range_=range_)
         shown = rows(path, "critical", range_=range_, size="2600x2200")
