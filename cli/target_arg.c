@@ -48,6 +48,6 @@ int target_arg_open(struct target **out, const char *text, struct fscope_error *
             err, rc, 0,
             "%s: a program, no core file of one: give the number of the process, see `pgrep -l "
             "%s`",
-            text, text);
+            text, slash ? slash + 1 : text);
     return rc;
 }
