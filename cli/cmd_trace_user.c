@@ -119,8 +119,8 @@ static int check_name(const struct trace_args *a, const struct trace_summary *s,
                            word, TRACE_TYPES_MAX, a->name, others, word);
     return cli_fail_at(a->path,
                        "no %s has \"%s\" in its name; there are %ss of %" PRIu32
-                       " names (`fiberscope trace %ss FILE` lists them)",
-                       word, a->name, word, count, word);
+                       " name%s (`fiberscope trace %ss FILE` lists them)",
+                       word, a->name, word, count, count == 1 ? "" : "s", word);
 }
 
 static int report(const struct trace_args *a, bool tasks)

@@ -31,6 +31,7 @@ static bool is_trace(const char *path)
 int target_arg_open(struct target **out, const char *text, struct fscope_error *err)
 {
     uint32_t pid;
+    const char *slash = strrchr(text, '/');
     if (is_pid(text, &pid))
         return target_open_pid(out, pid, err);
     int rc = target_open_core(out, text, err);
@@ -39,5 +40,14 @@ int target_arg_open(struct target **out, const char *text, struct fscope_error *
                   "%s: an execution trace, neither a process nor a core file: `fiberscope trace "
                   "%s` reports on it",
                   text, text);
+    else if (rc == -ENOENT && !slash)
+        error_set(err, rc, 0, "%s: no file, nor the number of a process: see `pgrep -l %s`", text,
+                  text);
+    else if (rc == -ENOEXEC && !access(text, X_OK))
+        error_set(
+            err, rc, 0,
+            "%s: a program, no core file of one: give the number of the process, see `pgrep -l "
+            "%s`",
+            text, slash ? slash + 1 : text);
     return rc;
 }

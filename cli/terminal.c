@@ -78,9 +78,9 @@ const char *terminal_heat(const struct terminal *t, double share)
     if (!t->colour)
         return "";
     if (share <= -0.02) // in a difference: it shrank
-        return share <= -0.10 ? "\033[1;34m" : "\033[34m";
+        return share <= -0.10 ? "\033[1;35m" : "\033[35m";
     return share >= 0.10                     ? "\033[1;31m"
-           : share >= 0.02                   ? "\033[33m"
+           : share >= 0.02                   ? "\033[31m"
            : share > -0.005 && share < 0.005 ? "\033[2m"
                                              : "";
 }

@@ -21,8 +21,8 @@ struct terminal terminal_of(FILE *out);
 // cut: the class and the method of a long C++ name stay. Control characters become '?' on a terminal.
 void terminal_print(FILE *out, const struct terminal *t, const char *text, int columns);
 
-// The escape for a share of the total: bold where it matters, dim where not, blue where a difference
-// is negative; "" without colour.
+// The escape for a share of the total: red, and bold where it matters, dim where not, magenta where a difference
+// is negative; "" without colour. These two can be read on black and on white; blue, yellow, green and cyan on one alone.
 const char *terminal_heat(const struct terminal *t, double share);
 const char *terminal_reset(const struct terminal *t);
 

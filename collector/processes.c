@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// See processes.h. Everything is read from /proc; the segment through the descriptor that the agent keeps for calls.
+// See processes.h. Everything is read from /proc; the segment through the descriptor that the agent keeps for calls, or where it
+// is mapped.
 
 #include "collector/processes.h"
 
@@ -9,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,27 +111,54 @@ static void tell_records(struct process *one, const struct seg_header *h, int fd
         one->agent = PROCESS_AGENT_RECORDING;
 }
 
-// Whether a write lock is on the rings: somebody consumes. Only the header's own words say who.
-static void read_segment(struct process *one, const char *path)
+// Whether a write lock is on the rings: somebody consumes. Only the header's own words say who. False: it is no segment of
+// this process.
+static bool read_segment(struct process *one, const char *path)
 {
     struct seg_header h;
-    int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return;
-    if (pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h && h.magic == SEG_MAGIC &&
-        h.version == SEG_VERSION && h.header_bytes == sizeof h) {
+        return false;
+    bool is_one = pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h && h.magic == SEG_MAGIC &&
+                  h.version == SEG_VERSION && h.header_bytes == sizeof h;
+    if (is_one) {
         struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 2};
         tell_records(one, &h, fd);
         if (fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
             one->collector = (uint32_t)h.control.consumer_pid;
     }
     close(fd);
+    return is_one;
+}
+
+// A black box is a file that is mapped whole, shared and writable.
+static void find_black_box(struct process *one)
+{
+    char path[64], *line = NULL;
+    size_t size = 0;
+    bool is_found = false;
+    snprintf(path, sizeof path, "/proc/%u/maps", one->pid);
+    FILE *f = fopen(path, "re");
+    while (f && !is_found && getline(&line, &size, f) > 0) {
+        char access[5], *file = strchr(line, '/'), there[PATH_MAX + 32];
+        unsigned long offset;
+        if (!file || sscanf(line, "%*x-%*x %4s %lx", access, &offset) != 2 || offset ||
+            strcmp(access, "rw-s") || !strncmp(file, "/memfd:", 7) || !strncmp(file, "/dev/", 5))
+            continue;
+        file[strcspn(file, "\n")] = '\0';
+        int n = snprintf(there, sizeof there, "/proc/%u/root%s", one->pid, file);
+        is_found = n > 0 && (size_t)n < sizeof there && read_segment(one, there);
+    }
+    free(line);
+    if (f)
+        fclose(f);
 }
 
 static void find_segment(struct process *one)
 {
     char path[96], link[64];
     int looked = 0;
+    bool is_found = false;
     snprintf(path, sizeof path, "/proc/%u/fd", one->pid);
     DIR *dir = opendir(path);
     for (struct dirent *e; dir && looked < DESCRIPTORS_MAX && (e = readdir(dir)); looked++) {
@@ -138,11 +167,13 @@ static void find_segment(struct process *one)
         link[n > 0 ? n : 0] = '\0';
         if (strncmp(link, "/memfd:fiberscope", 17))
             continue;
-        read_segment(one, path);
+        is_found = read_segment(one, path);
         break;
     }
     if (dir)
         closedir(dir);
+    if (!is_found)
+        find_black_box(one);
 }
 
 // --- Sidecars: `fiberscope serve -p PID --listen ADDRESS`, as their command lines say.

@@ -62,27 +62,41 @@ bool trace_names_is_trampoline(const char *name)
                                         "execute_native_thread_routine_compat",
                                         "std::__invoke",
                                         "std::__invoke_impl",
+                                        "std::__invoke_r",
                                         "std::__1::__invoke",
                                         "std::__1::__thread_execute",
                                         "std::__1::__thread_proxy",
+                                        "std::call_once",
+                                        "__gthread_once",
                                         NULL};
+    // The last five are std::async's.
+    static const char *const of[] = {"std::thread::_State_impl::",
+                                     "std::thread::_Invoker::",
+                                     "std::__future_base::",
+                                     "std::once_flag::",
+                                     "std::function::",
+                                     "std::_Function_handler::",
+                                     NULL};
     char bare[NAME_BYTES];
-    if (!strstr(name, "std::") && !begins(name, "execute_native"))
+    if (!strstr(name, "std::") && !begins(name, "execute_native") && !begins(name, "__gthread"))
         return false;
     bare_name(name, bare);
     for (int i = 0; whole[i]; i++)
         if (strcmp(bare, whole[i]) == 0)
             return true;
-    return begins(bare, "std::thread::_State_impl::") || begins(bare, "std::thread::_Invoker::");
+    for (int i = 0; of[i]; i++)
+        if (begins(bare, of[i]))
+            return true;
+    return false;
 }
 
-bool trace_names_callable(const char *trampoline, char *out, size_t size)
+// What stands behind `before`, up to the end of that argument of a template.
+static bool callable_behind(const char *trampoline, const char *before, char *out, size_t size)
 {
-    static const char before[] = "std::thread::_State_impl<std::thread::_Invoker<std::tuple<";
     const char *at = strstr(trampoline, before);
     if (!at)
         return false;
-    at += sizeof before - 1;
+    at += strlen(before);
     size_t n = 0;
     int depth = 0; // of brackets of all kinds
     for (; at[n] && (depth || (at[n] != ',' && at[n] != '>')); n++) {
@@ -94,4 +108,14 @@ bool trace_names_callable(const char *trampoline, char *out, size_t size)
     int written = snprintf(out, size, "%.*s::operator()", (int)n, at);
     // "void (*)(int)", "void (work::object::*)()"
     return n && !strstr(out, "*)") && written > 0 && (size_t)written < size;
+}
+
+bool trace_names_callable(const char *trampoline, char *out, size_t size)
+{
+    return callable_behind(trampoline, "std::thread::_State_impl<std::thread::_Invoker<std::tuple<",
+                           out, size) ||
+           callable_behind(
+               trampoline,
+               "std::__future_base::_Async_state_impl<std::thread::_Invoker<std::tuple<", out,
+               size);
 }

@@ -446,6 +446,12 @@ static int name_closure(struct trace_symbols *ts, uint32_t *id, uint32_t trampol
     return 0;
 }
 
+// pthread_once stands among those of std::async.
+static bool is_trampoline(const struct frame *f, uint32_t count, uint32_t whole)
+{
+    return f->role == ROLE_TRAMPOLINE || (f->is_libc && count > 1 && count < whole);
+}
+
 // Takes off the roots, and what the C++ library has between them and a thread's function; a start function that is nothing
 // else names nobody, so that the first stack of the thread does. And what is more than a trace may have: from the
 // middle, for the outermost frame names the fiber.
@@ -455,7 +461,7 @@ static int trim(struct trace_symbols *ts, struct run *s)
     while (s->count > 1 && ts->frames[ids[s->count - 1]].role == ROLE_ROOT)
         s->count--;
     uint32_t whole = s->count;
-    while (s->count && ts->frames[ids[s->count - 1]].role == ROLE_TRAMPOLINE)
+    while (s->count && is_trampoline(&ts->frames[ids[s->count - 1]], s->count, whole))
         s->count--;
     if (s->count != whole && s->count)
         for (uint32_t i = s->count; i < whole; i++)

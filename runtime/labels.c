@@ -77,18 +77,11 @@ static void change(struct label_set *set, const char *key, const char *value)
     copy(set->pairs[at].value, value);
 }
 
-// A trace has a set as `key=value,...`: the id of that text, which is written once.
-static uint32_t text_of(int32_t set)
+static __attribute__((noinline)) uint32_t write_text(const struct label_set *s)
 {
-    static _Atomic uint64_t known[LABEL_SETS];   // the session << 32 | id
-    uint32_t session = (uint32_t)emit_session(); // of another one: of another segment, perhaps
-    uint64_t was = atomic_load_explicit(&known[set], memory_order_relaxed);
-    if (was >> 32 == session && (uint32_t)was)
-        return (uint32_t)was;
     char text[LABEL_PAIRS * 2 * LABEL_SIZE];
     size_t n = 0;
-    const struct label_set *s = &fib_label_table.sets[set];
-    for (uint32_t i = 0; set && i < s->count; i++) {
+    for (uint32_t i = 0; i < s->count; i++) {
         const struct label_pair *p = &s->pairs[i];
         size_t key = strlen(p->key), value = strlen(p->value);
         if (i)
@@ -98,7 +91,20 @@ static uint32_t text_of(int32_t set)
         memcpy(text + n + key + 1, p->value, value);
         n += key + 1 + value;
     }
-    uint32_t id = emit_string(text, n);
+    return emit_string(text, n);
+}
+
+// A trace has a set as `key=value,...`: the id of that text, which is written once; 0 of none.
+static uint32_t text_of(int32_t set)
+{
+    static _Atomic uint64_t known[LABEL_SETS]; // the session << 32 | id
+    if (!set)
+        return 0;
+    uint32_t session = (uint32_t)emit_session(); // of another one: of another segment, perhaps
+    uint64_t was = atomic_load_explicit(&known[set], memory_order_relaxed);
+    if (was >> 32 == session && (uint32_t)was)
+        return (uint32_t)was;
+    uint32_t id = write_text(&fib_label_table.sets[set]);
     if (id) // else there is no room, for now
         atomic_store_explicit(&known[set], (uint64_t)session << 32 | id, memory_order_relaxed);
     return id;

@@ -57,7 +57,7 @@ static void look(struct emit_thread *t)
     }
 }
 
-struct emit_thread *trace_stream_anew(struct m *m)
+__attribute__((noinline)) struct emit_thread *trace_stream_anew(struct m *m)
 {
     struct emit_thread *t = m->trace;
     if (!t)
@@ -471,9 +471,14 @@ static void regain(void)
         trans_end(trans_begin_with_p());
 }
 
+// t is its M's stream since enter, which is looked for once.
 static emit_number here(struct emit_thread *t)
 {
-    return trace_stack(t->owner);
+    const struct m *m = t->owner;
+    const struct g *g = m->cur;
+    if (__builtin_expect(g == &m->g0, 0))
+        return EMIT_NO_STACK;
+    return emit_stack(t, g->live->low + OS_PAGE, g->live->high);
 }
 
 static bool is_m(void)

@@ -103,7 +103,6 @@ static int make_lanes(struct trace_model *m)
                  s->lanes[first + i].id);
         l->lane = first + i;
         l->name = only_name(s, &s->lanes[first + i]);
-        m->have_names |= l->name != 0;
         int rc = trace_model_runs(m, first + i, &l->lod);
         if (rc)
             return rc;

@@ -57,7 +57,7 @@ struct trace_model {
     struct trace_spans *spans;
     struct trace_model_lane *lanes; // Procs; threads, where there are none
     uint32_t lane_count;
-    bool are_threads, have_names;      // have_names: some lane has
+    bool are_threads;
     uint32_t named[TRACE_MODEL_NAMED]; // names of the start functions
     uint32_t named_count;
     uint8_t *state_of;                // [spans->kind_count]: trace_model_state, or LOD_NONE

@@ -347,6 +347,10 @@ def ps_says_what_is_on(work):
         end(p)
         assert "heap" not in line_of(t.pid), line_of(t.pid)
         t.end()
+    # A black box, which is no memory file.
+    with Target("work", settings=f"block=1000,segment={work}/a box,quiet=1") as t:
+        assert re.search(r" recording +block  ", line_of(t.pid)), line_of(t.pid)
+        t.end()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import termios
 import time
 
 import harness
+import pprofwrite
 from vt import Terminal
 
 TARGET = os.path.join(harness.TESTS, "top_target")
@@ -395,10 +396,75 @@ def no_terminal_to_draw_on():
             term.close()
 
 
+# As xterm has them, 30 to 37; others are brighter.
+PALETTE = {"30": (0, 0, 0), "31": (205, 0, 0), "32": (0, 205, 0), "33": (205, 205, 0), "34": (0, 0, 238), "35": (205, 0, 205),
+           "36": (0, 205, 205), "37": (229, 229, 229)}
+
+
+def contrast(a, b):
+    """Of two colours, as WCAG 2 has it: 1 to 21."""
+    def luminance(colour):
+        linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def colours_of(cells):
+    """{colour: text}; each must stand out on black and on white, which of them the terminal has we do not know."""
+    found = {}
+    for c, attributes in cells:
+        for a in attributes.split(";"):
+            assert not re.fullmatch(r"[34][89]|4[0-7]|9[0-7]|10[0-7]", a), f"a background, or a colour of no palette: {a}"
+            if a in PALETTE:
+                found[a] = found.get(a, "") + c
+    for a in found:
+        for ground in ((0, 0, 0), (255, 255, 255)):
+            assert contrast(PALETTE[a], ground) >= 3, f"{a} on {ground}: {contrast(PALETTE[a], ground):.1f}"
+    return found
+
+
+def cells_of(screen):
+    return [cell for row in screen.cells for cell in row]
+
+
+def colours_are_legible(work):
+    with Watch("cpu") as (_, term):
+        term.until(lambda s: names(s)[:1] == ["heavy"], "heavy on top")
+        row = next(r for r, line in zip(term.screen.cells, term.screen.lines) if line.endswith(" heavy"))
+        assert "%" in colours_of(row)["31"] and set(colours_of(cells_of(term.screen))) == {"31"}
+    # Of a difference, what shrank as well.
+    old, new = f"{work}/old.pb.gz", f"{work}/new.pb.gz"
+    for path, grew, shrank, slightly in ((old, 10, 80, 60), (new, 80, 10, 54)):
+        pprofwrite.write(path, pprofwrite.CPU, [(("main", n), (v, v), {}) for n, v in
+                                                (("grew", grew), ("shrank", shrank), ("slightly", slightly))])
+    for env, want in (({}, {"31", "35"}), ({"NO_COLOR": "1"}, set()), ({"NO_COLOR": ""}, {"31", "35"}), ({"TERM": "dumb"}, set())):
+        term = Terminal([harness.FIBERSCOPE, "top", "-diff_base", old, new], **env)
+        try:
+            assert term.wait() == 0
+            found = colours_of(term.screen.shown)
+            assert set(found) == want, (env, found)
+            assert not want or (" 70ns" in found["31"] and "-70ns" in found["35"] and "-6ns" in found["35"]), found
+        finally:
+            term.close()
+
+
+def without_colour_by_wish():
+    with Target("cpu") as target:
+        term = Terminal([harness.FIBERSCOPE, "top", "-p", str(target.pid), "-interval", "300ms"], NO_COLOR="1")
+        try:
+            term.until(lambda s: names(s)[:1] == ["heavy"], "heavy on top")
+            assert not colours_of(cells_of(term.screen))
+            assert term.screen.with_attribute(7) == "flat", "the order is still marked"
+        finally:
+            term.close()
+
+
 if __name__ == "__main__":
     harness.main([window_and_total_differ, split_from_outside, split_by_the_agent, waits_of_locks,
                   heap_in_use, wall_counts_waiting, threads_without_fibers, focus_and_order,
                   target_ends, errors, closed_pipe_switches_off, sort_keys, focus_key, kind_keys,
                   kind_without_agent_says_why, pause_and_help, scrolling_and_sizes,
                   ends_with_the_terminal_restored, target_crashes, hangup, stops_and_goes_on,
-                  no_terminal_to_draw_on], at_once=2)  # a target and its watcher are one thread each
+                  no_terminal_to_draw_on, colours_are_legible, without_colour_by_wish],
+                 at_once=2)  # a target and its watcher are one thread each

@@ -255,7 +255,8 @@ def std_threads_are_called_after_their_functions(work):
     parsed(path)
     assert set(fibers(path)) == {"main", "work::function()", "work::with_arguments(int, char const*)",
                                  "work::object::operator()", "work::object::member()",
-                                 "main::{lambda()#1}::operator()", "main::{lambda()#2}::operator()"}, set(fibers(path))
+                                 "main::{lambda()#1}::operator()", "main::{lambda()#2}::operator()",
+                                 "main::{lambda()#3}::operator()", "work::asynchronous(int)"}, set(fibers(path))
 
 
 def who_only_computes_has_a_name(work):

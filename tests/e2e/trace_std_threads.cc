@@ -3,6 +3,7 @@
 // std::threads that begin with functions of all kinds, which their traces name: see trace_gaps.py. Each sleeps for a
 // moment in the function that it is to be called after, but the last one, which computes and is never seen to do anything.
 
+#include <future>
 #include <thread>
 #include <unistd.h>
 
@@ -32,6 +33,12 @@ void with_arguments(int n, const char *text)
         nap();
 }
 
+int asynchronous(int n)
+{
+    nap();
+    return n;
+}
+
 struct object {
     void operator()() const
     {
@@ -56,7 +63,10 @@ int main()
         std::thread([] { work::nap(); }),
         std::thread([] { work::compute(); }),
     };
+    std::future<int> answer = std::async(std::launch::async, work::asynchronous, 1);
+    std::future<void> lambda = std::async(std::launch::async, [] { work::nap(); });
+    lambda.get();
     for (std::thread &t : threads)
         t.join();
-    return 0;
+    return answer.get() - 1;
 }

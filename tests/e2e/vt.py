@@ -27,6 +27,7 @@ class Screen:
         self.modes = {"?1049": False, "?25": True, "?7": True}
         self.resize(rows, columns)
         self.main = []  # what was printed on the first screen, as text
+        self.shown = []  # the same, and what its attributes were
         self.rest = ""
 
     def resize(self, rows, columns):
@@ -78,6 +79,7 @@ class Screen:
     def character(self, c):
         if not self.modes["?1049"]:
             self.main.append(c)
+            self.shown.append((c, self.attributes))
         elif c == "\r":
             self.column = 0
         elif c == "\n":

@@ -136,11 +136,10 @@ static void draw_range(struct timeline *t, struct ui *u, struct rect r)
     draw_clip_pop(u->list);
 }
 
-static int gutter_width(const struct timeline *t, const struct ui *u, int width)
+static int gutter_width(const struct ui *u, int width)
 {
     int gutter = font_width(u->font, "P0000  100.0%", SIZE_MAX) + 2 * u->pad;
     int names = NAME_LETTERS * font_width(u->font, "n", 1);
-    (void)t;
     return gutter + (names < width / 8 ? names : width / 8);
 }
 
@@ -194,7 +193,7 @@ static void draw_corner(struct timeline *t, struct ui *u, struct rect r, int str
 
 void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
 {
-    int gutter = gutter_width(t, u, r.w), strip = 2 * u->line, map = u->line;
+    int gutter = gutter_width(u, r.w), strip = 2 * u->line, map = u->line;
     int detail = DETAIL_ROWS * u->line;
     detail = detail < r.h / 3 ? detail : r.h / 3;
     int head = map + u->line + strip + 1;
