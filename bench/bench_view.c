@@ -82,7 +82,7 @@ static void begin(struct trace_writer *w, uint64_t stacks[NAMES])
 static void write_trace(const char *path, uint64_t events)
 {
     const struct trace_writer_options o = {.size = sizeof o, .version = 23};
-    struct trace_writer *w;
+    struct trace_writer *w = NULL;
     uint64_t at[PROCS], seq[FIBERS + 1] = {0}, stacks[NAMES], reason;
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     must(fd < 0 ? -1 : trace_writer_open_fd(&w, fd, &o), path);
