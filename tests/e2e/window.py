@@ -220,7 +220,7 @@ def the_screens_driver_shows_the_same(work):
     trace, profile = files(work)
     for path in (trace, profile):
         with Screen(work, "--font", "builtin", "--size", SIZE, path) as s:
-            s.shows(picture(work, "--size", SIZE, path), share=0.002, shade=6)
+            s.shows(picture(work, "--size", SIZE, path), share=0.01, shade=8)
 
 
 def it_sleeps_while_nothing_changes(work):
@@ -228,7 +228,7 @@ def it_sleeps_while_nothing_changes(work):
     with Screen(work, "--font", "builtin", "--size", SIZE, trace) as s:
         s.until_title("t.trace")
         s.keys("plus", "w", "0")
-        s.shows(picture(work, "--size", SIZE, trace), share=0.002, shade=6)  # it has come to rest
+        s.shows(picture(work, "--size", SIZE, trace), share=0.01, shade=8)  # it has come to rest
         ticks = min(s.idle_ticks(3) for _ in range(2))
         limit = 0.020 * os.sysconf("SC_CLK_TCK")
         assert ticks < limit, f"{ticks} ticks of CPU in 3 s of rest, {limit} allowed"
