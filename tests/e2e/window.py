@@ -46,7 +46,7 @@ class Screen:
         reading, writing = os.pipe()
         # The server goes with us, even if we are killed; it would keep our output open.
         self.server = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "Xvfb", "-displayfd", str(writing), "-screen", "0", "1400x900x24",
-                                        "-nolisten", "tcp"], pass_fds=(writing,), stdout=subprocess.DEVNULL,
+                                        "-noreset", "-nolisten", "tcp"], pass_fds=(writing,), stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL)
         os.close(writing)
         with os.fdopen(reading) as f:
@@ -197,7 +197,7 @@ def it_shows_the_picture_and_obeys_keys(work):
         s.shows(picture(work, "--size", SIZE, trace))
         s.keys("plus")  # half as much, around the middle; the trace is 2 ns longer than 10 s
         half = picture(work, "--size", SIZE, "--range", "2.5..7.5", trace)
-        s.shows(half, share=0.001)
+        s.shows(half, share=0.003)
         shot = s.shot()
         s.keys("ctrl+e")
         saved = os.path.join(work, "t.trace-timeline-1.png")
