@@ -197,7 +197,7 @@ def it_shows_the_picture_and_obeys_keys(work):
         s.shows(picture(work, "--size", SIZE, trace))
         s.keys("plus")  # half as much, around the middle; the trace is 2 ns longer than 10 s
         half = picture(work, "--size", SIZE, "--range", "2.5..7.5", trace)
-        s.shows(half, share=0.003)
+        s.shows(half, share=0.02)
         shot = s.shot()
         s.keys("ctrl+e")
         saved = os.path.join(work, "t.trace-timeline-1.png")
