@@ -12,12 +12,13 @@
 #include <unistd.h>
 
 struct settings {
-    const char *png, *svg, *text, *size, *range, *sample_index, *search, *theme, *scale, *font;
+    const char *render, *out, *png, *svg, *text, *size, *range, *sample_index, *search, *theme,
+        *scale, *font;
     const char *region, *task;
-    bool inverted, flame;
+    bool inverted, flame, software;
 };
 
-enum { ARGUMENTS_MAX = 32 };
+enum { FILES_MAX = 16, ARGUMENTS_MAX = 40 + FILES_MAX };
 
 struct arguments {
     char *items[ARGUMENTS_MAX]; // NULL behind the last
@@ -32,9 +33,11 @@ static void put(struct arguments *a, const char *name, const char *value)
     a->items[a->count++] = (char *)(uintptr_t)value;
 }
 
-static void collect(struct arguments *a, const struct settings *s, char *file)
+static void collect(struct arguments *a, const struct settings *s, char **files, int count)
 {
     *a = (struct arguments){.items = {(char *)(uintptr_t) "fiberscope-view"}, .count = 1};
+    put(a, "--render", s->render);
+    put(a, "-o", s->out);
     put(a, "--png", s->png);
     put(a, "--svg", s->svg);
     put(a, "--text", s->text);
@@ -51,8 +54,11 @@ static void collect(struct arguments *a, const struct settings *s, char *file)
         a->items[a->count++] = (char *)(uintptr_t) "--inverted";
     if (s->flame)
         a->items[a->count++] = (char *)(uintptr_t) "--flame";
+    if (s->software)
+        a->items[a->count++] = (char *)(uintptr_t) "--software";
     a->items[a->count++] = (char *)(uintptr_t) "--";
-    a->items[a->count++] = file;
+    for (int i = 0; i < count; i++)
+        a->items[a->count++] = files[i];
 }
 
 static int run(void *settings, int argc, char **argv)
@@ -60,9 +66,9 @@ static int run(void *settings, int argc, char **argv)
     static const char *const beside[] = {"fiberscope-view", "../viewer/fiberscope-view"};
     struct arguments a;
     char self[PATH_MAX] = "", path[2 * PATH_MAX];
-    if (argc != 1)
-        return cli_usage("name one trace or profile");
-    collect(&a, settings, argv[0]);
+    if (argc < 1 || argc > FILES_MAX)
+        return cli_usage("name a trace or a profile, or up to %d", FILES_MAX);
+    collect(&a, settings, argv, argc);
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     char *slash = n > 0 ? strrchr(self, '/') : NULL;
     if (slash)
@@ -83,8 +89,13 @@ static int run(void *settings, int argc, char **argv)
 #define SHOWN   "What is shown"
 static const struct settings defaults;
 static const struct cli_option options[] = {
+    CLI_STRING(
+        struct settings, render, "render", 0, "VIEW", PICTURE,
+        "with -o: draw that view; without, the window begins with it. timeline flame icicle"),
+    CLI_STRING(struct settings, out, "o", 0, "OUT", PICTURE,
+               "draw into OUT, a PNG, without a display, and end"),
     CLI_STRING(struct settings, png, "png", 0, "OUT", PICTURE,
-               "draw into OUT, without a display, and end"),
+               "the same; with --svg and --text of one frame"),
     CLI_STRING(struct settings, svg, "svg", 0, "OUT", PICTURE, "the same as SVG"),
     CLI_STRING(struct settings, text, "text", 0, "OUT", PICTURE,
                "the same as text: what is drawn where, a line an item"),
@@ -94,6 +105,8 @@ static const struct cli_option options[] = {
                "dark light"),
     CLI_STRING(struct settings, scale, "scale", 0, "PERCENT", PICTURE,
                "size of letters and all else (default 100)"),
+    CLI_FLAG(struct settings, software, "software", 0, PICTURE,
+             "draw by the processor alone, without the screen's driver"),
     CLI_STRING(struct settings, font, "font", 0, "FILE", PICTURE,
                "a font file, or \"builtin\" (default: the system's)"),
     CLI_STRING(struct settings, range, "range", 0, "A..B", SHOWN,
@@ -114,13 +127,15 @@ static const struct cli_option options[] = {
 const struct cli_command cmd_view = {
     .name = "view",
     .summary = "show a trace or a profile in a window, or draw it",
-    .operands = "FILE",
+    .operands = "FILE|URL ...",
     .details =
-        "A trace is shown as a timeline of its Procs, a profile as a flame graph. Press ? for the\n"
-        "keys. With --png, --svg or --text no display is needed.",
+        "A trace is shown as a timeline of its Procs, a profile as a flame graph; several have "
+        "tabs.\n"
+        "URL is http://HOST:PORT/debug/pprof/... Press ? for the keys. With -o, --png, --svg or\n"
+        "--text no display is needed.",
     .examples = "  fiberscope view app.trace\n"
                 "  fiberscope view --region request app.trace\n"
-                "  fiberscope view --png now.png --range 0.5..0.75 app.trace\n"
+                "  fiberscope view --render timeline -o now.png --range 0.5..0.75 app.trace\n"
                 "  fiberscope view --svg heap.svg --sample_index inuse_space heap.pb.gz",
     .options = options,
     .option_count = CLI_COUNT(options),

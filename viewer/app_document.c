@@ -81,8 +81,12 @@ int document_open(struct document **out, const struct app_options *o, const char
     int rc = 0;
     if (!o->wake) {
         rc = load_now(&l, &loaded, err);
-        if (!rc)
+        if (!rc) {
             take(d, &loaded);
+            rc = show_first(d, o->view);
+            if (rc)
+                error_set(err, rc, 0, "%s: %s", path, strerror(-rc));
+        }
     } else if ((rc = load_start(&d->loading, &l)) != 0) {
         error_set(err, rc, 0, "%s: %s", path, strerror(-rc));
     }

@@ -25,17 +25,16 @@ struct settings {
     const char *range;
     char **files;
     int count, width, height;
-    bool render, software;
+    bool software;
 };
 
 static const char usage[] =
     "usage: fiberscope-view [OPTION ...] FILE|URL ...\n"
     "Shows execution traces and profiles. With -o, --png, --svg or --text it needs no display.\n"
     "\n"
-    "  --render VIEW -o OUT draw VIEW into OUT, a PNG, and end; views:\n"
-    "                       timeline flame icicle; of a trace with a panel beneath it: stacks\n"
-    "                       statistics fibers critical explain latency\n"
-    "  --png OUT            the same of the first view\n"
+    "  --render VIEW        the view: timeline flame icicle; of a trace with a panel beneath it:\n"
+    "                       stacks statistics fibers critical explain latency\n"
+    "  -o OUT, --png OUT    write a picture and end\n"
     "  --svg OUT            the same as SVG\n"
     "  --text OUT           the same as text: what is drawn, item by item\n"
     "  --size WxH           of the picture or window (default 1600x900)\n"
@@ -109,10 +108,7 @@ static int option(struct settings *s, int which, const char *value)
     case 'I': s->app.sample_type = value; break;
     case 'i': s->app.inverted = true; break;
     case 'u': s->app.view = "flame"; break;
-    case 'V':
-        s->app.view = value;
-        s->render = true;
-        break;
+    case 'V': s->app.view = value; break;
     case 'w': s->software = true; break;
     case 'o': s->png = value; break;
     case 'e': s->app.search = value; break;
@@ -247,8 +243,6 @@ static int run(struct app *a, struct settings *s)
         return refuse_view(s->app.view);
     if (s->png || s->svg || s->text)
         return picture(a, s);
-    if (s->render)
-        return refuse("--render", "needs -o FILE");
     struct window_options w = {.width = s->width, .height = s->height, .software = s->software};
     return window_run(a, &s->app, s->files, s->count, &w, &err) ? fail("%s", err.text) : 0;
 }

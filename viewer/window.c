@@ -47,7 +47,7 @@ static uint32_t key_of(SDL_Keycode key)
     return key > ' ' && key < 127 ? (uint32_t)key : 0;
 }
 
-static uint8_t mods_of(SDL_Keymod mod)
+static uint8_t mods_of(unsigned mod)
 {
     return (uint8_t)((mod & KMOD_SHIFT ? UI_SHIFT : 0) | (mod & KMOD_CTRL ? UI_CTRL : 0) |
                      (mod & KMOD_ALT ? UI_ALT : 0));
@@ -114,7 +114,10 @@ static struct ui_event translate(const struct window *w, struct app *a, const SD
     case SDL_MOUSEBUTTONDOWN:
     case SDL_MOUSEBUTTONUP: button_of(w, &ev, &in->button); break;
     case SDL_MOUSEWHEEL: wheel_of(&ev, &in->wheel); break;
-    case SDL_KEYDOWN: key_event(&ev, &in->key); break;
+    case SDL_KEYDOWN:
+        ev.mods = mods_of(in->key.keysym.mod); // then, not now
+        key_event(&ev, &in->key);
+        break;
     case SDL_TEXTINPUT: text_event(&a->ui, &ev, in->text.text); break;
     case SDL_WINDOWEVENT:
         if (in->window.event == SDL_WINDOWEVENT_LEAVE)

@@ -113,20 +113,44 @@ static void triangle(struct raster *r, struct rect clip, const struct draw_item 
     raster_polygon(r, clip, points, 3, item->color);
 }
 
-// Row by row, as memory lies; `least` is the height that a column must have to reach the row.
+// The height that a column must have to reach a row; the lowest has all that are not empty.
+static int strip_least(int from_below, int full)
+{
+    int least = (int)(((int64_t)from_below * 510 - 255) / (2 * full));
+    return from_below == 1 || least < 1 ? 1 : least;
+}
+
+// As high as they are where there is a colour, else 0. True: none of the colours lets light through.
+static bool strip_reach(const struct draw_item *item, int first, int count, uint8_t *reach)
+{
+    uint32_t clear = 0;
+    for (int i = 0; i < count; i++) {
+        uint32_t alpha = item->colors[first + i] >> 24;
+        reach[i] = !alpha ? 0 : item->heights ? item->heights[first + i] : 255;
+        clear |= alpha && alpha != 255;
+    }
+    return !clear;
+}
+
+// Row by row, as memory lies. Where one column ends and the next does not is not to be foreseen: so
+// opaque ones are chosen by a mask, not by a branch.
 static void strip(struct raster *r, struct rect clip, const struct draw_item *item)
 {
+    uint8_t reach[RASTER_SIZE_MAX];
     struct rect b = item->rect, seen = rect_cut(b, clip);
+    const uint32_t *colors = item->colors + (seen.x - b.x);
+    bool opaque = strip_reach(item, seen.x - b.x, seen.w, reach);
     for (int y = seen.y; y < seen.y + seen.h; y++) {
-        int from_below = b.y + b.h - y; // 1: the lowest row
-        int least = from_below == 1 ? 1 : (int)(((int64_t)from_below * 510 - 255) / (2 * b.h));
-        uint32_t *p = row_of(r, y);
-        for (int x = seen.x; x < seen.x + seen.w; x++) {
-            uint32_t color = item->colors[x - b.x], alpha = color >> 24;
-            if (!alpha || (item->heights && item->heights[x - b.x] < least))
-                continue;
-            p[x] = alpha == 255 ? color : raster_blend(p[x], color, alpha);
+        int least = strip_least(b.y + b.h - y, b.h);
+        uint32_t *p = row_of(r, y) + seen.x;
+        for (int x = 0; x < seen.w && opaque; x++) {
+            uint32_t take = 0u - (uint32_t)(reach[x] >= least);
+            p[x] = (colors[x] & take) | (p[x] & ~take);
         }
+        for (int x = 0; x < seen.w && !opaque; x++)
+            if (reach[x] >= least)
+                p[x] = colors[x] >> 24 == 255 ? colors[x]
+                                              : raster_blend(p[x], colors[x], colors[x] >> 24);
     }
 }
 

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT
+//
+// The viewer on a large trace: how long until it is shown, memory for an event, and what a frame of a scripted
+// zoom and pan over 64 lanes at 2560x1440 costs with the CPU back end. Usage: bench_view [MILLIONS [FILE]]; without
+// FILE it writes a trace of so many million events (default 10): 64 Procs, four fibers each, which are woken, run
+// and block.
+
+#include "base/file.h"
+#include "formats/trace/write.h"
+#include "viewer/app.h"
+#include "viewer/ui/raster.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PROCS = 64, FIBERS = 4 * PROCS, WIDTH = 2560, HEIGHT = 1440, NAMES = 9, STEPS = 400 };
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static void must(int rc, const char *what)
+{
+    if (!rc)
+        return;
+    fprintf(stderr, "%s: %s\n", what, strerror(-rc));
+    exit(1);
+}
+
+// --- The trace.
+
+static uint32_t state = 12345;
+
+static uint32_t random_below(uint32_t n)
+{
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    return state % n;
+}
+
+static uint64_t stack(struct trace_writer *w, const char *leaf, const char *root)
+{
+    const struct trace_writer_frame f[] = {
+        {.pc = 16 + (uint64_t)leaf[0], .function = {leaf, (uint32_t)strlen(leaf)}, .line = 1},
+        {.pc = 4096 + (uint64_t)root[7], .function = {root, (uint32_t)strlen(root)}, .line = 2}};
+    uint64_t id;
+    must(trace_writer_stack(w, f, 2, &id), "stack");
+    return id;
+}
+
+static void say(struct trace_writer *w, uint32_t proc, uint8_t wire, uint64_t at, uint64_t a,
+                uint64_t b, uint64_t c)
+{
+    const uint64_t args[] = {a, b, c, 0};
+    must(trace_writer_event(w, 10 + (int64_t)proc, wire, at, args), "event");
+}
+
+// Fiber f, from 1, belongs to Proc f % PROCS.
+static void begin(struct trace_writer *w, uint64_t stacks[NAMES])
+{
+    for (uint32_t i = 0; i < NAMES; i++) {
+        char root[] = "worker_0";
+        root[7] = (char)('0' + i);
+        stacks[i] = stack(w, "wait", root);
+    }
+    for (uint32_t p = 0; p < PROCS; p++)
+        say(w, p, TRACE_EV_PROC_STATUS, 1000, p, TRACE_PROC_STATUS_RUNNING, 0);
+    for (uint32_t f = 1; f <= FIBERS; f++) {
+        const uint64_t args[] = {f, UINT64_MAX, TRACE_GO_STATUS_WAITING, stacks[f % NAMES]};
+        must(trace_writer_event(w, 10 + f % PROCS, TRACE_EV_GO_STATUS_STACK, 1000, args), "status");
+    }
+}
+
+static void write_trace(const char *path, uint64_t events)
+{
+    const struct trace_writer_options o = {.size = sizeof o, .version = 23};
+    struct trace_writer *w = NULL;
+    uint64_t at[PROCS], seq[FIBERS + 1] = {0}, stacks[NAMES], reason;
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    must(fd < 0 ? -1 : trace_writer_open_fd(&w, fd, &o), path);
+    must(trace_writer_begin(w, 1), "begin");
+    begin(w, stacks);
+    must(trace_writer_string(w, "chan receive", 12, &reason), "string");
+    for (uint32_t p = 0; p < PROCS; p++)
+        at[p] = 2000 + random_below(10000);
+    for (uint64_t n = 0; n < events; n += 3) {
+        uint32_t p = 0; // whose turn it is
+        for (uint32_t i = 1; i < PROCS; i++)
+            p = at[i] < at[p] ? i : p;
+        uint32_t f = random_below(4) * PROCS + p;
+        f = f ? f : FIBERS;
+        say(w, p, TRACE_EV_GO_UNBLOCK, at[p], f, ++seq[f], 0);
+        say(w, p, TRACE_EV_GO_START, at[p] += 200 + random_below(800), f, ++seq[f], 0);
+        uint64_t run = 1000 + random_below(40000) * (random_below(50) ? 1 : 40);
+        say(w, p, TRACE_EV_GO_BLOCK, at[p] += run, reason, stacks[f % NAMES], 0);
+        at[p] += random_below(20000) * (random_below(200) ? 1 : 100);
+    }
+    must(trace_writer_end(w, NULL), "end");
+    must(trace_writer_close(w), "close");
+    close(fd);
+}
+
+// --- Memory, of this process.
+
+static double memory_bytes(const char *name)
+{
+    char line[256];
+    double kb = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, name, strlen(name)))
+            kb = strtod(line + strlen(name), NULL);
+    if (f)
+        fclose(f);
+    return kb * 1024;
+}
+
+// --- Frames.
+
+struct frames {
+    double made[STEPS], all[STEPS];
+    int count;
+};
+
+static void one(struct app *a, struct raster *r, uint32_t key, struct frames *f)
+{
+    const struct ui_event ev = {.kind = UI_KEY, .key = key};
+    app_frame(a, WIDTH, HEIGHT, &ev);
+    double began = now_ms();
+    app_frame(a, WIDTH, HEIGHT, NULL);
+    double made = now_ms();
+    raster_clear(r, a->ui.theme.ground);
+    raster_draw(r, &a->list, &a->atlas);
+    f->made[f->count] = made - began;
+    f->all[f->count++] = now_ms() - began;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void tell(const char *what, double *ms, int n)
+{
+    qsort(ms, (size_t)n, sizeof *ms, by_size);
+    printf("  %-28s p50 %6.2f ms   p99 %6.2f ms   most %6.2f ms\n", what, ms[n / 2],
+           ms[n * 99 / 100], ms[n - 1]);
+}
+
+// In to the middle, along, out again: as far as spans of a few pixels, and back.
+static void script(struct app *a)
+{
+    static struct frames f;
+    struct raster r;
+    must(raster_init(&r, WIDTH, HEIGHT), "raster");
+    for (int round = 0; f.count + 4 <= STEPS; round++) {
+        int phase = round % 60;
+        one(a, &r, phase < 20 ? 'w' : phase < 40 ? 'd' : 's', &f);
+        one(a, &r, phase < 30 ? 'd' : 'a', &f);
+    }
+    printf("%d frames of a zoom and pan, %dx%d, %d lanes, CPU back end\n", f.count, WIDTH, HEIGHT,
+           PROCS);
+    tell("made (level of detail, list)", f.made, f.count);
+    tell("made and drawn", f.all, f.count);
+    raster_finish(&r);
+}
+
+int main(int argc, char **argv)
+{
+    char made[] = "/tmp/fiberscope-bench-XXXXXX";
+    double millions = argc > 1 ? strtod(argv[1], NULL) : 10;
+    uint64_t events = (uint64_t)(millions * 1e6);
+    const char *path = argc > 2 ? argv[2] : made;
+    if (argc < 3) {
+        int fd = mkstemp(made);
+        must(fd < 0 ? -1 : close(fd), made);
+        write_trace(made, events);
+    }
+    static struct app a;
+    const struct app_options o = {.font = "builtin", .scale = 100};
+    struct fscope_error err = {0};
+    must(app_init(&a, &o, &err), "fonts");
+    double before = memory_bytes("VmRSS:"), began = now_ms();
+    if (app_add(&a, path, &err) || app_show(&a, NULL, &err)) {
+        fprintf(stderr, "%s\n", err.text);
+        return 1;
+    }
+    double loaded = now_ms(), after = memory_bytes("VmRSS:"), most = memory_bytes("VmHWM:");
+    app_frame(&a, WIDTH, HEIGHT, NULL);
+    printf("%.1f million events: read and indexed in %.2f s, first frame %.1f ms later\n", millions,
+           (loaded - began) / 1e3, now_ms() - loaded);
+    printf("  memory: %.1f bytes an event, %.1f at most while reading\n",
+           (after - before) / (double)events, (most - before) / (double)events);
+    script(&a);
+    app_close(&a);
+    if (argc < 3)
+        unlink(made);
+    return 0;
+}

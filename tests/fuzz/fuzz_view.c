@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+//
+// Events at random into the viewer without its window, with a trace, a profile and both: keys, text, the mouse
+// and sizes from 1x1 to 8K. What it would write goes nowhere: its folder is gone.
+
+#include "viewer/app.h"
+#include "viewer/ui/raster.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EVENT_BYTES = 7, EVENTS_MAX = 300, PIXELS_MAX = 400 * 300, AGAIN_MAX = 4 };
+
+static void leave_folder(void)
+{
+    char folder[] = "/tmp/fiberscope-fuzz-XXXXXX";
+    if (!mkdtemp(folder) || chdir(folder) || rmdir(folder))
+        abort();
+}
+
+static void pick_text(struct ui_event *ev, const uint8_t *in)
+{
+    // Letters of commands mostly, so that the palette and searches find things; bytes at times.
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz 0123456789:/?.";
+    ev->kind = UI_TEXT;
+    ev->text[0] = in[1] & 0x80 ? (char)in[2] : letters[in[2] % (sizeof letters - 1)];
+}
+
+static void pick_key(struct ui_event *ev, const uint8_t *in)
+{
+    static const char keys[] = "wasdfrmghotxvickuqnpzbjl0123456789+-=,.[]/?:'";
+    ev->kind = UI_KEY;
+    ev->mods = in[1] & 7;
+    ev->key = in[2] & 0x80 ? UI_KEY_LEFT + (in[2] & 0x7fu) % (UI_KEY_F1 + 12u - UI_KEY_LEFT)
+                           : (unsigned char)keys[in[2] % (sizeof keys - 1)];
+}
+
+// One event; false: a new size instead.
+static bool pick(struct ui_event *ev, const uint8_t *in, int *width, int *height)
+{
+    *ev = (struct ui_event){.x = (int)(in[3] * 256 + in[4]) % (*width + 20) - 10,
+                            .y = (int)(in[5] * 256 + in[6]) % (*height + 20) - 10};
+    switch (in[0] % 10) {
+    case 0:
+    case 1:
+    case 2: pick_key(ev, in); return true;
+    case 3: pick_text(ev, in); return true;
+    case 4: ev->kind = UI_MOVE; return true;
+    case 5:
+    case 6:
+        ev->kind = in[0] % 10 == 5 ? UI_PRESS : UI_RELEASE;
+        ev->button = in[1] % 4; // one more than there are
+        ev->clicks = (uint8_t)(in[1] / 4 % 3);
+        ev->mods = in[2] & 7;
+        return true;
+    case 7:
+        ev->kind = UI_WHEEL;
+        ev->dx = (int8_t)in[1] * 16;
+        ev->dy = (int8_t)in[2] * 16;
+        ev->mods = in[1] & 7;
+        return true;
+    case 8: ev->kind = UI_LEAVE; return true;
+    default:
+        *width = 1 + (in[1] * 256 + in[2]) % (in[5] & 1 ? 7680 : 1000);
+        *height = 1 + (in[3] * 256 + in[4]) % (in[5] & 1 ? 4320 : 700);
+        return false;
+    }
+}
+
+static void draw(struct app *a)
+{
+    struct raster r;
+    if ((int64_t)a->list.width * a->list.height > PIXELS_MAX ||
+        raster_init(&r, a->list.width, a->list.height))
+        return;
+    raster_clear(&r, a->ui.theme.ground);
+    raster_draw(&r, &a->list, &a->atlas);
+    raster_finish(&r);
+}
+
+static void events(struct app *a, const uint8_t *data, size_t size)
+{
+    int width = 640, height = 400;
+    for (size_t i = 0; i < EVENTS_MAX && size >= EVENT_BYTES; i++) {
+        struct ui_event ev;
+        a->ui.now_ms += data[1] & 1 ? data[2] : 0;
+        bool has = pick(&ev, data, &width, &height);
+        app_frame(a, width, height, has ? &ev : NULL);
+        for (int k = 0; k < AGAIN_MAX && a->ui.again; k++)
+            app_frame(a, width, height, NULL);
+        a->quit = false;
+        data += EVENT_BYTES;
+        size -= EVENT_BYTES;
+    }
+    draw(a);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static bool is_ready;
+    static struct app a;
+    const struct app_options o = {.font = "builtin", .scale = 100};
+    struct fscope_error err = {0};
+    if (size < 1)
+        return 0;
+    if (!is_ready)
+        leave_folder();
+    is_ready = true;
+    if (app_init(&a, &o, &err))
+        abort();
+    if (data[0] & 1 && (app_add(&a, FUZZ_TRACE, &err) || app_show(&a, NULL, &err)))
+        abort();
+    if (data[0] & 2 && (app_add(&a, FUZZ_PROFILE, &err) || app_show(&a, NULL, &err)))
+        abort();
+    a.ui.now_ms = data[0] & 4; // with a clock, or without
+    events(&a, data + 1, size - 1);
+    app_close(&a);
+    return 0;
+}
