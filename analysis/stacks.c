@@ -5,8 +5,10 @@
 #include "analysis/stacks.h"
 
 #include "analysis/graph.h"
+#include "analysis/units.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,11 +127,28 @@ static int frames_of(struct frames *fs, const struct report *r, const struct ppr
     return 0;
 }
 
-static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, bool inverted)
+// Which part of each stack goes into the tree, in which direction.
+struct way {
+    const char *around; // interned; NULL: all of it
+    bool inverted;      // towards the callers
+};
+
+static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, const struct way *w)
 {
     uint32_t at = 0;
-    for (size_t i = 0; i < fs->count; i++) {
-        at = child(s, at, &fs->items[inverted ? i : fs->count - 1 - i]);
+    size_t first = 0, count = fs->count, mid = fs->count;
+    if (w->around) {
+        while (mid && fs->items[mid - 1].name != w->around)
+            mid--;
+        if (!mid--)
+            return 0;
+        s->nodes[0].module = fs->items[mid].module;
+        s->nodes[0].file = fs->items[mid].file;
+        first = w->inverted ? mid + 1 : 0;
+        count = w->inverted ? fs->count - first : mid;
+    }
+    for (size_t i = 0; i < count; i++) {
+        at = child(s, at, &fs->items[w->inverted ? first + i : count - 1 - i]);
         if (!at)
             return -ENOMEM;
     }
@@ -160,10 +179,9 @@ static void sum_up(struct stacks *s)
     }
 }
 
-static struct stacks_node *sorting; // qsort has no argument; one thread builds reports
-
-static int by_name(const void *x, const void *y)
+static int by_name(const void *x, const void *y, void *nodes)
 {
+    const struct stacks_node *sorting = nodes;
     const struct stacks_node *a = &sorting[*(const uint32_t *)x];
     const struct stacks_node *b = &sorting[*(const uint32_t *)y];
     if (a->parent != b->parent)
@@ -181,8 +199,7 @@ static int link_children(struct stacks *s)
         return -ENOMEM;
     for (uint32_t i = 0; i < s->count; i++)
         order[i] = i;
-    sorting = s->nodes;
-    qsort(order + 1, s->count - 1, sizeof *order, by_name);
+    qsort_r(order + 1, s->count - 1, sizeof *order, by_name, s->nodes);
     for (uint32_t i = s->count - 1; i > 0; i--) {
         struct stacks_node *n = &s->nodes[order[i]], *parent = &s->nodes[n->parent];
         n->next = parent->first_child;
@@ -194,7 +211,7 @@ static int link_children(struct stacks *s)
 }
 
 static int add_samples(struct stacks *s, const struct report *r, const struct report *names,
-                       bool inverted)
+                       const struct way *w)
 {
     struct frames fs = {0};
     int64_t sum = 0; // of absolute values: no total can exceed it
@@ -209,14 +226,14 @@ static int add_samples(struct stacks *s, const struct report *r, const struct re
         sum = more;
         rc = frames_of(&fs, names, sample);
         if (!rc)
-            rc = add_sample(s, &fs, value, inverted);
+            rc = add_sample(s, &fs, value, w);
     }
     free(fs.items);
     return rc;
 }
 
-int stacks_build(struct stacks *s, const struct report *r, enum stacks_values values, bool inverted,
-                 struct fscope_error *err)
+static int build(struct stacks *s, const struct report *r, enum stacks_values values,
+                 const struct way *w, struct fscope_error *err)
 {
     memset(s, 0, sizeof *s);
     s->values = values;
@@ -227,9 +244,10 @@ int stacks_build(struct stacks *s, const struct report *r, enum stacks_values va
     if (!rc)
         rc = grow(s);
     if (!rc) {
-        s->nodes[0] = (struct stacks_node){.name = "", .module = "", .file = ""};
+        const char *name = w->around ? w->around : "";
+        s->nodes[0] = (struct stacks_node){.name = name, .module = "", .file = ""};
         s->count = 1;
-        rc = add_samples(s, r, &names, inverted);
+        rc = add_samples(s, r, &names, w);
     }
     if (!rc) {
         sum_up(s);
@@ -237,6 +255,58 @@ int stacks_build(struct stacks *s, const struct report *r, enum stacks_values va
     }
     arena_finish(&names.arena);
     return rc ? error_set(err, rc, 0, "out of memory") : 0;
+}
+
+int stacks_build(struct stacks *s, const struct report *r, enum stacks_values values, bool inverted,
+                 struct fscope_error *err)
+{
+    return build(s, r, values, &(struct way){.inverted = inverted}, err);
+}
+
+int stacks_around(struct stacks *s, const struct report *r, enum stacks_values values,
+                  const char *label, bool callers, struct fscope_error *err)
+{
+    struct way w = {.around = pprof_string(r->profile, label), .inverted = callers};
+    memset(s, 0, sizeof *s);
+    return w.around ? build(s, r, values, &w, err) : error_set(err, -ENOMEM, 0, "out of memory");
+}
+
+unsigned stacks_step(const struct stacks_node *n)
+{
+    static const double ends[] = {1 / 2.0, 1 / 1.25, 1 / 1.05};
+    double base = (double)n->base.total, now = (double)n->now.total;
+    if (n->base.total == n->now.total)
+        return STACKS_SAME;
+    if (!n->now.total)
+        return STACKS_GONE;
+    if (!n->base.total)
+        return STACKS_NEW;
+    for (unsigned i = 0; i < 3; i++) {
+        if (now <= base * ends[i])
+            return STACKS_GONE + 1 + i;
+        if (base <= now * ends[i])
+            return STACKS_NEW - 1 - i;
+    }
+    return STACKS_SAME;
+}
+
+int64_t stacks_gone(const struct stacks_node *n)
+{
+    return n->now.total ? n->self - n->now.self : 0; // else all of it is
+}
+
+void stacks_difference(char *buf, size_t size, const struct report *r, const struct stacks *s)
+{
+    char base[UNITS_LABEL_MAX], now[UNITS_LABEL_MAX], delta[UNITS_LABEL_MAX], percent[32] = "";
+    double factor = 1 / r->options.divide_by;
+    int64_t b = s->nodes[0].base.total, n = s->nodes[0].now.total;
+    units_label(base, sizeof base, (int64_t)((double)b * factor), r->from_unit, "auto");
+    units_label(now, sizeof now, (int64_t)((double)n * factor), r->from_unit, "auto");
+    units_label(delta, sizeof delta, (int64_t)((double)(n - b) * factor), r->from_unit, "auto");
+    if (b)
+        snprintf(percent, sizeof percent, ", %+.1f%%", 100.0 * (double)(n - b) / (double)b);
+    snprintf(buf, size, "%s: base %s \xe2\x86\x92 %s (%s%s%s). Width: what either has", r->type,
+             base, now, n > b ? "+" : "", delta, percent);
 }
 
 void stacks_finish(struct stacks *s)
