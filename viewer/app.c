@@ -26,6 +26,17 @@ const struct app_key app_keys[] = {
     {"Flame graph", "U, 0", "zoom out to the parent, to everything"},
     {"Flame graph", "I", "root at the top or at the bottom"},
     {"Flame graph", "/", "search; Esc ends it"},
+    {"Profiles", "2 3 4 5 6", "flame graph, sandwich, top, call tree, source"},
+    {"Profiles", "T, Shift+T", "the next, the last sample type"},
+    {"Profiles", "V", "leaves first, roots first"},
+    {"Profiles", "R", "write a refinement: focus=, ignore=, hide=, show=REGEX"},
+    {"Profiles", "Shift+F I H O", "focus on, ignore, hide, show only the chosen function"},
+    {"Profiles", "Ctrl+Z, Ctrl+Y", "take a refinement back, do it again"},
+    {"Profiles", "Tab", "sandwich: to the callers, to the callees"},
+    {"Tables", "arrows, Home End, Shift+Up Down", "walk; a page"},
+    {"Tables", "S, Shift+S", "sort by the next column, the other way round"},
+    {"Tables", "Left Right Enter, L", "call tree: close, open; the heaviest path"},
+    {"Tables", "Enter", "top: focus on the function; source: go to what was inlined"},
     {"Everywhere", "Ctrl+Z, Backspace", "undo zooming"},
     {"Everywhere", "Esc", "choose nothing"},
     {"Everywhere", "F2", "dark, light"},
@@ -67,13 +78,15 @@ static int open_file(struct app *a, const struct app_options *o, struct fscope_e
         snprintf(a->title, sizeof a->title, "%.280s", slash && slash[1] ? slash + 1 : o->path);
         return 0;
     }
-    rc = profile_model_open(&a->profile, o->path, o->sample_type, o->inverted, err);
-    if (!rc && flame_init(&a->flame, a->profile))
-        rc = error_set(err, -ENOMEM, 0, "out of memory");
+    struct profile_file *file;
+    rc = profile_file_open(&file, o->path, o->diff_base, err);
+    if (!rc)
+        rc = profiles_init(&a->profiles, file, o->sample_type, o->inverted,
+                           o->source_path ? o->source_path : ".", err);
     if (rc)
         return rc;
-    a->flame.upward = o->upward;
-    snprintf(a->title, sizeof a->title, "%.280s", a->profile->title);
+    a->profiles.upward = a->profiles.flame.upward = o->upward;
+    snprintf(a->title, sizeof a->title, "%.280s", a->profiles.model->title);
     return 0;
 }
 
@@ -97,9 +110,8 @@ int app_open(struct app *a, const struct app_options *o, struct fscope_error *er
 void app_close(struct app *a)
 {
     timeline_finish(&a->timeline);
-    flame_finish(&a->flame);
+    profiles_finish(&a->profiles);
     trace_model_free(a->trace);
-    profile_model_free(a->profile);
     draw_finish(&a->list);
     font_close(a->font);
     atlas_finish(&a->atlas);
@@ -206,8 +218,8 @@ void app_frame(struct app *a, int width, int height, const struct ui_event *even
     }
     if (r.h > 0 && a->trace)
         timeline_frame(&a->timeline, u, r);
-    else if (r.h > 0 && a->profile)
-        flame_frame(&a->flame, u, r);
+    else if (r.h > 0 && a->profiles.model)
+        profiles_frame(&a->profiles, u, r);
     u->inside = inside;
     if (a->help)
         draw_help(a, rect_make(0, bar.h, width, height - bar.h));

@@ -9,13 +9,15 @@
 #define FIBERSCOPE_VIEWER_APP_H
 
 #include "viewer/ui/font.h"
-#include "viewer/views/flame.h"
+#include "viewer/views/profiles.h"
 #include "viewer/views/timeline.h"
 
 struct app_options {
     const char *path;
     const char *font;        // a file; "builtin"; NULL: the system's
     const char *sample_type; // of a profile; NULL: its own choice
+    const char *diff_base;   // a profile to compare with; may be NULL
+    const char *source_path; // folders with source, by ':'; NULL: the working folder
     int scale;               // percent
     bool light, inverted, upward;
 };
@@ -27,9 +29,8 @@ struct app {
     struct draw_list list;
     char title[300];
     struct trace_model *trace; // one of these two
-    struct profile_model *profile;
     struct timeline timeline;
-    struct flame flame;
+    struct profiles profiles; // model: NULL if it is none
     bool help, quit;
 };
 

@@ -23,7 +23,8 @@ enum { FAILURE = 1, USAGE = 2 };
 struct settings {
     struct app_options app;
     const char *png, *svg, *text;
-    const char *range, *search;
+    const char *range, *search, *page, *function;
+    const char *refine[REFINE_KINDS];
     int width, height;
 };
 
@@ -37,6 +38,11 @@ static const char usage[] =
     "  --size WxH           of the picture or window (default 1600x900)\n"
     "  --range A..B         of a trace: show from A to B, seconds or with a unit\n"
     "  --sample_index NAME  of a profile: which value\n"
+    "  --diff_base FILE     of a profile: compare with this one\n"
+    "  --page NAME          of a profile: flame, sandwich, top, tree or source\n"
+    "  --function NAME      of a profile: the chosen function, for sandwich and source\n"
+    "  --focus REGEX        of a profile: as in `fiberscope top`; also --ignore, --hide, --show\n"
+    "  --source_path DIRS   where to look for source files, separated by ':' (default .)\n"
     "  --inverted           of a profile: leaves first\n"
     "  --flame              of a profile: root at the bottom\n"
     "  --search TEXT        of a profile: mark frames with TEXT in their names\n"
@@ -93,6 +99,14 @@ static int option(struct settings *s, int which, const char *value)
     case 'i': s->app.inverted = true; break;
     case 'u': s->app.upward = true; break;
     case 'e': s->search = value; break;
+    case 'b': s->app.diff_base = value; break;
+    case 'S': s->app.source_path = value; break;
+    case 'P': s->page = value; break;
+    case 'F': s->function = value; break;
+    case '0':
+    case '1':
+    case '2':
+    case '3': s->refine[which - '0'] = value; break;
     case 'f': s->app.font = value; break;
     case 's':
         if (!read_size(value, &s->width, &s->height))
@@ -120,6 +134,14 @@ static int parse(struct settings *s, int argc, char **argv)
         {"size", required_argument, NULL, 's'},
         {"range", required_argument, NULL, 'r'},
         {"sample_index", required_argument, NULL, 'I'},
+        {"diff_base", required_argument, NULL, 'b'},
+        {"source_path", required_argument, NULL, 'S'},
+        {"page", required_argument, NULL, 'P'},
+        {"function", required_argument, NULL, 'F'},
+        {"focus", required_argument, NULL, '0' + REFINE_FOCUS},
+        {"ignore", required_argument, NULL, '0' + REFINE_IGNORE},
+        {"hide", required_argument, NULL, '0' + REFINE_HIDE},
+        {"show", required_argument, NULL, '0' + REFINE_SHOW},
         {"inverted", no_argument, NULL, 'i'},
         {"flame", no_argument, NULL, 'u'},
         {"search", required_argument, NULL, 'e'},
@@ -201,19 +223,49 @@ static int write_pictures(struct app *a, const struct settings *s)
     return rc ? fail("%s", err.text) : 0;
 }
 
+// What is shown of a profile. 0 or an exit status.
+static int set_profile(struct app *a, const struct settings *s)
+{
+    struct fscope_error err = {0};
+    char text[4096];
+    bool any = s->search || s->page || s->function;
+    for (int i = 0; i < REFINE_KINDS; i++)
+        any |= s->refine[i] != NULL;
+    if (!any)
+        return 0;
+    if (!a->profiles.model)
+        return refuse(s->search ? "--search" : "--page, --function, --focus",
+                      "only a profile has frames");
+    for (int i = 0; i < REFINE_KINDS; i++) {
+        if (!s->refine[i])
+            continue;
+        snprintf(text, sizeof text, "%s=%s", refine_names[i], s->refine[i]);
+        if (profiles_refine(&a->profiles, text, &err))
+            return fail("%s", err.text);
+    }
+    if (s->search)
+        flame_find(&a->profiles.flame, s->search);
+    if (s->function && !profiles_choose(&a->profiles, s->function))
+        return fail("%s: no such function in it", s->function);
+    if (!s->page)
+        return 0;
+    int page = profiles_page_of(s->page);
+    if (page < 0)
+        return refuse("--page", "flame, sandwich, top, tree or source");
+    profiles_show(&a->profiles, page);
+    return 0;
+}
+
 static int run(struct app *a, const struct settings *s)
 {
     struct fscope_error err = {0};
-    if (file_keep_path(s->app.path))
+    if (file_keep_path(s->app.path) || (s->app.diff_base && file_keep_path(s->app.diff_base)))
         return fail("out of memory");
     if (app_open(a, &s->app, &err))
         return fail("%s", err.text);
     int status = s->range ? set_range(a, s->range) : 0;
-    if (!status && s->search) {
-        if (!a->profile)
-            return refuse("--search", "only a profile has frames");
-        flame_find(&a->flame, s->search);
-    }
+    if (!status)
+        status = set_profile(a, s);
     if (status)
         return status;
     if (s->png || s->svg || s->text)

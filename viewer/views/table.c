@@ -60,10 +60,10 @@ static unsigned draw_titles(struct table *t, struct ui *u, const struct rect *at
         }
         (c[i].is_text ? ui_label : ui_label_right)(u, in, color, c[i].title);
         if (on)
-            draw_rect(u->list,
-                      rect_make(at[i].x + u->pad, t->reversed ? at[i].y : at[i].y + at[i].h - 3,
-                                in.w, 2),
-                      u->theme.accent);
+            draw_rect(
+                u->list,
+                rect_make(at[i].x + u->pad, t->reversed ? at[i].y : at[i].y + at[i].h - 3, in.w, 2),
+                u->theme.accent);
     }
     return did;
 }
@@ -83,7 +83,8 @@ static void draw_cell(struct ui *u, struct rect r, const struct table_column *c,
     if (cell->fold || cell->indent) {
         int x = in.x + TRIANGLE, y = r.y + r.h / 2;
         if (cell->fold > 0)
-            draw_triangle(u->list, x - TRIANGLE, y - 2, x + TRIANGLE, y - 2, x, y + 3, u->theme.dim);
+            draw_triangle(u->list, x - TRIANGLE, y - 2, x + TRIANGLE, y - 2, x, y + 3,
+                          u->theme.dim);
         else if (cell->fold)
             draw_triangle(u->list, x - 2, y - TRIANGLE, x - 2, y + TRIANGLE, x + 3, y,
                           u->theme.dim);
@@ -92,7 +93,10 @@ static void draw_cell(struct ui *u, struct rect r, const struct table_column *c,
     }
     if (in.w <= 0)
         return;
+    const struct font *font = u->font;
+    u->font = cell->mono ? u->mono : font;
     (c->is_text ? ui_label : ui_label_right)(u, in, color, cell->text);
+    u->font = font;
 }
 
 static void draw_rows(struct table *t, struct ui *u, const struct table_column *c, int columns,

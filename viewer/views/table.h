@@ -14,18 +14,19 @@ enum { TABLE_COLUMNS_MAX = 8 };
 
 struct table_column {
     const char *title;
-    int letters;   // wide; 0: what is left, for one column
-    bool is_text;  // to the left; else a figure
+    int letters;  // wide; 0: what is left, for one column
+    bool is_text; // to the left; else a figure
     bool sortable;
 };
 
 struct table_cell {
     char text[512];
-    uint32_t color;  // 0: the theme's
-    double bar;      // 0 to 1: how much of the cell is tinted, from the right
+    uint32_t color; // 0: the theme's
+    double bar;     // 0 to 1: how much of the cell is tinted, from the right
     uint32_t bar_color;
-    int indent;      // steps
-    int8_t fold;     // -1: closed, 1: open, with a triangle before the text
+    int indent;  // steps
+    bool mono;   // letters of one width
+    int8_t fold; // -1: closed, 1: open, with a triangle before the text
 };
 
 struct table {

@@ -13,8 +13,8 @@
 #include <string.h>
 
 static const struct table_column columns[TOP_COLUMNS] = {
-    {"flat", 11, false, true},  {"flat%", 8, false, true}, {"sum%", 8, false, false},
-    {"cum", 11, false, true},   {"cum%", 8, false, true},  {"function", 0, true, true},
+    {"flat", 11, false, true}, {"flat%", 8, false, true}, {"sum%", 8, false, false},
+    {"cum", 11, false, true},  {"cum%", 8, false, true},  {"function", 0, true, true},
 };
 
 static int by_value(int64_t x, int64_t y)

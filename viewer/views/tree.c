@@ -201,7 +201,7 @@ static void descend(struct tree *t, uint32_t node)
 
 unsigned tree_frame(struct tree *t, struct ui *u, struct rect r)
 {
-    uint32_t node = chosen_node(t);
+    uint32_t node = chosen_node(t), was = node;
     if (ui_key(u, UI_KEY_RIGHT, 0)) {
         if (node && t->open[node])
             table_show(&t->table, ++t->table.chosen);
@@ -224,5 +224,5 @@ unsigned tree_frame(struct tree *t, struct ui *u, struct rect r)
         toggle(t, node, node && !t->open[node]);
         u->again = true;
     }
-    return did;
+    return did | (chosen_node(t) != was ? TABLE_CHOSE : 0);
 }

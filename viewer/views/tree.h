@@ -25,7 +25,7 @@ void tree_finish(struct tree *t);                             // accepts a zeroe
 
 unsigned tree_frame(struct tree *t, struct ui *u, struct rect r);
 
-const char *tree_chosen(const struct tree *t); // its name; NULL: nothing
+const char *tree_chosen(const struct tree *t);       // its name; NULL: nothing
 void tree_choose(struct tree *t, const char *label); // opens what leads to its widest call
 
 #endif
