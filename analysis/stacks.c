@@ -240,6 +240,7 @@ static int build(struct stacks *s, const struct report *r, enum stacks_values va
     // The nodes of the locations name the frames; counting is done here.
     struct report names = *r;
     memset(&names.arena, 0, sizeof names.arena);
+    names.all_count = 0; // r may have its graph already
     int rc = graph_nodes(&names);
     if (!rc)
         rc = grow(s);

@@ -60,8 +60,11 @@ static int open_font(struct app *a, const struct app_options *o, struct fscope_e
     int size = FONT_SIZE * o->scale / 100, rc;
     if (o->font && strcmp(o->font, "builtin") != 0)
         return font_open(&a->font, &a->atlas, o->font, 0, size, err);
-    if (!o->font && !font_system(&a->font, &a->atlas, "sans", size, NULL))
+    if (!o->font && !font_system(&a->font, &a->atlas, "sans", size, NULL)) {
+        if (font_system(&a->mono, &a->atlas, "monospace", size, NULL))
+            a->mono = NULL;
         return 0;
+    }
     rc = font_builtin(&a->font, &a->atlas, o->scale < 150 ? 1 : o->scale / 100);
     return rc ? error_set(err, rc, 0, "out of memory") : 0;
 }
@@ -102,7 +105,8 @@ int app_open(struct app *a, const struct app_options *o, struct fscope_error *er
     int rc = open_font(a, o, err);
     if (rc)
         return rc;
-    a->ui.font = a->ui.mono = a->font;
+    a->ui.font = a->font;
+    a->ui.mono = a->mono ? a->mono : a->font;
     theme_init(&a->ui.theme, !o->light);
     return open_file(a, o, err);
 }
@@ -114,6 +118,7 @@ void app_close(struct app *a)
     trace_model_free(a->trace);
     draw_finish(&a->list);
     font_close(a->font);
+    font_close(a->mono);
     atlas_finish(&a->atlas);
     *a = (struct app){0};
 }

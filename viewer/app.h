@@ -25,7 +25,7 @@ struct app_options {
 struct app {
     struct ui ui;
     struct atlas atlas;
-    struct font *font;
+    struct font *font, *mono; // mono: for source; may be font
     struct draw_list list;
     char title[300];
     struct trace_model *trace; // one of these two

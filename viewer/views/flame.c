@@ -379,7 +379,7 @@ void flame_body(struct flame *f, struct ui *u, struct rect r)
 {
     f->row = font_height(u->font) + 6;
     f->hot = UINT32_MAX;
-    int content = ((int)f->stacks->depth + 2 - f->hide_root) * f->row;
+    int content = ((int)f->stacks->depth + 2 - f->hide_root - f->tight) * f->row;
     f->body = ui_scroll(u, id_of(f, "flame scroll"), r, content, &f->scroll);
     if (f->body.w < 1 || f->body.h < 1)
         return;

@@ -28,6 +28,7 @@ struct flame {
     bool upward;
     bool hide_root; // the row of node 0 is not drawn
     bool keyless;   // keys are another's
+    bool tight;     // no empty row at the end
     char search[64];
     uint8_t *found; // [count]: the name matches; 2: below one that does
     int64_t found_total;

@@ -51,7 +51,6 @@ static int init_views(struct profiles *p)
     if (was.name) { // the order stays
         p->top.table.sort = was.sort;
         p->top.table.reversed = was.reversed;
-        p->top.table.row = was.row;
         top_sort(&p->top);
     }
     return 0;
@@ -136,7 +135,13 @@ int profiles_init(struct profiles *p, struct profile_file *file, const char *sam
     p->file = file;
     p->source_path = source_path ? source_path : "";
     refine_init(&p->refine, sample_type, inverted);
-    return apply(p, err);
+    int rc = apply(p, err);
+    // Of a heap profile in which nothing is in use, what was allocated can be shown.
+    for (size_t i = 0; rc == -ENODATA && !sample_type && i < file->now->sample_type_count; i++) {
+        p->refine.states[0].sample_type = file->now->sample_types[i].type;
+        rc = apply(p, err);
+    }
+    return rc;
 }
 
 void profiles_finish(struct profiles *p)

@@ -41,7 +41,7 @@ struct profiles {
     struct source source;
     char edit[256]; // the refinement that is being written
     bool editing;
-    bool failed; // out of memory: there are no views
+    bool failed;       // out of memory: there are no views
     char message[400]; // why something was not done
 };
 

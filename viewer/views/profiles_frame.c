@@ -184,8 +184,10 @@ static void draw_status(const struct profiles *p, struct ui *u, struct rect r)
     for (size_t i = 0; i < rep->node_count; i++)
         shown = (int64_t)((uint64_t)shown + (uint64_t)report_flat(rep->nodes[i]));
     units_percent(share, sizeof share, shown, rep->total);
-    snprintf(text, sizeof text, "%.60s: shown %.60s, %s of %.60s in %zu functions", rep->type,
-             report_label(rep, flat, sizeof flat, shown), share + strspn(share, " "),
+    bool compared = p->file->base != NULL;
+    snprintf(text, sizeof text, "%.60s: %s %.60s, %s of %s%.60s in %zu functions", rep->type,
+             compared ? "difference" : "shown", report_label(rep, flat, sizeof flat, shown),
+             share + strspn(share, " "), compared ? "the base's " : "",
              report_label(rep, total, sizeof total, rep->total), rep->node_count);
     if (in.w > 0)
         ui_label(u, in, u->theme.dim, text);

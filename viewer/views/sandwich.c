@@ -45,6 +45,7 @@ static int set_side(struct sandwich *s, int side, const char *label, struct fsco
         flame_init_of(&s->flames[side], s->model, &s->stacks[side], s->left[side]))
         return error_set(err, -ENOMEM, 0, "out of memory");
     s->flames[side].upward = side == SANDWICH_CALLERS;
+    s->flames[side].tight = true;
     s->flames[side].hide_root = side == SANDWICH_CALLEES; // it stands once, between the two
     return 0;
 }
@@ -118,16 +119,24 @@ void sandwich_frame(struct sandwich *s, struct ui *u, struct rect r)
         s->side = !s->side;
         u->again = true;
     }
-    int above = split_at(s, u, r.h);
-    const struct rect parts[SANDWICH_SIDES] = {{r.x, r.y, r.w, above},
-                                               {r.x, r.y + above, r.w, r.h - above}};
+    int above = split_at(s, u, r.h), row = font_height(u->font) + 6, bar = u->pad + 2;
+    // One scale: where one of them has a scroll bar, the other stays clear of it.
+    bool scrolls[SANDWICH_SIDES] = {
+        ((int)s->stacks[SANDWICH_CALLERS].depth + 1) * row > above,
+        (int)s->stacks[SANDWICH_CALLEES].depth * row > r.h - above,
+    };
+    struct rect parts[SANDWICH_SIDES] = {{r.x, r.y, r.w, above},
+                                         {r.x, r.y + above, r.w, r.h - above}};
     for (int i = 0; i < SANDWICH_SIDES; i++) {
         uint32_t was = s->flames[i].chosen;
         s->flames[i].keyless = s->side != i;
+        parts[i].w -= scrolls[!i] && !scrolls[i] && parts[i].w > bar ? bar : 0;
         flame_body(&s->flames[i], u, parts[i]);
         if (s->flames[i].chosen != was)
             s->side = i;
     }
+    draw_rect(u->list, rect_make(r.x, r.y + above - row - 1, r.w, 1), u->theme.accent);
+    draw_rect(u->list, rect_make(r.x, r.y + above - 1, r.w, 1), u->theme.accent);
     for (int i = 0; i < SANDWICH_SIDES; i++)
         if (i != s->side)
             s->flames[i].chosen = 0;

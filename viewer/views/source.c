@@ -126,8 +126,7 @@ static void add_lines(struct source *s)
             s->table.chosen = i;
             break;
         }
-    int above = s->text_count ? CONTEXT : 0;
-    s->table.scroll = ((int)s->table.chosen - above) * s->table.row;
+    table_show(&s->table, s->table.chosen, s->text_count ? CONTEXT : 0);
 }
 
 int source_set(struct source *s, const char *function, int file)

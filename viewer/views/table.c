@@ -11,13 +11,22 @@
 
 enum { INDENT_LETTERS = 2, TRIANGLE = 3 };
 
-void table_show(struct table *t, uint32_t row)
+void table_show(struct table *t, uint32_t row, int above)
 {
-    int at = (int)row * t->row, room = t->body.h;
-    if (at < t->scroll)
+    t->reveal = row + 1;
+    t->above = above;
+}
+
+static void reveal(struct table *t, int room)
+{
+    int at = (int)(t->reveal - 1) * t->row;
+    if (t->above >= 0)
+        t->scroll = at - t->above * t->row;
+    else if (at < t->scroll)
         t->scroll = at;
-    else if (room > 0 && at + t->row > t->scroll + room)
+    else if (at + t->row > t->scroll + room)
         t->scroll = at + t->row - room;
+    t->reveal = 0;
 }
 
 static int letter(const struct ui *u)
@@ -74,7 +83,7 @@ static void draw_cell(struct ui *u, struct rect r, const struct table_column *c,
     struct rect in = inner(u, r);
     if (cell->bar > 0) {
         int w = (int)(in.w * (cell->bar < 1 ? cell->bar : 1) + 0.5);
-        draw_rect(u->list, rect_make(in.x + in.w - w, r.y + 2, w, r.h - 4), cell->bar_color);
+        draw_rect(u->list, rect_make(in.x, r.y + 2, w, r.h - 4), cell->bar_color);
     }
     int shift = cell->indent * INDENT_LETTERS * letter(u);
     in.x += shift;
@@ -158,7 +167,7 @@ static unsigned input(struct table *t, struct ui *u, const struct table_column *
     uint32_t to = rows ? walk(t, u, rows) : UINT32_MAX;
     if (to != UINT32_MAX) {
         t->chosen = to;
-        table_show(t, to);
+        table_show(t, to, -1);
         did |= TABLE_CHOSE;
     }
     if (rows && ui_key(u, UI_KEY_ENTER, 0))
@@ -190,6 +199,8 @@ unsigned table_frame(struct table *t, struct ui *u, struct rect r, const struct 
     if (rows && t->chosen >= rows)
         t->chosen = rows - 1;
     struct rect body = {r.x, r.y + top.h, r.w, r.h - top.h};
+    if (t->reveal)
+        reveal(t, body.h);
     int content = rows < 0x3fffffff / (uint32_t)t->row ? (int)rows * t->row : 0x3fffffff;
     t->body = ui_scroll(u, ui_id(t->name, 100), body, content, &t->scroll);
     draw_rect(u->list, top, u->theme.panel);

@@ -22,7 +22,7 @@ struct table_column {
 struct table_cell {
     char text[512];
     uint32_t color; // 0: the theme's
-    double bar;     // 0 to 1: how much of the cell is tinted, from the right
+    double bar;     // 0 to 1: how much of the cell is tinted, from the left
     uint32_t bar_color;
     int indent;  // steps
     bool mono;   // letters of one width
@@ -35,6 +35,9 @@ struct table {
     int scroll;       // pixels
     int sort;         // column
     bool reversed;
+
+    uint32_t reveal; // row + 1 to bring into sight in the next frame; 0: none
+    int above;       // rows that are then to stand over it; -1: as little scrolling as can be
 
     // Of the frame.
     struct rect body;
@@ -50,7 +53,8 @@ unsigned table_frame(struct table *t, struct ui *u, struct rect r, const struct 
                                   struct table_cell *out),
                      void *view);
 
-// Scrolls so that a row is in sight at the next frame.
-void table_show(struct table *t, uint32_t row);
+// Scrolls so that a row is in sight in the next frame: as little as can be (above -1), or with that
+// many rows over it.
+void table_show(struct table *t, uint32_t row, int above);
 
 #endif

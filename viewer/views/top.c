@@ -82,7 +82,7 @@ void top_choose(struct top *t, const char *label)
     for (uint32_t i = 0; label && i < t->model->report.node_count; i++)
         if (!strcmp(t->model->report.nodes[t->order[i]]->label, label)) {
             t->table.chosen = i;
-            table_show(&t->table, i);
+            table_show(&t->table, i, -1);
             return;
         }
 }

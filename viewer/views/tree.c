@@ -122,7 +122,7 @@ static void show_node(struct tree *t, uint32_t node)
     for (uint32_t i = 0; i < t->row_count; i++)
         if (t->rows[i] == node) {
             t->table.chosen = i;
-            table_show(&t->table, i);
+            table_show(&t->table, i, -1);
             return;
         }
 }
@@ -204,7 +204,7 @@ unsigned tree_frame(struct tree *t, struct ui *u, struct rect r)
     uint32_t node = chosen_node(t), was = node;
     if (ui_key(u, UI_KEY_RIGHT, 0)) {
         if (node && t->open[node])
-            table_show(&t->table, ++t->table.chosen);
+            table_show(&t->table, ++t->table.chosen, -1);
         else
             toggle(t, node, true);
         u->again = true;
