@@ -92,7 +92,7 @@ int tree_init(struct tree *t, const struct profile_model *m)
             heaviest = !heaviest || nodes[c].total > nodes[heaviest].total ? c : heaviest;
         if (!heaviest || nodes[heaviest].total < nodes[at].total / 2 + 1)
             break;
-        t->open[heaviest] = true;
+        t->open[heaviest] = nodes[heaviest].first_child != 0;
         at = heaviest;
     }
     make_rows(t);
