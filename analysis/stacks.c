@@ -90,39 +90,65 @@ static bool is_kernel(const struct pprof_location *l)
 struct frames {
     struct frame *items;
     size_t count, capacity;
+    struct frame **by_location; // what each location's lines are, in the arena of the names
 };
 
-static int add_frame(struct frames *fs, const struct frame *f)
+static int add_frames(struct frames *fs, const struct frame *f, size_t n)
 {
-    if (fs->count == fs->capacity) {
-        size_t capacity = fs->capacity ? 2 * fs->capacity : 256;
+    if (fs->count + n > fs->capacity) {
+        size_t capacity = 2 * (fs->count + n) + 256;
         struct frame *items = realloc(fs->items, capacity * sizeof *items);
         if (!items)
             return -ENOMEM;
         fs->items = items;
         fs->capacity = capacity;
     }
-    fs->items[fs->count++] = *f;
+    memcpy(fs->items + fs->count, f, n * sizeof *f);
+    fs->count += n;
     return 0;
 }
 
-static int frames_of(struct frames *fs, const struct report *r, const struct pprof_sample *sample)
+static uint32_t lines_of(const struct pprof_location *l)
+{
+    return l->line_count ? l->line_count : 1;
+}
+
+// Once for each location: stacks name the same ones over and over.
+static int name_frames(struct frames *fs, struct report *r)
+{
+    const struct pprof_profile *p = r->profile;
+    const char *empty = pprof_string(r->profile, "");
+    fs->by_location = arena_array(&r->arena, p->location_count + 1, sizeof(struct frame *));
+    if (!fs->by_location || !empty)
+        return -ENOMEM;
+    for (size_t i = 0; i < p->location_count; i++) {
+        const struct pprof_location *l = p->locations[i];
+        uint32_t n = lines_of(l);
+        struct frame *frames = arena_array(&r->arena, n, sizeof *frames);
+        if (!frames)
+            return -ENOMEM;
+        for (uint32_t j = 0; j < n; j++) {
+            const struct report_node *node = r->by_location[i][j];
+            frames[j] = (struct frame){.name = pprof_string(r->profile, node->label),
+                                       .module = l->mapping ? l->mapping->file : empty,
+                                       .file = node->file,
+                                       .is_inline = j + 1 < n,
+                                       .is_kernel = is_kernel(l)};
+            if (!frames[j].name)
+                return -ENOMEM;
+        }
+        fs->by_location[i] = frames;
+    }
+    return 0;
+}
+
+static int frames_of(struct frames *fs, const struct pprof_sample *sample)
 {
     fs->count = 0;
     for (uint32_t i = 0; i < sample->location_count; i++) {
         const struct pprof_location *l = sample->locations[i];
-        uint32_t n = l->line_count ? l->line_count : 1;
-        for (uint32_t j = 0; j < n; j++) {
-            const struct report_node *node = r->by_location[l->id - 1][j];
-            struct frame f = {.name = pprof_string(r->profile, node->label),
-                              .module =
-                                  l->mapping ? l->mapping->file : pprof_string(r->profile, ""),
-                              .file = node->file,
-                              .is_inline = j + 1 < n,
-                              .is_kernel = is_kernel(l)};
-            if (!f.name || add_frame(fs, &f))
-                return -ENOMEM;
-        }
+        if (add_frames(fs, fs->by_location[l->id - 1], lines_of(l)))
+            return -ENOMEM;
     }
     return 0;
 }
@@ -210,12 +236,12 @@ static int link_children(struct stacks *s)
     return 0;
 }
 
-static int add_samples(struct stacks *s, const struct report *r, const struct report *names,
+static int add_samples(struct stacks *s, const struct report *r, struct report *names,
                        const struct way *w)
 {
     struct frames fs = {0};
     int64_t sum = 0; // of absolute values: no total can exceed it
-    int rc = 0;
+    int rc = name_frames(&fs, names);
     for (size_t i = 0; !rc && i < r->profile->sample_count; i++) {
         const struct pprof_sample *sample = r->profile->samples[i];
         int64_t value = report_value(r, sample), more;
@@ -224,7 +250,7 @@ static int add_samples(struct stacks *s, const struct report *r, const struct re
         if (!value || left_out || __builtin_add_overflow(sum, graph_abs(value), &more))
             continue;
         sum = more;
-        rc = frames_of(&fs, names, sample);
+        rc = frames_of(&fs, sample);
         if (!rc)
             rc = add_sample(s, &fs, value, w);
     }

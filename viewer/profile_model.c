@@ -131,9 +131,6 @@ static int fill(struct profile_model *m, const char *what, const char *base,
     if (m->stacks.nodes[0].total <= 0)
         return error_set(err, -ENODATA, 0, "%s: no sample has a positive value of %s", what,
                          m->report.type);
-    rc = report_graph(&m->report, err);
-    if (rc)
-        return rc;
     m->module = program_of(&m->stacks);
     name(m, base_name(what), base);
     m->left = profile_lay_out(&m->stacks);
@@ -211,6 +208,14 @@ void profile_model_free(struct profile_model *m)
     pprof_free(m->profile);
     free(m->left);
     free(m);
+}
+
+int profile_model_functions(struct profile_model *m, struct fscope_error *err)
+{
+    if (m->has_functions)
+        return 0;
+    m->has_functions = true; // once, also when it fails
+    return report_graph(&m->report, err);
 }
 
 const struct report_node *profile_function(const struct profile_model *m, const char *label)

@@ -3,7 +3,8 @@
 // A profile as its views show it. A file is what was read; a model is one look at it: a sample type
 // and the refinements in force, with the tree of stacks, where each frame lies, and the functions.
 //
-// Invariant: neither changes once it is made, and any number of threads may read. A node's children
+// Invariant: neither changes once it is made (but see profile_model_functions), and any number of
+// threads may read. A node's children
 // lie within it, side by side from its left edge, in the order of their names; what is left at the
 // right is its own. A model has a copy of the file's samples: making one takes them apart.
 
@@ -38,6 +39,7 @@ struct profile_look {
 struct profile_model {
     struct pprof_profile *profile;
     struct report report; // of functions, nothing trimmed
+    bool has_functions;   // the report's nodes are there: profile_model_functions
     struct stacks stacks;
     int64_t *left;      // [stacks.count], where a node begins, of the root's total
     const char *module; // of the program, as nodes have it; "" if it is not known
@@ -57,10 +59,14 @@ int profile_model_of(struct profile_model **out, struct pprof_profile *p, const 
                      const char *sample_type, bool inverted, struct fscope_error *err);
 void profile_model_free(struct profile_model *m); // accepts NULL
 
+// Makes the report's nodes, which the flame graph does without: the one change that a model knows, and
+// the owner's to make. 0 or -errno with err.
+int profile_model_functions(struct profile_model *m, struct fscope_error *err);
+
 // Where nodes begin: [s->count], to be freed; NULL without memory.
 int64_t *profile_lay_out(const struct stacks *s);
 
-// The function with this label, or NULL.
+// The function with this label, or NULL. After profile_model_functions.
 const struct report_node *profile_function(const struct profile_model *m, const char *label);
 
 // The same samples by source line: report.nodes are pairs of function and line.

@@ -34,13 +34,10 @@ static void finish_views(struct profiles *p)
 // The views on p->model, which is new.
 static int init_views(struct profiles *p)
 {
-    struct table was = p->top.table;
     char search[sizeof p->flame.search];
     memcpy(search, p->flame.search, sizeof search);
     finish_views(p);
     int rc = flame_init(&p->flame, p->model);
-    if (!rc)
-        rc = top_init(&p->top, p->model);
     if (!rc)
         rc = tree_init(&p->tree, p->model);
     if (rc)
@@ -48,18 +45,32 @@ static int init_views(struct profiles *p)
     p->flame.upward = p->upward;
     flame_find(&p->flame, search);
     sandwich_init(&p->sandwich, p->model);
-    if (was.name) { // the order stays
-        p->top.table.sort = was.sort;
-        p->top.table.reversed = was.reversed;
-        top_sort(&p->top);
-    }
     return 0;
+}
+
+// The functions and what needs them. Without memory there are none, and a message.
+static bool need_functions(struct profiles *p)
+{
+    struct fscope_error err = {0};
+    if (p->top.model)
+        return true;
+    if (profile_model_functions(p->model, &err) || top_init(&p->top, p->model)) {
+        snprintf(p->message, sizeof p->message, "out of memory");
+        p->failed = true;
+        return false;
+    }
+    p->top.table.sort = p->sort;
+    p->top.table.reversed = p->reversed;
+    top_sort(&p->top);
+    return true;
 }
 
 // The views of the page follow the chosen function.
 void profiles_sync(struct profiles *p)
 {
     struct fscope_error err = {0};
+    if ((p->function || p->page != PROFILES_FLAME) && !need_functions(p))
+        return;
     switch (p->page) {
     case PROFILES_FLAME: flame_choose(&p->flame, p->function); break;
     case PROFILES_TOP: top_choose(&p->top, p->function); break;
@@ -120,7 +131,7 @@ static int apply(struct profiles *p, struct fscope_error *err)
     if (rc)
         return error_set(err, rc, 0, "out of memory");
     snprintf(p->message, sizeof p->message, "%s", m->warning);
-    if (p->function && !profile_function(m, p->function)) {
+    if (p->function && need_functions(p) && !profile_function(m, p->function)) {
         free(p->function);
         p->function = NULL;
     }
@@ -191,7 +202,7 @@ int profiles_refine(struct profiles *p, const char *text, struct fscope_error *e
 
 bool profiles_choose(struct profiles *p, const char *label)
 {
-    if (!profile_function(p->model, label))
+    if (!need_functions(p) || !profile_function(p->model, label))
         return false;
     profiles_set_function(p, label);
     profiles_sync(p);
@@ -207,6 +218,7 @@ void profiles_set_function(struct profiles *p, const char *label)
         return;
     free(p->function);
     p->function = copy;
+    need_functions(p);
 }
 
 void profiles_show(struct profiles *p, int page)

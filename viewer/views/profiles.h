@@ -33,7 +33,9 @@ struct profiles {
     struct refine refine;
     int page;
     char *function; // chosen; NULL: none
-    bool upward;    // flame graph with its root at the bottom
+    int sort;       // of the top table, from model to model
+    bool reversed;
+    bool upward; // flame graph with its root at the bottom
     struct flame flame;
     struct sandwich sandwich;
     struct top top;

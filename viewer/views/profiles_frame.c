@@ -168,7 +168,8 @@ static void draw_status(const struct profiles *p, struct ui *u, struct rect r)
     draw_rect(u->list, r, u->theme.panel);
     draw_rect(u->list, rect_make(r.x, r.y, r.w, 1), u->theme.border);
     struct rect in = {r.x + 2 * u->pad, r.y, r.w - 4 * u->pad, r.h};
-    const struct report_node *n = profile_function(p->model, p->function);
+    const struct report_node *n =
+        p->model->has_functions ? profile_function(p->model, p->function) : NULL;
     if (*p->message) {
         ui_label_right(u, in, u->theme.bad, p->message);
         in.w /= 2;
@@ -180,15 +181,16 @@ static void draw_status(const struct profiles *p, struct ui *u, struct rect r)
         ui_label_right(u, in, u->theme.text, text);
         in.w -= font_width(u->font, text, SIZE_MAX) + 2 * u->pad;
     }
-    int64_t shown = 0;
-    for (size_t i = 0; i < rep->node_count; i++)
-        shown = (int64_t)((uint64_t)shown + (uint64_t)report_flat(rep->nodes[i]));
-    units_percent(share, sizeof share, shown, rep->total);
+    const struct stacks_node *root = &p->model->stacks.nodes[0];
     bool compared = p->file->base != NULL;
-    snprintf(text, sizeof text, "%.60s: %s %.60s, %s of %s%.60s in %zu functions", rep->type,
-             compared ? "difference" : "shown", report_label(rep, flat, sizeof flat, shown),
+    int64_t shown = compared ? root->now.total - root->base.total : root->total;
+    const char *unit = p->model->has_functions ? rep->unit : "auto";
+    units_percent(share, sizeof share, shown, rep->total);
+    snprintf(text, sizeof text, "%.60s: %s %.60s, %s of %s%.60s", rep->type,
+             compared ? "difference" : "shown",
+             units_label(flat, sizeof flat, shown, rep->from_unit, unit),
              share + strspn(share, " "), compared ? "the base's " : "",
-             report_label(rep, total, sizeof total, rep->total), rep->node_count);
+             units_label(total, sizeof total, rep->total, rep->from_unit, unit));
     if (in.w > 0)
         ui_label(u, in, u->theme.dim, text);
 }
@@ -260,6 +262,8 @@ static void draw_page(struct profiles *p, struct ui *u, struct rect r)
     case PROFILES_TOP:
         did = top_frame(&p->top, u, r);
         chosen = did ? top_chosen(&p->top) : NULL;
+        p->sort = p->top.table.sort;
+        p->reversed = p->top.table.reversed;
         break;
     case PROFILES_TREE:
         did = tree_frame(&p->tree, u, r);

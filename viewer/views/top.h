@@ -18,7 +18,7 @@ struct top {
     int64_t *sums;   // of flat, in this order, up to and with the row
 };
 
-int top_init(struct top *t, const struct profile_model *m); // 0 or -ENOMEM
+int top_init(struct top *t, const struct profile_model *m); // 0 or -ENOMEM; m has functions
 void top_finish(struct top *t);                             // accepts a zeroed one
 
 // A frame; what the user did (table.h).
