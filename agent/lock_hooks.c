@@ -304,7 +304,7 @@ INTERPOSED int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
 // how often a thread slept: once for the condition.
 static long own_sleeps(void)
 {
-    struct rusage u;
+    struct rusage u = {.ru_nvcsw = -1};
     bool is_traced = atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_TRACE;
     return is_traced && !sys2(SYS_getrusage, RUSAGE_THREAD, &u) ? u.ru_nvcsw : -1;
 }

@@ -13,7 +13,7 @@
 
 struct settings {
     const char *png, *svg, *text, *size, *range, *sample_index, *search, *theme, *scale, *font;
-    const char *diff_base, *source_path, *page, *function, *focus, *ignore, *hide, *show;
+    const char *diff_base, *source_path, *render, *function, *focus, *ignore, *hide, *show;
     bool inverted, flame;
 };
 
@@ -44,7 +44,7 @@ static void collect(struct arguments *a, const struct settings *s, char *file)
     put(a, "--search", s->search);
     put(a, "--diff_base", s->diff_base);
     put(a, "--source_path", s->source_path);
-    put(a, "--page", s->page);
+    put(a, "--render", s->render);
     put(a, "--function", s->function);
     put(a, "--focus", s->focus);
     put(a, "--ignore", s->ignore);
@@ -113,8 +113,8 @@ static const struct cli_option options[] = {
                "of a profile: mark the frames whose names have TEXT in them"),
     CLI_STRING(struct settings, diff_base, "diff_base", 0, "OLD", SHOWN,
                "of a profile: compare it with OLD"),
-    CLI_STRING(struct settings, page, "page", 0, "NAME", SHOWN,
-               "of a profile: flame (default), sandwich, top, tree or source"),
+    CLI_STRING(struct settings, render, "render", 0, "VIEW", PICTURE,
+               "draw this view: timeline; flame, icicle, sandwich, top, tree or source"),
     CLI_STRING(struct settings, function, "function", 0, "NAME", SHOWN,
                "of a profile: the function that is chosen, for sandwich and source"),
     CLI_STRING(struct settings, focus, "focus", 0, "REGEX", SHOWN,
@@ -141,7 +141,7 @@ const struct cli_command cmd_view = {
     .examples = "  fiberscope view app.trace\n"
                 "  fiberscope view --png now.png --range 0.5..0.75 app.trace\n"
                 "  fiberscope view --svg heap.svg --sample_index inuse_space heap.pb.gz\n"
-                "  fiberscope view --diff_base old.pb.gz --page top new.pb.gz",
+                "  fiberscope view --diff_base old.pb.gz --render top new.pb.gz",
     .options = options,
     .option_count = CLI_COUNT(options),
     .defaults = &defaults,

@@ -4,6 +4,9 @@
 
 #include "collector/feed_internal.h"
 
+#include "base/array.h"
+#include "collector/mapped_file.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,19 +25,6 @@ struct feed_module {
     uint64_t start;
     uint32_t load_epoch, unload_epoch;
 };
-
-static int reserve_items(void **array, size_t *capacity, size_t count, size_t item_bytes)
-{
-    if (count < *capacity)
-        return 0;
-    size_t n = count + count / 2 + 64;
-    void *grown = reallocarray(*array, n, item_bytes);
-    if (!grown)
-        return -ENOMEM;
-    *array = grown;
-    *capacity = n;
-    return 0;
-}
 
 int feed_kind_of(unsigned seg_kind)
 {
@@ -68,25 +58,17 @@ static int keep_record(void *arg, const struct seg_record *r)
     struct feed *f = arg;
     if (f->record_count >= BATCH_RECORDS_MAX)
         return 1;
-    if (reserve_items((void **)&f->records, &f->record_capacity, f->record_count,
+    if (array_reserve((void **)&f->records, &f->record_capacity, f->record_count,
                       sizeof *f->records))
         return -ENOMEM;
     f->records[f->record_count++] = *r;
     return 0;
 }
 
-static void hex_build_id(const struct seg_module *m, char *hex)
-{
-    uint32_t n = m->build_id_size <= SEG_BUILD_ID_BYTES ? m->build_id_size : 0;
-    for (uint32_t i = 0; i < n; i++)
-        sprintf(hex + (size_t)i * 2, "%02x", m->build_id[i]);
-    hex[n * 2] = '\0';
-}
-
 static int add_module(struct feed *f, const struct seg_module *m, const char *path)
 {
-    char build_id[2 * SEG_BUILD_ID_BYTES + 1];
-    hex_build_id(m, build_id);
+    char build_id[MODULE_BUILD_ID_SIZE];
+    mapped_module_build_id(m, build_id);
     uint32_t unload = atomic_load_explicit(&m->unload_epoch, memory_order_relaxed);
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         if (!f->processes[kind])
@@ -124,7 +106,7 @@ static int see_module(void *arg, const struct seg_module *m, const char *path)
     if (i < f->module_count && memcmp(&f->modules[i], &now, sizeof now) == 0)
         return 0;
     if (i >= f->module_count) {
-        if (reserve_items((void **)&f->modules, &f->module_capacity, i, sizeof *f->modules))
+        if (array_reserve((void **)&f->modules, &f->module_capacity, i, sizeof *f->modules))
             return -ENOMEM;
         f->module_count = i + 1;
     }
@@ -144,7 +126,7 @@ static int see_thread(void *arg, const struct seg_thread *t)
                  memcmp(f->threads[i].name, now.name, sizeof now.name) == 0))
         return 0;
     if (i >= f->thread_count) {
-        if (reserve_items((void **)&f->threads, &f->thread_capacity, i, sizeof *f->threads))
+        if (array_reserve((void **)&f->threads, &f->thread_capacity, i, sizeof *f->threads))
             return -ENOMEM;
         for (; f->thread_count < i; f->thread_count++) // slots that were empty until now
             f->threads[f->thread_count] = (struct feed_thread){0};

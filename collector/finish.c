@@ -26,13 +26,7 @@ static int open_module(void *arg, const struct seg_module *m, const char *path,
                        const char *build_id)
 {
     (void)arg;
-    struct mapped_file file = {
-        .path = path,
-        .build_id = build_id,
-        .device = m->device,
-        .inode = m->inode,
-    };
-    return mapped_file_open(&file);
+    return mapped_module_open(0, m, path, build_id);
 }
 
 // Enough of the file to know it by. False: there is not so much.

@@ -35,16 +35,7 @@ static int open_module(void *arg, const struct seg_module *m, const char *path,
                        const char *build_id)
 {
     const struct target *t = arg;
-    struct mapped_file file = {
-        .pid = t->pid,
-        .start = m->start,
-        .end = m->end,
-        .path = path,
-        .build_id = build_id,
-        .device = m->device,
-        .inode = m->inode,
-    };
-    return mapped_file_open(&file);
+    return mapped_module_open(t->pid, m, path, build_id);
 }
 
 static uint64_t period_of(const struct ingest *g, enum record_kind kind)

@@ -63,3 +63,26 @@ int mapped_file_open(const struct mapped_file *m)
         fd = open_checked(m->path, m);
     return fd;
 }
+
+void mapped_module_build_id(const struct seg_module *m, char hex[MODULE_BUILD_ID_SIZE])
+{
+    uint32_t n = m->build_id_size <= SEG_BUILD_ID_BYTES ? m->build_id_size : 0;
+    for (uint32_t i = 0; i < n; i++)
+        sprintf(hex + (size_t)i * 2, "%02x", m->build_id[i]);
+    hex[n * 2] = '\0';
+}
+
+int mapped_module_open(uint32_t pid, const struct seg_module *m, const char *path,
+                       const char *build_id)
+{
+    const struct mapped_file file = {
+        .pid = pid,
+        .start = m->start,
+        .end = m->end,
+        .path = path,
+        .build_id = build_id,
+        .device = m->device,
+        .inode = m->inode,
+    };
+    return mapped_file_open(&file);
+}

@@ -9,6 +9,8 @@
 #ifndef FIBERSCOPE_COLLECTOR_MAPPED_FILE_H
 #define FIBERSCOPE_COLLECTOR_MAPPED_FILE_H
 
+#include "segment/layout.h"
+
 #include <stdint.h>
 
 struct mapped_file {
@@ -22,5 +24,12 @@ struct mapped_file {
 // A read-only descriptor, or -errno: -ESTALE when there is another file at the path now, -ENOENT for
 // what has no file (anonymous memory, [vdso]). The caller closes it.
 int mapped_file_open(const struct mapped_file *m);
+
+enum { MODULE_BUILD_ID_SIZE = 2 * SEG_BUILD_ID_BYTES + 1 };
+
+// What a segment says of a module: its build id in hex, and its file, as above; path is its name in the segment.
+void mapped_module_build_id(const struct seg_module *m, char hex[MODULE_BUILD_ID_SIZE]);
+int mapped_module_open(uint32_t pid, const struct seg_module *m, const char *path,
+                       const char *build_id);
 
 #endif

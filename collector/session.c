@@ -233,16 +233,7 @@ int session_open_module(void *arg, const struct seg_module *m, const char *path,
                         const char *build_id)
 {
     const struct session *s = arg;
-    const struct mapped_file file = {
-        .pid = s->pid,
-        .start = m->start,
-        .end = m->end,
-        .path = path,
-        .build_id = build_id,
-        .device = m->device,
-        .inode = m->inode,
-    };
-    return mapped_file_open(&file);
+    return mapped_module_open(s->pid, m, path, build_id);
 }
 
 static int new_builder(struct record_result *result, int kind, uint64_t rate_bytes)

@@ -59,16 +59,8 @@ void stack_table_free(struct stack_table *s)
 static int add_module(void *arg, const struct seg_module *m, const char *path)
 {
     struct stack_table *s = arg;
-    char build_id[2 * SEG_BUILD_ID_BYTES + 1] = "";
-    for (uint32_t i = 0; i < m->build_id_size && i < SEG_BUILD_ID_BYTES; i++)
-        snprintf(build_id + (size_t)i * 2, 3, "%02x", m->build_id[i]);
-    const struct mapped_file file = {.pid = s->pid,
-                                     .start = m->start,
-                                     .end = m->end,
-                                     .path = path,
-                                     .build_id = build_id,
-                                     .device = m->device,
-                                     .inode = m->inode};
+    char build_id[MODULE_BUILD_ID_SIZE];
+    mapped_module_build_id(m, build_id);
     const struct builder_module bm = {
         .start = m->start,
         .end = m->end,
@@ -79,7 +71,7 @@ static int add_module(void *arg, const struct seg_module *m, const char *path)
         .inode = m->inode,
         .from = m->load_epoch,
         .until = atomic_load_explicit(&m->unload_epoch, memory_order_relaxed),
-        .fd = mapped_file_open(&file),
+        .fd = mapped_module_open(s->pid, m, path, build_id),
     };
     return builder_module(s->process, &bm) == -ENOMEM ? -ENOMEM : 0;
 }

@@ -4,6 +4,7 @@
 
 #include "collector/trace_symbols.h"
 
+#include "base/array.h"
 #include "collector/intern.h"
 #include "collector/symbolize_image.h"
 #include "collector/trace_api.h"
@@ -76,19 +77,6 @@ struct trace_symbols {
     struct trace_writer_frame out[TRACE_STACK_FRAMES_MAX];
     uint64_t damaged;
 };
-
-static int reserve_items(void **array, size_t *capacity, size_t count, size_t item_bytes)
-{
-    if (count < *capacity)
-        return 0;
-    size_t n = count + count / 2 + 64;
-    void *grown = reallocarray(*array, n, item_bytes);
-    if (!grown)
-        return -ENOMEM;
-    *array = grown;
-    *capacity = n;
-    return 0;
-}
 
 int trace_symbols_new(struct trace_symbols **out, const struct trace_symbols_options *o)
 {
@@ -187,7 +175,7 @@ static int see_module(void *arg, const struct seg_module *sm, const char *path)
     size_t i = ts->module_seen++;
     uint32_t unload = atomic_load_explicit(&sm->unload_epoch, memory_order_relaxed);
     if (i >= ts->module_count) {
-        if (reserve_items((void **)&ts->modules, &ts->module_capacity, i, sizeof *ts->modules))
+        if (array_reserve((void **)&ts->modules, &ts->module_capacity, i, sizeof *ts->modules))
             return -ENOMEM;
         int rc = add_module(ts, &ts->modules[i], sm, path);
         ts->module_count = i + 1;
@@ -245,7 +233,7 @@ static void open_image(struct trace_symbols *ts, struct module *m)
 
 static int put_frame(struct trace_symbols *ts, const struct frame *f)
 {
-    if (ts->frame_count >= UINT32_MAX || reserve_items((void **)&ts->frames, &ts->frame_capacity,
+    if (ts->frame_count >= UINT32_MAX || array_reserve((void **)&ts->frames, &ts->frame_capacity,
                                                        ts->frame_count, sizeof *ts->frames))
         return -ENOMEM;
     ts->frames[ts->frame_count++] = *f;
@@ -337,7 +325,7 @@ static const struct run *location(struct trace_symbols *ts, uint64_t pc, bool is
     uint64_t address = pc - !is_exact;
     const struct location_key key = {address, find_module(ts, address, epoch), is_exact};
     uint32_t before = ts->locations.count;
-    if (reserve_items((void **)&ts->location_frames, &ts->location_capacity, before,
+    if (array_reserve((void **)&ts->location_frames, &ts->location_capacity, before,
                       sizeof *ts->location_frames))
         return NULL;
     uint32_t id = intern_put(&ts->locations, &key, sizeof key);
@@ -358,7 +346,7 @@ static const struct run *location(struct trace_symbols *ts, uint64_t pc, bool is
 static int put_stack_frame(struct trace_symbols *ts, uint32_t frame)
 {
     if (ts->stack_frame_count >= UINT32_MAX ||
-        reserve_items((void **)&ts->stack_frames, &ts->stack_frame_capacity, ts->stack_frame_count,
+        array_reserve((void **)&ts->stack_frames, &ts->stack_frame_capacity, ts->stack_frame_count,
                       sizeof *ts->stack_frames))
         return -ENOMEM;
     ts->stack_frames[ts->stack_frame_count++] = frame;

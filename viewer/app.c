@@ -2,120 +2,92 @@
 //
 // See app.h.
 
-#include "viewer/app.h"
+#include "viewer/app_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { FONT_SIZE = 13, ATLAS_SIZE = 1024 };
+enum { FONT_SIZE = 13, ATLAS_SIZE = 1024, SCALE_STEPS = 10 };
 
-const struct app_key app_keys[] = {
-    {"Timeline", "W S, Up Down, + -", "zoom in and out, at the mouse"},
-    {"Timeline", "A D, Left Right", "move earlier and later"},
-    {"Timeline", "Shift, Ctrl with these", "four times as far, a quarter"},
-    {"Timeline", "wheel, Ctrl+wheel, Shift+wheel", "scroll lanes, zoom, move"},
-    {"Timeline", "drag, right drag", "choose a range, move"},
-    {"Timeline", "click, double click", "choose a span, zoom to it"},
-    {"Timeline", "F, 0", "zoom to what is chosen, to everything"},
-    {"Timeline", "comma, dot", "the span before, after, on its lane"},
-    {"Flame graph", "click, Enter, F", "make a frame as wide as the window"},
-    {"Flame graph", "arrows", "walk: heaviest child, parent, neighbours"},
-    {"Flame graph", "U, 0", "zoom out to the parent, to everything"},
-    {"Flame graph", "I", "root at the top or at the bottom"},
-    {"Flame graph", "/", "search; Esc ends it"},
-    {"Profiles", "2 3 4 5 6", "flame graph, sandwich, top, call tree, source"},
-    {"Profiles", "T, Shift+T", "the next, the last sample type"},
-    {"Profiles", "V", "leaves first, roots first"},
-    {"Profiles", "R", "write a refinement: focus=, ignore=, hide=, show=REGEX"},
-    {"Profiles", "Shift+F I H O", "focus on, ignore, hide, show only the chosen function"},
-    {"Profiles", "Ctrl+Z, Ctrl+Y", "take a refinement back, do it again"},
-    {"Profiles", "Tab", "sandwich: to the callers, to the callees"},
-    {"Tables", "arrows, Home End, Shift+Up Down", "walk; a page"},
-    {"Tables", "S, Shift+S", "sort by the next column, the other way round"},
-    {"Tables", "Left Right Enter, L", "call tree: close, open; the heaviest path"},
-    {"Tables", "Enter", "top: focus on the function; source: go to what was inlined"},
-    {"Everywhere", "Ctrl+Z, Backspace", "undo zooming"},
-    {"Everywhere", "Esc", "choose nothing"},
-    {"Everywhere", "F2", "dark, light"},
-    {"Everywhere", "?", "this help"},
-    {"Everywhere", "Ctrl+Q", "quit"},
-    {NULL, NULL, NULL},
-};
+// --- Fonts.
 
-static bool is_trace(const char *path)
+static int open_one(struct app *a, const char *family, int percent, struct font **out,
+                    struct fscope_error *err)
 {
-    char begin[5];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    ssize_t n = fd < 0 ? 0 : pread(fd, begin, sizeof begin, 0);
-    if (fd >= 0)
-        close(fd);
-    return n == (ssize_t)sizeof begin && !memcmp(begin, "go 1.", sizeof begin);
-}
-
-static int open_font(struct app *a, const struct app_options *o, struct fscope_error *err)
-{
-    int size = FONT_SIZE * o->scale / 100, rc;
-    if (o->font && strcmp(o->font, "builtin") != 0)
-        return font_open(&a->font, &a->atlas, o->font, 0, size, err);
-    if (!o->font && !font_system(&a->font, &a->atlas, "sans", size, NULL)) {
-        if (font_system(&a->mono, &a->atlas, "monospace", size, NULL))
-            a->mono = NULL;
+    const char *font = a->o.font;
+    int size = FONT_SIZE * percent / 100;
+    if (font && strcmp(font, "builtin") != 0)
+        return font_open(out, &a->atlas, font, 0, size, err);
+    if (!font && !font_system(out, &a->atlas, family, size, NULL))
         return 0;
-    }
-    rc = font_builtin(&a->font, &a->atlas, o->scale < 150 ? 1 : o->scale / 100);
+    int rc = font_builtin(out, &a->atlas, percent < 150 ? 1 : percent / 100);
     return rc ? error_set(err, rc, 0, "out of memory") : 0;
 }
 
-static int open_file(struct app *a, const struct app_options *o, struct fscope_error *err)
+// The fonts at scale and ratio; those that are there stay if that fails.
+static int open_fonts(struct app *a, struct fscope_error *err)
 {
-    int rc;
-    const char *slash = strrchr(o->path, '/');
-    if (is_trace(o->path)) {
-        rc = trace_model_open(&a->trace, o->path, err);
-        if (rc)
-            return rc;
-        timeline_init(&a->timeline, a->trace);
-        snprintf(a->title, sizeof a->title, "%.280s", slash && slash[1] ? slash + 1 : o->path);
+    struct font *font = NULL, *mono = NULL;
+    int percent = (int)(a->scale * a->ratio);
+    percent = percent < APP_SCALE_MIN   ? APP_SCALE_MIN
+              : percent > APP_SCALE_MAX ? APP_SCALE_MAX
+                                        : percent;
+    if (percent == a->font_scale)
         return 0;
-    }
-    struct profile_file *file;
-    rc = profile_file_open(&file, o->path, o->diff_base, err);
+    int rc = open_one(a, "sans", percent, &font, err);
     if (!rc)
-        rc = profiles_init(&a->profiles, file, o->sample_type, o->inverted,
-                           o->source_path ? o->source_path : ".", err);
-    if (rc)
+        rc = open_one(a, "monospace", percent, &mono, err);
+    if (rc) {
+        font_close(font);
         return rc;
-    a->profiles.upward = a->profiles.flame.upward = o->upward;
-    snprintf(a->title, sizeof a->title, "%.280s", a->profiles.model->title);
+    }
+    draw_reset(&a->list, 0, 0); // the last frame has the old ones
+    font_close(a->font);
+    font_close(a->mono);
+    a->ui.font = a->font = font;
+    a->ui.mono = a->mono = mono;
+    a->font_scale = percent;
     return 0;
 }
 
-int app_open(struct app *a, const struct app_options *o, struct fscope_error *err)
+static void set_scale(struct app *a, int scale)
 {
-    *a = (struct app){0};
+    int was = a->scale;
+    a->scale = scale < APP_SCALE_MIN   ? APP_SCALE_MIN
+               : scale > APP_SCALE_MAX ? APP_SCALE_MAX
+                                       : scale;
+    if (open_fonts(a, NULL))
+        a->scale = was;
+}
+
+void app_set_ratio(struct app *a, double ratio)
+{
+    double was = a->ratio;
+    a->ratio = ratio > 0.25 && ratio < 8 ? ratio : 1;
+    if (open_fonts(a, NULL))
+        a->ratio = was;
+}
+
+int app_init(struct app *a, const struct app_options *o, struct fscope_error *err)
+{
+    *a = (struct app){.o = *o, .scale = o->scale, .ratio = 1};
     draw_init(&a->list, 0, 0);
     if (o->scale < APP_SCALE_MIN || o->scale > APP_SCALE_MAX)
         return error_set(err, -EINVAL, 0, "the scale goes from %d to %d percent", APP_SCALE_MIN,
                          APP_SCALE_MAX);
     if (atlas_init(&a->atlas, ATLAS_SIZE, ATLAS_SIZE))
         return error_set(err, -ENOMEM, 0, "out of memory");
-    int rc = open_font(a, o, err);
-    if (rc)
-        return rc;
-    a->ui.font = a->font;
-    a->ui.mono = a->mono ? a->mono : a->font;
     theme_init(&a->ui.theme, !o->light);
-    return open_file(a, o, err);
+    return open_fonts(a, err);
 }
 
 void app_close(struct app *a)
 {
-    timeline_finish(&a->timeline);
-    profiles_finish(&a->profiles);
-    trace_model_free(a->trace);
+    for (int i = 0; i < a->count; i++)
+        document_close(a->documents[i]);
+    free(a->wants.copy);
     draw_finish(&a->list);
     font_close(a->font);
     font_close(a->mono);
@@ -123,110 +95,178 @@ void app_close(struct app *a)
     *a = (struct app){0};
 }
 
-static void draw_help(struct app *a, struct rect r)
+// --- Documents.
+
+int app_add(struct app *a, const char *path, struct fscope_error *err)
 {
-    struct ui *u = &a->ui;
-    const struct theme *t = &u->theme;
-    int wide = 0, keys = 0, rows = 1;
-    for (const struct app_key *k = app_keys; k->group; k++) {
-        int w = font_width(u->font, k->keys, SIZE_MAX), d = font_width(u->font, k->does, SIZE_MAX);
-        keys = w > keys ? w : keys;
-        wide = d > wide ? d : wide;
-        rows += 1 + (k == app_keys || strcmp(k->group, k[-1].group) != 0);
-    }
-    int row = font_height(u->font) + 4;
-    struct rect box = {0, 0, keys + wide + 10 * u->pad, rows * row + 4 * u->pad};
-    box.x = r.x + (r.w > box.w ? (r.w - box.w) / 2 : 0);
-    box.y = r.y + (r.h > box.h ? (r.h - box.h) / 2 : 0);
-    draw_rect(u->list, r, 0x90000000);
-    draw_rect(u->list, box, t->raised);
-    draw_frame(u->list, box, 1, t->border);
-    int y = box.y + 2 * u->pad;
-    for (const struct app_key *k = app_keys; k->group; k++, y += row) {
-        if (k == app_keys || strcmp(k->group, k[-1].group) != 0) {
-            ui_label(u, rect_make(box.x + 2 * u->pad, y, box.w, row), t->accent, k->group);
-            y += row;
-        }
-        ui_label(u, rect_make(box.x + 4 * u->pad, y, keys, row), t->text, k->keys);
-        ui_label(u, rect_make(box.x + 6 * u->pad + keys, y, wide, row), t->dim, k->does);
-    }
+    if (a->count == APP_FILES_MAX)
+        return error_set(err, -EMFILE, 0, "%s: %d files are open, close one first", path,
+                         APP_FILES_MAX);
+    int rc = document_open(&a->documents[a->count], &a->o, path, err);
+    if (!rc)
+        a->at = a->count++;
+    return rc;
 }
 
-static void draw_bar(struct app *a, struct rect r)
+static void close_at(struct app *a)
+{
+    if (!a->count)
+        return;
+    document_close(a->documents[a->at]);
+    a->count--;
+    for (int i = a->at; i < a->count; i++)
+        a->documents[i] = a->documents[i + 1];
+    a->at = a->at < a->count ? a->at : a->count ? a->count - 1 : 0;
+}
+
+int app_show(struct app *a, const char *id, struct fscope_error *err)
+{
+    struct document *d = a->documents[a->at];
+    char names[256] = "";
+    int rc = -ENOENT;
+    if (id)
+        rc = document_show(d, view_find(id));
+    for (int i = 0; !id && views[i] && rc == -ENOENT; i++)
+        rc = document_show(d, i);
+    if (rc != -ENOENT)
+        return rc ? error_set(err, rc, 0, "%s", *d->error ? d->error : strerror(-rc)) : 0;
+    for (int i = 0; views[i]; i++)
+        if (views[i]->shows & document_kind(d))
+            snprintf(names + strlen(names), sizeof names - strlen(names), " %s", views[i]->id);
+    return error_set(err, rc, 0, "a %s has no view %s; it has%s", d->trace ? "trace" : "profile",
+                     id ? id : "", names);
+}
+
+// --- Commands of the program.
+
+static void file_commands(struct app *a)
 {
     struct ui *u = &a->ui;
-    char text[64];
-    draw_rect(u->list, r, u->theme.panel);
-    draw_rect(u->list, rect_make(r.x, r.y + r.h - 1, r.w, 1), u->theme.border);
-    snprintf(text, sizeof text, "%s", a->help ? "close" : "? keys");
-    int w = ui_button_width(u, "? keys");
-    if (ui_button(u, ui_id("help", 0), rect_make(r.x + r.w - w, r.y, w, r.h - 1), text, false)) {
+    int count = a->count;
+    if (command_given(u, COMMAND_OPEN)) {
+        a->prompt.open = true;
+        a->prompt.path[0] = 0;
+        u->caret = 0;
+    }
+    if (count && command_given(u, COMMAND_FILE_AFTER))
+        a->at = (a->at + 1) % count;
+    if (count && command_given(u, COMMAND_FILE_BEFORE))
+        a->at = (a->at + count - 1) % count;
+    if (command_given(u, COMMAND_FILE_CLOSE))
+        close_at(a);
+}
+
+static void show_commands(struct app *a)
+{
+    struct ui *u = &a->ui;
+    if (command_given(u, COMMAND_HELP) || (a->help && command_given(u, COMMAND_CANCEL)))
         a->help = !a->help;
-        u->again = true;
+    if (command_given(u, COMMAND_PALETTE)) {
+        a->palette = (struct palette){.open = true};
+        a->help = false;
+        u->caret = 0;
     }
-    ui_label(u, rect_make(r.x + 2 * u->pad, r.y, r.w - w - 4 * u->pad, r.h), u->theme.text,
-             a->title);
-}
-
-// What is missing of a damaged file, over its view. How high it is.
-static int draw_damage(struct app *a, struct rect r)
-{
-    char text[512];
-    if (!a->trace || !a->trace->damage[0])
-        return 0;
-    snprintf(text, sizeof text, "Only what stands before the damage is shown. %s",
-             a->trace->damage);
-    r.h = a->ui.line + 2;
-    draw_rect(a->ui.list, r, a->ui.theme.raised);
-    draw_rect(a->ui.list, rect_make(r.x, r.y, 4, r.h), a->ui.theme.bad);
-    ui_label(&a->ui, rect_make(r.x + 2 * a->ui.pad, r.y, r.w - 4 * a->ui.pad, r.h), a->ui.theme.bad,
-             text);
-    return r.h;
-}
-
-static void keys(struct app *a)
-{
-    struct ui *u = &a->ui;
-    if (ui_key(u, '?', 0) || (a->help && ui_key(u, UI_KEY_ESCAPE, 0))) {
-        a->help = !a->help;
-        u->again = true;
-    }
-    if (ui_key(u, UI_KEY_F1 + 1, 0)) {
+    if (command_given(u, COMMAND_THEME))
         theme_init(&u->theme, !u->theme.dark);
+    if (command_given(u, COMMAND_LARGER))
+        set_scale(a, a->scale + SCALE_STEPS);
+    if (command_given(u, COMMAND_SMALLER))
+        set_scale(a, a->scale - SCALE_STEPS);
+    if (command_given(u, COMMAND_NORMAL_SIZE))
+        set_scale(a, a->o.scale);
+    if (command_given(u, COMMAND_FULL_SCREEN))
+        a->wants.full_screen = !a->wants.full_screen;
+    if (command_given(u, COMMAND_FRAME_TIME))
+        a->frame_time = !a->frame_time;
+    if (command_given(u, COMMAND_QUIT))
+        a->quit = true;
+}
+
+static void view_commands(struct app *a)
+{
+    struct document *d = a->count ? a->documents[a->at] : NULL;
+    for (int i = 0; d && views[i]; i++)
+        if (views[i]->shows & document_kind(d) && views[i]->digit &&
+            command_given(&a->ui, COMMAND_VIEW_1 + views[i]->digit - 1u))
+            document_show(d, i);
+}
+
+// Before the list is emptied: these are about what was shown.
+static void last_frame_commands(struct app *a)
+{
+    struct ui *u = &a->ui;
+    if (command_given(u, COMMAND_EXPORT))
+        export_picture(a);
+    if (command_given(u, COMMAND_COPY))
+        export_words(a);
+}
+
+// --- A frame.
+
+static void draw_document(struct app *a, struct document *d, struct rect r)
+{
+    struct ui *u = &a->ui;
+    if (!d)
+        bar_nothing(a, r);
+    else if (!document_kind(d))
+        bar_loading(a, d, r);
+    else
+        views[d->view]->frame(d->states[d->view], d, u, r);
+    if (d && d->wanted) {
+        document_show(d, view_find(d->wanted));
+        d->wanted = NULL;
         u->again = true;
     }
-    if (ui_key(u, 'q', UI_CTRL))
-        a->quit = true;
+}
+
+// What lies over the view, which then sees no event.
+static void draw_over(struct app *a, const struct document *d, struct rect r)
+{
+    struct ui *u = &a->ui;
+    unsigned contexts = d ? views[d->view]->contexts : 0, digits = d ? document_digits(d) : 0;
+    if (a->palette.open) {
+        enum command_id given = palette_frame(&a->palette, u, r, contexts, digits);
+        a->next = given ? (uint16_t)given : a->next;
+    }
+    if (a->prompt.open)
+        bar_prompt(a, r);
+    if (a->help)
+        palette_help(u, r, contexts, digits);
+    bar_note(a, r);
 }
 
 void app_frame(struct app *a, int width, int height, const struct ui_event *event)
 {
     struct ui *u = &a->ui;
-    struct rect r = {0, 0, width, height};
-    draw_reset(&a->list, width, height);
+    for (int i = 0; i < a->count; i++)
+        document_poll(a->documents[i], &a->o);
+    if (event && (event->kind == UI_KEY || event->kind == UI_PRESS))
+        a->note[0] = 0;
     ui_begin(u, &a->list, event);
-    keys(a);
-    struct rect bar = {0, 0, width, u->line + 4};
-    draw_bar(a, rect_cut(bar, r));
-    r.y += bar.h;
-    r.h -= bar.h;
-    if (r.h > 0) {
-        int damage = draw_damage(a, r);
-        r.y += damage;
-        r.h -= damage;
-    }
-    // The help lies over the view, which then sees no event.
-    bool inside = u->inside;
-    if (a->help) {
+    u->command = a->next;
+    a->next = COMMAND_NONE;
+    bool asked = u->event.kind == UI_KEY || u->command;
+    last_frame_commands(a);
+    draw_reset(&a->list, width, height);
+    file_commands(a);
+    show_commands(a);
+    view_commands(a);
+    struct document *d = a->count ? a->documents[a->at] : NULL;
+    bool covered = a->help || a->palette.open || a->prompt.open, inside = u->inside;
+    struct ui_event kept = {0};
+    struct rect r = bar_draw(a, rect_make(0, 0, width, height));
+    if (covered) {
+        kept = u->event;
         u->event.kind = UI_NONE;
         u->inside = false;
     }
-    if (r.h > 0 && a->trace)
-        timeline_frame(&a->timeline, u, r);
-    else if (r.h > 0 && a->profiles.model)
-        profiles_frame(&a->profiles, u, r);
-    u->inside = inside;
-    if (a->help)
-        draw_help(a, rect_make(0, bar.h, width, height - bar.h));
+    if (r.h > 0)
+        draw_document(a, d, r);
+    if (covered) {
+        u->event = kept;
+        u->inside = inside;
+    }
+    draw_over(a, a->count ? a->documents[a->at] : NULL, r);
+    u->again |= asked || a->next; // keys and commands change what stands above
     ui_end(u);
 }

@@ -5,9 +5,10 @@
 #include "viewer/app.h"
 
 #include "base/file.h"
+#include "viewer/http.h"
 #include "viewer/range.h"
 #include "viewer/ui/raster.h"
-#include "viewer/ui/svg.h"
+#include "viewer/views/refine.h"
 #include "viewer/window.h"
 
 #include <errno.h>
@@ -16,30 +17,31 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { FAILURE = 1, USAGE = 2 };
+enum { FAILURE = 1, USAGE = 2, FRAMES = 4 };
 
 struct settings {
     struct app_options app;
     const char *png, *svg, *text;
-    const char *range, *search, *page, *function;
-    const char *refine[REFINE_KINDS];
-    int width, height;
+    const char *range;
+    char **files;
+    int count, width, height;
+    bool render, software;
 };
 
 static const char usage[] =
-    "usage: fiberscope-view [OPTION ...] FILE\n"
-    "Shows an execution trace or a profile. With --png, --svg or --text it needs no display.\n"
+    "usage: fiberscope-view [OPTION ...] FILE|URL ...\n"
+    "Shows execution traces and profiles. With -o, --png, --svg or --text it needs no display.\n"
     "\n"
-    "  --png OUT            write a picture and end\n"
+    "  --render VIEW -o OUT draw VIEW into OUT, a PNG, and end; views:\n"
+    "                       timeline flame icicle sandwich top tree source\n"
+    "  --png OUT            the same of the first view\n"
     "  --svg OUT            the same as SVG\n"
     "  --text OUT           the same as text: what is drawn, item by item\n"
     "  --size WxH           of the picture or window (default 1600x900)\n"
     "  --range A..B         of a trace: show from A to B, seconds or with a unit\n"
     "  --sample_index NAME  of a profile: which value\n"
     "  --diff_base FILE     of a profile: compare with this one\n"
-    "  --page NAME          of a profile: flame, sandwich, top, tree or source\n"
     "  --function NAME      of a profile: the chosen function, for sandwich and source\n"
     "  --focus REGEX        of a profile: as in `fiberscope top`; also --ignore, --hide, --show\n"
     "  --source_path DIRS   where to look for source files, separated by ':' (default .)\n"
@@ -48,6 +50,7 @@ static const char usage[] =
     "  --search TEXT        of a profile: mark frames with TEXT in their names\n"
     "  --theme dark|light   (default dark)\n"
     "  --scale PERCENT      of letters and all else (default 100)\n"
+    "  --software           draw by the processor alone, without the screen's driver\n"
     "  --font FILE          a font file, or 'builtin' (default: the system's)\n";
 
 static int fail(const char *fmt, ...) FSCOPE_PRINTF(1, 2);
@@ -68,6 +71,15 @@ static int refuse(const char *what, const char *how)
     return USAGE;
 }
 
+static int refuse_view(const char *id)
+{
+    char text[256] = "there are";
+    for (int i = 0; views[i]; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), " %s", views[i]->id);
+    fail("--render: no view %s; %s (--help)", id, text);
+    return USAGE;
+}
+
 static bool read_size(const char *text, int *width, int *height)
 {
     char after;
@@ -78,11 +90,13 @@ static bool read_size(const char *text, int *width, int *height)
 // As mdoc: one list for each group.
 static void print_keys(void)
 {
-    for (const struct app_key *k = app_keys; k->group; k++) {
-        if (k == app_keys || strcmp(k->group, k[-1].group) != 0)
-            printf("%s.Ss %s\n.Bl -tag -width Ds\n", k == app_keys ? "" : ".El\n", k->group);
+    char keys[COMMAND_KEYS_TEXT];
+    for (const struct command *c = commands; c->help; c++) {
+        if (c == commands || command_group(c) != command_group(c - 1))
+            printf("%s.Ss %s\n.Bl -tag -width Ds\n", c == commands ? "" : ".El\n",
+                   command_group(c));
         // A comma or dot alone is punctuation to mdoc: \\& before it makes it a word.
-        printf(".It \\&%s\n%s\n", k->keys, k->does);
+        printf(".It \\&%s\n%s\n", command_keys(c, keys), c->help);
     }
     puts(".El");
 }
@@ -97,16 +111,21 @@ static int option(struct settings *s, int which, const char *value)
     case 'r': s->range = value; break;
     case 'I': s->app.sample_type = value; break;
     case 'i': s->app.inverted = true; break;
-    case 'u': s->app.upward = true; break;
-    case 'e': s->search = value; break;
+    case 'u': s->app.view = "flame"; break;
+    case 'V':
+        s->app.view = value;
+        s->render = true;
+        break;
+    case 'w': s->software = true; break;
+    case 'o': s->png = value; break;
+    case 'e': s->app.search = value; break;
     case 'b': s->app.diff_base = value; break;
     case 'S': s->app.source_path = value; break;
-    case 'P': s->page = value; break;
-    case 'F': s->function = value; break;
+    case 'F': s->app.function = value; break;
     case '0':
     case '1':
     case '2':
-    case '3': s->refine[which - '0'] = value; break;
+    case '3': s->app.refine[which - '0'] = value; break;
     case 'f': s->app.font = value; break;
     case 's':
         if (!read_size(value, &s->width, &s->height))
@@ -128,6 +147,8 @@ static int option(struct settings *s, int which, const char *value)
 static int parse(struct settings *s, int argc, char **argv)
 {
     static const struct option options[] = {
+        {"render", required_argument, NULL, 'V'},
+        {"o", required_argument, NULL, 'o'},
         {"png", required_argument, NULL, 'p'},
         {"svg", required_argument, NULL, 'v'},
         {"text", required_argument, NULL, 't'},
@@ -136,7 +157,6 @@ static int parse(struct settings *s, int argc, char **argv)
         {"sample_index", required_argument, NULL, 'I'},
         {"diff_base", required_argument, NULL, 'b'},
         {"source_path", required_argument, NULL, 'S'},
-        {"page", required_argument, NULL, 'P'},
         {"function", required_argument, NULL, 'F'},
         {"focus", required_argument, NULL, '0' + REFINE_FOCUS},
         {"ignore", required_argument, NULL, '0' + REFINE_IGNORE},
@@ -148,6 +168,7 @@ static int parse(struct settings *s, int argc, char **argv)
         {"theme", required_argument, NULL, 'm'},
         {"scale", required_argument, NULL, 'c'},
         {"font", required_argument, NULL, 'f'},
+        {"software", no_argument, NULL, 'w'},
         {"help", no_argument, NULL, 'h'},
         {"keys", no_argument, NULL, 'k'}, // for the man page
         {NULL, 0, NULL, 0},
@@ -157,120 +178,79 @@ static int parse(struct settings *s, int argc, char **argv)
         if (status)
             return status;
     }
-    if (optind + 1 != argc)
-        return refuse("FILE", "name one trace or profile");
-    s->app.path = argv[optind];
+    if (optind == argc)
+        return refuse("FILE", "name a trace or a profile");
+    if (argc - optind > APP_FILES_MAX)
+        return refuse("FILE", "at most 16 at once");
+    s->files = argv + optind;
+    s->count = argc - optind;
     return 0;
 }
 
-static int set_range(struct app *a, const char *text)
+static int check_range(const struct document *d, const struct settings *s)
 {
-    double begin, end;
-    if (!a->trace)
+    if (!s->range)
+        return 0;
+    if (!d->trace)
         return refuse("--range", "only a trace has times");
-    const char *wrong = range_parse(text, &begin, &end);
-    if (wrong)
-        return refuse("--range", wrong);
-    if (begin >= (double)(a->trace->end_ns - a->trace->begin_ns))
+    if (d->shown.begin_ns >= (double)(d->trace->end_ns - d->trace->begin_ns))
         return refuse("--range", "the trace is over before it begins");
-    timeline_show(&a->timeline, begin, end);
     return 0;
 }
 
-static int write_text(const struct app *a, const char *path, struct fscope_error *err)
-{
-    struct file_replace f;
-    int rc = file_begin(&f, path, err);
-    if (rc)
-        return rc;
-    FILE *out = fdopen(dup(f.fd), "w");
-    if (out)
-        draw_dump(&a->list, out);
-    if (!out || ferror(out) | fclose(out)) {
-        rc = error_set(err, errno ? -errno : -EIO, 0, "%s: %s", path, strerror(errno));
-        file_abort(&f);
-        return rc;
-    }
-    return file_commit(&f, err);
-}
-
-static int write_png(struct app *a, const char *path, struct fscope_error *err)
-{
-    struct raster r;
-    int rc = raster_init(&r, a->list.width, a->list.height);
-    if (rc)
-        return error_set(err, rc, 0, "%s: no memory for the picture", path);
-    raster_clear(&r, a->ui.theme.ground);
-    raster_draw(&r, &a->list, &a->atlas);
-    rc = raster_write_png(&r, path, err);
-    raster_finish(&r);
-    return rc;
-}
-
-static int write_pictures(struct app *a, const struct settings *s)
+static int draw(struct app *a, const struct settings *s)
 {
     struct fscope_error err = {0};
     int rc = 0;
-    app_frame(a, s->width, s->height, NULL);
-    if (a->list.failed || a->timeline.failed)
+    for (int i = 0; i < FRAMES && (!i || a->ui.again); i++)
+        app_frame(a, s->width, s->height, NULL);
+    if (a->list.failed || a->documents[0]->failed)
         return fail("out of memory");
     if (s->png)
-        rc = write_png(a, s->png, &err);
+        rc = app_write_png(a, s->png, &err);
     if (s->svg && !rc)
-        rc = svg_write(&a->list, a->ui.theme.ground, s->svg, &err);
+        rc = app_write_svg(a, s->svg, &err);
     if (s->text && !rc)
-        rc = write_text(a, s->text, &err);
+        rc = app_write_text(a, s->text, &err);
     return rc ? fail("%s", err.text) : 0;
 }
 
-// What is shown of a profile. 0 or an exit status.
-static int set_profile(struct app *a, const struct settings *s)
+// A picture of one file.
+static int picture(struct app *a, const struct settings *s)
 {
     struct fscope_error err = {0};
-    char text[4096];
-    bool any = s->search || s->page || s->function;
-    for (int i = 0; i < REFINE_KINDS; i++)
-        any |= s->refine[i] != NULL;
-    if (!any)
-        return 0;
-    if (!a->profiles.model)
-        return refuse(s->search ? "--search" : "--page, --function, --focus",
-                      "only a profile has frames");
-    for (int i = 0; i < REFINE_KINDS; i++) {
-        if (!s->refine[i])
-            continue;
-        snprintf(text, sizeof text, "%s=%s", refine_names[i], s->refine[i]);
-        if (profiles_refine(&a->profiles, text, &err))
-            return fail("%s", err.text);
-    }
-    if (s->search)
-        flame_find(&a->profiles.flame, s->search);
-    if (s->function && !profiles_choose(&a->profiles, s->function))
-        return fail("%s: no such function in it", s->function);
-    if (!s->page)
-        return 0;
-    int page = profiles_page_of(s->page);
-    if (page < 0)
-        return refuse("--page", "flame, sandwich, top, tree or source");
-    profiles_show(&a->profiles, page);
-    return 0;
-}
-
-static int run(struct app *a, const struct settings *s)
-{
-    struct fscope_error err = {0};
-    if (file_keep_path(s->app.path) || (s->app.diff_base && file_keep_path(s->app.diff_base)))
+    if (s->count != 1)
+        return refuse("FILE", "a picture is of one file");
+    if ((!http_is_url(s->files[0]) && file_keep_path(s->files[0])) ||
+        (s->app.diff_base && file_keep_path(s->app.diff_base)))
         return fail("out of memory");
-    if (app_open(a, &s->app, &err))
+    if (app_init(a, &s->app, &err) || app_add(a, s->files[0], &err))
         return fail("%s", err.text);
-    int status = s->range ? set_range(a, s->range) : 0;
-    if (!status)
-        status = set_profile(a, s);
+    int status = check_range(a->documents[0], s);
+    if (!status && s->app.search && !a->documents[0]->profile)
+        status = refuse("--search", "only a profile has frames");
     if (status)
         return status;
+    int rc = app_show(a, s->app.view, &err);
+    return rc == -ENOENT ? refuse("--render", err.text) : rc ? fail("%s", err.text) : draw(a, s);
+}
+
+static int run(struct app *a, struct settings *s)
+{
+    struct fscope_error err = {0};
+    if (s->range) {
+        const char *wrong = range_parse(s->range, &s->app.shown.begin_ns, &s->app.shown.end_ns);
+        if (wrong)
+            return refuse("--range", wrong);
+    }
+    if (s->app.view && view_find(s->app.view) < 0)
+        return refuse_view(s->app.view);
     if (s->png || s->svg || s->text)
-        return write_pictures(a, s);
-    return window_run(a, s->width, s->height, &err) ? fail("%s", err.text) : 0;
+        return picture(a, s);
+    if (s->render)
+        return refuse("--render", "needs -o FILE");
+    struct window_options w = {.width = s->width, .height = s->height, .software = s->software};
+    return window_run(a, &s->app, s->files, s->count, &w, &err) ? fail("%s", err.text) : 0;
 }
 
 int main(int argc, char **argv)

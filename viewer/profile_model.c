@@ -5,7 +5,6 @@
 #include "viewer/profile_model.h"
 
 #include "analysis/units.h"
-#include "collector/finish.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -17,13 +16,6 @@ static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash && slash[1] ? slash + 1 : path;
-}
-
-static int read_profile(struct pprof_profile **out, const char *path, struct fscope_error *err)
-{
-    if (finish_is_dump(path))
-        return finish_profile(path, NULL, out, err);
-    return pprof_read_file(out, path, NULL, err);
 }
 
 int64_t *profile_lay_out(const struct stacks *s)
@@ -132,7 +124,7 @@ static int fill(struct profile_model *m, const char *what, const char *base,
         return error_set(err, -ENODATA, 0, "%s: no sample has a positive value of %s", what,
                          m->report.type);
     m->module = program_of(&m->stacks);
-    name(m, base_name(what), base);
+    name(m, base_name(what), base ? base_name(base) : NULL);
     m->left = profile_lay_out(&m->stacks);
     return m->left ? 0 : error_set(err, -ENOMEM, 0, "%s: out of memory", what);
 }
@@ -190,13 +182,16 @@ int profile_model_of(struct profile_model **out, struct pprof_profile *p, const 
     return make(out, p, what, NULL, &look, err);
 }
 
-int profile_model_open(struct profile_model **out, const char *path, const char *sample_type,
-                       bool inverted, struct fscope_error *err)
+int profile_model_first(struct profile_model **out, const struct profile_file *f,
+                        const char *sample_type, bool inverted, struct fscope_error *err)
 {
-    struct pprof_profile *p;
-    *out = NULL;
-    int rc = read_profile(&p, path, err);
-    return rc ? rc : profile_model_of(out, p, path, sample_type, inverted, err);
+    struct profile_look look = {.sample_type = sample_type, .inverted = inverted};
+    int rc = profile_model_look(out, f, &look, err);
+    for (size_t i = 0; rc == -ENODATA && !sample_type && i < f->now->sample_type_count; i++) {
+        look.sample_type = f->now->sample_types[i].type;
+        rc = profile_model_look(out, f, &look, err);
+    }
+    return rc;
 }
 
 void profile_model_free(struct profile_model *m)
@@ -226,39 +221,20 @@ const struct report_node *profile_function(const struct profile_model *m, const 
     return NULL;
 }
 
-int profile_file_of(struct profile_file **out, struct pprof_profile *p, const char *what,
-                    struct fscope_error *err)
+int profile_file_of(struct profile_file **out, struct pprof_profile *now, const char *name,
+                    struct pprof_profile *base, const char *base_name, struct fscope_error *err)
 {
     struct profile_file *f = calloc(1, sizeof *f);
     *out = f;
     if (!f) {
-        pprof_free(p);
-        return error_set(err, -ENOMEM, 0, "%s: out of memory", what);
-    }
-    f->now = p;
-    snprintf(f->name, sizeof f->name, "%s", base_name(what));
-    return 0;
-}
-
-int profile_file_open(struct profile_file **out, const char *path, const char *base_path,
-                      struct fscope_error *err)
-{
-    struct pprof_profile *p, *base = NULL;
-    *out = NULL;
-    int rc = read_profile(&p, path, err);
-    if (rc)
-        return rc;
-    if (base_path && (rc = read_profile(&base, base_path, err))) {
-        pprof_free(p);
-        return rc;
-    }
-    rc = profile_file_of(out, p, path, err);
-    if (rc) {
+        pprof_free(now);
         pprof_free(base);
-        return rc;
+        return error_set(err, -ENOMEM, 0, "%s: out of memory", name);
     }
-    (*out)->base = base;
-    snprintf((*out)->base_name, sizeof(*out)->base_name, "%s", base ? base_name(base_path) : "");
+    f->now = now;
+    f->base = base;
+    snprintf(f->name, sizeof f->name, "%s", name);
+    snprintf(f->base_name, sizeof f->base_name, "%s", base ? base_name : "");
     return 0;
 }
 

@@ -13,20 +13,16 @@
 
 #include "analysis/stacks.h"
 
-enum { PROFILE_NAME_MAX = 128 };
+enum { PROFILE_NAME_MAX = 1024 };
 
 struct profile_file {
-    struct pprof_profile *now, *base; // base: to compare with, or NULL
-    char name[PROFILE_NAME_MAX], base_name[PROFILE_NAME_MAX];
+    struct pprof_profile *now, *base;                         // base: to compare with, or NULL
+    char name[PROFILE_NAME_MAX], base_name[PROFILE_NAME_MAX]; // paths
 };
 
-// Profiles of any format that the reports read, and what a program left behind (dump, black box,
-// core). base_path may be NULL. 0 or -errno with err.
-int profile_file_open(struct profile_file **out, const char *path, const char *base_path,
-                      struct fscope_error *err);
-// The same of a profile, which it takes over, also when it fails.
-int profile_file_of(struct profile_file **out, struct pprof_profile *p, const char *what,
-                    struct fscope_error *err);
+// Takes the profiles over, also when it fails; base may be NULL. 0 or -ENOMEM with err.
+int profile_file_of(struct profile_file **out, struct pprof_profile *now, const char *name,
+                    struct pprof_profile *base, const char *base_name, struct fscope_error *err);
 void profile_file_free(struct profile_file *f); // accepts NULL
 
 // What of a file is shown. Regular expressions as in `fiberscope top`; NULL or "": none.
@@ -52,9 +48,12 @@ struct profile_model {
 int profile_model_look(struct profile_model **out, const struct profile_file *f,
                        const struct profile_look *look, struct fscope_error *err);
 
-// A file's or a profile's first look, without the file. As above; the profile is taken over.
-int profile_model_open(struct profile_model **out, const char *path, const char *sample_type,
-                       bool inverted, struct fscope_error *err);
+// The first look at a file: where its own choice of a sample type has no values, such as a heap's in
+// which nothing is in use, the first type that has some. As above.
+int profile_model_first(struct profile_model **out, const struct profile_file *f,
+                        const char *sample_type, bool inverted, struct fscope_error *err);
+
+// A look at a profile without a file. As above; the profile is taken over.
 int profile_model_of(struct profile_model **out, struct pprof_profile *p, const char *what,
                      const char *sample_type, bool inverted, struct fscope_error *err);
 void profile_model_free(struct profile_model *m); // accepts NULL

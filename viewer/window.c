@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// See window.h. Frames are drawn by the CPU back end into a texture: the same pixels as in a
-// picture.
+// See window.h. Where there is a driver, it draws (geometry.h); else the CPU back end draws into a
+// texture: the same pixels as in a picture.
 
 #include "viewer/window.h"
 
+#include "viewer/geometry.h"
 #include "viewer/ui/raster.h"
 
 #include <errno.h>
@@ -17,9 +18,14 @@ struct window {
     SDL_Window *window;
     SDL_Renderer *renderer;
     SDL_Texture *texture;
-    struct raster raster;
-    float ratio; // of pixels to the mouse's units
+    struct raster raster;     // where the processor draws
+    struct geometry geometry; // else
+    float ratio;              // of pixels to the mouse's units
+    bool software, full_screen;
+    char title[320];
 };
+
+enum { AGAIN_MAX = 4, MOVE_MS = 4 };
 
 static uint32_t key_of(SDL_Keycode key)
 {
@@ -119,6 +125,8 @@ static struct ui_event translate(const struct window *w, struct app *a, const SD
     return ev;
 }
 
+// --- Frames.
+
 // The picture as large as the window; -errno if there is no memory for it.
 static int resize(struct window *w, int width, int height)
 {
@@ -132,7 +140,7 @@ static int resize(struct window *w, int width, int height)
     return w->texture ? raster_init(&w->raster, width, height) : -ENOMEM;
 }
 
-static int show(struct window *w, struct app *a)
+static int draw_by_processor(struct window *w, struct app *a)
 {
     int rc = resize(w, a->list.width, a->list.height);
     if (rc)
@@ -143,61 +151,168 @@ static int show(struct window *w, struct app *a)
     if (SDL_UpdateTexture(w->texture, NULL, w->raster.pixels, pitch) ||
         SDL_RenderCopy(w->renderer, w->texture, NULL, NULL))
         return -EIO;
-    SDL_RenderPresent(w->renderer);
     return 0;
 }
 
-static int size_of(struct window *w, int *width, int *height)
+static double now_ms(void)
+{
+    return (double)SDL_GetPerformanceCounter() * 1e3 / (double)SDL_GetPerformanceFrequency();
+}
+
+static int show(struct window *w, struct app *a)
+{
+    double begin = now_ms();
+    int rc = w->software ? draw_by_processor(w, a)
+                         : geometry_draw(&w->geometry, &a->list, &a->atlas, a->ui.theme.ground);
+    a->frame_ms[1] = now_ms() - begin;
+    if (!rc)
+        SDL_RenderPresent(w->renderer);
+    return rc;
+}
+
+// Its size in pixels and the ratio to the mouse's units. False: it is minimized, nothing is shown.
+static bool size_of(struct window *w, struct app *a, int *width, int *height)
 {
     int units, other;
-    if (SDL_GetRendererOutputSize(w->renderer, width, height))
-        return -EIO;
+    if (SDL_GetWindowFlags(w->window) & (SDL_WINDOW_MINIMIZED | SDL_WINDOW_HIDDEN) ||
+        SDL_GetRendererOutputSize(w->renderer, width, height))
+        return false;
     SDL_GetWindowSize(w->window, &units, &other);
     w->ratio = units > 0 ? (float)*width / (float)units : 1;
+    app_set_ratio(a, (double)w->ratio);
     *width = SDL_clamp(*width, 1, RASTER_SIZE_MAX);
     *height = SDL_clamp(*height, 1, RASTER_SIZE_MAX);
-    return 0;
+    return true;
 }
 
+// What only a window can do.
+static void do_wants(struct window *w, struct app *a)
+{
+    const char *title = a->count ? a->documents[a->at]->title : "";
+    char text[320];
+    if (a->wants.copy) {
+        SDL_SetClipboardText(a->wants.copy);
+        free(a->wants.copy);
+        a->wants.copy = NULL;
+    }
+    if (a->wants.full_screen != w->full_screen) {
+        w->full_screen = a->wants.full_screen;
+        SDL_SetWindowFullscreen(w->window, w->full_screen ? SDL_WINDOW_FULLSCREEN_DESKTOP : 0);
+    }
+    SDL_snprintf(text, sizeof text, "%s%sFiberscope", title, *title ? " - " : "");
+    if (SDL_strcmp(text, w->title) != 0) {
+        SDL_SetWindowTitle(w->window, text);
+        SDL_strlcpy(w->title, text, sizeof w->title);
+    }
+}
+
+static void frame(struct window *w, struct app *a, const SDL_Event *in)
+{
+    int width, height;
+    struct ui_event ev = {0};
+    a->ui.now_ms = (int64_t)SDL_GetTicks64() + 1; // 0 stands for no clock
+    if (in && in->type == SDL_DROPFILE) {
+        struct fscope_error err = {0};
+        if (app_add(a, in->drop.file, &err))
+            SDL_strlcpy(a->note, err.text, sizeof a->note);
+        SDL_free(in->drop.file);
+    }
+    if (in)
+        ev = translate(w, a, in);
+    if (size_of(w, a, &width, &height))
+        app_frame(a, width, height, in ? &ev : NULL);
+    else
+        a->ui.again = a->ui.moves = false;
+}
+
+// Waits for the first event, and no longer than a picture takes while something moves. All that has
+// happened meanwhile becomes one picture.
 static int loop(struct window *w, struct app *a)
 {
-    int width, height, rc = size_of(w, &width, &height);
     SDL_Event in;
-    if (!rc) {
-        app_frame(a, width, height, NULL);
-        rc = show(w, a);
-    }
-    while (!rc && !a->quit && SDL_WaitEvent(&in)) {
-        do { // all that has happened, then one picture
-            rc = size_of(w, &width, &height);
-            struct ui_event ev = translate(w, a, &in);
-            if (!rc)
-                app_frame(a, width, height, &ev);
-        } while (!rc && !a->quit && SDL_PollEvent(&in));
-        for (int i = 0; i < 4 && !rc && a->ui.again; i++)
-            app_frame(a, width, height, NULL);
-        if (!rc && !a->quit)
+    int rc = 0, width, height;
+    bool has = false;
+    while (!rc && !a->quit) {
+        double begin = now_ms();
+        if (!has)
+            frame(w, a, NULL);
+        while (has && !a->quit) {
+            frame(w, a, &in);
+            has = SDL_PollEvent(&in);
+        }
+        for (int i = 0; i < AGAIN_MAX && a->ui.again; i++)
+            frame(w, a, NULL);
+        a->frame_ms[0] = now_ms() - begin;
+        do_wants(w, a);
+        if (!a->quit && size_of(w, a, &width, &height))
             rc = show(w, a);
+        if (rc || a->quit)
+            break;
+        has = a->ui.moves ? SDL_WaitEventTimeout(&in, MOVE_MS) : SDL_WaitEvent(&in);
+        if (!has && !a->ui.moves)
+            rc = -EIO;
     }
     return rc;
 }
 
-static int open_window(struct window *w, const char *title, int width, int height)
+// --- The window.
+
+static void wake(void *context)
 {
-    w->window = SDL_CreateWindow(title, SDL_WINDOWPOS_UNDEFINED, SDL_WINDOWPOS_UNDEFINED, width,
-                                 height, SDL_WINDOW_RESIZABLE | SDL_WINDOW_ALLOW_HIGHDPI);
-    if (!w->window)
-        return -EIO;
-    w->renderer = SDL_CreateRenderer(w->window, -1, SDL_RENDERER_PRESENTVSYNC);
-    if (!w->renderer)
-        w->renderer = SDL_CreateRenderer(w->window, -1, SDL_RENDERER_SOFTWARE);
-    return w->renderer ? 0 : -EIO;
+    SDL_Event ev = {.type = *(const Uint32 *)context};
+    SDL_PushEvent(&ev); // from any thread
 }
 
-int window_run(struct app *a, int width, int height, struct fscope_error *err)
+static int open_window(struct window *w, const struct window_options *o)
+{
+    w->window =
+        SDL_CreateWindow("Fiberscope", SDL_WINDOWPOS_UNDEFINED, SDL_WINDOWPOS_UNDEFINED, o->width,
+                         o->height, SDL_WINDOW_RESIZABLE | SDL_WINDOW_ALLOW_HIGHDPI);
+    if (!w->window)
+        return -EIO;
+    SDL_SetWindowMinimumSize(w->window, 1, 1);
+    if (!o->software)
+        w->renderer =
+            SDL_CreateRenderer(w->window, -1, SDL_RENDERER_ACCELERATED | SDL_RENDERER_PRESENTVSYNC);
+    if (!w->renderer)
+        w->renderer = SDL_CreateRenderer(w->window, -1, SDL_RENDERER_SOFTWARE);
+    SDL_RendererInfo info;
+    if (!w->renderer || SDL_GetRendererInfo(w->renderer, &info))
+        return -EIO;
+    // SDL's own software renderer is slower than ours, by far for letters.
+    w->software = o->software || !(info.flags & SDL_RENDERER_ACCELERATED);
+    geometry_init(&w->geometry, w->renderer);
+    return 0;
+}
+
+static void close_window(struct window *w)
+{
+    geometry_finish(&w->geometry);
+    raster_finish(&w->raster);
+    if (w->texture)
+        SDL_DestroyTexture(w->texture);
+    if (w->renderer)
+        SDL_DestroyRenderer(w->renderer);
+    if (w->window)
+        SDL_DestroyWindow(w->window);
+}
+
+// Files that cannot be opened are said in the window, beside those that can.
+static int open_files(struct app *a, const struct app_options *o, char *const *files, int count,
+                      struct fscope_error *err)
+{
+    int rc = app_init(a, o, err);
+    for (int i = 0; i < count && !rc; i++)
+        rc = app_add(a, files[i], err);
+    a->at = 0;
+    return rc;
+}
+
+int window_run(struct app *a, const struct app_options *o, char *const *files, int count,
+               const struct window_options *options, struct fscope_error *err)
 {
     struct window w = {0};
-    char title[320];
+    struct app_options with = *o;
     // Else SDL takes a driver that shows nothing. Who has a console says so by SDL_VIDEODRIVER.
     if (!getenv("DISPLAY") && !getenv("WAYLAND_DISPLAY") && !getenv("SDL_VIDEODRIVER"))
         return error_set(err, -ENODEV, 0,
@@ -207,21 +322,23 @@ int window_run(struct app *a, int width, int height, struct fscope_error *err)
         return error_set(err, -ENODEV, 0,
                          "no display (%s); --png FILE and --svg FILE draw without one",
                          SDL_GetError());
-    SDL_snprintf(title, sizeof title, "%s - Fiberscope", a->title);
-    int rc = open_window(&w, title, width, height);
+    static Uint32 woken; // threads may use it after this function's end
+    woken = SDL_RegisterEvents(1);
+    with.wake = wake;
+    with.context = &woken;
+    int rc = open_files(a, &with, files, count, err);
     if (!rc) {
-        SDL_StartTextInput();
-        rc = loop(&w, a);
+        rc = open_window(&w, options);
+        if (!rc) {
+            SDL_StartTextInput();
+            rc = loop(&w, a);
+        }
+        if (rc)
+            error_set(err, rc, 0, "the window: %s",
+                      rc == -ENOMEM ? "out of memory" : SDL_GetError());
     }
-    if (rc)
-        error_set(err, rc, 0, "the window: %s", rc == -ENOMEM ? "out of memory" : SDL_GetError());
-    raster_finish(&w.raster);
-    if (w.texture)
-        SDL_DestroyTexture(w.texture);
-    if (w.renderer)
-        SDL_DestroyRenderer(w.renderer);
-    if (w.window)
-        SDL_DestroyWindow(w.window);
+    app_close(a); // no thread wakes what is gone
+    close_window(&w);
     SDL_Quit();
     return rc;
 }

@@ -7,7 +7,15 @@
 
 #include "viewer/app.h"
 
-// Until the user closes it. 0 or a negative errno with err: -ENODEV without a display.
-int window_run(struct app *a, int width, int height, struct fscope_error *err);
+struct window_options {
+    int width, height;
+    bool software; // draw by raster.h, not by the screen's driver
+};
+
+// Opens the files and shows them until the user quits. The app is zeroed; it is initialised here,
+// since reading wakes the window; app_close is the caller's. 0 or a negative errno with err: -ENODEV
+// without a display.
+int window_run(struct app *a, const struct app_options *o, char *const *files, int count,
+               const struct window_options *w, struct fscope_error *err);
 
 #endif

@@ -42,7 +42,7 @@ def unescape(text):
 
 def shown(path, page, *options, size="4000x16000"):
     """What is drawn: texts by line, from the left, and the boxes."""
-    out = run([VIEW, "--text", "-", "--font", "builtin", "--size", size, "--page", page, *options, path])
+    out = run([VIEW, "--text", "-", "--font", "builtin", "--size", size, "--render", page, *options, path])
     lines, boxes = collections.defaultdict(list), []
     for item in out.splitlines():
         found = TEXT.match(item)

@@ -53,7 +53,7 @@ def check_split(work, path):
     with open(f"{work}/f.svg", encoding="utf-8") as f:
         assert "alpha" in f.read()
     if os.path.exists(os.path.join(BUILD, "viewer", "fiberscope-view")):
-        done = run(work, "view", "--text", "-", "--font", "builtin", "--page", "top", path)
+        done = run(work, "view", "--text", "-", "--font", "builtin", "--render", "top", path)
         assert done.returncode == 0, done.stderr
         shown = re.findall(r'builtin "(.*)"$', done.stdout, re.M)
         rows = run(work, "top", "--no-trim", path).stdout

@@ -354,7 +354,7 @@ def state(pid):
 
 
 def what_it_switched_on_is_off_at_its_end(work):
-    for options, after in (([], ["idle", "-", "-"]), (["--method=inject"], ["no", "answer", "-", "-"])):
+    for options, after in (([], ["idle", "-", "-"]), (["--method=inject"], ["out", "of", "service", "-", "-"])):
         env = dict(os.environ)
         if not options:
             env["LD_PRELOAD"] = os.path.join(BUILD, "agent", "libfiberscope.so")

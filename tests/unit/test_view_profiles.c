@@ -11,6 +11,8 @@
 #include <stdio.h>
 
 static struct shown stage;
+static struct profile_file *file;
+static struct profile_model *first;
 static struct profiles pages;
 
 static void frame(void *view, struct ui *u, struct rect r)
@@ -21,14 +23,19 @@ static void frame(void *view, struct ui *u, struct rect r)
 static void open_file(struct pprof_profile *p, struct pprof_profile *base)
 {
     struct fscope_error err = {0};
-    struct profile_file *file;
-    assert_int_equal(profile_file_of(&file, p, "dir/p.pb.gz", &err), 0);
-    file->base = base;
-    if (profiles_init(&pages, file, "cpu", false, "", &err))
+    assert_int_equal(profile_file_of(&file, p, "dir/p.pb.gz", base, "dir/old.pb.gz", &err), 0);
+    if (profile_model_first(&first, file, "cpu", false, &err))
         fail_msg("%s", err.text);
+    assert_int_equal(profiles_init(&pages, file, first, false, ""), 0);
     shown_init(&stage, 1000, 400);
     stage.frame = frame;
     stage.view = &pages;
+    shown_once(&stage, NULL);
+}
+
+static void show_page(int page)
+{
+    profiles_show(&pages, page);
     shown_once(&stage, NULL);
 }
 
@@ -53,6 +60,8 @@ static int end(void **state)
 {
     (void)state;
     profiles_finish(&pages);
+    profile_model_free(first);
+    profile_file_free(file);
     shown_finish(&stage);
     return 0;
 }
@@ -102,7 +111,7 @@ static void type(const char *text)
 static void the_table_sorts_by_each_column(void **state)
 {
     (void)state;
-    shown_key(&stage, '4', 0);
+    show_page(PROFILES_TOP);
     assert_string_equal(line_of("idle"), "400ms | 40.00% | 40.00% | 400ms | 40.00% | idle");
     assert_string_equal(line_of("read"), "300ms | 30.00% | 70.00% | 300ms | 30.00% | read");
     assert_string_equal(line_of("parse"), "100ms | 10.00% | 100% | 400ms | 40.00% | parse");
@@ -131,24 +140,24 @@ static void what_is_chosen_is_chosen_everywhere(void **state)
     (void)state;
     assert_true(profiles_choose(&pages, "parse"));
     assert_false(profiles_choose(&pages, "nobody"));
-    for (uint32_t key = '2'; key <= '6'; key++) {
-        shown_key(&stage, key, 0);
+    for (int page = 0; page < PROFILES_PAGES; page++) {
+        show_page(page);
         assert_true(shown_says(&stage, "parse: 400ms, 40.00%; of its own 100ms"));
     }
-    shown_key(&stage, '2', 0);
+    show_page(PROFILES_FLAME);
     assert_string_equal(pages.model->stacks.nodes[pages.flame.chosen].name, "parse");
     shown_key(&stage, UI_KEY_UP, 0);
     assert_string_equal(pages.function, "main");
-    shown_key(&stage, '5', 0);
+    show_page(PROFILES_TREE);
     assert_string_equal(tree_chosen(&pages.tree), "main");
-    shown_key(&stage, '3', 0);
+    show_page(PROFILES_SANDWICH);
     assert_string_equal(pages.sandwich.function, "main");
 }
 
 static void the_tree_opens_and_closes(void **state)
 {
     (void)state;
-    shown_key(&stage, '5', 0);
+    show_page(PROFILES_TREE);
     assert_true(profiles_choose(&pages, "main"));
     shown_once(&stage, NULL);
     assert_string_equal(line_of("main"), "600ms | 60.00% | 0 | main");
@@ -170,7 +179,7 @@ static void the_tree_opens_and_closes(void **state)
 static void refinements_are_chips_with_a_way_back(void **state)
 {
     (void)state;
-    shown_key(&stage, '4', 0);
+    show_page(PROFILES_TOP);
     shown_key(&stage, 'r', 0);
     type("focus=parse");
     shown_key(&stage, UI_KEY_ENTER, 0);
@@ -225,7 +234,7 @@ static void what_leaves_nothing_is_not_taken(void **state)
 static void sample_types_are_switched(void **state)
 {
     (void)state;
-    shown_key(&stage, '4', 0);
+    show_page(PROFILES_TOP);
     shown_key(&stage, 't', 0);
     assert_true(shown_says(&stage, "samples: shown 10, 100% of 10"));
     assert_string_equal(line_of("write"), "4 | 40.00% | 40.00% | 4 | 40.00% | write");
@@ -260,7 +269,7 @@ static void a_difference_is_red_and_blue(void **state)
         }
         assert_int_equal(found, 1);
     }
-    shown_key(&stage, '4', 0);
+    show_page(PROFILES_TOP);
     assert_string_equal(line_of("gone"), "-150ms | 42.86% | 14.29% | -150ms | 42.86% | gone");
     assert_true(shown_says(&stage, "cpu: difference 100ms, 28.57% of the base's 350ms"));
 }

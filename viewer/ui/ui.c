@@ -16,7 +16,7 @@ void ui_begin(struct ui *u, struct draw_list *list, const struct ui_event *event
     u->line = font_height(u->font) * 3 / 2;
     u->pad = font_height(u->font) / 2;
     u->tip[0] = 0;
-    u->again = false;
+    u->again = u->moves = false;
     switch (u->event.kind) {
     case UI_PRESS:
     case UI_MOVE:
@@ -79,6 +79,7 @@ void ui_end(struct ui *u)
         u->focus = 0; // a click on nothing
     if (!(u->down & 1u << UI_LEFT))
         u->active = 0;
+    u->command = 0; // nobody knows it
     if (u->tip[0] && u->inside)
         draw_tip(u);
 }

@@ -66,6 +66,15 @@ struct ui {
     uint32_t caret; // bytes, in the field that has the focus
     char tip[1024]; // of this frame
     bool again;     // something changes without an event: draw another frame
+
+    // Movement: the clock, and whether something moves and wants a frame soon. Without a clock (0,
+    // as in pictures and tests) nothing moves: all is at once where it goes.
+    int64_t now_ms;
+    bool moves;
+
+    // Of commands (bindings.h).
+    uint16_t command; // given by the palette; 0: none
+    double stride;    // of the last command given: 1, 4 or 0.25
 };
 
 enum { // what ui_hit says

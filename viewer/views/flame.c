@@ -5,6 +5,7 @@
 #include "viewer/views/flame.h"
 
 #include "analysis/units.h"
+#include "viewer/bindings.h"
 #include "viewer/ui/font.h"
 
 #include <errno.h>
@@ -270,15 +271,15 @@ static void move(struct flame *f, struct ui *u)
 {
     const struct stacks_node *nodes = f->stacks->nodes;
     uint32_t at = f->chosen ? f->chosen : f->top, to = 0;
-    bool up = ui_key(u, UI_KEY_UP, 0), down = ui_key(u, UI_KEY_DOWN, 0);
+    bool up = command_given(u, COMMAND_FLAME_UP), down = command_given(u, COMMAND_FLAME_DOWN);
     if (f->upward ? down : up) {
         to = nodes[at].parent;
     } else if (up || down) {
         for (uint32_t c = nodes[at].first_child; c; c = nodes[c].next)
             to = !to || nodes[c].total > nodes[to].total ? c : to;
-    } else if (ui_key(u, UI_KEY_RIGHT, 0)) {
+    } else if (command_given(u, COMMAND_FLAME_RIGHT)) {
         to = nodes[at].next;
-    } else if (ui_key(u, UI_KEY_LEFT, 0)) {
+    } else if (command_given(u, COMMAND_FLAME_LEFT)) {
         for (uint32_t c = nodes[nodes[at].parent].first_child; c && c != at; c = nodes[c].next)
             to = c;
     } else {
@@ -295,23 +296,23 @@ static void input(struct flame *f, struct ui *u)
         f->chosen = f->hot;
         u->again = true;
     }
-    if (u->event.kind != UI_KEY || f->keyless)
+    if ((u->event.kind != UI_KEY && !u->command) || f->keyless)
         return;
     u->again = true;
     move(f, u);
-    if (ui_key(u, UI_KEY_ENTER, 0) || ui_key(u, 'f', 0))
+    if (command_given(u, COMMAND_FLAME_IN))
         show(f, f->chosen);
-    if ((ui_key(u, 'z', UI_CTRL) || ui_key(u, UI_KEY_BACKSPACE, 0)) && f->undo_count)
+    if (f->undo_count && command_given(u, COMMAND_UNDO))
         f->top = f->undo[--f->undo_count];
-    if (ui_key(u, 'u', 0))
+    if (command_given(u, COMMAND_FLAME_PARENT))
         show(f, f->stacks->nodes[f->top].parent);
-    if (ui_key(u, 'i', 0))
+    if (command_given(u, COMMAND_FLAME_FLIP))
         f->upward = !f->upward;
-    if (ui_key(u, '0', 0))
+    if (command_given(u, COMMAND_FLAME_WHOLE))
         show(f, 0);
-    if (ui_key(u, '/', 0))
+    if (command_given(u, COMMAND_SEARCH))
         u->focus = ui_id("flame search", 0);
-    if (ui_key(u, UI_KEY_ESCAPE, 0)) {
+    if (command_given(u, COMMAND_CANCEL)) {
         if (*f->search)
             flame_find(f, "");
         else

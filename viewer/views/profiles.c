@@ -10,16 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const profiles_names[PROFILES_PAGES] = {"flame", "sandwich", "top", "tree", "source"};
-
-int profiles_page_of(const char *name)
-{
-    for (int i = 0; i < PROFILES_PAGES; i++)
-        if (!strcmp(name, profiles_names[i]))
-            return i;
-    return -1;
-}
-
 static void finish_views(struct profiles *p)
 {
     flame_finish(&p->flame);
@@ -95,7 +85,7 @@ void profiles_load_lines(struct profiles *p)
     struct arena strings = {0};
     struct fscope_error err = {0};
     struct profile_look look;
-    if (p->lines)
+    if (p->lines || !p->file)
         return;
     int rc = refine_look(refine_now(&p->refine), &strings, &look);
     if (rc)
@@ -109,6 +99,14 @@ void profiles_load_lines(struct profiles *p)
         source_init(&p->source, p->lines, p->source_path);
 }
 
+// Whether the state in force is that in which the file was opened.
+static bool is_first(const struct profiles *p)
+{
+    const struct refine_state *now = refine_now(&p->refine);
+    return !now->count && now->inverted == p->inverted &&
+           !strcmp(now->sample_type, p->first->report.type);
+}
+
 // Makes the model of the state in force. On failure everything is as before but the state.
 static int apply(struct profiles *p, struct fscope_error *err)
 {
@@ -118,6 +116,10 @@ static int apply(struct profiles *p, struct fscope_error *err)
     int rc = refine_look(refine_now(&p->refine), &strings, &look);
     if (rc)
         error_set(err, rc, 0, "out of memory");
+    else if (is_first(p))
+        m = p->first;
+    else if (!p->file)
+        rc = error_set(err, -ENOTSUP, 0, "only a profile that is a file of its own can be refined");
     else
         rc = profile_model_look(&m, p->file, &look, err);
     arena_finish(&strings);
@@ -126,7 +128,8 @@ static int apply(struct profiles *p, struct fscope_error *err)
     struct profile_model *old = p->model;
     p->model = m;
     rc = init_views(p);
-    profile_model_free(old);
+    if (old != p->first)
+        profile_model_free(old);
     p->failed = rc != 0;
     if (rc)
         return error_set(err, rc, 0, "out of memory");
@@ -139,28 +142,24 @@ static int apply(struct profiles *p, struct fscope_error *err)
     return 0;
 }
 
-int profiles_init(struct profiles *p, struct profile_file *file, const char *sample_type,
-                  bool inverted, const char *source_path, struct fscope_error *err)
+int profiles_init(struct profiles *p, const struct profile_file *file, struct profile_model *first,
+                  bool inverted, const char *source_path)
 {
     memset(p, 0, sizeof *p);
     p->file = file;
-    p->source_path = source_path ? source_path : "";
-    refine_init(&p->refine, sample_type, inverted);
-    int rc = apply(p, err);
-    // Of a heap profile in which nothing is in use, what was allocated can be shown.
-    for (size_t i = 0; rc == -ENODATA && !sample_type && i < file->now->sample_type_count; i++) {
-        p->refine.states[0].sample_type = file->now->sample_types[i].type;
-        rc = apply(p, err);
-    }
-    return rc;
+    p->first = p->model = first;
+    p->inverted = inverted;
+    p->source_path = source_path ? source_path : ".";
+    refine_init(&p->refine, first->report.type, inverted);
+    return init_views(p);
 }
 
 void profiles_finish(struct profiles *p)
 {
     finish_views(p);
     refine_finish(&p->refine);
-    profile_model_free(p->model);
-    profile_file_free(p->file);
+    if (p->model != p->first)
+        profile_model_free(p->model);
     free(p->function);
     memset(p, 0, sizeof *p);
 }

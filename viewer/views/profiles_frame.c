@@ -5,13 +5,11 @@
 #include "viewer/views/profiles_internal.h"
 
 #include "analysis/units.h"
+#include "viewer/bindings.h"
 #include "viewer/ui/font.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static const char *const titles[PROFILES_PAGES] = {"Flame graph", "Sandwich", "Top", "Call tree",
-                                                   "Source"};
 
 static void push(struct profiles *p, const struct refine_state *s)
 {
@@ -23,7 +21,9 @@ static void push(struct profiles *p, const struct refine_state *s)
 
 static void choose_type(struct profiles *p, int type)
 {
-    const struct pprof_profile *now = p->file->now;
+    const struct pprof_profile *now = p->file ? p->file->now : NULL;
+    if (!now)
+        return;
     struct refine_state next = *refine_now(&p->refine);
     int count = (int)now->sample_type_count;
     next.sample_type = now->sample_types[(type + count) % count].type;
@@ -59,35 +59,6 @@ static int draw_types(struct profiles *p, struct ui *u, struct rect r)
         x += w;
     }
     return width;
-}
-
-static void draw_tabs(struct profiles *p, struct ui *u, struct rect r)
-{
-    int width = 0;
-    draw_rect(u->list, r, u->theme.panel);
-    draw_rect(u->list, rect_make(r.x, r.y + r.h - 1, r.w, 1), u->theme.border);
-    struct rect in = {r.x + u->pad, r.y, r.w - 2 * u->pad, r.h - 1};
-    int page = ui_tabs(u, ui_id("profile page", 0), in, titles, PROFILES_PAGES, p->page, &width);
-    if (page != p->page) {
-        profiles_show(p, page);
-        u->again = true;
-    }
-    in.x += width + 2 * u->pad;
-    in.w -= width + 2 * u->pad;
-    if (in.w <= 0)
-        return;
-    int types = draw_types(p, u, in);
-    const char *name = "refine: R";
-    int w = ui_button_width(u, name);
-    if (types + w + 2 * u->pad > in.w)
-        return;
-    if (ui_button(u, ui_id("refine", 0),
-                  rect_make(in.x + in.w - types - 2 * u->pad - w, in.y, w, in.h), name,
-                  p->editing)) {
-        p->editing = !p->editing;
-        u->focus = p->editing ? ui_id("refinement", 0) : 0;
-        u->again = true;
-    }
 }
 
 // --- Chips.
@@ -142,20 +113,33 @@ static void draw_field(struct profiles *p, struct ui *u, struct rect r)
     p->editing = false;
 }
 
-static void draw_chips(struct profiles *p, struct ui *u, struct rect r)
+// Chips and the field at the left, sample types at the right.
+static void draw_controls(struct profiles *p, struct ui *u, struct rect r)
 {
-    int most = refine_now(&p->refine)->count, end = r.x + r.w - u->pad;
     draw_rect(u->list, r, u->theme.panel);
     draw_rect(u->list, rect_make(r.x, r.y + r.h - 1, r.w, 1), u->theme.border);
-    struct rect in = {r.x + 2 * u->pad, r.y, 0, r.h - 1};
+    struct rect in = {r.x + u->pad, r.y, r.w - 2 * u->pad, r.h - 1};
+    if (in.w <= 0)
+        return;
+    int end = in.x + in.w;
+    if (p->file)
+        end -= draw_types(p, u, rect_make(in.x + in.w / 2, in.y, in.w - in.w / 2, in.h)) + u->pad;
+    int most = refine_now(&p->refine)->count;
     for (int i = 0; i < most && i < refine_now(&p->refine)->count && in.x < end; i++) {
         in.w = end - in.x;
         in.x += draw_chip(p, u, in, i);
     }
     in.w = end - in.x;
+    const char *name = most ? "+ R" : "refine: R";
+    int w = ui_button_width(u, name);
     if (p->editing && in.w > 4 * u->pad) {
         in.w = in.w / 2 > 300 ? in.w / 2 : in.w;
         draw_field(p, u, in);
+    } else if (p->file && w <= in.w &&
+               ui_button(u, ui_id("refine", 0), rect_make(in.x, in.y, w, in.h), name, false)) {
+        p->editing = true;
+        u->focus = ui_id("refinement", 0);
+        u->again = true;
     }
 }
 
@@ -182,7 +166,7 @@ static void draw_status(const struct profiles *p, struct ui *u, struct rect r)
         in.w -= font_width(u->font, text, SIZE_MAX) + 2 * u->pad;
     }
     const struct stacks_node *root = &p->model->stacks.nodes[0];
-    bool compared = p->file->base != NULL;
+    bool compared = p->model->stacks.values == STACKS_COMPARED;
     int64_t shown = compared ? root->now.total - root->base.total : root->total;
     const char *unit = p->model->has_functions ? rep->unit : "auto";
     units_percent(share, sizeof share, shown, rep->total);
@@ -212,33 +196,31 @@ static void refine_by(struct profiles *p, int kind)
 
 static void keys(struct profiles *p, struct ui *u)
 {
-    static const char by[REFINE_KINDS] = {'f', 'i', 'h', 'o'};
-    if (u->event.kind != UI_KEY || u->focus)
+    static const uint16_t by[REFINE_KINDS] = {COMMAND_FOCUS, COMMAND_IGNORE, COMMAND_HIDE,
+                                              COMMAND_SHOW};
+    if ((u->event.kind != UI_KEY || u->focus) && !u->command)
         return;
-    for (int i = 0; i < PROFILES_PAGES; i++)
-        if (ui_key(u, (uint32_t)('2' + i), 0))
-            profiles_show(p, i);
     for (int i = 0; i < REFINE_KINDS; i++)
-        if (ui_key(u, (uint32_t)by[i], UI_SHIFT))
+        if (command_given(u, by[i]))
             refine_by(p, i);
-    if (ui_key(u, 't', 0))
+    if (command_given(u, COMMAND_TYPE_AFTER))
         choose_type(p, p->model->report.index + 1);
-    if (ui_key(u, 't', UI_SHIFT))
+    if (command_given(u, COMMAND_TYPE_BEFORE))
         choose_type(p, p->model->report.index - 1);
-    if (ui_key(u, 'v', 0)) {
+    if (command_given(u, COMMAND_INVERT)) {
         struct refine_state next = *refine_now(&p->refine);
         next.inverted = !next.inverted;
         push(p, &next);
     }
-    if (ui_key(u, 'r', 0)) {
-        p->editing = true;
-        u->focus = ui_id("refinement", 0);
+    if (command_given(u, COMMAND_REFINE)) {
+        p->editing = p->file != NULL;
+        u->focus = p->editing ? ui_id("refinement", 0) : 0;
         u->caret = UINT32_MAX;
     }
     bool zoomed = p->page == PROFILES_FLAME && p->flame.undo_count;
-    if (!zoomed && (ui_key(u, 'z', UI_CTRL) || ui_key(u, UI_KEY_BACKSPACE, 0)))
+    if (!zoomed && command_given(u, COMMAND_UNDO))
         profiles_undo(p, -1);
-    if (ui_key(u, 'y', UI_CTRL))
+    if (command_given(u, COMMAND_REDO))
         profiles_undo(p, 1);
     u->again |= u->event.kind == UI_NONE;
 }
@@ -288,15 +270,9 @@ void profiles_frame(struct profiles *p, struct ui *u, struct rect r)
     if (u->event.kind == UI_KEY || u->event.kind == UI_PRESS)
         p->message[0] = 0;
     keys(p, u);
-    struct rect tabs = {r.x, r.y, r.w, line};
-    draw_tabs(p, u, rect_cut(tabs, r));
+    draw_controls(p, u, rect_cut(rect_make(r.x, r.y, r.w, line), r));
     r.y += line;
     r.h -= line;
-    if ((refine_now(&p->refine)->count || p->editing) && r.h > 0) {
-        draw_chips(p, u, rect_cut(rect_make(r.x, r.y, r.w, line), r));
-        r.y += line;
-        r.h -= line;
-    }
     if (r.h > 2 * line) {
         draw_status(p, u, rect_make(r.x, r.y + r.h - line, r.w, line));
         r.h -= line;

@@ -9,8 +9,6 @@
 
 #include <stdio.h>
 
-extern const char *const profiles_names[PROFILES_PAGES];
-
 void profiles_sync(struct profiles *p);
 void profiles_load_lines(struct profiles *p);
 void profiles_set_function(struct profiles *p, const char *label); // NULL: as it is

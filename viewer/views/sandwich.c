@@ -5,6 +5,7 @@
 #include "viewer/views/sandwich.h"
 
 #include "analysis/units.h"
+#include "viewer/bindings.h"
 #include "viewer/ui/font.h"
 
 #include <errno.h>
@@ -115,7 +116,7 @@ void sandwich_frame(struct sandwich *s, struct ui *u, struct rect r)
     r.h -= top.h;
     if (!s->function || r.h < 4)
         return;
-    if (ui_key(u, UI_KEY_TAB, 0)) {
+    if (command_given(u, COMMAND_SANDWICH_SIDE)) {
         s->side = !s->side;
         u->again = true;
     }

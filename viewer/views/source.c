@@ -6,6 +6,7 @@
 
 #include "analysis/graph.h"
 #include "analysis/units.h"
+#include "viewer/bindings.h"
 #include "viewer/ui/font.h"
 #include "viewer/views/source_file.h"
 
@@ -257,7 +258,7 @@ unsigned source_frame(struct source *s, struct ui *u, struct rect r)
                  u->theme.dim, "Choose a function in another view, then come back: 6.");
         return 0;
     }
-    if (s->files > 1 && ui_key(u, 'n', 0)) {
+    if (s->files > 1 && command_given(u, COMMAND_SOURCE_FILE)) {
         char *name = strdup(s->function);
         if (name)
             source_set(s, name, (s->file + 1) % s->files);

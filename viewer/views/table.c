@@ -4,6 +4,7 @@
 
 #include "viewer/views/table.h"
 
+#include "viewer/bindings.h"
 #include "viewer/ui/font.h"
 
 #include <stdio.h>
@@ -140,17 +141,17 @@ static uint32_t walk(const struct table *t, struct ui *u, uint32_t rows)
 {
     uint32_t page = (uint32_t)(t->body.h / t->row), at = t->chosen;
     page = page > 1 ? page - 1 : 1;
-    if (ui_key(u, UI_KEY_DOWN, 0))
+    if (command_given(u, COMMAND_TABLE_DOWN))
         return at + 1 < rows ? at + 1 : rows - 1;
-    if (ui_key(u, UI_KEY_UP, 0))
+    if (command_given(u, COMMAND_TABLE_UP))
         return at ? at - 1 : 0;
-    if (ui_key(u, UI_KEY_DOWN, UI_SHIFT))
+    if (command_given(u, COMMAND_TABLE_PAGE_DOWN))
         return at + page < rows ? at + page : rows - 1;
-    if (ui_key(u, UI_KEY_UP, UI_SHIFT))
+    if (command_given(u, COMMAND_TABLE_PAGE_UP))
         return at > page ? at - page : 0;
-    if (ui_key(u, UI_KEY_HOME, 0))
+    if (command_given(u, COMMAND_TABLE_FIRST))
         return 0;
-    if (ui_key(u, UI_KEY_END, 0))
+    if (command_given(u, COMMAND_TABLE_LAST))
         return rows - 1;
     return UINT32_MAX;
 }
@@ -170,12 +171,12 @@ static unsigned input(struct table *t, struct ui *u, const struct table_column *
         table_show(t, to, -1);
         did |= TABLE_CHOSE;
     }
-    if (rows && ui_key(u, UI_KEY_ENTER, 0))
+    if (rows && command_given(u, COMMAND_TABLE_ENTER))
         did |= TABLE_OPENED;
-    if (ui_key(u, 's', UI_SHIFT)) {
+    if (command_given(u, COMMAND_TABLE_REVERSE)) {
         t->reversed = !t->reversed;
         did |= TABLE_SORTED;
-    } else if (ui_key(u, 's', 0)) {
+    } else if (command_given(u, COMMAND_TABLE_SORT)) {
         for (int i = 1; i <= columns; i++)
             if (c[(t->sort + i) % columns].sortable) {
                 t->sort = (t->sort + i) % columns;

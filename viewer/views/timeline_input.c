@@ -4,6 +4,9 @@
 
 #include "viewer/views/timeline_internal.h"
 
+#include "viewer/bindings.h"
+
+#include <math.h>
 #include <stdlib.h>
 
 static const double LEAST_NS = 200; // shown at once
@@ -87,37 +90,29 @@ static void keys(struct timeline *t, struct ui *u)
 {
     int middle = t->lanes.x + t->lanes.w / 2;
     int at = ui_inside(u, t->lanes) ? u->mouse_x : middle;
-    // Shift: four times as far, Ctrl: a quarter.
-    static const struct {
-        unsigned mods;
-        double factor, part;
-    } strides[] = {{0, 1.5, 0.25}, {UI_SHIFT, 5, 1}, {UI_CTRL, 1.1, 0.0625}};
-    for (int i = 0; i < 3; i++) {
-        unsigned m = strides[i].mods;
-        if (ui_key(u, 'w', m) || ui_key(u, UI_KEY_UP, m))
-            zoom(t, at, 1 / strides[i].factor);
-        if (ui_key(u, 's', m) || ui_key(u, UI_KEY_DOWN, m))
-            zoom(t, at, strides[i].factor);
-        if (ui_key(u, 'a', m) || ui_key(u, UI_KEY_LEFT, m))
-            pan(t, -strides[i].part);
-        if (ui_key(u, 'd', m) || ui_key(u, UI_KEY_RIGHT, m))
-            pan(t, strides[i].part);
-    }
-    if (ui_key(u, '+', 0) || ui_key(u, '=', 0))
+    if (command_given(u, COMMAND_ZOOM_IN))
+        zoom(t, at, pow(1.5, -u->stride));
+    if (command_given(u, COMMAND_ZOOM_OUT))
+        zoom(t, at, pow(1.5, u->stride));
+    if (command_given(u, COMMAND_PAN_LEFT))
+        pan(t, -u->stride / 4);
+    if (command_given(u, COMMAND_PAN_RIGHT))
+        pan(t, u->stride / 4);
+    if (command_given(u, COMMAND_ZOOM_IN_MIDDLE))
         zoom(t, middle, 0.5);
-    if (ui_key(u, '-', 0))
+    if (command_given(u, COMMAND_ZOOM_OUT_MIDDLE))
         zoom(t, middle, 2);
-    if (ui_key(u, '0', 0))
+    if (command_given(u, COMMAND_WHOLE))
         timeline_show(t, 0, 1e300);
-    if (ui_key(u, 'f', 0))
+    if (command_given(u, COMMAND_FIT))
         show_chosen(t);
-    if (ui_key(u, ',', 0))
+    if (command_given(u, COMMAND_SPAN_BEFORE))
         step(t, false);
-    if (ui_key(u, '.', 0))
+    if (command_given(u, COMMAND_SPAN_AFTER))
         step(t, true);
-    if ((ui_key(u, 'z', UI_CTRL) || ui_key(u, UI_KEY_BACKSPACE, 0)) && t->undo_count)
+    if (t->undo_count && command_given(u, COMMAND_UNDO))
         t->shown = t->undo[--t->undo_count];
-    if (ui_key(u, UI_KEY_ESCAPE, 0)) {
+    if (command_given(u, COMMAND_CANCEL)) {
         t->lane = UINT32_MAX;
         t->range = (struct timeline_window){0};
     }

@@ -6,6 +6,7 @@
 
 #include "analysis/graph.h"
 #include "analysis/units.h"
+#include "viewer/bindings.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -202,19 +203,19 @@ static void descend(struct tree *t, uint32_t node)
 unsigned tree_frame(struct tree *t, struct ui *u, struct rect r)
 {
     uint32_t node = chosen_node(t), was = node;
-    if (ui_key(u, UI_KEY_RIGHT, 0)) {
+    if (command_given(u, COMMAND_TREE_OPEN)) {
         if (node && t->open[node])
             table_show(&t->table, ++t->table.chosen, -1);
         else
             toggle(t, node, true);
         u->again = true;
-    } else if (ui_key(u, UI_KEY_LEFT, 0)) {
+    } else if (command_given(u, COMMAND_TREE_CLOSE)) {
         if (node && t->open[node])
             toggle(t, node, false);
         else if (node && t->model->stacks.nodes[node].parent)
             show_node(t, t->model->stacks.nodes[node].parent);
         u->again = true;
-    } else if (ui_key(u, 'l', 0)) {
+    } else if (command_given(u, COMMAND_TREE_PATH)) {
         descend(t, node);
         u->again = true;
     }

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+//
+// Documents: read, with the views that they have. See document.h.
+
+#include "viewer/app_internal.h"
+
+#include "viewer/http.h"
+#include "viewer/views/profiles.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+unsigned document_kind(const struct document *d)
+{
+    return (d->trace ? VIEW_TRACE : 0u) | (d->profile ? VIEW_PROFILE : 0u);
+}
+
+unsigned document_digits(const struct document *d)
+{
+    unsigned digits = 0;
+    for (int i = 0; views[i]; i++)
+        if (views[i]->shows & document_kind(d) && views[i]->digit)
+            digits |= 1u << views[i]->digit;
+    return digits;
+}
+
+int document_show(struct document *d, int view)
+{
+    if (view < 0 || !(views[view]->shows & document_kind(d)))
+        return -ENOENT;
+    int rc = d->states[view] ? 0 : views[view]->open(&d->states[view], d);
+    if (!rc)
+        d->view = view;
+    return rc;
+}
+
+static void take(struct document *d, struct loaded *l)
+{
+    const char *slash = strrchr(d->path, '/');
+    const char *name = slash && slash[1] && !http_is_url(d->path) ? slash + 1 : d->path;
+    d->trace = l->trace;
+    d->profile = l->profile;
+    d->file = l->file;
+    snprintf(d->title, sizeof d->title, "%.280s", d->profile ? d->profile->title : name);
+    snprintf(d->damage, sizeof d->damage, "%s", l->damage);
+}
+
+static int show_first(struct document *d, const char *id)
+{
+    int rc = id ? document_show(d, view_find(id)) : -ENOENT;
+    for (int i = 0; views[i] && rc == -ENOENT; i++)
+        rc = document_show(d, i);
+    return rc;
+}
+
+int document_open(struct document **out, const struct app_options *o, const char *path,
+                  struct fscope_error *err)
+{
+    struct load_options l = {.path = path,
+                             .sample_type = o->sample_type,
+                             .diff_base = o->diff_base,
+                             .inverted = o->inverted,
+                             .wake = o->wake,
+                             .context = o->context};
+    struct loaded loaded;
+    struct document *d = calloc(1, sizeof *d);
+    *out = NULL;
+    if (!d || !(d->path = strdup(path))) {
+        free(d);
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    }
+    d->fiber = UINT32_MAX;
+    d->sample_type = o->sample_type;
+    d->inverted = o->inverted;
+    d->shown = o->shown;
+    d->search = o->search;
+    d->function = o->function;
+    d->refine = o->refine;
+    d->source_path = o->source_path;
+    snprintf(d->title, sizeof d->title, "%.280s", path);
+    int rc = 0;
+    if (!o->wake) {
+        rc = load_now(&l, &loaded, err);
+        if (!rc)
+            take(d, &loaded);
+    } else if ((rc = load_start(&d->loading, &l)) != 0) {
+        error_set(err, rc, 0, "%s: %s", path, strerror(-rc));
+    }
+    if (rc)
+        document_close(d);
+    else
+        *out = d;
+    return rc;
+}
+
+void document_poll(struct document *d, const struct app_options *o)
+{
+    struct load_progress p;
+    struct loaded loaded;
+    struct fscope_error err = {0};
+    if (!d->loading)
+        return;
+    load_look(d->loading, &p);
+    if (!p.done)
+        return;
+    int rc = load_take(d->loading, &loaded, &err);
+    d->loading = NULL;
+    if (!rc) {
+        take(d, &loaded);
+        rc = show_first(d, o->view);
+        if (rc)
+            error_set(&err, rc, 0, "%s", *d->error ? d->error : strerror(-rc));
+    }
+    if (rc)
+        snprintf(d->error, sizeof d->error, "%s", err.text);
+}
+
+void document_close(struct document *d)
+{
+    if (!d)
+        return;
+    load_cancel(d->loading);
+    for (int i = 0; views[i]; i++)
+        views[i]->close(d->states[i]);
+    trace_model_free(d->trace);
+    profiles_free(d->profiles);
+    profile_model_free(d->profile);
+    profile_file_free(d->file);
+    free(d->path);
+    free(d);
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT
+//
+// See bindings.h.
+
+#include "viewer/bindings.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// clang-format off
+const struct command commands[] = {
+    // --- The timeline.
+    {COMMAND_ZOOM_IN, CONTEXT_TIMELINE, true, NULL, {{'w', 0}, {UI_KEY_UP, 0}},
+     "Zoom in at the mouse", "zoom in, at the mouse"},
+    {COMMAND_ZOOM_OUT, CONTEXT_TIMELINE, true, NULL, {{'s', 0}, {UI_KEY_DOWN, 0}},
+     "Zoom out at the mouse", "zoom out, at the mouse"},
+    {COMMAND_PAN_LEFT, CONTEXT_TIMELINE, true, NULL, {{'a', 0}, {UI_KEY_LEFT, 0}},
+     "Move earlier", "move earlier"},
+    {COMMAND_PAN_RIGHT, CONTEXT_TIMELINE, true, NULL, {{'d', 0}, {UI_KEY_RIGHT, 0}},
+     "Move later", "move later"},
+    {COMMAND_NONE, CONTEXT_TIMELINE, false, "Shift, Ctrl with these", {{0}},
+     NULL, "four times as far, a quarter"},
+    {COMMAND_ZOOM_IN_MIDDLE, CONTEXT_TIMELINE, false, NULL, {{'+', 0}, {'=', 0}},
+     "Zoom in", "zoom in, at the middle"},
+    {COMMAND_ZOOM_OUT_MIDDLE, CONTEXT_TIMELINE, false, NULL, {{'-', 0}},
+     "Zoom out", "zoom out, at the middle"},
+    {COMMAND_NONE, CONTEXT_TIMELINE, false, "wheel; Ctrl, Shift", {{0}},
+     NULL, "scroll lanes; zoom, move"},
+    {COMMAND_NONE, CONTEXT_TIMELINE, false, "drag, right drag", {{0}},
+     NULL, "choose a range, move"},
+    {COMMAND_NONE, CONTEXT_TIMELINE, false, "click, double click", {{0}},
+     NULL, "choose a span, zoom to it"},
+    {COMMAND_FIT, CONTEXT_TIMELINE, false, NULL, {{'f', 0}},
+     "Zoom to what is chosen", "zoom to what is chosen"},
+    {COMMAND_WHOLE, CONTEXT_TIMELINE, false, NULL, {{'0', 0}},
+     "Show the whole trace", "show the whole trace"},
+    {COMMAND_SPAN_BEFORE, CONTEXT_TIMELINE, false, NULL, {{',', 0}},
+     "Span before", "the span before, on its lane"},
+    {COMMAND_SPAN_AFTER, CONTEXT_TIMELINE, false, NULL, {{'.', 0}},
+     "Span after", "the span after, on its lane"},
+
+    // --- Panels beside the timeline.
+
+    // --- The flame graph.
+    {COMMAND_FLAME_IN, CONTEXT_FLAME, false, "click", {{UI_KEY_ENTER, 0}, {'f', 0}},
+     "Zoom to the frame", "make a frame as wide as the window"},
+    {COMMAND_FLAME_UP, CONTEXT_FLAME, false, NULL, {{UI_KEY_UP, 0}},
+     NULL, "walk: the frame above"},
+    {COMMAND_FLAME_DOWN, CONTEXT_FLAME, false, NULL, {{UI_KEY_DOWN, 0}},
+     NULL, "walk: the frame below; of several the widest"},
+    {COMMAND_FLAME_LEFT, CONTEXT_FLAME, false, NULL, {{UI_KEY_LEFT, 0}},
+     NULL, "walk: the neighbour to the left"},
+    {COMMAND_FLAME_RIGHT, CONTEXT_FLAME, false, NULL, {{UI_KEY_RIGHT, 0}},
+     NULL, "walk: the neighbour to the right"},
+    {COMMAND_FLAME_PARENT, CONTEXT_FLAME, false, NULL, {{'u', 0}},
+     "Zoom out to the parent", "zoom out to the parent"},
+    {COMMAND_FLAME_WHOLE, CONTEXT_FLAME, false, NULL, {{'0', 0}},
+     "Show the whole profile", "zoom out to everything"},
+    {COMMAND_FLAME_FLIP, CONTEXT_FLAME, false, NULL, {{'i', 0}},
+     "Turn the flame graph over", "root at the top or at the bottom"},
+    {COMMAND_SANDWICH_SIDE, CONTEXT_FLAME, false, NULL, {{UI_KEY_TAB, 0}},
+     NULL, "in a sandwich: walk among the callers, the callees"},
+
+    // --- Tables and source.
+    {COMMAND_TABLE_UP, CONTEXT_TABLE, false, NULL, {{UI_KEY_UP, 0}},
+     NULL, "the row above"},
+    {COMMAND_TABLE_DOWN, CONTEXT_TABLE, false, NULL, {{UI_KEY_DOWN, 0}},
+     NULL, "the row below"},
+    {COMMAND_TABLE_PAGE_UP, CONTEXT_TABLE, false, NULL, {{UI_KEY_UP, UI_SHIFT}},
+     NULL, "a page up"},
+    {COMMAND_TABLE_PAGE_DOWN, CONTEXT_TABLE, false, NULL, {{UI_KEY_DOWN, UI_SHIFT}},
+     NULL, "a page down"},
+    {COMMAND_TABLE_FIRST, CONTEXT_TABLE, false, NULL, {{UI_KEY_HOME, 0}},
+     NULL, "the first row"},
+    {COMMAND_TABLE_LAST, CONTEXT_TABLE, false, NULL, {{UI_KEY_END, 0}},
+     NULL, "the last row"},
+    {COMMAND_TABLE_ENTER, CONTEXT_TABLE, false, "double click", {{UI_KEY_ENTER, 0}},
+     NULL, "top: focus on the function; tree: open; source: to what was inlined"},
+    {COMMAND_TABLE_SORT, CONTEXT_TABLE, false, "click on a title", {{'s', 0}},
+     "Sort by the next column", "sort by the next column"},
+    {COMMAND_TABLE_REVERSE, CONTEXT_TABLE, false, NULL, {{'s', UI_SHIFT}},
+     "Reverse the order", "the other way round"},
+    {COMMAND_TREE_OPEN, CONTEXT_TABLE, false, NULL, {{UI_KEY_RIGHT, 0}},
+     NULL, "call tree: open, then into it"},
+    {COMMAND_TREE_CLOSE, CONTEXT_TABLE, false, NULL, {{UI_KEY_LEFT, 0}},
+     NULL, "call tree: close, then to the caller"},
+    {COMMAND_TREE_PATH, CONTEXT_TABLE, false, NULL, {{'l', 0}},
+     "Open the heaviest path", "call tree: open the heaviest path"},
+    {COMMAND_SOURCE_FILE, CONTEXT_SOURCE, false, NULL, {{'n', 0}},
+     "Next file of the function", "the next file that the function is in"},
+
+    // --- All views of a profile.
+    {COMMAND_TYPE_AFTER, CONTEXT_PROFILE, false, NULL, {{'t', 0}},
+     "Next sample type", "the next sample type"},
+    {COMMAND_TYPE_BEFORE, CONTEXT_PROFILE, false, NULL, {{'t', UI_SHIFT}},
+     "Sample type before", "the sample type before"},
+    {COMMAND_INVERT, CONTEXT_PROFILE, false, NULL, {{'v', 0}},
+     "Leaves or roots first", "leaves first, roots first"},
+    {COMMAND_REFINE, CONTEXT_PROFILE, false, NULL, {{'r', 0}},
+     "Write a refinement", "write a refinement: focus=, ignore=, hide=, show=REGEX"},
+    {COMMAND_FOCUS, CONTEXT_PROFILE, false, NULL, {{'f', UI_SHIFT}},
+     "Focus on the function", "only stacks with the chosen function"},
+    {COMMAND_IGNORE, CONTEXT_PROFILE, false, NULL, {{'i', UI_SHIFT}},
+     "Ignore the function", "no stacks with the chosen function"},
+    {COMMAND_HIDE, CONTEXT_PROFILE, false, NULL, {{'h', UI_SHIFT}},
+     "Hide the function", "leave the chosen function out of stacks"},
+    {COMMAND_SHOW, CONTEXT_PROFILE, false, NULL, {{'o', UI_SHIFT}},
+     "Show only the function", "leave all other functions out of stacks"},
+
+    // --- All views.
+    {COMMAND_SEARCH, CONTEXT_PROFILE, false, NULL, {{'/', 0}, {'f', UI_CTRL}, {UI_KEY_F1 + 2, 0}},
+     "Search", "search; Esc ends it"},
+    {COMMAND_UNDO, CONTEXT_ANY, false, NULL, {{'z', UI_CTRL}, {UI_KEY_BACKSPACE, 0}},
+     "Undo", "undo zooming, a refinement"},
+    {COMMAND_REDO, CONTEXT_PROFILE, false, NULL, {{'y', UI_CTRL}},
+     "Redo", "do an undone refinement again"},
+    {COMMAND_CANCEL, CONTEXT_ANY, false, NULL, {{UI_KEY_ESCAPE, 0}},
+     "Choose nothing", "choose nothing"},
+
+    // --- The program. A view has its digit in its struct view; add a row with the view.
+    {COMMAND_VIEW_1, CONTEXT_ANY, false, NULL, {{'1', 0}},
+     "Show the timeline", "the timeline"},
+    {COMMAND_VIEW_1 + 1, CONTEXT_ANY, false, NULL, {{'2', 0}},
+     "Show the flame graph", "the flame graph"},
+    {COMMAND_VIEW_1 + 2, CONTEXT_ANY, false, NULL, {{'3', 0}},
+     "Show the sandwich", "the chosen function, its callers and callees"},
+    {COMMAND_VIEW_1 + 3, CONTEXT_ANY, false, NULL, {{'4', 0}},
+     "Show the top functions", "the table of functions"},
+    {COMMAND_VIEW_1 + 4, CONTEXT_ANY, false, NULL, {{'5', 0}},
+     "Show the call tree", "the call tree"},
+    {COMMAND_VIEW_1 + 5, CONTEXT_ANY, false, NULL, {{'6', 0}},
+     "Show the source", "the source of the chosen function"},
+    {COMMAND_PALETTE, CONTEXT_ANY, false, NULL, {{'p', UI_CTRL}, {':', 0}},
+     NULL, "find a command by its name"},
+    {COMMAND_HELP, CONTEXT_ANY, false, NULL, {{'?', 0}},
+     "Show the keys", "this help"},
+    {COMMAND_OPEN, CONTEXT_ANY, false, "drop a file", {{'o', UI_CTRL}},
+     "Open a file", "open a file or an address"},
+    {COMMAND_FILE_AFTER, CONTEXT_ANY, false, NULL, {{UI_KEY_TAB, UI_CTRL}},
+     "Next file", "the next file"},
+    {COMMAND_FILE_BEFORE, CONTEXT_ANY, false, NULL, {{UI_KEY_TAB, UI_CTRL | UI_SHIFT}},
+     "File before", "the file before"},
+    {COMMAND_FILE_CLOSE, CONTEXT_ANY, false, NULL, {{UI_KEY_F1 + 3, UI_CTRL}},
+     "Close the file", "close the file"},
+    {COMMAND_EXPORT, CONTEXT_ANY, false, NULL, {{'e', UI_CTRL}},
+     "Save the picture as PNG and SVG", "save the picture as PNG and SVG"},
+    {COMMAND_COPY, CONTEXT_ANY, false, NULL, {{'c', UI_CTRL}},
+     "Copy as text", "copy what is written in the window"},
+    {COMMAND_LARGER, CONTEXT_ANY, false, NULL, {{'=', UI_CTRL}, {'+', UI_CTRL}},
+     "Larger letters", "larger letters"},
+    {COMMAND_SMALLER, CONTEXT_ANY, false, NULL, {{'-', UI_CTRL}},
+     "Smaller letters", "smaller letters"},
+    {COMMAND_NORMAL_SIZE, CONTEXT_ANY, false, NULL, {{'0', UI_CTRL}},
+     "Letters of normal size", "letters of normal size"},
+    {COMMAND_THEME, CONTEXT_ANY, false, NULL, {{UI_KEY_F1 + 1, 0}},
+     "Dark or light", "dark, light"},
+    {COMMAND_FULL_SCREEN, CONTEXT_ANY, false, NULL, {{UI_KEY_F1 + 10, 0}},
+     "Full screen", "full screen"},
+    {COMMAND_FRAME_TIME, CONTEXT_ANY, false, NULL, {{UI_KEY_F1 + 11, 0}},
+     "Show how long frames take", "how long the last frame took"},
+    {COMMAND_QUIT, CONTEXT_ANY, false, NULL, {{'q', UI_CTRL}},
+     "Quit", "quit"},
+    {0},
+};
+// clang-format on
+
+static const char *const groups[CONTEXT_COUNT] = {"Everywhere", "Timeline", "Flame graph", "Tables",
+                                                  "Source",     "Profiles", "Panels"};
+
+const struct command *command_of(enum command_id id)
+{
+    for (const struct command *c = commands; c->help; c++)
+        if (c->id == id)
+            return c;
+    return NULL;
+}
+
+// The stride at which these modifiers are those of the key; 0 if they are not.
+static double stride_of(const struct command *c, const struct command_key *k, unsigned mods)
+{
+    // '?' or '+' need Shift on some keyboards, not on others.
+    bool letter = (k->code >= 'a' && k->code <= 'z') || k->code >= UI_KEY_LEFT;
+    unsigned had = letter ? mods : mods & ~(unsigned)UI_SHIFT;
+    if (had == k->mods)
+        return 1;
+    if (!c->strides || k->mods)
+        return 0;
+    return had == UI_SHIFT ? 4 : had == UI_CTRL ? 0.25 : 0;
+}
+
+static double given(const struct ui *u, const struct command *c)
+{
+    if (u->event.kind != UI_KEY)
+        return 0;
+    if (u->focus && !(c->contexts & CONTEXT_ANY && u->event.mods & UI_CTRL))
+        return 0;
+    for (int i = 0; i < COMMAND_KEYS && c->keys[i].code; i++) {
+        double stride =
+            c->keys[i].code == u->event.key ? stride_of(c, &c->keys[i], u->event.mods) : 0;
+        if (stride > 0)
+            return stride;
+    }
+    return 0;
+}
+
+bool command_given(struct ui *u, enum command_id id)
+{
+    if (u->command == id && id != COMMAND_NONE) {
+        u->command = COMMAND_NONE;
+        u->stride = 1;
+        return true;
+    }
+    const struct command *c = command_of(id);
+    double stride = c ? given(u, c) : 0;
+    if (!(stride > 0))
+        return false;
+    u->stride = stride;
+    u->event.kind = UI_NONE;
+    return true;
+}
+
+const char *command_group(const struct command *c)
+{
+    for (int i = 0; i < CONTEXT_COUNT; i++)
+        if (c->contexts & 1u << i)
+            return groups[i];
+    return groups[0];
+}
+
+static void add(char *buf, const char *text)
+{
+    size_t n = strlen(buf);
+    snprintf(buf + n, COMMAND_KEYS_TEXT - n, "%s", text);
+}
+
+static void add_key(char *buf, const struct command_key *k)
+{
+    static const char *const names[] = {"Left",  "Right", "Up",        "Down",   "Home", "End",
+                                        "Enter", "Esc",   "Backspace", "Delete", "Tab"};
+    char one[16] = {k->code >= 'a' && k->code <= 'z' ? (char)(k->code - 'a' + 'A') : (char)k->code};
+    add(buf, k->mods & UI_CTRL ? "Ctrl+" : "");
+    add(buf, k->mods & UI_ALT ? "Alt+" : "");
+    add(buf, k->mods & UI_SHIFT ? "Shift+" : "");
+    if (k->code >= UI_KEY_F1)
+        snprintf(one, sizeof one, "F%u", k->code - UI_KEY_F1 + 1);
+    add(buf, k->code >= UI_KEY_LEFT && k->code < UI_KEY_F1 ? names[k->code - UI_KEY_LEFT] : one);
+}
+
+const char *command_keys(const struct command *c, char buf[COMMAND_KEYS_TEXT])
+{
+    snprintf(buf, COMMAND_KEYS_TEXT, "%s", c->mouse ? c->mouse : "");
+    for (int i = 0; i < COMMAND_KEYS && c->keys[i].code; i++) {
+        add(buf, *buf ? "  " : "");
+        add_key(buf, &c->keys[i]);
+    }
+    return buf;
+}

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: MIT
+//
+// See load.h. Two hold a load, who started it and its thread; the last to let go frees it.
+
+#include "viewer/load.h"
+
+#include "collector/finish.h"
+#include "viewer/http.h"
+#include "viewer/profile_model.h"
+#include "viewer/trace_model.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WAKE_MS = 50 };
+
+enum what { READING, FETCHING, BUILDING, SALVAGING };
+static const char *const whats[] = {"reading", "fetching", "building the view",
+                                    "reading what is whole"};
+
+struct load {
+    struct load_options o;
+    char *path, *sample_type, *diff_base;
+    struct loaded result;
+    struct fscope_error err;
+    int rc;
+    _Atomic int what;
+    _Atomic uint64_t done_bytes, total_bytes;
+    _Atomic bool is_done; // release: result, err and rc are there
+    _Atomic bool is_cancelled;
+    _Atomic int holders;
+    pthread_mutex_t waking; // held while `wake` runs, so that none runs after load_cancel
+    int64_t woken_ms;       // the thread's
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static bool cancelled(struct load *l)
+{
+    return atomic_load_explicit(&l->is_cancelled, memory_order_relaxed);
+}
+
+static void wake(struct load *l, bool now)
+{
+    int64_t ms = now_ms();
+    if (!l->o.wake || (!now && ms - l->woken_ms < WAKE_MS))
+        return;
+    l->woken_ms = ms;
+    pthread_mutex_lock(&l->waking);
+    if (!cancelled(l))
+        l->o.wake(l->o.context);
+    pthread_mutex_unlock(&l->waking);
+}
+
+// How far it is; false: stop.
+static bool say(struct load *l, enum what what, uint64_t done, uint64_t total)
+{
+    atomic_store_explicit(&l->what, (int)what, memory_order_relaxed);
+    atomic_store_explicit(&l->done_bytes, done, memory_order_relaxed);
+    atomic_store_explicit(&l->total_bytes, total, memory_order_relaxed);
+    wake(l, false);
+    return !cancelled(l);
+}
+
+// --- Traces.
+
+struct input {
+    struct load *load;
+    int fd;
+    uint64_t done, total;
+};
+
+static int64_t read_some(void *context, void *bytes, size_t n)
+{
+    struct input *in = context;
+    ssize_t got;
+    do
+        got = read(in->fd, bytes, n);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return -errno;
+    in->done += (uint64_t)got;
+    // At the end of the bytes the lanes are made of them.
+    enum what what = got ? READING : BUILDING;
+    return say(in->load, what, in->done, in->total) ? got : -ECANCELED;
+}
+
+// Of a reader that was opened, with rc; closes it.
+static int finish_trace(struct trace_reader *r, int rc, struct loaded *out,
+                        struct fscope_error *err)
+{
+    if (!rc)
+        rc = trace_model_read(&out->trace, r, err);
+    const struct trace_error *damage = r ? trace_reader_damage(r) : NULL;
+    if (!rc && damage)
+        snprintf(out->damage, sizeof out->damage, "%s", damage->text);
+    trace_reader_close(r);
+    return rc;
+}
+
+static int salvage_trace(struct load *l, int fd, struct loaded *out)
+{
+    const struct trace_reader_options o = {.size = sizeof o, .salvage = true};
+    struct trace_reader *r = NULL;
+    struct fscope_error err = {0};
+    if (!say(l, SALVAGING, 0, 0))
+        return -ECANCELED;
+    if (lseek(fd, 0, SEEK_SET))
+        return -errno;
+    int rc = trace_reader_open_fd(&r, fd, &o, &err);
+    return finish_trace(r, rc, out, &err);
+}
+
+static int read_trace(struct load *l, int fd, uint64_t size, struct loaded *out,
+                      struct fscope_error *err)
+{
+    struct input in = {.load = l, .fd = fd, .total = size};
+    struct trace_reader *r = NULL;
+    if (lseek(fd, 0, SEEK_SET))
+        return error_set(err, -errno, 0, "%s", strerror(errno));
+    int rc = trace_reader_open_callback(&r, read_some, &in, NULL, err);
+    rc = finish_trace(r, rc, out, err);
+    if (cancelled(l))
+        return error_set(err, -ECANCELED, 0, "cancelled");
+    // What the system refuses, it refuses again; what is wrong in the file is wrong at some place.
+    if ((rc == -EINVAL || rc == -ENODATA) && !salvage_trace(l, fd, out))
+        return 0;
+    return rc;
+}
+
+// --- Profiles. What is wrong with them is said of the path; the profile is in memory at once.
+
+static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_profile *base,
+                         struct loaded *out, struct fscope_error *err)
+{
+    struct profile_file *f;
+    int rc = profile_file_of(&f, p, l->o.path, base, l->o.diff_base, err);
+    if (rc)
+        return rc;
+    if (!say(l, BUILDING, 0, 0))
+        rc = error_set(err, -ECANCELED, 0, "cancelled");
+    else
+        rc = profile_model_first(&out->profile, f, l->o.sample_type, l->o.inverted, err);
+    if (rc)
+        profile_file_free(f);
+    else
+        out->file = f;
+    return rc;
+}
+
+// Of bytes, or of a file: then also what a program left behind, as the reports read it.
+static int parse_profile(struct pprof_profile **out, const char *path, const void *bytes,
+                         size_t size, const struct pprof_read_options *o, struct fscope_error *err)
+{
+    if (bytes)
+        return pprof_read_memory(out, bytes, size, o, err);
+    if (finish_is_dump(path))
+        return finish_profile(path, NULL, out, err);
+    return pprof_read_file(out, path, o, err);
+}
+
+static int read_profile(struct load *l, const void *bytes, size_t size, struct loaded *out,
+                        struct fscope_error *err)
+{
+    uint64_t whole = 0;
+    struct pprof_profile *p = NULL, *base = NULL;
+    struct pprof_read_options o = {.size = sizeof o};
+    struct fscope_error again = {0};
+    int rc = parse_profile(&p, l->o.path, bytes, size, &o, err);
+    if (rc == -ENODATA) { // cut off
+        o.salvage = true;
+        o.salvaged_samples = &whole;
+        rc = parse_profile(&p, l->o.path, bytes, size, &o, &again);
+        if (!rc)
+            snprintf(out->damage, sizeof out->damage, "%s", err->text);
+        rc = rc ? err->code : 0;
+    }
+    if (!rc && l->o.diff_base && (rc = parse_profile(&base, l->o.diff_base, NULL, 0, NULL, err)))
+        pprof_free(p);
+    return rc ? rc : model_profile(l, p, base, out, err);
+}
+
+// --- Files and addresses.
+
+static bool is_trace(const char *bytes, size_t n)
+{
+    return n >= 5 && !memcmp(bytes, "go 1.", 5);
+}
+
+static int read_file(struct load *l, struct loaded *out, struct fscope_error *err)
+{
+    char begin[5];
+    struct stat st;
+    int fd = open(l->o.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    ssize_t n = fd < 0 ? 0 : pread(fd, begin, sizeof begin, 0);
+    if (n <= 0 || !is_trace(begin, (size_t)n) || fstat(fd, &st)) {
+        if (fd >= 0)
+            close(fd);
+        say(l, READING, 0, 0);
+        return read_profile(l, NULL, 0, out, err);
+    }
+    int rc = read_trace(l, fd, (uint64_t)st.st_size, out, err);
+    close(fd);
+    return rc ? error_prefix(err, "%s", l->o.path) : 0;
+}
+
+static bool fetch_progress(void *context, uint64_t done, uint64_t total)
+{
+    return say(context, FETCHING, done, total);
+}
+
+static int fetch(struct load *l, struct loaded *out, struct fscope_error *err)
+{
+    // A profile of 30 s says nothing for that long; nobody waits for more than ten minutes.
+    static const struct http_limits limits = {
+        .connect_ms = 10000, .silence_ms = 600000, .body_bytes_max = (size_t)2 << 30};
+    char *body;
+    size_t size;
+    struct trace_reader *r = NULL;
+    say(l, FETCHING, 0, 0);
+    int rc = http_get(l->o.path, &limits, fetch_progress, l, &body, &size, err);
+    if (rc)
+        return rc;
+    if (is_trace(body, size)) {
+        const struct trace_reader_options o = {.size = sizeof o, .salvage = true};
+        say(l, BUILDING, 0, 0);
+        rc = trace_reader_open_memory(&r, body, size, &o, err);
+        rc = finish_trace(r, rc, out, err);
+    } else {
+        rc = read_profile(l, body, size, out, err);
+    }
+    free(body);
+    return rc;
+}
+
+static int run(struct load *l, struct loaded *out, struct fscope_error *err)
+{
+    int rc = http_is_url(l->o.path) ? fetch(l, out, err) : read_file(l, out, err);
+    if (rc && err && !err->code)
+        error_set(err, rc, 0, "%s: %s", l->o.path, strerror(-rc));
+    return rc;
+}
+
+int load_now(const struct load_options *o, struct loaded *out, struct fscope_error *err)
+{
+    struct load l = {.o = *o};
+    l.o.wake = NULL;
+    *out = (struct loaded){0};
+    return run(&l, out, err);
+}
+
+// --- The thread.
+
+static void let_go(struct load *l)
+{
+    // acq_rel: what one did to it is done before the other frees it.
+    if (atomic_fetch_sub_explicit(&l->holders, 1, memory_order_acq_rel) > 1)
+        return;
+    loaded_free(&l->result);
+    pthread_mutex_destroy(&l->waking);
+    free(l->path);
+    free(l->sample_type);
+    free(l->diff_base);
+    free(l);
+}
+
+static void *thread(void *context)
+{
+    struct load *l = context;
+    l->rc = run(l, &l->result, &l->err);
+    // release: pairs with the acquire in load_look.
+    atomic_store_explicit(&l->is_done, true, memory_order_release);
+    wake(l, true);
+    let_go(l);
+    return NULL;
+}
+
+int load_start(struct load **out, const struct load_options *o)
+{
+    pthread_t t;
+    pthread_attr_t detached;
+    struct load *l = calloc(1, sizeof *l);
+    *out = NULL;
+    if (!l)
+        return -ENOMEM;
+    l->o = *o;
+    l->o.path = l->path = strdup(o->path);
+    l->o.sample_type = l->sample_type = o->sample_type ? strdup(o->sample_type) : NULL;
+    l->o.diff_base = l->diff_base = o->diff_base ? strdup(o->diff_base) : NULL;
+    pthread_mutex_init(&l->waking, NULL);
+    atomic_store(&l->holders, 2);
+    int rc = !l->path || (o->sample_type && !l->sample_type) || (o->diff_base && !l->diff_base)
+                 ? ENOMEM
+                 : 0;
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    if (!rc)
+        rc = pthread_create(&t, &detached, thread, l);
+    pthread_attr_destroy(&detached);
+    if (rc) {
+        atomic_store(&l->holders, 1);
+        let_go(l);
+        return -rc;
+    }
+    *out = l;
+    return 0;
+}
+
+void load_look(const struct load *l, struct load_progress *p)
+{
+    uint64_t done = atomic_load_explicit(&l->done_bytes, memory_order_relaxed);
+    uint64_t total = atomic_load_explicit(&l->total_bytes, memory_order_relaxed);
+    int what = atomic_load_explicit(&l->what, memory_order_relaxed);
+    *p = (struct load_progress){.what = whats[what],
+                                .part = -1,
+                                .done_bytes = done,
+                                .total_bytes = total,
+                                // acquire: pairs with the release in thread.
+                                .done = atomic_load_explicit(&l->is_done, memory_order_acquire)};
+    if (total && what != BUILDING)
+        p->part = done < total ? (double)done / (double)total : 1;
+}
+
+int load_take(struct load *l, struct loaded *out, struct fscope_error *err)
+{
+    *out = l->result;
+    l->result = (struct loaded){0};
+    int rc = l->rc;
+    if (rc && err)
+        *err = l->err;
+    load_cancel(l); // its last wake may be on its way
+    return rc;
+}
+
+void load_cancel(struct load *l)
+{
+    if (!l)
+        return;
+    pthread_mutex_lock(&l->waking);
+    atomic_store_explicit(&l->is_cancelled, true, memory_order_relaxed);
+    pthread_mutex_unlock(&l->waking);
+    let_go(l);
+}
+
+void loaded_free(struct loaded *l)
+{
+    trace_model_free(l->trace);
+    profile_model_free(l->profile);
+    profile_file_free(l->file);
+    *l = (struct loaded){0};
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+//
+// The table of views (view.h), and those views that are older than it.
+
+#include "viewer/bindings.h"
+#include "viewer/document.h"
+#include "viewer/view.h"
+#include "viewer/views/profiles.h"
+#include "viewer/views/timeline.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+// --- The timeline. Where it goes is in its state at once; what is drawn moves there.
+
+enum { EASE_MS = 130 };
+
+struct eased {
+    struct timeline timeline; // first: others take it for the state
+    struct timeline_window from, drawn, to;
+    int64_t began_ms; // 0: nothing moves
+};
+
+static int open_timeline(void **state, struct document *d)
+{
+    struct eased *e = calloc(1, sizeof *e);
+    if (!e)
+        return -ENOMEM;
+    timeline_init(&e->timeline, d->trace);
+    if (d->shown.end_ns > d->shown.begin_ns)
+        timeline_show(&e->timeline, d->shown.begin_ns, d->shown.end_ns);
+    e->from = e->drawn = e->to = e->timeline.shown;
+    *state = e;
+    return 0;
+}
+
+static bool same(struct timeline_window a, struct timeline_window b)
+{
+    return !(a.begin < b.begin) && !(b.begin < a.begin) && !(a.end < b.end) && !(b.end < a.end);
+}
+
+// Moves `drawn` on: fast at first, then slower. A new goal begins from where the picture is, so that
+// a movement can be broken off at any time. What the mouse holds follows it at once.
+static void ease(struct eased *e, struct ui *u)
+{
+    struct timeline *t = &e->timeline;
+    if (!same(t->shown, e->to)) {
+        e->from = e->drawn;
+        e->to = t->shown;
+        e->began_ms = t->drag == TIMELINE_PAN ? 0 : u->now_ms;
+    }
+    double part = e->began_ms ? (double)(u->now_ms - e->began_ms) / EASE_MS : 1;
+    if (part >= 1 || part < 0) {
+        e->began_ms = 0;
+        e->drawn = e->to;
+        return;
+    }
+    double done = 1 - (1 - part) * (1 - part) * (1 - part);
+    e->drawn.begin = e->from.begin + (e->to.begin - e->from.begin) * done;
+    e->drawn.end = e->from.end + (e->to.end - e->from.end) * done;
+    u->moves = true;
+}
+
+static void frame_timeline(void *state, struct document *d, struct ui *u, struct rect r)
+{
+    struct eased *e = state;
+    struct timeline *t = &e->timeline;
+    t->range = (struct timeline_window){d->range.begin_ns, d->range.end_ns};
+    // An event meets the goal: two steps of the wheel are twice one. Its frame is not shown.
+    bool event = u->event.kind != UI_NONE || u->command;
+    if (!event) {
+        ease(e, u);
+        t->shown = e->drawn;
+    }
+    timeline_frame(t, u, r);
+    if (!event)
+        t->shown = e->to;
+    u->again |= event && u->now_ms;
+    d->range.begin_ns = t->range.begin;
+    d->range.end_ns = t->range.end;
+    d->failed |= t->failed;
+}
+
+static void close_timeline(void *state)
+{
+    if (state)
+        timeline_finish(&((struct eased *)state)->timeline);
+    free(state);
+}
+
+static const struct view view_timeline = {
+    .id = "timeline",
+    .name = "Timeline",
+    .digit = 1,
+    .shows = VIEW_TRACE,
+    .contexts = CONTEXT_TIMELINE,
+    .open = open_timeline,
+    .frame = frame_timeline,
+    .close = close_timeline,
+};
+
+// --- All of them: in the order of tabs. The first that shows a document is how it opens.
+
+const struct view *const views[] = {
+    &view_timeline, &view_icicle, &view_flame,  &view_sandwich,
+    &view_top,      &view_tree,   &view_source, NULL,
+};
+
+int view_find(const char *id)
+{
+    for (int i = 0; views[i]; i++)
+        if (!strcmp(views[i]->id, id))
+            return i;
+    return -1;
+}
