@@ -106,14 +106,14 @@ const struct command commands[] = {
      "Hide the function", "leave the chosen function out of stacks"},
     {COMMAND_SHOW, CONTEXT_PROFILE, false, NULL, {{'o', UI_SHIFT}},
      "Show only the function", "leave all other functions out of stacks"},
+    {COMMAND_REDO, CONTEXT_PROFILE, false, NULL, {{'y', UI_CTRL}},
+     "Redo", "do an undone refinement again"},
 
     // --- All views.
     {COMMAND_SEARCH, CONTEXT_PROFILE, false, NULL, {{'/', 0}, {'f', UI_CTRL}, {UI_KEY_F1 + 2, 0}},
      "Search", "search; Esc ends it"},
     {COMMAND_UNDO, CONTEXT_ANY, false, NULL, {{'z', UI_CTRL}, {UI_KEY_BACKSPACE, 0}},
      "Undo", "undo zooming, a refinement"},
-    {COMMAND_REDO, CONTEXT_PROFILE, false, NULL, {{'y', UI_CTRL}},
-     "Redo", "do an undone refinement again"},
     {COMMAND_CANCEL, CONTEXT_ANY, false, NULL, {{UI_KEY_ESCAPE, 0}},
      "Choose nothing", "choose nothing"},
 
