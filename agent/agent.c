@@ -283,6 +283,10 @@ static int begin(uint32_t why, bool in_handler, bool waits)
     if (agent.env.socket[0] && why != AGENT_WHY_CALL) {
         // The answer says that the control words are set; without one the target goes on alone.
         rc = hello_send(&agent, why, waits, (uint32_t)sys0(SYS_gettid));
+        if (rc == -ETIMEDOUT && why == AGENT_WHY_FORK) { // it finds the message when it goes on
+            waits = false;
+            rc = 0;
+        }
         space->told = !rc;
         if (rc && !agent.env.out[0] && !agent.env.segment[0]) {
             seg_close(&space->seg); // nobody will ever read it

@@ -15,6 +15,7 @@
 #include "agent/heap.h"
 #include "agent/held.h"
 #include "agent/hooks.h"
+#include "agent/lock_order.h"
 #include "agent/protocol.h"
 
 #include <errno.h>
@@ -274,6 +275,43 @@ EXPORTED int fscope_mutex_start(uint64_t fraction)
 EXPORTED int fscope_mutex_stop(void)
 {
     return stop_word(mutex_word, &agent.env.mutex_fraction, SEG_HELD_MUTEX);
+}
+
+// The order of locks. What is on already goes on, with what is known.
+static int order_start_locked(void)
+{
+    bool was = agent.env.order;
+    agent.env.order = true; // a black box is made with room for it
+    int rc = begin_locked();
+    if (!rc && !lock_order_want(true))
+        rc = -EBUSY;
+    if (rc)
+        agent.env.order = was;
+    else
+        lock_update();
+    return rc;
+}
+
+EXPORTED int fscope_order_start(void)
+{
+    futex_lock(&agent.api_lock);
+    int rc = order_start_locked();
+    futex_unlock(&agent.api_lock);
+    return rc;
+}
+
+EXPORTED int fscope_order_stop(void)
+{
+    int rc = -EINVAL;
+    futex_lock(&agent.api_lock);
+    if (agent_here() && lock_order_is_wanted()) {
+        agent.env.order = false;
+        lock_order_want(false);
+        lock_update();
+        rc = 0;
+    }
+    futex_unlock(&agent.api_lock);
+    return rc;
 }
 
 // --- Writing.

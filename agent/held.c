@@ -8,6 +8,7 @@
 #include "agent/arch/x86_64.h"
 #include "agent/futex.h"
 #include "agent/heap.h"
+#include "agent/say.h"
 #include "emit/emit.h"
 
 #include <errno.h>
@@ -20,6 +21,8 @@
 #define KEEPER_CPU_NS  UINT64_C(250000000)
 
 #define BIT(kind) (UINT32_C(1) << (kind))
+
+static _Atomic bool is_said; // that there is no keeper
 
 static struct seg_control *control(void)
 {
@@ -169,16 +172,29 @@ static bool is_there(uint32_t tid)
     return tid && sys3(SYS_tgkill, agent.space->pid, tid, 0) != -ESRCH;
 }
 
-static bool keep_on(uint32_t tid, bool by_cpu)
+static int keep_on(uint32_t tid, bool by_cpu)
 {
     uint64_t period = by_cpu ? KEEPER_CPU_NS : KEEPER_NS;
     clockid_t clock = by_cpu ? source_cpu_clock(tid) : CLOCK_MONOTONIC;
     int id = source_make_timer(tid, clock, &agent_cookie_keeper, period, period);
     if (id < 0)
-        return false;
+        return id;
     source_keep_timer(&agent.keeper, id);
     agent.keeper_tid = tid;
-    return true;
+    return 0;
+}
+
+// Once: what goes without a keeper does so until the next collector's call, which tries it again.
+static void say_unkept(int rc)
+{
+    struct say s;
+    if (!rc || agent.env.quiet || atomic_exchange_explicit(&is_said, true, memory_order_relaxed))
+        return;
+    say_text(say_begin(&s), "no timer (");
+    say_text(
+        say_errno(&s, rc),
+        "), so what a collector records here goes on if that is killed, until the next one comes");
+    say_end(&s);
 }
 
 void held_watch(bool is_borrowed)
@@ -193,8 +209,11 @@ void held_watch(bool is_borrowed)
     bool is_better = agent.keeper_by_cpu && !by_cpu;
     if (agent.keeper >= 0 && is_there(agent.keeper_tid) && !is_better)
         return;
-    if (keep_on(tid, by_cpu))
+    int rc = keep_on(tid, by_cpu);
+    if (!rc)
         agent.keeper_by_cpu = by_cpu;
+    else if (agent.keeper < 0 || !is_there(agent.keeper_tid))
+        say_unkept(rc);
 }
 
 void held_thread_leaves(uint32_t tid)
@@ -204,10 +223,10 @@ void held_thread_leaves(uint32_t tid)
     uint32_t used = atomic_load_explicit(&agent.space->slots_used, memory_order_acquire);
     for (uint32_t i = 0; i < used; i++) {
         uint32_t other = atomic_load_explicit(&slot_at(i)->tid, memory_order_relaxed);
-        if (other && other != tid && keep_on(other, agent.keeper_by_cpu))
+        if (other && other != tid && !keep_on(other, agent.keeper_by_cpu))
             return;
     }
-    keep_on(agent.space->pid, agent.keeper_by_cpu);
+    say_unkept(keep_on(agent.space->pid, agent.keeper_by_cpu));
 }
 
 void held_fork_child(void)

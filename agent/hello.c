@@ -18,20 +18,21 @@
 #include <time.h>
 #include <unistd.h>
 
-static int connect_collector(const char *name, bool wait)
+// wait_ms: for a collector that is slow; 0: not at all.
+static int connect_collector(const char *name, int wait_ms)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
     size_t n = strlen(name);
     if (n + 1 > sizeof to.sun_path)
         return -ENAMETOOLONG;
     memcpy(to.sun_path + 1, name, n); // abstract: the name starts with a NUL and ends with its size
-    int type = SOCK_SEQPACKET | SOCK_CLOEXEC | (wait ? 0 : SOCK_NONBLOCK);
+    int type = SOCK_SEQPACKET | SOCK_CLOEXEC | (wait_ms ? 0 : SOCK_NONBLOCK);
     int fd = (int)sys3(SYS_socket, AF_UNIX, type, 0);
     if (fd < 0)
         return fd;
     // A collector with a full backlog must not hold the target: SO_SNDTIMEO bounds connect too.
-    struct timeval limit = {.tv_sec = AGENT_ANSWER_TIMEOUT_MS / 1000};
-    if (wait)
+    struct timeval limit = {wait_ms / 1000, wait_ms % 1000 * 1000L};
+    if (wait_ms)
         sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     size_t size = offsetof(struct sockaddr_un, sun_path) + 1 + n;
     int rc = (int)sys3(SYS_connect, fd, &to, size);
@@ -101,9 +102,9 @@ static int64_t now_ms(void)
 }
 
 // Waits for CONFIG. What counts is in the control words; the answer says that they are there.
-static int await_config(int fd)
+static int await_config(int fd, int wait_ms)
 {
-    int64_t until = now_ms() + AGENT_ANSWER_TIMEOUT_MS;
+    int64_t until = now_ms() + wait_ms;
     struct agent_config config;
     for (;;) {
         int64_t left = until - now_ms();
@@ -146,12 +147,15 @@ static int send_hello(const struct agent *a, const char *socket, uint32_t why, b
     hello.header.flags = (wait ? 0 : AGENT_NO_ANSWER) | (a->env.segment[0] ? AGENT_BLACK_BOX : 0u) |
                          (signals_target_uses() ? AGENT_SIGPROF_USED : 0u) |
                          (segment < 0 ? AGENT_NO_SEGMENT : 0u);
-    int fd = connect_collector(socket, wait);
+    int wait_ms = !wait                   ? 0
+                  : why == AGENT_WHY_FORK ? AGENT_CHILD_TIMEOUT_MS
+                                          : AGENT_ANSWER_TIMEOUT_MS;
+    int fd = connect_collector(socket, wait_ms);
     if (fd < 0)
         return fd;
     int rc = send_with_segment(fd, &hello, sizeof hello, segment);
     if (!rc && wait)
-        rc = await_config(fd);
+        rc = await_config(fd, wait_ms);
     sys1(SYS_close, fd);
     return rc;
 }
@@ -173,7 +177,7 @@ int hello_thread(const struct agent *a, uint32_t tid)
         .pid = a->space->pid,
         .tid = tid,
     };
-    int fd = connect_collector(a->env.socket, false);
+    int fd = connect_collector(a->env.socket, 0);
     if (fd < 0)
         return fd;
     int rc = send_with_segment(fd, &message, sizeof message, -1);

@@ -104,17 +104,23 @@ __attribute__((noinline)) static int lock_in_order(pthread_mutex_t *m, const voi
                : lock_order_result(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, tried(m, rc), frame);
 }
 
-INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
+__attribute__((noinline)) static int lock_wanted(pthread_mutex_t *m, const void *frame)
 {
-    if (!lock_is_wanted())
-        // Nothing is asked after it: it would be a twentieth of the CPU time of programs that lock much.
-        return hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m);
     if (lock_order_is_on())
-        return lock_in_order(m, FRAME);
+        return lock_in_order(m, frame);
     int rc = real.mutex_trylock(m);
     if (__builtin_expect(rc != EBUSY, 1))
         return tried(m, rc);
-    return wait_for_mutex(m, FRAME);
+    return wait_for_mutex(m, frame);
+}
+
+// Calls nothing but as its last deed, so that where nothing is wanted nothing is saved.
+INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
+{
+    if (lock_is_wanted())
+        return lock_wanted(m, FRAME);
+    // Nothing is asked after it: it would be a twentieth of the CPU time of programs that lock much.
+    return hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m);
 }
 
 INTERPOSED int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *limit)
@@ -166,7 +172,8 @@ INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
     uint32_t flags = atomic_load_explicit(&lock_flags, memory_order_relaxed);
     if (!flags)
         return hooks_ready() ? real.mutex_unlock(m) : libc_mutex_unlock(m);
-    if (__builtin_expect(flags & (LOCK_ORDER | LOCK_TRACE), 0))
+    if (__builtin_expect(flags & (LOCK_ORDER | LOCK_TRACE), 0) &&
+        (flags != LOCK_TRACE || is_awaited()))
         return unlock_told(m, FRAME);
     if (__builtin_expect(lock_is_mutex_on(), 0) && !is_inner(m))
         return release_mutex(m, FRAME);

@@ -9,6 +9,7 @@
 #include "agent/lock.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <time.h>
 
 enum { PROBES = 16, NUMBER_SHIFT = 32 };
@@ -51,11 +52,12 @@ bool lock_order_is_wanted(void)
     return o && atomic_load_explicit(&o->wanted, memory_order_relaxed);
 }
 
-void lock_order_want(bool on)
+bool lock_order_want(bool on)
 {
     struct seg_order *o = order();
     if (o)
         atomic_store_explicit(&o->wanted, on, memory_order_relaxed);
+    return o;
 }
 
 void lock_order_update(bool on)
@@ -425,15 +427,33 @@ void lock_order_wants_at(const void *object, enum seg_lock_type type, unsigned h
     lock_order_wants(object, type, how, &regs);
 }
 
+static void drop(struct lock_holder *h, const struct lock_held *held)
+{
+    for (uint32_t i = (uint32_t)(held - h->held) + 1; i < h->count; i++)
+        h->held[i - 1] = h->held[i];
+    h->count--;
+}
+
+// Whether who holds it may take it once more. The field is that of glibc's public header; mtx_t is the same inside.
+static bool is_taken_again(const void *object, enum seg_lock_type type, unsigned how)
+{
+    const pthread_mutex_t *m = object;
+    if (type == SEG_LOCK_RWLOCK)
+        return how & LOCK_ORDER_READS;
+    return !(how & LOCK_ORDER_FIBER) && (m->__data.__kind & 3) == PTHREAD_MUTEX_RECURSIVE;
+}
+
 static void took(struct capture *c, const void *object, enum seg_lock_type type, unsigned how,
                  const struct unwind_registers *regs)
 {
     struct lock_holder *h = holder_here(c->slot, true);
     struct lock_held *again = h ? find_held(h, object) : NULL;
-    if (again) {
+    if (again && is_taken_again(object, type, how)) {
         again->times++;
         return;
     }
+    if (again) // somebody else has released it meanwhile
+        drop(h, again);
     if (!h || h->count == LOCK_HELD_MAX) {
         count(&order()->held_full);
         return;
@@ -479,9 +499,7 @@ void lock_order_releases(const void *object)
     struct lock_holder *h = holder_here(c.slot, false);
     struct lock_held *held = h ? find_held(h, object) : NULL;
     if (held && !--held->times) {
-        for (uint32_t i = (uint32_t)(held - h->held) + 1; i < h->count; i++)
-            h->held[i - 1] = h->held[i];
-        h->count--;
+        drop(h, held);
         leave_if_empty(h);
     }
     capture_end(&c);

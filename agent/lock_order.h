@@ -9,6 +9,8 @@
 //     none: trylock, and locks with a time limit. What they take is held like all else.
 //   - A lock that its holder takes once more (recursive mutexes, a second read lock) makes no edge, and is held until
 //     as many unlocks.
+//   - A lock that somebody else releases than who took it (a mutex that is handed over, against POSIX; a fiber's, which
+//     belongs to nobody) is held by who took it until that takes it again.
 //   - The wait for a condition releases its mutex, and takes it again: an order of its own, with what else is held.
 //   - A read lock is an edge like others, marked; whether readers stand in each other's way is the reader's to say.
 //   - Held is held by a thread, or by a fiber where the thread runs one.
@@ -74,7 +76,7 @@ enum lock_order_how {
 
 // Whether the segment's word says so, and has room for it.
 bool lock_order_is_wanted(void);
-void lock_order_want(bool on);
+bool lock_order_want(bool on); // false: the segment has no room for it
 // Before lock_flags says so, where it was off: begins anew.
 void lock_order_update(bool on);
 

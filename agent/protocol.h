@@ -18,7 +18,8 @@
 //           descriptor, open CPU events on all threads in /proc/PID/task, write the segment's
 //           control words (cpu_period_ns, wall_period_ns, cpu_source; relaxed), then answer. So
 //           the control words are what counts, and CONFIG says that they are valid; a target that
-//           did not wait (AGENT_NO_ANSWER) reads the same words later. Where the collector cannot
+//           did not wait (AGENT_NO_ANSWER), or a forked child that has waited for
+//           AGENT_CHILD_TIMEOUT_MS, reads the same words later. Where the collector cannot
 //           open events it leaves cpu_source at SEG_CPU_NONE and the agent chooses its own.
 //   THREAD  target -> collector, from a new thread; no answer. Only sent while cpu_source is
 //           SEG_CPU_COLLECTOR_PERF. The collector opens an event on that thread.
@@ -50,6 +51,7 @@ enum {
     AGENT_PROTOCOL_VERSION = 1,
     AGENT_SOCKET_RANDOM_DIGITS = 32,
     AGENT_ANSWER_TIMEOUT_MS = 2000, // the target goes on alone after that
+    AGENT_CHILD_TIMEOUT_MS = 100,   // a forked child, which may be in the midst of a request
 };
 
 enum agent_message { AGENT_HELLO = 1, AGENT_CONFIG, AGENT_THREAD };

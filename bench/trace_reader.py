@@ -2,12 +2,15 @@
 """Reading an execution trace against Go's own reader (internal/trace): CPU seconds on one processor.
 
 A Go program (tests/conformance/trace_programs.go: goroutines that pass values, yield, lock and spawn
-on four Ps) records a trace of more than EVENTS million events; both read it alternately, each pinned
-to one processor, Go with GOMAXPROCS=1. Usage: trace_reader.py [PAIRS [MILLION_EVENTS]]
+on four Ps) records a trace of more than MILLION_EVENTS; both read it alternately, each pinned
+to one processor, Go with GOMAXPROCS=1. After every five pairs another trace is recorded: how often the
+order goes from one thread to another differs from one to the next, and that costs our reader more than
+Go's. Usage: trace_reader.py [PAIRS [MILLION_EVENTS]]
 """
 
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,50 +22,62 @@ sys.dont_write_bytecode = True
 import pairs  # noqa: E402
 import trace_go  # noqa: E402
 
-READ = os.path.abspath(os.path.join(os.environ.get("FSCOPE_BUILD", "build/release"), "bench/trace_read"))
+BUILD = os.environ.setdefault("FSCOPE_BUILD", os.path.abspath("build/release"))
+READ = os.path.abspath(os.path.join(BUILD, "bench/trace_read"))
 PAIRS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+PER_TRACE = 5
 MILLIONS = float(sys.argv[2]) if len(sys.argv) > 2 else 10
-CONFORMANCE = os.path.join(HERE, "../tests/conformance")
 
 
 def record(program, path):
-    """A trace of at least so many events; how many."""
+    """A trace of at least so many events: how many, and in how many runs of one thread they come."""
     scale = int(MILLIONS * 1000)
     while True:
         subprocess.run([program, "pingpong", path, str(scale)], check=True, stdout=subprocess.DEVNULL)
-        out = subprocess.run([READ, path], capture_output=True, text=True, check=True).stdout
-        count = int(re.match(r"(\d+) events", out).group(1))
+        out = subprocess.run([READ, path, "runs"], capture_output=True, text=True, check=True).stdout
+        count, runs = map(int, re.match(r"(\d+) events in (\d+) runs", out).groups())
         if count >= MILLIONS * 1e6:
-            return count
+            return count, runs
         scale = int(scale * 1.3 * MILLIONS * 1e6 / count)
+
+
+def compare(oracle, path, count, pair_count):
+    """Pairs of runs: ratios, ns an event of ours and of Go's."""
+    status, answer = oracle.ask("count", path)
+    if status or int(answer.split()[0]) != count:
+        sys.exit(f"Go's reader answers {status} {answer!r}, ours {count} events")
+    ours = ["taskset", "-c", "1", READ, path]
+    theirs = ["sh", "-c", f"echo count {path} | taskset -c 1 {oracle.process.args[0]}"]
+    ratios, each = [], ([], [])
+    for i in range(pair_count):
+        took = {}
+        for which in ((0, 1) if i % 2 else (1, 0)):
+            argv = (ours, theirs)[which]
+            took[which] = pairs.cpu_seconds(argv, env={"GOMAXPROCS": "1"}, cwd=os.path.dirname(path))[0]
+            each[which].append(took[which] / count * 1e9)
+        ratios.append(took[1] / took[0])
+    return ratios, each
 
 
 def main():
     if not trace_go.GO:
         print("Go is not installed: nothing to compare with")
         return
+    program, oracle = trace_go.build("trace_programs.go"), trace_go.oracle()
+    ratios = pairs.Ratios()
     with tempfile.TemporaryDirectory() as folder:
-        oracle, program = trace_go.build(os.path.join(folder, "go"),
-                                         os.path.join(CONFORMANCE, "trace_oracle.go"),
-                                         os.path.join(CONFORMANCE, "trace_programs.go"))
         path = os.path.join(folder, "trace")
-        count = record(program, path)
-        print(f"{count} events, {os.path.getsize(path) / count:.1f} bytes each")
-        ours = ["taskset", "-c", "1", READ, path]
-        theirs = ["taskset", "-c", "1", oracle, "count", path]
-        ratios, seconds = pairs.Ratios(), ([], [])
-        for i in range(PAIRS):
-            took = {}
-            for which in ((0, 1) if i % 2 else (1, 0)):
-                argv = (ours, theirs)[which]
-                took[which] = pairs.cpu_seconds(argv, env={"GOMAXPROCS": "1"}, cwd=folder)[0]
-                seconds[which].append(took[which])
-            ratios.add(took[1] / took[0])
-        for name, values in (("fiberscope", seconds[0]), ("Go", seconds[1])):
-            best = min(values)
-            print(f"{name:<11} {count / best / 1e6:6.1f} million events/s, {best / count * 1e9:.1f} ns each (best)")
-        mean, low, high = ratios.mean_and_interval()
-        print(f"ratio {mean:.1f} [{low:.1f}, {high:.1f}], {len(ratios.values)} pairs; target 10")
+        for first in range(0, PAIRS, PER_TRACE):
+            count, runs = record(program, path)
+            some, (ours, theirs) = compare(oracle, path, count, min(PER_TRACE, PAIRS - first))
+            for ratio in some:
+                ratios.add(ratio)
+            print(f"{count} events, {os.path.getsize(path) / count:.1f} bytes each, in runs of {count / runs:.1f}: "
+                  f"{statistics.median(ours):.1f} ns each, Go {statistics.median(theirs):.1f}; "
+                  f"ratio {statistics.median(some):.1f}", flush=True)
+    oracle.close()
+    mean, low, high = ratios.mean_and_interval()
+    print(f"ratio {mean:.1f} [{low:.1f}, {high:.1f}], {len(ratios.values)} pairs; target 10")
 
 
 if __name__ == "__main__":

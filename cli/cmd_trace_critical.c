@@ -13,22 +13,48 @@
 struct goal { // whose end, and from when
     int64_t fiber;
     int64_t begin_ns, end_ns;
+    bool is_chosen; // by us, as nothing was asked for
     char title[160];
 };
 
-static int goal_of_task(const struct trace_spans *s, const struct trace_args *a, struct goal *g)
+// The longest of those with both ends in the trace; name: NULL, of all.
+static const struct trace_task_span *longest_task(const struct trace_spans *s, const char *name,
+                                                  bool *by_id)
 {
     const struct trace_task_span *best = NULL;
-    char *end;
-    uint64_t id = strtoull(a->task, &end, 10);
-    bool by_id = *a->task && !*end;
+    char *end = NULL;
+    uint64_t id = name ? strtoull(name, &end, 10) : 0;
+    *by_id = name && *name && !*end;
     for (uint32_t i = 0; i < s->task_count; i++) {
         const struct trace_task_span *t = &s->tasks[i];
-        bool match = by_id ? t->id == id : !strcmp(trace_names_text(&s->names, t->type), a->task);
+        bool match =
+            !name || (*by_id ? t->id == id : !strcmp(trace_names_text(&s->names, t->type), name));
         if (match && t->begins && t->ends && t->end_lane != TRACE_NO_LANE &&
             (!best || t->end_ns - t->begin_ns > best->end_ns - best->begin_ns))
             best = t;
     }
+    return best;
+}
+
+static const struct trace_region_span *longest_region(const struct trace_spans *s, const char *name)
+{
+    const struct trace_region_span *best = NULL;
+    for (uint32_t i = 0; i < s->region_count; i++) {
+        const struct trace_region_span *r = &s->regions[i];
+        bool match = !name || !strcmp(trace_names_text(&s->names, r->type), name);
+        if (match && r->begins && r->ends &&
+            (!best || r->end_ns - r->begin_ns > best->end_ns - best->begin_ns))
+            best = r;
+    }
+    return best;
+}
+
+static int goal_of_task(const struct trace_spans *s, const struct trace_args *a, struct goal *g)
+{
+    bool by_id = false;
+    const struct trace_task_span *best = longest_task(s, a->task, &by_id);
+    if (!best && !a->task)
+        return CLI_FAILURE;
     if (!best)
         return cli_fail("%s: no task %s with begin and end in it (`fiberscope trace tasks` lists "
                         "them)",
@@ -37,19 +63,18 @@ static int goal_of_task(const struct trace_spans *s, const struct trace_args *a,
     g->begin_ns = best->begin_ns;
     g->end_ns = best->end_ns;
     snprintf(g->title, sizeof g->title, "task %" PRIu64 " \"%.100s\"%s", best->id,
-             trace_names_text(&s->names, best->type), by_id ? "" : ", the longest of its name");
+             trace_names_text(&s->names, best->type),
+             by_id     ? ""
+             : a->task ? ", the longest of its name"
+                       : ", the longest task");
     return CLI_OK;
 }
 
 static int goal_of_region(const struct trace_spans *s, const struct trace_args *a, struct goal *g)
 {
-    const struct trace_region_span *best = NULL;
-    for (uint32_t i = 0; i < s->region_count; i++) {
-        const struct trace_region_span *r = &s->regions[i];
-        if (r->begins && r->ends && !strcmp(trace_names_text(&s->names, r->type), a->region) &&
-            (!best || r->end_ns - r->begin_ns > best->end_ns - best->begin_ns))
-            best = r;
-    }
+    const struct trace_region_span *best = longest_region(s, a->region);
+    if (!best && !a->region)
+        return CLI_FAILURE;
     if (!best)
         return cli_fail("%s: no region \"%s\" with begin and end in it (`fiberscope trace regions` "
                         "lists them)",
@@ -57,35 +82,61 @@ static int goal_of_region(const struct trace_spans *s, const struct trace_args *
     g->fiber = s->lanes[best->lane].id;
     g->begin_ns = best->begin_ns;
     g->end_ns = best->end_ns;
-    snprintf(g->title, sizeof g->title,
-             "region \"%.100s\" of fiber %" PRId64 ", the longest of its name", a->region,
-             s->lanes[best->lane].id);
+    snprintf(g->title, sizeof g->title, "region \"%.100s\" of fiber %" PRId64 ", the longest %s",
+             trace_names_text(&s->names, best->type), s->lanes[best->lane].id,
+             a->region ? "of its name" : "region");
     return CLI_OK;
 }
 
-// A range ends for the fiber that is asked for, else for the one that ran last.
-static int goal_of_range(const struct trace_spans *s, const struct trace_args *a, struct goal *g)
+// A thread that waits in fib_main for the runtime to end: all that the program does is done by fibers, none of which
+// is told to end that wait.
+static bool is_runtime_host(const struct trace_spans *s, const struct trace_lane *l)
 {
-    uint32_t lane = TRACE_NO_LANE;
-    int64_t last_ns = INT64_MIN;
-    if (a->fibers.count) {
-        lane = trace_spans_lane(s, TRACE_RESOURCE_GOROUTINE, strtoll(a->fibers.items[0], NULL, 10));
-        if (lane == TRACE_NO_LANE)
-            return cli_fail_at(
-                a->path, "no fiber %s in it (`fiberscope trace fibers --name '' FILE` lists them)",
-                a->fibers.items[0]);
+    for (uint32_t k = l->first; k < l->first + l->count; k++) {
+        const struct trace_stack *stack = trace_stacks_get(&s->stacks, trace_span_stack(s, k));
+        if (trace_span_state(s, k) == TRACE_GO_WAITING && stack->count &&
+            !strcmp(trace_names_text(&s->names, stack->frames[0].function), "runtime.fib_main"))
+            return true;
     }
-    for (uint32_t i = 0; i < s->kind_first[TRACE_RESOURCE_PROC] && !a->fibers.count; i++) {
+    return false;
+}
+
+// The fiber that ran last; TRACE_NO_LANE: none.
+static uint32_t last_lane(const struct trace_spans *s)
+{
+    uint32_t lane = TRACE_NO_LANE, host = TRACE_NO_LANE;
+    int64_t last_ns = INT64_MIN;
+    for (uint32_t i = 0; i < s->kind_first[TRACE_RESOURCE_PROC]; i++) {
         const struct trace_lane *l = &s->lanes[i];
         if (!l->count || trace_name_is_system(trace_names_text(&s->names, l->name)))
             continue;
         uint32_t k = l->first + l->count;
         while (k > l->first && trace_span_state(s, k - 1) != TRACE_GO_RUNNING)
             k--;
-        if (k > l->first && trace_span_end_ns(s, i, k - 1) > last_ns) {
-            last_ns = trace_span_end_ns(s, i, k - 1);
-            lane = i;
+        if (k == l->first || trace_span_end_ns(s, i, k - 1) <= last_ns)
+            continue;
+        if (host == TRACE_NO_LANE && is_runtime_host(s, l)) {
+            host = i;
+            continue;
         }
+        last_ns = trace_span_end_ns(s, i, k - 1);
+        lane = i;
+    }
+    return lane == TRACE_NO_LANE ? host : lane;
+}
+
+// A range ends for the fiber that is asked for, else for the one that ran last.
+static int goal_of_range(const struct trace_spans *s, const struct trace_args *a, struct goal *g)
+{
+    uint32_t lane;
+    if (a->fibers.count) {
+        lane = trace_spans_lane(s, TRACE_RESOURCE_GOROUTINE, strtoll(a->fibers.items[0], NULL, 10));
+        if (lane == TRACE_NO_LANE)
+            return cli_fail_at(
+                a->path, "no fiber %s in it (`fiberscope trace fibers --name '' FILE` lists them)",
+                a->fibers.items[0]);
+    } else {
+        lane = last_lane(s);
     }
     if (lane == TRACE_NO_LANE)
         return cli_fail("%s: no fiber runs in this range", a->path);
@@ -147,6 +198,10 @@ static void print(FILE *out, const struct trace_input *in, const struct trace_sp
     terminal_print(out, &t, g->title, 0);
     fprintf(out, ": %s from %s on\n", trace_ns(a, g->end_ns - g->begin_ns),
             trace_at(b, in, g->begin_ns));
+    if (g->is_chosen)
+        fputs(
+            "(Chosen, as nothing was asked for: --task, --region, --fiber, --from and --to do.)\n",
+            out);
     print_sums(out, steps, count);
     fprintf(out, "\n%12s %10s\n", "from", "for");
     int first = count > rows ? count - rows : 0; // the end is what is asked about
@@ -185,11 +240,23 @@ static void print_json(FILE *out, const struct trace_input *in, const struct tra
     json_close(&j, '}');
 }
 
-static int find_goal(const struct trace_spans *s, const struct trace_args *a, struct goal *g)
+static bool is_asked(const struct trace_args *a)
 {
+    return a->task || a->region || a->fibers.count || a->from_ns >= 0 || a->to_ns >= 0;
+}
+
+// The task or region; where nothing is asked for the longest task, else the longest region. Not found: the range is meant.
+static int find_mark(const struct trace_spans *s, const struct trace_args *a, struct goal *g,
+                     bool *is_found)
+{
+    *is_found = true;
     if (a->task)
         return goal_of_task(s, a, g);
-    return a->region ? goal_of_region(s, a, g) : goal_of_range(s, a, g);
+    if (a->region)
+        return goal_of_region(s, a, g);
+    if (is_asked(a) || (goal_of_task(s, a, g) && goal_of_region(s, a, g)))
+        *is_found = false;
+    return CLI_OK;
 }
 
 // The goal and the spans up to it: of a task or region, it is found in a first reading, where the
@@ -197,23 +264,27 @@ static int find_goal(const struct trace_spans *s, const struct trace_args *a, st
 static int read_spans(struct trace_input *in, struct goal *g, struct trace_spans **s)
 {
     const struct trace_args *a = in->args;
-    unsigned marks = a->task ? TRACE_KEEP_TASKS : a->region ? TRACE_KEEP_REGIONS : 0;
-    struct trace_spans_options so = {.keep = marks, .type = a->region};
-    bool twice = marks && in->repeats;
-    if (!twice)
-        so.keep |= TRACE_KEEP_SPANS;
+    unsigned marks = a->task        ? TRACE_KEEP_TASKS
+                     : a->region    ? TRACE_KEEP_REGIONS
+                     : !is_asked(a) ? TRACE_KEEP_TASKS | TRACE_KEEP_REGIONS
+                                    : 0;
+    bool twice = marks && in->repeats, is_found = false;
+    struct trace_spans_options so = {.keep = twice ? marks : marks | TRACE_KEEP_SPANS,
+                                     .type = a->region};
+    g->is_chosen = !is_asked(a);
     int status = trace_input_spans(in, &so, s);
     if (!status)
-        status = find_goal(*s, a, g);
-    if (!twice || status)
-        return status;
-    trace_spans_free(*s);
-    *s = NULL;
-    status = trace_input_again(in);
-    in->from_ns = g->begin_ns;
-    in->to_ns = g->end_ns;
-    so = (struct trace_spans_options){.keep = TRACE_KEEP_SPANS};
-    return status ? status : trace_input_spans(in, &so, s);
+        status = find_mark(*s, a, g, &is_found);
+    if (!status && twice) {
+        trace_spans_free(*s);
+        *s = NULL;
+        status = trace_input_again(in);
+        in->from_ns = is_found ? g->begin_ns : in->from_ns;
+        in->to_ns = is_found ? g->end_ns : in->to_ns;
+        so = (struct trace_spans_options){.keep = TRACE_KEEP_SPANS};
+        status = status ? status : trace_input_spans(in, &so, s);
+    }
+    return status || is_found ? status : goal_of_range(*s, a, g);
 }
 
 // The last of the goal's number, which may come again, that was there before the end.

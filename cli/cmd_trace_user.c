@@ -104,10 +104,19 @@ static int check_name(const struct trace_args *a, const struct trace_summary *s,
     uint32_t count = tasks ? s->task_type_count : s->region_type_count;
     const char *word = tasks ? "task" : "region";
     bool found = !a->name;
-    for (uint32_t i = 0; i < count && !found; i++)
+    uint64_t others = 0;
+    for (uint32_t i = 0; i < count && !found; i++) {
         found = trace_name_matches(trace_names_text(&s->names, types[i]->name), a->name);
+        others += trace_type_is_rest(s, types[i]) ? types[i]->count : 0;
+    }
     if (found)
         return CLI_OK;
+    if (others)
+        return cli_fail_at(a->path,
+                           "no %s of the %d names that are told apart has \"%s\" in it; %" PRIu64
+                           " have other names (`fiberscope trace explain --%s NAME` and `critical` "
+                           "find any)",
+                           word, TRACE_TYPES_MAX, a->name, others, word);
     return cli_fail_at(a->path,
                        "no %s has \"%s\" in its name; there are %ss of %" PRIu32
                        " names (`fiberscope trace %ss FILE` lists them)",

@@ -115,10 +115,12 @@ void trace_print_types(FILE *out, const struct trace_summary *s, struct trace_ty
     struct terminal t = terminal_of(out);
     char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX], d[TRACE_NS_MAX];
     uint32_t shown = 0, left = 0;
+    bool has_more = false;
     fprintf(out, "%12s %10s %10s %10s %10s %10s\n", "count", "complete", "median", "p99", "longest",
             "total");
     for (uint32_t i = 0; i < count; i++) {
         const struct trace_type *x = types[i];
+        has_more |= trace_type_is_rest(s, x);
         if (!trace_name_matches(text_of(s, x->name), name))
             continue;
         if (shown == rows) {
@@ -137,6 +139,9 @@ void trace_print_types(FILE *out, const struct trace_summary *s, struct trace_ty
         fputc('\n', out);
     }
     print_more(out, left);
+    if (has_more)
+        fprintf(out, "%12s (more names) are those beyond %d names, which are not told apart\n", "",
+                TRACE_TYPES_MAX);
 }
 
 void trace_print_share(FILE *out, double share, uint64_t gomaxprocs)

@@ -2,12 +2,17 @@
 #
 #   fscope_unit_test(NAME SOURCES ... LIBS ... [TIMEOUT s] [LABELS ...] [SERIAL]
 #                    [NOT_UNDER_TSAN])                                           a cmocka program
-#   fscope_script_test(NAME SCRIPT [ARGS ...] [TIMEOUT s] [LABELS ...])    a python3 or sh script
+#   fscope_script_test(NAME SCRIPT [ARGS ...] [TIMEOUT s] [LABELS ...] [COST s]
+#                      [SERIAL | WAITS] [ALONE case ...])                  a python3 or sh script
 #   fscope_fuzz_target(NAME SOURCES ... LIBS ... CORPUS dir)               LLVMFuzzerTestOneInput
 #
 # NOT_UNDER_TSAN: the thread sanitizer delivers signals later, with a context of its own, and has a
 # thread of its own; a test of just these things means nothing there.
-# SERIAL: runs alone, because it measures. Exit status 77 means that the test, or a case of it,
+# SERIAL: runs alone, because it measures. ALONE: only these cases do, as a test NAME.alone; NAME has all others
+# (tests/e2e/harness.py). WAITS: most of its time it sleeps, so it counts half: ctest's -j is two for each processor
+# (PROCESSORS), and one more lets a test that waits run beside two that compute.
+# COST: about how many seconds it takes; what takes long starts first, also where nothing was measured yet.
+# Exit status 77 means that the test, or a case of it,
 # cannot run here; for each a line `SKIP: why` says so (tests/unit/skip.h, tests/e2e/harness.py).
 # Labels: unit, e2e, conformance, runtime, soak (left out of ./dev test), long (in ./dev soak --full only).
 
@@ -29,7 +34,7 @@ function(fscope_test_properties name timeout)
   if(FSCOPE_SANITIZE)
     math(EXPR timeout "3 * ${timeout}")
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} SKIP_RETURN_CODE 77
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} SKIP_RETURN_CODE 77 PROCESSORS 2
     ENVIRONMENT "${FSCOPE_TEST_ENV}")
   if(ARGN)
     set_tests_properties(${name} PROPERTIES LABELS "${ARGN}")
@@ -55,7 +60,11 @@ function(fscope_unit_test name)
 endfunction()
 
 function(fscope_script_test name script)
-  cmake_parse_arguments(A "SERIAL" "TIMEOUT" "ARGS;LABELS" ${ARGN})
+  cmake_parse_arguments(A "SERIAL;WAITS" "TIMEOUT;COST" "ARGS;LABELS;ALONE" ${ARGN})
+  if(A_ALONE)
+    fscope_script_test(${name}.alone ${script} ARGS ${A_ALONE} TIMEOUT "${A_TIMEOUT}" LABELS ${A_LABELS} SERIAL)
+    set(A_ARGS --without ${A_ALONE})
+  endif()
   if(script MATCHES "\\.py$")
     set(runner /usr/bin/python3)
   else()
@@ -65,6 +74,12 @@ function(fscope_script_test name script)
            WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
   fscope_test_properties(${name} "${A_TIMEOUT}" ${A_LABELS})
   set_tests_properties(${name} PROPERTIES RUN_SERIAL "${A_SERIAL}")
+  if(A_WAITS)
+    set_tests_properties(${name} PROPERTIES PROCESSORS 1)
+  endif()
+  if(A_COST)
+    set_tests_properties(${name} PROPERTIES COST ${A_COST})
+  endif()
 endfunction()
 
 # Under the fuzz preset the target is a libFuzzer program. In every other preset the same function

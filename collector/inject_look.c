@@ -59,10 +59,11 @@ static int refuse_by_status(const struct inject_options *o, struct fscope_error 
     if (s.state == 'T')
         return error_set(err, -EBUSY, 0, "process %u is stopped: `kill -CONT %u` first", pid, pid);
     if (s.seccomp == 1)
-        return error_set(err, -EOPNOTSUPP, 0,
-                         "process %u is in strict seccomp mode, which kills it for opening a file: "
-                         "use --method=perf, or start it with the agent",
-                         pid);
+        return error_set(
+            err, -EOPNOTSUPP, 0,
+            "process %u is in strict seccomp mode, which kills it for any system call but "
+            "read and write, and so for all that an agent does: use --method=perf",
+            pid);
     if (s.seccomp == 2 && !o->with_seccomp)
         return error_set(
             err, -EOPNOTSUPP, 0,
@@ -101,9 +102,12 @@ static bool is_loader(const char *base)
            strcmp(base, "ld.so") == 0;
 }
 
-static bool is_musl(const char *base)
+// Loader and libc are one file: in Alpine ld-musl-x86_64.so.1, in Debian x86_64-linux-musl/libc.so. (A libc.so of glibc's
+// is a linker's script, which nobody maps.)
+static bool is_musl(const char *path, const char *base)
 {
-    return strncmp(base, "ld-musl", 7) == 0 || strncmp(base, "libc.musl", 9) == 0;
+    return strncmp(base, "ld-musl", 7) == 0 || strncmp(base, "libc.musl", 9) == 0 ||
+           (strcmp(base, "libc.so") == 0 && strstr(path, "musl"));
 }
 
 // The range of all maps of a file, and its first map.
@@ -276,7 +280,7 @@ static int look_at_file(struct look *l, const struct target_file *file, struct f
     struct inject_range r = range_of(l->t, file, &first);
     uint64_t bias = 0, address;
     int rc = 0;
-    l->has_musl |= is_musl(base);
+    l->has_musl |= is_musl(file->path, base);
     if (file->fd < 0 || functions_open(&f, file->fd, file->path, NULL) ||
         functions_bias(f, first->start, first->offset, &bias)) {
         functions_close(f);

@@ -208,14 +208,15 @@ static bool has_lock(const struct search *s, const struct order_circle *c, uint3
     return false;
 }
 
-// Whether the path has all locks of one that is told.
-static bool is_told(const struct search *s)
+// Whether the path has all locks of one that is told. Each comparison is a step.
+static bool is_told(struct search *s)
 {
     struct order_circle path = {.count = s->length};
     memcpy(path.edges, s->path, sizeof path.edges);
     for (size_t i = 0; i < s->out->count; i++) {
         const struct order_circle *c = &s->out->list[i];
         uint32_t n = 0;
+        s->steps++;
         while (n < c->count && has_lock(s, &path, s->edges[c->edges[n]].from))
             n++;
         if (n == c->count)

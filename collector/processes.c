@@ -74,9 +74,22 @@ static int read_maps(struct process *one)
     return rc;
 }
 
-static void tell_records(struct process *one, const struct seg_header *h)
+// Of what lies at the start of an area, which an older build may not have.
+static bool read_area(int fd, const struct seg_area *a, void *out, size_t size)
+{
+    return a->size >= size && a->offset <= INT64_MAX - size &&
+           pread(fd, out, size, (off_t)a->offset) == (ssize_t)size;
+}
+
+static void tell_records(struct process *one, const struct seg_header *h, int fd)
 {
     const struct seg_control *c = &h->control;
+    struct seg_trace trace;
+    struct seg_order order;
+    bool is_traced =
+        read_area(fd, &h->areas[SEG_AREA_TRACE], &trace, sizeof trace) && trace.generation;
+    bool is_ordered =
+        read_area(fd, &h->areas[SEG_AREA_ORDER], &order, sizeof order) && order.wanted;
     const struct {
         const char *name;
         uint64_t word;
@@ -84,7 +97,9 @@ static void tell_records(struct process *one, const struct seg_header *h)
                  {"wall", c->wall_period_ns},
                  {"heap", c->heap_off ? 0 : c->heap_rate_bytes},
                  {"block", c->block_rate_ns},
-                 {"mutex", c->mutex_fraction}};
+                 {"mutex", c->mutex_fraction},
+                 {"order", is_ordered},
+                 {"trace", is_traced}};
     size_t n = 0;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (kinds[i].word)
@@ -104,7 +119,7 @@ static void read_segment(struct process *one, const char *path)
     if (pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h && h.magic == SEG_MAGIC &&
         h.version == SEG_VERSION && h.header_bytes == sizeof h) {
         struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 2};
-        tell_records(one, &h);
+        tell_records(one, &h, fd);
         if (fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
             one->collector = (uint32_t)h.control.consumer_pid;
     }

@@ -26,7 +26,7 @@ struct process {
     char program[64];
     enum process_agent agent;
     bool has_runtime;
-    char records[64];   // "cpu heap block mutex trace", "" if nothing or if it may not be seen
+    char records[64]; // "cpu heap block mutex order trace", "" if nothing or if it may not be seen
     char endpoint[160]; // of the sidecar that serves it: "127.0.0.1:6060"; "": none
     uint32_t collector; // pid of who consumes its segment; 0: nobody, or not to be seen
 };

@@ -28,6 +28,10 @@ enum role {
     ROLE_TRAMPOLINE, // of the C++ library, between a thread's beginning and its function
 };
 
+// Whose stack: an event's, all of whose pcs are return addresses; a sample's, or a thread's that was looked at from
+// outside, whose leaf is exact.
+enum kind { KIND_EVENT, KIND_SAMPLE, KIND_OUTSIDE };
+
 struct module {
     uint64_t start, end, offset;
     uint32_t load_epoch, unload_epoch;
@@ -53,6 +57,7 @@ struct frame {
     uint32_t function, file; // strings
     uint32_t line;
     enum role role;
+    bool is_libc;
 };
 
 struct run { // a range of an array
@@ -259,6 +264,7 @@ static int put_named(struct trace_symbols *ts, const struct module *m, uint64_t 
                 : is_ours                             ? ROLE_OURS
                 : trace_names_is_trampoline(sf->name) ? ROLE_TRAMPOLINE
                                                       : ROLE_PROGRAM,
+        .is_libc = m->is_libc,
     };
     return f.function == INTERN_NONE || f.file == INTERN_NONE ? -ENOMEM : put_frame(ts, &f);
 }
@@ -282,6 +288,7 @@ static int put_nameless(struct trace_symbols *ts, const struct module *m, uint64
                 : m && m->is_ours   ? ROLE_OURS
                 : m && m->is_stdcxx ? ROLE_TRAMPOLINE
                                     : ROLE_PROGRAM,
+        .is_libc = m && m->is_libc,
     };
     return f.function == INTERN_NONE ? -ENOMEM : put_frame(ts, &f);
 }
@@ -378,19 +385,22 @@ static bool called_name(struct trace_symbols *ts, const struct frame *own, bool 
     return trace_api_called(&leaf, out);
 }
 
-// Of our frames at the leaf the outermost stays, as what the program called.
-static int name_leaf(struct trace_symbols *ts, const uint64_t *pcs, int n, uint32_t epoch,
-                     struct run *s)
+// Of our frames at the leaf the outermost stays, as what the program called. A thread that was looked at while it waited
+// is in libc, in the function that else a hook of ours would have been in: that is called likewise.
+static int name_leaf(struct trace_symbols *ts, const uint64_t *pcs, int n, enum kind kind,
+                     uint32_t epoch, struct run *s)
 {
     uint32_t *ids = ts->stack_frames + s->first, own = 0, at = 0;
+    bool is_looked_at = s->count && ts->frames[ids[0]].is_libc;
     char name[TRACE_API_NAME_BYTES];
-    while (own < s->count && ts->frames[ids[own]].role == ROLE_OURS)
+    while (own < s->count && (ts->frames[ids[own]].role == ROLE_OURS ||
+                              (is_looked_at && ts->frames[ids[own]].is_libc)))
         own++;
-    if (!own)
+    if (!own || (is_looked_at && own == s->count))
         return 0;
     int caller = 0; // the first pc with a frame that is not ours
     for (; caller < n; caller++) {
-        const struct run *l = location(ts, pcs[caller], false, epoch);
+        const struct run *l = location(ts, pcs[caller], kind == KIND_OUTSIDE && !caller, epoch);
         if (!l)
             return -ENOMEM;
         if (at + l->count > own)
@@ -410,7 +420,7 @@ static int name_leaf(struct trace_symbols *ts, const uint64_t *pcs, int n, uint3
         ids[own - 1] = (uint32_t)ts->frame_count - 1;
         if (strcmp(name, "pthread_exit") == 0)
             s->count = own;
-    } else if (!is_program) {
+    } else if (!is_program || is_looked_at) {
         return 0;
     }
     s->count -= own - 1;
@@ -468,11 +478,11 @@ static int trim(struct trace_symbols *ts, struct run *s)
     return 0;
 }
 
-static int resolve_pcs(struct trace_symbols *ts, const uint64_t *pcs, int n, bool is_sample,
+static int resolve_pcs(struct trace_symbols *ts, const uint64_t *pcs, int n, enum kind kind,
                        uint32_t epoch, struct run *s)
 {
     for (int i = 0; i < n; i++) {
-        const struct run *l = location(ts, pcs[i], is_sample && i == 0, epoch);
+        const struct run *l = location(ts, pcs[i], kind != KIND_EVENT && i == 0, epoch);
         for (uint32_t k = 0; l && k < l->count; k++)
             if (put_stack_frame(ts, l->first + k))
                 return -ENOMEM;
@@ -480,7 +490,7 @@ static int resolve_pcs(struct trace_symbols *ts, const uint64_t *pcs, int n, boo
             return -ENOMEM;
     }
     s->count = (uint32_t)ts->stack_frame_count - s->first;
-    int rc = is_sample ? 0 : name_leaf(ts, pcs, n, epoch, s);
+    int rc = kind == KIND_SAMPLE ? 0 : name_leaf(ts, pcs, n, kind, epoch, s);
     return rc ? rc : trim(ts, s);
 }
 
@@ -494,7 +504,7 @@ static int resolve_stack(struct trace_symbols *ts, uint32_t id, bool is_sample, 
         ts->damaged++;
         return 0;
     }
-    return resolve_pcs(ts, pcs, n, is_sample, epoch, s);
+    return resolve_pcs(ts, pcs, n, is_sample ? KIND_SAMPLE : KIND_EVENT, epoch, s);
 }
 
 static struct trace_text text_of(const struct trace_symbols *ts, uint32_t string)
@@ -561,7 +571,7 @@ int trace_symbols_pcs(struct trace_symbols *ts, const uint64_t *pcs, uint32_t de
                       const struct trace_writer_frame **frames)
 {
     struct run s = {.first = (uint32_t)ts->stack_frame_count};
-    int rc = resolve_pcs(ts, pcs, (int)depth, true, UINT32_MAX, &s);
+    int rc = resolve_pcs(ts, pcs, (int)depth, KIND_OUTSIDE, UINT32_MAX, &s);
     if (!rc)
         rc = show(ts, &s, frames);
     ts->stack_frame_count = s.first; // nobody asks for it by a number

@@ -44,7 +44,8 @@ int trace_symbols_modules(struct trace_symbols *ts);
 int trace_symbols_stack(struct trace_symbols *ts, uint32_t id, bool is_sample,
                         const struct trace_writer_frame **frames);
 
-// Likewise of a stack that is not in the segment: its leaf is exact.
+// Likewise of a stack that is not in the segment, of a thread that was looked at: its leaf is exact. Where that lies in
+// one of libc's functions that the agent stands before, it is named as if the hook had seen the call.
 int trace_symbols_pcs(struct trace_symbols *ts, const uint64_t *pcs, uint32_t depth,
                       const struct trace_writer_frame **frames);
 

@@ -10,22 +10,31 @@ _Alignas(4096) _Atomic uint64_t emit_page[512];
 
 #define NO_THREAD UINT64_MAX
 
+// Whether there is room for an event of this generation. t's is never 0 where it has a buffer.
+static inline bool is_open(const struct emit_thread *t)
+{
+    uint64_t generation = atomic_load_explicit(&emit_generation, memory_order_relaxed);
+    return __builtin_expect(t->generation == generation && t->at <= t->limit, 1) && generation;
+}
+
 // Ticks, at which the event is; 0: tracing is off.
 static inline uint64_t open(struct emit_thread *t, uint64_t ticks)
 {
-    uint64_t generation = atomic_load_explicit(&emit_generation, memory_order_relaxed);
-    if (__builtin_expect(generation && t->generation == generation && t->at <= t->limit, 1))
+    if (is_open(t))
         return ticks;
-    return generation ? emit_open_slow(t) : 0;
+    return emit_is_on() ? emit_open_slow(t) : 0;
 }
 
 // Returns where the event's numbers go. In a local variable: bytes may alias what t has.
 static inline uint8_t *head(struct emit_thread *t, uint64_t ticks, enum emit_event type)
 {
-    uint64_t units = emit_units(t->generation, ticks);
-    uint64_t dt = units > t->units ? units - t->units : 0;
+    uint64_t was = t->units, units = emit_units(t->generation, ticks);
+    units = units > was
+                ? units
+                : was; // no branch: where a unit lasts as long as an event, none foresees it
+    uint64_t dt = units - was;
     uint8_t *at = t->at;
-    t->units += dt;
+    t->units = units;
     *at = (uint8_t)type;
     return put_number(at + 1, dt);
 }
@@ -249,22 +258,38 @@ void emit_go_create(struct emit_thread *t, uint64_t ticks, struct emit_thing g, 
     commit(t, at);
 }
 
-static inline void start(struct emit_thread *t, uint64_t ticks, struct emit_thing g)
+// The G's status is told in this generation; number: the next of its mark.
+static inline void start_known(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
+                               uint64_t number)
 {
-    need_g(t, ticks, g, EMIT_G_RUNNABLE);
     uint8_t *at = head(t, ticks, EV_GO_START);
     at = put_number(at, g.id);
-    at = put_number(at, next_number(g.mark));
+    at = put_number(at, number);
     commit(t, at);
     t->g.mark = g.mark;
     t->g.id = g.id;
     t->g.start = g.start;
     t->g_state = EMIT_G_RUNNING;
+}
+
+static inline void start(struct emit_thread *t, uint64_t ticks, struct emit_thing g)
+{
+    need_g(t, ticks, g, EMIT_G_RUNNABLE);
+    start_known(t, ticks, g, next_number(g.mark));
     if (__builtin_expect(
             atomic_load_explicit(&emit.procs_told, memory_order_relaxed) != t->generation, 0)) {
         tell_procs(t, ticks);
         commit(t, t->at);
     }
+}
+
+// Whether an event that names this G is all that there is to tell: then nothing is called, and nothing has to be
+// kept across a call. What nearly always runs stands apart from the rest for that.
+static inline bool is_plain(const struct emit_thread *t, emit_mark *mark)
+{
+    return is_open(t) && __builtin_expect(atomic_load_explicit(mark, memory_order_relaxed) >> 32 ==
+                                              (t->generation & UINT32_MAX),
+                                          1);
 }
 
 // The trailing _: with what makes up the thing in registers, see emit.h.
@@ -303,9 +328,9 @@ void emit_go_block(struct emit_thread *t, uint64_t ticks, enum emit_reason reaso
     t->g_state = EMIT_NONE;
 }
 
-// One commit for both: nothing that the first tells is to be seen by others before the second is told.
-void emit_go_switch_(struct emit_thread *t, uint64_t ticks, enum emit_reason reason,
-                     emit_number stack, emit_mark *mark, uint64_t id, uint64_t start_at)
+static __attribute__((noinline)) void switch_anew(struct emit_thread *t, uint64_t ticks,
+                                                  enum emit_reason reason, emit_number stack,
+                                                  emit_mark *mark, uint64_t id, uint64_t start_at)
 {
     if (!(ticks = open(t, ticks)))
         return;
@@ -314,12 +339,41 @@ void emit_go_switch_(struct emit_thread *t, uint64_t ticks, enum emit_reason rea
     start(t, ticks, (struct emit_thing){mark, id, start_at});
 }
 
-void emit_go_unblock_(struct emit_thread *t, uint64_t ticks, emit_number stack, emit_mark *mark,
-                      uint64_t id, uint64_t start_at)
+// One commit for both: nothing that the first tells is to be seen by others before the second is told.
+void emit_go_switch_(struct emit_thread *t, uint64_t ticks, enum emit_reason reason,
+                     emit_number stack, emit_mark *mark, uint64_t id, uint64_t start_at)
+{
+    if (!is_plain(t, mark) ||
+        atomic_load_explicit(&emit.procs_told, memory_order_relaxed) != t->generation) {
+        switch_anew(t, ticks, reason, stack, mark, id, start_at);
+        return;
+    }
+    if (t->g_state == EMIT_G_RUNNING)
+        leave(t, ticks, reason, stack);
+    start_known(t, ticks, (struct emit_thing){mark, id, start_at}, next_number(mark));
+}
+
+static __attribute__((noinline)) void unblock_anew(struct emit_thread *t, uint64_t ticks,
+                                                   emit_number stack, emit_mark *mark, uint64_t id,
+                                                   uint64_t start_at)
 {
     if (!(ticks = open(t, ticks)))
         return;
     need_g(t, ticks, (struct emit_thing){mark, id, start_at}, EMIT_G_WAITING);
+    uint8_t *at = head(t, ticks, EV_GO_UNBLOCK);
+    at = put_number(at, id);
+    at = put_number(at, next_number(mark));
+    at = put_encoded(at, stack);
+    commit(t, at);
+}
+
+void emit_go_unblock_(struct emit_thread *t, uint64_t ticks, emit_number stack, emit_mark *mark,
+                      uint64_t id, uint64_t start_at)
+{
+    if (!is_plain(t, mark)) {
+        unblock_anew(t, ticks, stack, mark, id, start_at);
+        return;
+    }
     uint8_t *at = head(t, ticks, EV_GO_UNBLOCK);
     at = put_number(at, id);
     at = put_number(at, next_number(mark));
@@ -412,19 +466,37 @@ void emit_procs_change(struct emit_thread *t, uint64_t ticks, uint32_t procs)
 
 // --- The user's: with a running G only.
 
+static inline bool is_running(const struct emit_thread *t)
+{
+    return t->g_state == EMIT_G_RUNNING && t->p_state == EMIT_P_RUNNING;
+}
+
 static inline uint64_t open_running(struct emit_thread *t, uint64_t ticks)
 {
     ticks = open(t, ticks);
-    return t->g_state == EMIT_G_RUNNING && t->p_state == EMIT_P_RUNNING ? ticks : 0;
+    return is_running(t) ? ticks : 0;
+}
+
+static inline void label(struct emit_thread *t, uint64_t ticks, uint32_t text)
+{
+    uint8_t *at = head(t, ticks, EV_GO_LABEL);
+    at = put_number(at, text);
+    commit(t, at);
+}
+
+static __attribute__((noinline)) void label_anew(struct emit_thread *t, uint64_t ticks,
+                                                 uint32_t text)
+{
+    if ((ticks = open_running(t, ticks)))
+        label(t, ticks, text);
 }
 
 void emit_label(struct emit_thread *t, uint64_t ticks, uint32_t text)
 {
-    if (!(ticks = open_running(t, ticks)))
-        return;
-    uint8_t *at = head(t, ticks, EV_GO_LABEL);
-    at = put_number(at, text);
-    commit(t, at);
+    if (is_open(t) && is_running(t))
+        label(t, ticks, text);
+    else
+        label_anew(t, ticks, text);
 }
 
 void emit_heap(struct emit_thread *t, uint64_t ticks, uint64_t bytes)
@@ -472,15 +544,29 @@ bool emit_region(struct emit_thread *t, uint64_t ticks, bool is_end, uint64_t ta
     return true;
 }
 
-void emit_log(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t key, uint32_t value,
-              emit_number stack)
+static inline void log_event(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t key,
+                             uint32_t value, emit_number stack)
 {
-    if (!(ticks = open_running(t, ticks)))
-        return;
     uint8_t *at = head(t, ticks, EV_USER_LOG);
     at = put_number(at, task);
     at = put_number(at, key);
     at = put_number(at, value);
     at = put_encoded(at, stack);
     commit(t, at);
+}
+
+static __attribute__((noinline)) void log_anew(struct emit_thread *t, uint64_t ticks, uint64_t task,
+                                               uint32_t key, uint32_t value, emit_number stack)
+{
+    if ((ticks = open_running(t, ticks)))
+        log_event(t, ticks, task, key, value, stack);
+}
+
+void emit_log(struct emit_thread *t, uint64_t ticks, uint64_t task, uint32_t key, uint32_t value,
+              emit_number stack)
+{
+    if (is_open(t) && is_running(t))
+        log_event(t, ticks, task, key, value, stack);
+    else
+        log_anew(t, ticks, task, key, value, stack);
 }

@@ -30,9 +30,11 @@ struct state {
     enum emit_reason reason; // of a wait; EMIT_REASON_UNSPECIFIED: not known
 };
 
-static _Atomic uint32_t naming;         // somebody looks for a thread's stream, or gives it one
-static const void *_Atomic own_context; // likewise
-static _Atomic uint64_t own_doing; // tid << 32 | call, of who was interrupted by a handler of ours
+static _Atomic uint32_t naming; // somebody looks for a thread's stream, or gives it one
+
+// Of a thread that was interrupted by a handler of ours. Two may be at a time, each in its own.
+static __thread int own_call __attribute__((tls_model("initial-exec"))) = EMIT_DOING_NOTHING_KNOWN;
+static __thread const void *own_context __attribute__((tls_model("initial-exec")));
 
 static bool lock_names(void)
 {
@@ -104,11 +106,8 @@ void emit_others_go_on(struct emit_thread *t, uint64_t ticks)
 
 void emit_self_doing(int call, const void *ucontext)
 {
+    own_call = call;
     own_context = ucontext;
-    uint64_t tid = (uint64_t)syscall(SYS_gettid);
-    atomic_store_explicit(&own_doing,
-                          call == EMIT_DOING_NOTHING_KNOWN ? 0 : tid << 32 | (uint32_t)call,
-                          memory_order_relaxed);
 }
 
 uint32_t emit_count_cpus(void)
@@ -158,7 +157,6 @@ static struct state state_of_call(long call)
 
 static struct state own_state(void)
 {
-    int own_call = (int)(uint32_t)atomic_load_explicit(&own_doing, memory_order_relaxed);
     if (own_call == EMIT_DOING_RUN)
         return (struct state){DOING_RUN, EMIT_REASON_UNSPECIFIED};
     return state_of_call(own_call == EMIT_DOING_UNKNOWN_CALL ? -1 : own_call);
@@ -347,7 +345,7 @@ void emit_others_tell(void)
     char entries[2048] __attribute__((aligned(8)));
     uint32_t own_tid = (uint32_t)syscall(SYS_gettid), seen = 0;
     // Outside of a handler it tells itself.
-    bool is_own_told = atomic_load_explicit(&own_doing, memory_order_relaxed) >> 32 == own_tid;
+    bool is_own_told = own_call != EMIT_DOING_NOTHING_KNOWN;
     if (emit.runtime || !emit.announcer)
         return;
     int saved = errno;

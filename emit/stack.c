@@ -190,13 +190,41 @@ static struct emit_walk *place_for(const struct emit_thread *t, struct emit_walk
     return &set[first % EMIT_WALK_WAYS];
 }
 
-static __attribute__((noinline)) emit_number walk_first(struct emit_thread *t,
-                                                        const volatile uint64_t *frame,
-                                                        uint64_t low, uint64_t high)
+// Whether a walk of this key that is known is that of frame's stack. rsp: of emit_stack's caller.
+static inline __attribute__((always_inline)) bool is_known(const struct emit_thread *t,
+                                                           const struct emit_walk *w,
+                                                           const volatile uint64_t *frame,
+                                                           uint64_t rsp, uint64_t below)
 {
-    if (!is_ready(t, low, high))
-        return EMIT_NO_STACK;
-    return walk_anew(t, t->walks->walk, frame, low, high);
+    return w->rip == frame[1] && w->below == below && w->rbp == frame[0] - rsp &&
+           w->valid == validity(t) && w->count &&
+           unwind_links_hold(w->links, w->pairs, w->count, rsp);
+}
+
+static inline struct emit_walk *set_of(const struct emit_thread *t, uint64_t rip, uint64_t below)
+{
+    uint64_t hash = (below ^ rip << 20) * UINT64_C(0x9E3779B97F4A7C15);
+    return &t->walks->walk[hash >> 56 & (EMIT_WALKS_KNOWN - EMIT_WALK_WAYS)];
+}
+
+// Not as it was first looked for: another of its set, or a stack that is not known.
+static __attribute__((noinline)) emit_number stack_anew(struct emit_thread *t, uint64_t low,
+                                                        uint64_t high,
+                                                        const volatile uint64_t *frame)
+{
+    if (!t->walks) {
+        if (!is_ready(t, low, high))
+            return EMIT_NO_STACK;
+        return walk_anew(t, t->walks->walk, frame, low, high);
+    }
+    uint64_t rsp = (uint64_t)(uintptr_t)(frame + 2), first = high >> 16;
+    struct emit_walk *set = set_of(t, frame[1], high - rsp);
+    for (uint64_t i = 1; i < EMIT_WALK_WAYS; i++) {
+        struct emit_walk *w = &set[(first + i) % EMIT_WALK_WAYS];
+        if (is_known(t, w, frame, rsp, high - rsp))
+            return w->id;
+    }
+    return walk_anew(t, place_for(t, set, first), frame, low, high);
 }
 
 __attribute__((noinline)) emit_number emit_stack(struct emit_thread *t, uint64_t low, uint64_t high)
@@ -205,21 +233,13 @@ __attribute__((noinline)) emit_number emit_stack(struct emit_thread *t, uint64_t
     const volatile uint64_t *frame = __builtin_frame_address(0);
     if (__builtin_expect(!emit_is_on(), 0))
         return EMIT_NO_STACK;
-    if (__builtin_expect(!t->walks, 0))
-        return walk_first(t, frame, low, high);
-    uint64_t rip = frame[1], rsp = (uint64_t)(uintptr_t)(frame + 2), below = high - rsp;
-    uint64_t hash = (below ^ rip << 20) * UINT64_C(0x9E3779B97F4A7C15);
-    struct emit_walk *set = &t->walks->walk[hash >> 56 & (EMIT_WALKS_KNOWN - EMIT_WALK_WAYS)];
-    uint64_t first = high >> 16;
-    for (uint64_t i = 0; i < EMIT_WALK_WAYS; i++) {
-        struct emit_walk *w = &set[(first + i) % EMIT_WALK_WAYS];
-        if (__builtin_expect(w->rip == rip && w->below == below && w->rbp == frame[0] - rsp &&
-                                 w->valid == validity(t) && w->count &&
-                                 unwind_links_hold(w->links, w->pairs, w->count, rsp),
-                             1))
+    uint64_t rsp = (uint64_t)(uintptr_t)(frame + 2), below = high - rsp;
+    if (__builtin_expect(t->walks != NULL, 1)) {
+        struct emit_walk *w = &set_of(t, frame[1], below)[(high >> 16) % EMIT_WALK_WAYS];
+        if (__builtin_expect(is_known(t, w, frame, rsp, below), 1))
             return w->id;
     }
-    return walk_anew(t, place_for(t, set, first), frame, low, high);
+    return stack_anew(t, low, high, frame);
 }
 
 emit_number emit_stack_here(struct emit_thread *t)

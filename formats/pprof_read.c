@@ -241,10 +241,9 @@ static int parse(struct pprof_profile **out, struct pprof_input *in, struct fsco
         rc = pprof_decode(p, in, err);
     // Field numbers and wire types would puzzle somebody who gave us a log file.
     if (rc == -EINVAL && looks_like_text(in))
-        error_set(
-            err, rc, 0,
-            "this is text, but no profile of a format that is known (gperftools, jemalloc, Go "
-            "debug=1, perf script), nor a trace");
+        error_set(err, rc, 0,
+                  "byte 0: profile: this is text, but of no format that is known (gperftools, "
+                  "jemalloc, Go debug=1, perf script), nor a trace");
     if (rc) {
         pprof_free(p);
         return rc;

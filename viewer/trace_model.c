@@ -2,7 +2,7 @@
 //
 // See trace_model.h.
 
-#include "viewer/trace_model.h"
+#include "viewer/trace_model_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,12 +36,8 @@ static int rank_names(struct trace_model *m)
         return -ENOMEM;
     for (uint32_t i = 0; i < names; i++)
         ranks[i].name = i;
-    for (uint32_t lane = 0; lane < s->kind_first[TRACE_RESOURCE_PROC]; lane++) {
-        const struct trace_lane *l = &s->lanes[lane];
-        for (uint32_t i = l->first; i < l->first + l->count; i++)
-            if (trace_span_state(s, i) == TRACE_GO_RUNNING)
-                ranks[l->name].ns += trace_span_end_ns(s, lane, i) - trace_span_begin_ns(s, i);
-    }
+    for (uint32_t lane = 0; lane < s->kind_first[TRACE_RESOURCE_PROC]; lane++)
+        ranks[s->lanes[lane].name].ns += m->ran_ns[lane];
     qsort(ranks, names, sizeof *ranks, by_time);
     for (uint32_t i = 0; i < names && m->named_count < TRACE_MODEL_NAMED && ranks[i].ns; i++)
         if (ranks[i].name) // the empty name is among the others
@@ -62,32 +58,32 @@ static uint8_t class_of(const struct trace_model *m, uint32_t span, uint32_t fib
 
 // --- Lanes.
 
-static int fill(struct trace_model *m, struct trace_model_lane *to, uint32_t lane)
+int trace_model_runs(const struct trace_model *m, uint32_t lane, struct lod *lod)
 {
     const struct trace_spans *s = m->spans;
     const struct trace_lane *l = &s->lanes[lane];
-    to->span = malloc((l->count + (size_t)1) * sizeof *to->span);
-    if (!to->span)
-        return -ENOMEM;
-    uint32_t only = TRACE_NO_LANE;
-    bool are_several = false;
     for (uint32_t i = l->first; i < l->first + l->count; i++) {
-        uint32_t span = s->runs[i], before = to->lod.count;
-        int64_t begin_ns = trace_span_begin_ns(s, span);
-        uint32_t fiber = trace_spans_fiber(s, span);
-        uint8_t class = class_of(m, span, fiber);
-        are_several |= only != TRACE_NO_LANE && only != fiber;
-        only = fiber;
-        int rc = lod_add(&to->lod, begin_ns, trace_spans_run_end_ns(s, lane, i), class);
+        uint8_t class = class_of(m, s->runs[i], trace_spans_fiber(s, s->runs[i]));
+        int rc = lod_add(lod, trace_span_begin_ns(s, s->runs[i]),
+                         trace_spans_run_end_ns(s, lane, i), class);
         if (rc)
             return rc;
-        if (to->lod.count > before)
-            to->span[before] = span;
     }
-    if (only != TRACE_NO_LANE && !are_several)
-        to->name = s->lanes[only].name;
-    m->have_names |= to->name != 0;
-    return lod_finish(&to->lod);
+    return lod_finish(lod);
+}
+
+// The name of the only fiber that a lane ever ran.
+static uint32_t only_name(const struct trace_spans *s, const struct trace_lane *l)
+{
+    uint32_t only = TRACE_NO_LANE;
+    for (uint32_t i = l->first; i < l->first + l->count; i++) {
+        if (only == TRACE_NO_LANE)
+            only = trace_spans_fiber(s, s->runs[i]);
+        uint32_t first = s->lanes[only].first;
+        if (s->runs[i] < first || s->runs[i] - first >= s->lanes[only].count)
+            return 0;
+    }
+    return only == TRACE_NO_LANE ? 0 : s->lanes[only].name;
 }
 
 static int make_lanes(struct trace_model *m)
@@ -105,7 +101,10 @@ static int make_lanes(struct trace_model *m)
         struct trace_model_lane *l = &m->lanes[m->lane_count++];
         snprintf(l->label, sizeof l->label, "%s%" PRId64, m->are_threads ? "M" : "P",
                  s->lanes[first + i].id);
-        int rc = fill(m, l, first + i);
+        l->lane = first + i;
+        l->name = only_name(s, &s->lanes[first + i]);
+        m->have_names |= l->name != 0;
+        int rc = trace_model_runs(m, first + i, &l->lod);
         if (rc)
             return rc;
     }
@@ -116,11 +115,10 @@ void trace_model_free(struct trace_model *m)
 {
     if (!m)
         return;
-    for (uint32_t i = 0; i < m->lane_count; i++) {
+    for (uint32_t i = 0; i < m->lane_count; i++)
         lod_free(&m->lanes[i].lod);
-        free(m->lanes[i].span);
-    }
     free(m->lanes);
+    trace_fibers_free(m);
     trace_spans_free(m->spans);
     free(m);
 }
@@ -130,12 +128,22 @@ static int read_spans(struct trace_model *m, struct trace_reader *r, struct fsco
     const struct trace_spans_options o = {.size = sizeof o};
     const struct trace_event *ev;
     int rc = trace_spans_new(&m->spans, &o), got = 0;
-    while (!rc && (got = trace_reader_next(r, &ev)) > 0)
+    struct trace_extras *extras = rc ? NULL : trace_extras_new(m);
+    if (!rc && !extras)
+        rc = -ENOMEM;
+    while (!rc && (got = trace_reader_next(r, &ev)) > 0) {
         rc = trace_spans_event(m->spans, r, ev);
-    if (!rc && got < 0)
+        if (!rc && (ev->kind == TRACE_METRIC || ev->kind == TRACE_LABEL))
+            rc = trace_extras_event(extras, r, ev);
+    }
+    if (!rc && got < 0) {
+        trace_extras_finish(extras);
         return trace_error_to(trace_reader_error(r), err);
+    }
     if (!rc)
         rc = trace_spans_finish(m->spans);
+    int late = trace_extras_finish(extras);
+    rc = rc ? rc : late;
     return rc ? error_set(err, rc, 0, "%s", strerror(-rc)) : 0;
 }
 
@@ -146,7 +154,7 @@ int trace_model_read(struct trace_model **out, struct trace_reader *r, struct fs
     if (!m)
         return error_set(err, -ENOMEM, 0, "out of memory");
     int rc = read_spans(m, r, err);
-    if (!rc && (rc = rank_names(m)) == 0)
+    if (!rc && (rc = trace_fibers_make(m)) == 0 && (rc = rank_names(m)) == 0)
         rc = make_lanes(m);
     if (!rc && m->spans->end_ns <= m->spans->begin_ns)
         rc = error_set(err, -ENODATA, 0, "the trace is empty: nothing was recorded");

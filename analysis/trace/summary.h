@@ -176,6 +176,9 @@ int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
 int trace_summary_finish(struct trace_summary *s);
 void trace_summary_free(struct trace_summary *s); // accepts NULL
 
+// Whether these are all those whose names are not told apart.
+bool trace_type_is_rest(const struct trace_summary *s, const struct trace_type *t);
+
 // The length below which a share q of the complete instances lie, or, where there was no room for all
 // of them (*is_exact), one that is at most 12.5 % above it. After trace_summary_finish.
 int64_t trace_type_quantile_ns(const struct trace_type *t, double q, bool *is_exact);

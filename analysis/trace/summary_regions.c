@@ -139,6 +139,11 @@ static void add_instance(struct trace_type *t, struct summary_state *st, int64_t
     add_slow(t, &instance);
 }
 
+bool trace_type_is_rest(const struct trace_summary *s, const struct trace_type *t)
+{
+    return t->name == s->state->name_more;
+}
+
 int64_t trace_type_quantile_ns(const struct trace_type *t, double q, bool *is_exact)
 {
     int64_t ns = trace_exact_quantile_ns(&t->exact, q);

@@ -17,6 +17,11 @@ struct fiber {
     int64_t proc;
 };
 
+struct util_late { // that a fiber ran, said only at its end
+    int64_t from_ns, to_ns;
+    double share;
+};
+
 struct util_state {
     uint32_t running; // fibers
     uint64_t procs;   // GOMAXPROCS; 0: not known yet
@@ -29,6 +34,10 @@ struct util_state {
     bool started;
     int64_t begin_ns, early_at_ns; // RUNNING: of the trace; up to here early_ns counts
     double early_ns;               // fibers' running time until the Procs are known
+    int64_t sync_ns;               // of the last Sync, held inside the range
+    struct util_late *late;        // [late_count], of RUNNING; both ends ascend
+    size_t late_count, late_capacity;
+    double late_ns; // only_mean: what they add to the integral
 };
 
 int trace_util_new(struct trace_util **out, enum trace_util_kind kind, int64_t from_ns,
@@ -141,6 +150,41 @@ static struct fiber *fiber_of(struct util_state *st, uint32_t slot)
     return &st->fibers[slot];
 }
 
+// A fiber that is first heard of as one that runs has done so since the last Sync.
+static int has_run(struct trace_util *u, int64_t to_ns)
+{
+    struct util_state *st = u->state;
+    struct util_late late = {.from_ns = st->sync_ns, .to_ns = to_ns};
+    if (to_ns <= late.from_ns || !st->started)
+        return 0;
+    if (!st->procs) {
+        st->early_ns += (double)(to_ns - late.from_ns);
+        return 0;
+    }
+    late.share = 1 / (double)st->procs;
+    if (u->only_mean) {
+        st->late_ns += late.share * (double)(to_ns - late.from_ns);
+        return 0;
+    }
+    if (st->late_count == st->late_capacity) {
+        size_t capacity = st->late_capacity ? 2 * st->late_capacity : 16;
+        struct util_late *more = realloc(st->late, capacity * sizeof *more);
+        if (!more)
+            return -ENOMEM;
+        st->late = more;
+        st->late_capacity = capacity;
+    }
+    st->late[st->late_count++] = late;
+    return 0;
+}
+
+static bool is_heard_running(const struct trace_util *u, const struct trace_event *ev)
+{
+    return u->kind == TRACE_UTIL_RUNNING && ev->kind == TRACE_TRANSITION &&
+           ev->what == TRACE_RESOURCE_GOROUTINE && ev->transition.from == TRACE_GO_UNDETERMINED &&
+           ev->transition.to == TRACE_GO_RUNNING;
+}
+
 static int transition(struct trace_util *u, const struct trace_event *ev)
 {
     struct util_state *st = u->state;
@@ -148,7 +192,7 @@ static int transition(struct trace_util *u, const struct trace_event *ev)
     st->running += to == TRACE_GO_RUNNING && from != TRACE_GO_RUNNING;
     st->running -= from == TRACE_GO_RUNNING && to != TRACE_GO_RUNNING;
     if (u->kind == TRACE_UTIL_RUNNING)
-        return 0;
+        return is_heard_running(u, ev) ? has_run(u, ev->time_ns) : 0;
     struct fiber *f = fiber_of(st, ev->transition.slot);
     if (!f)
         return -ENOMEM;
@@ -250,9 +294,11 @@ int trace_util_event(struct trace_util *u, const struct trace_reader *r,
     int rc = 0;
     if (u->to_ns && ev->time_ns > u->to_ns) {
         st->last_ns = u->to_ns;
-        return 0;
+        return is_heard_running(u, ev) ? has_run(u, u->to_ns) : 0;
     }
     st->last_ns = ev->time_ns;
+    if (!st->started || ev->kind == TRACE_SYNC)
+        st->sync_ns = ev->time_ns > u->from_ns ? ev->time_ns : u->from_ns;
     bool collects = u->kind == TRACE_UTIL_MUTATOR && st->procs;
     if (!st->procs)
         count_early(u, ev->time_ns);
@@ -275,14 +321,66 @@ int trace_util_event(struct trace_util *u, const struct trace_reader *r,
     return rc || !st->procs ? rc : trace_util_point(u, ev->time_ns, share_now(u));
 }
 
+static int64_t earlier(int64_t a_ns, bool has_b, int64_t b_ns)
+{
+    return has_b && b_ns < a_ns ? b_ns : a_ns;
+}
+
+// The curve again, with what was said late. It begins and ends with the first and the last point.
+static int put_late(struct trace_util *u)
+{
+    const struct util_late *late = u->state->late;
+    size_t n = u->state->late_count, capacity = u->count + 2 * n;
+    size_t count = 0, i = 0, began = 0, ended = 0;
+    double share = 0, more = 0;
+    struct trace_util_point *points = calloc(capacity, sizeof *points);
+    if (!points)
+        return -ENOMEM;
+    while (i < u->count || ended < n) {
+        int64_t at_ns = i < u->count ? u->points[i].at_ns : INT64_MAX;
+        at_ns = earlier(at_ns, began < n, began < n ? late[began].from_ns : 0);
+        at_ns = earlier(at_ns, ended < n, ended < n ? late[ended].to_ns : 0);
+        while (i < u->count && u->points[i].at_ns == at_ns)
+            share = u->points[i++].share;
+        while (began < n && late[began].from_ns == at_ns)
+            more += late[began++].share;
+        while (ended < n && late[ended].to_ns == at_ns)
+            more -= late[ended++].share;
+        more = began == ended ? 0 : more; // of rounding, too
+        double all = share + more < 1 ? share + more : 1;
+        if (!count || points[count - 1].share != all)
+            points[count++] = (struct trace_util_point){.at_ns = at_ns, .share = all};
+    }
+    free(u->points);
+    u->points = points;
+    u->count = count;
+    u->capacity = capacity;
+    return 0;
+}
+
+static int add_late(struct trace_util *u)
+{
+    struct util_state *st = u->state;
+    if (u->count < 2)
+        return 0;
+    struct trace_util_point *first = &u->points[0], *last = &u->points[u->count - 1];
+    if (st->late_ns > 0) {
+        first->share += st->late_ns / (double)(last->at_ns - first->at_ns);
+        first->share = first->share < 1 ? first->share : 1;
+    }
+    return st->late_count ? put_late(u) : 0;
+}
+
 int trace_util_finish(struct trace_util *u)
 {
     double sum = 0;
-    if (u->count && u->state->last_ns > u->points[u->count - 1].at_ns) {
-        int rc = trace_util_point(u, u->state->last_ns, -1);
-        if (rc)
-            return rc;
-    }
+    int rc = 0;
+    if (u->count && u->state->last_ns > u->points[u->count - 1].at_ns)
+        rc = trace_util_point(u, u->state->last_ns, -1);
+    if (!rc)
+        rc = add_late(u);
+    if (rc)
+        return rc;
     for (size_t i = 0; i < u->count; i++) {
         u->points[i].integral = sum;
         if (i + 1 < u->count)
@@ -304,6 +402,7 @@ void trace_util_free(struct trace_util *u)
         return;
     free(u->state->gc);
     free(u->state->fibers);
+    free(u->state->late);
     free(u->state);
     free(u->points);
     free(u);

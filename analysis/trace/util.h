@@ -4,7 +4,9 @@
 // of a length.
 //
 //   RUNNING  fibers that run, of the Procs there are (GOMAXPROCS). The trace says how many only after
-//            it has begun: what is before that counts with the first number
+//            it has begun: what is before that counts with the first number. A fiber that is first
+//            heard of as it runs has done so since the last Sync, as its own times have it, so that
+//            the whole is the sum of the fibers' running times
 //   MUTATOR  Procs not taken by Go's garbage collector: stop-the-world, background marking, assists,
 //            as in go tool trace's /mmu. That one (Go 1.26) counts a background worker twice each
 //            time it starts after the first and never takes that back, so it ends at 0 after some

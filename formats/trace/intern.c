@@ -33,21 +33,21 @@ static int table_rehash(struct intern_table *t, uint32_t slot_count)
     return 0;
 }
 
-// Room for one more item. What that costs is in *bytes.
-static int table_grow(struct intern_table *t, uint64_t *bytes)
+// Room for one more item.
+static int table_grow(struct intern_table *t)
 {
     if (t->count == t->capacity) {
         uint32_t capacity = t->capacity ? 2 * t->capacity : 256;
         struct intern_item *items = realloc(t->items, capacity * sizeof *items);
         if (!items)
             return -ENOMEM;
-        *bytes += (capacity - t->capacity) * sizeof *items;
+        t->bytes_used += (capacity - t->capacity) * sizeof *items;
         t->items = items;
         t->capacity = capacity;
     }
     if (2 * (t->count + 1) > t->slot_count) {
         uint32_t slot_count = t->slot_count ? 2 * t->slot_count : 512;
-        *bytes += (slot_count - t->slot_count) * sizeof *t->slots;
+        t->bytes_used += (slot_count - t->slot_count) * sizeof *t->slots;
         return table_rehash(t, slot_count);
     }
     return 0;
@@ -64,16 +64,19 @@ static uint32_t table_put(struct trace_intern *in, struct intern_table *t, uint6
             return t->slots[s];
     }
     // TRACE_ID_TRANSIENT is not an id of ours.
-    if (in->bytes_used + size_bytes > in->bytes_max || t->count >= TRACE_ID_TRANSIENT / 2)
+    uint64_t used = in->strings.bytes_used + in->stacks.bytes_used + size_bytes;
+    bool is_full =
+        t == &in->strings && t->bytes_used + size_bytes > in->bytes_max / INTERN_STRINGS_PART;
+    if (is_full || used > in->bytes_max || t->count >= TRACE_ID_TRANSIENT / 2)
         return 0;
-    *rc = table_grow(t, &in->bytes_used);
+    *rc = table_grow(t);
     void *copy = *rc ? NULL : arena_alloc(&in->arena, size_bytes);
     if (!copy) {
         *rc = -ENOMEM;
         return 0;
     }
     memcpy(copy, data, size_bytes);
-    in->bytes_used += size_bytes;
+    t->bytes_used += size_bytes;
     t->items[t->count] = (struct intern_item){copy, hash, count};
     for (s = hash & (t->slot_count - 1); t->slots[s];)
         s = (s + 1) & (t->slot_count - 1);

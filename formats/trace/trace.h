@@ -191,7 +191,7 @@ struct trace_reader_options {
     // generation is an error all the same, and so is every damaged one in format v1.
     bool salvage;
 
-    uint64_t intern_bytes_max;     // stable strings and stacks; 0: 64 MiB
+    uint64_t intern_bytes_max;     // stable strings (a 16th of it) and stacks; 0: 64 MiB
     uint64_t generation_bytes_max; // memory for one generation; 0: 2 GiB. Beyond: -EFBIG
                                    // (format v1: for the whole trace)
     uint64_t state_bytes_max;      // live resources, tasks, regions; 0: 4 GiB. Beyond: -EFBIG

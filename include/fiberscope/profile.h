@@ -47,7 +47,7 @@ int fscope_cpu_start(const struct fscope_cpu_options *options);
 // [any thread] [not async-signal-safe]
 int fscope_cpu_stop(void);
 
-// --- Heap, block and mutex profiles. 0 takes the default rate. Errors are those of mmap or memfd_create
+// --- Heap, block and mutex profiles, and the order of locks. 0 takes the default rate. Errors are those of mmap or memfd_create
 // where nothing else is said. stop keeps what was recorded, and start continues it; -EINVAL: it is not on.
 // [any thread] [not async-signal-safe]
 
@@ -68,6 +68,13 @@ int fscope_block_stop(void);
 // Records whose unlock ends others' waits: one in `fraction` (default 1: all).
 int fscope_mutex_start(uint64_t fraction);
 int fscope_mutex_stop(void);
+
+// Watches the order in which locks are taken: `fiberscope waits PID` (or a file of fscope_save) then tells of orders that
+// contradict each other, which is a deadlock that has not happened yet. Locks that are held already are not
+// known as held. Another start after a stop keeps what was seen. -EBUSY: a recording into a black box
+// (FIBERSCOPE's segment=) began without it, so that it has no room.
+int fscope_order_start(void);
+int fscope_order_stop(void);
 
 // --- Writing. Everything recorded since the program began to record, of all kinds, in the raw form that
 // `fiberscope finish` turns into one file per kind. Recording may go on meanwhile. -ENODATA: nothing

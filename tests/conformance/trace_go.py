@@ -108,7 +108,9 @@ class Helper:
     """A program that answers lines with "STATUS BYTES" and so many bytes, one after the other."""
 
     def __init__(self, *command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # Small questions, one after the other: without that Go would mostly collect garbage.
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        env=dict(os.environ, GOGC="400"))
         self.lock = threading.Lock()
 
     def ask(self, *words):

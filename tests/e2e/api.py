@@ -3,6 +3,7 @@
 """The fscope_ API records what a program did by construction (api_target.c), linked and preloaded."""
 
 import bisect
+import json
 import math
 import os
 import subprocess
@@ -115,6 +116,33 @@ def locks_are_recorded_between_start_and_stop(work):
         # The waiter comes some ms after the holder took the mutex.
         got = dump.total(kind, 1, function="contend" if kind == "block" else "holder")
         assert int(ns) * 0.9 < got < int(ns) * 1.1 + 5e6, (kind, got, ns)
+
+
+def order_in(path):
+    """What `fiberscope waits` reads out of a file."""
+    done = subprocess.run([harness.FIBERSCOPE, "waits", "--json", path], capture_output=True, text=True, timeout=60,
+                          check=True)
+    return json.loads(done.stdout)["lock_order"]
+
+
+def locks_are_ordered_between_start_and_stop(work):
+    _, _, path = run("order", work)
+    got = order_in(path)
+    assert not got["is_on"] and (got["orders"], got["locks"]) == (2, 2), got
+    assert [c["kind"] for c in got["circles"]] == ["inversion"], got
+    by = {o["held"]["stack"][0]["function"]: o["count"] for o in got["circles"][0]["orders"]}
+    assert by == {"a_then_b": 1, "b_then_a": 1}, got
+    child = order_in(path + ".child")
+    assert child["is_on"] and child["orders"] == 1 and not child["circles"], child
+
+
+def a_black_box_without_room_for_the_order_says_so(work):
+    run("order_without_room", work, env=dict(os.environ, FIBERSCOPE=f"mutex=1,segment={work}/box,quiet=1"))
+    # One that begins with it has.
+    path = os.path.join(work, "box2")
+    env = dict(os.environ, FIBERSCOPE=f"order=1,segment={path},quiet=1")
+    done = subprocess.run([TARGET, "locks", os.path.join(work, "d")], capture_output=True, env=env, timeout=60, check=False)
+    assert done.returncode == 0 and order_in(path)["is_on"], done
 
 
 def labels_nest_and_end(work):
@@ -247,6 +275,8 @@ if __name__ == "__main__":
                               heap_sampled_goes_on_when_sampling_of_time_stops,
                               counting_every_one_comes_first,
                               locks_are_recorded_between_start_and_stop,
+                              locks_are_ordered_between_start_and_stop,
+                              a_black_box_without_room_for_the_order_says_so,
                               labels_nest_and_end, labels_are_on_cpu_samples, labels_end_at_fork,
                               labels_are_labels_of_the_profile, custom_profiles_are_profiles,
                               custom_profiles_count_by_stack, custom_profiles_fill_and_reuse,

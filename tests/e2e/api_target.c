@@ -141,6 +141,75 @@ static void locks(void)
     printf("want block 1 200000000\nwant mutex 2 300000000\n");
 }
 
+// --- The order of locks.
+
+static pthread_mutex_t lock_a = PTHREAD_MUTEX_INITIALIZER, lock_b = PTHREAD_MUTEX_INITIALIZER,
+                       lock_c = PTHREAD_MUTEX_INITIALIZER;
+
+static void *a_then_b(void *arg)
+{
+    pthread_mutex_lock(&lock_a);
+    pthread_mutex_lock(&lock_b);
+    pthread_mutex_unlock(&lock_b);
+    pthread_mutex_unlock(&lock_a);
+    return arg;
+}
+
+static void *b_then_a(void *arg)
+{
+    pthread_mutex_lock(&lock_b);
+    pthread_mutex_lock(&lock_a);
+    pthread_mutex_unlock(&lock_a);
+    pthread_mutex_unlock(&lock_b);
+    return arg;
+}
+
+static void *c_then_a(void *arg)
+{
+    pthread_mutex_lock(&lock_c);
+    pthread_mutex_lock(&lock_a);
+    pthread_mutex_unlock(&lock_a);
+    pthread_mutex_unlock(&lock_c);
+    return arg;
+}
+
+static void in_thread(void *(*fn)(void *))
+{
+    pthread_t t;
+    CHECK(!pthread_create(&t, NULL, fn, NULL) && !pthread_join(t, NULL));
+}
+
+// b and a are taken in both orders while that is watched, c before a only while it is not.
+static void order(void)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s.child", out);
+    in_thread(c_then_a);
+    CHECK(fscope_order_stop() == -EINVAL);
+    CHECK(!fscope_order_start());
+    in_thread(a_then_b);
+    CHECK(!fscope_order_start()); // it is on, and nothing is forgotten
+    in_thread(b_then_a);
+    CHECK(!fscope_order_stop() && fscope_order_stop() == -EINVAL);
+    in_thread(c_then_a);
+    CHECK(!fscope_save(out));
+    pid_t child = fork();
+    if (!child) { // its own recording has it off, as its parent's
+        in_thread(c_then_a);
+        CHECK(fscope_order_stop() == -EINVAL && !fscope_order_start());
+        in_thread(c_then_a);
+        _exit(fscope_save(path) ? 1 : 0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && !status);
+}
+
+static void order_without_room(void)
+{
+    CHECK(fscope_order_start() == -EBUSY && fscope_order_stop() == -EINVAL);
+    CHECK(!fscope_mutex_start(1) && !fscope_save(out));
+}
+
 // --- Labels.
 
 static NOINLINE void labelled(int n)
@@ -415,6 +484,8 @@ int main(int argc, char **argv)
         {"heap_sampled", heap_sampled},
         {"exact_comes_first", exact_comes_first},
         {"locks", locks},
+        {"order", order},
+        {"order_without_room", order_without_room},
         {"labels", labels},
         {"labels_cpu", labels_cpu},
         {"labels_fork", labels_fork},

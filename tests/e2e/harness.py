@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the end-to-end tests share: running fiberscope, cases by name, leaving nothing behind."""
 
+import concurrent.futures
+import functools
 import os
 import shutil
 import subprocess
@@ -41,6 +43,16 @@ def on_a_disk_of(size, work, script):
                           capture_output=True)
 
 
+@functools.cache
+def go_tool(name):
+    """The program behind `go tool NAME`, which takes its time at each call."""
+    go = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
+    if not go:
+        raise Skip("there is no Go here")
+    subprocess.run([go, "tool", name, "-h"], check=False, capture_output=True)  # it is built at the first one
+    return subprocess.run([go, "tool", "-n", name], check=True, capture_output=True, text=True).stdout.strip()
+
+
 def close(value, want, tolerance, what):
     assert abs(value - want) <= tolerance, f"{what}: {value:.4g}, not {want:.4g} +- {tolerance:.4g}"
 
@@ -50,30 +62,39 @@ def leftovers(folder):
     return [f for f in os.listdir(folder) if f.endswith((".tmp", "~")) or f.startswith(".")]
 
 
-def main(cases):
-    """Runs the functions of `cases` (all, or those named on the command line), each with a folder of
-    its own if it takes one. Exit status 77, for ctest's "skipped", if any could not run and none failed."""
-    wanted = sys.argv[1:]
+def main(cases, at_once=1):
+    """Runs the functions of `cases` (all, those named on the command line, or those not named after --without), each
+    with a folder of its own if it takes one; so many at a time. Exit status 77, for ctest's "skipped", if any could
+    not run and none failed."""
+    without = sys.argv[1:2] == ["--without"]
+    named = set(sys.argv[1 + without:])
+    if named - {case.__name__ for case in cases}:
+        sys.exit(f"no such cases: {named - {case.__name__ for case in cases}}")
+    wanted = [case for case in cases if not named or (case.__name__ in named) != without]
     failed, skipped = [], []
-    for case in cases:
-        if wanted and case.__name__ not in wanted:
-            continue
+
+    def run(case):
         work = tempfile.mkdtemp(prefix="fiberscope-test-")
         os.chmod(work, 0o777)
         began = time.monotonic()
         try:
             case(*[work][:case.__code__.co_argcount])
-            print(f"ok    {case.__name__}  {time.monotonic() - began:.1f} s")
+            print(f"ok    {case.__name__}  {time.monotonic() - began:.1f} s\n", end="", flush=True)
         except Skip as why:
             skipped.append(case.__name__)
-            print(f"SKIP: {case.__name__}: {why}")
+            print(f"SKIP: {case.__name__}: {why}\n", end="", flush=True)
         except Exception:  # each case reports for itself
             failed.append(case.__name__)
-            print(f"FAIL  {case.__name__}")
-            traceback.print_exc(file=sys.stdout)
+            print(f"FAIL  {case.__name__}\n{traceback.format_exc()}", end="", flush=True)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        sys.stdout.flush()
+
+    if at_once == 1:
+        for case in wanted:
+            run(case)
+    else:
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(run, wanted))
     if failed:
         sys.exit(1)
     if skipped:

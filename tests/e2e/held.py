@@ -302,6 +302,39 @@ def a_worker_of_a_killed_recording_can_be_called(work):
             os.kill(worker, signal.SIGKILL)
 
 
+def without_timers_that_is_said(work):
+    with Target("untimed") as t:
+        t.record("--heap", "-d", "300ms", "-o", f"{work}/a", cwd=work)
+        t.record("--heap", "-d", "300ms", "-o", f"{work}/b", cwd=work)
+        assert not left(t.pid), left(t.pid)
+        said = t.end()
+        line = "fiberscope: no timer (EAGAIN), so what a collector records here goes on if that is killed"
+        assert said.count(line) == 1, said
+
+
+def a_stopped_collector_does_not_hold_children_up(work):
+    r = subprocess.Popen([FIBERSCOPE, "record", "--trace", "-o", "s.%p.trace", os.path.join(harness.TESTS, "late_target"),
+                          "sleeper"], cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert r.stdout.readline() == "ready\n"
+        with open(f"/proc/{r.pid}/task/{r.pid}/children") as f:
+            pid = int(f.read().split()[0])
+        os.kill(r.pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGUSR1)
+        slept = int(r.stdout.readline())
+        os.kill(r.pid, signal.SIGCONT)
+        assert slept < 1000, slept
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGTERM)
+        _, said = r.communicate(timeout=30)
+        assert r.returncode == 0, said
+        # The child is recorded all the same: it told of itself, and the collector read that when it went on.
+        assert len([f for f in os.listdir(work) if f.startswith("s.") and f.endswith(".trace")]) == 2, said
+    finally:
+        r.kill()
+        r.wait()
+
+
 def ps_says_what_is_on(work):
     def line_of(pid):
         done = subprocess.run([FIBERSCOPE, "ps"], capture_output=True, text=True)
@@ -320,4 +353,4 @@ if __name__ == "__main__":
     main([killed_at_random_moments, a_new_one_is_right_at_once, two_of_one_kind, one_that_is_killed_leaves_the_other_on,
           another_rate_is_said, own_wishes_survive, what_the_program_starts_meanwhile_is_its_own,
           a_killed_server_leaves_nothing, children_go_off_too, a_worker_of_a_killed_recording_can_be_called,
-          ps_says_what_is_on])
+          without_timers_that_is_said, a_stopped_collector_does_not_hold_children_up, ps_says_what_is_on])

@@ -529,52 +529,6 @@ def shorten(work):
             p.kill()
 
 
-# --- Refusals: with the reason, and the process is not touched.
-
-
-def refused(pid, *words, verb="attach", prefix=(), options=()):
-    done = subprocess.run([*prefix, FIBERSCOPE, verb, *options, "-p", str(pid)], capture_output=True, text=True,
-                          timeout=60, check=False)
-    assert done.returncode == 1, (done.returncode, done.stderr)
-    for w in words:
-        assert w in done.stderr, f"{w!r} is not in: {done.stderr}"
-    return done.stderr
-
-
-def refusals(work):
-    with running(f"{TESTS}/burn_static", "split", "20000", ready=None) as p:
-        time.sleep(0.2)
-        refused(p.pid, "statically linked", "--method=perf")
-    with running(LATE, "work", "60", env={"LD_PRELOAD": f"{BUILD}/agent/libfiberscope.so"}) as p:
-        assert "in already" in attach(p.pid)
-        refused(p.pid, "was started with the agent", verb="detach")
-        ends_well(p)
-    with running(LATE, "work", "60") as p:
-        refused(p.pid, "has no agent", verb="detach")
-        if os.geteuid() == 0 and shutil.which("setpriv"):
-            refused(p.pid, "run as that user, or with CAP_SYS_PTRACE", prefix=NOBODY)
-        if shutil.which("strace"):
-            with subprocess.Popen(["strace", "-f", "-qq", "-e", "trace=none", "-p", str(p.pid)],
-                                  stderr=subprocess.DEVNULL) as tracer:
-                time.sleep(0.5)
-                refused(p.pid, "is traced by process", str(tracer.pid))
-                tracer.terminate()
-        os.kill(p.pid, signal.SIGSTOP)
-        time.sleep(0.1)
-        refused(p.pid, "kill -CONT")
-        os.kill(p.pid, signal.SIGCONT)
-        # While somebody records, the agent stays.
-        attach(p.pid)
-        with subprocess.Popen([FIBERSCOPE, "record", "-p", str(p.pid), "--cpu", "-d", "2s", "-q", "-o", f"{work}/p.pb.gz"],
-                              cwd=work) as r:
-            time.sleep(1)
-            refused(p.pid, "is being recorded", verb="detach")
-            assert r.wait(timeout=20) == 0
-        detach(p.pid)
-        ends_well(p)
-    refused(2 ** 22 - 1, "no process")
-
-
 def own_allocator(work):
     """It may have the agent, put in where no allocator is at work; but no heap profile, and it is said why."""
     with running(f"{TESTS}/inject_target_own", "allocates") as p:
@@ -636,24 +590,6 @@ def ordinary_user(work):
         ends_well(p)
 
 
-def seccomp(work):
-    """A filter is not guessed at; with leave it works under one that allows what Docker's does."""
-    text = ("import ctypes, struct, time\n"
-            "libc = ctypes.CDLL(None)\n"
-            "f = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0x7fff0000))\n"
-            "class P(ctypes.Structure): _fields_ = [('n', ctypes.c_ushort), ('f', ctypes.c_void_p)]\n"
-            "p = P(1, ctypes.addressof(f))\n"
-            "assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(p)) == 0\n"
-            "print('ready', flush=True)\n"
-            "while True: time.sleep(0.01)\n")
-    with running("/usr/bin/python3", "-c", text) as p:
-        refused(p.pid, "seccomp filter", "--seccomp")
-        assert "the agent is in" in command("attach", "--seccomp", "-p", str(p.pid))
-        harness.record("-p", str(p.pid), "--cpu", "-d", "300ms", "-o", f"{work}/p.pb.gz", cwd=work, check=0)
-        detach(p.pid)
-        assert p.poll() is None
-
-
 def served(work):
     """serve -p --method=inject: a heap profile over HTTP of a program that knew nothing; afterwards it is out."""
     with running(LATE, "work", "60", env={"LD_BIND_NOW": "1"}) as p:
@@ -680,5 +616,5 @@ def served(work):
 
 if __name__ == "__main__":
     main([nothing_is_left, registers_are_kept, waits_are_not_cut, all_kinds, traces, heap_from_then_on, exceptions, sqlite, python,
-          redis, nginx, postgres, shorten, refusals, own_allocator, another_root, unreadable,
-          ordinary_user, seccomp, served, killed_at_any_moment])
+          redis, nginx, postgres, shorten, own_allocator, another_root, unreadable,
+          ordinary_user, served, killed_at_any_moment])

@@ -6,13 +6,12 @@ over, and nothing that the program could notice."""
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import time
 
 import harness
-from harness import BUILD, FIBERSCOPE, TESTS, Profile, Skip, close, main
+from harness import BUILD, FIBERSCOPE, TESTS, Profile, close, main
 
 TARGET = os.path.join(TESTS, "late_target")
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
@@ -100,12 +99,10 @@ def the_program_notices_nothing(work):
 
 
 def a_trace_of_threads_and_fibers(work):
-    if not shutil.which("go"):
-        raise Skip("there is no Go here")
     with Target("work") as t:
         for name in ("a", "b"):  # twice: the second session of one process
             t.record("--trace", "--cpu", "-d", "700ms", "-o", f"{work}/{name}.%k.trace", cwd=work)
-            done = subprocess.run(["go", "tool", "trace", "-d=parsed", f"{work}/{name}.trace.trace"], timeout=60,
+            done = subprocess.run([harness.go_tool("trace"), "-d=parsed", f"{work}/{name}.trace.trace"], timeout=60,
                                   capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-500:]
             assert done.stdout.count("Reason=\"sync\"") > 10, done.stdout[:1000]
@@ -115,12 +112,27 @@ def a_trace_of_threads_and_fibers(work):
     try:
         time.sleep(0.3)
         harness.record("-p", str(fibers.pid), "--trace", "-d", "500ms", "-o", f"{work}/f.trace", cwd=work, check=0)
-        done = subprocess.run(["go", "tool", "trace", "-d=parsed", f"{work}/f.trace"], timeout=60, capture_output=True,
+        done = subprocess.run([harness.go_tool("trace"), "-d=parsed", f"{work}/f.trace"], timeout=60, capture_output=True,
                               text=True)
         assert done.returncode == 0 and done.stdout.count("StateTransition") > 100, done.stderr[-500:]
     finally:
         fibers.kill()
         fibers.wait()
+
+
+def a_join_that_was_there_is_no_lost_wake_up(work):
+    for agent in (True, False):  # in it before, or put into it
+        with Target("joins", agent=agent) as t:
+            time.sleep(0.2)
+            t.record("--trace", *([] if agent else ["--method=inject"]), "-d", "2s", "-o", f"{work}/t.trace", cwd=work)
+            said = subprocess.run([FIBERSCOPE, "trace", "lints", f"{work}/t.trace"], capture_output=True, text=True,
+                                  check=True).stdout
+            assert "main" not in said, said
+            events = subprocess.run([FIBERSCOPE, "trace", "events", f"{work}/t.trace"], capture_output=True, text=True,
+                                    check=True).stdout
+            main_waits = [e for e in events.splitlines() if f" M{t.pid} " in e and "Running -> Waiting" in e]
+            assert len(main_waits) == 1 and main_waits[0].endswith('"sync" in "pthread_join"'), main_waits
+            t.end()
 
 
 def two_collectors(work):
@@ -251,6 +263,6 @@ def killed_collectors_leave_nothing(work):
 
 if __name__ == "__main__":
     main([all_kinds_at_once, off_again_and_once_more, the_program_notices_nothing, a_trace_of_threads_and_fibers,
-          two_collectors, children_are_followed, refusals_say_why, what_a_signal_would_end_is_not_disturbed,
+          a_join_that_was_there_is_no_lost_wake_up, two_collectors, children_are_followed, refusals_say_why, what_a_signal_would_end_is_not_disturbed,
           what_a_program_records_itself_goes_on, a_worker_forked_later_can_be_called, execs_survive_calls,
           killed_collectors_leave_nothing])

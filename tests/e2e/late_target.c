@@ -8,20 +8,28 @@
 //   closes    closes all descriptors from 3 up, again and again
 //   forks     forks children that burn for a moment
 //   blocks    all threads block SIGPROF
+//   joins     its main thread waits for another one in pthread_join
+//   untimed   as work, but the kernel has no timers for it
 //   pauses    its only thread sits in pause
 //   master    at SIGUSR1 forks a worker and says its pid
+//   sleeper   at SIGUSR1 forks a child that says for how many ms it has slept; it meant to for 1
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/select.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -143,6 +151,19 @@ static void *idle(void *arg)
     return NULL;
 }
 
+static void refuse_timers(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_timer_create, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, 2, &program))
+        perror("seccomp");
+}
+
 static void fork_children(void)
 {
     while (!over) {
@@ -179,6 +200,21 @@ static void fork_worker(void)
     fflush(stdout);
 }
 
+static void fork_sleeper(void)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        double begin = now();
+        usleep(1000);
+        printf("%.0f\n", (now() - begin) * 1000);
+        fflush(stdout);
+        for (int i = 0; i < 100; i++)
+            usleep(1000);
+        _exit(0);
+    }
+    waitpid(pid, NULL, 0);
+}
+
 static void on_term(int signal)
 {
     (void)signal;
@@ -198,7 +234,9 @@ int main(int argc, char **argv)
     signal(SIGUSR1, on_usr1);
     if (!strcmp(mode, "blocks"))
         pthread_sigmask(SIG_BLOCK, &set, NULL);
-    if (!strcmp(mode, "work"))
+    if (!strcmp(mode, "untimed"))
+        refuse_timers();
+    if (!strcmp(mode, "work") || !strcmp(mode, "untimed"))
         for (; n < THREADS; n++)
             pthread_create(&t[n], NULL, work, NULL);
     if (!strcmp(mode, "waits"))
@@ -207,8 +245,12 @@ int main(int argc, char **argv)
     if (!strcmp(mode, "closes"))
         for (; n < 2; n++)
             pthread_create(&t[n], NULL, idle, NULL);
+    if (!strcmp(mode, "joins"))
+        pthread_create(&t[n++], NULL, idle, NULL);
     printf("ready\n");
     fflush(stdout);
+    if (!strcmp(mode, "joins"))
+        pthread_join(t[--n], NULL);
     if (!strcmp(mode, "pauses")) {
         pause();
         over = 1;
@@ -217,6 +259,10 @@ int main(int argc, char **argv)
         if (!strcmp(mode, "master") && asked) {
             asked = 0;
             fork_worker();
+        }
+        if (!strcmp(mode, "sleeper") && asked) {
+            asked = 0;
+            fork_sleeper();
         }
         if (!strcmp(mode, "forks"))
             fork_children();

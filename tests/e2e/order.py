@@ -32,6 +32,7 @@ TRUTH = {
     "timed": ([], [], []),
     "recursive": ([], [], []),
     "recursive_inverted": ([["g_b", "g_recursive"]], [], []),
+    "handed": ([], [], []),
     "chain": ([], [["g_a", "g_b", "g_c"]], []),
     "two_chains": ([["g_a", "g_b", "g_c"]], [], []),
     "read_read": ([], [], []),
@@ -204,12 +205,19 @@ def a_deadlock_that_happens(work):
         assert circles(seen["lock_order"], "inversion") == [AB], seen["lock_order"]
 
 
+def records(pid):
+    """What `ps` says that is recorded."""
+    done = subprocess.run([harness.FIBERSCOPE, "ps", "--json"], text=True, capture_output=True, check=True)
+    return [p["records"] for p in json.loads(done.stdout) if p["pid"] == pid][0]
+
+
 def switched_on_and_off(work):
     with Target(THREADS, "again", work, settings=None) as t:
         t.again()
         assert order_of(t.pid) is None, "nobody asked for it"
         order = order_of(t.pid, "--order=on")
         assert order["is_on"] and not order["orders"], order
+        assert records(t.pid) == "order", records(t.pid)
         t.again()
         order = order_of(t.pid)
         assert circles(order, "inversion") == [AB], order
@@ -217,6 +225,7 @@ def switched_on_and_off(work):
         assert [o["count"] for o in order_of(t.pid)["circles"][0]["orders"]] == [2, 2]
         order = order_of(t.pid, "--order=off")
         assert not order["is_on"] and circles(order, "inversion") == [AB], order
+        assert records(t.pid) == "", records(t.pid)
         t.again()
         order = order_of(t.pid)
         assert [o["count"] for o in order["circles"][0]["orders"]] == [2, 2], "it is off"

@@ -124,6 +124,24 @@ static void *chain(void *arg)
     return arg;
 }
 
+static void *unlock_a(void *arg)
+{
+    unlock(&g_a);
+    return arg;
+}
+
+// What it has taken another one releases: with g_b it holds nothing.
+static void *handed(void *arg)
+{
+    lock(&g_a);
+    in_thread(unlock_a);
+    lock(&g_a);
+    unlock(&g_a);
+    lock(&g_b);
+    unlock(&g_b);
+    return arg;
+}
+
 // --- Reader-writer locks.
 
 #define READS(name, first, lock_first, second, lock_second)                                        \
@@ -377,6 +395,7 @@ static const struct {
     {"timed", {take_ab, timed_a_in_b}, NULL},
     {"recursive", {take_recursive, take_recursive}, NULL},
     {"recursive_inverted", {take_recursive, take_b_recursive}, NULL},
+    {"handed", {handed, take_ba}, NULL},
     {"chain", {chain, take_ca}, NULL},
     {"two_chains", {chain, chain, take_ca}, NULL},
     {"read_read", {read_ab, read_ba}, NULL},

@@ -8,7 +8,6 @@ import os
 import random
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import time
@@ -25,9 +24,7 @@ class Trace:
     """A file as `go tool trace -d=parsed` prints it."""
 
     def __init__(self, path):
-        if not shutil.which("go"):
-            raise Skip("there is no Go here")
-        done = subprocess.run(["go", "tool", "trace", "-d=parsed", path], capture_output=True, text=True,
+        done = subprocess.run([harness.go_tool("trace"), "-d=parsed", path], capture_output=True, text=True,
                               timeout=120)
         assert done.returncode == 0, f"{path}: Go refuses it: {done.stderr[-500:]}"
         self.text = done.stdout
@@ -50,9 +47,7 @@ class Trace:
 
 def expect_accepted(path):
     """That Go's parser takes the whole file, whose text would be long."""
-    if not shutil.which("go"):
-        raise Skip("there is no Go here")
-    done = subprocess.run(["go", "tool", "trace", "-d=parsed", path], stdout=subprocess.DEVNULL,
+    done = subprocess.run([harness.go_tool("trace"), "-d=parsed", path], stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE, text=True, timeout=120)
     assert done.returncode == 0, f"{path}: Go refuses it: {done.stderr[-500:]}"
 

@@ -55,6 +55,59 @@ def utilisation_is_one_figure(work):
     assert len(re.findall(r"^ +[0-9.]+s +[0-9.]+%", trace("util", "-n", "7", path), re.M)) == 7
 
 
+def what_is_heard_of_late_has_run(work):
+    """Of 100 ms main runs the first 50; another one is first heard of when it ends, after 80: it ran that long."""
+    path = os.path.join(work, "late.trace")
+    g = begun(1, 1 * MS)
+    g.block(51 * MS, "sleep", g.stack("main"))
+    g.say(81 * MS, made.PROC_STATUS, 1, 1, thread=made.THREAD + 1)
+    g.say(81 * MS, made.GO_STATUS_STACK, 2, made.THREAD + 1, made.RUNNING, g.stack("other"), thread=made.THREAD + 1)
+    g.say(81 * MS, made.GO_DESTROY, thread=made.THREAD + 1)
+    made.write(path, [g, made.Generation(2, begins=101 * MS)])
+    for args, share in (((), 0.65), (("--from=60ms",), 0.25), (("--to=30ms",), 1), (("--from=20ms", "--to=70ms"), 0.8)):
+        close(report(*args, path)["utilisation"], share, 1e-6, str(args))
+        close(report("util", *args, path)["running"]["mean"], share, 1e-6, str(args))
+        of = report(*args, path)
+        close(of["utilisation"], of["times"]["running_ns"] / 2 / of["duration_ns"], 1e-6, "the fibers' times")
+    points = report("util", path)["running"]["points"]
+    assert [[round(at / MS), share] for at, share in points] == [[0, 1], [50, 0.5], [80, 0], [100, 0]], points
+
+
+def a_critical_path_has_an_end_by_default(work):
+    """Of main's regions one takes 30 ms, one 10; then a task takes 20 ms. Without marks it is the end of who ran last, but
+    of a thread that waited in fib_main for the fibers."""
+    path = os.path.join(work, "d.trace")
+
+    def marked(*marks):
+        g = begun(1, 1 * MS)
+        for at, wire, *args in marks:
+            g.say(at * MS, wire, *(g.text(a) if isinstance(a, str) else a for a in args), g.stack("main"))
+        g.block(99 * MS, "sleep", g.stack("main"))
+        made.write(path, [g, made.Generation(2, begins=101 * MS)])
+        c = report("critical", path)
+        assert ("(Chosen, " in trace("critical", path)) and "(Chosen, " not in trace("critical", "--from=0ms", path)
+        return c["of"], round(c["begin_ns"] / MS), round(c["ns"] / MS)
+
+    regions = [(11, made.REGION_BEGIN, 0, "long"), (41, made.REGION_END, 0, "long"),
+               (51, made.REGION_BEGIN, 0, "short"), (61, made.REGION_END, 0, "short"),
+               (62, made.REGION_BEGIN, 0, "open")]
+    task = [(71, made.TASK_BEGIN, 7, 0, "task"), (91, made.TASK_END, 7)]
+    assert marked(*regions, *task) == ('task 7 "task", the longest task', 70, 20)
+    assert marked(*regions, task[0]) == ('region "long" of fiber 1, the longest region', 10, 30)
+    assert marked() == ("fiber 1, the last that ran", 0, 100)
+    g = begun(1, 1 * MS)
+    g.say(11 * MS, made.GO_CREATE, 2, g.stack("fiber"), g.stack("main"))
+    g.block(21 * MS, "sync", g.stack("runtime.fib_main", "main"))
+    g.start(21 * MS, 2)
+    g.say(61 * MS, made.GO_DESTROY)
+    g.wake(71 * MS, 1)
+    g.start(71 * MS, 1)
+    g.block(81 * MS, "sleep", g.stack("main"))
+    made.write(path, [g])
+    c = report("critical", path)
+    assert (c["of"], round(c["ns"] / MS)) == ("fiber 2, the last that ran", 60), c
+
+
 def a_trace_has_one_length(work):
     """Its last event is at 100 ms; then nothing but waiting until the generation ends, 2 s after its beginning."""
     path = os.path.join(work, "l.trace")
@@ -311,19 +364,27 @@ def busy_generation(number, names):
 
 
 def memory_does_not_depend_on_the_length(work):
-    """Traces of 1, 4 and 16 times the length, with as many fibers alive: with few names, and where each region has a
+    """Traces of up to 64 times the length, with as many fibers alive: with few names, and where each region has a
     name of its own (then the shortest is beyond what is told apart)."""
-    for names, unit, mib in ((7, 4, 20), (0, 8, 40)):
+    for names, unit, mib in ((7, 4, 20), (0, 5, 40)):
         peaks = []
-        for times in (1, 4, 16):
+        for times in (1, 4, 16) if names else (1, 16, 64):
             path = os.path.join(work, f"{names}-{times}.trace")
             made.write(path, (busy_generation(n, names) for n in range(1, unit * times + 1)))
             peaks.append(peak_kib(path))
+            if not names and times == 1:
+                told, last = trace("regions", path), 10 + unit * 1000 + 999
+                assert re.search(rf"^ +{unit * 1000 - 4096} .*\(more names\)$", told, re.M), told
+                assert "(more names) are those beyond 4096 names" in told and "(more names) are" in trace(path)
+                said = trace("regions", "--name", f"request {last}", path, status=1)
+                assert f"{unit * 1000 - 4096} have other names" in said, said
+            os.unlink(path)
         print(f"      {names or 'all'} names: {peaks} KiB")
-        assert max(peaks) < 1.3 * min(peaks) and max(peaks) < mib * 1024, peaks
+        assert max(peaks) < 1.25 * min(peaks) and max(peaks) < mib * 1024, peaks
 
 
-main([utilisation_is_one_figure, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
+main([utilisation_is_one_figure, what_is_heard_of_late_has_run,
+      a_critical_path_has_an_end_by_default, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
       waits_without_an_end_are_lints, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
       next_steps_are_worth_a_look, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere,
       memory_does_not_depend_on_the_length])

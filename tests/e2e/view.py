@@ -94,10 +94,12 @@ def lanes_of_one_fiber_have_its_name(work):
     path = os.path.join(work, "t.trace")
 
     def gutter():
+        """What stands in the gutter beside P0."""
         out = view("--text", "-", *BUILTIN, path).stdout
         edge = int(re.search(r'^text (\d+),\d+ #\w+ builtin "0s"$', out, re.M).group(1))
-        rows = re.findall(r'^text (\d+),\d+ #\w+ builtin "(.*)"$', out[:out.index('"busy"')], re.M)
-        return {text for x, text in rows[rows.index(next(r for r in rows if r[1] == "P0")):] if int(x) < edge - 4}
+        rows = re.findall(r'^text (\d+),(\d+) #\w+ builtin "(.*)"$', out[:out.index('"busy"')], re.M)
+        line = next(y for _, y, text in rows if text == "P0")
+        return {text for x, y, text in rows if y == line and int(x) < edge - 4}
 
     make_trace(path)
     assert gutter() == {"P0", "70.0%"}, gutter()  # it ran several

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The consumer on arbitrary bytes: as a black box, a dump or a core file by content, and as a live
-// segment by descriptor. It must neither crash, nor hang, nor read outside.
+// segment by descriptor; streams, state, the order of locks, buffers of a trace. It must neither crash, nor hang, nor read outside.
 
 #include "segment/consumer.h"
 
@@ -57,6 +57,63 @@ static int on_thread(void *arg, const struct seg_thread *t)
     return more(arg);
 }
 
+static int on_order_lock(void *arg, const struct seg_order_lock *l, uint32_t index)
+{
+    struct seg_order o;
+    struct visit *v = arg;
+    if (!l->address || l->address & SEG_ORDER_DEAD)
+        abort();
+    if (seg_reader_order(v->r, &o) || index >= o.lock_count)
+        abort();
+    return more(v);
+}
+
+static int on_order_edge(void *arg, const struct seg_order_edge *e)
+{
+    struct seg_order o;
+    struct visit *v = arg;
+    uint64_t pcs[4];
+    if (seg_reader_order(v->r, &o) || e->from.index >= o.lock_count ||
+        e->to.index >= o.lock_count || e->guard_count > SEG_ORDER_GUARDS)
+        abort();
+    seg_reader_stack(v->r, e->from_stack, pcs, 4, NULL, NULL, NULL);
+    seg_reader_stack(v->r, e->to_stack, pcs, 4, NULL, NULL, NULL);
+    return more(v);
+}
+
+// What is copied is as long as was said: `bytes` of a buffer are all there is room for.
+static int on_trace_buffer(void *arg, const struct seg_trace_buffer *b, uint32_t index)
+{
+    struct seg_trace t;
+    struct visit *v = arg;
+    if (seg_reader_trace(v->r, &t) || index >= t.buffer_count || b->used > t.buffer_bytes)
+        abort();
+    void *bytes = malloc(b->used ? b->used : 1);
+    if (!bytes)
+        abort();
+    seg_reader_trace_copy(v->r, index, b, bytes);
+    seg_reader_trace_free(v->r, index);
+    free(bytes);
+    return more(v);
+}
+
+static void visit_order_and_trace(struct visit *v)
+{
+    struct seg_order o;
+    struct seg_trace t;
+    static const uint64_t limits[4] = {1, 2, 3, 4};
+    seg_reader_order(v->r, &o);
+    seg_reader_order_locks(v->r, on_order_lock, v);
+    seg_reader_order_edges(v->r, on_order_edge, v);
+    seg_reader_order_want(v->r, true);
+    if (seg_reader_trace(v->r, &t))
+        return;
+    seg_reader_trace_hold(v->r, true);
+    seg_reader_trace_buffers(v->r, on_trace_buffer, v);
+    seg_reader_trace_hold(v->r, false);
+    seg_reader_trace_limits(v->r, limits);
+}
+
 static void visit_all(struct seg_reader *r)
 {
     struct visit v = {r, 0};
@@ -73,6 +130,8 @@ static void visit_all(struct seg_reader *r)
         seg_reader_threads(r, on_thread, &v);
         seg_reader_states(r, on_state, &v);
     }
+    v.calls = 0;
+    visit_order_and_trace(&v);
     for (uint32_t id = 0; id < 80; id++)
         seg_reader_string(r, id, text, sizeof text);
     seg_reader_close(r);

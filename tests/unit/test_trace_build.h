@@ -312,20 +312,18 @@ static const char *go_trace(void)
 // Go's own parser, which prints the events; how many lines have each of the texts (NULL: none).
 static void read_with_go(const char *path, const char *const texts[2], uint64_t found[2])
 {
-    char command[PATH_MAX + 256], line[8192], last[256] = "";
+    char command[PATH_MAX + 256], line[8192] = ""; // at the end the last line stays in it
     if (!*go_trace())
         SKIP_CASE("there is no Go here");
     snprintf(command, sizeof command, "%s -d=parsed %s 2>&1", go_trace(), path);
     FILE *f = popen(command, "re");
     found[0] = found[1] = 0;
-    while (f && fgets(line, sizeof line, f)) {
+    while (f && fgets(line, sizeof line, f))
         for (int i = 0; i < 2; i++)
             found[i] += texts[i] && strstr(line, texts[i]);
-        snprintf(last, sizeof last, "%.255s", line);
-    }
     int status = f ? pclose(f) : -1;
     if (status)
-        fail_msg("%s: Go's parser refuses it: %s", path, last);
+        fail_msg("%s: Go's parser refuses it: %.255s", path, line);
 }
 
 static uint64_t lines_of_go(const char *path, const char *text)

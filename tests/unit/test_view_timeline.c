@@ -26,8 +26,9 @@ static void show(struct written *m)
         fail_msg("%s", err.text);
     trace_reader_close(r);
     written_free(m);
-    timeline_init(&timeline, model);
-    shown_init(&stage, 860, 400); // the gutter has 160 pixels, 72 of them for names: 700 remain
+    assert_int_equal(timeline_init(&timeline, model), 0);
+    // The gutter has 160 pixels, 72 of them for names, and the bar 7: 700 remain.
+    shown_init(&stage, 867, 400);
     stage.frame = frame;
     stage.view = &timeline;
     shown_once(&stage, NULL);
@@ -132,23 +133,26 @@ static void a_click_chooses_the_span_under_it(void **state)
     shown_mouse(&stage, UI_MOVE, x, y);
     assert_true(shown_says(&stage, "running 1us on P1, at 2us, then sleep"));
     shown_click(&stage, x, y);
-    assert_int_equal(timeline.lane, 1);
-    assert_int_equal(timeline.span, 0);
+    uint32_t p1 = trace_spans_lane(model->spans, TRACE_RESOURCE_PROC, 1);
+    uint32_t worker = trace_spans_lane(model->spans, TRACE_RESOURCE_GOROUTINE, 2);
+    uint32_t first = model->spans->lanes[worker].first; // waits, is runnable, runs
+    assert_int_equal(timeline.lane, p1);
+    assert_int_equal(timeline.span, first + 2);
     assert_true(shown_says(&stage, "worker  fiber 2"));
     assert_true(shown_says(&stage, "sleep  :1")); // where it ends, leaf first
     shown_key(&stage, '.', 0);
-    assert_int_equal(timeline.span, 1);
+    assert_int_equal(timeline.span, first + 5); // the next run on this Proc
     shown_key(&stage, '.', 0);
-    assert_int_equal(timeline.span, 1); // the last
+    assert_int_equal(timeline.span, first + 5); // the last
     shown_key(&stage, 'f', 0);
     assert_true(timeline.shown.begin < 4200 && timeline.shown.begin > 3000);
     shown_key(&stage, ',', 0);
-    assert_int_equal(timeline.span, 0);
+    assert_int_equal(timeline.span, first + 2);
     shown_key(&stage, UI_KEY_ESCAPE, 0);
-    assert_int_equal(timeline.lane, UINT32_MAX);
+    assert_int_equal(timeline.lane, TRACE_NO_LANE);
     shown_key(&stage, '0', 0);
     shown_click(&stage, timeline.lanes.x + 150, y); // where P1 is idle
-    assert_int_equal(timeline.lane, UINT32_MAX);
+    assert_int_equal(timeline.span, TRACE_NO_SPAN);
 }
 
 static void a_drag_chooses_a_range_with_its_sums(void **state)
@@ -220,7 +224,7 @@ static void crowds_are_columns(void **state)
     assert_true(fabs(part - ran) < 0.01);
     for (int i = 0; i < 60; i++) { // never more than a few items a pixel, at any zoom
         shown_key(&stage, 'w', 0);
-        assert_true(stage.list.count < 6 * 700);
+        assert_true(stage.list.count < 12 * 700); // of a Proc's lane and a fiber's
     }
     assert_true(stage.list.count > 10);
 }
@@ -233,10 +237,11 @@ static void check(struct shown *s)
     assert_true(timeline.shown.end - timeline.shown.begin >= 199);
     assert_true(timeline.range.begin >= 0 && timeline.range.end <= all);
     assert_true(timeline.scroll >= 0);
-    if (timeline.lane != UINT32_MAX) {
-        assert_true(timeline.lane < model->lane_count);
-        assert_true(timeline.span < model->lanes[timeline.lane].lod.count);
-    }
+    assert_int_equal(timeline.lane == TRACE_NO_LANE, timeline.span == TRACE_NO_SPAN);
+    if (timeline.span != TRACE_NO_SPAN)
+        assert_true(lanes_index(model->spans, timeline.lane, timeline.span) != UINT32_MAX);
+    assert_true(timeline.history.undo_count <= TIMELINE_UNDO);
+    assert_true(timeline.mark_count <= TIMELINE_MARKS);
 }
 
 static void any_events_do_no_harm(void **state)

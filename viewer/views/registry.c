@@ -27,7 +27,11 @@ static int open_timeline(void **state, struct document *d)
     struct eased *e = calloc(1, sizeof *e);
     if (!e)
         return -ENOMEM;
-    timeline_init(&e->timeline, d->trace);
+    if (timeline_init(&e->timeline, d->trace)) {
+        timeline_finish(&e->timeline);
+        free(e);
+        return -ENOMEM;
+    }
     if (d->shown.end_ns > d->shown.begin_ns)
         timeline_show(&e->timeline, d->shown.begin_ns, d->shown.end_ns);
     e->from = e->drawn = e->to = e->timeline.shown;
@@ -48,7 +52,7 @@ static void ease(struct eased *e, struct ui *u)
     if (!same(t->shown, e->to)) {
         e->from = e->drawn;
         e->to = t->shown;
-        e->began_ms = t->drag == TIMELINE_PAN ? 0 : u->now_ms;
+        e->began_ms = t->drag == TIMELINE_PAN || t->drag == TIMELINE_OVERVIEW ? 0 : u->now_ms;
     }
     double part = e->began_ms ? (double)(u->now_ms - e->began_ms) / EASE_MS : 1;
     if (part >= 1 || part < 0) {

@@ -1,56 +1,100 @@
 // SPDX-License-Identifier: MIT
 //
-// The timeline: what each Proc ran, over time, at any zoom.
+// The timeline: what Procs, threads and fibers did, over time, at any zoom.
 //
-// A lane is drawn as columns of one pixel: as high as the part of the pixel's time that the Proc
-// was busy, in the colour of what had most of it. Spans that are wide enough to be told apart lie
-// over that as boxes with names. So a lane costs at most as many items as it has pixels.
+// A Proc's or thread's lane is drawn as columns of one pixel: as high as the part of the pixel's
+// time that it was busy, in the colour of what had most of it. A fiber's has the colour of the state
+// that had most of it, and over that, as high as its part, the time that the fiber ran. Spans that
+// are wide enough to be told apart lie over that as boxes with names. So a lane costs at most as many
+// items as it has pixels.
 //
-// Keys are those of Perfetto: W S zoom at the mouse, A D pan, 0 all, F the selection; a drag
-// chooses a range, whose sums stand below.
+// What is chosen is one span of a fiber: it is marked on the fiber's lane and, if it ran, on its
+// Proc's and its thread's. Arrows go from who woke it to it, and from it to whom it woke.
+//
+// Keys are in timeline_input.c; a drag chooses a range, whose sums stand below.
 
 #ifndef FIBERSCOPE_VIEWER_VIEWS_TIMELINE_H
 #define FIBERSCOPE_VIEWER_VIEWS_TIMELINE_H
 
 #include "viewer/trace_model.h"
 #include "viewer/ui/ui.h"
+#include "viewer/views/lanes.h"
 
-enum { TIMELINE_UNDO = 32 };
+enum { TIMELINE_UNDO = 32, TIMELINE_MARKS = 26, TIMELINE_WAKES = 64 };
 
-enum timeline_drag { TIMELINE_NO_DRAG, TIMELINE_MAYBE, TIMELINE_CHOOSE, TIMELINE_PAN };
+enum timeline_drag {
+    TIMELINE_NO_DRAG,
+    TIMELINE_MAYBE,
+    TIMELINE_CHOOSE,
+    TIMELINE_PAN,
+    TIMELINE_OVERVIEW, // on the minimap
+};
 
 struct timeline_window { // ns since the trace began
     double begin, end;
 };
 
+struct timeline_history {
+    struct timeline_window undo[TIMELINE_UNDO], redo[TIMELINE_UNDO];
+    int undo_count, redo_count;
+    bool moving; // zooming and panning: all of it is undone at once
+};
+
+struct timeline_wake {
+    int64_t time_ns;
+    uint32_t woken;       // the span that is RUNNABLE by it
+    uint32_t woken_lane;  // the fiber's
+    uint32_t waker, lane; // span and lane of the fiber that did it
+};
+
+struct timeline_links {                         // of the chosen span
+    uint32_t span;                              // of which they are
+    uint32_t proc, thread;                      // lanes on which it ran; TRACE_NO_LANE
+    struct timeline_wake by;                    // by.woken TRACE_NO_SPAN: nobody known
+    struct timeline_wake wakes[TIMELINE_WAKES]; // whom it woke, by time
+    uint32_t wake_count;
+};
+
 struct timeline {
     const struct trace_model *model;
     struct timeline_window shown, range; // range: none if it is empty
-    struct timeline_window undo[TIMELINE_UNDO];
-    int undo_count;
+    struct timeline_history history;
+    struct timeline_window marks[TIMELINE_MARKS]; // A, B, ...; begin == end: a moment
+    int mark_count, mark_at;
+    struct lanes rows;
     int scroll;
-    uint32_t lane, span; // chosen: of model->lanes, of its lod; lane UINT32_MAX: none
-    uint32_t hot_fiber;  // under the mouse in the last frame; UINT32_MAX: none
-    uint8_t drag;        // timeline_drag
+    uint32_t span; // chosen, of the trace's; TRACE_NO_SPAN: none
+    uint32_t lane; // of spans->lanes, on which comma and dot step
+    struct timeline_links links;
+    uint32_t hot_span, hot_lane; // under the mouse in the last frame; TRACE_NO_SPAN: none
+    uint32_t hot_fiber;          // of it; UINT32_MAX: none
+    uint8_t drag;                // timeline_drag
     int drag_x;
 
     // Of the frame.
-    struct rect lanes; // where spans are, without the gutter
+    struct rect lanes;               // where spans are, without the gutter
+    uint32_t under_span, under_lane; // under the mouse
     struct lod_column *columns;
     uint32_t *colors;
     uint8_t *heights;
-    int64_t *busy_ns; // over all lanes
-    int width;        // of these
-    bool failed;      // no memory for them
+    int64_t *busy_ns;                 // over all lanes
+    int64_t (*class_ns)[LOD_CLASSES]; // what each class has of it
+    uint8_t *overview;                // of the whole trace
+    int overview_width;
+    int width;   // of these
+    bool failed; // no memory for them
 };
 
-void timeline_init(struct timeline *t, const struct trace_model *m);
-void timeline_finish(struct timeline *t); // accepts a zeroed one
+int timeline_init(struct timeline *t, const struct trace_model *m); // 0 or -ENOMEM
+void timeline_finish(struct timeline *t);                           // accepts a zeroed one
 
 // Draws into r, and does what the event says.
 void timeline_frame(struct timeline *t, struct ui *u, struct rect r);
 
 // Shows [begin, end), cut to the trace, undoable.
 void timeline_show(struct timeline *t, double begin, double end);
+
+// Chooses a span of the trace on a lane that has it, and shows both; TRACE_NO_SPAN: nothing.
+void timeline_choose(struct timeline *t, uint32_t span, uint32_t lane);
 
 #endif

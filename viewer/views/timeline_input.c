@@ -8,11 +8,13 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const double LEAST_NS = 200; // shown at once
 
-// Cut to the trace and to what can be shown, keeping its length where possible.
-static struct timeline_window fit(const struct timeline *t, double begin, double end)
+// --- What is shown.
+
+struct timeline_window timeline_fit(const struct timeline *t, double begin, double end)
 {
     double all = (double)(t->model->end_ns - t->model->begin_ns);
     double least = all < LEAST_NS ? all : LEAST_NS, length = end - begin;
@@ -26,20 +28,59 @@ static struct timeline_window fit(const struct timeline *t, double begin, double
     return (struct timeline_window){begin, begin + length};
 }
 
-static void keep(struct timeline *t)
+static void push(struct timeline_window *stack, int *count, struct timeline_window w)
 {
-    if (t->undo_count == TIMELINE_UNDO) {
-        for (int i = 1; i < TIMELINE_UNDO; i++)
-            t->undo[i - 1] = t->undo[i];
-        t->undo_count--;
-    }
-    t->undo[t->undo_count++] = t->shown;
+    if (*count == TIMELINE_UNDO)
+        memmove(stack, stack + 1, (size_t)-- * count * sizeof *stack);
+    stack[(*count)++] = w;
+}
+
+void timeline_keep(struct timeline *t)
+{
+    push(t->history.undo, &t->history.undo_count, t->shown);
+    t->history.redo_count = 0;
+    t->history.moving = false;
+}
+
+void timeline_undo(struct timeline *t)
+{
+    struct timeline_history *h = &t->history;
+    if (!h->undo_count)
+        return;
+    push(h->redo, &h->redo_count, t->shown);
+    t->shown = h->undo[--h->undo_count];
+    h->moving = false;
+}
+
+void timeline_redo(struct timeline *t)
+{
+    struct timeline_history *h = &t->history;
+    if (!h->redo_count)
+        return;
+    push(h->undo, &h->undo_count, t->shown);
+    t->shown = h->redo[--h->redo_count];
+    h->moving = false;
 }
 
 void timeline_show(struct timeline *t, double begin, double end)
 {
-    keep(t);
-    t->shown = fit(t, begin, end);
+    struct timeline_window to = timeline_fit(t, begin, end);
+    if (to.begin == t->shown.begin && to.end == t->shown.end)
+        return; // nothing to undo
+    timeline_keep(t);
+    t->shown = to;
+}
+
+// Zooming and panning in a row is one thing to undo.
+static void move_to(struct timeline *t, double begin, double end)
+{
+    struct timeline_window to = timeline_fit(t, begin, end);
+    if (to.begin == t->shown.begin && to.end == t->shown.end)
+        return;
+    if (!t->history.moving)
+        timeline_keep(t);
+    t->history.moving = true;
+    t->shown = to;
 }
 
 // By a factor, so that the moment at x stays where it is.
@@ -47,46 +88,80 @@ static void zoom(struct timeline *t, int x, double factor)
 {
     double at = timeline_time(t, x);
     struct timeline_window w = t->shown;
-    t->shown = fit(t, at - (at - w.begin) * factor, at + (w.end - at) * factor);
+    move_to(t, at - (at - w.begin) * factor, at + (w.end - at) * factor);
 }
 
 static void pan(struct timeline *t, double part)
 {
     double by = (t->shown.end - t->shown.begin) * part;
-    t->shown = fit(t, t->shown.begin + by, t->shown.end + by);
+    move_to(t, t->shown.begin + by, t->shown.end + by);
 }
 
-// The chosen span, else the range, else all.
+// The range, else the chosen span, else all.
 static void show_chosen(struct timeline *t)
 {
-    if (t->lane != UINT32_MAX) {
-        const struct lod *l = &t->model->lanes[t->lane].lod;
-        double begin = (double)(l->begin_ns[t->span] - t->model->begin_ns);
-        double end = (double)(l->end_ns[t->span] - t->model->begin_ns);
-        timeline_show(t, begin - (end - begin) / 2, end + (end - begin) / 2);
-    } else if (t->range.end > t->range.begin) {
+    const struct trace_spans *s = t->model->spans;
+    if (t->range.end > t->range.begin) {
         timeline_show(t, t->range.begin, t->range.end);
+    } else if (t->span != TRACE_NO_SPAN) {
+        int64_t end_ns = trace_span_end_ns(s, trace_spans_fiber(s, t->span), t->span);
+        double begin = (double)(trace_span_begin_ns(s, t->span) - t->model->begin_ns);
+        double end = (double)(end_ns - t->model->begin_ns);
+        timeline_show(t, begin - (end - begin) / 2, end + (end - begin) / 2);
     } else {
         timeline_show(t, 0, 1e300);
     }
 }
 
-// The next span of the lane, shown if it was not.
-static void step(struct timeline *t, bool forward)
+// The chosen span as the range.
+static void span_to_range(struct timeline *t)
 {
-    if (t->lane == UINT32_MAX)
+    const struct trace_spans *s = t->model->spans;
+    if (t->span == TRACE_NO_SPAN)
         return;
-    const struct lod *l = &t->model->lanes[t->lane].lod;
-    if (forward ? t->span + 1 >= l->count : !t->span)
-        return;
-    t->span += forward ? 1 : UINT32_MAX;
-    double begin = (double)(l->begin_ns[t->span] - t->model->begin_ns);
-    double length = t->shown.end - t->shown.begin;
-    if (begin < t->shown.begin || begin > t->shown.end)
-        t->shown = fit(t, begin - length / 2, begin + length / 2);
+    int64_t end_ns = trace_span_end_ns(s, trace_spans_fiber(s, t->span), t->span);
+    t->range.begin = (double)(trace_span_begin_ns(s, t->span) - t->model->begin_ns);
+    t->range.end = (double)(end_ns - t->model->begin_ns);
 }
 
-static void keys(struct timeline *t, struct ui *u)
+// "At the cursor": where the chosen span begins, else the middle of what is shown.
+static void set_moment(struct timeline *t)
+{
+    double middle = (t->shown.begin + t->shown.end) / 2;
+    t->rows.sort_at_ns = t->span == TRACE_NO_SPAN ? t->model->begin_ns + llround(middle)
+                                                  : trace_span_begin_ns(t->model->spans, t->span);
+    t->rows.is_stale = true;
+}
+
+void timeline_sort(struct timeline *t)
+{
+    t->rows.sort = (uint8_t)((t->rows.sort + 1) % LANES_SORTS);
+    if (t->rows.sort == LANES_BY_LABEL && !t->model->labels)
+        t->rows.sort++;
+    set_moment(t);
+}
+
+// --- Keys.
+
+// One level at a time: what is chosen, then the filter.
+static void cancel(struct timeline *t)
+{
+    if (t->span == TRACE_NO_SPAN && t->range.end <= t->range.begin && *t->rows.filter) {
+        t->rows.filter[0] = 0;
+        t->rows.is_stale = true;
+    }
+    timeline_choose(t, TRACE_NO_SPAN, TRACE_NO_LANE);
+    t->range = (struct timeline_window){0};
+}
+
+static void to_filter(struct timeline *t, struct ui *u)
+{
+    set_moment(t);
+    u->focus = ui_id("timeline filter", 0);
+    u->caret = UINT32_MAX;
+}
+
+static void time_keys(struct timeline *t, struct ui *u)
 {
     int middle = t->lanes.x + t->lanes.w / 2;
     int at = ui_inside(u, t->lanes) ? u->mouse_x : middle;
@@ -106,17 +181,62 @@ static void keys(struct timeline *t, struct ui *u)
         timeline_show(t, 0, 1e300);
     if (command_given(u, COMMAND_FIT))
         show_chosen(t);
-    if (command_given(u, COMMAND_SPAN_BEFORE))
-        step(t, false);
-    if (command_given(u, COMMAND_SPAN_AFTER))
-        step(t, true);
-    if (t->undo_count && command_given(u, COMMAND_UNDO))
-        t->shown = t->undo[--t->undo_count];
-    if (command_given(u, COMMAND_CANCEL)) {
-        t->lane = UINT32_MAX;
-        t->range = (struct timeline_window){0};
-    }
+    if (command_given(u, COMMAND_TO_RANGE))
+        span_to_range(t);
+    if (command_given(u, COMMAND_MARK))
+        timeline_mark(t, timeline_time(t, at));
+    if (command_given(u, COMMAND_MARK_NEXT))
+        timeline_next_mark(t);
+    if (command_given(u, COMMAND_MARKS_CLEAR))
+        t->mark_count = 0;
+    if (t->history.undo_count && command_given(u, COMMAND_UNDO))
+        timeline_undo(t);
+    if (t->history.redo_count && command_given(u, COMMAND_REDO))
+        timeline_redo(t);
 }
+
+static void lane_keys(struct timeline *t, struct ui *u)
+{
+    if (command_given(u, COMMAND_SPAN_BEFORE))
+        timeline_step(t, false);
+    if (command_given(u, COMMAND_SPAN_AFTER))
+        timeline_step(t, true);
+    if (command_given(u, COMMAND_LANE_ABOVE))
+        timeline_neighbour(t, false);
+    if (command_given(u, COMMAND_LANE_BELOW))
+        timeline_neighbour(t, true);
+    if (command_given(u, COMMAND_LANE_JUMP))
+        timeline_jump(t);
+    if (command_given(u, COMMAND_WAKER))
+        timeline_walk(t, false);
+    if (command_given(u, COMMAND_WOKEN))
+        timeline_walk(t, true);
+    if (command_given(u, COMMAND_WOKEN_NEXT))
+        timeline_next_wake(t);
+    if (command_given(u, COMMAND_FILTER))
+        to_filter(t, u);
+    if (command_given(u, COMMAND_SORT))
+        timeline_sort(t);
+    if (command_given(u, COMMAND_GROUPS))
+        lanes_toggle_all(&t->rows);
+    if (command_given(u, COMMAND_LANES_TOP))
+        t->scroll = 0;
+    if (command_given(u, COMMAND_LANES_BOTTOM))
+        t->scroll = t->rows.content; // the bar keeps it within
+    if (command_given(u, COMMAND_CANCEL))
+        cancel(t);
+}
+
+static void keys(struct timeline *t, struct ui *u)
+{
+    if (u->event.kind != UI_KEY && !u->command)
+        return;
+    u->again = true;
+    time_keys(t, u);
+    lane_keys(t, u);
+}
+
+// --- The mouse.
 
 static void wheel(struct timeline *t, struct ui *u)
 {
@@ -132,8 +252,17 @@ static void wheel(struct timeline *t, struct ui *u)
     u->event.kind = UI_NONE;
 }
 
+static void choose_range(struct timeline *t, const struct ui *u)
+{
+    double a = timeline_time(t, u->press_x), b = timeline_time(t, u->mouse_x);
+    double all = (double)(t->model->end_ns - t->model->begin_ns);
+    t->range = (struct timeline_window){a < b ? a : b, a < b ? b : a};
+    t->range.begin = t->range.begin > 0 ? t->range.begin : 0;
+    t->range.end = t->range.end < all ? t->range.end : all;
+}
+
 // A click chooses a span, a drag a range; with Shift, or another button, a drag moves the picture.
-static void mouse(struct timeline *t, struct ui *u, uint32_t hot_lane, uint32_t hot_span)
+static void mouse(struct timeline *t, struct ui *u)
 {
     bool other = u->event.kind == UI_PRESS && u->event.button != UI_LEFT && ui_inside(u, t->lanes);
     bool shift = u->event.mods & UI_SHIFT;
@@ -141,47 +270,45 @@ static void mouse(struct timeline *t, struct ui *u, uint32_t hot_lane, uint32_t 
     if (hit & UI_PRESSED || other) {
         t->drag = other || shift ? TIMELINE_PAN : TIMELINE_MAYBE;
         t->drag_x = u->mouse_x;
-        if (hit & UI_DOUBLE && t->lane != UINT32_MAX)
+        t->history.moving = false;
+        if (hit & UI_DOUBLE && t->span != TRACE_NO_SPAN)
             show_chosen(t);
     }
     if (t->drag == TIMELINE_MAYBE && hit & UI_HELD && abs(u->mouse_x - u->press_x) > 3)
         t->drag = TIMELINE_CHOOSE;
-    if (t->drag == TIMELINE_CHOOSE) {
-        double a = timeline_time(t, u->press_x), b = timeline_time(t, u->mouse_x);
-        double all = (double)(t->model->end_ns - t->model->begin_ns);
-        t->range = (struct timeline_window){a < b ? a : b, a < b ? b : a};
-        t->range.begin = t->range.begin > 0 ? t->range.begin : 0;
-        t->range.end = t->range.end < all ? t->range.end : all;
-    }
+    if (t->drag == TIMELINE_CHOOSE)
+        choose_range(t, u);
     if (t->drag == TIMELINE_PAN && u->mouse_x != t->drag_x) {
         pan(t, (double)(t->drag_x - u->mouse_x) / t->lanes.w);
         t->drag_x = u->mouse_x;
     }
     if (hit & UI_CLICKED && t->drag == TIMELINE_MAYBE) {
-        t->lane = hot_lane;
-        t->span = hot_span;
+        t->span = t->under_span; // not timeline_choose: it is in sight, nothing moves
+        t->lane = t->under_lane;
         t->range = (struct timeline_window){0};
     }
     if (!u->down)
         t->drag = TIMELINE_NO_DRAG;
 }
 
-void timeline_input(struct timeline *t, struct ui *u, uint32_t hot_lane, uint32_t hot_span)
+void timeline_input(struct timeline *t, struct ui *u)
 {
-    struct timeline_window was = t->shown;
-    uint32_t was_lane = t->lane, was_span = t->span, fiber = UINT32_MAX;
+    struct timeline_window was = t->shown, was_range = t->range;
+    uint32_t was_lane = t->lane, was_span = t->span;
     uint8_t was_drag = t->drag;
-    struct timeline_window was_range = t->range;
-    if (hot_lane != UINT32_MAX)
-        fiber = trace_spans_fiber(t->model->spans, t->model->lanes[hot_lane].span[hot_span]);
-    if (hot_lane != UINT32_MAX && t->drag != TIMELINE_PAN && t->drag != TIMELINE_CHOOSE)
-        timeline_tip(t, u, hot_lane, hot_span);
+    bool still = t->drag != TIMELINE_PAN && t->drag != TIMELINE_CHOOSE;
+    if (t->under_span != TRACE_NO_SPAN && still && !u->tip[0])
+        timeline_tip(t, u, t->under_lane, t->under_span);
     keys(t, u);
     wheel(t, u);
-    mouse(t, u, hot_lane, hot_span);
+    mouse(t, u);
     // What was drawn in this frame is how it was before the event.
-    u->again |= was.begin != t->shown.begin || was.end != t->shown.end || t->hot_fiber != fiber ||
+    u->again |= was.begin != t->shown.begin || was.end != t->shown.end ||
+                t->hot_span != t->under_span || t->hot_lane != t->under_lane ||
                 was_lane != t->lane || was_span != t->span || was_drag != t->drag ||
                 was_range.begin != t->range.begin || was_range.end != t->range.end;
-    t->hot_fiber = fiber;
+    t->hot_span = t->under_span;
+    t->hot_lane = t->under_lane;
+    t->hot_fiber =
+        t->hot_span == TRACE_NO_SPAN ? UINT32_MAX : trace_spans_fiber(t->model->spans, t->hot_span);
 }

@@ -18,15 +18,69 @@ const char *timeline_at(char *buf, double ns, double step_ns);
 // What sums and shares are of: the chosen range, else what is shown.
 struct timeline_window timeline_told(const struct timeline *t);
 
-uint32_t timeline_color(const struct ui *u, int class);
-
 // The whole pixel at which a moment is, kept near the lanes.
 int timeline_x(const struct timeline *t, double ns);
 double timeline_time(const struct timeline *t, int x);
 
+// The same of a moment of the trace.
+static inline int timeline_x_of(const struct timeline *t, int64_t time_ns)
+{
+    return timeline_x(t, (double)(time_ns - t->model->begin_ns));
+}
+
+// --- Words.
+
 void timeline_axis(struct timeline *t, struct ui *u, struct rect r); // with the grid below it
 void timeline_detail(struct timeline *t, struct ui *u, struct rect r);
 void timeline_tip(const struct timeline *t, struct ui *u, uint32_t lane, uint32_t span);
-void timeline_input(struct timeline *t, struct ui *u, uint32_t hot_lane, uint32_t hot_span);
+const char *timeline_state(const struct trace_spans *s, uint32_t span); // "sleep", "running"
+void timeline_fiber_name(const struct timeline *t, uint32_t lane, char *buf, size_t size);
+
+// --- Lanes.
+
+uint32_t timeline_color(const struct ui *u, int class);       // of a Proc's lane
+uint32_t timeline_state_color(const struct ui *u, int state); // of a fiber's
+
+// One row; what is under the mouse becomes hot.
+void timeline_row(struct timeline *t, struct ui *u, const struct lanes_row *row, struct rect r);
+void timeline_gutter(struct timeline *t, struct ui *u, const struct lanes_row *row, struct rect r);
+
+void timeline_sort(struct timeline *t); // the next of the sorts, at the chosen span's beginning
+
+// Columns of what is shown into t->columns.
+void timeline_columns(struct timeline *t, const struct lod *l);
+
+// Regions below a fiber's states, samples and logs in them.
+void timeline_extras(struct timeline *t, struct ui *u, const struct lanes_row *row, struct rect r,
+                     struct rect states);
+void timeline_tasks(struct timeline *t, struct ui *u, uint32_t row, struct rect r);
+
+// Of a region or task: a type keeps its colour.
+void timeline_named_box(const struct timeline *t, struct ui *u, struct rect box, const char *type);
+void timeline_counter(struct timeline *t, struct ui *u, uint32_t which, struct rect r);
+
+// --- Links.
+
+// Who made the fiber ready for what it does in the span; false: not known.
+bool timeline_woken_by(const struct trace_spans *s, uint32_t span, struct timeline_wake *w);
+void timeline_link(struct timeline *t); // fills t->links, if they are not of t->span
+void timeline_arrows(struct timeline *t, struct ui *u, struct rect body);
+void timeline_jump(struct timeline *t);                 // fiber, Proc, thread, fiber
+void timeline_walk(struct timeline *t, bool forward);   // along a wakeup
+void timeline_next_wake(struct timeline *t);            // another of those woken by the same
+void timeline_step(struct timeline *t, bool forward);   // along the lane
+void timeline_neighbour(struct timeline *t, bool down); // the lane below, above, at this time
+
+// --- Navigation.
+
+void timeline_keep(struct timeline *t); // for undo
+void timeline_undo(struct timeline *t);
+void timeline_redo(struct timeline *t);
+struct timeline_window timeline_fit(const struct timeline *t, double begin, double end);
+void timeline_mark(struct timeline *t, double at); // the range, else the span, else a moment
+void timeline_next_mark(struct timeline *t);
+void timeline_draw_marks(struct timeline *t, struct ui *u, struct rect r); // and what a click does
+void timeline_minimap(struct timeline *t, struct ui *u, struct rect r);
+void timeline_input(struct timeline *t, struct ui *u);
 
 #endif

@@ -68,7 +68,7 @@ void timeline_axis(struct timeline *t, struct ui *u, struct rect r)
     draw_clip_pop(u->list);
 }
 
-static const char *state_of(const struct trace_spans *s, uint32_t span)
+const char *timeline_state(const struct trace_spans *s, uint32_t span)
 {
     static const char *const names[] = {"unknown", "not there", "runnable",
                                         "running", "waiting",   "in a system call"};
@@ -77,44 +77,100 @@ static const char *state_of(const struct trace_spans *s, uint32_t span)
     return state == TRACE_GO_WAITING && *reason ? reason : state < 6 ? names[state] : names[0];
 }
 
+void timeline_fiber_name(const struct timeline *t, uint32_t lane, char *buf, size_t size)
+{
+    const struct trace_spans *s = t->model->spans;
+    const char *name = trace_names_text(&s->names, s->lanes[lane].name);
+    uint32_t label = t->model->labels ? t->model->labels[lane] : 0;
+    snprintf(buf, size, "%.180s  fiber %" PRId64 "%s%.60s", *name ? name : "(unknown)",
+             s->lanes[lane].id, label ? "  " : "", label ? trace_names_text(&s->names, label) : "");
+}
+
+// On which Proc or thread, for a span that was on one.
+static void where_of(const struct timeline *t, uint32_t lane, uint32_t span, char where[48])
+{
+    const struct trace_spans *s = t->model->spans;
+    uint8_t kind = trace_spans_lane_kind(s, lane), state = trace_span_state(s, span);
+    where[0] = 0;
+    if (kind == TRACE_RESOURCE_GOROUTINE) {
+        lane = s->peer[span];
+        if ((state != TRACE_GO_RUNNING && state != TRACE_GO_SYSCALL) || lane == TRACE_NO_LANE)
+            return;
+        kind = trace_spans_lane_kind(s, lane);
+    }
+    snprintf(where, 48, " on %s%" PRId64, kind == TRACE_RESOURCE_PROC ? "P" : "M",
+             s->lanes[lane].id);
+}
+
 // Two lines about a span: who, and what.
-static void describe(const struct timeline *t, uint32_t lane, uint32_t index, char who[256],
+static void describe(const struct timeline *t, uint32_t lane, uint32_t span, char who[300],
                      char what[256])
 {
-    const struct trace_model_lane *l = &t->model->lanes[lane];
     const struct trace_spans *s = t->model->spans;
-    uint32_t span = l->span[index], fiber = trace_spans_fiber(s, span);
-    const char *name = trace_names_text(&s->names, s->lanes[fiber].name);
-    double begin = (double)(l->lod.begin_ns[index] - t->model->begin_ns);
-    double length = (double)(l->lod.end_ns[index] - l->lod.begin_ns[index]);
-    char a[TIMELINE_NS_MAX], b[TIMELINE_NS_MAX], then[80] = "";
-    uint32_t next = span + 1;
+    uint32_t fiber = trace_spans_fiber(s, span), next = span + 1;
+    int64_t begin_ns = trace_span_begin_ns(s, span);
+    double begin = (double)(begin_ns - t->model->begin_ns);
+    double length = (double)(trace_span_end_ns(s, fiber, span) - begin_ns);
+    char a[TIMELINE_NS_MAX], b[TIMELINE_NS_MAX], then[80] = "", where[48];
     if (next < s->lanes[fiber].first + s->lanes[fiber].count)
-        snprintf(then, sizeof then, ", then %.60s", state_of(s, next));
-    snprintf(who, 256, "%.180s  fiber %" PRId64, *name ? name : "(unknown)", s->lanes[fiber].id);
-    snprintf(what, 256, "%s %s on %s, at %s%s", state_of(s, span), timeline_ns(a, length), l->label,
-             timeline_at(b, begin, 1000), then);
+        snprintf(then, sizeof then, ", then %.60s", timeline_state(s, next));
+    timeline_fiber_name(t, fiber, who, 300);
+    where_of(t, lane, span, where);
+    snprintf(what, 256, "%.80s %s%s, at %s%s", timeline_state(s, span), timeline_ns(a, length),
+             where, timeline_at(b, begin, 1000), then);
+}
+
+// Who woke it, in which function; false: nobody is known.
+static bool describe_wake(const struct timeline *t, uint32_t span, char text[400])
+{
+    const struct trace_spans *s = t->model->spans;
+    struct timeline_wake w;
+    char who[300], at[TIMELINE_NS_MAX];
+    if (!timeline_woken_by(s, span, &w))
+        return false;
+    bool woken = s->kinds[s->kind[w.woken]].woken; // else its stack is where the new one starts
+    const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[w.woken]);
+    const char *in =
+        woken && stack->count ? trace_names_text(&s->names, stack->frames[0].function) : "";
+    double ns = (double)(trace_span_begin_ns(s, w.woken) - t->model->begin_ns);
+    timeline_fiber_name(t, w.lane, who, sizeof who);
+    snprintf(text, 400, "%s by %.180s%s%.80s, at %s", woken ? "woken" : "made", who,
+             *in ? " in " : "", in, timeline_at(at, ns, 1000));
+    return true;
 }
 
 void timeline_tip(const struct timeline *t, struct ui *u, uint32_t lane, uint32_t span)
 {
-    char who[256], what[256], both[600];
+    char who[300], what[256], by[400] = "", all[1000];
+    const struct trace_spans *s = t->model->spans;
     describe(t, lane, span, who, what);
-    snprintf(both, sizeof both, "%s\n%s", who, what);
-    ui_tip(u, both);
+    describe_wake(t, span, by);
+    uint32_t id = trace_span_stack(s, span);
+    if (trace_span_state(s, span) == TRACE_GO_RUNNING)
+        id = 0; // where it began to run says nothing
+    const struct trace_stack *stack = trace_stacks_get(&s->stacks, id);
+    int n = snprintf(all, sizeof all, "%s\n%s%s%s", who, what, *by ? "\n" : "", by);
+    for (uint32_t i = 0; i < stack->count && i < 3 && n < 900; i++)
+        n += snprintf(all + n, sizeof all - (size_t)n, "\n  %.60s",
+                      trace_names_text(&s->names, stack->frames[i].function));
+    ui_tip(u, all);
 }
 
-// The stack at which the chosen span ends: where the fiber blocked, yielded or ended.
+// The stack of the chosen span: of one that waits its own, else where it ended: where the fiber
+// blocked, yielded or ended.
 static void detail_stack(struct timeline *t, struct ui *u, struct rect r)
 {
     const struct trace_spans *s = t->model->spans;
-    uint32_t span = t->model->lanes[t->lane].span[t->span];
-    uint32_t fiber = trace_spans_fiber(s, span);
-    uint32_t id = trace_span_end_stack(s, fiber, span);
+    uint32_t fiber = trace_spans_fiber(s, t->span);
+    bool worked = trace_span_state(s, t->span) == TRACE_GO_RUNNING;
+    uint32_t id = worked ? trace_span_end_stack(s, fiber, t->span) : trace_span_stack(s, t->span);
+    if (trace_span_state(s, t->span) == TRACE_GO_RUNNABLE && t->span > s->lanes[fiber].first)
+        id = trace_span_stack(s, t->span - 1); // where it waited
     const struct trace_stack *stack = id ? trace_stacks_get(&s->stacks, id) : NULL;
     int height = font_height(u->font) + 2, rows = r.h / height;
     if (!stack || !stack->count) {
-        ui_label(u, rect_make(r.x, r.y, r.w, height), u->theme.dim, "no stack where it ends");
+        ui_label(u, rect_make(r.x, r.y, r.w, height), u->theme.dim,
+                 worked ? "no stack where it ends" : "no stack");
         return;
     }
     for (uint32_t i = 0; i < stack->count && (int)i < rows; i++) {
@@ -206,21 +262,30 @@ static void detail_sums(struct timeline *t, struct ui *u, struct rect r)
     }
 }
 
+static void detail_span(struct timeline *t, struct ui *u, struct rect r)
+{
+    char who[300], what[256], by[400];
+    describe(t, t->lane, t->span, who, what);
+    ui_label(u, rect_make(r.x, r.y, r.w, u->line), u->theme.text, who);
+    ui_label(u, rect_make(r.x, r.y + u->line, r.w, u->line), u->theme.dim, what);
+    int used = 2 * u->line;
+    if (describe_wake(t, t->span, by)) {
+        ui_label(u, rect_make(r.x, r.y + used, r.w, u->line), u->theme.accent, by);
+        used += u->line;
+    }
+    used += u->pad / 2;
+    detail_stack(t, u, rect_make(r.x, r.y + used, r.w, r.h - used));
+}
+
 void timeline_detail(struct timeline *t, struct ui *u, struct rect r)
 {
     draw_rect(u->list, r, u->theme.panel);
     draw_rect(u->list, rect_make(r.x, r.y, r.w, 1), u->theme.border);
     struct rect in = {r.x + 2 * u->pad, r.y + u->pad, r.w - 4 * u->pad, r.h - 2 * u->pad};
     draw_clip_push(u->list, in);
-    if (t->lane != UINT32_MAX) {
-        char who[256], what[256];
+    if (t->span != TRACE_NO_SPAN) {
         int half = in.w / 2 - 2 * u->pad;
-        describe(t, t->lane, t->span, who, what);
-        ui_label(u, rect_make(in.x, in.y, half, u->line), u->theme.text, who);
-        ui_label(u, rect_make(in.x, in.y + u->line, half, u->line), u->theme.dim, what);
-        detail_stack(t, u,
-                     rect_make(in.x, in.y + 2 * u->line + u->pad / 2, half,
-                               in.h - 2 * u->line - u->pad / 2));
+        detail_span(t, u, rect_make(in.x, in.y, half, in.h));
         in = rect_make(in.x + half + 4 * u->pad, in.y, in.w - half - 4 * u->pad, in.h);
     }
     detail_sums(t, u, in);

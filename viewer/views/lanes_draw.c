@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: MIT
+//
+// Drawing one row of the timeline. See timeline.h.
+
+#include "viewer/views/timeline_internal.h"
+
+#include "viewer/ui/font.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    BOX_LEAST = 5,    // pixels from which a span is a box of its own
+    CALL_EIGHTHS = 5, // of the height that system calls have
+    AIR = 3,          // above and below a lane
+};
+
+uint32_t timeline_color(const struct ui *u, int class)
+{
+    if (class == TRACE_MODEL_SYSCALL)
+        return u->theme.syscall;
+    return class < TRACE_MODEL_NAMED ? u->theme.series[class] : u->theme.others;
+}
+
+// Waits recede: nothing happens in them. What they are for is a tint.
+uint32_t timeline_state_color(const struct ui *u, int state)
+{
+    const struct theme *t = &u->theme;
+    static const uint8_t series[] = {[TRACE_STATE_CHANNEL] = 3,
+                                     [TRACE_STATE_LOCK] = 5,
+                                     [TRACE_STATE_NETWORK] = 4,
+                                     [TRACE_STATE_SLEEP] = 2};
+    switch (state) {
+    case TRACE_STATE_RUNNING: return t->running;
+    case TRACE_STATE_RUNNABLE: return t->runnable;
+    case TRACE_STATE_SYSCALL: return t->syscall;
+    case TRACE_STATE_CHANNEL:
+    case TRACE_STATE_LOCK:
+    case TRACE_STATE_NETWORK:
+    case TRACE_STATE_SLEEP: return theme_mix(t->ground, t->series[series[state]], 0.36);
+    default: return t->waiting;
+    }
+}
+
+// --- Columns.
+
+static void put_column(struct timeline *t, int i, uint32_t color, double part)
+{
+    long height = lround(255 * (part > 1 ? 1 : part));
+    t->colors[i] = part > 0 ? color : 0;
+    t->heights[i] = (uint8_t)(part > 0 && !height ? 1 : height);
+}
+
+static void draw_work(struct timeline *t, struct ui *u, struct rect r)
+{
+    double pixel_ns = (t->shown.end - t->shown.begin) / r.w;
+    for (int i = 0; i < r.w; i++) {
+        const struct lod_column *c = &t->columns[i];
+        double part = pixel_ns > 0 ? (double)c->busy_ns / pixel_ns : 0;
+        if (c->class == TRACE_MODEL_SYSCALL)
+            part = part * CALL_EIGHTHS / 8;
+        put_column(t, i, timeline_color(u, c->class), part);
+    }
+    draw_strip(u->list, r, t->colors, t->heights);
+}
+
+// What the fiber mostly did, and over that how much of the time it ran.
+static void draw_states(struct timeline *t, struct ui *u, struct rect r)
+{
+    double pixel_ns = (t->shown.end - t->shown.begin) / r.w;
+    uint32_t colors[LOD_CLASSES];
+    bool runs = false;
+    for (int k = 0; k < LOD_CLASSES; k++)
+        colors[k] = timeline_state_color(u, k ? k : TRACE_STATE_OTHER);
+    for (int i = 0; i < r.w; i++) {
+        const struct lod_column *c = &t->columns[i];
+        t->colors[i] = c->busy_ns > c->first_ns ? colors[c->class_ns ? c->class : 0] : 0;
+        t->heights[i] = 255;
+        runs |= c->first_ns > 0;
+    }
+    draw_strip(u->list, r, t->colors, t->heights);
+    for (int i = 0; runs && i < r.w; i++)
+        put_column(t, i, u->theme.running,
+                   pixel_ns > 0 ? (double)t->columns[i].first_ns / pixel_ns : 0);
+    if (runs)
+        draw_strip(u->list, r, t->colors, t->heights);
+}
+
+// --- Boxes.
+
+struct box {
+    uint32_t color, ink;
+    const char *name;
+    bool low; // differs in shape, too
+};
+
+static struct box work_box(const struct timeline *t, const struct ui *u, int class, uint32_t fiber)
+{
+    const struct trace_spans *s = t->model->spans;
+    const char *name = trace_names_text(&s->names, s->lanes[fiber].name);
+    bool call = class == TRACE_MODEL_SYSCALL;
+    return (struct box){timeline_color(u, class), u->theme.ink,
+                        call    ? "system call"
+                        : *name ? name
+                                : "(unknown)",
+                        call};
+}
+
+static struct box state_box(const struct timeline *t, const struct ui *u, int state, uint32_t span)
+{
+    bool works = state <= TRACE_STATE_SYSCALL;
+    return (struct box){timeline_state_color(u, state), works ? u->theme.ink : u->theme.text,
+                        state == TRACE_STATE_SYSCALL ? "system call"
+                                                     : timeline_state(t->model->spans, span),
+                        state == TRACE_STATE_SYSCALL};
+}
+
+static void draw_box(struct timeline *t, struct ui *u, const struct box *b, struct rect r, bool hot)
+{
+    struct rect box = r;
+    uint32_t color = hot ? theme_mix(b->color, 0xffffffff, 0.35) : b->color;
+    draw_rect(u->list, r, u->theme.ground); // the columns below it
+    if (b->low) {
+        box.h = r.h * CALL_EIGHTHS / 8;
+        box.y = r.y + r.h - box.h;
+    }
+    draw_rect(u->list, box, color);
+    draw_rect(u->list, rect_make(box.x, box.y, 1, box.h), theme_mix(u->theme.ground, color, 0.45));
+    struct rect seen = rect_cut(box, t->lanes); // the name stays in sight
+    if (seen.w > 2 * u->pad)
+        ui_name(u, rect_make(seen.x + u->pad, box.y, seen.w - u->pad - 3, box.h),
+                hot ? u->theme.ink : b->ink, b->name);
+}
+
+// The pixels of a span, [x, right): where it begins up to where it ends, at least one.
+static struct rect span_rect(const struct timeline *t, const struct lod *l, uint32_t i,
+                             struct rect r)
+{
+    int x = timeline_x_of(t, lod_begin_ns(l, i)), right = timeline_x_of(t, lod_end_ns(l, i));
+    return rect_make(x, r.y, right > x ? right - x : 1, r.h);
+}
+
+// Boxes over the columns: a span that fills a whole pixel is the longest of that pixel.
+static void draw_boxes(struct timeline *t, struct ui *u, uint32_t lane, const struct lod *l,
+                       bool is_fiber, struct rect r)
+{
+    const struct trace_spans *s = t->model->spans;
+    uint32_t last = UINT32_MAX;
+    for (int i = 0; i < r.w; i++) {
+        uint32_t at = t->columns[i].longest;
+        if (at == UINT32_MAX || at == last)
+            continue;
+        struct rect box = span_rect(t, l, at, r);
+        if (box.w < BOX_LEAST)
+            continue;
+        last = at;
+        uint32_t span = lanes_span(s, lane, at);
+        int class = lod_class(l, at);
+        uint32_t fiber = is_fiber ? lane : trace_spans_fiber(s, span);
+        struct box b = is_fiber ? state_box(t, u, class, span) : work_box(t, u, class, fiber);
+        bool hot = is_fiber ? span == t->hot_span : fiber == t->hot_fiber;
+        draw_box(t, u, &b, box, hot);
+    }
+}
+
+// The chosen span wherever it is: on its fiber's, its Proc's, its thread's lane.
+static void draw_chosen(struct timeline *t, struct ui *u, uint32_t lane, const struct lod *l,
+                        struct rect r)
+{
+    const struct trace_spans *s = t->model->spans;
+    if (t->span == TRACE_NO_SPAN || (lane != t->links.proc && lane != t->links.thread &&
+                                     trace_spans_lane_kind(s, lane) != TRACE_RESOURCE_GOROUTINE))
+        return;
+    uint32_t at = lanes_index(s, lane, t->span);
+    if (at == UINT32_MAX)
+        return;
+    struct rect box = span_rect(t, l, at, r);
+    bool here = lane == t->lane; // where comma and dot step
+    if (box.w < BOX_LEAST)       // too narrow for a frame: a post
+        draw_rect(u->list, rect_make(box.x - 1, r.y - AIR, 3, r.h + 2 * AIR), u->theme.text);
+    else
+        draw_frame(u->list, box, 2, here ? u->theme.text : u->theme.accent);
+}
+
+static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, bool is_fiber, struct rect r)
+{
+    const struct lod *l = lanes_lod(&t->rows, lane);
+    struct rect in = {r.x, r.y + AIR, r.w, r.h - 2 * AIR};
+    if (!l) {
+        t->failed = true;
+        return;
+    }
+    timeline_columns(t, l);
+    draw_clip_push(u->list, r);
+    if (is_fiber)
+        draw_states(t, u, in);
+    else
+        draw_work(t, u, in);
+    draw_boxes(t, u, lane, l, is_fiber, in);
+    draw_chosen(t, u, lane, l, in);
+    draw_clip_pop(u->list);
+    if (!ui_inside(u, r))
+        return;
+    // Under the mouse is what its pixel shows: the longest span that touches it.
+    uint32_t at = t->columns[u->mouse_x - r.x].longest;
+    if (at != UINT32_MAX) {
+        t->under_lane = lane;
+        t->under_span = lanes_span(t->model->spans, lane, at);
+    }
+}
+
+// How many of a group's fibers ran, as a part of the Procs: of the groups that are classes.
+static void draw_group_work(struct timeline *t, struct ui *u, uint32_t name, struct rect r)
+{
+    const struct trace_model *m = t->model;
+    double whole = (t->shown.end - t->shown.begin) / r.w * m->lane_count;
+    uint32_t k = 0;
+    while (k < m->named_count && m->named[k] != name)
+        k++;
+    if (k == m->named_count || !name || whole <= 0)
+        return;
+    uint32_t color = theme_mix(u->theme.panel, timeline_color(u, (int)k), 0.55);
+    for (int i = 0; i < r.w; i++)
+        put_column(t, i, color, (double)t->class_ns[i][k] / whole);
+    draw_strip(u->list, r, t->colors, t->heights);
+}
+
+// What a head says about what stands below it.
+static void draw_head_info(struct timeline *t, struct ui *u, const struct lanes_row *row,
+                           struct rect r)
+{
+    const struct trace_model *m = t->model;
+    char text[160], ns[TIMELINE_NS_MAX];
+    uint32_t fibers = m->spans->kind_first[TRACE_RESOURCE_PROC];
+    struct rect in = {r.x + u->pad, r.y, r.w - 2 * u->pad, r.h};
+    draw_rect(u->list, r, u->theme.panel);
+    if (row->kind == LANES_GROUP) {
+        const struct trace_model_group *g = &m->groups[row->what];
+        draw_group_work(t, u, g->name, rect_make(r.x, r.y + 2, r.w, r.h - 4));
+        snprintf(text, sizeof text, "%u fiber%s, ran %s", g->count, g->count == 1 ? "" : "s",
+                 timeline_ns(ns, (double)g->ran_ns));
+    } else if (row->kind == LANES_TASKS) {
+        snprintf(text, sizeof text, "%u task%s, up to %u at a time", m->spans->task_count,
+                 m->spans->task_count == 1 ? "" : "s", t->rows.task_rows);
+    } else if (row->kind == LANES_THREADS) {
+        snprintf(text, sizeof text, "%u threads",
+                 m->spans->lane_count - m->spans->kind_first[TRACE_RESOURCE_THREAD]);
+    } else if (*t->rows.filter) {
+        snprintf(text, sizeof text, "%u of %u match", t->rows.matching, fibers);
+    } else {
+        snprintf(text, sizeof text, "%u in %u groups", fibers, m->group_count);
+    }
+    int width = font_width(u->font, text, SIZE_MAX) + 2 * u->pad;
+    draw_rect(u->list, rect_make(r.x, r.y, width < r.w ? width : r.w, r.h),
+              (u->theme.panel & 0xffffff) | 0xb0000000); // the strip shines through
+    ui_label(u, in, u->theme.dim, text);
+    if (row->kind != LANES_FIBERS)
+        return;
+    snprintf(text, sizeof text, "sort by: %s", lanes_sort_name(t->rows.sort));
+    int w = ui_button_width(u, text);
+    if (ui_button(u, ui_id("timeline sort", 0), rect_make(r.x + r.w - w, r.y, w, r.h - 1), text,
+                  false)) {
+        timeline_sort(t);
+        u->again = true;
+    }
+}
+
+void timeline_row(struct timeline *t, struct ui *u, const struct lanes_row *row, struct rect r)
+{
+    uint32_t lane = lanes_of_row(&t->rows, row);
+    bool is_fiber = row->kind == LANES_FIBER;
+    struct rect states = {r.x, r.y, r.w, r.h - row->depth * t->rows.sizes.region};
+    switch (row->kind) {
+    case LANES_COUNTER: timeline_counter(t, u, row->what, r); break;
+    case LANES_TASK: timeline_tasks(t, u, row->what, r); break;
+    case LANES_PROC:
+    case LANES_THREAD: draw_lane(t, u, lane, false, r); break;
+    case LANES_FIBER:
+        draw_lane(t, u, lane, true, states);
+        timeline_extras(t, u, row, r, states);
+        break;
+    default: draw_head_info(t, u, row, r); break;
+    }
+    draw_rect(u->list, rect_make(r.x, r.y + r.h - 1, r.w, 1),
+              is_fiber || row->kind == LANES_PROC ? u->theme.grid : u->theme.border);
+}
+
+// --- The gutter.
+
+static double share_of(const struct timeline *t, int64_t ns)
+{
+    struct timeline_window w = timeline_told(t);
+    return 100 * (double)ns / (w.end - w.begin);
+}
+
+// Left a name, in the middle another, right the share of the time that the lane ran.
+static void draw_label(struct timeline *t, struct ui *u, struct rect r, const char *label,
+                       const char *name, int64_t ran_ns)
+{
+    char share[16];
+    struct rect in = {r.x + u->pad, r.y, r.w - 2 * u->pad, r.h};
+    snprintf(share, sizeof share, "%.1f%%", share_of(t, ran_ns));
+    ui_label(u, in, u->theme.text, label);
+    ui_label_right(u, in, u->theme.dim, share);
+    int left = font_width(u->font, label, SIZE_MAX) + u->pad;
+    int room = in.w - left - font_width(u->font, share, SIZE_MAX) - u->pad;
+    if (*name)
+        ui_label(u, rect_make(in.x + left, in.y, room, in.h), u->theme.dim, name);
+}
+
+// What a lane ran of what sums are told of.
+static int64_t ran_ns(struct timeline *t, uint32_t lane, bool is_fiber)
+{
+    const struct lod *l = lanes_lod(&t->rows, lane);
+    struct timeline_window w = timeline_told(t);
+    int64_t from[LOD_CLASSES] = {0}, to[LOD_CLASSES] = {0}, base = t->model->begin_ns, ns = 0;
+    if (!l || !l->count)
+        return 0;
+    lod_until(l, base + llround(w.begin), from);
+    lod_until(l, base + llround(w.end), to);
+    for (int k = 0; k < (is_fiber ? 1 : TRACE_MODEL_SYSCALL); k++)
+        ns += to[k] - from[k];
+    return ns;
+}
+
+static void draw_fiber_label(struct timeline *t, struct ui *u, uint32_t lane, struct rect r)
+{
+    const struct trace_model *m = t->model;
+    const struct trace_spans *s = m->spans;
+    char id[32];
+    const char *name = ""; // its function's is above
+    if (m->labels && m->labels[lane])
+        name = trace_names_text(&s->names, m->labels[lane]);
+    snprintf(id, sizeof id, "%" PRId64, s->lanes[lane].id);
+    r.h = t->rows.sizes.lane; // its states; regions stand below
+    struct rect in = {r.x + 2 * u->pad, r.y, r.w - 2 * u->pad, r.h};
+    draw_label(t, u, in, id, name, ran_ns(t, lane, true));
+}
+
+// A head: a triangle for open or closed, and a button as wide as the row.
+static bool draw_head(struct timeline *t, struct ui *u, uint64_t id, struct rect r, bool open,
+                      const char *text)
+{
+    struct rect all = {r.x, r.y, r.w + t->lanes.w, r.h};
+    unsigned hit = ui_hit(u, id, rect_make(r.x, r.y, r.w, r.h));
+    int size = font_ascent(u->font) / 2 + 1, x = r.x + u->pad, y = r.y + r.h / 2;
+    draw_rect(u->list, all, hit & UI_HOT ? u->theme.raised : u->theme.panel);
+    if (open)
+        draw_triangle(u->list, x, y - size / 2, x + 2 * (size / 2) + 1, y - size / 2, x + size / 2,
+                      y + size / 2 + 1, u->theme.dim);
+    else
+        draw_triangle(u->list, x, y - size / 2, x + size / 2 + 1, y, x, y + size / 2 + 1,
+                      u->theme.dim);
+    ui_label(u, rect_make(x + size + u->pad, r.y, r.w - size - 3 * u->pad, r.h), u->theme.text,
+             text);
+    return hit & UI_CLICKED;
+}
+
+static void draw_group_head(struct timeline *t, struct ui *u, uint32_t group, struct rect r)
+{
+    const struct trace_model_group *g = &t->model->groups[group];
+    const char *name = trace_names_text(&t->model->spans->names, g->name);
+    char text[300];
+    snprintf(text, sizeof text, "%.250s", *name ? name : "(unknown)");
+    if (draw_head(t, u, ui_id("timeline group", group), r, t->rows.open[group], text)) {
+        t->rows.open[group] = !t->rows.open[group];
+        t->rows.is_stale = u->again = true;
+    }
+}
+
+void timeline_gutter(struct timeline *t, struct ui *u, const struct lanes_row *row, struct rect r)
+{
+    const struct trace_model *m = t->model;
+    char text[64];
+    draw_rect(u->list, r, u->theme.panel);
+    switch (row->kind) {
+    case LANES_PROC: {
+        const struct trace_model_lane *l = &m->lanes[row->what];
+        draw_label(t, u, r, l->label, trace_names_text(&m->spans->names, l->name),
+                   ran_ns(t, l->lane, false));
+        break;
+    }
+    case LANES_THREAD:
+        snprintf(text, sizeof text, "M%" PRId64, m->spans->lanes[row->what].id);
+        draw_label(t, u, r, text, "", ran_ns(t, row->what, false));
+        break;
+    case LANES_FIBER: draw_fiber_label(t, u, row->what, r); break;
+    case LANES_COUNTER:
+        ui_label(u, rect_make(r.x + u->pad, r.y, r.w - 2 * u->pad, u->line), u->theme.dim,
+                 row->what == TRACE_COUNTER_FIBERS ? "fibers" : "heap");
+        break;
+    case LANES_TASKS:
+        if (draw_head(t, u, ui_id("timeline tasks", 0), r, t->rows.tasks_open, "Tasks")) {
+            t->rows.tasks_open = !t->rows.tasks_open;
+            t->rows.is_stale = u->again = true;
+        }
+        break;
+    case LANES_THREADS:
+        if (draw_head(t, u, ui_id("timeline threads", 0), r, t->rows.threads_open, "Threads")) {
+            t->rows.threads_open = !t->rows.threads_open;
+            t->rows.is_stale = u->again = true;
+        }
+        break;
+    case LANES_FIBERS: {
+        bool any = false;
+        for (uint32_t i = 0; i < m->group_count; i++)
+            any |= t->rows.open[i];
+        if (draw_head(t, u, ui_id("timeline fibers", 0), r, any, "Fibers")) {
+            lanes_toggle_all(&t->rows);
+            u->again = true;
+        }
+        break;
+    }
+    case LANES_GROUP: draw_group_head(t, u, row->what, r); break;
+    default: break;
+    }
+    draw_rect(u->list, rect_make(r.x, r.y + r.h - 1, r.w, 1), u->theme.grid);
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT
+//
+// Which rows there are. See lanes.h.
+
+#include "viewer/views/lanes.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    OPEN_AT_FIRST = 150, // groups are open as long as fewer fibers are shown
+    TASKS_AT_FIRST = 6,
+    OPEN_FOUND = 300, // the same of those that a filter finds
+    REGIONS_DEEP = 4,
+};
+
+int lanes_init(struct lanes *l, const struct trace_model *m)
+{
+    *l = (struct lanes){.model = m, .is_stale = true};
+    l->open = calloc(m->group_count + (size_t)1, sizeof *l->open);
+    l->held = calloc(m->spans->lane_count + (size_t)1, sizeof *l->held);
+    l->row_of = malloc((m->spans->lane_count + (size_t)1) * sizeof *l->row_of);
+    if (!l->open || !l->held || !l->row_of || lanes_tasks(l))
+        return -ENOMEM;
+    l->tasks_open = l->task_rows <= TASKS_AT_FIRST;
+    uint32_t shown = 0;
+    for (uint32_t i = 0; i < m->group_count; i++) {
+        l->open[i] = shown + m->groups[i].count <= OPEN_AT_FIRST;
+        shown += l->open[i] ? m->groups[i].count : 0;
+    }
+    return 0;
+}
+
+void lanes_finish(struct lanes *l)
+{
+    for (uint32_t i = 0; i < l->live_count; i++) {
+        lod_free(&l->held[l->live[i]]->lod);
+        free(l->held[l->live[i]]);
+    }
+    free(l->held);
+    free(l->live);
+    free(l->open);
+    free(l->row_of);
+    free(l->tasks);
+    free(l->rows);
+    *l = (struct lanes){0};
+}
+
+// --- Sorting.
+
+struct sorted {
+    int64_t key; // the least first
+    const char *text;
+    uint32_t what; // a fiber, a group
+};
+
+static int by_key(const void *a, const void *b)
+{
+    const struct sorted *x = a, *y = b;
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
+    int order = strcmp(x->text, y->text);
+    return order ? order : x->what < y->what ? -1 : x->what > y->what;
+}
+
+static struct sorted fiber_key(const struct lanes *l, uint32_t lane)
+{
+    const struct trace_model *m = l->model;
+    const struct trace_spans *s = m->spans;
+    struct sorted k = {0, "", lane};
+    switch (l->sort) {
+    case LANES_BY_ACTIVITY: k.key = -m->ran_ns[lane]; break;
+    case LANES_BY_STATE: k.key = lanes_state(l, lane); break;
+    case LANES_BY_LABEL: // those without one are last
+        k.text = m->labels ? trace_names_text(&s->names, m->labels[lane]) : "";
+        k.key = !*k.text;
+        break;
+    case LANES_BY_DURATION: k.key = -lanes_there_ns(m, lane); break;
+    default: break;
+    }
+    return k;
+}
+
+// --- Rows.
+
+static int put(struct lanes *l, uint8_t kind, uint32_t what, int height, int depth)
+{
+    if (l->count == l->capacity) {
+        uint32_t n = l->capacity ? l->capacity * 2 : 64;
+        struct lanes_row *rows = reallocarray(l->rows, n, sizeof *rows);
+        if (!rows)
+            return -ENOMEM;
+        l->rows = rows;
+        l->capacity = n;
+    }
+    l->rows[l->count++] = (struct lanes_row){.what = what,
+                                             .y = l->content,
+                                             .height = (uint16_t)height,
+                                             .kind = kind,
+                                             .depth = (uint8_t)depth};
+    l->content += height;
+    uint32_t lane = lanes_of_row(l, &l->rows[l->count - 1]);
+    if (lane != TRACE_NO_LANE)
+        l->row_of[lane] = l->count - 1;
+    return 0;
+}
+
+// How deep a fiber's regions are nested.
+static int regions_deep(const struct trace_spans *s, uint32_t lane)
+{
+    int64_t ends[REGIONS_DEEP];
+    int depth = 0, most = 0;
+    uint32_t count, first = trace_spans_regions(s, lane, &count);
+    for (uint32_t i = first; i < first + count && most < REGIONS_DEEP; i++) {
+        while (depth && ends[depth - 1] <= s->regions[i].begin_ns)
+            depth--;
+        if (depth < REGIONS_DEEP)
+            ends[depth++] = s->regions[i].end_ns;
+        most = depth > most ? depth : most;
+    }
+    return most;
+}
+
+static int put_fibers(struct lanes *l, const struct sorted *fibers, uint32_t count)
+{
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < count; i++) {
+        int depth = regions_deep(l->model->spans, fibers[i].what);
+        rc = put(l, LANES_FIBER, fibers[i].what, l->sizes.lane + depth * l->sizes.region, depth);
+    }
+    return rc;
+}
+
+// A group's head and, if it is open, its fibers; nothing if the filter leaves none.
+static int put_group(struct lanes *l, uint32_t group, struct sorted *room)
+{
+    const struct trace_model_group *g = &l->model->groups[group];
+    uint32_t n = 0;
+    for (uint32_t i = g->first; i < g->first + g->count; i++)
+        if (lanes_match(l, l->model->fibers[i]))
+            room[n++] = fiber_key(l, l->model->fibers[i]);
+    if (!n)
+        return 0;
+    l->matching += n;
+    int rc = put(l, LANES_GROUP, group, l->sizes.head, 0);
+    bool open = l->open[group] || (*l->filter && l->matching <= OPEN_FOUND);
+    if (rc || !open)
+        return rc;
+    qsort(room, n, sizeof *room, by_key);
+    return put_fibers(l, room, n);
+}
+
+static int put_groups(struct lanes *l)
+{
+    const struct trace_model *m = l->model;
+    uint32_t fibers = m->spans->kind_first[TRACE_RESOURCE_PROC];
+    struct sorted *groups = calloc(m->group_count + (size_t)1, sizeof *groups);
+    struct sorted *room = calloc(fibers + (size_t)1, sizeof *room);
+    int rc = groups && room ? put(l, LANES_FIBERS, 0, l->sizes.head, 0) : -ENOMEM;
+    for (uint32_t i = 0; !rc && i < m->group_count; i++) {
+        bool named = l->sort == LANES_BY_NAME;
+        groups[i] = (struct sorted){
+            0, named ? trace_names_text(&m->spans->names, m->groups[i].name) : "", i};
+    }
+    if (!rc) // they are in order of activity
+        qsort(groups, m->group_count, sizeof *groups, by_key);
+    for (uint32_t i = 0; !rc && i < m->group_count; i++)
+        rc = put_group(l, groups[i].what, room);
+    free(groups);
+    free(room);
+    return rc;
+}
+
+static int put_tasks(struct lanes *l)
+{
+    int rc = l->task_rows ? put(l, LANES_TASKS, 0, l->sizes.head, 0) : 0;
+    for (uint32_t i = 0; !rc && l->tasks_open && i < l->task_rows; i++)
+        rc = put(l, LANES_TASK, i, l->sizes.region + 2, 0);
+    return rc;
+}
+
+static int put_threads(struct lanes *l)
+{
+    const struct trace_spans *s = l->model->spans;
+    uint32_t first = s->kind_first[TRACE_RESOURCE_THREAD], end = s->lane_count;
+    if (l->model->are_threads || first == end)
+        return 0; // they stand where Procs do
+    int rc = put(l, LANES_THREADS, 0, l->sizes.head, 0);
+    for (uint32_t i = first; !rc && l->threads_open && i < end; i++)
+        rc = put(l, LANES_THREAD, i, l->sizes.lane, 0);
+    return rc;
+}
+
+int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes)
+{
+    if (!l->is_stale && !memcmp(&l->sizes, sizes, sizeof *sizes))
+        return 0;
+    int rc = 0;
+    l->sizes = *sizes;
+    l->count = l->matching = 0;
+    l->content = 0;
+    memset(l->row_of, 0xff, l->model->spans->lane_count * sizeof *l->row_of);
+    for (uint32_t i = 0; !rc && i < l->model->lane_count; i++)
+        rc = put(l, LANES_PROC, i, sizes->proc, 0);
+    for (uint32_t i = 0; !rc && i < TRACE_COUNTER_GOAL; i++) // the goal is drawn over the heap
+        if (l->model->counters[i].most > 0)
+            rc = put(l, LANES_COUNTER, i, sizes->counter, 0);
+    rc = rc ? rc : put_tasks(l);
+    rc = rc ? rc : put_threads(l);
+    rc = rc ? rc : put_groups(l);
+    l->is_stale = rc != 0;
+    return rc;
+}
+
+void lanes_toggle_all(struct lanes *l)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < l->model->group_count; i++)
+        any |= l->open[i];
+    for (uint32_t i = 0; i < l->model->group_count; i++)
+        l->open[i] = !any;
+    l->is_stale = true;
+}
+
+uint32_t lanes_of_row(const struct lanes *l, const struct lanes_row *row)
+{
+    switch (row->kind) {
+    case LANES_PROC: return l->model->lanes[row->what].lane;
+    case LANES_THREAD:
+    case LANES_FIBER: return row->what;
+    default: return TRACE_NO_LANE;
+    }
+}
+
+const struct lanes_row *lanes_find(const struct lanes *l, uint32_t lane)
+{
+    uint32_t row = lane < l->model->spans->lane_count ? l->row_of[lane] : UINT32_MAX;
+    return row < l->count ? &l->rows[row] : NULL;
+}
+
+const struct lanes_row *lanes_reveal(struct lanes *l, uint32_t lane)
+{
+    const struct trace_model *m = l->model;
+    const struct lanes_row *row = l->is_stale ? NULL : lanes_find(l, lane);
+    if (row)
+        return row;
+    uint8_t kind = trace_spans_lane_kind(m->spans, lane);
+    if (kind == TRACE_RESOURCE_THREAD)
+        l->threads_open = true;
+    for (uint32_t i = 0; kind == TRACE_RESOURCE_GOROUTINE && i < m->group_count; i++)
+        if (m->groups[i].name == m->spans->lanes[lane].name)
+            l->open[i] = true;
+    l->is_stale = true;
+    struct lanes_sizes sizes = l->sizes;
+    return lanes_arrange(l, &sizes) ? NULL : lanes_find(l, lane);
+}
+
+uint32_t lanes_at(const struct lanes *l, int y)
+{
+    uint32_t low = 0, high = l->count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (l->rows[mid].y + l->rows[mid].height <= y)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+const char *lanes_sort_name(uint8_t sort)
+{
+    static const char *const names[LANES_SORTS] = {"activity", "name", "state", "label",
+                                                   "duration"};
+    return names[sort < LANES_SORTS ? sort : 0];
+}
