@@ -123,6 +123,16 @@ int64_t report_cum(const struct report_node *n)
     return n->cum_div ? n->cum / n->cum_div : n->cum;
 }
 
+const char *report_inline_mark(const struct report_node *n)
+{
+    size_t inlined = 0;
+    for (size_t i = 0; i < n->in_count; i++)
+        inlined += n->in[i]->is_inline;
+    if (!inlined)
+        return "";
+    return inlined < n->in_count ? "(partial-inline)" : "(inline)";
+}
+
 const char *report_label(const struct report *r, char *buf, size_t size, int64_t value)
 {
     double ratio = 1 / r->options.divide_by;

@@ -93,6 +93,9 @@ int64_t report_divisor(const struct report *r, const struct pprof_sample *s); //
 int64_t report_flat(const struct report_node *n);                             // mean applied
 int64_t report_cum(const struct report_node *n);
 
+// "(inline)" if all calls of it were inlined, "(partial-inline)" if some were, else "".
+const char *report_inline_mark(const struct report_node *n);
+
 // value with divide_by and units applied. Returns buf.
 const char *report_label(const struct report *r, char *buf, size_t size, int64_t value);
 

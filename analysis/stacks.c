@@ -5,8 +5,10 @@
 #include "analysis/stacks.h"
 
 #include "analysis/graph.h"
+#include "analysis/units.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,48 +90,91 @@ static bool is_kernel(const struct pprof_location *l)
 struct frames {
     struct frame *items;
     size_t count, capacity;
+    struct frame **by_location; // what each location's lines are, in the arena of the names
 };
 
-static int add_frame(struct frames *fs, const struct frame *f)
+static int add_frames(struct frames *fs, const struct frame *f, size_t n)
 {
-    if (fs->count == fs->capacity) {
-        size_t capacity = fs->capacity ? 2 * fs->capacity : 256;
+    if (fs->count + n > fs->capacity) {
+        size_t capacity = 2 * (fs->count + n) + 256;
         struct frame *items = realloc(fs->items, capacity * sizeof *items);
         if (!items)
             return -ENOMEM;
         fs->items = items;
         fs->capacity = capacity;
     }
-    fs->items[fs->count++] = *f;
+    memcpy(fs->items + fs->count, f, n * sizeof *f);
+    fs->count += n;
     return 0;
 }
 
-static int frames_of(struct frames *fs, const struct report *r, const struct pprof_sample *sample)
+static uint32_t lines_of(const struct pprof_location *l)
 {
-    fs->count = 0;
-    for (uint32_t i = 0; i < sample->location_count; i++) {
-        const struct pprof_location *l = sample->locations[i];
-        uint32_t n = l->line_count ? l->line_count : 1;
+    return l->line_count ? l->line_count : 1;
+}
+
+// Once for each location: stacks name the same ones over and over.
+static int name_frames(struct frames *fs, struct report *r)
+{
+    const struct pprof_profile *p = r->profile;
+    const char *empty = pprof_string(r->profile, "");
+    fs->by_location = arena_array(&r->arena, p->location_count + 1, sizeof(struct frame *));
+    if (!fs->by_location || !empty)
+        return -ENOMEM;
+    for (size_t i = 0; i < p->location_count; i++) {
+        const struct pprof_location *l = p->locations[i];
+        uint32_t n = lines_of(l);
+        struct frame *frames = arena_array(&r->arena, n, sizeof *frames);
+        if (!frames)
+            return -ENOMEM;
         for (uint32_t j = 0; j < n; j++) {
-            const struct report_node *node = r->by_location[l->id - 1][j];
-            struct frame f = {.name = pprof_string(r->profile, node->label),
-                              .module =
-                                  l->mapping ? l->mapping->file : pprof_string(r->profile, ""),
-                              .file = node->file,
-                              .is_inline = j + 1 < n,
-                              .is_kernel = is_kernel(l)};
-            if (!f.name || add_frame(fs, &f))
+            const struct report_node *node = r->by_location[i][j];
+            frames[j] = (struct frame){.name = pprof_string(r->profile, node->label),
+                                       .module = l->mapping ? l->mapping->file : empty,
+                                       .file = node->file,
+                                       .is_inline = j + 1 < n,
+                                       .is_kernel = is_kernel(l)};
+            if (!frames[j].name)
                 return -ENOMEM;
         }
+        fs->by_location[i] = frames;
     }
     return 0;
 }
 
-static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, bool inverted)
+static int frames_of(struct frames *fs, const struct pprof_sample *sample)
+{
+    fs->count = 0;
+    for (uint32_t i = 0; i < sample->location_count; i++) {
+        const struct pprof_location *l = sample->locations[i];
+        if (add_frames(fs, fs->by_location[l->id - 1], lines_of(l)))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+// Which part of each stack goes into the tree, in which direction.
+struct way {
+    const char *around; // interned; NULL: all of it
+    bool inverted;      // towards the callers
+};
+
+static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, const struct way *w)
 {
     uint32_t at = 0;
-    for (size_t i = 0; i < fs->count; i++) {
-        at = child(s, at, &fs->items[inverted ? i : fs->count - 1 - i]);
+    size_t first = 0, count = fs->count, mid = fs->count;
+    if (w->around) {
+        while (mid && fs->items[mid - 1].name != w->around)
+            mid--;
+        if (!mid--)
+            return 0;
+        s->nodes[0].module = fs->items[mid].module;
+        s->nodes[0].file = fs->items[mid].file;
+        first = w->inverted ? mid + 1 : 0;
+        count = w->inverted ? fs->count - first : mid;
+    }
+    for (size_t i = 0; i < count; i++) {
+        at = child(s, at, &fs->items[w->inverted ? first + i : count - 1 - i]);
         if (!at)
             return -ENOMEM;
     }
@@ -160,10 +205,9 @@ static void sum_up(struct stacks *s)
     }
 }
 
-static struct stacks_node *sorting; // qsort has no argument; one thread builds reports
-
-static int by_name(const void *x, const void *y)
+static int by_name(const void *x, const void *y, void *nodes)
 {
+    const struct stacks_node *sorting = nodes;
     const struct stacks_node *a = &sorting[*(const uint32_t *)x];
     const struct stacks_node *b = &sorting[*(const uint32_t *)y];
     if (a->parent != b->parent)
@@ -181,8 +225,7 @@ static int link_children(struct stacks *s)
         return -ENOMEM;
     for (uint32_t i = 0; i < s->count; i++)
         order[i] = i;
-    sorting = s->nodes;
-    qsort(order + 1, s->count - 1, sizeof *order, by_name);
+    qsort_r(order + 1, s->count - 1, sizeof *order, by_name, s->nodes);
     for (uint32_t i = s->count - 1; i > 0; i--) {
         struct stacks_node *n = &s->nodes[order[i]], *parent = &s->nodes[n->parent];
         n->next = parent->first_child;
@@ -193,12 +236,12 @@ static int link_children(struct stacks *s)
     return 0;
 }
 
-static int add_samples(struct stacks *s, const struct report *r, const struct report *names,
-                       bool inverted)
+static int add_samples(struct stacks *s, const struct report *r, struct report *names,
+                       const struct way *w)
 {
     struct frames fs = {0};
     int64_t sum = 0; // of absolute values: no total can exceed it
-    int rc = 0;
+    int rc = name_frames(&fs, names);
     for (size_t i = 0; !rc && i < r->profile->sample_count; i++) {
         const struct pprof_sample *sample = r->profile->samples[i];
         int64_t value = report_value(r, sample), more;
@@ -207,29 +250,31 @@ static int add_samples(struct stacks *s, const struct report *r, const struct re
         if (!value || left_out || __builtin_add_overflow(sum, graph_abs(value), &more))
             continue;
         sum = more;
-        rc = frames_of(&fs, names, sample);
+        rc = frames_of(&fs, sample);
         if (!rc)
-            rc = add_sample(s, &fs, value, inverted);
+            rc = add_sample(s, &fs, value, w);
     }
     free(fs.items);
     return rc;
 }
 
-int stacks_build(struct stacks *s, const struct report *r, enum stacks_values values, bool inverted,
-                 struct fscope_error *err)
+static int build(struct stacks *s, const struct report *r, enum stacks_values values,
+                 const struct way *w, struct fscope_error *err)
 {
     memset(s, 0, sizeof *s);
     s->values = values;
     // The nodes of the locations name the frames; counting is done here.
     struct report names = *r;
     memset(&names.arena, 0, sizeof names.arena);
+    names.all_count = 0; // r may have its graph already
     int rc = graph_nodes(&names);
     if (!rc)
         rc = grow(s);
     if (!rc) {
-        s->nodes[0] = (struct stacks_node){.name = "", .module = "", .file = ""};
+        const char *name = w->around ? w->around : "";
+        s->nodes[0] = (struct stacks_node){.name = name, .module = "", .file = ""};
         s->count = 1;
-        rc = add_samples(s, r, &names, inverted);
+        rc = add_samples(s, r, &names, w);
     }
     if (!rc) {
         sum_up(s);
@@ -237,6 +282,58 @@ int stacks_build(struct stacks *s, const struct report *r, enum stacks_values va
     }
     arena_finish(&names.arena);
     return rc ? error_set(err, rc, 0, "out of memory") : 0;
+}
+
+int stacks_build(struct stacks *s, const struct report *r, enum stacks_values values, bool inverted,
+                 struct fscope_error *err)
+{
+    return build(s, r, values, &(struct way){.inverted = inverted}, err);
+}
+
+int stacks_around(struct stacks *s, const struct report *r, enum stacks_values values,
+                  const char *label, bool callers, struct fscope_error *err)
+{
+    struct way w = {.around = pprof_string(r->profile, label), .inverted = callers};
+    memset(s, 0, sizeof *s);
+    return w.around ? build(s, r, values, &w, err) : error_set(err, -ENOMEM, 0, "out of memory");
+}
+
+unsigned stacks_step(const struct stacks_node *n)
+{
+    static const double ends[] = {1 / 2.0, 1 / 1.25, 1 / 1.05};
+    double base = (double)n->base.total, now = (double)n->now.total;
+    if (n->base.total == n->now.total)
+        return STACKS_SAME;
+    if (!n->now.total)
+        return STACKS_GONE;
+    if (!n->base.total)
+        return STACKS_NEW;
+    for (unsigned i = 0; i < 3; i++) {
+        if (now <= base * ends[i])
+            return STACKS_GONE + 1 + i;
+        if (base <= now * ends[i])
+            return STACKS_NEW - 1 - i;
+    }
+    return STACKS_SAME;
+}
+
+int64_t stacks_gone(const struct stacks_node *n)
+{
+    return n->now.total ? n->self - n->now.self : 0; // else all of it is
+}
+
+void stacks_difference(char *buf, size_t size, const struct report *r, const struct stacks *s)
+{
+    char base[UNITS_LABEL_MAX], now[UNITS_LABEL_MAX], delta[UNITS_LABEL_MAX], percent[32] = "";
+    double factor = 1 / r->options.divide_by;
+    int64_t b = s->nodes[0].base.total, n = s->nodes[0].now.total;
+    units_label(base, sizeof base, (int64_t)((double)b * factor), r->from_unit, "auto");
+    units_label(now, sizeof now, (int64_t)((double)n * factor), r->from_unit, "auto");
+    units_label(delta, sizeof delta, (int64_t)((double)(n - b) * factor), r->from_unit, "auto");
+    if (b)
+        snprintf(percent, sizeof percent, ", %+.1f%%", 100.0 * (double)(n - b) / (double)b);
+    snprintf(buf, size, "%s: base %s \xe2\x86\x92 %s (%s%s%s). Width: what either has", r->type,
+             base, now, n > b ? "+" : "", delta, percent);
 }
 
 void stacks_finish(struct stacks *s)

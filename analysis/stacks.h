@@ -47,11 +47,26 @@ struct stacks {
     uint64_t negative; // samples left out because their value is below 0
 };
 
+// How a frame of two profiles changed, in steps: gone, to half or less, to 1/1.25, to 1/1.05, the same,
+// x 1.05, x 1.25, x 2 or more, new.
+enum { STACKS_GONE, STACKS_SAME = 4, STACKS_NEW = 8, STACKS_STEPS };
+unsigned stacks_step(const struct stacks_node *n);
+int64_t stacks_gone(const struct stacks_node *n); // what of its own width is gone, at its right end
+
+// "cpu: base 1.20s -> 1.80s (+0.60s, +50.0%). Width: what either has" into buf.
+void stacks_difference(char *buf, size_t size, const struct report *r, const struct stacks *s);
+
 // Builds the tree from a prepared report (report_prepare); inverted: leaves first, so that callers
 // stand above what they call. Samples whose values would make the sum overflow are left out. 0 or
 // -errno; stacks_finish in any case.
 int stacks_build(struct stacks *s, const struct report *r, enum stacks_values values, bool inverted,
                  struct fscope_error *err);
+
+// What is around one function (a label of the report's nodes), callers or callees, nearest first. nodes[0]
+// is the function itself. A sample counts once, by the function's outermost call in it, so that the root's
+// total is the function's cum.
+int stacks_around(struct stacks *s, const struct report *r, enum stacks_values values,
+                  const char *label, bool callers, struct fscope_error *err);
 void stacks_finish(struct stacks *s);
 
 #endif

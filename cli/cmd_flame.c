@@ -54,7 +54,7 @@ static int draw(struct flame_args *a, struct report *r, struct stacks *s)
     uint32_t hidden = 0;
     struct pprof_profile *p = r->profile;
     if (s->values == STACKS_COMPARED)
-        flame_diff_subtitle(under, sizeof under, r, s);
+        stacks_difference(under, sizeof under, r, s);
     else
         subtitle(under, sizeof under, r, s);
     struct flame_options fo = {.title = a->title,

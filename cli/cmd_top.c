@@ -13,16 +13,6 @@ enum { HZ_MAX = 100000 };
 #define INTERVAL_NS_MIN INT64_C(100000000)
 #define PID_NONE        UINT64_MAX // 0 is a mistake, and is told as one
 
-static const char *inline_mark(const struct report_node *n)
-{
-    size_t inlined = 0;
-    for (size_t i = 0; i < n->in_count; i++)
-        inlined += n->in[i]->is_inline;
-    if (!inlined)
-        return "";
-    return inlined < n->in_count ? "(partial-inline)" : "(inline)";
-}
-
 static void print_table(FILE *out, const struct report *r)
 {
     enum { FIXED_COLUMNS = 44, NAME_COLUMNS_MIN = 12 };
@@ -34,7 +24,7 @@ static void print_table(FILE *out, const struct report *r)
     for (size_t i = 0; i < r->node_count; i++) {
         const struct report_node *n = r->nodes[i];
         int64_t f = report_flat(n), c = report_cum(n);
-        const char *mark = inline_mark(n);
+        const char *mark = report_inline_mark(n);
         sum = (int64_t)((uint64_t)sum + (uint64_t)f);
         double share = r->total ? (double)f / (double)r->total : 0;
         fprintf(out, "%s%10s %s%s %s %10s %s  ", terminal_heat(&t, share),
@@ -58,7 +48,7 @@ static void print_json(FILE *out, const struct report *r)
     json_open(&j, "nodes", '[');
     for (size_t i = 0; i < r->node_count; i++) {
         const struct report_node *n = r->nodes[i];
-        const char *mark = inline_mark(n);
+        const char *mark = report_inline_mark(n);
         json_open(&j, NULL, '{');
         json_string(&j, "name", n->label);
         json_string(&j, "function", n->name);

@@ -15,10 +15,11 @@ struct settings {
     const char *render, *out, *png, *svg, *text, *size, *range, *sample_index, *search, *theme,
         *scale, *font;
     const char *region, *task;
+    const char *diff_base, *source_path, *function, *focus, *ignore, *hide, *show;
     bool inverted, flame, software;
 };
 
-enum { FILES_MAX = 16, ARGUMENTS_MAX = 40 + FILES_MAX };
+enum { FILES_MAX = 16, ARGUMENTS_MAX = 64 + FILES_MAX };
 
 struct arguments {
     char *items[ARGUMENTS_MAX]; // NULL behind the last
@@ -47,6 +48,13 @@ static void collect(struct arguments *a, const struct settings *s, char **files,
     put(a, "--task", s->task);
     put(a, "--sample_index", s->sample_index);
     put(a, "--search", s->search);
+    put(a, "--diff_base", s->diff_base);
+    put(a, "--source_path", s->source_path);
+    put(a, "--function", s->function);
+    put(a, "--focus", s->focus);
+    put(a, "--ignore", s->ignore);
+    put(a, "--hide", s->hide);
+    put(a, "--show", s->show);
     put(a, "--theme", s->theme);
     put(a, "--scale", s->scale);
     put(a, "--font", s->font);
@@ -91,7 +99,9 @@ static const struct settings defaults;
 static const struct cli_option options[] = {
     CLI_STRING(
         struct settings, render, "render", 0, "VIEW", PICTURE,
-        "with -o: draw that view; without, the window begins with it. timeline flame icicle"),
+        "with -o: draw that view; without, the window begins with it. timeline, also with a panel: "
+        "stacks statistics fibers critical explain latency; of a profile icicle flame sandwich top "
+        "tree source"),
     CLI_STRING(struct settings, out, "o", 0, "OUT", PICTURE,
                "draw into OUT, a PNG, without a display, and end"),
     CLI_STRING(struct settings, png, "png", 0, "OUT", PICTURE,
@@ -122,6 +132,21 @@ static const struct cli_option options[] = {
     CLI_FLAG(struct settings, flame, "flame", 0, SHOWN, "of a profile: root at the bottom"),
     CLI_STRING(struct settings, search, "search", 0, "TEXT", SHOWN,
                "of a profile: mark the frames whose names have TEXT in them"),
+    CLI_STRING(struct settings, diff_base, "diff_base", 0, "OLD", SHOWN,
+               "of a profile: compare it with OLD"),
+    CLI_STRING(struct settings, function, "function", 0, "NAME", SHOWN,
+               "of a profile: the function that is chosen, for sandwich and source"),
+    CLI_STRING(struct settings, focus, "focus", 0, "REGEX", SHOWN,
+               "of a profile: only stacks with a matching frame, as in `fiberscope top`"),
+    CLI_STRING(struct settings, ignore, "ignore", 0, "REGEX", SHOWN,
+               "of a profile: no stacks with a matching frame"),
+    CLI_STRING(struct settings, hide, "hide", 0, "REGEX", SHOWN,
+               "of a profile: leave matching frames out"),
+    CLI_STRING(struct settings, show, "show", 0, "REGEX", SHOWN,
+               "of a profile: leave other frames out"),
+    CLI_STRING(struct settings, source_path, "source_path", 0, "DIRS", SHOWN,
+               "folders, separated by ':', with source files that are not where the profile says "
+               "(default: this one)"),
 };
 
 const struct cli_command cmd_view = {
@@ -129,14 +154,16 @@ const struct cli_command cmd_view = {
     .summary = "show a trace or a profile in a window, or draw it",
     .operands = "FILE|URL ...",
     .details =
-        "A trace is shown as a timeline of its Procs, a profile as a flame graph; several have "
-        "tabs.\n"
+        "A trace is shown as a timeline of its Procs; a profile as a flame graph, a sandwich of "
+        "callers\n"
+        "and callees, tables of its functions and calls, and its source; several have tabs.\n"
         "URL is http://HOST:PORT/debug/pprof/... Press ? for the keys. With -o, --png, --svg or\n"
         "--text no display is needed.",
     .examples = "  fiberscope view app.trace\n"
                 "  fiberscope view --region request app.trace\n"
                 "  fiberscope view --render timeline -o now.png --range 0.5..0.75 app.trace\n"
-                "  fiberscope view --svg heap.svg --sample_index inuse_space heap.pb.gz",
+                "  fiberscope view --svg heap.svg --sample_index inuse_space heap.pb.gz\n"
+                "  fiberscope view --diff_base old.pb.gz --render top -o x.png new.pb.gz",
     .options = options,
     .option_count = CLI_COUNT(options),
     .defaults = &defaults,

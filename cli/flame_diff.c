@@ -4,10 +4,6 @@
 
 #include "cli/flame_diff.h"
 
-#include "analysis/units.h"
-
-#include <math.h>
-
 // Blue to red over grey: told apart with any colour vision, in grey by the hatching and the legend.
 static const struct {
     const char *name, *light, *dark;
@@ -20,30 +16,6 @@ static const struct {
 };
 
 enum { SWATCH = 52, SWATCH_HEIGHT = 16 };
-
-unsigned flame_diff_step(const struct stacks_node *n)
-{
-    static const double ends[] = {1 / 2.0, 1 / 1.25, 1 / 1.05};
-    double base = (double)n->base.total, now = (double)n->now.total;
-    if (n->base.total == n->now.total)
-        return FLAME_SAME;
-    if (!n->now.total)
-        return FLAME_GONE;
-    if (!n->base.total)
-        return FLAME_NEW;
-    for (unsigned i = 0; i < 3; i++) {
-        if (now <= base * ends[i])
-            return FLAME_GONE + 1 + i;
-        if (base <= now * ends[i])
-            return FLAME_NEW - 1 - i;
-    }
-    return FLAME_SAME;
-}
-
-int64_t flame_diff_part(const struct stacks_node *n)
-{
-    return n->now.total ? n->self - n->now.self : 0; // else all of it is hatched
-}
 
 unsigned flame_diff_class(unsigned step)
 {
@@ -100,18 +72,4 @@ void flame_diff_write_legend(FILE *out, int x, int y)
             "only the base has it"
             "</text></g>\n",
             (FLAME_NEW + 1) * SWATCH + 10);
-}
-
-void flame_diff_subtitle(char *buf, size_t size, const struct report *r, const struct stacks *s)
-{
-    char base[UNITS_LABEL_MAX], now[UNITS_LABEL_MAX], delta[UNITS_LABEL_MAX], percent[32] = "";
-    double factor = 1 / r->options.divide_by;
-    int64_t b = s->nodes[0].base.total, n = s->nodes[0].now.total;
-    units_label(base, sizeof base, (int64_t)((double)b * factor), r->from_unit, "auto");
-    units_label(now, sizeof now, (int64_t)((double)n * factor), r->from_unit, "auto");
-    units_label(delta, sizeof delta, (int64_t)((double)(n - b) * factor), r->from_unit, "auto");
-    if (b)
-        snprintf(percent, sizeof percent, ", %+.1f%%", 100.0 * (double)(n - b) / (double)b);
-    snprintf(buf, size, "%s: base %s \xe2\x86\x92 %s (%s%s%s). Width: what either has", r->type,
-             base, now, n > b ? "+" : "", delta, percent);
 }

@@ -281,10 +281,10 @@ static void add_box(struct flame *f, uint32_t i)
                                             .w = n->total,
                                             .node = i,
                                             .depth = n->depth,
-                                            .colour = f->compared ? flame_diff_step(n)
+                                            .colour = f->compared ? stacks_step(n)
                                                       : i         ? colour(n)
                                                                   : UNKNOWN * SHADES + 1};
-    int64_t gone = f->compared ? flame_diff_part(n) : 0;
+    int64_t gone = f->compared ? stacks_gone(n) : 0;
     if (gone)
         f->boxes[f->box_count++] = (struct box){.x = f->x[i] + n->total - gone,
                                                 .w = gone,

@@ -129,7 +129,7 @@ int app_show(struct app *a, const char *id, struct fscope_error *err)
     for (int i = 0; !id && views[i] && rc == -ENOENT; i++)
         rc = document_show(d, i);
     if (rc != -ENOENT)
-        return rc ? error_set(err, rc, 0, "%s", strerror(-rc)) : 0;
+        return rc ? error_set(err, rc, 0, "%s", *d->error ? d->error : strerror(-rc)) : 0;
     for (int i = 0; views[i]; i++)
         if (views[i]->shows & document_kind(d))
             snprintf(names + strlen(names), sizeof names - strlen(names), " %s", views[i]->id);

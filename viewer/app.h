@@ -22,6 +22,10 @@ struct app_options {
     const char *search;      // of a profile; NULL
     const char *region;      // of a trace: what latencies are of; NULL
     const char *task;        // the same
+    const char *function;    // of a profile, to be chosen; NULL
+    const char *diff_base;   // a profile to compare with; NULL
+    const char *source_path; // folders with source, by ':'; NULL: the working folder
+    const char *refine[4];   // of a profile, by refine_kind (views/refine.h)
     struct document_range shown;
     int scale; // percent
     bool light, inverted;

@@ -5,6 +5,7 @@
 #include "viewer/app_internal.h"
 
 #include "viewer/http.h"
+#include "viewer/views/profiles.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -41,6 +42,7 @@ static void take(struct document *d, struct loaded *l)
     const char *name = slash && slash[1] && !http_is_url(d->path) ? slash + 1 : d->path;
     d->trace = l->trace;
     d->profile = l->profile;
+    d->file = l->file;
     snprintf(d->title, sizeof d->title, "%.280s", d->profile ? d->profile->title : name);
     snprintf(d->damage, sizeof d->damage, "%s", l->damage);
 }
@@ -58,6 +60,7 @@ int document_open(struct document **out, const struct app_options *o, const char
 {
     struct load_options l = {.path = path,
                              .sample_type = o->sample_type,
+                             .diff_base = o->diff_base,
                              .inverted = o->inverted,
                              .wake = o->wake,
                              .context = o->context};
@@ -77,6 +80,9 @@ int document_open(struct document **out, const struct app_options *o, const char
     d->are_tasks = o->task;
     d->wake = o->wake;
     d->wake_context = o->context;
+    d->function = o->function;
+    d->refine = o->refine;
+    d->source_path = o->source_path;
     snprintf(d->title, sizeof d->title, "%.280s", path);
     int rc = 0;
     if (!o->wake) {
@@ -113,7 +119,7 @@ void document_poll(struct document *d, const struct app_options *o)
         take(d, &loaded);
         rc = show_first(d, o->view);
         if (rc)
-            error_set(&err, rc, 0, "%s", strerror(-rc));
+            error_set(&err, rc, 0, "%s", *d->error ? d->error : strerror(-rc));
     }
     if (rc)
         snprintf(d->error, sizeof d->error, "%s", err.text);
@@ -127,7 +133,9 @@ void document_close(struct document *d)
     for (int i = 0; views[i]; i++)
         views[i]->close(d->states[i]);
     trace_model_free(d->trace);
+    profiles_free(d->profiles);
     profile_model_free(d->profile);
+    profile_file_free(d->file);
     free(d->path);
     free(d);
 }

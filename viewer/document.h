@@ -14,6 +14,8 @@ struct load;
 struct document {
     struct trace_model *trace;     // NULL: none; both are NULL until the file is read
     struct profile_model *profile; // of a trace: of a part of it, once a view has made it
+    struct profile_file *file;     // of the profile; NULL: a trace's
+    struct profiles *profiles;     // what its views share (views/profiles.h); NULL: not yet
     char *path;
     char title[300];
     char damage[384];        // what is missing of the file; "": nothing
@@ -29,6 +31,9 @@ struct document {
     const char *search;          // NULL: nothing
     const char *instances;       // regions or tasks of this name; NULL
     bool are_tasks;
+    const char *function;      // of a profile: to be chosen; NULL
+    const char *const *refine; // of a profile, by refine_kind; NULLs: nothing
+    const char *source_path;   // see views/source.h; NULL: the working folder
 
     // Chosen in one view, valid in all.
     struct document_range range; // empty: nothing

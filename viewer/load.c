@@ -4,6 +4,7 @@
 
 #include "viewer/load.h"
 
+#include "collector/finish.h"
 #include "viewer/http.h"
 #include "viewer/profile_model.h"
 #include "viewer/trace_model.h"
@@ -27,7 +28,7 @@ static const char *const whats[] = {"reading", "fetching", "building the view",
 
 struct load {
     struct load_options o;
-    char *path, *sample_type;
+    char *path, *sample_type, *diff_base;
     struct loaded result;
     struct fscope_error err;
     int rc;
@@ -142,37 +143,54 @@ static int read_trace(struct load *l, int fd, uint64_t size, struct loaded *out,
 
 // --- Profiles. What is wrong with them is said of the path; the profile is in memory at once.
 
-static int model_profile(struct load *l, int rc, struct pprof_profile *p, struct loaded *out,
-                         struct fscope_error *err)
+static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_profile *base,
+                         struct loaded *out, struct fscope_error *err)
 {
+    struct profile_file *f;
+    int rc = profile_file_of(&f, p, l->o.path, base, l->o.diff_base, err);
     if (rc)
         return rc;
-    if (!say(l, BUILDING, 0, 0)) {
-        pprof_free(p);
-        return error_set(err, -ECANCELED, 0, "cancelled");
-    }
-    return profile_model_of(&out->profile, p, l->o.path, l->o.sample_type, l->o.inverted, err);
+    if (!say(l, BUILDING, 0, 0))
+        rc = error_set(err, -ECANCELED, 0, "cancelled");
+    else
+        rc = profile_model_first(&out->profile, f, l->o.sample_type, l->o.inverted, err);
+    if (rc)
+        profile_file_free(f);
+    else
+        out->file = f;
+    return rc;
+}
+
+// Of bytes, or of a file: then also what a program left behind, as the reports read it.
+static int parse_profile(struct pprof_profile **out, const char *path, const void *bytes,
+                         size_t size, const struct pprof_read_options *o, struct fscope_error *err)
+{
+    if (bytes)
+        return pprof_read_memory(out, bytes, size, o, err);
+    if (finish_is_dump(path))
+        return finish_profile(path, NULL, out, err);
+    return pprof_read_file(out, path, o, err);
 }
 
 static int read_profile(struct load *l, const void *bytes, size_t size, struct loaded *out,
                         struct fscope_error *err)
 {
     uint64_t whole = 0;
-    struct pprof_profile *p = NULL;
+    struct pprof_profile *p = NULL, *base = NULL;
     struct pprof_read_options o = {.size = sizeof o};
     struct fscope_error again = {0};
-    int rc = bytes ? pprof_read_memory(&p, bytes, size, &o, err)
-                   : pprof_read_file(&p, l->o.path, &o, err);
+    int rc = parse_profile(&p, l->o.path, bytes, size, &o, err);
     if (rc == -ENODATA) { // cut off
         o.salvage = true;
         o.salvaged_samples = &whole;
-        rc = bytes ? pprof_read_memory(&p, bytes, size, &o, &again)
-                   : pprof_read_file(&p, l->o.path, &o, &again);
+        rc = parse_profile(&p, l->o.path, bytes, size, &o, &again);
         if (!rc)
             snprintf(out->damage, sizeof out->damage, "%s", err->text);
         rc = rc ? err->code : 0;
     }
-    return model_profile(l, rc, p, out, err);
+    if (!rc && l->o.diff_base && (rc = parse_profile(&base, l->o.diff_base, NULL, 0, NULL, err)))
+        pprof_free(p);
+    return rc ? rc : model_profile(l, p, base, out, err);
 }
 
 // --- Files and addresses.
@@ -255,6 +273,7 @@ static void let_go(struct load *l)
     pthread_mutex_destroy(&l->waking);
     free(l->path);
     free(l->sample_type);
+    free(l->diff_base);
     free(l);
 }
 
@@ -280,9 +299,12 @@ int load_start(struct load **out, const struct load_options *o)
     l->o = *o;
     l->o.path = l->path = strdup(o->path);
     l->o.sample_type = l->sample_type = o->sample_type ? strdup(o->sample_type) : NULL;
+    l->o.diff_base = l->diff_base = o->diff_base ? strdup(o->diff_base) : NULL;
     pthread_mutex_init(&l->waking, NULL);
     atomic_store(&l->holders, 2);
-    int rc = !l->path || (o->sample_type && !l->sample_type) ? ENOMEM : 0;
+    int rc = !l->path || (o->sample_type && !l->sample_type) || (o->diff_base && !l->diff_base)
+                 ? ENOMEM
+                 : 0;
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     if (!rc)
@@ -337,5 +359,6 @@ void loaded_free(struct loaded *l)
 {
     trace_model_free(l->trace);
     profile_model_free(l->profile);
+    profile_file_free(l->file);
     *l = (struct loaded){0};
 }

@@ -13,12 +13,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct profile_file;
 struct profile_model;
 struct trace_model;
 
 struct load_options {
     const char *path;        // a file, or http://...; copied, as is sample_type
     const char *sample_type; // of a profile; NULL: its own choice
+    const char *diff_base;   // a file to compare with; copied; NULL: none
     bool inverted;
 
     // Called by the thread some 20 times a second while it goes on, and once it is done. May be
@@ -30,7 +32,8 @@ struct load_options {
 struct loaded {
     struct trace_model *trace; // one of these two
     struct profile_model *profile;
-    char damage[384]; // "": whole
+    struct profile_file *file; // of the profile
+    char damage[384];          // "": whole
 };
 
 // In this thread. 0 or -errno with err.

@@ -9,8 +9,10 @@
 #include "viewer/panels/panel_latency.h"
 #include "viewer/range.h"
 #include "viewer/ui/raster.h"
+#include "viewer/views/refine.h"
 #include "viewer/window.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,8 +34,10 @@ static const char usage[] =
     "usage: fiberscope-view [OPTION ...] FILE|URL ...\n"
     "Shows execution traces and profiles. With -o, --png, --svg or --text it needs no display.\n"
     "\n"
-    "  --render VIEW        the view: timeline flame icicle; of a trace with a panel beneath it:\n"
-    "                       stacks statistics fibers critical explain latency\n"
+    "  --render VIEW        the view: timeline; of a profile icicle flame sandwich top tree "
+    "source;\n"
+    "                       of a trace with a panel beneath it: stacks statistics fibers critical\n"
+    "                       explain latency\n"
     "  -o OUT, --png OUT    write a picture and end\n"
     "  --svg OUT            the same as SVG\n"
     "  --text OUT           the same as text: what is drawn, item by item\n"
@@ -41,6 +45,10 @@ static const char usage[] =
     "  --range A..B         of a trace: show from A to B, seconds or with a unit\n"
     "  --region, --task NAME  of a trace: what latency and explain are of\n"
     "  --sample_index NAME  of a profile: which value\n"
+    "  --diff_base FILE     of a profile: compare with this one\n"
+    "  --function NAME      of a profile: the chosen function, for sandwich and source\n"
+    "  --focus REGEX        of a profile: as in `fiberscope top`; also --ignore, --hide, --show\n"
+    "  --source_path DIRS   where to look for source files, separated by ':' (default .)\n"
     "  --inverted           of a profile: leaves first\n"
     "  --flame              of a profile: root at the bottom\n"
     "  --search TEXT        of a profile: mark frames with TEXT in their names\n"
@@ -114,6 +122,13 @@ static int option(struct settings *s, int which, const char *value)
     case 'e': s->app.search = value; break;
     case 'R': s->app.region = value; break;
     case 'T': s->app.task = value; break;
+    case 'b': s->app.diff_base = value; break;
+    case 'S': s->app.source_path = value; break;
+    case 'F': s->app.function = value; break;
+    case '0':
+    case '1':
+    case '2':
+    case '3': s->app.refine[which - '0'] = value; break;
     case 'f': s->app.font = value; break;
     case 's':
         if (!read_size(value, &s->width, &s->height))
@@ -143,6 +158,13 @@ static int parse(struct settings *s, int argc, char **argv)
         {"size", required_argument, NULL, 's'},
         {"range", required_argument, NULL, 'r'},
         {"sample_index", required_argument, NULL, 'I'},
+        {"diff_base", required_argument, NULL, 'b'},
+        {"source_path", required_argument, NULL, 'S'},
+        {"function", required_argument, NULL, 'F'},
+        {"focus", required_argument, NULL, '0' + REFINE_FOCUS},
+        {"ignore", required_argument, NULL, '0' + REFINE_IGNORE},
+        {"hide", required_argument, NULL, '0' + REFINE_HIDE},
+        {"show", required_argument, NULL, '0' + REFINE_SHOW},
         {"inverted", no_argument, NULL, 'i'},
         {"flame", no_argument, NULL, 'u'},
         {"search", required_argument, NULL, 'e'},
@@ -218,7 +240,8 @@ static int picture(struct app *a, const struct settings *s)
     struct fscope_error err = {0};
     if (s->count != 1)
         return refuse("FILE", "a picture is of one file");
-    if (!http_is_url(s->files[0]) && file_keep_path(s->files[0]))
+    if ((!http_is_url(s->files[0]) && file_keep_path(s->files[0])) ||
+        (s->app.diff_base && file_keep_path(s->app.diff_base)))
         return fail("out of memory");
     if (app_init(a, &s->app, &err) || app_add(a, s->files[0], &err))
         return fail("%s", err.text);
@@ -228,7 +251,8 @@ static int picture(struct app *a, const struct settings *s)
         status = refuse("--search", "only a profile has frames");
     if (status)
         return status;
-    return app_show(a, s->app.view, &err) ? refuse("--render", err.text) : draw(a, s);
+    int rc = app_show(a, s->app.view, &err);
+    return rc == -ENOENT ? refuse("--render", err.text) : rc ? fail("%s", err.text) : draw(a, s);
 }
 
 static int run(struct app *a, struct settings *s)

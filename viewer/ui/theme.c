@@ -100,6 +100,12 @@ uint32_t theme_frame(const struct theme *t, const char *name, const char *module
                        hue + 30 * turn);
 }
 
+uint32_t theme_change(const struct theme *t, int step)
+{
+    double chroma = 0.01 + 0.034 * (step < 0 ? -step : step);
+    return theme_oklch(t->dark ? 0.72 : 0.82, chroma, step < 0 ? 250 : 28);
+}
+
 static void set_states(struct theme *t)
 {
     // The order in which hues are taken: neighbours in a list are far apart on the circle.

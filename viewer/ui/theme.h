@@ -41,6 +41,10 @@ uint32_t theme_oklch(double lightness, double chroma, double hue);
 // bounds.
 uint32_t theme_frame(const struct theme *t, const char *name, const char *module);
 
+// How a thing changed between two measurements, step -4 (gone) to 4 (new): blue, grey, red, of one
+// lightness.
+uint32_t theme_change(const struct theme *t, int step);
+
 // Of `part` in color over under, 0 to 1.
 uint32_t theme_mix(uint32_t under, uint32_t color, double part);
 

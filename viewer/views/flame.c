@@ -15,11 +15,17 @@
 
 enum { NARROW = 2 }; // pixels below which a frame has no box of its own
 
+int flame_init_of(struct flame *f, const struct profile_model *m, const struct stacks *s,
+                  const int64_t *left)
+{
+    *f = (struct flame){.model = m, .stacks = s, .left = left};
+    f->found = calloc(s->count, 1);
+    return f->found ? 0 : -ENOMEM;
+}
+
 int flame_init(struct flame *f, const struct profile_model *m)
 {
-    *f = (struct flame){.model = m};
-    f->found = calloc(m->stacks.count, 1);
-    return f->found ? 0 : -ENOMEM;
+    return flame_init_of(f, m, &m->stacks, m->left);
 }
 
 void flame_finish(struct flame *f)
@@ -30,7 +36,7 @@ void flame_finish(struct flame *f)
 
 void flame_find(struct flame *f, const char *text)
 {
-    const struct stacks *s = &f->model->stacks;
+    const struct stacks *s = f->stacks;
     snprintf(f->search, sizeof f->search, "%s", text);
     f->found_total = 0;
     for (uint32_t i = 0; i < s->count; i++) {
@@ -40,6 +46,22 @@ void flame_find(struct flame *f, const char *text)
         if (is && !below) // recursion counts once
             f->found_total += s->nodes[i].total;
     }
+}
+
+void flame_choose(struct flame *f, const char *label)
+{
+    const struct stacks_node *nodes = f->stacks->nodes;
+    f->chosen = 0;
+    for (uint32_t i = 1; label && i < f->stacks->count; i++)
+        if (!strcmp(nodes[i].name, label) &&
+            (!f->chosen || nodes[i].total > nodes[f->chosen].total))
+            f->chosen = i;
+}
+
+// Two may stand in one window, one of them upward.
+static uint64_t id_of(const struct flame *f, const char *name)
+{
+    return ui_id(name, f->upward);
 }
 
 static void show(struct flame *f, uint32_t node)
@@ -61,27 +83,59 @@ static void show(struct flame *f, uint32_t node)
 // edge.
 static void pixels(const struct flame *f, uint32_t node, int *x, int *right)
 {
-    const struct stacks_node *n = &f->model->stacks.nodes[node];
-    const struct stacks_node *top = &f->model->stacks.nodes[f->top];
+    const struct stacks_node *n = &f->stacks->nodes[node];
+    const struct stacks_node *top = &f->stacks->nodes[f->top];
     double scale = f->body.w / (double)top->total;
-    int64_t left = f->model->left[node] - f->model->left[f->top];
+    int64_t left = f->left[node] - f->left[f->top];
     *x = f->body.x + (int)((double)left * scale + 0.5);
     *right = f->body.x + (int)((double)(left + n->total) * scale + 0.5);
 }
 
 static struct rect row_rect(const struct flame *f, uint32_t depth, int x, int right)
 {
-    int at = (int)depth * f->row - f->scroll;
+    int at = ((int)depth - f->hide_root) * f->row - f->scroll;
     int y = f->upward ? f->body.y + f->body.h - f->row - at : f->body.y + at;
     return rect_make(x, y, right - x, f->row);
 }
 
+// What only the base has.
+static void hatch(struct ui *u, struct rect r)
+{
+    uint32_t color = theme_mix(u->theme.ground, theme_change(&u->theme, -4), 0.6);
+    if (r.w < 4)
+        return;
+    draw_clip_push(u->list, r);
+    struct rect seen = draw_clip(u->list);
+    for (int x = seen.x - r.h - (seen.x - r.x) % 8; x < seen.x + seen.w; x += 8)
+        draw_line(u->list, x, r.y + r.h, x + r.h, r.y, 2, color);
+    draw_clip_pop(u->list);
+}
+
+static uint32_t color_of(const struct flame *f, const struct theme *t, uint32_t node)
+{
+    const struct stacks_node *n = &f->stacks->nodes[node];
+    if (f->stacks->values == STACKS_COMPARED)
+        return theme_change(t, (int)stacks_step(n) - STACKS_SAME);
+    return *n->name ? theme_frame(t, n->name, strcmp(n->module, f->model->module) ? n->module : "")
+                    : t->others;
+}
+
+static void hatch_gone(struct flame *f, struct ui *u, uint32_t node, struct rect box)
+{
+    const struct stacks_node *n = &f->stacks->nodes[node];
+    if (f->stacks->values != STACKS_COMPARED)
+        return;
+    int64_t gone = stacks_step(n) == STACKS_GONE ? n->total : stacks_gone(n);
+    int w = (int)((double)box.w * (double)gone / (double)n->total + 0.5);
+    if (w > 0)
+        hatch(u, rect_make(box.x + box.w - w, box.y, w, box.h));
+}
+
 static void draw_node(struct flame *f, struct ui *u, uint32_t node, struct rect r, bool above)
 {
-    const struct stacks_node *n = &f->model->stacks.nodes[node];
+    const struct stacks_node *n = &f->stacks->nodes[node];
     const struct theme *t = &u->theme;
-    bool own = !strcmp(n->module, f->model->module);
-    uint32_t color = node ? theme_frame(t, n->name, own ? "" : n->module) : t->others;
+    uint32_t color = color_of(f, t, node);
     bool searching = *f->search;
     uint32_t ink = t->ink;
     if (above || (searching && !f->found[node])) {
@@ -94,13 +148,14 @@ static void draw_node(struct flame *f, struct ui *u, uint32_t node, struct rect 
         color = theme_mix(color, t->dark ? 0xffffffff : 0xff000000, 0.18);
     }
     draw_rect(u->list, box, color);
+    hatch_gone(f, u, node, box);
     if (f->found[node] == 1)
         draw_rect(u->list, rect_make(box.x, box.y + box.h - 2, box.w, 2), t->accent);
     if (node && node == f->chosen)
         draw_frame(u->list, box, 2, t->text);
     if (box.w > 2 * u->pad)
         ui_name(u, rect_make(box.x + u->pad - 1, box.y, box.w - u->pad - 1, box.h), ink,
-                node ? n->name : "everything");
+                *n->name ? n->name : "everything");
 }
 
 // Frames without boxes of their own, from x to right.
@@ -121,7 +176,7 @@ static bool row_is_seen(const struct flame *f, uint32_t depth)
 // Depth is counted from the window's first row. How many rows there are.
 static uint32_t draw_below(struct flame *f, struct ui *u, uint32_t above)
 {
-    const struct stacks_node *nodes = f->model->stacks.nodes;
+    const struct stacks_node *nodes = f->stacks->nodes;
     uint32_t deepest = above, node = f->top;
     for (;;) {
         uint32_t depth = above + nodes[node].depth - nodes[f->top].depth;
@@ -162,7 +217,7 @@ static uint32_t draw_below(struct flame *f, struct ui *u, uint32_t above)
 // Those that lead to the top, each as wide as the window. How many.
 static uint32_t draw_above(struct flame *f, struct ui *u)
 {
-    const struct stacks_node *nodes = f->model->stacks.nodes;
+    const struct stacks_node *nodes = f->stacks->nodes;
     uint32_t depth = nodes[f->top].depth;
     for (uint32_t i = depth, node = f->top; i-- > 0;) {
         node = nodes[node].parent;
@@ -172,18 +227,38 @@ static uint32_t draw_above(struct flame *f, struct ui *u)
     return depth;
 }
 
+static const char *value(const struct flame *f, char *buf, int64_t v)
+{
+    return units_label(buf, UNITS_LABEL_MAX, v, f->model->report.from_unit, "auto");
+}
+
+// "base 1.2s -> 1.8s (+50.0%)\n" of a difference, else nothing.
+static void tip_change(const struct flame *f, const struct stacks_node *n, char *buf, size_t size)
+{
+    char base[UNITS_LABEL_MAX], now[UNITS_LABEL_MAX], by[32] = "new";
+    *buf = 0;
+    if (f->stacks->values != STACKS_COMPARED)
+        return;
+    if (n->base.total)
+        snprintf(by, sizeof by, "%+.1f%%",
+                 100 * (double)(n->now.total - n->base.total) / (double)n->base.total);
+    snprintf(buf, size, "base %.60s \xe2\x86\x92 %.60s, %s\n", value(f, base, n->base.total),
+             value(f, now, n->now.total), by);
+}
+
 static void tip(const struct flame *f, struct ui *u)
 {
-    const struct profile_model *m = f->model;
-    const struct stacks_node *n = &m->stacks.nodes[f->hot];
+    const struct stacks_node *n = &f->stacks->nodes[f->hot];
     char total[UNITS_LABEL_MAX], self[UNITS_LABEL_MAX], all[16], of_top[16], text[1024];
-    units_label(total, sizeof total, n->total, m->report.from_unit, "auto");
-    units_label(self, sizeof self, n->self, m->report.from_unit, "auto");
-    units_percent(all, sizeof all, n->total, m->stacks.nodes[0].total);
-    units_percent(of_top, sizeof of_top, n->total, m->stacks.nodes[f->top].total);
-    snprintf(text, sizeof text, "%.400s\n%.60s, %s of everything%s%s%s\n%.60s of its own%s%s%.200s",
-             f->hot ? n->name : "everything", total, all + strspn(all, " "), f->top ? ", " : "",
-             f->top ? of_top + strspn(of_top, " ") : "", f->top ? " of what is shown" : "", self,
+    char change[200];
+    tip_change(f, n, change, sizeof change);
+    units_percent(all, sizeof all, n->total, f->model->stacks.nodes[0].total);
+    units_percent(of_top, sizeof of_top, n->total, f->stacks->nodes[f->top].total);
+    snprintf(text, sizeof text,
+             "%.400s\n%s%.60s, %s of everything%s%s%s\n%.60s of its own%s%s%.200s",
+             *n->name ? n->name : "everything", change, value(f, total, n->total),
+             all + strspn(all, " "), f->top ? ", " : "", f->top ? of_top + strspn(of_top, " ") : "",
+             f->top ? " of what is shown" : "", value(f, self, n->self),
              n->is_inline ? ", inlined into its caller" : "", *n->file || *n->module ? "\n" : "",
              *n->file ? n->file : n->module);
     ui_tip(u, text);
@@ -194,7 +269,7 @@ static void tip(const struct flame *f, struct ui *u)
 // By arrows: to the parent, the heaviest child, the neighbours.
 static void move(struct flame *f, struct ui *u)
 {
-    const struct stacks_node *nodes = f->model->stacks.nodes;
+    const struct stacks_node *nodes = f->stacks->nodes;
     uint32_t at = f->chosen ? f->chosen : f->top, to = 0;
     bool up = command_given(u, COMMAND_FLAME_UP), down = command_given(u, COMMAND_FLAME_DOWN);
     if (f->upward ? down : up) {
@@ -215,13 +290,13 @@ static void move(struct flame *f, struct ui *u)
 
 static void input(struct flame *f, struct ui *u)
 {
-    unsigned hit = ui_hit(u, ui_id("flame", 0), f->body);
+    unsigned hit = ui_hit(u, id_of(f, "flame"), f->body);
     if (hit & UI_CLICKED && f->hot != UINT32_MAX) {
         show(f, f->hot);
         f->chosen = f->hot;
         u->again = true;
     }
-    if (u->event.kind != UI_KEY && !u->command)
+    if ((u->event.kind != UI_KEY && !u->command) || f->keyless)
         return;
     u->again = true;
     move(f, u);
@@ -230,7 +305,7 @@ static void input(struct flame *f, struct ui *u)
     if (f->undo_count && command_given(u, COMMAND_UNDO))
         f->top = f->undo[--f->undo_count];
     if (command_given(u, COMMAND_FLAME_PARENT))
-        show(f, f->model->stacks.nodes[f->top].parent);
+        show(f, f->stacks->nodes[f->top].parent);
     if (command_given(u, COMMAND_FLAME_FLIP))
         f->upward = !f->upward;
     if (command_given(u, COMMAND_FLAME_WHOLE))
@@ -244,6 +319,26 @@ static void input(struct flame *f, struct ui *u)
             show(f, 0);
         f->chosen = 0;
     }
+}
+
+// The axis of the colours at the right of r. How wide it is.
+static int legend(struct ui *u, struct rect r)
+{
+    static const char *const ends[] = {"shrank", "grew"};
+    enum { SWATCH = 14 };
+    int left = font_width(u->font, ends[0], SIZE_MAX),
+        right = font_width(u->font, ends[1], SIZE_MAX);
+    int w = left + right + 9 * SWATCH + 2 * u->pad;
+    if (w > r.w / 2)
+        return 0;
+    int x = r.x + r.w - w;
+    ui_label(u, rect_make(x, r.y, left, r.h), u->theme.dim, ends[0]);
+    x += left + u->pad;
+    for (int step = -4; step <= 4; step++, x += SWATCH)
+        draw_rect(u->list, rect_make(x, r.y + r.h / 2 - 5, SWATCH - 1, 10),
+                  theme_change(&u->theme, step));
+    ui_label(u, rect_make(x + u->pad, r.y, right, r.h), u->theme.dim, ends[1]);
+    return w + 2 * u->pad;
 }
 
 static void head(struct flame *f, struct ui *u, struct rect r)
@@ -262,12 +357,14 @@ static void head(struct flame *f, struct ui *u, struct rect r)
     if (*f->search) {
         char found[UNITS_LABEL_MAX], share[16];
         units_label(found, sizeof found, f->found_total, m->report.from_unit, "auto");
-        units_percent(share, sizeof share, f->found_total, m->stacks.nodes[0].total);
+        units_percent(share, sizeof share, f->found_total, f->stacks->nodes[0].total);
         snprintf(text, sizeof text, "\"%s\": %.60s, %s of everything", f->search, found,
                  share + strspn(share, " "));
         ui_label_right(u, in, u->theme.accent, text);
         in.w -= font_width(u->font, text, SIZE_MAX) + 2 * u->pad;
     }
+    if (f->stacks->values == STACKS_COMPARED)
+        in.w -= legend(u, in);
     ui_label(u, in, u->theme.dim, m->width_is);
 }
 
@@ -275,12 +372,16 @@ void flame_frame(struct flame *f, struct ui *u, struct rect r)
 {
     int height = u->line + 4;
     struct rect top = {r.x, r.y, r.w, height < r.h ? height : r.h};
-    struct rect body = {r.x, r.y + top.h, r.w, r.h - top.h};
+    head(f, u, top);
+    flame_body(f, u, rect_make(r.x, r.y + top.h, r.w, r.h - top.h));
+}
+
+void flame_body(struct flame *f, struct ui *u, struct rect r)
+{
     f->row = font_height(u->font) + 6;
     f->hot = UINT32_MAX;
-    head(f, u, top);
-    int content = ((int)f->model->stacks.depth + 2) * f->row;
-    f->body = ui_scroll(u, ui_id("flame scroll", 0), body, content, &f->scroll);
+    int content = ((int)f->stacks->depth + 2 - f->hide_root - f->tight) * f->row;
+    f->body = ui_scroll(u, id_of(f, "flame scroll"), r, content, &f->scroll);
     if (f->body.w < 1 || f->body.h < 1)
         return;
     draw_clip_push(u->list, f->body);

@@ -6,7 +6,7 @@
 #include "viewer/document.h"
 #include "viewer/panels/panels_timeline.h"
 #include "viewer/view.h"
-#include "viewer/views/flame.h"
+#include "viewer/views/profiles.h"
 #include "viewer/views/timeline.h"
 
 #include <errno.h>
@@ -150,67 +150,12 @@ PANEL_VIEW(critical, PANELS_CRITICAL);
 PANEL_VIEW(explain, PANELS_EXPLAIN);
 PANEL_VIEW(latency, PANELS_LATENCY);
 
-// --- The flame graph; with the root at the bottom it is called so, else an icicle.
-
-static int open_icicle(void **state, struct document *d)
-{
-    struct flame *f = calloc(1, sizeof *f);
-    if (!f || flame_init(f, d->profile)) {
-        free(f);
-        return -ENOMEM;
-    }
-    if (d->search)
-        flame_find(f, d->search);
-    *state = f;
-    return 0;
-}
-
-static int open_flame(void **state, struct document *d)
-{
-    int rc = open_icicle(state, d);
-    if (!rc)
-        ((struct flame *)*state)->upward = true;
-    return rc;
-}
-
-static void frame_flame(void *state, struct document *d, struct ui *u, struct rect r)
-{
-    (void)d;
-    flame_frame(state, u, r);
-}
-
-static void close_flame(void *state)
-{
-    if (state)
-        flame_finish(state);
-    free(state);
-}
-
-static const struct view view_icicle = {
-    .id = "icicle",
-    .name = "Flame graph",
-    .digit = 2,
-    .shows = VIEW_PROFILE,
-    .contexts = CONTEXT_FLAME | CONTEXT_PROFILE,
-    .open = open_icicle,
-    .frame = frame_flame,
-    .close = close_flame,
-};
-
-static const struct view view_flame = {
-    .id = "flame",
-    .shows = VIEW_PROFILE,
-    .contexts = CONTEXT_FLAME | CONTEXT_PROFILE,
-    .open = open_flame,
-    .frame = frame_flame,
-    .close = close_flame,
-};
-
 // --- All of them: in the order of tabs. The first that shows a document is how it opens.
 
 const struct view *const views[] = {
-    &view_timeline, &view_icicle,   &view_flame,   &view_stacks,  &view_statistics,
-    &view_fibers,   &view_critical, &view_explain, &view_latency, NULL,
+    &view_timeline, &view_icicle, &view_flame,      &view_sandwich, &view_top,      &view_tree,
+    &view_source,   &view_stacks, &view_statistics, &view_fibers,   &view_critical, &view_explain,
+    &view_latency,  NULL,
 };
 
 int view_find(const char *id)
