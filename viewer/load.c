@@ -4,7 +4,6 @@
 
 #include "viewer/load.h"
 
-#include "collector/finish.h"
 #include "viewer/http.h"
 #include "viewer/profile_model.h"
 #include "viewer/trace_model.h"
@@ -161,14 +160,12 @@ static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_p
     return rc;
 }
 
-// Of bytes, or of a file: then also what a program left behind, as the reports read it.
+// Of bytes, or of a file.
 static int parse_profile(struct pprof_profile **out, const char *path, const void *bytes,
                          size_t size, const struct pprof_read_options *o, struct fscope_error *err)
 {
     if (bytes)
         return pprof_read_memory(out, bytes, size, o, err);
-    if (finish_is_dump(path))
-        return finish_profile(path, NULL, out, err);
     return pprof_read_file(out, path, o, err);
 }
 
@@ -200,15 +197,27 @@ static bool is_trace(const char *bytes, size_t n)
     return n >= 5 && !memcmp(bytes, "go 1.", 5);
 }
 
+// What a program left behind is the collector's to read, which no part of this program is.
+static bool is_left_behind(const char *bytes, size_t n)
+{
+    return (n >= 4 && !memcmp(bytes, "\177ELF", 4)) ||
+           (n >= 8 && (!memcmp(bytes, "FIBDUMP1", 8) || !memcmp(bytes, "FIBESEG1", 8)));
+}
+
 static int read_file(struct load *l, struct loaded *out, struct fscope_error *err)
 {
-    char begin[5];
+    char begin[8];
     struct stat st;
     int fd = open(l->o.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     ssize_t n = fd < 0 ? 0 : pread(fd, begin, sizeof begin, 0);
     if (n <= 0 || !is_trace(begin, (size_t)n) || fstat(fd, &st)) {
         if (fd >= 0)
             close(fd);
+        if (is_left_behind(begin, n > 0 ? (size_t)n : 0))
+            return error_set(err, -EINVAL, 0,
+                             "%s: a dump, a black box or a core file: `fiberscope finish` makes "
+                             "profiles and traces of it, which can be viewed",
+                             l->o.path);
         say(l, READING, 0, 0);
         return read_profile(l, NULL, 0, out, err);
     }

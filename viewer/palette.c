@@ -215,7 +215,7 @@ void palette_help(struct ui *u, struct rect r, unsigned contexts, unsigned digit
     int margin = 2 * u->pad, fit = (r.h - 2 * margin) / h.row;
     int column = h.keys + h.does + 6 * u->pad, most = (r.w - 2 * margin) / column;
     fit = fit > 0 ? fit : 1;
-    int columns = (h.count + fit - 1) / fit;
+    int columns = h.count > fit ? (h.count + fit - 1) / fit : 1;
     if (columns > most) { // narrower ones, as far as that can be read
         int least = h.keys + 24 * font_width(u->font, "n", 1);
         most = (r.w - 2 * margin) / least;

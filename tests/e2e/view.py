@@ -181,6 +181,10 @@ def damage_is_said_and_mistakes_are_refused(work):
                               timeout=20)
         assert done.returncode in (0, 1) and (done.returncode == 0) == done.stdout.startswith("size "), (n, done)
         assert done.returncode == 0 or cut in done.stderr, (n, done)
+    for begins in (b"FIBDUMP1", b"FIBESEG1", b"\x7fELF"):
+        with open(cut, "wb") as f:
+            f.write(begins + bytes(4096))
+        assert "`fiberscope finish` makes profiles" in view("--text", "-", cut, status=1).stderr
     for args, why in ((["--size", "0x5"], "--size"), (["--size", "20000x5"], "--size"), (["--range", "2..1"], "--range"),
                       (["--search", "x"], "--search"), (["--range", "2s..500ms"], "ends before it begins"),
                       (["--range", "1..1"], "is empty"), (["--range", "11..12"], "the trace is over before it begins"),
