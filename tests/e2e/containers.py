@@ -17,9 +17,10 @@ FILTER = os.path.join(TESTS, "docker_seccomp")
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
 NO_RIGHTS = ["--bounding-set", "-all", "--inh-caps", "-all"]
 # Its init: makes the root read-only and /tmp its own, says so and waits for the end of its input. Files of the test's
-# folder, which is below /tmp, are there by a bind mount.
+# folder, which is below /tmp, are there by a bind mount; so is the build, where that is below /tmp.
 INIT = """
 mount --make-rprivate / && mount --bind "$0" "$0" && mkdir -p "$0/tmp" && chmod 1777 "$0/tmp" &&
+case $1 in /tmp/*) mkdir -p "$0$1" && mount --bind "$1" "$0$1" ;; esac &&
 mount --rbind "$0/tmp" /tmp && mount -o remount,bind,ro / && { ip link set lo up 2>/dev/null || true; } &&
 echo up && read x
 """
@@ -45,7 +46,7 @@ class Container:
             raise Skip("needs root for namespaces as Docker makes them")
         own = ["-Urmpniu"] if kind == "rootless" else ["-mpniu"]
         self.process = subprocess.Popen([*prefix, "unshare", *own, "--fork", "--kill-child", "--mount-proc", "sh", "-c",
-                                         INIT, work], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         INIT, work, os.path.realpath(BUILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
         if self.process.stdout.readline() != "up\n":
             raise Skip(f"no such container can be made here: {self.process.stderr.read()}")

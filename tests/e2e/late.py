@@ -99,6 +99,7 @@ def the_program_notices_nothing(work):
 
 
 def a_trace_of_threads_and_fibers(work):
+    harness.go_tool("trace")  # in a fresh clone that is built first, which takes longer than a target lives
     with Target("work") as t:
         for name in ("a", "b"):  # twice: the second session of one process
             t.record("--trace", "--cpu", "-d", "700ms", "-o", f"{work}/{name}.%k.trace", cwd=work)

@@ -52,14 +52,6 @@ def check_split(work, path):
     assert done.returncode == 0, done.stderr
     with open(f"{work}/f.svg", encoding="utf-8") as f:
         assert "alpha" in f.read()
-    if os.path.exists(os.path.join(BUILD, "viewer", "fiberscope-view")):
-        done = run(work, "view", "--text", "-", "--font", "builtin", "--render", "top", path)
-        assert done.returncode == 0, done.stderr
-        shown = re.findall(r'builtin "(.*)"$', done.stdout, re.M)
-        rows = run(work, "top", "--no-trim", path).stdout
-        figures = next(line.split() for line in rows.splitlines() if line.endswith("  alpha"))
-        at = shown.index("alpha", shown.index("function"))
-        assert shown[at - 5:at + 1] == figures, (shown[at - 5:at + 1], figures)
 
 
 def a_raw_dump_is_an_input(work):
