@@ -61,6 +61,10 @@ void profiles_sync(struct profiles *p)
     struct fscope_error err = {0};
     if ((p->function || p->page != PROFILES_FLAME) && !need_functions(p))
         return;
+    bool is_of_one = p->page == PROFILES_SANDWICH || p->page == PROFILES_SOURCE;
+    const char *first = is_of_one && !p->function ? top_chosen(&p->top) : NULL;
+    if (first) // the top row of the table: there has to be one
+        p->function = strdup(first);
     switch (p->page) {
     case PROFILES_FLAME: flame_choose(&p->flame, p->function); break;
     case PROFILES_TOP: top_choose(&p->top, p->function); break;

@@ -195,7 +195,8 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
 {
     int gutter = gutter_width(u, r.w), strip = 2 * u->line, map = u->line;
     int detail = DETAIL_ROWS * u->line;
-    detail = detail < r.h / 3 ? detail : r.h / 3;
+    int most = r.h > 20 * u->line ? r.h / 4 : r.h / 3;
+    detail = detail < most ? detail : most;
     int head = map + u->line + strip + 1;
     struct rect top = {r.x, r.y + map, r.w, r.h - detail - map};
     struct rect body = {r.x, r.y + head, r.w, r.h - detail - head};
