@@ -5,6 +5,7 @@
 
 #include "viewer/ui/font.h"
 #include "viewer/ui/raster.h"
+#include "viewer/ui/raster_internal.h"
 
 #include <errno.h>
 #include <math.h>
@@ -226,9 +227,28 @@ static void a_png_holds_what_was_drawn(void **state)
     assert_int_equal(raster_init(&none, 5, RASTER_SIZE_MAX + 1), -EINVAL);
 }
 
+// Against the division that it does without, for all there is of one channel; the others are other triples.
+static void blending_rounds_as_a_division(void **state)
+{
+    (void)state;
+    uint32_t wrong = 0;
+    for (uint32_t alpha = 0; alpha < 256; alpha++)
+        for (uint32_t a = 0; a < 256; a++)
+            for (uint32_t b = 0; b < 256; b++) {
+                uint32_t a2 = a * 7 & 255, b2 = b * 13 & 255, a3 = 255 - a, b3 = b ^ 85;
+                uint32_t got = raster_blend(a << 16 | a2 << 8 | a3, b << 16 | b2 << 8 | b3, alpha);
+                uint32_t red = (a * (255 - alpha) + b * alpha + 127) / 255;
+                uint32_t green = (a2 * (255 - alpha) + b2 * alpha + 127) / 255;
+                uint32_t blue = (a3 * (255 - alpha) + b3 * alpha + 127) / 255;
+                wrong += got != (0xff000000 | red << 16 | green << 8 | blue);
+            }
+    assert_int_equal(wrong, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(blending_rounds_as_a_division),
         cmocka_unit_test_setup_teardown(rectangles_frames_and_level_lines_are_exact, begin, end),
         cmocka_unit_test_setup_teardown(strips_stand_on_their_lower_edge, begin, end),
         cmocka_unit_test_setup_teardown(letters_stand_on_the_base_line, begin, end),
