@@ -308,18 +308,22 @@ INTERPOSED int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
 }
 
 // A wait that times out takes its mutex before it returns, and does not say when it had to wait for that. The kernel counts
-// how often a thread slept: once for the condition.
+// how often a thread slept: once for the condition, and once more for each signal of ours that woke it in between.
+enum { NO_SLEEPS = INT32_MIN };
+
 static long own_sleeps(void)
 {
     struct rusage u = {.ru_nvcsw = -1};
     bool is_traced = atomic_load_explicit(&lock_flags, memory_order_relaxed) & LOCK_TRACE;
-    return is_traced && !sys2(SYS_getrusage, RUSAGE_THREAD, &u) ? u.ru_nvcsw : -1;
+    return is_traced && !sys2(SYS_getrusage, RUSAGE_THREAD, &u) ? u.ru_nvcsw - (long)waits_ended()
+                                                                : NO_SLEEPS;
 }
 
 static void tell_late(const void *mutex, clockid_t clock, const struct timespec *limit, long before)
 {
     struct timespec now;
-    if (before < 0 || own_sleeps() - before < 2 || clock_gettime(clock, &now))
+    if (before == NO_SLEEPS || limit->tv_sec < 0 || own_sleeps() - before < 2 ||
+        clock_gettime(clock, &now))
         return;
     int64_t late = (now.tv_sec - limit->tv_sec) * 1000000000 + now.tv_nsec - limit->tv_nsec;
     if (late > 0)

@@ -215,7 +215,7 @@ static int whole_sigwaitinfo(const sigset_t *set, siginfo_t *info)
 {
     struct patience p = patience(-1);
     int rc;
-    while ((rc = agent_real()->sigwaitinfo(set, info)) < 0 && goes_on(&p, errno))
+    while ((rc = agent_real()->sigwaitinfo(set, info)) < 0 && was_ours_alone(&p, errno))
         ;
     return rc;
 }

@@ -133,20 +133,13 @@ static size_t stack_size(const pthread_attr_t *attr)
     return attr && !pthread_attr_getstacksize(attr, &size) ? size : 0;
 }
 
-// Whether that is libstdc++'s start of a std::thread. Asked anew only of another one than the last.
+// Whether that is libstdc++'s start of a std::thread. No lock is taken: a thread may be created while another is in dlopen
+// and waits for it.
 static bool is_std_thread(void *(*start)(void *))
 {
-    static _Atomic uintptr_t last_yes, last_no;
-    const uintptr_t pc = (uintptr_t)start;
-    Dl_info where;
-    if (pc == atomic_load_explicit(&last_yes, memory_order_relaxed))
-        return true;
-    if (pc == atomic_load_explicit(&last_no, memory_order_relaxed))
-        return false;
-    bool is_it = dladdr((const void *)pc, &where) && where.dli_fname &&
-                 strstr(where.dli_fname, "/libstdc++.so");
-    atomic_store_explicit(is_it ? &last_yes : &last_no, pc, memory_order_relaxed);
-    return is_it;
+    struct dl_find_object found;
+    return !_dl_find_object((void *)(uintptr_t)start, &found) && found.dlfo_link_map &&
+           strstr(found.dlfo_link_map->l_name, "/libstdc++.so");
 }
 
 // Of a std::thread the virtual _M_run of its _State, by the C++ ABI the third of its functions, behind two destructors:

@@ -103,6 +103,18 @@ static inline bool goes_on(struct patience *p, int error)
     return true;
 }
 
+// The same for waits that only a signal ends: one of the program's, taken for ours, might be the last that ever comes. So
+// there a dropped signal of ours may end one.
+static inline bool was_ours_alone(struct patience *p, int error)
+{
+    uint32_t was = p->ended;
+    p->ended = waits_ended();
+    if (error != EINTR || p->ended == was)
+        return false;
+    errno = p->error;
+    return true;
+}
+
 static inline int64_t left_ns(const struct patience *p)
 {
     int64_t left = p->until_ns - now_ns();

@@ -72,7 +72,7 @@ static int whole_pause(void)
 {
     struct patience p = patience(-1);
     int rc;
-    while ((rc = real.pause()) < 0 && goes_on(&p, errno))
+    while ((rc = real.pause()) < 0 && was_ours_alone(&p, errno))
         ;
     return rc;
 }
@@ -86,7 +86,7 @@ static int whole_sigsuspend(const sigset_t *mask)
 {
     struct patience p = patience(-1);
     int rc;
-    while ((rc = real.sigsuspend(mask)) < 0 && goes_on(&p, errno))
+    while ((rc = real.sigsuspend(mask)) < 0 && was_ours_alone(&p, errno))
         ;
     return rc;
 }

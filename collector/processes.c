@@ -131,6 +131,20 @@ static bool read_segment(struct process *one, const char *path)
     return is_one;
 }
 
+// The path is the process's choice, and to open a device may do something: only what is a file is opened.
+static bool read_file(struct process *one, const char *path)
+{
+    char again[48];
+    struct stat st;
+    int fd = open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    snprintf(again, sizeof again, "/proc/self/fd/%d", fd);
+    bool is_read = !fstat(fd, &st) && S_ISREG(st.st_mode) && read_segment(one, again);
+    close(fd);
+    return is_read;
+}
+
 // A black box is a file that is mapped whole, shared and writable.
 static void find_black_box(struct process *one)
 {
@@ -147,7 +161,7 @@ static void find_black_box(struct process *one)
             continue;
         file[strcspn(file, "\n")] = '\0';
         int n = snprintf(there, sizeof there, "/proc/%u/root%s", one->pid, file);
-        is_found = n > 0 && (size_t)n < sizeof there && read_segment(one, there);
+        is_found = n > 0 && (size_t)n < sizeof there && read_file(one, there);
     }
     free(line);
     if (f)

@@ -62,6 +62,7 @@ struct emit {
     _Atomic uint32_t lock;       // who starts, stops, advances
     struct emit_options options;
     bool is_wanted;               // by its user: after a cut it begins anew
+    uint32_t pid;                 // whose session it is
     _Atomic uint32_t is_cut;      // it has ended, and is to be tidied up
     uint64_t generation_began;    // CLOCK_MONOTONIC, ns
     uint64_t last_generation;     // never reused

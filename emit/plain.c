@@ -101,6 +101,9 @@ static void find_stack(struct emit_thread *t)
 
 static struct emit_thread *make_self(void)
 {
+    // A child of vfork has this memory, its parent's thread-local variables too.
+    if (emit.pid != (uint32_t)syscall(SYS_getpid))
+        return NULL;
     held++; // no session begins in a handler meanwhile
     struct emit_thread *t = emit_others_adopt((uint32_t)syscall(SYS_gettid));
     held--;
@@ -148,7 +151,7 @@ void emit_self_end(void)
 
 struct emit_thread *emit_enter_bare(void)
 {
-    if (!emit_is_on())
+    if (!emit_is_on() || held) // held: by what this handler has interrupted
         return NULL;
     struct emit_thread *t = self ? self : make_self();
     if (t)
@@ -264,6 +267,8 @@ static bool is_any_relocking(void)
 // Where nobody has told that it wakes this one, the event has no emitter but this thread's P.
 void emit_self_wake(void)
 {
+    if (held) // in a handler, whose call was not told to begin either
+        return;
     bool is_told = self && emit_waits_end(self);
     struct emit_thread *t = enter_plain();
     if (self)

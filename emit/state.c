@@ -342,6 +342,7 @@ static int prepare(struct seg *s, const struct emit_options *o)
         pause_ns(SECOND / 500); // for a first estimate of the scale, to 1e-5
     }
     emit.cpus = emit_count_cpus();
+    emit.pid = (uint32_t)syscall(SYS_getpid);
     emit.is_wanted = true;
     atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     return 0;
@@ -538,7 +539,8 @@ static bool tick(bool may_copy)
 // may_copy: not in a handler.
 static void do_tick(bool may_copy)
 {
-    if (!emit.trace || !emit.is_wanted || !try_lock())
+    // A handler's thread would wait for what it has interrupted.
+    if (!emit.trace || !emit.is_wanted || emit_self_is_inside() || !try_lock())
         return;
     bool is_copy_wanted = tick(may_copy);
     unlock();

@@ -300,9 +300,9 @@ static uint64_t ticks_of(uint64_t ns)
 void emit_waits_timed_out(struct emit_thread *t, uint64_t mutex, uint64_t late_ns)
 {
     struct emit_thing g = t->g, p = t->p;
-    uint64_t since = emit_ticks() - ticks_of(late_ns);
+    uint64_t now = emit_ticks(), back = ticks_of(late_ns), since = now - back;
     if (t->g_state || late_ns / 64 < MOMENT_UNITS ||
-        since <= atomic_load_explicit(&t->wait_ticks, memory_order_relaxed) || !claim(t))
+        back >= now - atomic_load_explicit(&t->wait_ticks, memory_order_relaxed) || !claim(t))
         return; // or it was signalled at last
     emit_go_unblock(t, since, g, EMIT_NO_STACK);
     emit_proc_start(t, since, p);

@@ -46,4 +46,18 @@ def check(work, *options):
         assert name == "main" or f["running_ns"] <= 0.3 * HOLD_NS, (name, f)
 
 
-main([each_call_is_where_the_time_goes, and_our_signals_do_not_end_it])
+def handlers_make_calls_too(work):
+    for options in (["-o", "h.trace"], ["--wall", "--cpu", "-F", "500", "-o", "%k.h"]):
+        target = os.path.join(TESTS, "trace_handlers")
+        done = subprocess.run([FIBERSCOPE, "record", "--trace", *options, target, "1.5"], cwd=work, capture_output=True,
+                              text=True, timeout=60, check=False)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        handlers, signals = (int(w) for w in done.stdout.replace(",", "").split() if w.isdigit())
+        assert handlers > 500 and signals == 200, done.stdout
+    for name in ("h.trace", "trace.h"):
+        valid = subprocess.run([FIBERSCOPE, "trace", "validate", name], cwd=work, capture_output=True, text=True,
+                               check=False)
+        assert valid.returncode == 0, valid.stdout + valid.stderr
+
+
+main([each_call_is_where_the_time_goes, and_our_signals_do_not_end_it, handlers_make_calls_too])
