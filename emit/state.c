@@ -536,10 +536,9 @@ static bool tick(bool may_copy)
     return is_copy_wanted && is_done;
 }
 
-// may_copy: not in a handler.
+// may_copy: not in a handler. One that has interrupted an event of its own thread would wait for that for ever.
 static void do_tick(bool may_copy)
 {
-    // A handler's thread would wait for what it has interrupted.
     if (!emit.trace || !emit.is_wanted || emit_self_is_inside() || !try_lock())
         return;
     bool is_copy_wanted = tick(may_copy);

@@ -87,7 +87,7 @@ int trace_instance_names(const struct trace_spans *s, int64_t begin_ns, int64_t 
 {
     const struct portion p = {s, begin_ns, end_ns};
     uint32_t names = s->names.count + 1, kept = 0; // a name of both is two
-    struct trace_instance_name *all = calloc(2ull * names, sizeof *all);
+    struct trace_instance_name *all = calloc(2ull * names + 1, sizeof *all);
     struct trace_instance_span one;
     *out = NULL;
     if (!all)
@@ -102,7 +102,7 @@ int trace_instance_names(const struct trace_spans *s, int64_t begin_ns, int64_t 
         if (!all[i].count)
             continue;
         all[i].is_task = i >= names;
-        all[i].name = i % names;
+        all[i].name = all[i].is_task ? i - names : i;
         all[kept++] = all[i];
     }
     if (kept)

@@ -22,7 +22,7 @@ static void push(struct profiles *p, const struct refine_state *s)
 static void choose_type(struct profiles *p, int type)
 {
     const struct pprof_profile *now = p->file ? p->file->now : NULL;
-    if (!now)
+    if (!now || !now->sample_type_count)
         return;
     struct refine_state next = *refine_now(&p->refine);
     int count = (int)now->sample_type_count;
