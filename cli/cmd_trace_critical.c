@@ -56,9 +56,9 @@ static int goal_of_task(const struct trace_spans *s, const struct trace_args *a,
     if (!best && !a->task)
         return CLI_FAILURE;
     if (!best)
-        return cli_fail("%s: no task %s with begin and end in it (`fiberscope trace tasks` lists "
-                        "them)",
-                        a->path, a->task);
+        return cli_fail("%s: no task %s with begin and end in it (`fiberscope trace tasks %s` has "
+                        "the names, `fiberscope trace events --kind TaskBegin %s` the numbers)",
+                        a->path, a->task, a->path, a->path);
     g->fiber = s->lanes[best->end_lane].id;
     g->begin_ns = best->begin_ns;
     g->end_ns = best->end_ns;

@@ -262,7 +262,7 @@ int trace_report_explain(const struct trace_args *a)
     struct trace_input in;
     char x[TRACE_NS_MAX], y[TRACE_NS_MAX];
     if (!a->task == !a->region)
-        return cli_usage("explain: --region=NAME or --task=NAME is needed");
+        return cli_usage("explain: one of --region=NAME and --task=NAME is needed");
     if (parse_slow(a->slow, &eo))
         return CLI_USAGE;
     int status = trace_input_open(&in, a);

@@ -186,8 +186,10 @@ static int report(const struct trace_args *a, enum part part)
     struct trace_summary *s = NULL;
     struct profile_output o;
     struct trace_input in;
-    if (a->longer_ns > 0)
-        opts.limits = (struct trace_limits){a->longer_ns, a->longer_ns, a->longer_ns};
+    // 0 is all of them, which the library has for the default.
+    int64_t longer_ns = a->longer_ns ? a->longer_ns : 1;
+    if (longer_ns > 0)
+        opts.limits = (struct trace_limits){longer_ns, longer_ns, longer_ns};
     int status = trace_input_open(&in, a);
     if (!status)
         status = trace_input_summary(&in, &opts, &s);

@@ -24,7 +24,7 @@ done
 # A page of section 3 names every function and macro that its header has, and none that it has not. (Of fib_fiber and
 # fib_io the functions: their constants are told of elsewhere.)
 names='\b((fscope|fib)_[a-z_]*[a-z]\(|(FSCOPE|FIB)_[A-Z_]+\b)'
-for pair in libfiberscope:profile fib_chan:chan fib_sync:sync fib_fiber:fiber fib_io:io; do
+for pair in libfiberscope:profile fscope_trace:trace fib_chan:chan fib_sync:sync fib_fiber:fiber fib_io:io; do
     kinds='^(fscope|FSCOPE|fib|FIB)_'
     case $pair in fib_fiber:* | fib_io:*) kinds='^fib_' ;; esac
     page=${pair%%:*}.3 header=$FSCOPE_SOURCE/include/fiberscope/${pair#*:}.h

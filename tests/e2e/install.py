@@ -95,7 +95,7 @@ def main():
         for wanted in ("bin/fiberscope", "share/man/man1/fiberscope.1",
                        "share/bash-completion/completions/fiberscope",
                        "share/man/man3/libfiberscope.3", "include/fiberscope/profile.h",
-                       "share/man/man3/fib_fiber.3", "share/man/man7/fiberscope-runtime.7",
+                       "share/man/man3/fib_fiber.3", "share/man/man3/fscope_trace.3", "share/man/man7/fiberscope-runtime.7",
                        "share/fiberscope/fiberscope_gdb.py"):
             assert os.path.exists(os.path.join(prefix, wanted)), f"{wanted} was not installed"
         run(["cmake", "-S", source, "-B", os.path.join(tmp, "b"), f"-DCMAKE_PREFIX_PATH={prefix}"])
