@@ -236,19 +236,32 @@ static void say_file(const struct record_options *o, const struct record_result 
                 f->lost_names, f->lost_names == 1 ? "" : "s", f->lost_names == 1 ? "" : "s");
 }
 
+// Whether a trace that was cut has a next one: it has not where the program ended before there was room again.
+static bool goes_on(const struct record_result *result, size_t cut)
+{
+    for (size_t i = cut + 1; i < result->trace_count; i++)
+        if (result->traces[i].pid == result->traces[cut].pid && result->traces[i].file.generations)
+            return true;
+    return false;
+}
+
 // After all files: one sentence for what went wrong in any of them.
 static void say_cuts(const struct record_options *o, const struct record_result *result)
 {
-    size_t cuts = 0;
-    for (size_t i = 0; i < result->trace_count; i++)
+    size_t cuts = 0, ends = 0;
+    for (size_t i = 0; i < result->trace_count; i++) {
         cuts += result->traces[i].file.was_cut;
+        ends += result->traces[i].file.was_cut && !goes_on(result, i);
+    }
     if (!cuts)
         return;
-    fprintf(
-        o->messages,
-        "fiberscope: the trace was cut%s, as all buffers were full; it goes on in the next file "
-        "(--trace-buffer gives more room; it had ",
-        cuts > 1 ? " several times" : "");
+    fprintf(o->messages,
+            "fiberscope: the trace was cut%s, as all buffers were full; %s (--trace-buffer gives "
+            "more room; it had ",
+            cuts > 1 ? " several times" : "",
+            !ends         ? "it goes on in the next file"
+            : cuts > ends ? "it goes on in the next file, but what came after the last is in none"
+                          : "what came after that is in no file");
     record_say_bytes(o->messages, o->trace_bytes);
     fputs(")\n", o->messages);
 }

@@ -210,8 +210,23 @@ def a_full_buffer_cuts_and_the_next_file_goes_on(work):
     os.kill(target, signal.SIGKILL)
     said = p.communicate(timeout=60)[1]
     files = sorted(f for f in os.listdir(work) if f.startswith("t.trace"))
-    assert files[:2] == ["t.trace", "t.trace.2"] and "was cut" in said, (files, said)
+    assert files[:2] == ["t.trace", "t.trace.2"] and "it goes on in the next file" in said, (files, said)
     for f in files[:2]:
+        expect_accepted(f"{work}/{f}")
+
+
+def a_cut_without_a_next_file_is_said(work):
+    p = start(work, "rush", "0", options=["--trace-buffer=1MiB"])
+    target = child_of(p)
+    time.sleep(0.06)
+    p.send_signal(signal.SIGSTOP)
+    time.sleep(0.4)
+    os.kill(target, signal.SIGKILL)  # before there is room again
+    p.send_signal(signal.SIGCONT)
+    said = p.communicate(timeout=60)[1]
+    files = os.listdir(work)  # two or more, where this machine did not keep up before
+    assert ("what came after that is in no file" if len(files) == 1 else "what came after the last is in none") in said, said
+    for f in files:
         expect_accepted(f"{work}/{f}")
 
 
@@ -351,5 +366,6 @@ main([a_trace_tells_what_fibers_did, fibers_of_groups_and_pools_are_the_program_
       threads_are_in_it_with_their_waits_and_samples, a_killed_program_leaves_a_whole_trace,
       a_duration_ends_it_at_a_whole_generation, nobody_waits_long_for_a_program_that_sleeps,
       a_snapshot_of_a_program_that_sleeps, a_flight_recorder_alone_copies_to_new_names, a_full_buffer_cuts_and_the_next_file_goes_on,
+      a_cut_without_a_next_file_is_said,
       a_flight_recorder_keeps_the_newest, a_dump_becomes_a_trace, a_black_box_becomes_a_trace,
       a_core_file_becomes_a_trace, what_cannot_be_is_said, names_are_as_for_profiles])
