@@ -434,8 +434,8 @@ int builder_add(struct builder_process *p, const struct builder_sample *s)
     if (!put_object(p, s, &key.object) || key.part == INTERN_NONE ||
         (s->tid && s->thread && builder_thread(p, s->tid, s->thread)) ||
         key.kernel == INTERN_NONE || key.user == INTERN_NONE || key.labels == INTERN_NONE ||
-        reserve((void **)&b->values, &b->value_capacity, b->samples.count,
-                b->value_count * sizeof *b->values))
+        array_reserve((void **)&b->values, &b->value_capacity, b->samples.count,
+                      b->value_count * sizeof *b->values))
         goto lost;
     uint32_t before = b->samples.count;
     uint32_t id = intern_put(&b->samples, &key, sizeof key);

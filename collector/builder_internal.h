@@ -8,6 +8,7 @@
 #ifndef FIBERSCOPE_COLLECTOR_BUILDER_INTERNAL_H
 #define FIBERSCOPE_COLLECTOR_BUILDER_INTERNAL_H
 
+#include "base/array.h"
 #include "collector/builder.h"
 #include "collector/intern.h"
 
@@ -115,20 +116,6 @@ struct builder {
     struct builder_stats stats;
 };
 
-// Makes room for one more; 0 or -ENOMEM.
-static inline int reserve(void **array, size_t *capacity, size_t count, size_t item_bytes)
-{
-    if (count < *capacity)
-        return 0;
-    size_t n = count + count / 2 + 16;
-    void *grown = reallocarray(*array, n, item_bytes);
-    if (!grown)
-        return -ENOMEM;
-    *array = grown;
-    *capacity = n;
-    return 0;
-}
-
 // --- builder_values.c: what the numbers of each kind mean.
 
 struct sample_view { // of one sample, as the profile has it
@@ -146,6 +133,6 @@ void values_view(const struct builder *b, uint32_t id, bool is_main, struct samp
 int values_header(const struct builder *b, const char *part, struct pprof_profile *p);
 
 #define RESERVE(array, capacity, count)                                                            \
-    reserve((void **)&(array), &(capacity), (count), sizeof *(array))
+    array_reserve((void **)&(array), &(capacity), (count), sizeof *(array))
 
 #endif
