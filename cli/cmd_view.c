@@ -4,10 +4,9 @@
 // graphics library.
 
 #include "cli/options.h"
+#include "cli/viewer_program.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -71,26 +70,20 @@ static void collect(struct arguments *a, const struct settings *s, char **files,
 
 static int run(void *settings, int argc, char **argv)
 {
-    static const char *const beside[] = {"fiberscope-view", "../viewer/fiberscope-view"};
     struct arguments a;
-    char self[PATH_MAX] = "", path[2 * PATH_MAX];
+    char path[VIEWER_PATH_MAX];
     if (argc < 1 || argc > FILES_MAX)
         return cli_usage("name a trace or a profile, or up to %d", FILES_MAX);
     collect(&a, settings, argv, argc);
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    char *slash = n > 0 ? strrchr(self, '/') : NULL;
-    if (slash)
-        *slash = '\0';
-    for (size_t i = 0; slash && i < CLI_COUNT(beside); i++) { // the second: of a build folder
-        snprintf(path, sizeof path, "%s/%s", self, beside[i]);
+    if (!viewer_program(path)) {
         execv(path, a.items);
-        if (errno != ENOENT && errno != ENOTDIR)
-            return cli_fail("%s: %s", path, strerror(errno));
+        return cli_fail("%s: %s", path, strerror(errno));
     }
     return cli_fail("fiberscope-view is not there, neither in %s: the package of that name has it; "
                     "built from source it needs libsdl2-dev libfreetype-dev libfontconfig-dev "
-                    "libpng-dev. `fiberscope flame` and `fiberscope trace` do without",
-                    self);
+                    "libpng-dev. `fiberscope report`, `fiberscope flame` and `fiberscope trace` do "
+                    "without",
+                    path);
 }
 
 #define PICTURE "Picture"

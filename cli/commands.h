@@ -16,6 +16,7 @@
     X(raw)                                                                                         \
     X(folded)                                                                                      \
     X(flame)                                                                                       \
+    X(report)                                                                                      \
     X(leaks)                                                                                       \
     X(check)                                                                                       \
     X(baseline)                                                                                    \

@@ -432,4 +432,6 @@ window.addEventListener('scroll', stick);
 window.addEventListener('hashchange', restore);
 restore();
 resize();
+// For a page around this picture: the tables, and how values are written.
+svg.fiberscope = {names: names, symbol: sym, end: end, self: self, total: w, label: value};
 }());

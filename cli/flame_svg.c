@@ -388,8 +388,9 @@ static void write_meta(struct flame *f)
 
 static void write_head(struct flame *f, uint32_t height)
 {
+    if (!f->o->is_embedded)
+        fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n", f->out);
     fprintf(f->out,
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%u\" "
             "viewBox=\"0 0 %d %u\">\n<style>%s",
             f->width, height, f->width, height, flame_css);

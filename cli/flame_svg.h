@@ -18,6 +18,7 @@ struct flame_options {
     double min_percent; // narrower frames are left out
     int width;          // of the static picture; the script fits it to the window
     double factor;      // 1 / divide_by
+    bool is_embedded;   // part of an HTML page: no declaration of XML
 };
 
 // Writes the tree; the number of frames that were too narrow goes to *hidden. 0 or -errno.

@@ -319,11 +319,13 @@ int window_run(struct app *a, const struct app_options *o, char *const *files, i
     // Else SDL takes a driver that shows nothing. Who has a console says so by SDL_VIDEODRIVER.
     if (!getenv("DISPLAY") && !getenv("WAYLAND_DISPLAY") && !getenv("SDL_VIDEODRIVER"))
         return error_set(err, -ENODEV, 0,
-                         "no display here; --png FILE and --svg FILE draw without one");
+                         "no display here; --png FILE and --svg FILE draw without one, and "
+                         "`fiberscope report -o x.html FILE` writes a page for a browser");
     SDL_SetHint(SDL_HINT_NO_SIGNAL_HANDLERS, "1"); // Ctrl+C ends it at once
     if (SDL_Init(SDL_INIT_VIDEO))
         return error_set(err, -ENODEV, 0,
-                         "no display (%s); --png FILE and --svg FILE draw without one",
+                         "no display (%s); --png FILE and --svg FILE draw without one, and "
+                         "`fiberscope report -o x.html FILE` writes a page for a browser",
                          SDL_GetError());
     static Uint32 woken; // threads may use it after this function's end
     woken = SDL_RegisterEvents(1);

@@ -8,7 +8,7 @@
 #include "analysis/units.h"
 #include "viewer/bindings.h"
 #include "viewer/ui/font.h"
-#include "viewer/views/source_file.h"
+#include "base/source_file.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 //
 // See source_file.h.
 
-#include "viewer/views/source_file.h"
+#include "base/source_file.h"
 
 #include <errno.h>
 #include <fcntl.h>

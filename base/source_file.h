@@ -2,8 +2,8 @@
 //
 // Finds and reads source files.
 
-#ifndef FIBERSCOPE_VIEWER_VIEWS_SOURCE_FILE_H
-#define FIBERSCOPE_VIEWER_VIEWS_SOURCE_FILE_H
+#ifndef FIBERSCOPE_BASE_SOURCE_FILE_H
+#define FIBERSCOPE_BASE_SOURCE_FILE_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+//
+// fiberscope report: a profile or a trace as one HTML page.
+
+#include "cli/report_page.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static int run(void *settings, int argc, char **argv)
+{
+    struct report_args *a = settings;
+    int traces = 0;
+    for (int i = 0; i < argc; i++)
+        traces += profile_is_trace(argv[i]);
+    if (traces && argc > 1)
+        return cli_usage("a page has one trace, or profiles of one kind, which are merged");
+    if (!a->profile.output && isatty(STDOUT_FILENO))
+        a->profile.output = "report.html"; // nobody reads HTML on a terminal
+    int status = traces ? report_trace(a, argv[0]) : report_profile(a, argc, argv);
+    if (!status && a->profile.output && strcmp(a->profile.output, "-") != 0)
+        cli_note("wrote %s; open it in a browser", a->profile.output);
+    return status;
+}
+
+#define PAGE "Page"
+static const struct report_args defaults = {.profile = PROFILE_DEFAULTS};
+static const struct cli_option options[] = {
+    CLI_STRING(struct report_args, title, "title", 't', "TEXT", PAGE,
+               "title (default: the program or the file)"),
+    CLI_STRING(struct report_args, source_path, "source_path", 0, "DIRS", PAGE,
+               "folders, separated by ':', with source files that are not where the profile says"),
+    PROFILE_FILTER_OPTIONS,
+    PROFILE_VALUE_OPTIONS,
+    PROFILE_INPUT_OPTIONS,
+};
+
+const struct cli_command cmd_report = {
+    .name = "report",
+    .summary = "write a profile or a trace as one HTML page",
+    .operands = "[FILE...]",
+    .details =
+        "The page works from disk in any browser, without a network: mail it, attach it to a "
+        "ticket.\n"
+        "Of a profile: flame graph, table of functions, call tree, and the source with what its\n"
+        "lines cost, where the source is at hand. Of a trace: summary, latencies, and a picture "
+        "of\n"
+        "the timeline, which needs fiberscope-view to be installed. On a terminal the output goes "
+        "to\n"
+        "report.html unless -o says otherwise.",
+    .examples = "  fiberscope report -o cpu.html cpu.pb.gz\n"
+                "  fiberscope report -o app.html app.trace",
+    .options = options,
+    .option_count = CLI_COUNT(options),
+    .defaults = &defaults,
+    .settings_size = sizeof defaults,
+    .run = run,
+};
