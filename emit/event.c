@@ -492,7 +492,7 @@ static inline uint64_t open_running(struct emit_thread *t, uint64_t ticks)
 static inline void label(struct emit_thread *t, uint64_t ticks, uint32_t text)
 {
     uint8_t *at = head(t, ticks, EV_GO_LABEL);
-    at = put_short(at, text);
+    at = put_number(at, text);
     commit(t, at);
 }
 

@@ -54,9 +54,8 @@ static inline uint8_t *put_short(uint8_t *at, uint64_t n)
 {
     if (__builtin_expect(n >= 1 << 14, 0))
         return put_number(at, n);
-    uint16_t is_long = n > 0x7f;
-    uint16_t bytes = (uint16_t)((n & 0x7f) | is_long << 7 | (n & 0x3f80) << 1);
-    memcpy(at, &bytes, sizeof bytes);
+    uint64_t is_long = (n + 0x3f80) >> 14, both = n + (n & 0x3f80) + (is_long << 7);
+    memcpy(at, &both, 2);
     return at + 1 + is_long;
 }
 
