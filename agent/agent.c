@@ -265,11 +265,53 @@ int agent_segment_fd(void)
     return is_ours ? agent.segment_fd : -1;
 }
 
+// --- A forked child that finds the collector's backlog full tries again, at its next occasions: after 1 ms, 2, 4 and so on,
+// 4 s in all. It waits for none of them but the first.
+
+enum { HELLO_TRIES = 12 };
+
+static uint64_t clock_ns(void)
+{
+    struct timespec t = {0};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static bool is_hello_due(const struct agent_space *space)
+{
+    uint64_t again = atomic_load_explicit(&space->hello_again_ns, memory_order_relaxed);
+    return !again || clock_ns() >= again;
+}
+
+// False: it was the last time.
+static bool try_hello_later(struct agent_space *space)
+{
+    uint32_t n = atomic_fetch_add_explicit(&space->hello_tries, 1, memory_order_relaxed);
+    if (n >= HELLO_TRIES)
+        return false;
+    atomic_store_explicit(&space->hello_again_ns, clock_ns() + (UINT64_C(1000000) << n),
+                          memory_order_relaxed);
+    return true;
+}
+
+// Nobody will ever read it.
+static void give_up_segment(struct agent_space *space, uint32_t why, int rc)
+{
+    bool is_later = rc == -EAGAIN && why == AGENT_WHY_FORK && try_hello_later(space);
+    seg_close(&space->seg);
+    if (!is_later)
+        source_disarm_first();
+    // release: who begins next sees the segment closed
+    atomic_store_explicit(&space->beginning, is_later ? 0 : AGENT_FAILED, memory_order_release);
+}
+
 // waits: for the collector's answer.
 static int begin(uint32_t why, bool in_handler, bool waits)
 {
     struct agent_space *space = agent.space;
     uint32_t no = 0;
+    if (why == AGENT_WHY_FORK && !is_hello_due(space))
+        return -EAGAIN;
     if (!atomic_compare_exchange_strong_explicit(&space->beginning, &no, 1, memory_order_acq_rel,
                                                  memory_order_relaxed))
         return -EBUSY;
@@ -289,9 +331,7 @@ static int begin(uint32_t why, bool in_handler, bool waits)
         }
         space->told = !rc;
         if (rc && !agent.env.out[0] && !agent.env.segment[0]) {
-            seg_close(&space->seg); // nobody will ever read it
-            source_disarm_first();
-            atomic_store_explicit(&space->beginning, AGENT_FAILED, memory_order_relaxed);
+            give_up_segment(space, why, rc);
             return rc;
         }
     }

@@ -114,6 +114,9 @@ struct agent_space {
     _Atomic uint32_t running; // samples are taken; 0 after stop
     _Atomic uint32_t saved;   // the dump was written
     uint32_t pid;
+    // Of a forked child: how often the collector's backlog was full, and when it is tried again (CLOCK_MONOTONIC).
+    _Atomic uint32_t hello_tries;
+    _Atomic uint64_t hello_again_ns;
     _Atomic uint32_t user_only;               // a perf event of ours may not count kernel time
     _Atomic uint32_t rate_said;               // one line on the rate is enough
     _Atomic uint64_t cpu_samples, cpu_sum_ns; // taken, for the delivered rate

@@ -150,7 +150,8 @@ static int send_hello(const struct agent *a, const char *socket, uint32_t why, b
     int wait_ms = !wait                   ? 0
                   : why == AGENT_WHY_FORK ? AGENT_CHILD_TIMEOUT_MS
                                           : AGENT_ANSWER_TIMEOUT_MS;
-    int fd = connect_collector(socket, wait_ms);
+    bool is_first = !atomic_load_explicit(&space->hello_tries, memory_order_relaxed);
+    int fd = connect_collector(socket, is_first ? wait_ms : 0);
     if (fd < 0)
         return fd;
     int rc = send_with_segment(fd, &hello, sizeof hello, segment);

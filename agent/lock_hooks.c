@@ -265,15 +265,9 @@ INTERPOSED int pthread_rwlock_clockwrlock(pthread_rwlock_t *l, clockid_t clock,
     WAIT_LOCK(l, SEG_LOCK_RWLOCK, 0, real.clockwrlock(l, clock, limit), EDEADLK);
 }
 
-// Of glibc's public header: the readers' count is above three flags.
-static inline bool is_last_holder(const pthread_rwlock_t *l)
-{
-    return l->__data.__cur_writer || l->__data.__readers >> 3 <= 1;
-}
-
 INTERPOSED int pthread_rwlock_unlock(pthread_rwlock_t *l)
 {
-    RELEASE_TOLD(l, is_last_holder(l), real.rwlock_unlock(l));
+    RELEASE(l, real.rwlock_unlock(l));
 }
 
 // --- Conditions. The mutex is released inside: who waits for it is charged to this caller. Cancelled

@@ -88,14 +88,12 @@ static inline int untold(int rc)
     (lock_order_is_on() ? lock_order_result(object, type, how, rc, frame) : (rc))
 
 // What waits for `object` is charged before it is released, and recorded after.
-#define RELEASE(object, call) RELEASE_TOLD(object, true, call)
-// is_last: whether one that waits may get it now.
-#define RELEASE_TOLD(object, is_last, call)                                                        \
+#define RELEASE(object, call)                                                                      \
     do {                                                                                           \
         bool is_on_ = is_on();                                                                     \
         if (is_on_ && lock_order_is_on())                                                          \
             lock_order_releases(object);                                                           \
-        if (is_on_ && is_awaited() && (is_last))                                                   \
+        if (is_on_ && is_awaited())                                                                \
             trace_unlock(object);                                                                  \
         if (!is_on_ || !lock_is_mutex_on())                                                        \
             return (call);                                                                         \

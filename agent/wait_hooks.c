@@ -9,8 +9,10 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/ipc.h>
 #include <sys/resource.h>
@@ -68,27 +70,38 @@ INTERPOSED int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 
 // --- Signals. These wait for one of the program's; ours alone do not end them.
 
-static int whole_pause(void)
+static void set_mask(const uint64_t *mask, uint64_t *old)
 {
+    sys4(SYS_rt_sigprocmask, SIG_SETMASK, mask, old, sizeof *mask);
+}
+
+static void give_back_mask(void *mask)
+{
+    set_mask(mask, NULL);
+}
+
+// All signals are held back but while it waits: one of the program's that comes right behind ours ends the next wait,
+// and is not handled before that begins, after which it would be waited for once more. mask NULL: the thread's own.
+static int whole_sigsuspend(const sigset_t *mask)
+{
+    static const uint64_t all = ~UINT64_C(0);
     struct patience p = patience(-1);
+    uint64_t old = 0;
+    sigset_t own;
     int rc;
-    while ((rc = real.pause()) < 0 && was_ours_alone(&p, errno))
+    set_mask(&all, &old);
+    pthread_cleanup_push(give_back_mask, &old);
+    sigemptyset(&own);
+    memcpy(&own, &old, sizeof old);
+    while ((rc = real.sigsuspend(mask ? mask : &own)) < 0 && was_ours_alone(&p, errno))
         ;
+    pthread_cleanup_pop(1);
     return rc;
 }
 
 INTERPOSED int pause(void)
 {
-    WAIT(int, CALL, whole_pause());
-}
-
-static int whole_sigsuspend(const sigset_t *mask)
-{
-    struct patience p = patience(-1);
-    int rc;
-    while ((rc = real.sigsuspend(mask)) < 0 && was_ours_alone(&p, errno))
-        ;
-    return rc;
+    WAIT(int, CALL, whole_sigsuspend(NULL));
 }
 
 INTERPOSED int sigsuspend(const sigset_t *mask)

@@ -258,11 +258,18 @@ void emit_go_create(struct emit_thread *t, uint64_t ticks, struct emit_thing g, 
     commit(t, at);
 }
 
-// The G's status is told in this generation; number: the next of its mark.
-static inline void start_known(struct emit_thread *t, uint64_t ticks, struct emit_thing g,
+// At the moment of the event before.
+static inline uint8_t *head_again(uint8_t *at, enum emit_event type)
+{
+    at[0] = (uint8_t)type;
+    at[1] = 0;
+    return at + 2;
+}
+
+// From where its head ends. The G's status is told in this generation; number: the next of its mark.
+static inline void start_known(struct emit_thread *t, uint8_t *at, struct emit_thing g,
                                uint64_t number)
 {
-    uint8_t *at = head(t, ticks, EV_GO_START);
     at = put_number(at, g.id);
     at = put_number(at, number);
     commit(t, at);
@@ -275,7 +282,7 @@ static inline void start_known(struct emit_thread *t, uint64_t ticks, struct emi
 static inline void start(struct emit_thread *t, uint64_t ticks, struct emit_thing g)
 {
     need_g(t, ticks, g, EMIT_G_RUNNABLE);
-    start_known(t, ticks, g, next_number(g.mark));
+    start_known(t, head(t, ticks, EV_GO_START), g, next_number(g.mark));
     if (__builtin_expect(
             atomic_load_explicit(&emit.procs_told, memory_order_relaxed) != t->generation, 0)) {
         tell_procs(t, ticks);
@@ -348,9 +355,14 @@ void emit_go_switch_(struct emit_thread *t, uint64_t ticks, enum emit_reason rea
         switch_anew(t, ticks, reason, stack, mark, id, start_at);
         return;
     }
-    if (t->g_state == EMIT_G_RUNNING)
+    uint8_t *at;
+    if (__builtin_expect(t->g_state == EMIT_G_RUNNING, 1)) {
         leave(t, ticks, reason, stack);
-    start_known(t, ticks, (struct emit_thing){mark, id, start_at}, next_number(mark));
+        at = head_again(t->at, EV_GO_START);
+    } else {
+        at = head(t, ticks, EV_GO_START);
+    }
+    start_known(t, at, (struct emit_thing){mark, id, start_at}, next_number(mark));
 }
 
 static __attribute__((noinline)) void unblock_anew(struct emit_thread *t, uint64_t ticks,

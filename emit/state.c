@@ -289,9 +289,9 @@ static void tell_last(void)
 static void end_session(enum seg_trace_end why)
 {
     struct seg_trace *t = emit.trace;
+    atomic_store(&t->stopped_units, now_of_both().ns / 64);
     quiesce();
     emit_buffers_seal_all(UINT64_MAX);
-    atomic_store(&t->stopped_units, now_of_both().ns / 64);
     atomic_store(&t->end, why);
     atomic_store(&t->last, emit.last_generation);
     atomic_store(&t->generation, 0);
@@ -406,11 +406,11 @@ void emit_halt(void)
     emit.is_wanted = false;
     if (!t || !atomic_exchange(&emit_generation, 0))
         return;
+    atomic_store(&t->stopped_units, now_of_both().ns / 64); // what we wait from here on is nobody's
     // Whoever was writing has an event to finish. One who never does was interrupted by this very call.
     syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
     pause_ns(SECOND / 500);
     emit_buffers_seal_all(UINT64_MAX);
-    atomic_store(&t->stopped_units, now_of_both().ns / 64);
     atomic_store(&t->end, SEG_TRACE_STOPPED);
     atomic_store(&t->last, emit.last_generation);
     atomic_store(&t->generation, 0);

@@ -200,12 +200,15 @@ static struct emit_thread *longest(uint64_t object, uint64_t ticks)
 // Whether the read-write lock that w, which is claimed and so waits for it yet, is to get is another's again: then that
 // one's release will end the wait. (Of a mutex that is told afterwards: block_again.) The fields are those of glibc's public
 // header, the readers' count above three flags.
-static bool is_anothers(const struct emit_thread *w, uint64_t object)
+// t: who releases it. Of readers that release it at the same time each is noted, as none of them knows whether it is the last.
+static bool is_anothers(const struct emit_thread *t, const struct emit_thread *w, uint64_t object)
 {
     enum { WRITERS_TURN = 1, READERS_SHIFT = 3 };
     const pthread_rwlock_t *l = (const pthread_rwlock_t *)object;
     if (!w->wait_rwlock || atomic_load_explicit(&w->wait_object, memory_order_relaxed) != object)
         return false;
+    if (atomic_load_explicit(&last[slot_of(object)], memory_order_relaxed) != t)
+        return true;
     int writer = l->__data.__cur_writer;
     unsigned readers = l->__data.__readers;
     return writer ? (uint32_t)writer != w->tid
@@ -231,7 +234,7 @@ void emit_waits_flush(struct emit_thread *t)
         struct emit_thread *w = longest(object, r->ticks);
         if (!w || !claim(w))
             continue;
-        if (is_anothers(w, object))
+        if (is_anothers(t, w, object))
             move(w, CLAIMED, WAITING);
         else
             tell(t, w, r->stack);

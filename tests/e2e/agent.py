@@ -3,13 +3,17 @@
 #
 # The agent, preloaded with no collector: whatever the target does it ends as it would without, and
 # the values recorded for each of its threads add up to the CPU time that the kernel says it used.
+import contextlib
 import glob
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 from harness import BUILD, NOBODY, TESTS, Skip, main
 
@@ -284,6 +288,39 @@ def a_black_box_survives_sigkill():
         p.kill()
         p.wait()
         assert Dump(f"{work}/box").ns() > 0.05e9
+
+
+def a_child_comes_later_when_the_collectors_backlog_is_full():
+    magic, config, why_fork = 0x31525046, 2, 2
+    name = f"fiberscope-{os.urandom(16).hex()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, contextlib.ExitStack() as held:
+        listener.bind("\0" + name)
+        listener.listen(0)
+        listener.settimeout(10)
+        env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE=f"cpu=999,inherit=1,socket={name}")
+        p = subprocess.Popen([f"{TESTS}/burn", "tree", "1500"], env=env, stdout=subprocess.DEVNULL)
+        held.callback(p.wait)
+        held.callback(p.kill)
+        parent, _ = listener.accept()
+        parent.recv(4096)
+        for _ in range(8):
+            filler = held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            filler.setblocking(False)
+            if filler.connect_ex("\0" + name):
+                break
+        else:
+            raise AssertionError("the backlog is never full")
+        parent.send(struct.pack("<IHHIIQQIi", magic, 1, config, 40, 0, 0, 0, 0, 0))
+        parent.close()
+        time.sleep(0.3)
+        found = []
+        while why_fork not in found:  # it times out else
+            said, _ = listener.accept()
+            said.settimeout(0.1)
+            with contextlib.suppress(TimeoutError):
+                hello = said.recv(4096)
+                found += [struct.unpack_from("<I", hello, 28)[0]] if len(hello) >= 120 else []
+            said.close()
 
 
 if __name__ == "__main__":

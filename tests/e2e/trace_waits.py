@@ -60,4 +60,19 @@ def handlers_make_calls_too(work):
         assert valid.returncode == 0, valid.stdout + valid.stderr
 
 
-main([each_call_is_where_the_time_goes, and_our_signals_do_not_end_it, handlers_make_calls_too])
+def a_signal_right_behind_ours_ends_a_wait(work):
+    for call in ("pause", "sigsuspend"):
+        done = subprocess.run([FIBERSCOPE, "record", "--wall", "-F", "500", "-o", "%k.w", os.path.join(TESTS, "hooks_window"),
+                               call], cwd=work, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (0, "1 signals, mask as it was\n"), (call, done)
+
+
+def of_readers_that_leave_together_one_ends_the_wait(work):
+    harness.record("--trace", "-o", "r.trace", os.path.join(TESTS, "hooks_window"), "readers", cwd=work, check=0)
+    done = subprocess.run([FIBERSCOPE, "trace", "wakes", "-n", "0", os.path.join(work, "r.trace")],
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.count("reader -> writer") == 1 and "poller) -> writer" not in done.stdout, done.stdout
+
+
+main([each_call_is_where_the_time_goes, and_our_signals_do_not_end_it, a_signal_right_behind_ours_ends_a_wait,
+      of_readers_that_leave_together_one_ends_the_wait, handlers_make_calls_too])
