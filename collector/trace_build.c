@@ -36,17 +36,17 @@ struct trace_build {
     uint32_t file_count;
     uint64_t cut_ns;      // when the last file ended, if it was cut; 0: it was not
     uint64_t overwritten; // generations, before the next file
-    bool is_dead;         // the process has ended
     // Samples that wait for their generation.
     struct trace_sample *samples;
     size_t sample_count, sample_capacity;
     // Flight.
     bool is_flight, wants_snapshot, has_asked;
-    char cause[160]; // of the coming snapshot
     uint64_t snapshots_seen, ask_generation, ask_deadline_ns;
     bool has_stopped; // was asked to
+    bool is_dead;     // the process has ended
     struct trace_build_stats stats;
     int first_rc;
+    char cause[160]; // of the coming snapshot
     char first_error[384];
 };
 
