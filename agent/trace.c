@@ -240,6 +240,7 @@ static uint32_t text_id(const char *text, size_t max)
 // When tasks began, for the flight recorder's limit. One whose place another has taken is not timed.
 static struct {
     _Atomic uint64_t id, began_ns;
+    _Atomic uint32_t name;
 } timed[TASKS_TIMED];
 
 static uint64_t now_ns(void)
@@ -270,12 +271,14 @@ EXPORTED uint64_t fscope_task_begin(const char *name, uint64_t parent)
 {
     uint64_t id = take_number();
     struct emit_thread *t = enter_user();
+    uint32_t text = 0;
     if (t) {
-        uint32_t text = text_id(name, NAME_BYTES);
+        text = text_id(name, NAME_BYTES);
         emit_task_begin(t, emit_ticks(), id, parent, text, emit_stack_here(t));
     }
     emit_leave(t);
     if (t && is_timed(EMIT_SLOW_TASK)) {
+        atomic_store_explicit(&timed[id % TASKS_TIMED].name, text, memory_order_relaxed);
         atomic_store_explicit(&timed[id % TASKS_TIMED].began_ns, now_ns(), memory_order_relaxed);
         atomic_store_explicit(&timed[id % TASKS_TIMED].id, id, memory_order_release);
     }
@@ -326,8 +329,11 @@ EXPORTED void fscope_task_end(uint64_t task)
     emit_leave(t);
     uint64_t id = task;
     if (t && task && is_timed(EMIT_SLOW_TASK) &&
-        atomic_compare_exchange_strong(&timed[id % TASKS_TIMED].id, &id, 0))
-        emit_lasted(EMIT_SLOW_TASK, now_ns() - atomic_load(&timed[task % TASKS_TIMED].began_ns));
+        atomic_compare_exchange_strong(&timed[id % TASKS_TIMED].id, &id, 0)) {
+        uint64_t ns = now_ns() - atomic_load(&timed[task % TASKS_TIMED].began_ns);
+        if (emit_is_over(EMIT_SLOW_TASK, ns))
+            emit_is_slow(EMIT_SLOW_TASK, ns, atomic_load(&timed[task % TASKS_TIMED].name));
+    }
 }
 
 // --- Regions.
@@ -362,8 +368,8 @@ static void region_lasted(struct fscope_region *r, bool is_traced)
         return;
     uint64_t now = now_ns(), ns = now > began ? now - (began & ~REGION_ERROR) : 0;
     r->began_ns = 0;
-    if (is_traced)
-        emit_lasted(EMIT_SLOW_REGION, ns);
+    if (is_traced && emit_is_over(EMIT_SLOW_REGION, ns))
+        emit_is_slow(EMIT_SLOW_REGION, ns, text_id(r->name, NAME_BYTES));
     if (region_times_wanted())
         region_times_add(r->name, ns, began & REGION_ERROR);
 }

@@ -33,8 +33,8 @@ static void subtitle(char *buf, size_t size, const struct report *r, const struc
     const struct pprof_profile *p = r->profile;
     int64_t shown = (int64_t)((double)s->nodes[0].total / r->options.divide_by);
     units_label(total, sizeof total, shown, r->from_unit, "auto");
-    int n = snprintf(buf, size, "width: %s, %s in %zu different stacks", r->type, total,
-                     p->sample_count);
+    int n = snprintf(buf, size, "width: %s, %s in %zu different stack%s", r->type, total,
+                     p->sample_count, cli_s(p->sample_count));
     size_t at = n > 0 && (size_t)n < size ? (size_t)n : size - 1;
     if (p->duration_nanos) {
         units_label(duration, sizeof duration, p->duration_nanos, "nanoseconds", "auto");

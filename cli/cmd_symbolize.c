@@ -36,8 +36,8 @@ static const struct cli_option options[] = {
 static void report(const char *path, const struct symbolize_stats *st)
 {
     char summary[512];
-    fprintf(stderr, "%s: %zu of %zu locations named, %zu with lines\n", path, st->named_count,
-            st->location_count, st->lined_count);
+    fprintf(stderr, "%s: %zu of %zu location%s named, %zu with lines\n", path, st->named_count,
+            st->location_count, cli_s(st->location_count), st->lined_count);
     for (size_t i = 0; i < st->file_count && i < 8; i++)
         if (*st->files[i].why)
             fprintf(stderr, "  %s\n", st->files[i].why);

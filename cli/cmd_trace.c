@@ -158,8 +158,10 @@ static int check_options(const struct trace_report *r, const struct trace_args *
         return cli_usage("--rows: \"%" PRId64
                          "\" is not a number of rows: from 1, or 0 for all of them",
                          a->rows);
-    if (a->from_ns >= 0 && a->to_ns >= 0 && a->to_ns <= a->from_ns)
-        return cli_usage("--to must be later than --from");
+    if (a->to_ns >= 0 && a->to_ns <= (a->from_ns > 0 ? a->from_ns : 0))
+        return cli_usage(a->from_ns >= 0 ? "--to must be later than --from"
+                                         : "--to 0 leaves nothing: it must be later than 0, when "
+                                           "the trace begins");
     if ((r->flags & NEEDS_OUTPUT) && !a->output)
         return cli_usage("%s: -o FILE is needed (- is standard output)", r->name);
     if (a->output && !(r->flags & HAS_PPROF) && ends_with(a->output, ".pb.gz"))

@@ -170,7 +170,8 @@ static void print(FILE *out, const struct trace_input *in, const struct trace_sp
     fprintf(out, "\n%12s %10s\n", "from", "for");
     int first = count > rows ? count - rows : 0; // the end is what is asked about
     if (first)
-        fprintf(out, "%12s %d steps before these (-n 0: all)\n", "...", first);
+        fprintf(out, "%12s %d step%s before these (-n 0: all)\n", "...", first,
+                cli_s((uint64_t)first));
     for (int i = first; i < count; i++)
         print_step(out, &t, in, s, &steps[i]);
 }

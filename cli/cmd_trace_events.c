@@ -9,17 +9,42 @@
 #include <string.h>
 #include <strings.h>
 
-static void print_text(FILE *out, const struct terminal *t, const struct trace_reader *r,
-                       uint32_t id)
+// In quotes, as a C string has it, so that a program's text is one word on one line: what is no character that
+// prints is \xNN.
+static void print_quoted(FILE *out, const char *s, const char *end)
+{
+    static const char plain[] = "\"\\\n\t\r", escaped[] = "\"\\ntr";
+    fputc('"', out);
+    for (int n; s < end; s += n) {
+        const unsigned char *u = (const unsigned char *)s;
+        const char *special = *s ? strchr(plain, *s) : NULL;
+        n = json_utf8_length(s);
+        bool is_c1 = n == 2 && u[0] == 0xc2 && u[1] < 0xa0;
+        if (special)
+            fprintf(out, "\\%c", escaped[special - plain]);
+        else if (n > 1 && !is_c1)
+            fwrite(s, 1, (size_t)n, out);
+        else if (n == 1 && *u >= ' ' && *u != 0x7f)
+            fputc(*s, out);
+        else
+            for (int i = 0; i < (n ? n : 1); i++)
+                fprintf(out, "\\x%02x", u[i]);
+        n = n ? n : 1;
+    }
+    fputc('"', out);
+}
+
+static void print_text(FILE *out, const struct trace_reader *r, uint32_t id)
 {
     struct trace_text x = trace_reader_string(r, id);
-    char *copy = x.size_bytes ? strndup(x.bytes, x.size_bytes) : NULL;
-    fputs(" \"", out);
-    for (char *p = copy; p && *p; p++)
-        *p = (unsigned char)*p < ' ' ? ' ' : *p;
-    if (copy)
-        terminal_print(out, t, copy, 0);
-    fputc('"', out);
+    char *copy = malloc(x.size_bytes + (size_t)1); // json_utf8_length looks up to a NUL
+    fputc(' ', out);
+    if (!copy)
+        return;
+    if (x.size_bytes)
+        memcpy(copy, x.bytes, x.size_bytes);
+    copy[x.size_bytes] = 0;
+    print_quoted(out, copy, copy + x.size_bytes);
     free(copy);
 }
 
@@ -35,40 +60,39 @@ static const char *state_word(const struct trace_event *ev, uint8_t state)
                                            : trace_go_state_name(state);
 }
 
-static void print_details(FILE *out, const struct terminal *t, const struct trace_reader *r,
-                          const struct trace_event *ev)
+static void print_details(FILE *out, const struct trace_reader *r, const struct trace_event *ev)
 {
     switch (ev->kind) {
     case TRACE_SYNC: fprintf(out, " generation %" PRIu64, ev->sync.generation); break;
     case TRACE_METRIC:
         fprintf(out, " %s %" PRIu64, trace_metric_name(ev->what), ev->metric.value);
         break;
-    case TRACE_LABEL: print_text(out, t, r, ev->label.text); break;
+    case TRACE_LABEL: print_text(out, r, ev->label.text); break;
     case TRACE_RANGE_BEGIN:
     case TRACE_RANGE_ACTIVE:
     case TRACE_RANGE_END: fprintf(out, " %s", trace_range_name(ev->what)); break;
     case TRACE_TASK_BEGIN:
     case TRACE_TASK_END:
         fprintf(out, " task %" PRIu64, ev->task.id);
-        print_text(out, t, r, ev->task.type);
+        print_text(out, r, ev->task.type);
         if (ev->task.parent && ev->task.parent != TRACE_NO_TASK)
             fprintf(out, " of task %" PRIu64, ev->task.parent);
         break;
     case TRACE_REGION_BEGIN:
     case TRACE_REGION_END:
-        print_text(out, t, r, ev->region.type);
+        print_text(out, r, ev->region.type);
         if (ev->region.task)
             fprintf(out, " of task %" PRIu64, ev->region.task);
         break;
     case TRACE_LOG:
-        print_text(out, t, r, ev->log.category);
-        print_text(out, t, r, ev->log.message);
+        print_text(out, r, ev->log.category);
+        print_text(out, r, ev->log.message);
         break;
     case TRACE_TRANSITION:
         fprintf(out, " %s %" PRId64 " %s -> %s", resource_word(ev->what), ev->transition.id,
                 state_word(ev, ev->transition.from), state_word(ev, ev->transition.to));
         if (ev->transition.reason)
-            print_text(out, t, r, ev->transition.reason);
+            print_text(out, r, ev->transition.reason);
         break;
     case TRACE_EXPERIMENTAL: fprintf(out, " %s", trace_spec_of(ev->wire)->name); break;
     default: break;
@@ -87,7 +111,6 @@ static void print_id(FILE *out, char letter, int64_t id)
 
 static void print_event(FILE *out, const struct trace_input *in, const struct trace_event *ev)
 {
-    struct terminal t = terminal_of(out);
     const struct trace_frame *frames;
     uint32_t n = trace_reader_stack(in->reader, ev->stack, &frames);
     fprintf(out, "%14.9f", (double)(ev->time_ns - in->base_ns) / 1e9);
@@ -95,10 +118,10 @@ static void print_event(FILE *out, const struct trace_input *in, const struct tr
     print_id(out, 'P', ev->proc);
     print_id(out, 'G', ev->goroutine);
     fprintf(out, " %s", trace_kind_name(ev->kind));
-    print_details(out, &t, in->reader, ev);
+    print_details(out, in->reader, ev);
     if (n) {
         fputs(" in", out);
-        print_text(out, &t, in->reader, frames[0].function);
+        print_text(out, in->reader, frames[0].function);
     }
     fputc('\n', out);
 }
@@ -106,9 +129,7 @@ static void print_event(FILE *out, const struct trace_input *in, const struct tr
 static void json_text(struct json *j, const char *key, const struct trace_reader *r, uint32_t id)
 {
     struct trace_text x = trace_reader_string(r, id);
-    char *copy = strndup(x.size_bytes ? x.bytes : "", x.size_bytes);
-    json_string(j, key, copy ? copy : "");
-    free(copy);
+    json_bytes(j, key, x.size_bytes ? x.bytes : "", x.size_bytes);
 }
 
 static void json_details(struct json *j, const struct trace_reader *r, const struct trace_event *ev)
@@ -184,13 +205,18 @@ static bool wanted(const struct trace_input *in, const struct trace_event *ev)
            (subject || trace_listed(&a->fibers, ev->goroutine));
 }
 
-// No event was wanted: why. CLI_FAILURE after a message.
-static int check_found(const struct trace_input *in)
+// No event was wanted: why. CLI_FAILURE after a message; a range in which nothing happens is none.
+static int check_found(const struct trace_input *in, FILE *out)
 {
     const struct trace_args *a = in->args;
     char there[TRACE_THERE_MAX];
     if (trace_input_check_fibers(in))
         return CLI_FAILURE;
+    if (!a->kind && !a->fibers.count) {
+        if (!a->json)
+            fputs("No event in this range.\n", out);
+        return CLI_OK;
+    }
     return cli_fail("%s: no such event in it%s; %s", a->path,
                     in->from_ns || in->to_ns ? " in this range" : "", trace_there(there, in));
 }
@@ -228,7 +254,7 @@ int trace_report_events(const struct trace_args *a)
         if (a->json)
             json_close(&j, ']');
         if (!got && left == most)
-            none = check_found(&in);
+            none = check_found(&in, o.out);
         status = profile_output_close(&o, got >= 0 && !none);
         status = got < 0 || none ? CLI_FAILURE : status;
     }
@@ -263,6 +289,7 @@ static void print_verdict(FILE *out, const struct trace_input *in, const struct 
         fprintf(out, "%s: valid: ", path);
         print_counts(out, v);
         fprintf(out, ", format go 1.%u\n", trace_reader_version(in->reader));
+        trace_print_lost(out, in);
         return;
     }
     fprintf(out, "%s: not valid: %s\n", path, e->text);
@@ -288,6 +315,7 @@ static void json_verdict(FILE *out, const struct trace_input *in, const struct v
     json_bool(&j, "valid", !e);
     json_int(&j, "events", (int64_t)v->events);
     json_int(&j, "generations", (int64_t)v->generations);
+    trace_json_lost(&j, in);
     if (e) {
         json_string(&j, "rule", trace_rule_name(e->rule));
         json_int(&j, "generation", (int64_t)e->generation);
@@ -312,7 +340,8 @@ int trace_report_validate(const struct trace_args *a)
     }
     const struct trace_event *ev;
     while (trace_reader_next(in.reader, &ev) > 0) {
-        v.events++;
+        if (!v.events++)
+            in.base_ns = ev->time_ns;
         v.generations += ev->kind == TRACE_SYNC && ev->sync.generation;
     }
     v.error = trace_reader_error(in.reader);

@@ -129,12 +129,12 @@ static void print_head(FILE *out, const struct terminal *t, const struct trace_a
     char x[TRACE_NS_MAX], y[TRACE_NS_MAX];
     fprintf(out, "%s ", a->task ? "Task" : "Region");
     terminal_print(out, t, a->task ? a->task : a->region, 0);
-    fprintf(out, ": %" PRIu32 " instances, half of them shorter than %s\n", e->instances,
-            trace_ns(x, e->median_ns));
-    fprintf(out, "  slow:    %6" PRIu32 " instances from %s on, mean %s\n", e->slow,
-            trace_ns(x, e->threshold_ns), trace_ns(y, rounded(e->slow_mean_ns)));
-    fprintf(out, "  typical: %6" PRIu32 " instances around the median, mean %s\n", e->typical,
-            trace_ns(x, rounded(e->typical_mean_ns)));
+    fprintf(out, ": %" PRIu32 " instance%s, half of them shorter than %s\n", e->instances,
+            cli_s(e->instances), trace_ns(x, e->median_ns));
+    fprintf(out, "  slow:    %6" PRIu32 " instance%s from %s on, mean %s\n", e->slow,
+            cli_s(e->slow), trace_ns(x, e->threshold_ns), trace_ns(y, rounded(e->slow_mean_ns)));
+    fprintf(out, "  typical: %6" PRIu32 " instance%s around the median, mean %s\n", e->typical,
+            cli_s(e->typical), trace_ns(x, rounded(e->typical_mean_ns)));
     fprintf(out, "The slow ones take %s longer. That is, in means of an instance:\n\n",
             trace_ns(x, rounded(e->slow_mean_ns - e->typical_mean_ns)));
     fprintf(out, "%12s %8s %12s %12s\n", "longer", "share", "slow", "typical");
@@ -277,10 +277,10 @@ int trace_report_explain(const struct trace_args *a)
                               a->task ? "task" : "region");
         else if (rc == -EAGAIN)
             status = cli_fail("%s: there are no slow ones beside typical ones: of %" PRIu32
-                              " instances of \"%s\" half take less than %s, and the longest %s; "
+                              " instance%s of \"%s\" half take less than %s, and the longest %s; "
                               "choose a --slow between",
-                              a->path, e.instances, eo.name, trace_ns(x, e.median_ns),
-                              trace_ns(y, e.longest_ns));
+                              a->path, e.instances, cli_s(e.instances), eo.name,
+                              trace_ns(x, e.median_ns), trace_ns(y, e.longest_ns));
         else if (rc)
             status = cli_fail("%s", strerror(-rc));
     }

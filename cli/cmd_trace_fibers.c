@@ -352,15 +352,18 @@ static void print_one(FILE *out, const struct trace_input *in, const struct one 
                 trace_share(b, (double)rows[i].ns, (double)x->times.total_ns), rows[i].word);
     for (uint32_t i = 0; i < x->times.wait_count; i++) {
         const struct trace_wait *w = &x->times.waits[i];
+        if (!w->count && !w->ns) // it only went out of such a wait as the range began
+            continue;
         fprintf(out, "%12s %7s  blocked: ", trace_ns(a, w->ns),
                 trace_share(b, (double)w->ns, (double)x->times.total_ns));
         trace_wait_print(out, &t, &f->summary->names, w);
         fputc('\n', out);
     }
     fprintf(out,
-            "  ran %" PRIu64 " times (at most %s), yielded %" PRIu64 ", preempted %" PRIu64
+            "  ran %" PRIu64 " time%s (at most %s), yielded %" PRIu64 ", preempted %" PRIu64
             ", woke others %" PRIu64 ", started %" PRIu64 "\n",
-            m->runs, trace_ns(a, x->run.ns), m->yields, m->preemptions, m->wakes, m->creates);
+            m->runs, cli_s(m->runs), trace_ns(a, x->run.ns), m->yields, m->preemptions, m->wakes,
+            m->creates);
     for (uint32_t i = 0; i < f->count; i++)
         print_span(out, in, f, f->longest[i]);
 }

@@ -13,17 +13,18 @@ static void print_head(FILE *out, const struct trace_input *in, const struct tra
 {
     const struct trace_totals *t = &s->totals;
     char a[TRACE_NS_MAX];
-    fprintf(out, "%s: %s, %" PRIu64 " generation%s, %" PRIu64 " events, format go 1.%u\n",
+    fprintf(out, "%s: %s, %" PRIu64 " generation%s, %" PRIu64 " event%s, format go 1.%u\n",
             in->args->path, trace_ns(a, t->end_ns - t->begin_ns), t->generations,
-            t->generations == 1 ? "" : "s", t->events, trace_reader_version(in->reader));
+            cli_s(t->generations), t->events, cli_s(t->events), trace_reader_version(in->reader));
     fprintf(out,
-            "%" PRIu64 " fibers (%" PRIu64
-            " alive at the end), %u start functions, %u Procs, %" PRIu64 " threads",
-            t->fibers, t->alive, s->function_count, s->proc_count, t->threads);
+            "%" PRIu64 " fiber%s (%" PRIu64
+            " alive at the end), %u start function%s, %u Proc%s, %" PRIu64 " thread%s",
+            t->fibers, cli_s(t->fibers), t->alive, s->function_count, cli_s(s->function_count),
+            s->proc_count, cli_s(s->proc_count), t->threads, cli_s(t->threads));
     if (t->by_kind[TRACE_TASK_BEGIN])
-        fprintf(out, ", %" PRIu64 " tasks", t->tasks);
+        fprintf(out, ", %" PRIu64 " task%s", t->tasks, cli_s(t->tasks));
     if (t->samples)
-        fprintf(out, ", %" PRIu64 " CPU samples", t->samples);
+        fprintf(out, ", %" PRIu64 " CPU sample%s", t->samples, cli_s(t->samples));
     if (t->heap_max_bytes)
         fprintf(out, ", heap at most %.1f MB", (double)t->heap_max_bytes / 1e6);
     fputc('\n', out);
@@ -98,6 +99,7 @@ static void print_json(FILE *out, const struct trace_input *in, const struct tra
     json_real(&j, "utilisation", t->running_share);
     json_int(&j, "samples", (int64_t)t->samples);
     json_int(&j, "heap_max_bytes", (int64_t)t->heap_max_bytes);
+    trace_json_lost(&j, in);
     json_open(&j, "times", '{');
     trace_json_times(&j, s, &t->times);
     json_close(&j, '}');
@@ -118,6 +120,7 @@ static void print_text(FILE *out, const struct trace_input *in, const struct tra
 {
     uint32_t rows = in->args->rows < 0 ? 8 : in->args->rows ? (uint32_t)in->args->rows : UINT32_MAX;
     print_head(out, in, s);
+    trace_print_lost(out, in);
     print_utilisation(out, s);
     print_times(out, s, rows);
     fprintf(out, "\nBy start function:\n");

@@ -45,6 +45,8 @@ static void print_slowest(FILE *out, const struct trace_input *in, const struct 
             fprintf(out, ", task %" PRIu64, x->task);
         fputc('\n', out);
     }
+    if (t->complete > t->slowest_count)
+        fprintf(out, "%12s %" PRIu64 " more (-n 0: all)\n", "...", t->complete - t->slowest_count);
 }
 
 static void print_shares(FILE *out, const struct trace_summary *s, const struct trace_times *x)
@@ -125,7 +127,10 @@ static int check_name(const struct trace_args *a, const struct trace_summary *s,
 
 static int report(const struct trace_args *a, bool tasks)
 {
-    struct trace_summary_options opts = {0};
+    // -n has them in the lists of the slowest, too.
+    struct trace_summary_options opts = {.slowest_max = a->rows < 0    ? 0
+                                                        : a->rows == 0 ? UINT32_MAX
+                                                                       : (uint32_t)a->rows};
     struct trace_summary *s = NULL;
     struct profile_output o;
     struct trace_input in;

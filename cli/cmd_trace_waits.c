@@ -11,23 +11,29 @@
 #include <string.h>
 
 static const struct {
-    const char *word, *title, *none;
+    const char *word, *title;
+    const char *none, *open; // there is none, or none that has ended
 } kinds[] = {
     [TRACE_PROFILE_NET] = {"net", "Waiting for the network, by the stack that waits",
+                           "No fiber waits for the network.",
                            "No wait for the network has ended; `fibers` has those that last."},
     [TRACE_PROFILE_SYNC] = {"sync", "Waiting for other fibers, by the stack that waits",
+                            "No fiber waits for another one.",
                             "No wait for another fiber has ended; `fibers` has those that last."},
     [TRACE_PROFILE_SYSCALL] = {"syscall", "In system calls, by the stack that makes them",
-                               "No fiber makes a system call."},
+                               "No fiber makes a system call.",
+                               "No system call has ended; `fibers` has those that last."},
     [TRACE_PROFILE_SCHED] = {"sched",
                              "Runnable but not running, by the stack that made the fiber runnable",
-                             "No fiber waits to run."},
+                             "No fiber waits to run.",
+                             "No fiber that waits to run has run before, or none runs then."},
 };
 
 struct waits {
     struct pprof_profile *profile;
     struct trace_wait_row *rows;
     size_t count;
+    bool any; // ended or not
 };
 
 static void print_stack(FILE *out, const struct terminal *t, const struct trace_wait_row *r)
@@ -62,7 +68,7 @@ static void print(FILE *out, const struct trace_args *a, const struct waits *w,
     for (size_t i = 0; i < w->count; i++)
         total += w->rows[i].ns;
     if (!w->count) {
-        fprintf(out, "%s\n", kinds[kind].none);
+        fprintf(out, "%s\n", w->any ? kinds[kind].open : kinds[kind].none);
         return;
     }
     fprintf(out, "%s; %s in all\n", kinds[kind].title, trace_ns(x, total));
@@ -75,7 +81,8 @@ static void print(FILE *out, const struct trace_args *a, const struct waits *w,
         print_stack(out, &t, r);
     }
     if (w->count > rows)
-        fprintf(out, "\n... %zu more stacks (-n 0: all)\n", w->count - rows);
+        fprintf(out, "\n... %zu more stack%s (-n 0: all)\n", w->count - rows,
+                cli_s(w->count - rows));
     fprintf(out, "\nThe same as a profile: fiberscope trace %s -o %s.pb.gz %s\n", kinds[kind].word,
             kinds[kind].word, a->path);
 }
@@ -121,6 +128,7 @@ static int read_profile(struct trace_input *in, enum trace_profile_kind kind, st
     if (!rc && got == 0)
         rc = trace_profile_finish(p, &w->profile);
     if (!rc && got == 0) {
+        w->any = trace_profile_any(p);
         w->profile->duration_nanos = last_ns - (in->from_ns ? in->from_ns : in->base_ns);
         rc = trace_wait_rows(w->profile,
                              kind == TRACE_PROFILE_SCHED ? trace_profile_wakers(p) : NULL, &w->rows,

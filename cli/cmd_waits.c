@@ -116,16 +116,6 @@ static int run_target(const struct settings *s, struct target *t, const char *op
     return status;
 }
 
-static bool is_core(const char *path)
-{
-    char head[4] = "";
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(head, 1, sizeof head, f) : 0;
-    if (f)
-        fclose(f);
-    return n == sizeof head && memcmp(head, "\177ELF", 4) == 0;
-}
-
 static int run(void *settings, int argc, char **argv)
 {
     const struct settings *s = settings;
@@ -137,7 +127,7 @@ static int run(void *settings, int argc, char **argv)
         return cli_usage("--pause: a time that is not negative is needed");
     if (s->order && strcmp(s->order, "on") != 0 && strcmp(s->order, "off") != 0)
         return cli_usage("--order: on or off");
-    if (finish_is_dump(argv[0]) && !is_core(argv[0]))
+    if (finish_is_dump(argv[0]) && !finish_is_core(argv[0]))
         return s->order ? cli_usage("--order: nothing can be switched on in a file")
                         : run_recorded(s, argv[0]);
     if (target_arg_open(&t, argv[0], &err))

@@ -6,6 +6,8 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 int json_utf8_length(const char *s)
 {
@@ -37,10 +39,11 @@ int json_utf8_length(const char *s)
     return c < low || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
 }
 
-static void text(FILE *out, const char *s)
+// s is terminated at end, and may hold NULs before.
+static void text_until(FILE *out, const char *s, const char *end)
 {
     fputc('"', out);
-    while (*s) {
+    while (s < end) {
         int n = json_utf8_length(s);
         if (!n) {
             fputs("\\ufffd", out);
@@ -56,6 +59,11 @@ static void text(FILE *out, const char *s)
         s += n;
     }
     fputc('"', out);
+}
+
+static void text(FILE *out, const char *s)
+{
+    text_until(out, s, s + strlen(s));
 }
 
 static void begin(struct json *j, const char *key)
@@ -94,6 +102,20 @@ void json_string(struct json *j, const char *key, const char *value)
 {
     begin(j, key);
     text(j->out, value);
+}
+
+void json_bytes(struct json *j, const char *key, const char *bytes, size_t n)
+{
+    char *copy = malloc(n + 1); // json_utf8_length looks up to a NUL
+    begin(j, key);
+    if (copy) {
+        memcpy(copy, bytes, n);
+        copy[n] = 0;
+        text_until(j->out, copy, copy + n);
+    } else {
+        fputs("null", j->out);
+    }
+    free(copy);
 }
 
 void json_int(struct json *j, const char *key, int64_t value)

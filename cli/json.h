@@ -22,6 +22,7 @@ struct json {
 void json_open(struct json *j, const char *key, char bracket); // '{' or '['
 void json_close(struct json *j, char bracket);                 // '}' or ']'
 void json_string(struct json *j, const char *key, const char *value);
+void json_bytes(struct json *j, const char *key, const char *bytes, size_t n); // NULs, too
 void json_int(struct json *j, const char *key, int64_t value);
 void json_hex(struct json *j, const char *key, uint64_t value); // "0x.." as a string
 void json_real(struct json *j, const char *key, double value);

@@ -117,6 +117,12 @@ int cli_parse(const struct cli_command *cmd, int argc, char **argv, void *settin
 void cli_settings_free(const struct cli_command *cmd, void *settings);
 
 // The word of words[0..count) nearest to what, or NULL if none is near enough to be meant.
+// What a noun takes behind that number: "1 fiber", "2 fibers".
+static inline const char *cli_s(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 const char *cli_nearest(const char *what, const char *const *words, size_t count);
 
 // "1m30s" to nanoseconds and "4GiB" to bytes. 0 or -EINVAL.

@@ -10,6 +10,7 @@
 #include "cli/top_live.h"
 
 #include "analysis/units.h"
+#include "cli/options.h"
 #include "cli/terminal.h"
 
 #include <stdarg.h>
@@ -87,7 +88,7 @@ static void put_sums(struct line *l, const struct top_view *v)
         put(l, ", %s in all", label(b, table->total, table));
     }
     if (v->lost)
-        put(l, ", %llu samples lost", (unsigned long long)v->lost);
+        put(l, ", %llu sample%s lost", (unsigned long long)v->lost, cli_s(v->lost));
 }
 
 // Which columns there is room for.

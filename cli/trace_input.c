@@ -139,7 +139,10 @@ const char *trace_there(char *buf, const struct trace_input *in)
 {
     char a[TRACE_NS_MAX];
     int64_t length_ns = in->last_ns == INT64_MIN ? 0 : in->last_ns - in->base_ns;
-    if (in->fiber_count)
+    if (in->fiber_count == 1)
+        snprintf(buf, TRACE_THERE_MAX, "it has one fiber, %" PRId64 ", in %s", in->fiber_least,
+                 trace_ns(a, length_ns));
+    else if (in->fiber_count)
         snprintf(buf, TRACE_THERE_MAX,
                  "it has %" PRIu64 " fibers, %" PRId64 " to %" PRId64 ", in %s", in->fiber_count,
                  in->fiber_least, in->fiber_most, trace_ns(a, length_ns));

@@ -84,6 +84,9 @@ void trace_json_stack(struct json *j, const char *key, const struct trace_names 
                       const struct trace_stack *stack);
 void trace_wait_print(FILE *out, const struct terminal *t, const struct trace_names *n,
                       const struct trace_wait *w); // "sleep, 2 times, longest 200ms"
+// What the file, as far as it was read, says is missing in it: a line for each; `"missing": [...]`.
+void trace_print_lost(FILE *out, const struct trace_input *in);
+void trace_json_lost(struct json *j, const struct trace_input *in);
 void trace_json_times(struct json *j, const struct trace_summary *s, const struct trace_times *t);
 int trace_number(const char *text, const char *what, int64_t *number); // 0 or an exit status
 bool trace_listed(const struct cli_list *list, int64_t id);

@@ -91,8 +91,10 @@ void trace_print_wakes(FILE *out, const struct trace_summary *s, uint32_t rows, 
         int64_t n = (int64_t)e->wakes;
         fprintf(out, "%12" PRIu64 " %12s %12s  ", e->wakes, trace_ns(a, e->blocked_ns / n),
                 trace_ns(b, e->runnable_ns / n));
-        // Whom nobody wakes is woken by a timer or the network poller.
-        terminal_print(out, &t, e->from ? text_of(s, e->from) : "(timer, poller)", 0);
+        if (e->waker == TRACE_WAKER_FIBER)
+            trace_name_print(out, &t, text_of(s, e->from));
+        else
+            fputs(trace_waker_as_name(e->waker), out);
         fputs(" -> ", out);
         trace_name_print(out, &t, text_of(s, e->to));
         fputc('\n', out);
@@ -192,9 +194,9 @@ static void print_lint(FILE *out, const struct terminal *t, const struct trace_i
     trace_name_print(out, t, text_of(s, l->function));
     if (l->kind == TRACE_LINT_SPINS) {
         fprintf(out,
-                ": of %" PRIu64 " times that it was made runnable, it did so itself %" PRIu64
-                " times (it yields in a loop)\n",
-                l->of, l->count);
+                ": of %" PRIu64 " time%s that it was made runnable, it did so itself %" PRIu64
+                " time%s (it yields in a loop)\n",
+                l->of, cli_s(l->of), l->count, cli_s(l->count));
         return;
     }
     print_worst(out, l);
@@ -310,6 +312,7 @@ void trace_json_wakes(struct json *j, const struct trace_summary *s, const char 
         json_open(j, NULL, '{');
         json_string(j, "from", text_of(s, e->from));
         json_string(j, "to", text_of(s, e->to));
+        json_string(j, "by", trace_waker_name(e->waker));
         json_int(j, "wakes", (int64_t)e->wakes);
         json_int(j, "creates", (int64_t)e->creates);
         json_int(j, "blocked_ns", e->blocked_ns);

@@ -3,6 +3,7 @@
 // The order of locks in fiberscope waits: inversions as text and as JSON.
 
 #include "cli/json.h"
+#include "cli/options.h"
 #include "cli/waits_report.h"
 
 #include <inttypes.h>
@@ -111,8 +112,8 @@ void waits_print_order_count(const struct order *o, bool all, FILE *out)
         fprintf(out, "%zu more under a common lock%s.\n", o->kinds[ORDER_GUARDED],
                 all ? "" : " (--all)");
     if (missing || o->held_full)
-        fprintf(out, "Incomplete: %" PRIu64 " orders and %" PRIu64 " held locks found no room.\n",
-                missing, o->held_full);
+        fprintf(out, "Incomplete: %" PRIu64 " order%s and %" PRIu64 " held lock%s found no room.\n",
+                missing, cli_s(missing), o->held_full, cli_s(o->held_full));
     if (o->circles.is_cut)
         fputs("Incomplete: there are more circles than could be searched.\n", out);
 }

@@ -3,6 +3,7 @@
 // fiberscope waits as text: a table, the deadlocks with their stacks, and the stacks of others who wait for locks
 // or hold them, as jstack has it.
 
+#include "cli/options.h"
 #include "cli/waits_report.h"
 
 #include <inttypes.h>
@@ -315,7 +316,7 @@ static void print_other_stacks(const struct waits_report *r, FILE *out)
         print_stack(w, i, out);
     }
     if (left_out)
-        fprintf(out, "%zu more stacks with --all.\n\n", left_out);
+        fprintf(out, "%zu more stack%s with --all.\n\n", left_out, cli_s(left_out));
 }
 
 void waits_print_text(const struct waits_report *r, FILE *out)

@@ -59,6 +59,12 @@ bool finish_is_dump(const char *path)
            (is_core(&head) || head.magic == SEG_MAGIC || head.magic == SEG_DUMP_MAGIC);
 }
 
+bool finish_is_core(const char *path)
+{
+    struct head head;
+    return read_head(path, &head) && is_core(&head);
+}
+
 // A core file has the fibers themselves, with their stacks. Of other files the trace says what each did last.
 static void add_fibers(const char *path, struct record_result *result)
 {

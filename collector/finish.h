@@ -15,6 +15,7 @@
 // Whether the file begins as a dump, a black box or a core file does; cheap, for readers that take
 // profiles and dumps alike. false also when it cannot be read.
 bool finish_is_dump(const char *path);
+bool finish_is_core(const char *path); // of these, the last
 
 // Reads the file into *result, a builder for each kind that it has anything of (RECORD_CPU if it has
 // nothing at all, not even a trace), ready for record_write. 0 or -errno. *result is to be freed in any case.

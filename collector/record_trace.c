@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     FILES_MAX =
@@ -143,6 +144,17 @@ static int open_file(void *arg, uint32_t number, struct fscope_error *err)
     return open->file.fd;
 }
 
+// A copy of a flight recorder is told as it is made: the recording may go on for long.
+static void say_copy(const struct record_options *o, const char *path, const char *cause)
+{
+    if (o->quiet || !o->messages)
+        return;
+    // \033[K clears the line of the progress.
+    fprintf(o->messages, "%sfiberscope: %s: wrote %s\n",
+            isatty(fileno(o->messages)) ? "\r\033[K" : "", cause, path);
+    fflush(o->messages);
+}
+
 static void close_file(void *arg, const struct trace_build_file *f, int rc)
 {
     struct record_trace_sink *s = arg;
@@ -157,6 +169,8 @@ static void close_file(void *arg, const struct trace_build_file *f, int rc)
         file_abort(&open->file);
     else if (file_commit(&open->file, rc ? NULL : &err) && !rc)
         rc = err.code;
+    if (f->generations && !rc && f->cause[0])
+        say_copy(s->o, open->path, f->cause);
     if (f->generations || rc || f->left_out)
         add_result(s, open->path, f, rc, err.text);
     note_closed(s->result, open->path);
@@ -217,10 +231,12 @@ static void say_file(const struct record_options *o, const struct record_result 
     if (f->samples) {
         fputs(", ", out);
         record_say_count(out, f->samples);
-        fputs(" CPU samples", out);
+        fputs(f->samples == 1 ? " CPU sample" : " CPU samples", out);
     }
     if (f->was_killed && result->killed_by)
         fputs(", up to the kill", out);
+    if (f->cause[0])
+        fprintf(out, ", as %s", f->cause);
     fprintf(out, "; wrote %s", t->path);
     if (has_several(result))
         fprintf(out, " (process %u, %s)", t->pid, t->program);

@@ -5,6 +5,7 @@
 
 #include "collector/trace_build.h"
 
+#include "collector/trace_lost.h"
 #include "collector/trace_out.h"
 #include "collector/trace_pool.h"
 #include "collector/trace_rewrite.h"
@@ -33,6 +34,8 @@ struct trace_build {
     uint64_t last_units;   // of the file's last event
     uint64_t lost_session; // whose file could not be written
     uint32_t file_count;
+    uint64_t cut_ns;      // when the last file ended, if it was cut; 0: it was not
+    uint64_t overwritten; // generations, before the next file
     // Samples that wait for their generation.
     struct trace_sample *samples;
     size_t sample_count, sample_capacity;
@@ -40,8 +43,10 @@ struct trace_build {
     bool is_flight, wants_snapshot, has_asked;
     uint64_t snapshots_seen, ask_generation, ask_deadline_ns;
     bool has_stopped; // was asked to
+    bool is_dead;     // the process has ended
     struct trace_build_stats stats;
     int first_rc;
+    char cause[160]; // of the coming snapshot
     char first_error[384];
 };
 
@@ -201,7 +206,11 @@ static int open_file(struct trace_build *b, uint64_t session, uint64_t generatio
     b->file = (struct trace_build_file){
         .number = ++b->file_count,
         .gave_way = b->is_flight && (generation > load(&b->now.first) || load(&b->now.cuts)),
+        .gap_from_ns = b->cut_ns,
+        .overwritten = b->overwritten,
     };
+    b->cut_ns = b->overwritten = 0;
+    snprintf(b->file.cause, sizeof b->file.cause, "%s", b->is_flight ? b->cause : "");
     int fd = b->o.open_file(b->o.arg, b->file.number, &err);
     if (fd < 0)
         return keep_error(b, fd, err.text);
@@ -222,21 +231,6 @@ static bool was_cut(const struct trace_build *b, uint64_t session)
     bool is_last_ended = session + is_on >= newest;
     return is_last_ended ? atomic_load_explicit(&b->now.end, memory_order_relaxed) == SEG_TRACE_FULL
                          : load(&b->now.cuts) > 0;
-}
-
-static void close_file(struct trace_build *b, int rc)
-{
-    if (!b->is_open)
-        return;
-    b->is_open = false;
-    b->file.bytes = b->out.written;
-    b->file.events += b->file.generations != 0; // the Sync that readers end with
-    b->file.was_cut = !b->is_flight && was_cut(b, b->session);
-    trace_out_close(&b->out);
-    b->stats.files++;
-    if (rc)
-        b->lost_session = b->session;
-    b->o.close_file(b->o.arg, &b->file, rc);
 }
 
 static int put_clock(struct trace_build *b, uint64_t units, uint64_t mono, uint64_t real)
@@ -265,23 +259,74 @@ static int end_generation(struct trace_build *b, uint64_t generation)
     return put_clock_at(b, st.first_units);
 }
 
-// What goes on when nothing more happens lasts until recording ended, and a trace is over with its last event: so a
-// generation follows that has nothing but its time, which readers tell as a Sync. units 0: the end is not known.
-static int write_end(struct trace_build *b, uint64_t units)
+static int write_notes(struct trace_build *b, const struct trace_note *notes, size_t count)
 {
-    if (!b->is_open || !b->file.generations || units <= b->last_units || units > INT64_MAX)
-        return 0;
-    int rc = trace_out_begin(&b->out);
+    char text[TRACE_NOTE_BYTES];
+    uint64_t id;
+    int rc = 0;
+    for (size_t i = 0; !rc && i < count; i++)
+        rc = trace_writer_string(b->out.writer, text, trace_note_write(text, &notes[i]), &id);
+    return rc;
+}
+
+static int make_end(struct trace_build *b, uint64_t units, const struct trace_note *notes,
+                    size_t count, bool says_again)
+{
+    int rc = trace_out_drop(&b->out);
     if (!rc)
-        rc = put_clock_at(b, units);
+        rc = trace_out_begin(&b->out);
+    if (!rc && says_again)
+        rc = trace_out_say_again(&b->out, units);
+    if (!rc)
+        rc = write_notes(b, notes, count);
+    return rc ? rc : put_clock_at(b, units);
+}
+
+// What goes on when nothing more happens lasts until recording ended, and a trace is over with its last event: so a
+// generation follows that has nothing but its time, which readers tell as a Sync, an event that changes nothing, and
+// what is missing in the file. units 0: the end is not known.
+static int write_end(struct trace_build *b, uint64_t units, int file_rc)
+{
+    struct trace_note notes[TRACE_NOTES_MAX];
+    char why[384];
+    bool is_known = units > b->last_units && units <= INT64_MAX, says_again = true;
+    size_t count = trace_lost_notes(&b->file, file_rc, notes);
+    if (!b->file.generations || (!is_known && !count))
+        return 0;
+    units = is_known ? units : b->last_units + 1;
+    int rc = make_end(b, units, notes, count, true);
+    if (!rc && trace_out_check(&b->out, why, sizeof why)) {
+        says_again = false;
+        rc = make_end(b, units, notes, count, false);
+    }
     if (!rc)
         rc = trace_out_write(&b->out);
     if (rc)
         return rc;
     b->file.end_ns = ns_of(b, units);
-    b->file.bytes = b->out.written;
-    b->file.events++;
+    b->file.events += 1 + says_again;
     return 0;
+}
+
+// units: when it ended, 0: not known. rc: why it cannot be written any further, or 0.
+static void close_file(struct trace_build *b, uint64_t units, int rc)
+{
+    if (!b->is_open)
+        return;
+    b->is_open = false;
+    b->file.was_cut = !b->is_flight && was_cut(b, b->session);
+    if (b->file.was_cut)
+        b->cut_ns = b->file.end_ns;
+    int end_rc = write_end(b, units, rc);
+    if (!rc)
+        keep_error(b, end_rc, NULL);
+    b->file.bytes = b->out.written;
+    b->file.events += b->file.generations != 0; // the Sync that readers end with
+    trace_out_close(&b->out);
+    b->stats.files++;
+    if (rc)
+        b->lost_session = b->session;
+    b->o.close_file(b->o.arg, &b->file, rc);
 }
 
 // When the session ended, as the target tells; 0: it does not, or the session was cut: what happened between that and
@@ -345,10 +390,11 @@ static int write_generation(struct trace_build *b, uint64_t generation,
     if (is_empty || ((!is_whole || after.damaged != before.damaged) &&
                      trace_out_check(&b->out, b->file.why, sizeof b->file.why))) {
         b->file.left_out += !is_empty;
-        close_file(b, 0);
+        close_file(b, 0, 0);
         return 0;
     }
     b->file.was_killed |= !is_whole;
+    b->file.is_dead |= !is_whole && b->is_dead;
     uint64_t bytes = b->out.written;
     rc = trace_out_write(&b->out);
     if (!rc)
@@ -366,10 +412,8 @@ static int write_generations(struct trace_build *b, uint64_t upto, uint64_t unti
         size_t count = trace_pool_range(&b->pool, generation, &pieces);
         uint64_t session = pieces[0].session;
         int rc = 0;
-        if (b->is_open && session != b->session) {
-            keep_error(b, write_end(b, told_end(b, b->session)), NULL);
-            close_file(b, 0);
-        }
+        if (b->is_open && session != b->session)
+            close_file(b, told_end(b, b->session), 0);
         if (session != b->lost_session && !b->is_open)
             rc = open_file(b, session, generation);
         if (session != b->lost_session && !rc) {
@@ -379,7 +423,7 @@ static int write_generations(struct trace_build *b, uint64_t upto, uint64_t unti
         if (rc) {
             keep_error(b, rc, NULL);
             b->lost_session = session;
-            close_file(b, rc);
+            close_file(b, 0, rc);
         }
         first = first ? first : rc;
         b->done = generation > b->done ? generation : b->done;
@@ -411,8 +455,8 @@ static int copy_flight(struct trace_build *b, bool open_too)
     uint64_t gone = load(&after.oldest) ? load(&after.oldest) - 1 : 0;
     gone = take.stale_from > gone ? take.stale_from : gone;
     uint64_t lowest = trace_pool_lowest(&b->pool);
-    if (lowest && gone >= lowest)
-        b->stats.lost_generations += gone - lowest + 1;
+    b->overwritten = lowest && gone >= lowest ? gone - lowest + 1 : 0;
+    b->stats.lost_generations += b->overwritten;
     trace_pool_drop(&b->pool, gone);
     return 0;
 }
@@ -425,21 +469,26 @@ static int write_snapshot(struct trace_build *b, bool open_too, uint64_t until, 
         return keep_error(b, rc, NULL);
     b->lost_session = 0; // what went wrong with one snapshot may be better with the next
     rc = write_generations(b, UINT64_MAX, until);
-    keep_error(b, write_end(b, end || open_too ? end : start_of(b, b->done + 1)), NULL);
-    close_file(b, 0);
+    close_file(b, end || open_too ? end : start_of(b, b->done + 1), 0);
+    b->cause[0] = 0;
     return rc;
 }
 
 void trace_build_snapshot(struct trace_build *b)
 {
+    if (!b->cause[0])
+        snprintf(b->cause, sizeof b->cause, "asked for");
     b->wants_snapshot = true;
 }
 
 static int pump_flight(struct trace_build *b)
 {
     uint64_t met = load(&b->now.snapshots), generation = load(&b->now.generation);
-    if (met != b->snapshots_seen)
+    if (met != b->snapshots_seen) {
         b->wants_snapshot = true;
+        if (!b->cause[0]) // the first of those that come before the copy is taken
+            trace_lost_cause(b->cause, sizeof b->cause, &b->now, b->o.reader);
+    }
     b->snapshots_seen = met;
     if (!b->wants_snapshot)
         return 0;
@@ -529,6 +578,7 @@ int trace_build_finish(struct trace_build *b, uint64_t until_ns, uint64_t end_ns
     uint64_t until = until_ns == UINT64_MAX ? UINT64_MAX : units_of(b, until_ns);
     int rc = look(b);
     uint64_t end = rc ? 0 : last_end(b, end_ns);
+    b->is_dead = until_ns == UINT64_MAX;
     if (!rc && !b->is_flight)
         rc = take_stream(b, true);
     if (!rc)
@@ -539,8 +589,6 @@ int trace_build_finish(struct trace_build *b, uint64_t until_ns, uint64_t end_ns
         rc = write_snapshot(b, true, until, end);
     else
         rc = write_generations(b, UINT64_MAX, until);
-    if (b->is_open && b->session == load(&b->now.session))
-        keep_error(b, write_end(b, end), NULL);
-    close_file(b, 0);
+    close_file(b, b->session == load(&b->now.session) ? end : 0, 0);
     return rc;
 }

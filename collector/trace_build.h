@@ -10,7 +10,8 @@
 // What always holds
 //   - A generation is written when it is whole; at the end what is committed of those that are not, which is a
 //     causal cut. A file has whole generations of one session, then at most one or two of these, and then an empty
-//     one at the time at which recording ended, if that is known.
+//     one at the time at which recording ended, if that is known. That one says what is missing, if anything is: then
+//     it comes in any case.
 //   - What is not known to be valid (not whole, or with events that made no sense) is read by our validator,
 //     together with the generation before, and is left out if that refuses it; the file then ends, and what
 //     comes later goes to the next one.
@@ -41,7 +42,12 @@ struct trace_build_file { // what came of one file
     bool was_cut;        // buffers were full
     bool gave_way;       // of a flight recorder: there was more, before it
     bool was_killed;     // ends with what was committed
-    char why[384];       // of left_out: what the validator said
+    bool is_dead;        // and that is of a process that had ended
+    uint64_t
+        gap_from_ns; // since when nothing was recorded before it, as buffers were full; 0: no such gap
+    uint64_t overwritten; // generations before it, while they were copied
+    char cause[160]; // of a flight recorder's copy: which condition made it, in words; "": none did
+    char why[384];   // of left_out: what the validator said
 };
 
 struct trace_build_options {

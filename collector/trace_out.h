@@ -19,11 +19,15 @@ struct trace_bytes {
 
 struct trace_out { // zeroed: none is open
     struct trace_writer *writer;
-    int fd;                    // borrowed
+    int fd; // borrowed
+    uint32_t version;
+    uint64_t units_per_second;
     uint64_t number;           // of the generation that was begun last
+    uint64_t number_written;   // of the one that was written last
     struct trace_bytes header; // the file's
     struct trace_bytes made, before;
     uint64_t written; // bytes
+    bool is_broken;   // the descriptor has half a generation
 };
 
 // 0, -ENOMEM, -EINVAL (version).
@@ -34,6 +38,14 @@ void trace_out_close(struct trace_out *o); // accepts a zeroed one
 int trace_out_begin(struct trace_out *o);
 // Completes it, in memory. 0 or -errno.
 int trace_out_end(struct trace_out *o, const struct trace_writer_clock *clock);
+
+// Forgets a generation that was made, or begun, and not written: the next one gets its number. 0 or -errno: nothing
+// more can be written.
+int trace_out_drop(struct trace_out *o);
+
+// Into the generation that was begun: an event that says again what is so already, as the generation before leaves it,
+// for readers before Go 1.25 refuse a generation that has no event. 0 or -errno; nothing where nothing is known.
+int trace_out_say_again(struct trace_out *o, uint64_t units);
 
 // Whether our validator takes it, after the generation before. 0, or -errno with why it does not.
 int trace_out_check(struct trace_out *o, char *why, size_t size);

@@ -127,3 +127,11 @@ void emit_buffers_seal_all(uint64_t generation)
             emit_buffer_seal(b);
     }
 }
+
+uint32_t emit_free_buffers(void)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < emit.trace->buffer_count; i++)
+        n += atomic_load_explicit(&emit.buffers[i].state, memory_order_relaxed) == SEG_TRACE_FREE;
+    return n;
+}

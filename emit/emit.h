@@ -203,13 +203,19 @@ enum emit_slow {
     EMIT_SLOW_COUNT
 };
 extern EMIT_API _Atomic uint64_t emit_slow_ns[EMIT_SLOW_COUNT];
-void emit_is_slow(void);
+void emit_is_slow(enum emit_slow what, uint64_t ns,
+                  uint32_t name); // name: a string of the segment, 0: none
+
+static inline bool emit_is_over(enum emit_slow what, uint64_t ns)
+{
+    uint64_t limit = atomic_load_explicit(&emit_slow_ns[what], memory_order_relaxed);
+    return __builtin_expect(limit && ns >= limit, 0);
+}
 
 static inline void emit_lasted(enum emit_slow what, uint64_t ns)
 {
-    uint64_t limit = atomic_load_explicit(&emit_slow_ns[what], memory_order_relaxed);
-    if (__builtin_expect(limit && ns >= limit, 0))
-        emit_is_slow();
+    if (emit_is_over(what, ns))
+        emit_is_slow(what, ns, 0);
 }
 
 // Called by emit_tick after such a moment, once the generation is whole, where no consumer takes the copy. NULL: none.

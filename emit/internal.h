@@ -85,6 +85,7 @@ extern struct emit emit __attribute__((visibility("hidden")));
 // Makes room for one event of this generation: a new buffer, and at the generation's first event the view's
 // statuses. Ticks, now; 0: tracing is off.
 uint64_t emit_open_slow(struct emit_thread *t);
+uint32_t emit_free_buffers(void);
 
 // A free buffer for t in this generation; NULL: there is none. is_next: it has filled one.
 struct seg_trace_buffer *emit_buffer_claim(struct emit_thread *t, uint64_t generation,

@@ -469,13 +469,17 @@ int emit_advance(void)
 
 _Atomic uint64_t emit_slow_ns[EMIT_SLOW_COUNT];
 
-void emit_is_slow(void)
+void emit_is_slow(enum emit_slow what, uint64_t ns, uint32_t name)
 {
     uint64_t now = clock_ns(CLOCK_MONOTONIC);
     uint64_t next = atomic_load_explicit(&emit.slow_next_ns, memory_order_relaxed);
-    if (emit_is_on() && now >= next &&
-        atomic_compare_exchange_strong(&emit.slow_next_ns, &next, now + SECOND))
-        atomic_fetch_add(&emit.trace->snapshots, 1);
+    if (!emit_is_on() || now < next ||
+        !atomic_compare_exchange_strong(&emit.slow_next_ns, &next, now + SECOND))
+        return;
+    atomic_store_explicit(&emit.trace->met_ns, ns, memory_order_relaxed);
+    atomic_store_explicit(&emit.trace->met, (uint64_t)name << 8 | (what + 1), memory_order_relaxed);
+    // release: pairs with the consumer's acquire of the count, which then sees what for
+    atomic_fetch_add_explicit(&emit.trace->snapshots, 1, memory_order_release);
 }
 
 void emit_set_copy(void (*copy)(void))
@@ -488,14 +492,6 @@ static bool is_generation_large(void)
 {
     return emit.options.is_flight &&
            atomic_load_explicit(&emit.claimed, memory_order_relaxed) > emit.trace->buffer_count / 4;
-}
-
-static uint32_t free_buffers(void)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < emit.trace->buffer_count; i++)
-        n += atomic_load_explicit(&emit.buffers[i].state, memory_order_relaxed) == SEG_TRACE_FREE;
-    return n;
 }
 
 // emit.lock held.
@@ -516,7 +512,7 @@ static bool tick(bool may_copy)
         // Half of the buffers, so that what is recorded from now on is worth it. A flight recorder's never become
         // free by themselves: they give way to the coming events.
         if (emit.is_wanted &&
-            (emit.options.is_flight || free_buffers() >= emit.trace->buffer_count / 2))
+            (emit.options.is_flight || emit_free_buffers() >= emit.trace->buffer_count / 2))
             begin_session(true);
         return false;
     }

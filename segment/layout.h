@@ -462,7 +462,10 @@ struct seg_trace {
     _Atomic uint64_t
         asked_slow_ns[4]; // with SEG_ASK_TRACE: limits of regions, tasks, latency, stalls; 0: none
     _Atomic uint64_t cut; // generation in which the last cut was; 0: none. Stored at the cut itself
-    uint64_t reserved[3];
+    // The condition that was met last: 1 a region, 2 a task, 3 latency, 4 a stall, and << 8 the string of its name; 0: none
+    _Atomic uint64_t met;
+    _Atomic uint64_t met_ns; // how long that had lasted
+    uint64_t reserved;
     struct
         seg_trace_clock { // of generation g at [g % SEG_TRACE_CLOCKS]; valid where generation says g
         _Atomic uint64_t generation;      // release

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What stands around a view: tabs, progress, damage, notes, the path to open.
+// What stands around a view: tabs, progress, what is missing, notes, the path to open.
 
 #include "viewer/app_internal.h"
 
@@ -69,14 +69,13 @@ static struct rect below(struct rect r, int height)
     return rect_make(r.x, r.y + height, r.w, r.h - height);
 }
 
-// What is missing of a damaged file, over its view. How high it is.
-static int draw_damage(struct app *a, const struct document *d, struct rect r)
+// What of the file is not there, over its view. How high it is.
+static int draw_missing(struct app *a, const struct document *d, struct rect r)
 {
-    char text[512];
     struct ui *u = &a->ui;
-    if (!d->damage[0])
+    const char *text = d->missing;
+    if (!*text)
         return 0;
-    snprintf(text, sizeof text, "Only what stands before the damage is shown. %s", d->damage);
     r = rect_cut(rect_make(r.x, r.y, r.w, u->line + 2), r);
     draw_rect(u->list, r, u->theme.raised);
     draw_rect(u->list, rect_make(r.x, r.y, 4, r.h), u->theme.bad);
@@ -114,7 +113,7 @@ struct rect bar_draw(struct app *a, struct rect r)
     }
     ui_label(u, in, u->theme.text, d ? d->title : "Fiberscope");
     r = below(r, height);
-    return d && r.h > 0 ? below(r, draw_damage(a, d, r)) : r;
+    return d && r.h > 0 ? below(r, draw_missing(a, d, r)) : r;
 }
 
 // --- In place of a view.

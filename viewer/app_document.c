@@ -44,7 +44,7 @@ static void take(struct document *d, struct loaded *l)
     d->profile = l->profile;
     d->file = l->file;
     snprintf(d->title, sizeof d->title, "%.280s", d->profile ? d->profile->title : name);
-    snprintf(d->damage, sizeof d->damage, "%s", l->damage);
+    snprintf(d->missing, sizeof d->missing, "%s", l->missing);
 }
 
 static int show_first(struct document *d, const char *id)

@@ -98,5 +98,5 @@ void export_words(struct app *a)
     size_t lines = 0;
     for (const char *p = text; *p; p++)
         lines += *p == '\n';
-    snprintf(a->note, sizeof a->note, "Copied %zu lines", lines);
+    snprintf(a->note, sizeof a->note, "Copied %zu line%s", lines, lines == 1 ? "" : "s");
 }

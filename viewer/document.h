@@ -18,7 +18,7 @@ struct document {
     struct profiles *profiles;     // what its views share (views/profiles.h); NULL: not yet
     char *path;
     char title[300];
-    char damage[384];        // what is missing of the file; "": nothing
+    char missing[640];       // what of the file is not there, a sentence; "": nothing
     struct load *loading;    // while it is read
     char error[384];         // why it could not be read
     const char *sample_type; // of a profile; NULL: its own choice

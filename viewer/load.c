@@ -97,6 +97,31 @@ static int64_t read_some(void *context, void *bytes, size_t n)
     return say(in->load, what, in->done, in->total) ? got : -ECANCELED;
 }
 
+static void say_damage(struct loaded *out, const char *what)
+{
+    snprintf(out->missing, sizeof out->missing, "Only what stands before the damage is shown. %s",
+             what);
+}
+
+// What the file says itself (formats/trace/notes.h).
+static void say_notes(struct loaded *out, const struct trace_reader *r)
+{
+    uint32_t count;
+    const struct trace_note *notes = trace_reader_notes(r, &count);
+    int64_t base_ns = out->trace->begin_ns;
+    size_t n = 0;
+    for (uint32_t i = 0; i < count && n < sizeof out->missing; i++) {
+        char when[64] = "";
+        double from = (double)(notes[i].from_ns - base_ns) / 1e9;
+        if (notes[i].from_ns && !notes[i].to_ns)
+            snprintf(when, sizeof when, "from %.6fs on: ", from);
+        else if (notes[i].to_ns)
+            snprintf(when, sizeof when, "what came before it: ");
+        n += (size_t)snprintf(out->missing + n, sizeof out->missing - n, "%s%s%s",
+                              i ? "; " : "Missing in this trace: ", when, notes[i].text);
+    }
+}
+
 // Of a reader that was opened, with rc; closes it.
 static int finish_trace(struct trace_reader *r, int rc, struct loaded *out,
                         struct fscope_error *err)
@@ -104,8 +129,10 @@ static int finish_trace(struct trace_reader *r, int rc, struct loaded *out,
     if (!rc)
         rc = trace_model_read(&out->trace, r, err);
     const struct trace_error *damage = r ? trace_reader_damage(r) : NULL;
+    if (!rc)
+        say_notes(out, r);
     if (!rc && damage)
-        snprintf(out->damage, sizeof out->damage, "%s", damage->text);
+        say_damage(out, damage->text);
     trace_reader_close(r);
     return rc;
 }
@@ -182,7 +209,7 @@ static int read_profile(struct load *l, const void *bytes, size_t size, struct l
         o.salvaged_samples = &whole;
         rc = parse_profile(&p, l->o.path, bytes, size, &o, &again);
         if (!rc)
-            snprintf(out->damage, sizeof out->damage, "%s", err->text);
+            say_damage(out, err->text);
         rc = rc ? err->code : 0;
     }
     if (!rc && l->o.diff_base && (rc = parse_profile(&base, l->o.diff_base, NULL, 0, NULL, err)))

@@ -2,7 +2,7 @@
 //
 // Reading a file or an address in a thread of its own, with progress, so that a window never waits.
 //
-// What is damaged is read as far as it is whole; `damage` says what is missing. Cancelling returns
+// What is damaged is read as far as it is whole; `missing` says so, and what a trace says itself that it lacks. Cancelling returns
 // at once: the thread ends by itself soon after.
 
 #ifndef FIBERSCOPE_VIEWER_LOAD_H
@@ -33,7 +33,7 @@ struct loaded {
     struct trace_model *trace; // one of these two
     struct profile_model *profile;
     struct profile_file *file; // of the profile
-    char damage[384];          // "": whole
+    char missing[640];         // what of the file is not there, a sentence; "": nothing
 };
 
 // In this thread. 0 or -errno with err.

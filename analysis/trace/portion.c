@@ -28,21 +28,6 @@ static int64_t earlier(int64_t a, int64_t b)
 
 // --- One fiber.
 
-// When the fiber of a system call lost its Proc; end_ns if it did not.
-static int64_t lost_ns(const struct trace_spans *s, uint32_t span, int64_t end_ns)
-{
-    uint32_t low = 0, high = s->lost_count;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (s->lost[mid].span < span)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    bool lost = low < s->lost_count && s->lost[low].span == span;
-    return lost ? earlier(s->lost[low].time_ns, end_ns) : end_ns;
-}
-
 static int add_wait(const struct trace_spans *s, uint32_t lane, uint32_t span, int64_t begin_ns,
                     int64_t end_ns, struct trace_times *t)
 {
@@ -73,7 +58,7 @@ static int add_span(const struct trace_spans *s, uint32_t lane, uint32_t span, i
     case TRACE_GO_RUNNABLE: t->runnable_ns += to - from; break;
     case TRACE_GO_WAITING: return add_wait(s, lane, span, begin_ns, end_ns, t);
     case TRACE_GO_SYSCALL: {
-        int64_t lost = later(lost_ns(s, span, to), from);
+        int64_t lost = later(earlier(trace_span_lost_ns(s, span), to), from);
         t->syscall_ns += lost - from;
         t->syscall_blocked_ns += to - lost;
         break;

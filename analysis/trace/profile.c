@@ -32,6 +32,7 @@ struct trace_profile {
     int64_t *times_ns;
     uint32_t capacity;
     struct trace_waits wakers[TRACE_WAKER_COUNT]; // of stack 0
+    bool any;
 };
 
 int trace_profile_new(struct trace_profile **out, enum trace_profile_kind kind, int64_t from_ns,
@@ -75,16 +76,6 @@ static bool goes_on(const struct trace_profile *p, uint8_t to)
     return to == (p->kind == TRACE_PROFILE_SYSCALL ? TRACE_GO_SYSCALL
                   : p->kind == TRACE_PROFILE_SCHED ? TRACE_GO_RUNNABLE
                                                    : TRACE_GO_WAITING);
-}
-
-// Who ends a wait of this reason if no fiber does.
-static enum trace_waker scheduler_for(struct trace_text reason)
-{
-    if (contains(reason, "network") || contains(reason, "IO wait"))
-        return TRACE_WAKER_POLLER;
-    if (contains(reason, "sleep") || contains(reason, "chan") || contains(reason, "select"))
-        return TRACE_WAKER_TIMER;
-    return contains(reason, "sync") ? TRACE_WAKER_NOBODY : TRACE_WAKER_RUNTIME;
 }
 
 static enum trace_waker waker_of(const struct waiter *w, const struct trace_event *ev)
@@ -180,13 +171,13 @@ int trace_profile_event(struct trace_profile *p, const struct trace_reader *r,
     if (w->waits && !goes_on(p, to)) {
         rc = rc ? rc : wait_over(p, w, ev->time_ns);
     } else if (!w->waits && begins(p, r, ev)) {
-        w->waits = true;
+        w->waits = p->any = true;
         w->since_ns = ev->time_ns;
         w->waker = waker_of(w, ev);
         w->stack = trace_stacks_of(&p->stacks, &p->names, r, ev->stack);
     }
     if (to == TRACE_GO_WAITING && ev->transition.from != TRACE_GO_WAITING)
-        w->next = scheduler_for(trace_reader_string(r, ev->transition.reason));
+        w->next = trace_waker_without_fiber(trace_reader_string(r, ev->transition.reason));
     if (to == TRACE_GO_RUNNING)
         w->ran = true;
     else if (to == TRACE_GO_NOT_EXIST)
@@ -249,6 +240,11 @@ int trace_profile_finish(struct trace_profile *p, struct pprof_profile **out)
     return rc ? rc
               : trace_profile_build(out, &p->names, &p->stacks, p->counts, p->times_ns,
                                     p->capacity);
+}
+
+bool trace_profile_any(const struct trace_profile *p)
+{
+    return p->any;
 }
 
 const struct trace_waits *trace_profile_wakers(const struct trace_profile *p)

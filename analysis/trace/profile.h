@@ -19,6 +19,7 @@
 #define FIBERSCOPE_ANALYSIS_TRACE_PROFILE_H
 
 #include "analysis/trace/stacks.h"
+#include "analysis/trace/waker.h"
 #include "formats/pprof.h"
 
 enum trace_profile_kind {
@@ -29,19 +30,6 @@ enum trace_profile_kind {
 };
 
 struct trace_profile;
-
-// What a wait for a Proc begins with where that has no stack. A fiber that nobody woke, so that no fiber is the event's,
-// was woken by the scheduler: what it had waited for tells by what.
-enum trace_waker {
-    TRACE_WAKER_UNKNOWN, // it yielded, or was preempted
-    TRACE_WAKER_FIBER,   // another one woke it
-    TRACE_WAKER_POLLER,  // the fiber had waited for the network
-    TRACE_WAKER_TIMER,   // slept, or waited for a channel or select
-    TRACE_WAKER_NOBODY,  // waited for a lock or condition: a time-out, or nobody told
-    TRACE_WAKER_RUNTIME, // anything else, as the garbage collector
-    TRACE_WAKER_SYSCALL, // came out of a system call, and had lost its Proc
-    TRACE_WAKER_COUNT,
-};
 
 struct trace_waits {
     uint64_t count;
@@ -55,6 +43,9 @@ int trace_profile_new(struct trace_profile **out, enum trace_profile_kind kind, 
 // The next event of the reader; 0 or -ENOMEM.
 int trace_profile_event(struct trace_profile *p, const struct trace_reader *r,
                         const struct trace_event *ev);
+
+// Whether any wait of the kind was seen so far, ended or not.
+bool trace_profile_any(const struct trace_profile *p);
 
 // The trace is over. Sample types contentions/count and delay/nanoseconds; the caller owns *out
 // (pprof_free). 0 or -ENOMEM.

@@ -195,6 +195,9 @@ uint32_t trace_spans_before(const struct trace_spans *s, uint32_t lane, int64_t 
 // The fiber that a span is of.
 uint32_t trace_spans_fiber(const struct trace_spans *s, uint32_t span);
 
+// When the fiber of a system call lost its Proc; INT64_MAX if it did not.
+int64_t trace_span_lost_ns(const struct trace_spans *s, uint32_t span);
+
 // When the Proc or thread is done with a run, which is a span: before the span ends, where a system
 // call loses its Proc.
 int64_t trace_spans_run_end_ns(const struct trace_spans *s, uint32_t lane, uint32_t run);

@@ -83,12 +83,9 @@ uint32_t trace_spans_fiber(const struct trace_spans *s, uint32_t span)
     return low - 1;
 }
 
-int64_t trace_spans_run_end_ns(const struct trace_spans *s, uint32_t lane, uint32_t run)
+int64_t trace_span_lost_ns(const struct trace_spans *s, uint32_t span)
 {
-    uint32_t span = s->runs[run], low = 0, high = s->lost_count;
-    int64_t end_ns = trace_span_end_ns(s, trace_spans_fiber(s, span), span);
-    if (trace_spans_lane_kind(s, lane) != TRACE_RESOURCE_PROC)
-        return end_ns;
+    uint32_t low = 0, high = s->lost_count;
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
         if (s->lost[mid].span < span)
@@ -96,7 +93,17 @@ int64_t trace_spans_run_end_ns(const struct trace_spans *s, uint32_t lane, uint3
         else
             high = mid;
     }
-    return low < s->lost_count && s->lost[low].span == span ? s->lost[low].time_ns : end_ns;
+    return low < s->lost_count && s->lost[low].span == span ? s->lost[low].time_ns : INT64_MAX;
+}
+
+int64_t trace_spans_run_end_ns(const struct trace_spans *s, uint32_t lane, uint32_t run)
+{
+    uint32_t span = s->runs[run];
+    int64_t end_ns = trace_span_end_ns(s, trace_spans_fiber(s, span), span);
+    if (trace_spans_lane_kind(s, lane) != TRACE_RESOURCE_PROC)
+        return end_ns;
+    int64_t lost_ns = trace_span_lost_ns(s, span);
+    return lost_ns != INT64_MAX ? lost_ns : end_ns;
 }
 
 uint32_t trace_spans_samples(const struct trace_spans *s, uint32_t lane, int64_t begin_ns,

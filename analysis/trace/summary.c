@@ -88,13 +88,14 @@ struct trace_function *summary_function(struct trace_summary *s, uint32_t name)
 static bool same_edge(const void *item, const void *key)
 {
     const struct trace_edge *a = item, *b = key;
-    return a->from == b->from && a->to == b->to;
+    return a->from == b->from && a->to == b->to && a->waker == b->waker;
 }
 
-struct trace_edge *summary_edge(struct trace_summary *s, uint32_t from, uint32_t to)
+struct trace_edge *summary_edge(struct trace_summary *s, uint32_t from, uint32_t to,
+                                enum trace_waker waker)
 {
-    struct trace_edge key = {.from = from, .to = to};
-    uint64_t hash = ptrtab_mix(ptrtab_mix(ptrtab_seed(), from), to);
+    struct trace_edge key = {.from = from, .to = to, .waker = waker};
+    uint64_t hash = ptrtab_mix(ptrtab_mix(ptrtab_mix(ptrtab_seed(), from), to), waker);
     const struct trace_edge *found = ptrtab_find(&s->state->edges, hash, same_edge, &key);
     if (found)
         return (struct trace_edge *)(uintptr_t)found;
@@ -230,6 +231,8 @@ static int by_wakes(const void *x, const void *y)
         return a->wakes < b->wakes ? 1 : -1;
     if (a->from != b->from)
         return a->from < b->from ? -1 : 1;
+    if (a->waker != b->waker)
+        return a->waker < b->waker ? -1 : 1;
     return (a->to > b->to) - (a->to < b->to);
 }
 
@@ -320,9 +323,9 @@ int trace_summary_finish(struct trace_summary *s)
     for (uint32_t i = 0; i < s->function_count; i++)
         trace_times_sort(&s->functions[i]->times);
     for (uint32_t i = 0; i < s->region_type_count; i++)
-        trace_exact_sort(&s->region_types[i]->exact);
+        summary_type_finish(s->region_types[i]);
     for (uint32_t i = 0; i < s->task_type_count; i++)
-        trace_exact_sort(&s->task_types[i]->exact);
+        summary_type_finish(s->task_types[i]);
     trace_times_sort(&s->totals.times);
     return rc;
 }
@@ -332,6 +335,7 @@ static void free_types(struct trace_type **types, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         trace_times_finish(&types[i]->times);
         trace_exact_finish(&types[i]->exact);
+        free(types[i]->slowest);
         free(types[i]);
     }
     free(types);

@@ -26,9 +26,10 @@
 #include "analysis/trace/hist.h"
 #include "analysis/trace/names.h"
 #include "analysis/trace/times.h"
+#include "analysis/trace/waker.h"
 
 enum {
-    TRACE_SLOWEST = 10,
+    TRACE_SLOWEST = 10, // of a type, if the options do not say
     TRACE_TYPES_MAX = 4096,
     TRACE_EXACT_MAX = 262144, // lengths of all types together, 2 MiB
 };
@@ -75,7 +76,8 @@ struct trace_function {
 };
 
 struct trace_edge {
-    uint32_t from, to; // names; from 0: nobody, as the network poller or a timer
+    uint32_t from, to;      // names; from 0: no fiber, or one without a name
+    enum trace_waker waker; // FIBER, or of no fiber, what its wait's reason lets suppose
     uint64_t wakes, creates;
     int64_t blocked_ns;  // what the woken had waited
     int64_t runnable_ns; // and then waited to run
@@ -109,10 +111,10 @@ struct trace_type { // of regions or of tasks; beyond TRACE_TYPES_MAX names: "(m
     uint32_t name;
     uint64_t count, complete; // complete: begin and end are known
     struct trace_hist latency;
-    struct trace_exact exact; // of `latency`, while there is room
-    struct trace_times times; // of regions, complete or not
-    struct trace_instance slowest[TRACE_SLOWEST];
-    uint32_t slowest_count;
+    struct trace_exact exact;       // of `latency`, while there is room
+    struct trace_times times;       // of regions, complete or not
+    struct trace_instance *slowest; // [slowest_count], the slowest first after trace_summary_finish
+    uint32_t slowest_count, slowest_capacity;
 };
 
 struct trace_proc {
@@ -136,6 +138,7 @@ struct trace_summary_options {
     void (*fiber)(void *context, const struct trace_fiber *f);
     void (*region)(void *context, const struct trace_region *r);
     void (*task)(void *context, const struct trace_task *t);
+    uint32_t slowest_max; // instances to keep of each type, 32 bytes each; 0: TRACE_SLOWEST
 };
 
 struct trace_totals {

@@ -247,7 +247,10 @@ static int woken(struct trace_summary *s, struct fiber *f, const struct trace_ev
         (is_creation &&
          !waker)) // a thread that came in from outside was made by nobody that is known
         return 0;
-    struct trace_edge *e = summary_edge(s, waker ? waker->pub.name : 0, f->pub.name);
+    const char *reason = trace_names_text(&s->names, f->pub.reason);
+    const struct trace_text had = {reason, (uint32_t)strlen(reason)};
+    struct trace_edge *e = waker ? summary_edge(s, waker->pub.name, f->pub.name, TRACE_WAKER_FIBER)
+                                 : summary_edge(s, 0, f->pub.name, trace_waker_without_fiber(had));
     if (!e)
         return -ENOMEM;
     if (is_creation) {

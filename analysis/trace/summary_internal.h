@@ -79,7 +79,8 @@ int summary_reserve(void *array, uint32_t *capacity, uint32_t index);
 
 struct fiber *summary_fiber(const struct trace_summary *s, int64_t id, uint32_t slot);
 struct trace_function *summary_function(struct trace_summary *s, uint32_t name);
-struct trace_edge *summary_edge(struct trace_summary *s, uint32_t from, uint32_t to);
+struct trace_edge *summary_edge(struct trace_summary *s, uint32_t from, uint32_t to,
+                                enum trace_waker waker);
 
 // Adds the fiber's time in its state, up to now, to t.
 int summary_settle(const struct summary_state *st, const struct fiber *f, struct trace_times *t);
@@ -92,6 +93,7 @@ int summary_fiber_end(struct trace_summary *s, struct fiber *f, const struct tra
 int summary_inherit(struct trace_summary *s, struct fiber *f, const struct fiber *creator);
 int summary_region(struct trace_summary *s, const struct trace_reader *r,
                    const struct trace_event *ev);
+void summary_type_finish(struct trace_type *t); // sorts what it has
 int summary_region_close(struct trace_summary *s, struct fiber *f, int64_t end_ns);
 void summary_regions_drop(struct summary_state *st, struct fiber *f);
 int summary_task(struct trace_summary *s, const struct trace_reader *r,

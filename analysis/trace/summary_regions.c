@@ -108,27 +108,73 @@ static uint32_t type_name(struct trace_summary *s, bool tasks, const struct trac
     return name ? name : s->state->name_more;
 }
 
-static void add_slow(struct trace_type *t, const struct trace_instance *instance)
+// --- The slowest: a heap whose root is the fastest of those kept.
+
+static int by_slowness(const void *x, const void *y)
 {
-    uint32_t i = t->slowest_count;
-    while (i > 0 && t->slowest[i - 1].ns < instance->ns)
-        i--;
-    if (i == TRACE_SLOWEST)
-        return;
-    if (t->slowest_count < TRACE_SLOWEST)
-        t->slowest_count++;
-    for (uint32_t j = t->slowest_count - 1; j > i; j--)
-        t->slowest[j] = t->slowest[j - 1];
+    const struct trace_instance *a = x, *b = y;
+    if (a->ns != b->ns)
+        return a->ns < b->ns ? 1 : -1;
+    if (a->begin_ns != b->begin_ns)
+        return a->begin_ns < b->begin_ns ? -1 : 1;
+    return (a->fiber > b->fiber) - (a->fiber < b->fiber);
+}
+
+static bool is_faster(const struct trace_instance *a, const struct trace_instance *b)
+{
+    return by_slowness(a, b) > 0;
+}
+
+static void sink(struct trace_instance *heap, uint32_t count, struct trace_instance instance)
+{
+    uint32_t i = 0;
+    for (uint32_t child = 1; child < count; child = 2 * i + 1) {
+        if (child + 1 < count && is_faster(&heap[child + 1], &heap[child]))
+            child++;
+        if (!is_faster(&heap[child], &instance))
+            break;
+        heap[i] = heap[child];
+        i = child;
+    }
+    heap[i] = instance;
+}
+
+static int add_slow(struct trace_type *t, const struct trace_instance *instance, uint32_t most)
+{
+    if (t->slowest_count == most) {
+        if (is_faster(&t->slowest[0], instance))
+            sink(t->slowest, most, *instance);
+        return 0;
+    }
+    if (t->slowest_count == t->slowest_capacity) {
+        uint32_t capacity = t->slowest_capacity ? 2 * t->slowest_capacity : TRACE_SLOWEST;
+        struct trace_instance *more = reallocarray(t->slowest, capacity, sizeof *more);
+        if (!more)
+            return -ENOMEM;
+        t->slowest = more;
+        t->slowest_capacity = capacity;
+    }
+    uint32_t i = t->slowest_count++;
+    for (; i && is_faster(instance, &t->slowest[(i - 1) / 2]); i = (i - 1) / 2)
+        t->slowest[i] = t->slowest[(i - 1) / 2];
     t->slowest[i] = *instance;
+    return 0;
+}
+
+void summary_type_finish(struct trace_type *t)
+{
+    trace_exact_sort(&t->exact);
+    if (t->slowest_count)
+        qsort(t->slowest, t->slowest_count, sizeof *t->slowest, by_slowness);
 }
 
 // Counts one; its length only where both ends lie in the range.
-static void add_instance(struct trace_type *t, struct summary_state *st, int64_t begin_ns,
-                         int64_t end_ns, int64_t fiber, uint64_t task)
+static int add_instance(struct trace_type *t, struct summary_state *st, int64_t begin_ns,
+                        int64_t end_ns, int64_t fiber, uint64_t task)
 {
     t->count++;
     if (begin_ns == SUMMARY_NEVER || end_ns == SUMMARY_NEVER || begin_ns < st->options.from_ns)
-        return;
+        return 0;
     struct trace_instance instance = {end_ns - begin_ns, begin_ns, fiber, task};
     t->complete++;
     trace_hist_add(&t->latency, instance.ns);
@@ -136,7 +182,8 @@ static void add_instance(struct trace_type *t, struct summary_state *st, int64_t
         trace_exact_add(&t->exact, &st->exact_left, instance.ns);
     else
         t->exact.lost = true;
-    add_slow(t, &instance);
+    uint32_t most = st->options.slowest_max ? st->options.slowest_max : TRACE_SLOWEST;
+    return add_slow(t, &instance, most);
 }
 
 bool trace_type_is_rest(const struct trace_summary *s, const struct trace_type *t)
@@ -161,8 +208,8 @@ static int region_over(struct trace_summary *s, const struct trace_region *r)
         struct trace_type *t = type_of(s, false, r->type);
         if (!t)
             return -ENOMEM;
-        add_instance(t, st, r->begin_ns, r->end_ns, r->fiber, r->task);
-        rc = trace_times_add(&t->times, &r->times);
+        rc = add_instance(t, st, r->begin_ns, r->end_ns, r->fiber, r->task);
+        rc = rc ? rc : trace_times_add(&t->times, &r->times);
     }
     if (st->options.region)
         st->options.region(st->options.context, r);
@@ -265,10 +312,10 @@ static int task_over(struct trace_summary *s, const struct trace_task *t)
     if (!type)
         return -ENOMEM;
     s->totals.tasks++;
-    add_instance(type, st, t->begin_ns, t->end_ns, t->fiber, t->id);
+    int rc = add_instance(type, st, t->begin_ns, t->end_ns, t->fiber, t->id);
     if (st->options.task)
         st->options.task(st->options.context, t);
-    return 0;
+    return rc;
 }
 
 int summary_task(struct trace_summary *s, const struct trace_reader *r,

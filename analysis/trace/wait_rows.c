@@ -8,28 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct {
-    const char *name, *text;
-} wakers[TRACE_WAKER_COUNT] = {
-    [TRACE_WAKER_UNKNOWN] = {"unknown", "no stack"},
-    [TRACE_WAKER_FIBER] = {"fiber", "by another fiber, without a stack"},
-    [TRACE_WAKER_POLLER] = {"poller", "by the network poller"},
-    [TRACE_WAKER_TIMER] = {"timer", "by a timer"},
-    [TRACE_WAKER_NOBODY] = {"nobody", "by a time-out, or nobody that the trace names"},
-    [TRACE_WAKER_RUNTIME] = {"runtime", "by the runtime"},
-    [TRACE_WAKER_SYSCALL] = {"syscall", "back from a system call"},
-};
-
-const char *trace_waker_name(enum trace_waker w)
-{
-    return wakers[w].name;
-}
-
-const char *trace_waker_text(enum trace_waker w)
-{
-    return wakers[w].text;
-}
-
 static int compare_text(const char *a, const char *b)
 {
     return a == b ? 0 : strcmp(a, b);

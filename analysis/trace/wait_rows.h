@@ -23,7 +23,4 @@ struct trace_wait_row {
 int trace_wait_rows(const struct pprof_profile *p, const struct trace_waits *wakers,
                     struct trace_wait_row **rows, size_t *count);
 
-const char *trace_waker_name(enum trace_waker w); // a word for programs: "poller"
-const char *trace_waker_text(enum trace_waker w); // for readers: "by the network poller"
-
 #endif

@@ -451,6 +451,7 @@ int generation_read(struct trace_reader *r)
     int rc = batches_read(r);
     if (rc > 0) {
         int code = tables_complete(r);
+        code = code ? code : notes_collect(r);
         rc = code ? code : 1;
     }
     if (rc >= 0)

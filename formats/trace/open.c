@@ -21,6 +21,7 @@ void trace_reader_close(struct trace_reader *r)
         free(r->cursors[i].buffer);
     free(r->cursors);
     free(r->frontier);
+    free(r->notes);
     generation_finish(&r->gen);
     state_finish(&r->state);
     trace_intern_finish(&r->intern);

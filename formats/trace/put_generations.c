@@ -143,6 +143,47 @@ void put_sync(struct trace_writer *w, const struct trace_event *ev, bool is_late
     }
 }
 
+// What is so, again, as an event: readers before Go 1.25 refuse a generation that has none.
+static void say_again(struct trace_writer *w, uint64_t time)
+{
+    const struct put_state *s = w->put;
+    for (uint32_t i = 0; i < s->go_count; i++) {
+        const struct put_go *g = &s->gos[i];
+        if (!g->is_kept || (g->state != TRACE_GO_WAITING && g->state != TRACE_GO_RUNNABLE))
+            continue;
+        bool waits = g->state == TRACE_GO_WAITING;
+        const uint64_t args[] = {(uint64_t)g->id, UINT64_MAX,
+                                 waits ? TRACE_GO_STATUS_WAITING : TRACE_GO_STATUS_RUNNABLE};
+        trace_writer_event(w, TRACE_NONE, TRACE_EV_GO_STATUS, time, args);
+        return;
+    }
+    for (uint32_t i = 0; i < s->proc_count; i++) {
+        const struct put_proc *p = &s->procs[i];
+        bool is_idle = p->state == TRACE_PROC_IDLE;
+        bool runs = p->state == TRACE_PROC_RUNNING && p->thread != TRACE_NO_SLOT && !p->in_syscall;
+        if ((!is_idle && !runs) || p->is_lost)
+            continue;
+        const uint64_t args[] = {(uint64_t)p->id,
+                                 is_idle ? TRACE_PROC_STATUS_IDLE : TRACE_PROC_STATUS_RUNNING};
+        trace_writer_event(w, is_idle ? TRACE_NONE : s->threads[p->thread].id, TRACE_EV_PROC_STATUS,
+                           time, args);
+        return;
+    }
+}
+
+// The end of a range in which nothing happens any more: the generation's Sync, the event, and the reader's last Sync,
+// a nanosecond each.
+static void put_end(struct trace_writer *w)
+{
+    const struct put_state *s = w->put;
+    if (w->error || !s->end || s->last + 1 >= s->end || trace_writer_begin(w, w->last + 1))
+        return;
+    uint64_t time = s->end - (s->last + 2 < s->end ? 2 : 1);
+    say_again(w, time);
+    struct trace_writer_clock clock = clock_at(w, time);
+    trace_writer_end(w, &clock);
+}
+
 int put_finish(struct trace_writer *w)
 {
     struct put_state *s = w->put;
@@ -155,9 +196,6 @@ int put_finish(struct trace_writer *w)
     if (!w->generation || w->error)
         return w->error;
     end(w, s->end ? s->end - 1 : s->last);
-    if (!w->error && s->end && s->last + 1 < s->end && !trace_writer_begin(w, w->last + 1)) {
-        struct trace_writer_clock clock = clock_at(w, s->end - 1);
-        trace_writer_end(w, &clock);
-    }
+    put_end(w);
     return w->error;
 }

@@ -65,6 +65,9 @@ struct trace_reader {
     uint64_t fast_count; // for tests: what order_fast did
     uint64_t generation_bytes_max;
 
+    struct trace_note *notes; // [note_count]; NULL: none
+    uint32_t note_count;
+
     struct trace_error where;               // what is being read, for errors
     struct trace_error error, late, damage; // late: to come after this generation. code 0: none
 };
@@ -80,6 +83,9 @@ int cursor_fail(struct trace_reader *r, const struct cursor *c, int code, enum t
 // A Sync of the generation, and the one behind everything: of the end, or of an error that comes.
 void reader_sync(struct trace_reader *r, int64_t time_ns);
 void reader_sync_last(struct trace_reader *r);
+
+// The notes of the generation that was read, if it has (next to) no events. 0 or -ENOMEM, error set.
+int notes_collect(struct trace_reader *r);
 
 // Makes the next event pending. 1, 0: there is none, -errno, error set.
 int cursor_next(struct trace_reader *r, struct cursor *c);

@@ -46,6 +46,7 @@
 #define FIBERSCOPE_FORMATS_TRACE_TRACE_H
 
 #include "base/error.h"
+#include "formats/trace/notes.h"
 #include "formats/trace/spec.h"
 
 #include <stdbool.h>
@@ -317,6 +318,10 @@ uint64_t trace_reader_offset(const struct trace_reader *r); // bytes of the file
 // The experimental batches of the generation: i < sync.experimental_count. false: no such.
 bool trace_reader_experimental(const struct trace_reader *r, uint32_t i,
                                struct trace_experimental_batch *batch);
+
+// What the file says is missing in it, as far as it was read: notes stand at its end. Theirs until
+// trace_reader_close.
+const struct trace_note *trace_reader_notes(const struct trace_reader *r, uint32_t *count);
 
 // --- Names, as Go prints them; "?" for numbers that do not exist. [any thread]
 

@@ -217,7 +217,8 @@ int trace_writer_end(struct trace_writer *w, const struct trace_writer_clock *cl
         return latch(w, -EINVAL);
     for (size_t i = 0; i < w->thread_count; i++)
         thread_flush(w, w->threads[i]);
-    uint64_t time = w->time_last ? w->time_last : 1;
+    // A generation begins with its earliest batch: without events, with its clock.
+    uint64_t time = w->time_last ? w->time_last : clock ? clock->time : 1;
     for (size_t i = 0; i < WRITER_TABLES; i++)
         for (const struct writer_batch *b = w->tables[i]; b; b = b->next)
             emit_batch(w, 0, TRACE_NONE, time, b->data, b->used);

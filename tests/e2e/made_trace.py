@@ -4,7 +4,7 @@ of the tree's own writer. Times in ns; the clock has 1 GHz."""
 
 PROCS_CHANGE, PROC_STATUS, GO_CREATE, GO_START, GO_DESTROY, GO_STOP, GO_BLOCK, GO_UNBLOCK = 9, 13, 14, 16, 17, 19, 20, 21
 GO_SYSCALL_BEGIN, GO_SYSCALL_END = 22, 23
-TASK_BEGIN, TASK_END, REGION_BEGIN, REGION_END, GO_STATUS_STACK = 40, 41, 42, 43, 48
+TASK_BEGIN, TASK_END, REGION_BEGIN, REGION_END, LOG, GO_STATUS_STACK = 40, 41, 42, 43, 44, 48
 RUNNABLE, RUNNING, WAITING = 1, 2, 4
 NOBODY = 2**64 - 1
 THREAD = 100
@@ -77,7 +77,7 @@ class Generation:
             for frame in functions:
                 f = (frame, 0, 1) if isinstance(frame, str) else frame
                 table += leb(pcs[f]) + leb(self.text(f[0])) + leb(source if f is frame else 0) + leb(f[2])
-        texts = [b"\x05" + leb(i) + leb(len(s)) + s.encode() for s, i in self.strings.items()]
+        texts = [b"\x05" + leb(i) + leb(len(s.encode())) + s.encode() for s, i in self.strings.items()]
         for i in range(0, len(texts), 1000):
             out.append(self.batch(NOBODY, end, b"\x04" + b"".join(texts[i:i + 1000])))
         if self.stacks:

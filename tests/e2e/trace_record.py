@@ -211,8 +211,15 @@ def a_full_buffer_cuts_and_the_next_file_goes_on(work):
     said = p.communicate(timeout=60)[1]
     files = sorted(f for f in os.listdir(work) if f.startswith("t.trace"))
     assert files[:2] == ["t.trace", "t.trace.2"] and "it goes on in the next file" in said, (files, said)
-    for f in files[:2]:
+    for f, kinds in zip(files[:2], (["full"], ["gap"])):
         expect_accepted(f"{work}/{f}")
+        # The file says it itself.
+        tell = [subprocess.run([FIBERSCOPE, "trace", *words, f"{work}/{f}"], capture_output=True, text=True, check=True).stdout
+                for words in (["--json"], ["--json", "validate"], ["summary"], ["validate"])]
+        for told in tell[:2]:
+            missing = json.loads(told)["missing"]
+            assert [m["kind"] for m in missing][:1] == kinds and "buffers were full" in missing[0]["text"], missing
+        assert all("Missing: " in told and "buffers were full" in told for told in tell[2:]), tell[2:]
 
 
 def a_cut_without_a_next_file_is_said(work):
@@ -254,6 +261,18 @@ def a_flight_recorder_keeps_the_newest(work):
     os.mkdir(f"{work}/whole")
     said = traced(work, "fibers", "500", out="whole/t.trace", options=["--flight"])
     assert re.search(r"events in \d\.\d\d s", said) and "gave way" not in said and "of the last" not in said, said
+
+
+def a_copy_says_what_it_is_for(work):
+    """pages_target has tasks "slow" of 12 ms among shorter ones."""
+    done = harness.record("--trace", "--flight", "--slow-task=10ms", "-o", "t.trace", "sh", "-c",
+                          "(echo tasks; sleep 1.5) | " + os.path.join(TESTS, "pages_target"), cwd=work, check=0)
+    words = r'task "slow" took 1[2-9](\.\d+)? ms \(--slow-task\)'
+    copied = re.search(rf"^fiberscope: {words}: wrote (\S+)$", done.stderr, re.M)
+    assert copied, done.stderr
+    closing = re.search(rf", as {words}; wrote (\S+)", done.stderr)
+    assert closing and closing[2] == copied[2] and copied.end() < closing.start(), done.stderr
+    assert done.stderr.count("--slow-task") == 2, done.stderr  # the copy at the end is for nothing special
 
 
 def alone(work, settings, *args):
@@ -365,7 +384,7 @@ def names_are_as_for_profiles(work):
 main([a_trace_tells_what_fibers_did, fibers_of_groups_and_pools_are_the_program_s, the_newer_format_is_written_on_request,
       threads_are_in_it_with_their_waits_and_samples, a_killed_program_leaves_a_whole_trace,
       a_duration_ends_it_at_a_whole_generation, nobody_waits_long_for_a_program_that_sleeps,
-      a_snapshot_of_a_program_that_sleeps, a_flight_recorder_alone_copies_to_new_names, a_full_buffer_cuts_and_the_next_file_goes_on,
+      a_snapshot_of_a_program_that_sleeps, a_copy_says_what_it_is_for, a_flight_recorder_alone_copies_to_new_names, a_full_buffer_cuts_and_the_next_file_goes_on,
       a_cut_without_a_next_file_is_said,
       a_flight_recorder_keeps_the_newest, a_dump_becomes_a_trace, a_black_box_becomes_a_trace,
       a_core_file_becomes_a_trace, what_cannot_be_is_said, names_are_as_for_profiles])

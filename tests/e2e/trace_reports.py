@@ -276,6 +276,95 @@ def rows_are_asked_for_everywhere(work):
         assert "not a whole number" in trace(name, "-n", "x", path, status=2), name
 
 
+REPORTS = ("summary", "fibers", "procs", "util", "wakes", "lints", "sched", "sync", "syscall", "net", "tasks", "regions",
+           "critical", "events")
+
+
+def a_range_has_a_length(work):
+    """One rule for all reports: no range without a length; in one in which nothing happens there is nothing to tell."""
+    path, out = os.path.join(work, "r.trace"), os.path.join(work, "out")
+    g = begun(1, 1 * MS)
+    g.say(9 * MS, made.GO_STOP, g.text("preempted"), g.stack("main"))
+    made.write(path, [g])
+    for name in (*REPORTS, "fiber", "explain", "cut", "export"):
+        words = [name, *(["1"] if name == "fiber" else []), *(["-o", out] if name in ("cut", "export") else []), path]
+        for empty in (["--from=2ms", "--to=2ms"], ["--from=2ms", "--to=1ms"], ["--to=0"], ["--from=0", "--to=0"]):
+            assert "must be later than" in trace(*empty, *words, status=2), (name, empty)
+        if name != "explain":  # which is of regions
+            trace("--from=2ms", "--to=2001us", *words)
+    assert trace("--from=2ms", "--to=3ms", "events", path) == "No event in this range.\n"
+    assert report("--from=2ms", "--to=3ms", "events", path) == []
+    assert "no such event" in trace("--from=2ms", "--to=3ms", "events", "--kind=Log", path, status=1)
+
+
+def the_slowest_are_as_many_as_asked_for(work):
+    path = os.path.join(work, "n.trace")
+    g, lengths = begun(1, 1 * MS), [(i * 7919 % 31 + 1) * 1000 for i in range(31)]
+    at = 2 * MS
+    for i, ns in enumerate(lengths):
+        g.say(at, made.TASK_BEGIN, i + 1, 0, g.text("job"), 0)
+        g.say(at, made.REGION_BEGIN, i + 1, g.text("part"), 0)
+        g.say(at + ns, made.REGION_END, i + 1, g.text("part"), 0)
+        g.say(at + ns, made.TASK_END, i + 1, 0)
+        at += ns + 100
+    made.write(path, [g])
+    for name in ("tasks", "regions"):
+        for options, count in (([], 10), (["-n", "3"], 3), (["-n", "20"], 20), (["-n", "0"], 31)):
+            found = report(name, *options, path)[name][0]["slowest"]
+            assert [round(x["ns"], -3) for x in found] == sorted(lengths, reverse=True)[:count], (name, options, found)
+            text = trace(name, *options, path)
+            assert text.count(", fiber 1") == count, text
+            assert (f"{31 - count} more (-n 0: all)" in text) == (count < 31), text
+
+
+def a_text_in_an_event_is_one_word(work):
+    path = os.path.join(work, "q.trace")
+    texts = ['a "quoted" \\ one', "two\nlines\tand\r", "\x1b[31mred\x7f", "nul\0 in it", "gr\u00fcn \u009b c1"]
+    shown = ['"a \\"quoted\\" \\\\ one"', '"two\\nlines\\tand\\r"', '"\\x1b[31mred\\x7f"', '"nul\\x00 in it"',
+             '"gr\u00fcn \\xc2\\x9b c1"']
+    g = begun(1, 1 * MS)
+    for i, text in enumerate(texts):
+        g.say((2 + i) * MS, made.LOG, 0, g.text("c\n"), g.text(text), 0)
+    made.write(path, [g])
+    assert [e["message"] for e in report("events", "--kind=Log", path)] == texts
+    lines = trace("events", "--kind=Log", path).splitlines()
+    assert [line.split(' "c\\n" ', 1)[1] for line in lines] == shown, lines
+
+
+def what_is_missing_is_said(work):
+    """A note in a generation with next to no event is told; the same text as the program's own log is not."""
+    path = os.path.join(work, "m.trace")
+    note = "fiberscope: lost full from=%d to=0 count=0: all \x1bbuffers were full" % (4 * MS)
+    g, end = begun(1, 1 * MS), made.Generation(2)
+    g.say(2 * MS, made.LOG, 0, g.text("c"), g.text(note), 0)
+    g.say(4 * MS, made.GO_STOP, g.text("preempted"), g.stack("main"))
+    made.write(path, [g])
+    assert report(path)["missing"] == [] and "Missing" not in trace(path) + trace("validate", path)
+    end.text(note)
+    end.text("fiberscope: lost gap from=%d to=%d count=3: nothing" % (MS // 2, 1 * MS))
+    end.text("fiberscope: lost Full from=1 to=0 count=0: no word")
+    end.say(4 * MS + 64, made.PROC_STATUS, 0, 1)
+    made.write(path, [g, end])
+    missing = [{"kind": "full", "from_ns": 3 * MS, "text": "all ?buffers were full"},
+               {"kind": "gap", "from_ns": -MS // 2, "to_ns": 0, "count": 3, "text": "nothing"}]
+    assert report(path)["missing"] == report("validate", path)["missing"] == missing, report(path)["missing"]
+    for text in (trace(path), trace("validate", path)):
+        assert "Missing: from 0.003000s on: all ?buffers were full\n" in text, text
+        assert "Missing: the 500us before it: 3 times: nothing\n" in text, text
+
+
+def one_is_not_many(work):
+    path = os.path.join(work, "o.trace")
+    g = begun(1, 1 * MS)
+    g.say(9 * MS, made.GO_STOP, g.text("preempted"), g.stack("main"))
+    made.write(path, [g])
+    text = "".join(trace(*name.split(), path) for name in (*REPORTS, "fiber 1", "validate"))
+    assert not re.search(r"\b1 (events|fibers|generations|threads|start functions|Procs|times|steps|instances)\b", text), text
+    assert "1 fiber (1 alive at the end), 1 start function, 1 Proc, 1 thread\n" in text, text
+    assert "it has one fiber, 1," in trace("fiber", "2", path, status=1)
+    assert trace("net", path) == "No fiber waits for the network.\n"
+
+
 def stacks_that_look_equal_are_one(work):
     """Two calls on one line are two stacks of the trace, a third one on another line is not theirs."""
     path = os.path.join(work, "e.trace")
@@ -331,6 +420,13 @@ def what_woke_is_said(work):
                  "(by the runtime)", "(by another fiber, without a stack)", "(no stack)"):
         assert text.count(said) == 1, text
     assert not [s for s in report("sync", path)["stacks"] if "by" in s]
+    wakes = {(w["by"], w["to"]): w["wakes"] for w in report("wakes", path)["wakes"] if w["wakes"]}
+    assert wakes == {("poller", "waiter"): 1, ("timer", "waiter"): 3, ("nobody", "waiter"): 2, ("runtime", "waiter"): 1,
+                     ("timer", "main"): 1, ("fiber", "waiter"): 1}, wakes
+    text = trace("wakes", path)
+    for said in ("(network) -> waiter", "(timer) -> waiter", "(no waker recorded) -> waiter", "(runtime) -> waiter",
+                 "(timer) -> main", " main -> waiter"):
+        assert text.count(said) == 1, text
 
 
 def peak_kib(path):
@@ -387,4 +483,5 @@ main([utilisation_is_one_figure, what_is_heard_of_late_has_run,
       a_critical_path_has_an_end_by_default, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
       waits_without_an_end_are_lints, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
       next_steps_are_worth_a_look, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere,
+      a_range_has_a_length, the_slowest_are_as_many_as_asked_for, a_text_in_an_event_is_one_word, what_is_missing_is_said, one_is_not_many,
       memory_does_not_depend_on_the_length])

@@ -174,6 +174,12 @@ def damage_is_said_and_mistakes_are_refused(work):
     said = texts(cut)
     assert any(t.startswith("Only what stands before the damage is shown.") for t in said), said
     assert "worker_6" in said
+    end = made.Generation(2, 10**12)  # the file says it of itself
+    end.text(f"fiberscope: lost full from={10**12} to=0 count=0: all trace buffers were full")
+    with open(cut, "wb") as f:
+        f.write(whole + end.bytes())
+    said = texts(cut)
+    assert any(re.fullmatch(r"Missing in this trace: from \d+\.\d+s on: all trace buffers were full", t) for t in said), said
     for n in range(0, len(whole), 7):
         with open(cut, "wb") as f:
             f.write(whole[:n])

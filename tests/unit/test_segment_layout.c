@@ -218,6 +218,8 @@ static const struct field fields[] = {
     F(seg_trace, stopped_units),
     F(seg_trace, asked_slow_ns),
     F(seg_trace, cut),
+    F(seg_trace, met),
+    F(seg_trace, met_ns),
     F(seg_trace, reserved),
     F(seg_trace, clocks),
     F(seg_trace_clock, generation),

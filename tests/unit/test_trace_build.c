@@ -156,10 +156,13 @@ static void a_killed_target_leaves_a_valid_trace(void **state)
         assert_int_equal(w.files[0].left_out, 0);
         int generations = events % 3 ? 2 : 1;
         assert_int_equal(w.files[0].events,
-                         4 + 5 * generations + events * ROUND_EVENTS + generations + 1);
+                         4 + 5 * generations + events * ROUND_EVENTS + generations + 1 + 2);
         end_world(&w);
         read_with_ours(w.paths[0], &c);
-        assert_int_equal(c.generations, generations);
+        assert_int_equal(c.generations, generations + 1); // the last one says that it was killed
+        assert_string_equal(c.missing, "killed");
+        if (events % 13 == 0)
+            lines_of_go(w.paths[0], "");
         assert_int_equal(c.events, w.files[0].events);
     }
 }
@@ -182,6 +185,7 @@ static void a_living_target_is_cut_in_time(void **state)
     assert_int_equal(w.files[0].events, 4 + 5 + ROUND_EVENTS * 3 + 2 + 1 + 1);
     end_world(&w);
     read_with_ours(w.paths[0], &c);
+    assert_string_equal(c.missing, "");
 }
 
 // What waits as recording ends has waited until then.
@@ -231,10 +235,23 @@ static void a_cut_session_goes_on_in_the_next_file(void **state)
     assert_int_equal(trace_build_finish(w.build, UINT64_MAX, 0), 0);
     assert_int_equal(w.closed, 3);
     end_world(&w);
+    int64_t cut_ns = 0;
     for (int i = 0; i < 3; i++) {
+        static const char *const missing[] = {"full", "gap full", "gap"};
         assert_int_equal(w.files[i].was_cut, i < 2);
         read_with_ours(w.paths[i], &c);
-        assert_int_equal(c.generations, 1);
+        assert_int_equal(c.generations, 2); // the last one says so
+        assert_string_equal(c.missing, missing[i]);
+        assert_int_equal(c.events, w.files[i].events);
+        const struct trace_note *full = &c.notes[i > 0];
+        if (i < 2) { // from its last event on
+            assert_true(full->from_ns > c.first_ns && full->from_ns < c.last_ns);
+            assert_true(c.last_ns - full->from_ns < 200 && !full->to_ns);
+            assert_non_null(strstr(full->text, "buffers were full"));
+        }
+        if (i > 0) // from the end of the file before to its own beginning
+            assert_true(c.notes[0].from_ns == cut_ns && c.notes[0].to_ns >= c.first_ns);
+        cut_ns = full->from_ns;
         lines_of_go(w.paths[i], "");
     }
 }
@@ -268,7 +285,11 @@ static void what_makes_no_sense_is_left_out(void **state)
     assert_int_equal(w.files[1].generations, 1);
     end_world(&w);
     read_with_ours(w.paths[0], &c);
+    assert_string_equal(c.missing, "refused");
+    assert_non_null(strstr(c.notes[0].text, w.files[0].why));
+    lines_of_go(w.paths[0], "");
     read_with_ours(w.paths[1], &c);
+    assert_string_equal(c.missing, "");
 }
 
 static void a_killed_trace_that_makes_no_sense_ends_before(void **state)

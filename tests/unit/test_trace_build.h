@@ -235,6 +235,8 @@ struct read {
     char main_outermost[256];
     uint64_t block_pcs[8];
     uint32_t version;
+    char missing[128]; // kinds of notes: "gap full"
+    struct trace_note notes[TRACE_NOTES_MAX];
 };
 
 static void name_of(const struct trace_reader *r, uint32_t string_id, char *out)
@@ -272,6 +274,7 @@ static void read_with_ours(const char *path, struct read *c)
 {
     struct fscope_error err = {0};
     const struct trace_event *e;
+    bool has_event = true; // of the generation; readers before Go 1.25 refuse one that has none
     *c = (struct read){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
     if (trace_reader_open_fd(&c->r, fd, NULL, &err))
@@ -280,6 +283,9 @@ static void read_with_ours(const char *path, struct read *c)
     while ((rc = trace_reader_next(c->r, &e)) > 0) {
         c->first_ns = c->events++ ? c->first_ns : e->time_ns;
         c->last_ns = e->time_ns;
+        if (e->kind == TRACE_SYNC && !has_event)
+            fail_msg("%s: a generation has no event", path);
+        has_event = e->kind != TRACE_SYNC;
         c->syncs += e->kind == TRACE_SYNC;
         c->generations += e->kind == TRACE_SYNC && e->sync.generation != 0;
         c->samples += e->kind == TRACE_STACK_SAMPLE;
@@ -289,6 +295,13 @@ static void read_with_ours(const char *path, struct read *c)
     }
     if (rc)
         fail_msg("%s: %s", path, trace_reader_error(c->r)->text);
+    uint32_t count;
+    const struct trace_note *notes = trace_reader_notes(c->r, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t n = strlen(c->missing);
+        snprintf(c->missing + n, sizeof c->missing - n, "%s%s", i ? " " : "", notes[i].kind);
+        c->notes[i] = notes[i];
+    }
     trace_reader_close(c->r);
     close(fd);
 }

@@ -245,12 +245,13 @@ static void draw_head_info(struct timeline *t, struct ui *u, const struct lanes_
         snprintf(text, sizeof text, "%u task%s, up to %u at a time", m->spans->task_count,
                  m->spans->task_count == 1 ? "" : "s", t->rows.task_rows);
     } else if (row->kind == LANES_THREADS) {
-        snprintf(text, sizeof text, "%u threads",
-                 m->spans->lane_count - m->spans->kind_first[TRACE_RESOURCE_THREAD]);
+        uint32_t threads = m->spans->lane_count - m->spans->kind_first[TRACE_RESOURCE_THREAD];
+        snprintf(text, sizeof text, "%u thread%s", threads, threads == 1 ? "" : "s");
     } else if (*t->rows.filter) {
         snprintf(text, sizeof text, "%u of %u match", t->rows.matching, fibers);
     } else {
-        snprintf(text, sizeof text, "%u in %u groups", fibers, m->group_count);
+        snprintf(text, sizeof text, "%u in %u group%s", fibers, m->group_count,
+                 m->group_count == 1 ? "" : "s");
     }
     int width = font_width(u->font, text, SIZE_MAX) + 2 * u->pad;
     draw_rect(u->list, rect_make(r.x, r.y, width < r.w ? width : r.w, r.h),
