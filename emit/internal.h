@@ -118,8 +118,11 @@ struct emit_thread *emit_others_adopt(uint32_t tid);
 struct emit_thread *emit_others_find(uint32_t tid); // ... NULL: none was
 
 struct emit_thread *emit_plain_take(uint32_t tid); // one that is free, or a new one
-void emit_plain_name(struct emit_thread *t);       // a G and a P for it
-void emit_plain_end(struct emit_thread *t);        // its thread ends, or has ended
+struct emit_thread *emit_plain_of(
+    uint32_t tid); // who has that tid, if it is known; NULL: it may be there
+void emit_plain_give(struct emit_thread *t); // it is free
+void emit_plain_name(struct emit_thread *t); // a G and a P for it
+void emit_plain_end(struct emit_thread *t);  // its thread ends, or has ended
 
 // The stack of a function that a fiber or thread begins with.
 uint32_t emit_stack_start(struct emit_thread *t, uint64_t function);

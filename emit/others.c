@@ -326,7 +326,7 @@ static void drop_orphans(void)
         bool is_gone = t->is_orphan;
         t->is_orphan = false;
         if (is_gone)
-            atomic_store(&t->is_used, 0);
+            emit_plain_give(t);
         unlock_names();
     }
 }
