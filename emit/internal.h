@@ -111,6 +111,7 @@ void emit_others_tell(void);
 uint32_t emit_count_cpus(void); // that the process may use
 // Ends those whose threads have ended without a word. Likewise.
 void emit_others_end(void);
+void emit_others_forget(void); // in a forked child
 // The thread of a stream that was told ahead goes on. Within its transition.
 void emit_others_go_on(struct emit_thread *t, uint64_t ticks);
 // The stream that was told ahead for the calling thread, or a new one; NULL: no memory.

@@ -139,7 +139,7 @@ static void find_stack(struct emit_thread *t)
         emit.bounds(&t->stack_low, &t->stack_high);
 }
 
-static struct emit_thread *make_self(void)
+static __attribute__((noinline)) struct emit_thread *make_self(void)
 {
     // A child of vfork has this memory, its parent's thread-local variables too.
     if (has_ended || emit.pid != (uint32_t)syscall(SYS_getpid))
@@ -188,7 +188,7 @@ void emit_self_end(void)
         emit_plain_end(t);
 }
 
-static struct emit_thread *enter_self(void)
+static inline struct emit_thread *enter_self(void)
 {
     struct emit_thread *t = self ? self : make_self();
     if (t)
@@ -247,17 +247,18 @@ void emit_self_forget(void)
     held = 0;
     has_ended = false;
     self = NULL;
+    emit_others_forget();
     atomic_store_explicit(&free_streams, 0, memory_order_relaxed);
 }
 
 // --- What agent and runtime tell of plain threads.
 
-static bool is_plain(void)
+static inline bool is_plain(void)
 {
     return emit_is_on() && !is_quiet_now && !(emit.runtime && emit.runtime->is_m());
 }
 
-static struct emit_thread *enter_plain(void)
+static inline __attribute__((always_inline)) struct emit_thread *enter_plain(void)
 {
     struct emit_thread *t = is_plain() && !held ? enter_self() : NULL;
     if (t)
@@ -265,7 +266,7 @@ static struct emit_thread *enter_plain(void)
     return t;
 }
 
-static uint64_t open_call(void)
+static inline uint64_t open_call(void)
 {
     return self ? atomic_load_explicit(&self->call, memory_order_relaxed) : 0;
 }
@@ -276,7 +277,7 @@ static void set_call(struct emit_thread *t, uint64_t at)
 }
 
 // The open call has ended. Where nobody has told that it wakes this one, the event has no emitter but this thread's P.
-static void go_on(void)
+static __attribute__((noinline)) void go_on(void)
 {
     struct emit_thread *w = self;
     held++;
@@ -317,7 +318,7 @@ static bool is_within(uint64_t call, uint64_t at)
 }
 
 // NULL: it is not to be told, a handler's within another.
-static struct emit_thread *enter_call(uint64_t at)
+static inline __attribute__((always_inline)) struct emit_thread *enter_call(uint64_t at)
 {
     uint64_t call = open_call();
     if (__builtin_expect(call != 0, 0)) {
@@ -336,10 +337,20 @@ void emit_self_go_on(uint64_t at)
     uint64_t call = open_call();
     if (held)
         return; // in a handler, whose call was not told to begin either
-    if (__builtin_expect(call == at && call, 1))
+    if (__builtin_expect(call != at || !call, 0)) {
+        if (!call)
+            emit_self_here();
+        return;
+    }
+    if (self->g_state != EMIT_G_SYSCALL) {
         go_on();
-    else if (!call)
-        emit_self_here();
+        return;
+    }
+    struct emit_thread *t = enter_plain();
+    if (t)
+        emit_syscall_end(t, emit_ticks());
+    set_call(self, 0);
+    emit_leave(t);
 }
 
 void emit_self_unwound(void)
