@@ -43,7 +43,7 @@ static inline void told_end(uint64_t at)
 {
     int saved = errno;
     emit_self_go_on(at);
-    emit_tick();
+    emit_self_tick();
     errno = saved;
 }
 

@@ -239,11 +239,10 @@ void trace_heap(uint64_t live_bytes)
     emit_leave(t);
 }
 
-// A program without the runtime has nobody else to see to the recorder from time to time.
 void trace_wait_end(uint64_t at)
 {
     emit_self_go_on(at);
-    emit_tick();
+    emit_self_tick();
 }
 
 static uint32_t text_id(const char *text, size_t max)

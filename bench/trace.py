@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 """What an execution trace costs: fibers beside Go, an event beside its floor, a server's requests.
 
-Usage: trace.py [ROUNDS] [PART ...]; parts: operations off event bytes shorten; seven rounds, all parts. Each
+Usage: trace.py [ROUNDS] [PART ...]; parts: operations off event bytes shorten shorten_within; seven rounds, all parts. Each
 comparison is within a round, whose order alternates; CPU time, of which the host takes no part. Fibers are
 traced by the flight recorder, so that nobody has to take anything away; Go's trace goes to io.Discard, which
 is the least that it can be had for, and to Go's own flight recorder."""
 
+import contextlib
 import json
 import os
 import re
@@ -170,32 +171,48 @@ def bytes_per_event(_rounds, tmp, go):
               f"{verdict(a / b, 1)}")
 
 
-def serve(tmp, env):
-    """CPU us per request of one run of the server."""
+def await_text(said, pattern, server):
+    """The match of that in what the server says, once it does."""
+    for _ in range(500):
+        said.seek(0)
+        found = re.search(pattern, said.read())
+        if found or server.poll() is not None:
+            break
+        time.sleep(0.01)
+    return found or sys.exit("shorten does not answer")
+
+
+@contextlib.contextmanager
+def server_of(tmp, env):
+    """A server: the process, its port, what it says."""
     with open(f"{tmp}/said", "w+") as said:
         server = subprocess.Popen([f"{BUILD}/examples/shorten", "-p", "0", "-d", f"{tmp}/links.db"],
                                   env=dict(os.environ, FIB_MAXPROCS="1", **env), stdout=said,
                                   stderr=said)
         try:
-            port = None
-            for _ in range(200):
-                said.seek(0)
-                port = re.search(r":(\d+)\b", said.read())
-                if port or server.poll() is not None:
-                    break
-                time.sleep(0.02)
-            if not port:
-                sys.exit("shorten does not listen")
-            subprocess.run([f"{BUILD}/examples/shorten_load", "-p", port[1], "-n", "20000"],
-                           check=True, stdout=subprocess.DEVNULL, timeout=60)
-            took_ns = time.clock_gettime_ns(~server.pid << 3 | 2)  # of that process, all threads
+            yield server, await_text(said, r":(\d+)\b", server)[1], said
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(30)
     for leftover in os.listdir(tmp):
         if leftover.startswith("links.db"):
             os.unlink(f"{tmp}/{leftover}")
-    return took_ns / 20000 / 1000
+
+
+def cpu_us(server):
+    return time.clock_gettime_ns(~server.pid << 3 | 2) / 1000  # of that process, all threads
+
+
+def load(port, requests):
+    subprocess.run([f"{BUILD}/examples/shorten_load", "-p", port, "-n", str(requests)], check=True,
+                   stdout=subprocess.DEVNULL, timeout=60)
+
+
+def serve(tmp, env):
+    """CPU us per request of one run of the server, with its start."""
+    with server_of(tmp, env) as (server, port, _):
+        load(port, 20000)
+        return cpu_us(server) / 20000
 
 
 def shorten(rounds, tmp, _go):
@@ -212,8 +229,36 @@ def shorten(rounds, tmp, _go):
     print(pairs.HEADER + "\n" + ratios.row("traced", SHORTEN))
 
 
+def shorten_within(rounds, tmp, _go):
+    """One process with the agent, in which tracing goes on and off by turns: 20 pairs for each round. What is left out is
+    what comes once: the agent's start, and the first touch of the room."""
+    env = {"LD_PRELOAD": f"{AGENT} {BUILD}/bench/trace_switch.so",
+           "FIBERSCOPE": f"cpu=0,quiet=1,out={tmp}/s"}
+    ratios, plain, n = pairs.Ratios(), [], 5000
+    with server_of(tmp, env) as (server, port, said):
+        load(port, n)
+        for i in range(20 * rounds):
+            pairs.progress(f"shorten, pair {i + 1}")
+            us = {}
+            for is_on in (i % 2 == 0, i % 2 != 0):
+                if is_on:
+                    server.send_signal(signal.SIGUSR1)
+                    await_text(said, rf"trace on, {i + 1}\n", server)
+                before = cpu_us(server)
+                load(port, n)
+                us[is_on] = (cpu_us(server) - before) / n
+                if is_on:
+                    server.send_signal(signal.SIGUSR1)
+                    await_text(said, rf"trace off, {i + 1}\n", server)
+            ratios.add(us[True] / us[False])
+            plain.append(us[False])
+    pairs.progress("")
+    print(f"\nshorten, one process, {n} requests of 64 connections, {runtime.spread(plain)} us of CPU each")
+    print(pairs.HEADER + "\n" + ratios.row("traced", SHORTEN))
+
+
 PARTS = {"operations": operations, "off": off, "event": event, "bytes": bytes_per_event,
-         "shorten": shorten}
+         "shorten": shorten, "shorten_within": shorten_within}
 
 
 def main():

@@ -455,6 +455,12 @@ void emit_self_signal(uint64_t object, bool all)
     emit_leave(t);
 }
 
+void emit_self_tick(void)
+{
+    if (!emit.runtime || !emit.runtime->is_m())
+        emit_tick();
+}
+
 void emit_self_quiet(bool is_quiet)
 {
     is_quiet_now = is_quiet;
