@@ -17,9 +17,9 @@ _Atomic uint32_t hooks_are_ready;
 
 // Locks first: libc has all of them, so dlsym allocates nothing yet. Where a name is missing it does,
 // and an allocator that is not libc's may then begin with making its mutexes.
-const struct hook_table *const hooks_tables[] = {&lock_hooks,      &order_hooks,   &io_hooks,
-                                                 &wait_hooks,      &heap_hooks,    &heap_new_hooks,
-                                                 &heap_mmap_hooks, &process_hooks, NULL};
+const struct hook_table *const hooks_tables[] = {
+    &lock_hooks, &order_hooks,    &io_hooks,        &wait_hooks,    &jump_hooks,
+    &heap_hooks, &heap_new_hooks, &heap_mmap_hooks, &process_hooks, NULL};
 
 static void resolve(const struct hook_table *table)
 {
@@ -40,6 +40,7 @@ void hooks_resolve_locks(void)
     resolve(&order_hooks);
     resolve(&io_hooks);
     resolve(&wait_hooks);
+    resolve(&jump_hooks);
 }
 
 void hooks_resolve(void)

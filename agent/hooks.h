@@ -55,6 +55,7 @@ extern const struct hook_table lock_hooks;    // lock_hooks.c: pthread waits
 extern const struct hook_table
     order_hooks;                         // order_hooks.c: what takes or ends a lock without a wait
 extern const struct hook_table io_hooks; // io_hooks.c: waits in the kernel
+extern const struct hook_table jump_hooks; // jump_hooks.c: longjmp
 extern const struct hook_table wait_hooks; // wait_hooks.c: the same for processes, files, System V
 // All of them, in the order in which they are resolved; NULL ends it.
 extern const struct hook_table *const hooks_tables[];

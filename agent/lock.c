@@ -173,8 +173,8 @@ void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type
     *w = (struct lock_wait){.forks = agent.forks};
     uint32_t flags = atomic_load_explicit(&lock_flags, memory_order_relaxed);
     if (flags & LOCK_TRACE) {
-        w->is_traced = true;
-        trace_wait_begin(type, object, again);
+        w->traced_at = regs->rsp;
+        trace_wait_begin(type, object, again, w->traced_at);
     }
     object = type == SEG_LOCK_JOIN ? NULL : object;
     if (!(flags & (LOCK_BLOCK | LOCK_MUTEX))) {
@@ -216,8 +216,8 @@ void lock_wait_end(struct lock_wait *w, bool has_waited)
     int saved = errno;
     if (w->forks != agent.forks)
         return;
-    if (w->is_traced)
-        trace_wait_end();
+    if (w->traced_at)
+        trace_wait_end(w->traced_at);
     else
         trace_here();
     uint32_t was = capture_hold();

@@ -101,7 +101,7 @@ struct lock_wait {
     uint32_t state;           // index of the block entry
     uint32_t forks;           // agent.forks then: in a child nobody has registered
     bool is_recorded;         // state is valid
-    bool is_traced;           // trace_wait_begin was called
+    uint64_t traced_at;       // with what trace_wait_begin was called; 0: it was not
 };
 
 // Control words and settings to lock_flags; after a change of either.

@@ -64,6 +64,7 @@ static inline int untold(int rc)
         struct lock_wait w_;                                                                       \
         struct unwind_registers regs_;                                                             \
         CAPTURE_CALLER_OF(&regs_, frame);                                                          \
+        TOLD_UNWINDS();                                                                            \
         if (forbid_is_on(FORBID_BLOCK))                                                            \
             forbid_wait(type, (type) == SEG_LOCK_JOIN ? NULL : (object), &regs_);                  \
         lock_wait_begin(&w_, object, type, has_owner, again, &regs_);                              \

@@ -28,23 +28,21 @@ static inline bool told_is_on(void)
     return emit_is_on();
 }
 
-static inline void told_begin(int reason)
+// at: TOLD_AT of the hook.
+static inline void told_begin(int reason, uint64_t at)
 {
     int saved = errno;
     if (reason)
-        emit_self_block((enum emit_reason)reason, 0);
+        emit_self_block((enum emit_reason)reason, 0, at);
     else
-        emit_self_call(false);
+        emit_self_call(at);
     errno = saved;
 }
 
-static inline void told_end(int reason)
+static inline void told_end(uint64_t at)
 {
     int saved = errno;
-    if (reason)
-        emit_self_wake();
-    else
-        emit_self_call(true);
+    emit_self_go_on(at);
     emit_self_tick();
     errno = saved;
 }
@@ -59,9 +57,10 @@ enum { CALL = 0, SYNC = EMIT_REASON_SYNC, NET = EMIT_REASON_NETWORK, SLEEP = EMI
             trace_here();                                                                          \
             return untold_;                                                                        \
         }                                                                                          \
-        told_begin(kind);                                                                          \
+        TOLD_UNWINDS();                                                                            \
+        told_begin(kind, TOLD_AT);                                                                 \
         type rc_ = call;                                                                           \
-        told_end(kind);                                                                            \
+        told_end(TOLD_AT);                                                                         \
         return rc_;                                                                                \
     } while (0)
 

@@ -165,18 +165,33 @@ EXPORTED int fscope_trace_stop(void)
 }
 
 // Of those that come to a barrier all wait, and the last one, which wakes them, cannot be told from the others.
-void trace_wait_begin(enum seg_lock_type type, const void *object, const void *again)
+void trace_wait_begin(enum seg_lock_type type, const void *object, const void *again, uint64_t at)
 {
     if (trace_is_due())
         trace_begin_due();
     if (type == SEG_LOCK_COND)
-        emit_self_block_again(EMIT_REASON_COND, (uint64_t)object, (uint64_t)again);
+        emit_self_block_again(EMIT_REASON_COND, (uint64_t)object, (uint64_t)again, at);
     else if (type == SEG_LOCK_MUTEX)
-        emit_self_block_again(EMIT_REASON_SYNC, (uint64_t)object, (uint64_t)object);
+        emit_self_block_again(EMIT_REASON_SYNC, (uint64_t)object, (uint64_t)object, at);
     else if (type == SEG_LOCK_RWLOCK)
-        emit_self_block_rwlock((uint64_t)object, again != NULL);
+        emit_self_block_rwlock((uint64_t)object, again != NULL, at);
     else
-        emit_self_block(EMIT_REASON_SYNC, type == SEG_LOCK_BARRIER ? 0 : (uint64_t)object);
+        emit_self_block(EMIT_REASON_SYNC, type == SEG_LOCK_BARRIER ? 0 : (uint64_t)object, at);
+}
+
+// It cleans up nothing, for there is nothing of ours on the stack. libgcc, which calls it, need not be there.
+enum { UNWIND_CLEANUP_PHASE = 2, UNWIND_CONTINUE = 8 };
+
+__attribute__((visibility("hidden"), used)) int trace_unwinds(int version, int actions,
+                                                              uint64_t kind, void *exception,
+                                                              void *context)
+{
+    int saved = errno;
+    (void)version, (void)kind, (void)exception, (void)context;
+    if (actions & UNWIND_CLEANUP_PHASE)
+        emit_self_unwound();
+    errno = saved;
+    return UNWIND_CONTINUE;
 }
 
 void trace_timed_out(const void *mutex, uint64_t late_ns)
@@ -224,9 +239,9 @@ void trace_heap(uint64_t live_bytes)
     emit_leave(t);
 }
 
-void trace_wait_end(void)
+void trace_wait_end(uint64_t at)
 {
-    emit_self_wake();
+    emit_self_go_on(at);
     emit_self_tick();
 }
 

@@ -34,8 +34,17 @@ static inline bool trace_is_due(void)
 
 // Around a plain thread's wait for a lock. They do nothing where it runs fibers, and while no trace is recorded.
 // again: of a condition, its mutex.
-void trace_wait_begin(enum seg_lock_type type, const void *object, const void *again);
-void trace_wait_end(void);
+void trace_wait_begin(enum seg_lock_type type, const void *object, const void *again, uint64_t at);
+void trace_wait_end(uint64_t at);
+
+// A personality routine (of the C++ ABI for exceptions): the frame that has it is unwound.
+int trace_unwinds(int version, int actions, uint64_t kind, void *exception, void *context)
+    __attribute__((visibility("hidden"), used));
+
+// What tells calls apart (emit.h): where the frame of the hook's caller ends. In the hook.
+#define TOLD_AT ((uint64_t)__builtin_frame_address(0) + 16)
+// In a hook around a told call: what unwinds its frame (a thread that is cancelled) calls this.
+#define TOLD_UNWINDS() __asm__ volatile(".cfi_personality 0x1b, trace_unwinds")
 // Within the wait for a condition: it has timed out late_ns ago, and since then waited for its mutex. Keeps errno.
 void trace_timed_out(const void *mutex, uint64_t late_ns);
 // After a wait that began untraced: should there be a trace by now, it is told to be over.

@@ -238,10 +238,11 @@ static long pass(long number, const uint64_t a[6])
 static long wait_for_futex(const uint64_t a[6])
 {
     int saved = errno;
-    emit_self_block(EMIT_REASON_SYNC, a[0]);
+    TOLD_UNWINDS();
+    emit_self_block(EMIT_REASON_SYNC, a[0], TOLD_AT);
     errno = saved;
     long rc = pass(SYS_futex, a);
-    told_end(SYNC);
+    told_end(TOLD_AT);
     return rc;
 }
 

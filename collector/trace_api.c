@@ -10,9 +10,11 @@
 // libc's functions that the agent defines (agent/agent.map), sorted. Not those of C++: they tell no events.
 static const char *const interposed[] = {
     "_Exit",
+    "__longjmp_chk",
     "__sigaction",
     "__sysv_signal",
     "_exit",
+    "_longjmp",
     "accept",
     "accept4",
     "aligned_alloc",
@@ -44,6 +46,7 @@ static const char *const interposed[] = {
     "fsync",
     "lockf",
     "lockf64",
+    "longjmp",
     "malloc",
     "memalign",
     "mmap",
@@ -112,6 +115,7 @@ static const char *const interposed[] = {
     "sendmsg",
     "sendto",
     "sigaction",
+    "siglongjmp",
     "signal",
     "signalfd",
     "sigsuspend",

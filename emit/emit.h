@@ -89,7 +89,9 @@ enum emit_rwlock { EMIT_RWLOCK_NONE, EMIT_RWLOCK_READ, EMIT_RWLOCK_WRITE };
 
 struct unwind_thread;
 
-enum { EMIT_RELEASES = 4 };
+struct emit_bucket;
+
+enum { EMIT_RELEASES = 4, EMIT_HOLDS = 4 };
 
 // NOLINTNEXTLINE(*Padding): what each event needs first
 struct emit_thread {
@@ -127,6 +129,8 @@ struct emit_thread {
     uint64_t session_made;    // the session in which
     uint64_t region;          // id of its innermost region
 
+    _Atomic uint64_t
+        call; // the frame of the program's call that is told and has not ended; 0: none
     // What it waits for, and what it released that others wait for: see waits.c.
     _Atomic uint32_t wait;
     _Atomic uint64_t wait_object, wait_ticks; // object: its address; 0: nobody can know
@@ -135,12 +139,15 @@ struct emit_thread {
         emit_number stack;
     } released[EMIT_RELEASES];
     uint32_t release_next;
-    // Of a condition's waiter: the mutex that it takes before it goes on, since when that is another's, as far as is known
-    // (0: it is not), and whose; and where it waits. See waits.c.
-    _Atomic uint64_t wait_again, taken_ticks;
-    struct emit_thread *_Atomic taken_by;
-    uint64_t wait_takes; // what it has once it goes on
-    uint8_t wait_rwlock; // enum emit_rwlock: what object is besides
+    struct emit_thread *queue_next, *queue_prev; // queue.c
+    struct emit_bucket *queue_bucket;            // NULL: in no queue
+    uint8_t queue;                               // which of the bucket's
+    bool is_unqueued;                            // it waits, and is in no queue
+    // Of a condition's waiter: the mutex that it takes before it goes on, and when it was woken; and where it waits.
+    _Atomic uint64_t wait_again, woken_ticks;
+    _Atomic uint64_t holds[EMIT_HOLDS]; // mutexes that it took while others needed them; 0: none
+    uint64_t wait_takes;                // what it has once it goes on
+    uint8_t wait_rwlock;                // enum emit_rwlock: what object is besides
     emit_number wait_stack;
     emit_number ahead_stack; // told ahead: where it was; 0 bits: not known
     bool is_orphan;          // told for its thread, which does not know it yet: others.c
@@ -330,16 +337,32 @@ struct emit_thread *emit_enter(void); // NULL: tracing is off, or no memory
 struct emit_thread *emit_enter_user(void);
 void emit_leave(struct emit_thread *t);
 void emit_self_end(void); // the calling thread ends
-// The calling thread waits for an object (its address; 0: for what no thread ends), and goes on: GoBlock, GoUnblock by
-// whoever is known to have ended the wait or by nobody, GoStart. Nothing in a thread that runs fibers.
-void emit_self_block(enum emit_reason reason, uint64_t object);
+// The calling thread's calls of the program's that wait. Each is told to begin and to end by what stands around it, which
+// says with `at` which it is: the address of its own frame (where its caller's ends).
+//   - One call is open at a time: the first that is told. From then until its end is told, the thread is in that call,
+//     handlers that interrupt it included; what a handler calls meanwhile is not told, neither its beginning nor its end.
+//     Nor is it while an event is written (`held`), of which the end of an open call is one, from the claim of the thread's
+//     own wait until it is over. So what begins finds the thread running, and nothing that a handler does ends a wait
+//     but its own.
+//   - A call ends in one of three ways: it returns, its frame is unwound (cancelled, pthread_exit, an exception:
+//     emit_self_unwound), or a handler jumps out of it (emit_self_jump). Each is told before anything of the program's
+//     runs again: as long as a call is open, its object is there. One that was left in another way (by a jump that we
+//     do not see) is over as soon as another begins in a frame further out.
+// It waits for an object (its address; 0: for what no thread ends), and goes on: GoBlock, GoUnblock by whoever is
+// known to have ended the wait or by nobody, GoStart. Nothing in a thread that runs fibers.
+void emit_self_block(enum emit_reason reason, uint64_t object, uint64_t at);
 // The same where the waiter takes a mutex (a pthread_mutex_t or mtx_t) before it goes on: that of a condition, or the one
 // that it waits for. From when it is woken it is blocked on that, if somebody else has it for more than a moment.
-void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex);
-void emit_self_block_rwlock(uint64_t object, bool to_write); // a pthread_rwlock_t
+void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex, uint64_t at);
+void emit_self_block_rwlock(uint64_t object, bool to_write, uint64_t at); // a pthread_rwlock_t
+// The same for a system call.
+void emit_self_call(uint64_t at);
+void emit_self_go_on(uint64_t at); // the end of either
+// The calling thread's frames up to `to`, where it will go on, are left.
+void emit_self_jump(uint64_t to);
+void emit_self_unwound(void); // those of the open call are
 // The wait that goes on is over by its time since late_ns, and then the mutex was another's.
 void emit_self_timed_out(uint64_t mutex, uint64_t late_ns);
-void emit_self_wake(void);
 void emit_self_took(uint64_t mutex); // the calling thread has got it without waiting
 // A call that was not told has ended: if tracing began meanwhile, the thread is told to go on.
 void emit_self_here(void);
@@ -350,8 +373,6 @@ void emit_self_doing(int call, const void *ucontext); // NULL: it is not known w
 // The calling thread is about to release an object that one waiter gets, or signals one or all of its waiters.
 void emit_self_release(uint64_t object);
 void emit_self_signal(uint64_t object, bool all); // also in a signal handler
-// The same around a system call.
-void emit_self_call(bool is_end);
 // emit_tick, after a wait or a call: a program without the runtime has nobody else to see to the recorder from time to time.
 // Nothing in a thread that runs fibers, whose sysmon does.
 void emit_self_tick(void);

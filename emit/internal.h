@@ -112,6 +112,7 @@ void emit_others_tell(void);
 uint32_t emit_count_cpus(void); // that the process may use
 // Ends those whose threads have ended without a word. Likewise.
 void emit_others_end(void);
+void emit_others_forget(void); // in a forked child
 // The thread of a stream that was told ahead goes on. Within its transition.
 void emit_others_go_on(struct emit_thread *t, uint64_t ticks);
 // The stream that was told ahead for the calling thread, or a new one; NULL: no memory.
@@ -119,8 +120,11 @@ struct emit_thread *emit_others_adopt(uint32_t tid);
 struct emit_thread *emit_others_find(uint32_t tid); // ... NULL: none was
 
 struct emit_thread *emit_plain_take(uint32_t tid); // one that is free, or a new one
-void emit_plain_name(struct emit_thread *t);       // a G and a P for it
-void emit_plain_end(struct emit_thread *t);        // its thread ends, or has ended
+struct emit_thread *emit_plain_of(
+    uint32_t tid); // who has that tid, if it is known; NULL: it may be there
+void emit_plain_give(struct emit_thread *t); // it is free
+void emit_plain_name(struct emit_thread *t); // a G and a P for it
+void emit_plain_end(struct emit_thread *t);  // its thread ends, or has ended
 
 // The stack of a function that a fiber or thread begins with.
 uint32_t emit_stack_start(struct emit_thread *t, uint64_t function);

@@ -31,6 +31,7 @@ struct state {
 };
 
 static _Atomic uint32_t naming; // somebody looks for a thread's stream, or gives it one
+static uint32_t orphans;        // streams that are, within that
 
 // Of a thread that was interrupted by a handler of ours. Two may be at a time, each in its own.
 static __thread int own_call __attribute__((tls_model("initial-exec"))) = EMIT_DOING_NOTHING_KNOWN;
@@ -55,20 +56,33 @@ static void unlock_names(void)
 
 static struct emit_thread *find(uint32_t tid)
 {
-    struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire);
+    struct emit_thread *t = emit_plain_of(tid);
+    if (t)
+        return t;
+    t = atomic_load_explicit(&emit.threads, memory_order_acquire);
     while (t && (!atomic_load_explicit(&t->is_used, memory_order_relaxed) || t->tid != tid))
         t = t->next;
+    return t;
+}
+
+// Within `naming`: the stream that is told for that thread, which is its from now on.
+static struct emit_thread *find_orphan(uint32_t tid)
+{
+    struct emit_thread *t =
+        orphans ? atomic_load_explicit(&emit.threads, memory_order_acquire) : NULL;
+    while (t && (!t->is_orphan || t->tid != tid))
+        t = t->next;
+    if (!t)
+        return NULL;
+    t->is_orphan = false;
+    orphans--;
     return t;
 }
 
 struct emit_thread *emit_others_find(uint32_t tid)
 {
     bool is_locked = lock_names();
-    struct emit_thread *t = is_locked ? find(tid) : NULL;
-    if (t && t->is_orphan)
-        t->is_orphan = false;
-    else
-        t = NULL;
+    struct emit_thread *t = is_locked ? find_orphan(tid) : NULL;
     if (is_locked)
         unlock_names();
     return t;
@@ -78,10 +92,8 @@ struct emit_thread *emit_others_adopt(uint32_t tid)
 {
     // Without the lock, which its holder may have been interrupted with: then it gets a stream of its own.
     bool is_locked = lock_names();
-    struct emit_thread *t = is_locked ? find(tid) : NULL;
-    if (t && t->is_orphan) {
-        t->is_orphan = false;
-    } else {
+    struct emit_thread *t = is_locked ? find_orphan(tid) : NULL;
+    if (!t) {
         t = emit_plain_take(tid);
         if (t)
             emit_plain_name(t);
@@ -89,6 +101,12 @@ struct emit_thread *emit_others_adopt(uint32_t tid)
     if (is_locked)
         unlock_names();
     return t;
+}
+
+void emit_others_forget(void)
+{
+    atomic_store_explicit(&naming, 0, memory_order_relaxed);
+    orphans = 0;
 }
 
 void emit_others_go_on(struct emit_thread *t, uint64_t ticks)
@@ -289,6 +307,7 @@ static void tell_thread(uint32_t tid, uint32_t own_tid, bool has_room)
         emit_plain_name(t);
         t->is_told = 0;
         t->is_orphan = true;
+        orphans++;
     }
     if (t)
         emit_busy_lock(t);
@@ -325,8 +344,9 @@ static void drop_orphans(void)
             continue;
         bool is_gone = t->is_orphan;
         t->is_orphan = false;
+        orphans -= is_gone;
         if (is_gone)
-            atomic_store(&t->is_used, 0);
+            emit_plain_give(t);
         unlock_names();
     }
 }

@@ -5,12 +5,16 @@
 
 #include "emit/waits.h"
 
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+enum { TIDS = 4096 };
 
 static __thread struct emit_thread *self __attribute__((tls_model("initial-exec")));
 static __thread uint32_t held
     __attribute__((tls_model("initial-exec"))); // `busy` words, by this thread
+static __thread bool has_ended __attribute__((tls_model("initial-exec"))); // it tells nothing more
 static __thread bool is_quiet_now __attribute__((tls_model("initial-exec")));
 static __thread uint64_t own_start __attribute__((tls_model("initial-exec"))); // 0: not known
 
@@ -53,21 +57,57 @@ static void look_plain(struct emit_thread *t)
     t->g_state = t->p_state = EMIT_NONE;
 }
 
-// One whose thread has ended, or a new one, linked for all to see.
-struct emit_thread *emit_plain_take(uint32_t tid)
+// The last of those whose tids fall together.
+static struct emit_thread *_Atomic by_tid[TIDS];
+static _Atomic int32_t free_streams; // about: whether it is worth while to look for one
+
+static void set_tid(struct emit_thread *t, uint32_t tid)
 {
+    t->tid = tid;
+    if (tid)
+        atomic_store_explicit(&by_tid[tid % TIDS], t, memory_order_release);
+}
+
+struct emit_thread *emit_plain_of(uint32_t tid)
+{
+    struct emit_thread *t = atomic_load_explicit(&by_tid[tid % TIDS], memory_order_acquire);
+    return t && t->tid == tid && atomic_load_explicit(&t->is_used, memory_order_relaxed) ? t : NULL;
+}
+
+void emit_plain_give(struct emit_thread *t)
+{
+    atomic_store(&t->is_used, 0);
+    atomic_fetch_add_explicit(&free_streams, 1, memory_order_relaxed);
+}
+
+static struct emit_thread *take_free(void)
+{
+    if (atomic_load_explicit(&free_streams, memory_order_relaxed) <= 0)
+        return NULL;
     for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
          t = t->next) {
         uint32_t no = 0;
         if (!atomic_load_explicit(&t->is_used, memory_order_relaxed) &&
             atomic_compare_exchange_strong(&t->is_used, &no, 1)) {
-            t->tid = tid;
+            atomic_fetch_sub_explicit(&free_streams, 1, memory_order_relaxed);
             return t;
         }
     }
-    struct emit_thread *t = emit_thread_new(tid, look_plain, NULL);
+    return NULL;
+}
+
+// One whose thread has ended, or a new one, linked for all to see.
+struct emit_thread *emit_plain_take(uint32_t tid)
+{
+    struct emit_thread *t = take_free();
+    if (t) {
+        set_tid(t, tid);
+        return t;
+    }
+    t = emit_thread_new(tid, look_plain, NULL);
     if (!t)
         return NULL;
+    set_tid(t, tid);
     atomic_store_explicit(&t->is_used, 1, memory_order_relaxed);
     t->next = atomic_load_explicit(&emit.threads, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&emit.threads, &t->next, t, memory_order_release,
@@ -99,10 +139,10 @@ static void find_stack(struct emit_thread *t)
         emit.bounds(&t->stack_low, &t->stack_high);
 }
 
-static struct emit_thread *make_self(void)
+static __attribute__((noinline)) struct emit_thread *make_self(void)
 {
     // A child of vfork has this memory, its parent's thread-local variables too.
-    if (emit.pid != (uint32_t)syscall(SYS_getpid))
+    if (has_ended || emit.pid != (uint32_t)syscall(SYS_getpid))
         return NULL;
     held++; // no session begins in a handler meanwhile
     struct emit_thread *t = emit_others_adopt((uint32_t)syscall(SYS_gettid));
@@ -126,7 +166,7 @@ void emit_plain_end(struct emit_thread *t)
     emit_thread_end(t);
     t->session = 0; // another thread's order begins anew
     emit_busy_unlock(t);
-    atomic_store(&t->is_used, 0);
+    emit_plain_give(t);
 }
 
 // The calling thread's stream that was told ahead, and of which it knows nothing.
@@ -140,23 +180,26 @@ static struct emit_thread *find_ahead(uint32_t tid)
 
 void emit_self_end(void)
 {
-    // Cancelled in the midst of a wait, it is told to go on: others must not look at what it waited for.
-    if (self && (!self->g_state || atomic_load_explicit(&self->wait_object, memory_order_relaxed)))
-        emit_self_wake();
+    emit_self_unwound();
+    has_ended = true; // destructors that come after ours, whose calls nobody would end
     struct emit_thread *t = self ? self : find_ahead((uint32_t)syscall(SYS_gettid));
     self = NULL;
     if (t)
         emit_plain_end(t);
 }
 
-struct emit_thread *emit_enter_bare(void)
+static inline struct emit_thread *enter_self(void)
 {
-    if (!emit_is_on() || held) // held: by what this handler has interrupted
-        return NULL;
     struct emit_thread *t = self ? self : make_self();
     if (t)
         emit_busy_lock(t);
     return t;
+}
+
+struct emit_thread *emit_enter_bare(void)
+{
+    return emit_is_on() && !held ? enter_self()
+                                 : NULL; // held: by what this handler has interrupted
 }
 
 struct emit_thread *emit_enter(void)
@@ -189,6 +232,11 @@ void emit_leave(struct emit_thread *t)
         emit_busy_unlock(t);
 }
 
+static bool is_any_relocking(void)
+{
+    return atomic_load_explicit(&emit_relocking, memory_order_relaxed) != 0;
+}
+
 bool emit_self_is_inside(void)
 {
     return held != 0;
@@ -197,19 +245,125 @@ bool emit_self_is_inside(void)
 void emit_self_forget(void)
 {
     held = 0;
+    has_ended = false;
     self = NULL;
+    emit_others_forget();
+    atomic_store_explicit(&free_streams, 0, memory_order_relaxed);
 }
 
 // --- What agent and runtime tell of plain threads.
 
-static struct emit_thread *enter_plain(void)
+static inline bool is_plain(void)
 {
-    if (!emit_is_on() || is_quiet_now || (emit.runtime && emit.runtime->is_m()))
-        return NULL;
-    struct emit_thread *t = emit_enter_bare();
+    return emit_is_on() && !is_quiet_now && !(emit.runtime && emit.runtime->is_m());
+}
+
+static inline __attribute__((always_inline)) struct emit_thread *enter_plain(void)
+{
+    struct emit_thread *t = is_plain() && !held ? enter_self() : NULL;
     if (t)
         emit_thread_begin(t);
     return t;
+}
+
+static inline uint64_t open_call(void)
+{
+    return self ? atomic_load_explicit(&self->call, memory_order_relaxed) : 0;
+}
+
+static void set_call(struct emit_thread *t, uint64_t at)
+{
+    atomic_store_explicit(&t->call, at, memory_order_relaxed);
+}
+
+// The open call has ended. Where nobody has told that it wakes this one, the event has no emitter but this thread's P.
+static __attribute__((noinline)) void go_on(void)
+{
+    struct emit_thread *w = self;
+    held++;
+    atomic_signal_fence(
+        memory_order_seq_cst); // a handler comes before all of what follows, or after it
+    bool is_told = emit_waits_end(w);
+    struct emit_thread *t = is_plain() ? enter_self() : NULL;
+    if (t)
+        emit_thread_begin(t);
+    emit_waits_over(w);
+    if (t && t->g_state == EMIT_G_SYSCALL) {
+        emit_syscall_end(t, emit_ticks());
+    } else if (t && !t->g_state) {
+        struct emit_thing g = t->g, p = t->p;
+        if (!is_told)
+            emit_go_unblock(t, emit_ticks(), g, EMIT_NO_STACK);
+        emit_proc_start(t, emit_ticks(), p);
+        emit_go_start(t, emit_ticks(), g);
+    }
+    if (t && is_any_relocking())
+        emit_waits_took(t, t->wait_takes);
+    emit_leave(t);
+    set_call(w, 0);
+    atomic_signal_fence(memory_order_seq_cst);
+    held--;
+}
+
+// Whether `at` is further in than the open call: on the stack that grew from there, or on the one that a handler has.
+static bool is_within(uint64_t call, uint64_t at)
+{
+    stack_t s = {0};
+    if (at < call)
+        return true;
+    if (syscall(SYS_sigaltstack, NULL, &s) || !(s.ss_flags & SS_ONSTACK))
+        return false;
+    uint64_t low = (uint64_t)s.ss_sp;
+    return at - low < s.ss_size && call - low >= s.ss_size;
+}
+
+// NULL: it is not to be told, a handler's within another.
+static inline __attribute__((always_inline)) struct emit_thread *enter_call(uint64_t at)
+{
+    uint64_t call = open_call();
+    if (__builtin_expect(call != 0, 0)) {
+        if (held || is_within(call, at))
+            return NULL;
+        go_on();
+    }
+    struct emit_thread *t = enter_plain();
+    if (t)
+        set_call(t, at);
+    return t;
+}
+
+void emit_self_go_on(uint64_t at)
+{
+    uint64_t call = open_call();
+    if (held)
+        return; // in a handler, whose call was not told to begin either
+    if (__builtin_expect(call != at || !call, 0)) {
+        if (!call)
+            emit_self_here();
+        return;
+    }
+    if (self->g_state != EMIT_G_SYSCALL) {
+        go_on();
+        return;
+    }
+    struct emit_thread *t = enter_plain();
+    if (t)
+        emit_syscall_end(t, emit_ticks());
+    set_call(self, 0);
+    emit_leave(t);
+}
+
+void emit_self_unwound(void)
+{
+    if (open_call() && !held)
+        go_on();
+}
+
+void emit_self_jump(uint64_t to)
+{
+    uint64_t call = open_call();
+    if (call && !held && !is_within(call, to))
+        go_on();
 }
 
 static void block(struct emit_thread *t, enum emit_reason reason, uint64_t object, uint64_t again)
@@ -223,25 +377,25 @@ static void block(struct emit_thread *t, enum emit_reason reason, uint64_t objec
     emit_waits_begin(t, object, again);
 }
 
-void emit_self_block(enum emit_reason reason, uint64_t object)
+void emit_self_block(enum emit_reason reason, uint64_t object, uint64_t at)
 {
-    struct emit_thread *t = enter_plain();
+    struct emit_thread *t = enter_call(at);
     if (t)
         block(t, reason, object, 0);
     emit_leave(t);
 }
 
-void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex)
+void emit_self_block_again(enum emit_reason reason, uint64_t object, uint64_t mutex, uint64_t at)
 {
-    struct emit_thread *t = enter_plain();
+    struct emit_thread *t = enter_call(at);
     if (t)
         block(t, reason, object, mutex);
     emit_leave(t);
 }
 
-void emit_self_block_rwlock(uint64_t object, bool to_write)
+void emit_self_block_rwlock(uint64_t object, bool to_write, uint64_t at)
 {
-    struct emit_thread *t = enter_plain();
+    struct emit_thread *t = enter_call(at);
     if (t) {
         block(t, EMIT_REASON_SYNC, 0, 0);
         t->wait_takes = object;
@@ -251,37 +405,21 @@ void emit_self_block_rwlock(uint64_t object, bool to_write)
     emit_leave(t);
 }
 
+void emit_self_call(uint64_t at)
+{
+    struct emit_thread *t = enter_call(at);
+    if (t) {
+        emit_waits_flush(t);
+        emit_syscall_begin(t, emit_ticks(), emit_stack_here(t));
+    }
+    emit_leave(t);
+}
+
 void emit_self_timed_out(uint64_t mutex, uint64_t late_ns)
 {
     struct emit_thread *t = self ? enter_plain() : NULL;
     if (t)
         emit_waits_timed_out(t, mutex, late_ns);
-    emit_leave(t);
-}
-
-static bool is_any_relocking(void)
-{
-    return atomic_load_explicit(&emit_relocking, memory_order_relaxed) != 0;
-}
-
-// Where nobody has told that it wakes this one, the event has no emitter but this thread's P.
-void emit_self_wake(void)
-{
-    if (held) // in a handler, whose call was not told to begin either
-        return;
-    bool is_told = self && emit_waits_end(self);
-    struct emit_thread *t = enter_plain();
-    if (self)
-        emit_waits_over(self);
-    if (t && !t->g_state) {
-        struct emit_thing g = t->g, p = t->p;
-        if (!is_told)
-            emit_go_unblock(t, emit_ticks(), g, EMIT_NO_STACK);
-        emit_proc_start(t, emit_ticks(), p);
-        emit_go_start(t, emit_ticks(), g);
-    }
-    if (t && is_any_relocking())
-        emit_waits_took(t, t->wait_takes);
     emit_leave(t);
 }
 
@@ -314,18 +452,6 @@ void emit_self_signal(uint64_t object, bool all)
     struct emit_thread *t = enter_plain();
     if (t)
         emit_waits_signal(t, object, all);
-    emit_leave(t);
-}
-
-void emit_self_call(bool is_end)
-{
-    struct emit_thread *t = enter_plain();
-    if (t && is_end)
-        emit_syscall_end(t, emit_ticks());
-    else if (t)
-        emit_waits_flush(t);
-    if (t && !is_end)
-        emit_syscall_begin(t, emit_ticks(), emit_stack_here(t));
     emit_leave(t);
 }
 
@@ -364,7 +490,7 @@ void emit_self_begin(struct emit_thread *t, uint64_t start)
         return;
     }
     self = t;
-    t->tid = (uint32_t)syscall(SYS_gettid);
+    set_tid(t, (uint32_t)syscall(SYS_gettid));
     struct emit_thread *ahead = find_ahead(t->tid); // a session began in this very moment
     if (ahead)
         emit_plain_end(ahead);
@@ -380,5 +506,5 @@ void emit_self_drop(struct emit_thread *t)
     t->is_made = false;
     t->session = 0;
     emit_busy_unlock(t);
-    atomic_store(&t->is_used, 0);
+    emit_plain_give(t);
 }

@@ -20,6 +20,7 @@
 // waits for another's.
 
 #include "emit/waits.h"
+#include "emit/queue.h"
 
 #include <pthread.h>
 #include <sys/syscall.h>
@@ -27,21 +28,14 @@
 #include <unistd.h>
 
 enum {
-    SLOTS = 256,
     PATIENCE = 300,
     MOMENT_UNITS = 20000 / 64, // it takes about as long for a thread to wake up
+    BATCH = 16,
 };
 
 enum { NONE, WAITING, CLAIMED, WOKEN, GONE_ON };
 
 _Atomic uint32_t emit_waiters, emit_relocking;
-static _Atomic uint32_t filter[SLOTS];          // waiters, by their objects' hashes
-static struct emit_thread *_Atomic last[SLOTS]; // who released such an object last
-
-static uint32_t slot_of(uint64_t object)
-{
-    return (uint32_t)(object * UINT64_C(0x9e3779b97f4a7c15) >> 56);
-}
 
 static void pause_briefly(void)
 {
@@ -56,14 +50,31 @@ static bool move(struct emit_thread *w, uint32_t from, uint32_t to)
                                                    memory_order_relaxed);
 }
 
-static bool claim(struct emit_thread *w)
+bool emit_waits_claim(struct emit_thread *w)
 {
     return move(w, WAITING, CLAIMED);
 }
 
+bool emit_waits_is_waiting(const struct emit_thread *w)
+{
+    return atomic_load_explicit(&w->wait, memory_order_acquire) == WAITING;
+}
+
 static void count_waiter(uint64_t object, uint32_t by)
 {
-    atomic_fetch_add_explicit(&filter[slot_of(object)], by, memory_order_relaxed);
+    atomic_fetch_add_explicit(&emit_bucket_of(object)->waiters, by, memory_order_relaxed);
+}
+
+// w, which is claimed or does not wait yet, waits from now on.
+static void wait_for(struct emit_thread *w, uint64_t object, uint64_t since)
+{
+    uint64_t was = atomic_load_explicit(&w->wait_object, memory_order_relaxed);
+    if (was)
+        count_waiter(was, UINT32_MAX);
+    atomic_store_explicit(&w->wait_object, object, memory_order_relaxed);
+    atomic_store_explicit(&w->wait_ticks, since, memory_order_relaxed);
+    emit_queue_add(w, object, EMIT_QUEUE_WAITING);
+    atomic_store_explicit(&w->wait, WAITING, memory_order_release); // pairs with claim
 }
 
 static bool is_any_relocking(void)
@@ -77,24 +88,26 @@ static bool is_relocking(struct emit_thread *w)
            atomic_load_explicit(&w->wait_again, memory_order_relaxed);
 }
 
-// How long its mutex has been another's, in units.
-static uint64_t taken_for(struct emit_thread *w, uint64_t now)
+// Since when w, woken, has been blocked on its mutex, if that has been another's for more than a moment; else 0.
+static uint64_t blocked_since(struct emit_thread *w, uint64_t mutex)
 {
-    uint64_t since = atomic_load_explicit(&w->taken_ticks, memory_order_relaxed);
     uint64_t generation = atomic_load_explicit(&emit_generation, memory_order_relaxed);
-    return since && now > since ? emit_span_units(generation, now - since) : 0;
+    uint64_t since = emit_queue_taken(mutex, w), now = emit_ticks();
+    uint64_t woken = atomic_load_explicit(&w->woken_ticks, memory_order_relaxed);
+    since = since && woken > since ? woken : since;
+    return since && now > since && emit_span_units(generation, now - since) >= MOMENT_UNITS ? since
+                                                                                            : 0;
 }
 
 // w, woken and on its way, has run into its mutex. Within the transition of a thread that has told something in this
 // session, so that it is still the same one, and with w's stream held.
-static void block_again(struct emit_thread *w)
+static void block_again(struct emit_thread *w, uint64_t since)
 {
     struct emit_thing g = w->g, p = w->p;
-    if (!move(w, WOKEN, CLAIMED))
+    if (!since || !move(w, WOKEN, CLAIMED))
         return;
     uint64_t mutex = atomic_load_explicit(&w->wait_again, memory_order_relaxed);
-    uint64_t since = atomic_load_explicit(&w->taken_ticks, memory_order_relaxed);
-    if (!mutex || !since || w->session != emit_session() || !w->is_told || w->g_state) {
+    if (!mutex || w->session != emit_session() || !w->is_told || w->g_state) {
         atomic_store_explicit(&w->wait, WOKEN, memory_order_release); // as in tell
         return;
     }
@@ -103,17 +116,14 @@ static void block_again(struct emit_thread *w)
     emit_go_block(w, since, EMIT_REASON_SYNC, w->wait_stack);
     emit_proc_stop(w, since);
     atomic_fetch_sub_explicit(&emit_relocking, 1, memory_order_relaxed);
-    count_waiter(atomic_load_explicit(&w->wait_object, memory_order_relaxed), UINT32_MAX);
-    atomic_store_explicit(&w->wait_object, mutex,
-                          memory_order_relaxed); // of the two counts its own remains
-    atomic_store_explicit(&w->wait_ticks, since, memory_order_relaxed);
-    atomic_store_explicit(&w->wait, WAITING, memory_order_release); // pairs with claim
+    wait_for(w, mutex, since); // of the two counts its own remains
 }
 
 void emit_waits_settle(struct emit_thread *w)
 {
-    if (is_relocking(w) && taken_for(w, emit_ticks()) >= MOMENT_UNITS)
-        block_again(w);
+    if (is_relocking(w))
+        block_again(w,
+                    blocked_since(w, atomic_load_explicit(&w->wait_again, memory_order_relaxed)));
 }
 
 void emit_waits_settle_all(void)
@@ -127,37 +137,48 @@ void emit_waits_settle_all(void)
     }
 }
 
-// t releases a mutex, or (0) is about to block with what it has.
-static void settle_mine(struct emit_thread *t, uint64_t mutex)
+// t has had the mutex until now. Those that are blocked again need it no more than others: each time there are fewer.
+static void settle_mutex(const struct emit_thread *t, uint64_t mutex, bool is_any)
 {
-    for (struct emit_thread *w = atomic_load_explicit(&emit.threads, memory_order_acquire); w;
-         w = w->next) {
-        uint64_t again = atomic_load_explicit(&w->wait_again, memory_order_relaxed);
-        if (!is_relocking(w) || atomic_load_explicit(&w->taken_by, memory_order_relaxed) != t ||
-            (mutex && again != mutex))
-            continue;
-        bool is_long = !mutex || taken_for(w, emit_ticks()) >= MOMENT_UNITS;
-        if (is_long && emit_busy_try(w)) {
-            block_again(w);
+    struct emit_thread *found[BATCH];
+    uint32_t n, done = 1;
+    while (done && emit_queue_has(mutex, t) && (n = emit_queue_relocking(mutex, found, BATCH)))
+        for (uint32_t i = done = 0; i < n; i++) {
+            struct emit_thread *w = found[i];
+            uint64_t since = is_any ? emit_queue_taken(mutex, w) : blocked_since(w, mutex);
+            if (!since || !is_relocking(w) || !emit_busy_try(w))
+                continue;
+            block_again(w, since);
+            done += !is_relocking(w);
             emit_busy_unlock(w);
-        } else {
-            atomic_store_explicit(&w->taken_ticks, 0, memory_order_relaxed);
         }
+}
+
+static void settle_mine(struct emit_thread *t)
+{
+    for (int i = 0; i < EMIT_HOLDS; i++) {
+        uint64_t mutex = atomic_exchange_explicit(&t->holds[i], 0, memory_order_relaxed);
+        if (mutex)
+            settle_mutex(t, mutex, true);
     }
 }
 
-// Who has w's mutex, if that is another. While w is claimed it does not go on, so that its mutex is there.
+static void note_taken(uint64_t mutex, struct emit_thread *t, uint64_t now)
+{
+    emit_queue_took(mutex, t, now);
+    if (t) // others may do the same for it: what is forgotten is told later
+        atomic_store_explicit(&t->holds[mutex / 64 % EMIT_HOLDS], mutex, memory_order_relaxed);
+}
+
+// Who has w's mutex, if that is another. While w is claimed it does not go on, so that its mutex is there: its call is
+// seen to be left, whichever way that is (emit.h).
 static void note_holder(struct emit_thread *w, uint64_t mutex, uint64_t now)
 {
     const pthread_mutex_t *m = (const pthread_mutex_t *)mutex;
-    int owner = m && m->__data.__lock ? m->__data.__owner : 0;
-    struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire);
-    while (owner && t &&
-           (t->tid != (uint32_t)owner || !atomic_load_explicit(&t->is_used, memory_order_relaxed)))
-        t = t->next;
-    bool is_taken = owner && t != w;
-    atomic_store_explicit(&w->taken_by, is_taken ? t : NULL, memory_order_relaxed);
-    atomic_store_explicit(&w->taken_ticks, is_taken ? now : 0, memory_order_relaxed);
+    int owner = m->__data.__lock ? m->__data.__owner : 0;
+    struct emit_thread *t = owner ? emit_plain_of((uint32_t)owner) : NULL;
+    if (t != w)
+        note_taken(mutex, t, owner ? now : 0);
 }
 
 // Tells in t's stream that it unblocks w, which is claimed. False: w is of another session.
@@ -166,35 +187,20 @@ static bool tell(struct emit_thread *t, struct emit_thread *w, emit_number stack
     bool same = w->session == t->session && w->is_told && !w->g_state;
     uint64_t again = same ? atomic_load_explicit(&w->wait_again, memory_order_relaxed) : 0;
     uint64_t now = emit_ticks();
-    if (same)
+    if (same) {
         emit_go_unblock(t, now, w->g, stack);
+        emit_queue_remove(w);
+    }
     if (again) {
         note_holder(w, again, now);
         count_waiter(again, 1);
+        atomic_store_explicit(&w->woken_ticks, now, memory_order_relaxed);
+        emit_queue_add(w, again, EMIT_QUEUE_RELOCKING);
         atomic_fetch_add_explicit(&emit_relocking, 1, memory_order_relaxed);
     }
     // release: pairs with the acquire of the waiter that goes on, and of who announces
     atomic_store_explicit(&w->wait, same ? WOKEN : WAITING, memory_order_release);
     return same;
-}
-
-// Who has waited longest for object, of those that waited at that time.
-static struct emit_thread *longest(uint64_t object, uint64_t ticks)
-{
-    struct emit_thread *found = NULL;
-    uint64_t least = ticks;
-    for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
-         t = t->next) {
-        if (atomic_load_explicit(&t->wait, memory_order_acquire) != WAITING ||
-            atomic_load_explicit(&t->wait_object, memory_order_relaxed) != object)
-            continue;
-        uint64_t since = atomic_load_explicit(&t->wait_ticks, memory_order_relaxed);
-        if (since <= least) {
-            least = since;
-            found = t;
-        }
-    }
-    return found;
 }
 
 // Whether the read-write lock that w, which is claimed and so waits for it yet, is to get is another's again: then that
@@ -207,7 +213,7 @@ static bool is_anothers(const struct emit_thread *t, const struct emit_thread *w
     const pthread_rwlock_t *l = (const pthread_rwlock_t *)object;
     if (!w->wait_rwlock || atomic_load_explicit(&w->wait_object, memory_order_relaxed) != object)
         return false;
-    if (atomic_load_explicit(&last[slot_of(object)], memory_order_relaxed) != t)
+    if (atomic_load_explicit(&emit_bucket_of(object)->last, memory_order_relaxed) != t)
         return true;
     int writer = l->__data.__cur_writer;
     unsigned readers = l->__data.__readers;
@@ -218,21 +224,21 @@ static bool is_anothers(const struct emit_thread *t, const struct emit_thread *w
 
 static bool is_waited_for(uint64_t object)
 {
-    return object && atomic_load_explicit(&filter[slot_of(object)], memory_order_relaxed);
+    return object && atomic_load_explicit(&emit_bucket_of(object)->waiters, memory_order_relaxed);
 }
 
 void emit_waits_flush(struct emit_thread *t)
 {
     if (__builtin_expect(is_any_relocking(), 0) && t->g_state == EMIT_G_RUNNING)
-        settle_mine(t, 0);
+        settle_mine(t);
     for (int i = 0; i < EMIT_RELEASES; i++) {
         struct emit_release *r = &t->released[i];
         uint64_t object = r->object;
         r->object = 0;
         if (!is_waited_for(object) || t->g_state != EMIT_G_RUNNING)
             continue;
-        struct emit_thread *w = longest(object, r->ticks);
-        if (!w || !claim(w))
+        struct emit_thread *w = emit_queue_claim(object, r->ticks);
+        if (!w)
             continue;
         if (is_anothers(t, w, object))
             move(w, CLAIMED, WAITING);
@@ -245,11 +251,13 @@ void emit_waits_note(struct emit_thread *t, uint64_t object)
 {
     if (!is_waited_for(object))
         return;
-    if (__builtin_expect(is_any_relocking(), 0))
-        settle_mine(t, object);
+    if (__builtin_expect(is_any_relocking(), 0) && emit_queue_has(object, t)) {
+        settle_mutex(t, object, false);
+        emit_queue_took(object, t, 0);
+    }
     t->released[t->release_next++ % EMIT_RELEASES] =
         (struct emit_release){object, emit_ticks(), emit_stack_here(t)};
-    atomic_store_explicit(&last[slot_of(object)], t, memory_order_release);
+    atomic_store_explicit(&emit_bucket_of(object)->last, t, memory_order_release);
 }
 
 void emit_waits_signal(struct emit_thread *t, uint64_t object, bool all)
@@ -258,26 +266,18 @@ void emit_waits_signal(struct emit_thread *t, uint64_t object, bool all)
     uint64_t now = emit_ticks();
     if (!is_waited_for(object) || t->g_state != EMIT_G_RUNNING)
         return;
-    for (struct emit_thread *w; (w = longest(object, now));) {
+    for (struct emit_thread *w; (w = emit_queue_claim(object, now));) {
         stack = stack.bits ? stack : emit_stack_here(t);
-        if (claim(w)) {
-            if (!tell(t, w, stack) || !all)
-                return; // one of another session would be found again
-        }
+        if (!tell(t, w, stack) || !all)
+            return; // one of another session would be found again
     }
 }
 
 void emit_waits_took(struct emit_thread *t, uint64_t mutex)
 {
-    uint64_t now = emit_ticks();
-    for (struct emit_thread *w = atomic_load_explicit(&emit.threads, memory_order_acquire);
-         mutex && w; w = w->next) {
-        if (w == t || !is_relocking(w) ||
-            atomic_load_explicit(&w->wait_again, memory_order_relaxed) != mutex)
-            continue;
-        atomic_store_explicit(&w->taken_by, t, memory_order_relaxed);
-        atomic_store_explicit(&w->taken_ticks, now, memory_order_relaxed);
-    }
+    if (mutex && atomic_load_explicit(&emit_bucket_of(mutex)->first[EMIT_QUEUE_RELOCKING],
+                                      memory_order_relaxed))
+        note_taken(mutex, t, emit_ticks());
 }
 
 void emit_waits_begin(struct emit_thread *t, uint64_t object, uint64_t again)
@@ -285,12 +285,9 @@ void emit_waits_begin(struct emit_thread *t, uint64_t object, uint64_t again)
     if (!object || t->g_state)
         return;
     atomic_store_explicit(&t->wait_again, again, memory_order_relaxed);
-    atomic_store_explicit(&t->taken_ticks, 0, memory_order_relaxed);
-    atomic_store_explicit(&t->wait_object, object, memory_order_relaxed);
-    atomic_store_explicit(&t->wait_ticks, emit_ticks(), memory_order_relaxed);
     count_waiter(object, 1);
     atomic_fetch_add_explicit(&emit_waiters, 1, memory_order_relaxed);
-    atomic_store_explicit(&t->wait, WAITING, memory_order_release); // pairs with claim
+    wait_for(t, object, emit_ticks());
 }
 
 static uint64_t ticks_of(uint64_t ns)
@@ -305,24 +302,23 @@ void emit_waits_timed_out(struct emit_thread *t, uint64_t mutex, uint64_t late_n
     struct emit_thing g = t->g, p = t->p;
     uint64_t now = emit_ticks(), back = ticks_of(late_ns), since = now - back;
     if (t->g_state || late_ns / 64 < MOMENT_UNITS ||
-        back >= now - atomic_load_explicit(&t->wait_ticks, memory_order_relaxed) || !claim(t))
+        back >= now - atomic_load_explicit(&t->wait_ticks, memory_order_relaxed) ||
+        !emit_waits_claim(t))
         return; // or it was signalled at last
     emit_go_unblock(t, since, g, EMIT_NO_STACK);
     emit_proc_start(t, since, p);
     emit_go_start(t, since, g);
     emit_go_block(t, since, EMIT_REASON_SYNC, t->wait_stack);
     emit_proc_stop(t, since);
-    count_waiter(atomic_load_explicit(&t->wait_object, memory_order_relaxed), UINT32_MAX);
     count_waiter(mutex, 1);
-    atomic_store_explicit(&t->wait_object, mutex, memory_order_relaxed);
-    atomic_store_explicit(&t->wait_ticks, since, memory_order_relaxed);
-    atomic_store_explicit(&t->wait, WAITING, memory_order_release); // pairs with claim
+    wait_for(t, mutex, since);
 }
 
 // Told in the stream of who released the object last, if that still runs. w is claimed, by itself.
 static void tell_for_releaser(struct emit_thread *w, uint64_t object)
 {
-    struct emit_thread *t = atomic_load_explicit(&last[slot_of(object)], memory_order_acquire);
+    struct emit_thread *t =
+        atomic_load_explicit(&emit_bucket_of(object)->last, memory_order_acquire);
     bool is_told = false;
     if (!t || t == w || !emit_is_on())
         return;
@@ -350,7 +346,7 @@ bool emit_waits_end(struct emit_thread *t)
     uint64_t object = atomic_load_explicit(&t->wait_object, memory_order_relaxed);
     if (!object)
         return false;
-    for (uint32_t i = 1; !claim(t) && !move(t, WOKEN, GONE_ON); i++) {
+    for (uint32_t i = 1; !emit_waits_claim(t) && !move(t, WOKEN, GONE_ON); i++) {
         if (i % 64)
             __builtin_ia32_pause();
         else
@@ -360,6 +356,7 @@ bool emit_waits_end(struct emit_thread *t)
     bool was_woken = emit_waits_woken(t);
     if (!was_woken)
         tell_for_releaser(t, object);
+    emit_queue_remove(t);
     uint64_t again = atomic_load_explicit(&t->wait_again, memory_order_relaxed);
     if (again && was_woken) {
         atomic_fetch_sub_explicit(&emit_relocking, 1, memory_order_relaxed);
@@ -384,10 +381,7 @@ bool emit_waits_woken(const struct emit_thread *t)
 
 void emit_waits_forget(void)
 {
-    for (int i = 0; i < SLOTS; i++) {
-        atomic_store_explicit(&filter[i], 0, memory_order_relaxed);
-        atomic_store_explicit(&last[i], NULL, memory_order_relaxed);
-    }
+    emit_queue_forget();
     atomic_store_explicit(&emit_waiters, 0, memory_order_relaxed);
     atomic_store_explicit(&emit_relocking, 0, memory_order_relaxed);
 }

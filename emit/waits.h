@@ -26,14 +26,19 @@ void emit_waits_took(struct emit_thread *t, uint64_t mutex);
 void emit_waits_settle(struct emit_thread *t);
 void emit_waits_settle_all(void); // before tracing is off
 
-// It goes on. Whether its GoUnblock has been told. Outside of a transition, as it is told in another
-// thread's stream. Then, within the transition in which it starts: emit_waits_over.
+// It goes on. Whether its GoUnblock has been told. Outside of its stream's transition, as it is told in another
+// thread's stream; but `held`, from before until after emit_waits_over: a handler that came in between would find a claim
+// that nobody but the thread it interrupted gives back. Then, within the transition in which it starts: emit_waits_over.
 bool emit_waits_end(struct emit_thread *t);
 void emit_waits_over(struct emit_thread *t);
 
 // t is about to release object, or signals one or all of its waiters. Within its transition.
 void emit_waits_note(struct emit_thread *t, uint64_t object);
 void emit_waits_signal(struct emit_thread *t, uint64_t object, bool all);
+
+// The claim of one that waits (see waits.c). False: it does not wait, or another has claimed it.
+bool emit_waits_claim(struct emit_thread *w);
+bool emit_waits_is_waiting(const struct emit_thread *w);
 
 // Whether a blocked t has been told as unblocked: runnable.
 bool emit_waits_woken(const struct emit_thread *t);

@@ -331,9 +331,9 @@ void trace_outside_steal(struct emit_thread *t, struct p *p)
         emit_proc_steal(t, ticks_now(), thing_p(p), (uint32_t)p->syscall_tid);
 }
 
-void trace_outside_park(enum wait_reason reason)
+void trace_outside_park_(enum wait_reason reason, uint64_t at)
 {
-    emit_self_block((enum emit_reason)reasons[reason], 0);
+    emit_self_block((enum emit_reason)reasons[reason], 0, at);
 }
 
 // --- The operations that emit/ asks for.

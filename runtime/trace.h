@@ -88,8 +88,10 @@ static inline bool m_is_traced(const struct m *m)
 struct emit_thread *trace_outside_enter(void);
 void trace_outside_ready(struct emit_thread *t, struct g *g);
 void trace_outside_steal(struct emit_thread *t, struct p *p);
-void trace_outside_park(enum wait_reason reason); // a plain thread waits
-#define trace_outside_wake  emit_self_wake        // and goes on
-#define trace_outside_leave emit_leave
+void trace_outside_park_(enum wait_reason reason, uint64_t at);
+// A plain thread waits, and goes on: in one function.
+#define trace_outside_park(reason) trace_outside_park_(reason, (uint64_t)__builtin_frame_address(0))
+#define trace_outside_wake()       emit_self_go_on((uint64_t)__builtin_frame_address(0))
+#define trace_outside_leave        emit_leave
 
 #endif

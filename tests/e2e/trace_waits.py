@@ -74,5 +74,44 @@ def of_readers_that_leave_together_one_ends_the_wait(work):
     assert done.stdout.count("reader -> writer") == 1 and "poller) -> writer" not in done.stdout, done.stdout
 
 
+def nested(work, *args):
+    done = subprocess.run([FIBERSCOPE, "record", "-q", "--trace", "-o", "n.trace", os.path.join(TESTS, "trace_nested"), *args],
+                          cwd=work, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, (args, done)
+    subprocess.run([FIBERSCOPE, "trace", "validate", "n.trace"], cwd=work, capture_output=True, check=True)
+    return done.stdout
+
+
+def handlers_wait_while_a_wait_ends(work):
+    assert int(nested(work, "ending", "2").split()[0]) > 500
+
+
+def what_a_handler_calls_does_not_end_the_call_it_interrupts(work):
+    nested(work, "restarted")
+    for name, f in fibers(os.path.join(work, "n.trace")).items():
+        assert name == "main" or (f["syscall_ns"] >= 270e6 and f["running_ns"] <= 100e6), (name, f)
+
+
+def a_call_left_by_a_jump_or_cancelled_is_over(work):
+    nested(work, "left")
+    found = fibers(os.path.join(work, "n.trace"))
+    assert 270e6 <= found["in_jump"]["syscall_ns"] <= 550e6 and found["in_jump"]["running_ns"] >= 100e6, found
+    assert 270e6 <= found["in_cancelled"]["blocked_ns"] <= 550e6 and found["in_cancelled"]["running_ns"] >= 100e6, found
+
+
+def what_threads_call_after_their_end_makes_no_new_ones(work):
+    nested(work, "late", "50")
+    f = fibers(os.path.join(work, "n.trace"))["in_late"]
+    assert (f["fibers"], f["alive"]) == (50, 0), f
+
+
+def many_waiters_cost_no_more_each_than_few(work):
+    few, many = (int(nested(work, "crowd", str(n)).split()[0]) for n in (125, 1000))
+    assert many <= 6 * few, (few, many)  # where each looks at all, 20 times
+
+
 main([each_call_is_where_the_time_goes, and_our_signals_do_not_end_it, a_signal_right_behind_ours_ends_a_wait,
-      of_readers_that_leave_together_one_ends_the_wait, handlers_make_calls_too])
+      of_readers_that_leave_together_one_ends_the_wait, handlers_make_calls_too,
+      handlers_wait_while_a_wait_ends, what_a_handler_calls_does_not_end_the_call_it_interrupts,
+      a_call_left_by_a_jump_or_cancelled_is_over, what_threads_call_after_their_end_makes_no_new_ones,
+      many_waiters_cost_no_more_each_than_few])
