@@ -104,23 +104,28 @@ __attribute__((noinline)) static int lock_in_order(pthread_mutex_t *m, const voi
                : lock_order_result(m, SEG_LOCK_MUTEX, LOCK_ORDER_WAITS, tried(m, rc), frame);
 }
 
-__attribute__((noinline)) static int lock_wanted(pthread_mutex_t *m, const void *frame)
+// For who traces and who watches the order of locks.
+__attribute__((noinline)) static int lock_told(pthread_mutex_t *m, const void *frame)
 {
     if (lock_order_is_on())
         return lock_in_order(m, frame);
     int rc = real.mutex_trylock(m);
-    if (__builtin_expect(rc != EBUSY, 1))
-        return tried(m, rc);
-    return wait_for_mutex(m, frame);
+    return __builtin_expect(rc != EBUSY, 1) ? tried(m, rc) : wait_for_mutex(m, frame);
 }
 
-// Calls nothing but as its last deed, so that where nothing is wanted nothing is saved.
+// Where nothing is wanted nothing is saved, and with block and mutex profiles but one register.
 INTERPOSED int pthread_mutex_lock(pthread_mutex_t *m)
 {
-    if (lock_is_wanted())
-        return lock_wanted(m, FRAME);
+    uint32_t flags = atomic_load_explicit(&lock_flags, memory_order_relaxed);
     // Nothing is asked after it: it would be a twentieth of the CPU time of programs that lock much.
-    return hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m);
+    if (!flags)
+        return hooks_ready() ? real.mutex_lock(m) : libc_mutex_lock(m);
+    if (__builtin_expect(flags & (LOCK_ORDER | LOCK_TRACE), 0))
+        return lock_told(m, FRAME);
+    pthread_mutex_t *kept = m;
+    __asm__("" : "+r"(kept)); // m itself would be kept from the start, also where nothing is wanted
+    int rc = real.mutex_trylock(kept);
+    return __builtin_expect(rc != EBUSY, 1) ? rc : wait_for_mutex(kept, FRAME);
 }
 
 INTERPOSED int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *limit)
@@ -155,7 +160,7 @@ static inline bool is_inner(const pthread_mutex_t *m)
     return (m->__data.__kind & 3) == PTHREAD_MUTEX_RECURSIVE && m->__data.__count > 1;
 }
 
-// For who traces and who watches the order of locks.
+// For who traces or watches the order of locks, and where somebody waits for a lock.
 __attribute__((noinline)) static int unlock_told(pthread_mutex_t *m, const void *frame)
 {
     if (lock_order_is_on())
@@ -175,8 +180,8 @@ INTERPOSED int pthread_mutex_unlock(pthread_mutex_t *m)
     if (__builtin_expect(flags & (LOCK_ORDER | LOCK_TRACE), 0) &&
         (flags != LOCK_TRACE || is_awaited()))
         return unlock_told(m, FRAME);
-    if (__builtin_expect(lock_is_mutex_on(), 0) && !is_inner(m))
-        return release_mutex(m, FRAME);
+    if (__builtin_expect(atomic_load_explicit(&lock_waiters.count, memory_order_relaxed) != 0, 0))
+        return unlock_told(m, FRAME);
     return real.mutex_unlock(m);
 }
 

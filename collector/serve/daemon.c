@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <microhttpd.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,86 +16,6 @@
 
 enum { SLACK = 64 }; // connections that were cut off and are not closed yet
 #define SECOND_NS UINT64_C(1000000000)
-
-// --- A request's own thread.
-
-bool request_is_over(const struct request *r)
-{
-    return request_sleep(r, 0);
-}
-
-bool request_sleep(const struct request *r, uint64_t ns)
-{
-    struct pollfd fds[] = {{.fd = r->client, .events = POLLRDHUP},
-                           {.fd = r->serve->stop_fd, .events = POLLIN}};
-    uint64_t now = serve_now_ns(), until = now + ns;
-    for (;;) {
-        uint64_t left_ms = until > now ? (until - now + 999999) / 1000000 : 0;
-        int n = poll(fds, 2, left_ms > 1000000 ? 1000000 : (int)left_ms);
-        if (n > 0 || (n < 0 && errno != EINTR))
-            return true;
-        if (until <= now || (n == 0 && left_ms == 0))
-            return false;
-        now = serve_now_ns();
-    }
-}
-
-static void request_end(struct request *r)
-{
-    struct serve *s = r->serve;
-    pthread_mutex_lock(&s->lock);
-    s->running--;
-    r->is_ready = true;
-    // Under the lock, so that serve_stop finds nothing suspended once nothing runs.
-    MHD_resume_connection(r->connection);
-    if (!s->running)
-        pthread_cond_signal(&s->idle);
-    pthread_mutex_unlock(&s->lock);
-}
-
-static void *work(void *arg)
-{
-    struct request *r = arg;
-    r->page(r);
-    request_end(r);
-    return NULL;
-}
-
-static bool take_place(struct serve *s)
-{
-    pthread_mutex_lock(&s->lock);
-    bool ok = s->running < s->o.requests_max;
-    s->running += ok;
-    pthread_mutex_unlock(&s->lock);
-    return ok;
-}
-
-// False: the reply is there already. Else it is the thread's, and r is not to be touched before the connection resumes.
-static bool request_begin(struct request *r)
-{
-    struct serve *s = r->serve;
-    pthread_attr_t attr;
-    pthread_t thread;
-    r->has_begun = true;
-    connections_asked(&s->connections, r->slot);
-    if (!take_place(s)) {
-        reply_error(r, MHD_HTTP_SERVICE_UNAVAILABLE,
-                    "%u requests are being worked on already; try again when one has ended",
-                    s->o.requests_max);
-        r->reply.is_busy = true;
-        r->is_ready = true;
-        return false;
-    }
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    MHD_suspend_connection(r->connection);
-    if (pthread_create(&thread, &attr, work, r)) {
-        reply_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, "no thread could be had for this");
-        request_end(r);
-    }
-    pthread_attr_destroy(&attr);
-    return true;
-}
 
 // --- libmicrohttpd's thread.
 
@@ -369,6 +288,16 @@ static struct MHD_Daemon *start_daemon(struct serve *s)
                             MHD_OPTION_URI_LOG_CALLBACK, request_new, s, MHD_OPTION_END);
 }
 
+// The threads that it makes have the priority of who calls it.
+static int start_low_threads(struct serve *s)
+{
+    int rc = connections_start(&s->connections);
+    errno = 0;
+    if (!rc && !(s->daemon = start_daemon(s)))
+        rc = errno ? -errno : -ENOMEM;
+    return rc;
+}
+
 static int start_threads(struct serve *s, struct fscope_error *err)
 {
     sigset_t all, before;
@@ -380,21 +309,22 @@ static int start_threads(struct serve *s, struct fscope_error *err)
     // Signals are for the threads that were there before.
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    int rc = connections_start(&s->connections);
-    errno = 0;
-    if (!rc && !(s->daemon = start_daemon(s)))
-        rc = errno ? -errno : -ENOMEM;
+    int rc = workers_start(s);
+    if (!rc)
+        rc = serve_run_low(s, start_low_threads);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc ? error_set(err, rc, 0, "the server could not be started: %s", strerror(-rc)) : 0;
 }
 
 static void release(struct serve *s)
 {
+    workers_stop(s);
     connections_stop(&s->connections);
     address_close(&s->listener);
     if (s->stop_fd >= 0)
         close(s->stop_fd);
     pthread_cond_destroy(&s->idle);
+    pthread_cond_destroy(&s->given);
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->names_lock);
     free(s->names);
@@ -444,6 +374,7 @@ int serve_start(struct serve **out, const struct serve_options *o, struct fscope
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->names_lock, NULL);
     pthread_cond_init(&s->idle, NULL);
+    pthread_cond_init(&s->given, NULL);
     s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rc = s->stop_fd < 0 ? error_set(err, -errno, 0, "eventfd: %s", strerror(errno))
                         : start_threads(s, err);

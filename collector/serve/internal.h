@@ -3,7 +3,8 @@
 // What the files of the server share.
 //
 // Threads: libmicrohttpd's own one accepts, reads and writes (daemon.c); each request that passes the guard is worked on
-// by a thread of its own, its connection suspended meanwhile; one more cuts off who is too slow (connections.c).
+// by a thread of its own, its connection suspended meanwhile (workers.c, where one more makes those); one cuts off who is
+// too slow (connections.c).
 //
 // A request belongs to libmicrohttpd's thread, except from request_begin to request_end, when it is its own thread's.
 
@@ -64,6 +65,7 @@ struct connections {
     struct connection *first; // those that wait longest come first
     uint32_t max, per_ip_max;
     uint64_t ask_ns, idle_ns, read_ns;
+    uint64_t looks_ns; // when the reaper looks again, if it is not woken
     bool has_reaper, is_over;
 };
 
@@ -99,6 +101,7 @@ struct reply {
 struct request {
     struct serve *serve;
     struct MHD_Connection *connection;
+    struct request *next;    // that waits for a thread
     struct connection *slot; // NULL: no memory for it
     int client;              // descriptor, to see whether it is still there
     const char *method;
@@ -125,7 +128,11 @@ struct serve {
     pthread_mutex_t lock;
     pthread_cond_t idle;
     uint32_t running; // requests that are worked on
-    int stop_fd;      // an eventfd, readable once we stop
+    pthread_cond_t given;
+    struct request *waiting; // for a thread
+    pthread_t maker;
+    bool has_maker, is_over;
+    int stop_fd; // an eventfd, readable once we stop
     pthread_mutex_t names_lock;
     struct names *names; // NULL: none yet
     struct requests *requests;
@@ -145,6 +152,15 @@ int64_t query_int(const char *query, const char *key);
 // Unescapes in place; false: malformed. What is longer than a C string says so by *size.
 bool query_unescape(char *text, size_t *size, bool is_form);
 char *query_clean_path(const char *path); // as Go's mux; NULL: out of memory
+
+// --- Threads (workers.c).
+
+int workers_start(struct serve *s);
+void workers_stop(struct serve *s); // nothing is being worked on
+// False: the reply is there already. Else it is a thread's, and r is not to be touched before the connection resumes.
+bool request_begin(struct request *r);
+// fn in a thread of the lowest priority, and what it returns, or -errno. Threads that it makes have that, too.
+int serve_run_low(struct serve *s, int (*fn)(struct serve *s));
 
 // --- The guard (guard.c), in libmicrohttpd's thread. Each fills the reply and returns false.
 

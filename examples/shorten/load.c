@@ -2,8 +2,8 @@
 //
 // shorten_load: asks a shortener as many clients would, checks every answer, and prints how long they took.
 //
-//     shorten_load -p PORT [-a ADDRESS] [-c CONNECTIONS] [-n REQUESTS] [-w PERCENT]
-//                                127.0.0.1, 64, 20000, 10 % new links
+//     shorten_load -p PORT [-a ADDRESS] [-c CONNECTIONS] [-n REQUESTS] [-w PERCENT] [-r RATE]
+//                                127.0.0.1, 64, 20000, 10 % new links; RATE: of all together a second, else as fast as may be
 //
 // A fiber per connection makes links of its own and asks for those it made. Status 1: an answer was wrong, or a request
 // was not answered. A server that says "Connection: close" is taken to be ending: that connection stops.
@@ -27,10 +27,11 @@ static struct load {
     int connections;
     long requests;
     int write_percent;
+    int64_t pause_ns; // from one request of a connection to its next
     _Atomic long created, redirected, wrong, unanswered;
     int64_t *latency_ns; // of each answer
     _Atomic long answers;
-} load = {"127.0.0.1", 0, 64, 20000, 10, 0, 0, 0, 0, NULL, 0};
+} load = {"127.0.0.1", 0, 64, 20000, 10, 0, 0, 0, 0, 0, NULL, 0};
 
 struct link {
     char code[32], url[96];
@@ -131,8 +132,12 @@ static void client_run(void *arg)
         load.unanswered++;
         return;
     }
-    for (long i = 0; i < n && !c->is_closing; i++) {
+    int64_t due = fib_now_ns() + c->number * load.pause_ns / load.connections;
+    for (long i = 0; i < n && !c->is_closing; i++, due += load.pause_ns) {
         bool ok = false;
+        int64_t early = load.pause_ns ? due - fib_now_ns() : 0;
+        if (early > 0)
+            fib_sleep(early);
         int64_t before = fib_now_ns();
         fib_set_deadline(c->fd, FIB_READ | FIB_WRITE, before + TIMEOUT_S * 1000000000LL);
         bool is_write = !c->made || random_below(c, 100) < (uint32_t)load.write_percent;
@@ -193,19 +198,22 @@ static void start(void *arg)
 
 int main(int argc, char **argv)
 {
-    for (int o; (o = getopt(argc, argv, "a:p:c:n:w:")) != -1;)
+    long rate = 0;
+    for (int o; (o = getopt(argc, argv, "a:p:c:n:w:r:")) != -1;)
         switch (o) {
         case 'a': load.address = optarg; break;
         case 'p': load.port = (uint16_t)strtoul(optarg, NULL, 10); break;
         case 'c': load.connections = atoi(optarg); break;
         case 'n': load.requests = strtol(optarg, NULL, 10); break;
         case 'w': load.write_percent = atoi(optarg); break;
+        case 'r': rate = strtol(optarg, NULL, 10); break;
         default: optind = argc + 1;
         }
     if (!load.port || load.connections < 1 || load.requests < load.connections) {
         fprintf(stderr, "usage: shorten_load -p PORT [-a ADDRESS] [-c CONNECTIONS] [-n REQUESTS]"
-                        " [-w PERCENT]\n");
+                        " [-w PERCENT] [-r RATE]\n");
         return 2;
     }
+    load.pause_ns = rate > 0 ? 1000000000LL * load.connections / rate : 0;
     return fib_main(start, NULL) || load.wrong || load.unanswered ? 1 : 0;
 }

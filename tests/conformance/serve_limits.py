@@ -66,6 +66,16 @@ class Server:
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
             return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
 
+    def gives_way(self):
+        """How many threads there are that never displace another one, and how many like any."""
+        policies = []
+        for tid in os.listdir(f"/proc/{self.process.pid}/task"):
+            with open(f"/proc/{self.process.pid}/task/{tid}/stat", encoding="ascii") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+            policies.append(int(fields[38]))  # the 41st, counted from 1
+            assert policies[-1] != os.SCHED_BATCH or fields[16] == "19"
+        return policies.count(os.SCHED_BATCH), policies.count(os.SCHED_OTHER)
+
     def settles_at(self, descriptors, seconds=5):
         until = time.monotonic() + seconds
         while self.descriptors() > descriptors:
@@ -291,6 +301,8 @@ def recordings_end_with_their_client():
         s = server.connect()
         s.sendall(f"GET {P}heap?seconds=30 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         time.sleep(0.3)
+        # What strangers can cause gives way to the target; what was let in does not, for it may have rings to empty.
+        assert server.gives_way() == (2, 3), server.gives_way()
         s.close()
         server.settles_at(before)
 
