@@ -15,7 +15,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { SLACK = 64 }; // connections that were cut off and are not closed yet
+enum {
+    SLACK = 64,         // connections that were cut off and are not closed yet
+    LAST_REPLIES_S = 1, // for replies to be taken when we stop
+};
 #define SECOND_NS UINT64_C(1000000000)
 
 // --- A request's own thread.
@@ -62,13 +65,24 @@ static void *work(void *arg)
     return NULL;
 }
 
-static bool take_place(struct serve *s)
+static bool take_place(struct serve *s, struct request *r)
 {
     pthread_mutex_lock(&s->lock);
-    bool ok = s->running < s->o.requests_max;
-    s->running += ok;
+    r->has_place = s->running < s->o.requests_max;
+    s->running += r->has_place;
+    s->unsent += r->has_place;
     pthread_mutex_unlock(&s->lock);
-    return ok;
+    return r->has_place;
+}
+
+static void give_place_back(struct serve *s, const struct request *r)
+{
+    if (!r->has_place)
+        return;
+    pthread_mutex_lock(&s->lock);
+    if (!--s->unsent)
+        pthread_cond_signal(&s->idle);
+    pthread_mutex_unlock(&s->lock);
 }
 
 // False: the reply is there already. Else it is the thread's, and r is not to be touched before the connection resumes.
@@ -79,7 +93,7 @@ static bool request_begin(struct request *r)
     pthread_t thread;
     r->has_begun = true;
     connections_asked(&s->connections, r->slot);
-    if (!take_place(s)) {
+    if (!take_place(s, r)) {
         reply_error(r, MHD_HTTP_SERVICE_UNAVAILABLE,
                     "%u requests are being worked on already; try again when one has ended",
                     s->o.requests_max);
@@ -142,6 +156,7 @@ static void request_done(void *cls, struct MHD_Connection *connection, void **co
     if (!r)
         return;
     connections_finished(&s->connections, r->slot);
+    give_place_back(s, r);
     reply_clear(&r->reply);
     free(r->uri);
     free(r->path);
@@ -460,6 +475,7 @@ void serve_stop(struct serve *s)
     if (!s)
         return;
     const uint64_t one = 1;
+    struct timespec until;
     // So that nobody starts anything; what runs sees stop_fd.
     pthread_mutex_lock(&s->lock);
     s->o.requests_max = 0;
@@ -468,6 +484,11 @@ void serve_stop(struct serve *s)
     }
     while (s->running)
         pthread_cond_wait(&s->idle, &s->lock);
+    // What was recorded until now is what somebody waits for, of a program that crashed above all.
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += LAST_REPLIES_S;
+    while (s->unsent && !pthread_cond_clockwait(&s->idle, &s->lock, CLOCK_MONOTONIC, &until))
+        ;
     pthread_mutex_unlock(&s->lock);
     MHD_stop_daemon(s->daemon); // closes the listening socket
     s->listener.fd = -1;

@@ -107,7 +107,7 @@ struct request {
     char *path;        // unescaped
     char *body;
     size_t body_size;
-    bool has_begun, is_ready;
+    bool has_begun, has_place, is_ready;
     void (*page)(struct request *r);
     struct reply reply;
 };
@@ -125,6 +125,7 @@ struct serve {
     pthread_mutex_t lock;
     pthread_cond_t idle;
     uint32_t running; // requests that are worked on
+    uint32_t unsent;  // those, and the ones whose reply is still on its way
     int stop_fd;      // an eventfd, readable once we stop
     pthread_mutex_t names_lock;
     struct names *names; // NULL: none yet
