@@ -350,14 +350,6 @@ static int fibers_now(struct session *s, struct record_result *result, struct fs
     return rc;
 }
 
-// Go has no stack either where it does not know what made a thread.
-static void empty_lost_stacks(struct pprof_profile *p)
-{
-    for (size_t i = 0; i < p->sample_count; i++)
-        if (p->samples[i]->location_count == 1 && !p->samples[i]->locations[0]->mapping)
-            p->samples[i]->location_count = 0;
-}
-
 static int now_profile(struct session *s, const char *name, struct pprof_profile **out,
                        struct fscope_error *err)
 {
@@ -375,7 +367,7 @@ static int now_profile(struct session *s, const char *name, struct pprof_profile
     if (!rc)
         rc = record_make_profile(&result, RECORD_CUSTOM, name, out, err);
     if (!rc && !strcmp(name, "threadcreate"))
-        empty_lost_stacks(*out);
+        session_threads_unite(*out);
     record_result_free(&result);
     return rc;
 }

@@ -35,6 +35,10 @@ struct session {
 int session_threads(struct session *s, struct record_result *result, const char *part,
                     struct fscope_error *err);
 
+// Of "threadcreate", with names: one sample for each function, wherever in it each thread stands, and no frames where it is not
+// known, as Go has it.
+void session_threads_unite(struct pprof_profile *p);
+
 // A descriptor on the segment, of the caller's own; after an exec the new image's. -errno.
 int session_segment(struct session *s);
 

@@ -130,3 +130,40 @@ int session_threads(struct session *s, struct record_result *result, const char 
         return without_stacks(s, p, part, err);
     return rc ? error_set(err, rc, 0, "process %u: %s", s->pid, strerror(-rc)) : 0;
 }
+
+static const struct pprof_function *function_of(const struct pprof_sample *s)
+{
+    const struct pprof_location *leaf = s->location_count ? s->locations[0] : NULL;
+    return leaf && leaf->line_count ? leaf->lines[leaf->line_count - 1].function : NULL;
+}
+
+static bool began_alike(const struct pprof_sample *a, const struct pprof_sample *b)
+{
+    return function_of(a) && function_of(a) == function_of(b) &&
+           a->location_count == b->location_count &&
+           !memcmp(a->locations + 1, b->locations + 1,
+                   (a->location_count - 1) * sizeof *a->locations);
+}
+
+void session_threads_unite(struct pprof_profile *p)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < p->sample_count; i++) {
+        struct pprof_sample *one = p->samples[i];
+        struct pprof_location *leaf = one->location_count ? one->locations[0] : NULL;
+        size_t j = 0;
+        if (leaf && one->location_count == 1 && !leaf->mapping)
+            one->location_count = 0;             // [stack lost]
+        else if (leaf && leaf->line_count > 1) { // less what is inlined there
+            leaf->lines += leaf->line_count - 1;
+            leaf->line_count = 1;
+        }
+        while (j < kept && !began_alike(p->samples[j], one))
+            j++;
+        if (j < kept)
+            p->samples[j]->values[0] += one->values[0];
+        else
+            p->samples[kept++] = one;
+    }
+    p->sample_count = kept;
+}

@@ -154,6 +154,8 @@ def a_threaded_program_is_served(work):
             "allocs": ["late_target.c"], "block": ["late_target.c"], "mutex": ["late_target.c"], "goroutine": [],
             "threads": [], "threadcreate": ["late_target.c"], "heap?seconds=1": ["late_target.c"]})
         check_texts(s)
+        made_for = s.get("threadcreate?debug=1")[1]
+        assert re.search(rb"^3 @ .*\n#\t\S+\twork\t", made_for, re.M), made_for
         assert s.get("goroutine?debug=2")[0] == 200
 
 
