@@ -28,11 +28,10 @@ static int run(void *settings, int argc, char **argv)
     if (argc != 1)
         return cli_usage("one process id or core file is needed");
     int rc = target_arg_open(&t, argv[0], &err);
-    if (!rc && target_is_cut(t))
-        cli_note("%s is cut off (ulimit -c, or a full disk?): what is missing is not seen",
-                 argv[0]);
     if (!rc)
         rc = stack_report(t, &o, stdout, &count, &err);
+    if (t)
+        target_arg_note_missing(t, argv[0]);
     target_close(t);
     if (rc)
         return cli_fail("%s", err.text);
@@ -55,7 +54,7 @@ const struct cli_command cmd_stack = {
         "at a time, for some microseconds, and only where their stack cannot be had otherwise.",
     .examples = "  fiberscope stack $(pidof shorten)\n"
                 "  fiberscope stack --threads $(pidof shorten)\n"
-                "  gcore -o core $(pidof shorten) && fiberscope stack core.*\n",
+                "  kill -ABRT $(pidof shorten); fiberscope stack core\n",
     .options = options,
     .option_count = CLI_COUNT(options),
     .defaults = &defaults,

@@ -146,10 +146,8 @@ static int run(void *settings, int argc, char **argv)
         if (rc || target_arg_open(&t, argv[0], &err))
             return fail(&err);
     }
-    if (target_is_cut(t))
-        cli_note("%s is cut off (ulimit -c, or a full disk?): what is missing is not seen",
-                 argv[0]);
     int status = run_target(s, t, argv[0]);
+    target_arg_note_missing(t, argv[0]);
     target_close(t);
     return status;
 }

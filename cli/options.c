@@ -147,6 +147,13 @@ static int bad_value(const struct cli_option *o, const char *value, const char *
     return error_set(err, -EINVAL, 0, "--%s: \"%.60s\" is not %s", o->name, value, wanted);
 }
 
+static int not_a_process(const struct cli_option *o, const char *value, struct fscope_error *err)
+{
+    return error_set(err, -EINVAL, 0,
+                     "--%s: \"%.60s\" is not the number of a process: see `pgrep -l %.60s`",
+                     o->name, value, value);
+}
+
 static bool word_in(const char *words, const char *value)
 {
     size_t length = strlen(value);
@@ -183,7 +190,9 @@ static int store_number(const struct cli_option *o, void *field, const char *val
     } else if (o->type == CLI_TYPE_UINT) {
         unsigned long long v = strtoull(value, &end, 10);
         if (!plain || value[0] == '-' || end == value || *end || errno)
-            return bad_value(o, value, "a whole number from 0", err);
+            return isalpha((unsigned char)value[0]) && !strcmp(o->argument, "PID")
+                       ? not_a_process(o, value, err)
+                       : bad_value(o, value, "a whole number from 0", err);
         *(uint64_t *)field = v;
     } else {
         double v = strtod(value, &end);

@@ -3,6 +3,7 @@
 #include "cli/target_arg.h"
 
 #include "cli/profile_args.h"
+#include "collector/finish.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -32,6 +33,12 @@ int target_arg_open(struct target **out, const char *text, struct fscope_error *
                   "%s: an execution trace, neither a process nor a core file: `fiberscope trace "
                   "%s` reports on it",
                   text, text);
+    else if (rc == -ENOEXEC && finish_is_dump(text))
+        error_set(
+            err, rc, 0,
+            "%s: a recording, neither a process nor a core file: `fiberscope finish %s` makes "
+            "profiles and the trace of it",
+            text, text);
     else if (rc == -ENOENT && !slash)
         error_set(err, rc, 0, "%s: no file, nor the number of a process: see `pgrep -l %s`", text,
                   text);
@@ -42,4 +49,16 @@ int target_arg_open(struct target **out, const char *text, struct fscope_error *
             "%s`",
             text, slash ? slash + 1 : text);
     return rc;
+}
+
+void target_arg_note_missing(const struct target *t, const char *text)
+{
+    if (target_is_cut(t))
+        cli_note("%s is cut off (ulimit -c, or a full disk?): what is missing is not seen", text);
+    else if (target_has_gaps(t))
+        cli_note(
+            "%s lacks stacks of fibers, and what these fibers wait for: gdb's gcore gives up at "
+            "their "
+            "guard pages (Linux 6.13 and later); `kill -ABRT` has the kernel write a whole one",
+            text);
 }

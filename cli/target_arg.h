@@ -10,4 +10,7 @@
 // A number is a process, unless there is a file with that name. As target_open_pid and target_open_core.
 int target_arg_open(struct target **out, const char *text, struct fscope_error *err);
 
+// Says on stderr what a core file lacks, if it does; after the look, which finds gaps.
+void target_arg_note_missing(const struct target *t, const char *text);
+
 #endif

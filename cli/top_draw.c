@@ -13,6 +13,7 @@
 #include "cli/options.h"
 #include "cli/terminal.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,15 @@ static void put(struct line *l, const char *fmt, ...)
 static const char *label(char *buf, int64_t value, const struct top_table *t)
 {
     return units_label(buf, UNITS_LABEL_MAX, value, t->unit, "auto");
+}
+
+// The smallest shares have too many digits for their column.
+static const char *percent(char buf[32], int64_t value, int64_t total)
+{
+    units_percent(buf, 32, value, total);
+    if (strlen(buf) >= SHARE_COLUMNS && total && fabs((double)value / (double)total) < 1e-4)
+        snprintf(buf, 32, "<0.01%%");
+    return buf;
 }
 
 static const char *seconds(char *buf, uint64_t ns)
@@ -162,8 +172,8 @@ static void put_group(struct line *l, int64_t flat, int64_t cum, int64_t total,
                       const struct top_table *t, bool has_values)
 {
     char a[UNITS_LABEL_MAX], b[UNITS_LABEL_MAX], p[32], q[32];
-    units_percent(p, sizeof p, flat, total);
-    units_percent(q, sizeof q, cum, total);
+    percent(p, flat, total);
+    percent(q, cum, total);
     if (has_values)
         put(l, "%*s%*s%*s%*s", VALUE_COLUMNS, label(a, flat, t), SHARE_COLUMNS, p,
             VALUE_COLUMNS + GAP_COLUMNS, label(b, cum, t), SHARE_COLUMNS, q);

@@ -8,6 +8,7 @@
 #include "agent/inject.h"
 #include "collector/inject.h"
 #include "collector/mapped_file.h"
+#include "collector/message.h"
 #include "collector/perf_target.h"
 #include "collector/permission.h"
 #include "segment/consumer.h"
@@ -117,6 +118,20 @@ static bool read_word(uint32_t pid, uint64_t address, uint32_t *word)
     return process_vm_readv((pid_t)pid, &here, 1, &there, 1, 0) == (ssize_t)sizeof *word;
 }
 
+static const char *why_silent(bool is_read, uint32_t version, bool is_injected)
+{
+    if (!is_read)
+        return "its agent does not answer: it is just starting, or the program has taken SIGPROF "
+               "from it, or it was taken out of service (`fiberscope attach` brings it back)";
+    if (version == CALL_VERSION)
+        return "its agent does not answer: the program has taken SIGPROF from it";
+    if (version)
+        return "its agent is of another version: restart it with the library that goes with this "
+               "fiberscope";
+    return is_injected ? "its agent was taken out of service: `fiberscope attach` brings it back"
+                       : "its agent does not answer: it is just starting";
+}
+
 static int look(struct call *c, struct fscope_error *err)
 {
     uint32_t pid = c->pid;
@@ -146,14 +161,11 @@ static int look(struct call *c, struct fscope_error *err)
             pid, file);
     // Where memory may not be read (ptrace_scope) the signal's disposition has to do.
     bool is_read = read_word(pid, address, &version);
-    if ((is_read && version != CALL_VERSION) || !catches_sigprof(pid))
-        return error_set(err, -EOPNOTSUPP, 0,
-                         "process %u: its agent does not answer: it is just starting, or the "
-                         "program has taken SIGPROF from it, or it was taken out of service "
-                         "(`fiberscope attach` brings it back)",
-                         pid);
     if (!find_word(&m, INJECT_WORD, &address) && read_word(pid, address, &injected))
         c->is_injected = injected != 0;
+    if ((is_read && version != CALL_VERSION) || !catches_sigprof(pid))
+        return error_set(err, -EOPNOTSUPP, 0, "process %u: %s", pid,
+                         why_silent(is_read, version, c->is_injected));
     return 0;
 }
 
@@ -375,36 +387,9 @@ int call_send(const struct call *c, unsigned flags)
     return errno == ESRCH && poll(&ended, 1, 0) <= 0 ? 0 : -errno;
 }
 
-static int take_segment(struct msghdr *message)
-{
-    int fd = -1;
-    for (struct cmsghdr *m = CMSG_FIRSTHDR(message); m; m = CMSG_NXTHDR(message, m)) {
-        if (m->cmsg_level != SOL_SOCKET || m->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (size_t i = 0; i < (m->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
-            int one;
-            memcpy(&one, CMSG_DATA(m) + i * sizeof one, sizeof one);
-            if (fd < 0)
-                fd = one;
-            else
-                close(one);
-        }
-    }
-    return fd;
-}
-
 // One message of whoever has connected. True: it is a HELLO of our process.
 static bool receive(const struct call *c, int *segment, struct agent_hello *hello)
 {
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(4 * sizeof(int))];
-    } control;
-    struct iovec part = {.iov_base = hello, .iov_len = sizeof *hello};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
     struct ucred peer = {0};
     socklen_t size = sizeof peer;
     *segment = -1;
@@ -412,14 +397,12 @@ static bool receive(const struct call *c, int *segment, struct agent_hello *hell
     if (fd < 0)
         return false;
     struct pollfd ready = {.fd = fd, .events = POLLIN};
-    ssize_t n = poll(&ready, 1, AGAIN_MS) == 1
-                    ? recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
-                    : -1;
+    ssize_t n = -1;
+    if (poll(&ready, 1, AGAIN_MS) == 1)
+        n = message_receive(fd, hello, sizeof *hello, segment);
     bool is_his =
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (uint32_t)peer.pid == c->pid;
     close(fd);
-    if (n >= 0)
-        *segment = take_segment(&message);
     bool is_hello = n >= (ssize_t)sizeof *hello && hello->header.magic == AGENT_PROTOCOL_MAGIC &&
                     hello->header.message == AGENT_HELLO && is_his;
     if (!is_hello && *segment >= 0) {

@@ -264,8 +264,10 @@ static void fill_state(const struct fibers *f, uint8_t status, bool has_live, st
 {
     const struct fib_descriptor *d = &f->d;
     uint32_t reason = has_live ? get32(f->live + d->live_wait_reason) : 0;
-    if (status == DESCRIPTOR_WAITING && reason && reason < DESCRIPTOR_REASONS &&
-        reason < d->reason_count)
+    if (out->is_missing)
+        copy_text(out->state, "not in the core file", FIBERS_TEXT);
+    else if (status == DESCRIPTOR_WAITING && reason && reason < DESCRIPTOR_REASONS &&
+             reason < d->reason_count)
         copy_text(out->state, d->reason_text[reason], DESCRIPTOR_TEXT);
     else if (status < DESCRIPTOR_STATUSES && status < d->status_count)
         copy_text(out->state, d->status_text[status], DESCRIPTOR_TEXT);
@@ -334,6 +336,9 @@ static bool look(struct fibers *f, uint64_t at, const uint8_t *g, struct fiber *
     out->start = get64(g + d->g_fn);
     bool has_live =
         live && !target_read(f->t, live, f->live, d->live_size) && get64(f->live + d->live_g) == at;
+    out->is_missing = live && !has_live && target_is_core(f->t);
+    if (out->is_missing)
+        target_note_gap(f->t);
     if (site)
         read64(f, site, &out->created_at);
     fill_state(f, status, has_live, out);

@@ -24,6 +24,7 @@ struct fiber {
     char name[FIBERS_TEXT];  // "": none
     uint64_t waiting_ns;     // 0: unknown
     bool is_waiting, has_run;
+    bool is_missing; // its stack, and with it what it does, is not in the core file
     bool is_join;    // waits for the end of `owner`
     uint64_t object; // what it waits for; 0: none
     uint64_t

@@ -6,6 +6,7 @@
 #include "collector/ingest_internal.h"
 
 #include "agent/call.h"
+#include "collector/message.h"
 #include "collector/record_internal.h"
 
 #include <errno.h>
@@ -224,41 +225,13 @@ static void handle_message(struct ingest *g, int fd, const union message *m, siz
         close(segment);
 }
 
-// The first descriptor of the control data; further ones are closed.
-static int take_descriptor(struct msghdr *message)
-{
-    int first = -1;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-            if (first < 0)
-                first = fd;
-            else
-                close(fd);
-        }
-    }
-    return first;
-}
-
 static void receive(struct ingest *g, int fd)
 {
     union message m;
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(4 * sizeof(int))];
-    } control;
-    struct iovec part = {.iov_base = &m, .iov_len = sizeof m};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
-    ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    int segment;
+    ssize_t n = message_receive(fd, &m, sizeof m, &segment);
+    if (n == -EAGAIN || n == -EINTR)
         return; // not yet
-    int segment = n >= 0 ? take_descriptor(&message) : -1;
     struct ucred peer = {0};
     socklen_t size = sizeof peer;
     bool has_peer = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;

@@ -17,7 +17,7 @@ enum { CAP_BIT_SYS_PTRACE = 19, YAMA_NOBODY = 3 };
 #define GRANT "CAP_SYS_PTRACE (root has it; in a container: --cap-add SYS_PTRACE)"
 
 struct credentials {
-    unsigned uid, owner; // owner: of /proc/PID, which is another one where it is not dumpable
+    unsigned uid, owner; // owner: of its files in /proc, another one where it is not dumpable
     unsigned tracer;
     unsigned long long permitted, effective;
     uint64_t user_namespace; // 0: cannot be seen
@@ -39,7 +39,8 @@ static void read_credentials(const char *pid, struct credentials *out)
     }
     if (f)
         fclose(f);
-    snprintf(path, sizeof path, "/proc/%.20s", pid);
+    // Of the folder itself the owner is always the user.
+    snprintf(path, sizeof path, "/proc/%.20s/status", pid);
     out->owner = stat(path, &st) ? out->uid : (unsigned)st.st_uid;
     snprintf(path, sizeof path, "/proc/%.20s/ns/user", pid);
     out->user_namespace = stat(path, &st) ? 0 : (uint64_t)st.st_ino;

@@ -124,10 +124,15 @@ static int by_agent(const struct record_options *o, struct call *call, struct re
     return rc;
 }
 
-static int from_outside(const struct record_options *o, struct record_result *result,
-                        struct fscope_error *err)
+// why: there is an agent, and it is out of reach; else "".
+static int from_outside(const struct record_options *o, const char *why,
+                        struct record_result *result, struct fscope_error *err)
 {
     struct record_signals signals;
+    name_process(result, o->pid);
+    if (!o->quiet && result->program[0])
+        fprintf(o->messages, "fiberscope: process %u (%s): from outside%s%s\n", o->pid,
+                result->program, *why ? ": " : "", why);
     record_signals_take(&signals);
     sigprocmask(SIG_SETMASK, &signals.waiting, NULL); // record_attach waits by itself
     int rc = record_attach(o, -1, &record_stop_count, result, err);
@@ -232,9 +237,7 @@ int record_process(const struct record_options *o, struct record_result *result,
                          "%s the agent: %.250s; --method=inject puts it in, `fiberscope record %s "
                          "COMMAND` starts one with it",
                          what, why.text, option);
-    if (is_there && !o->quiet)
-        fprintf(o->messages, "fiberscope: from outside: %s\n", why.text);
-    rc = from_outside(o, result, err);
+    rc = from_outside(o, is_there ? why.text : "", result, err);
     if (rc == -EPERM && err && o->method != RECORD_PERF) {
         why = *err;
         error_set(err, rc, 0, "%.290s; without: --method=inject, or `fiberscope record COMMAND`",

@@ -83,7 +83,9 @@ static void say_empty(FILE *out, enum record_kind kind, const struct record_opti
     if (kind == RECORD_HEAP && o->heap_bytes > 1) {
         fputs("no samples: the program allocated little for a sample every ", out);
         record_say_bytes(out, o->heap_bytes);
-        fputs(", or has its allocator linked in; --heap=exact counts every allocation\n", out);
+        fprintf(out, ", or has its allocator linked in; %s\n",
+                o->pid ? "a lower rate (--heap=4KiB) samples more"
+                       : "--heap=exact counts every allocation");
     } else if (kind == RECORD_HEAP) {
         fputs("no allocations were seen: the program makes none by malloc or new, or has its "
               "allocator linked in\n",

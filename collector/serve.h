@@ -61,7 +61,8 @@ int serve_start(struct serve **out, const struct serve_options *o, struct fscope
 // Whether serve_start with these options would be able to listen; o->session is not needed for that. 0 or as it.
 int serve_check(const struct serve_options *o, struct fscope_error *err);
 
-// Ends what is being worked on early, closes all connections and waits for both. Accepts NULL.
+// Ends what is being worked on early, lets the replies go (for a second at most), closes all connections and waits for
+// that. Accepts NULL.
 void serve_stop(struct serve *s);
 
 // What it listens on, with the port that was chosen: "127.0.0.1:41233" or "unix:/run/app.sock".

@@ -293,8 +293,14 @@ static int check_locked(struct session *s, int kind, struct fscope_error *err)
         return 0;
     if (kind == RECORD_HEAP && s->heap_why.text[0])
         return error_set(err, -EOPNOTSUPP, 0, "the heap is not recorded: %s", s->heap_why.text);
-    return error_set(err, -EOPNOTSUPP, 0, "%s is not recorded in process %u: switch it on",
-                     record_kind_name(kind), s->pid);
+    const char *name = record_kind_name(kind);
+    return error_set(err, -EOPNOTSUPP, 0,
+                     "%s is not recorded in process %u: `fiberscope serve --%s -p %u` records it, "
+                     "or FIBERSCOPE=%s from its start",
+                     name, s->pid, name, s->pid,
+                     kind == RECORD_HEAP    ? "heap=524288"
+                     : kind == RECORD_BLOCK ? "block=10000"
+                                            : "mutex=1");
 }
 
 static int check_recorded(struct session *s, int kind, struct fscope_error *err)
@@ -360,6 +366,8 @@ static int now_profile(struct session *s, const char *name, struct pprof_profile
     }
     if (!rc)
         rc = record_make_profile(&result, RECORD_CUSTOM, name, out, err);
+    if (!rc && !strcmp(name, "threadcreate"))
+        session_threads_unite(*out);
     record_result_free(&result);
     return rc;
 }

@@ -58,8 +58,8 @@ int session_fd(
 // --- State.
 
 // A profile as it is now: "heap", "allocs" (the same data, another default), "block", "mutex", "goroutine" (every
-// fiber, where there is the runtime; else every thread), "threadcreate" (how many threads there are: who made them
-// nobody knows), "threads" (every thread, by stack and state), or the name of a custom profile. Cumulative since the recording of it
+// fiber, where there is the runtime; else every thread), "threadcreate" (every thread, by the function that it was
+// made for), "threads" (every thread, by stack and state), or the name of a custom profile. Cumulative since the recording of it
 // began; goroutine, threadcreate and threads are of now. -ENOENT: there is no profile of this name. -EOPNOTSUPP: it is
 // not recorded, err says what to do. -ESRCH: the process has ended (what it left can still be read). The caller
 // owns *out (pprof_free).

@@ -29,10 +29,15 @@ struct session {
     pthread_mutex_t lock;            // of all that an exec changes: way, why, call, segment, reader
 };
 
-// session_threads.c: one sample for each thread, into the part of result's custom builder; with its stack, but for
-// "threadcreate", where the process may be looked into. 0 or -errno.
+// session_threads.c: one sample for each thread, into the part of result's custom builder; with its stack where the
+// process may be looked into, of which "threadcreate" has the part up to the function that the thread was given. 0 or
+// -errno.
 int session_threads(struct session *s, struct record_result *result, const char *part,
                     struct fscope_error *err);
+
+// Of "threadcreate", with names: one sample for each function, wherever in it each thread stands, and no frames where it is not
+// known, as Go has it.
+void session_threads_unite(struct pprof_profile *p);
 
 // A descriptor on the segment, of the caller's own; after an exec the new image's. -errno.
 int session_segment(struct session *s);

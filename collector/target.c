@@ -41,6 +41,16 @@ bool target_is_cut(const struct target *t)
     return t->is_cut;
 }
 
+void target_note_gap(struct target *t)
+{
+    t->has_gaps = true;
+}
+
+bool target_has_gaps(const struct target *t)
+{
+    return t->has_gaps;
+}
+
 size_t target_threads(const struct target *t, const struct target_thread **out)
 {
     *out = t->threads;

@@ -46,6 +46,10 @@ uint32_t target_pid(const struct target *t);
 const char *target_name(const struct target *t); // of the program
 bool target_is_core(const struct target *t);
 bool target_is_cut(const struct target *t); // a core file that is shorter than its headers say
+// Something that must be in a core file was found not to be: gdb's gcore gives a mapping up at the first page that it cannot
+// read, such as a stack's guard (MADV_GUARD_INSTALL, Linux 6.13).
+void target_note_gap(struct target *t);
+bool target_has_gaps(const struct target *t);
 
 // The whole range, or an error: 0 or -errno.
 int target_read(const struct target *t, uint64_t address, void *out, size_t size);

@@ -43,8 +43,9 @@ struct target {
     struct target_file *files;
     uint64_t segment; // where the agent's is mapped; 0: not looked for
     // A core file's.
-    int core_fd; // -1: a process
-    bool is_cut; // the file ends before its last segment
+    int core_fd;   // -1: a process
+    bool is_cut;   // the file ends before its last segment
+    bool has_gaps; // target_note_gap
     struct target_load *loads;
     size_t load_count;
     struct target_thread *threads;

@@ -13,6 +13,7 @@
 //   - In a signal handler nobody is waited for but who holds a stream for one event.
 
 #include "emit/waits.h"
+#include "segment/decimal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -187,23 +188,11 @@ static char *put_text(char *at, const char *text)
     return at;
 }
 
-static char *put_decimal(char *at, uint32_t n)
-{
-    char digits[10];
-    int count = 0;
-    do
-        digits[count++] = (char)('0' + n % 10);
-    while (n /= 10);
-    while (count)
-        *at++ = digits[--count];
-    return at;
-}
-
 // The beginning of /proc/self/task/TID/NAME; its length.
 static long read_of(uint32_t tid, const char *name, char text[64])
 {
     char path[64];
-    *put_text(put_decimal(put_text(path, "/proc/self/task/"), tid), name) = '\0';
+    *put_text(decimal_put(put_text(path, "/proc/self/task/"), tid), name) = '\0';
     long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
     long n = fd < 0 ? -1 : syscall(SYS_read, fd, text, 63L);
     if (fd >= 0)

@@ -4,6 +4,7 @@
 // in its first signal's handler: so system calls alone, by syscall(2) and not by wrappers, which may be
 // cancellation points, or replaced by another preload; no stdio, no allocation.
 
+#include "segment/decimal.h"
 #include "segment/producer.h"
 #include "segment/table.h"
 
@@ -159,19 +160,6 @@ static void close_file(int fd)
     syscall(SYS_close, fd);
 }
 
-// Puts n in decimal at `at`; where it ends (not NUL-terminated).
-static char *put_number(char *at, uint32_t n)
-{
-    char digits[10];
-    int count = 0;
-    do
-        digits[count++] = (char)('0' + n % 10);
-    while (n /= 10);
-    while (count)
-        *at++ = digits[--count];
-    return at;
-}
-
 // Field 22 of /proc/PID/stat, 0 if it cannot be read. The name in field 2 may hold anything, so
 // counting starts behind its last parenthesis.
 static uint64_t start_ticks(const char *stat_path)
@@ -197,7 +185,7 @@ static uint64_t start_ticks(const char *stat_path)
 bool seg_owner_is_alive(const struct seg_header *h)
 {
     char path[32] = "/proc/";
-    memcpy(put_number(path + 6, h->pid), "/stat", 6);
+    memcpy(decimal_put(path + 6, h->pid), "/stat", 6);
     uint64_t ticks = start_ticks(path);
     return ticks && ticks == h->boot_ticks;
 }
@@ -220,7 +208,7 @@ static int set_old_aside(const char *path)
         return -ENAMETOOLONG;
     memcpy(aside, path, length);
     aside[length] = '.';
-    *put_number(aside + length + 1, h.pid) = '\0';
+    *decimal_put(aside + length + 1, h.pid) = '\0';
     if (syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, aside, RENAME_NOREPLACE))
         return -errno;
     return 0;

@@ -14,7 +14,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { SLACK = 64 }; // connections that were cut off and are not closed yet
+enum {
+    SLACK = 64,         // connections that were cut off and are not closed yet
+    LAST_REPLIES_S = 1, // for replies to be taken when we stop
+};
 #define SECOND_NS UINT64_C(1000000000)
 
 // --- libmicrohttpd's thread.
@@ -61,6 +64,7 @@ static void request_done(void *cls, struct MHD_Connection *connection, void **co
     if (!r)
         return;
     connections_finished(&s->connections, r->slot);
+    request_give_place_back(r);
     reply_clear(&r->reply);
     free(r->uri);
     free(r->path);
@@ -391,6 +395,7 @@ void serve_stop(struct serve *s)
     if (!s)
         return;
     const uint64_t one = 1;
+    struct timespec until;
     // So that nobody starts anything; what runs sees stop_fd.
     pthread_mutex_lock(&s->lock);
     s->o.requests_max = 0;
@@ -399,6 +404,11 @@ void serve_stop(struct serve *s)
     }
     while (s->running)
         pthread_cond_wait(&s->idle, &s->lock);
+    // What was recorded until now is what somebody waits for, of a program that crashed above all.
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += LAST_REPLIES_S;
+    while (s->unsent && !pthread_cond_clockwait(&s->idle, &s->lock, CLOCK_MONOTONIC, &until))
+        ;
     pthread_mutex_unlock(&s->lock);
     MHD_stop_daemon(s->daemon); // closes the listening socket
     s->listener.fd = -1;

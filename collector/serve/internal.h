@@ -110,7 +110,7 @@ struct request {
     char *path;        // unescaped
     char *body;
     size_t body_size;
-    bool has_begun, is_ready;
+    bool has_begun, has_place, is_ready;
     void (*page)(struct request *r);
     struct reply reply;
 };
@@ -128,6 +128,7 @@ struct serve {
     pthread_mutex_t lock;
     pthread_cond_t idle;
     uint32_t running; // requests that are worked on
+    uint32_t unsent;  // those, and the ones whose reply is still on its way
     pthread_cond_t given;
     struct request *waiting; // for a thread
     pthread_t maker;
@@ -159,6 +160,7 @@ int workers_start(struct serve *s);
 void workers_stop(struct serve *s); // nothing is being worked on
 // False: the reply is there already. Else it is a thread's, and r is not to be touched before the connection resumes.
 bool request_begin(struct request *r);
+void request_give_place_back(struct request *r); // when its reply has gone, or will not
 // fn in a thread of the lowest priority, and what it returns, or -errno. Threads that it makes have that, too.
 int serve_run_low(struct serve *s, int (*fn)(struct serve *s));
 

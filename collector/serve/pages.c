@@ -27,7 +27,7 @@ static const struct {
     {"mutex", "Where locks were released for which others had waited"},
     {"profile", "CPU time, for as long as seconds= says (30 by default). For go tool pprof"},
     {"symbol", "Names of addresses: in the query or the body of a POST, joined by +"},
-    {"threadcreate", "Where threads were made"},
+    {"threadcreate", "Threads, by the function that they were made for"},
     {"threads", "Stacks of all threads, by state"},
     {"trace", "An execution trace, for as long as seconds= says (1 by default). For go tool trace"},
     {"wall",

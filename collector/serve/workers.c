@@ -59,13 +59,25 @@ static void *work(void *arg)
     return NULL;
 }
 
-static bool take_place(struct serve *s)
+static bool take_place(struct serve *s, struct request *r)
 {
     pthread_mutex_lock(&s->lock);
-    bool ok = s->running < s->o.requests_max;
-    s->running += ok;
+    r->has_place = s->running < s->o.requests_max;
+    s->running += r->has_place;
+    s->unsent += r->has_place;
     pthread_mutex_unlock(&s->lock);
-    return ok;
+    return r->has_place;
+}
+
+void request_give_place_back(struct request *r)
+{
+    struct serve *s = r->serve;
+    if (!r->has_place)
+        return;
+    pthread_mutex_lock(&s->lock);
+    if (!--s->unsent)
+        pthread_cond_signal(&s->idle);
+    pthread_mutex_unlock(&s->lock);
 }
 
 // --- The maker.
@@ -126,7 +138,7 @@ bool request_begin(struct request *r)
     struct serve *s = r->serve;
     r->has_begun = true;
     connections_asked(&s->connections, r->slot);
-    if (!take_place(s)) {
+    if (!take_place(s, r)) {
         reply_error(r, MHD_HTTP_SERVICE_UNAVAILABLE,
                     "%u requests are being worked on already; try again when one has ended",
                     s->o.requests_max);

@@ -4,6 +4,7 @@
 
 #include "runtime/os/os.h"
 #include "runtime/sys.h"
+#include "segment/decimal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -136,13 +137,7 @@ uint64_t os_thread_cpu_ns(pid_t tid)
 bool os_thread_sleeps(pid_t tid)
 {
     char path[64] = "/proc/self/task/", text[128];
-    char digits[16];
-    size_t n = 0, at = strlen(path);
-    for (unsigned t = (unsigned)tid; t; t /= 10)
-        digits[n++] = (char)('0' + t % 10);
-    while (n)
-        path[at++] = digits[--n];
-    memcpy(path + at, "/stat", sizeof "/stat");
+    memcpy(decimal_put(path + strlen(path), (uint32_t)tid), "/stat", sizeof "/stat");
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return false;

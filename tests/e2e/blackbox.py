@@ -177,6 +177,8 @@ def after_sigsegv(work):
     assert p.wait(timeout=60) == -signal.SIGSEGV
     files = check(work)
     assert len(files) == 5, files
+    said = subprocess.run([FIBERSCOPE, "stack", "box"], cwd=work, capture_output=True, text=True, timeout=60, check=False)
+    assert said.returncode == 1 and "`fiberscope finish box`" in said.stderr, said
 
 
 def after_sigsegv_in_the_core_file(work):

@@ -219,6 +219,8 @@ def all_kinds(work):
         for kind in ("block", "mutex"):
             assert files[kind].total(0, lambda s: "work" in s.stack) > 50, kind
         assert "has no agent" not in detach(p.pid, check=None)  # it is in, and out of service
+        said = harness.record("-p", str(p.pid), "--heap", "-d", "100ms", cwd=work, check=1).stderr
+        assert "its agent was taken out of service: `fiberscope attach` brings it back" in said, said
         listed = subprocess.run([FIBERSCOPE, "ps"], capture_output=True, text=True, timeout=60, check=True).stdout
         row = next(line for line in listed.splitlines() if line.split()[0] == str(p.pid))
         assert "out of service" in row, listed

@@ -102,6 +102,7 @@ def check_texts(served):
                         ("threads", b"threads profile: total "), ("threadcreate", b"threadcreate profile: total ")):
         status, text = served.get(kind + "?debug=1")
         assert status == 200 and text.startswith(start), (kind, status, text[:200])
+        assert b"[stack lost]" not in text or kind != "threadcreate", text
 
 
 def a_fiber_program_is_served(work):
@@ -151,8 +152,10 @@ def a_threaded_program_is_served(work):
         check_kinds(work, s, {
             "profile?seconds=1": ["late_target.c"], "wall?seconds=1": ["late_target.c"], "heap": ["late_target.c"],
             "allocs": ["late_target.c"], "block": ["late_target.c"], "mutex": ["late_target.c"], "goroutine": [],
-            "threads": [], "threadcreate": [], "heap?seconds=1": ["late_target.c"]})
+            "threads": [], "threadcreate": ["late_target.c"], "heap?seconds=1": ["late_target.c"]})
         check_texts(s)
+        made_for = s.get("threadcreate?debug=1")[1]
+        assert re.search(rb"^3 @ .*\n#\t\S+\twork\t", made_for, re.M), made_for
         assert s.get("goroutine?debug=2")[0] == 200
 
 
@@ -182,8 +185,11 @@ def it_ends_with_the_process_and_not_the_other_way(work):
         for signo, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 0)):
             with Served(work, "-p", str(target.pid)) as s:
                 assert s.get("heap")[0] == 200
+                code, why = s.get("block")
+                assert code == 501 and b"--block -p %d" % target.pid in why, why
                 s.process.send_signal(signo)
-                assert s.process.wait(timeout=10) == status
+                ended = s.process.wait(timeout=10)
+                assert ended == status, (ended, s.process.stderr.read())
             time.sleep(0.3)
             assert target.poll() is None
         with Served(work, "-p", str(target.pid)) as s:
@@ -195,6 +201,8 @@ def it_ends_with_the_process_and_not_the_other_way(work):
             assert s.process.wait(timeout=10) == 0
             assert "has ended" in s.process.stderr.read()
             ask.join()
+            status, profile = asked[0]  # what there was until then
+            assert status == 200 and b"late_target" in gzip.decompress(profile), asked
     finally:
         target.kill()
         target.wait()

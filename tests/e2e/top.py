@@ -162,7 +162,8 @@ def errors():
         for options, status, want in (
                 (("-p", 0), 1, "no process 0"),
                 (("-p", 4194304), 1, "no process 4194304"),
-                (("-p", "x"), 2, "not a whole number"),
+                (("-p", "x"), 2, "`pgrep -l x`"),
+                (("-p", "-1"), 2, "not a whole number"),
                 (("-p", t.pid, "p.pb.gz"), 2, "exclude each other"),
                 (("-p", t.pid, "-json"), 2, "for files"),
                 (("-p", t.pid, "-interval", "1ms"), 2, "100ms at least"),

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import time
 
@@ -267,6 +268,22 @@ def a_core_file_of_fibers(work):
     check_deadlock(Seen(core, status=1), t.said["want"], [t.said["runs"][0].split(" ")[0]])
 
 
+def a_core_file_without_its_fibers_stacks_says_so(work):
+    """gdb's gcore stops reading a mapping at a guard page (Linux 6.13 and later); where there is none it is whole."""
+    if not shutil.which("gcore"):
+        raise harness.Skip("no gcore here")
+    with Target(FIBERS, "two", work) as t:
+        subprocess.run(["gcore", "-o", f"{work}/core", str(t.pid)], capture_output=True, timeout=60, check=False)
+        path = f"{work}/core.{t.pid}"
+        done = waits(path)
+        stack = subprocess.run([harness.FIBERSCOPE, "stack", path], capture_output=True, text=True, timeout=60, check=True)
+        if done.returncode == 1:
+            check_deadlock(Seen(path, status=1), t.said["want"])
+            return
+        for said in (done, stack):
+            assert "lacks stacks of fibers" in said.stderr and "not in the core file" in said.stdout, said
+
+
 def two_fibers(work):
     with Target(FIBERS, "two", work) as t:
         seen = Seen(t.pid, status=1)
@@ -379,7 +396,7 @@ if __name__ == "__main__":
                   a_wait_with_a_limit_is_no_deadlock, all_kinds_of_waits_are_named,
                   a_holder_that_has_ended, a_holder_in_another_process,
                   numbers_of_a_pid_namespace, a_core_file_of_threads, a_core_file_of_fibers,
-                  a_core_file_that_is_cut_off_is_said_to_be,
+                  a_core_file_without_its_fibers_stacks_says_so, a_core_file_that_is_cut_off_is_said_to_be,
                   two_fibers, three_fibers_with_a_rwmutex_and_a_join,
                   a_thread_and_a_fiber_that_blocks_its_thread,
                   a_thread_and_a_fiber_tied_to_its_thread,

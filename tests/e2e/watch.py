@@ -151,6 +151,7 @@ def the_recording_ends_with_the_target(work):
     with Target(1.5, 2, "spin") as t:
         started = time.monotonic()
         p, said = profile_of(work, "-F", "499", "-p", str(t.pid))
+        assert said.startswith(f"fiberscope: process {t.pid} (watch_target): from outside\n"), said
         assert time.monotonic() - started < 30
     assert share(p, is_rooted) >= 0.99 and count(p) > 50, said
 
