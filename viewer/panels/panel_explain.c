@@ -286,6 +286,7 @@ void panel_explain_frame(struct panel_explain *x, struct panel_context *c,
     int least = 30 * font_width(u->font, "0", 1);
     // What the pieces are needs most of the room.
     int side = r.w / 4 > least ? r.w / 6 : 0, stacks = r.w / 4 > least ? r.w / 4 : 0;
+    side = r.w - side - stacks > 3 * least ? side : 0;
     struct rect in = {r.x + side, r.y, r.w - side - stacks, r.h};
     if (side) {
         struct rect at = {r.x, r.y, side - 1, r.h};

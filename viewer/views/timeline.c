@@ -247,6 +247,8 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
     if (body.h < 1 || r.w <= gutter)
         return;
     arrange(t, u, body.h);
+    t->reveal |= body.h != t->body; // a panel was opened: what is chosen stays in sight
+    t->body = body.h;
     if (t->reveal && t->span != TRACE_NO_SPAN)
         timeline_scroll_to(t, t->lane, body.h);
     t->reveal = false;

@@ -63,6 +63,7 @@ struct timeline {
     int mark_count, mark_at;
     struct lanes rows;
     int scroll;
+    int body;      // height that rows had in the last frame
     bool reveal;   // the next frame brings t->lane into sight
     int sticky;    // pixels at the lanes' top that a head covers whose rows are scrolled through
     uint32_t span; // chosen, of the trace's; TRACE_NO_SPAN: none
