@@ -22,6 +22,7 @@ struct window {
     struct geometry geometry; // else
     float ratio;              // of pixels to the mouse's units
     uint32_t chord;           // the last key, if Ctrl or Alt was held with it; else 0
+    uint8_t mods;             // that were held with it
     bool software, full_screen;
     char title[320];
 };
@@ -83,6 +84,7 @@ static void wheel_of(struct ui_event *ev, const SDL_MouseWheelEvent *wheel)
 static void key_event(struct window *w, struct ui_event *ev, const SDL_KeyboardEvent *k)
 {
     uint32_t key = key_of(k->keysym.sym);
+    w->mods = ev->mods;
     w->chord = ev->mods & (UI_CTRL | UI_ALT) ? key : 0;
     bool typed = key && key < UI_KEY_LEFT && !(ev->mods & (UI_CTRL | UI_ALT));
     if (!key || typed)
@@ -98,6 +100,7 @@ static void text_event(const struct window *w, const struct ui *u, struct ui_eve
 {
     if (w->chord && (uint32_t)SDL_tolower(text[0]) == w->chord && !text[1])
         return;
+    ev->mods = w->mods & UI_SHIFT; // then, not now
     if (u->focus) {
         ev->kind = UI_TEXT;
         SDL_strlcpy(ev->text, text, sizeof ev->text);

@@ -13,7 +13,7 @@
 
 enum {
     DETAIL_ROWS = 9,
-    LITTLE_ROWS = 12,
+    LITTLE_ROWS = 9,
     NAME_LETTERS = 12,
 };
 
@@ -229,7 +229,8 @@ static void draw_corner(struct timeline *t, struct ui *u, struct rect r, int str
 // the room.
 static int detail_height(const struct timeline *t, const struct ui *u, int height)
 {
-    int detail = DETAIL_ROWS * u->line, most = height / 4;
+    int detail = DETAIL_ROWS * u->line, rows = height / u->line;
+    int most = rows > 20 ? height / 4 : height / 3;
     if (t->is_brief || height < LITTLE_ROWS * u->line)
         return t->span == TRACE_NO_SPAN   ? u->line + u->pad
                : 6 * u->line < height / 3 ? 6 * u->line
