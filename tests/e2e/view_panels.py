@@ -105,9 +105,8 @@ def both(case):
         case(path, ["", "0.001..0.01", "0.0034..0.0091"], work)
         try:
             path = recorded_service(work)
-        except Skip:
-            return
-        # Not beyond the end: the timeline keeps a range's length and would move it.
+        except Skip:  # a recording of it, then
+            path = os.path.join(os.environ["FSCOPE_SOURCE"], "tests", "e2e", "data", "shorten.trace")
         length = report(path, "summary")["duration_ns"] // 1000 / 1e6
         case(path, ["", f"{length * 0.5:.6f}..{length:.6f}", f"{length * 0.2:.6f}..{length * 0.9:.6f}"], work)
     run.__name__ = case.__name__
