@@ -4,7 +4,7 @@
 their places exactly, pixels with tolerance.
 
 data/shorten.trace and data/shorten.pb.gz are recordings of examples/shorten under load, the trace with
---delay=lock:300:8ms: a lock_holder sleeps 8 ms with the cache's lock, seven times. After a change that is meant,
+--delay=lock:300:8ms: a lock_holder sleeps 8 ms with the cache's lock, six times. After a change that is meant,
 FSCOPE_GOLDEN=update makes the pictures anew; look at them before they are committed.
 """
 
