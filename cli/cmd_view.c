@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 struct settings {
-    const char *render, *out, *png, *svg, *text, *size, *range, *sample_index, *search, *theme,
-        *scale, *font;
+    const char *render, *out, *png, *svg, *text, *size, *range, *sample_index, *search, *press,
+        *theme, *scale, *font;
     const char *region, *task;
     const char *diff_base, *source_path, *function, *focus, *ignore, *hide, *show;
     bool inverted, flame, software;
@@ -47,6 +47,7 @@ static void collect(struct arguments *a, const struct settings *s, char **files,
     put(a, "--task", s->task);
     put(a, "--sample_index", s->sample_index);
     put(a, "--search", s->search);
+    put(a, "--press", s->press);
     put(a, "--diff_base", s->diff_base);
     put(a, "--source_path", s->source_path);
     put(a, "--function", s->function);
@@ -104,6 +105,10 @@ static const struct cli_option options[] = {
                "the same as text: what is drawn where, a line an item"),
     CLI_STRING(struct settings, size, "size", 0, "WxH", PICTURE,
                "pixels of the picture or the window (default 1600x900)"),
+    CLI_STRING(
+        struct settings, press, "press", 0, "KEYS", PICTURE,
+        "what is pressed before the picture is drawn, keys as the help has them: \"Alt+6 Tab "
+        "Right\"; X,Y is a click there, X,Y-X,Y a drag"),
     CLI_CHOICE(struct settings, theme, "theme", 0, "WORD", PICTURE, "dark (default) or light",
                "dark light"),
     CLI_STRING(struct settings, scale, "scale", 0, "PERCENT", PICTURE,

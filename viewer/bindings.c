@@ -286,6 +286,9 @@ const char *command_group(const struct command *c)
     return groups[0];
 }
 
+static const char *const key_names[] = {"Left",  "Right", "Up",        "Down",   "Home", "End",
+                                        "Enter", "Esc",   "Backspace", "Delete", "Tab"};
+
 static void add(char *buf, const char *text)
 {
     size_t n = strlen(buf);
@@ -294,15 +297,14 @@ static void add(char *buf, const char *text)
 
 static void add_key(char *buf, const struct command_key *k)
 {
-    static const char *const names[] = {"Left",  "Right", "Up",        "Down",   "Home", "End",
-                                        "Enter", "Esc",   "Backspace", "Delete", "Tab"};
     char one[16] = {k->code >= 'a' && k->code <= 'z' ? (char)(k->code - 'a' + 'A') : (char)k->code};
     add(buf, k->mods & UI_CTRL ? "Ctrl+" : "");
     add(buf, k->mods & UI_ALT ? "Alt+" : "");
     add(buf, k->mods & UI_SHIFT ? "Shift+" : "");
     if (k->code >= UI_KEY_F1)
         snprintf(one, sizeof one, "F%u", k->code - UI_KEY_F1 + 1);
-    add(buf, k->code >= UI_KEY_LEFT && k->code < UI_KEY_F1 ? names[k->code - UI_KEY_LEFT] : one);
+    add(buf,
+        k->code >= UI_KEY_LEFT && k->code < UI_KEY_F1 ? key_names[k->code - UI_KEY_LEFT] : one);
 }
 
 const char *command_keys(const struct command *c, char buf[COMMAND_KEYS_TEXT])
@@ -313,4 +315,36 @@ const char *command_keys(const struct command *c, char buf[COMMAND_KEYS_TEXT])
         add_key(buf, &c->keys[i]);
     }
     return buf;
+}
+
+static uint32_t code_of(const char *name)
+{
+    unsigned number;
+    char more;
+    for (size_t i = 0; i < sizeof key_names / sizeof key_names[0]; i++)
+        if (!strcmp(name, key_names[i]))
+            return UI_KEY_LEFT + (uint32_t)i;
+    if (sscanf(name, "F%2u%c", &number, &more) == 1 && number >= 1 && number <= 12)
+        return UI_KEY_F1 + number - 1;
+    if (!name[0] || name[1] || name[0] <= ' ' || name[0] > '~')
+        return 0;
+    return (uint32_t)(name[0] >= 'A' && name[0] <= 'Z' ? name[0] - 'A' + 'a' : name[0]);
+}
+
+bool command_key_read(const char *text, struct command_key *k)
+{
+    static const struct {
+        const char *name;
+        unsigned mod;
+    } mods[] = {{"Ctrl+", UI_CTRL}, {"Alt+", UI_ALT}, {"Shift+", UI_SHIFT}};
+    *k = (struct command_key){0};
+    for (size_t i = 0; i < sizeof mods / sizeof mods[0]; i++) {
+        size_t n = strlen(mods[i].name);
+        if (strncmp(text, mods[i].name, n) != 0)
+            continue;
+        k->mods |= (uint8_t)mods[i].mod;
+        text += n;
+    }
+    k->code = code_of(text);
+    return k->code;
 }

@@ -156,4 +156,7 @@ const char *command_group(const struct command *c);
 enum { COMMAND_KEYS_TEXT = 96 };
 const char *command_keys(const struct command *c, char buf[COMMAND_KEYS_TEXT]);
 
+// The other way round: one key as the help has it, "Alt+6". False if it is none.
+bool command_key_read(const char *text, struct command_key *k);
+
 #endif

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "viewer/http.h"
 #include "viewer/panels/panel_latency.h"
+#include "viewer/press.h"
 #include "viewer/range.h"
 #include "viewer/ui/raster.h"
 #include "viewer/views/refine.h"
@@ -24,7 +25,7 @@ enum { FAILURE = 1, USAGE = 2, FRAMES = 4 };
 struct settings {
     struct app_options app;
     const char *png, *svg, *text;
-    const char *range;
+    const char *range, *press;
     char **files;
     int count, width, height;
     bool software;
@@ -52,6 +53,7 @@ static const char usage[] =
     "  --inverted           of a profile: leaves first\n"
     "  --flame              of a profile: root at the bottom\n"
     "  --search TEXT        of a profile: mark frames with TEXT in their names\n"
+    "  --press KEYS         of a picture: pressed before, 'Alt+6 Tab Right'; X,Y clicks there\n"
     "  --theme dark|light   (default dark)\n"
     "  --scale PERCENT      of letters and all else (default 100)\n"
     "  --software           draw by the processor alone, without the screen's driver\n"
@@ -120,6 +122,7 @@ static int option(struct settings *s, int which, const char *value)
     case 'w': s->software = true; break;
     case 'o': s->png = value; break;
     case 'e': s->app.search = value; break;
+    case 'P': s->press = value; break;
     case 'R': s->app.region = value; break;
     case 'T': s->app.task = value; break;
     case 'b': s->app.diff_base = value; break;
@@ -176,6 +179,7 @@ static int parse(struct settings *s, int argc, char **argv)
         {"software", no_argument, NULL, 'w'},
         {"help", no_argument, NULL, 'h'},
         {"keys", no_argument, NULL, 'k'}, // for the man page
+        {"press", required_argument, NULL, 'P'},
         {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long_only(argc, argv, "", options, NULL)) != -1;) {
@@ -252,7 +256,12 @@ static int picture(struct app *a, const struct settings *s)
     if (status)
         return status;
     int rc = app_show(a, s->app.view, &err);
-    return rc == -ENOENT ? refuse("--render", err.text) : rc ? fail("%s", err.text) : draw(a, s);
+    if (rc)
+        return rc == -ENOENT ? refuse("--render", err.text) : fail("%s", err.text);
+    if (s->press && press(a, s->press, s->width, s->height))
+        return refuse("--press",
+                      "keys as `?` has them, 'Alt+6 Tab Right'; X,Y clicks, X,Y-X,Y drags");
+    return draw(a, s);
 }
 
 static int run(struct app *a, struct settings *s)
@@ -265,6 +274,8 @@ static int run(struct app *a, struct settings *s)
     }
     if (s->app.view && view_find(s->app.view) < 0)
         return refuse_view(s->app.view);
+    if (s->press && !s->png && !s->svg && !s->text)
+        return refuse("--press", "only of a picture: a window has a keyboard");
     if (s->png || s->svg || s->text)
         return picture(a, s);
     struct window_options w = {.width = s->width, .height = s->height, .software = s->software};

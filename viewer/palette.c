@@ -224,7 +224,9 @@ void palette_help(struct ui *u, struct rect r, unsigned contexts, unsigned digit
         column = (r.w - 2 * margin) / columns < column ? (r.w - 2 * margin) / columns : column;
         h.does = column - h.keys - 6 * u->pad;
     }
-    int rows = (h.count + columns - 1) / columns;
+    int rows = (h.count + columns - 1) / columns, close = (r.h - 2 * margin) / rows;
+    if (close < h.row) // rather closer than cut off
+        h.row = close > font_height(u->font) ? close : font_height(u->font);
     struct rect box = {0, 0, columns * column + 2 * margin, rows * h.row + 2 * margin};
     box.x = r.x + (r.w > box.w ? (r.w - box.w) / 2 : 0);
     box.y = r.y + (r.h > box.h ? (r.h - box.h) / 2 : 0);

@@ -10,8 +10,7 @@
 
 // --- States.
 
-// What a fiber waits for, from the words of Go and of the runtime.
-static uint8_t wait_class(const char *reason)
+uint8_t trace_model_wait(const char *reason)
 {
     static const struct {
         const char *part;
@@ -43,7 +42,7 @@ static int make_states(struct trace_model *m)
         case TRACE_GO_RUNNABLE: m->state_of[i] = TRACE_STATE_RUNNABLE; break;
         case TRACE_GO_SYSCALL: m->state_of[i] = TRACE_STATE_SYSCALL; break;
         case TRACE_GO_WAITING:
-            m->state_of[i] = wait_class(trace_names_text(&s->names, s->kinds[i].reason));
+            m->state_of[i] = trace_model_wait(trace_names_text(&s->names, s->kinds[i].reason));
             break;
         default: m->state_of[i] = LOD_NONE; break; // not there, or not known
         }

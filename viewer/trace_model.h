@@ -85,6 +85,9 @@ const char *trace_model_class_name(const struct trace_model *m, int class);
 // What a fiber's state is called: "running", "lock", ...
 const char *trace_model_state_name(int state);
 
+// What a fiber waits for, from the words of Go and of the runtime.
+uint8_t trace_model_wait(const char *reason);
+
 // What a Proc or thread ran, as a lane of classes: lod is zeroed. 0 or -ENOMEM, -EFBIG.
 int trace_model_runs(const struct trace_model *m, uint32_t lane, struct lod *lod);
 

@@ -21,6 +21,8 @@ struct window {
     struct raster raster;     // where the processor draws
     struct geometry geometry; // else
     float ratio;              // of pixels to the mouse's units
+    uint32_t chord;           // the last key, if Ctrl or Alt was held with it; else 0
+    uint8_t mods;             // that were held with it
     bool software, full_screen;
     char title[320];
 };
@@ -79,9 +81,11 @@ static void wheel_of(struct ui_event *ev, const SDL_MouseWheelEvent *wheel)
 }
 
 // A character key is in the text event, whatever the keyboard's layout; with Ctrl there is none.
-static void key_event(struct ui_event *ev, const SDL_KeyboardEvent *k)
+static void key_event(struct window *w, struct ui_event *ev, const SDL_KeyboardEvent *k)
 {
     uint32_t key = key_of(k->keysym.sym);
+    w->mods = ev->mods;
+    w->chord = ev->mods & (UI_CTRL | UI_ALT) ? key : 0;
     bool typed = key && key < UI_KEY_LEFT && !(ev->mods & (UI_CTRL | UI_ALT));
     if (!key || typed)
         return;
@@ -89,9 +93,14 @@ static void key_event(struct ui_event *ev, const SDL_KeyboardEvent *k)
     ev->key = key;
 }
 
-// As text for a field that has the focus, else as a key.
-static void text_event(const struct ui *u, struct ui_event *ev, const char *text)
+// As text for a field that has the focus, else as a key. Alt+6 is followed by the text "6", too,
+// which is no second key; what AltGr makes of a key is another character.
+static void text_event(const struct window *w, const struct ui *u, struct ui_event *ev,
+                       const char *text)
 {
+    if (w->chord && (uint32_t)SDL_tolower(text[0]) == w->chord && !text[1])
+        return;
+    ev->mods = w->mods & UI_SHIFT; // then, not now
     if (u->focus) {
         ev->kind = UI_TEXT;
         SDL_strlcpy(ev->text, text, sizeof ev->text);
@@ -101,7 +110,7 @@ static void text_event(const struct ui *u, struct ui_event *ev, const char *text
     }
 }
 
-static struct ui_event translate(const struct window *w, struct app *a, const SDL_Event *in)
+static struct ui_event translate(struct window *w, struct app *a, const SDL_Event *in)
 {
     struct ui_event ev = {
         .mods = mods_of(SDL_GetModState()), .x = a->ui.mouse_x, .y = a->ui.mouse_y};
@@ -116,9 +125,9 @@ static struct ui_event translate(const struct window *w, struct app *a, const SD
     case SDL_MOUSEWHEEL: wheel_of(&ev, &in->wheel); break;
     case SDL_KEYDOWN:
         ev.mods = mods_of(in->key.keysym.mod); // then, not now
-        key_event(&ev, &in->key);
+        key_event(w, &ev, &in->key);
         break;
-    case SDL_TEXTINPUT: text_event(&a->ui, &ev, in->text.text); break;
+    case SDL_TEXTINPUT: text_event(w, &a->ui, &ev, in->text.text); break;
     case SDL_WINDOWEVENT:
         if (in->window.event == SDL_WINDOWEVENT_LEAVE)
             ev.kind = UI_LEAVE;

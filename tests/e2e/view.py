@@ -199,7 +199,12 @@ def damage_is_said_and_mistakes_are_refused(work):
     for ranges in (("0..1", "0s..1000ms", "0.0..1.0"), ("5..6.5", "5.0..6500ms", "5s..6.5")):
         shown = {view("--text", "-", *BUILTIN, "--range", r, path).stdout for r in ranges}
         assert len(shown) == 1, ranges
-    view("--text", "-", "--range", "1..1m", path)
+    # What lies beyond the end is cut off, and the beginning stays.
+    for beyond in ("9..1m", "9..10.5"):
+        assert any(t.startswith("Shown 9.000s ") and "10.000s (1s)" in t for t in texts(path, "--range", beyond)), beyond
+    for keys in ("Hyper+x", "?  12,", "1,2-3", "Alt+"):
+        assert "--press" in view("--text", "-", "--press", keys, path, status=2).stderr, keys
+    assert "a picture" in view("--press", "?", path, status=2).stderr
     assert "scale" in view("--text", "-", "--scale", "5", path, status=1).stderr
     assert "/nonexistent" in view("--text", "-", "/nonexistent", status=1).stderr
     assert "No space left" in view("--png", "/dev/full", path, status=1).stderr

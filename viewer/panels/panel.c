@@ -4,6 +4,7 @@
 
 #include "viewer/panels/panel.h"
 
+#include "viewer/state_color.h"
 #include "viewer/ui/font.h"
 
 #include <inttypes.h>
@@ -69,20 +70,33 @@ uint32_t panel_state_color(const struct ui *u, enum panel_state state)
     }
 }
 
-void panel_bar(struct ui *u, struct rect r, const int64_t ns[PANEL_STATES], int64_t whole)
+uint32_t panel_part_color(const struct ui *u, enum trace_part part)
 {
-    double at = 0;
-    int x = r.x;
+    static const uint8_t states[TRACE_PARTS] = {
+        [TRACE_PART_RUNNING] = TRACE_STATE_RUNNING, [TRACE_PART_RUNNABLE] = TRACE_STATE_RUNNABLE,
+        [TRACE_PART_SYSCALL] = TRACE_STATE_SYSCALL, [TRACE_PART_LOCK] = TRACE_STATE_LOCK,
+        [TRACE_PART_CHANNEL] = TRACE_STATE_CHANNEL, [TRACE_PART_IO] = TRACE_STATE_NETWORK,
+        [TRACE_PART_SLEEP] = TRACE_STATE_SLEEP,     [TRACE_PART_OTHER] = TRACE_STATE_OTHER,
+        [TRACE_PART_UNKNOWN] = TRACE_STATE_OTHER};
+    return state_color(&u->theme, states[part]);
+}
+
+struct panel_bar panel_bar_begin(struct ui *u, struct rect r, int64_t whole)
+{
     draw_rect(u->list, r, u->theme.panel);
-    for (int i = 0; i < PANEL_STATES && whole > 0; i++) {
-        at += (double)ns[i];
-        int right = r.x + (int)(at / (double)whole * r.w + 0.5);
-        right = right > r.x + r.w ? r.x + r.w : right;
-        if (right > x)
-            draw_rect(u->list, rect_make(x, r.y, right - x, r.h),
-                      panel_state_color(u, (enum panel_state)i));
-        x = right > x ? right : x;
-    }
+    return (struct panel_bar){.all = r, .whole = whole, .x = r.x};
+}
+
+void panel_bar_part(struct panel_bar *b, struct ui *u, uint32_t color, int64_t ns)
+{
+    b->used += ns;
+    if (b->whole <= 0)
+        return;
+    double part = (double)b->used / (double)b->whole;
+    int right = b->all.x + (int)((part < 1 ? part : 1) * b->all.w + 0.5);
+    if (right > b->x)
+        draw_rect(u->list, rect_make(b->x, b->all.y, right - b->x, b->all.h), color);
+    b->x = right > b->x ? right : b->x;
 }
 
 int panel_stack(struct ui *u, const struct trace_model *m, struct rect r, uint32_t stack,

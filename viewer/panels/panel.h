@@ -11,6 +11,7 @@
 #ifndef FIBERSCOPE_VIEWER_PANELS_PANEL_H
 #define FIBERSCOPE_VIEWER_PANELS_PANEL_H
 
+#include "analysis/trace/critical.h"
 #include "viewer/panels/panel_table.h"
 #include "viewer/trace_model.h"
 
@@ -48,9 +49,16 @@ struct rect panel_title(struct ui *u, struct rect r, const char *title, bool has
 // Colours of what a fiber does.
 enum panel_state { PANEL_RUNNING, PANEL_RUNNABLE, PANEL_SYSCALL, PANEL_BLOCKED, PANEL_STATES };
 uint32_t panel_state_color(const struct ui *u, enum panel_state state);
+uint32_t panel_part_color(const struct ui *u, enum trace_part part);
 
-// A bar divided into states, parts of `whole`.
-void panel_bar(struct ui *u, struct rect r, const int64_t ns[PANEL_STATES], int64_t whole);
+// A bar of parts of `whole`, from the left; what is left over stays empty.
+struct panel_bar {
+    struct rect all;
+    int64_t whole, used;
+    int x; // where the next part begins
+};
+struct panel_bar panel_bar_begin(struct ui *u, struct rect r, int64_t whole);
+void panel_bar_part(struct panel_bar *b, struct ui *u, uint32_t color, int64_t ns);
 
 // The frames of a stack from `first` on, as many as fit; how many pixels high.
 int panel_stack(struct ui *u, const struct trace_model *m, struct rect r, uint32_t stack,

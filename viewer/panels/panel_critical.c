@@ -124,16 +124,6 @@ int panel_critical_work(struct panel_critical *x, const struct panel_context *c)
 
 // --- Frames.
 
-static uint32_t part_color(const struct ui *u, enum trace_part part)
-{
-    switch (part) {
-    case TRACE_PART_RUNNING: return u->theme.running;
-    case TRACE_PART_RUNNABLE: return u->theme.runnable;
-    case TRACE_PART_SYSCALL: return u->theme.syscall;
-    default: return u->theme.waiting;
-    }
-}
-
 struct cells {
     const struct panel_critical *x;
     const struct trace_model *model;
@@ -175,7 +165,7 @@ static double cell(const void *context, uint32_t row, int column, char *text)
 static uint32_t color(const void *context, uint32_t row)
 {
     const struct cells *k = context;
-    return part_color(k->u, k->x->steps[k->x->order[row]].part);
+    return panel_part_color(k->u, k->x->steps[k->x->order[row]].part);
 }
 
 static void draw_sums(const struct panel_critical *x, const struct panel_context *c, struct ui *u,
@@ -184,22 +174,19 @@ static void draw_sums(const struct panel_critical *x, const struct panel_context
     char text[PANEL_CELL_MAX], a[PANEL_CELL_MAX];
     int row = panel_row_height(u), box = font_ascent(u->font) - 2, y = r.y;
     int share = font_width(u->font, "100.0%", SIZE_MAX) + 2 * u->pad;
-    const int64_t states[PANEL_STATES] = {
-        x->sums_ns[TRACE_PART_RUNNING], x->sums_ns[TRACE_PART_RUNNABLE],
-        x->sums_ns[TRACE_PART_SYSCALL],
-        x->whole_ns - x->sums_ns[TRACE_PART_RUNNING] - x->sums_ns[TRACE_PART_RUNNABLE] -
-            x->sums_ns[TRACE_PART_SYSCALL]};
     snprintf(text, sizeof text, "to the end of %.200s%s", panel_fiber(a, c->model, x->lane),
              x->of_lane == TRACE_NO_LANE ? ", the last that ran" : "");
     ui_label(u, rect_make(r.x, y, r.w, row), u->theme.text, text);
     y += row;
-    panel_bar(u, rect_make(r.x, y + 2, r.w, u->line - 4), states, x->whole_ns);
+    struct panel_bar bar = panel_bar_begin(u, rect_make(r.x, y + 2, r.w, u->line - 4), x->whole_ns);
+    for (int p = 0; p < TRACE_PARTS; p++)
+        panel_bar_part(&bar, u, panel_part_color(u, (enum trace_part)p), x->sums_ns[p]);
     y += u->line + u->pad / 2;
     for (int p = 0; p < TRACE_PARTS && y + row <= r.y + r.h; p++) {
         if (!x->sums_ns[p])
             continue;
         draw_rect(u->list, rect_make(r.x, y + (row - box) / 2, box, box),
-                  part_color(u, (enum trace_part)p));
+                  panel_part_color(u, (enum trace_part)p));
         ui_label(u, rect_make(r.x + box + u->pad, y, r.w / 2, row), u->theme.text,
                  trace_part_name((enum trace_part)p));
         panel_figure(u, rect_make(r.x, y, r.w - share, row), u->theme.text,

@@ -31,10 +31,20 @@ void panel_explain_finish(struct panel_explain *x)
 
 // --- Facts.
 
+// The least length that the brush leaves; 0: there is none, or it is of another name.
+static int64_t brush_of(const struct panel_latency *names)
+{
+    const struct trace_instance_name *n = panel_latency_name(names);
+    bool is_of = n && names->has && names->name == n->name && names->is_task == n->is_task;
+    bool has_brush = is_of && names->brush_last > names->brush_first;
+    return has_brush ? trace_hist_bucket_ns(names->brush_first) : 0;
+}
+
 static bool is_other(const struct panel_explain *x, const struct panel_latency *names)
 {
     const struct trace_instance_name *n = panel_latency_name(names);
-    return n && (!x->has || x->name != n->name || x->is_task != n->is_task);
+    return n && (!x->has || x->name != n->name || x->is_task != n->is_task ||
+                 x->brush_ns != brush_of(names));
 }
 
 bool panel_explain_due(const struct panel_explain *x, const struct panel_latency *names)
@@ -88,8 +98,11 @@ int panel_explain_work(struct panel_explain *x, const struct panel_context *c,
     const struct trace_instance_name *n = panel_latency_name(names);
     if (is_other(x, names)) {
         const struct trace_spans *s = c->model->spans;
-        const struct trace_explain_options o = {
-            .name = trace_names_text(&s->names, n->name), .tasks = n->is_task, .quantile = SLOW};
+        int64_t brush_ns = brush_of(names);
+        const struct trace_explain_options o = {.name = trace_names_text(&s->names, n->name),
+                                                .tasks = n->is_task,
+                                                .quantile = SLOW,
+                                                .threshold_ns = brush_ns};
         trace_explained_finish(&x->explained);
         x->explained = (struct trace_explained){0};
         x->has = false;
@@ -100,6 +113,7 @@ int panel_explain_work(struct panel_explain *x, const struct panel_context *c,
             x->explained.piece_count = 0;
         x->name = n->name;
         x->is_task = n->is_task;
+        x->brush_ns = brush_ns;
         x->has = true;
     }
     return make_order(x);
@@ -163,16 +177,6 @@ static double cell(const void *context, uint32_t row, int column, char *text)
     return column == LONGER && k->most_ns > 0 ? figure(p, LONGER) / k->most_ns : 0;
 }
 
-static uint32_t part_color(const struct ui *u, enum trace_part part)
-{
-    switch (part) {
-    case TRACE_PART_RUNNING: return u->theme.running;
-    case TRACE_PART_RUNNABLE: return u->theme.runnable;
-    case TRACE_PART_SYSCALL: return u->theme.syscall;
-    default: return u->theme.waiting;
-    }
-}
-
 struct colors {
     struct cells cells; // first: one context serves both
     const struct ui *u;
@@ -181,7 +185,7 @@ struct colors {
 static uint32_t color(const void *context, uint32_t row)
 {
     const struct colors *k = context;
-    return part_color(k->u, k->cells.x->explained.pieces[k->cells.x->order[row]].part);
+    return panel_part_color(k->u, k->cells.x->explained.pieces[k->cells.x->order[row]].part);
 }
 
 static void draw_summary(const struct panel_explain *x, struct ui *u, struct rect r)
@@ -190,8 +194,9 @@ static void draw_summary(const struct panel_explain *x, struct ui *u, struct rec
     char text[PANEL_CELL_MAX], a[PANEL_CELL_MAX], b[PANEL_CELL_MAX];
     int row = panel_row_height(u);
     snprintf(text, sizeof text,
-             "%" PRIu32 " of %" PRIu32 " are slow, from %.60s on: %.60s in the mean", e->slow,
-             e->instances, panel_ns(a, e->threshold_ns), panel_ns(b, rounded(e->slow_mean_ns)));
+             "%" PRIu32 " of %" PRIu32 " are slow, from %.60s on%s: %.60s in the mean", e->slow,
+             e->instances, panel_ns(a, e->threshold_ns), x->brush_ns ? ", by the brush" : "",
+             panel_ns(b, rounded(e->slow_mean_ns)));
     ui_label(u, rect_make(r.x, r.y, r.w, row), u->theme.text, text);
     snprintf(text, sizeof text,
              "%" PRIu32 " are typical, around the median %.60s: %.60s in the mean", e->typical,
@@ -279,7 +284,9 @@ void panel_explain_frame(struct panel_explain *x, struct panel_context *c,
                          struct panel_latency *names, struct ui *u, struct rect r)
 {
     int least = 30 * font_width(u->font, "0", 1);
-    int side = r.w / 4 > least ? r.w / 4 : 0, stacks = r.w / 3 > least ? r.w / 3 : 0;
+    // What the pieces are needs most of the room.
+    int side = r.w / 4 > least ? r.w / 6 : 0, stacks = r.w / 4 > least ? r.w / 4 : 0;
+    side = r.w - side - stacks > 3 * least ? side : 0;
     struct rect in = {r.x + side, r.y, r.w - side - stacks, r.h};
     if (side) {
         struct rect at = {r.x, r.y, side - 1, r.h};

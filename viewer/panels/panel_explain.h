@@ -2,7 +2,8 @@
 //
 // Why the slow instances of a region or task are slow: what `fiberscope trace explain` says.
 //
-// The name is that of the latency panel. All of the trace counts, and slow is from p99 on.
+// The name is that of the latency panel. All of the trace counts. Slow is from p99 on or, where the
+// histogram has a brush, from its lower end on.
 
 #ifndef FIBERSCOPE_VIEWER_PANELS_PANEL_EXPLAIN_H
 #define FIBERSCOPE_VIEWER_PANELS_PANEL_EXPLAIN_H
@@ -15,6 +16,7 @@ struct panel_explain {
     bool has;
     uint32_t name;
     bool is_task;
+    int64_t brush_ns; // where the brush begins; 0: there is none
     struct trace_explained explained;
     int rc;          // 0, -EAGAIN (none is slow), -ENOENT (none has both ends)
     uint32_t *order; // [piece_count]

@@ -293,8 +293,8 @@ void panel_latency_frame(struct panel_latency *x, struct panel_context *c, struc
             continue;
         int wide = i == PANEL_SPANS || parts == 1 ? left
                    : parts == 2                   ? r.w / 2
-                   : i == PANEL_NAMES             ? r.w / 4
-                                                  : r.w * 3 / 10;
+                   : i == PANEL_NAMES             ? r.w / 5
+                                                  : r.w / 3;
         struct rect at = {x0, r.y, wide, r.h};
         if (i == PANEL_SPANS || parts == 1 ? 0 : 1)
             draw_rect(u->list, rect_make(at.x + at.w - 1, at.y, 1, at.h), u->theme.border);

@@ -86,7 +86,7 @@ void panel_names_order(struct panel_names *n, const struct trace_model *m)
 void panel_names_frame(struct panel_latency *x, const struct panel_context *c, struct ui *u,
                        struct rect r, bool has_keys)
 {
-    static const struct panel_column columns[PANEL_NAMES_COLUMNS] = {{"region or task", NULL},
+    static const struct panel_column columns[PANEL_NAMES_COLUMNS] = {{"name", NULL},
                                                                      {"count", "000000"},
                                                                      {"complete", "000000"},
                                                                      {"longest", "0000.00ms"},

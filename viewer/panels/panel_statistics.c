@@ -4,6 +4,7 @@
 
 #include "viewer/panels/panel_sums.h"
 
+#include "viewer/state_color.h"
 #include "viewer/ui/font.h"
 
 #include <inttypes.h>
@@ -57,6 +58,22 @@ static void draw_state(struct ui *u, struct rect r, uint32_t color, bool is_part
                  panel_share(text, (double)ns, (double)whole));
 }
 
+// Waits by what is waited for, as on the lanes.
+static void draw_bar(const struct trace_times *t, const struct trace_model *m, struct ui *u,
+                     struct rect r, const int64_t ns[PANEL_STATES])
+{
+    struct panel_bar bar = panel_bar_begin(u, r, t->total_ns);
+    int64_t rest_ns = ns[PANEL_BLOCKED];
+    for (int i = 0; i < PANEL_BLOCKED; i++)
+        panel_bar_part(&bar, u, panel_state_color(u, (enum panel_state)i), ns[i]);
+    for (uint32_t i = 0; i < t->wait_count; i++) {
+        const char *reason = trace_names_text(&m->spans->names, t->waits[i].reason);
+        panel_bar_part(&bar, u, state_color(&u->theme, trace_model_wait(reason)), t->waits[i].ns);
+        rest_ns -= t->waits[i].ns;
+    }
+    panel_bar_part(&bar, u, panel_state_color(u, PANEL_BLOCKED), rest_ns > 0 ? rest_ns : 0);
+}
+
 static void draw_states(const struct panel_sums *x, const struct panel_context *c, struct ui *u,
                         struct rect r)
 {
@@ -65,7 +82,7 @@ static void draw_states(const struct panel_sums *x, const struct panel_context *
     const int64_t ns[PANEL_STATES] = {t->running_ns, t->runnable_ns,
                                       t->syscall_ns + t->syscall_blocked_ns, t->blocked_ns};
     int row = panel_row_height(u), bar = u->line;
-    panel_bar(u, rect_make(r.x, r.y, r.w, bar), ns, t->total_ns);
+    draw_bar(t, c->model, u, rect_make(r.x, r.y, r.w, bar), ns);
     int y = r.y + bar + u->pad / 2, end = r.y + r.h;
     for (int i = 0; i < PANEL_STATES && y + row <= end; i++, y += row)
         draw_state(u, rect_make(r.x, y, r.w, row), panel_state_color(u, (enum panel_state)i), false,
@@ -74,8 +91,8 @@ static void draw_states(const struct panel_sums *x, const struct panel_context *
         const char *reason = trace_names_text(&c->model->spans->names, t->waits[i].reason);
         if (!t->waits[i].ns)
             break;
-        draw_state(u, rect_make(r.x, y, r.w, row), panel_state_color(u, PANEL_BLOCKED), true,
-                   *reason ? reason : "(no reason)", t->waits[i].ns, t->total_ns);
+        draw_state(u, rect_make(r.x, y, r.w, row), state_color(&u->theme, trace_model_wait(reason)),
+                   true, *reason ? reason : "(no reason)", t->waits[i].ns, t->total_ns);
     }
 }
 

@@ -7,6 +7,7 @@
 #include "analysis/units.h"
 #include "viewer/ui/font.h"
 
+#include <math.h>
 #include <string.h>
 
 int panel_row_height(const struct ui *u)
@@ -37,7 +38,7 @@ static int column_width(const struct ui *u, const struct panel_column *c)
 static int lay_out(const struct ui *u, struct rect r, const struct panel_rows *rows,
                    struct rect columns[PANEL_COLUMNS_MAX])
 {
-    int count = rows->column_count, right = 0, least = 8 * font_width(u->font, "n", 1);
+    int count = rows->column_count, right = 0, least = 11 * font_width(u->font, "n", 1);
     int widths[PANEL_COLUMNS_MAX] = {0};
     for (int i = 1; i < count; i++)
         right += widths[i] = column_width(u, &rows->columns[i]);
@@ -51,7 +52,7 @@ static int lay_out(const struct ui *u, struct rect r, const struct panel_rows *r
         more = more > limit ? limit : more;
         for (int i = 1; i < count; i++)
             widths[i] += more;
-        x = r.x + name - more * (count - 1);
+        x = r.x + most;
     }
     columns[0] = rect_make(r.x, r.y, x - r.x, r.h);
     for (int i = 1; i < count; i++) {
@@ -164,7 +165,7 @@ static void show_chosen(struct panel_table *t, int height, int room)
     if (top < t->scroll)
         t->scroll = (int)top;
     if (top + height > (int64_t)t->scroll + room)
-        t->scroll = (int)(top + height - room);
+        t->scroll = (int)((top + 2 * height - room - 1) / height * height); // whole rows on top
 }
 
 static uint32_t moved(const struct panel_table *t, uint32_t count, int64_t by)
@@ -242,8 +243,9 @@ unsigned panel_table(struct panel_table *t, struct ui *u, uint64_t id, struct re
     t->chosen = t->chosen < rows->count ? t->chosen : UINT32_MAX;
     int64_t content = (int64_t)rows->count * height;
     int count = lay_out(u, rect_make(r.x, r.y, r.w - u->pad - 2, r.h), rows, columns);
-    if (t->reveal)
-        show_chosen(t, height, body.h);
+    if (t->reveal && t->chosen != UINT32_MAX) // with what stands around it
+        t->scroll =
+            (int)fmax(0, (double)(t->chosen - body.h / height / 2.0) * height) / height * height;
     t->reveal = false;
     unsigned said = has_keys ? keys(t, u, rows, count, height, body.h) : 0;
     if (body.h > 0)

@@ -21,6 +21,7 @@ struct rect panels_beneath(struct panels *p, struct timeline *t, struct ui *u, s
     bool is_chosen = t->range.end > t->range.begin;
     const struct timeline_window *w = is_chosen ? &t->range : &t->shown;
     int below = panels_height(p, u, r.h);
+    t->is_brief = p->open;
     panels_ask(p, w->begin, w->end, is_chosen);
     if (u->event.kind == UI_NONE && panels_ready(p, u))
         panels_work(p);

@@ -133,7 +133,7 @@ void theme_init(struct theme *t, bool dark)
     t->text = dark ? theme_oklch(0.930, 0.006, hue) : theme_oklch(0.250, 0.015, hue);
     t->dim = dark ? theme_oklch(0.720, 0.012, hue) : theme_oklch(0.470, 0.015, hue);
     t->accent = dark ? theme_oklch(0.780, 0.120, 245) : theme_oklch(0.500, 0.150, 255);
-    t->range = (t->accent & 0xffffff) | 0x30000000;
+    t->range = (t->accent & 0xffffff) | 0x20000000; // colours beneath stay what they are
     t->ink = theme_oklch(0.180, 0.020, hue);
     t->bad = dark ? theme_oklch(0.720, 0.150, 25) : theme_oklch(0.500, 0.180, 27);
     set_states(t);

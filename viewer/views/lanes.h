@@ -39,7 +39,8 @@ enum lanes_sort {      // of fibers within groups, and of groups where it says s
 
 struct lanes_row {
     uint32_t what;
-    int y; // from the content's top
+    uint32_t head; // the row that heads it, or itself if it is a head; LANES_NO_HEAD
+    int y;         // from the content's top
     uint16_t height;
     uint8_t kind;  // lanes_kind
     uint8_t depth; // of a fiber's regions, each a row below its states
@@ -55,12 +56,14 @@ struct lanes_held { // a level of detail
     uint32_t lane;
 };
 
+enum { LANES_NO_HEAD = -1 };   // as uint32_t
 enum { LANES_TASK_ROWS = 64 }; // beyond, tasks lie over one another in the last
 
 struct lanes {
     const struct trace_model *model;
     struct lanes_row *rows;
     uint32_t count, capacity;
+    uint32_t head;    // of the rows that are put, LANES_NO_HEAD
     uint32_t *row_of; // [spans->lane_count]; UINT32_MAX: no row
     int content;      // height of all
     struct lanes_sizes sizes;

@@ -4,6 +4,7 @@
 
 #include "viewer/views/timeline_internal.h"
 
+#include "viewer/state_color.h"
 #include "viewer/ui/font.h"
 
 #include <inttypes.h>
@@ -15,6 +16,7 @@ enum {
     BOX_LEAST = 5,    // pixels from which a span is a box of its own
     CALL_EIGHTHS = 5, // of the height that system calls have
     AIR = 3,          // above and below a lane
+    SUMMED_MOST = 96, // fibers in a frame, for strips of heads
 };
 
 uint32_t timeline_color(const struct ui *u, int class)
@@ -22,26 +24,6 @@ uint32_t timeline_color(const struct ui *u, int class)
     if (class == TRACE_MODEL_SYSCALL)
         return u->theme.syscall;
     return class < TRACE_MODEL_NAMED ? u->theme.series[class] : u->theme.others;
-}
-
-// Waits recede: nothing happens in them. What they are for is a tint.
-uint32_t timeline_state_color(const struct ui *u, int state)
-{
-    const struct theme *t = &u->theme;
-    static const uint8_t series[] = {[TRACE_STATE_CHANNEL] = 3,
-                                     [TRACE_STATE_LOCK] = 5,
-                                     [TRACE_STATE_NETWORK] = 4,
-                                     [TRACE_STATE_SLEEP] = 2};
-    switch (state) {
-    case TRACE_STATE_RUNNING: return t->running;
-    case TRACE_STATE_RUNNABLE: return t->runnable;
-    case TRACE_STATE_SYSCALL: return t->syscall;
-    case TRACE_STATE_CHANNEL:
-    case TRACE_STATE_LOCK:
-    case TRACE_STATE_NETWORK:
-    case TRACE_STATE_SLEEP: return theme_mix(t->ground, t->series[series[state]], 0.36);
-    default: return t->waiting;
-    }
 }
 
 // --- Columns.
@@ -73,7 +55,7 @@ static void draw_states(struct timeline *t, struct ui *u, struct rect r)
     uint32_t colors[LOD_CLASSES];
     bool runs = false;
     for (int k = 0; k < LOD_CLASSES; k++)
-        colors[k] = timeline_state_color(u, k ? k : TRACE_STATE_OTHER);
+        colors[k] = state_color(&u->theme, k ? k : TRACE_STATE_OTHER);
     for (int i = 0; i < r.w; i++) {
         const struct lod_column *c = &t->columns[i];
         t->colors[i] = c->busy_ns > c->first_ns ? colors[c->class_ns ? c->class : 0] : 0;
@@ -111,7 +93,7 @@ static struct box work_box(const struct timeline *t, const struct ui *u, int cla
 static struct box state_box(const struct timeline *t, const struct ui *u, int state, uint32_t span)
 {
     bool works = state <= TRACE_STATE_SYSCALL;
-    return (struct box){timeline_state_color(u, state), works ? u->theme.ink : u->theme.text,
+    return (struct box){state_color(&u->theme, state), works ? u->theme.ink : u->theme.text,
                         state == TRACE_STATE_SYSCALL ? "system call"
                                                      : timeline_state(t->model->spans, span),
                         state == TRACE_STATE_SYSCALL};
@@ -211,19 +193,48 @@ static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, bool is_f
     }
 }
 
-// How many of a group's fibers ran, as a part of the Procs: of the groups that are classes.
-static void draw_group_work(struct timeline *t, struct ui *u, uint32_t name, struct rect r)
+// How long the fibers of a group ran in each pixel. Of a group that is a class Procs say so; of
+// another its fibers do, as long as a frame has the time.
+static bool sum_group(struct timeline *t, const struct trace_model_group *g, int width)
+{
+    const struct trace_model *m = t->model;
+    for (uint32_t k = 0; g->name && k < m->named_count; k++) {
+        if (m->named[k] != g->name)
+            continue;
+        for (int i = 0; i < width; i++)
+            t->busy_ns[i] = t->class_ns[i][k];
+        return true;
+    }
+    t->summed += g->count;
+    if (t->summed > SUMMED_MOST)
+        return false;
+    memset(t->busy_ns, 0, (size_t)width * sizeof *t->busy_ns);
+    for (uint32_t i = g->first; i < g->first + g->count; i++) {
+        const struct lod *l = lanes_lod(&t->rows, m->fibers[i]);
+        if (!l)
+            return false;
+        timeline_columns(t, l);
+        for (int x = 0; x < width; x++)
+            t->busy_ns[x] += t->columns[x].first_ns;
+    }
+    return true;
+}
+
+// How many of a group's fibers ran, as a part of the Procs.
+static void draw_group_work(struct timeline *t, struct ui *u, const struct trace_model_group *g,
+                            struct rect r)
 {
     const struct trace_model *m = t->model;
     double whole = (t->shown.end - t->shown.begin) / r.w * m->lane_count;
-    uint32_t k = 0;
-    while (k < m->named_count && m->named[k] != name)
-        k++;
-    if (k == m->named_count || !name || whole <= 0)
+    int k = 0;
+    if (whole <= 0 || !sum_group(t, g, r.w))
         return;
-    uint32_t color = theme_mix(u->theme.panel, timeline_color(u, (int)k), 0.55);
+    while (k < (int)m->named_count && m->named[k] != g->name)
+        k++;
+    k = k < (int)m->named_count && g->name ? k : TRACE_MODEL_OTHERS;
+    uint32_t color = theme_mix(u->theme.panel, timeline_color(u, k), 0.55);
     for (int i = 0; i < r.w; i++)
-        put_column(t, i, color, (double)t->class_ns[i][k] / whole);
+        put_column(t, i, color, (double)t->busy_ns[i] / whole);
     draw_strip(u->list, r, t->colors, t->heights);
 }
 
@@ -238,7 +249,7 @@ static void draw_head_info(struct timeline *t, struct ui *u, const struct lanes_
     draw_rect(u->list, r, u->theme.panel);
     if (row->kind == LANES_GROUP) {
         const struct trace_model_group *g = &m->groups[row->what];
-        draw_group_work(t, u, g->name, rect_make(r.x, r.y + 2, r.w, r.h - 4));
+        draw_group_work(t, u, g, rect_make(r.x, r.y + 2, r.w, r.h - 4));
         snprintf(text, sizeof text, "%u fiber%s, ran %s", g->count, g->count == 1 ? "" : "s",
                  timeline_ns(ns, (double)g->ran_ns));
     } else if (row->kind == LANES_TASKS) {

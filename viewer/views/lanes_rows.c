@@ -84,6 +84,12 @@ static struct sorted fiber_key(const struct lanes *l, uint32_t lane)
 
 // --- Rows.
 
+static bool is_head(uint8_t kind)
+{
+    return kind == LANES_TASKS || kind == LANES_THREADS || kind == LANES_FIBERS ||
+           kind == LANES_GROUP;
+}
+
 static int put(struct lanes *l, uint8_t kind, uint32_t what, int height, int depth)
 {
     if (l->count == l->capacity) {
@@ -94,7 +100,10 @@ static int put(struct lanes *l, uint8_t kind, uint32_t what, int height, int dep
         l->rows = rows;
         l->capacity = n;
     }
+    if (is_head(kind))
+        l->head = l->count;
     l->rows[l->count++] = (struct lanes_row){.what = what,
+                                             .head = l->head,
                                              .y = l->content,
                                              .height = (uint16_t)height,
                                              .kind = kind,
@@ -199,6 +208,7 @@ int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes)
     int rc = 0;
     l->sizes = *sizes;
     l->count = l->matching = 0;
+    l->head = (uint32_t)LANES_NO_HEAD;
     l->content = 0;
     memset(l->row_of, 0xff, l->model->spans->lane_count * sizeof *l->row_of);
     for (uint32_t i = 0; !rc && i < l->model->lane_count; i++)

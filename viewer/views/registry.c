@@ -34,8 +34,10 @@ static int open_timeline(void **state, struct document *d)
         free(e);
         return -ENOMEM;
     }
-    if (d->shown.end_ns > d->shown.begin_ns)
-        timeline_show(&e->timeline, d->shown.begin_ns, d->shown.end_ns);
+    // What lies beyond the end is cut off: timeline_show would move it.
+    double all = e->timeline.shown.end, end = d->shown.end_ns < all ? d->shown.end_ns : all;
+    if (end > d->shown.begin_ns)
+        timeline_show(&e->timeline, d->shown.begin_ns, end);
     e->from = e->drawn = e->to = e->timeline.shown;
     panels_init(&e->panels, d->trace);
     e->panels.wake = d->wake;

@@ -13,6 +13,7 @@
 
 enum {
     DETAIL_ROWS = 9,
+    LITTLE_ROWS = 9,
     NAME_LETTERS = 12,
 };
 
@@ -146,7 +147,7 @@ static int gutter_width(const struct ui *u, int width)
 // Rows as high as there is room: few Procs have more.
 static void arrange(struct timeline *t, const struct ui *u, int height)
 {
-    int lane = u->line + 6, procs = (int)t->model->lane_count, most = 3 * u->line;
+    int lane = u->line + 6, procs = (int)t->model->lane_count, most = lane + u->line / 2;
     int proc = procs ? height / 2 / procs : lane;
     proc = proc < lane ? lane : proc > most ? most : proc;
     struct lanes_sizes sizes = {.proc = proc,
@@ -157,19 +158,52 @@ static void arrange(struct timeline *t, const struct ui *u, int height)
     t->failed |= lanes_arrange(&t->rows, &sizes) != 0;
 }
 
+static void draw_row(struct timeline *t, struct ui *u, uint32_t i, struct rect body, int y,
+                     int gutter)
+{
+    const struct lanes_row *row = &t->rows.rows[i];
+    timeline_gutter(t, u, row, rect_make(body.x, y, gutter, row->height));
+    timeline_row(t, u, row, rect_make(body.x + gutter, y, body.w - gutter, row->height));
+}
+
+// The head of the topmost row stays in sight until the next head pushes it out. What is left for
+// the rows; *from: the first of them.
+static struct rect draw_sticky(struct timeline *t, struct ui *u, struct rect body, int gutter,
+                               uint32_t *from)
+{
+    const struct lanes *l = &t->rows;
+    uint32_t head = *from < l->count ? l->rows[*from].head : (uint32_t)LANES_NO_HEAD;
+    t->sticky = 0;
+    if (head == (uint32_t)LANES_NO_HEAD || l->rows[head].y >= t->scroll)
+        return body;
+    int height = l->rows[head].height, y = 0;
+    for (uint32_t i = *from; i < l->count && l->rows[i].y < t->scroll + height; i++)
+        if (l->rows[i].head != head) {
+            y = l->rows[i].y - t->scroll - height;
+            break;
+        }
+    draw_clip_push(u->list, body);
+    draw_row(t, u, head, body, body.y + y, gutter);
+    draw_clip_pop(u->list);
+    *from += *from == head;
+    t->sticky = height + y;
+    return rect_cut(rect_make(body.x, body.y + t->sticky, body.w, body.h - t->sticky), body);
+}
+
 static void draw_rows(struct timeline *t, struct ui *u, struct rect body, int gutter)
 {
+    uint32_t first = lanes_at(&t->rows, t->scroll);
     t->under_span = TRACE_NO_SPAN;
     t->under_lane = TRACE_NO_LANE;
-    draw_clip_push(u->list, body);
+    t->summed = 0;
+    struct rect rest = draw_sticky(t, u, body, gutter, &first);
+    draw_clip_push(u->list, rest);
     // A head that is clicked changes the rows, in the next frame.
-    for (uint32_t i = lanes_at(&t->rows, t->scroll); i < t->rows.count; i++) {
-        const struct lanes_row *row = &t->rows.rows[i];
-        struct rect r = {body.x, body.y + row->y - t->scroll, body.w, row->height};
-        if (r.y >= body.y + body.h)
+    for (uint32_t i = first; i < t->rows.count; i++) {
+        int y = body.y + t->rows.rows[i].y - t->scroll;
+        if (y >= body.y + body.h)
             break;
-        timeline_gutter(t, u, row, rect_make(r.x, r.y, gutter, r.h));
-        timeline_row(t, u, row, rect_make(r.x + gutter, r.y, r.w - gutter, r.h));
+        draw_row(t, u, i, body, y, gutter);
     }
     timeline_arrows(t, u, t->lanes);
     draw_clip_pop(u->list);
@@ -191,18 +225,34 @@ static void draw_corner(struct timeline *t, struct ui *u, struct rect r, int str
              u->theme.dim, "busy");
 }
 
+// Beneath a panel, or in a small window, sums are one line of the colours that are seen: rows need
+// the room.
+static int detail_height(const struct timeline *t, const struct ui *u, int height)
+{
+    int detail = DETAIL_ROWS * u->line, rows = height / u->line;
+    int most = rows > 20 ? height / 4 : height / 3;
+    if (t->is_brief || height < LITTLE_ROWS * u->line)
+        return t->span == TRACE_NO_SPAN   ? u->line + u->pad
+               : 6 * u->line < height / 3 ? 6 * u->line
+                                          : height / 3;
+    return detail < most ? detail : most;
+}
+
 void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
 {
     int gutter = gutter_width(u, r.w), strip = 2 * u->line, map = u->line;
-    int detail = DETAIL_ROWS * u->line;
-    int most = r.h > 20 * u->line ? r.h / 4 : r.h / 3;
-    detail = detail < most ? detail : most;
+    int detail = detail_height(t, u, r.h);
     int head = map + u->line + strip + 1;
     struct rect top = {r.x, r.y + map, r.w, r.h - detail - map};
     struct rect body = {r.x, r.y + head, r.w, r.h - detail - head};
     if (body.h < 1 || r.w <= gutter)
         return;
     arrange(t, u, body.h);
+    t->reveal |= body.h != t->body; // a panel was opened: what is chosen stays in sight
+    t->body = body.h;
+    if (t->reveal && t->span != TRACE_NO_SPAN)
+        timeline_scroll_to(t, t->lane, body.h);
+    t->reveal = false;
     body = ui_scroll(u, ui_id("timeline scroll", 0), body, t->rows.content, &t->scroll);
     t->lanes = rect_make(r.x + gutter, body.y, body.w - gutter, body.h);
     if (t->lanes.w < 1)

@@ -63,6 +63,9 @@ struct timeline {
     int mark_count, mark_at;
     struct lanes rows;
     int scroll;
+    int body;      // height that rows had in the last frame
+    bool reveal;   // the next frame brings t->lane into sight
+    int sticky;    // pixels at the lanes' top that a head covers whose rows are scrolled through
     uint32_t span; // chosen, of the trace's; TRACE_NO_SPAN: none
     uint32_t lane; // of spans->lanes, on which comma and dot step
     struct timeline_links links;
@@ -78,11 +81,13 @@ struct timeline {
     uint32_t *colors;
     uint8_t *heights;
     int64_t *busy_ns;                 // over all lanes
+    uint32_t summed;                  // fibers that strips of heads were made of
     int64_t (*class_ns)[LOD_CLASSES]; // what each class has of it
     uint8_t *overview;                // of the whole trace
     int overview_width;
-    int width;   // of these
-    bool failed; // no memory for them
+    int width;     // of these
+    bool failed;   // no memory for them
+    bool is_brief; // set by the owner: something beneath tells more of what is chosen
 };
 
 int timeline_init(struct timeline *t, const struct trace_model *m); // 0 or -ENOMEM

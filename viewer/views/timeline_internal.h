@@ -38,8 +38,7 @@ void timeline_fiber_name(const struct timeline *t, uint32_t lane, char *buf, siz
 
 // --- Lanes.
 
-uint32_t timeline_color(const struct ui *u, int class);       // of a Proc's lane
-uint32_t timeline_state_color(const struct ui *u, int state); // of a fiber's
+uint32_t timeline_color(const struct ui *u, int class); // of a Proc's lane
 
 // One row; what is under the mouse becomes hot.
 void timeline_row(struct timeline *t, struct ui *u, const struct lanes_row *row, struct rect r);
@@ -65,6 +64,8 @@ void timeline_counter(struct timeline *t, struct ui *u, uint32_t which, struct r
 bool timeline_woken_by(const struct trace_spans *s, uint32_t span, struct timeline_wake *w);
 void timeline_link(struct timeline *t); // fills t->links, if they are not of t->span
 void timeline_arrows(struct timeline *t, struct ui *u, struct rect body);
+// Brings a lane into sight where rows have that many pixels.
+void timeline_scroll_to(struct timeline *t, uint32_t lane, int height);
 void timeline_jump(struct timeline *t);                 // fiber, Proc, thread, fiber
 void timeline_walk(struct timeline *t, bool forward);   // along a wakeup
 void timeline_next_wake(struct timeline *t);            // another of those woken by the same

@@ -97,15 +97,19 @@ void timeline_link(struct timeline *t)
 
 // --- Moving the choice.
 
-static void scroll_to(struct timeline *t, uint32_t lane)
+void timeline_scroll_to(struct timeline *t, uint32_t lane, int height)
 {
     const struct lanes_row *row = lanes_reveal(&t->rows, lane);
+    t->reveal = true; // once more, when it is known how much room the words about it leave
     if (!row)
         return;
-    if (row->y < t->scroll)
-        t->scroll = row->y;
-    if (row->y + row->height > t->scroll + t->lanes.h)
-        t->scroll = row->y + row->height - t->lanes.h;
+    // Not beneath the head that stays in sight.
+    bool is_headed = row->head != (uint32_t)LANES_NO_HEAD;
+    int top = is_headed ? row->y - t->rows.rows[row->head].height : row->y;
+    if (top < t->scroll)
+        t->scroll = top;
+    if (row->y + row->height > t->scroll + height)
+        t->scroll = row->y + row->height - height;
 }
 
 // The time of the span, moving no more than needed.
@@ -128,7 +132,7 @@ void timeline_choose(struct timeline *t, uint32_t span, uint32_t lane)
     timeline_link(t);
     if (span == TRACE_NO_SPAN)
         return;
-    scroll_to(t, lane);
+    timeline_scroll_to(t, lane, t->lanes.h);
     show_time(t, span);
 }
 
@@ -239,7 +243,7 @@ void timeline_neighbour(struct timeline *t, bool down)
 
 static bool in_sight(const struct timeline *t, const struct lanes_row *row)
 {
-    return row && row->y + row->height > t->scroll && row->y < t->scroll + t->lanes.h;
+    return row && row->y + row->height > t->scroll + t->sticky && row->y < t->scroll + t->lanes.h;
 }
 
 // Where a fiber is seen: on its own lane, else on the Proc's where it runs in the span.

@@ -177,7 +177,7 @@ static void detail_stack(struct timeline *t, struct ui *u, struct rect r)
         char text[512];
         const struct trace_frame *f = &stack->frames[i];
         const char *file = trace_names_text(&s->names, f->file), *slash = strrchr(file, '/');
-        snprintf(text, sizeof text, "%.300s  %.100s:%" PRIu64,
+        snprintf(text, sizeof text, *file ? "%.300s  %.100s:%" PRIu64 : "%.300s",
                  trace_names_text(&s->names, f->function), slash ? slash + 1 : file, f->line);
         ui_label(u, rect_make(r.x, r.y + (int)i * height, r.w, height),
                  i ? u->theme.dim : u->theme.text, text);
@@ -232,6 +232,24 @@ static int classes_of(int64_t sums[LOD_CLASSES], int room, int classes[LOD_CLASS
     return n;
 }
 
+// In one line which colour is what, as many as fit.
+static void detail_legend(const struct timeline *t, struct ui *u, struct rect r,
+                          int64_t sums[LOD_CLASSES])
+{
+    int box = font_ascent(u->font) - 2, x = r.x, classes[LOD_CLASSES];
+    int count = classes_of(sums, LOD_CLASSES, classes);
+    for (int i = 0; i < count; i++) {
+        const char *name = trace_model_class_name(t->model, classes[i]);
+        int width = box + u->pad / 2 + font_width(u->font, name, SIZE_MAX);
+        if (x + width > r.x + r.w)
+            break;
+        draw_rect(u->list, rect_make(x, r.y + (r.h - box) / 2, box, box),
+                  timeline_color(u, classes[i]));
+        ui_label(u, rect_make(x + box + u->pad / 2, r.y, width, r.h), u->theme.dim, name);
+        x += width + 2 * u->pad;
+    }
+}
+
 static void detail_sums(struct timeline *t, struct ui *u, struct rect r)
 {
     bool has_range = t->range.end > t->range.begin;
@@ -251,9 +269,16 @@ static void detail_sums(struct timeline *t, struct ui *u, struct rect r)
              whole / (w.end - w.begin));
     ui_label(u, rect_make(r.x, r.y, r.w, u->line), has_range ? u->theme.accent : u->theme.text,
              text);
+    if (r.h < 2 * u->line) {
+        int used = font_width(u->font, text, SIZE_MAX) + 3 * u->pad;
+        detail_legend(t, u, rect_make(r.x + used, r.y, r.w - used, u->line), sums);
+        return;
+    }
     int row = font_height(u->font) + 4, rows = (r.h - u->line) / row;
-    int columns = r.w > 60 * font_width(u->font, "0", 1) ? 2 : 1, classes[LOD_CLASSES];
+    int digit = font_width(u->font, "0", 1), columns = r.w / (72 * digit), classes[LOD_CLASSES];
+    columns = columns < 1 ? r.w > 60 * digit ? 2 : 1 : columns < 2 ? 2 : columns > 4 ? 4 : columns;
     int width = (r.w - (columns - 1) * 4 * u->pad) / columns;
+    width = width < 60 * digit ? width : 60 * digit; // figures stay near their names
     int count = rows > 0 ? classes_of(sums, rows * columns, classes) : 0;
     for (int i = 0; i < count; i++) {
         struct rect cell = {r.x + i / rows * (width + 4 * u->pad), r.y + u->line + i % rows * row,
@@ -281,7 +306,8 @@ void timeline_detail(struct timeline *t, struct ui *u, struct rect r)
 {
     draw_rect(u->list, r, u->theme.panel);
     draw_rect(u->list, rect_make(r.x, r.y, r.w, 1), u->theme.border);
-    struct rect in = {r.x + 2 * u->pad, r.y + u->pad, r.w - 4 * u->pad, r.h - 2 * u->pad};
+    int air = r.h < 2 * u->line + u->pad ? u->pad / 2 : u->pad;
+    struct rect in = {r.x + 2 * u->pad, r.y + air, r.w - 4 * u->pad, r.h - 2 * air};
     draw_clip_push(u->list, in);
     if (t->span != TRACE_NO_SPAN) {
         int half = in.w / 2 - 2 * u->pad;
