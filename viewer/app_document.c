@@ -36,15 +36,43 @@ int document_show(struct document *d, int view)
     return rc;
 }
 
-static void take(struct document *d, struct loaded *l)
+static void name_trace(struct document *d)
 {
     const char *slash = strrchr(d->path, '/');
     const char *name = slash && slash[1] && !http_is_url(d->path) ? slash + 1 : d->path;
+    snprintf(d->title, sizeof d->title, "%.280s", name);
+}
+
+static void take(struct document *d, struct loaded *l)
+{
     d->trace = l->trace;
     d->profile = l->profile;
     d->file = l->file;
-    snprintf(d->title, sizeof d->title, "%.280s", d->profile ? d->profile->title : name);
+    if (d->profile)
+        snprintf(d->title, sizeof d->title, "%.280s", d->profile->title);
+    else
+        name_trace(d);
     snprintf(d->damage, sizeof d->damage, "%s", l->damage);
+}
+
+// More of the trace than there was, or all of it, for the views that are open. The old one's end.
+static int more_trace(struct document *d, struct trace_model *m)
+{
+    struct trace_model *old = d->trace;
+    int rc = 0;
+    d->trace = m;
+    for (int i = 0; views[i]; i++) {
+        void *state = d->states[i];
+        d->states[i] = NULL;
+        if (state && !rc) {
+            rc = views[i]->open(&d->states[i], d);
+            if (!rc && views[i]->carry)
+                views[i]->carry(d->states[i], state);
+        }
+        views[i]->close(state);
+    }
+    trace_model_free(old);
+    return rc;
 }
 
 static int show_first(struct document *d, const char *id)
@@ -62,6 +90,7 @@ int document_open(struct document **out, const struct app_options *o, const char
                              .sample_type = o->sample_type,
                              .diff_base = o->diff_base,
                              .inverted = o->inverted,
+                             .part_ms = o->part_ms,
                              .wake = o->wake,
                              .context = o->context};
     struct loaded loaded;
@@ -103,6 +132,38 @@ int document_open(struct document **out, const struct app_options *o, const char
     return rc;
 }
 
+static void drop_part(struct document *d)
+{
+    for (int i = 0; views[i]; i++) {
+        views[i]->close(d->states[i]);
+        d->states[i] = NULL;
+    }
+    trace_model_free(d->trace);
+    d->trace = NULL;
+}
+
+// Cannot go on: what there was stays, if there was something.
+static void fail(struct document *d, const struct fscope_error *err)
+{
+    bool has_part = document_kind(d) && d->states[d->view];
+    snprintf(has_part ? d->damage : d->error, sizeof d->error, "%s", err->text);
+    if (!has_part && !d->profile)
+        drop_part(d);
+}
+
+static void poll_part(struct document *d, const struct app_options *o)
+{
+    struct trace_model *part = load_part(d->loading);
+    bool first = part && !d->trace;
+    int rc = part ? more_trace(d, part) : 0;
+    if (first) {
+        name_trace(d);
+        rc = show_first(d, o->view);
+    }
+    if (rc)
+        drop_part(d); // the whole may do better
+}
+
 void document_poll(struct document *d, const struct app_options *o)
 {
     struct load_progress p;
@@ -111,18 +172,24 @@ void document_poll(struct document *d, const struct app_options *o)
     if (!d->loading)
         return;
     load_look(d->loading, &p);
-    if (!p.done)
+    if (!p.done) {
+        poll_part(d, o);
         return;
+    }
     int rc = load_take(d->loading, &loaded, &err);
+    bool had_part = d->trace;
     d->loading = NULL;
+    if (!rc && had_part)
+        rc = more_trace(d, loaded.trace);
     if (!rc) {
         take(d, &loaded);
-        rc = show_first(d, o->view);
+        if (!had_part)
+            rc = show_first(d, o->view);
         if (rc)
             error_set(&err, rc, 0, "%s", *d->error ? d->error : strerror(-rc));
     }
     if (rc)
-        snprintf(d->error, sizeof d->error, "%s", err.text);
+        fail(d, &err);
 }
 
 void document_close(struct document *d)

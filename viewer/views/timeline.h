@@ -88,6 +88,10 @@ struct timeline {
 int timeline_init(struct timeline *t, const struct trace_model *m); // 0 or -ENOMEM
 void timeline_finish(struct timeline *t);                           // accepts a zeroed one
 
+// From one of a part of the trace: what was chosen and shown. at_first: what `from` showed when it was opened.
+void timeline_carry(struct timeline *to, const struct timeline *from,
+                    struct timeline_window at_first);
+
 // Draws into r, and does what the event says.
 void timeline_frame(struct timeline *t, struct ui *u, struct rect r);
 
