@@ -3,9 +3,11 @@
 // The viewer on a large trace: how long until its first part and all of it is seen, how long a frame takes meanwhile,
 // memory for an event, and what a frame of a scripted zoom and pan over 64 lanes at 2560x1440 costs with the CPU back end. Usage: bench_view [MILLIONS [FILE]]; without
 // FILE it writes a trace of so many million events (default 10): 64 Procs, four fibers each, which are woken, run
-// and block.
+// and block. bench_view --profile [MILLIONS [FILE]]: how long until the flame graph of a profile of so many million
+// samples (default 1.2: 100 MB) is seen.
 
 #include "base/file.h"
+#include "formats/pprof.h"
 #include "formats/trace/write.h"
 #include "viewer/app.h"
 #include "viewer/ui/raster.h"
@@ -239,9 +241,82 @@ static void script(struct app *a)
     raster_finish(&r);
 }
 
+// --- A large profile: stacks of 30 frames that share their roots, as real ones do.
+
+static void write_profile(const char *path, uint64_t samples)
+{
+    enum { LOCATIONS = 40000, FUNCTIONS = 8000, DEPTH = 30 };
+    struct fscope_error err = {0};
+    struct pprof_location *frames[DEPTH];
+    struct pprof_profile *p = pprof_new();
+    struct pprof_mapping *m =
+        pprof_add_mapping(p, 0x400000, 0x40000000, 0, "/usr/bin/program", "01");
+    pprof_add_sample_type(p, "samples", "count");
+    pprof_add_sample_type(p, "cpu", "nanoseconds");
+    p->period_type = p->sample_types[1];
+    for (int i = 0; i < FUNCTIONS; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "namespace_%d::function_%d(int, char const*)", i % 50, i);
+        pprof_intern_function(p, name, name, "file.cc", i);
+    }
+    for (uint64_t i = 0; i < LOCATIONS; i++) {
+        struct pprof_line l = {.function = p->functions[random_below(FUNCTIONS)], .line = 10};
+        pprof_intern_location(p, m, 0x400000 + i * 12, &l, 1);
+    }
+    for (int i = 0; i < DEPTH; i++)
+        frames[i] = p->locations[random_below(LOCATIONS)];
+    for (uint64_t i = 0; i < samples; i++) {
+        for (uint32_t k = 0, changed = 1 + random_below(8); k < changed; k++)
+            frames[k] = p->locations[random_below(LOCATIONS)];
+        pprof_append_sample(p, frames, DEPTH, (int64_t[]){1, 1000000}, NULL, 0);
+    }
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    must(fd < 0 ? -1 : pprof_write_fd(p, fd, false, &err), path);
+    close(fd);
+    pprof_free(p);
+}
+
+static int profile(int argc, char **argv)
+{
+    char made[] = "/tmp/fiberscope-bench-XXXXXX";
+    const char *path = argc > 3 ? argv[3] : made;
+    if (argc < 4) {
+        int fd = mkstemp(made);
+        must(fd < 0 ? -1 : close(fd), made);
+        write_profile(made, (uint64_t)((argc > 2 ? strtod(argv[2], NULL) : 1.2) * 1e6));
+    }
+    static struct app a;
+    const struct app_options o = {.font = "builtin", .scale = 100, .wake = wake};
+    struct fscope_error err = {0};
+    struct raster r;
+    must(app_init(&a, &o, &err), "fonts");
+    must(raster_init(&r, WIDTH, HEIGHT), "raster");
+    double began = now_ms(), first = 0;
+    must(app_add(&a, path, &err), path);
+    const struct document *d = a.documents[0];
+    while (d->loading) {
+        sem_wait(&woken);
+        while (!sem_trywait(&woken))
+            ; // one picture of all
+        draw(&a, &r);
+        if (!first && d->profile)
+            first = now_ms();
+    }
+    printf("profile: first flame graph drawn after %.2f s, all after %.2f s%s\n",
+           (first - began) / 1e3, (now_ms() - began) / 1e3, d->error);
+    raster_finish(&r);
+    app_close(&a);
+    if (argc < 4)
+        unlink(made);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     char made[] = "/tmp/fiberscope-bench-XXXXXX";
+    sem_init(&woken, 0, 0);
+    if (argc > 1 && !strcmp(argv[1], "--profile"))
+        return profile(argc, argv);
     double millions = argc > 1 ? strtod(argv[1], NULL) : 10;
     uint64_t events = (uint64_t)(millions * 1e6);
     const char *path = argc > 2 ? argv[2] : made;
@@ -253,7 +328,6 @@ int main(int argc, char **argv)
     static struct app a;
     const struct app_options o = {.font = "builtin", .scale = 100, .wake = wake};
     struct fscope_error err = {0};
-    sem_init(&woken, 0, 0);
     must(app_init(&a, &o, &err), "fonts");
     struct loading l = {.before = memory_bytes("VmRSS:"), .began = now_ms()};
     if (app_add(&a, path, &err)) {

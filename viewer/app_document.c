@@ -75,6 +75,31 @@ static int more_trace(struct document *d, struct trace_model *m)
     return rc;
 }
 
+// The same of a profile. What was chosen stays; where a flame graph was gone into does not.
+static int more_profile(struct document *d, struct loaded *l)
+{
+    bool was_open[VIEWS_MAX] = {false};
+    int rc = 0;
+    char *function = d->profiles && d->profiles->function ? strdup(d->profiles->function) : NULL;
+    for (int i = 0; views[i]; i++) {
+        was_open[i] = d->states[i];
+        views[i]->close(d->states[i]);
+        d->states[i] = NULL;
+    }
+    profiles_free(d->profiles);
+    profile_model_free(d->profile);
+    d->profiles = NULL;
+    d->profile = l->profile;
+    d->file = l->file;
+    for (int i = 0; views[i]; i++)
+        if (was_open[i] && !rc)
+            rc = views[i]->open(&d->states[i], d);
+    if (d->profiles && function)
+        profiles_choose(d->profiles, function);
+    free(function);
+    return rc;
+}
+
 static int show_first(struct document *d, const char *id)
 {
     int rc = id ? document_show(d, view_find(id)) : -ENOENT;
@@ -138,8 +163,14 @@ static void drop_part(struct document *d)
         views[i]->close(d->states[i]);
         d->states[i] = NULL;
     }
+    profiles_free(d->profiles);
+    profile_model_free(d->profile);
+    profile_file_free(d->file);
     trace_model_free(d->trace);
     d->trace = NULL;
+    d->profile = NULL;
+    d->profiles = NULL;
+    d->file = NULL;
 }
 
 // Cannot go on: what there was stays, if there was something.
@@ -147,21 +178,32 @@ static void fail(struct document *d, const struct fscope_error *err)
 {
     bool has_part = document_kind(d) && d->states[d->view];
     snprintf(has_part ? d->damage : d->error, sizeof d->error, "%s", err->text);
-    if (!has_part && !d->profile)
+    if (!has_part)
         drop_part(d);
+}
+
+static int more(struct document *d, struct loaded *l)
+{
+    return l->trace ? more_trace(d, l->trace) : more_profile(d, l);
 }
 
 static void poll_part(struct document *d, const struct app_options *o)
 {
-    struct trace_model *part = load_part(d->loading);
-    bool first = part && !d->trace;
-    int rc = part ? more_trace(d, part) : 0;
-    if (first) {
-        name_trace(d);
+    struct loaded part;
+    if (!load_part(d->loading, &part))
+        return;
+    bool first = !document_kind(d);
+    int rc = 0;
+    if (first)
+        take(d, &part);
+    else
+        rc = more(d, &part);
+    if (first)
         rc = show_first(d, o->view);
+    if (rc) { // the whole may do better
+        drop_part(d);
+        d->error[0] = 0;
     }
-    if (rc)
-        drop_part(d); // the whole may do better
 }
 
 void document_poll(struct document *d, const struct app_options *o)
@@ -177,10 +219,10 @@ void document_poll(struct document *d, const struct app_options *o)
         return;
     }
     int rc = load_take(d->loading, &loaded, &err);
-    bool had_part = d->trace;
+    bool had_part = document_kind(d);
     d->loading = NULL;
     if (!rc && had_part)
-        rc = more_trace(d, loaded.trace);
+        rc = more(d, &loaded);
     if (!rc) {
         take(d, &loaded);
         if (!had_part)

@@ -19,7 +19,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WAKE_MS = 50, WAKE_SLOWLY_MS = 200, PART_MS = 150, PART_TIMES = 3 };
+enum {
+    WAKE_MS = 50,
+    WAKE_SLOWLY_MS = 200,
+    PART_MS = 150,
+    PART_TIMES = 3,
+    MANY_SAMPLES = 100000,
+    PART_SAMPLES = 10000
+};
 
 enum what { READING, FETCHING, BUILDING, SALVAGING };
 static const char *const whats[] = {"reading", "fetching", "building the view",
@@ -36,10 +43,10 @@ struct load {
     _Atomic bool is_done; // release: result, err and rc are there
     _Atomic bool is_cancelled;
     _Atomic int holders;
-    pthread_mutex_t waking; // held while `wake` runs, so that none runs after load_cancel
-    int64_t woken_ms;       // the thread's
-    _Atomic(struct trace_model *) part; // release: pairs with the acquire in load_part
-    _Atomic bool has_part;              // one has been made
+    pthread_mutex_t waking;        // held while `wake` runs, so that none runs after load_cancel
+    int64_t woken_ms;              // the thread's
+    _Atomic(struct loaded *) part; // release: pairs with the acquire in load_part
+    _Atomic bool has_part;         // one has been made
     int64_t began_ms, part_due_ms;
 };
 
@@ -120,18 +127,39 @@ static bool part_is_due(void *load, uint64_t offset)
     return true;
 }
 
-static void show_part(void *load, struct trace_model *part)
+static void free_part(struct loaded *part)
 {
-    struct load *l = load;
-    // acq_rel: the model is whole before others see it, and an older one is ours again.
-    trace_model_free(atomic_exchange_explicit(&l->part, part, memory_order_acq_rel));
+    if (part)
+        loaded_free(part);
+    free(part);
+}
+
+// Takes over what it is given.
+static void show(struct load *l, struct trace_model *trace, struct profile_model *profile)
+{
+    struct loaded *part = malloc(sizeof *part), is = {.trace = trace, .profile = profile};
+    if (!part) {
+        loaded_free(&is);
+        return;
+    }
+    *part = is;
+    // acq_rel: the part is whole before others see it, and an older one is ours again.
+    free_part(atomic_exchange_explicit(&l->part, part, memory_order_acq_rel));
     atomic_store_explicit(&l->has_part, true, memory_order_relaxed);
     wake(l, true);
 }
 
-struct trace_model *load_part(struct load *l)
+static void show_part(void *load, struct trace_model *part)
 {
-    return atomic_exchange_explicit(&l->part, NULL, memory_order_acquire);
+    show(load, part, NULL);
+}
+
+bool load_part(struct load *l, struct loaded *out)
+{
+    struct loaded *part = atomic_exchange_explicit(&l->part, NULL, memory_order_acquire);
+    *out = part ? *part : (struct loaded){0};
+    free(part);
+    return part;
 }
 
 // Of a reader that was opened, with rc; closes it.
@@ -184,6 +212,17 @@ static int read_trace(struct load *l, int fd, uint64_t size, struct loaded *out,
 
 // --- Profiles. What is wrong with them is said of the path; the profile is in memory at once.
 
+// Adding up a million stacks takes longer than anyone wants to look at a bar.
+static void show_some(struct load *l, const struct pprof_profile *p)
+{
+    struct profile_model *part;
+    if (!l->o.wake || p->sample_count < MANY_SAMPLES)
+        return;
+    if (!profile_model_part(&part, p, PART_SAMPLES, l->o.path, l->o.sample_type, l->o.inverted,
+                            NULL))
+        show(l, NULL, part);
+}
+
 static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_profile *base,
                          struct loaded *out, struct fscope_error *err)
 {
@@ -191,6 +230,8 @@ static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_p
     int rc = profile_file_of(&f, p, l->o.path, base, l->o.diff_base, err);
     if (rc)
         return rc;
+    if (!base)
+        show_some(l, p);
     if (!say(l, BUILDING))
         rc = error_set(err, -ECANCELED, 0, "cancelled");
     else
@@ -323,7 +364,7 @@ static void let_go(struct load *l)
     if (atomic_fetch_sub_explicit(&l->holders, 1, memory_order_acq_rel) > 1)
         return;
     loaded_free(&l->result);
-    trace_model_free(load_part(l));
+    free_part(atomic_load(&l->part));
     pthread_mutex_destroy(&l->waking);
     free(l->path);
     free(l->sample_type);

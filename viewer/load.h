@@ -23,7 +23,7 @@ struct load_options {
     const char *diff_base;   // a file to compare with; copied; NULL: none
     bool inverted;
 
-    // Of a trace, with `wake`: how long it is read before what there is is shown (load_part), and a third of how long
+    // With `wake` a trace, and a large profile, are seen while they are read (load_part). Of a trace: how long it is read before what there is is shown, and a third of how long
     // from one such part to the next. 0: 150 ms; negative: no time.
     int part_ms;
 
@@ -55,9 +55,9 @@ struct load_progress {
 int load_start(struct load **out, const struct load_options *o); // 0 or -errno
 void load_look(const struct load *l, struct load_progress *p);
 
-// Of a trace that is being read: the part of it that there was at some moment, newer than the last that was asked for;
-// NULL: none. It is the caller's.
-struct trace_model *load_part(struct load *l);
+// Of what is being read: the part of it that there was at some moment, newer than the last that was asked for. It is the
+// caller's. Of a profile: some of its samples, without a file. false: none.
+bool load_part(struct load *l, struct loaded *out);
 
 // Of one that is done: what came of it, which the caller owns. Frees it.
 int load_take(struct load *l, struct loaded *out, struct fscope_error *err);

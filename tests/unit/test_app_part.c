@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// A trace is seen while it is read: parts of it are drawn and can be used, and in the end it is what one is that was read
-// at once.
+// Files are seen while they are read: parts of them are drawn and can be used, and in the end they are what they are that
+// were read at once.
 
 #include "tests/unit/written_trace.h"
 #include "viewer/app.h"
 #include "viewer/load.h"
+#include "viewer/views/profiles.h"
 
 #include <semaphore.h>
 #include <stdio.h>
@@ -198,11 +199,75 @@ static void closing_meanwhile_leaves_nothing(void **state)
     app_close(&a);
 }
 
+static void write_profile(const char *to)
+{
+    enum { SAMPLES = 120000, FUNCTIONS = 300 };
+    struct fscope_error err = {0};
+    struct pprof_profile *p = pprof_new();
+    struct pprof_mapping *m = pprof_add_mapping(p, 0x1000, 0x9000, 0, "program", "");
+    pprof_add_sample_type(p, "cpu", "nanoseconds");
+    for (uint64_t i = 0; i < FUNCTIONS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "function_%d", (int)i);
+        struct pprof_line l = {.function = pprof_intern_function(p, name, name, "", 0), .line = 1};
+        pprof_intern_location(p, m, 0x1000 + i, &l, 1);
+    }
+    for (uint64_t i = 0; i < SAMPLES; i++) {
+        struct pprof_location *stack[] = {p->locations[i * i % FUNCTIONS], p->locations[i % 17],
+                                          p->locations[0]};
+        assert_non_null(
+            pprof_append_sample(p, stack, 3, (int64_t[]){1000 + (int64_t)(i % 7)}, NULL, 0));
+    }
+    assert_int_equal(pprof_write_file(p, to, &err), 0);
+    pprof_free(p);
+}
+
+static void a_large_profile_is_seen_by_some_of_its_samples(void **state)
+{
+    (void)state;
+    char trace[sizeof path];
+    memcpy(trace, path, sizeof path);
+    memcpy(path + sizeof path - 7, "profil", 6);
+    write_profile(path);
+    open_file(true);
+    give(NULL);
+    char *want = dump();
+    app_close(&a);
+    open_file(false);
+    const struct document *d = a.documents[0];
+    const struct profile_model *part = NULL;
+    bool done = false;
+    while (!done) { // the thread that reads waits for each picture
+        struct load_progress p;
+        sem_wait(&woken);
+        load_look(d->loading, &p);
+        done = p.done;
+        if (!done)
+            give(NULL);
+        if (!done && d->profile && d->profile != part) {
+            part = d->profile;
+            assert_true(shown("loading") && shown("function_0") && shown("one sample of every 12"));
+        }
+        sem_post(&go);
+    }
+    give(NULL);
+    assert_non_null(part);
+    assert_true(d->profile && d->profile != part && d->file);
+    char *got = dump();
+    assert_string_equal(got, want);
+    free(got);
+    free(want);
+    app_close(&a);
+    unlink(path);
+    memcpy(path, trace, sizeof path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_part_is_drawn_and_the_whole_is_the_whole),
         cmocka_unit_test(what_was_chosen_stays_chosen),
+        cmocka_unit_test(a_large_profile_is_seen_by_some_of_its_samples),
         cmocka_unit_test(closing_meanwhile_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, write_trace, remove_trace);
