@@ -315,6 +315,7 @@ int main(int argc, char **argv)
 {
     char made[] = "/tmp/fiberscope-bench-XXXXXX";
     sem_init(&woken, 0, 0);
+    mallopt(M_MMAP_THRESHOLD, 256 << 10); // as fiberscope-view
     if (argc > 1 && !strcmp(argv[1], "--profile"))
         return profile(argc, argv);
     double millions = argc > 1 ? strtod(argv[1], NULL) : 10;
