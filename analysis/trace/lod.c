@@ -27,14 +27,38 @@ static int make_room(struct lod *l)
         return 0;
     if (n < l->capacity)
         return -EFBIG;
-    if (!grow(&l->own_low, sizeof *l->own_low, n) || !grow(&l->end_low, sizeof *l->end_low, n) ||
-        !grow(&l->own_high, sizeof *l->own_high, n) ||
-        !grow(&l->end_high, sizeof *l->end_high, n) || !grow(&l->class, sizeof *l->class, n))
+    if (!grow(&l->own_low, sizeof *l->own_low, n) || !grow(&l->length, sizeof *l->length, n) ||
+        !grow(&l->own_high, sizeof *l->own_high, n) || !grow(&l->class, sizeof *l->class, n))
         return -ENOMEM;
     l->begin_low = l->own_low;
     l->begin_high = l->own_high;
     l->capacity = n;
     return 0;
+}
+
+static int add_long(struct lod *l, int64_t end_ns)
+{
+    if (l->long_count == l->long_capacity) {
+        uint32_t n = l->long_capacity ? l->long_capacity * 2 : 4;
+        if (!grow(&l->longs, sizeof *l->longs, n))
+            return -ENOMEM;
+        l->long_capacity = n;
+    }
+    l->longs[l->long_count++] = (struct lod_long){l->count, end_ns};
+    return 0;
+}
+
+int64_t lod_long_end_ns(const struct lod *l, uint32_t span)
+{
+    uint32_t low = 0, high = l->long_count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (l->longs[mid].span < span)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return l->longs[low].end_ns;
 }
 
 int lod_add(struct lod *l, int64_t begin_ns, int64_t end_ns, uint8_t class)
@@ -54,8 +78,9 @@ int lod_add(struct lod *l, int64_t begin_ns, int64_t end_ns, uint8_t class)
         return -EFBIG;
     l->own_low[l->count] = (uint32_t)begin;
     l->own_high[l->count] = (uint16_t)(begin >> 32);
-    l->end_low[l->count] = (uint32_t)end;
-    l->end_high[l->count] = (uint16_t)(end >> 32);
+    l->length[l->count] = end - begin < LOD_LONG ? (uint32_t)(end - begin) : LOD_LONG;
+    if (l->length[l->count] == LOD_LONG && add_long(l, end_ns))
+        return -ENOMEM;
     l->class[l->count++] = class;
     return 0;
 }
@@ -77,8 +102,8 @@ void lod_free(struct lod *l)
 {
     free(l->own_low);
     free(l->own_high);
-    free(l->end_low);
-    free(l->end_high);
+    free(l->length);
+    free(l->longs);
     free(l->class);
     free(l->sums);
     for (uint32_t i = 0; i < l->level_count; i++)
@@ -118,9 +143,8 @@ static void trim(struct lod *l)
     uint32_t n = l->count;
     if (!n || n >= l->capacity) // a borrowed one has none
         return;
-    if (grow(&l->own_low, sizeof *l->own_low, n) && grow(&l->end_low, sizeof *l->end_low, n) &&
-        grow(&l->own_high, sizeof *l->own_high, n) && grow(&l->end_high, sizeof *l->end_high, n) &&
-        grow(&l->class, sizeof *l->class, n))
+    if (grow(&l->own_low, sizeof *l->own_low, n) && grow(&l->length, sizeof *l->length, n) &&
+        grow(&l->own_high, sizeof *l->own_high, n) && grow(&l->class, sizeof *l->class, n))
         l->capacity = n;
     l->begin_low = l->own_low;
     l->begin_high = l->own_high;
@@ -153,5 +177,5 @@ size_t lod_bytes(const struct lod *l)
     size_t blocks = level_size(l, 0), n = (blocks + 1) * sizeof *l->sums;
     for (uint32_t i = 0; i < l->level_count; i++)
         n += level_size(l, i) * sizeof *l->longest[0];
-    return n + (size_t)l->capacity * 13;
+    return n + (size_t)l->capacity * 11 + l->long_capacity * sizeof *l->longs;
 }

@@ -109,11 +109,12 @@ struct seen {
 
 LOD_HOT struct seen see(const struct lod *l, bool own, uint32_t span)
 {
-    if (own)
-        return (struct seen){
-            l->base_ns + (int64_t)((uint64_t)l->own_high[span] << 32 | l->own_low[span]),
-            l->base_ns + (int64_t)((uint64_t)l->end_high[span] << 32 | l->end_low[span]),
-            l->class[span]};
+    if (own) {
+        int64_t begin_ns = lod_begin_ns(l, span), end_ns = begin_ns + l->length[span];
+        if (__builtin_expect(l->length[span] == LOD_LONG, 0))
+            end_ns = lod_long_end_ns(l, span);
+        return (struct seen){begin_ns, end_ns, l->class[span]};
+    }
     return (struct seen){lod_begin_ns(l, span), lod_end_ns(l, span), l->class_of[l->kind[span]]};
 }
 
@@ -240,7 +241,7 @@ void lod_add_columns(const struct lod *l, int64_t begin_ns, int64_t end_ns, uint
                             .step_ns = (int64_t)(length / count),
                             .rest = length % count,
                             .count = count};
-    if (l->end_low)
+    if (l->length)
         all_columns(l, true, e, count, columns, sums_ns);
     else
         all_columns(l, false, e, count, columns, sums_ns);
