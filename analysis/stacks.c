@@ -159,7 +159,59 @@ struct way {
     bool inverted;      // towards the callers
 };
 
-static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, const struct way *w)
+// Where the last stack went: most have their first frames in common with it, which need no search.
+struct trail {
+    struct step {
+        struct frame frame;
+        uint32_t node;
+    } * steps; // [count]
+    size_t count, capacity;
+};
+
+static int reserve_trail(struct trail *t, size_t count)
+{
+    if (count <= t->capacity)
+        return 0;
+    struct step *steps = realloc(t->steps, 2 * count * sizeof *steps);
+    if (!steps)
+        return -ENOMEM;
+    t->steps = steps;
+    t->capacity = 2 * count;
+    return 0;
+}
+
+static bool same_frame(const struct frame *a, const struct frame *b)
+{
+    return a->name == b->name && a->module == b->module && a->is_inline == b->is_inline;
+}
+
+// The node for frames in this order, from the root.
+static int follow(struct stacks *s, struct trail *t, const struct frame *frames, size_t count,
+                  bool backwards, uint32_t *node)
+{
+    uint32_t at = 0;
+    size_t i = 0;
+    if (reserve_trail(t, count))
+        return -ENOMEM;
+    for (; i < count && i < t->count; i++) {
+        if (!same_frame(&t->steps[i].frame, &frames[backwards ? count - 1 - i : i]))
+            break;
+        at = t->steps[i].node;
+    }
+    for (; i < count; i++) {
+        const struct frame *f = &frames[backwards ? count - 1 - i : i];
+        at = child(s, at, f);
+        if (!at)
+            return -ENOMEM;
+        t->steps[i] = (struct step){*f, at};
+    }
+    t->count = count;
+    *node = at;
+    return 0;
+}
+
+static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, const struct way *w,
+                      struct trail *trail)
 {
     uint32_t at = 0;
     size_t first = 0, count = fs->count, mid = fs->count;
@@ -173,11 +225,8 @@ static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, 
         first = w->inverted ? mid + 1 : 0;
         count = w->inverted ? fs->count - first : mid;
     }
-    for (size_t i = 0; i < count; i++) {
-        at = child(s, at, &fs->items[w->inverted ? first + i : count - 1 - i]);
-        if (!at)
-            return -ENOMEM;
-    }
+    if (follow(s, trail, fs->items + first, count, !w->inverted, &at))
+        return -ENOMEM;
     if (s->values != STACKS_COMPARED)
         s->nodes[at].self += value;
     else if (value > 0)
@@ -240,6 +289,7 @@ static int add_samples(struct stacks *s, const struct report *r, struct report *
                        const struct way *w)
 {
     struct frames fs = {0};
+    struct trail trail = {0};
     int64_t sum = 0; // of absolute values: no total can exceed it
     int rc = name_frames(&fs, names);
     for (size_t i = 0; !rc && i < r->profile->sample_count; i++) {
@@ -252,9 +302,10 @@ static int add_samples(struct stacks *s, const struct report *r, struct report *
         sum = more;
         rc = frames_of(&fs, sample);
         if (!rc)
-            rc = add_sample(s, &fs, value, w);
+            rc = add_sample(s, &fs, value, w, &trail);
     }
     free(fs.items);
+    free(trail.steps);
     return rc;
 }
 

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT
 //
-// The viewer on a large trace: how long until it is shown, memory for an event, and what a frame of a scripted
-// zoom and pan over 64 lanes at 2560x1440 costs with the CPU back end. Usage: bench_view [MILLIONS [FILE]]; without
+// The viewer on a large trace: how long until its first part and all of it is seen, how long a frame takes meanwhile,
+// memory for an event, and what a frame of a scripted zoom and pan over 64 lanes at 2560x1440 costs with the CPU back end. Usage: bench_view [MILLIONS [FILE]]; without
 // FILE it writes a trace of so many million events (default 10): 64 Procs, four fibers each, which are woken, run
-// and block.
+// and block. bench_view --profile [MILLIONS [FILE]]: how long until the flame graph of a profile of so many million
+// samples (default 1.2: 100 MB) is seen.
 
 #include "base/file.h"
+#include "formats/pprof.h"
 #include "formats/trace/write.h"
 #include "viewer/app.h"
 #include "viewer/ui/raster.h"
 
 #include <fcntl.h>
+#include <malloc.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,6 +160,69 @@ static void tell(const char *what, double *ms, int n)
            ms[n * 99 / 100], ms[n - 1]);
 }
 
+// --- Loading, as a window does it: frames when the thread calls for them.
+
+static sem_t woken;
+
+static void wake(void *context)
+{
+    (void)context;
+    sem_post(&woken);
+}
+
+static void draw(struct app *a, struct raster *r)
+{
+    app_frame(a, WIDTH, HEIGHT, NULL);
+    for (int i = 0; i < 4 && a->ui.again; i++)
+        app_frame(a, WIDTH, HEIGHT, NULL);
+    raster_clear(r, a->ui.theme.ground);
+    raster_draw(r, &a->list, &a->atlas);
+}
+
+struct loading {
+    double began, first_ms, whole_ms, frame_ms, before;
+    int parts;
+};
+
+static void load(struct app *a, struct loading *l)
+{
+    struct raster r;
+    const struct trace_model *was = NULL;
+    const struct document *d = a->documents[0];
+    must(raster_init(&r, WIDTH, HEIGHT), "raster");
+    while (d->loading) {
+        sem_wait(&woken);
+        while (!sem_trywait(&woken))
+            ; // one picture of all
+        double began = now_ms();
+        draw(a, &r);
+        double ms = now_ms() - began;
+        l->frame_ms = ms > l->frame_ms ? ms : l->frame_ms;
+        if (d->trace != was && !was)
+            l->first_ms = now_ms() - l->began;
+        l->parts += d->trace != was;
+        was = d->trace;
+    }
+    if (*d->error)
+        fprintf(stderr, "%s\n", d->error);
+    if (!d->trace)
+        exit(1);
+    l->whole_ms = now_ms() - l->began;
+    raster_finish(&r);
+}
+
+static void tell_loading(const struct loading *l, double millions)
+{
+    double after, most = memory_bytes("VmHWM:");
+    malloc_trim(0);
+    after = memory_bytes("VmRSS:");
+    printf("%.1f million events: first part drawn after %.2f s, all after %.2f s (%d parts)\n",
+           millions, l->first_ms / 1e3, l->whole_ms / 1e3, l->parts);
+    printf("  longest frame meanwhile %.1f ms\n", l->frame_ms);
+    printf("  memory: %.1f bytes an event, %.1f at most while reading\n",
+           (after - l->before) / millions / 1e6, (most - l->before) / millions / 1e6);
+}
+
 // In to the middle, along, out again: as far as spans of a few pixels, and back.
 static void script(struct app *a)
 {
@@ -174,9 +241,83 @@ static void script(struct app *a)
     raster_finish(&r);
 }
 
+// --- A large profile: stacks of 30 frames that share their roots, as real ones do.
+
+static void write_profile(const char *path, uint64_t samples)
+{
+    enum { LOCATIONS = 40000, FUNCTIONS = 8000, DEPTH = 30 };
+    struct fscope_error err = {0};
+    struct pprof_location *frames[DEPTH];
+    struct pprof_profile *p = pprof_new();
+    struct pprof_mapping *m =
+        pprof_add_mapping(p, 0x400000, 0x40000000, 0, "/usr/bin/program", "01");
+    pprof_add_sample_type(p, "samples", "count");
+    pprof_add_sample_type(p, "cpu", "nanoseconds");
+    p->period_type = p->sample_types[1];
+    for (int i = 0; i < FUNCTIONS; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "namespace_%d::function_%d(int, char const*)", i % 50, i);
+        pprof_intern_function(p, name, name, "file.cc", i);
+    }
+    for (uint64_t i = 0; i < LOCATIONS; i++) {
+        struct pprof_line l = {.function = p->functions[random_below(FUNCTIONS)], .line = 10};
+        pprof_intern_location(p, m, 0x400000 + i * 12, &l, 1);
+    }
+    for (int i = 0; i < DEPTH; i++)
+        frames[i] = p->locations[random_below(LOCATIONS)];
+    for (uint64_t i = 0; i < samples; i++) {
+        for (uint32_t k = 0, changed = 1 + random_below(8); k < changed; k++)
+            frames[k] = p->locations[random_below(LOCATIONS)];
+        pprof_append_sample(p, frames, DEPTH, (int64_t[]){1, 1000000}, NULL, 0);
+    }
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    must(fd < 0 ? -1 : pprof_write_fd(p, fd, false, &err), path);
+    close(fd);
+    pprof_free(p);
+}
+
+static int profile(int argc, char **argv)
+{
+    char made[] = "/tmp/fiberscope-bench-XXXXXX";
+    const char *path = argc > 3 ? argv[3] : made;
+    if (argc < 4) {
+        int fd = mkstemp(made);
+        must(fd < 0 ? -1 : close(fd), made);
+        write_profile(made, (uint64_t)((argc > 2 ? strtod(argv[2], NULL) : 1.2) * 1e6));
+    }
+    static struct app a;
+    const struct app_options o = {.font = "builtin", .scale = 100, .wake = wake};
+    struct fscope_error err = {0};
+    struct raster r;
+    must(app_init(&a, &o, &err), "fonts");
+    must(raster_init(&r, WIDTH, HEIGHT), "raster");
+    double began = now_ms(), first = 0;
+    must(app_add(&a, path, &err), path);
+    const struct document *d = a.documents[0];
+    while (d->loading) {
+        sem_wait(&woken);
+        while (!sem_trywait(&woken))
+            ; // one picture of all
+        draw(&a, &r);
+        if (!first && d->profile)
+            first = now_ms();
+    }
+    printf("profile: first flame graph drawn after %.2f s, all after %.2f s%s\n",
+           (first - began) / 1e3, (now_ms() - began) / 1e3, d->error);
+    raster_finish(&r);
+    app_close(&a);
+    if (argc < 4)
+        unlink(made);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     char made[] = "/tmp/fiberscope-bench-XXXXXX";
+    sem_init(&woken, 0, 0);
+    mallopt(M_MMAP_THRESHOLD, 256 << 10); // as fiberscope-view
+    if (argc > 1 && !strcmp(argv[1], "--profile"))
+        return profile(argc, argv);
     double millions = argc > 1 ? strtod(argv[1], NULL) : 10;
     uint64_t events = (uint64_t)(millions * 1e6);
     const char *path = argc > 2 ? argv[2] : made;
@@ -186,20 +327,16 @@ int main(int argc, char **argv)
         write_trace(made, events);
     }
     static struct app a;
-    const struct app_options o = {.font = "builtin", .scale = 100};
+    const struct app_options o = {.font = "builtin", .scale = 100, .wake = wake};
     struct fscope_error err = {0};
     must(app_init(&a, &o, &err), "fonts");
-    double before = memory_bytes("VmRSS:"), began = now_ms();
-    if (app_add(&a, path, &err) || app_show(&a, NULL, &err)) {
+    struct loading l = {.before = memory_bytes("VmRSS:"), .began = now_ms()};
+    if (app_add(&a, path, &err)) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
-    double loaded = now_ms(), after = memory_bytes("VmRSS:"), most = memory_bytes("VmHWM:");
-    app_frame(&a, WIDTH, HEIGHT, NULL);
-    printf("%.1f million events: read and indexed in %.2f s, first frame %.1f ms later\n", millions,
-           (loaded - began) / 1e3, now_ms() - loaded);
-    printf("  memory: %.1f bytes an event, %.1f at most while reading\n",
-           (after - before) / (double)events, (most - before) / (double)events);
+    load(&a, &l);
+    tell_loading(&l, millions);
     script(&a);
     app_close(&a);
     if (argc < 3)

@@ -27,7 +27,8 @@ struct app_options {
     const char *source_path; // folders with source, by ':'; NULL: the working folder
     const char *refine[4];   // of a profile, by refine_kind (views/refine.h)
     struct document_range shown;
-    int scale; // percent
+    int scale;   // percent
+    int part_ms; // as in load.h
     bool light, inverted;
 
     // As in load.h: calls for a frame while a file is read.

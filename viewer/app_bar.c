@@ -85,6 +85,25 @@ static int draw_missing(struct app *a, const struct document *d, struct rect r)
     return r.h;
 }
 
+static void draw_progress(struct ui *u, struct rect r, const struct load_progress *p);
+
+// At the right of the bar, while the view has a part of the file. How wide it is.
+static int draw_part(struct ui *u, const struct document *d, struct rect in)
+{
+    struct load_progress p;
+    char text[64] = "loading";
+    int w = 12 * font_width(u->font, "n", 1);
+    if (!d || !d->loading || !document_kind(d))
+        return 0;
+    load_look(d->loading, &p);
+    if (p.part >= 0)
+        snprintf(text, sizeof text, "loading %.0f %%", p.part * 100);
+    draw_progress(u, rect_make(in.x + in.w - w, in.y + in.h / 3, w, in.h / 3), &p);
+    in.w -= w + u->pad;
+    ui_label_right(u, in, u->theme.accent, text);
+    return w + 2 * u->pad + font_width(u->font, text, SIZE_MAX);
+}
+
 struct rect bar_draw(struct app *a, struct rect r)
 {
     struct ui *u = &a->ui;
@@ -105,6 +124,7 @@ struct rect bar_draw(struct app *a, struct rect r)
     if (d)
         tabs = draw_views(a, d, rect_make(r.x, r.y, r.w - w, bar.h - 1));
     struct rect in = {r.x + tabs + 2 * u->pad, r.y, r.w - tabs - w - 4 * u->pad, bar.h};
+    in.w -= draw_part(u, d, in);
     if (a->frame_time) {
         char text[64];
         snprintf(text, sizeof text, "%.1f ms + %.1f ms", a->frame_ms[0], a->frame_ms[1]);

@@ -36,15 +36,68 @@ int document_show(struct document *d, int view)
     return rc;
 }
 
-static void take(struct document *d, struct loaded *l)
+static void name_trace(struct document *d)
 {
     const char *slash = strrchr(d->path, '/');
     const char *name = slash && slash[1] && !http_is_url(d->path) ? slash + 1 : d->path;
+    snprintf(d->title, sizeof d->title, "%.280s", name);
+}
+
+static void take(struct document *d, struct loaded *l)
+{
     d->trace = l->trace;
     d->profile = l->profile;
     d->file = l->file;
-    snprintf(d->title, sizeof d->title, "%.280s", d->profile ? d->profile->title : name);
+    if (d->profile)
+        snprintf(d->title, sizeof d->title, "%.280s", d->profile->title);
+    else
+        name_trace(d);
     snprintf(d->missing, sizeof d->missing, "%s", l->missing);
+}
+
+// More of the trace than there was, or all of it, for the views that are open. The old one's end.
+static int more_trace(struct document *d, struct trace_model *m)
+{
+    struct trace_model *old = d->trace;
+    int rc = 0;
+    d->trace = m;
+    for (int i = 0; views[i]; i++) {
+        void *state = d->states[i];
+        d->states[i] = NULL;
+        if (state && !rc) {
+            rc = views[i]->open(&d->states[i], d);
+            if (!rc && views[i]->carry)
+                views[i]->carry(d->states[i], state);
+        }
+        views[i]->close(state);
+    }
+    trace_model_free(old);
+    return rc;
+}
+
+// The same of a profile. What was chosen stays; where a flame graph was gone into does not.
+static int more_profile(struct document *d, struct loaded *l)
+{
+    bool was_open[VIEWS_MAX] = {false};
+    int rc = 0;
+    char *function = d->profiles && d->profiles->function ? strdup(d->profiles->function) : NULL;
+    for (int i = 0; views[i]; i++) {
+        was_open[i] = d->states[i];
+        views[i]->close(d->states[i]);
+        d->states[i] = NULL;
+    }
+    profiles_free(d->profiles);
+    profile_model_free(d->profile);
+    d->profiles = NULL;
+    d->profile = l->profile;
+    d->file = l->file;
+    for (int i = 0; views[i]; i++)
+        if (was_open[i] && !rc)
+            rc = views[i]->open(&d->states[i], d);
+    if (d->profiles && function)
+        profiles_choose(d->profiles, function);
+    free(function);
+    return rc;
 }
 
 static int show_first(struct document *d, const char *id)
@@ -62,6 +115,7 @@ int document_open(struct document **out, const struct app_options *o, const char
                              .sample_type = o->sample_type,
                              .diff_base = o->diff_base,
                              .inverted = o->inverted,
+                             .part_ms = o->part_ms,
                              .wake = o->wake,
                              .context = o->context};
     struct loaded loaded;
@@ -103,6 +157,58 @@ int document_open(struct document **out, const struct app_options *o, const char
     return rc;
 }
 
+static void drop_part(struct document *d)
+{
+    for (int i = 0; views[i]; i++) {
+        views[i]->close(d->states[i]);
+        d->states[i] = NULL;
+    }
+    profiles_free(d->profiles);
+    profile_model_free(d->profile);
+    profile_file_free(d->file);
+    trace_model_free(d->trace);
+    d->trace = NULL;
+    d->profile = NULL;
+    d->profiles = NULL;
+    d->file = NULL;
+}
+
+// Cannot go on: what there was stays, if there was something.
+static void fail(struct document *d, const struct fscope_error *err)
+{
+    bool has_part = document_kind(d) && d->states[d->view];
+    if (has_part)
+        snprintf(d->missing, sizeof d->missing, "%s", err->text);
+    else
+        snprintf(d->error, sizeof d->error, "%s", err->text);
+    if (!has_part)
+        drop_part(d);
+}
+
+static int more(struct document *d, struct loaded *l)
+{
+    return l->trace ? more_trace(d, l->trace) : more_profile(d, l);
+}
+
+static void poll_part(struct document *d, const struct app_options *o)
+{
+    struct loaded part;
+    if (!load_part(d->loading, &part))
+        return;
+    bool first = !document_kind(d);
+    int rc = 0;
+    if (first)
+        take(d, &part);
+    else
+        rc = more(d, &part);
+    if (first)
+        rc = show_first(d, o->view);
+    if (rc) { // the whole may do better
+        drop_part(d);
+        d->error[0] = 0;
+    }
+}
+
 void document_poll(struct document *d, const struct app_options *o)
 {
     struct load_progress p;
@@ -111,18 +217,24 @@ void document_poll(struct document *d, const struct app_options *o)
     if (!d->loading)
         return;
     load_look(d->loading, &p);
-    if (!p.done)
+    if (!p.done) {
+        poll_part(d, o);
         return;
+    }
     int rc = load_take(d->loading, &loaded, &err);
+    bool had_part = document_kind(d);
     d->loading = NULL;
+    if (!rc && had_part)
+        rc = more(d, &loaded);
     if (!rc) {
         take(d, &loaded);
-        rc = show_first(d, o->view);
+        if (!had_part)
+            rc = show_first(d, o->view);
         if (rc)
             error_set(&err, rc, 0, "%s", *d->error ? d->error : strerror(-rc));
     }
     if (rc)
-        snprintf(d->error, sizeof d->error, "%s", err.text);
+        fail(d, &err);
 }
 
 void document_close(struct document *d)

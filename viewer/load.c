@@ -19,7 +19,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WAKE_MS = 50 };
+enum {
+    WAKE_MS = 50,
+    WAKE_SLOWLY_MS = 200,
+    PART_MS = 150,
+    PART_TIMES = 3,
+    MANY_SAMPLES = 100000,
+    PART_SAMPLES = 10000
+};
 
 enum what { READING, FETCHING, BUILDING, SALVAGING };
 static const char *const whats[] = {"reading", "fetching", "building the view",
@@ -36,8 +43,11 @@ struct load {
     _Atomic bool is_done; // release: result, err and rc are there
     _Atomic bool is_cancelled;
     _Atomic int holders;
-    pthread_mutex_t waking; // held while `wake` runs, so that none runs after load_cancel
-    int64_t woken_ms;       // the thread's
+    pthread_mutex_t waking;        // held while `wake` runs, so that none runs after load_cancel
+    int64_t woken_ms;              // the thread's
+    _Atomic(struct loaded *) part; // release: pairs with the acquire in load_part
+    _Atomic bool has_part;         // one has been made
+    int64_t began_ms, part_due_ms;
 };
 
 static int64_t now_ms(void)
@@ -55,31 +65,38 @@ static bool cancelled(struct load *l)
 static void wake(struct load *l, bool now)
 {
     int64_t ms = now_ms();
-    if (!l->o.wake || (!now && ms - l->woken_ms < WAKE_MS))
+    // While a part is shown, each call is a frame of it.
+    int64_t least =
+        atomic_load_explicit(&l->has_part, memory_order_relaxed) ? WAKE_SLOWLY_MS : WAKE_MS;
+    if (!l->o.wake || (!now && ms - l->woken_ms < least))
         return;
-    l->woken_ms = ms;
+    if (!now)
+        l->woken_ms = ms;
     pthread_mutex_lock(&l->waking);
     if (!cancelled(l))
         l->o.wake(l->o.context);
     pthread_mutex_unlock(&l->waking);
 }
 
-// How far it is; false: stop.
-static bool say(struct load *l, enum what what, uint64_t done, uint64_t total)
+// What it does; false: stop.
+static bool say(struct load *l, enum what what)
 {
     atomic_store_explicit(&l->what, (int)what, memory_order_relaxed);
-    atomic_store_explicit(&l->done_bytes, done, memory_order_relaxed);
-    atomic_store_explicit(&l->total_bytes, total, memory_order_relaxed);
     wake(l, false);
     return !cancelled(l);
 }
 
-// --- Traces.
+static void say_bytes(struct load *l, uint64_t done, uint64_t total)
+{
+    atomic_store_explicit(&l->done_bytes, done, memory_order_relaxed);
+    atomic_store_explicit(&l->total_bytes, total, memory_order_relaxed);
+}
+
+// --- Traces. How far it is says the place of the event that is read: a generation's bytes are read before its events.
 
 struct input {
     struct load *load;
     int fd;
-    uint64_t done, total;
 };
 
 static int64_t read_some(void *context, void *bytes, size_t n)
@@ -91,10 +108,58 @@ static int64_t read_some(void *context, void *bytes, size_t n)
     while (got < 0 && errno == EINTR);
     if (got < 0)
         return -errno;
-    in->done += (uint64_t)got;
-    // At the end of the bytes the lanes are made of them.
-    enum what what = got ? READING : BUILDING;
-    return say(in->load, what, in->done, in->total) ? got : -ECANCELED;
+    return say(in->load, READING) ? got : -ECANCELED;
+}
+
+// Parts become rarer as reading goes on: all together take a fraction of its time.
+static bool part_is_due(void *load, uint64_t offset)
+{
+    struct load *l = load;
+    int64_t ms = now_ms();
+    // Events are in order of time, so not quite in the file's.
+    if (offset > atomic_load_explicit(&l->done_bytes, memory_order_relaxed))
+        atomic_store_explicit(&l->done_bytes, offset, memory_order_relaxed);
+    wake(l, false);
+    if (ms < l->part_due_ms || cancelled(l))
+        return false;
+    if (l->o.part_ms >= 0)
+        l->part_due_ms = l->began_ms + PART_TIMES * (ms - l->began_ms);
+    return true;
+}
+
+static void free_part(struct loaded *part)
+{
+    if (part)
+        loaded_free(part);
+    free(part);
+}
+
+// Takes over what it is given.
+static void show(struct load *l, struct trace_model *trace, struct profile_model *profile)
+{
+    struct loaded *part = malloc(sizeof *part), is = {.trace = trace, .profile = profile};
+    if (!part) {
+        loaded_free(&is);
+        return;
+    }
+    *part = is;
+    // acq_rel: the part is whole before others see it, and an older one is ours again.
+    free_part(atomic_exchange_explicit(&l->part, part, memory_order_acq_rel));
+    atomic_store_explicit(&l->has_part, true, memory_order_relaxed);
+    wake(l, true);
+}
+
+static void show_part(void *load, struct trace_model *part)
+{
+    show(load, part, NULL);
+}
+
+bool load_part(struct load *l, struct loaded *out)
+{
+    struct loaded *part = atomic_exchange_explicit(&l->part, NULL, memory_order_acquire);
+    *out = part ? *part : (struct loaded){0};
+    free(part);
+    return part;
 }
 
 static void say_damage(struct loaded *out, const char *what)
@@ -123,11 +188,14 @@ static void say_notes(struct loaded *out, const struct trace_reader *r)
 }
 
 // Of a reader that was opened, with rc; closes it.
-static int finish_trace(struct trace_reader *r, int rc, struct loaded *out,
+static int finish_trace(struct load *l, struct trace_reader *r, int rc, struct loaded *out,
                         struct fscope_error *err)
 {
+    const struct trace_model_watch watch = {part_is_due, show_part, l};
+    l->began_ms = now_ms();
+    l->part_due_ms = l->began_ms + (l->o.part_ms ? l->o.part_ms : PART_MS);
     if (!rc)
-        rc = trace_model_read(&out->trace, r, err);
+        rc = trace_model_watched(&out->trace, r, l->o.wake ? &watch : NULL, err);
     const struct trace_error *damage = r ? trace_reader_damage(r) : NULL;
     if (!rc)
         say_notes(out, r);
@@ -142,23 +210,25 @@ static int salvage_trace(struct load *l, int fd, struct loaded *out)
     const struct trace_reader_options o = {.size = sizeof o, .salvage = true};
     struct trace_reader *r = NULL;
     struct fscope_error err = {0};
-    if (!say(l, SALVAGING, 0, 0))
+    if (!say(l, SALVAGING))
         return -ECANCELED;
+    say_bytes(l, 0, atomic_load_explicit(&l->total_bytes, memory_order_relaxed));
     if (lseek(fd, 0, SEEK_SET))
         return -errno;
     int rc = trace_reader_open_fd(&r, fd, &o, &err);
-    return finish_trace(r, rc, out, &err);
+    return finish_trace(l, r, rc, out, &err);
 }
 
 static int read_trace(struct load *l, int fd, uint64_t size, struct loaded *out,
                       struct fscope_error *err)
 {
-    struct input in = {.load = l, .fd = fd, .total = size};
+    struct input in = {l, fd};
     struct trace_reader *r = NULL;
     if (lseek(fd, 0, SEEK_SET))
         return error_set(err, -errno, 0, "%s", strerror(errno));
+    say_bytes(l, 0, size);
     int rc = trace_reader_open_callback(&r, read_some, &in, NULL, err);
-    rc = finish_trace(r, rc, out, err);
+    rc = finish_trace(l, r, rc, out, err);
     if (cancelled(l))
         return error_set(err, -ECANCELED, 0, "cancelled");
     // What the system refuses, it refuses again; what is wrong in the file is wrong at some place.
@@ -169,6 +239,17 @@ static int read_trace(struct load *l, int fd, uint64_t size, struct loaded *out,
 
 // --- Profiles. What is wrong with them is said of the path; the profile is in memory at once.
 
+// Adding up a million stacks takes longer than anyone wants to look at a bar.
+static void show_some(struct load *l, const struct pprof_profile *p)
+{
+    struct profile_model *part;
+    if (!l->o.wake || p->sample_count < MANY_SAMPLES)
+        return;
+    if (!profile_model_part(&part, p, PART_SAMPLES, l->o.path, l->o.sample_type, l->o.inverted,
+                            NULL))
+        show(l, NULL, part);
+}
+
 static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_profile *base,
                          struct loaded *out, struct fscope_error *err)
 {
@@ -176,7 +257,9 @@ static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_p
     int rc = profile_file_of(&f, p, l->o.path, base, l->o.diff_base, err);
     if (rc)
         return rc;
-    if (!say(l, BUILDING, 0, 0))
+    if (!base)
+        show_some(l, p);
+    if (!say(l, BUILDING))
         rc = error_set(err, -ECANCELED, 0, "cancelled");
     else
         rc = profile_model_first(&out->profile, f, l->o.sample_type, l->o.inverted, err);
@@ -245,7 +328,7 @@ static int read_file(struct load *l, struct loaded *out, struct fscope_error *er
                              "%s: a dump, a black box or a core file: `fiberscope finish` makes "
                              "profiles and traces of it, which can be viewed",
                              l->o.path);
-        say(l, READING, 0, 0);
+        say(l, READING);
         return read_profile(l, NULL, 0, out, err);
     }
     int rc = read_trace(l, fd, (uint64_t)st.st_size, out, err);
@@ -255,7 +338,8 @@ static int read_file(struct load *l, struct loaded *out, struct fscope_error *er
 
 static bool fetch_progress(void *context, uint64_t done, uint64_t total)
 {
-    return say(context, FETCHING, done, total);
+    say_bytes(context, done, total);
+    return say(context, FETCHING);
 }
 
 static int fetch(struct load *l, struct loaded *out, struct fscope_error *err)
@@ -266,15 +350,16 @@ static int fetch(struct load *l, struct loaded *out, struct fscope_error *err)
     char *body;
     size_t size;
     struct trace_reader *r = NULL;
-    say(l, FETCHING, 0, 0);
+    say(l, FETCHING);
     int rc = http_get(l->o.path, &limits, fetch_progress, l, &body, &size, err);
     if (rc)
         return rc;
     if (is_trace(body, size)) {
         const struct trace_reader_options o = {.size = sizeof o, .salvage = true};
-        say(l, BUILDING, 0, 0);
+        say(l, READING);
+        say_bytes(l, 0, size);
         rc = trace_reader_open_memory(&r, body, size, &o, err);
-        rc = finish_trace(r, rc, out, err);
+        rc = finish_trace(l, r, rc, out, err);
     } else {
         rc = read_profile(l, body, size, out, err);
     }
@@ -306,6 +391,7 @@ static void let_go(struct load *l)
     if (atomic_fetch_sub_explicit(&l->holders, 1, memory_order_acq_rel) > 1)
         return;
     loaded_free(&l->result);
+    free_part(atomic_load(&l->part));
     pthread_mutex_destroy(&l->waking);
     free(l->path);
     free(l->sample_type);

@@ -23,6 +23,10 @@ struct load_options {
     const char *diff_base;   // a file to compare with; copied; NULL: none
     bool inverted;
 
+    // With `wake` a trace, and a large profile, are seen while they are read (load_part). Of a trace: how long it is read before what there is is shown, and a third of how long
+    // from one such part to the next. 0: 150 ms; negative: no time.
+    int part_ms;
+
     // Called by the thread some 20 times a second while it goes on, and once it is done. May be
     // NULL. Not called after load_cancel has returned.
     void (*wake)(void *context);
@@ -50,6 +54,10 @@ struct load_progress {
 
 int load_start(struct load **out, const struct load_options *o); // 0 or -errno
 void load_look(const struct load *l, struct load_progress *p);
+
+// Of what is being read: the part of it that there was at some moment, newer than the last that was asked for. It is the
+// caller's. Of a profile: some of its samples, without a file. false: none.
+bool load_part(struct load *l, struct loaded *out);
 
 // Of one that is done: what came of it, which the caller owns. Frees it.
 int load_take(struct load *l, struct loaded *out, struct fscope_error *err);

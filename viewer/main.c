@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -286,6 +287,8 @@ int main(int argc, char **argv)
 {
     struct settings s = {.app.scale = 100, .width = 1600, .height = 900};
     static struct app app;
+    // Else the first large array that is given back makes malloc keep what others give back later.
+    mallopt(M_MMAP_THRESHOLD, 256 << 10);
     int status = parse(&s, argc, argv);
     if (status)
         return status < 0 ? 0 : status;

@@ -182,6 +182,35 @@ int profile_model_of(struct profile_model **out, struct pprof_profile *p, const 
     return make(out, p, what, NULL, &look, err);
 }
 
+int profile_model_part(struct profile_model **out, const struct pprof_profile *p, size_t samples,
+                       const char *what, const char *sample_type, bool inverted,
+                       struct fscope_error *err)
+{
+    size_t every = samples && p->sample_count > samples ? p->sample_count / samples : 1;
+    struct pprof_profile thin = *p, *all[1] = {&thin}, *copy;
+    *out = NULL;
+    thin.sample_count = 0;
+    thin.samples = malloc((p->sample_count / every + 1) * sizeof(struct pprof_sample *));
+    double *ratios = malloc((p->sample_type_count + 1) * sizeof *ratios);
+    int rc = thin.samples && ratios ? 0 : error_set(err, -ENOMEM, 0, "%s: out of memory", what);
+    for (size_t i = 0; !rc && i < p->sample_count; i += every)
+        thin.samples[thin.sample_count++] = p->samples[i];
+    for (size_t i = 0; !rc && i < p->sample_type_count; i++)
+        ratios[i] = (double)every;
+    if (!rc)
+        rc = pprof_merge(&copy, all, 1, err);
+    if (!rc && copy->sample_type_count == p->sample_type_count)
+        pprof_scale(copy, ratios);
+    free(thin.samples);
+    free(ratios);
+    if (!rc)
+        rc = profile_model_of(out, copy, what, sample_type, inverted, err);
+    if (!rc)
+        snprintf((*out)->warning, sizeof(*out)->warning,
+                 "so far one sample of every %zu, for the others too", every);
+    return rc;
+}
+
 int profile_model_first(struct profile_model **out, const struct profile_file *f,
                         const char *sample_type, bool inverted, struct fscope_error *err)
 {

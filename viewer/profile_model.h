@@ -53,6 +53,12 @@ int profile_model_look(struct profile_model **out, const struct profile_file *f,
 int profile_model_first(struct profile_model **out, const struct profile_file *f,
                         const char *sample_type, bool inverted, struct fscope_error *err);
 
+// A look at one sample of so many, that there is something to see before all are added up; each stands for the others
+// too. p stays the caller's, who may change it afterwards. As above.
+int profile_model_part(struct profile_model **out, const struct pprof_profile *p, size_t samples,
+                       const char *what, const char *sample_type, bool inverted,
+                       struct fscope_error *err);
+
 // A look at a profile without a file. As above; the profile is taken over.
 int profile_model_of(struct profile_model **out, struct pprof_profile *p, const char *what,
                      const char *sample_type, bool inverted, struct fscope_error *err);

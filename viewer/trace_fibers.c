@@ -276,6 +276,40 @@ int trace_extras_event(struct trace_extras *x, const struct trace_reader *r,
     return m->spans->names.failed ? -ENOMEM : 0;
 }
 
+static bool counter_copy(struct trace_counter *to, const struct trace_counter *from)
+{
+    *to = (struct trace_counter){.most = from->most};
+    if (!from->count)
+        return true;
+    to->time_ns = malloc(from->count * sizeof *to->time_ns);
+    to->value = malloc(from->count * sizeof *to->value);
+    if (!to->time_ns || !to->value)
+        return false; // they are the model's to free
+    memcpy(to->time_ns, from->time_ns, from->count * sizeof *to->time_ns);
+    memcpy(to->value, from->value, from->count * sizeof *to->value);
+    to->count = to->capacity = from->count;
+    return true;
+}
+
+struct trace_extras *trace_extras_copy(const struct trace_extras *x, struct trace_model *m)
+{
+    struct trace_extras *copy = trace_extras_new(m);
+    if (!copy)
+        return NULL;
+    bool whole = true;
+    for (int i = 0; i < TRACE_COUNTERS; i++)
+        whole &= counter_copy(&m->counters[i], &x->model->counters[i]);
+    copy->labels = whole ? malloc((x->count + 1) * sizeof *copy->labels) : NULL;
+    if (!copy->labels) {
+        free(copy);
+        return NULL;
+    }
+    if (x->count)
+        memcpy(copy->labels, x->labels, x->count * sizeof *copy->labels);
+    copy->count = copy->capacity = x->count;
+    return copy;
+}
+
 int trace_extras_finish(struct trace_extras *x)
 {
     if (!x)

@@ -122,51 +122,80 @@ void trace_model_free(struct trace_model *m)
     free(m);
 }
 
-static int read_spans(struct trace_model *m, struct trace_reader *r, struct fscope_error *err)
+enum { LOOK_EVENTS = 4096 };
+
+static int read_events(struct trace_model *m, struct trace_reader *r, struct trace_extras *extras,
+                       struct trace_prefix *prefix, struct fscope_error *err)
 {
-    const struct trace_spans_options o = {.size = sizeof o};
     const struct trace_event *ev;
-    int rc = trace_spans_new(&m->spans, &o), got = 0;
-    struct trace_extras *extras = rc ? NULL : trace_extras_new(m);
-    if (!rc && !extras)
-        rc = -ENOMEM;
-    while (!rc && (got = trace_reader_next(r, &ev)) > 0) {
+    int rc = 0, got = 0;
+    for (uint32_t n = 1; !rc && (got = trace_reader_next(r, &ev)) > 0; n++) {
         rc = trace_spans_event(m->spans, r, ev);
         if (!rc && (ev->kind == TRACE_METRIC || ev->kind == TRACE_LABEL))
             rc = trace_extras_event(extras, r, ev);
+        if (!rc && n % LOOK_EVENTS == 0)
+            trace_prefix_look(prefix, m, extras, ev->offset);
     }
-    if (!rc && got < 0) {
-        trace_extras_finish(extras);
+    if (!rc && got < 0)
         return trace_error_to(trace_reader_error(r), err);
-    }
-    if (!rc)
-        rc = trace_spans_finish(m->spans);
-    int late = trace_extras_finish(extras);
-    rc = rc ? rc : late;
     return rc ? error_set(err, rc, 0, "%s", strerror(-rc)) : 0;
 }
 
-int trace_model_read(struct trace_model **out, struct trace_reader *r, struct fscope_error *err)
+static int read_spans(struct trace_model *m, struct trace_reader *r,
+                      const struct trace_model_watch *w, struct fscope_error *err)
+{
+    const struct trace_spans_options o = {.size = sizeof o};
+    struct trace_prefix *prefix = NULL;
+    int rc = trace_spans_new(&m->spans, &o);
+    struct trace_extras *extras = rc ? NULL : trace_extras_new(m);
+    if (!rc && !extras)
+        rc = -ENOMEM;
+    if (!rc)
+        rc = trace_prefix_new(&prefix, w);
+    if (!rc)
+        rc = read_events(m, r, extras, prefix, err);
+    trace_prefix_finish(prefix);
+    if (!rc)
+        rc = trace_spans_finish(m->spans);
+    int late = trace_extras_finish(extras);
+    return rc ? rc : late;
+}
+
+int trace_model_make(struct trace_model *m, struct fscope_error *err)
+{
+    int rc = trace_fibers_make(m);
+    if (!rc && (rc = rank_names(m)) == 0)
+        rc = make_lanes(m);
+    if (!rc && m->spans->end_ns <= m->spans->begin_ns)
+        rc = error_set(err, -ENODATA, 0, "the trace is empty: nothing was recorded");
+    m->begin_ns = m->spans->begin_ns;
+    m->end_ns = m->spans->end_ns;
+    return rc;
+}
+
+int trace_model_watched(struct trace_model **out, struct trace_reader *r,
+                        const struct trace_model_watch *w, struct fscope_error *err)
 {
     struct trace_model *m = calloc(1, sizeof *m);
     *out = NULL;
     if (!m)
         return error_set(err, -ENOMEM, 0, "out of memory");
-    int rc = read_spans(m, r, err);
-    if (!rc && (rc = trace_fibers_make(m)) == 0 && (rc = rank_names(m)) == 0)
-        rc = make_lanes(m);
-    if (!rc && m->spans->end_ns <= m->spans->begin_ns)
-        rc = error_set(err, -ENODATA, 0, "the trace is empty: nothing was recorded");
+    int rc = read_spans(m, r, w, err);
+    if (!rc)
+        rc = trace_model_make(m, err);
     if (rc) {
         if (err && err->code != rc)
             error_set(err, rc, 0, "%s", strerror(-rc));
         trace_model_free(m);
         return rc;
     }
-    m->begin_ns = m->spans->begin_ns;
-    m->end_ns = m->spans->end_ns;
     *out = m;
     return 0;
+}
+
+int trace_model_read(struct trace_model **out, struct trace_reader *r, struct fscope_error *err)
+{
+    return trace_model_watched(out, r, NULL, err);
 }
 
 static int open_once(struct trace_model **out, const char *path, bool salvage,

@@ -79,6 +79,20 @@ int trace_model_open(struct trace_model **out, const char *path, struct fscope_e
 int trace_model_read(struct trace_model **out, struct trace_reader *r, struct fscope_error *err);
 void trace_model_free(struct trace_model *m); // accepts NULL
 
+// For who wants to show what there is while reading goes on.
+struct trace_model_watch {
+    // Asked every few thousand events, by the reader's thread. offset: in the file, of the last one.
+    bool (*due)(void *context, uint64_t offset);
+    // A model as if the trace ended here, which is now the callee's. By another thread, one at a time, and not after
+    // trace_model_watched has returned.
+    void (*show)(void *context, struct trace_model *prefix);
+    void *context;
+};
+
+// As trace_model_read. w may be NULL.
+int trace_model_watched(struct trace_model **out, struct trace_reader *r,
+                        const struct trace_model_watch *w, struct fscope_error *err);
+
 // A start function, or a word for what has none.
 const char *trace_model_class_name(const struct trace_model *m, int class);
 

@@ -25,6 +25,10 @@ struct view {
     int (*open)(void **state, struct document *d); // 0 or -errno
     void (*frame)(void *state, struct document *d, struct ui *u, struct rect r);
     void (*close)(void *state); // accepts NULL
+
+    // The document has more of its file than when `from` was opened: what the user did there, into a state that was just
+    // opened. NULL: nothing.
+    void (*carry)(void *to, const void *from);
 };
 
 extern const struct view *const views[]; // in the order of their tabs; NULL behind the last

@@ -14,7 +14,8 @@
 // together in the columns of spans.h, each until the next one begins, so that a lane of them costs
 // only its index (lod_borrow). A span's number is that of its adding, or of its place.
 //
-// Memory: 13 bytes a span that is added, none for one that is borrowed; 1.1 for the index.
+// Memory: 11 bytes a span that is added (16 more for one of more than four seconds), none for one that is borrowed; 1.1 for
+// the index.
 
 #ifndef FIBERSCOPE_ANALYSIS_TRACE_LOD_H
 #define FIBERSCOPE_ANALYSIS_TRACE_LOD_H
@@ -30,16 +31,25 @@ enum {
     LOD_LEVELS = 8,
 };
 
+struct lod_long { // an added span of LOD_LONG ns or more
+    uint32_t span;
+    int64_t end_ns;
+};
+
+#define LOD_LONG UINT32_MAX
+
 struct lod {
     int64_t base_ns;
     const uint32_t *begin_low; // [count], of the time since base_ns
     const uint16_t *begin_high;
-    const uint16_t *kind;        // borrowed: what class_of is asked for
-    const uint8_t *class_of;     // borrowed
-    int64_t last_ns;             // borrowed: the end of the last
-    uint32_t *own_low, *end_low; // [capacity], added: begin_low is own_low
-    uint16_t *own_high, *end_high;
+    const uint16_t *kind;       // borrowed: what class_of is asked for
+    const uint8_t *class_of;    // borrowed
+    int64_t last_ns;            // borrowed: the end of the last
+    uint32_t *own_low, *length; // [capacity], added: begin_low is own_low; LOD_LONG: see `longs`
+    uint16_t *own_high;
     uint8_t *class;
+    struct lod_long *longs; // [long_count], by span
+    uint32_t long_count, long_capacity;
     uint32_t count, capacity;
     int64_t (*sums)[LOD_CLASSES];  // [blocks + 1], of the spans before the block
     uint32_t *longest[LOD_LEVELS]; // spans; level 0 has one for each block, the next for LOD_FAN
@@ -73,10 +83,14 @@ static inline int64_t lod_begin_ns(const struct lod *l, uint32_t span)
     return l->base_ns + (int64_t)((uint64_t)l->begin_high[span] << 32 | l->begin_low[span]);
 }
 
+int64_t lod_long_end_ns(const struct lod *l, uint32_t span); // of one of LOD_LONG
+
 static inline int64_t lod_end_ns(const struct lod *l, uint32_t span)
 {
-    if (l->end_low)
-        return l->base_ns + (int64_t)((uint64_t)l->end_high[span] << 32 | l->end_low[span]);
+    if (l->length)
+        return __builtin_expect(l->length[span] != LOD_LONG, 1)
+                   ? lod_begin_ns(l, span) + l->length[span]
+                   : lod_long_end_ns(l, span);
     return span + 1 < l->count ? lod_begin_ns(l, span + 1) : l->last_ns;
 }
 

@@ -150,6 +150,11 @@ int trace_spans_new(struct trace_spans **out, const struct trace_spans_options *
 int trace_spans_event(struct trace_spans *s, const struct trace_reader *r,
                       const struct trace_event *ev);
 int trace_spans_finish(struct trace_spans *s);
+
+// Between two events: what there is so far, as if the trace ended here, to be finished as well. It has strings of its
+// own and borrows rows from s, which change no more: so another thread may finish it while events go on here, but s
+// is to be finished or freed after that. 0, -ENOMEM, or -EINVAL: s keeps only intervals.
+int trace_spans_prefix(struct trace_spans **out, const struct trace_spans *s);
 void trace_spans_free(struct trace_spans *s); // accepts NULL
 
 // --- Reading.

@@ -140,7 +140,8 @@ static void fill(struct filler *x)
         for (size_t i = 0; i < SPANS_BLOCK_ROWS && first + i < st->row_count; i++)
             fill_row(x, &(*b)->rows[i], runs ? (*b)->threads[i] : TRACE_NO_LANE,
                      (uint32_t)(first + i));
-        munmap(*b, sizeof **b);
+        if (first / SPANS_BLOCK_ROWS >= st->borrowed)
+            munmap(*b, sizeof **b);
         *b = NULL;
     }
 }

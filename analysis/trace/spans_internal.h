@@ -3,7 +3,8 @@
 // What is between the events and the columns of spans.h.
 //
 // A span becomes a row when it is over. Rows stand in blocks that are mapped, and unmapped one by
-// one as they become columns: so both are never there in full.
+// one as they become columns: so both are never there in full. A block that is full changes no more,
+// so that a prefix (spans_prefix.c) borrows it.
 
 #ifndef FIBERSCOPE_ANALYSIS_TRACE_SPANS_INTERNAL_H
 #define FIBERSCOPE_ANALYSIS_TRACE_SPANS_INTERNAL_H
@@ -45,6 +46,8 @@ struct spans_state {
     struct row_block **blocks;
     size_t row_count;
     uint32_t block_capacity;
+    uint32_t
+        borrowed; // of the blocks, from the first on: those of the spans that this is a prefix of
     struct open_fiber *fibers;
     uint32_t fiber_capacity;
     uint8_t *lane_kinds;                 // by lane, until they are in order

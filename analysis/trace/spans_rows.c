@@ -150,7 +150,7 @@ static struct row_block *new_block(struct spans_state *st, uint32_t index)
 void spans_drop_blocks(struct spans_state *st)
 {
     for (uint32_t i = 0; i < st->block_capacity; i++) {
-        if (st->blocks[i])
+        if (st->blocks[i] && i >= st->borrowed)
             munmap(st->blocks[i], sizeof(struct row_block));
     }
     free(st->blocks);

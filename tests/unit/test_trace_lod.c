@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,8 @@ static uint32_t draw(uint32_t n)
     return (uint32_t)(seed >> 33) % n;
 }
 
+static bool with_long;
+
 // A lane of n spans, with gaps, some spans a thousand times as long.
 static void make(struct lod *l, uint32_t n, int64_t begin_ns)
 {
@@ -29,6 +32,8 @@ static void make(struct lod *l, uint32_t n, int64_t begin_ns)
     for (uint32_t i = 0; i < n; i++) {
         begin_ns += draw(3) ? 0 : draw(200);
         int64_t end_ns = begin_ns + 1 + draw(draw(400) ? 100 : 100000);
+        if (with_long && i % 300 == 7) // beyond 32 bits, and their edge
+            end_ns = begin_ns + (int64_t)UINT32_MAX - 2 + i / 300 % 5;
         assert_int_equal(lod_add(l, begin_ns, end_ns, (uint8_t)draw(LOD_CLASSES)), 0);
         begin_ns = end_ns;
     }
@@ -97,9 +102,10 @@ static void columns_equal_a_walk(void **state)
     (void)state;
     static const uint32_t sizes[] = {0, 1, 2, 63, 64, 65, 127, 1024, 1025, 5000};
     seed = 7;
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    for (size_t i = 0; i < 2 * (sizeof sizes / sizeof sizes[0]); i++) {
         struct lod l;
-        make(&l, sizes[i], 1000);
+        with_long = i % 2;
+        make(&l, sizes[i / 2], 1000);
         int64_t end_ns = l.count ? lod_end_ns(&l, l.count - 1) : 5000;
         check(&l, 1000, end_ns);
         check(&l, -5000, end_ns + 5000); // beyond both ends

@@ -245,9 +245,57 @@ static void blending_rounds_as_a_division(void **state)
     assert_int_equal(wrong, 0);
 }
 
+// One of everything, somewhere, also across the middle.
+static void draw_some(struct draw_list *d, uint32_t i)
+{
+    uint32_t colors[40];
+    uint8_t heights[40];
+    int x = (int)(i * 379 % 1100), y = (int)(i * 211 % 960);
+    uint32_t color = i * 2654435761u | (i % 3 ? 0xff000000 : 0x40000000);
+    for (uint32_t k = 0; k < 40; k++) {
+        colors[k] = color * (k + 1) | (k % 5 ? 0xff000000 : 0);
+        heights[k] = (uint8_t)(k * i);
+    }
+    switch (i % 6) {
+    case 0: draw_rect(d, rect_make(x, y, 90, 70), color); break;
+    case 1: draw_frame(d, rect_make(x, y, 60, 80), 3, color); break;
+    case 2: draw_line(d, x, y, y, x, 2, color); break;
+    case 3: draw_triangle(d, x, y, x + 90, y + 30, x + 20, y + 80, color); break;
+    case 4: draw_text(d, font, x, y, color, "What is read across the middle", SIZE_MAX); break;
+    default: draw_strip(d, rect_make(x, y, 40, 50), colors, heights); break;
+    }
+}
+
+// By two threads what one draws, who is given few things at a time.
+static void a_large_picture_is_the_same(void **state)
+{
+    (void)state;
+    enum { WIDE = 1200, HIGH = 1000, ITEMS = 900, FEW = 30 };
+    struct raster large, small;
+    struct draw_list few = {0};
+    assert_int_equal(raster_init(&large, WIDE, HIGH), 0);
+    assert_int_equal(raster_init(&small, WIDE, HIGH), 0);
+    draw_reset(&list, WIDE, HIGH);
+    for (uint32_t i = 0; i < ITEMS; i++)
+        draw_some(&list, i);
+    raster_draw(&large, &list, &atlas);
+    draw_init(&few, WIDE, HIGH);
+    for (uint32_t i = 0; i < ITEMS; i += FEW) {
+        draw_reset(&few, WIDE, HIGH);
+        for (uint32_t k = i; k < i + FEW; k++)
+            draw_some(&few, k);
+        raster_draw(&small, &few, &atlas);
+    }
+    assert_memory_equal(large.pixels, small.pixels, sizeof(uint32_t) * WIDE * HIGH);
+    draw_finish(&few);
+    raster_finish(&large);
+    raster_finish(&small);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_large_picture_is_the_same, begin, end),
         cmocka_unit_test(blending_rounds_as_a_division),
         cmocka_unit_test_setup_teardown(rectangles_frames_and_level_lines_are_exact, begin, end),
         cmocka_unit_test_setup_teardown(strips_stand_on_their_lower_edge, begin, end),

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -185,6 +186,9 @@ static void text(struct raster *r, struct rect clip, const struct draw_item *ite
 {
     const char *p = item->text, *end = p + item->text_bytes;
     int64_t pen = item->x, right = (int64_t)clip.x + clip.w + 64;
+    int height = 2 * font_height(item->font); // with room for what reaches out of it
+    if (item->y + height < clip.y || item->y - height > clip.y + clip.h)
+        return;
     for (uint32_t code; pen < right && (code = utf8_next(&p, end));) {
         const struct glyph *g = font_glyph(item->font, code);
         if (g->w)
@@ -194,12 +198,25 @@ static void text(struct raster *r, struct rect clip, const struct draw_item *ite
     }
 }
 
-void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a)
+// --- All of it. A large picture is drawn by two threads, the upper half and the lower.
+
+enum { LARGE_PIXELS = 1 << 20, LARGE_ITEMS = 64 };
+
+struct part {
+    struct raster *raster;
+    const struct draw_list *list;
+    const struct atlas *atlas;
+    struct rect box;
+};
+
+static void *draw_part(void *context)
 {
-    const struct rect all = {0, 0, r->width, r->height};
+    const struct part *t = context;
+    struct raster *r = t->raster;
+    const struct draw_list *d = t->list;
     for (uint32_t i = 0; i < d->count; i++) {
         const struct draw_item *item = &d->items[i];
-        struct rect clip = rect_cut(d->clips[item->clip], all);
+        struct rect clip = rect_cut(d->clips[item->clip], t->box);
         if (!clip.w || !clip.h)
             continue;
         switch (item->op) {
@@ -207,9 +224,43 @@ void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a)
         case DRAW_FRAME: frame(r, clip, item); break;
         case DRAW_LINE: line(r, clip, item); break;
         case DRAW_TRIANGLE: triangle(r, clip, item); break;
-        case DRAW_TEXT: text(r, clip, item, a); break;
+        case DRAW_TEXT: text(r, clip, item, t->atlas); break;
         case DRAW_STRIP: strip(r, clip, item); break;
         default: break;
         }
+    }
+    return NULL;
+}
+
+// Whether all letters are in the atlas, and stay there: then two threads may look at once.
+static bool has_letters(const struct draw_list *d, const struct atlas *a)
+{
+    uint32_t generation = a->generation;
+    for (uint32_t i = 0; i < d->count; i++) {
+        const struct draw_item *item = &d->items[i];
+        const char *p = item->text, *end = p + (item->op == DRAW_TEXT ? item->text_bytes : 0);
+        if (item->op != DRAW_TEXT)
+            continue;
+        for (uint32_t code; (code = utf8_next(&p, end));)
+            if (font_glyph(item->font, code)->code != code) // no memory to keep it
+                return false;
+    }
+    return a->generation == generation;
+}
+
+void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a)
+{
+    struct rect all = {0, 0, r->width, r->height};
+    struct part upper = {r, d, a, all}, lower = upper;
+    pthread_t thread;
+    bool large = (int64_t)r->width * r->height >= LARGE_PIXELS && d->count >= LARGE_ITEMS;
+    lower.box.y = r->height / 2;
+    lower.box.h = r->height - lower.box.y;
+    if (large && has_letters(d, a) && !pthread_create(&thread, NULL, draw_part, &lower)) {
+        upper.box.h = lower.box.y;
+        draw_part(&upper);
+        pthread_join(thread, NULL);
+    } else {
+        draw_part(&upper);
     }
 }

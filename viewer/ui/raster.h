@@ -28,7 +28,7 @@ void raster_finish(struct raster *r);
 
 void raster_clear(struct raster *r, uint32_t color);
 
-// Draws all of it. The atlas is that of the list's fonts; glyphs that are not in it any more are
+// Draws all of it; a large picture by two threads, which gives the same pixels. The atlas is that of the list's fonts; glyphs that are not in it any more are
 // put in again.
 void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a);
 

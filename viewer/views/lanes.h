@@ -92,6 +92,10 @@ struct lanes {
 int lanes_init(struct lanes *l, const struct trace_model *m); // 0 or -ENOMEM
 void lanes_finish(struct lanes *l);                           // accepts a zeroed one
 
+// What is open at first. shown: of the groups before, to be 0 at the first.
+bool lanes_open_at_first(const struct trace_model *m, uint32_t group, uint32_t *shown);
+bool lanes_tasks_at_first(const struct lanes *l);
+
 // Makes the rows, if anything has changed. 0 or -ENOMEM: the old ones stay.
 int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes);
 

@@ -30,26 +30,31 @@ uint32_t timeline_color(const struct ui *u, int class)
 
 static void put_column(struct timeline *t, int i, uint32_t color, double part)
 {
-    long height = lround(255 * (part > 1 ? 1 : part));
+    int height = (int)(255 * (part > 1 ? 1 : part) + 0.5); // it is not below 0
     t->colors[i] = part > 0 ? color : 0;
     t->heights[i] = (uint8_t)(part > 0 && !height ? 1 : height);
 }
 
-static void draw_work(struct timeline *t, struct ui *u, struct rect r)
+static void draw_work(struct timeline *t, struct ui *u, const struct lod_column *columns,
+                      struct rect r)
 {
     double pixel_ns = (t->shown.end - t->shown.begin) / r.w;
+    uint32_t colors[LOD_CLASSES];
+    for (int k = 0; k < LOD_CLASSES; k++)
+        colors[k] = timeline_color(u, k);
     for (int i = 0; i < r.w; i++) {
-        const struct lod_column *c = &t->columns[i];
+        const struct lod_column *c = &columns[i];
         double part = pixel_ns > 0 ? (double)c->busy_ns / pixel_ns : 0;
         if (c->class == TRACE_MODEL_SYSCALL)
             part = part * CALL_EIGHTHS / 8;
-        put_column(t, i, timeline_color(u, c->class), part);
+        put_column(t, i, colors[c->class], part);
     }
     draw_strip(u->list, r, t->colors, t->heights);
 }
 
 // What the fiber mostly did, and over that how much of the time it ran.
-static void draw_states(struct timeline *t, struct ui *u, struct rect r)
+static void draw_states(struct timeline *t, struct ui *u, const struct lod_column *columns,
+                        struct rect r)
 {
     double pixel_ns = (t->shown.end - t->shown.begin) / r.w;
     uint32_t colors[LOD_CLASSES];
@@ -57,7 +62,7 @@ static void draw_states(struct timeline *t, struct ui *u, struct rect r)
     for (int k = 0; k < LOD_CLASSES; k++)
         colors[k] = state_color(&u->theme, k ? k : TRACE_STATE_OTHER);
     for (int i = 0; i < r.w; i++) {
-        const struct lod_column *c = &t->columns[i];
+        const struct lod_column *c = &columns[i];
         t->colors[i] = c->busy_ns > c->first_ns ? colors[c->class_ns ? c->class : 0] : 0;
         t->heights[i] = 255;
         runs |= c->first_ns > 0;
@@ -65,7 +70,7 @@ static void draw_states(struct timeline *t, struct ui *u, struct rect r)
     draw_strip(u->list, r, t->colors, t->heights);
     for (int i = 0; runs && i < r.w; i++)
         put_column(t, i, u->theme.running,
-                   pixel_ns > 0 ? (double)t->columns[i].first_ns / pixel_ns : 0);
+                   pixel_ns > 0 ? (double)columns[i].first_ns / pixel_ns : 0);
     if (runs)
         draw_strip(u->list, r, t->colors, t->heights);
 }
@@ -126,13 +131,18 @@ static struct rect span_rect(const struct timeline *t, const struct lod *l, uint
 
 // Boxes over the columns: a span that fills a whole pixel is the longest of that pixel.
 static void draw_boxes(struct timeline *t, struct ui *u, uint32_t lane, const struct lod *l,
-                       bool is_fiber, struct rect r)
+                       bool is_fiber, const struct lod_column *columns, struct rect r)
 {
     const struct trace_spans *s = t->model->spans;
-    uint32_t last = UINT32_MAX;
+    uint32_t last = UINT32_MAX, looked = UINT32_MAX;
+    // What is shorter has no box of so many pixels, wherever it lies.
+    double least_ns = (BOX_LEAST - 1) * (t->shown.end - t->shown.begin) / r.w * (1 - 1e-6) - 1;
     for (int i = 0; i < r.w; i++) {
-        uint32_t at = t->columns[i].longest;
-        if (at == UINT32_MAX || at == last)
+        uint32_t at = columns[i].longest;
+        if (at == looked || at == UINT32_MAX || at == last)
+            continue;
+        looked = at;
+        if ((double)(lod_end_ns(l, at) - lod_begin_ns(l, at)) < least_ns)
             continue;
         struct rect box = span_rect(t, l, at, r);
         if (box.w < BOX_LEAST)
@@ -174,19 +184,19 @@ static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, bool is_f
         t->failed = true;
         return;
     }
-    timeline_columns(t, l);
+    const struct lod_column *columns = timeline_columns(t, l);
     draw_clip_push(u->list, r);
     if (is_fiber)
-        draw_states(t, u, in);
+        draw_states(t, u, columns, in);
     else
-        draw_work(t, u, in);
-    draw_boxes(t, u, lane, l, is_fiber, in);
+        draw_work(t, u, columns, in);
+    draw_boxes(t, u, lane, l, is_fiber, columns, in);
     draw_chosen(t, u, lane, l, in);
     draw_clip_pop(u->list);
     if (!ui_inside(u, r))
         return;
     // Under the mouse is what its pixel shows: the longest span that touches it.
-    uint32_t at = t->columns[u->mouse_x - r.x].longest;
+    uint32_t at = columns[u->mouse_x - r.x].longest;
     if (at != UINT32_MAX) {
         t->under_lane = lane;
         t->under_span = lanes_span(t->model->spans, lane, at);

@@ -15,6 +15,18 @@ enum {
     REGIONS_DEEP = 4,
 };
 
+bool lanes_open_at_first(const struct trace_model *m, uint32_t group, uint32_t *shown)
+{
+    bool open = *shown + m->groups[group].count <= OPEN_AT_FIRST;
+    *shown += open ? m->groups[group].count : 0;
+    return open;
+}
+
+bool lanes_tasks_at_first(const struct lanes *l)
+{
+    return l->task_rows <= TASKS_AT_FIRST;
+}
+
 int lanes_init(struct lanes *l, const struct trace_model *m)
 {
     *l = (struct lanes){.model = m, .is_stale = true};
@@ -23,12 +35,9 @@ int lanes_init(struct lanes *l, const struct trace_model *m)
     l->row_of = malloc((m->spans->lane_count + (size_t)1) * sizeof *l->row_of);
     if (!l->open || !l->held || !l->row_of || lanes_tasks(l))
         return -ENOMEM;
-    l->tasks_open = l->task_rows <= TASKS_AT_FIRST;
-    uint32_t shown = 0;
-    for (uint32_t i = 0; i < m->group_count; i++) {
-        l->open[i] = shown + m->groups[i].count <= OPEN_AT_FIRST;
-        shown += l->open[i] ? m->groups[i].count : 0;
-    }
+    l->tasks_open = lanes_tasks_at_first(l);
+    for (uint32_t i = 0, shown = 0; i < m->group_count; i++)
+        l->open[i] = lanes_open_at_first(m, i, &shown);
     return 0;
 }
 

@@ -155,6 +155,7 @@ int profiles_init(struct profiles *p, const struct profile_file *file, struct pr
     p->inverted = inverted;
     p->source_path = source_path ? source_path : ".";
     refine_init(&p->refine, first->report.type, inverted);
+    snprintf(p->message, sizeof p->message, "%s", first->warning);
     return init_views(p);
 }
 

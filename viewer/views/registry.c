@@ -20,7 +20,7 @@ enum { EASE_MS = 130 };
 struct eased {
     struct timeline timeline; // first: others take it for the state
     struct panels panels;     // beneath it
-    struct timeline_window from, drawn, to;
+    struct timeline_window from, drawn, to, at_first;
     int64_t began_ms; // 0: nothing moves
 };
 
@@ -38,7 +38,7 @@ static int open_timeline(void **state, struct document *d)
     double all = e->timeline.shown.end, end = d->shown.end_ns < all ? d->shown.end_ns : all;
     if (end > d->shown.begin_ns)
         timeline_show(&e->timeline, d->shown.begin_ns, end);
-    e->from = e->drawn = e->to = e->timeline.shown;
+    e->from = e->drawn = e->to = e->at_first = e->timeline.shown;
     panels_init(&e->panels, d->trace);
     e->panels.wake = d->wake;
     e->panels.wake_context = d->wake_context;
@@ -110,6 +110,19 @@ static void close_timeline(void *state)
     free(e);
 }
 
+static void carry_timeline(void *to, const void *from)
+{
+    struct eased *e = to;
+    const struct eased *old = from;
+    timeline_carry(&e->timeline, &old->timeline, old->at_first);
+    e->from = e->drawn = e->to = e->timeline.shown;
+    if (old->panels.open != e->panels.open)
+        panels_open(&e->panels, (enum panel)old->panels.open);
+    e->panels.share = old->panels.share;
+    e->panels.context.has_keys = old->panels.context.has_keys;
+    e->panels.context.part = old->panels.context.part;
+}
+
 static const struct view view_timeline = {
     .id = "timeline",
     .name = "Timeline",
@@ -119,6 +132,7 @@ static const struct view view_timeline = {
     .open = open_timeline,
     .frame = frame_timeline,
     .close = close_timeline,
+    .carry = carry_timeline,
 };
 
 // The same with a panel open, for pictures: other shapes of it, without tabs.
@@ -143,6 +157,7 @@ static int open_panel(void **state, struct document *d, enum panel which)
         .open = open_##word,                                                                       \
         .frame = frame_timeline,                                                                   \
         .close = close_timeline,                                                                   \
+        .carry = carry_timeline,                                                                   \
     }
 
 PANEL_VIEW(stacks, PANELS_FLAME);

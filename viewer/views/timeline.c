@@ -39,6 +39,7 @@ void timeline_finish(struct timeline *t)
     free(t->busy_ns);
     free(t->overview);
     free(t->class_ns);
+    timeline_pixels_free(&t->pixels);
     *t = (struct timeline){0};
 }
 
@@ -63,6 +64,7 @@ static bool widen(struct timeline *t, int width)
     if (!columns || !colors || !heights || !busy || !overview || !classes)
         return false;
     t->width = width;
+    t->pixels.is_made = false; // what was in class_ns may be gone
     return true;
 }
 
@@ -77,24 +79,6 @@ double timeline_time(const struct timeline *t, int x)
 {
     double part = t->lanes.w > 0 ? (double)(x - t->lanes.x) / t->lanes.w : 0;
     return t->shown.begin + part * (t->shown.end - t->shown.begin);
-}
-
-void timeline_columns(struct timeline *t, const struct lod *l)
-{
-    int64_t base = t->model->begin_ns;
-    int64_t begin = base + llround(t->shown.begin), end = base + llround(t->shown.end);
-    lod_columns(l, begin, end > begin ? end : begin + 1, (uint32_t)t->lanes.w, t->columns);
-}
-
-// What each class has of each pixel, over all Procs.
-static void sum_classes(struct timeline *t)
-{
-    int64_t base = t->model->begin_ns;
-    int64_t begin = base + llround(t->shown.begin), end = base + llround(t->shown.end);
-    memset(t->class_ns, 0, (size_t)t->lanes.w * sizeof *t->class_ns);
-    for (uint32_t i = 0; i < t->model->lane_count; i++)
-        lod_add_columns(&t->model->lanes[i].lod, begin, end > begin ? end : begin + 1,
-                        (uint32_t)t->lanes.w, t->columns, t->class_ns);
 }
 
 // How many lanes ran what, over time: one class over the other. Drawn from the top: each covers the
@@ -113,7 +97,7 @@ static void draw_utilisation(struct timeline *t, struct ui *u, struct rect r)
         bool any = false;
         for (int i = 0; i < r.w; i++) {
             double part = whole > 0 ? (double)t->busy_ns[i] / whole : 0;
-            long height = lround(255 * (part > 1 ? 1 : part));
+            int height = (int)(255 * (part > 1 ? 1 : part) + 0.5);
             t->colors[i] = t->class_ns[i][k] ? color : 0;
             t->heights[i] = (uint8_t)(t->busy_ns[i] && !height ? 1 : height);
             any |= t->class_ns[i][k] != 0;
@@ -257,13 +241,12 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
     t->lanes = rect_make(r.x + gutter, body.y, body.w - gutter, body.h);
     if (t->lanes.w < 1)
         return;
-    if (t->failed || !widen(t, t->lanes.w)) {
+    if (t->failed || !widen(t, t->lanes.w) || timeline_pixels_make(t)) {
         t->failed = true;
         return;
     }
     lanes_frame(&t->rows);
     timeline_link(t);
-    sum_classes(t);
     timeline_axis(t, u, top);
     draw_rows(t, u, body, gutter);
     draw_utilisation(t, u, rect_make(t->lanes.x, top.y + u->line, t->lanes.w, strip));

@@ -55,6 +55,17 @@ struct timeline_links {                         // of the chosen span
     uint32_t wake_count;
 };
 
+struct timeline_pixels { // of the Procs' lanes, for one window
+    bool is_made;
+    int64_t begin_ns, end_ns;
+    int width;
+    uint32_t first, count;      // of the model's lanes: those in sight
+    struct lod_column *columns; // [count * width], and room to work in
+    size_t capacity;
+    int64_t (*more_ns)[LOD_CLASSES]; // [class_width], of the second thread
+    int class_width;
+};
+
 struct timeline {
     const struct trace_model *model;
     struct timeline_window shown, range; // range: none if it is empty
@@ -74,10 +85,12 @@ struct timeline {
     uint8_t drag;                // timeline_drag
     int drag_x;
 
+    struct timeline_pixels pixels; // with class_ns below
+
     // Of the frame.
     struct rect lanes;               // where spans are, without the gutter
     uint32_t under_span, under_lane; // under the mouse
-    struct lod_column *columns;
+    struct lod_column *columns;      // of a lane that has no pixels of its own
     uint32_t *colors;
     uint8_t *heights;
     int64_t *busy_ns;                 // over all lanes
@@ -92,6 +105,10 @@ struct timeline {
 
 int timeline_init(struct timeline *t, const struct trace_model *m); // 0 or -ENOMEM
 void timeline_finish(struct timeline *t);                           // accepts a zeroed one
+
+// From one of a part of the trace: what was chosen and shown. at_first: what `from` showed when it was opened.
+void timeline_carry(struct timeline *to, const struct timeline *from,
+                    struct timeline_window at_first);
 
 // Draws into r, and does what the event says.
 void timeline_frame(struct timeline *t, struct ui *u, struct rect r);
