@@ -169,10 +169,11 @@ static void what_was_chosen_stays_chosen(void **state)
     assert_true(next_part());
     for (int i = 0; i < 12; i++)
         key('w');
-    for (int x = 600; x < 700 && !shown("worker  fiber 2");
-         x += 3) { // the second Proc; it does not always run
-        give(&(struct ui_event){.kind = UI_PRESS, .x = x, .y = 150, .clicks = 1});
-        give(&(struct ui_event){.kind = UI_RELEASE, .x = x, .y = 150});
+    // The second Proc, wherever its row is; it does not always run.
+    for (int i = 0; i < 20 * 34 && !shown("worker  fiber 2"); i++) {
+        int x = 600 + i % 34 * 3, y = 70 + i / 34 * 6;
+        give(&(struct ui_event){.kind = UI_PRESS, .x = x, .y = y, .clicks = 1});
+        give(&(struct ui_event){.kind = UI_RELEASE, .x = x, .y = y});
     }
     char *who = said("worker  fiber 2"), *what = said("running 30ns"), *where = said("Shown ");
     while (next_part())
