@@ -44,7 +44,7 @@ int trace_out_end(struct trace_out *o, const struct trace_writer_clock *clock);
 int trace_out_drop(struct trace_out *o);
 
 // Into the generation that was begun: an event that says again what is so already, as the generation before leaves it,
-// for readers before Go 1.25 refuse a generation that has no event. 0 or -errno; nothing where nothing is known.
+// for readers before Go 1.26 (golang.org/x/exp/trace) refuse a generation that has no event. 0 or -errno; nothing where nothing is known.
 int trace_out_say_again(struct trace_out *o, uint64_t units);
 
 // Whether our validator takes it, after the generation before. 0, or -errno with why it does not.

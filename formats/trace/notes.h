@@ -4,7 +4,7 @@
 //
 // A note is a string that no event names, in a generation that has nothing but strings, its clock and at most an event
 // that changes nothing; our recorder makes it the last one. Every reader of the format passes over it. (An experimental batch would be the format's own
-// way, but Go 1.25 and 1.26 panic at an experiment that they do not know, once they are asked for it.)
+// way, but Go 1.26 panics at an experiment that they do not know, once they are asked for it.)
 //
 //     fiberscope: lost KIND from=NS to=NS count=N: TEXT
 //

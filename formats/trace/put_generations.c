@@ -143,7 +143,7 @@ void put_sync(struct trace_writer *w, const struct trace_event *ev, bool is_late
     }
 }
 
-// What is so, again, as an event: readers before Go 1.25 refuse a generation that has none.
+// What is so, again, as an event: readers before Go 1.26 (golang.org/x/exp/trace) refuse a generation that has none.
 static void say_again(struct trace_writer *w, uint64_t time)
 {
     const struct put_state *s = w->put;
