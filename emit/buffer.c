@@ -103,7 +103,7 @@ struct seg_trace_buffer *emit_buffer_claim(struct emit_thread *t, uint64_t gener
     if (!b->session)
         first_use(b, is_next);
     b->tid = t->tid;
-    b->session = atomic_load_explicit(&emit.session, memory_order_relaxed);
+    b->session = t->session;
     b->generation = generation;
     b->order = t->order++;
     b->start_units = t->units;
@@ -123,7 +123,7 @@ void emit_buffers_seal_all(uint64_t generation)
     for (uint32_t i = 0; i < emit.trace->buffer_count; i++) {
         struct seg_trace_buffer *b = &emit.buffers[i];
         if (atomic_load_explicit(&b->state, memory_order_acquire) == SEG_TRACE_WRITING &&
-            b->generation <= generation)
+            b->generation <= generation && !emit_is_left(b))
             emit_buffer_seal(b);
     }
 }

@@ -56,7 +56,8 @@ static void unlock_names(void)
 static struct emit_thread *find(uint32_t tid)
 {
     struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire);
-    while (t && (!atomic_load_explicit(&t->is_used, memory_order_relaxed) || t->tid != tid))
+    while (t &&
+           (atomic_load_explicit(&t->is_used, memory_order_relaxed) != EMIT_USED || t->tid != tid))
         t = t->next;
     return t;
 }
@@ -290,10 +291,10 @@ static void tell_thread(uint32_t tid, uint32_t own_tid, bool has_room)
         t->is_told = 0;
         t->is_orphan = true;
     }
-    if (t)
-        emit_busy_lock(t);
+    // One that is within an event tells itself.
+    bool is_ours = t && emit_busy_lock(t, EMIT_OTHER_NS);
     unlock_names();
-    if (!t)
+    if (!is_ours)
         return;
     // One that was created in this session, and has told nothing yet, begins by itself.
     bool is_created = t->is_made && t->session_made == emit_session();
@@ -326,7 +327,7 @@ static void drop_orphans(void)
         bool is_gone = t->is_orphan;
         t->is_orphan = false;
         if (is_gone)
-            atomic_store(&t->is_used, 0);
+            atomic_store(&t->is_used, EMIT_UNUSED);
         unlock_names();
     }
 }

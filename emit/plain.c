@@ -5,46 +5,157 @@
 
 #include "emit/waits.h"
 
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+enum {
+    SPINS = 300,
+    // A handler's frames lie deeper than what it has interrupted by all that the kernel puts between: more than 1 KiB. Hooks
+    // that are called at one depth differ by less than this.
+    FRAME_SLACK = 768,
+};
 
 static __thread struct emit_thread *self __attribute__((tls_model("initial-exec")));
 static __thread uint32_t held
     __attribute__((tls_model("initial-exec"))); // `busy` words, by this thread
+// Its stack pointer when the first of them was taken; 0: not known. Changed while `held` is not 0.
+static __thread uint64_t frame __attribute__((tls_model("initial-exec")));
 static __thread bool is_quiet_now __attribute__((tls_model("initial-exec")));
 static __thread uint64_t own_start __attribute__((tls_model("initial-exec"))); // 0: not known
 
-void emit_busy_lock(struct emit_thread *t)
+static inline __attribute__((always_inline)) uint64_t stack_pointer(void)
 {
-    held++; // before: a handler is not to find it held and not counted
-    for (uint32_t i = 1;; i++) {
-        uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
-        if (!(was & 1) && atomic_compare_exchange_weak_explicit(
-                              &t->busy, &was, was + 1, memory_order_acquire, memory_order_relaxed))
-            return;
-        if (i % 64 == 0)
-            syscall(SYS_sched_yield);
-        else
+    uint64_t sp;
+    __asm__ volatile("mov %%rsp, %0" : "=r"(sp));
+    return sp;
+}
+
+// Before `busy` is: a handler is not to find it held and not counted.
+static inline __attribute__((always_inline)) void hold(void)
+{
+    bool is_first = !held++;
+    atomic_signal_fence(memory_order_seq_cst);
+    if (is_first)
+        frame = stack_pointer();
+}
+
+static inline void let_go(void)
+{
+    if (held == 1)
+        frame = 0;
+    atomic_signal_fence(memory_order_seq_cst);
+    held--;
+}
+
+static inline bool take(struct emit_thread *t, uint32_t by)
+{
+    uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
+    if ((was & 1) ||
+        !atomic_compare_exchange_strong_explicit(&t->busy, &was, (was + 1) | by,
+                                                 memory_order_acquire, memory_order_relaxed))
+        return false;
+    if (__builtin_expect(atomic_load_explicit(&t->left, memory_order_relaxed) != 0, 0))
+        emit_return(t);
+    return true;
+}
+
+static void give(struct emit_thread *t)
+{
+    uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
+    // release: pairs with the acquire of who takes it, and of who waits for the transition's end
+    atomic_store_explicit(&t->busy, (was + 1) & ~EMIT_BUSY_BY_OTHER, memory_order_release);
+}
+
+// Counted already.
+static __attribute__((noinline)) bool take_patiently(struct emit_thread *t, uint32_t by,
+                                                     uint64_t patience_ns)
+{
+    uint64_t until = 0;
+    for (int i = 0; !take(t, by); i++) {
+        uint64_t now = i < SPINS ? 0 : emit_now_ns();
+        until = now && !until ? now + patience_ns : until;
+        if (!now) {
             __builtin_ia32_pause();
+        } else if (now >= until) {
+            let_go();
+            return false;
+        } else {
+            emit_pause();
+        }
     }
+    return true;
+}
+
+static inline bool lock_own(struct emit_thread *t)
+{
+    hold();
+    return __builtin_expect(take(t, 0), 1) || take_patiently(t, 0, EMIT_OWN_NS);
+}
+
+bool emit_busy_lock(struct emit_thread *t, uint64_t patience_ns)
+{
+    hold();
+    return take_patiently(t, EMIT_BUSY_BY_OTHER, patience_ns);
 }
 
 bool emit_busy_try(struct emit_thread *t)
 {
-    uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
-    held++;
-    bool is_ours = !(was & 1) && atomic_compare_exchange_strong_explicit(&t->busy, &was, was + 1,
-                                                                         memory_order_acquire,
-                                                                         memory_order_relaxed);
-    held -= !is_ours;
+    hold();
+    bool is_ours = take(t, EMIT_BUSY_BY_OTHER);
+    if (!is_ours)
+        let_go();
     return is_ours;
 }
 
 void emit_busy_unlock(struct emit_thread *t)
 {
-    atomic_store_explicit(&t->busy, atomic_load_explicit(&t->busy, memory_order_relaxed) + 1,
-                          memory_order_release);
-    held--;
+    give(t);
+    let_go();
+}
+
+static bool is_within(const struct emit_thread *t, uint64_t sp)
+{
+    return sp >= t->stack_low && sp < t->stack_high;
+}
+
+// Whether what `held` counts has been left, and we are no handler that has interrupted it. Nothing can be said on other stacks.
+static bool is_left_by_jump(void)
+{
+    uint64_t sp = stack_pointer();
+    stack_t other = {0};
+    return self && frame && sp + FRAME_SLACK >= frame && is_within(self, sp) &&
+           is_within(self, frame) && !syscall(SYS_sigaltstack, NULL, &other) &&
+           !(other.ss_flags & SS_ONSTACK);
+}
+
+static __attribute__((noinline)) bool recover(void)
+{
+    if (!is_left_by_jump())
+        return false;
+    uint32_t was = atomic_load_explicit(&self->busy, memory_order_relaxed);
+    if ((was & 1) && !(was & EMIT_BUSY_BY_OTHER)) {
+        if (self->session == emit_session() && !atomic_load(&self->left))
+            emit_cut_now();
+        give(self);
+    }
+    frame = 0;
+    held = 0;
+    return true;
+}
+
+bool emit_self_is_inside(void)
+{
+    return __builtin_expect(held != 0, 0) && !recover();
+}
+
+void emit_self_drop_stream(void)
+{
+    struct emit_thread *t = self;
+    emit_cut_now();
+    self = NULL;
+    if (t)
+        atomic_store(&t->is_used, EMIT_DROPPED);
 }
 
 // Its G and P run on from session to session, and are told anew in each.
@@ -53,22 +164,33 @@ static void look_plain(struct emit_thread *t)
     t->g_state = t->p_state = EMIT_NONE;
 }
 
+static bool is_free(struct emit_thread *t)
+{
+    uint32_t use = atomic_load_explicit(&t->is_used, memory_order_relaxed);
+    return use == EMIT_UNUSED ||
+           (use == EMIT_DROPPED && !(atomic_load(&t->busy) & 1) && !emit_waits_claimed(t));
+}
+
 // One whose thread has ended, or a new one, linked for all to see.
 struct emit_thread *emit_plain_take(uint32_t tid)
 {
     for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
          t = t->next) {
-        uint32_t no = 0;
-        if (!atomic_load_explicit(&t->is_used, memory_order_relaxed) &&
-            atomic_compare_exchange_strong(&t->is_used, &no, 1)) {
-            t->tid = tid;
-            return t;
-        }
+        uint32_t use = atomic_load_explicit(&t->is_used, memory_order_relaxed);
+        if (use == EMIT_USED || !is_free(t) ||
+            !atomic_compare_exchange_strong(&t->is_used, &use, EMIT_USED))
+            continue;
+        if (use == EMIT_DROPPED)
+            emit_waits_over(t);
+        if (atomic_load(&t->left))
+            emit_return(t); // by its tid
+        t->tid = tid;
+        return t;
     }
     struct emit_thread *t = emit_thread_new(tid, look_plain, NULL);
     if (!t)
         return NULL;
-    atomic_store_explicit(&t->is_used, 1, memory_order_relaxed);
+    atomic_store_explicit(&t->is_used, EMIT_USED, memory_order_relaxed);
     t->next = atomic_load_explicit(&emit.threads, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&emit.threads, &t->next, t, memory_order_release,
                                                   memory_order_relaxed))
@@ -104,9 +226,10 @@ static struct emit_thread *make_self(void)
     // A child of vfork has this memory, its parent's thread-local variables too.
     if (emit.pid != (uint32_t)syscall(SYS_getpid))
         return NULL;
-    held++; // no session begins in a handler meanwhile
+    uint64_t mask;
+    emit_signals_block(&mask); // no session begins in a handler meanwhile
     struct emit_thread *t = emit_others_adopt((uint32_t)syscall(SYS_gettid));
-    held--;
+    emit_signals_restore(&mask);
     if (!t)
         return NULL;
     if (own_start)
@@ -118,7 +241,11 @@ static struct emit_thread *make_self(void)
 
 void emit_plain_end(struct emit_thread *t)
 {
-    emit_busy_lock(t);
+    if (!lock_own(t)) {
+        emit_cut_now();
+        atomic_store(&t->is_used, EMIT_DROPPED);
+        return;
+    }
     if (t->is_told == EMIT_TOLD_AHEAD)
         emit_thread_begin(t);
     emit_waits_flush(t);
@@ -126,15 +253,18 @@ void emit_plain_end(struct emit_thread *t)
     emit_thread_end(t);
     t->session = 0; // another thread's order begins anew
     emit_busy_unlock(t);
-    atomic_store(&t->is_used, 0);
+    atomic_store(&t->is_used, EMIT_UNUSED);
 }
 
 // The calling thread's stream that was told ahead, and of which it knows nothing.
 static struct emit_thread *find_ahead(uint32_t tid)
 {
-    held++;
-    struct emit_thread *t = emit_is_on() ? emit_others_find(tid) : NULL;
-    held--;
+    uint64_t mask;
+    if (!emit_is_on())
+        return NULL;
+    emit_signals_block(&mask);
+    struct emit_thread *t = emit_others_find(tid);
+    emit_signals_restore(&mask);
     return t;
 }
 
@@ -151,12 +281,13 @@ void emit_self_end(void)
 
 struct emit_thread *emit_enter_bare(void)
 {
-    if (!emit_is_on() || held) // held: by what this handler has interrupted
+    if (!emit_is_on() || emit_self_is_inside())
         return NULL;
     struct emit_thread *t = self ? self : make_self();
-    if (t)
-        emit_busy_lock(t);
-    return t;
+    if (!t || __builtin_expect(lock_own(t), 1))
+        return t;
+    emit_self_drop_stream();
+    return NULL;
 }
 
 struct emit_thread *emit_enter(void)
@@ -189,14 +320,9 @@ void emit_leave(struct emit_thread *t)
         emit_busy_unlock(t);
 }
 
-bool emit_self_is_inside(void)
-{
-    return held != 0;
-}
-
+// Who forks in a handler is inside yet, in the child as well.
 void emit_self_forget(void)
 {
-    held = 0;
     self = NULL;
 }
 
@@ -267,7 +393,7 @@ static bool is_any_relocking(void)
 // Where nobody has told that it wakes this one, the event has no emitter but this thread's P.
 void emit_self_wake(void)
 {
-    if (held) // in a handler, whose call was not told to begin either
+    if (emit_self_is_inside()) // in a handler, whose call was not told to begin either
         return;
     bool is_told = self && emit_waits_end(self);
     struct emit_thread *t = enter_plain();
@@ -309,7 +435,7 @@ void emit_self_release(uint64_t object)
 void emit_self_signal(uint64_t object, bool all)
 {
     // Not in the midst of an event of this very thread, nor for one that has told nothing yet.
-    if (!self || atomic_load_explicit(&self->busy, memory_order_relaxed) & 1)
+    if (!self || emit_self_is_inside())
         return;
     struct emit_thread *t = enter_plain();
     if (t)
@@ -370,9 +496,13 @@ void emit_self_drop(struct emit_thread *t)
 {
     if (!t)
         return;
-    emit_busy_lock(t);
+    if (!lock_own(t)) {
+        emit_cut_now();
+        atomic_store(&t->is_used, EMIT_DROPPED);
+        return;
+    }
     t->is_made = false;
     t->session = 0;
     emit_busy_unlock(t);
-    atomic_store(&t->is_used, 0);
+    atomic_store(&t->is_used, EMIT_UNUSED);
 }

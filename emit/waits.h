@@ -38,6 +38,8 @@ void emit_waits_signal(struct emit_thread *t, uint64_t object, bool all);
 // Whether a blocked t has been told as unblocked: runnable.
 bool emit_waits_woken(const struct emit_thread *t);
 
+bool emit_waits_claimed(struct emit_thread *t); // somebody is about to tell of its wait
+
 void emit_waits_forget(void); // in a forked child
 
 #endif
