@@ -29,6 +29,7 @@ enum { SECOND = 1000000000, UNTOLD_GENERATIONS = 4 };
 #define RETRY_MAX_NS       UINT64_C(64000000)
 #define PATIENCE_LAST_NS   UINT64_C(2000000000) // and then it is cut
 #define NUDGE_NS           UINT64_C(1000000)
+#define BEGIN_LOOK_NS      UINT64_C(2000000)   // between looks whether there is room for one
 #define BEGIN_PAUSE_NS     UINT64_C(100000000) // between sessions; twice as long after a short one
 #define BEGIN_PAUSE_MAX_NS UINT64_C(1600000000)
 
@@ -184,6 +185,7 @@ static void begin_session(bool goes_on)
     atomic_store(&t->session, session);
     atomic_store(&t->generation, generation);
     emit.session_began = emit_now_ns();
+    atomic_store(&emit_rests, 0);
     atomic_store(&emit_generation, generation);
     emit_quiesce(true, PATIENCE_NS);
     announce();
@@ -235,6 +237,7 @@ void emit_cut(uint64_t generation)
         atomic_store(&emit.trace->cut, was);
         atomic_fetch_add(&emit.trace->cuts, 1);
         atomic_store(&emit.is_cut, 1);
+        atomic_store(&emit_rests, 1);
     }
 }
 
@@ -331,6 +334,7 @@ int emit_stop(void)
         tell_last();
     if (!rc && atomic_exchange(&emit_generation, 0))
         end_session(SEG_TRACE_STOPPED);
+    atomic_store(&emit_rests, 0);
     if (!rc)
         arm(false);
     emit_unlock();
@@ -341,6 +345,7 @@ void emit_halt(void)
 {
     struct seg_trace *t = emit.trace;
     emit.is_wanted = false;
+    atomic_store(&emit_rests, 0);
     if (!t || !atomic_exchange(&emit_generation, 0))
         return;
     atomic_store(&t->stopped_units,
@@ -464,8 +469,12 @@ static uint32_t free_buffers(void)
 // themselves: they give way to the coming events.
 static bool may_begin(uint64_t now)
 {
-    return emit.is_wanted && now >= atomic_load_explicit(&emit.begin_ns, memory_order_relaxed) &&
-           (emit.options.is_flight || free_buffers() >= emit.trace->buffer_count / 2);
+    if (!emit.is_wanted || now < atomic_load_explicit(&emit.begin_ns, memory_order_relaxed))
+        return false;
+    if (emit.options.is_flight || free_buffers() >= emit.trace->buffer_count / 2)
+        return true;
+    atomic_store_explicit(&emit.begin_ns, now + BEGIN_LOOK_NS, memory_order_relaxed);
+    return false;
 }
 
 static bool is_going_on(void)
@@ -516,6 +525,7 @@ static bool tick(bool may_copy)
         tell_last();
         if (atomic_exchange(&emit_generation, 0))
             end_session(SEG_TRACE_STOPPED);
+        atomic_store(&emit_rests, 0);
         arm(false);
         return false;
     }
@@ -562,6 +572,7 @@ void emit_tick(void)
 void emit_forget(void)
 {
     atomic_store(&emit_generation, 0);
+    atomic_store(&emit_rests, 0);
     atomic_store(&emit.lock, 0);
     atomic_store(&emit.is_cut, 0);
     emit.is_wanted = false;
