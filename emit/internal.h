@@ -141,6 +141,8 @@ bool emit_busy_lock(struct emit_thread *t, uint64_t patience_ns); // by another 
 void emit_busy_unlock(struct emit_thread *t);
 bool emit_busy_try(struct emit_thread *t); // once
 void emit_self_forget(void);
+void emit_self_hold(void); // it counts as inside
+void emit_self_let_go(void);
 void emit_self_drop_stream(void); // somebody holds it, or the wait that it tells of, for too long
 void emit_thread_begin(
     struct emit_thread *t); // a plain thread's G and P, if they are not told in this session

@@ -149,6 +149,16 @@ bool emit_self_is_inside(void)
     return __builtin_expect(held != 0, 0) && !recover();
 }
 
+void emit_self_hold(void)
+{
+    hold();
+}
+
+void emit_self_let_go(void)
+{
+    let_go();
+}
+
 void emit_self_drop_stream(void)
 {
     struct emit_thread *t = self;

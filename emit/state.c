@@ -555,11 +555,16 @@ static bool tick(bool may_copy)
 // vfork has its parent's memory, and not its threads.
 static void do_tick(bool may_copy)
 {
-    if (!emit.trace || !emit.is_wanted || !is_due(may_copy) || emit_self_is_inside() ||
-        emit.pid != (uint32_t)syscall(SYS_getpid) || !emit_try_lock())
+    if (!emit.trace || !emit.is_wanted || emit_self_is_inside())
         return;
-    bool is_copy = tick(may_copy);
-    emit_unlock();
+    emit_self_hold(); // who forks in a handler meanwhile finds the segment yet
+    bool is_copy = false;
+    if (emit.trace && is_due(may_copy) && emit.pid == (uint32_t)syscall(SYS_getpid) &&
+        emit_try_lock()) {
+        is_copy = tick(may_copy);
+        emit_unlock();
+    }
+    emit_self_let_go();
     if (is_copy)
         emit.copy();
 }
