@@ -179,7 +179,8 @@ extern EMIT_API _Atomic uint32_t emit_relocking;
 // The first word is the generation being written, 0: off. A page of its own, which a forked child finds wiped.
 extern EMIT_API _Atomic uint64_t emit_page[512];
 #define emit_generation emit_page[0]
-#define emit_rests      emit_page[1] // not 0: it has been cut, and emit_tick begins it anew, should somebody call that
+#define emit_rests                                                                                 \
+    emit_page[1] // not 0: it has been cut, and emit_tick begins it anew, should somebody call that
 
 static inline bool emit_is_on(void)
 {

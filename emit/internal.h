@@ -107,6 +107,7 @@ void emit_buffer_seal(struct seg_trace_buffer *b);
 void emit_buffers_seal_all(uint64_t generation);
 // Flight recorder: what is older gives way. False: nothing did.
 bool emit_buffers_give_way(uint64_t below);
+void *emit_pages(size_t bytes); // NULL: no memory
 void emit_cut(uint64_t generation);
 void emit_cut_now(void); // in whatever generation
 

@@ -39,40 +39,6 @@ static void pause_ns(long ns)
     syscall(SYS_nanosleep, &ts, NULL);
 }
 
-// --- Streams.
-
-static void *pages(size_t bytes)
-{
-    void *p = (void *)syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
-    return p == MAP_FAILED ? NULL : p;
-}
-
-struct emit_thread *emit_thread_new(uint32_t tid, void (*look)(struct emit_thread *), void *owner)
-{
-    // Not at the start of a page, as so much is that is used with it: a load is held up by a store before it to an address
-    // with the same low 12 bits.
-    enum { AT = 704 };
-    size_t head = AT + ((sizeof(struct emit_thread) + 63) & ~(size_t)63);
-    uint8_t *mem = pages(head + EMIT_STACKS_KNOWN * sizeof(struct emit_stack_slot));
-    if (!mem)
-        return NULL;
-    struct emit_thread *t = (struct emit_thread *)(void *)(mem + AT);
-    t->known = (struct emit_stack_slot *)(void *)(mem + head);
-    t->tid = tid;
-    t->look = look;
-    t->owner = owner;
-    return t;
-}
-
-void emit_thread_end(struct emit_thread *t)
-{
-    if (t && t->buffer && t->generation == atomic_load(&emit_generation))
-        emit_buffer_seal(t->buffer);
-    if (t)
-        t->generation = 0;
-}
-
 // --- Generations.
 
 // t is held.
