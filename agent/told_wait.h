@@ -47,7 +47,7 @@ static inline void told_end(int reason)
         emit_self_wake();
     else
         emit_self_call(true);
-    emit_tick();
+    emit_self_tick();
     errno = saved;
 }
 

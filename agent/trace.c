@@ -226,11 +226,10 @@ void trace_heap(uint64_t live_bytes)
     emit_leave(t);
 }
 
-// A program without the runtime has nobody else to see to the recorder from time to time.
 void trace_wait_end(void)
 {
     emit_self_wake();
-    emit_tick();
+    emit_self_tick();
 }
 
 static uint32_t text_id(const char *text, size_t max)

@@ -243,13 +243,13 @@ def shorten_within(rounds, tmp, _go):
             for is_on in (i % 2 == 0, i % 2 != 0):
                 if is_on:
                     server.send_signal(signal.SIGUSR1)
-                    await_text(said, rf"(?s)(trace on.*){{{i + 1}}}", server)
+                    await_text(said, rf"trace on, {i + 1}\n", server)
                 before = cpu_us(server)
                 load(port, n)
                 us[is_on] = (cpu_us(server) - before) / n
                 if is_on:
                     server.send_signal(signal.SIGUSR1)
-                    await_text(said, rf"(?s)(trace off.*){{{i + 1}}}", server)
+                    await_text(said, rf"trace off, {i + 1}\n", server)
             ratios.add(us[True] / us[False])
             plain.append(us[False])
     pairs.progress("")

@@ -374,6 +374,9 @@ void emit_self_release(uint64_t object);
 void emit_self_signal(uint64_t object, bool all); // also in a signal handler
 // The same around a system call.
 void emit_self_call(bool is_end);
+// emit_tick, after a wait or a call: a program without the runtime has nobody else to see to the recorder from time to time.
+// Nothing in a thread that runs fibers, whose sysmon does.
+void emit_self_tick(void);
 // A thread is about to be made that begins with `start`: told as created by this one. What is returned goes to the new
 // thread's emit_self_begin; NULL: tracing is off. Where no thread came of it: emit_self_drop.
 // Between emit_self_quiet(true) and (false) the calling thread tells nothing as a plain one, nor of threads that it

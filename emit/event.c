@@ -36,7 +36,7 @@ static inline uint8_t *head(struct emit_thread *t, uint64_t ticks, enum emit_eve
     uint8_t *at = t->at;
     t->units = units;
     *at = (uint8_t)type;
-    return put_short(at + 1, dt);
+    return put_number(at + 1, dt);
 }
 
 // release: what is committed is whole, and what it tells is not yet to be seen by others
@@ -276,7 +276,7 @@ static inline uint8_t *head_again(uint8_t *at, enum emit_event type)
 static inline void start_known(struct emit_thread *t, uint8_t *at, struct emit_thing g,
                                uint64_t number)
 {
-    at = put_short(at, g.id);
+    at = put_number(at, g.id);
     at = put_number(at, number);
     commit(t, at);
     t->g.mark = g.mark;
@@ -379,7 +379,7 @@ static __attribute__((noinline)) void unblock_anew(struct emit_thread *t, uint64
         return;
     need_g(t, ticks, (struct emit_thing){mark, id, start_at}, EMIT_G_WAITING);
     uint8_t *at = head(t, ticks, EV_GO_UNBLOCK);
-    at = put_short(at, id);
+    at = put_number(at, id);
     at = put_number(at, next_number(mark));
     at = put_encoded(at, stack);
     commit(t, at);
@@ -393,7 +393,7 @@ void emit_go_unblock_(struct emit_thread *t, uint64_t ticks, emit_number stack, 
         return;
     }
     uint8_t *at = head(t, ticks, EV_GO_UNBLOCK);
-    at = put_short(at, id);
+    at = put_number(at, id);
     at = put_number(at, next_number(mark));
     at = put_encoded(at, stack);
     commit(t, at);
@@ -498,7 +498,7 @@ static inline uint64_t open_running(struct emit_thread *t, uint64_t ticks)
 static inline void label(struct emit_thread *t, uint64_t ticks, uint32_t text)
 {
     uint8_t *at = head(t, ticks, EV_GO_LABEL);
-    at = put_short(at, text);
+    at = put_number(at, text);
     commit(t, at);
 }
 

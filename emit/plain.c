@@ -465,6 +465,12 @@ void emit_self_call(bool is_end)
     emit_leave(t);
 }
 
+void emit_self_tick(void)
+{
+    if (!emit.runtime || !emit.runtime->is_m())
+        emit_tick();
+}
+
 void emit_self_quiet(bool is_quiet)
 {
     is_quiet_now = is_quiet;

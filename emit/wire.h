@@ -48,18 +48,6 @@ static inline uint8_t *put_number(uint8_t *at, uint64_t n)
     return at;
 }
 
-// The same for numbers that are mostly of one or two bytes, in no order that could be foreseen: which of them is no branch. Writes
-// 2 bytes at least.
-static inline uint8_t *put_short(uint8_t *at, uint64_t n)
-{
-    if (__builtin_expect(n >= 1 << 14, 0))
-        return put_number(at, n);
-    uint16_t is_long = n > 0x7f;
-    uint16_t bytes = (uint16_t)((n & 0x7f) | is_long << 7 | (n & 0x3f80) << 1);
-    memcpy(at, &bytes, sizeof bytes);
-    return at + 1 + is_long;
-}
-
 // Writes 8 bytes, of which it counts those that there are.
 static inline uint8_t *put_encoded(uint8_t *at, emit_number n)
 {

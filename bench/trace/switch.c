@@ -18,14 +18,14 @@ static void *obey(void *arg)
 {
     const struct fscope_trace_options o = {.size = sizeof o, .is_flight = 1};
     sigset_t user;
-    int number;
+    int number, ons = 0;
     sigemptyset(&user);
     sigaddset(&user, SIGUSR1);
     for (bool is_on = false; !sigwait(&user, &number); is_on = !is_on) {
-        int rc = is_on ? fscope_trace_stop() : fscope_trace_start(&o);
-        fprintf(stderr, "trace %s: %d\n", is_on ? "off" : "on", rc);
-        if (rc)
+        if (is_on ? fscope_trace_stop() : fscope_trace_start(&o))
             abort();
+        ons += !is_on;
+        fprintf(stderr, "trace %s, %d\n", is_on ? "off" : "on", ons);
     }
     return arg;
 }

@@ -47,8 +47,6 @@ static void check_number(uint64_t n)
         want[bytes++] = (uint8_t)((rest & 0x7f) | (rest >> 7 ? 0x80 : 0));
     assert_ptr_equal(put_number(got, n), got + bytes);
     assert_memory_equal(got, want, bytes);
-    assert_ptr_equal(put_short(got, n), got + bytes);
-    assert_memory_equal(got, want, bytes);
     if (n <= UINT32_MAX) {
         assert_ptr_equal(put_encoded(got, encoded((uint32_t)n)), got + bytes);
         assert_memory_equal(got, want, bytes);
