@@ -166,6 +166,7 @@ void emit_plain_name(struct emit_thread *t);       // a G and a P for it
 void emit_plain_end(struct emit_thread *t);        // its thread ends, or has ended
 
 // The stack of a function that a fiber or thread begins with.
+void emit_stack_forget(struct emit_thread *t); // what it knows: it was left in the midst of that
 uint32_t emit_stack_start(struct emit_thread *t, uint64_t function);
 
 // How many units so many ticks are.

@@ -137,6 +137,7 @@ static __attribute__((noinline)) bool recover(void)
     if ((was & 1) && !(was & EMIT_BUSY_BY_OTHER)) {
         if (self->session == emit_session() && !atomic_load(&self->left))
             emit_cut_now();
+        emit_stack_forget(self);
         give(self);
     }
     frame = 0;

@@ -25,6 +25,18 @@ static bool is_ready(struct emit_thread *t, uint64_t low, uint64_t high)
     return true;
 }
 
+void emit_stack_forget(struct emit_thread *t)
+{
+    for (int i = 0; i < EMIT_STACKS_KNOWN; i++)
+        t->known[i].id = 0;
+    for (int i = 0; t->walks && i < EMIT_WALKS_KNOWN; i++)
+        t->walks->walk[i] = (struct emit_walk){0};
+    if (t->walks)
+        t->walks->links_used = 0;
+    if (t->unwind)
+        unwind_thread_init(t->unwind, t->stack_low, t->stack_high);
+}
+
 static bool is_ours(uint64_t pc)
 {
     const struct emit_runtime *r = emit.runtime;

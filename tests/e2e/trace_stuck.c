@@ -13,6 +13,7 @@
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,19 +66,20 @@ static void *tell_for_ever(void *unused)
 // Once a millisecond, and no handler's.
 static void *sleep_for_ever(void *unused)
 {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL);
     for (;; rounds++)
         usleep(1000);
     return unused;
 }
 
-static pthread_t begin(void *(*run)(void *))
+static pthread_t begin(void *(*run)(void *), bool takes_signals)
 {
     pthread_t t;
+    sigset_t all, was;
+    sigfillset(&all);
+    pthread_sigmask(takes_signals ? SIG_UNBLOCK : SIG_BLOCK, &all, &was);
     if (pthread_create(&t, NULL, run, NULL))
         abort();
+    pthread_sigmask(SIG_SETMASK, &was, NULL);
     return t;
 }
 
@@ -109,7 +111,7 @@ static void stop(long long end)
     sem_init(&stopped, 0, 0);
     on(SIGUSR1, on_stop);
     on(SIGUSR2, on_resume);
-    pthread_t t = begin(tell_for_ever);
+    pthread_t t = begin(tell_for_ever, true);
     for (; now_ns() < end; rounds++) {
         pthread_kill(t, SIGUSR1);
         while (sem_wait(&stopped))
@@ -139,7 +141,7 @@ static void on_alarm(int signal)
 
 static void jump(long long end)
 {
-    begin(sleep_for_ever);
+    begin(sleep_for_ever, false);
     on(SIGALRM, on_alarm);
     begin_timer(MS / 7);
     while (now_ns() < end)
@@ -154,7 +156,7 @@ static void jump(long long end)
 
 static void kill_children(long long end)
 {
-    begin(sleep_for_ever);
+    begin(sleep_for_ever, false);
     while (now_ns() < end) {
         struct itimerval after = {{0, 0}, {0, 300 + random() % 700}};
         pid_t child = vfork();
