@@ -166,11 +166,12 @@ static void tell_last(void)
     emit_others_end();
 }
 
-// A session that was cut soon may be so again.
+// A session that was cut soon may be so again; a flight recorder's goes on in the same copy, and no new file.
 static void pause_before_next(void)
 {
     uint64_t now = emit_now_ns(), twice = emit.begin_pause_ns * 2;
-    bool is_short = emit.begin_pause_ns && now - emit.session_began < SECOND;
+    bool is_short =
+        emit.begin_pause_ns && now - emit.session_began < SECOND && !emit.options.is_flight;
     emit.begin_pause_ns = !is_short                    ? BEGIN_PAUSE_NS
                           : twice < BEGIN_PAUSE_MAX_NS ? twice
                                                        : BEGIN_PAUSE_MAX_NS;
