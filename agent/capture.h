@@ -16,6 +16,7 @@
 #define FIBERSCOPE_AGENT_CAPTURE_H
 
 #include "agent/agent.h"
+#include "agent/fork.h"
 #include "agent/fibers.h"
 
 // What a thread's hooks need at once; all of the agent's thread-local storage. Initial-exec, and small:
@@ -91,7 +92,7 @@ static inline void capture_release(uint32_t was)
     agent_tls.capturing = 0; // first: a fork from here on finds no capture
     atomic_signal_fence(memory_order_seq_cst);
     if (__builtin_expect(agent.is_ghost, 0))
-        agent_forget_parent();
+        fork_try_end();
 }
 
 // --- What is hot.

@@ -6,6 +6,7 @@
 
 #include "agent/arch/x86_64.h"
 #include "agent/heap.h"
+#include "emit/emit.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -39,7 +40,7 @@ static void advise(int advice)
 
 static bool is_within(void)
 {
-    return agent_tls.capturing && agent_live();
+    return (agent_tls.capturing || emit_self_is_inside()) && agent_live();
 }
 
 void fork_prepare(void)
@@ -96,4 +97,10 @@ void fork_ghost_ends(void)
     sys2(SYS_munmap, agent.space->seg.header, agent.space->seg.bytes);
     advise(MADV_DONTNEED); // private memory: zeroes
     advise(MADV_WIPEONFORK);
+}
+
+void fork_try_end(void)
+{
+    if (agent.is_ghost && !is_within())
+        agent_forget_parent();
 }

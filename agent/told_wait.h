@@ -25,6 +25,8 @@ static inline bool told_is_on(void)
         return true;
     if (trace_is_due())
         trace_begin_due();
+    if (atomic_load_explicit(&emit_rests, memory_order_relaxed))
+        emit_tick();
     return emit_is_on();
 }
 

@@ -11,6 +11,7 @@
 #include "fiberscope/trace.h"
 
 #include "agent/agent.h"
+#include "agent/fork.h"
 #include "agent/api.h"
 #include "agent/fibers.h"
 #include "agent/futex.h"
@@ -112,6 +113,7 @@ void trace_begin_child(void)
 void trace_begin_due(void)
 {
     int saved = errno;
+    fork_try_end();
     // A vfork child has its parent's memory, and one that forked within a hook the parent's segment yet.
     if (!agent.is_ghost && agent.pid == (uint32_t)getpid()) {
         if (agent_here_answered() ||

@@ -290,9 +290,11 @@ static void say_gave_way(const struct record_options *o, const struct record_res
         any |= result->traces[i].file.gave_way;
     if (!any)
         return;
-    fputs("fiberscope: older events gave way to newer ones: of --trace-buffer=BYTES, which were ",
-          o->messages);
-    record_say_bytes(o->messages, o->trace_bytes);
+    fputs("fiberscope: older events gave way to newer ones: of --trace-buffer=BYTES", o->messages);
+    if (!o->pid) { // else the target has what it was begun with
+        fputs(", which were ", o->messages);
+        record_say_bytes(o->messages, o->trace_bytes);
+    }
     fputs(", each thread with events takes 64 KiB or more a second\n", o->messages);
 }
 

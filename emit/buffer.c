@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
 // The pool of trace buffers: claimed by compare-and-swap, sealed by their writer or once nobody can be writing
-// them, freed by the consumer, or, in a flight recorder, by whoever needs one.
+// them, freed by the consumer, or, in a flight recorder, by whoever needs one. And the streams that fill them.
 
 #include "emit/internal.h"
 
+#include "segment/hold.h"
 #include "segment/table.h"
 
 #include <errno.h>
@@ -56,8 +57,8 @@ static struct seg_trace_buffer *find_free(void)
 bool emit_buffers_give_way(uint64_t below)
 {
     struct seg_trace *t = emit.trace;
-    // seq_cst: pairs with the consumer's, which counts itself before it copies
-    if (atomic_load(&t->hold))
+    // seq_cst: pairs with the consumer's, which says so before it copies
+    if (seg_is_held(&t->hold))
         return false;
     uint64_t lowest = UINT64_MAX;
     for (uint32_t i = 0; i < t->buffer_count; i++) {
@@ -103,7 +104,7 @@ struct seg_trace_buffer *emit_buffer_claim(struct emit_thread *t, uint64_t gener
     if (!b->session)
         first_use(b, is_next);
     b->tid = t->tid;
-    b->session = atomic_load_explicit(&emit.session, memory_order_relaxed);
+    b->session = t->session;
     b->generation = generation;
     b->order = t->order++;
     b->start_units = t->units;
@@ -123,7 +124,7 @@ void emit_buffers_seal_all(uint64_t generation)
     for (uint32_t i = 0; i < emit.trace->buffer_count; i++) {
         struct seg_trace_buffer *b = &emit.buffers[i];
         if (atomic_load_explicit(&b->state, memory_order_acquire) == SEG_TRACE_WRITING &&
-            b->generation <= generation)
+            b->generation <= generation && !emit_is_left(b))
             emit_buffer_seal(b);
     }
 }
@@ -134,4 +135,38 @@ uint32_t emit_free_buffers(void)
     for (uint32_t i = 0; i < emit.trace->buffer_count; i++)
         n += atomic_load_explicit(&emit.buffers[i].state, memory_order_relaxed) == SEG_TRACE_FREE;
     return n;
+}
+
+// --- Streams.
+
+void *emit_pages(size_t bytes)
+{
+    void *p = (void *)syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+struct emit_thread *emit_thread_new(uint32_t tid, void (*look)(struct emit_thread *), void *owner)
+{
+    // Not at the start of a page, as so much is that is used with it: a load is held up by a store before it to an address
+    // with the same low 12 bits.
+    enum { AT = 704 };
+    size_t head = AT + ((sizeof(struct emit_thread) + 63) & ~(size_t)63);
+    uint8_t *mem = emit_pages(head + EMIT_STACKS_KNOWN * sizeof(struct emit_stack_slot));
+    if (!mem)
+        return NULL;
+    struct emit_thread *t = (struct emit_thread *)(void *)(mem + AT);
+    t->known = (struct emit_stack_slot *)(void *)(mem + head);
+    t->tid = tid;
+    t->look = look;
+    t->owner = owner;
+    return t;
+}
+
+void emit_thread_end(struct emit_thread *t)
+{
+    if (t && t->buffer && t->generation == atomic_load(&emit_generation))
+        emit_buffer_seal(t->buffer);
+    if (t)
+        t->generation = 0;
 }

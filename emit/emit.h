@@ -21,7 +21,21 @@
 //     seq; here `busy` of plain threads). A new generation has begun for good when each was seen even
 //     once after it was announced; only then are the statuses of idle Gs and Ps told, by the one who
 //     advances. Each status is told once: the mark is claimed by compare-and-swap.
-//   - Nothing here allocates but by mmap, waits (but for `busy`), or takes a lock of libc's.
+//   - Nobody waits without bound for another thread's stream, which a handler may have parked within an event (collectors
+//     that stop the world), or left by a jump, and whose thread may have no processor. So:
+//     - Who advances (emit.lock, in which no signal is handled) looks for a moment. Is somebody still inside, then the
+//       generation before is not complete yet, and events go on in the new one; it is looked at again at later ticks. After
+//       some seconds, or when there is no room, the trace is cut.
+//     - A session ends without those that are inside. What such a stream has committed is whole, and nobody depends on
+//       what it has not. It is left behind: its buffer stays its own (not sealed, so never another's), it
+//       writes nothing in a later session until its transition is over, and its thread then begins anew.
+//     - A thread whose own stream, or the wait that it tells of, another holds for too long cuts the trace, drops the
+//       stream, and takes another.
+//     - A thread that has left its own event by a jump (or as the parent of a vfork child that was killed in one:
+//       they share stack and memory) is, at its next event, no deeper in its stack than that event was. Then it
+//       cuts the trace, as what it had begun is half told, and the stream is free.
+//   - A cut trace begins anew after a pause, so that nothing of this can come in storms.
+//   - Nothing here allocates but by mmap, or takes a lock of libc's.
 //
 // Formats, rules and numbers: reference of Go's format v2; see docs/trace.md.
 
@@ -87,6 +101,13 @@ enum emit_told {
 
 enum emit_rwlock { EMIT_RWLOCK_NONE, EMIT_RWLOCK_READ, EMIT_RWLOCK_WRITE };
 
+enum emit_use {
+    EMIT_UNUSED,
+    EMIT_USED,
+    EMIT_DROPPED
+}; // dropped: by its thread, while another held it
+#define EMIT_BUSY_BY_OTHER (UINT32_C(1) << 31)
+
 struct unwind_thread;
 
 struct emit_bucket;
@@ -120,10 +141,12 @@ struct emit_thread {
     struct emit_walks *walks; // NULL: not yet
 
     // Plain threads: a G and a P of their own.
-    _Atomic uint32_t busy; // odd: the owner writes, or who advances writes for it
+    _Atomic uint32_t busy;  // odd: the owner writes, or (EMIT_BUSY_BY_OTHER) another thread for it
+    uint32_t looked, found; // quiesce.c: what busy was as this look began
+    _Atomic uint64_t left;  // session in which it was left behind; 0: it is not
     emit_mark own_g, own_p;
     struct emit_thread *next; // of all plain ones; set once
-    _Atomic uint32_t is_used; // by a living thread
+    _Atomic uint32_t is_used; // by a living thread; enum emit_use
     uint8_t is_told;          // this session: its G exists; enum emit_told
     bool is_made;             // another told its G as created: it is to start
     uint64_t session_made;    // the session in which
@@ -163,6 +186,8 @@ extern EMIT_API _Atomic uint32_t emit_relocking;
 // The first word is the generation being written, 0: off. A page of its own, which a forked child finds wiped.
 extern EMIT_API _Atomic uint64_t emit_page[512];
 #define emit_generation emit_page[0]
+#define emit_rests                                                                                 \
+    emit_page[1] // not 0: it has been cut, and emit_tick begins it anew, should somebody call that
 
 static inline bool emit_is_on(void)
 {
@@ -337,6 +362,9 @@ struct emit_thread *emit_enter(void); // NULL: tracing is off, or no memory
 struct emit_thread *emit_enter_user(void);
 void emit_leave(struct emit_thread *t);
 void emit_self_end(void); // the calling thread ends
+// The calling thread holds the `busy` of some stream: it is in an event, or in a handler that has interrupted one. One that it
+// has left by a jump is over.
+bool emit_self_is_inside(void);
 // The calling thread's calls of the program's that wait. Each is told to begin and to end by what stands around it, which
 // says with `at` which it is: the address of its own frame (where its caller's ends).
 //   - One call is open at a time: the first that is told. From then until its end is told, the thread is in that call,

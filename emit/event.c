@@ -116,6 +116,8 @@ uint64_t emit_open_slow(struct emit_thread *t)
 {
     uint64_t generation = atomic_load_explicit(&emit_generation, memory_order_acquire);
     bool is_new = t->generation != generation;
+    if (__builtin_expect(atomic_load(&t->left) != 0, 0))
+        return 0;
     uint64_t session = atomic_load_explicit(&emit.session, memory_order_relaxed);
     if (t->session != session) {
         t->session = session;
@@ -140,6 +142,10 @@ uint64_t emit_open_slow(struct emit_thread *t)
     struct seg_trace_buffer *b = emit_buffer_claim(t, generation, !is_new);
     if (!b) {
         emit_cut(generation);
+        return 0;
+    }
+    if (__builtin_expect(atomic_load(&t->left) != 0, 0)) { // meanwhile
+        emit_buffer_seal(b);
         return 0;
     }
     t->buffer = b;

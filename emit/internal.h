@@ -59,13 +59,24 @@ struct emit {
     _Atomic uint64_t procs_told; // generation in which ProcsChange was
     _Atomic uint32_t hint;       // where to look for a free buffer
     _Atomic uint32_t claimed;    // buffers, since the generation began
-    _Atomic uint32_t lock;       // who starts, stops, advances
+    _Atomic uint32_t lock;       // who starts, stops, advances; no signal interrupts that
+    uint64_t mask;               // of signals, of who has it
+    uint32_t look;               // counts quiesce's
+    _Atomic uint32_t left;       // streams that are left behind
+    uint64_t pending; // generation that is not yet complete, though the next has begun; 0: none
+    bool is_untold;   // something that was busy has not been announced in this one
+    _Atomic uint64_t retry_ns; // CLOCK_MONOTONIC: when either is tried again,
+    uint64_t retry_pause_ns;   // so long after the last time
+    _Atomic uint64_t nudge_ns; // when the runtime's are asked again
+    _Atomic uint64_t begin_ns; // no session begins before,
+    uint64_t begin_pause_ns;   // so long after the end of the last
     struct emit_options options;
-    bool is_wanted;               // by its user: after a cut it begins anew
-    uint32_t pid;                 // whose session it is
-    _Atomic uint32_t is_cut;      // it has ended, and is to be tidied up
-    uint64_t generation_began;    // CLOCK_MONOTONIC, ns
-    uint64_t last_generation;     // never reused
+    bool is_wanted;                    // by its user: after a cut it begins anew
+    uint32_t pid;                      // whose session it is
+    _Atomic uint32_t is_cut;           // it has ended, and is to be tidied up
+    _Atomic uint64_t generation_began; // CLOCK_MONOTONIC, ns
+    uint64_t session_began;            // likewise
+    uint64_t last_generation;          // never reused
     uint64_t base_ticks, base_ns; // when the first session began: what the scale is measured from
     _Atomic uint64_t next_id;
     const struct emit_runtime *runtime; // NULL: none
@@ -76,7 +87,9 @@ struct emit {
     void (*bounds)(uint64_t *low, uint64_t *high);
     uint64_t agent_low, agent_high, core_low, core_high;
     emit_number reasons[EMIT_REASON_COUNT];
-    bool is_armed;                       // see emit_runtime's arm
+    bool is_armed; // see emit_runtime's arm
+    bool
+        is_parents; // in a child of a fork within an event: the segment is its parent's, for that event's sake
     struct emit_thread *_Atomic threads; // plain ones
     struct emit_thread *announcer;       // the stream without a thread
 };
@@ -95,13 +108,44 @@ void emit_buffer_seal(struct seg_trace_buffer *b);
 void emit_buffers_seal_all(uint64_t generation);
 // Flight recorder: what is older gives way. False: nothing did.
 bool emit_buffers_give_way(uint64_t below);
+void *emit_pages(size_t bytes); // NULL: no memory
 void emit_cut(uint64_t generation);
+void emit_cut_now(void); // in whatever generation
 
-void emit_busy_lock(struct emit_thread *t);
+// emit.lock, all signals blocked: no handler parks who has it, or jumps out.
+void emit_signals_block(uint64_t *was);
+void emit_signals_restore(const uint64_t *was);
+bool emit_try_lock(void);
+void emit_lock(void);
+void emit_unlock(void);
+
+// Both clocks at one moment.
+struct emit_moment {
+    uint64_t ticks, ns;
+};
+struct emit_moment emit_now_of_both(void);
+void emit_set_clock(uint64_t generation, bool is_first); // of one that is about to begin
+uint64_t emit_now_ns(void);                              // CLOCK_MONOTONIC
+void emit_pause(void); // some microseconds, in which who has less priority may run
+
+// With emit.lock. Whether no transition that began before `is_new` is going on any more; false: after so long one still
+// is, or its thread has no end for it. The next try (not new) goes on with those that were not seen outside yet.
+bool emit_quiesce(bool is_new, uint64_t patience_ns);
+// The session has ended without those that were not: they are its.
+void emit_leave_behind(void);
+bool emit_is_left(const struct seg_trace_buffer *b); // of such a stream: not to be sealed by others
+void emit_return(struct emit_thread *t);             // it is whoever's holds it now
+
+// A stream that another thread holds is waited for so long.
+#define EMIT_OWN_NS   UINT64_C(20000000) // by its own thread, which drops it then
+#define EMIT_OTHER_NS UINT64_C(50000)
+bool emit_busy_lock(struct emit_thread *t, uint64_t patience_ns); // by another thread than its own
 void emit_busy_unlock(struct emit_thread *t);
 bool emit_busy_try(struct emit_thread *t); // once
 void emit_self_forget(void);
-bool emit_self_is_inside(void); // the calling thread holds the `busy` of some stream
+void emit_self_hold(void); // it counts as inside
+void emit_self_let_go(void);
+void emit_self_drop_stream(void); // somebody holds it, or the wait that it tells of, for too long
 void emit_thread_begin(
     struct emit_thread *t); // a plain thread's G and P, if they are not told in this session
 void emit_thread_leave(struct emit_thread *t); // and their end
@@ -122,11 +166,16 @@ struct emit_thread *emit_others_find(uint32_t tid); // ... NULL: none was
 struct emit_thread *emit_plain_take(uint32_t tid); // one that is free, or a new one
 struct emit_thread *emit_plain_of(
     uint32_t tid); // who has that tid, if it is known; NULL: it may be there
+void emit_plain_set_tid(struct emit_thread *t, uint32_t tid);
 void emit_plain_give(struct emit_thread *t); // it is free
+void emit_plain_drop(
+    struct emit_thread *t);   // it is, once who holds it or has claimed its wait lets go
+void emit_plain_forget(void); // in a forked child
 void emit_plain_name(struct emit_thread *t); // a G and a P for it
 void emit_plain_end(struct emit_thread *t);  // its thread ends, or has ended
 
 // The stack of a function that a fiber or thread begins with.
+void emit_stack_forget(struct emit_thread *t); // what it knows: it was left in the midst of that
 uint32_t emit_stack_start(struct emit_thread *t, uint64_t function);
 
 // How many units so many ticks are.

@@ -61,7 +61,8 @@ static struct emit_thread *find(uint32_t tid)
     if (t)
         return t;
     t = atomic_load_explicit(&emit.threads, memory_order_acquire);
-    while (t && (!atomic_load_explicit(&t->is_used, memory_order_relaxed) || t->tid != tid))
+    while (t &&
+           (atomic_load_explicit(&t->is_used, memory_order_relaxed) != EMIT_USED || t->tid != tid))
         t = t->next;
     return t;
 }
@@ -298,10 +299,10 @@ static void tell_thread(uint32_t tid, uint32_t own_tid, bool has_room)
         t->is_orphan = true;
         orphans++;
     }
-    if (t)
-        emit_busy_lock(t);
+    // One that is within an event tells itself.
+    bool is_ours = t && emit_busy_lock(t, EMIT_OTHER_NS);
     unlock_names();
-    if (!t)
+    if (!is_ours)
         return;
     // One that was created in this session, and has told nothing yet, begins by itself.
     bool is_created = t->is_made && t->session_made == emit_session();

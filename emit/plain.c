@@ -9,127 +9,171 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TIDS = 4096 };
+enum {
+    SPINS = 300,
+    // A handler's frames lie deeper than what it has interrupted by all that the kernel puts between: more than 1 KiB. Hooks
+    // that are called at one depth differ by less than this.
+    FRAME_SLACK = 768,
+};
 
 static __thread struct emit_thread *self __attribute__((tls_model("initial-exec")));
 static __thread uint32_t held
     __attribute__((tls_model("initial-exec"))); // `busy` words, by this thread
 static __thread bool has_ended __attribute__((tls_model("initial-exec"))); // it tells nothing more
+// Its stack pointer when the first of them was taken; 0: not known. Changed while `held` is not 0.
+static __thread uint64_t frame __attribute__((tls_model("initial-exec")));
 static __thread bool is_quiet_now __attribute__((tls_model("initial-exec")));
 static __thread uint64_t own_start __attribute__((tls_model("initial-exec"))); // 0: not known
 
-void emit_busy_lock(struct emit_thread *t)
+static inline __attribute__((always_inline)) uint64_t stack_pointer(void)
 {
-    held++; // before: a handler is not to find it held and not counted
-    for (uint32_t i = 1;; i++) {
-        uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
-        if (!(was & 1) && atomic_compare_exchange_weak_explicit(
-                              &t->busy, &was, was + 1, memory_order_acquire, memory_order_relaxed))
-            return;
-        if (i % 64 == 0)
-            syscall(SYS_sched_yield);
-        else
+    uint64_t sp;
+    __asm__ volatile("mov %%rsp, %0" : "=r"(sp));
+    return sp;
+}
+
+// Before `busy` is: a handler is not to find it held and not counted.
+static inline __attribute__((always_inline)) void hold(void)
+{
+    bool is_first = !held++;
+    atomic_signal_fence(memory_order_seq_cst);
+    if (is_first)
+        frame = stack_pointer();
+}
+
+static inline void let_go(void)
+{
+    if (held == 1)
+        frame = 0;
+    atomic_signal_fence(memory_order_seq_cst);
+    held--;
+}
+
+static inline bool take(struct emit_thread *t, uint32_t by)
+{
+    uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
+    if ((was & 1) ||
+        !atomic_compare_exchange_strong_explicit(&t->busy, &was, (was + 1) | by,
+                                                 memory_order_acquire, memory_order_relaxed))
+        return false;
+    if (__builtin_expect(atomic_load_explicit(&t->left, memory_order_relaxed) != 0, 0))
+        emit_return(t);
+    return true;
+}
+
+static void give(struct emit_thread *t)
+{
+    uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
+    // release: pairs with the acquire of who takes it, and of who waits for the transition's end
+    atomic_store_explicit(&t->busy, (was + 1) & ~EMIT_BUSY_BY_OTHER, memory_order_release);
+}
+
+// Counted already.
+static __attribute__((noinline)) bool take_patiently(struct emit_thread *t, uint32_t by,
+                                                     uint64_t patience_ns)
+{
+    uint64_t until = 0;
+    for (int i = 0; !take(t, by); i++) {
+        uint64_t now = i < SPINS ? 0 : emit_now_ns();
+        until = now && !until ? now + patience_ns : until;
+        if (!now) {
             __builtin_ia32_pause();
+        } else if (now >= until) {
+            let_go();
+            return false;
+        } else {
+            emit_pause();
+        }
     }
+    return true;
+}
+
+static inline bool lock_own(struct emit_thread *t)
+{
+    hold();
+    return __builtin_expect(take(t, 0), 1) || take_patiently(t, 0, EMIT_OWN_NS);
+}
+
+bool emit_busy_lock(struct emit_thread *t, uint64_t patience_ns)
+{
+    hold();
+    return take_patiently(t, EMIT_BUSY_BY_OTHER, patience_ns);
 }
 
 bool emit_busy_try(struct emit_thread *t)
 {
-    uint32_t was = atomic_load_explicit(&t->busy, memory_order_relaxed);
-    held++;
-    bool is_ours = !(was & 1) && atomic_compare_exchange_strong_explicit(&t->busy, &was, was + 1,
-                                                                         memory_order_acquire,
-                                                                         memory_order_relaxed);
-    held -= !is_ours;
+    hold();
+    bool is_ours = take(t, EMIT_BUSY_BY_OTHER);
+    if (!is_ours)
+        let_go();
     return is_ours;
 }
 
 void emit_busy_unlock(struct emit_thread *t)
 {
-    atomic_store_explicit(&t->busy, atomic_load_explicit(&t->busy, memory_order_relaxed) + 1,
-                          memory_order_release);
-    held--;
+    give(t);
+    let_go();
 }
 
-// Its G and P run on from session to session, and are told anew in each.
-static void look_plain(struct emit_thread *t)
+static bool is_on_stack(const struct emit_thread *t, uint64_t sp)
 {
-    t->g_state = t->p_state = EMIT_NONE;
+    return sp >= t->stack_low && sp < t->stack_high;
 }
 
-// The last of those whose tids fall together.
-static struct emit_thread *_Atomic by_tid[TIDS];
-static _Atomic int32_t free_streams; // about: whether it is worth while to look for one
-
-static void set_tid(struct emit_thread *t, uint32_t tid)
+// Whether what `held` counts has been left, and we are no handler that has interrupted it. Nothing can be said on other stacks.
+static bool is_left_by_jump(void)
 {
-    t->tid = tid;
-    if (tid)
-        atomic_store_explicit(&by_tid[tid % TIDS], t, memory_order_release);
+    uint64_t sp = stack_pointer();
+    stack_t other = {0};
+    return self && frame && sp + FRAME_SLACK >= frame && is_on_stack(self, sp) &&
+           is_on_stack(self, frame) && !syscall(SYS_sigaltstack, NULL, &other) &&
+           !(other.ss_flags & SS_ONSTACK);
 }
 
-struct emit_thread *emit_plain_of(uint32_t tid)
+// What `held` counts has been left.
+static void leave_event(void)
 {
-    struct emit_thread *t = atomic_load_explicit(&by_tid[tid % TIDS], memory_order_acquire);
-    return t && t->tid == tid && atomic_load_explicit(&t->is_used, memory_order_relaxed) ? t : NULL;
-}
-
-void emit_plain_give(struct emit_thread *t)
-{
-    atomic_store(&t->is_used, 0);
-    atomic_fetch_add_explicit(&free_streams, 1, memory_order_relaxed);
-}
-
-static struct emit_thread *take_free(void)
-{
-    if (atomic_load_explicit(&free_streams, memory_order_relaxed) <= 0)
-        return NULL;
-    for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
-         t = t->next) {
-        uint32_t no = 0;
-        if (!atomic_load_explicit(&t->is_used, memory_order_relaxed) &&
-            atomic_compare_exchange_strong(&t->is_used, &no, 1)) {
-            atomic_fetch_sub_explicit(&free_streams, 1, memory_order_relaxed);
-            return t;
-        }
+    uint32_t was = self ? atomic_load_explicit(&self->busy, memory_order_relaxed) : 0;
+    if ((was & 1) && !(was & EMIT_BUSY_BY_OTHER)) {
+        if (self->session == emit_session() && !atomic_load(&self->left))
+            emit_cut_now();
+        emit_stack_forget(self);
+        give(self);
     }
-    return NULL;
+    frame = 0;
+    held = 0;
 }
 
-// One whose thread has ended, or a new one, linked for all to see.
-struct emit_thread *emit_plain_take(uint32_t tid)
+static __attribute__((noinline)) bool recover(void)
 {
-    struct emit_thread *t = take_free();
-    if (t) {
-        set_tid(t, tid);
-        return t;
-    }
-    t = emit_thread_new(tid, look_plain, NULL);
-    if (!t)
-        return NULL;
-    set_tid(t, tid);
-    atomic_store_explicit(&t->is_used, 1, memory_order_relaxed);
-    t->next = atomic_load_explicit(&emit.threads, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&emit.threads, &t->next, t, memory_order_release,
-                                                  memory_order_relaxed))
-        ;
-    return t;
+    if (!is_left_by_jump())
+        return false;
+    leave_event();
+    return true;
 }
 
-// A G and a P for it.
-void emit_plain_name(struct emit_thread *t)
+bool emit_self_is_inside(void)
 {
-    uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_relaxed);
-    t->g = (struct emit_thing){&t->own_g, emit.runtime ? emit.runtime->next_id() : n, 0};
-    t->p = (struct emit_thing){&t->own_p, emit.runtime ? 10000 + n : n, 0};
-    // The marks may be of an earlier thread's, in this very generation.
-    atomic_store_explicit(&t->own_g, 0, memory_order_relaxed);
-    atomic_store_explicit(&t->own_p, 0, memory_order_relaxed);
-    t->region = 0;
-    t->is_made = false;
-    // The first thread; in a forked child the one that forked, which knows better where it began.
-    if (t->tid == (uint32_t)syscall(SYS_getpid))
-        t->g.start = EMIT_START_MAIN;
+    return __builtin_expect(held != 0, 0) && !recover();
+}
+
+void emit_self_hold(void)
+{
+    hold();
+}
+
+void emit_self_let_go(void)
+{
+    let_go();
+}
+
+void emit_self_drop_stream(void)
+{
+    struct emit_thread *t = self;
+    emit_cut_now();
+    self = NULL;
+    if (t)
+        emit_plain_drop(t);
 }
 
 static void find_stack(struct emit_thread *t)
@@ -144,9 +188,10 @@ static __attribute__((noinline)) struct emit_thread *make_self(void)
     // A child of vfork has this memory, its parent's thread-local variables too.
     if (has_ended || emit.pid != (uint32_t)syscall(SYS_getpid))
         return NULL;
-    held++; // no session begins in a handler meanwhile
+    uint64_t mask;
+    emit_signals_block(&mask); // no session begins in a handler meanwhile
     struct emit_thread *t = emit_others_adopt((uint32_t)syscall(SYS_gettid));
-    held--;
+    emit_signals_restore(&mask);
     if (!t)
         return NULL;
     if (own_start)
@@ -158,7 +203,11 @@ static __attribute__((noinline)) struct emit_thread *make_self(void)
 
 void emit_plain_end(struct emit_thread *t)
 {
-    emit_busy_lock(t);
+    if (!lock_own(t)) {
+        emit_cut_now();
+        emit_plain_drop(t);
+        return;
+    }
     if (t->is_told == EMIT_TOLD_AHEAD)
         emit_thread_begin(t);
     emit_waits_flush(t);
@@ -172,9 +221,12 @@ void emit_plain_end(struct emit_thread *t)
 // The calling thread's stream that was told ahead, and of which it knows nothing.
 static struct emit_thread *find_ahead(uint32_t tid)
 {
-    held++;
-    struct emit_thread *t = emit_is_on() ? emit_others_find(tid) : NULL;
-    held--;
+    uint64_t mask;
+    if (!emit_is_on())
+        return NULL;
+    emit_signals_block(&mask);
+    struct emit_thread *t = emit_others_find(tid);
+    emit_signals_restore(&mask);
     return t;
 }
 
@@ -191,15 +243,15 @@ void emit_self_end(void)
 static inline struct emit_thread *enter_self(void)
 {
     struct emit_thread *t = self ? self : make_self();
-    if (t)
-        emit_busy_lock(t);
-    return t;
+    if (!t || __builtin_expect(lock_own(t), 1))
+        return t;
+    emit_self_drop_stream();
+    return NULL;
 }
 
 struct emit_thread *emit_enter_bare(void)
 {
-    return emit_is_on() && !held ? enter_self()
-                                 : NULL; // held: by what this handler has interrupted
+    return emit_is_on() && !emit_self_is_inside() ? enter_self() : NULL;
 }
 
 struct emit_thread *emit_enter(void)
@@ -237,18 +289,13 @@ static bool is_any_relocking(void)
     return atomic_load_explicit(&emit_relocking, memory_order_relaxed) != 0;
 }
 
-bool emit_self_is_inside(void)
-{
-    return held != 0;
-}
-
+// Who forks in a handler is inside yet, in the child as well.
 void emit_self_forget(void)
 {
-    held = 0;
     has_ended = false;
     self = NULL;
     emit_others_forget();
-    atomic_store_explicit(&free_streams, 0, memory_order_relaxed);
+    emit_plain_forget();
 }
 
 // --- What agent and runtime tell of plain threads.
@@ -260,7 +307,7 @@ static inline bool is_plain(void)
 
 static inline __attribute__((always_inline)) struct emit_thread *enter_plain(void)
 {
-    struct emit_thread *t = is_plain() && !held ? enter_self() : NULL;
+    struct emit_thread *t = is_plain() && !emit_self_is_inside() ? enter_self() : NULL;
     if (t)
         emit_thread_begin(t);
     return t;
@@ -280,14 +327,13 @@ static void set_call(struct emit_thread *t, uint64_t at)
 static __attribute__((noinline)) void go_on(void)
 {
     struct emit_thread *w = self;
-    held++;
-    atomic_signal_fence(
-        memory_order_seq_cst); // a handler comes before all of what follows, or after it
+    hold(); // a handler comes before all of what follows, or after it
     bool is_told = emit_waits_end(w);
     struct emit_thread *t = is_plain() ? enter_self() : NULL;
     if (t)
         emit_thread_begin(t);
-    emit_waits_over(w);
+    if (self == w) // else somebody is about to tell of its wait, and it was dropped
+        emit_waits_over(w);
     if (t && t->g_state == EMIT_G_SYSCALL) {
         emit_syscall_end(t, emit_ticks());
     } else if (t && !t->g_state) {
@@ -301,8 +347,7 @@ static __attribute__((noinline)) void go_on(void)
         emit_waits_took(t, t->wait_takes);
     emit_leave(t);
     set_call(w, 0);
-    atomic_signal_fence(memory_order_seq_cst);
-    held--;
+    let_go();
 }
 
 // Whether `at` is further in than the open call: on the stack that grew from there, or on the one that a handler has.
@@ -322,7 +367,7 @@ static inline __attribute__((always_inline)) struct emit_thread *enter_call(uint
 {
     uint64_t call = open_call();
     if (__builtin_expect(call != 0, 0)) {
-        if (held || is_within(call, at))
+        if (emit_self_is_inside() || is_within(call, at))
             return NULL;
         go_on();
     }
@@ -335,7 +380,7 @@ static inline __attribute__((always_inline)) struct emit_thread *enter_call(uint
 void emit_self_go_on(uint64_t at)
 {
     uint64_t call = open_call();
-    if (held)
+    if (emit_self_is_inside())
         return; // in a handler, whose call was not told to begin either
     if (__builtin_expect(call != at || !call, 0)) {
         if (!call)
@@ -355,12 +400,14 @@ void emit_self_go_on(uint64_t at)
 
 void emit_self_unwound(void)
 {
-    if (open_call() && !held)
+    if (open_call() && !emit_self_is_inside())
         go_on();
 }
 
 void emit_self_jump(uint64_t to)
 {
+    if (__builtin_expect(held != 0, 0) && frame && !is_within(frame, to))
+        leave_event();
     uint64_t call = open_call();
     if (call && !held && !is_within(call, to))
         go_on();
@@ -447,7 +494,7 @@ void emit_self_release(uint64_t object)
 void emit_self_signal(uint64_t object, bool all)
 {
     // Not in the midst of an event of this very thread, nor for one that has told nothing yet.
-    if (!self || atomic_load_explicit(&self->busy, memory_order_relaxed) & 1)
+    if (!self || emit_self_is_inside())
         return;
     struct emit_thread *t = enter_plain();
     if (t)
@@ -490,7 +537,7 @@ void emit_self_begin(struct emit_thread *t, uint64_t start)
         return;
     }
     self = t;
-    set_tid(t, (uint32_t)syscall(SYS_gettid));
+    emit_plain_set_tid(t, (uint32_t)syscall(SYS_gettid));
     struct emit_thread *ahead = find_ahead(t->tid); // a session began in this very moment
     if (ahead)
         emit_plain_end(ahead);
@@ -502,7 +549,11 @@ void emit_self_drop(struct emit_thread *t)
 {
     if (!t)
         return;
-    emit_busy_lock(t);
+    if (!lock_own(t)) {
+        emit_cut_now();
+        emit_plain_drop(t);
+        return;
+    }
     t->is_made = false;
     t->session = 0;
     emit_busy_unlock(t);

@@ -12,24 +12,29 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static void *pages(size_t bytes)
-{
-    void *p = (void *)syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
-    return p == MAP_FAILED ? NULL : p;
-}
-
 static bool is_ready(struct emit_thread *t, uint64_t low, uint64_t high)
 {
     if (!t->unwind) {
-        t->walks = t->walks ? t->walks : pages(sizeof(struct emit_walks));
-        t->unwind = t->walks ? pages(unwind_thread_size()) : NULL;
+        t->walks = t->walks ? t->walks : emit_pages(sizeof(struct emit_walks));
+        t->unwind = t->walks ? emit_pages(unwind_thread_size()) : NULL;
         if (!t->unwind)
             return false;
         unwind_thread_init(t->unwind, low, high);
     }
     unwind_thread_stack(t->unwind, low, high);
     return true;
+}
+
+void emit_stack_forget(struct emit_thread *t)
+{
+    for (int i = 0; i < EMIT_STACKS_KNOWN; i++)
+        t->known[i].id = 0;
+    for (int i = 0; t->walks && i < EMIT_WALKS_KNOWN; i++)
+        t->walks->walk[i] = (struct emit_walk){0};
+    if (t->walks)
+        t->walks->links_used = 0;
+    if (t->unwind)
+        unwind_thread_init(t->unwind, t->stack_low, t->stack_high);
 }
 
 static bool is_ours(uint64_t pc)

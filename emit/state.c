@@ -4,12 +4,13 @@
 //
 // Advance: the generation is stored; membarrier; each thread is seen outside of a transition once. From then on nobody
 // writes the old generation, so its buffers are sealed and it is complete, and no transition that was told
-// in it is still on its way, so what a G's status says is what a claim of its mark may tell.
+// in it is still on its way, so what a G's status says is what a claim of its mark may tell. That may take several ticks
+// (emit.pending); so may the statuses (emit.is_untold). No generation begins before both are done, as a flight
+// recorder's copy may begin with any: what is not told in the first of a trace is unknown to readers later.
 
 #include "emit/waits.h"
 #include "emit/wire.h"
 
-#include <cpuid.h>
 #include <linux/membarrier.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -23,12 +24,14 @@ struct emit emit = {.next_id = 1};
 
 enum { SECOND = 1000000000, UNTOLD_GENERATIONS = 4 };
 
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec ts = {0};
-    clock_gettime(clock, &ts);
-    return (uint64_t)ts.tv_sec * SECOND + (uint64_t)ts.tv_nsec;
-}
+#define PATIENCE_NS        UINT64_C(1000000) // for others, at first
+#define RETRY_NS           UINT64_C(1000000) // then each tick after twice as long looks once
+#define RETRY_MAX_NS       UINT64_C(64000000)
+#define PATIENCE_LAST_NS   UINT64_C(2000000000) // and then it is cut
+#define NUDGE_NS           UINT64_C(1000000)
+#define BEGIN_LOOK_NS      UINT64_C(2000000)   // between looks whether there is room for one
+#define BEGIN_PAUSE_NS     UINT64_C(100000000) // between sessions; twice as long after a short one
+#define BEGIN_PAUSE_MAX_NS UINT64_C(1600000000)
 
 static void pause_ns(long ns)
 {
@@ -36,177 +39,41 @@ static void pause_ns(long ns)
     syscall(SYS_nanosleep, &ts, NULL);
 }
 
-// --- Time.
-
-static bool is_tsc_invariant(void)
-{
-    unsigned a, b, c, d;
-    return __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & (1u << 8));
-}
-
-uint64_t emit_ticks(void)
-{
-    static _Atomic uint8_t known; // 1: TSC, 2: not
-    uint8_t k = atomic_load_explicit(&known, memory_order_relaxed);
-    if (__builtin_expect(!k, 0)) {
-        k = is_tsc_invariant() ? 1 : 2;
-        atomic_store_explicit(&known, k, memory_order_relaxed);
-    }
-    return k == 1 ? __builtin_ia32_rdtsc() : clock_ns(CLOCK_MONOTONIC);
-}
-
-struct moment {
-    uint64_t ticks, ns;
-};
-
-// Both clocks at one moment: of several readings the one that took least.
-static struct moment now_of_both(void)
-{
-    struct moment best = {0};
-    uint64_t least = UINT64_MAX;
-    for (int i = 0; i < 5; i++) {
-        uint64_t before = emit_ticks();
-        uint64_t ns = clock_ns(CLOCK_MONOTONIC);
-        uint64_t after = emit_ticks();
-        if (after - before < least) {
-            least = after - before;
-            best = (struct moment){before + (after - before) / 2, ns};
-        }
-    }
-    return best;
-}
-
-// Units per tick, times 2^64, as measured since the first start.
-static uint64_t scale_at(struct moment now)
-{
-    uint64_t ticks = now.ticks - emit.base_ticks, ns = now.ns - emit.base_ns;
-    if (!ticks)
-        return (UINT64_C(1) << 58);
-    return (uint64_t)(((unsigned __int128)ns << 58) / ticks);
-}
-
-// The clock of a coming generation goes on where the one before is now, and is steered so that a second later
-// it shows CLOCK_MONOTONIC again; by a hundredth at most. It never goes back.
-static void set_clock(uint64_t generation, bool is_first)
-{
-    struct moment now = now_of_both();
-    struct emit_clock *c = &emit.clocks[generation & 1];
-    uint64_t scale = scale_at(now), truth = now.ns / 64;
-    atomic_store_explicit(&emit.claimed, 0, memory_order_relaxed);
-    c->ticks = now.ticks;
-    if (is_first) {
-        c->units = truth;
-        c->scale = scale;
-    } else {
-        c->units = emit_units(generation - 1, now.ticks);
-        int64_t behind = (int64_t)(truth - c->units); // units
-        int64_t limit = SECOND / 64 / 100;
-        behind = behind > limit ? limit : behind < -limit ? -limit : behind;
-        c->scale =
-            (uint64_t)((unsigned __int128)scale * (uint64_t)(SECOND / 64 + behind) / (SECOND / 64));
-    }
-    emit.generation_began = now.ns;
-    struct seg_trace_clock *out = &emit.trace->clocks[generation % SEG_TRACE_CLOCKS];
-    out->units = c->units;
-    out->mono_ns = now.ns;
-    out->real_ns = clock_ns(CLOCK_REALTIME);
-    atomic_store_explicit(&out->generation, generation, memory_order_release);
-}
-
-// --- Who waits for whom.
-
-static bool try_lock(void)
-{
-    uint32_t no = 0;
-    return atomic_compare_exchange_strong_explicit(&emit.lock, &no, 1, memory_order_acquire,
-                                                   memory_order_relaxed);
-}
-
-static void lock(void)
-{
-    while (!try_lock())
-        pause_ns(100000);
-}
-
-static void unlock(void)
-{
-    atomic_store_explicit(&emit.lock, 0, memory_order_release);
-}
-
-// Returns when no transition that began before is still going on.
-static void quiesce(void)
-{
-    if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
-        pause_ns(SECOND / 100); // a kernel without: all stores have long been seen
-    for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
-         t = t->next) {
-        uint32_t was = atomic_load_explicit(&t->busy, memory_order_acquire);
-        for (int i = 0; (was & 1) && atomic_load_explicit(&t->busy, memory_order_acquire) == was;
-             i++)
-            syscall(SYS_sched_yield);
-    }
-    if (emit.runtime)
-        emit.runtime->quiesce();
-}
-
-// --- Streams.
-
-static void *pages(size_t bytes)
-{
-    void *p = (void *)syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
-    return p == MAP_FAILED ? NULL : p;
-}
-
-struct emit_thread *emit_thread_new(uint32_t tid, void (*look)(struct emit_thread *), void *owner)
-{
-    // Not at the start of a page, as so much is that is used with it: a load is held up by a store before it to an address
-    // with the same low 12 bits.
-    enum { AT = 704 };
-    size_t head = AT + ((sizeof(struct emit_thread) + 63) & ~(size_t)63);
-    uint8_t *mem = pages(head + EMIT_STACKS_KNOWN * sizeof(struct emit_stack_slot));
-    if (!mem)
-        return NULL;
-    struct emit_thread *t = (struct emit_thread *)(void *)(mem + AT);
-    t->known = (struct emit_stack_slot *)(void *)(mem + head);
-    t->tid = tid;
-    t->look = look;
-    t->owner = owner;
-    return t;
-}
-
-void emit_thread_end(struct emit_thread *t)
-{
-    if (t && t->buffer && t->generation == atomic_load(&emit_generation))
-        emit_buffer_seal(t->buffer);
-    if (t)
-        t->generation = 0;
-}
-
 // --- Generations.
+
+// t is held.
+static void announce_plain(struct emit_thread *t)
+{
+    if (t->is_made && t->session_made == emit_session()) {
+        emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_RUNNABLE, UINT64_MAX);
+    } else if (t->is_told && t->session == emit_session()) { // else it is new in this one
+        emit_waits_settle(t);
+        if (t->g_state || t->p_state) // else it needs no buffer for having nothing to say
+            emit_tell(t, emit_ticks());
+        if (!t->g_state) // blocked, or on its way
+            emit_g_status(emit.announcer, emit_ticks(), t->g,
+                          emit_waits_woken(t) ? EMIT_G_RUNNABLE : EMIT_G_WAITING, UINT64_MAX);
+    }
+}
 
 static void announce(void)
 {
+    emit.is_untold = false;
     if (!emit.announcer)
         emit.announcer = emit_thread_new(UINT32_MAX, NULL, NULL);
     if (!emit.announcer)
         return;
     for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
          t = t->next) {
-        if (!t->is_told && !t->is_made)
+        bool is_left = atomic_load_explicit(&t->left, memory_order_relaxed);
+        if ((!t->is_told && !t->is_made) || is_left)
             continue;
-        emit_busy_lock(t);
-        if (t->is_made && t->session_made == emit_session()) {
-            emit_g_status(emit.announcer, emit_ticks(), t->g, EMIT_G_RUNNABLE, UINT64_MAX);
-        } else if (t->is_told && t->session == emit_session()) { // else it is new in this one
-            emit_waits_settle(t);
-            if (t->g_state || t->p_state) // else it needs no buffer for having nothing to say
-                emit_tell(t, emit_ticks());
-            if (!t->g_state) // blocked, or on its way
-                emit_g_status(emit.announcer, emit_ticks(), t->g,
-                              emit_waits_woken(t) ? EMIT_G_RUNNABLE : EMIT_G_WAITING, UINT64_MAX);
+        if (emit_busy_lock(t, emit.is_untold ? 0 : EMIT_OTHER_NS)) {
+            announce_plain(t);
+            emit_busy_unlock(t);
+        } else {
+            emit.is_untold = true;
         }
-        emit_busy_unlock(t);
     }
     if (emit.runtime) {
         emit.runtime->announce(emit.announcer, emit_ticks());
@@ -227,7 +94,7 @@ static void intern_reasons(void)
 
 uint32_t emit_string(const char *text, size_t n)
 {
-    return emit.seg ? seg_string(emit.seg, text, n) : 0;
+    return emit.seg && !emit.is_parents ? seg_string(emit.seg, text, n) : 0;
 }
 
 static int take_segment(struct seg *s)
@@ -235,8 +102,9 @@ static int take_segment(struct seg *s)
     const struct seg_area *area = &s->header->areas[SEG_AREA_TRACE];
     if (!area->size)
         return -ENOTSUP;
-    if (emit.seg == s && emit.trace)
+    if (emit.seg == s && emit.trace && !emit.is_parents)
         return 0;
+    emit.is_parents = false;
     emit.seg = s;
     emit.trace = (struct seg_trace *)(void *)((char *)s->header + area->offset);
     emit.buffers = (struct seg_trace_buffer *)(emit.trace + 1);
@@ -254,16 +122,26 @@ static void arm(bool is_on)
         emit.runtime->arm(is_on);
 }
 
+// is_first: since it was last done.
+static void retry_later(bool is_first)
+{
+    uint64_t twice = emit.retry_pause_ns * 2;
+    emit.retry_pause_ns = is_first ? RETRY_NS : twice < RETRY_MAX_NS ? twice : RETRY_MAX_NS;
+    atomic_store(&emit.retry_ns, emit_now_ns() + emit.retry_pause_ns);
+}
+
 // emit.lock held. goes_on: after a cut; a flight recorder still has what was before, as long as there is room.
 static void begin_session(bool goes_on)
 {
     if (!emit.is_armed) {
         arm(true);
-        quiesce(); // of the transitions that go on none begins untraced and ends traced
+        emit_quiesce(
+            true,
+            PATIENCE_NS); // of the transitions that go on none begins untraced and ends traced
     }
     struct seg_trace *t = emit.trace;
     uint64_t generation = ++emit.last_generation;
-    set_clock(generation, true);
+    emit_set_clock(generation, true);
     atomic_store(&t->first, generation);
     if (!goes_on || !emit.options.is_flight)
         atomic_store(&t->oldest, generation);
@@ -272,10 +150,13 @@ static void begin_session(bool goes_on)
     atomic_store(&emit.is_cut, 0);
     atomic_store(&t->session, session);
     atomic_store(&t->generation, generation);
+    emit.session_began = emit_now_ns();
+    atomic_store(&emit_rests, 0);
     atomic_store(&emit_generation, generation);
-    quiesce();
+    emit_quiesce(true, PATIENCE_NS);
     announce();
     emit_others_tell();
+    retry_later(emit.is_untold);
 }
 
 // emit.lock held, before tracing is off: what no thread tells by itself.
@@ -285,18 +166,35 @@ static void tell_last(void)
     emit_others_end();
 }
 
-// emit.lock held. Tracing is off: nobody writes any more once all were seen outside of transitions.
+// A session that was cut soon may be so again; a flight recorder's goes on in the same copy, and no new file.
+static void pause_before_next(void)
+{
+    uint64_t now = emit_now_ns(), twice = emit.begin_pause_ns * 2;
+    bool is_short =
+        emit.begin_pause_ns && now - emit.session_began < SECOND && !emit.options.is_flight;
+    emit.begin_pause_ns = !is_short                    ? BEGIN_PAUSE_NS
+                          : twice < BEGIN_PAUSE_MAX_NS ? twice
+                                                       : BEGIN_PAUSE_MAX_NS;
+    atomic_store(&emit.begin_ns, now + emit.begin_pause_ns);
+}
+
+// emit.lock held. Tracing is off: nobody writes any more once all were seen outside of transitions, or are left.
 static void end_session(enum seg_trace_end why)
 {
     struct seg_trace *t = emit.trace;
-    atomic_store(&t->stopped_units, now_of_both().ns / 64);
-    quiesce();
+    atomic_store(&t->stopped_units, emit_now_of_both().ns / 64);
+    if (!emit_quiesce(true, PATIENCE_NS))
+        emit_leave_behind();
     emit_buffers_seal_all(UINT64_MAX);
     atomic_store(&t->end, why);
     atomic_store(&t->last, emit.last_generation);
     atomic_store(&t->generation, 0);
     atomic_store(&t->complete, emit.last_generation);
     atomic_store(&emit.is_cut, 0);
+    emit.pending = 0;
+    emit.is_untold = false;
+    if (why == SEG_TRACE_FULL)
+        pause_before_next();
 }
 
 void emit_cut(uint64_t generation)
@@ -306,7 +204,14 @@ void emit_cut(uint64_t generation)
         atomic_store(&emit.trace->cut, was);
         atomic_fetch_add(&emit.trace->cuts, 1);
         atomic_store(&emit.is_cut, 1);
+        atomic_store(&emit_rests, 1);
     }
+}
+
+void emit_cut_now(void)
+{
+    for (uint64_t g; (g = atomic_load(&emit_generation));)
+        emit_cut(g);
 }
 
 // This library's code, where it is one of its own.
@@ -327,6 +232,8 @@ static int prepare(struct seg *s, const struct emit_options *o)
     int rc = emit_is_on() ? -EALREADY : take_segment(s);
     if (rc)
         return rc;
+    atomic_store(&emit.begin_ns, 0);
+    emit.begin_pause_ns = 0;
     emit.options = (struct emit_options){0};
     if (o)
         memcpy(&emit.options, o, o->size < sizeof *o ? o->size : sizeof *o);
@@ -336,7 +243,7 @@ static int prepare(struct seg *s, const struct emit_options *o)
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     if (!emit.base_ticks) {
         find_own_code();
-        struct moment first = now_of_both();
+        struct emit_moment first = emit_now_of_both();
         emit.base_ticks = first.ticks;
         emit.base_ns = first.ns;
         pause_ns(SECOND / 500); // for a first estimate of the scale, to 1e-5
@@ -350,20 +257,20 @@ static int prepare(struct seg *s, const struct emit_options *o)
 
 int emit_start(struct seg *s, const struct emit_options *o)
 {
-    lock();
+    emit_lock();
     int rc = prepare(s, o);
     if (!rc)
         begin_session(false);
-    unlock();
+    emit_unlock();
     return rc;
 }
 
 int emit_start_soon(struct seg *s, const struct emit_options *o)
 {
-    if (!try_lock())
+    if (!emit_try_lock())
         return -EINPROGRESS;
     int rc = emit.is_wanted ? -EALREADY : prepare(s, o);
-    unlock();
+    emit_unlock();
     if (!rc)
         emit_poke();
     return rc;
@@ -387,16 +294,17 @@ bool emit_is_wanted(void)
 
 int emit_stop(void)
 {
-    lock();
+    emit_lock();
     int rc = emit.is_wanted ? 0 : -EINVAL;
     emit.is_wanted = false;
     if (!rc)
         tell_last();
     if (!rc && atomic_exchange(&emit_generation, 0))
         end_session(SEG_TRACE_STOPPED);
+    atomic_store(&emit_rests, 0);
     if (!rc)
         arm(false);
-    unlock();
+    emit_unlock();
     return rc;
 }
 
@@ -404,9 +312,11 @@ void emit_halt(void)
 {
     struct seg_trace *t = emit.trace;
     emit.is_wanted = false;
+    atomic_store(&emit_rests, 0);
     if (!t || !atomic_exchange(&emit_generation, 0))
         return;
-    atomic_store(&t->stopped_units, now_of_both().ns / 64); // what we wait from here on is nobody's
+    atomic_store(&t->stopped_units,
+                 emit_now_of_both().ns / 64); // what we wait from here on is nobody's
     // Whoever was writing has an event to finish. One who never does was interrupted by this very call.
     syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
     pause_ns(SECOND / 500);
@@ -424,9 +334,39 @@ static bool all_told(uint64_t generation)
 {
     if (!emit.runtime || emit.runtime->nudge())
         return true;
-    uint64_t age = clock_ns(CLOCK_MONOTONIC) - emit.generation_began;
+    uint64_t age = emit_now_ns() - emit.generation_began;
     return generation != atomic_load(&emit.trace->first) &&
            age > UNTOLD_GENERATIONS * emit.options.generation_ns;
+}
+
+// The generation before is over.
+static void complete(uint64_t old)
+{
+    emit_buffers_seal_all(old);
+    atomic_store_explicit(&emit.trace->complete, old, memory_order_release);
+    emit.pending = 0;
+    if (emit.options.is_flight && emit.options.flight_ns) {
+        uint64_t keep = emit.options.flight_ns / emit.options.generation_ns + 2;
+        while (old + 1 > keep && emit_buffers_give_way(old + 1 - keep))
+            ;
+    }
+    emit_others_end();
+    announce();
+}
+
+// What the last advance has left. False: it has to be tried again.
+static bool go_on(void)
+{
+    if (emit.pending && emit_quiesce(false, 0))
+        complete(emit.pending);
+    else if (!emit.pending && emit.is_untold)
+        announce();
+    if (!emit.pending && !emit.is_untold)
+        return true;
+    retry_later(false);
+    if (emit_now_ns() - emit.generation_began > PATIENCE_LAST_NS)
+        emit_cut_now();
+    return false;
 }
 
 // emit.lock held. False: it has to be tried again.
@@ -435,35 +375,29 @@ static bool advance(void)
     uint64_t old = atomic_load(&emit_generation);
     if (!old)
         return true;
-    if (!all_told(old))
+    if (!go_on() || !all_told(old))
         return false;
     uint64_t generation = old + 1;
-    set_clock(generation, false);
+    emit_set_clock(generation, false);
     if (!atomic_compare_exchange_strong(&emit_generation, &old, generation))
         return true; // cut meanwhile
     emit.last_generation = generation;
     atomic_store(&emit.trace->generation, generation);
-    quiesce();
-    emit_buffers_seal_all(old);
-    atomic_store_explicit(&emit.trace->complete, old, memory_order_release);
-    if (emit.options.is_flight && emit.options.flight_ns) {
-        uint64_t keep = emit.options.flight_ns / emit.options.generation_ns + 2;
-        while (generation > keep && emit_buffers_give_way(generation - keep))
-            ;
-    }
-    emit_others_end();
-    announce();
-    return true;
+    emit.pending = old;
+    if (emit_quiesce(true, PATIENCE_NS))
+        complete(old);
+    retry_later(true);
+    return !emit.pending;
 }
 
 int emit_advance(void)
 {
     if (!emit_is_on())
         return -EINVAL;
-    if (!try_lock())
+    if (!emit_try_lock())
         return -EBUSY;
     int rc = advance() ? 0 : -EBUSY;
-    unlock();
+    emit_unlock();
     return rc;
 }
 
@@ -471,7 +405,7 @@ _Atomic uint64_t emit_slow_ns[EMIT_SLOW_COUNT];
 
 void emit_is_slow(enum emit_slow what, uint64_t ns, uint32_t name)
 {
-    uint64_t now = clock_ns(CLOCK_MONOTONIC);
+    uint64_t now = emit_now_ns();
     uint64_t next = atomic_load_explicit(&emit.slow_next_ns, memory_order_relaxed);
     if (!emit_is_on() || now < next ||
         !atomic_compare_exchange_strong(&emit.slow_next_ns, &next, now + SECOND))
@@ -494,52 +428,107 @@ static bool is_generation_large(void)
            atomic_load_explicit(&emit.claimed, memory_order_relaxed) > emit.trace->buffer_count / 4;
 }
 
+// Half of the buffers, so that what is recorded from now on is worth it. A flight recorder's never become free by
+// themselves: they give way to the coming events.
+static bool may_begin(uint64_t now)
+{
+    if (!emit.is_wanted || now < atomic_load_explicit(&emit.begin_ns, memory_order_relaxed))
+        return false;
+    if (emit.options.is_flight || emit_free_buffers() >= emit.trace->buffer_count / 2)
+        return true;
+    atomic_store_explicit(&emit.begin_ns, now + BEGIN_LOOK_NS, memory_order_relaxed);
+    return false;
+}
+
+static bool is_going_on(void)
+{
+    return emit.pending || emit.is_untold;
+}
+
+static bool is_old(uint64_t now)
+{
+    return now - emit.generation_began >= emit.options.generation_ns;
+}
+
+static bool is_copy_wanted(bool may_copy, uint64_t snapshots)
+{
+    return may_copy && emit.copy && snapshots != emit.copied;
+}
+
+// Whether a tick would find something to do. Without emit.lock, so that it is only as good as a look.
+static bool is_due(bool may_copy)
+{
+    uint64_t now = emit_now_ns();
+    uint32_t request = atomic_load_explicit(&emit.trace->request, memory_order_relaxed);
+    if (atomic_load_explicit(&emit.is_cut, memory_order_relaxed) || request == SEG_TRACE_STOP)
+        return true;
+    if (!emit_is_on())
+        return may_begin(now);
+    if (is_going_on())
+        return now >= atomic_load_explicit(&emit.retry_ns, memory_order_relaxed);
+    return request != SEG_TRACE_NO_REQUEST || is_old(now) || is_generation_large() ||
+           (emit.runtime && now >= atomic_load_explicit(&emit.nudge_ns, memory_order_relaxed)) ||
+           is_copy_wanted(may_copy, atomic_load(&emit.trace->snapshots));
+}
+
+static void nudge(void)
+{
+    atomic_store(&emit.nudge_ns, emit_now_ns() + NUDGE_NS);
+    emit.runtime->nudge();
+}
+
 // emit.lock held.
 static bool tick(bool may_copy)
 {
+    uint32_t request = atomic_exchange(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     if (atomic_load(&emit.is_cut))
         end_session(SEG_TRACE_FULL);
-    uint32_t request = atomic_exchange(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     if (request == SEG_TRACE_STOP) {
         emit.is_wanted = false;
         tell_last();
         if (atomic_exchange(&emit_generation, 0))
             end_session(SEG_TRACE_STOPPED);
+        atomic_store(&emit_rests, 0);
         arm(false);
         return false;
     }
     if (!emit_is_on()) {
-        // Half of the buffers, so that what is recorded from now on is worth it. A flight recorder's never become
-        // free by themselves: they give way to the coming events.
-        if (emit.is_wanted &&
-            (emit.options.is_flight || emit_free_buffers() >= emit.trace->buffer_count / 2))
+        if (may_begin(emit_now_ns()))
             begin_session(true);
         return false;
     }
     bool is_done = true;
     uint64_t snapshots = atomic_load(&emit.trace->snapshots);
-    bool is_copy_wanted = may_copy && emit.copy && snapshots != emit.copied;
-    if (request == SEG_TRACE_ADVANCE || is_copy_wanted || is_generation_large() ||
-        clock_ns(CLOCK_MONOTONIC) - emit.generation_began >= emit.options.generation_ns)
+    bool is_copy = is_copy_wanted(may_copy, snapshots);
+    if (request == SEG_TRACE_ADVANCE || is_copy || is_generation_large() || is_old(emit_now_ns()))
         is_done = advance();
+    else if (!go_on())
+        is_done = false;
     else if (emit.runtime)
-        emit.runtime->nudge();
+        nudge();
     uint32_t none = SEG_TRACE_NO_REQUEST;
     if (!is_done && request == SEG_TRACE_ADVANCE)
         atomic_compare_exchange_strong(&emit.trace->request, &none, request);
     if (is_done && (may_copy || !emit.copy))
         emit.copied = snapshots;
-    return is_copy_wanted && is_done;
+    return is_copy && is_done;
 }
 
-// may_copy: not in a handler. One that has interrupted an event of its own thread would wait for that for ever.
+// may_copy: not in a handler. One that has interrupted an event of its own thread would wait for that for ever. A child of
+// vfork has its parent's memory, and not its threads.
 static void do_tick(bool may_copy)
 {
-    if (!emit.trace || !emit.is_wanted || emit_self_is_inside() || !try_lock())
+    if (!emit.trace || !emit.is_wanted || emit_self_is_inside())
         return;
-    bool is_copy_wanted = tick(may_copy);
-    unlock();
-    if (is_copy_wanted)
+    emit_self_hold(); // who forks in a handler meanwhile finds the segment yet
+    bool is_copy = false;
+    if (emit.trace && is_due(may_copy) && emit.pid == (uint32_t)syscall(SYS_getpid) &&
+        emit_try_lock()) {
+        is_copy = tick(may_copy);
+        emit_unlock();
+    }
+    emit_self_let_go();
+    if (is_copy)
         emit.copy();
 }
 
@@ -551,12 +540,19 @@ void emit_tick(void)
 void emit_forget(void)
 {
     atomic_store(&emit_generation, 0);
+    atomic_store(&emit_rests, 0);
     atomic_store(&emit.lock, 0);
     atomic_store(&emit.is_cut, 0);
     emit.is_wanted = false;
     arm(false);
-    emit.seg = NULL;
-    emit.trace = NULL;
+    emit.is_parents = emit_self_is_inside(); // then what it is in goes on, in copies
+    if (!emit.is_parents) {
+        emit.seg = NULL;
+        emit.trace = NULL;
+    }
+    emit.pending = 0;
+    emit.is_untold = false;
+    atomic_store(&emit.left, 0);
     atomic_store(&emit.threads, NULL);
     emit.announcer = NULL;
     emit_self_forget();

@@ -29,6 +29,7 @@
 
 enum {
     PATIENCE = 300,
+    CLAIM_ROUNDS = 64 * 300,   // some 20 ms
     MOMENT_UNITS = 20000 / 64, // it takes about as long for a thread to wake up
     BATCH = 16,
 };
@@ -130,7 +131,8 @@ void emit_waits_settle_all(void)
 {
     for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
          t = t->next) {
-        emit_busy_lock(t);
+        if (!emit_busy_lock(t, EMIT_OTHER_NS))
+            continue;
         if (emit_is_on())
             emit_waits_settle(t);
         emit_busy_unlock(t);
@@ -341,12 +343,31 @@ static void tell_for_releaser(struct emit_thread *w, uint64_t object)
     emit_busy_unlock(t);
 }
 
+bool emit_waits_claimed(struct emit_thread *t)
+{
+    return atomic_load_explicit(&t->wait, memory_order_acquire) == CLAIMED;
+}
+
+// Who has claimed t has been parked, or has gone. It may come back, to this stream.
+static void forsake(struct emit_thread *t, uint64_t object)
+{
+    atomic_store_explicit(&t->wait_object, 0, memory_order_relaxed);
+    atomic_store_explicit(&t->wait_again, 0, memory_order_relaxed);
+    count_waiter(object, UINT32_MAX);
+    atomic_fetch_sub_explicit(&emit_waiters, 1, memory_order_relaxed);
+    emit_self_drop_stream();
+}
+
 bool emit_waits_end(struct emit_thread *t)
 {
     uint64_t object = atomic_load_explicit(&t->wait_object, memory_order_relaxed);
     if (!object)
         return false;
     for (uint32_t i = 1; !emit_waits_claim(t) && !move(t, WOKEN, GONE_ON); i++) {
+        if (i == CLAIM_ROUNDS) {
+            forsake(t, object);
+            return false;
+        }
         if (i % 64)
             __builtin_ia32_pause();
         else

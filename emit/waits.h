@@ -43,6 +43,8 @@ bool emit_waits_is_waiting(const struct emit_thread *w);
 // Whether a blocked t has been told as unblocked: runnable.
 bool emit_waits_woken(const struct emit_thread *t);
 
+bool emit_waits_claimed(struct emit_thread *t); // somebody is about to tell of its wait
+
 void emit_waits_forget(void); // in a forked child
 
 #endif

@@ -373,7 +373,7 @@ static void quiesce(void)
             if (i % 64)
                 arch_pause();
             else
-                os_yield();
+                os_sleep(20000); // not a yield: its thread may have less priority
         }
     }
 }

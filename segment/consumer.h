@@ -135,7 +135,8 @@ int seg_reader_trace_copy(struct seg_reader *r, uint32_t index, const struct seg
 // Gives a buffer back to the target if it is SEALED. 0, or -EBUSY: it is not.
 int seg_reader_trace_free(struct seg_reader *r, uint32_t index);
 
-// Asks a flight recorder to leave sealed buffers alone while they are copied; on and off in pairs. An error
+// Asks a flight recorder to leave sealed buffers alone while they are copied: until it is switched off, or nothing has been
+// copied for a second. An error
 // costs no correctness: copies are checked.
 int seg_reader_trace_hold(struct seg_reader *r, bool on);
 

@@ -3,6 +3,7 @@
 // Writing a segment to a descriptor while it is in use. Only what is in use is touched: reading an
 // untouched page of a memfd would allocate it.
 
+#include "segment/hold.h"
 #include "segment/producer.h"
 
 #include <errno.h>
@@ -239,17 +240,16 @@ static int put_trace(const struct seg *s, int fd)
     struct seg_trace *t = (struct seg_trace *)(void *)((char *)s->header + a->offset);
     if (!a->size)
         return 0;
-    // seq_cst: a producer that looks for a buffer either sees it, or has changed the head that is looked at
-    // again after the bytes
-    atomic_fetch_add_explicit(&t->hold, 1, memory_order_seq_cst);
+    uint32_t held = seg_hold(&t->hold);
     int rc = put_chunk(s, fd, a->offset, sizeof *t);
     uint64_t head = a->offset + sizeof *t, data = a->offset + t->data_offset;
     for (uint32_t i = 0; !rc && i < t->buffer_count; i++) {
+        held = seg_hold(&t->hold);
         rc = put_trace_buffer(s, fd, head, data, t->buffer_bytes);
         head += sizeof(struct seg_trace_buffer);
         data += t->buffer_bytes;
     }
-    atomic_fetch_sub_explicit(&t->hold, 1, memory_order_seq_cst);
+    seg_let_go(&t->hold, held);
     return rc;
 }
 

@@ -453,7 +453,7 @@ struct seg_trace {
     _Atomic uint32_t end;        // enum seg_trace_end: of the session before
     _Atomic uint32_t request;    // enum seg_trace_request, by the consumer
     _Atomic uint32_t is_flight;  // the oldest generations give way
-    // Somebody copies: no sealed buffer is reused by a producer meanwhile. A count.
+    // Somebody copies: no sealed buffer is reused by a producer until then, in ms of CLOCK_MONOTONIC; 0: nobody. hold.h
     _Atomic uint32_t hold;
     _Atomic uint64_t oldest;        // flight: generations below this have given way
     _Atomic uint64_t snapshots;     // counts the conditions that were met; a consumer takes a copy

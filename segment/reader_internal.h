@@ -35,6 +35,7 @@ struct seg_reader {
     struct seg_table stacks, blobs;
     struct reader_trace trace; // buffer_count 0: not looked at yet, or there are none
     uint32_t holding;          // 1 << enum seg_held
+    uint32_t held_until;       // hold.h; 0: nothing is
     struct seg_control shadow; // of a live named file, see seg_reader_control_commit
 };
 

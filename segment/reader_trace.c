@@ -3,6 +3,7 @@
 // The buffers of execution traces: heads, bytes, and giving them back. Where they lie is validated once;
 // all else is read word by word, as its owner may be writing it.
 
+#include "segment/hold.h"
 #include "segment/reader_internal.h"
 
 #include <errno.h>
@@ -112,6 +113,8 @@ int seg_reader_trace_copy(struct seg_reader *r, uint32_t index, const struct seg
     uint64_t used = atomic_load_explicit(&b->used, memory_order_relaxed);
     if (index >= r->trace.buffer_count || used > r->trace.buffer_bytes)
         return -EINVAL;
+    if (r->held_until)
+        seg_reader_trace_hold(r, true);
     uint64_t at =
         area_at(r) + r->trace.data_offset + (uint64_t)index * (uint64_t)r->trace.buffer_bytes;
     int rc = reader_get(r, at, out, used);
@@ -165,10 +168,10 @@ int seg_reader_trace_hold(struct seg_reader *r, bool on)
     if (!r->is_live)
         return 0;
     if (!r->base)
-        return -EOPNOTSUPP; // a count that cannot be changed atomically; copies are checked anyway
-    // seq_cst: a producer that looks for a buffer either sees it, or has changed the head that
-    // seg_reader_trace_copy looks at again
-    atomic_fetch_add_explicit(word32(r, at), on ? 1u : UINT32_MAX, memory_order_seq_cst);
+        return -EOPNOTSUPP; // copies are checked anyway
+    if (!on)
+        seg_let_go(word32(r, at), r->held_until);
+    r->held_until = on ? seg_hold(word32(r, at)) : 0;
     return 0;
 }
 
