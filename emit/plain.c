@@ -313,9 +313,9 @@ static inline __attribute__((always_inline)) struct emit_thread *enter_plain(voi
     return t;
 }
 
-static inline uint64_t open_call(void)
+static inline uint64_t call_of(struct emit_thread *t)
 {
-    return self ? atomic_load_explicit(&self->call, memory_order_relaxed) : 0;
+    return t ? atomic_load_explicit(&t->call, memory_order_relaxed) : 0;
 }
 
 static void set_call(struct emit_thread *t, uint64_t at)
@@ -324,10 +324,13 @@ static void set_call(struct emit_thread *t, uint64_t at)
 }
 
 // The open call has ended. Where nobody has told that it wakes this one, the event has no emitter but this thread's P.
-static __attribute__((noinline)) void go_on(void)
+static __attribute__((noinline)) void go_on(struct emit_thread *w)
 {
-    struct emit_thread *w = self;
-    hold(); // a handler comes before all of what follows, or after it
+    hold();          // a handler comes before all of what follows, or after it
+    if (self != w) { // a handler has forked, or dropped it
+        let_go();
+        return;
+    }
     bool is_told = emit_waits_end(w);
     struct emit_thread *t = is_plain() ? enter_self() : NULL;
     if (t)
@@ -362,14 +365,16 @@ static bool is_within(uint64_t call, uint64_t at)
     return at - low < s.ss_size && call - low >= s.ss_size;
 }
 
-// NULL: it is not to be told, a handler's within another.
+// NULL: it is not to be told, a handler's within another. A handler may fork or drop the stream at any moment: `self` is
+// read once.
 static inline __attribute__((always_inline)) struct emit_thread *enter_call(uint64_t at)
 {
-    uint64_t call = open_call();
+    struct emit_thread *w = self;
+    uint64_t call = call_of(w);
     if (__builtin_expect(call != 0, 0)) {
         if (emit_self_is_inside() || is_within(call, at))
             return NULL;
-        go_on();
+        go_on(w);
     }
     struct emit_thread *t = enter_plain();
     if (t)
@@ -379,7 +384,8 @@ static inline __attribute__((always_inline)) struct emit_thread *enter_call(uint
 
 void emit_self_go_on(uint64_t at)
 {
-    uint64_t call = open_call();
+    struct emit_thread *w = self;
+    uint64_t call = call_of(w);
     if (emit_self_is_inside())
         return; // in a handler, whose call was not told to begin either
     if (__builtin_expect(call != at || !call, 0)) {
@@ -387,30 +393,32 @@ void emit_self_go_on(uint64_t at)
             emit_self_here();
         return;
     }
-    if (self->g_state != EMIT_G_SYSCALL) {
-        go_on();
+    if (w->g_state != EMIT_G_SYSCALL) {
+        go_on(w);
         return;
     }
     struct emit_thread *t = enter_plain();
-    if (t)
+    if (t && t->g_state == EMIT_G_SYSCALL)
         emit_syscall_end(t, emit_ticks());
-    set_call(self, 0);
+    set_call(w, 0);
     emit_leave(t);
 }
 
 void emit_self_unwound(void)
 {
-    if (open_call() && !emit_self_is_inside())
-        go_on();
+    struct emit_thread *w = self;
+    if (call_of(w) && !emit_self_is_inside())
+        go_on(w);
 }
 
 void emit_self_jump(uint64_t to)
 {
     if (__builtin_expect(held != 0, 0) && frame && !is_within(frame, to))
         leave_event();
-    uint64_t call = open_call();
+    struct emit_thread *w = self;
+    uint64_t call = call_of(w);
     if (call && !held && !is_within(call, to))
-        go_on();
+        go_on(w);
 }
 
 static void block(struct emit_thread *t, enum emit_reason reason, uint64_t object, uint64_t again)
