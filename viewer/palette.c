@@ -224,7 +224,8 @@ void palette_help(struct ui *u, struct rect r, unsigned contexts, unsigned digit
         column = (r.w - 2 * margin) / columns < column ? (r.w - 2 * margin) / columns : column;
         h.does = column - h.keys - 6 * u->pad;
     }
-    int rows = (h.count + columns - 1) / columns, close = (r.h - 2 * margin) / rows;
+    int rows = h.count ? (h.count + columns - 1) / columns : 1;
+    int close = (r.h - 2 * margin) / rows;
     if (close < h.row) // rather closer than cut off
         h.row = close > font_height(u->font) ? close : font_height(u->font);
     struct rect box = {0, 0, columns * column + 2 * margin, rows * h.row + 2 * margin};

@@ -243,9 +243,9 @@ unsigned panel_table(struct panel_table *t, struct ui *u, uint64_t id, struct re
     t->chosen = t->chosen < rows->count ? t->chosen : UINT32_MAX;
     int64_t content = (int64_t)rows->count * height;
     int count = lay_out(u, rect_make(r.x, r.y, r.w - u->pad - 2, r.h), rows, columns);
+    int shown = body.h / height;
     if (t->reveal && t->chosen != UINT32_MAX) // with what stands around it
-        t->scroll =
-            (int)fmax(0, (double)(t->chosen - body.h / height / 2.0) * height) / height * height;
+        t->scroll = (int)fmax(0, (double)t->chosen - shown / 2.0) * height;
     t->reveal = false;
     unsigned said = has_keys ? keys(t, u, rows, count, height, body.h) : 0;
     if (body.h > 0)
