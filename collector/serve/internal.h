@@ -161,7 +161,7 @@ void workers_stop(struct serve *s); // nothing is being worked on
 // False: the reply is there already. Else it is a thread's, and r is not to be touched before the connection resumes.
 bool request_begin(struct request *r);
 void request_give_place_back(struct request *r); // when its reply has gone, or will not
-// fn in a thread of the lowest priority, and what it returns, or -errno. Threads that it makes have that, too.
+// fn in a thread of a low priority, and what it returns, or -errno. Threads that it makes have that, too.
 int serve_run_low(struct serve *s, int (*fn)(struct serve *s));
 
 // --- The guard (guard.c), in libmicrohttpd's thread. Each fills the reply and returns false.

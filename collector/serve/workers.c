@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The threads: who works on a request, and who runs at the lowest priority. What strangers can cause without a token is
+// The threads: who works on a request, and who runs at a low priority. What strangers can cause without a token is
 // done by libmicrohttpd's thread and the one that cuts off who is slow: those give way to the target. A request that was
 // let in gets a thread of the priority that fiberscope has, for it may have to empty the rings of a recording in
 // time. An ordinary user cannot raise what was lowered, so a thread from before, the maker, makes them.
@@ -13,7 +13,9 @@
 #include <sched.h>
 #include <sys/resource.h>
 
-enum { NICE_LOWEST = 19 };
+enum {
+    NICE_LOW = 10
+}; // next to a program that takes all there is, a tenth of a processor is left to serve it
 
 // --- A request's own thread.
 
@@ -155,7 +157,7 @@ bool request_begin(struct request *r)
     return true;
 }
 
-// --- The lowest priority.
+// --- A low priority.
 
 struct low {
     int (*fn)(struct serve *s);
@@ -168,7 +170,7 @@ static void *run_low(void *arg)
     struct low *low = arg;
     const struct sched_param none = {0};
     // Neither can fail; and were it so, there would only be less left for others.
-    setpriority(PRIO_PROCESS, 0, NICE_LOWEST); // of this thread alone
+    setpriority(PRIO_PROCESS, 0, NICE_LOW); // of this thread alone
     sched_setscheduler(0, SCHED_BATCH, &none);
     low->rc = low->fn(low->s);
     return NULL;

@@ -66,7 +66,7 @@ def main():
     before = open("there.pb.gz", "rb").read()
     p = symbolize("--debug-dir", "debug", "-o", "out.pb.gz", "there.pb.gz")
     assert p.returncode == 0 and frames("out.pb.gz") == want, (p, frames("out.pb.gz"))
-    assert "1 of 1 locations named, 1 with lines" in p.stderr, p
+    assert "1 of 1 location named, 1 with lines" in p.stderr, p
     assert open("there.pb.gz", "rb").read() == before, "the input changed"
 
     p = symbolize("--debug-dir", "debug", "there.pb.gz")

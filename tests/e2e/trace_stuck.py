@@ -35,19 +35,19 @@ def all_are_valid(work):
 
 def a_world_that_is_stopped_goes_on(work):
     """The thread that stops the other one never waits for it, or it would for ever. Some 400 a second untraced."""
-    assert rounds(work, "stop", 3) >= 60
+    assert rounds(work, "stop", 1) >= 20
     all_are_valid(work)
 
 
 def who_jumps_out_of_an_event_stops_nobody(work):
     """A thread beside it sleeps for a millisecond each time: some 900 a second untraced."""
-    assert rounds(work, "jump", 3) >= 1400
+    assert rounds(work, "jump", 1) >= 300
     files = all_are_valid(work)
     assert 2 <= files <= 30, "it begins anew after each cut, and not in storms"
 
 
 def a_vfork_child_that_is_killed_stops_nobody(work):
-    assert rounds(work, "vfork", 3) >= 1400
+    assert rounds(work, "vfork", 1) >= 300
     all_are_valid(work)
 
 
