@@ -160,6 +160,7 @@ struct emit_thread {
     struct emit_release {
         uint64_t object, ticks;
         emit_number stack;
+        bool is_told; // who went on by it has been
     } released[EMIT_RELEASES];
     uint32_t release_next;
     struct emit_thread *queue_next, *queue_prev; // queue.c

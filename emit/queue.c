@@ -177,14 +177,45 @@ uint64_t emit_queue_taken(uint64_t mutex, const struct emit_thread *w)
     return since;
 }
 
+static bool has(const struct emit_bucket *b, uint64_t mutex, const struct emit_thread *t)
+{
+    return b->mutex == mutex && b->taken_by == t && b->taken_ticks;
+}
+
 bool emit_queue_has(uint64_t mutex, const struct emit_thread *t)
 {
     struct emit_bucket *b = emit_bucket_of(mutex);
     if (!lock(b))
         return false;
-    bool has = b->mutex == mutex && b->taken_by == t && b->taken_ticks;
+    bool is = has(b, mutex, t);
     unlock(b);
-    return has;
+    return is;
+}
+
+static bool is_needed(struct emit_bucket *b, uint64_t mutex)
+{
+    struct emit_thread *first = first_of(b, EMIT_QUEUE_RELOCKING), *w = first;
+    while (w && atomic_load_explicit(&w->wait_again, memory_order_relaxed) != mutex)
+        w = w->queue_next == first ? NULL : w->queue_next;
+    return w;
+}
+
+bool emit_queue_released(uint64_t mutex, struct emit_thread *t)
+{
+    enum { ALWAYS = 1 };
+    struct emit_bucket *b = emit_bucket_of(mutex);
+    if (!lock(b))
+        return false;
+    if (has(b, mutex, NULL)) {
+        b->taken_by = t;
+    } else if (!has(b, mutex, t) && is_needed(b, mutex)) {
+        b->mutex = mutex;
+        b->taken_by = t;
+        b->taken_ticks = ALWAYS;
+    }
+    bool is = has(b, mutex, t);
+    unlock(b);
+    return is;
 }
 
 // Most pages are shared with the parent as long as they are only read.

@@ -58,6 +58,9 @@ void emit_queue_took(uint64_t mutex, struct emit_thread *t, uint64_t ticks);
 // Since when another than w has it: 0: nobody, as far as is known.
 uint64_t emit_queue_taken(uint64_t mutex, const struct emit_thread *w);
 bool emit_queue_has(uint64_t mutex, const struct emit_thread *t); // whether that is t
+// The same of t, which releases the mutex: if it was not known who has it, that is t, and if nobody was known to have it,
+// t has had it for longer than anyone knows: it waits since before the trace.
+bool emit_queue_released(uint64_t mutex, struct emit_thread *t);
 
 void emit_queue_forget(void); // in a forked child
 

@@ -235,7 +235,7 @@ void emit_waits_flush(struct emit_thread *t)
         settle_mine(t);
     for (int i = 0; i < EMIT_RELEASES; i++) {
         struct emit_release *r = &t->released[i];
-        uint64_t object = r->object;
+        uint64_t object = r->is_told ? 0 : r->object; // told: who got it has gone on
         r->object = 0;
         if (!is_waited_for(object) || t->g_state != EMIT_G_RUNNING)
             continue;
@@ -253,12 +253,12 @@ void emit_waits_note(struct emit_thread *t, uint64_t object)
 {
     if (!is_waited_for(object))
         return;
-    if (__builtin_expect(is_any_relocking(), 0) && emit_queue_has(object, t)) {
+    if (__builtin_expect(is_any_relocking(), 0) && emit_queue_released(object, t)) {
         settle_mutex(t, object, false);
         emit_queue_took(object, t, 0);
     }
     t->released[t->release_next++ % EMIT_RELEASES] =
-        (struct emit_release){object, emit_ticks(), emit_stack_here(t)};
+        (struct emit_release){object, emit_ticks(), emit_stack_here(t), false};
     atomic_store_explicit(&emit_bucket_of(object)->last, t, memory_order_release);
 }
 
@@ -330,7 +330,7 @@ static void tell_for_releaser(struct emit_thread *w, uint64_t object)
         __builtin_ia32_pause();
     }
     for (int i = 0; i < EMIT_RELEASES && !is_told; i++) {
-        const struct emit_release *r = &t->released[i];
+        struct emit_release *r = &t->released[i];
         is_told = r->object == object &&
                   r->ticks >= atomic_load_explicit(&w->wait_ticks, memory_order_relaxed) &&
                   t->session == w->session && t->session == emit_session() && t->is_told &&
@@ -338,6 +338,7 @@ static void tell_for_releaser(struct emit_thread *w, uint64_t object)
         if (!is_told)
             continue;
         emit_go_unblock(t, emit_ticks(), w->g, r->stack);
+        r->is_told = true; // it stays: of a read-write lock there may be more
         atomic_store_explicit(&w->wait, GONE_ON, memory_order_release); // as in tell
     }
     emit_busy_unlock(t);

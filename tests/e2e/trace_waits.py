@@ -5,6 +5,7 @@
 import json
 import os
 import subprocess
+import time
 
 import harness
 from harness import FIBERSCOPE, TESTS, main
@@ -74,6 +75,34 @@ def of_readers_that_leave_together_one_ends_the_wait(work):
     assert done.stdout.count("reader -> writer") == 1 and "poller) -> writer" not in done.stdout, done.stdout
 
 
+def one_release_ends_one_wait(work):
+    """Four of five have to wait, each for the one before, whoever ends meanwhile."""
+    for _ in range(3):
+        harness.record("--trace", "-o", "q.trace", os.path.join(TESTS, "trace_queue"), "turns", cwd=work, check=0)
+        f = fibers(os.path.join(work, "q.trace"))["turn"]
+        assert 1 <= sum(w["count"] for w in f["blocked"] if w["reason"] == "sync") <= 4, f["blocked"]
+
+
+def who_waits_since_before_the_trace_gets_the_mutex(work):
+    """It is not known to the trace, and the mutex is its own for 60 ms: another, which waits longest of those that are
+    known, is not runnable meanwhile."""
+    path = os.path.join(work, "a.trace")
+    agent = os.path.join(harness.BUILD, "agent", "libfiberscope.so")
+    target = subprocess.Popen([os.path.join(TESTS, "trace_queue"), "loop"],
+                              env=dict(os.environ, LD_PRELOAD=agent, FIBERSCOPE="cpu=0"))
+    try:
+        for _ in range(3):
+            time.sleep(0.1)
+            subprocess.run([FIBERSCOPE, "record", "-q", "--trace", "-p", str(target.pid), "-d", "500ms", "-o", path],
+                           cwd=work, check=True, timeout=30)
+            done = subprocess.run([FIBERSCOPE, "trace", "--json", path], capture_output=True, text=True, check=True)
+            longest = json.loads(done.stdout)["runnable"]["max_ns"]
+            assert longest < 30e6, longest
+    finally:
+        target.kill()
+        target.wait()
+
+
 def nested(work, *args):
     done = subprocess.run([FIBERSCOPE, "record", "-q", "--trace", "-o", "n.trace", os.path.join(TESTS, "trace_nested"), *args],
                           cwd=work, capture_output=True, text=True, timeout=30, check=False)
@@ -114,4 +143,5 @@ main([each_call_is_where_the_time_goes, and_our_signals_do_not_end_it, a_signal_
       of_readers_that_leave_together_one_ends_the_wait, handlers_make_calls_too,
       handlers_wait_while_a_wait_ends, what_a_handler_calls_does_not_end_the_call_it_interrupts,
       a_call_left_by_a_jump_or_cancelled_is_over, what_threads_call_after_their_end_makes_no_new_ones,
-      many_waiters_cost_no_more_each_than_few])
+      many_waiters_cost_no_more_each_than_few, one_release_ends_one_wait,
+      who_waits_since_before_the_trace_gets_the_mutex])
