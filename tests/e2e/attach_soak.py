@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Real programs under load are recorded and let go again and again, by the agent that lies idle in them and from outside: they
-answer right all the time, and nothing is left in them but the idle library. FSCOPE_SOAK_FULL=1: 100 times each, else 20."""
+answer right all the time, and nothing is left in them but the idle library. FSCOPE_SOAK_FULL=1: 100 times each, else 12."""
 
 import os
 import random
@@ -15,7 +15,7 @@ from harness import BUILD, main
 
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
 FULL = os.environ.get("FSCOPE_SOAK_FULL") == "1"
-TIMES = 100 if FULL else 20
+TIMES = 100 if FULL else 12
 SEGMENT = "/memfd:fiberscope"
 KINDS = ["--cpu", "--wall", "--heap", "--block", "--mutex", "--trace"]
 

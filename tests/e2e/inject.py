@@ -24,8 +24,8 @@ from harness import BUILD, FIBERSCOPE, NOBODY, TESTS, Profile, Skip, main
 
 FULL = os.environ.get("FSCOPE_SOAK_FULL") == "1"
 FEW = os.environ.get("FSCOPE_SOAK_FEW") == "1"
-ROUNDS = 100 if FULL else 6 if FEW else 20
-KILLS = 500 if FULL else 16 if FEW else 50
+ROUNDS = 100 if FULL else 6 if FEW else 12
+KILLS = 500 if FULL else 16 if FEW else 30
 TARGET = os.path.join(TESTS, "inject_target")
 LATE = os.path.join(TESTS, "late_target")
 EXAMPLES = os.path.join(BUILD, "examples")
