@@ -205,14 +205,22 @@ static bool tell(struct emit_thread *t, struct emit_thread *w, emit_number stack
     return same;
 }
 
-// Whether the read-write lock that w, which is claimed and so waits for it yet, is to get is another's again: then that
-// one's release will end the wait. (Of a mutex that is told afterwards: block_again.) The fields are those of glibc's public
+static bool is_taken(const pthread_mutex_t *m, uint32_t but_by)
+{
+    int owner = m->__data.__lock ? m->__data.__owner : 0;
+    return owner && (uint32_t)owner != but_by;
+}
+
+// Whether the mutex or read-write lock that w, which is claimed and so waits for it yet, is to get is another's again: then that
+// one's release will end the wait. (Of a mutex that is taken afterwards: block_again.) The fields are those of glibc's public
 // header, the readers' count above three flags.
 // t: who releases it. Of readers that release it at the same time each is noted, as none of them knows whether it is the last.
 static bool is_anothers(const struct emit_thread *t, const struct emit_thread *w, uint64_t object)
 {
     enum { WRITERS_TURN = 1, READERS_SHIFT = 3 };
     const pthread_rwlock_t *l = (const pthread_rwlock_t *)object;
+    if (atomic_load_explicit(&w->wait_again, memory_order_relaxed) == object)
+        return is_taken((const pthread_mutex_t *)object, w->tid);
     if (!w->wait_rwlock || atomic_load_explicit(&w->wait_object, memory_order_relaxed) != object)
         return false;
     if (atomic_load_explicit(&emit_bucket_of(object)->last, memory_order_relaxed) != t)
