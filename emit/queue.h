@@ -33,6 +33,8 @@ struct emit_bucket {
     // and by whom (NULL: not known). Within the lock.
     uint64_t mutex, taken_ticks;
     struct emit_thread *taken_by;
+    struct emit_thread
+        *_Atomic missed; // whose stream was not free when somebody went on by its release
 };
 _Static_assert(sizeof(struct emit_bucket) == 64, "found by a shift");
 

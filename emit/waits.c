@@ -205,22 +205,14 @@ static bool tell(struct emit_thread *t, struct emit_thread *w, emit_number stack
     return same;
 }
 
-static bool is_taken(const pthread_mutex_t *m, uint32_t but_by)
-{
-    int owner = m->__data.__lock ? m->__data.__owner : 0;
-    return owner && (uint32_t)owner != but_by;
-}
-
-// Whether the mutex or read-write lock that w, which is claimed and so waits for it yet, is to get is another's again: then that
-// one's release will end the wait. (Of a mutex that is taken afterwards: block_again.) The fields are those of glibc's public
+// Whether the read-write lock that w, which is claimed and so waits for it yet, is to get is another's again: then that
+// one's release will end the wait. (Of a mutex that is told afterwards: block_again.) The fields are those of glibc's public
 // header, the readers' count above three flags.
 // t: who releases it. Of readers that release it at the same time each is noted, as none of them knows whether it is the last.
 static bool is_anothers(const struct emit_thread *t, const struct emit_thread *w, uint64_t object)
 {
     enum { WRITERS_TURN = 1, READERS_SHIFT = 3 };
     const pthread_rwlock_t *l = (const pthread_rwlock_t *)object;
-    if (atomic_load_explicit(&w->wait_again, memory_order_relaxed) == object)
-        return is_taken((const pthread_mutex_t *)object, w->tid);
     if (!w->wait_rwlock || atomic_load_explicit(&w->wait_object, memory_order_relaxed) != object)
         return false;
     if (atomic_load_explicit(&emit_bucket_of(object)->last, memory_order_relaxed) != t)
@@ -237,6 +229,16 @@ static bool is_waited_for(uint64_t object)
     return object && atomic_load_explicit(&emit_bucket_of(object)->waiters, memory_order_relaxed);
 }
 
+// Whether who got the object has gone on, and could not tell by whom.
+static bool is_missed(const struct emit_thread *t, uint64_t object)
+{
+    struct emit_bucket *b = emit_bucket_of(object);
+    if (atomic_load_explicit(&b->missed, memory_order_relaxed) != t)
+        return false;
+    atomic_store_explicit(&b->missed, NULL, memory_order_relaxed);
+    return true;
+}
+
 void emit_waits_flush(struct emit_thread *t)
 {
     if (__builtin_expect(is_any_relocking(), 0) && t->g_state == EMIT_G_RUNNING)
@@ -245,7 +247,7 @@ void emit_waits_flush(struct emit_thread *t)
         struct emit_release *r = &t->released[i];
         uint64_t object = r->is_told ? 0 : r->object; // told: who got it has gone on
         r->object = 0;
-        if (!is_waited_for(object) || t->g_state != EMIT_G_RUNNING)
+        if (!is_waited_for(object) || t->g_state != EMIT_G_RUNNING || is_missed(t, object))
             continue;
         struct emit_thread *w = emit_queue_claim(object, r->ticks);
         if (!w)
@@ -333,8 +335,10 @@ static void tell_for_releaser(struct emit_thread *w, uint64_t object)
     if (!t || t == w || !emit_is_on())
         return;
     for (int i = 0; !emit_busy_try(t); i++) {
-        if (i == PATIENCE)
-            return; // it may be that it cannot run before we do
+        if (i == PATIENCE) { // it may be that it cannot run before we do
+            atomic_store_explicit(&emit_bucket_of(object)->missed, t, memory_order_relaxed);
+            return;
+        }
         __builtin_ia32_pause();
     }
     for (int i = 0; i < EMIT_RELEASES && !is_told; i++) {
