@@ -299,7 +299,7 @@ static int profile(int argc, char **argv)
         while (!sem_trywait(&woken))
             ; // one picture of all
         draw(&a, &r);
-        if (!first && d->profile)
+        if (first <= 0 && d->profile)
             first = now_ms();
     }
     printf("profile: first flame graph drawn after %.2f s, all after %.2f s%s\n",
