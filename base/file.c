@@ -187,3 +187,9 @@ void file_abort(struct file_replace *f)
     free(f->path);
     *f = (struct file_replace){.fd = -1};
 }
+
+const char *file_base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}

@@ -22,6 +22,8 @@ struct file_replace {
     char *temp; // where it is until then; NULL: written directly
 };
 
+const char *file_base_name(const char *path); // its last part; path itself where that is empty
+
 // Opens a temporary file beside path ("-": standard output). It has the mode of the file that it
 // will replace, else what the umask leaves of 0666. 0 or -errno; then f needs no abort.
 int file_begin(struct file_replace *f, const char *path, struct fscope_error *err);

@@ -3,6 +3,7 @@
 // fiberscope flame: the flame graph, an SVG that works from disk in any browser.
 
 #include "analysis/units.h"
+#include "base/file.h"
 #include "cli/flame_diff.h"
 #include "cli/flame_svg.h"
 #include "cli/profile_args.h"
@@ -19,12 +20,6 @@ struct flame_args {
     double min_percent;
     uint64_t width;
 };
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
 
 // "cpu, 12.3s in 4,711 samples, 10s at 99 Hz": the width's unit is said on the picture.
 static void subtitle(char *buf, size_t size, const struct report *r, const struct stacks *s)
@@ -66,13 +61,14 @@ static int draw(struct flame_args *a, struct report *r, struct stacks *s)
     char pair[512];
     if (!fo.title && s->values == STACKS_COMPARED) {
         snprintf(pair, sizeof pair, "%s: %s \xe2\x86\x92 %s",
-                 p->mapping_count ? base_name(p->mappings[0]->file) : "difference",
-                 base_name(a->profile.diff_base.items[0]), base_name(a->now));
+                 p->mapping_count ? file_base_name(p->mappings[0]->file) : "difference",
+                 file_base_name(a->profile.diff_base.items[0]), file_base_name(a->now));
         fo.title = pair;
     }
     if (!fo.title)
-        fo.title = p->mapping_count && p->mappings[0]->file[0] ? base_name(p->mappings[0]->file)
-                                                               : "Flame graph";
+        fo.title = p->mapping_count && p->mappings[0]->file[0]
+                       ? file_base_name(p->mappings[0]->file)
+                       : "Flame graph";
     int status = profile_output_open(&o, a->profile.output);
     if (status)
         return status;

@@ -10,6 +10,7 @@
 #include "cli/flame_svg.h"
 
 #include "analysis/units.h"
+#include "base/file.h"
 #include "cli/flame_diff.h"
 #include "cli/flame_embed.h"
 #include "cli/json.h"
@@ -61,12 +62,6 @@ static uint32_t hash_text(const char *s, size_t n)
     for (size_t i = 0; i < n && s[i]; i++)
         h = (h ^ (unsigned char)s[i]) * 16777619u;
     return h ^ (h >> 15);
-}
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
 }
 
 // What a frame belongs to: the package or namespace in its name, else its file.
@@ -192,7 +187,7 @@ static void write_symbol(FILE *out, const struct stacks_node *n)
     fputc('\n', out);
     flame_svg_escape(out, n->name);
     fputc('\t', out);
-    flame_svg_escape(out, base_name(n->module));
+    flame_svg_escape(out, file_base_name(n->module));
     fprintf(out, "\tc%u s%u%s", c / SHADES, c % SHADES, n->is_inline ? "\t1" : "");
 }
 

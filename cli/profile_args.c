@@ -170,13 +170,9 @@ static void warn(void *arg, const char *text)
     cli_note("%s", text);
 }
 
-int profile_prepare(struct report *r, struct pprof_profile **p, struct profile_args *a, int argc,
-                    char **argv)
+int profile_report(struct report *r, struct pprof_profile *p, struct profile_args *a)
 {
     struct fscope_error err = {0};
-    int status = profile_load(p, a, argc, argv);
-    if (status)
-        return status;
     a->report.cum_sort = !strcmp(a->sort, "cum");
     a->report.warn = warn;
     if (a->mean_delay) {
@@ -188,15 +184,24 @@ int profile_prepare(struct report *r, struct pprof_profile **p, struct profile_a
         a->report.nodecount = 0;
         a->report.nodefraction = a->report.edgefraction = 0;
     }
-    int rc = report_prepare(r, *p, &a->report, &err);
+    int rc = report_prepare(r, p, &a->report, &err);
     if (rc) {
         report_finish(r);
-        pprof_free(*p);
-        *p = NULL;
         bool users = rc == -EINVAL || rc == -ENOENT;
         return users ? cli_usage("%s", err.text) : cli_fail("%s", err.text);
     }
     return CLI_OK;
+}
+
+int profile_prepare(struct report *r, struct pprof_profile **p, struct profile_args *a, int argc,
+                    char **argv)
+{
+    int status = profile_load(p, a, argc, argv);
+    if (!status && (status = profile_report(r, *p, a))) {
+        pprof_free(*p);
+        *p = NULL;
+    }
+    return status;
 }
 
 int profile_output_open(struct profile_output *o, const char *path)

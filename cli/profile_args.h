@@ -135,6 +135,9 @@ int profile_load(struct pprof_profile **out, const struct profile_args *a, int a
 int profile_read(struct pprof_profile **out, const struct profile_args *a, const char *path); // one
 bool profile_is_trace(const char *path); // whether it begins as an execution trace
 
+// Filters and aggregates what was loaded. 0; or an exit status, and then r is finished and p yet the caller's.
+int profile_report(struct report *r, struct pprof_profile *p, struct profile_args *a);
+
 // Loads, filters and aggregates; on success both are the caller's. 0 or an exit status.
 int profile_prepare(struct report *r, struct pprof_profile **p, struct profile_args *a, int argc,
                     char **argv);

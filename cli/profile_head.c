@@ -4,16 +4,11 @@
 // google/pprof words them, so that the two can be compared.
 
 #include "analysis/units.h"
+#include "base/file.h"
 #include "cli/profile_args.h"
 
 #include <string.h>
 #include <time.h>
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
 
 static void print_duration(FILE *out, const struct report *r)
 {
@@ -35,7 +30,7 @@ void profile_print_head(FILE *out, const struct report *r)
     const struct pprof_profile *p = r->profile;
     if (p->mapping_count) {
         if (p->mappings[0]->file[0])
-            fprintf(out, "File: %s\n", base_name(p->mappings[0]->file));
+            fprintf(out, "File: %s\n", file_base_name(p->mappings[0]->file));
         if (p->mappings[0]->build_id[0])
             fprintf(out, "Build ID: %s\n", p->mappings[0]->build_id);
     }

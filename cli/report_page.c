@@ -7,14 +7,6 @@
 #include "cli/flame_svg.h"
 #include "cli/report_embed.h"
 
-#include <string.h>
-
-const char *report_base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 void report_page_open(FILE *out, const char *title, const char *subtitle)
 {
     fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"

@@ -24,8 +24,6 @@ void report_page_section(FILE *out, const char *id, bool is_first);
 void report_page_section_end(FILE *out);
 void report_page_close(FILE *out);
 
-const char *report_base_name(const char *path); // its last part
-
 // Writes the page of the profiles. Exit status after a message.
 int report_profile(struct report_args *a, int argc, char **argv);
 

@@ -3,6 +3,7 @@
 // The page of a profile: flame graph, functions, call tree, source. See report_page.h.
 
 #include "analysis/units.h"
+#include "base/file.h"
 #include "cli/flame_svg.h"
 #include "cli/report_page.h"
 
@@ -12,11 +13,6 @@
 #include <time.h>
 
 enum { ROWS_MAX = 2000, SUBTITLE_MAX = 1024 };
-
-static int copy(struct pprof_profile **out, struct pprof_profile *p, struct fscope_error *err)
-{
-    return pprof_merge(out, &p, 1, err);
-}
 
 static void subtitle(char *buf, size_t size, const struct report *r)
 {
@@ -28,9 +24,10 @@ static void subtitle(char *buf, size_t size, const struct report *r)
         units_label(duration, sizeof duration, p->duration_nanos, "nanoseconds", "auto");
     if (p->time_nanos && localtime_r(&t, &tm))
         strftime(date, sizeof date, "%Y-%m-%d %H:%M", &tm);
-    snprintf(buf, size, "%.200s: %s in %zu different stacks%s%.40s%s%s", r->type,
+    snprintf(buf, size, "%.200s: %s in %zu different stack%s%s%.40s%s%s", r->type,
              report_label(r, total, sizeof total, r->total), p->sample_count,
-             *duration ? ", recorded for " : "", duration, *date ? ", " : "", date);
+             cli_s(p->sample_count), *duration ? ", recorded for " : "", duration,
+             *date ? ", " : "", date);
 }
 
 static void write_share(FILE *out, const struct report *r, int64_t value)
@@ -105,8 +102,8 @@ static int write_page(FILE *out, struct report *r, const struct report_args *a,
     const struct pprof_profile *p = r->profile;
     const char *title = a->title ? a->title
                         : p->mapping_count && p->mappings[0]->file[0]
-                            ? report_base_name(p->mappings[0]->file)
-                            : report_base_name(first);
+                            ? file_base_name(p->mappings[0]->file)
+                            : file_base_name(first);
     subtitle(under, sizeof under, r);
     report_page_open(out, title, under);
     report_page_tab(out, "flame", "Flame graph", true);
@@ -148,16 +145,16 @@ int report_profile(struct report_args *a, int argc, char **argv)
     int status = profile_load(&p, &a->profile, argc, argv);
     if (status)
         return status;
-    int rc = copy(&whole, p, &err);
-    if (!rc)
-        rc = report_prepare(&r, p, &a->profile.report, &err);
-    if (!rc && !(status = profile_output_open(&o, a->profile.output))) {
-        rc = write_page(o.out, &r, a, whole, argc ? argv[0] : "profile", &err);
-        status = profile_output_close(&o, !rc);
+    int rc = pprof_merge(&whole, &p, 1, &err); // a report takes its profile apart
+    if (!rc && !(status = profile_report(&r, p, &a->profile))) {
+        if (!(status = profile_output_open(&o, a->profile.output))) {
+            rc = write_page(o.out, &r, a, whole, argc ? argv[0] : "profile", &err);
+            status = profile_output_close(&o, !rc);
+        }
+        report_finish(&r);
     }
     if (rc)
         status = cli_fail("%s", err.text);
-    report_finish(&r);
     pprof_free(whole);
     pprof_free(p);
     return status;

@@ -3,6 +3,7 @@
 // The page of a trace: summary, latencies, timeline. See report_page.h. The picture is fiberscope-view's, which
 // draws it in a process of its own.
 
+#include "base/file.h"
 #include "cli/flame_svg.h"
 #include "cli/report_page.h"
 #include "cli/trace_tables.h"
@@ -335,7 +336,7 @@ static void write_page(FILE *out, const struct page *p, const struct report_args
     char under[256], ns[TRACE_NS_MAX];
     snprintf(under, sizeof under, "execution trace, %s, %" PRIu64 " events of %" PRIu64 " fibers",
              trace_ns(ns, t->end_ns - t->begin_ns), t->events, t->fibers);
-    report_page_open(out, a->title ? a->title : report_base_name(path), under);
+    report_page_open(out, a->title ? a->title : file_base_name(path), under);
     report_page_tab(out, "summary", "Summary", true);
     report_page_tab(out, "latencies", "Latencies", false);
     report_page_tab(out, "timeline", "Timeline", false);
