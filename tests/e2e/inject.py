@@ -8,6 +8,7 @@ slots, maps, descriptors, threads and signals are compared by this script throug
 and 500 kills."""
 
 import contextlib
+import functools
 import glob
 import os
 import random
@@ -80,21 +81,26 @@ def mappings(pid):
     return out
 
 
+@functools.cache
+def bound_words(path):
+    """The addresses of a file's words that the dynamic linker binds to functions, and whether they are fixed."""
+    said = subprocess.run(["readelf", "-rW", path], capture_output=True, text=True, check=False).stdout
+    head = subprocess.run(["readelf", "-hW", path], capture_output=True, text=True, check=False).stdout
+    found = re.findall(r"^([0-9a-f]{16})\s+\S+\s+R_X86_64_(?:JUMP_SLO\w*|GLOB_DAT|64)\s", said, re.M)
+    return [int(at, 16) for at in found], "EXEC" in head.split("Type:")[1].splitlines()[0]
+
+
 def slots(pid):
     """{address: value} of all words that the dynamic linker binds to functions."""
-    out = {}
+    out, there = {}, mappings(pid)
     with open(f"/proc/{pid}/mem", "rb") as memory:
-        for path in sorted({m[4] for m in mappings(pid) if "fiberscope" not in m[4] and "w" in m[2]}):
-            base = min(m[0] for m in mappings(pid) if m[4] == path)
-            said = subprocess.run(["readelf", "-rW", path], capture_output=True, text=True, check=False).stdout
-            is_fixed = "EXEC" in subprocess.run(["readelf", "-hW", path], capture_output=True, text=True,
-                                                check=False).stdout.split("Type:")[1].splitlines()[0]
-            for line in said.splitlines():
-                found = re.match(r"([0-9a-f]{16})\s+\S+\s+R_X86_64_(JUMP_SLO\w*|GLOB_DAT|64)\s", line)
-                if found:
-                    at = int(found.group(1), 16) + (0 if is_fixed else base)
-                    memory.seek(at)
-                    out[at] = memory.read(8)
+        for path in sorted({m[4] for m in there if "fiberscope" not in m[4] and "w" in m[2]}):
+            base = min(m[0] for m in there if m[4] == path)
+            words, is_fixed = bound_words(path)
+            for word in words:
+                at = word + (0 if is_fixed else base)
+                memory.seek(at)
+                out[at] = memory.read(8)
     return out
 
 

@@ -6,7 +6,7 @@
 //   top_target cpu [SECONDS]   CPU time of light, middle and heavy, each below work
 //   top_target heap            bytes that each allocates and frees again, but for heavy, which keeps a tenth
 //   top_target block           time that each waits for a lock which another thread has for so long
-//   top_target phases          heavy alone for 3 s of CPU time, then light alone
+//   top_target phases          heavy alone for 2 s of CPU time, then light alone
 
 #include <pthread.h>
 #include <stdint.h>
@@ -56,7 +56,7 @@ static void run_cpu(void)
 
 static void run_phases(void)
 {
-    for (int i = 0; i < 500; i++)
+    for (int i = 0; i < 333; i++)
         heavy(6000000);
     for (;;)
         light(1000000);

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 
-from harness import FIBERSCOPE, Skip, close, main
+from harness import FIBERSCOPE, Skip, close, go_tool, main
 
 SOURCE = os.path.join(os.environ["FSCOPE_SOURCE"], "tests", "conformance", "trace_waiting.go")
 GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
@@ -287,7 +287,7 @@ def same_in_perfetto(path, slices, names):
 
 
 def go_reads(path):
-    done = subprocess.run([GO, "tool", "trace", "-d=parsed", path], capture_output=True, text=True)
+    done = subprocess.run([go_tool("trace"), "-d=parsed", path], capture_output=True, text=True)
     assert done.returncode == 0 and "error" not in done.stderr.lower(), done.stderr[-500:]
 
 

@@ -6,15 +6,13 @@ never end, mutexes that are taken again, threads that wait before the trace begi
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
 
 import harness
-from harness import BUILD, FIBERSCOPE, TESTS, Skip, main
+from harness import BUILD, FIBERSCOPE, TESTS, go_tool, main
 
-GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
 TARGET = os.path.join(TESTS, "trace_gaps")
 UNSTARTED = os.path.join(BUILD, "examples", "shorten") # with the runtime, which --help does not start
 AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
@@ -23,9 +21,7 @@ ROUNDS, HOLD_NS, CROWD, COMPUTE_NS = 5, 20e6, 4, 300e6
 
 def parsed(path):
     """As Go's reader has it: the events without their stacks."""
-    if not GO:
-        raise Skip("no Go here")
-    done = subprocess.run([GO, "tool", "trace", "-d=parsed", path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([go_tool("trace"), "-d=parsed", path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr[-500:]
     return [line for line in done.stdout.splitlines() if line.startswith("M=")]
 

@@ -5,12 +5,9 @@ is not concerned goes on, and what was written is a trace that Go's reader accep
 
 import os
 import re
-import shutil
 import subprocess
 
-from harness import FIBERSCOPE, TESTS, Skip, main
-
-GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
+from harness import FIBERSCOPE, TESTS, go_tool, main
 
 
 def rounds(work, mode, n, *options):
@@ -24,11 +21,9 @@ def rounds(work, mode, n, *options):
 def all_are_valid(work):
     files = [os.path.join(work, f) for f in os.listdir(work) if ".trace" in f and not f.startswith(".")]
     assert files
-    if not GO:
-        raise Skip("no Go here")
     for file in files:
         subprocess.run([FIBERSCOPE, "trace", "validate", file], check=True, capture_output=True)
-        done = subprocess.run([GO, "tool", "trace", "-d=parsed", file], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([go_tool("trace"), "-d=parsed", file], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert done.returncode == 0, (file, done.stderr[-500:])
     return len(files)
 

@@ -5,14 +5,12 @@ waits as it is known to wait (trace_threads.cc)."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
 
-from harness import FIBERSCOPE, TESTS, Skip, main, record
+from harness import FIBERSCOPE, TESTS, go_tool, main, record
 
-GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
 ROUNDS, DELAY_NS = 4, 20e6
 PYTHON = """
 import queue, subprocess, threading, time
@@ -39,9 +37,7 @@ def report(*args):
 
 
 def go_reads(path):
-    if not GO:
-        raise Skip("no Go here")
-    done = subprocess.run([GO, "tool", "trace", "-d=parsed", path], capture_output=True, text=True)
+    done = subprocess.run([go_tool("trace"), "-d=parsed", path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:]
     assert len(done.stdout.splitlines()) >= report("validate", path)["events"], "an event a line, and their stacks"
 
