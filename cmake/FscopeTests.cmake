@@ -21,6 +21,16 @@ set(FSCOPE_TEST_ENV
   "FSCOPE_CC=${CMAKE_C_COMPILER}" "FSCOPE_SANITIZE=${FSCOPE_SANITIZE}"
   "XDG_CACHE_HOME=${PROJECT_BINARY_DIR}/test-cache")
 
+# Go's own cache, where it has one: what it compiles for the tests takes a minute, in each build folder if that had its own.
+find_program(FSCOPE_GO go PATHS /usr/local/go/bin)
+mark_as_advanced(FSCOPE_GO)
+if(FSCOPE_GO)
+  execute_process(COMMAND ${FSCOPE_GO} env GOCACHE OUTPUT_VARIABLE go_cache OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(IS_ABSOLUTE "${go_cache}")
+    list(APPEND FSCOPE_TEST_ENV "GOCACHE=${go_cache}")
+  endif()
+endif()
+
 # atexit_sleep_ms: else each program, and each child of the model tests, sleeps a second at its end.
 # halt_on_error: a report ends the program at once, however it would have ended.
 if(FSCOPE_SANITIZE MATCHES "thread")
@@ -76,6 +86,9 @@ function(fscope_script_test name script)
   set_tests_properties(${name} PROPERTIES RUN_SERIAL "${A_SERIAL}")
   if(A_WAITS)
     set_tests_properties(${name} PROPERTIES PROCESSORS 1)
+  endif()
+  if("go" IN_LIST A_LABELS) # whose tools are compiled first (tests/conformance/go_tools.sh)
+    set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED go_tools)
   endif()
   if(A_COST)
     set_tests_properties(${name} PROPERTIES COST ${A_COST})

@@ -239,7 +239,7 @@ def record_go(folder):
     with open(source, "w", encoding="utf-8") as f:
         f.write(PROGRAM)
     subprocess.run([GO, "build", "-o", exe, source], check=True, timeout=120,
-                   env=dict(os.environ, GOCACHE=os.path.join(folder, "cache"), GOFLAGS="-mod=mod"))
+                   env=dict(os.environ, GOFLAGS="-mod=mod"))
     profile = os.path.join(folder, "spin.pb.gz")
     subprocess.run([exe, profile], check=True, timeout=30)
     return exe, profile
