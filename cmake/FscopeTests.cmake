@@ -9,8 +9,8 @@
 # NOT_UNDER_TSAN: the thread sanitizer delivers signals later, with a context of its own, and has a
 # thread of its own; a test of just these things means nothing there.
 # SERIAL: runs alone, because it measures. ALONE: only these cases do, as a test NAME.alone; NAME has all others
-# (tests/e2e/harness.py). WAITS: most of its time it sleeps, so it counts half: ctest's -j is two for each processor
-# (PROCESSORS), and one more lets a test that waits run beside two that compute.
+# (tests/e2e/harness.py). WAITS: most of its time it sleeps, so it counts a third: ctest's -j is three for each processor
+# (PROCESSORS), and two more let two that wait run beside two that compute; never three that compute.
 # COST: about how many seconds it takes; what takes long starts first, also where nothing was measured yet.
 # Exit status 77 means that the test, or a case of it,
 # cannot run here; for each a line `SKIP: why` says so (tests/unit/skip.h, tests/e2e/harness.py).
@@ -44,7 +44,7 @@ function(fscope_test_properties name timeout)
   if(FSCOPE_SANITIZE)
     math(EXPR timeout "3 * ${timeout}")
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} SKIP_RETURN_CODE 77 PROCESSORS 2
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} SKIP_RETURN_CODE 77 PROCESSORS 3
     ENVIRONMENT "${FSCOPE_TEST_ENV}")
   if(ARGN)
     set_tests_properties(${name} PROPERTIES LABELS "${ARGN}")

@@ -101,7 +101,7 @@ def go_sees_the_same(work):
 
 
 def from_outside(work, prefix=()):
-    p = subprocess.Popen([*prefix, PROGRAM, str(2 * MS), "pause"], cwd=work, text=True,
+    p = subprocess.Popen([*prefix, PROGRAM, str(MS), "pause"], cwd=work, text=True,
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert p.stdout.readline() == "ready\n"
@@ -110,7 +110,7 @@ def from_outside(work, prefix=()):
         time.sleep(0.3)  # what it misses of the start is not judged
         p.stdin.write("go\n")
         p.stdin.close()
-        _, err = q.communicate(timeout=40)
+        _, err = q.communicate(timeout=90)
         assert q.returncode == 0, err
     finally:
         p.kill()

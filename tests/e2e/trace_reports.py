@@ -460,11 +460,11 @@ def busy_generation(number, names):
 
 
 def memory_does_not_depend_on_the_length(work):
-    """Traces of up to 64 times the length, with as many fibers alive: with few names, and where each region has a
+    """Traces of up to 32 times the length, with as many fibers alive: with few names, and where each region has a
     name of its own (then the shortest is beyond what is told apart)."""
     for names, unit, mib in ((7, 4, 20), (0, 5, 40)):
         peaks = []
-        for times in (1, 4, 16) if names else (1, 16, 64):
+        for times in (1, 16) if names else (1, 32):
             path = os.path.join(work, f"{names}-{times}.trace")
             made.write(path, (busy_generation(n, names) for n in range(1, unit * times + 1)))
             peaks.append(peak_kib(path))

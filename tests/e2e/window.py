@@ -249,7 +249,7 @@ def it_takes_any_size(work):
         s.until_title("t.trace")
         s.keys("plus")
         s.do("key", "ctrl+q")
-        assert s.viewer.wait(20) == 0
+        assert s.viewer.wait(60) == 0
 
 
 def several_files_have_tabs_and_some_cannot_be_opened(work):
