@@ -6,6 +6,10 @@ option(FSCOPE_BENCH "Build the benchmarks in bench/" ON)
 option(FSCOPE_VIEWER "Build the desktop viewer, if its libraries are there" ON)
 option(FSCOPE_FUZZ "Build libFuzzer targets (clang only)" OFF)
 set(FSCOPE_SANITIZE "" CACHE STRING "Sanitizers: address, undefined, thread or a list of them")
+set(FSCOPE_IS_SANITIZED OFF) # for generator expressions, which a list would break
+if(FSCOPE_SANITIZE)
+  set(FSCOPE_IS_SANITIZED ON)
+endif()
 
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "Build type" FORCE)

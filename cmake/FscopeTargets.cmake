@@ -41,7 +41,7 @@ target_compile_options(fscope_flags_inside INTERFACE -fno-plt -ftls-model=initia
   -fno-stack-protector)
 target_link_options(fscope_flags_inside INTERFACE -Wl,-z,now -Wl,-z,relro
   # clang's sanitizers leave their functions in a shared library for the program to define.
-  $<$<NOT:$<OR:$<BOOL:${FSCOPE_SANITIZE}>,$<BOOL:${FSCOPE_FUZZ}>>>:-Wl,-z,defs>)
+  $<$<NOT:$<OR:$<BOOL:${FSCOPE_IS_SANITIZED}>,$<BOOL:${FSCOPE_FUZZ}>>>:-Wl,-z,defs>)
 
 function(fscope_inside name)
   cmake_parse_arguments(A "" "" "SOURCES;LIBS" ${ARGN})
