@@ -357,4 +357,5 @@ if __name__ == "__main__":
     main([killed_at_random_moments, a_new_one_is_right_at_once, two_of_one_kind, one_that_is_killed_leaves_the_other_on,
           another_rate_is_said, own_wishes_survive, what_the_program_starts_meanwhile_is_its_own,
           a_killed_server_leaves_nothing, children_go_off_too, a_worker_of_a_killed_recording_can_be_called,
-          without_timers_that_is_said, a_stopped_collector_does_not_hold_children_up, ps_says_what_is_on])
+          without_timers_that_is_said, a_stopped_collector_does_not_hold_children_up, ps_says_what_is_on],
+         at_once=3)  # they wait for looks that come every 10 s
