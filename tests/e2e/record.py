@@ -145,15 +145,17 @@ def ctrl_c_keeps_the_data(work):
 
 
 def at_a_terminal(work, keys, *command):
-    """Runs record on a terminal of its own, pressing Ctrl-C after each of `keys` seconds."""
+    """Runs record on a terminal of its own, pressing Ctrl-C after each of `keys` seconds from the command's "ready" on."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(work)
         os.execv(FIBERSCOPE, [FIBERSCOPE, "record", "-F", "999", "-o", "p.pb.gz", *command])
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 4096)
     for seconds in keys:
         time.sleep(seconds)
         os.write(terminal, b"\x03")
-    said = b""
     try:
         while data := os.read(terminal, 4096):
             said += data
@@ -170,7 +172,7 @@ def a_terminal_shows_progress_and_passes_ctrl_c(work):
 
 
 def a_command_that_ignores_ctrl_c_goes_on(work):
-    stubborn = ["sh", "-c", "trap '' INT; sleep 2.5; exit 5"]
+    stubborn = ["sh", "-c", "trap '' INT; echo ready; sleep 2.5; exit 5"]
     status, said = at_a_terminal(work, [0.5], *stubborn)
     assert status == 5 and "goes on" in said, (status, said)
     status, said = at_a_terminal(work, [0.3, 1.6], *stubborn)  # once more: leave it alone
