@@ -239,20 +239,21 @@ static unsigned whole_sleep(unsigned s)
     return (unsigned)t.tv_sec + (t.tv_nsec >= 500000000);
 }
 
+// Of no descriptors it is a way to sleep.
 INTERPOSED int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-    WAIT(int, NET, whole_poll(fds, n, timeout));
+    WAIT(int, n ? NET : SLEEP, whole_poll(fds, n, timeout));
 }
 
 INTERPOSED int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
                      const sigset_t *mask)
 {
-    WAIT(int, NET, whole_ppoll(fds, n, timeout, mask));
+    WAIT(int, n ? NET : SLEEP, whole_ppoll(fds, n, timeout, mask));
 }
 
 INTERPOSED int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout)
 {
-    WAIT(int, NET, whole_select(n, r, w, e, timeout));
+    WAIT(int, r || w || e ? NET : SLEEP, whole_select(n, r, w, e, timeout));
 }
 
 INTERPOSED int epoll_wait(int fd, struct epoll_event *events, int n, int timeout)

@@ -206,6 +206,16 @@ static void note_ended_wait(const ucontext_t *c)
         s->waits_ended++;
 }
 
+// A poll or select of no descriptors is a way to sleep.
+static int as_sleep(int call, const greg_t *r)
+{
+    bool is_poll = call == SYS_poll || call == SYS_ppoll;
+    bool is_select = call == SYS_select || call == SYS_pselect6;
+    bool is_of_none =
+        (is_poll && !r[REG_RSI]) || (is_select && !r[REG_RSI] && !r[REG_RDX] && !r[REG_R10]);
+    return is_of_none ? SYS_nanosleep : call;
+}
+
 // The number of the system call that the signal has interrupted: it will be made again, or has ended (then libc has put
 // the number into the register just before, if we are lucky).
 static int call_of(const ucontext_t *c)
@@ -216,10 +226,10 @@ static int call_of(const ucontext_t *c)
                  there = {(void *)(uintptr_t)(r[REG_RIP] - 7), sizeof code};
     sys6(SYS_process_vm_readv, agent.pid, SYS_ARG(&here), 1, SYS_ARG(&there), 1, 0);
     if (code[7] == 0x0f && code[8] == 0x05 && r[REG_RAX] >= 0 && r[REG_RAX] < 1024)
-        return (int)r[REG_RAX];
+        return as_sleep((int)r[REG_RAX], r);
     if (r[REG_RAX] != -EINTR || code[5] != 0x0f || code[6] != 0x05)
         return EMIT_DOING_RUN;
-    return code[0] == 0xb8 && !code[3] && !code[4] ? code[1] | code[2] << 8
+    return code[0] == 0xb8 && !code[3] && !code[4] ? as_sleep(code[1] | code[2] << 8, r)
                                                    : EMIT_DOING_UNKNOWN_CALL;
 }
 

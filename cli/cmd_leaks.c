@@ -205,25 +205,6 @@ static void print_growth(FILE *out, const struct leaks *l, const struct terminal
     }
 }
 
-// A word of a shell command.
-static void print_word(FILE *out, const char *word)
-{
-    static const char plain[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/+=:,";
-    if (word[0] && !word[strspn(word, plain)]) {
-        fputs(word, out);
-        return;
-    }
-    fputc('\'', out);
-    for (; *word; word++) {
-        if (*word == '\'')
-            fputs("'\\''", out);
-        else
-            fputc((unsigned char)*word < ' ' ? '?' : *word, out);
-    }
-    fputc('\'', out);
-}
-
 // The command that shows the lines of the worst path, with its innermost frame as the focus.
 static void print_next(FILE *out, const struct leaks *l)
 {
@@ -246,14 +227,14 @@ static void print_next(FILE *out, const struct leaks *l)
     if (!strcmp(l->args->profile.report.granularity, "functions") && path[0] != '<' &&
         path[0] != '[') {
         fputs(" -focus ", out);
-        print_word(out, focus);
+        cli_print_word(out, focus);
     }
     if (g->snapshot_count > 1) {
         fputs(" -base ", out);
-        print_word(out, l->snapshots[0].path);
+        cli_print_word(out, l->snapshots[0].path);
     }
     fputc(' ', out);
-    print_word(out, l->snapshots[g->snapshot_count - 1].path);
+    cli_print_word(out, l->snapshots[g->snapshot_count - 1].path);
     fputc('\n', out);
     free(focus);
 }

@@ -56,9 +56,11 @@ static int goal_of_task(const struct trace_spans *s, const struct trace_args *a,
     if (!best && !a->task)
         return CLI_FAILURE;
     if (!best)
-        return cli_fail("%s: no task %s with begin and end in it (`fiberscope trace tasks %s` has "
-                        "the names, `fiberscope trace events --kind TaskBegin %s` the numbers)",
-                        a->path, a->task, a->path, a->path);
+        return cli_fail_at(
+            a->path,
+            "no task %s with begin and end in it (`fiberscope trace tasks FILE` has "
+            "the names, `fiberscope trace events --kind TaskBegin FILE` the numbers)",
+            a->task);
     g->fiber = s->lanes[best->end_lane].id;
     g->begin_ns = best->begin_ns;
     g->end_ns = best->end_ns;
@@ -76,9 +78,10 @@ static int goal_of_region(const struct trace_spans *s, const struct trace_args *
     if (!best && !a->region)
         return CLI_FAILURE;
     if (!best)
-        return cli_fail("%s: no region \"%s\" with begin and end in it (`fiberscope trace regions` "
-                        "lists them)",
-                        a->path, a->region);
+        return cli_fail_at(a->path,
+                           "no region \"%s\" with begin and end in it (`fiberscope trace regions "
+                           "FILE` lists them)",
+                           a->region);
     g->fiber = s->lanes[best->lane].id;
     g->begin_ns = best->begin_ns;
     g->end_ns = best->end_ns;
@@ -112,6 +115,54 @@ static int goal_of_range(const struct trace_spans *s, const struct trace_args *a
     return CLI_OK;
 }
 
+static bool is_of_runtime(const struct trace_spans *s, const struct trace_step *step)
+{
+    if (step->part != TRACE_PART_SYSCALL || step->span == TRACE_NO_SPAN)
+        return false;
+    const struct trace_stack *stack = trace_stacks_get(&s->stacks, trace_span_stack(s, step->span));
+    return stack->count &&
+           trace_name_is_system(trace_names_text(&s->names, stack->frames[0].function));
+}
+
+// A step of which a reader would not want a line: shorter than a hundredth of the path, or a system call that the
+// runtime makes on its own account.
+static bool is_short(const struct trace_spans *s, const struct trace_step *step, int64_t path_ns)
+{
+    return step->end_ns - step->begin_ns < path_ns / 100 || is_of_runtime(s, step);
+}
+
+// How many steps from the first on are one row.
+static int row_of(const struct trace_spans *s, const struct trace_step *steps, int count,
+                  int64_t path_ns)
+{
+    enum { FEW = 3 };
+    int n = 0;
+    while (n < count && is_short(s, &steps[n], path_ns))
+        n++;
+    return n > FEW ? n : 1;
+}
+
+// "12 short steps of 2 fibers: 3.2ms running, 12us runnable"
+static void print_joined(FILE *out, const struct trace_input *in, const struct trace_step *steps,
+                         int count)
+{
+    int64_t sums[TRACE_PARTS] = {0};
+    char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
+    bool is_one = true;
+    for (int i = 0; i < count; i++) {
+        sums[steps[i].part] += steps[i].end_ns - steps[i].begin_ns;
+        is_one &= steps[i].lane == steps[0].lane;
+    }
+    fprintf(out, "%12s %10s  %d short steps of ", trace_at(a, in, steps->begin_ns),
+            trace_ns(b, steps[count - 1].end_ns - steps->begin_ns), count);
+    fputs(is_one ? "one fiber" : "several fibers", out);
+    for (int p = 0, said = 0; p < TRACE_PARTS; p++)
+        if (sums[p])
+            fprintf(out, "%s %s %s", said++ ? "," : ":", trace_ns(a, sums[p]),
+                    trace_part_name((enum trace_part)p));
+    fputc('\n', out);
+}
+
 static void print_step(FILE *out, const struct terminal *t, const struct trace_input *in,
                        const struct trace_spans *s, const struct trace_step *step)
 {
@@ -133,6 +184,11 @@ static void print_step(FILE *out, const struct terminal *t, const struct trace_i
             trace_name_print(out, t, trace_names_text(&s->names, stack->frames[0].function));
         }
     }
+    if (step->part == TRACE_PART_UNKNOWN && l->count &&
+        step->end_ns <= trace_span_begin_ns(s, l->first))
+        fputs(": before its first event", out);
+    else if (step->part == TRACE_PART_UNKNOWN)
+        fputs(": the trace does not say", out);
     fputc('\n', out);
 }
 
@@ -168,12 +224,27 @@ static void print(FILE *out, const struct trace_input *in, const struct trace_sp
             out);
     print_sums(out, steps, count);
     fprintf(out, "\n%12s %10s\n", "from", "for");
-    int first = count > rows ? count - rows : 0; // the end is what is asked about
+    bool is_whole = in->args->rows == 0;
+    int64_t path_ns = g->end_ns - g->begin_ns;
+    int total = 0, row = 0, hidden = 0;
+    for (int i = 0; i < count; total++)
+        i += is_whole ? 1 : row_of(s, &steps[i], count - i, path_ns);
+    int first = total > rows ? total - rows : 0; // the end is what is asked about
     if (first)
-        fprintf(out, "%12s %d step%s before these (-n 0: all)\n", "...", first,
+        fprintf(out, "%12s %d row%s before these (-n 0: all)\n", "...", first,
                 cli_s((uint64_t)first));
-    for (int i = first; i < count; i++)
-        print_step(out, &t, in, s, &steps[i]);
+    for (int i = 0, n; i < count; i += n, row++) {
+        n = is_whole ? 1 : row_of(s, &steps[i], count - i, path_ns);
+        if (row >= first && n > 1)
+            print_joined(out, in, &steps[i], n);
+        else if (row >= first)
+            print_step(out, &t, in, s, &steps[i]);
+        hidden += n > 1;
+    }
+    if (hidden)
+        fputs("\nShort is less than a hundredth of the path, or the runtime's own; -n 0 shows each "
+              "step.\n",
+              out);
 }
 
 static void print_json(FILE *out, const struct trace_input *in, const struct trace_spans *s,

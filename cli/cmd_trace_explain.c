@@ -88,6 +88,29 @@ static void print_holder(FILE *out, const struct terminal *t, const struct trace
         print_stack(out, t, s, p->holder_stack, WHAT_COLUMN + 2);
 }
 
+// Whoever let go had it for a reason: what it mostly did with the time.
+static void print_meanwhile(FILE *out, const struct terminal *t, const struct trace_spans *s,
+                            const struct trace_piece *p)
+{
+    char x[TRACE_NS_MAX];
+    bool is_shown = p->meanwhile_stack;
+    if (!(p->meanwhile_ns > 0))
+        return;
+    fprintf(out, "%*smost of that, %s, it was ", WHAT_COLUMN, "",
+            trace_ns(x, rounded(p->meanwhile_ns)));
+    switch (p->meanwhile) {
+    case TRACE_PART_RUNNING: fputs("running", out); break;
+    case TRACE_PART_RUNNABLE: fputs("runnable: it had no Proc", out); break;
+    case TRACE_PART_SYSCALL: fputs("in a system call", out); break;
+    case TRACE_PART_SLEEP: fputs("asleep", out); break;
+    default: fprintf(out, "waiting (%s)", trace_part_name(p->meanwhile)); break;
+    }
+    is_shown &= p->meanwhile != TRACE_PART_RUNNABLE;
+    fputs(is_shown ? ", in\n" : "\n", out);
+    if (is_shown)
+        print_stack(out, t, s, p->meanwhile_stack, WHAT_COLUMN + 2);
+}
+
 static void print_what(FILE *out, const struct terminal *t, const struct trace_spans *s,
                        const struct trace_piece *p, bool has_stacks)
 {
@@ -109,6 +132,8 @@ static void print_what(FILE *out, const struct terminal *t, const struct trace_s
         print_stack(out, t, s, p->stack, WHAT_COLUMN + 2);
     if (p->part == TRACE_PART_LOCK)
         print_holder(out, t, s, p, has_stacks);
+    if (p->part == TRACE_PART_LOCK && has_stacks)
+        print_meanwhile(out, t, s, p);
 }
 
 static void print_row(FILE *out, double slow_ns, double typical_ns, double gap_ns)
@@ -210,6 +235,12 @@ static void print_json(FILE *out, const struct trace_args *a, const struct trace
             trace_json_stack(&j, "holder_stack", &s->names,
                              trace_stacks_get(&s->stacks, p->holder_stack));
         }
+        if (p->meanwhile_ns > 0) {
+            json_string(&j, "meanwhile", trace_part_name(p->meanwhile));
+            json_real(&j, "meanwhile_ns", p->meanwhile_ns);
+            trace_json_stack(&j, "meanwhile_stack", &s->names,
+                             trace_stacks_get(&s->stacks, p->meanwhile_stack));
+        }
         if (p->off_cpu)
             json_bool(&j, "off_cpu", true);
         if (p->part == TRACE_PART_RUNNABLE && p->is_held) {
@@ -271,10 +302,10 @@ int trace_report_explain(const struct trace_args *a)
     if (!status) {
         int rc = trace_explain(s, &eo, &e);
         if (rc == -ENOENT)
-            status = cli_fail("%s: no %s \"%s\" with begin and end in it (`fiberscope trace %ss` "
-                              "lists them)",
-                              a->path, a->task ? "task" : "region", eo.name,
-                              a->task ? "task" : "region");
+            status = cli_fail_at(a->path,
+                                 "no %s \"%s\" with begin and end in it (`fiberscope trace %ss "
+                                 "FILE` lists them)",
+                                 a->task ? "task" : "region", eo.name, a->task ? "task" : "region");
         else if (rc == -EAGAIN)
             status = cli_fail("%s: there are no slow ones beside typical ones: of %" PRIu32
                               " instance%s of \"%s\" half take less than %s, and the longest %s; "

@@ -42,7 +42,11 @@ static void print_times(FILE *out, const struct trace_summary *s, uint32_t rows)
     const struct trace_times *t = &s->totals.times;
     double whole = (double)t->total_ns;
     struct terminal term = terminal_of(out);
-    fprintf(out, "\nWhat the fibers did (without the runtime's own):\n");
+    char lasts[TRACE_NS_MAX];
+    fprintf(out,
+            "\nWhat the fibers did (without the runtime's own), added up over all of them; the "
+            "trace lasts %s:\n",
+            trace_ns(lasts, s->totals.end_ns - s->totals.begin_ns));
     print_row(out, "running", t->running_ns, whole, "on a Proc");
     print_row(out, "runnable", t->runnable_ns, whole, "wanted to run and had no Proc");
     print_row(out, "syscall", t->syscall_ns + t->syscall_blocked_ns, whole, "in system calls");
@@ -72,13 +76,7 @@ static void print_utilisation(FILE *out, const struct trace_summary *s)
     fprintf(out,
             "Together they ran fibers for %s, were in system calls %s, idle %s, scheduling %s.\n",
             trace_ns(a, running), trace_ns(b, syscall), trace_ns(c, idle), trace_ns(d, other));
-    if (t->runnable.count)
-        fprintf(out,
-                "A runnable fiber waited <=%s in the middle, <=%s at the 99th percentile, %s at "
-                "most.\n",
-                trace_ns(a, trace_hist_quantile_ns(&t->runnable, 0.5)),
-                trace_ns(b, trace_hist_quantile_ns(&t->runnable, 0.99)),
-                trace_ns(c, t->runnable.max_ns));
+    trace_print_runnable(out, &t->runnable);
 }
 
 static void print_json(FILE *out, const struct trace_input *in, const struct trace_summary *s,
@@ -176,9 +174,9 @@ static void print_part(FILE *out, enum part part, const struct trace_input *in,
     } else {
         trace_print_lints(out, in, s, lints, count, rows);
         if (!count)
-            fprintf(
-                out,
-                "Nothing remarkable: no fiber hogs, spins, starves, is stuck or waits for ever.\n");
+            fprintf(out, "Nothing remarkable: no fiber hogs, spins, starves, is stuck or waits for "
+                         "ever, nor do all "
+                         "of them wait for each other.\n");
     }
 }
 

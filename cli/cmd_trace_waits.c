@@ -83,8 +83,10 @@ static void print(FILE *out, const struct trace_args *a, const struct waits *w,
     if (w->count > rows)
         fprintf(out, "\n... %zu more stack%s (-n 0: all)\n", w->count - rows,
                 cli_s(w->count - rows));
-    fprintf(out, "\nThe same as a profile: fiberscope trace %s -o %s.pb.gz %s\n", kinds[kind].word,
-            kinds[kind].word, a->path);
+    fprintf(out, "\nThe same as a profile: fiberscope trace %s -o %s.pb.gz ", kinds[kind].word,
+            kinds[kind].word);
+    cli_print_word(out, a->path);
+    fputc('\n', out);
 }
 
 static void print_json(FILE *out, const struct waits *w)

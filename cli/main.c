@@ -4,6 +4,7 @@
 //
 // Exit statuses: 0, 1 something failed, 2 wrong usage; `record` gives its command's own.
 
+#include "base/shell_word.h"
 #include "cli/commands.h"
 
 #include <errno.h>
@@ -74,20 +75,7 @@ void cli_note(const char *fmt, ...)
 
 void cli_print_word(FILE *out, const char *text)
 {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "_-./:,+@%=";
-    if (*text && !text[strspn(text, plain)]) {
-        fputs(text, out);
-        return;
-    }
-    fputc('\'', out);
-    for (const char *p = text; *p; p++) {
-        if (*p == '\'')
-            fputs("'\\''", out);
-        else
-            fputc((unsigned char)*p < ' ' ? '?' : *p, out);
-    }
-    fputc('\'', out);
+    shell_word_print(out, text);
 }
 
 // The message with the path in place of the word FILE in `commands`.

@@ -246,15 +246,21 @@ static int store(const struct cli_option *o, void *settings, const char *value,
     return -EINVAL;
 }
 
-static int unknown_option(const struct cli_command *cmd, const char *name, size_t length,
-                          struct fscope_error *err)
+static int unknown_option(const struct cli_command *cmd, const char *word, const char *name,
+                          size_t length, struct fscope_error *err)
 {
     const char *near = nearest_option(cmd, name, length);
     int shown = length > 60 ? 60 : (int)length;
+    const char *dashes = name - word == 2 ? "--" : "-";
+    if (!dashes[1] && strspn(name, "0123456789.") == length)
+        return error_set(err, -EINVAL, 0,
+                         "\"-%.*s\" is read as an option, and there is none of that name; a number "
+                         "below 0 means nothing here",
+                         shown, name);
     if (near)
-        return error_set(err, -EINVAL, 0, "there is no option --%.*s; did you mean --%s?", shown,
-                         name, near);
-    return error_set(err, -EINVAL, 0, "there is no option --%.*s", shown, name);
+        return error_set(err, -EINVAL, 0, "there is no option %s%.*s; did you mean --%s?", dashes,
+                         shown, name, near);
+    return error_set(err, -EINVAL, 0, "there is no option %s%.*s", dashes, shown, name);
 }
 
 // One option at argv[*i]; *i moves to the last word that belongs to it.
@@ -276,7 +282,7 @@ static int parse_option(const struct cli_command *cmd, int argc, char **argv, in
             o = NULL;
     }
     if (!o)
-        return unknown_option(cmd, name, length, err);
+        return unknown_option(cmd, argv[*i], name, length, err);
     if (takes_value(o->type) && !value) {
         if (*i + 1 >= argc)
             return error_set(err, -EINVAL, 0, "--%s needs a value: --%s=%s", o->name, o->name,

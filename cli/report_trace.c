@@ -138,7 +138,7 @@ static void write_summary(FILE *out, const struct page *p)
 {
     const struct trace_summary *s = p->s;
     const struct trace_totals *t = &s->totals;
-    char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX];
+    char a[TRACE_NS_MAX];
     fputs("<div class=\"cards\">", out);
     write_card(out, "duration", "%s", trace_ns(a, t->end_ns - t->begin_ns));
     write_card(out, "of the Procs used", "%.1f%%", 100 * t->running_share);
@@ -150,13 +150,11 @@ static void write_summary(FILE *out, const struct page *p)
         write_card(out, "heap at most", "%.1f MB", (double)t->heap_max_bytes / 1e6);
     fputs("</div>\n<h2>What the fibers did</h2>", out);
     write_shares(out, &t->times);
-    if (t->runnable.count)
-        fprintf(out,
-                "<p>A runnable fiber waited at most %s for a Proc in the middle, %s at the 99th "
-                "percentile, %s at most.</p>\n",
-                trace_ns(a, trace_hist_quantile_ns(&t->runnable, 0.5)),
-                trace_ns(b, trace_hist_quantile_ns(&t->runnable, 0.99)),
-                trace_ns(c, t->runnable.max_ns));
+    if (t->runnable.count) {
+        fputs("<p>", out);
+        trace_print_runnable(out, &t->runnable);
+        fputs("</p>\n", out);
+    }
     if (p->lint_count) {
         fputs("<h2>Remarkable</h2>", out);
         write_text(out, fill_lints, p);

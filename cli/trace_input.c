@@ -186,7 +186,8 @@ int trace_input_next(struct trace_input *in, const struct trace_event **ev)
     if (rc)
         note_event(in, *ev);
     if (!rc && in->from_ns && in->last_ns < in->from_ns) {
-        cli_fail("%s: --from is behind the end: the trace lasts %s", in->args->path,
+        cli_fail("%s: --from is behind the end: the trace lasts %s, and begins at 0",
+                 in->args->path,
                  trace_ns(length, in->last_ns == INT64_MIN ? 0 : in->last_ns - in->base_ns));
         return -1;
     }
@@ -358,7 +359,9 @@ int trace_number(const char *text, const char *what, int64_t *number)
     errno = 0;
     *number = strtoll(text, &end, 10);
     if (errno || end == text || *end || *number < 0)
-        return cli_usage("\"%.60s\" is not %s", text, what);
+        return cli_usage("\"%.60s\" is not %s, which is a whole number from 0 (`fiberscope trace "
+                         "fibers --name '' FILE` lists them)",
+                         text, what);
     return CLI_OK;
 }
 

@@ -156,70 +156,15 @@ void trace_print_share(FILE *out, double share, uint64_t gomaxprocs)
                 trace_share(a, share, 1), gomaxprocs);
 }
 
-// "fiber 7", or, of many, "12 fibers, the longest fiber 7,".
-static void print_worst(FILE *out, const struct trace_lint *l)
+void trace_print_runnable(FILE *out, const struct trace_hist *h)
 {
-    if (l->fibers > 1)
-        fprintf(out, ": %" PRIu64 " fibers; the worst, fiber %" PRId64 ",", l->fibers, l->fiber);
-    else
-        fprintf(out, ": fiber %" PRId64, l->fiber);
-}
-
-static void print_endless(FILE *out, const struct terminal *t, const struct trace_input *in,
-                          const struct trace_summary *s, const struct trace_lint *l)
-{
-    char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
-    fprintf(out, " waits to the end, for %s (", trace_ns(a, l->ns));
-    terminal_print(out, t, text_of(s, l->reason), 0);
-    if (l->in) {
-        fputs(" in ", out);
-        terminal_print(out, t, text_of(s, l->in), 0);
-    }
-    if (l->at_ns <= s->totals.begin_ns)
-        fputs(") since before the trace; ", out);
-    else
-        fprintf(out, ") since %s; ", trace_at(b, in, l->at_ns));
-    if (l->kind == TRACE_LINT_STUCK)
-        fprintf(out, "%" PRIu64 " waits before it were ten times shorter: a lost wake-up?\n",
-                l->count);
-    else
-        fputs("nobody wakes it: idle, or a lost wake-up?\n", out);
-}
-
-static void print_lint(FILE *out, const struct terminal *t, const struct trace_input *in,
-                       const struct trace_summary *s, const struct trace_lint *l)
-{
-    char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
-    fprintf(out, "  %-8s ", trace_lint_name(l->kind));
-    trace_name_print(out, t, text_of(s, l->function));
-    if (l->kind == TRACE_LINT_SPINS) {
+    char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX];
+    if (h->count)
         fprintf(out,
-                ": of %" PRIu64 " time%s that it was made runnable, it did so itself %" PRIu64
-                " time%s (it yields in a loop)\n",
-                l->of, cli_s(l->of), l->count, cli_s(l->count));
-        return;
-    }
-    print_worst(out, l);
-    switch (l->kind) {
-    case TRACE_LINT_HOGS:
-        fprintf(out, " ran %s without a break, from %s on\n", trace_ns(a, l->ns),
-                trace_at(b, in, l->at_ns));
-        break;
-    case TRACE_LINT_STARVED:
-        fprintf(out, " was runnable for %s before it ran, from %s on\n", trace_ns(a, l->ns),
-                trace_at(b, in, l->at_ns));
-        break;
-    default: print_endless(out, t, in, s, l); break;
-    }
-}
-
-void trace_print_lints(FILE *out, const struct trace_input *in, const struct trace_summary *s,
-                       const struct trace_lint *lints, size_t count, uint32_t rows)
-{
-    struct terminal t = terminal_of(out);
-    for (size_t i = 0; i < count && i < rows; i++)
-        print_lint(out, &t, in, s, &lints[i]);
-    print_more(out, count > rows ? count - rows : 0);
+                "Of the waits for a Proc half took at most %s, 99 of 100 at most %s, the longest "
+                "%s.\n",
+                trace_ns(a, trace_hist_quantile_ns(h, 0.5)),
+                trace_ns(b, trace_hist_quantile_ns(h, 0.99)), trace_ns(c, h->max_ns));
 }
 
 // --- JSON.
@@ -351,28 +296,6 @@ void trace_json_types(struct json *j, const char *key, const struct trace_input 
             json_close(j, '}');
         }
         json_close(j, ']');
-        json_close(j, '}');
-    }
-    json_close(j, ']');
-}
-
-void trace_json_lints(struct json *j, const struct trace_input *in, const struct trace_summary *s,
-                      const struct trace_lint *lints, size_t count)
-{
-    json_open(j, "lints", '[');
-    for (size_t i = 0; i < count; i++) {
-        const struct trace_lint *l = &lints[i];
-        json_open(j, NULL, '{');
-        json_string(j, "lint", trace_lint_name(l->kind));
-        json_string(j, "function", text_of(s, l->function));
-        json_int(j, "fibers", (int64_t)l->fibers);
-        json_int(j, "fiber", l->fiber);
-        json_int(j, "ns", l->ns);
-        json_int(j, "at_ns", l->at_ns ? l->at_ns - in->base_ns : 0);
-        json_string(j, "reason", text_of(s, l->reason));
-        json_string(j, "in", text_of(s, l->in));
-        json_int(j, "count", (int64_t)l->count);
-        json_int(j, "of", (int64_t)l->of);
         json_close(j, '}');
     }
     json_close(j, ']');

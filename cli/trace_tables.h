@@ -22,6 +22,9 @@ void trace_print_types(FILE *out, const struct trace_summary *s, struct trace_ty
 void trace_print_lints(FILE *out, const struct trace_input *in, const struct trace_summary *s,
                        const struct trace_lint *lints, size_t count, uint32_t rows);
 
+// How long fibers waited for a Proc; nothing if none did.
+void trace_print_runnable(FILE *out, const struct trace_hist *h);
+
 // How much of the Procs' time fibers ran; gomaxprocs 0: not known.
 void trace_print_share(FILE *out, double share, uint64_t gomaxprocs);
 

@@ -2,6 +2,7 @@
 //
 // The closing lines: what each file holds, what it lacks and why, and what to type next.
 
+#include "base/shell_word.h"
 #include "collector/record_internal.h"
 
 #include <inttypes.h>
@@ -149,6 +150,13 @@ static bool is_sum_whole(const struct builder_losses *l)
     return !l->untracked && !l->unknown_frees && !l->series && !l->negative;
 }
 
+static void say_next(FILE *out, const char *options, const char *path)
+{
+    fprintf(out, "fiberscope: next: fiberscope top %s", options);
+    shell_word_print(out, path);
+    fputc('\n', out);
+}
+
 void record_say_closing(const struct record_options *o, const struct record_result *result,
                         const struct record_written *w)
 {
@@ -161,7 +169,7 @@ void record_say_closing(const struct record_options *o, const struct record_resu
     if (w->kind == RECORD_HEAP && w->part[0]) {
         fprintf(out, "how long freed objects had lived; wrote %s\n", w->path);
         if (w->files == 1 && strcmp(w->path, "-") != 0)
-            fprintf(out, "fiberscope: next: fiberscope top -tagleaf=lifetime %s\n", w->path);
+            say_next(out, "-tagleaf=lifetime ", w->path);
         return; // of the heap, all was said
     }
     say_what(out, result, w, &st);
@@ -178,8 +186,7 @@ void record_say_closing(const struct record_options *o, const struct record_resu
     if (st.samples == 0)
         say_empty(out, w->kind, o);
     else if (w->files == 1 && strcmp(w->path, "-") != 0)
-        fprintf(out, "fiberscope: next: fiberscope top %s%s\n", next_options(result, w->kind),
-                w->path);
+        say_next(out, next_options(result, w->kind), w->path);
 }
 
 void record_say_series(const struct record_options *o, const struct record_result *result,

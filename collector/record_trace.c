@@ -5,6 +5,7 @@
 #include "collector/record_trace.h"
 
 #include "base/file.h"
+#include "base/shell_word.h"
 #include "collector/record_internal.h"
 
 #include <errno.h>
@@ -298,6 +299,15 @@ static void say_gave_way(const struct record_options *o, const struct record_res
     fputs(", each thread with events takes 64 KiB or more a second\n", o->messages);
 }
 
+static void say_commands(FILE *out, const char *path)
+{
+    fputs("fiberscope: next: fiberscope trace ", out);
+    shell_word_print(out, path);
+    fputs(", or go tool trace ", out);
+    shell_word_print(out, path);
+    fputc('\n', out);
+}
+
 static void say_next(const struct record_options *o, const struct record_result *result)
 {
     const struct record_trace *longest = NULL;
@@ -307,8 +317,7 @@ static void say_next(const struct record_options *o, const struct record_result 
             longest = t;
     }
     if (longest && strcmp(longest->path, "-") != 0)
-        fprintf(o->messages, "fiberscope: next: fiberscope trace %s, or go tool trace %s\n",
-                longest->path, longest->path);
+        say_commands(o->messages, longest->path);
 }
 
 // Those that were not said one by one.

@@ -168,6 +168,66 @@ bool trace_api_name(const char *function, char out[TRACE_API_NAME_BYTES])
     return true;
 }
 
+// --- What they wait for.
+
+static const struct {
+    const char *name;           // "NAME_": each that begins so
+    const char *reason, *other; // a part of it; "": it is a system call
+} waits[] = {
+    {"accept", "network", NULL},
+    {"accept4", "network", NULL},
+    {"clock_nanosleep", "sleep", NULL},
+    {"cnd_", "sync", NULL},
+    {"connect", "network", NULL},
+    {"epoll_", "network", NULL},
+    {"fdatasync", "", NULL},
+    {"fsync", "", NULL},
+    {"mtx_", "sync", NULL},
+    {"nanosleep", "sleep", NULL},
+    {"poll", "network", "sleep"},
+    {"ppoll", "network", "sleep"},
+    {"pthread_", "sync", NULL},
+    {"read", "", NULL},
+    {"readv", "", NULL},
+    {"recv", "network", NULL},
+    {"recvfrom", "network", NULL},
+    {"recvmsg", "network", NULL},
+    {"select", "network", "sleep"},
+    {"sem_", "sync", NULL},
+    {"send", "network", NULL},
+    {"sendmsg", "network", NULL},
+    {"sendto", "network", NULL},
+    {"sleep", "sleep", NULL},
+    {"thrd_join", "sync", NULL},
+    {"thrd_sleep", "sleep", NULL},
+    {"usleep", "sleep", NULL},
+    {"wait", "", NULL},
+    {"wait3", "", NULL},
+    {"wait4", "", NULL},
+    {"waitpid", "", NULL},
+    {"write", "", NULL},
+    {"writev", "", NULL},
+};
+
+static bool is_called(const char *leaf, size_t size, const char *name)
+{
+    size_t n = strlen(name);
+    return size >= n && memcmp(leaf, name, n) == 0 && (size == n || name[n - 1] == '_');
+}
+
+bool trace_api_fits(const char *leaf, size_t size, const char *reason)
+{
+    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
+        if (!is_called(leaf, size, waits[i].name))
+            continue;
+        if (!reason || !*reason || !*waits[i].reason)
+            return reason && !*reason && !*waits[i].reason;
+        return strstr(reason, waits[i].reason) ||
+               (waits[i].other && strstr(reason, waits[i].other));
+    }
+    return true;
+}
+
 // --- Code.
 
 static size_t read_image(void *arg, uint64_t address, void *out, size_t size)

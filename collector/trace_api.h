@@ -21,6 +21,10 @@
 
 enum { TRACE_API_NAME_BYTES = 96 };
 
+// What a thread may do whose stack has this leaf, as Go's reasons go: whether it can wait for `reason`, or, "", be in a
+// system call; NULL: run in the program. True of any function that is not known to wait.
+bool trace_api_fits(const char *leaf, size_t size, const char *reason);
+
 // The code of one file, at link-time addresses.
 struct trace_api_code {
     void *arg;

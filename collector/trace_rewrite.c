@@ -6,6 +6,7 @@
 #include "collector/trace_rewrite.h"
 
 #include "collector/intern.h"
+#include "collector/trace_api.h"
 #include "formats/trace/leb.h"
 
 #include <errno.h>
@@ -227,10 +228,33 @@ static bool is_status(uint8_t wire)
            wire == TRACE_EV_PROCS_CHANGE;
 }
 
-static int add_early(struct trace_rewrite *rw, const struct thread *t, uint64_t *to)
+// Whether the thread can do at a place what the event says that it does.
+static bool fits(const struct trace_rewrite *rw, uint8_t wire, const uint64_t *args,
+                 struct trace_text leaf)
+{
+    char reason[64] = "";
+    bool is_wait = wire == TRACE_EV_GO_BLOCK;
+    if (is_wait && (args[0] >= IDS_MAX ||
+                    seg_reader_string(rw->reader, (uint32_t)args[0], reason, sizeof reason) < 0))
+        return true;
+    if (!is_wait && args[2] == TRACE_GO_STATUS_WAITING) // for what, is not known
+        return true;
+    bool runs = !is_wait && args[2] == TRACE_GO_STATUS_RUNNING;
+    return trace_api_fits(leaf.bytes, leaf.size_bytes, runs ? NULL : reason);
+}
+
+// Its stack was taken a moment before it was told what it does. If that is nothing that it can do there, it has gone on
+// meanwhile: then no more is known of where it is than what it began with.
+static int add_early(struct trace_rewrite *rw, const struct thread *t, uint8_t wire,
+                     const uint64_t *args, uint64_t *to)
 {
     const struct trace_writer_frame *frames;
     int n = trace_symbols_pcs(rw->symbols, t->early, t->early_depth, &frames);
+    if (n > 1 && !fits(rw, wire, args, frames[0].function)) {
+        const struct trace_writer_frame root = {.pc = frames[n - 1].pc,
+                                                .function = frames[n - 1].function};
+        return trace_writer_stack(rw->w, &root, 1, to);
+    }
     return n > 0 ? trace_writer_stack(rw->w, frames, (uint32_t)n, to) : n;
 }
 
@@ -248,10 +272,12 @@ static int put_event(struct trace_rewrite *rw, uint8_t wire, const struct trace_
                      uint64_t units, uint64_t *args, const struct thread *early)
 {
     int rc = 0;
+    uint64_t was[TRACE_ARGS_MAX];
+    memcpy(was, args, sizeof was);
     for (uint32_t i = 0; !rc && (spec->stacks | spec->strings) >> i; i++) {
         // Where the thread is says more than where it began.
         if (spec->stacks >> i & 1 && early && (!args[i] || wire == TRACE_EV_GO_STATUS_STACK))
-            rc = add_early(rw, early, &args[i]);
+            rc = add_early(rw, early, wire, was, &args[i]);
         else if (spec->stacks >> i & 1)
             rc = map_id(rw, ID_STACK, &args[i]);
         else if (spec->strings >> i & 1)

@@ -226,6 +226,21 @@ static long call_restarted(uint32_t tid)
                                       : SYS_clock_nanosleep;
 }
 
+// A poll or select of no descriptors, which is a way to sleep; of what stands behind the call's number.
+static bool is_of_nothing(long call, const char *args)
+{
+    bool is_select = call == SYS_select || call == SYS_pselect6;
+    const char *none = is_select ? " 0x0 0x0 0x0 " : " 0x0 "; // behind the first
+    if (!is_select && call != SYS_poll && call != SYS_ppoll)
+        return false;
+    do
+        args += *args != '\0';
+    while (*args && *args != ' ');
+    while (*none && *none == *args)
+        none++, args++;
+    return !*none;
+}
+
 // "running", or the call's number (-1: none, it was stopped in another way) and its arguments.
 static struct state state_of(uint32_t tid)
 {
@@ -235,10 +250,12 @@ static struct state state_of(uint32_t tid)
         return (struct state){DOING_NOTHING, EMIT_REASON_UNSPECIFIED};
     if (text[0] < '0' || text[0] > '9')
         return (struct state){DOING_RUN, EMIT_REASON_UNSPECIFIED};
-    long call = 0;
-    for (long i = 0; i < n && text[i] >= '0' && text[i] <= '9'; i++)
-        call = call * 10 + (text[i] - '0');
-    return state_of_call(call == SYS_restart_syscall ? call_restarted(tid) : call);
+    long call = 0, at = 0;
+    for (; at < n && text[at] >= '0' && text[at] <= '9'; at++)
+        call = call * 10 + (text[at] - '0');
+    if (call == SYS_restart_syscall) // with the arguments that it had
+        call = call_restarted(tid);
+    return state_of_call(is_of_nothing(call, text + at) ? SYS_nanosleep : call);
 }
 
 // --- Telling it.

@@ -11,8 +11,8 @@
 
 const char *trace_part_name(enum trace_part part)
 {
-    static const char *const names[] = {"running", "runnable", "syscall", "lock",   "channel",
-                                        "io",      "sleep",    "other",   "unknown"};
+    static const char *const names[] = {"running", "runnable", "syscall", "lock",    "channel",
+                                        "io",      "sleep",    "other",   "untraced"};
     return (size_t)part < TRACE_PARTS ? names[part] : "?";
 }
 

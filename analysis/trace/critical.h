@@ -24,7 +24,7 @@ enum trace_part {
     TRACE_PART_IO,
     TRACE_PART_SLEEP,
     TRACE_PART_OTHER,   // another reason to wait
-    TRACE_PART_UNKNOWN, // not in the trace
+    TRACE_PART_UNKNOWN, // "untraced": before the fiber's first event, or left out of the spans
     TRACE_PARTS,
 };
 

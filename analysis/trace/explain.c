@@ -29,6 +29,8 @@ struct piece {
     double ns[GROUPS];
     struct vote slow, any;         // RUNNING: stacks of samples; RUNNABLE: of the occupant's
     struct vote slow_end, any_end; // where it, or the occupant, stopped
+    double did_ns[TRACE_PARTS];    // LOCK: its holder, while slow ones waited
+    struct vote did[TRACE_PARTS];
 };
 
 struct explainer {
@@ -173,6 +175,29 @@ struct blamed {
     enum group group;
 };
 
+// What who has the lock does with the time.
+static int add_meanwhile(const struct trace_spans *s, struct piece *p,
+                         const struct trace_blame *held)
+{
+    struct trace_step *steps;
+    int n = trace_own_time(s, held->lane, held->begin_ns, held->end_ns, &steps);
+    for (int i = 0; i < n; i++) {
+        const struct trace_step *step = &steps[i];
+        int64_t ns = step->end_ns - step->begin_ns;
+        uint32_t count = 0, first = 0;
+        p->did_ns[step->part] += (double)ns;
+        if (step->part == TRACE_PART_RUNNING)
+            first = trace_spans_samples(s, held->lane, step->begin_ns, step->end_ns, &count);
+        else if (step->span != TRACE_NO_SPAN)
+            vote(&p->did[step->part], trace_span_stack(s, step->span), ns);
+        for (uint32_t k = first; k < first + count; k++)
+            vote(&p->did[step->part], s->samples[k].stack, 1);
+    }
+    if (n >= 0)
+        free(steps);
+    return n < 0 ? n : 0;
+}
+
 static int add_holder(void *arg, const struct trace_blame *part)
 {
     struct blamed *b = arg;
@@ -183,7 +208,8 @@ static int add_holder(void *arg, const struct trace_blame *part)
     if (!p)
         return -ENOMEM;
     p->ns[b->group] += (double)(part->end_ns - part->begin_ns);
-    return 0;
+    bool is_known = b->group == SLOW && like.is_held && part->lane != TRACE_NO_LANE;
+    return is_known ? add_meanwhile(b->x->spans, p, part) : 0;
 }
 
 static int add_occupant(void *arg, const struct trace_blame *part)
@@ -289,6 +315,16 @@ static void choose_stacks(struct piece *p)
         p->pub.holder_stack = stack;
 }
 
+static void choose_meanwhile(struct piece *p, uint32_t slow)
+{
+    int most = 0;
+    for (int i = 0; i < TRACE_PARTS; i++)
+        most = p->did_ns[i] > p->did_ns[most] ? i : most;
+    p->pub.meanwhile = (enum trace_part)most;
+    p->pub.meanwhile_ns = per(p->did_ns[most], slow);
+    p->pub.meanwhile_stack = p->did[most].stack;
+}
+
 static int finish(struct explainer *x, struct trace_explained *e)
 {
     if (running_divide(&x->running, x->spans, add_running, x))
@@ -303,6 +339,7 @@ static int finish(struct explainer *x, struct trace_explained *e)
         p->pub.slow_ns = per(p->ns[SLOW], e->slow);
         p->pub.typical_ns = per(p->ns[TYPICAL], e->typical);
         choose_stacks(p);
+        choose_meanwhile(p, e->slow);
         if (p->pub.slow_ns > 0 || p->pub.typical_ns > 0)
             e->pieces[e->piece_count++] = p->pub;
     }

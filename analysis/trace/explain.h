@@ -33,6 +33,11 @@ struct trace_piece {
                                 // if within the instance
     bool is_held;               // LOCK: it is one that is held. RUNNABLE: the Proc ran a fiber
     double slow_ns, typical_ns; // mean per instance
+    // LOCK that is held: what its holder did most while slow instances waited for it, mean per
+    // instance, and where; 0: not known.
+    double meanwhile_ns;
+    enum trace_part meanwhile;
+    uint32_t meanwhile_stack;
 };
 
 struct trace_explained {

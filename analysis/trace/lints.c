@@ -33,6 +33,7 @@ static bool stuck(const struct trace_summary *s, const struct trace_function *f,
                                     .fiber = f->stuck.fiber,
                                     .ns = f->stuck.ns,
                                     .at_ns = f->stuck.at_ns,
+                                    .place = f->stuck.place,
                                     .count = w->count - 1};
         return true;
     }
@@ -50,7 +51,9 @@ static size_t of_function(const struct trace_summary *s, const struct trace_func
                                          .fibers = f->hogs,
                                          .fiber = f->run.fiber,
                                          .ns = f->run.ns,
-                                         .at_ns = f->run.at_ns};
+                                         .at_ns = f->run.at_ns,
+                                         .place = f->run.place,
+                                         .limit_ns = s->limits.run_ns};
     if (m->yields > SPINS_MIN && m->yields > woken / 2)
         lints[n++] = (struct trace_lint){.kind = TRACE_LINT_SPINS,
                                          .fibers = f->fibers,
@@ -63,19 +66,24 @@ static size_t of_function(const struct trace_summary *s, const struct trace_func
                                          .fibers = f->starved,
                                          .fiber = f->wait.fiber,
                                          .ns = f->wait.ns,
-                                         .at_ns = f->wait.at_ns};
+                                         .at_ns = f->wait.at_ns,
+                                         .place = f->wait.place,
+                                         .limit_ns = s->limits.runnable_ns};
     if (stuck(s, f, &lints[n]))
         n++;
-    else if (f->waiting)
+    else if (f->waiting && !s->deadlocked)
         lints[n++] = (struct trace_lint){.kind = TRACE_LINT_WAITS,
                                          .reason = f->waiting_reason,
                                          .in = f->waiting_in,
                                          .fibers = f->waiting,
                                          .fiber = f->longest_waiting.fiber,
                                          .ns = f->longest_waiting.ns,
-                                         .at_ns = f->longest_waiting.at_ns};
-    for (size_t i = 0; i < n; i++)
+                                         .at_ns = f->longest_waiting.at_ns,
+                                         .place = f->longest_waiting.place};
+    for (size_t i = 0; i < n; i++) {
         lints[i].function = f->name;
+        lints[i].fibers_all = f->fibers;
+    }
     return n;
 }
 
@@ -90,9 +98,19 @@ static int by_kind(const void *x, const void *y)
 int trace_lints(const struct trace_summary *s, struct trace_lint **out)
 {
     size_t n = 0;
-    *out = calloc(LINTS_EACH * (size_t)s->function_count + 1, sizeof **out);
+    *out = calloc(LINTS_EACH * (size_t)s->function_count + 2, sizeof **out);
     if (!*out)
         return -ENOMEM;
+    if (s->deadlocked)
+        (*out)[n++] = (struct trace_lint){.kind = TRACE_LINT_DEADLOCK,
+                                          .fibers = s->deadlocked,
+                                          .fibers_all = s->deadlocked,
+                                          .fiber = s->waiters[0].fiber,
+                                          .ns = s->waiters[0].ns,
+                                          .at_ns = s->waiters[0].at_ns,
+                                          .reason = s->waiters[0].reason,
+                                          .in = s->waiters[0].in,
+                                          .place = s->waiters[0].place};
     for (uint32_t i = 0; i < s->function_count; i++) {
         const struct trace_function *f = s->functions[i];
         if (!trace_name_is_system(trace_names_text(&s->names, f->name)))
@@ -104,6 +122,6 @@ int trace_lints(const struct trace_summary *s, struct trace_lint **out)
 
 const char *trace_lint_name(enum trace_lint_kind kind)
 {
-    static const char *const names[] = {"hogs", "spins", "starved", "stuck", "waits"};
+    static const char *const names[] = {"deadlock", "hogs", "spins", "starved", "stuck", "waits"};
     return (size_t)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
 }

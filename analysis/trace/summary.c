@@ -160,6 +160,7 @@ static void begin_event(struct trace_summary *s, const struct trace_event *ev)
     if (!st->started || ev->kind == TRACE_SYNC) {
         st->sync_ns = ev->time_ns;
         st->sync_now = st->now;
+        memset(st->places, 0, sizeof st->places); // of stacks by numbers of a generation
     }
     if (!st->started) {
         st->started = true;
@@ -314,6 +315,7 @@ int trace_summary_finish(struct trace_summary *s)
     if (!rc)
         rc = trace_util_finish(st->util);
     s->totals.running_share = trace_util_mean(st->util, INT64_MIN, INT64_MAX);
+    summary_end(s);
     drop_empty_functions(s);
     sort(s->functions, s->function_count, by_running);
     sort(s->edges, s->edge_count, by_wakes);

@@ -32,15 +32,24 @@ enum {
     TRACE_SLOWEST = 10, // of a type, if the options do not say
     TRACE_TYPES_MAX = 4096,
     TRACE_EXACT_MAX = 262144, // lengths of all types together, 2 MiB
+    TRACE_WAITERS = 8,
 };
 
 struct trace_moments { // how often things happened
     uint64_t runs, yields, preemptions, blocks, syscalls, wakes, creates;
 };
 
+struct
+    trace_place { // the innermost frame that is neither the runtime's nor libc's; all 0: not known
+    uint32_t function, file; // names
+    uint64_t line;
+};
+
 struct trace_longest {
     int64_t ns, at_ns; // at_ns: when it began
     int64_t fiber;
+    struct trace_place
+        place; // of a run: where it stopped; of a wait for a Proc: of who made it runnable
 };
 
 struct trace_fiber {
@@ -73,6 +82,15 @@ struct trace_function {
     struct trace_longest longest_waiting;
     uint32_t waiting_reason, waiting_in; // names; in: the innermost function, as fib_chan_recv
     struct trace_hist runnable;          // each wait for a Proc
+};
+
+// A fiber that waits at the end for what another one has to do.
+struct trace_waiter {
+    int64_t fiber, ns, at_ns; // at_ns: since when
+    uint32_t name, reason;
+    uint32_t in; // name: the innermost function, as pthread_mutex_lock
+    struct trace_place place;
+    bool is_for_end; // for others' ends: a join, a wait group
 };
 
 struct trace_edge {
@@ -157,6 +175,11 @@ struct trace_summary {
     struct trace_names names;
     struct trace_totals totals;
     struct trace_limits limits; // none is 0
+    // All fibers that are alive, if each waits at the end for another one and not all for ends; else 0. Of those that
+    // cannot time out, as their function says; of the whole trace alone. And the first of them, joins last.
+    uint64_t deadlocked;
+    struct trace_waiter waiters[TRACE_WAITERS];
+    uint32_t waiter_count;
     // After trace_summary_finish: functions most running first, edges most wakes first, types most
     // time first, procs by id.
     struct trace_function **functions;

@@ -37,12 +37,6 @@ int summary_settle(const struct summary_state *st, const struct fiber *f, struct
     return 0;
 }
 
-static void longest(struct trace_longest *l, int64_t ns, int64_t at_ns, int64_t fiber)
-{
-    if (ns > l->ns)
-        *l = (struct trace_longest){ns, at_ns, fiber};
-}
-
 // The waits that were counted before the fiber's name was known go to its function.
 static int count_early_waits(struct trace_summary *s, struct fiber *f)
 {
@@ -57,6 +51,11 @@ static int count_early_waits(struct trace_summary *s, struct fiber *f)
     return 0;
 }
 
+static uint32_t own_stack(const struct trace_event *ev)
+{
+    return ev->transition.stack ? ev->transition.stack : ev->stack;
+}
+
 static int count_wait(struct trace_summary *s, struct fiber *f, int64_t ns)
 {
     int rc = 0;
@@ -67,20 +66,25 @@ static int count_wait(struct trace_summary *s, struct fiber *f, int64_t ns)
     return rc || !f->pub.name ? rc : count_early_waits(s, f);
 }
 
-// The fiber leaves its state; `over` unless only the trace does.
-static int leave(struct trace_summary *s, struct fiber *f, bool over)
+// The fiber leaves its state; r, ev: NULL if only the trace is over.
+static int leave(struct trace_summary *s, struct fiber *f, const struct trace_reader *r,
+                 const struct trace_event *ev)
 {
     struct summary_state *st = s->state;
     int64_t ns = st->now - f->since;
     if (f->since == SUMMARY_NEVER)
         return 0;
     struct proc *p = f->proc_slot < st->proc_capacity ? st->procs[f->proc_slot] : NULL;
+    bool over = ev != NULL;
     if (f->state == TRACE_GO_RUNNING) {
-        longest(&f->pub.run, ns, f->since, f->pub.id);
+        struct trace_place none = {0};
+        bool is_hog = over && ns > s->limits.run_ns && ns > f->pub.run.ns;
+        summary_longest(&f->pub.run, ns, f->since, f,
+                        is_hog ? summary_place(s, r, own_stack(ev))->place : none);
         if (p)
             p->pub.running_ns += ns;
     } else if (f->state == TRACE_GO_RUNNABLE) {
-        longest(&f->pub.wait, ns, f->since, f->pub.id);
+        summary_longest(&f->pub.wait, ns, f->since, f, f->place);
         if (f->edge)
             f->edge->runnable_ns += ns;
         f->edge = NULL;
@@ -143,46 +147,6 @@ static void add_moments(struct trace_moments *m, const struct trace_moments *a)
     m->creates += a->creates;
 }
 
-// Ends by another fiber, not by a timer, the network or the collector.
-static bool is_ended_by_hand(const char *reason)
-{
-    return strstr(reason, "chan") || strstr(reason, "sync") || strstr(reason, "select");
-}
-
-// Waits for others to end, who are what keeps it waiting.
-static bool is_for_ends(const char *in)
-{
-    static const char *const names[] = {"fib_main",         "fib_join",     "waitgroup",
-                                        "WaitGroup",        "pthread_join", "thrd_join",
-                                        "pthread_timedjoin"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strstr(in, names[i]))
-            return true;
-    }
-    return false;
-}
-
-// A fiber that the trace leaves blocked.
-static void fold_blocked(struct trace_summary *s, struct trace_function *fn, const struct fiber *f)
-{
-    const struct summary_state *st = s->state;
-    int64_t ns = f->pub.state_ns, since_ns = st->now - ns;
-    if (ns > fn->stuck.ns) {
-        longest(&fn->stuck, ns, since_ns, f->pub.id);
-        fn->stuck_reason = f->pub.reason;
-    }
-    if (ns < s->limits.stuck_ns || ns < (st->now - s->totals.begin_ns) / 2 ||
-        !is_ended_by_hand(trace_names_text(&s->names, f->pub.reason)) ||
-        is_for_ends(trace_names_text(&s->names, f->blocked_in)))
-        return;
-    fn->waiting++;
-    if (ns > fn->longest_waiting.ns) {
-        longest(&fn->longest_waiting, ns, since_ns, f->pub.id);
-        fn->waiting_reason = f->pub.reason;
-        fn->waiting_in = f->blocked_in;
-    }
-}
-
 // Adds a fiber that is over, or outlives the trace, to its function; tells who wants to know.
 static int fold(struct trace_summary *s, struct fiber *f)
 {
@@ -199,12 +163,12 @@ static int fold(struct trace_summary *s, struct fiber *f)
         s->totals.alive++;
     }
     add_moments(&fn->moments, &f->pub.moments);
-    longest(&fn->run, f->pub.run.ns, f->pub.run.at_ns, f->pub.id);
-    longest(&fn->wait, f->pub.wait.ns, f->pub.wait.at_ns, f->pub.id);
+    summary_longest(&fn->run, f->pub.run.ns, f->pub.run.at_ns, f, f->pub.run.place);
+    summary_longest(&fn->wait, f->pub.wait.ns, f->pub.wait.at_ns, f, f->pub.wait.place);
     fn->hogs += f->pub.run.ns > s->limits.run_ns;
     fn->starved += f->pub.wait.ns > s->limits.runnable_ns;
-    if (f->pub.ended_ns == SUMMARY_NEVER && f->pub.state == TRACE_GO_WAITING)
-        fold_blocked(s, fn, f);
+    if (f->pub.ended_ns == SUMMARY_NEVER)
+        summary_fold_end(s, fn, f);
     int rc = count_early_waits(s, f);
     if (!rc)
         rc = trace_times_add(&fn->times, &f->pub.times);
@@ -219,7 +183,7 @@ static int fold(struct trace_summary *s, struct fiber *f)
 int summary_fiber_end(struct trace_summary *s, struct fiber *f, const struct trace_event *ev)
 {
     struct summary_state *st = s->state;
-    int rc = ev ? 0 : leave(s, f, false);
+    int rc = ev ? 0 : leave(s, f, NULL, NULL);
     if (ev)
         f->pub.ended_ns = ev->time_ns;
     f->pub.times.total_ns = st->now - f->total_from;
@@ -361,14 +325,7 @@ static int first_seen(struct trace_summary *s, struct fiber **out, const struct 
     // changes with this event, and a fiber that waits for ever ends with it.
     bool now = f->state == TRACE_GO_SYSCALL ||
                (f->state == TRACE_GO_WAITING && reason == st->name_forever);
-    return now ? leave(s, f, false) : 0;
-}
-
-static uint32_t leaf_name(struct trace_summary *s, const struct trace_reader *r, uint32_t stack)
-{
-    const struct trace_frame *frames;
-    uint32_t n = trace_reader_stack(r, stack, &frames);
-    return n ? trace_names_of(&s->names, r, frames[0].function) : 0;
+    return now ? leave(s, f, NULL, NULL) : 0;
 }
 
 static int fiber_transition(struct trace_summary *s, const struct trace_reader *r,
@@ -384,7 +341,7 @@ static int fiber_transition(struct trace_summary *s, const struct trace_reader *
     if (from == TRACE_GO_UNDETERMINED || from == TRACE_GO_NOT_EXIST || !f)
         rc = first_seen(s, &f, ev, reason);
     else
-        rc = leave(s, f, true);
+        rc = leave(s, f, r, ev);
     if (!rc && !f->pub.name && ev->transition.stack) {
         const struct trace_frame *frames;
         uint32_t n = trace_reader_stack(r, ev->transition.stack, &frames);
@@ -392,8 +349,12 @@ static int fiber_transition(struct trace_summary *s, const struct trace_reader *
         f->pub.pc = n ? frames[n - 1].pc : 0;
         rc = f->pub.name ? count_early_waits(s, f) : 0;
     }
-    if (to == TRACE_GO_WAITING)
-        f->blocked_in = leaf_name(s, r, ev->transition.stack ? ev->transition.stack : ev->stack);
+    if (to == TRACE_GO_WAITING || to == TRACE_GO_RUNNABLE) {
+        bool waits = to == TRACE_GO_WAITING;
+        const struct stack_place *p = summary_place(s, r, waits ? own_stack(ev) : ev->stack);
+        f->blocked_in = waits ? p->leaf : f->blocked_in;
+        f->place = p->place;
+    }
     if (!rc && (from == TRACE_GO_WAITING || from == TRACE_GO_NOT_EXIST) && to != TRACE_GO_NOT_EXIST)
         rc = woken(s, f, ev);
     if (!rc)

@@ -13,7 +13,12 @@
 
 #define SUMMARY_NEVER INT64_MIN
 
-enum { SUMMARY_EARLY_WAITS = 4 };
+enum { SUMMARY_EARLY_WAITS = 4, SUMMARY_PLACES = 512 };
+
+struct stack_place {      // of a stack of the generation that is read
+    uint32_t stack, leaf; // leaf: name
+    struct trace_place place;
+};
 
 struct open_region {
     struct trace_region pub; // times: of the fiber when it began
@@ -28,8 +33,9 @@ struct fiber {
     int64_t range_since[TRACE_RANGES];
     int64_t total_from;
     uint32_t proc_slot;
-    uint32_t blocked_in;     // name: the innermost function of a WAITING one's stack
-    struct trace_edge *edge; // that made it RUNNABLE; NULL: none
+    uint32_t blocked_in;      // name: the innermost function of a WAITING one's stack
+    struct trace_place place; // WAITING: where; RUNNABLE: of who made it so
+    struct trace_edge *edge;  // that made it RUNNABLE; NULL: none
     struct open_region *regions;
     int64_t early_waits_ns[SUMMARY_EARLY_WAITS]; // RUNNABLE before it has a name: of its function
     uint32_t early_wait_count;
@@ -72,6 +78,10 @@ struct summary_state {
     uint32_t exact_left; // lengths that there is room for
     struct ptrtab edges, tasks;
     struct task *open_tasks; // all of `tasks`
+    // Of the fibers that live to the end, without the runtime's own: who waits for another one, of
+    // these who does not wait for ends, and the others.
+    uint64_t end_waits, end_locks, end_others;
+    struct stack_place places[SUMMARY_PLACES]; // those asked for last
 };
 
 // Grows *array, of pointers, so that it has an entry `index`; new ones are NULL. 0 or -ENOMEM.
@@ -89,6 +99,16 @@ int summary_transition(struct trace_summary *s, const struct trace_reader *r,
                        const struct trace_event *ev);
 int summary_range(struct trace_summary *s, const struct trace_event *ev);
 int summary_fiber_end(struct trace_summary *s, struct fiber *f, const struct trace_event *ev);
+
+void summary_longest(struct trace_longest *l, int64_t ns, int64_t at_ns, const struct fiber *f,
+                     struct trace_place place);
+// Valid until the next one.
+const struct stack_place *summary_place(struct trace_summary *s, const struct trace_reader *r,
+                                        uint32_t stack);
+
+// A fiber that the trace leaves alive.
+void summary_fold_end(struct trace_summary *s, struct trace_function *fn, const struct fiber *f);
+void summary_end(struct trace_summary *s); // all have been folded
 
 int summary_inherit(struct trace_summary *s, struct fiber *f, const struct fiber *creator);
 int summary_region(struct trace_summary *s, const struct trace_reader *r,

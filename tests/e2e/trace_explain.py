@@ -128,6 +128,11 @@ def a_lock_is_named_by_its_holder(work):
     text = explain(work)
     first = text[text.index("typical\n", text.index("share")):].split("in all")[0]
     assert re.search(r"lock +cache_get \(sync\)\n", first), text
+    # What the lock was kept for is what a reader has to change: the holder slept.
+    piece, = [p for p in json.loads(explain(work, "--json"))["pieces"] if IS_OF["lock"](p) and p["gap_ns"] > 1e6]
+    assert piece["meanwhile"] == "sleep" and "lock_holder" in functions(piece, "meanwhile_stack"), piece
+    close(piece["meanwhile_ns"], piece["slow_ns"], 0.05 * piece["slow_ns"], "asleep with the lock")
+    assert re.search(r"most of that, [\d.]+ms, it was asleep, in\n +lock_holder +delay\.c:\d+\n", first), text
     assert "held by lock_holder, let go in\n" in first and re.search(r"lock_holder +delay\.c:\d+\n", first), text
 
 

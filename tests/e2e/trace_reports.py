@@ -168,7 +168,7 @@ def waits_without_an_end_are_lints(work):
     wait, hog = g.stack("fib_chan_recv", "waiter"), g.stack("hog")
     at = 2 * MS
     for i in range(1003):
-        g.say(at, made.GO_CREATE, 10 + i, wait if i < 1000 else hog, g.stack("main"))
+        g.say(at, made.GO_CREATE, 10 + i, wait if i < 1000 else hog, g.stack("runtime.fib_go", ("main", 1, 7)))
         at += 1000
     g.block(at, "sync", g.stack("runtime.fib_join", "main"))
     for i in range(1000):
@@ -181,18 +181,94 @@ def waits_without_an_end_are_lints(work):
         g.say(at, made.GO_DESTROY)
     made.write(path, [g])
     lints = {(x["lint"], x["function"]): x for x in report("lints", path)["lints"]}
+    assert set(lints) == {("deadlock", ""), ("hogs", "hog"), ("starved", "hog")}, lints
+    assert (lints["deadlock", ""]["fibers"], len(lints["deadlock", ""]["waiters"])) == (1001, 8), lints
+    # With one that nobody knows what it waits for, it is none.
+    g.say(1 * MS, made.GO_STATUS_STACK, 5000, made.NOBODY, made.WAITING, g.stack("other"), thread=made.NOBODY)
+    made.write(path, [g])
+    lints = {(x["lint"], x["function"]): x for x in report("lints", path)["lints"]}
     assert set(lints) == {("waits", "waiter"), ("hogs", "hog"), ("starved", "hog")}, lints
     waits, hogs = lints["waits", "waiter"], lints["hogs", "hog"]
     assert waits["fibers"] == 1000 and waits["fiber"] == 10 and waits["in"] == "fib_chan_recv", waits
-    assert hogs["fibers"] == 3 and hogs["fiber"] == 1012, hogs
+    assert hogs["fibers"] == 3 and hogs["fibers_all"] == 3 and hogs["fiber"] == 1012, hogs
+    assert lints["starved", "hog"]["place"]["function"] == "main", lints
     close(hogs["ns"], 4000 * MS, 2, "the longest run")
     text = trace("lints", path)
-    assert "1000 fibers; the worst, fiber 10," in text and "lost wake-up?" in text, text
+    assert "waiter: 1000 of 1000 fibers; the longest, fiber 10," in text and "lost wake-up?" in text, text
+    assert "hog: 2 of 3 fibers waited for a Proc for more than 100ms; the longest, fiber 1012," in text, text
+    assert re.search(r"was runnable for [0-9.]+s before it ran, from 0.00\d+s on; made so in main \(made.c:7\)$", text, re.M), text
+    assert "hog: 3 of 3 fibers ran for more than 1s; the longest, fiber 1012, ran 4s without a break, from" in text, text
     assert len(text.splitlines()) == 3, text
     assert "2 more" in trace("lints", "-n", "1", path)
     whole = trace(path)
     assert "trace lints" in whole.split("Look next:")[1], whole
     assert "none has ended" in whole and "at most 0" not in whole, whole
+
+
+def all_that_wait_for_each_other_are_a_deadlock(work):
+    """Two that wait for a mutex, and main, which joins them; not if one of them sleeps, polls, or waits with a time-out,
+    nor in a part of the trace, nor of joins alone."""
+    path = os.path.join(work, "d.trace")
+
+    def deadlock(*args, second=("sync", "pthread_mutex_lock"), first="pthread_mutex_lock"):
+        g = begun(1, 1 * MS)
+        for fiber, (reason, leaf) in ((2, ("sync", first)), (3, second)):
+            where = g.stack(leaf, (f"f{fiber}", fiber, 10 * fiber), "root")
+            g.say(fiber * MS, made.GO_CREATE, fiber, where, g.stack("main"))
+        g.block(4 * MS, "sync", g.stack("pthread_join", ("main", 9, 9)))
+        for fiber, (reason, leaf) in ((2, ("sync", first)), (3, second)):
+            g.start((3 + fiber) * MS, fiber)
+            g.block((3 + fiber) * MS + 10, reason, g.stack(leaf, (f"f{fiber}", fiber, 10 * fiber), "root"))
+        made.write(path, [g, made.Generation(2, begins=11 * MS)])
+        found = [x for x in report("lints", *args, path)["lints"] if x["lint"] == "deadlock"]
+        assert bool(found) == ("deadlock" in trace(*args, path)) == ("deadlock" in trace("lints", *args, path))
+        return found
+
+    found = deadlock()
+    assert found[0]["fibers"] == 3, found
+    got = [(w["fiber"], w["function"], w["in"], w["place"]["function"], w["place"]["line"]) for w in found[0]["waiters"]]
+    assert got == [(2, "root", "pthread_mutex_lock", "f2", 20), (3, "root", "pthread_mutex_lock", "f3", 30),
+                   (1, "main", "pthread_join", "main", 9)], got
+    close(found[0]["waiters"][0]["at_ns"], 4 * MS + 10, 2, "since when")
+    text = trace(path)
+    assert "all 3 fibers that are alive wait for each other at the end: a deadlock" in text, text
+    assert "fiber 3 root, since 0.005000s (5ms): sync in pthread_mutex_lock, called in f3 (made.c:30)" in text, text
+    assert "trace lints" in text.split("Look next:")[1], text
+    for second in (("sleep", "usleep"), ("network", "poll"), ("sync.(*Cond).Wait", "pthread_cond_timedwait"),
+                   ("chan receive", "runtime.fib_chan_recv_for"), ("sync", "syscall"), ("", "pthread_mutex_lock")):
+        assert not deadlock(second=second), second
+    assert not deadlock("--to=9ms")
+    assert not deadlock(second=("sync", "thrd_join"), first="runtime.fib_group_wait")
+
+
+def what_is_summed_and_what_is_not_there_is_said(work):
+    """Of 100 ms main waits 90, with three others at the same time. Its first event is at 10 ms; then it makes 20 system
+    calls within the runtime, which are one row, as all is that is short."""
+    path = os.path.join(work, "s.trace")
+    g = made.Generation(1)
+    g.say(1 * MS, made.GO_STATUS_STACK, 2, made.NOBODY, made.WAITING, g.stack("other"), thread=made.NOBODY)
+    g.say(11 * MS, made.PROC_STATUS, 0, 1)
+    g.say(11 * MS, made.GO_CREATE, 1, g.stack("main"), 0)
+    g.start(11 * MS, 1)
+    at, where = 11 * MS + 1000, g.stack("runtime.fib_main", "main")
+    for i in range(20):
+        g.say(at, made.GO_SYSCALL_BEGIN, i + 1, where)
+        g.say(at + 3000, made.GO_SYSCALL_END)
+        at += 4000
+    g.block(at, "sleep", g.stack("main"))
+    made.write(path, [g, made.Generation(2, begins=101 * MS)])
+    said = trace(path)
+    assert "added up over all of them; the trace lasts 100ms:" in said, said
+    text = trace("critical", path)
+    assert re.search(r" 10ms  untraced  fiber 1 main: before its first event$", text, re.M), text
+    assert re.search(r" 81us  42 short steps of one fiber: 21us running, 1ns runnable, 60us syscall$", text, re.M), text
+    assert "runtime.fib_main" not in text and trace("critical", "-n", "0", path).count("runtime.fib_main") == 20, text
+    steps = report("critical", path)["steps"]
+    assert steps[0]["part"] == "untraced" and len([s for s in steps if s["part"] == "syscall"]) == 20, steps
+    for args, words in ((("fiber", "-1", path), "a number below 0 means nothing here"),
+                        (("fiber", "one", path), "fibers --name '' FILE` lists them"),
+                        (("--from=1s", path), "the trace lasts 100ms, and begins at 0")):
+        assert words in trace(*args, status=1 if "--from=1s" in args else 2), args
 
 
 def the_summary_names_the_next_step(work):
@@ -481,7 +557,8 @@ def memory_does_not_depend_on_the_length(work):
 
 main([utilisation_is_one_figure, what_is_heard_of_late_has_run,
       a_critical_path_has_an_end_by_default, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
-      waits_without_an_end_are_lints, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
+      waits_without_an_end_are_lints, all_that_wait_for_each_other_are_a_deadlock,
+      what_is_summed_and_what_is_not_there_is_said, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
       next_steps_are_worth_a_look, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere,
       a_range_has_a_length, the_slowest_are_as_many_as_asked_for, a_text_in_an_event_is_one_word, what_is_missing_is_said, one_is_not_many,
       memory_does_not_depend_on_the_length])

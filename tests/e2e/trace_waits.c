@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -85,6 +87,37 @@ static void *in_waitid(void *arg)
     siginfo_t info;
     pid_t pid = child();
     check(waitid(P_PID, (id_t)pid, &info, WEXITED) == 0 && info.si_status == 3, "waitid");
+    return arg;
+}
+
+// Of no descriptors: it sleeps.
+static void *in_poll(void *arg)
+{
+    check(poll(NULL, 0, HOLD_MS) == 0, "poll");
+    return arg;
+}
+
+static void *in_ppoll(void *arg)
+{
+    check(ppoll(NULL, 0, &hold, NULL) == 0, "ppoll");
+    return arg;
+}
+
+static void *in_select(void *arg)
+{
+    struct timeval t = {0, HOLD_MS * 1000};
+    check(select(0, NULL, NULL, NULL, &t) == 0, "select");
+    return arg;
+}
+
+static void *in_poll_of_one(void *arg)
+{
+    int ends[2];
+    check(!pipe(ends), "pipe");
+    struct pollfd one = {.fd = ends[0], .events = POLLIN};
+    check(poll(&one, 1, HOLD_MS) == 0, "poll");
+    close(ends[0]);
+    close(ends[1]);
     return arg;
 }
 
@@ -244,6 +277,10 @@ int main(void)
         {in_semtimedop, none},
         {in_thrd_sleep, none},
         {in_futex, stored},
+        {in_poll, none},
+        {in_ppoll, none},
+        {in_select, none},
+        {in_poll_of_one, none},
     };
     sigset_t s;
     sigemptyset(&s);

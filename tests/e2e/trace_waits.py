@@ -13,7 +13,8 @@ from harness import FIBERSCOPE, TESTS, main
 TARGET = os.path.join(TESTS, "trace_waits")
 HOLD_NS = 50e6
 CALLS = ["wait", "wait3", "wait4", "waitid", "pause", "sigwait", "sigwaitinfo", "sigtimedwait", "flock", "open", "openat"]
-WAITS = {"semop": "sync", "semtimedop": "sync", "thrd_sleep": "sleep", "futex": "sync"}
+WAITS = {"semop": "sync", "semtimedop": "sync", "thrd_sleep": "sleep", "futex": "sync", "poll": "sleep", "ppoll": "sleep",
+         "select": "sleep", "poll_of_one": "network"}
 
 
 def fibers(path):
@@ -106,6 +107,54 @@ def who_waits_since_before_the_trace_gets_the_mutex(work):
         target.wait()
 
 
+def first_waits(work, times, *args):
+    """What each thread of trace_queue is told to wait for first, after so many attaches: (reason, stack)."""
+    path, waits = os.path.join(work, "b.trace"), []
+    agent = os.path.join(harness.BUILD, "agent", "libfiberscope.so")
+    target = subprocess.Popen([os.path.join(TESTS, "trace_queue"), *args],
+                              env=dict(os.environ, LD_PRELOAD=agent, FIBERSCOPE="cpu=0"))
+    try:
+        for _ in range(times):
+            time.sleep(0.05)
+            subprocess.run([FIBERSCOPE, "record", "-q", "--trace", "-p", str(target.pid), "-d", "20ms", "-o", path],
+                           cwd=work, check=True, timeout=30)
+            done = subprocess.run([FIBERSCOPE, "trace", "events", "--json", path], capture_output=True, text=True, check=True)
+            first = {}
+            for e in json.loads(done.stdout):
+                if e.get("resource") == "fiber" and e["to"] == "Waiting":
+                    first.setdefault(e["id"], (e["reason"], e["stack"]))
+            waits += first.values()
+    finally:
+        target.kill()
+        target.wait()
+    return waits
+
+
+def after_an_attach_reason_and_place_agree(work):
+    """A thread's stack is taken a moment before it is told what it does, and 3 ms are long: who then does something
+    else is told without the place. In each attach one sleeps and two wait for the mutex. main is in a poll of nothing."""
+    agree = {"usleep": "sleep", "pthread_mutex_lock": "sync", "poll": "sleep"}
+    waits = [w for w in first_waits(work, 8, "loop", "3") if w[1]]
+    assert len(waits) >= 20 and ("sleep", ["poll", "main"]) in waits, waits
+    for reason, stack in waits:
+        assert agree.get(stack[0], reason) == reason, (reason, stack, waits)
+    assert first_waits(work, 1, "alone") == [("sleep", ["select", "main"])]
+
+
+def what_to_type_next_can_be_copied(work):
+    """Whatever the file's name is, in the shell: what record says, and what the reports say about a profile."""
+    name = "it's $x; 1.trace"
+    said = harness.record("--trace", "-o", name, os.path.join(TESTS, "trace_queue"), "turns", cwd=work, check=0).stderr
+    next_one = said.split("next: ")[1].split(", or go tool")[0]
+    shown = subprocess.run([FIBERSCOPE, "trace", "sync", name], cwd=work, capture_output=True, text=True, check=True).stdout
+    for command in (next_one, shown.split("The same as a profile: ")[1]):
+        assert command.startswith("fiberscope trace "), command
+        done = subprocess.run(["sh", "-c", command.replace("fiberscope", FIBERSCOPE, 1)], cwd=work, capture_output=True, text=True,
+                              check=False)
+        assert done.returncode == 0, (command, done.stderr)
+    assert sorted(os.listdir(work)) == [name, "sync.pb.gz"], os.listdir(work)
+
+
 def nested(work, *args):
     done = subprocess.run([FIBERSCOPE, "record", "-q", "--trace", "-o", "n.trace", os.path.join(TESTS, "trace_nested"), *args],
                           cwd=work, capture_output=True, text=True, timeout=30, check=False)
@@ -147,4 +196,5 @@ main([each_call_is_where_the_time_goes, and_our_signals_do_not_end_it, a_signal_
       handlers_wait_while_a_wait_ends, what_a_handler_calls_does_not_end_the_call_it_interrupts,
       a_call_left_by_a_jump_or_cancelled_is_over, what_threads_call_after_their_end_makes_no_new_ones,
       many_waiters_cost_no_more_each_than_few, one_release_ends_one_wait,
-      who_waits_since_before_the_trace_gets_the_mutex])
+      who_waits_since_before_the_trace_gets_the_mutex, after_an_attach_reason_and_place_agree,
+      what_to_type_next_can_be_copied])

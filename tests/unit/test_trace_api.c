@@ -271,6 +271,39 @@ static void any_bytes_are_survived(void **state)
         assert_false(trace_api_called(&nowhere[i], name));
 }
 
+static void a_leaf_says_what_may_be_waited_for(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *leaf, *reason; // NULL: it runs
+        bool fits;
+    } cases[] = {
+        {"pthread_mutex_lock", "sync", true},
+        {"pthread_mutex_lock", "sleep", false},
+        {"pthread_mutex_lock", NULL, false},
+        {"pthread_cond_wait", "sync.(*Cond).Wait", true},
+        {"usleep", "sleep", true},
+        {"usleep", "sync", false},
+        {"usleep", "", false},
+        {"poll", "network", true},
+        {"poll", "sleep", true},
+        {"poll", "sync", false},
+        {"epoll_wait", "sleep", false},
+        {"read", "", true},
+        {"read", NULL, false},
+        {"read", "sync", false},
+        {"reads", "sync", true},
+        {"main", "sleep", true},
+        {"main", NULL, true},
+        {"sem_wait", "sync", true},
+        {"runtime.fib_chan_recv", "sleep", true},
+        {"", "sync", true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(trace_api_fits(cases[i].leaf, strlen(cases[i].leaf), cases[i].reason),
+                         cases[i].fits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +312,7 @@ int main(void)
         cmocka_unit_test(a_function_that_has_gone_is_looked_through),
         cmocka_unit_test(names_are_as_programs_write_them),
         cmocka_unit_test(all_that_the_agent_defines_is_known),
+        cmocka_unit_test(a_leaf_says_what_may_be_waited_for),
         cmocka_unit_test(any_bytes_are_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
