@@ -40,6 +40,7 @@ struct record_options {
     uint32_t trace_version;    // of the file: 23 or 26; 0: 23
     uint64_t duration_ns;      // 0: until the target ends or Ctrl-C
     const char *output; // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
+    const char *profiles; // of profiles, where output is the trace's; NULL: output
     bool inherit;       // follow children and exec
     bool quiet;         // no progress, no closing line
     bool symbolize;     // at write time
@@ -99,6 +100,10 @@ struct record_result {
     bool has_trace;                             // finish_read: there is one in the file
     uint64_t trace_events, trace_bytes;         // so far
     uint64_t trace_lost_generations;            // of a flight recorder
+    bool has_runtime;    // a process had the fiber runtime; seen where a condition is about it
+    bool has_said_conditions; // that it has not
+    bool was_too_early;  // a signal ended all before a process had reported in
+    int seccomp;         // mode of the command as it ended, see seccomp(2), 3: killed by it; 0: none
     char trace_error[384];                      // what else went wrong; "" if nothing
     int exit_status;                            // of the command: 0..255, 128 + signal
     int killed_by;                              // the signal that ended the command, 0: none
@@ -121,6 +126,11 @@ int record_command(const struct record_options *o, struct record_result *result,
 // Waits for a command that goes on after its recording ended, and sets exit_status. A further signal
 // leaves it running.
 void record_wait(const struct record_options *o, struct record_result *result);
+
+// Where output is the name of a trace, and profiles are wanted as well, these lie beside it: of "k.trace" as
+// "k.KIND.pb.gz". Sets profiles, into text. 0 or -ENAMETOOLONG.
+int record_name_profiles(struct record_options *o, char *text, size_t size,
+                         struct fscope_error *err);
 
 // Before anything is started: whether the output can be written there. 0 or -errno.
 int record_check_output(const struct record_options *o, struct fscope_error *err);

@@ -481,15 +481,22 @@ void trace_build_snapshot(struct trace_build *b)
     b->wants_snapshot = true;
 }
 
-static int pump_flight(struct trace_build *b)
+// Whether a condition was met since the last look.
+static void see_conditions(struct trace_build *b)
 {
-    uint64_t met = load(&b->now.snapshots), generation = load(&b->now.generation);
+    uint64_t met = load(&b->now.snapshots);
     if (met != b->snapshots_seen) {
         b->wants_snapshot = true;
         if (!b->cause[0]) // the first of those that come before the copy is taken
             trace_lost_cause(b->cause, sizeof b->cause, &b->now, b->o.reader);
     }
     b->snapshots_seen = met;
+}
+
+static int pump_flight(struct trace_build *b)
+{
+    uint64_t generation = load(&b->now.generation);
+    see_conditions(b);
     if (!b->wants_snapshot)
         return 0;
     if (!b->has_asked) { // the generation that runs now is to be in it
@@ -585,8 +592,10 @@ int trace_build_finish(struct trace_build *b, uint64_t until_ns, uint64_t end_ns
         rc = trace_symbols_modules(b->symbols);
     if (rc)
         keep_error(b, rc, NULL);
-    else if (b->is_flight)
+    else if (b->is_flight) {
+        see_conditions(b); // that the copy at the end is for, too
         rc = write_snapshot(b, true, until, end);
+    }
     else
         rc = write_generations(b, UINT64_MAX, until);
     close_file(b, b->session == load(&b->now.session) ? end : 0, 0);
