@@ -61,7 +61,7 @@ static bool read_number(const unsigned char **at, const unsigned char *end, uint
 }
 
 // The size of the batch at *at, or of the mark of an end, and its generation (0: of the mark). 0: there is none, or
-// less than all of it.
+// less than all of it; *generation is known all the same where its head is there.
 static uint64_t batch_size(int fd, uint64_t at, uint64_t end, uint64_t *generation)
 {
     unsigned char head[BATCH_HEAD_MAX];
@@ -76,13 +76,16 @@ static uint64_t batch_size(int fd, uint64_t at, uint64_t end, uint64_t *generati
     p += 1 + (*p == TRACE_EV_EXPERIMENTAL_BATCH);
     bool is_head = read_number(&p, stop, generation) && read_number(&p, stop, &unused) &&
                    read_number(&p, stop, &unused) && read_number(&p, stop, &size);
+    if (!is_head)
+        *generation = 0;
     if (!is_head || size > end)
         return 0;
     size += (uint64_t)(p - head);
     return size <= end - at ? size : 0;
 }
 
-// Where its last generation begins, and, if that may be whole, where it ends; else both are its beginning.
+// Where its last generation begins, and, if that may be whole, where it ends; else both are its beginning. Of one that
+// breaks off some threads' batches may be there and others' not: it is a hole, whatever readers say.
 static void find_ends(int fd, uint64_t size, uint64_t ends[2])
 {
     uint64_t at = HEADER_BYTES, generation, before = 0, n;
@@ -94,7 +97,8 @@ static void find_ends(int fd, uint64_t size, uint64_t ends[2])
         }
         at += n;
     }
-    ends[1] = at == size ? at : ends[0];
+    bool is_next = generation && generation != before; // which breaks off
+    ends[1] = at == size || is_next ? at : ends[0];
 }
 
 struct prefix {
@@ -142,16 +146,16 @@ static int find_whole(const char *path, int fd, struct whole *w, struct fscope_e
     uint64_t ends[2];
     off_t size = lseek(fd, 0, SEEK_END);
     find_ends(fd, size > 0 ? (uint64_t)size : 0, ends);
-    int rc = check(fd, ends[1], w, &why);
-    if (rc && ends[0] != ends[1])
-        rc = check(fd, ends[0], w, &why);
-    if (rc)
-        return error_set(err, rc, 0, "%s: %.300s", path, why.text);
-    if (ends[0] <= HEADER_BYTES && w->bytes <= HEADER_BYTES)
+    if (ends[1] <= HEADER_BYTES)
         return error_set(err, -ENODATA, 0,
                          "%s: no generation of the trace is whole: its recorder was killed within "
                          "the first second",
                          path);
+    int rc = check(fd, ends[1], w, &why);
+    if (rc && ends[0] != ends[1] && ends[0] > HEADER_BYTES)
+        rc = check(fd, ends[0], w, &why);
+    if (rc)
+        return error_set(err, rc, 0, "%s: %.300s", path, why.text);
     return 0;
 }
 
