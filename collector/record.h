@@ -98,6 +98,7 @@ struct record_result {
     const char *trace_open[RECORD_TRACES_OPEN]; // names of files that are being written
     uint32_t trace_pid;                         // whose is on standard output; 0: nobody's yet
     bool has_trace;                             // finish_read: there is one in the file
+    uint32_t recorder_pid; // finish_traces: who has taken from the file, while that was written; 0: nobody
     uint64_t trace_events, trace_bytes;         // so far
     uint64_t trace_lost_generations;            // of a flight recorder
     bool has_runtime;    // a process had the fiber runtime; seen where a condition is about it

@@ -84,7 +84,7 @@ static int add_result(struct record_trace_sink *s, const char *path,
 static bool is_taken(const struct record_result *result, const char *path)
 {
     for (size_t i = 0; i < result->trace_count; i++)
-        if (!strcmp(result->traces[i].path, path))
+        if (result->traces[i].file.generations && !strcmp(result->traces[i].path, path))
             return true;
     for (size_t i = 0; i < RECORD_TRACES_OPEN; i++)
         if (result->trace_open[i] && !strcmp(result->trace_open[i], path))
@@ -247,6 +247,20 @@ static void say_file(const struct record_options *o, const struct record_result 
 {
     const struct trace_build_file *f = &t->file;
     FILE *out = o->messages;
+    if (!f->generations && result->recorder_pid) {
+        fprintf(out,
+                "fiberscope: the second in which the recorder (process %u) ended is left out: it "
+                "had taken a part of it\n",
+                result->recorder_pid);
+        return;
+    }
+    if (!f->generations) {
+        fprintf(out,
+                "fiberscope: the first part of a trace did not make sense and is left out: %s "
+                "(please report this)\n",
+                f->why);
+        return;
+    }
     fputs("fiberscope: trace: ", out);
     record_say_count(out, f->events);
     fprintf(out, " event%s %s %.2f s, ", f->events == 1 ? "" : "s",

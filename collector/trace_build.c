@@ -324,6 +324,7 @@ static void close_file(struct trace_build *b, uint64_t units, int rc)
     b->file.events += b->file.generations != 0; // the Sync that readers end with
     trace_out_close(&b->out);
     b->stats.files++;
+    b->file_count -= !rc && !b->file.generations; // there is none of that number
     if (rc)
         b->lost_session = b->session;
     b->o.close_file(b->o.arg, &b->file, rc);
@@ -387,7 +388,8 @@ static int write_generation(struct trace_build *b, uint64_t generation,
     if (rc)
         return rc;
     bool is_empty = after.events == before.events;
-    if (is_empty || ((!is_whole || after.damaged != before.damaged) &&
+    bool is_first = b->o.was_taken_from && b->file.generations == 0;
+    if (is_empty || ((!is_whole || is_first || after.damaged != before.damaged) &&
                      trace_out_check(&b->out, b->file.why, sizeof b->file.why))) {
         b->file.left_out += !is_empty;
         close_file(b, 0, 0);
