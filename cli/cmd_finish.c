@@ -36,7 +36,8 @@ static int run(void *p, int argc, char **argv)
     struct fscope_error err = {0};
     char profiles[PATH_MAX];
     if (argc != 1)
-        return cli_usage("one FILE is needed: a dump, a black box, a core file or the .tmp file of a killed `record --trace`");
+        return cli_usage("one FILE is needed: a dump, a black box, a core file or the .tmp file of "
+                         "a killed `record --trace`");
     if (s->output && !*s->output)
         return cli_usage("-o: an empty name");
     record_options_init(&o);
@@ -77,9 +78,11 @@ const struct cli_command cmd_finish = {
     .summary = "make profiles and traces of a dump, a black box or a core file",
     .operands = "FILE",
     .details =
-        "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, a core file\n"
+        "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, a core "
+        "file\n"
         "of a process that was recording, or what `fiberscope record --trace` had written when it\n"
-        "was killed (.NAME.....tmp beside the output). It is only read. Each kind of profile that it has\n"
+        "was killed (.NAME.....tmp beside the output). It is only read. Each kind of profile that "
+        "it has\n"
         "becomes a file, and an execution trace one; several need a folder, or %k in the name. A\n"
         "core file of a program on libfiberscope-rt has its fibers as well (pprof's goroutine).\n"
         "Damaged records are left out and counted.",

@@ -170,9 +170,9 @@ static int name_output(const char *path, const char *output, char *out, size_t s
     if (!find_name(base, &name))
         return error_set(err, -EINVAL, 0, "%s: not a name of a temporary file", path);
     const char *slash = output && output[n - 1] != '/' ? "/" : "";
-    int length = is_folder ? snprintf(out, size, "%.*s%s%.*s", (int)n, folder, slash, (int)name,
-                                      base + 1)
-                           : snprintf(out, size, "%s", output);
+    int length = is_folder
+                     ? snprintf(out, size, "%.*s%s%.*s", (int)n, folder, slash, (int)name, base + 1)
+                     : snprintf(out, size, "%s", output);
     if (length < 0 || (size_t)length >= size)
         return error_set(err, -ENAMETOOLONG, 0, "%s: too long a path", path);
     // Who is recorded again has that name by now.

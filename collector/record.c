@@ -372,8 +372,10 @@ void record_wait(const struct record_options *o, struct record_result *result)
         fprintf(o->messages,
                 "fiberscope: the recording is over%s; process %d (%s) goes on, and this waits for "
                 "its end; Ctrl-C is for both\n",
-                record_stop_count ? "" : o->duration_ns ? " (-d)" : "", result->child,
-                result->program);
+                record_stop_count ? ""
+                : o->duration_ns  ? " (-d)"
+                                  : "",
+                result->child, result->program);
     while (ended.fd >= 0 && record_stop_count <= stops &&
            ppoll(&ended, 1, NULL, &signals.waiting) < 0)
         if (errno != EINTR)

@@ -210,7 +210,8 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
             err, -EINVAL, 0,
             "-o %s: %d profiles need %d files: name a folder (one that is not there yet "
             "with / at its end), or use %%k in the name%s",
-            o->output, n, n, o->trace ? "; beside NAME.trace profiles have names of their own" : "");
+            o->output, n, n,
+            o->trace ? "; beside NAME.trace profiles have names of their own" : "");
     if (strcmp(path, "-") == 0)
         return 0;
     char *slash = strrchr(path, '/');

@@ -98,10 +98,10 @@ static void keep_elsewhere(struct writing *w, const struct pprof_profile *p)
 // Where it goes; "" for nowhere.
 static int find_path(struct writing *w, const struct record_result *named)
 {
-    return w->main_name
-               ? record_path_beside(w->path, sizeof w->path, record_profiles(w->o), named, w->name,
-                                    w->main_name, w->err)
-               : record_path(w->path, sizeof w->path, record_profiles(w->o), named, w->name, w->err);
+    return w->main_name ? record_path_beside(w->path, sizeof w->path, record_profiles(w->o), named,
+                                             w->name, w->main_name, w->err)
+                        : record_path(w->path, sizeof w->path, record_profiles(w->o), named,
+                                      w->name, w->err);
 }
 
 // only_pid 0: all processes in one file.
