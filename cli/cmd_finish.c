@@ -8,6 +8,8 @@
 
 #include "collector/finish.h"
 
+#include <limits.h>
+
 struct settings {
     const char *output, *go;
     bool no_symbols, quiet;
@@ -32,8 +34,10 @@ static int run(void *p, int argc, char **argv)
     struct record_options o;
     struct record_result result = {0};
     struct fscope_error err = {0};
+    char profiles[PATH_MAX];
     if (argc != 1)
-        return cli_usage("one FILE is needed: a dump, a black box or a core file");
+        return cli_usage("one FILE is needed: a dump, a black box, a core file or the .tmp file of "
+                         "a killed `record --trace`");
     if (s->output && !*s->output)
         return cli_usage("-o: an empty name");
     record_options_init(&o);
@@ -42,6 +46,8 @@ static int run(void *p, int argc, char **argv)
     o.output = s->output;
     o.symbolize = !s->no_symbols;
     o.quiet = s->quiet;
+    if (finish_is_unfinished(argv[0]))
+        return finish_unfinished(argv[0], &o, &err) ? cli_fail("%s", err.text) : CLI_OK;
     if (profile_is_trace(argv[0]))
         return cli_fail_at(argv[0],
                            "an execution trace, which is finished: `fiberscope trace FILE`");
@@ -56,7 +62,8 @@ static int run(void *p, int argc, char **argv)
         o.block_ns = result.builders[RECORD_BLOCK] != NULL;
         o.mutex_fraction = result.builders[RECORD_MUTEX] != NULL;
         o.trace = result.has_trace;
-        rc = record_check_output(&o, &err);
+        rc = record_name_profiles(&o, profiles, sizeof profiles, &err);
+        rc = rc ? rc : record_check_output(&o, &err);
     }
     if (!rc && o.trace)
         rc = finish_traces(argv[0], &o, &result, &err);
@@ -71,8 +78,11 @@ const struct cli_command cmd_finish = {
     .summary = "make profiles and traces of a dump, a black box or a core file",
     .operands = "FILE",
     .details =
-        "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, or a core\n"
-        "file of a process that was recording. It is only read. Each kind of profile that it has\n"
+        "FILE is what fscope_*_write dumped, what FIBERSCOPE_SEGMENT=FILE left behind, a core "
+        "file\n"
+        "of a process that was recording, or what `fiberscope record --trace` had written when it\n"
+        "was killed (.NAME.....tmp beside the output). It is only read. Each kind of profile that "
+        "it has\n"
         "becomes a file, and an execution trace one; several need a folder, or %k in the name. A\n"
         "core file of a program on libfiberscope-rt has its fibers as well (pprof's goroutine).\n"
         "Damaged records are left out and counted.",

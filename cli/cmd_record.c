@@ -10,6 +10,7 @@
 #include "collector/record.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
 #define MUTEX_MAX        UINT64_C(1000000000)
 #define TRACE_BYTES_MIN  (UINT64_C(1) << 20)
 #define TRACE_BYTES_MAX  (UINT64_C(64) << 30)
+#define PID_NONE         UINT64_MAX // not given
 
 struct settings {
     uint64_t hz, pid, stack_bytes;
@@ -33,7 +35,9 @@ struct settings {
 };
 
 static const struct settings defaults = {.hz = HZ_DEFAULT,
-                                         .trace_bytes = RECORD_TRACE_BYTES_DEFAULT};
+                                         .trace_bytes = RECORD_TRACE_BYTES_DEFAULT,
+                                         .duration_ns = -1,
+                                         .pid = PID_NONE};
 
 static const struct cli_option options[] = {
     CLI_STRING(struct settings, output, "output", 'o', "FILE", NULL,
@@ -234,7 +238,9 @@ static int read_settings(const struct settings *s, int argc, char **argv, struct
         return cli_usage("--stack-size: at most %d bytes can be copied", STACK_BYTES_MAX);
     if (s->output && !*s->output)
         return cli_usage("-o: an empty name");
-    o->duration_ns = (uint64_t)s->duration_ns;
+    if (!s->duration_ns)
+        return cli_usage("-d 0: nothing would be recorded; without -d there is no limit");
+    o->duration_ns = s->duration_ns > 0 ? (uint64_t)s->duration_ns : 0;
     o->output = s->output;
     o->inherit = !s->no_inherit;
     o->symbolize = !s->no_symbols;
@@ -253,15 +259,41 @@ static int read_settings(const struct settings *s, int argc, char **argv, struct
     return read_kinds(s, o);
 }
 
+// What became of the command where that is no news by its status alone.
+static void say_command(const struct record_options *o, const struct record_result *result, int rc)
+{
+    if (o->quiet || o->pid)
+        return;
+    // One's own Ctrl-C is no news.
+    if (result->killed_by && result->killed_by != SIGINT)
+        cli_note(
+            "the command was killed by signal %d (%s); what was written holds what came before",
+            result->killed_by, strsignal(result->killed_by));
+    if (result->killed_by && result->seccomp)
+        cli_note("it was in seccomp's mode %s, which may have killed it for a system call of the "
+                 "agent inside it: start it without fiberscope and watch it from outside, by "
+                 "`fiberscope record --method=perf -p PID` (CPU time alone)",
+                 result->seccomp == 2 ? "of filters" : "that is strict");
+    if (rc && rc != -ENODATA && result->target_ended && !result->killed_by)
+        cli_note("the command itself ended with status %d; it has to be run again to be recorded: "
+                 "-o names another place",
+                 result->exit_status);
+}
+
 static int run(void *p, int argc, char **argv)
 {
+    struct settings *s = p;
     struct record_options o;
     struct record_result result = {0};
     struct fscope_error err = {0};
-    int status = read_settings(p, argc, argv, &o);
+    char profiles[PATH_MAX];
+    if (!s->pid)
+        return cli_usage("-p 0: there is no such process");
+    s->pid = s->pid == PID_NONE ? 0 : s->pid;
+    int status = read_settings(s, argc, argv, &o);
     if (status)
         return status;
-    if (record_check_output(&o, &err))
+    if (record_name_profiles(&o, profiles, sizeof profiles, &err) || record_check_output(&o, &err))
         return cli_fail("%s", err.text);
     int rc = o.pid ? record_process(&o, &result, &err) : record_command(&o, &result, &err);
     status = result.exit_status;
@@ -281,11 +313,7 @@ static int run(void *p, int argc, char **argv)
         record_wait(&o, &result);
         status = result.exit_status;
     }
-    // One's own Ctrl-C is no news.
-    if (result.killed_by && result.killed_by != SIGINT && !o.quiet)
-        cli_note(
-            "the command was killed by signal %d (%s); what was written holds what came before",
-            result.killed_by, strsignal(result.killed_by));
+    say_command(&o, &result, rc);
     record_result_free(&result);
     return status;
 }

@@ -270,6 +270,8 @@ int finish_traces(const char *path, const struct record_options *o, struct recor
     memcpy(sink.program, result->program, sizeof sink.program);
     struct trace_build_options bo = {
         .size = sizeof bo, .reader = reader, .open_module = open_module};
+    result->recorder_pid = (uint32_t)load(&h->control.consumer_pid);
+    bo.was_taken_from = result->recorder_pid != 0;
     record_trace_options(&sink, &bo);
     rc = trace_build_new(&build, &bo, err);
     if (!rc)

@@ -27,6 +27,13 @@ int finish_read(const char *path, struct record_result *result, struct fscope_er
 int finish_traces(const char *path, const struct record_options *o, struct record_result *result,
                   struct fscope_error *err);
 
+// A trace that its recorder has not finished, as it was killed: the temporary file beside its name.
+bool finish_is_unfinished(const char *path);
+
+// Writes what is whole of it, to o->output or the name that it was to get, and says so. 0 or -errno (-ENODATA: nothing is
+// whole; -EEXIST: that name is taken).
+int finish_unfinished(const char *path, const struct record_options *o, struct fscope_error *err);
+
 // One symbolized profile of it: kind "cpu", "wall", "heap", "lifetime", "block", "mutex" or the name of
 // a custom profile; NULL or "": the first that has samples.
 // -ENOENT: no such kind in it. The caller owns *out (pprof_free).

@@ -131,6 +131,9 @@ static void start_trace(struct target *t)
     t->sink =
         (struct record_trace_sink){.o = g->o.trace, .result = g->o.trace_result, .pid = t->pid};
     memcpy(t->sink.program, h->program, sizeof t->sink.program - 1);
+    // While it waits for our answer: it may be gone soon.
+    if (g->o.trace->trace_slow_ns[2] || g->o.trace->trace_slow_ns[3])
+        g->o.trace_result->has_runtime |= record_has_runtime(t->pid);
     record_trace_options(&t->sink, &o);
     if (trace_build_new(&t->trace, &o, NULL)) {
         g->stats.untraced++;
@@ -368,7 +371,8 @@ static void finish_trace(struct target *t)
         is_asked = true;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
-    uint64_t now = record_now_ns(CLOCK_MONOTONIC);
+    // Of one that has not heard what came while it was waited for is more than was asked for.
+    uint64_t now = trace_build_is_heard(t->trace) ? record_now_ns(CLOCK_MONOTONIC) : t->asked_ns;
     uint64_t until = target_is_alive(t) ? now : UINT64_MAX;
     if (t->drains)
         feed_pump(&t->feed); // samples that belong into it

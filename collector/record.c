@@ -126,10 +126,26 @@ static void comment_command(struct record_result *result, char *const *argv)
     record_comment(result, text);
 }
 
+// Of a process that has ended and was not waited for.
+static int seccomp_of(pid_t pid)
+{
+    char path[64], line[256];
+    int mode = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "Seccomp: %d", &mode) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return mode;
+}
+
 static void take_status(struct recording *r)
 {
     int status = 0;
     pid_t pid;
+    r->result->seccomp = seccomp_of(r->launch.pid);
     while ((pid = waitpid(r->launch.pid, &status, 0)) < 0 && errno == EINTR) {
     }
     record_signals_forward(0); // the pid may be another's from now on
@@ -233,6 +249,11 @@ static int record_inside(struct recording *r, const char *agent, struct fscope_e
     struct ingest_stats stats;
     ingest_get_stats(r->loop.ingest, &stats);
     record_judge_rates(r->result, &stats);
+    if (r->result->was_too_early && r->o->trace) { // then it is the error
+        snprintf(r->result->trace_error, sizeof r->result->trace_error, "%.380s",
+                 r->result->warning);
+        r->result->warning[0] = '\0';
+    }
     // A failure that is not of memory leaves something worth writing: say so and go on.
     if (rc || rc2)
         snprintf(r->result->warning, sizeof r->result->warning, "%s", err ? err->text : "");
@@ -348,14 +369,20 @@ void record_wait(const struct record_options *o, struct record_result *result)
     struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, result->child, 0), .events = POLLIN};
     record_signals_take(&signals);
     if (!o->quiet)
-        fprintf(o->messages, "fiberscope: process %d goes on; Ctrl-C leaves it alone\n",
-                result->child);
+        fprintf(o->messages,
+                "fiberscope: the recording is over%s; process %d (%s) goes on, and this waits for "
+                "its end; Ctrl-C is for both\n",
+                record_stop_count ? ""
+                : o->duration_ns  ? " (-d)"
+                                  : "",
+                result->child, result->program);
     while (ended.fd >= 0 && record_stop_count <= stops &&
            ppoll(&ended, 1, NULL, &signals.waiting) < 0)
         if (errno != EINTR)
             break;
     if (ended.revents && waitpid(result->child, &status, WNOHANG) > 0) {
         result->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+        result->killed_by = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
         result->target_ended = true;
     } else {
         result->exit_status = 128 + record_stop_signal;

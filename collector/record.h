@@ -39,11 +39,12 @@ struct record_options {
     uint64_t trace_bytes;      // room for its events in the target
     uint32_t trace_version;    // of the file: 23 or 26; 0: 23
     uint64_t duration_ns;      // 0: until the target ends or Ctrl-C
-    const char *output; // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
-    bool inherit;       // follow children and exec
-    bool quiet;         // no progress, no closing line
-    bool symbolize;     // at write time
-    uint32_t pid;       // record_process: whom
+    const char *output;   // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
+    const char *profiles; // of profiles, where output is the trace's; NULL: output
+    bool inherit;         // follow children and exec
+    bool quiet;           // no progress, no closing line
+    bool symbolize;       // at write time
+    uint32_t pid;         // record_process: whom
     enum record_method method; // record_process: by which way
     uint32_t stack_bytes;      // record_attach: copied with each sample; 0: as needed
     uint64_t ring_bytes;       // record_attach: per CPU, a power of two; 0: as much as is allowed
@@ -97,13 +98,19 @@ struct record_result {
     const char *trace_open[RECORD_TRACES_OPEN]; // names of files that are being written
     uint32_t trace_pid;                         // whose is on standard output; 0: nobody's yet
     bool has_trace;                             // finish_read: there is one in the file
-    uint64_t trace_events, trace_bytes;         // so far
-    uint64_t trace_lost_generations;            // of a flight recorder
-    char trace_error[384];                      // what else went wrong; "" if nothing
-    int exit_status;                            // of the command: 0..255, 128 + signal
-    int killed_by;                              // the signal that ended the command, 0: none
-    bool target_ended; // else the recording ended before it, and record_wait waits for it
-    int child;         // the command's pid while it is ours to wait for, else 0
+    uint32_t
+        recorder_pid; // finish_traces: who has taken from the file, while that was written; 0: nobody
+    uint64_t trace_events, trace_bytes; // so far
+    uint64_t trace_lost_generations;    // of a flight recorder
+    bool has_runtime;         // a process had the fiber runtime; seen where a condition is about it
+    bool has_said_conditions; // that it has not
+    bool was_too_early;       // a signal ended all before a process had reported in
+    int seccomp; // mode of the command as it ended, see seccomp(2), 3: killed by it; 0: none
+    char trace_error[384]; // what else went wrong; "" if nothing
+    int exit_status;       // of the command: 0..255, 128 + signal
+    int killed_by;         // the signal that ended the command, 0: none
+    bool target_ended;     // else the recording ended before it, and record_wait waits for it
+    int child;             // the command's pid while it is ours to wait for, else 0
 };
 
 // Sets size, 99 Hz CPU, inherit, symbolize, messages = stderr.
@@ -121,6 +128,11 @@ int record_command(const struct record_options *o, struct record_result *result,
 // Waits for a command that goes on after its recording ended, and sets exit_status. A further signal
 // leaves it running.
 void record_wait(const struct record_options *o, struct record_result *result);
+
+// Where output is the name of a trace, and profiles are wanted as well, these lie beside it: of "k.trace" as
+// "k.KIND.pb.gz". Sets profiles, into text. 0 or -ENAMETOOLONG.
+int record_name_profiles(struct record_options *o, char *text, size_t size,
+                         struct fscope_error *err);
 
 // Before anything is started: whether the output can be written there. 0 or -errno.
 int record_check_output(const struct record_options *o, struct fscope_error *err);

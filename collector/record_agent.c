@@ -68,6 +68,7 @@ int record_by_agent(const struct record_options *o, struct call *call, struct re
             ingest_finish(l->ingest); // one may have come all the same
     }
     if (!rc) {
+        l->start_ns = record_now_ns(CLOCK_MONOTONIC); // to come took a while
         rc = record_loop_run(l);
         l->result->target_ended = rc == 1;
         if (rc < 0)
@@ -230,7 +231,7 @@ int record_process(const struct record_options *o, struct record_result *result,
     const char *option, *what = what_needs_it(o, &option);
     if (rc == -ESRCH) // nothing helps
         return error_set(err, rc, 0, "%s", why.text);
-    if (is_needed && is_there)
+    if (is_needed && (is_there || rc == -EACCES)) // injecting may not be done either
         return error_set(err, rc, 0, "%s the agent: %.300s", what, why.text);
     if (is_needed)
         return error_set(err, rc, 0,

@@ -5,9 +5,11 @@
 
 #include "collector/fibers.h"
 #include "collector/record_internal.h"
+#include "collector/record_trace.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 int record_fibers(const struct record_options *o, struct record_result *result,
                   struct fscope_error *err)
@@ -39,7 +41,7 @@ int record_fibers(const struct record_options *o, struct record_result *result,
     return rc;
 }
 
-static bool has_runtime(uint32_t pid)
+bool record_has_runtime(uint32_t pid)
 {
     struct fscope_error err = {0};
     struct target *t = NULL;
@@ -47,18 +49,63 @@ static bool has_runtime(uint32_t pid)
     bool has = target_open_pid(&t, pid, &err) ||
                !target_find_variable(t, "libfiberscope-rt", "fib_descriptor", &at);
     target_close(t);
-    return has; // also where nobody may look
+    return has;
 }
 
-void record_say_conditions(const struct record_options *o, const struct record_result *result)
+static void say_no_runtime(const struct record_options *o, const struct record_result *result)
 {
     bool latency = o->trace_slow_ns[2] != 0, stall = o->trace_slow_ns[3] != 0;
-    if ((!latency && !stall) || o->quiet || !result->pid || has_runtime(result->pid))
-        return;
     fprintf(o->messages,
             "fiberscope: %s%s%s without effect: process %u (%s) has no fiber runtime "
             "(libfiberscope-rt), which alone knows of processors to wait for or to hold; "
             "--slow-region, --slow-task and SIGUSR2 work in any program\n",
             latency ? "--slow-latency" : "", latency && stall ? " and " : "",
             stall ? "--slow-stall" : "", result->pid, result->program);
+}
+
+void record_say_conditions(const struct record_options *o, struct record_result *result)
+{
+    bool is_about_it = o->trace_slow_ns[2] || o->trace_slow_ns[3];
+    if (!is_about_it || o->quiet || !result->pid || result->has_runtime ||
+        record_has_runtime(result->pid))
+        return;
+    result->has_said_conditions = true;
+    say_no_runtime(o, result);
+}
+
+// How many copies were made because of the option.
+static unsigned copies_for(const struct record_result *result, const char *option)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < result->trace_count; i++)
+        n += result->traces[i].file.generations && strstr(result->traces[i].file.cause, option);
+    return n;
+}
+
+void record_say_met(const struct record_options *o, const struct record_result *result)
+{
+    static const struct {
+        const char *option, *why_not;
+    } conditions[] = {
+        {"--slow-region", "no region took longer"},
+        {"--slow-task", "no task took longer"},
+        {"--slow-latency", "no fiber that was looked at (one in 8) waited longer for a processor"},
+        {"--slow-stall", "no fiber held its processor longer"},
+    };
+    bool needs_runtime = (o->trace_slow_ns[2] || o->trace_slow_ns[3]) && !result->has_runtime;
+    if (needs_runtime && !result->has_said_conditions)
+        say_no_runtime(o, result);
+    for (int i = 0; i < 4; i++) {
+        unsigned n = copies_for(result, conditions[i].option);
+        if (!o->trace_slow_ns[i] || (i >= 2 && needs_runtime))
+            continue;
+        fprintf(o->messages, "fiberscope: %s=%gms: ", conditions[i].option,
+                (double)o->trace_slow_ns[i] / 1e6);
+        if (n)
+            fprintf(o->messages, "%u cop%s for it (at most one a second)\n", n,
+                    n == 1 ? "y was made" : "ies were made");
+        else
+            fprintf(o->messages, "not met: %s; what was written is of the end\n",
+                    conditions[i].why_not);
+    }
 }

@@ -54,7 +54,17 @@ void record_ingest_options(const struct record_options *o, struct record_result 
 
 // record_fibers.c: says so if conditions of a flight recorder were given that only the fiber runtime can meet, and the
 // program has not loaded it.
-void record_say_conditions(const struct record_options *o, const struct record_result *result);
+void record_say_conditions(const struct record_options *o, struct record_result *result);
+// At the end: of each condition whether it was met.
+void record_say_met(const struct record_options *o, const struct record_result *result);
+// Whether a process has the fiber runtime; true where nobody may look.
+bool record_has_runtime(uint32_t pid);
+
+// The pattern of profiles.
+static inline const char *record_profiles(const struct record_options *o)
+{
+    return o->profiles ? o->profiles : o->output;
+}
 
 // Until the target has ended (1), or the time is over or a second signal came (0). -errno.
 int record_loop_run(struct record_loop *l);

@@ -141,6 +141,22 @@ int record_path_beside(char *path, size_t size, const char *pattern,
     return 0;
 }
 
+int record_name_profiles(struct record_options *o, char *text, size_t size,
+                         struct fscope_error *err)
+{
+    static const char ending[] = "." RECORD_TRACE_NAME;
+    size_t n = o->output ? strlen(o->output) : 0, cut = sizeof ending - 1;
+    bool is_name = n > cut && !strcmp(o->output + n - cut, ending) && !strstr(o->output, "%k") &&
+                   !record_path_is_folder(o->output);
+    if (!o->trace || !is_name)
+        return 0;
+    int length = snprintf(text, size, "%.*s.%%k.pb.gz", (int)(n - cut), o->output);
+    if (length < 0 || (size_t)length >= size)
+        return error_set(err, -ENAMETOOLONG, 0, "-o %s: too long a path", o->output);
+    o->profiles = text;
+    return 0;
+}
+
 // How many of the profiles that are asked for would be written to this path.
 static int count_at(const struct record_options *o, const struct record_result *sample,
                     const char *path)
@@ -149,8 +165,8 @@ static int count_at(const struct record_options *o, const struct record_result *
     int n = 0;
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
         n += record_wants(o, kind) &&
-             record_path(other, sizeof other, o->output, sample, record_kind_name(kind), NULL) ==
-                 0 &&
+             record_path(other, sizeof other, record_profiles(o), sample, record_kind_name(kind),
+                         NULL) == 0 &&
              strcmp(other, path) == 0;
     n += o->trace &&
          record_path(other, sizeof other, o->output, sample, RECORD_TRACE_NAME, NULL) == 0 &&
@@ -178,7 +194,7 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
     while (kind < RECORD_CUSTOM && !record_wants(o, kind))
         kind++;
     bool is_trace = o->trace && kind == RECORD_CUSTOM; // alone
-    int rc = record_path(path, sizeof path, o->output, &sample,
+    int rc = record_path(path, sizeof path, is_trace ? o->output : record_profiles(o), &sample,
                          is_trace ? RECORD_TRACE_NAME : record_kind_name(kind), err);
     if (rc)
         return rc;
@@ -193,8 +209,9 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
         return error_set(
             err, -EINVAL, 0,
             "-o %s: %d profiles need %d files: name a folder (one that is not there yet "
-            "with / at its end), or use %%k in the name",
-            o->output, n, n);
+            "with / at its end), or use %%k in the name%s",
+            o->output, n, n,
+            o->trace ? "; beside NAME.trace profiles have names of their own" : "");
     if (strcmp(path, "-") == 0)
         return 0;
     char *slash = strrchr(path, '/');

@@ -153,7 +153,12 @@ void record_judge_rates(struct record_result *result, const struct ingest_stats 
     }
     if (stats->segments_broken)
         snprintf(result->warning, sizeof result->warning, "%s", stats->broken_why);
-    else if (stats->processes == 0)
+    else if (stats->processes == 0 && (record_stop_count || result->killed_by)) {
+        result->was_too_early = true;
+        snprintf(result->warning, sizeof result->warning,
+                 "ended by a signal (%s) before the program had started: nothing was recorded",
+                 strsignal(result->killed_by ? result->killed_by : record_stop_signal));
+    } else if (stats->processes == 0)
         snprintf(
             result->warning, sizeof result->warning,
             "no process reported in: the command has taken LD_PRELOAD out of its environment, or "

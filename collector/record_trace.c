@@ -85,7 +85,7 @@ static int add_result(struct record_trace_sink *s, const char *path,
 static bool is_taken(const struct record_result *result, const char *path)
 {
     for (size_t i = 0; i < result->trace_count; i++)
-        if (!strcmp(result->traces[i].path, path))
+        if (result->traces[i].file.generations && !strcmp(result->traces[i].path, path))
             return true;
     for (size_t i = 0; i < RECORD_TRACES_OPEN; i++)
         if (result->trace_open[i] && !strcmp(result->trace_open[i], path))
@@ -164,8 +164,11 @@ static void close_file(void *arg, const struct trace_build_file *f, int rc)
     s->open = NULL;
     if (!open)
         return;
-    if (rc)
-        error_set(&err, rc, 0, "%s: %s", open->path, strerror(-rc));
+    if (rc && f->generations)
+        error_set(&err, rc, 0, "%s: %s: the trace in it ends after %.2f s, what came then is lost",
+                  open->path, strerror(-rc), (double)(f->end_ns - f->start_ns) / 1e9);
+    else if (rc)
+        error_set(&err, rc, 0, "%s: %s: no trace was written", open->path, strerror(-rc));
     if (!f->generations)
         file_abort(&open->file);
     else if (file_commit(&open->file, rc ? NULL : &err) && !rc)
@@ -211,12 +214,33 @@ void record_trace_free(struct record_result *result)
 
 // --- What is said.
 
+// Processes, or programs that one of them executed.
 static bool has_several(const struct record_result *result)
 {
+    const struct record_trace *t = result->traces;
     for (size_t i = 1; i < result->trace_count; i++)
-        if (result->traces[i].pid != result->traces[0].pid)
+        if (t[i].pid != t->pid || strcmp(t[i].program, t->program) != 0)
             return true;
     return false;
+}
+
+static int compare_traces(const void *a, const void *b)
+{
+    const struct record_trace *x = a, *y = b;
+    if (x->is_own != y->is_own)
+        return x->is_own ? -1 : 1;
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+// The command's own process first; else as they were closed.
+static void sort_traces(struct record_result *result)
+{
+    for (size_t i = 0; i < result->trace_count; i++) {
+        result->traces[i].is_own = result->traces[i].pid == result->pid;
+        result->traces[i].number = i;
+    }
+    if (result->trace_count)
+        qsort(result->traces, result->trace_count, sizeof *result->traces, compare_traces);
 }
 
 static void say_file(const struct record_options *o, const struct record_result *result,
@@ -224,6 +248,20 @@ static void say_file(const struct record_options *o, const struct record_result 
 {
     const struct trace_build_file *f = &t->file;
     FILE *out = o->messages;
+    if (!f->generations && result->recorder_pid) {
+        fprintf(out,
+                "fiberscope: the second in which the recorder (process %u) ended is left out: it "
+                "had taken a part of it\n",
+                result->recorder_pid);
+        return;
+    }
+    if (!f->generations) {
+        fprintf(out,
+                "fiberscope: the first part of a trace did not make sense and is left out: %s "
+                "(please report this)\n",
+                f->why);
+        return;
+    }
     fputs("fiberscope: trace: ", out);
     record_say_count(out, f->events);
     fprintf(out, " event%s %s %.2f s, ", f->events == 1 ? "" : "s",
@@ -328,8 +366,11 @@ static void say_rest(const struct record_options *o, const struct record_result 
     for (size_t i = 0; i < result->trace_count; i++) {
         const struct record_trace *t = &result->traces[i];
         written += t->file.generations != 0;
-        if (t->file.generations && written > FILES_SAID && !t->file.left_out)
-            fprintf(o->messages, " %s", t->path);
+        if (!t->file.generations || written <= FILES_SAID || t->file.left_out)
+            continue;
+        fprintf(o->messages, " %s", t->path);
+        if (has_several(result))
+            fprintf(o->messages, " (process %u, %s)", t->pid, t->program);
     }
     fputc('\n', o->messages);
 }
@@ -339,6 +380,7 @@ int record_trace_report(const struct record_options *o, struct record_result *re
 {
     int first = 0;
     size_t written = 0;
+    sort_traces(result);
     for (size_t i = 0; i < result->trace_count; i++) {
         const struct record_trace *t = &result->traces[i];
         written += t->file.generations != 0;
@@ -365,6 +407,7 @@ int record_trace_report(const struct record_options *o, struct record_result *re
         fprintf(o->messages, "fiberscope: trace: %s\n", result->trace_error);
     say_cuts(o, result);
     say_gave_way(o, result);
+    record_say_met(o, result);
     if (written)
         say_next(o, result);
     return first;

@@ -17,6 +17,8 @@ struct record_trace { // a file that was written, or failed to be
     char *path;
     uint32_t pid;
     char program[64];
+    bool is_own; // of the command's own process
+    size_t number;
     struct trace_build_file file;
     int rc;
     char error[384];

@@ -98,10 +98,10 @@ static void keep_elsewhere(struct writing *w, const struct pprof_profile *p)
 // Where it goes; "" for nowhere.
 static int find_path(struct writing *w, const struct record_result *named)
 {
-    return w->main_name
-               ? record_path_beside(w->path, sizeof w->path, w->o->output, named, w->name,
-                                    w->main_name, w->err)
-               : record_path(w->path, sizeof w->path, w->o->output, named, w->name, w->err);
+    return w->main_name ? record_path_beside(w->path, sizeof w->path, record_profiles(w->o), named,
+                                             w->name, w->main_name, w->err)
+                        : record_path(w->path, sizeof w->path, record_profiles(w->o), named,
+                                      w->name, w->err);
 }
 
 // only_pid 0: all processes in one file.
@@ -146,7 +146,7 @@ static int write_part(struct writing *w)
     if (!rc && w->files == 0)
         rc = write_one(w, w->result, 0);
     if (!rc && w->files > 1)
-        snprintf(w->path, sizeof w->path, "%s (%u files)", w->o->output, w->files);
+        snprintf(w->path, sizeof w->path, "%s (%u files)", record_profiles(w->o), w->files);
     const struct record_written written = {.kind = w->kind,
                                            .part = w->part,
                                            .path = w->path,

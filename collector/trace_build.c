@@ -324,6 +324,7 @@ static void close_file(struct trace_build *b, uint64_t units, int rc)
     b->file.events += b->file.generations != 0; // the Sync that readers end with
     trace_out_close(&b->out);
     b->stats.files++;
+    b->file_count -= !rc && !b->file.generations; // there is none of that number
     if (rc)
         b->lost_session = b->session;
     b->o.close_file(b->o.arg, &b->file, rc);
@@ -387,7 +388,8 @@ static int write_generation(struct trace_build *b, uint64_t generation,
     if (rc)
         return rc;
     bool is_empty = after.events == before.events;
-    if (is_empty || ((!is_whole || after.damaged != before.damaged) &&
+    bool is_first = b->o.was_taken_from && b->file.generations == 0;
+    if (is_empty || ((!is_whole || is_first || after.damaged != before.damaged) &&
                      trace_out_check(&b->out, b->file.why, sizeof b->file.why))) {
         b->file.left_out += !is_empty;
         close_file(b, 0, 0);
@@ -481,15 +483,19 @@ void trace_build_snapshot(struct trace_build *b)
     b->wants_snapshot = true;
 }
 
+// Whether a condition was met since the last look.
+static void see_conditions(struct trace_build *b)
+{
+    uint64_t met = load(&b->now.snapshots);
+    if (met != b->snapshots_seen && !b->cause[0]) // the first of those before the copy is taken
+        trace_lost_cause(b->cause, sizeof b->cause, &b->now, b->o.reader);
+    b->wants_snapshot |= met != b->snapshots_seen;
+    b->snapshots_seen = met;
+}
+
 static int pump_flight(struct trace_build *b)
 {
-    uint64_t met = load(&b->now.snapshots), generation = load(&b->now.generation);
-    if (met != b->snapshots_seen) {
-        b->wants_snapshot = true;
-        if (!b->cause[0]) // the first of those that come before the copy is taken
-            trace_lost_cause(b->cause, sizeof b->cause, &b->now, b->o.reader);
-    }
-    b->snapshots_seen = met;
+    uint64_t generation = load(&b->now.generation);
     if (!b->wants_snapshot)
         return 0;
     if (!b->has_asked) { // the generation that runs now is to be in it
@@ -506,8 +512,7 @@ static int pump_flight(struct trace_build *b)
     b->wants_snapshot = b->has_asked = false;
     // Where nobody has ended the generation, as all sleep, or no other has been left, as the room is small and soon
     // filled, what is older than this moment is as good.
-    uint64_t files = b->stats.files;
-    uint64_t until = units_of(b, now);
+    uint64_t files = b->stats.files, until = units_of(b, now);
     int rc = is_running ? 0 : write_snapshot(b, false, UINT64_MAX, 0);
     return rc || b->stats.files != files ? rc : write_snapshot(b, true, until, until);
 }
@@ -530,6 +535,8 @@ static int look(struct trace_build *b)
 {
     int rc = seg_reader_trace(b->o.reader, &b->now);
     b->is_flight = atomic_load_explicit(&b->now.is_flight, memory_order_relaxed) != 0;
+    if (!rc && b->is_flight)
+        see_conditions(b);
     return rc;
 }
 
@@ -585,10 +592,9 @@ int trace_build_finish(struct trace_build *b, uint64_t until_ns, uint64_t end_ns
         rc = trace_symbols_modules(b->symbols);
     if (rc)
         keep_error(b, rc, NULL);
-    else if (b->is_flight)
-        rc = write_snapshot(b, true, until, end);
     else
-        rc = write_generations(b, UINT64_MAX, until);
+        rc = b->is_flight ? write_snapshot(b, true, until, end)
+                          : write_generations(b, UINT64_MAX, until);
     close_file(b, b->session == load(&b->now.session) ? end : 0, 0);
     return rc;
 }

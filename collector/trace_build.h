@@ -56,6 +56,7 @@ struct trace_build_options {
     uint32_t version;          // 23 or 26; 0: 23
     uint32_t pid;              // for the maps of JITs; 0: none
     bool symbolize;            // else addresses alone
+    bool was_taken_from;       // by another reader: the first generation may lack a part
     feed_open_fn *open_module; // NULL: by path
     void *module_arg;
     // Opens file `number` of this process: a descriptor (which stays the caller's), or -errno with err filled.

@@ -190,7 +190,8 @@ def sigterm_is_passed_on(work):
 
 def duration_ends_the_recording_not_the_command(work):
     start = time.monotonic()
-    record(*HZ, "--duration", "300ms", "-o", "p.pb.gz", BURN, "split", "900", cwd=work, check=0)
+    done = record(*HZ, "--duration", "300ms", "-o", "p.pb.gz", BURN, "split", "900", cwd=work, check=0)
+    assert re.search(r"the recording is over \(-d\); process \d+ \(\w+\) goes on", done.stderr), done.stderr
     assert time.monotonic() - start > 0.85, "the command was not waited for"
     recorded = Profile(f"{work}/p.pb.gz").total() / 1e9  # less where others have the CPUs too
     assert 0.05 < recorded < 0.35, f"{recorded} s recorded of 0.3 s"
@@ -256,6 +257,13 @@ def a_full_disk_is_one_clear_error(work):
         close(Profile(kept).total() / 1e9, 0.2, 0.03, "CPU seconds of what was kept")
     finally:
         shutil.rmtree(os.path.dirname(kept))
+
+
+def a_full_disk_costs_a_trace_and_says_so(work):
+    done = on_a_disk_of("64k", work, f"head -c 65536 /dev/zero > filler 2>/dev/null; {FIBERSCOPE} record "
+                        "--trace -o t.trace sh -c 'true; exit 3'; echo status $?; ls -A")
+    assert "t.trace: No space left on device: no trace was written" in done.stderr, done.stderr
+    assert "ended with status 3" in done.stderr and done.stdout.split() == ["status", "1", "filler"], done.stdout
 
 
 def a_file_size_limit_is_an_error_too(work):
@@ -347,7 +355,7 @@ if __name__ == "__main__":
           a_command_that_ignores_ctrl_c_goes_on, sigterm_is_passed_on, duration_ends_the_recording_not_the_command,
           many_execs_at_a_high_rate, the_target_outlives_the_collector, unloaded_libraries_keep_their_names,
           libraries_that_go_with_another_keep_their_names,
-          a_full_disk_is_one_clear_error, a_file_size_limit_is_an_error_too,
+          a_full_disk_is_one_clear_error, a_full_disk_costs_a_trace_and_says_so, a_file_size_limit_is_an_error_too,
           an_unwritable_folder_is_told_before_the_start, without_perf_events_the_rate_is_honest,
           an_ordinary_user_may_record, what_cannot_be_entered_is_said,
           static_programs_are_watched_from_outside, wall_time_is_recorded])

@@ -272,7 +272,8 @@ def a_copy_says_what_it_is_for(work):
     assert copied, done.stderr
     closing = re.search(rf", as {words}; wrote (\S+)", done.stderr)
     assert closing and closing[2] == copied[2] and copied.end() < closing.start(), done.stderr
-    assert done.stderr.count("--slow-task") == 2, done.stderr  # the copy at the end is for nothing special
+    # The copy at the end is for nothing special; how many there were is said at last.
+    assert done.stderr.count("(--slow-task)") == 2 and "--slow-task=10ms: 1 copy" in done.stderr, done.stderr
 
 
 def alone(work, settings, *args):
@@ -352,8 +353,128 @@ def a_core_file_becomes_a_trace(work):
     assert sorted(f for f in os.listdir(work) if f.startswith("f.")) == ["f.goroutine.pb.gz", "f.trace"], os.listdir(work)
 
 
+def a_duration_is_what_was_asked_for(work):
+    """Neither what a program that sleeps does while it is waited for, nor less because it took time to reach it."""
+    def seconds(said):
+        return float(re.search(r"events in ([0-9.]+) s", said)[1])
+
+    lengths = []
+    for _ in range(6):  # the best of a few; it was 0.6 s in each
+        lengths.append(seconds(harness.record("--trace", "-d", "300ms", "-o", "t.trace", "sleep", "0.8", cwd=work,
+                                              check=0).stderr))
+        if lengths[-1] < 0.4:
+            break
+    assert 0.2 < lengths[-1] < 0.4, lengths
+    for _ in range(3):  # it was 0.02 to 0.1 s less in each
+        p = alone(work, "cpu=0", "threads", "1000")
+        time.sleep(0.3)
+        said = harness.record("--trace", "-d", "300ms", "-o", "p.trace", "-p", str(p.pid), cwd=work, check=0).stderr
+        p.kill()
+        p.wait()
+        assert 0.29 <= seconds(said) < 2, said
+
+
+def each_condition_says_whether_it_was_met(work):
+    said = harness.record("--trace", "--slow-stall=5ms", "--slow-task=1h", "-o", "t.trace", "sleep", "0.05", cwd=work,
+                          check=0).stderr
+    assert said.count("--slow-stall without effect") == 1 and "no fiber runtime" in said, said
+    assert re.search(r"--slow-task=3\.6e\+06ms: not met: no task took longer", said), said
+    said = traced(work, "fibers", "200", options=["--slow-stall=1h"])
+    assert re.search(r"--slow-stall=3\.6e\+06ms: not met: no fiber held", said) and "effect" not in said, said
+    script = "(echo tasks; sleep 0.1) | " + os.path.join(TESTS, "pages_target")  # over before the next look
+    said = harness.record("--trace", "--slow-task=10ms", "-o", "s.trace", "sh", "-c", script, cwd=work, check=0).stderr
+    assert re.search(r"--slow-task=10ms: 1 copy was made for it", said) and "not met" not in said, said
+
+
+def the_command_s_own_process_is_told_first(work):
+    children = "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.01; done"
+    said = harness.record("--trace", "-o", "s.trace", "sh", "-c", children, cwd=work, check=0).stderr
+    told = re.findall(r"; wrote (\S+) \(process (\d+), (\w+)\)", said)
+    assert len(told) == 8 and told[0][0] == "s.trace" and told[0][2] != "sleep", said
+    rest = re.search(r"further traces:((?: s\.trace\.p\d+ \(process \d+, sleep\))+)\n", said)
+    assert rest and rest[1].count("process") == 2, said
+
+
+def a_signal_before_the_start_is_told(work):
+    os.mkfifo(f"{work}/gate")  # the loader of each program waits at it, that of fiberscope first
+    p = subprocess.Popen([FIBERSCOPE, "record", "--trace", "-o", "t.trace", "true"], cwd=work, text=True,
+                         stderr=subprocess.PIPE, env=dict(os.environ, LD_PRELOAD=f"{work}/gate"))
+    with open(f"{work}/gate", "w"):
+        pass
+    target = child_of(p)
+    while not os.readlink(f"/proc/{target}/exe").endswith("/true") and p.poll() is None:
+        time.sleep(0.01)
+    p.send_signal(signal.SIGINT)  # which is passed on
+    said = p.communicate(timeout=20)[1]
+    assert p.returncode == 130, (p.returncode, said)
+    assert "no trace: ended by a signal (Interrupt) before the program had started" in said, said
+    assert os.listdir(work) == ["gate"], os.listdir(work)
+
+
+def a_killed_recorder_loses_little(work):
+    """What it had written is beside the name, whole generations of it are a trace; the rest is in the black box."""
+    p = subprocess.Popen([FIBERSCOPE, "record", "-q", "--trace", "-o", "t.trace", TARGET, "fibers", "0"], cwd=work,
+                         stdout=subprocess.DEVNULL, env=dict(ONE_P, FIBERSCOPE_SEGMENT="box"))
+    target = child_of(p)
+    for _ in range(1000):
+        left = [f for f in harness.leftovers(work) if os.stat(f"{work}/{f}").st_size > 10000]
+        if left:
+            break
+        time.sleep(0.01)
+    time.sleep(0.2)  # all of it is there
+    p.kill()
+    p.wait()
+    time.sleep(1.3)  # of the running generation the recorder had taken a part
+    os.kill(target, signal.SIGKILL)
+    assert left and not os.path.exists(f"{work}/t.trace"), os.listdir(work)
+
+    def finished(path, *options):
+        return subprocess.run([FIBERSCOPE, "finish", path, *options], cwd=work, text=True, capture_output=True,
+                              timeout=60)
+
+    with open(f"{work}/{left[0]}", "rb") as f:
+        whole = f.read()
+    done = finished(left[0])
+    assert done.returncode == 0 and "wrote t.trace" in done.stderr and left[0] in done.stderr, done.stderr
+    first = Trace(f"{work}/t.trace")
+    assert first.count("Running->Waiting") > 100
+    done = finished(left[0])
+    assert done.returncode == 1 and "t.trace: is there already" in done.stderr, done.stderr
+    # A write that was cut off.
+    with open(f"{work}/{left[0]}", "ab") as f:
+        f.write(b"\x01\x64\x00\x00\x10begun")  # a batch of 16 bytes, of generation 100
+    assert finished(left[0], "-o", "u.trace").returncode == 0
+    with open(f"{work}/u.trace", "rb") as f:
+        assert f.read() == whole
+    with open(f"{work}/{left[0]}", "wb") as f:
+        f.write(whole[:5000])
+    done = finished(left[0], "-o", "v.trace")
+    assert done.returncode == 1 and "no generation of the trace is whole" in done.stderr, done.stderr
+    done = finished("box", "-o", "f.trace")
+    assert done.returncode == 0 and "did not make sense" not in done.stderr, done.stderr
+    rest = Trace(f"{work}/f.trace")
+    ends = [max(int(time) for time in re.findall(r" Time=(\d+)", t.text)) for t in (first, rest)]
+    assert ends[1] > ends[0] and rest.count("Running->Waiting") > 100, ends
+
+
+def strict_seccomp_is_told(work):
+    strict = "import ctypes; ctypes.CDLL(None).prctl(22, 1, 0, 0, 0); open('/')"
+    done = harness.record("--trace", "-o", "t.trace", "/usr/bin/python3", "-c", strict, cwd=work)
+    assert done.returncode > 128 and "seccomp's mode" in done.stderr and "--method=perf" in done.stderr, done.stderr
+
+
+def what_may_not_be_recorded_gets_no_vain_advice(work):
+    if os.geteuid() != 0:
+        raise Skip("needs root, to be somebody else")
+    done = harness.record("--trace", "-p", str(os.getpid()), "-o", "/dev/null", cwd="/", prefix=harness.NOBODY)
+    assert done.returncode == 1 and "belongs to user 0" in done.stderr, done.stderr
+    assert "puts it in" not in done.stderr, done.stderr
+
+
 def what_cannot_be_is_said(work):
     for options, words in (
+            (("--trace", "-d", "0", "true"), "without -d there is no limit"),
+            (("--trace", "-p", "0"), "no such process"),
             (("--trace", "-p", str(os.getpid())), "record --trace COMMAND"),
             (("--trace", "--go=1.24", "true"), "1.23 and 1.26"),
             (("--trace", "--trace-buffer=1k", "true"), "from 1MiB"),
@@ -372,6 +493,11 @@ def names_are_as_for_profiles(work):
     harness.record("--trace", "--cpu", "-o", "d/", TARGET, "threads", "1", cwd=work, check=0)
     assert sorted(re.sub(r"\d+", "N", f) for f in os.listdir(f"{work}/d")) == \
         ["trace_target.N.cpu.pb.gz", "trace_target.N.trace"], os.listdir(f"{work}/d")
+    # The name of a trace is the trace's alone.
+    said = harness.record("--trace", "--cpu", "-o", "k.trace", TARGET, "threads", "1", cwd=work, check=0).stderr
+    assert "wrote k.trace" in said and "wrote k.cpu.pb.gz" in said, said
+    Trace(f"{work}/k.trace")
+    Profile(f"{work}/k.cpu.pb.gz")
     # A process each: the second one's name says whose it is.
     harness.record("--trace", "-o", "s.trace", "sh", "-c", f"{TARGET} threads 1; {TARGET} threads 1",
                    cwd=work, check=0)
@@ -387,4 +513,6 @@ main([a_trace_tells_what_fibers_did, fibers_of_groups_and_pools_are_the_program_
       a_snapshot_of_a_program_that_sleeps, a_copy_says_what_it_is_for, a_flight_recorder_alone_copies_to_new_names, a_full_buffer_cuts_and_the_next_file_goes_on,
       a_cut_without_a_next_file_is_said,
       a_flight_recorder_keeps_the_newest, a_dump_becomes_a_trace, a_black_box_becomes_a_trace,
-      a_core_file_becomes_a_trace, what_cannot_be_is_said, names_are_as_for_profiles])
+      a_core_file_becomes_a_trace, a_duration_is_what_was_asked_for, each_condition_says_whether_it_was_met,
+      the_command_s_own_process_is_told_first, a_signal_before_the_start_is_told, a_killed_recorder_loses_little,
+      strict_seccomp_is_told, what_may_not_be_recorded_gets_no_vain_advice, what_cannot_be_is_said, names_are_as_for_profiles])
