@@ -280,7 +280,7 @@ static int fill(struct trace_reader *r)
 {
     if (r->version < 22)
         return v1_run(r);
-    if (r->frontier_count == 0 && r->sample_at >= r->gen.sample_count)
+    if (order_is_over(r))
         return generation_next(r);
     return order_run(r);
 }
