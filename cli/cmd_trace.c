@@ -232,6 +232,10 @@ static const struct cli_option options[] = {
             "at most N rows a table (0: all); util: the curve in N rows"),
     CLI_FLAG(TA, salvage, "salvage", 0, NULL,
              "of a damaged trace, read the whole generations before the damage"),
+    CLI_SIZE(
+        TA, memory_bytes, "memory", 0, "SIZE", NULL,
+        "what lives in the trace at one time may take so much memory, and so may what a report "
+        "sums up (default 4 GiB and 1 GiB)"),
     CLI_FLAG(TA, json, "json", 'j', NULL, "JSON instead of a table"),
     CLI_STRING(TA, output, "output", 'o', "FILE", NULL,
                "write to FILE, replaced as a whole; sched, sync, syscall, net: a FILE whose name "

@@ -404,7 +404,8 @@ static int read_both(struct trace_input *in, struct kept *k, struct trace_spans 
                                          .from_ns = in->from_ns,
                                          .to_ns = in->to_ns,
                                          .context = k,
-                                         .fiber = keep};
+                                         .fiber = keep,
+                                         .bytes_max = in->args->memory_bytes};
     const struct trace_interval its = {INT64_MIN, INT64_MAX, k->id};
     const struct trace_spans_options so = {.size = sizeof so,
                                            .from_ns = in->from_ns,
@@ -423,6 +424,8 @@ static int read_both(struct trace_input *in, struct kept *k, struct trace_spans 
     if (got < 0)
         return CLI_FAILURE;
     rc = rc ? rc : trace_summary_finish(k->summary);
+    if (rc == -EFBIG)
+        return trace_input_fail_summary(in, k->summary, rc);
     rc = rc ? rc : trace_spans_finish(*spans);
     rc = rc ? rc : k->rc;
     return rc ? cli_fail("%s: %s", in->args->path, strerror(-rc)) : CLI_OK;

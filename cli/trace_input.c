@@ -21,7 +21,9 @@ static int fail_reading(const struct trace_input *in)
     char hint[128] = "";
     bool rest;
     unsigned whole = trace_reader_whole(in->reader, &rest);
-    if (e->rule == TRACE_RULE_SYSTEM)
+    if (e->code == -EFBIG)
+        snprintf(hint, sizeof hint, " (--memory=SIZE permits more)");
+    else if (e->rule == TRACE_RULE_SYSTEM)
         ;
     else if (trace_reader_version(in->reader) < 22)
         snprintf(hint, sizeof hint,
@@ -51,6 +53,7 @@ int trace_input_open_reader(struct trace_input *in, const struct trace_args *a)
     struct fscope_error err = {0};
     struct stat st = {0}, out;
     struct trace_reader_options o = {.size = sizeof o, .salvage = a->salvage};
+    o.state_bytes_max = o.generation_bytes_max = a->memory_bytes;
     *in = (struct trace_input){.args = a, .fd = STDIN_FILENO, .last_ns = INT64_MIN};
     if (strcmp(a->path, "-") != 0)
         in->fd = open(a->path, O_RDONLY | O_CLOEXEC);
@@ -196,6 +199,19 @@ int trace_input_next(struct trace_input *in, const struct trace_event **ev)
     return rc;
 }
 
+int trace_input_fail_summary(const struct trace_input *in, const struct trace_summary *s, int rc)
+{
+    uint64_t fibers;
+    if (rc != -EFBIG || !s)
+        return cli_fail("%s: %s", in->args->path, strerror(-rc));
+    uint64_t bytes = trace_summary_bytes(s, &fibers);
+    return cli_fail("%s: up to byte %" PRIu64 " of it, where %" PRIu64
+                    " fibers live, %.1f MiB of memory are full of what is summed up; "
+                    "--memory=SIZE permits more",
+                    in->args->path, trace_reader_offset(in->reader), fibers,
+                    (double)bytes / (1 << 20));
+}
+
 int trace_input_summary(struct trace_input *in, struct trace_summary_options *opts,
                         struct trace_summary **s)
 {
@@ -204,6 +220,7 @@ int trace_input_summary(struct trace_input *in, struct trace_summary_options *op
     opts->size = sizeof *opts;
     opts->from_ns = in->from_ns;
     opts->to_ns = in->to_ns;
+    opts->bytes_max = in->args->memory_bytes;
     rc = trace_summary_new(s, opts);
     while (!rc && (got = trace_input_next(in, &ev)) > 0)
         rc = trace_summary_event(*s, in->reader, ev);
@@ -211,7 +228,7 @@ int trace_input_summary(struct trace_input *in, struct trace_summary_options *op
         return CLI_FAILURE;
     if (!rc)
         rc = trace_summary_finish(*s);
-    return rc ? cli_fail("%s: %s", in->args->path, strerror(-rc)) : CLI_OK;
+    return rc ? trace_input_fail_summary(in, *s, rc) : CLI_OK;
 }
 
 int trace_input_spans(struct trace_input *in, struct trace_spans_options *opts,

@@ -18,6 +18,7 @@ struct trace_args {
     int64_t from_ns, to_ns; // since the trace began; -1: not given
     const char *output;     // NULL: standard output
     bool json, salvage;
+    uint64_t memory_bytes; // 0: the readers' own limits
     struct cli_list fibers;
     const char *name, *region, *task, *kind, *sort, *slow, *format;
     int64_t rows;
@@ -63,6 +64,9 @@ const char *trace_there(char *buf, const struct trace_input *in);
 // All of the input as a summary, as spans; opts' times are filled in if they are 0.
 int trace_input_summary(struct trace_input *in, struct trace_summary_options *opts,
                         struct trace_summary **s);
+
+// The message of a summary that could not be made.
+int trace_input_fail_summary(const struct trace_input *in, const struct trace_summary *s, int rc);
 int trace_input_spans(struct trace_input *in, struct trace_spans_options *opts,
                       struct trace_spans **s);
 

@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-int summary_reserve(void *array, uint32_t *capacity, uint32_t index)
+enum { EDGE_BYTES = sizeof(struct trace_edge) + 4 * sizeof(struct ptrtab_slot) };
+
+int summary_reserve(struct summary_state *st, void *array, uint32_t *capacity, uint32_t index)
 {
     void ***items = array;
     if (index < *capacity)
@@ -16,6 +18,9 @@ int summary_reserve(void *array, uint32_t *capacity, uint32_t index)
     if (index >= UINT32_MAX / 2)
         return -ENOMEM;
     uint32_t more = 2 * index + 16;
+    int rc = summary_charge(st, (more - *capacity) * sizeof(void *));
+    if (rc)
+        return rc;
     void **grown = realloc(*items, more * sizeof(void *));
     if (!grown)
         return -ENOMEM;
@@ -23,6 +28,12 @@ int summary_reserve(void *array, uint32_t *capacity, uint32_t index)
     *items = grown;
     *capacity = more;
     return 0;
+}
+
+uint64_t trace_summary_bytes(const struct trace_summary *s, uint64_t *fibers)
+{
+    *fibers = s->state->living;
+    return s->state->bytes_used + s->names.arena.used_bytes;
 }
 
 int trace_summary_new(struct trace_summary **out, const struct trace_summary_options *opts)
@@ -36,8 +47,11 @@ int trace_summary_new(struct trace_summary **out, const struct trace_summary_opt
         free(s);
         return -ENOMEM;
     }
+    s->state->names = &s->names;
     if (opts)
         s->state->options = *opts;
+    if (!s->state->options.bytes_max)
+        s->state->options.bytes_max = TRACE_SUMMARY_BYTES_MAX;
     const struct trace_summary_options *o = &s->state->options;
     s->limits = (struct trace_limits){
         .run_ns = o->limits.run_ns ? o->limits.run_ns : 1000000000,
@@ -64,12 +78,17 @@ int trace_summary_new(struct trace_summary **out, const struct trace_summary_opt
 struct trace_function *summary_function(struct trace_summary *s, uint32_t name)
 {
     struct summary_state *st = s->state;
-    if (summary_reserve(&st->functions_by_name, &st->functions_by_name_capacity, name))
+    st->rc =
+        st->rc ? st->rc
+               : summary_reserve(st, &st->functions_by_name, &st->functions_by_name_capacity, name);
+    if (st->rc)
         return NULL;
     struct trace_function **at = &st->functions_by_name[name];
     if (*at)
         return *at;
-    // The list is dense: it is reserved in steps by its own count.
+    st->rc = summary_charge(st, sizeof **at + sizeof *at);
+    if (st->rc)
+        return NULL;
     struct trace_function **list =
         realloc(s->functions, (s->function_count + 1) * sizeof(struct trace_function *));
     if (!list)
@@ -106,7 +125,8 @@ struct trace_edge *summary_edge(struct trace_summary *s, uint32_t from, uint32_t
             return NULL;
         s->edges = list;
     }
-    struct trace_edge *e = malloc(sizeof *e);
+    s->state->rc = s->state->rc ? s->state->rc : summary_charge(s->state, EDGE_BYTES);
+    struct trace_edge *e = s->state->rc ? NULL : malloc(sizeof *e);
     if (!e)
         return NULL;
     *e = key;
@@ -211,8 +231,10 @@ int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
     }
     if (!rc && s->names.failed)
         rc = -ENOMEM;
-    st->rc = rc;
-    return rc;
+    if (!rc && !summary_has_room(st, 0))
+        rc = -EFBIG;
+    st->rc = st->rc ? st->rc : rc; // why there was no memory, if that was not the system's
+    return st->rc;
 }
 
 static int by_running(const void *x, const void *y)
@@ -305,13 +327,19 @@ int trace_summary_finish(struct trace_summary *s)
     s->totals.generations += st->before_range; // all of the range lies in one, and has no event
     s->totals.proc_ns += (double)s->totals.gomaxprocs * (double)(st->now - st->procs_since);
     for (uint32_t i = 0; i < st->fiber_capacity && !rc; i++) {
-        if (st->fibers[i] && st->fibers[i]->since != SUMMARY_NEVER)
-            rc = summary_fiber_end(s, st->fibers[i], NULL);
+        struct fiber *f = summary_fiber_at(st, i);
+        if (f && f->since != SUMMARY_NEVER)
+            rc = summary_fiber_end(s, f, NULL);
+        if (f)
+            summary_fiber_give(st, f);
+        st->fibers[i] = NULL;
+        rc = st->rc ? st->rc : rc;
     }
     if (!rc)
         rc = summary_tasks_finish(s);
     if (!rc)
         rc = list_procs(s);
+    rc = st->rc ? st->rc : rc;
     if (!rc)
         rc = trace_util_finish(st->util);
     s->totals.running_share = trace_util_mean(st->util, INT64_MIN, INT64_MAX);
@@ -345,18 +373,7 @@ static void free_types(struct trace_type **types, uint32_t count)
 
 static void free_state(struct summary_state *st)
 {
-    for (uint32_t i = 0; i < st->fiber_capacity; i++) {
-        if (!st->fibers[i])
-            continue;
-        summary_regions_drop(st, st->fibers[i]);
-        st->fibers[i]->next_free = st->free_fibers;
-        st->free_fibers = st->fibers[i];
-    }
-    for (struct fiber *f = st->free_fibers, *next; f; f = next) {
-        next = f->next_free;
-        trace_times_finish(&f->pub.times);
-        free(f);
-    }
+    summary_fibers_drop(st);
     for (struct open_region *o = st->free_regions, *next; o; o = next) {
         next = o->outer;
         trace_times_finish(&o->pub.times);
@@ -368,7 +385,6 @@ static void free_state(struct summary_state *st)
     trace_util_free(st->util);
     ptrtab_finish(&st->tasks);
     ptrtab_finish(&st->edges);
-    free(st->fibers);
     free(st->procs);
     free(st->functions_by_name);
     free(st->types_by_name[0]);

@@ -17,7 +17,7 @@
 //
 // Invariant: the times of a function are the sums over its fibers, each counted once, when it ends
 // or at the end. Memory: what is alive (fibers, open regions and tasks) and what has a name:
-// independent of the length of the trace. One owner.
+// independent of the length of the trace, and bounded. One owner.
 
 #ifndef FIBERSCOPE_ANALYSIS_TRACE_SUMMARY_H
 #define FIBERSCOPE_ANALYSIS_TRACE_SUMMARY_H
@@ -33,6 +33,7 @@ enum {
     TRACE_TYPES_MAX = 4096,
     TRACE_EXACT_MAX = 262144, // lengths of all types together, 2 MiB
     TRACE_WAITERS = 8,
+    TRACE_SUMMARY_BYTES_MAX = 1 << 30, // if the options do not say
 };
 
 struct trace_moments { // how often things happened
@@ -157,6 +158,7 @@ struct trace_summary_options {
     void (*region)(void *context, const struct trace_region *r);
     void (*task)(void *context, const struct trace_task *t);
     uint32_t slowest_max; // instances to keep of each type, 32 bytes each; 0: TRACE_SLOWEST
+    uint64_t bytes_max;   // of memory; 0: TRACE_SUMMARY_BYTES_MAX. Beyond: -EFBIG
 };
 
 struct trace_totals {
@@ -194,11 +196,14 @@ struct trace_summary {
 int trace_summary_new(struct trace_summary **out, const struct trace_summary_options *opts);
 
 // The next event of the reader. After to_ns only fibers and Procs that are first heard of then, having
-// been there before, still count: go on to the next Sync. 0 or -ENOMEM.
+// been there before, still count: go on to the next Sync. 0, -ENOMEM, -EFBIG.
 int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
                         const struct trace_event *ev);
 
-// The trace is over: what is alive is added up. 0 or -ENOMEM.
+// How much of bytes_max is in use, and how many fibers live.
+uint64_t trace_summary_bytes(const struct trace_summary *s, uint64_t *fibers);
+
+// The trace is over: what is alive is added up. 0, -ENOMEM, -EFBIG.
 int trace_summary_finish(struct trace_summary *s);
 void trace_summary_free(struct trace_summary *s); // accepts NULL
 

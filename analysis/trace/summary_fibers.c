@@ -10,8 +10,7 @@
 
 struct fiber *summary_fiber(const struct trace_summary *s, int64_t id, uint32_t slot)
 {
-    const struct summary_state *st = s->state;
-    struct fiber *f = slot < st->fiber_capacity ? st->fibers[slot] : NULL;
+    struct fiber *f = summary_fiber_at(s->state, slot);
     return f && f->pub.id == id ? f : NULL;
 }
 
@@ -96,7 +95,10 @@ static int leave(struct trace_summary *s, struct fiber *f, const struct trace_re
         if (over)
             p->syscall_slot = TRACE_NO_SLOT;
     }
+    uint32_t had = f->pub.times.wait_capacity;
     int rc = summary_settle(st, f, &f->pub.times);
+    if (!rc)
+        rc = summary_charge_waits(st, &f->pub.times, had);
     if (!rc && f->state == TRACE_GO_WAITING && over)
         trace_times_longest(&f->pub.times, f->pub.reason, ns);
     else if (!rc && f->state == TRACE_GO_WAITING)
@@ -108,30 +110,19 @@ static struct fiber *new_fiber(struct trace_summary *s, const struct trace_event
 {
     struct summary_state *st = s->state;
     uint32_t slot = ev->transition.slot;
-    if (slot == TRACE_NO_SLOT || summary_reserve(&st->fibers, &st->fiber_capacity, slot))
+    if (slot == TRACE_NO_SLOT)
         return NULL;
-    struct fiber *f = st->free_fibers, *old = st->fibers[slot];
-    if (old) {
+    st->rc = st->rc ? st->rc : summary_reserve(st, &st->fibers, &st->fiber_capacity, slot);
+    struct fiber *old = st->rc ? NULL : st->fibers[slot]; // it was asked for: not asleep
+    if (old)
         summary_regions_drop(st, old);
-        f = old;
-    } else if (f) {
-        st->free_fibers = f->next_free;
-    } else {
-        f = calloc(1, sizeof *f);
-        if (!f)
-            return NULL;
-    }
-    struct trace_times times = f->pub.times;
-    *f = (struct fiber){.since = st->now, .proc_lost_at = SUMMARY_NEVER, .total_from = st->now};
-    f->pub.times = (struct trace_times){.waits = times.waits, .wait_capacity = times.wait_capacity};
-    f->pub.id = ev->transition.id;
+    struct fiber *f = old ? old : summary_fiber_take(st);
+    if (!f || st->rc)
+        return NULL;
+    st->living += !old;
+    summary_fiber_begin(f, ev->transition.id, st->now);
     f->pub.created_ns = ev->time_ns;
-    f->pub.first_run_ns = f->pub.ended_ns = SUMMARY_NEVER;
     f->pub.creator = ev->goroutine;
-    f->pub.run.fiber = f->pub.wait.fiber = f->pub.id;
-    f->proc_slot = TRACE_NO_SLOT;
-    for (int i = 0; i < TRACE_RANGES; i++)
-        f->range_since[i] = SUMMARY_NEVER;
     st->fibers[slot] = f;
     return f;
 }
@@ -169,9 +160,12 @@ static int fold(struct trace_summary *s, struct fiber *f)
     fn->starved += f->pub.wait.ns > s->limits.runnable_ns;
     if (f->pub.ended_ns == SUMMARY_NEVER)
         summary_fold_end(s, fn, f);
+    uint32_t had = fn->times.wait_capacity;
     int rc = count_early_waits(s, f);
     if (!rc)
         rc = trace_times_add(&fn->times, &f->pub.times);
+    if (!rc)
+        rc = summary_charge_waits(st, &fn->times, had);
     if (!rc && !trace_name_is_system(trace_names_text(&s->names, f->pub.name)))
         rc = trace_times_add(&s->totals.times, &f->pub.times);
     trace_times_sort(&f->pub.times);
@@ -244,17 +238,20 @@ static int count_moment(struct trace_summary *s, struct fiber *f, const struct t
     if (to != TRACE_GO_WAITING)
         return 0;
     m->blocks++;
-    return trace_times_block(&f->pub.times, reason, 1, 0);
+    uint32_t had = f->pub.times.wait_capacity;
+    int rc = trace_times_block(&f->pub.times, reason, 1, 0);
+    return rc ? rc : summary_charge_waits(s->state, &f->pub.times, had);
 }
 
 // A Proc, which a trace of v1 may name before it says what it is: UNDETERMINED until then.
 static struct proc *proc_of(struct summary_state *st, int64_t id, uint32_t slot)
 {
-    if (slot == TRACE_NO_SLOT || summary_reserve(&st->procs, &st->proc_capacity, slot))
+    if (slot == TRACE_NO_SLOT || summary_reserve(st, &st->procs, &st->proc_capacity, slot))
         return NULL;
     struct proc *p = st->procs[slot];
     if (!p) {
-        p = st->procs[slot] = calloc(1, sizeof *p);
+        st->rc = st->rc ? st->rc : summary_charge(st, sizeof *p);
+        p = st->procs[slot] = st->rc ? NULL : calloc(1, sizeof *p);
         if (!p)
             return NULL;
         p->pub.id = id;
@@ -305,7 +302,9 @@ static int first_seen(struct trace_summary *s, struct fiber **out, const struct 
     struct summary_state *st = s->state;
     // After to_ns the end of the slot's last fiber went unseen: it lived on, so far.
     uint32_t slot = ev->transition.slot;
-    struct fiber *last = slot < st->fiber_capacity ? st->fibers[slot] : NULL;
+    struct fiber *last = summary_fiber_at(st, slot);
+    if (st->rc)
+        return st->rc;
     int rc = last && last->since != SUMMARY_NEVER ? summary_fiber_end(s, last, NULL) : 0;
     struct fiber *f = *out = rc ? NULL : new_fiber(s, ev);
     if (!f)
@@ -338,7 +337,8 @@ static int fiber_transition(struct trace_summary *s, const struct trace_reader *
         return 0; // announced again, at the beginning of a generation
     struct fiber *f = summary_fiber(s, ev->transition.id, ev->transition.slot);
     int rc = 0;
-    if (from == TRACE_GO_UNDETERMINED || from == TRACE_GO_NOT_EXIST || !f)
+    bool is_first = from == TRACE_GO_UNDETERMINED || from == TRACE_GO_NOT_EXIST || !f;
+    if (is_first)
         rc = first_seen(s, &f, ev, reason);
     else
         rc = leave(s, f, r, ev);
@@ -361,14 +361,16 @@ static int fiber_transition(struct trace_summary *s, const struct trace_reader *
         rc = count_moment(s, f, ev, reason);
     if (rc)
         return rc;
-    if (to != TRACE_GO_NOT_EXIST)
-        return enter(s, f, ev, reason);
+    if (to != TRACE_GO_NOT_EXIST) {
+        rc = enter(s, f, ev, reason);
+        return rc || !is_first ? rc : summary_fiber_sleep(st, ev->transition.slot);
+    }
     f->state = TRACE_GO_NOT_EXIST;
     if (f->since != SUMMARY_NEVER) // else it has ended already, waiting for ever
         rc = summary_fiber_end(s, f, ev);
     st->fibers[ev->transition.slot] = NULL;
-    f->next_free = st->free_fibers;
-    st->free_fibers = f;
+    st->living--;
+    summary_fiber_give(st, f);
     return rc;
 }
 
@@ -391,7 +393,7 @@ static int proc_transition(struct trace_summary *s, const struct trace_event *ev
     p->state = to;
     p->pub.steals += st->counts && ev->wire == TRACE_EV_PROC_STEAL;
     if (to == TRACE_PROC_IDLE && p->syscall_slot < st->fiber_capacity) {
-        struct fiber *f = st->fibers[p->syscall_slot];
+        struct fiber *f = summary_fiber_at(st, p->syscall_slot);
         if (f && f->state == TRACE_GO_SYSCALL && f->proc_slot == slot)
             f->proc_lost_at = st->now;
         p->syscall_slot = TRACE_NO_SLOT;

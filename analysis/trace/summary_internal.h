@@ -10,6 +10,7 @@
 
 #include "analysis/trace/summary.h"
 #include "analysis/trace/util.h"
+#include "base/arena.h"
 
 #define SUMMARY_NEVER INT64_MIN
 
@@ -65,10 +66,15 @@ struct summary_state {
     bool before_range;    // a generation has begun, and nothing of the range was seen
     int rc;
     uint32_t name_preempted, name_forever;
-    struct fiber **fibers; // by slot
-    struct proc **procs;   // by slot
+    void **fibers;       // by slot; summary_fiber_at
+    struct proc **procs; // by slot
     uint32_t fiber_capacity, proc_capacity;
     struct fiber *free_fibers;
+    struct arena asleep;
+    struct asleep *free_asleep;
+    uint64_t living;     // fibers
+    uint64_t bytes_used; // with those of the names at most options.bytes_max
+    const struct trace_names *names;
     struct open_region *free_regions;
     struct trace_function **functions_by_name;
     uint32_t functions_by_name_capacity;
@@ -84,8 +90,25 @@ struct summary_state {
     struct stack_place places[SUMMARY_PLACES]; // those asked for last
 };
 
-// Grows *array, of pointers, so that it has an entry `index`; new ones are NULL. 0 or -ENOMEM.
-int summary_reserve(void *array, uint32_t *capacity, uint32_t index);
+// Whether there may be so much more memory, names included.
+bool summary_has_room(const struct summary_state *st, uint64_t bytes);
+
+// Counts memory. 0, or -EFBIG where that is more than there may be.
+int summary_charge(struct summary_state *st, uint64_t bytes);
+
+// The same for waits that have come to a fiber's times, which had room for `before`.
+int summary_charge_waits(struct summary_state *st, const struct trace_times *t, uint32_t before);
+
+// Grows *array, of pointers, so that it has an entry `index`; new ones are NULL. 0, -ENOMEM, -EFBIG.
+int summary_reserve(struct summary_state *st, void *array, uint32_t *capacity, uint32_t index);
+
+// Fibers. One that has had but its first event is kept in 72 bytes (asleep) until its next.
+struct fiber *summary_fiber_take(struct summary_state *st); // NULL: no memory, or st->rc says what
+void summary_fiber_give(struct summary_state *st, struct fiber *f);
+void summary_fiber_begin(struct fiber *f, int64_t id, int64_t now);
+struct fiber *summary_fiber_at(struct summary_state *st, uint32_t slot); // NULL: none, or as above
+int summary_fiber_sleep(struct summary_state *st, uint32_t slot);        // if it may be
+void summary_fibers_drop(struct summary_state *st);
 
 struct fiber *summary_fiber(const struct trace_summary *s, int64_t id, uint32_t slot);
 struct trace_function *summary_function(struct trace_summary *s, uint32_t name);

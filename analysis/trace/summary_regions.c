@@ -10,12 +10,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
+enum { TASK_BYTES = sizeof(struct task) + 4 * sizeof(struct ptrtab_slot) };
+
 static struct open_region *push(struct summary_state *st, struct fiber *f)
 {
     struct open_region *o = st->free_regions;
     if (o)
         st->free_regions = o->outer;
-    else
+    else if (!(st->rc = st->rc ? st->rc : summary_charge(st, sizeof *o)))
         o = calloc(1, sizeof *o);
     if (!o)
         return NULL;
@@ -76,7 +78,9 @@ static struct trace_type *type_of(struct trace_summary *s, bool tasks, uint32_t 
     struct trace_type ***types = tasks ? &s->task_types : &s->region_types;
     uint32_t *count = tasks ? &s->task_type_count : &s->region_type_count;
     struct trace_type ***by_name = &st->types_by_name[tasks];
-    if (summary_reserve(by_name, &st->types_by_name_capacity[tasks], name))
+    st->rc =
+        st->rc ? st->rc : summary_reserve(st, by_name, &st->types_by_name_capacity[tasks], name);
+    if (st->rc)
         return NULL;
     if (!(*by_name)[name] && *count >= TRACE_TYPES_MAX && name != st->name_more)
         return type_of(s, tasks, st->name_more);
@@ -87,7 +91,8 @@ static struct trace_type *type_of(struct trace_summary *s, bool tasks, uint32_t 
     if (!more)
         return NULL;
     *types = more;
-    t = calloc(1, sizeof *t);
+    st->rc = summary_charge(st, sizeof *t);
+    t = st->rc ? NULL : calloc(1, sizeof *t);
     if (!t)
         return NULL;
     t->name = name;
@@ -209,7 +214,9 @@ static int region_over(struct trace_summary *s, const struct trace_region *r)
         if (!t)
             return -ENOMEM;
         rc = add_instance(t, st, r->begin_ns, r->end_ns, r->fiber, r->task);
+        uint32_t had = t->times.wait_capacity;
         rc = rc ? rc : trace_times_add(&t->times, &r->times);
+        rc = rc ? rc : summary_charge_waits(st, &t->times, had);
     }
     if (st->options.region)
         st->options.region(st->options.context, r);
@@ -258,7 +265,9 @@ int summary_region(struct trace_summary *s, const struct trace_reader *r,
     if (ev->kind == TRACE_REGION_END)
         return summary_region_close(s, f, ev->time_ns);
     o->pub.begin_ns = ev->time_ns;
-    return snapshot(st, f, &o->pub.times);
+    uint32_t had = o->pub.times.wait_capacity;
+    int rc = snapshot(st, f, &o->pub.times);
+    return rc ? rc : summary_charge_waits(st, &o->pub.times, had);
 }
 
 // --- Tasks.
@@ -275,7 +284,8 @@ static struct task *task_of(struct trace_summary *s, uint64_t id, bool make)
     const void *found = ptrtab_find(&st->tasks, hash, same_task, &id);
     if (found || !make)
         return (struct task *)(uintptr_t)found;
-    struct task *t = calloc(1, sizeof *t);
+    st->rc = st->rc ? st->rc : summary_charge(st, TASK_BYTES);
+    struct task *t = st->rc ? NULL : calloc(1, sizeof *t);
     if (!t)
         return NULL;
     t->hash = hash;
@@ -302,6 +312,7 @@ static void forget_task(struct summary_state *st, struct task *t)
     *t->link = t->next;
     if (t->next)
         t->next->link = t->link;
+    st->bytes_used -= TASK_BYTES;
     free(t);
 }
 

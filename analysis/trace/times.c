@@ -5,18 +5,19 @@
 #include "analysis/trace/times.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-int trace_times_block(struct trace_times *t, uint32_t reason, uint64_t count, int64_t ns)
+// From the i-th wait on; before it the reason is not. *at: where it was put.
+static int block_from(struct trace_times *t, uint32_t i, const struct trace_wait *w, uint32_t *at)
 {
-    uint32_t i = 0;
-    while (i < t->wait_count && t->waits[i].reason != reason)
+    while (i < t->wait_count && t->waits[i].reason != w->reason)
         i++;
     if (i == TRACE_WAITS_MAX)
         i--;
     if (i == t->wait_capacity) {
-        uint32_t capacity = i ? 2 * i : 2;
+        uint32_t capacity = i ? 2 * i : 1;
         struct trace_wait *waits = realloc(t->waits, capacity * sizeof *waits);
         if (!waits)
             return -ENOMEM;
@@ -24,11 +25,18 @@ int trace_times_block(struct trace_times *t, uint32_t reason, uint64_t count, in
         t->wait_capacity = capacity;
     }
     if (i == t->wait_count)
-        t->waits[t->wait_count++] = (struct trace_wait){.reason = reason};
-    t->waits[i].count += count;
-    t->waits[i].ns += ns;
-    t->blocked_ns += ns;
+        t->waits[t->wait_count++] = (struct trace_wait){.reason = w->reason};
+    t->waits[i].count += w->count;
+    t->waits[i].ns += w->ns;
+    t->blocked_ns += w->ns;
+    *at = i;
     return 0;
+}
+
+int trace_times_block(struct trace_times *t, uint32_t reason, uint64_t count, int64_t ns)
+{
+    uint32_t at;
+    return block_from(t, 0, &(struct trace_wait){.reason = reason, .count = count, .ns = ns}, &at);
 }
 
 void trace_times_longest(struct trace_times *t, uint32_t reason, int64_t ns)
@@ -56,14 +64,21 @@ static int combine(struct trace_times *t, const struct trace_times *o, int sign)
     t->syscall_blocked_ns += sign * o->syscall_blocked_ns;
     for (int i = 0; i < TRACE_RANGES; i++)
         t->range_ns[i] += sign * o->range_ns[i];
+    // With hundreds of reasons a search for each would cost much, and one of the two has often been
+    // a copy of the other, or nothing.
+    bool is_fresh = !t->wait_count;
     int rc = 0;
     for (uint32_t i = 0; i < o->wait_count && !rc; i++) {
-        const struct trace_wait *w = &o->waits[i];
-        rc = trace_times_block(t, w->reason, sign < 0 ? -w->count : w->count, sign * w->ns);
-        if (!rc && sign > 0) {
-            trace_times_longest(t, w->reason, w->max_ns);
-            trace_times_open(t, w->reason, w->open_ns);
-        }
+        struct trace_wait w = o->waits[i];
+        bool is_there = i < t->wait_count && t->waits[i].reason == w.reason;
+        uint32_t at = is_fresh ? t->wait_count : is_there ? i : 0;
+        w.count = sign < 0 ? -w.count : w.count;
+        w.ns *= sign;
+        rc = block_from(t, at, &w, &at);
+        if (rc || sign < 0 || t->waits[at].reason != w.reason)
+            continue;
+        t->waits[at].max_ns = w.max_ns > t->waits[at].max_ns ? w.max_ns : t->waits[at].max_ns;
+        t->waits[at].open_ns = w.open_ns > t->waits[at].open_ns ? w.open_ns : t->waits[at].open_ns;
     }
     return rc;
 }

@@ -65,14 +65,21 @@ void frontier_remove(struct trace_reader *r, uint32_t i)
     sift_down(r->frontier, r->frontier_count, 0);
 }
 
-static void insertion_sort(struct frontier_item *items, uint32_t count)
+// Most often next to nothing is out of place. Equal ones stay in their order.
+bool frontier_sort(struct trace_reader *r, uint64_t limit)
 {
-    for (uint32_t i = 1; i < count; i++)
-        for (uint32_t j = i; j > 0 && items[j].time_ns < items[j - 1].time_ns; j--)
+    struct frontier_item *items = r->frontier;
+    uint32_t count = r->frontier_count;
+    r->tries += count;
+    for (uint32_t i = 1; i < count && r->tries < limit; i++) {
+        uint32_t j = i;
+        for (; j > 0 && items[j].time_ns < items[j - 1].time_ns; j--)
             swap(items, j, j - 1);
-}
-
-void frontier_sort(struct trace_reader *r)
-{
-    insertion_sort(r->frontier, r->frontier_count);
+        r->tries += i - j;
+    }
+    if (r->tries < limit)
+        return true;
+    for (uint32_t i = count / 2; i-- > 0;) // half sorted it is no heap
+        sift_down(items, count, i);
+    return false;
 }

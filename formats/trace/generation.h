@@ -34,6 +34,7 @@ struct id_slot {
 struct id_index {
     uint32_t *dense; // [dense_count]
     uint32_t dense_count, dense_capacity;
+    uint64_t seed; // of the hash: ids are the file's
     struct id_slot *slots;
     uint32_t slot_count, slot_capacity; // a power of two, at most half taken; 0: dense
 };

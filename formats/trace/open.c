@@ -21,6 +21,7 @@ void trace_reader_close(struct trace_reader *r)
         free(r->cursors[i].buffer);
     free(r->cursors);
     free(r->frontier);
+    order_parked_finish(&r->parked);
     free(r->notes);
     generation_finish(&r->gen);
     state_finish(&r->state);

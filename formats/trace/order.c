@@ -6,6 +6,8 @@
 
 #include "formats/trace/order.h"
 
+enum { TRIES_FREE = 1 << 20, TRIES_PER_BYTE = 16 };
+
 static int proc_start(struct trace_reader *r, struct cursor *c)
 {
     const unsigned char *at;
@@ -281,7 +283,7 @@ static int metric(struct trace_reader *r, struct cursor *c, uint8_t which)
     return order_done(c, at);
 }
 
-static int advance(struct trace_reader *r, struct cursor *c)
+int order_advance(struct trace_reader *r, struct cursor *c)
 {
     switch (c->wire) {
     case TRACE_EV_PROCS_CHANGE: return metric(r, c, TRACE_METRIC_GOMAXPROCS);
@@ -309,7 +311,7 @@ static __attribute__((noinline)) int advance_at(struct trace_reader *r, uint32_t
 {
     struct cursor *c = r->frontier[i].cursor;
     c->thread->is_seen = true;
-    int rc = advance(r, c);
+    int rc = order_advance(r, c);
     if (rc <= 0)
         return rc;
     rc = cursor_next(r, c);
@@ -320,19 +322,28 @@ static __attribute__((noinline)) int advance_at(struct trace_reader *r, uint32_t
     return rc < 0 ? rc : 1;
 }
 
-// The first of the threads behind the head that can go on.
+int order_nobody(struct trace_reader *r, const struct cursor *c, uint32_t count)
+{
+    return cursor_fail(r, c, -EINVAL, TRACE_RULE_SEQUENCE,
+                       "cannot go on, nor can any other of %u threads: a number is missing or "
+                       "twice, or what it names does not exist",
+                       count);
+}
+
+// The first of the threads behind the head that can go on. All of that in one file together may
+// cost so many steps for each of its bytes; beyond, and for this generation, order_parked.c does it.
 static int advance_another(struct trace_reader *r)
 {
-    frontier_sort(r); // sorted it still is a heap
+    uint64_t limit = TRIES_FREE + TRIES_PER_BYTE * r->input.offset;
+    if (r->tries >= limit || !frontier_sort(r, limit)) // sorted it still is a heap
+        return order_park_head(r);
     for (uint32_t i = 1; i < r->frontier_count; i++) {
         int rc = advance_at(r, i);
+        r->tries++;
         if (rc)
             return rc;
     }
-    return cursor_fail(r, r->frontier[0].cursor, -EINVAL, TRACE_RULE_SEQUENCE,
-                       "cannot go on, nor can any other of %u threads: a number is missing or "
-                       "twice, or what it names does not exist",
-                       r->frontier_count);
+    return order_nobody(r, r->frontier[0].cursor, r->frontier_count);
 }
 
 // 1, 0: the head cannot go on, -errno.
@@ -344,7 +355,7 @@ static int run_head(struct trace_reader *r)
         if (r->ring_count > RING_EVENTS - EVENTS_PER_STEP || r->sample_ns < r->frontier[0].time_ns)
             return 1;
         c->thread->is_seen = true;
-        int rc = advance(r, c);
+        int rc = order_advance(r, c);
         if (rc <= 0)
             return rc;
     }
@@ -362,9 +373,11 @@ int order_run(struct trace_reader *r)
         int rc;
         if (r->last_ns > INT64_MAX - RING_EVENTS)
             return reader_fail(r, -EINVAL, TRACE_RULE_EVENT, "the clock is beyond its range");
-        if (r->frontier_count == 0 && r->sample_at >= r->gen.sample_count)
+        if (order_is_over(r))
             return 0;
-        if (r->frontier_count == 0 || r->sample_ns < r->frontier[0].time_ns) {
+        if (r->parked.count) {
+            rc = order_parked_step(r);
+        } else if (r->frontier_count == 0 || r->sample_ns < r->frontier[0].time_ns) {
             rc = sample_emit(r);
         } else {
             rc = run_head(r);

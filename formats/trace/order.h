@@ -23,6 +23,18 @@ int order_bad_status(struct trace_reader *r, const struct cursor *c, const struc
 // comes first, order_fast.c. false: the head's event is done, and its next one not yet pending.
 bool order_fast(struct trace_reader *r);
 
+// One event, order.c.
+int order_advance(struct trace_reader *r, struct cursor *c);
+
+// -EINVAL, error set: none of count threads can go on, of which this is the first.
+int order_nobody(struct trace_reader *r, const struct cursor *c, uint32_t count);
+
+// Puts the head, which cannot go on, aside, order_parked.c. 1 or -errno, error set.
+int order_park_head(struct trace_reader *r);
+
+// The next event or sample while there are threads aside. 1 or -errno, error set.
+int order_parked_step(struct trace_reader *r);
+
 // Handlers of what is rare, order_rare.c.
 int order_rare(struct trace_reader *r, struct cursor *c);
 

@@ -84,11 +84,17 @@ static int range_open(struct trace_reader *r, struct cursor *c, const struct ran
     return rc;
 }
 
+// A real one has two or three at a time; each is looked for among all.
+enum { RANGES_MAX = 256 };
+
 static int range_begin(struct trace_reader *r, struct cursor *c, const struct range_of *of,
                        uint32_t reason, uint32_t stack)
 {
     if (range_find(r, of->ranges, of->begin, &reason))
         return cursor_fail(r, c, -EINVAL, TRACE_RULE_RANGE, "this range has begun already");
+    if (of->ranges->count >= RANGES_MAX)
+        return cursor_fail(r, c, -EINVAL, TRACE_RULE_RANGE,
+                           "one Goroutine or Proc with more than %d open ranges", RANGES_MAX);
     int rc = range_open(r, c, of, reason);
     if (rc)
         return rc;

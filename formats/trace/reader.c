@@ -179,6 +179,9 @@ static int cursors_reserve(struct trace_reader *r, uint32_t count)
     uint32_t capacity = r->cursor_capacity ? r->cursor_capacity : 16;
     while (capacity < count)
         capacity *= 2;
+    uint64_t more = capacity - r->cursor_capacity;
+    if (generation_charge(r, more * (sizeof *r->cursors + sizeof *r->frontier)))
+        return r->error.code;
     struct cursor *cursors = realloc(r->cursors, capacity * sizeof *cursors);
     if (!cursors)
         return -ENOMEM;
@@ -194,8 +197,9 @@ static int cursors_reserve(struct trace_reader *r, uint32_t count)
 
 static int generation_install(struct trace_reader *r)
 {
-    if (cursors_reserve(r, r->gen.list_count))
-        return reader_fail(r, -ENOMEM, TRACE_RULE_SYSTEM, "out of memory");
+    int code = cursors_reserve(r, r->gen.list_count);
+    if (code)
+        return r->error.code ? code : reader_fail(r, -ENOMEM, TRACE_RULE_SYSTEM, "out of memory");
     if (!r->generation_first)
         r->generation_first = r->gen.number;
     for (uint32_t i = 0; i < r->gen.list_count; i++) {
@@ -280,7 +284,7 @@ static int fill(struct trace_reader *r)
 {
     if (r->version < 22)
         return v1_run(r);
-    if (r->frontier_count == 0 && r->sample_at >= r->gen.sample_count)
+    if (order_is_over(r))
         return generation_next(r);
     return order_run(r);
 }

@@ -26,6 +26,14 @@ struct frontier_item {
     struct cursor *cursor;
 };
 
+// Threads that are put aside until what they wait for is so, order_parked.c.
+struct order_parked {
+    struct parked_wait *waits; // [capacity], by cursor
+    uint32_t *buckets;         // [capacity], 1 + the first of the cursors there
+    uint32_t *heap;            // [count] cursors, by time
+    uint32_t count, capacity;
+};
+
 enum gc_state { GC_UNDETERMINED, GC_NOT_RUNNING, GC_RUNNING };
 
 struct trace_v1;
@@ -39,6 +47,8 @@ struct trace_reader {
     uint32_t sample_at;
     uint32_t frontier_count;
     struct frontier_item *frontier; // a heap by time, in exactly the shape that Go's has
+    struct order_parked parked;
+    uint64_t tries; // what was looked at because a head could not go on
     struct cursor *cursors;
     uint32_t cursor_count, cursor_capacity;
 
@@ -90,6 +100,13 @@ int notes_collect(struct trace_reader *r);
 // Makes the next event pending. 1, 0: there is none, -errno, error set.
 int cursor_next(struct trace_reader *r, struct cursor *c);
 
+static inline bool order_is_over(const struct trace_reader *r)
+{
+    return r->frontier_count == 0 && r->parked.count == 0 && r->sample_at >= r->gen.sample_count;
+}
+
+void order_parked_finish(struct order_parked *p);
+
 // Fills the ring with events of the generation, while there are some. 0, or -errno with the error
 // set; there may be events even then.
 int order_run(struct trace_reader *r);
@@ -117,6 +134,6 @@ static inline void frontier_sink(struct frontier_item *heap, uint32_t count,
 void frontier_insert(struct trace_reader *r, struct cursor *c);
 void frontier_update(struct trace_reader *r, uint32_t i); // item i's time has changed
 void frontier_remove(struct trace_reader *r, uint32_t i);
-void frontier_sort(struct trace_reader *r);
+bool frontier_sort(struct trace_reader *r, uint64_t limit); // false: r->tries has reached it
 
 #endif

@@ -181,7 +181,7 @@ int tables_add(struct trace_reader *r, const struct trace_batch *b)
 
 static uint32_t slot_home(const struct id_index *x, uint64_t id)
 {
-    return (uint32_t)(id * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (x->slot_count - 1);
+    return (uint32_t)ptrtab_mix(x->seed, id) & (x->slot_count - 1);
 }
 
 uint32_t id_find_hashed(const struct id_index *x, uint64_t id)
@@ -209,6 +209,7 @@ static void *zeroed(struct trace_reader *r, void *items, uint32_t count, uint32_
 static int index_begin(struct trace_reader *r, struct id_index *x, uint64_t id_max, uint32_t count)
 {
     x->dense_count = x->slot_count = 0;
+    x->seed = r->state.seed;
     if (count == 0)
         return 0;
     void *items;

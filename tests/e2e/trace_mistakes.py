@@ -278,7 +278,24 @@ def a_full_disk_leaves_nothing(work):
         assert not done.stderr, (args, done)
 
 
+def what_does_not_fit_into_memory_says_how_it_would(work):
+    """20,000 goroutines that were made, ran and wait."""
+    data, batches = b"\x0d" + leb(1) + leb(1) + leb(1), b""
+    for g in range(1, 20001):
+        data += b"\x0e\x01" + leb(g) + b"\0\0" + b"\x10\x01" + leb(g) + b"\1" + b"\x14\x01\0\0"
+        if len(data) > 60000 or g == 20000:
+            batches, data = batches + batch(1, data), b""
+    path = wrote(work, "many", b"go 1.23 trace\0\0\0" + batches + batch(1, b"\x08" + leb(15625000)))
+    run("trace", "summary", path, status=0)
+    text = said("--memory=1MiB", path)
+    assert "needs more than 1048576 bytes of memory (--memory=SIZE permits more)" in text, text
+    text = said("--memory=8MiB", path)
+    assert re.search(r"up to byte \d+ of it, where 1\d{4} fibers live, [78]\.\d MiB .*--memory=SIZE permits more", text), text
+    run("trace", "summary", "--memory=64MiB", path, status=0)
+
+
 if __name__ == "__main__":
     main([every_truncation_says_where_the_file_ends, salvage_keeps_all_generations_before_a_bad_first_event,
           v1_says_where_it_ends_and_says_it_once, other_files_are_named, what_is_not_there_is_an_error,
-          mistakes_say_what_to_do, no_command_replaces_what_it_reads, a_full_disk_leaves_nothing])
+          mistakes_say_what_to_do, no_command_replaces_what_it_reads, a_full_disk_leaves_nothing,
+          what_does_not_fit_into_memory_says_how_it_would])

@@ -142,6 +142,18 @@ static void check_ways(const uint8_t *data, size_t size, const struct trace_read
     trace_reader_close(careful);
 }
 
+// Where every thread that cannot go on is put aside, events of one time may come in another order; that
+// is not compared.
+static void check_parked(const uint8_t *data, size_t size, const struct trace_reader_options *o)
+{
+    struct fscope_error err = {0};
+    struct trace_reader *r;
+    must(trace_reader_open_memory(&r, data, size, o, &err) == 0);
+    r->tries = UINT64_MAX / 2;
+    check_all(r, NULL);
+    trace_reader_close(r);
+}
+
 // A range inside a trace, or what there is of one.
 static void choose_range(const uint8_t *data, size_t size, const struct trace_reader_options *o,
                          struct trace_writer_options *wo)
@@ -185,6 +197,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct trace_writer_options wo = {.size = sizeof wo, .version = 26, .generation_bytes = 1};
     if (!(data[0] & 8))
         check_ways(data + 1, size - 1, &o);
+    if ((data[0] & 72) == 64)
+        check_parked(data + 1, size - 1, &o);
     if ((data[0] & 48) == 48)
         choose_range(data + 1, size - 1, &o, &wo);
     if (data[0] & 16)
