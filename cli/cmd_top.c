@@ -116,6 +116,12 @@ static int check_live(const struct settings *s, int argc)
     const struct profile_args *a = &s->profile;
     if (argc)
         return cli_usage("a file and a process exclude each other: give FILE or --pid");
+    int64_t ns;
+    // What -d is in record(1) and in top(1) of the system; here it is diff_base.
+    if (a->diff_base.count && !cli_parse_duration(a->diff_base.items[0], &ns))
+        return cli_usage("-d is --diff_base, which is for files: --interval=%.20s is the time "
+                         "between two tables, and --count=N ends after N of them",
+                         a->diff_base.items[0]);
     if (a->base.count || a->diff_base.count || a->json || a->output || a->salvage)
         return cli_usage("--base, --diff_base, --json, --output and --salvage are for files; "
                          "`fiberscope record -p PID` makes one");

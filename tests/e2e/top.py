@@ -166,6 +166,7 @@ def errors():
                 (("-p", "-1"), 2, "not a whole number"),
                 (("-p", t.pid, "p.pb.gz"), 2, "exclude each other"),
                 (("-p", t.pid, "-json"), 2, "for files"),
+                (("-p", t.pid, "-d", "3s"), 2, "--interval=3s is the time between two tables"),
                 (("-p", t.pid, "-interval", "1ms"), 2, "100ms at least"),
                 (("-p", t.pid, "-kind", "heap"), 1, "has no agent"),
                 (("-p", t.pid, "-kind", "wall"), 1, "from outside"),
