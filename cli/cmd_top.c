@@ -8,6 +8,7 @@
 #include "cli/top_live.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum { HZ_MAX = 100000 };
 #define INTERVAL_NS_MIN INT64_C(100000000)
@@ -167,6 +168,9 @@ static int run(void *settings, int argc, char **argv)
     struct settings *s = settings;
     if (s->pid != PID_NONE)
         return watch(s, argc);
+    if (argc == 1 && argv[0][strspn(argv[0], "0123456789")] == '\0' && access(argv[0], F_OK))
+        return cli_usage("%s: no such file; a running process is watched by -p %s", argv[0],
+                         argv[0]);
     return report_files(&s->profile, argc, argv);
 }
 

@@ -165,6 +165,7 @@ def errors():
                 (("-p", "x"), 2, "`pgrep -l x`"),
                 (("-p", "-1"), 2, "not a whole number"),
                 (("-p", t.pid, "p.pb.gz"), 2, "exclude each other"),
+                ((4194304,), 2, "watched by -p 4194304"),
                 (("-p", t.pid, "-json"), 2, "for files"),
                 (("-p", t.pid, "-d", "3s"), 2, "--interval=3s is the time between two tables"),
                 (("-p", t.pid, "-interval", "1ms"), 2, "100ms at least"),
