@@ -54,10 +54,11 @@ static const struct cli_option options[] = {
                  "who makes others wait for locks; one in N contentions (1 by default)"),
     CLI_CHOICE(
         struct settings, method, "method", 0, "HOW", "What is recorded",
-        "agent: by the library inside, or not at all; outside: without it, CPU time "
+        "agent: by the library inside, or not at all; outside (or perf, as record has it): without "
+        "it, CPU time "
         "and threads alone; auto: the first that can be had; inject, with -p: puts it into the "
         "process first, and takes it out of service at the end",
-        "auto agent outside inject"),
+        "auto agent outside inject perf"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', NULL, "no start line, no closing line"),
     // As the agent starts it (agent/sidecar.h): quiet, and nothing to do where another one has the port.
     CLI_FLAG(struct settings, sidecar, "sidecar", 0, NULL, NULL),
@@ -90,8 +91,9 @@ static int read_rates(const struct settings *s, struct session_options *o)
     o->mutex_fraction = s->mutex ? n : 0;
     if (is_to_inject(s) && !s->pid)
         return cli_usage("--method=inject is for a running process: it needs -p PID");
+    bool is_outside = strcmp(s->method, "outside") == 0 || strcmp(s->method, "perf") == 0;
     o->method = strcmp(s->method, "agent") == 0 || is_to_inject(s) ? SESSION_ONLY_AGENT
-                : strcmp(s->method, "outside") == 0                ? SESSION_ONLY_OUTSIDE
+                : is_outside                                       ? SESSION_ONLY_OUTSIDE
                                                                    : SESSION_AUTO;
     return CLI_OK;
 }

@@ -8,11 +8,13 @@
 
 struct settings {
     bool threads, no_symbols;
+    const char *pid;
 };
 
 static const struct settings defaults = {0};
 
 static const struct cli_option options[] = {
+    CLI_STRING(struct settings, pid, "pid", 'p', "PID", NULL, "the same as PID alone"),
     CLI_FLAG(struct settings, threads, "threads", 't', NULL,
              "its threads, too (the only ones of a program without fibers)"),
     CLI_FLAG(struct settings, no_symbols, "no-symbols", 0, NULL, "addresses instead of names"),
@@ -25,18 +27,21 @@ static int run(void *settings, int argc, char **argv)
     struct fscope_error err = {0};
     struct target *t = NULL;
     size_t count = 0;
-    if (argc != 1)
+    const char *operand = target_arg_one(s->pid, argc, argv);
+    if (!operand)
         return cli_usage("one process id or core file is needed");
-    int rc = target_arg_open(&t, argv[0], &err);
+    int rc = target_arg_open(&t, operand, &err);
     if (!rc)
         rc = stack_report(t, &o, stdout, &count, &err);
-    if (t)
-        target_arg_note_missing(t, argv[0]);
+    if (t) {
+        target_arg_note_end(t, operand);
+        target_arg_note_missing(t, operand);
+    }
     target_close(t);
     if (rc)
         return cli_fail("%s", err.text);
     if (!count)
-        cli_note("%s has no fibers (its threads: --threads)", argv[0]);
+        cli_note("%s has no fibers (its threads: --threads)", operand);
     return CLI_OK;
 }
 

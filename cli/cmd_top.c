@@ -8,6 +8,7 @@
 #include "cli/top_live.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum { HZ_MAX = 100000 };
 #define INTERVAL_NS_MIN INT64_C(100000000)
@@ -116,6 +117,12 @@ static int check_live(const struct settings *s, int argc)
     const struct profile_args *a = &s->profile;
     if (argc)
         return cli_usage("a file and a process exclude each other: give FILE or --pid");
+    int64_t ns;
+    // What -d is in record(1) and in top(1) of the system; here it is diff_base.
+    if (a->diff_base.count && !cli_parse_duration(a->diff_base.items[0], &ns))
+        return cli_usage("-d is --diff_base, which is for files: --interval=%.20s is the time "
+                         "between two tables, and --count=N ends after N of them",
+                         a->diff_base.items[0]);
     if (a->base.count || a->diff_base.count || a->json || a->output || a->salvage)
         return cli_usage("--base, --diff_base, --json, --output and --salvage are for files; "
                          "`fiberscope record -p PID` makes one");
@@ -161,6 +168,9 @@ static int run(void *settings, int argc, char **argv)
     struct settings *s = settings;
     if (s->pid != PID_NONE)
         return watch(s, argc);
+    if (argc == 1 && argv[0][strspn(argv[0], "0123456789")] == '\0' && access(argv[0], F_OK))
+        return cli_usage("%s: no such file; a running process is watched by -p %s", argv[0],
+                         argv[0]);
     return report_files(&s->profile, argc, argv);
 }
 

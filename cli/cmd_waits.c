@@ -14,13 +14,14 @@ enum { DEADLOCKED = 1, UNREADABLE = 2, INVERTED = 3 }; // exit statuses
 
 struct settings {
     bool json, all, no_stacks, no_symbols, inversions_fail;
-    const char *order;
+    const char *order, *pid;
     int64_t pause_ns;
 };
 
 static const struct settings defaults = {.pause_ns = 200000000};
 
 static const struct cli_option options[] = {
+    CLI_STRING(struct settings, pid, "pid", 'p', "PID", NULL, "the same as PID alone"),
     CLI_FLAG(struct settings, all, "all", 'a', NULL,
              "a row for each fiber, and each stack of who waits for a lock or holds one"),
     CLI_FLAG(struct settings, json, "json", 'j', NULL, "JSON, with everything"),
@@ -121,16 +122,17 @@ static int run(void *settings, int argc, char **argv)
     const struct settings *s = settings;
     struct fscope_error err = {0};
     struct target *t = NULL;
-    if (argc != 1)
+    const char *operand = target_arg_one(s->pid, argc, argv);
+    if (!operand)
         return cli_usage("one process id or core file is needed");
     if (s->pause_ns < 0)
         return cli_usage("--pause: a time that is not negative is needed");
     if (s->order && strcmp(s->order, "on") != 0 && strcmp(s->order, "off") != 0)
         return cli_usage("--order: on or off");
-    if (finish_is_dump(argv[0]) && !finish_is_core(argv[0]))
+    if (finish_is_dump(operand) && !finish_is_core(operand))
         return s->order ? cli_usage("--order: nothing can be switched on in a file")
-                        : run_recorded(s, argv[0]);
-    if (target_arg_open(&t, argv[0], &err))
+                        : run_recorded(s, operand);
+    if (target_arg_open(&t, operand, &err))
         return fail(&err);
     if (s->order && target_is_core(t)) {
         target_close(t);
@@ -140,14 +142,14 @@ static int run(void *settings, int argc, char **argv)
         int rc = order_switch(target_pid(t), strcmp(s->order, "on") == 0, &err);
         target_close(t);
         if (rc == -ENOENT) {
-            cli_fail("%s; `fiberscope attach -p %s` puts it in", err.text, argv[0]);
+            cli_fail("%s; `fiberscope attach -p %s` puts it in", err.text, operand);
             return UNREADABLE;
         }
-        if (rc || target_arg_open(&t, argv[0], &err))
+        if (rc || target_arg_open(&t, operand, &err))
             return fail(&err);
     }
-    int status = run_target(s, t, argv[0]);
-    target_arg_note_missing(t, argv[0]);
+    int status = run_target(s, t, operand);
+    target_arg_note_missing(t, operand);
     target_close(t);
     return status;
 }

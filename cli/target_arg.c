@@ -51,6 +51,23 @@ int target_arg_open(struct target **out, const char *text, struct fscope_error *
     return rc;
 }
 
+const char *target_arg_one(const char *pid, int argc, char **argv)
+{
+    return argc + (pid != NULL) != 1 ? NULL : pid ? pid : argv[0];
+}
+
+void target_arg_note_end(const struct target *t, const char *text)
+{
+    struct target_end e;
+    char at[32] = "";
+    if (!target_end(t, &e))
+        return;
+    if (e.has_address)
+        snprintf(at, sizeof at, " at 0x%llx", (unsigned long long)e.address);
+    const char *name = sigabbrev_np(e.signal);
+    cli_note("%s: ended by SIG%s%s, in thread %u", text, name ? name : "?", at, e.tid);
+}
+
 void target_arg_note_missing(const struct target *t, const char *text)
 {
     if (target_is_cut(t))

@@ -2,7 +2,7 @@
 //
 // Why the kernel does not let us look into a process, and what would have to be granted: one line, for whoever reads an
 // error. The kernel says EPERM (EACCES) and no more; this asks what it asks, in its order: a filter on our own calls,
-// the user, whether it is dumpable, its capabilities, its user namespace, Yama.
+// the user and the group, whether it is dumpable, its capabilities, its user namespace, Yama.
 //
 // Nothing here prints. Any thread.
 

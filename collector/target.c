@@ -57,6 +57,12 @@ size_t target_threads(const struct target *t, const struct target_thread **out)
     return t->thread_count;
 }
 
+bool target_end(const struct target *t, struct target_end *out)
+{
+    *out = t->end;
+    return t->end.signal != 0;
+}
+
 void target_close(struct target *t)
 {
     if (!t)

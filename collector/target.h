@@ -97,4 +97,14 @@ int target_tell_builder(const struct target *t, struct builder_process *p);
 // Of a core file; of a process there are none.
 size_t target_threads(const struct target *t, const struct target_thread **out);
 
+// The signal that ended the program of a core file, in which thread, and for a fault at which address. False: none did
+// (gdb's gcore), or it is a process.
+struct target_end {
+    uint32_t tid;
+    int signal;
+    bool has_address;
+    uint64_t address;
+};
+bool target_end(const struct target *t, struct target_end *out);
+
 #endif

@@ -12,6 +12,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,31 @@ size_t target_read_core(const struct target *t, uint64_t address, void *out, siz
 
 // --- Notes.
 
+// Those that end a program with a core file. Not SIGTRAP and SIGSTOP, which are a debugger's that wrote one.
+static bool has_ended_it(int signal)
+{
+    static const int ends[] = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL, SIGABRT,
+                               SIGSYS,  SIGQUIT, SIGXCPU, SIGXFSZ};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (ends[i] == signal)
+            return true;
+    return false;
+}
+
+// The first of them, which stands behind the thread that was ended.
+static void take_signal(struct target *t, const uint8_t *data, size_t size)
+{
+    siginfo_t info;
+    if (size < sizeof info || t->thread_count != 1)
+        return;
+    memcpy(&info, data, sizeof info);
+    bool is_fault = info.si_signo == SIGSEGV || info.si_signo == SIGBUS;
+    // SI_KERNEL: an address that is none, of which the kernel does not know more.
+    t->end.has_address =
+        is_fault && info.si_signo == t->end.signal && info.si_code > 0 && info.si_code != SI_KERNEL;
+    t->end.address = (uint64_t)(uintptr_t)info.si_addr;
+}
+
 static int add_thread(struct target *t, const uint8_t *data, size_t size)
 {
     struct elf_prstatus st;
@@ -98,6 +124,8 @@ static int add_thread(struct target *t, const uint8_t *data, size_t size)
     t->threads = grown;
     struct target_thread *thread = &t->threads[t->thread_count++];
     thread->tid = (uint32_t)st.pr_pid;
+    if (t->thread_count == 1 && has_ended_it(st.pr_cursig))
+        t->end = (struct target_end){.tid = thread->tid, .signal = st.pr_cursig};
     thread->call = (struct target_call){0};
     arch_from_user(&thread->registers, &regs);
     thread->call.is_in = arch_call(&regs, &thread->call.number, thread->call.args);
@@ -163,6 +191,8 @@ static int read_notes(struct target *t, uint64_t offset, uint64_t size)
             break;
         if (h.n_type == NT_PRSTATUS)
             rc = add_thread(t, bytes + data, h.n_descsz);
+        else if (h.n_type == NT_SIGINFO)
+            take_signal(t, bytes + data, h.n_descsz);
         else if (h.n_type == NT_PRPSINFO)
             take_program(t, bytes + data, h.n_descsz);
         else if (h.n_type == NT_FILE)

@@ -50,6 +50,7 @@ struct target {
     size_t load_count;
     struct target_thread *threads;
     size_t thread_count;
+    struct target_end end; // signal 0: none
 };
 
 // The map's file is found among the others, or made with fd -1. 0 or -ENOMEM.

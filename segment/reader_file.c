@@ -193,7 +193,8 @@ static int open_core(struct seg_reader *r, int fd, const char *path, struct fsco
     if (rc)
         return error_set(err, -EINVAL, 0,
                          "%s: no Fiberscope segment in this ELF file (a core of a program that "
-                         "recorded has one, unless coredump_filter leaves out shared memory)",
+                         "recorded has one, unless coredump_filter leaves out shared memory, or "
+                         "it is a file of its own, by FIBERSCOPE_SEGMENT: that has it)",
                          path);
     rc = make_copy(r, h.total_bytes, path, err);
     if (rc)

@@ -193,8 +193,9 @@ def after_sigsegv_in_the_core_file(work):
     fibers = Profile(of(files, "goroutine"))
     assert fibers.total(0) == 5 and fibers.total(0, lambda s: "crash_here" in s.stack) == 1
     assert fibers.total(0, lambda s: "waits_for_ever" in s.stack) == 4
-    stacks = subprocess.run([FIBERSCOPE, "stack", core], cwd=work, capture_output=True, text=True, timeout=60,
-                            check=False).stdout
+    done = subprocess.run([FIBERSCOPE, "stack", "-p", core], cwd=work, capture_output=True, text=True, timeout=60, check=False)
+    assert re.search(rf"{core}: ended by SIGSEGV at 0x[0-9a-f]+, in thread \d+\n", done.stderr), done.stderr
+    stacks = done.stdout
     assert stacks.count("[chan receive") == 4 and re.search(r"\[running\]:\ncrash_here", stacks), stacks
 
 

@@ -163,7 +163,7 @@ def without_the_agent_there_is_time_and_a_reason_for_the_rest(work):
     target = subprocess.Popen([TARGET, "work", "60"], stdout=subprocess.PIPE, text=True)
     try:
         assert target.stdout.readline() == "ready\n"
-        with Served(work, "-p", str(target.pid)) as s:
+        with Served(work, "--method=perf", "-p", str(target.pid)) as s:
             assert s.pid == target.pid
             said = s.process.stderr.readline()
             assert said.startswith("fiberscope serve: from outside: "), said

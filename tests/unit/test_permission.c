@@ -41,12 +41,20 @@ static bool show_scope(const char *scope)
     return fclose(f) == 0;
 }
 
-static pid_t sleeper(uid_t user, bool is_dumpable)
+struct theirs {
+    uid_t user;
+    gid_t group;
+    bool is_dumpable;
+};
+
+static const struct theirs usual = {NOBODY, NOBODY, true};
+
+static pid_t sleeper(const struct theirs *t)
 {
     pid_t pid = fork();
     if (pid == 0) {
-        if (setresgid(user, user, user) || setresuid(user, user, user) ||
-            prctl(PR_SET_DUMPABLE, is_dumpable))
+        if (setresgid(t->group, t->group, t->group) || setresuid(t->user, t->user, t->user) ||
+            prctl(PR_SET_DUMPABLE, t->is_dumpable))
             _exit(1);
         for (;;)
             pause();
@@ -55,12 +63,12 @@ static pid_t sleeper(uid_t user, bool is_dumpable)
 }
 
 // In a child: as user 65534, of a process of `theirs`.
-static void ask(int to, const char *scope, uid_t theirs, bool is_dumpable)
+static void ask(int to, const char *scope, const struct theirs *theirs)
 {
     char text[512] = "";
     if (!show_scope(scope))
         _exit(CANNOT);
-    pid_t target = sleeper(theirs, is_dumpable);
+    pid_t target = sleeper(theirs);
     usleep(50000); // until it is what it will be
     if (target < 0 || setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY) ||
         prctl(PR_SET_DUMPABLE, true))
@@ -70,7 +78,7 @@ static void ask(int to, const char *scope, uid_t theirs, bool is_dumpable)
     _exit(0);
 }
 
-static void explain(const char *scope, uid_t theirs, bool is_dumpable, char text[512])
+static void explain(const char *scope, const struct theirs *theirs, char text[512])
 {
     int ends[2], status;
     if (geteuid())
@@ -79,7 +87,7 @@ static void explain(const char *scope, uid_t theirs, bool is_dumpable, char text
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0 && !setpgid(0, 0))
-        ask(ends[1], scope, theirs, is_dumpable);
+        ask(ends[1], scope, theirs);
     close(ends[1]);
     ssize_t n = read(ends[0], text, 511);
     close(ends[0]);
@@ -97,14 +105,14 @@ static void yama_is_named_with_its_remedy(void **state)
     char text[512];
     for (const char *scope = "12"; *scope; scope++) {
         const char one[2] = {*scope, '\0'};
-        explain(one, NOBODY, true, text);
+        explain(one, &usual, text);
         char want[64];
         snprintf(want, sizeof want, "kernel.yama.ptrace_scope is %s: ", one);
         assert_non_null(strstr(text, want));
         assert_non_null(strstr(text, "`sysctl kernel.yama.ptrace_scope=0`"));
         assert_non_null(strstr(text, "CAP_SYS_PTRACE"));
     }
-    explain("3", NOBODY, true, text);
+    explain("3", &usual, text);
     assert_non_null(strstr(text, "kernel.yama.ptrace_scope is 3: nobody may"));
 }
 
@@ -113,15 +121,30 @@ static void yama_is_not_blamed_for_what_others_refuse(void **state)
 {
     (void)state;
     char text[512];
-    explain("1", 1, true, text);
+    explain("1", &(struct theirs){1, NOBODY, true}, text);
     assert_non_null(strstr(text, "it belongs to user 1 and you are user 65534"));
-    explain("1", NOBODY, false, text);
+    explain("1", &(struct theirs){NOBODY, NOBODY, false}, text);
     assert_non_null(strstr(text, "not dumpable"));
     for (int i = 0; i < 2; i++) { // switched off, and not there
-        explain(i ? "" : "0", NOBODY, true, text);
+        explain(i ? "" : "0", &usual, text);
         assert_null(strstr(text, "yama"));
         assert_non_null(strstr(text, "a security module"));
     }
+}
+
+// A process that may not be seen into hides its user namespace, too: that it differs from ours is not known then.
+static void a_group_of_its_own_is_named(void **state)
+{
+    (void)state;
+    char text[512];
+    for (int i = 0; i < 2; i++) {
+        explain(i ? "" : "1", &(struct theirs){NOBODY, 5, true}, text);
+        assert_non_null(strstr(text, "it runs with group 5 and you with group 65534"));
+        assert_null(strstr(text, "namespace"));
+    }
+    explain("0", &(struct theirs){NOBODY, 5, false}, text);
+    assert_non_null(strstr(text, "not dumpable"));
+    assert_null(strstr(text, "namespace"));
 }
 
 int main(void)
@@ -129,6 +152,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(yama_is_named_with_its_remedy),
         cmocka_unit_test(yama_is_not_blamed_for_what_others_refuse),
+        cmocka_unit_test(a_group_of_its_own_is_named),
     };
     return skip_status(cmocka_run_group_tests(tests, NULL, NULL));
 }
