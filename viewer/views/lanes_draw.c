@@ -196,7 +196,9 @@ static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, bool is_f
     if (!ui_inside(u, r))
         return;
     // Under the mouse is what its pixel shows: the longest span that touches it.
-    uint32_t at = columns[u->mouse_x - r.x].longest;
+    bool exact = t->pixels.now || is_fiber;
+    uint32_t at =
+        exact ? columns[u->mouse_x - r.x].longest : timeline_longest_at(t, l, u->mouse_x - r.x);
     if (at != UINT32_MAX) {
         t->under_lane = lane;
         t->under_span = lanes_span(t->model->spans, lane, at);

@@ -90,6 +90,8 @@ static void frame_timeline(void *state, struct document *d, struct ui *u, struct
         ease(e, u);
         t->shown = e->drawn;
     }
+    t->goal = e->to;
+    t->is_unseen = event && u->now_ms;
     if (r.h > 0)
         timeline_frame(t, u, r);
     if (!event)
