@@ -152,8 +152,7 @@ static void one(struct app *a, struct raster *r, uint32_t key, struct frames *f)
     app_frame(a, WIDTH, HEIGHT, NULL);
     double made = now_ms();
     f->made_cpu[f->count] = cpu_ms() - cpu;
-    raster_clear(r, a->ui.theme.ground);
-    raster_draw(r, &a->list, &a->atlas);
+    raster_frame(r, &a->list, &a->atlas, a->ui.theme.ground);
     f->made[f->count] = made - began;
     f->all_cpu[f->count] = cpu_ms() - cpu;
     f->all[f->count++] = now_ms() - began;

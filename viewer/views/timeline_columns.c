@@ -345,10 +345,13 @@ uint32_t timeline_longest_at(const struct timeline *t, const struct lod *l, int 
 {
     int64_t begin_ns, end_ns;
     window_ns(t, t->shown, &begin_ns, &end_ns);
-    double pixel_ns = (double)(end_ns - begin_ns) / t->lanes.w;
-    int64_t from_ns = begin_ns + (int64_t)(x * pixel_ns);
-    int64_t to_ns = begin_ns + (int64_t)((x + 1) * pixel_ns);
+    // As lod_columns has the edges: no product is too large, as a window has 2^48 ns at most and few pixels.
+    int64_t length_ns = end_ns - begin_ns;
+    int64_t from_ns = begin_ns + x * length_ns / t->lanes.w;
+    int64_t to_ns = begin_ns + (x + 1) * length_ns / t->lanes.w;
+    if (!l->count || from_ns == to_ns)
+        return UINT32_MAX;
     struct lod_column c;
-    lod_columns(l, from_ns, to_ns > from_ns ? to_ns : from_ns + 1, 1, &c);
+    lod_columns(l, from_ns, to_ns, 1, &c);
     return c.longest;
 }
