@@ -206,6 +206,11 @@ static void last_frame_commands(struct app *a)
 static void draw_document(struct app *a, struct document *d, struct rect r)
 {
     struct ui *u = &a->ui;
+    // Before the view: what is chosen in it stays. In a field Esc is the field's.
+    if (d && d->loading && document_kind(d) && !u->focus && command_given(u, COMMAND_CANCEL)) {
+        document_cancel(d);
+        u->again = true;
+    }
     if (!d)
         bar_nothing(a, r);
     else if (!document_kind(d))

@@ -200,6 +200,24 @@ static void closing_meanwhile_leaves_nothing(void **state)
     app_close(&a);
 }
 
+static void escape_ends_the_reading_and_keeps_the_part(void **state)
+{
+    (void)state;
+    open_file(false);
+    const struct document *d = a.documents[0];
+    assert_true(next_part());
+    const struct trace_model *part = d->trace;
+    for (int i = 0; i < 100; i++)
+        sem_post(&go);
+    key(UI_KEY_ESCAPE);
+    assert_null(d->loading);
+    assert_ptr_equal(d->trace, part);
+    assert_true(shown("cancelled") && shown("\"P1\"") && !shown("loading "));
+    app_close(&a);
+    while (!sem_trywait(&go))
+        ; // for the next case
+}
+
 static void write_profile(const char *to)
 {
     enum { SAMPLES = 120000, FUNCTIONS = 300 };
@@ -269,6 +287,7 @@ int main(void)
         cmocka_unit_test(a_part_is_drawn_and_the_whole_is_the_whole),
         cmocka_unit_test(what_was_chosen_stays_chosen),
         cmocka_unit_test(a_large_profile_is_seen_by_some_of_its_samples),
+        cmocka_unit_test(escape_ends_the_reading_and_keeps_the_part),
         cmocka_unit_test(closing_meanwhile_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, write_trace, remove_trace);
