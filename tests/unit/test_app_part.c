@@ -8,6 +8,7 @@
 #include "viewer/load.h"
 #include "viewer/views/profiles.h"
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,6 +201,14 @@ static void closing_meanwhile_leaves_nothing(void **state)
     app_close(&a);
 }
 
+static void *let_go_later(void *unused)
+{
+    sleep(1);
+    for (int i = 0; i < 100; i++)
+        sem_post(&go);
+    return unused;
+}
+
 static void escape_ends_the_reading_and_keeps_the_part(void **state)
 {
     (void)state;
@@ -207,9 +216,11 @@ static void escape_ends_the_reading_and_keeps_the_part(void **state)
     const struct document *d = a.documents[0];
     assert_true(next_part());
     const struct trace_model *part = d->trace;
-    for (int i = 0; i < 100; i++)
-        sem_post(&go);
+    // Cancelling waits for a call of `wake` to return: the thread that reads stands in one until the frame is there.
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, let_go_later, NULL), 0);
     key(UI_KEY_ESCAPE);
+    pthread_join(thread, NULL);
     assert_null(d->loading);
     assert_ptr_equal(d->trace, part);
     assert_true(shown("cancelled") && shown("\"P1\"") && !shown("loading "));
