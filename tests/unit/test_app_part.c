@@ -20,6 +20,7 @@ enum { ROUNDS = 9000 }; // 27,000 events: a part may be made after every 4096
 static char path[] = "/tmp/fiberscope-test-XXXXXX";
 static struct app a;
 static sem_t woken, go;
+static bool waits; // a thread does, for go
 
 // The thread that reads, or the one that makes a part, stands still until the test has looked.
 static void wake(void *context)
@@ -94,6 +95,9 @@ static void open_file(bool at_once)
     const struct app_options o = {
         .font = "builtin", .scale = 100, .part_ms = -1, .wake = at_once ? NULL : wake};
     struct fscope_error err = {0};
+    while (!sem_trywait(&go) || !sem_trywait(&woken))
+        ; // of the case before
+    waits = false;
     assert_int_equal(app_init(&a, &o, &err), 0);
     assert_int_equal(app_add(&a, path, &err), 0);
     if (at_once)
@@ -103,7 +107,6 @@ static void open_file(bool at_once)
 // Reads on until there is another part, which is drawn; false: all is there, and drawn.
 static bool next_part(void)
 {
-    static bool waits; // a thread does, for go
     const struct document *d = a.documents[0];
     const struct trace_model *was = d->trace;
     for (;;) {
@@ -225,8 +228,6 @@ static void escape_ends_the_reading_and_keeps_the_part(void **state)
     assert_ptr_equal(d->trace, part);
     assert_true(shown("cancelled") && shown("\"P1\"") && !shown("loading "));
     app_close(&a);
-    while (!sem_trywait(&go))
-        ; // for the next case
 }
 
 static void write_profile(const char *to)
