@@ -187,11 +187,11 @@ static const struct timeline_shot *find(const struct timeline_pixels *p,
 static uint8_t nearest(const struct timeline_pixels *p, double at_ns, const double off[])
 {
     uint8_t best = NO_SHOT;
-    for (uint8_t i = 0; i < TIMELINE_SHOTS; i++) {
+    for (int i = 0; i < TIMELINE_SHOTS; i++) {
         const struct timeline_shot *s = &p->shots[i];
         if (s->is_whole && at_ns >= (double)s->begin_ns && at_ns < (double)s->end_ns &&
             (best == NO_SHOT || off[i] < off[best]))
-            best = i;
+            best = (uint8_t)i;
     }
     return best;
 }
