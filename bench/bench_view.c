@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PROCS = 64, FIBERS = 4 * PROCS, WIDTH = 2560, HEIGHT = 1440, NAMES = 9, STEPS = 400 };
+enum { PROCS = 64, FIBERS = 4 * PROCS, WIDTH = 2560, HEIGHT = 1440, NAMES = 9, STEPS = 800 };
 
 static double now_ms(void)
 {
@@ -130,20 +130,31 @@ static double memory_bytes(const char *name)
 // --- Frames.
 
 struct frames {
-    double made[STEPS], all[STEPS];
+    double made[STEPS], all[STEPS], made_cpu[STEPS], all_cpu[STEPS];
     int count;
 };
 
+static double cpu_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+// A picture 16 ms after the last one, as on a screen.
 static void one(struct app *a, struct raster *r, uint32_t key, struct frames *f)
 {
     const struct ui_event ev = {.kind = UI_KEY, .key = key};
-    app_frame(a, WIDTH, HEIGHT, &ev);
-    double began = now_ms();
+    double began = now_ms(), cpu = cpu_ms();
+    a->ui.now_ms += 16;
+    if (key)
+        app_frame(a, WIDTH, HEIGHT, &ev);
     app_frame(a, WIDTH, HEIGHT, NULL);
     double made = now_ms();
-    raster_clear(r, a->ui.theme.ground);
-    raster_draw(r, &a->list, &a->atlas);
+    f->made_cpu[f->count] = cpu_ms() - cpu;
+    raster_frame(r, &a->list, &a->atlas, a->ui.theme.ground);
     f->made[f->count] = made - began;
+    f->all_cpu[f->count] = cpu_ms() - cpu;
     f->all[f->count++] = now_ms() - began;
 }
 
@@ -223,21 +234,32 @@ static void tell_loading(const struct loading *l, double millions)
            (after - l->before) / millions / 1e6, (most - l->before) / millions / 1e6);
 }
 
-// In to the middle, along, out again: as far as spans of a few pixels, and back.
+// In to the middle, along, out again: as far as spans of a few pixels, and back. A key at every second picture.
 static void script(struct app *a)
 {
     static struct frames f;
     struct raster r;
     must(raster_init(&r, WIDTH, HEIGHT), "raster");
+    a->ui.now_ms = 1;
     for (int round = 0; f.count + 4 <= STEPS; round++) {
         int phase = round % 60;
         one(a, &r, phase < 20 ? 'w' : phase < 40 ? 'd' : 's', &f);
+        one(a, &r, 0, &f);
         one(a, &r, phase < 30 ? 'd' : 'a', &f);
+        one(a, &r, 0, &f);
     }
     printf("%d frames of a zoom and pan, %dx%d, %d lanes, CPU back end\n", f.count, WIDTH, HEIGHT,
            PROCS);
     tell("made (level of detail, list)", f.made, f.count);
     tell("made and drawn", f.all, f.count);
+    tell("made, of processors", f.made_cpu, f.count);
+    tell("made and drawn, the same", f.all_cpu, f.count);
+    double began = now_ms();
+    int n = 1;
+    app_frame(a, WIDTH, HEIGHT, NULL);
+    for (a->ui.now_ms += 1000; a->ui.moves; n++)
+        app_frame(a, WIDTH, HEIGHT, NULL);
+    printf("  all exact after %d frames, %.1f ms\n", n, now_ms() - began);
     raster_finish(&r);
 }
 
@@ -324,8 +346,9 @@ int main(int argc, char **argv)
     if (argc < 3) {
         int fd = mkstemp(made);
         must(fd < 0 ? -1 : close(fd), made);
-        write_trace(made, events);
     }
+    if (argc < 3 || access(path, F_OK))
+        write_trace(path, events);
     static struct app a;
     const struct app_options o = {.font = "builtin", .scale = 100, .wake = wake};
     struct fscope_error err = {0};

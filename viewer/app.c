@@ -206,6 +206,11 @@ static void last_frame_commands(struct app *a)
 static void draw_document(struct app *a, struct document *d, struct rect r)
 {
     struct ui *u = &a->ui;
+    // Before the view: what is chosen in it stays. In a field Esc is the field's.
+    if (d && d->loading && document_kind(d) && !u->focus && command_given(u, COMMAND_CANCEL)) {
+        document_cancel(d);
+        u->again = true;
+    }
     if (!d)
         bar_nothing(a, r);
     else if (!document_kind(d))
@@ -235,9 +240,22 @@ static void draw_over(struct app *a, const struct document *d, struct rect r)
     bar_note(a, r);
 }
 
+// What is exported or copied is the last frame: one that was only for an event is not whole.
+static void make_whole(struct app *a, int width, int height, const struct ui_event *event)
+{
+    bool chord = event && event->kind == UI_KEY && event->mods & UI_CTRL;
+    uint16_t next = a->next;
+    if (!a->ui.now_ms || !a->ui.again || !(chord || next))
+        return;
+    a->next = COMMAND_NONE;
+    app_frame(a, width, height, NULL);
+    a->next = next;
+}
+
 void app_frame(struct app *a, int width, int height, const struct ui_event *event)
 {
     struct ui *u = &a->ui;
+    make_whole(a, width, height, event);
     for (int i = 0; i < a->count; i++)
         document_poll(a->documents[i], &a->o);
     if (event && (event->kind == UI_KEY || event->kind == UI_PRESS))

@@ -237,6 +237,14 @@ void document_poll(struct document *d, const struct app_options *o)
         fail(d, &err);
 }
 
+void document_cancel(struct document *d)
+{
+    load_cancel(d->loading);
+    d->loading = NULL;
+    snprintf(d->missing, sizeof d->missing,
+             "Reading was cancelled: this is the part that had been read.");
+}
+
 void document_close(struct document *d)
 {
     if (!d)

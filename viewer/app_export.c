@@ -22,8 +22,7 @@ int app_write_png(struct app *a, const char *path, struct fscope_error *err)
     int rc = raster_init(&r, a->list.width, a->list.height);
     if (rc)
         return error_set(err, rc, 0, "%s: no memory for the picture", path);
-    raster_clear(&r, a->ui.theme.ground);
-    raster_draw(&r, &a->list, &a->atlas);
+    raster_frame(&r, &a->list, &a->atlas, a->ui.theme.ground);
     rc = raster_write_png(&r, path, err);
     raster_finish(&r);
     return rc;

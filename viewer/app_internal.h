@@ -12,7 +12,8 @@
 
 int document_open(struct document **out, const struct app_options *o, const char *path,
                   struct fscope_error *err);
-void document_close(struct document *d); // accepts NULL
+void document_close(struct document *d);  // accepts NULL
+void document_cancel(struct document *d); // reads no more: the part that there is stays
 
 // Takes what its thread has read, if it is done.
 void document_poll(struct document *d, const struct app_options *o);

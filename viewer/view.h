@@ -28,7 +28,7 @@ struct view {
 
     // The document has more of its file than when `from` was opened: what the user did there, into a state that was just
     // opened. NULL: nothing.
-    void (*carry)(void *to, const void *from);
+    void (*carry)(void *to, void *from);
 };
 
 extern const struct view *const views[]; // in the order of their tabs; NULL behind the last

@@ -157,8 +157,7 @@ static int draw_by_processor(struct window *w, struct app *a)
     int rc = resize(w, a->list.width, a->list.height);
     if (rc)
         return rc;
-    raster_clear(&w->raster, a->ui.theme.ground);
-    raster_draw(&w->raster, &a->list, &a->atlas);
+    raster_frame(&w->raster, &a->list, &a->atlas, a->ui.theme.ground);
     int pitch = (int)(w->raster.stride * sizeof *w->raster.pixels);
     if (SDL_UpdateTexture(w->texture, NULL, w->raster.pixels, pitch) ||
         SDL_RenderCopy(w->renderer, w->texture, NULL, NULL))

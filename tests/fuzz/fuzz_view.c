@@ -12,11 +12,11 @@
 #include <unistd.h>
 
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION // by clang, where many short runs find more than few long ones
-enum { EVENTS_MAX = 60 };
+enum { EVENTS_MAX = 12, LARGE_MOST = 1, AGAIN_MAX = 1 };
 #else
-enum { EVENTS_MAX = 300 };
+enum { EVENTS_MAX = 300, LARGE_MOST = 300, AGAIN_MAX = 4 };
 #endif
-enum { EVENT_BYTES = 7, PIXELS_MAX = 400 * 300, AGAIN_MAX = 4 };
+enum { EVENT_BYTES = 7, PIXELS_MAX = 200 * 150 };
 
 static void leave_folder(void)
 {
@@ -47,6 +47,7 @@ static bool pick(struct ui_event *ev, const uint8_t *in, int *width, int *height
 {
     *ev = (struct ui_event){.x = (int)(in[3] * 256 + in[4]) % (*width + 20) - 10,
                             .y = (int)(in[5] * 256 + in[6]) % (*height + 20) - 10};
+    bool large;
     switch (in[0] % 10) {
     case 0:
     case 1:
@@ -68,8 +69,10 @@ static bool pick(struct ui_event *ev, const uint8_t *in, int *width, int *height
         return true;
     case 8: ev->kind = UI_LEAVE; return true;
     default:
-        *width = 1 + (in[1] * 256 + in[2]) % (in[5] & 1 ? 7680 : 1000);
-        *height = 1 + (in[3] * 256 + in[4]) % (in[5] & 1 ? 4320 : 700);
+        // 8K one time in 256, 1x1 in 32.
+        large = in[5] == 1;
+        *width = large ? 7680 : in[5] % 32 == 2 ? 1 : 1 + (in[1] * 256 + in[2]) % 400;
+        *height = large ? 4320 : in[5] % 32 == 2 ? 1 : 1 + (in[3] * 256 + in[4]) % 300;
         return false;
     }
 }
@@ -87,11 +90,14 @@ static void draw(struct app *a)
 
 static void events(struct app *a, const uint8_t *data, size_t size)
 {
-    int width = 640, height = 400;
+    int width = 320, height = 200, large = 0;
     for (size_t i = 0; i < EVENTS_MAX && size >= EVENT_BYTES; i++) {
         struct ui_event ev;
         a->ui.now_ms += data[1] & 1 ? data[2] : 0;
         bool has = pick(&ev, data, &width, &height);
+        large += width > 4000;
+        if (large > LARGE_MOST) // a frame of it costs a hundred small ones
+            width = 320, height = 200;
         app_frame(a, width, height, has ? &ev : NULL);
         for (int k = 0; k < AGAIN_MAX && a->ui.again; k++)
             app_frame(a, width, height, NULL);

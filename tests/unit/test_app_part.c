@@ -8,6 +8,7 @@
 #include "viewer/load.h"
 #include "viewer/views/profiles.h"
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ enum { ROUNDS = 9000 }; // 27,000 events: a part may be made after every 4096
 static char path[] = "/tmp/fiberscope-test-XXXXXX";
 static struct app a;
 static sem_t woken, go;
+static bool waits; // a thread does, for go
 
 // The thread that reads, or the one that makes a part, stands still until the test has looked.
 static void wake(void *context)
@@ -93,6 +95,9 @@ static void open_file(bool at_once)
     const struct app_options o = {
         .font = "builtin", .scale = 100, .part_ms = -1, .wake = at_once ? NULL : wake};
     struct fscope_error err = {0};
+    while (!sem_trywait(&go) || !sem_trywait(&woken))
+        ; // of the case before
+    waits = false;
     assert_int_equal(app_init(&a, &o, &err), 0);
     assert_int_equal(app_add(&a, path, &err), 0);
     if (at_once)
@@ -102,7 +107,6 @@ static void open_file(bool at_once)
 // Reads on until there is another part, which is drawn; false: all is there, and drawn.
 static bool next_part(void)
 {
-    static bool waits; // a thread does, for go
     const struct document *d = a.documents[0];
     const struct trace_model *was = d->trace;
     for (;;) {
@@ -200,6 +204,32 @@ static void closing_meanwhile_leaves_nothing(void **state)
     app_close(&a);
 }
 
+static void *let_go_later(void *unused)
+{
+    sleep(1);
+    for (int i = 0; i < 100; i++)
+        sem_post(&go);
+    return unused;
+}
+
+static void escape_ends_the_reading_and_keeps_the_part(void **state)
+{
+    (void)state;
+    open_file(false);
+    const struct document *d = a.documents[0];
+    assert_true(next_part());
+    const struct trace_model *part = d->trace;
+    // Cancelling waits for a call of `wake` to return: the thread that reads stands in one until the frame is there.
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, let_go_later, NULL), 0);
+    key(UI_KEY_ESCAPE);
+    pthread_join(thread, NULL);
+    assert_null(d->loading);
+    assert_ptr_equal(d->trace, part);
+    assert_true(shown("cancelled") && shown("\"P1\"") && !shown("loading "));
+    app_close(&a);
+}
+
 static void write_profile(const char *to)
 {
     enum { SAMPLES = 120000, FUNCTIONS = 300 };
@@ -269,6 +299,7 @@ int main(void)
         cmocka_unit_test(a_part_is_drawn_and_the_whole_is_the_whole),
         cmocka_unit_test(what_was_chosen_stays_chosen),
         cmocka_unit_test(a_large_profile_is_seen_by_some_of_its_samples),
+        cmocka_unit_test(escape_ends_the_reading_and_keeps_the_part),
         cmocka_unit_test(closing_meanwhile_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, write_trace, remove_trace);

@@ -207,6 +207,7 @@ struct part {
     const struct draw_list *list;
     const struct atlas *atlas;
     struct rect box;
+    uint32_t ground; // 0: none
 };
 
 static void *draw_part(void *context)
@@ -214,6 +215,8 @@ static void *draw_part(void *context)
     const struct part *t = context;
     struct raster *r = t->raster;
     const struct draw_list *d = t->list;
+    if (t->ground && t->box.h > 0)
+        set(r, t->box, t->ground);
     for (uint32_t i = 0; i < d->count; i++) {
         const struct draw_item *item = &d->items[i];
         struct rect clip = rect_cut(d->clips[item->clip], t->box);
@@ -248,10 +251,10 @@ static bool has_letters(const struct draw_list *d, const struct atlas *a)
     return a->generation == generation;
 }
 
-void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a)
+static void draw_all(struct raster *r, const struct draw_list *d, struct atlas *a, uint32_t ground)
 {
     struct rect all = {0, 0, r->width, r->height};
-    struct part upper = {r, d, a, all}, lower = upper;
+    struct part upper = {r, d, a, all, ground}, lower = upper;
     pthread_t thread;
     bool large = (int64_t)r->width * r->height >= LARGE_PIXELS && d->count >= LARGE_ITEMS;
     lower.box.y = r->height / 2;
@@ -263,4 +266,14 @@ void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a)
     } else {
         draw_part(&upper);
     }
+}
+
+void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a)
+{
+    draw_all(r, d, a, 0);
+}
+
+void raster_frame(struct raster *r, const struct draw_list *d, struct atlas *a, uint32_t ground)
+{
+    draw_all(r, d, a, ground | 0xff000000);
 }

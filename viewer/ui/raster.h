@@ -32,6 +32,9 @@ void raster_clear(struct raster *r, uint32_t color);
 // put in again.
 void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a);
 
+// The same on a ground of that colour: clears, too, by as many threads.
+void raster_frame(struct raster *r, const struct draw_list *d, struct atlas *a, uint32_t ground);
+
 // Writes a PNG, replacing the file when it is whole. 0 or a negative errno with err.
 int raster_write_png(const struct raster *r, const char *path, struct fscope_error *err);
 

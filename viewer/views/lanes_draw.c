@@ -176,6 +176,19 @@ static void draw_chosen(struct timeline *t, struct ui *u, uint32_t lane, const s
         draw_frame(u->list, box, 2, here ? u->theme.text : u->theme.accent);
 }
 
+// Under the mouse is what its pixel shows: the longest span that touches it.
+static void find_under(struct timeline *t, const struct ui *u, uint32_t lane, const struct lod *l,
+                       struct rect r)
+{
+    if (!ui_inside(u, r))
+        return;
+    uint32_t at = timeline_longest_at(t, l, u->mouse_x - r.x);
+    if (at != UINT32_MAX) {
+        t->under_lane = lane;
+        t->under_span = lanes_span(t->model->spans, lane, at);
+    }
+}
+
 static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, bool is_fiber, struct rect r)
 {
     const struct lod *l = lanes_lod(&t->rows, lane);
@@ -184,6 +197,9 @@ static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, bool is_f
         t->failed = true;
         return;
     }
+    find_under(t, u, lane, l, r);
+    if (t->is_unseen) // half of what a key costs
+        return;
     const struct lod_column *columns = timeline_columns(t, l);
     draw_clip_push(u->list, r);
     if (is_fiber)
@@ -193,14 +209,6 @@ static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, bool is_f
     draw_boxes(t, u, lane, l, is_fiber, columns, in);
     draw_chosen(t, u, lane, l, in);
     draw_clip_pop(u->list);
-    if (!ui_inside(u, r))
-        return;
-    // Under the mouse is what its pixel shows: the longest span that touches it.
-    uint32_t at = columns[u->mouse_x - r.x].longest;
-    if (at != UINT32_MAX) {
-        t->under_lane = lane;
-        t->under_span = lanes_span(t->model->spans, lane, at);
-    }
 }
 
 // How long the fibers of a group ran in each pixel. Of a group that is a class Procs say so; of

@@ -90,6 +90,8 @@ static void frame_timeline(void *state, struct document *d, struct ui *u, struct
         ease(e, u);
         t->shown = e->drawn;
     }
+    t->goal = e->to;
+    t->is_unseen = event && u->now_ms;
     if (r.h > 0)
         timeline_frame(t, u, r);
     if (!event)
@@ -110,14 +112,30 @@ static void close_timeline(void *state)
     free(e);
 }
 
-static void carry_timeline(void *to, const void *from)
+// Regions or tasks whose latencies are looked at, by name: numbers are another model's.
+static void carry_latency(struct eased *to, struct eased *from)
 {
-    struct eased *e = to;
-    const struct eased *old = from;
+    const struct panel_latency *old = &from->panels.latency;
+    struct panel_latency *new = &to->panels.latency;
+    const struct trace_names *names = &from->timeline.model->spans->names;
+    panels_wait(&from->panels); // a thread may be at it; its end is near anyway
+    const struct trace_instance_name *chosen = panel_latency_name(old);
+    new->in_range = old->in_range;
+    if (!chosen)
+        return;
+    panel_latency_choose(new, to->timeline.model, trace_names_text(names, chosen->name),
+                         chosen->is_task);
+    panel_latency_brush(new, old->brush_first, old->brush_last);
+}
+
+static void carry_timeline(void *to, void *from)
+{
+    struct eased *e = to, *old = from;
     timeline_carry(&e->timeline, &old->timeline, old->at_first);
     e->from = e->drawn = e->to = e->timeline.shown;
     if (old->panels.open != e->panels.open)
         panels_open(&e->panels, (enum panel)old->panels.open);
+    carry_latency(e, old);
     e->panels.share = old->panels.share;
     e->panels.context.has_keys = old->panels.context.has_keys;
     e->panels.context.part = old->panels.context.part;

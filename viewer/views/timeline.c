@@ -64,7 +64,6 @@ static bool widen(struct timeline *t, int width)
     if (!columns || !colors || !heights || !busy || !overview || !classes)
         return false;
     t->width = width;
-    t->pixels.is_made = false; // what was in class_ns may be gone
     return true;
 }
 
@@ -241,7 +240,7 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
     t->lanes = rect_make(r.x + gutter, body.y, body.w - gutter, body.h);
     if (t->lanes.w < 1)
         return;
-    if (t->failed || !widen(t, t->lanes.w) || timeline_pixels_make(t)) {
+    if (t->failed || !widen(t, t->lanes.w) || timeline_pixels_make(t, u)) {
         t->failed = true;
         return;
     }

@@ -55,20 +55,38 @@ struct timeline_links {                         // of the chosen span
     uint32_t wake_count;
 };
 
-struct timeline_pixels { // of the Procs' lanes, for one window
-    bool is_made;
+struct timeline_shot { // the Procs' lanes in one window
     int64_t begin_ns, end_ns;
     int width;
-    uint32_t first, count;      // of the model's lanes: those in sight
-    struct lod_column *columns; // [count * width], and room to work in
+    uint32_t first, count;            // of the model's lanes: those in sight
+    uint32_t made;                    // of the model's lanes
+    bool is_whole;                    // all of them are made
+    struct lod_column *columns;       // [count * width], and room to work in
+    int64_t (*class_ns)[LOD_CLASSES]; // over all lanes; [2 * class_width]
     size_t capacity;
-    int64_t (*more_ns)[LOD_CLASSES]; // [class_width], of the second thread
     int class_width;
+};
+
+enum { TIMELINE_SHOTS = 3 };
+
+struct timeline_from { // where a draft's column comes from
+    int column;
+    uint8_t shot;
+};
+
+struct timeline_pixels { // see timeline_columns.c
+    struct timeline_shot shots[TIMELINE_SHOTS], making;
+    const struct timeline_shot *now; // of what is shown; NULL: a draft is
+    bool is_making;
+    struct timeline_from *map;    // [map_width], of a draft
+    double ratio[TIMELINE_SHOTS]; // of its pixels to a shot's
+    int map_width;
 };
 
 struct timeline {
     const struct trace_model *model;
     struct timeline_window shown, range; // range: none if it is empty
+    struct timeline_window goal;         // set by the owner: what will be shown; empty: that is
     struct timeline_history history;
     struct timeline_window marks[TIMELINE_MARKS]; // A, B, ...; begin == end: a moment
     int mark_count, mark_at;
@@ -98,9 +116,10 @@ struct timeline {
     int64_t (*class_ns)[LOD_CLASSES]; // what each class has of it
     uint8_t *overview;                // of the whole trace
     int overview_width;
-    int width;     // of these
-    bool failed;   // no memory for them
-    bool is_brief; // set by the owner: something beneath tells more of what is chosen
+    int width;      // of these
+    bool failed;    // no memory for them
+    bool is_brief;  // set by the owner: something beneath tells more of what is chosen
+    bool is_unseen; // the same: this frame is not drawn
 };
 
 int timeline_init(struct timeline *t, const struct trace_model *m); // 0 or -ENOMEM

@@ -47,12 +47,15 @@ void timeline_gutter(struct timeline *t, struct ui *u, const struct lanes_row *r
 void timeline_sort(struct timeline *t); // the next of the sorts, at the chosen span's beginning
 
 // The pixels of all Procs in what is shown, and what each class has of each pixel over all of them (class_ns), unless they
-// are there already. 0 or -ENOMEM.
-int timeline_pixels_make(struct timeline *t);
+// are there already; with a clock, a draft of them, and u->moves. 0 or -ENOMEM.
+int timeline_pixels_make(struct timeline *t, struct ui *u);
 void timeline_pixels_free(struct timeline_pixels *p);
 
 // A lane's columns of what is shown, until the next call.
 const struct lod_column *timeline_columns(struct timeline *t, const struct lod *l);
+
+// The longest span that touches the x-th pixel of what is shown, in a draft, too; UINT32_MAX: none.
+uint32_t timeline_longest_at(const struct timeline *t, const struct lod *l, int x);
 
 // Regions below a fiber's states, samples and logs in them.
 void timeline_extras(struct timeline *t, struct ui *u, const struct lanes_row *row, struct rect r,
