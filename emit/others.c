@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { THREADS_MAX = 4096, TRIES = 1000, BUFFERS_PART = 8 };
+enum { THREADS_MAX = 4096, SPINS = 300, TRIES = 1300, BUFFERS_PART = 8 };
 
 enum doing { DOING_RUN, DOING_CALL, DOING_WAIT, DOING_NOTHING };
 
@@ -38,6 +38,7 @@ static uint32_t orphans;        // streams that are, within that
 static __thread int own_call __attribute__((tls_model("initial-exec"))) = EMIT_DOING_NOTHING_KNOWN;
 static __thread const void *own_context __attribute__((tls_model("initial-exec")));
 
+// By somebody whose signals are blocked, so that it is held for a moment, but for who gets no processor.
 static bool lock_names(void)
 {
     uint32_t no = 0;
@@ -45,7 +46,10 @@ static bool lock_names(void)
         if (atomic_compare_exchange_weak_explicit(&naming, &no, 1, memory_order_acquire,
                                                   memory_order_relaxed))
             return true;
-        syscall(SYS_sched_yield);
+        if (i < SPINS)
+            __builtin_ia32_pause();
+        else
+            emit_pause();
     }
     return false;
 }
@@ -92,16 +96,15 @@ struct emit_thread *emit_others_find(uint32_t tid)
 
 struct emit_thread *emit_others_adopt(uint32_t tid)
 {
-    // Without the lock, which its holder may have been interrupted with: then it gets a stream of its own.
-    bool is_locked = lock_names();
-    struct emit_thread *t = is_locked ? find_orphan(tid) : NULL;
+    if (!lock_names()) // who has it may be about to tell for this very thread: the next event tries again
+        return NULL;
+    struct emit_thread *t = find_orphan(tid);
     if (!t) {
         t = emit_plain_take(tid);
         if (t)
             emit_plain_name(t);
     }
-    if (is_locked)
-        unlock_names();
+    unlock_names();
     return t;
 }
 
