@@ -104,6 +104,7 @@ enum emit_rwlock { EMIT_RWLOCK_NONE, EMIT_RWLOCK_READ, EMIT_RWLOCK_WRITE };
 enum emit_use {
     EMIT_UNUSED,
     EMIT_USED,
+    EMIT_LEAVING, // its thread has ended, and it is about to be free
     EMIT_DROPPED
 }; // dropped: by its thread, while another held it
 #define EMIT_BUSY_BY_OTHER (UINT32_C(1) << 31)
@@ -169,6 +170,8 @@ struct emit_thread {
     bool is_unqueued;                            // it waits, and is in no queue
     // Of a condition's waiter: the mutex that it takes before it goes on, and when it was woken; and where it waits.
     _Atomic uint64_t wait_again, woken_ticks;
+    _Atomic uint64_t
+        woken_session; // in which it was told that it was woken, or that its wait is over
     _Atomic uint64_t holds[EMIT_HOLDS]; // mutexes that it took while others needed them; 0: none
     uint64_t wait_takes;                // what it has once it goes on
     uint8_t wait_rwlock;                // enum emit_rwlock: what object is besides

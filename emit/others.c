@@ -59,14 +59,18 @@ static void unlock_names(void)
     atomic_store_explicit(&naming, 0, memory_order_release);
 }
 
+static bool is_its(struct emit_thread *t, uint32_t tid)
+{
+    return atomic_load_explicit(&t->is_used, memory_order_relaxed) == EMIT_USED && t->tid == tid;
+}
+
 static struct emit_thread *find(uint32_t tid)
 {
     struct emit_thread *t = emit_plain_of(tid);
     if (t)
         return t;
     t = atomic_load_explicit(&emit.threads, memory_order_acquire);
-    while (t &&
-           (atomic_load_explicit(&t->is_used, memory_order_relaxed) != EMIT_USED || t->tid != tid))
+    while (t && !is_its(t, tid))
         t = t->next;
     return t;
 }
@@ -308,11 +312,14 @@ static void tell_thread(uint32_t tid, uint32_t own_tid, bool has_room)
     if (!is_ours)
         return;
     // One that was created in this session, and has told nothing yet, begins by itself.
-    bool is_created = t->is_made && t->session_made == emit_session();
-    if (is_new || (t->session != emit_session() && !is_created))
+    bool is_created = t->is_made && t->session_made == emit_session(), is_waiting;
+    if (is_new || (is_its(t, tid) && t->session != emit_session() && !is_created))
         s = tid == own_tid ? own_state() : state_of(tid);
-    if (s.doing != DOING_NOTHING)
+    // What it waits for is not to end while that is told; where it just does, it goes on and tells itself.
+    if (s.doing != DOING_NOTHING && emit_waits_keep(t, &is_waiting)) {
         tell(t, s, tid == own_tid, has_room);
+        emit_waits_let_go(t, is_waiting);
+    }
     emit_busy_unlock(t);
 }
 

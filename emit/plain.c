@@ -215,7 +215,8 @@ void emit_plain_end(struct emit_thread *t)
     emit_waits_flush(t);
     emit_thread_leave(t);
     emit_thread_end(t);
-    t->session = 0; // another thread's order begins anew
+    t->session = 0;                          // another thread's order begins anew
+    atomic_store(&t->is_used, EMIT_LEAVING); // who finds it by its tid is not to tell it again
     emit_busy_unlock(t);
     emit_plain_give(t);
 }
