@@ -355,7 +355,8 @@ static void tell_for_releaser(struct emit_thread *w, uint64_t object)
         is_told = r->object == object &&
                   r->ticks >= atomic_load_explicit(&w->wait_ticks, memory_order_relaxed) &&
                   t->session == w->session && t->session == emit_session() && t->is_told &&
-                  w->is_told && t->g_state == EMIT_G_RUNNING && t->p_state == EMIT_P_RUNNING;
+                  w->is_told && !w->g_state && t->g_state == EMIT_G_RUNNING &&
+                  t->p_state == EMIT_P_RUNNING;
         if (!is_told)
             continue;
         emit_go_unblock(t, emit_ticks(), w->g, r->stack);
@@ -427,7 +428,8 @@ bool emit_waits_woken(const struct emit_thread *t)
 bool emit_waits_keep(struct emit_thread *w, bool *is_waiting)
 {
     *is_waiting = emit_waits_claim(w);
-    return *is_waiting || !emit_waits_claimed(w);
+    uint32_t now = atomic_load_explicit(&w->wait, memory_order_acquire);
+    return *is_waiting || now == NONE || now == WOKEN;
 }
 
 void emit_waits_let_go(struct emit_thread *w, bool is_waiting)

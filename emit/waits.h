@@ -40,7 +40,8 @@ void emit_waits_signal(struct emit_thread *t, uint64_t object, bool all);
 bool emit_waits_claim(struct emit_thread *w);
 bool emit_waits_is_waiting(const struct emit_thread *w);
 
-// With w's stream held: nobody tells of its wait until it is let go. False: somebody is just about to.
+// With w's stream held: nobody tells of its wait until it is let go. False: somebody is
+// just about to, or its thread is on its way.
 bool emit_waits_keep(struct emit_thread *w, bool *is_waiting);
 void emit_waits_let_go(struct emit_thread *w, bool is_waiting);
 
