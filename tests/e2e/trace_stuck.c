@@ -6,6 +6,7 @@
 //   vfork S   children of vfork are killed within write
 //   fork N    a handler forks; the child returns from it and goes on
 //   first N   threads that were there before the trace make their first calls while handlers make some, too
+//   again N   N times a trace is stopped and another begun while threads wake each other
 // Prints how often what is not concerned went on.
 
 #include <dlfcn.h>
@@ -235,13 +236,23 @@ static void *wait_turn(void *arg)
     return NULL;
 }
 
+static int (*start)(const void *options);
+static int (*stop_trace)(void);
+
+static void find_api(void)
+{
+    start = (int (*)(const void *))dlsym(RTLD_DEFAULT, "fscope_trace_start");
+    stop_trace = (int (*)(void))dlsym(RTLD_DEFAULT, "fscope_trace_stop");
+    if (!start || !stop_trace)
+        abort();
+}
+
 static void begin_late(int count)
 {
-    int (*start)(const void *) = (int (*)(const void *))dlsym(RTLD_DEFAULT, "fscope_trace_start");
-    int (*stop)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "fscope_trace_stop");
     pthread_t threads[THREADS_MAX + 1];
+    find_api();
     on(SIGUSR1, on_first);
-    if (!start || !stop || stop() || count > THREADS_MAX)
+    if (stop_trace() || count > THREADS_MAX)
         abort();
     for (long i = 1; i <= count; i++)
         if (pthread_create(&threads[i], NULL, wait_turn, (void *)i))
@@ -260,6 +271,49 @@ static void begin_late(int count)
     }
 }
 
+// --- again
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+
+static void *wake_each_other(void *unused)
+{
+    for (unsigned n = 0;; n++) {
+        pthread_mutex_lock(&mutex);
+        pthread_cond_broadcast(&cond);
+        pthread_cond_wait(&cond, &mutex);
+        if (n % 4 == 0)
+            tell();
+        pthread_mutex_unlock(&mutex);
+    }
+    return unused;
+}
+
+static void *broadcast(void *unused)
+{
+    for (;;) {
+        usleep(100);
+        pthread_cond_broadcast(&cond);
+    }
+    return unused;
+}
+
+static void begin_again(long count)
+{
+    find_api();
+    for (int i = 0; i < 6; i++)
+        begin(wake_each_other, false);
+    begin(broadcast, false);
+    for (; rounds < (unsigned long)count; rounds++) {
+        usleep(300 + random() % 2000);
+        if (stop_trace())
+            abort();
+        usleep(random() % 200);
+        if (start(NULL))
+            abort();
+    }
+}
+
 int main(int argc, char **argv)
 {
     long n = argc > 2 ? atol(argv[2]) : 0;
@@ -275,6 +329,8 @@ int main(int argc, char **argv)
         kill_children(end);
     else if (!strcmp(argv[1], "first"))
         begin_late((int)n);
+    else if (!strcmp(argv[1], "again"))
+        begin_again(n);
     else
         fork_in_handlers(n);
     printf("%lu rounds\n", rounds);

@@ -64,6 +64,16 @@ def a_handler_amid_a_threads_first_event_makes_no_second_stream(work):
     assert told == {"main": 1, "wait_turn": 48}, told
 
 
+def who_was_woken_in_an_earlier_trace_goes_on_in_the_next(work):
+    assert rounds(work, "again", 150) == 150
+    files = [f for f in os.listdir(work) if f.startswith("t.trace")]
+    assert len(files) > 100, len(files)
+    for file in files:
+        done = subprocess.run([FIBERSCOPE, "trace", "validate", file], cwd=work, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr + done.stdout
+
+
 if __name__ == "__main__":
     main([a_world_that_is_stopped_goes_on, who_jumps_out_of_an_event_stops_nobody, a_vfork_child_that_is_killed_stops_nobody,
-          a_fork_within_an_event_leaves_a_child_that_lives, a_handler_amid_a_threads_first_event_makes_no_second_stream])
+          a_fork_within_an_event_leaves_a_child_that_lives, a_handler_amid_a_threads_first_event_makes_no_second_stream,
+          who_was_woken_in_an_earlier_trace_goes_on_in_the_next])
