@@ -34,6 +34,9 @@
 //     - A thread that has left its own event by a jump (or as the parent of a vfork child that was killed in one:
 //       they share stack and memory) is, at its next event, no deeper in its stack than that event was. Then it
 //       cuts the trace, as what it had begun is half told, and the stream is free.
+//     An M of the fiber runtime is the exception: who advances waits for the end of its transition, however long that takes.
+//   - No two streams have one tid in a session: they are made with signals blocked, under `naming` (others.c).
+//   - What was told of a wait in one session is not known in the next (emit_thread's woken_session).
 //   - A cut trace begins anew after a pause, so that nothing of this can come in storms.
 //   - Nothing here allocates but by mmap, or takes a lock of libc's.
 //
