@@ -284,6 +284,11 @@ def a_core_file_without_its_fibers_stacks_says_so(work):
             assert "lacks stacks of fibers" in said.stderr and "not in the core file" in said.stdout, said
 
 
+def maps_its_runtime_twice(pid):
+    with open(f"/proc/{pid}/maps", encoding="utf8") as f:
+        return sum(1 for line in f if "/libfiberscope-rt.so" in line and line.split()[2] == "00000000") > 1
+
+
 def two_fibers(work):
     with Target(FIBERS, "two", work) as t:
         seen = Seen(t.pid, status=1)
@@ -294,6 +299,12 @@ def two_fibers(work):
         assert re.search(r'^goroutine \d+ "left":\n  waits for sync.Mutex.Lock g_right \(0x[0-9a-f]+\),\n'
                          r'  which is held by goroutine \d+$', text, re.M), text
         assert text.rstrip().endswith("Found 1 deadlock."), text
+        # To report it itself the runtime maps its library as a file, below where that is loaded.
+        until = time.monotonic() + 10
+        while time.monotonic() < until and not maps_its_runtime_twice(t.pid):
+            time.sleep(0.1)
+        assert maps_its_runtime_twice(t.pid), "the runtime has not reported it"
+        check_deadlock(Seen(t.pid, status=1), t.said["want"])
 
 
 def three_fibers_with_a_rwmutex_and_a_join(work):
