@@ -128,11 +128,12 @@ struct serving {
     struct serve_options serve_options;
     struct session *session;
     struct serve *server;
-    char listen[256]; // serve_options.listen
-    int signals;      // a signalfd
-    bool looks_again; // at children, soon
-    bool is_put_in;   // the agent, by us
-    bool has_ended;   // the process
+    char listen[256];        // serve_options.listen
+    const char *why_outside; // of a command that no agent can be put into; NULL, ""
+    int signals;             // a signalfd
+    bool looks_again;        // at children, soon
+    bool is_put_in;          // the agent, by us
+    bool has_ended;          // the process
     sigset_t users;
 };
 
@@ -151,13 +152,13 @@ static void say_start(const struct serving *v)
                  "http://%s%s/debug/pprof/profile?seconds=10",
                  session_program(v->session), session_pid(v->session), address, token, address);
     const char *cpu_why = session_cpu_why(v->session);
+    const char *why = v->why_outside && *v->why_outside ? v->why_outside : session_why(v->session);
     if (session_way(v->session) == SESSION_OUTSIDE && *cpu_why)
-        cli_note("from outside: threads and fibers alone: %s; %s", session_why(v->session),
-                 cpu_why);
+        cli_note("from outside: threads and fibers alone: %s; %s", why, cpu_why);
     else if (session_way(v->session) == SESSION_OUTSIDE)
         cli_note("from outside: CPU time, threads and fibers, but no wall time, heap, locks or "
                  "traces: %s",
-                 session_why(v->session));
+                 why);
 }
 
 static int start(struct serving *v, struct fscope_error *err)
@@ -341,6 +342,7 @@ static bool open_launched(struct serving *v, const struct launch_program *progra
     o.method = wish;
     if (rc && rc != -ESRCH)
         rc = session_open(&v->session, &o, &err);
+    v->why_outside = program->reason;
     if (!rc)
         rc = start(v, &err);
     if (rc && rc != -ESRCH)
@@ -411,9 +413,8 @@ static int run(void *settings, int argc, char **argv)
     if (s->pid > INT32_MAX)
         return cli_usage("--pid=%llu is no process id", (unsigned long long)s->pid);
     int status = read_rates(s, &v.session_options);
-    v.serve_options = (struct serve_options){.size = sizeof v.serve_options,
-                                             .allow = s->allow.items,
-                                             .allow_count = s->allow.count};
+    v.serve_options = (struct serve_options){
+        .size = sizeof v.serve_options, .allow = s->allow.items, .allow_count = s->allow.count};
     if (!status) // a command has no pid yet: with ours the address is checked
         status = expand(&v, s->pid ? s->pid : (uint64_t)getpid());
     if (!status)

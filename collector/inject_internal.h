@@ -50,6 +50,9 @@ struct inject_places {
 int inject_look(struct inject_places *out, const struct inject_options *o,
                 struct fscope_error *err);
 
+// False: certainly not.
+bool inject_has_agent(uint32_t pid);
+
 // A thread that is stopped by us, with what leads back.
 struct inject_point {
     uint32_t tid;

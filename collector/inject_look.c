@@ -20,6 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define FROM_OUTSIDE "CPU time can be had from outside: record, top or serve with --method=perf"
+
 // --- What /proc/PID/status says.
 
 struct status {
@@ -62,13 +64,13 @@ static int refuse_by_status(const struct inject_options *o, struct fscope_error 
         return error_set(
             err, -EOPNOTSUPP, 0,
             "process %u is in strict seccomp mode, which kills it for any system call but "
-            "read and write, and so for all that an agent does: use --method=perf",
+            "read and write, and so for all that an agent does; " FROM_OUTSIDE,
             pid);
     if (s.seccomp == 2 && !o->with_seccomp)
         return error_set(
             err, -EOPNOTSUPP, 0,
             "process %u has a seccomp filter, which might kill it for loading a library "
-            "(openat, mmap, mprotect, memfd_create, rt_sigaction): if the filter allows "
+            "(openat, mmap, mprotect, memfd_create, ftruncate, rt_sigaction): if the filter allows "
             "these, as Docker's does, say so with `fiberscope attach --seccomp -p %u`; "
             "else start it with the agent",
             pid, pid);
@@ -345,21 +347,19 @@ static int look_at_files(struct look *l, struct fscope_error *err)
     if (rc)
         return rc;
     if (l->has_musl)
-        return error_set(
-            err, -EOPNOTSUPP, 0,
-            "process %u (%s) runs on musl, and the agent needs glibc: use --method=perf", l->t->pid,
-            l->t->name);
+        return error_set(err, -EOPNOTSUPP, 0,
+                         "process %u (%s) runs on musl, and the agent needs glibc; " FROM_OUTSIDE,
+                         l->t->pid, l->t->name);
     if (!l->p->libc.start)
         return error_set(
             err, -EOPNOTSUPP, 0,
             "process %u (%s) is statically linked, or has no glibc: it cannot load the "
-            "agent; use --method=perf",
+            "agent; " FROM_OUTSIDE,
             l->t->pid, l->t->name);
     if (!l->is_new_enough)
         return error_set(
             err, -EOPNOTSUPP, 0,
-            "process %u (%s): its glibc is older than 2.35, which the agent needs: use "
-            "--method=perf",
+            "process %u (%s): its glibc is older than 2.35, which the agent needs; " FROM_OUTSIDE,
             l->t->pid, l->t->name);
     return 0;
 }
@@ -432,6 +432,20 @@ static void look_at_calls(struct inject_places *p, struct target *t)
     if (p->is_inside && !target_find_variable(t, "libfiberscope.so", CALL_SYMBOL, &address))
         target_read(t, address, &version, sizeof version);
     p->is_calling = version == CALL_VERSION;
+}
+
+bool inject_has_agent(uint32_t pid)
+{
+    struct target *t = NULL;
+    bool has = false;
+    if (target_open_pid(&t, pid, NULL))
+        return true; // as far as anybody knows
+    for (size_t i = 0; i < t->map_count && !has; i++) {
+        const struct target_map *m = &t->maps[i];
+        has = m->is_code && m->file && strncmp(base_of(m->file->path), "libfiberscope.so", 16) == 0;
+    }
+    target_close(t);
+    return has;
 }
 
 int inject_look(struct inject_places *out, const struct inject_options *o, struct fscope_error *err)
