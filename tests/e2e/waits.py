@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import time
 
@@ -198,6 +199,20 @@ def all_kinds_of_waits_are_named(work):
         rows = re.findall(r"^thread (\d+) .*  mutex g_first +thread (\d+) ", table, re.M)
         assert len(rows) == 1 and rows[0][1] == t.said["holder"][0], table
         assert table.rstrip().endswith("No deadlock found."), table
+
+
+def a_sleep_that_goes_on_is_a_sleep():
+    """Stopped and continued the kernel goes on with it under a number of its own."""
+    with subprocess.Popen(["sleep", "60"]) as p:
+        try:
+            time.sleep(0.2)
+            os.kill(p.pid, signal.SIGSTOP)
+            time.sleep(0.1)
+            os.kill(p.pid, signal.SIGCONT)
+            time.sleep(0.1)
+            assert re.search(rf"^thread {p.pid} .* sleep ", waits(p.pid, status=0).stdout, re.M)
+        finally:
+            p.kill()
 
 
 def a_holder_that_has_ended(work):
@@ -404,7 +419,7 @@ if __name__ == "__main__":
                   recursive_mutexes_taken_twice, error_checking_mutexes, adaptive_mutexes,
                   robust_mutexes_of_four, writers_of_rwlocks, a_rwlock_and_a_mutex,
                   the_lock_of_a_FILE, a_join, threads_that_signals_wake_all_the_time,
-                  a_wait_with_a_limit_is_no_deadlock, all_kinds_of_waits_are_named,
+                  a_wait_with_a_limit_is_no_deadlock, all_kinds_of_waits_are_named, a_sleep_that_goes_on_is_a_sleep,
                   a_holder_that_has_ended, a_holder_in_another_process,
                   numbers_of_a_pid_namespace, a_core_file_of_threads, a_core_file_of_fibers,
                   a_core_file_without_its_fibers_stacks_says_so, a_core_file_that_is_cut_off_is_said_to_be,
