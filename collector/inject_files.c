@@ -36,7 +36,7 @@ static int cannot_send(struct inject_detour *d, const char *path, int rc, struct
 // Of ours. 0 or -errno; the caller unmaps *bytes.
 static int map_file(const char *path, void **bytes, size_t *size)
 {
-    struct stat st;
+    struct stat st = {0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     int rc = fd < 0 || fstat(fd, &st) ? -errno : st.st_size <= 0 ? -ENOEXEC : 0;
     if (!rc) {

@@ -247,17 +247,16 @@ void perf_elf_finish(struct perf_elf *e)
 int perf_elf_bias(const struct perf_elf *e, uint64_t start, uint64_t offset, uint64_t *bias)
 {
     enum { PAGE = 4096 };
-    for (uint32_t n = 0; n < 2 * e->load_count; n++) { // code first
-        uint32_t i = n % e->load_count;
-        if (e->loads[i].is_code != (n < e->load_count))
-            continue;
-        // The kernel maps whole pages: a mapping starts at or below the segment's first byte.
-        uint64_t first = e->loads[i].offset & ~(uint64_t)(PAGE - 1);
-        if (offset < first || offset - first >= e->loads[i].size + (e->loads[i].offset - first))
-            continue;
-        *bias = start - offset + e->loads[i].offset - e->loads[i].address;
-        return 0;
-    }
+    for (int pass = 0; pass < 2; pass++) // code first
+        for (uint32_t i = 0; i < e->load_count; i++) {
+            // The kernel maps whole pages: a mapping starts at or below the segment's first byte.
+            uint64_t first = e->loads[i].offset & ~(uint64_t)(PAGE - 1);
+            if (e->loads[i].is_code != (pass == 0) || offset < first ||
+                offset - first >= e->loads[i].size + (e->loads[i].offset - first))
+                continue;
+            *bias = start - offset + e->loads[i].offset - e->loads[i].address;
+            return 0;
+        }
     return -ENOENT;
 }
 
