@@ -315,7 +315,8 @@ def a_flight_recorder_alone_copies_to_new_names(work):
         t = finish(work, name)
         ends.append(max(int(time) for time in re.findall(r" Time=(\d+)", t.text)))
         assert "echo_main" in t.text
-    assert ends[1] - ends[0] > 5e8 and ends[2] - ends[1] > 5e8, ends  # each of its own time
+    # Each of its own time; a busy machine writes one late.
+    assert ends[0] < ends[1] < ends[2] and ends[2] - ends[0] > 1e9, ends
     # A process that ends by itself writes its dump under the name itself.
     assert alone(work, "flight=1,slow_latency=1,out=dump", "fibers", "200").wait(timeout=60) == 0
     assert os.path.exists(f"{work}/dump")
