@@ -235,12 +235,16 @@ static void changes_amid_a_draft_leave_nothing_old(void **state)
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         double at = all * (double)(i + 1) / 20;
         passes(at, all - at, all / 3, all / 2);
+        arrives();
         stage.width = sizes[i][0];
         stage.height = sizes[i][1];
+        arrives(); // the same, in another size
         passes(at + all / 100, all - at, all / 3, all / 2);
         theme_init(&stage.ui.theme, i % 2);
         passes(at + all / 50, all - at, all / 3, all / 2);
+        arrives();
         timeline.scroll = (int)i * 30;
+        arrives();
         passes(at + all / 40, all - at, all / 3, all / 2);
         memcpy(timeline.rows.filter, i % 2 ? "work" : "", 5);
         timeline.rows.is_stale = true;
