@@ -359,8 +359,8 @@ static void write_page(FILE *out, const struct page *p, const struct report_args
 {
     const struct trace_totals *t = &p->s->totals;
     char under[256], ns[TRACE_NS_MAX];
-    snprintf(under, sizeof under, "execution trace, %s, %" PRIu64 " events of %" PRIu64 " fibers",
-             trace_ns(ns, t->end_ns - t->begin_ns), t->events, t->fibers);
+    snprintf(under, sizeof under, "execution trace, %s, %" PRIu64 " events of %" PRIu64 " fiber%s",
+             trace_ns(ns, t->end_ns - t->begin_ns), t->events, t->fibers, cli_s(t->fibers));
     report_page_open(out, a->title ? a->title : file_base_name(path), under);
     report_page_tab(out, "summary", "Summary", true);
     report_page_tab(out, "latencies", "Latencies", false);

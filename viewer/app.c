@@ -242,7 +242,12 @@ static void draw_over(struct app *a, const struct document *d, struct rect r)
     struct ui *u = &a->ui;
     unsigned contexts = d ? views[d->view]->contexts : 0, digits = d ? document_digits(d) : 0;
     if (a->palette.open) {
-        enum command_id given = palette_frame(&a->palette, u, r, contexts, digits);
+        struct palette_entry more[PALETTE_ENTRIES];
+        const struct view *v = d ? views[d->view] : NULL;
+        int n = v && v->entries && d->states[d->view]
+                    ? v->entries(d->states[d->view], more, PALETTE_ENTRIES)
+                    : 0;
+        enum command_id given = palette_frame(&a->palette, u, r, contexts, digits, more, n);
         a->next = given ? (uint16_t)given : a->next;
     }
     if (a->prompt.open)

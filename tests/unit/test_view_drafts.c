@@ -401,6 +401,42 @@ static void a_click_amid_a_movement_chooses_what_is_seen(void **state)
     }
 }
 
+// Marks at three places, then one of them by its name in the palette.
+static void the_palette_lists_marks_and_goes_to_them(void **state)
+{
+    struct app a;
+    (void)state;
+    open_app(&a, false);
+    struct timeline *t = a.documents[0]->states[0];
+    for (int i = 0; i < 3; i++) {
+        double at = 1000000.0 * (i + 1);
+        t->shown = (struct timeline_window){at - 100000, at + 100000};
+        settle(&a);
+        key(&a, 'm', 0);
+        settle(&a);
+    }
+    assert_int_equal(t->mark_count, 3);
+    struct ui_event ev = {.kind = UI_TEXT};
+    key(&a, 'p', UI_CTRL);
+    for (const char *c = "markb"; *c; c++) {
+        settle(&a);
+        ev.text[0] = *c;
+        event(&a, ev);
+    }
+    settle(&a);
+    bool listed = false;
+    for (uint32_t i = 0; i < a.list.count; i++)
+        listed |=
+            a.list.items[i].op == DRAW_TEXT && !strcmp(a.list.items[i].text, "Mark B: at 2.0000ms");
+    assert_true(listed);
+    key(&a, UI_KEY_ENTER, 0);
+    settle(&a);
+    assert_false(a.palette.open);
+    assert_true(t->shown.begin < 2000000 && t->shown.end > 2000000);
+    assert_true(t->shown.begin > 1800000 && t->shown.end < 2200000);
+    app_close(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +445,7 @@ int main(void)
         cmocka_unit_test(changes_amid_a_draft_leave_nothing_old),
         cmocka_unit_test(what_is_saved_is_whole_and_where_the_picture_goes),
         cmocka_unit_test(a_click_amid_a_movement_chooses_what_is_seen),
+        cmocka_unit_test(the_palette_lists_marks_and_goes_to_them),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -4,6 +4,7 @@
 
 #include "viewer/bindings.h"
 #include "viewer/document.h"
+#include "viewer/palette.h"
 #include "viewer/panels/panels_timeline.h"
 #include "viewer/view.h"
 #include "viewer/views/profiles.h"
@@ -148,6 +149,11 @@ static void carry_timeline(void *to, void *from)
     e->panels.context.part = old->panels.context.part;
 }
 
+static int marks(const void *state, struct palette_entry *out, int most)
+{
+    return timeline_mark_entries(&((const struct eased *)state)->timeline, out, most);
+}
+
 static const struct view view_timeline = {
     .id = "timeline",
     .name = "Timeline",
@@ -158,6 +164,7 @@ static const struct view view_timeline = {
     .frame = frame_timeline,
     .close = close_timeline,
     .carry = carry_timeline,
+    .entries = marks,
 };
 
 // The same with a panel open, for pictures: other shapes of it, without tabs.
@@ -183,6 +190,7 @@ static int open_panel(void **state, struct document *d, enum panel which)
         .frame = frame_timeline,                                                                   \
         .close = close_timeline,                                                                   \
         .carry = carry_timeline,                                                                   \
+        .entries = marks,                                                                          \
     }
 
 PANEL_VIEW(stacks, PANELS_FLAME);
