@@ -246,7 +246,7 @@ static void changes_amid_a_draft_leave_nothing_old(void **state)
         timeline.scroll = (int)i * 30;
         arrives();
         passes(at + all / 40, all - at, all / 3, all / 2);
-        memcpy(timeline.rows.filter, i % 2 ? "work" : "", 5);
+        snprintf(timeline.rows.filter, sizeof timeline.rows.filter, "%s", i % 2 ? "work" : "");
         timeline.rows.is_stale = true;
         shown_once(&stage, NULL);
         passes(at + all / 30, all - at, all / 3, all / 2);
