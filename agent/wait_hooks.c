@@ -12,6 +12,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ipc.h>
@@ -31,6 +33,8 @@ static struct {
     pid_t (*wait3)(int *status, int options, struct rusage *usage);
     pid_t (*wait4)(pid_t pid, int *status, int options, struct rusage *usage);
     int (*waitid)(idtype_t type, id_t id, siginfo_t *info, int options);
+    int (*system)(const char *command);
+    int (*pclose)(FILE *stream);
     int (*pause)(void);
     int (*sigsuspend)(const sigset_t *mask);
     int (*flock)(int fd, int operation);
@@ -66,6 +70,17 @@ INTERPOSED pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage
 INTERPOSED int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 {
     WAIT(int, CALL, real.waitid(type, id, info, options));
+}
+
+// Whose wait is within libc.
+INTERPOSED int system(const char *command)
+{
+    WAIT(int, CALL, real.system(command));
+}
+
+INTERPOSED int pclose(FILE *stream)
+{
+    WAIT(int, CALL, real.pclose(stream));
 }
 
 // --- Signals. These wait for one of the program's; ours alone do not end them.
@@ -279,6 +294,8 @@ static const struct hook hooks[] = {
     HOOK(wait3, real.wait3),
     HOOK(wait4, real.wait4),
     HOOK(waitid, real.waitid),
+    HOOK(system, real.system),
+    HOOK(pclose, real.pclose),
     HOOK(pause, real.pause),
     HOOK(sigsuspend, real.sigsuspend),
     HOOK(flock, real.flock),

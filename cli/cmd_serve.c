@@ -130,10 +130,12 @@ struct serving {
     struct serve_options serve_options;
     struct session *session;
     struct serve *server;
-    int signals;      // a signalfd
-    bool looks_again; // at children, soon
-    bool is_put_in;   // the agent, by us
-    bool has_ended;   // the process
+    char listen[256];        // serve_options.listen
+    const char *why_outside; // of a command that no agent can be put into; NULL, ""
+    int signals;             // a signalfd
+    bool looks_again;        // at children, soon
+    bool is_put_in;          // the agent, by us
+    bool has_ended;          // the process
     sigset_t users;
 };
 
@@ -152,13 +154,13 @@ static void say_start(const struct serving *v)
                  "http://%s%s/debug/pprof/profile?seconds=10",
                  session_program(v->session), session_pid(v->session), address, token, address);
     const char *cpu_why = session_cpu_why(v->session);
+    const char *why = v->why_outside && *v->why_outside ? v->why_outside : session_why(v->session);
     if (session_way(v->session) == SESSION_OUTSIDE && *cpu_why)
-        cli_note("from outside: threads and fibers alone: %s; %s", session_why(v->session),
-                 cpu_why);
+        cli_note("from outside: threads and fibers alone: %s; %s", why, cpu_why);
     else if (session_way(v->session) == SESSION_OUTSIDE)
         cli_note("from outside: CPU time, threads and fibers, but no wall time, heap, locks or "
                  "traces: %s",
-                 session_why(v->session));
+                 why);
 }
 
 static int start(struct serving *v, struct fscope_error *err)
@@ -226,8 +228,6 @@ static int serve_process(struct serving *v)
     v->session_options.pid = (uint32_t)v->s->pid;
     // The first process that the address was given to has the port; others' sidecars have nothing to do.
     int rc = v->s->sidecar ? serve_check(&v->serve_options, &err) : 0;
-    if (rc == -EADDRINUSE)
-        return CLI_OK;
     if (!rc && is_to_inject(v->s))
         rc = put_in(v, &err);
     if (!rc)
@@ -235,10 +235,13 @@ static int serve_process(struct serving *v)
     if (!rc)
         rc = start(v, &err);
     if (rc) {
-        cli_fail("%s", err.text);
+        // Another one may have come between, and a short program may be over by now.
+        bool has_nothing_to_do = v->s->sidecar && (rc == -EADDRINUSE || rc == -ESRCH);
+        if (!has_nothing_to_do)
+            cli_fail("%s", err.text);
         stop(v);
         take_out(v);
-        return CLI_FAILURE;
+        return has_nothing_to_do ? CLI_OK : CLI_FAILURE;
     }
     struct pollfd fds[] = {{.fd = session_fd(v->session), .events = POLLIN},
                            {.fd = v->signals, .events = POLLIN}};
@@ -302,6 +305,24 @@ static bool attend(struct serving *v, pid_t child, int wait_ms, int *status)
     return reap(child, status, &v->looks_again);
 }
 
+// %p is the process id of what is served.
+static int expand(struct serving *v, uint64_t pid)
+{
+    char *out = v->listen, *end = out + sizeof v->listen;
+    for (const char *at = v->s->listen; *at;) {
+        bool is_mark = at[0] == '%' && at[1] == 'p';
+        int n = is_mark ? snprintf(out, (size_t)(end - out), "%llu", (unsigned long long)pid)
+                        : snprintf(out, (size_t)(end - out), "%c", *at);
+        if (n >= end - out)
+            return cli_usage("--listen: too long an address");
+        out += n;
+        at += is_mark ? 2 : 1;
+    }
+    *out = '\0';
+    v->serve_options.listen = v->listen;
+    return CLI_OK;
+}
+
 // The agent answers once the loader has run it. What cannot have it is looked at from outside.
 static bool open_launched(struct serving *v, const struct launch_program *program, pid_t child,
                           int *status)
@@ -311,6 +332,7 @@ static bool open_launched(struct serving *v, const struct launch_program *progra
     enum session_method wish = o.method;
     int rc = -ENOENT;
     o.pid = (uint32_t)child;
+    expand(v, o.pid);
     if (program->way == LAUNCH_AGENT && wish != SESSION_ONLY_OUTSIDE) {
         o.method = SESSION_ONLY_AGENT;
         for (int ms = 0; rc && rc != -ESRCH && ms < AGENT_PATIENCE_MS; ms += AGENT_PAUSE_MS) {
@@ -322,6 +344,7 @@ static bool open_launched(struct serving *v, const struct launch_program *progra
     o.method = wish;
     if (rc && rc != -ESRCH)
         rc = session_open(&v->session, &o, &err);
+    v->why_outside = program->reason;
     if (!rc)
         rc = start(v, &err);
     if (rc && rc != -ESRCH)
@@ -380,20 +403,9 @@ static int serve_command(struct serving *v, char **argv)
     return status;
 }
 
-// %p is the process id.
-static int expand(const char *listen, uint64_t pid, char *out, size_t size)
-{
-    const char *mark = strstr(listen, "%p");
-    int n = mark ? snprintf(out, size, "%.*s%llu%s", (int)(mark - listen), listen,
-                            (unsigned long long)pid, mark + 2)
-                 : snprintf(out, size, "%s", listen);
-    return n > 0 && (size_t)n < size ? CLI_OK : cli_usage("--listen: too long an address");
-}
-
 static int run(void *settings, int argc, char **argv)
 {
     const struct settings *s = settings;
-    char listen[256];
     struct serving v = {.s = s, .session_options = {.size = sizeof v.session_options}};
     char token[SERVE_TOKEN_MAX + 2];
     if (s->pid && argc)
@@ -402,13 +414,11 @@ static int run(void *settings, int argc, char **argv)
         return cli_usage("a command, or -p PID, is needed");
     if (s->pid > INT32_MAX)
         return cli_usage("--pid=%llu is no process id", (unsigned long long)s->pid);
-    if (expand(s->listen, s->pid, listen, sizeof listen))
-        return CLI_USAGE;
     int status = read_rates(s, &v.session_options);
-    v.serve_options = (struct serve_options){.size = sizeof v.serve_options,
-                                             .listen = listen,
-                                             .allow = s->allow.items,
-                                             .allow_count = s->allow.count};
+    v.serve_options = (struct serve_options){
+        .size = sizeof v.serve_options, .allow = s->allow.items, .allow_count = s->allow.count};
+    if (!status) // a command has no pid yet: with ours the address is checked
+        status = expand(&v, s->pid ? s->pid : (uint64_t)getpid());
     if (!status)
         status = read_token(s, token, sizeof token, &v.serve_options.token);
     if (!status)

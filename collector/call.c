@@ -7,6 +7,7 @@
 #include "agent/call.h"
 #include "agent/inject.h"
 #include "collector/inject.h"
+#include "collector/loaded.h"
 #include "collector/mapped_file.h"
 #include "collector/message.h"
 #include "collector/perf_target.h"
@@ -44,57 +45,94 @@ enum {
 
 // --- Whether there is one.
 
-// The agent's first mapping in the process. 0, -ENOENT, -errno.
-static int find_library(uint32_t pid, struct mapped_file *out, char *file, size_t size)
+// A file of the agent's name, and where it is mapped.
+struct library {
+    char path[4096];
+    unsigned long long inode;
+    uint64_t map_start, map_end; // of its code
+    struct loaded_map maps[LOADED_MAPS_MAX];
+    size_t count;
+    int fd; // -errno: cannot be had
+    struct loaded place;
+};
+
+static bool read_line(char *line, struct loaded_map *m, unsigned long long *inode, char **path)
 {
-    char path[64], *line = NULL;
+    unsigned long long start, end, offset;
+    unsigned major, minor;
+    char access[5];
+    int at = 0;
+    line[strcspn(line, "\n")] = '\0';
+    if (sscanf(line, "%llx-%llx %4s %llx %x:%x %llu %n", &start, &end, access, &offset, &major,
+               &minor, inode, &at) < 7 ||
+        !at)
+        return false;
+    *path = line + at;
+    *m = (struct loaded_map){start, end, offset, access[2] == 'x'};
+    const char *slash = strrchr(*path, '/'), *base = slash ? slash + 1 : "";
+    if (strncmp(*path, "/memfd:", 7) == 0) // sent by inject_files.c
+        base += 6;
+    return strncmp(base, "libfiberscope.so", 16) == 0;
+}
+
+// All maps of the file whose code comes first. 0, -ENOENT, -errno.
+static int read_library(struct library *out, uint32_t pid)
+{
+    char path[64], *line = NULL, *name;
     size_t capacity = 0;
-    int rc = -ENOENT;
+    struct loaded_map m;
+    unsigned long long inode;
     snprintf(path, sizeof path, "/proc/%u/maps", pid);
     FILE *f = fopen(path, "re");
     if (!f)
         return errno == ENOENT ? -ESRCH : -errno;
-    while (rc == -ENOENT && getline(&line, &capacity, f) > 0) {
-        unsigned long long start, end, offset, inode;
-        unsigned major, minor;
-        int at = 0;
-        line[strcspn(line, "\n")] = '\0';
-        if (sscanf(line, "%llx-%llx %*4s %llx %x:%x %llu %n", &start, &end, &offset, &major, &minor,
-                   &inode, &at) < 6 ||
-            !at || offset)
-            continue;
-        const char *slash = strrchr(line + at, '/'), *base = slash ? slash + 1 : "";
-        if (strncmp(line + at, "/memfd:", 7) == 0) // sent by inject_files.c
-            base += 6;
-        if (strncmp(base, "libfiberscope.so", 16) != 0)
-            continue;
-        snprintf(file, size, "%s", line + at);
-        *out = (struct mapped_file){
-            .pid = pid, .start = start, .end = end, .path = file, .build_id = ""};
-        rc = 0;
-    }
+    while (!out->map_end && getline(&line, &capacity, f) > 0)
+        if (read_line(line, &m, &inode, &name) && m.is_code) {
+            snprintf(out->path, sizeof out->path, "%s", name);
+            out->inode = inode;
+            out->map_start = m.start;
+            out->map_end = m.end;
+        }
+    rewind(f);
+    while (out->map_end && out->count < LOADED_MAPS_MAX && getline(&line, &capacity, f) > 0)
+        if (read_line(line, &m, &inode, &name) && inode == out->inode &&
+            strcmp(name, out->path) == 0)
+            out->maps[out->count++] = m;
     free(line);
     fclose(f);
-    return rc;
+    return out->map_end ? 0 : -ENOENT;
+}
+
+static int find_library(struct library *out, uint32_t pid)
+{
+    *out = (struct library){.fd = -ENOENT};
+    int rc = read_library(out, pid);
+    if (rc)
+        return rc;
+    const struct mapped_file m = {.pid = pid,
+                                  .start = out->map_start,
+                                  .end = out->map_end,
+                                  .path = out->path,
+                                  .build_id = ""};
+    out->fd = mapped_file_open(&m);
+    if (out->fd >= 0 && loaded_find(&out->place, out->maps, out->count, out->fd, pid)) {
+        close(out->fd);
+        out->fd = -ENOENT;
+    }
+    return 0;
 }
 
 // Where one of its variables lies. 0, -ENOENT: this library has none of that name.
-static int find_word(const struct mapped_file *m, const char *name, uint64_t *address)
+static int find_word(const struct library *l, const char *name, uint64_t *address)
 {
     struct data_symbols *d = NULL;
-    uint64_t at, bias;
-    int fd = mapped_file_open(m);
-    if (fd < 0)
-        return fd;
-    int rc = data_symbols_open(&d, fd, m->path, NULL);
+    uint64_t at;
+    int rc = l->fd < 0 ? l->fd : data_symbols_open(&d, l->fd, l->path, NULL);
     if (!rc)
         rc = data_symbols_address(d, name, &at);
-    if (!rc)
-        rc = data_symbols_bias(d, m->start, 0, &bias);
     data_symbols_close(d);
-    close(fd);
     if (!rc)
-        *address = at + bias;
+        *address = at + l->place.bias;
     return rc;
 }
 
@@ -132,14 +170,11 @@ static const char *why_silent(bool is_read, uint32_t version, bool is_injected)
                        : "its agent does not answer: it is just starting";
 }
 
-static int look(struct call *c, struct fscope_error *err)
+static int look_at(struct call *c, const struct library *l, int rc, struct fscope_error *err)
 {
     uint32_t pid = c->pid;
-    char file[4096];
-    struct mapped_file m;
     uint64_t address;
     uint32_t version = 0, injected = 0;
-    int rc = find_library(pid, &m, file, sizeof file);
     if (rc == -ENOENT)
         return error_set(err, rc, 0,
                          "process %u has no agent: it was not started with libfiberscope.so (by "
@@ -152,21 +187,33 @@ static int look(struct call *c, struct fscope_error *err)
     }
     if (rc)
         return error_set(err, rc, 0, "process %u: %s", pid, strerror(-rc));
-    rc = find_word(&m, CALL_SYMBOL, &address);
+    rc = find_word(l, CALL_SYMBOL, &address);
     if (rc)
         return error_set(
             err, -EOPNOTSUPP, 0,
             "process %u: its %s is of another version, which answers no calls: restart "
             "it with the library that goes with this fiberscope",
-            pid, file);
+            pid, l->path);
     // Where memory may not be read (ptrace_scope) the signal's disposition has to do.
     bool is_read = read_word(pid, address, &version);
-    if (!find_word(&m, INJECT_WORD, &address) && read_word(pid, address, &injected))
+    if (!find_word(l, INJECT_WORD, &address) && read_word(pid, address, &injected))
         c->is_injected = injected != 0;
     if ((is_read && version != CALL_VERSION) || !catches_sigprof(pid))
         return error_set(err, -EOPNOTSUPP, 0, "process %u: %s", pid,
                          why_silent(is_read, version, c->is_injected));
     return 0;
+}
+
+static int look(struct call *c, struct fscope_error *err)
+{
+    struct library *l = malloc(sizeof *l);
+    if (!l)
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    int rc = look_at(c, l, find_library(l, c->pid), err);
+    if (l->fd >= 0)
+        close(l->fd);
+    free(l);
+    return rc;
 }
 
 int call_open(struct call *out, uint32_t pid, struct fscope_error *err)

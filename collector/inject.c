@@ -169,7 +169,11 @@ int inject_detach(const struct inject_options *given, struct inject_result *out,
     read_options(&o, given);
     o.with_seccomp = true; // it has borne the agent
     *out = (struct inject_result){0};
-    int rc = p ? inject_look(p, &o, err) : error_set(err, -ENOMEM, 0, "out of memory");
+    int rc = p ? 0 : error_set(err, -ENOMEM, 0, "out of memory");
+    if (!rc && !inject_has_agent(o.pid)) // nor could it have one, perhaps: of no interest
+        rc = error_set(err, -ENOENT, 0, "process %u has no agent", o.pid);
+    if (!rc)
+        rc = inject_look(p, &o, err);
     if (!rc && !p->is_inside)
         rc = error_set(err, -ENOENT, 0, "process %u has no agent", o.pid);
     if (!rc) {
@@ -180,6 +184,16 @@ int inject_detach(const struct inject_options *given, struct inject_result *out,
         nanosleep(&(struct timespec){.tv_nsec = SETTLE_NS}, NULL);
         rc = have_done(p, o.pid, INJECT_DETACH_END, out, err);
     }
+    free(p);
+    return rc;
+}
+
+int inject_check(const struct inject_options *given, struct fscope_error *err)
+{
+    struct inject_options o;
+    struct inject_places *p = calloc(1, sizeof *p);
+    read_options(&o, given);
+    int rc = p ? inject_look(p, &o, err) : error_set(err, -ENOMEM, 0, "out of memory");
     free(p);
     return rc;
 }

@@ -67,6 +67,9 @@ struct inject_result {
 int inject_attach(const struct inject_options *o, struct inject_result *out,
                   struct fscope_error *err);
 
+// Whether inject_attach would be refused, and why; nothing is touched.
+int inject_check(const struct inject_options *o, struct fscope_error *err);
+
 // Stops all that the agent does, gives the program its slots and its SIGPROF back; the library stays mapped, idle.
 // -EBUSY: somebody records. -ENOENT: there is no agent. -EPERM: the program was started with it.
 int inject_detach(const struct inject_options *o, struct inject_result *out,

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
 // Where the target does not see the agent's files (a container's root, a folder that its user may not enter): the borrowed
-// thread makes memory files, we fill them through /proc, and it loads these. Between its calls it would go home by itself:
-// at worst two descriptors stay, close-on-exec.
+// thread makes memory files and maps them, we write into these maps, and it loads them. Between its calls it would go home by
+// itself: at worst two descriptors stay, close-on-exec, and a map.
+//
+// No descriptor of the target's is opened here: another thread of its may have put any file in its place by then, and what we
+// could write is not what it could. Through its maps we write what it may write itself, and nothing else.
 
 #include "collector/inject_internal.h"
 
@@ -11,7 +14,7 @@
 #include <linux/memfd.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/sendfile.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -24,36 +27,68 @@ static uint64_t address_of(const struct inject_detour *d, size_t offset)
     return d->area + INJECT_BLOCK_AT + offset;
 }
 
-static int copy(int from, int to)
+static int cannot_send(struct inject_detour *d, const char *path, int rc, struct fscope_error *err)
 {
-    struct stat st;
-    if (fstat(from, &st))
-        return -errno;
-    for (off_t left = st.st_size; left > 0;) {
-        ssize_t n = sendfile(to, from, NULL, (size_t)left);
-        if (n <= 0)
-            return n ? -errno : -EIO;
-        left -= n;
-    }
-    return 0;
+    return error_set(err, rc, 0, "process %u: %s cannot be sent to it: %s", d->pid, path,
+                     strerror(-rc));
 }
 
-// Ours at `path` into the target's descriptor.
-static int fill(const struct inject_detour *d, const char *path, int64_t fd)
+// Of ours. 0 or -errno; the caller unmaps *bytes.
+static int map_file(const char *path, void **bytes, size_t *size)
 {
-    char theirs[64];
-    snprintf(theirs, sizeof theirs, "/proc/%u/fd/%lld", d->pid, (long long)fd);
-    int from = open(path, O_RDONLY | O_CLOEXEC);
-    int rc = from < 0 ? -errno : 0;
-    int to = rc ? -1 : open(theirs, O_WRONLY | O_CLOEXEC);
-    if (!rc && to < 0)
-        rc = -errno;
+    struct stat st = {0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int rc = fd < 0 || fstat(fd, &st) ? -errno : st.st_size <= 0 ? -ENOEXEC : 0;
+    if (!rc) {
+        *size = (size_t)st.st_size;
+        *bytes = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
+        rc = *bytes == MAP_FAILED ? -errno : 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+static void close_made(struct inject_detour *d);
+
+// One call in its name. 0 and *result >= 0 (or an address); else it is on its way home.
+static int call(struct inject_detour *d, uint64_t function, const uint64_t args[6], uint64_t number,
+                const char *path, int64_t *result, struct fscope_error *err)
+{
+    int rc = inject_call_libc(d, function, args, number, result, err);
+    if (rc || *result >= 0 || *result < -4095)
+        return rc;
+    rc = (int)*result;
+    close_made(d);
+    return cannot_send(d, path, rc, err);
+}
+
+// Ours at `path` into the memory file that it has made. 0; else it is on its way home.
+static int fill(struct inject_detour *d, const char *path, int64_t fd, struct fscope_error *err)
+{
+    void *bytes = NULL;
+    size_t size = 0;
+    int64_t at = 0, unused;
+    int rc = map_file(path, &bytes, &size);
+    if (rc) {
+        close_made(d);
+        return cannot_send(d, path, rc, err);
+    }
+    const uint64_t length[6] = {(uint64_t)fd, size};
+    const uint64_t map[6] = {0, size, PROT_READ | PROT_WRITE, MAP_SHARED, (uint64_t)fd, 0};
+    rc = call(d, d->p->ftruncate, length, SYS_ftruncate, path, &unused, err);
     if (!rc)
-        rc = copy(from, to);
-    if (to >= 0)
-        close(to);
-    if (from >= 0)
-        close(from);
+        rc = call(d, d->p->mmap, map, SYS_mmap, path, &at, err);
+    if (!rc) {
+        int written = inject_write(d, (uint64_t)at, bytes, size);
+        const uint64_t unmap[6] = {(uint64_t)at, size};
+        rc = call(d, d->p->munmap, unmap, SYS_munmap, path, &unused, err);
+        if (!rc && written) {
+            close_made(d);
+            rc = cannot_send(d, path, written, err);
+        }
+    }
+    munmap(bytes, size);
     return rc;
 }
 
@@ -93,14 +128,7 @@ static int send_one(struct inject_detour *d, const char *name, const char *path,
                     struct fscope_error *err)
 {
     int rc = make(d, name, fd, err);
-    if (rc)
-        return rc;
-    rc = fill(d, path, *fd);
-    if (!rc)
-        return 0;
-    close_made(d);
-    return error_set(err, rc, 0, "process %u: %s cannot be sent to it: %s", d->pid, path,
-                     strerror(-rc));
+    return rc ? rc : fill(d, path, *fd, err);
 }
 
 int inject_send_files(struct inject_detour *d, struct fscope_error *err)

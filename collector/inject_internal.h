@@ -11,7 +11,7 @@
 #include "collector/inject.h"
 #include "collector/target.h"
 
-enum { INJECT_RANGES_MAX = 64 };
+enum { INJECT_RANGES_MAX = 64, INJECT_EXPECTED_MAX = 16 };
 
 struct inject_range {
     uint64_t start, end;
@@ -22,10 +22,15 @@ struct inject_ranges {
     size_t count;
 };
 
+struct inject_expected { // code of a file, as memory is to have it
+    uint64_t address;
+    uint8_t bytes[9]; // as many as rt_sigreturn's stub has
+};
+
 // Where things are in the target.
 struct inject_places {
     uint64_t mmap, mprotect, munmap, dlopen, dlerror, errno_location, restore; // in its libc
-    uint64_t memfd_create, close;
+    uint64_t memfd_create, close, ftruncate;
     uint64_t entry;               // the agent's: an address if it is in, else from where it will be
     bool is_inside;               // the agent's library is mapped
     bool is_calling;              // and answers calls
@@ -37,11 +42,16 @@ struct inject_places {
     struct inject_ranges waits;  // functions of libc in which a thread may wait
     struct inject_ranges calls;  // that call the program back, with nothing held
     struct inject_ranges closed; // files in which no frame may be
+    struct inject_expected expected[INJECT_EXPECTED_MAX]; // at all addresses above
+    size_t expected_count;
 };
 
 // Whether it can be done at all; the addresses. 0 or -errno, err says what to do.
 int inject_look(struct inject_places *out, const struct inject_options *o,
                 struct fscope_error *err);
+
+// False: certainly not.
+bool inject_has_agent(uint32_t pid);
 
 // A thread that is stopped by us, with what leads back.
 struct inject_point {

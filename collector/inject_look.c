@@ -20,6 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define FROM_OUTSIDE "CPU time can be had from outside: record, top or serve with --method=perf"
+
 // --- What /proc/PID/status says.
 
 struct status {
@@ -62,13 +64,13 @@ static int refuse_by_status(const struct inject_options *o, struct fscope_error 
         return error_set(
             err, -EOPNOTSUPP, 0,
             "process %u is in strict seccomp mode, which kills it for any system call but "
-            "read and write, and so for all that an agent does: use --method=perf",
+            "read and write, and so for all that an agent does; " FROM_OUTSIDE,
             pid);
     if (s.seccomp == 2 && !o->with_seccomp)
         return error_set(
             err, -EOPNOTSUPP, 0,
             "process %u has a seccomp filter, which might kill it for loading a library "
-            "(openat, mmap, mprotect, memfd_create, rt_sigaction): if the filter allows "
+            "(openat, mmap, mprotect, memfd_create, ftruncate, rt_sigaction): if the filter allows "
             "these, as Docker's does, say so with `fiberscope attach --seccomp -p %u`; "
             "else start it with the agent",
             pid, pid);
@@ -110,25 +112,6 @@ static bool is_musl(const char *path, const char *base)
            (strcmp(base, "libc.so") == 0 && strstr(path, "musl"));
 }
 
-// The range of all maps of a file, and its first map.
-static struct inject_range range_of(const struct target *t, const struct target_file *file,
-                                    const struct target_map **first)
-{
-    struct inject_range r = {0, 0};
-    *first = NULL;
-    for (size_t i = 0; i < t->map_count; i++) {
-        const struct target_map *m = &t->maps[i];
-        if (m->file != file)
-            continue;
-        if (!*first) {
-            *first = m;
-            r.start = m->start;
-        }
-        r.end = m->end;
-    }
-    return r;
-}
-
 static int add_range(struct inject_ranges *to, uint64_t start, uint64_t end)
 {
     if (to->count == INJECT_RANGES_MAX)
@@ -137,10 +120,38 @@ static int add_range(struct inject_ranges *to, uint64_t start, uint64_t end)
     return 0;
 }
 
+// Code of a file that is loaded once more (dlmopen), or lies there as nobody knows.
+static int close_others(struct inject_ranges *to, const struct target *t,
+                        const struct target_file *file, const struct inject_range *known)
+{
+    int rc = 0;
+    for (size_t i = 0; i < t->map_count && !rc; i++) {
+        const struct target_map *m = &t->maps[i];
+        if (m->file == file && m->is_code && (m->end <= known->start || m->start >= known->end))
+            rc = add_range(to, m->start, m->end);
+    }
+    return rc;
+}
+
 struct libc {
     struct functions *functions;
     uint64_t bias;
 };
+
+// What is to be in memory where a thread will be sent: as much of the file's code as is compared.
+static int expect(struct inject_places *p, const struct functions *f, uint64_t address,
+                  uint64_t bias)
+{
+    struct inject_expected *e = &p->expected[p->expected_count];
+    if (p->expected_count == INJECT_EXPECTED_MAX)
+        return -E2BIG;
+    int rc = functions_read(f, address, e->bytes, sizeof e->bytes);
+    if (!rc) {
+        e->address = address + bias;
+        p->expected_count++;
+    }
+    return rc;
+}
 
 // Of glibc 2.35; in the dynamic linker or in libc.
 static bool has_find_object(const struct functions *f)
@@ -223,6 +234,7 @@ static int look_at_libc(struct inject_places *p, const struct libc *c, uint32_t 
         {"mmap", &p->mmap},
         {"mprotect", &p->mprotect},
         {"munmap", &p->munmap},
+        {"ftruncate", &p->ftruncate},
         {"dlopen", &p->dlopen},
         {"dlerror", &p->dlerror},
         {"__errno_location", &p->errno_location},
@@ -234,9 +246,13 @@ static int look_at_libc(struct inject_places *p, const struct libc *c, uint32_t 
             return error_set(err, -EOPNOTSUPP, 0,
                              "process %u: its libc has no %s: the agent needs glibc 2.35 or later",
                              pid, wanted[i].name);
+        if (expect(p, c->functions, *wanted[i].at, c->bias))
+            return error_set(err, -EOPNOTSUPP, 0, "process %u: its libc's %s cannot be read", pid,
+                             wanted[i].name);
         *wanted[i].at += c->bias;
     }
-    if (functions_find_code(c->functions, restore, size, &p->restore))
+    if (functions_find_code(c->functions, restore, size, &p->restore) ||
+        expect(p, c->functions, p->restore, c->bias))
         return error_set(
             err, -EOPNOTSUPP, 0,
             "process %u: no return from signals is found in its libc, which is not one "
@@ -262,7 +278,7 @@ static int look_at_agent(struct look *l, const struct functions *f, uint64_t bia
                          struct fscope_error *err)
 {
     l->p->is_inside = true;
-    if (functions_find(f, INJECT_SYMBOL, &l->p->entry, NULL))
+    if (functions_find(f, INJECT_SYMBOL, &l->p->entry, NULL) || expect(l->p, f, l->p->entry, bias))
         return error_set(
             err, -EOPNOTSUPP, 0,
             "process %u: the agent in it is of another version: restart it with the one "
@@ -272,25 +288,30 @@ static int look_at_agent(struct look *l, const struct functions *f, uint64_t bia
     return 0;
 }
 
-static int look_at_file(struct look *l, const struct target_file *file, struct fscope_error *err)
+static int look_at_file(struct look *l, struct target_file *file, struct fscope_error *err)
 {
     const char *base = base_of(file->path);
-    const struct target_map *first;
     struct functions *f = NULL;
-    struct inject_range r = range_of(l->t, file, &first);
-    uint64_t bias = 0, address;
+    struct loaded place;
+    uint64_t address;
     int rc = 0;
-    l->has_musl |= is_musl(file->path, base);
     if (file->fd < 0 || functions_open(&f, file->fd, file->path, NULL) ||
-        functions_bias(f, first->start, first->offset, &bias)) {
+        target_loaded(l->t, file, &place)) {
         functions_close(f);
-        return is_libc(base) ? error_set(err, -EOPNOTSUPP, 0, "process %u: its %s cannot be read",
-                                         l->t->pid, file->path)
-                             : 0;
+        l->has_musl |= file->fd < 0 && is_musl(file->path, base);
+        return is_libc(base) && !l->p->libc.start
+                   ? error_set(err, -EOPNOTSUPP, 0, "process %u: its %s cannot be read", l->t->pid,
+                               file->path)
+                   : 0;
     }
+    const struct inject_range r = {place.start, place.end};
+    uint64_t bias = place.bias;
+    l->has_musl |= is_musl(file->path, base);
     if (is_loader(base)) {
         l->is_new_enough |= has_find_object(f);
         rc = add_range(&l->p->closed, r.start, r.end);
+    } else if (is_libc(base) && l->p->libc.start && !loaded_is_linked(l->t->reader, bias)) {
+        rc = add_range(&l->p->closed, r.start, r.end); // another one, of another namespace
     } else if (is_libc(base)) {
         const struct libc c = {f, bias};
         l->p->libc = r;
@@ -307,6 +328,8 @@ static int look_at_file(struct look *l, const struct target_file *file, struct f
         else
             rc = add_range(&l->p->closed, r.start, r.end);
     }
+    if (!rc && (is_libc(base) || is_loader(base)))
+        rc = close_others(&l->p->closed, l->t, file, &r);
     functions_close(f);
     return rc;
 }
@@ -314,7 +337,7 @@ static int look_at_file(struct look *l, const struct target_file *file, struct f
 static int look_at_files(struct look *l, struct fscope_error *err)
 {
     int rc = 0;
-    for (const struct target_file *f = l->t->files; f && !rc; f = f->next) {
+    for (struct target_file *f = l->t->files; f && !rc; f = f->next) {
         bool has_code = false;
         for (size_t i = 0; i < l->t->map_count; i++)
             has_code |= l->t->maps[i].file == f && l->t->maps[i].is_code;
@@ -324,21 +347,19 @@ static int look_at_files(struct look *l, struct fscope_error *err)
     if (rc)
         return rc;
     if (l->has_musl)
-        return error_set(
-            err, -EOPNOTSUPP, 0,
-            "process %u (%s) runs on musl, and the agent needs glibc: use --method=perf", l->t->pid,
-            l->t->name);
+        return error_set(err, -EOPNOTSUPP, 0,
+                         "process %u (%s) runs on musl, and the agent needs glibc; " FROM_OUTSIDE,
+                         l->t->pid, l->t->name);
     if (!l->p->libc.start)
         return error_set(
             err, -EOPNOTSUPP, 0,
             "process %u (%s) is statically linked, or has no glibc: it cannot load the "
-            "agent; use --method=perf",
+            "agent; " FROM_OUTSIDE,
             l->t->pid, l->t->name);
     if (!l->is_new_enough)
         return error_set(
             err, -EOPNOTSUPP, 0,
-            "process %u (%s): its glibc is older than 2.35, which the agent needs: use "
-            "--method=perf",
+            "process %u (%s): its glibc is older than 2.35, which the agent needs; " FROM_OUTSIDE,
             l->t->pid, l->t->name);
     return 0;
 }
@@ -411,6 +432,20 @@ static void look_at_calls(struct inject_places *p, struct target *t)
     if (p->is_inside && !target_find_variable(t, "libfiberscope.so", CALL_SYMBOL, &address))
         target_read(t, address, &version, sizeof version);
     p->is_calling = version == CALL_VERSION;
+}
+
+bool inject_has_agent(uint32_t pid)
+{
+    struct target *t = NULL;
+    bool has = false;
+    if (target_open_pid(&t, pid, NULL))
+        return true; // as far as anybody knows
+    for (size_t i = 0; i < t->map_count && !has; i++) {
+        const struct target_map *m = &t->maps[i];
+        has = m->is_code && m->file && strncmp(base_of(m->file->path), "libfiberscope.so", 16) == 0;
+    }
+    target_close(t);
+    return has;
 }
 
 int inject_look(struct inject_places *out, const struct inject_options *o, struct fscope_error *err)

@@ -320,6 +320,24 @@ static int run_stub(struct inject_detour *d, int32_t *result, struct fscope_erro
                          : "it has ended, or executed another program");
 }
 
+// Whether the code that it will be sent into is what the files have: libc may be patched, or lie elsewhere than its maps say.
+// It is stopped.
+static bool is_as_expected(const struct inject_detour *d)
+{
+    uint8_t there[sizeof d->p->expected->bytes];
+    for (size_t i = 0; i < d->p->expected_count; i++)
+        if (read_memory(d, d->p->expected[i].address, there, sizeof there) ||
+            memcmp(there, d->p->expected[i].bytes, sizeof there) != 0)
+            return false;
+    return true;
+}
+
+static void let_go(const struct inject_point *point)
+{
+    ptrace(PTRACE_SETREGS, point->tid, 0, &point->state.regs); // its call is begun anew
+    ptrace(PTRACE_DETACH, point->tid, 0, 0);
+}
+
 int inject_run(struct inject_point *point, const struct inject_places *p, uint32_t pid,
                uint64_t what, int32_t *result, struct fscope_error *err)
 {
@@ -332,11 +350,19 @@ int inject_run(struct inject_point *point, const struct inject_places *p, uint32
         d->tid = point->tid;
         rc = inject_make_frame(&d->frame, &point->state, p->restore);
     }
+    if (!rc && !is_as_expected(d)) {
+        let_go(point);
+        free(d);
+        return error_set(err, -EOPNOTSUPP, 0,
+                         "process %u: in its memory libc or the agent is not what their files "
+                         "are (patched, or replaced by another program): nothing was changed; "
+                         "start it with the agent",
+                         pid);
+    }
     if (!rc)
         rc = inject_write(d, d->frame.start, d->frame.bytes, d->frame.size);
     if (rc) {
-        ptrace(PTRACE_SETREGS, point->tid, 0, &point->state.regs); // its call is begun anew
-        ptrace(PTRACE_DETACH, point->tid, 0, 0);
+        let_go(point);
         free(d);
         return error_set(err, rc == -EFAULT ? -EAGAIN : rc, 0,
                          "process %u: no room on a thread's stack: %s: try again", pid,

@@ -217,6 +217,7 @@ int perf_elf_load(struct perf_elf *out, const struct perf_elf_source *source)
         if (p[i].p_type != PT_LOAD || out->load_count == PERF_ELF_LOADS_MAX ||
             p[i].p_filesz > UINT64_MAX - p[i].p_offset || p[i].p_filesz > UINT64_MAX - p[i].p_vaddr)
             continue;
+        out->loads[out->load_count].is_code = p[i].p_flags & PF_X;
         out->loads[out->load_count].offset = p[i].p_offset;
         out->loads[out->load_count].address = p[i].p_vaddr;
         out->loads[out->load_count++].size = p[i].p_filesz;
@@ -246,14 +247,16 @@ void perf_elf_finish(struct perf_elf *e)
 int perf_elf_bias(const struct perf_elf *e, uint64_t start, uint64_t offset, uint64_t *bias)
 {
     enum { PAGE = 4096 };
-    for (uint32_t i = 0; i < e->load_count; i++) {
-        // The kernel maps whole pages: a mapping starts at or below the segment's first byte.
-        uint64_t first = e->loads[i].offset & ~(uint64_t)(PAGE - 1);
-        if (offset < first || offset - first >= e->loads[i].size + (e->loads[i].offset - first))
-            continue;
-        *bias = start - offset + e->loads[i].offset - e->loads[i].address;
-        return 0;
-    }
+    for (int pass = 0; pass < 2; pass++) // code first
+        for (uint32_t i = 0; i < e->load_count; i++) {
+            // The kernel maps whole pages: a mapping starts at or below the segment's first byte.
+            uint64_t first = e->loads[i].offset & ~(uint64_t)(PAGE - 1);
+            if (e->loads[i].is_code != (pass == 0) || offset < first ||
+                offset - first >= e->loads[i].size + (e->loads[i].offset - first))
+                continue;
+            *bias = start - offset + e->loads[i].offset - e->loads[i].address;
+            return 0;
+        }
     return -ENOENT;
 }
 

@@ -22,6 +22,7 @@ enum { PERF_ELF_LOADS_MAX = 64 };
 struct perf_elf {
     struct {
         uint64_t offset, address, size; // in the file; link-time; of the file's part
+        bool is_code;
     } loads[PERF_ELF_LOADS_MAX];
     uint32_t load_count;
     struct unwind_tables tables; // link-time addresses; sizes 0: the file has none
@@ -40,8 +41,9 @@ struct perf_elf_source {
 int perf_elf_load(struct perf_elf *out, const struct perf_elf_source *source);
 void perf_elf_finish(struct perf_elf *e); // accepts a zeroed one
 
-// What to add to link-time addresses when the file's `offset` is mapped at `start`. 0, or -ENOENT
-// where no loadable segment holds that offset.
+// What to add to link-time addresses when the file's `offset` is mapped at `start` as code (lld has the end of one segment
+// and the start of the next on one page of the file, which is then mapped twice). 0, or -ENOENT where no loadable segment
+// holds that offset.
 int perf_elf_bias(const struct perf_elf *e, uint64_t start, uint64_t offset, uint64_t *bias);
 
 // The build id of an ELF file as bytes (at most max); its length, 0 if it has none or is no ELF file.

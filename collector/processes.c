@@ -64,7 +64,8 @@ static int read_maps(struct process *one)
     errno = 0;
     while (getline(&line, &size, f) > 0) {
         const char *slash = strrchr(line, '/');
-        if (!slash)
+        const char *access = strchr(line, ' ');
+        if (!slash || !access || access[3] != 'x') // a file alone is no agent
             continue;
         if (!strncmp(slash + 1, "libfiberscope.so", 16))
             one->agent = PROCESS_AGENT_IDLE;

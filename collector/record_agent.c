@@ -233,6 +233,10 @@ int record_process(const struct record_options *o, struct record_result *result,
         return error_set(err, rc, 0, "%s", why.text);
     if (is_needed && (is_there || rc == -EACCES)) // injecting may not be done either
         return error_set(err, rc, 0, "%s the agent: %.300s", what, why.text);
+    struct fscope_error never = {0};
+    const struct inject_options io = {.size = sizeof io, .pid = o->pid, .with_seccomp = true};
+    if (is_needed && rc == -ENOENT && inject_check(&io, &never) == -EOPNOTSUPP)
+        return error_set(err, -EOPNOTSUPP, 0, "%s the agent: %.300s", what, never.text);
     if (is_needed)
         return error_set(err, rc, 0,
                          "%s the agent: %.250s; --method=inject puts it in, `fiberscope record %s "

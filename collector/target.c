@@ -321,24 +321,38 @@ int target_read(const struct target *t, uint64_t address, void *out, size_t size
 
 // --- Files.
 
+int target_loaded(const struct target *t, struct target_file *f, struct loaded *out)
+{
+    struct loaded_map maps[LOADED_MAPS_MAX];
+    size_t n = 0;
+    if (!f->is_placed) {
+        for (size_t i = 0; i < t->map_count && n < LOADED_MAPS_MAX; i++) {
+            const struct target_map *m = &t->maps[i];
+            if (m->file == f)
+                maps[n++] = (struct loaded_map){m->start, m->end, m->offset, m->is_code};
+        }
+        f->place_rc =
+            f->fd < 0 ? -ENOENT
+                      : loaded_find(&f->place, maps, n, f->fd, target_is_core(t) ? 0 : t->reader);
+        f->is_placed = true;
+    }
+    *out = f->place;
+    return f->place_rc;
+}
+
 int target_find_variable(struct target *t, const char *library, const char *name, uint64_t *address)
 {
     for (int round = 0; round < 2; round++)
         for (size_t i = 0; i < t->map_count; i++) {
-            const struct target_map *m = &t->maps[i];
-            if (!m->file || m->file->fd < 0 || m->offset != 0 ||
-                (strstr(m->file->path, library) != NULL) != (round == 0))
+            struct target_file *f = t->maps[i].file;
+            struct loaded place;
+            uint64_t at;
+            if (!f || (i && t->maps[i - 1].file == f) ||
+                (strstr(f->path, library) != NULL) != (round == 0) || target_loaded(t, f, &place))
                 continue;
-            struct data_symbols *d = NULL;
-            uint64_t at, bias;
-            int rc = data_symbols_open(&d, m->file->fd, m->file->path, NULL);
-            if (!rc)
-                rc = data_symbols_address(d, name, &at);
-            if (!rc)
-                rc = data_symbols_bias(d, m->start, m->offset, &bias);
-            data_symbols_close(d);
-            if (!rc) {
-                *address = at + bias;
+            const struct data_symbols *d = target_file_symbols(f);
+            if (d && !data_symbols_address(d, name, &at)) {
+                *address = at + place.bias;
                 return 0;
             }
         }

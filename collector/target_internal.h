@@ -5,6 +5,7 @@
 #ifndef FIBERSCOPE_COLLECTOR_TARGET_INTERNAL_H
 #define FIBERSCOPE_COLLECTOR_TARGET_INTERNAL_H
 
+#include "collector/loaded.h"
 #include "collector/perf_elf.h"
 #include "collector/target.h"
 #include "symbols/data_symbols.h"
@@ -21,6 +22,9 @@ struct target_file { // one per path and inode
     struct perf_elf elf;
     bool is_named;                // symbols was tried
     struct data_symbols *symbols; // of its variables; NULL: none
+    bool is_placed;               // target_loaded was asked
+    int place_rc;                 // what it says
+    struct loaded place;
 };
 
 struct target_map {
@@ -57,6 +61,9 @@ struct target {
 int target_add_map(struct target *t, const struct target_map *m, const char *path, uint64_t device,
                    uint64_t inode);
 void target_sort_maps(struct target *t);
+// Where the file is loaded (loaded.h). 0 or -errno.
+int target_loaded(const struct target *t, struct target_file *f, struct loaded *out);
+const struct data_symbols *target_file_symbols(struct target_file *f); // NULL: it has none
 const struct target_map *target_map_at(const struct target *t, uint64_t address);
 size_t target_read_core(const struct target *t, uint64_t address, void *out, size_t size);
 

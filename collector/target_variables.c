@@ -16,7 +16,7 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static const struct data_symbols *symbols_of(struct target_file *f)
+const struct data_symbols *target_file_symbols(struct target_file *f)
 {
     if (!f->is_named) {
         f->is_named = true;
@@ -26,7 +26,7 @@ static const struct data_symbols *symbols_of(struct target_file *f)
     return f->symbols;
 }
 
-// The file whose data this is. Zero-initialized data is mapped without it: so each file is asked, by its first map.
+// The file whose data this is. Zero-initialized data is mapped without it: so each file is asked.
 static struct target_file *file_of(struct target *t, uint64_t address, uint64_t *inside)
 {
     const struct target_map *at = target_map_at(t, address);
@@ -34,17 +34,18 @@ static struct target_file *file_of(struct target *t, uint64_t address, uint64_t 
     if (!at)
         return NULL;
     for (size_t i = 0; i < t->map_count && t->maps[i].start <= address; i++) {
-        const struct target_map *m = &t->maps[i];
-        uint64_t bias;
-        if (!m->file || m->file == last)
+        struct target_file *f = t->maps[i].file;
+        struct loaded place;
+        if (!f || f == last)
             continue;
-        last = m->file;
-        const struct data_symbols *d = symbols_of(m->file);
-        if (!d || data_symbols_bias(d, m->start, m->offset, &bias) ||
-            !data_symbols_cover(d, address - bias))
+        last = f;
+        if (target_loaded(t, f, &place) || address < place.start || address >= place.end)
             continue;
-        *inside = address - bias;
-        return m->file;
+        const struct data_symbols *d = target_file_symbols(f);
+        if (!d || !data_symbols_cover(d, address - place.bias))
+            continue;
+        *inside = address - place.bias;
+        return f;
     }
     return NULL;
 }

@@ -108,10 +108,11 @@ static void name_restarted(struct thread_state *s, uint32_t pid, uint32_t tid)
         return;
     if (strstr(where, "futex"))
         s->call.number = SYS_futex;
-    else if (strstr(where, "nanosleep"))
-        s->call.number = SYS_nanosleep;
     else if (strstr(where, "poll"))
         s->call.number = SYS_poll;
+    else if (where[0] !=
+             '0') // the third of that kind; the kernel does not always name a sleep's own function
+        s->call.number = SYS_clock_nanosleep;
 }
 
 int thread_list_look(struct thread_state *out, uint32_t pid, uint32_t tid)

@@ -34,6 +34,9 @@
 //     - A thread that has left its own event by a jump (or as the parent of a vfork child that was killed in one:
 //       they share stack and memory) is, at its next event, no deeper in its stack than that event was. Then it
 //       cuts the trace, as what it had begun is half told, and the stream is free.
+//     An M of the fiber runtime is the exception: who advances waits for the end of its transition, however long that takes.
+//   - No two streams have one tid in a session: they are made with signals blocked, under `naming` (others.c).
+//   - What was told of a wait in one session is not known in the next (emit_thread's woken_session).
 //   - A cut trace begins anew after a pause, so that nothing of this can come in storms.
 //   - Nothing here allocates but by mmap, or takes a lock of libc's.
 //
@@ -104,6 +107,7 @@ enum emit_rwlock { EMIT_RWLOCK_NONE, EMIT_RWLOCK_READ, EMIT_RWLOCK_WRITE };
 enum emit_use {
     EMIT_UNUSED,
     EMIT_USED,
+    EMIT_LEAVING, // its thread has ended, and it is about to be free
     EMIT_DROPPED
 }; // dropped: by its thread, while another held it
 #define EMIT_BUSY_BY_OTHER (UINT32_C(1) << 31)
@@ -169,6 +173,8 @@ struct emit_thread {
     bool is_unqueued;                            // it waits, and is in no queue
     // Of a condition's waiter: the mutex that it takes before it goes on, and when it was woken; and where it waits.
     _Atomic uint64_t wait_again, woken_ticks;
+    _Atomic uint64_t
+        woken_session; // in which it was told that it was woken, or that its wait is over
     _Atomic uint64_t holds[EMIT_HOLDS]; // mutexes that it took while others needed them; 0: none
     uint64_t wait_takes;                // what it has once it goes on
     uint8_t wait_rwlock;                // enum emit_rwlock: what object is besides

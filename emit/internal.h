@@ -159,7 +159,7 @@ void emit_others_end(void);
 void emit_others_forget(void); // in a forked child
 // The thread of a stream that was told ahead goes on. Within its transition.
 void emit_others_go_on(struct emit_thread *t, uint64_t ticks);
-// The stream that was told ahead for the calling thread, or a new one; NULL: no memory.
+// The stream that was told ahead for the calling thread, or a new one; NULL: no memory, or not now.
 struct emit_thread *emit_others_adopt(uint32_t tid);
 struct emit_thread *emit_others_find(uint32_t tid); // ... NULL: none was
 

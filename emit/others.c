@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { THREADS_MAX = 4096, TRIES = 1000, BUFFERS_PART = 8 };
+enum { THREADS_MAX = 4096, SPINS = 300, TRIES = 1300, BUFFERS_PART = 8 };
 
 enum doing { DOING_RUN, DOING_CALL, DOING_WAIT, DOING_NOTHING };
 
@@ -38,6 +38,7 @@ static uint32_t orphans;        // streams that are, within that
 static __thread int own_call __attribute__((tls_model("initial-exec"))) = EMIT_DOING_NOTHING_KNOWN;
 static __thread const void *own_context __attribute__((tls_model("initial-exec")));
 
+// By somebody whose signals are blocked, so that it is held for a moment, but for who gets no processor.
 static bool lock_names(void)
 {
     uint32_t no = 0;
@@ -45,7 +46,10 @@ static bool lock_names(void)
         if (atomic_compare_exchange_weak_explicit(&naming, &no, 1, memory_order_acquire,
                                                   memory_order_relaxed))
             return true;
-        syscall(SYS_sched_yield);
+        if (i < SPINS)
+            __builtin_ia32_pause();
+        else
+            emit_pause();
     }
     return false;
 }
@@ -55,14 +59,18 @@ static void unlock_names(void)
     atomic_store_explicit(&naming, 0, memory_order_release);
 }
 
+static bool is_its(struct emit_thread *t, uint32_t tid)
+{
+    return atomic_load_explicit(&t->is_used, memory_order_relaxed) == EMIT_USED && t->tid == tid;
+}
+
 static struct emit_thread *find(uint32_t tid)
 {
     struct emit_thread *t = emit_plain_of(tid);
     if (t)
         return t;
     t = atomic_load_explicit(&emit.threads, memory_order_acquire);
-    while (t &&
-           (atomic_load_explicit(&t->is_used, memory_order_relaxed) != EMIT_USED || t->tid != tid))
+    while (t && !is_its(t, tid))
         t = t->next;
     return t;
 }
@@ -92,16 +100,15 @@ struct emit_thread *emit_others_find(uint32_t tid)
 
 struct emit_thread *emit_others_adopt(uint32_t tid)
 {
-    // Without the lock, which its holder may have been interrupted with: then it gets a stream of its own.
-    bool is_locked = lock_names();
-    struct emit_thread *t = is_locked ? find_orphan(tid) : NULL;
+    if (!lock_names()) // who has it may be about to tell for this very thread: the next event tries again
+        return NULL;
+    struct emit_thread *t = find_orphan(tid);
     if (!t) {
         t = emit_plain_take(tid);
         if (t)
             emit_plain_name(t);
     }
-    if (is_locked)
-        unlock_names();
+    unlock_names();
     return t;
 }
 
@@ -322,11 +329,14 @@ static void tell_thread(uint32_t tid, uint32_t own_tid, bool has_room)
     if (!is_ours)
         return;
     // One that was created in this session, and has told nothing yet, begins by itself.
-    bool is_created = t->is_made && t->session_made == emit_session();
-    if (is_new || (t->session != emit_session() && !is_created))
+    bool is_created = t->is_made && t->session_made == emit_session(), is_waiting;
+    if (is_new || (is_its(t, tid) && t->session != emit_session() && !is_created))
         s = tid == own_tid ? own_state() : state_of(tid);
-    if (s.doing != DOING_NOTHING)
+    // What it waits for is not to end while that is told; where it just does, it goes on and tells itself.
+    if (s.doing != DOING_NOTHING && emit_waits_keep(t, &is_waiting)) {
         tell(t, s, tid == own_tid, has_room);
+        emit_waits_let_go(t, is_waiting);
+    }
     emit_busy_unlock(t);
 }
 

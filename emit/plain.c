@@ -183,21 +183,23 @@ static void find_stack(struct emit_thread *t)
         emit.bounds(&t->stack_low, &t->stack_high);
 }
 
+// With signals blocked: a handler that came in between would make another, and no two streams may have one tid in a session. Nor
+// does a session begin in one meanwhile.
 static __attribute__((noinline)) struct emit_thread *make_self(void)
 {
     // A child of vfork has this memory, its parent's thread-local variables too.
     if (has_ended || emit.pid != (uint32_t)syscall(SYS_getpid))
         return NULL;
     uint64_t mask;
-    emit_signals_block(&mask); // no session begins in a handler meanwhile
-    struct emit_thread *t = emit_others_adopt((uint32_t)syscall(SYS_gettid));
+    emit_signals_block(&mask);
+    struct emit_thread *t = self;
+    if (!t && (t = emit_others_adopt((uint32_t)syscall(SYS_gettid)))) {
+        if (own_start)
+            t->g.start = own_start;
+        find_stack(t);
+        self = t;
+    }
     emit_signals_restore(&mask);
-    if (!t)
-        return NULL;
-    if (own_start)
-        t->g.start = own_start;
-    self = t;
-    find_stack(t);
     return t;
 }
 
@@ -213,7 +215,8 @@ void emit_plain_end(struct emit_thread *t)
     emit_waits_flush(t);
     emit_thread_leave(t);
     emit_thread_end(t);
-    t->session = 0; // another thread's order begins anew
+    t->session = 0;                          // another thread's order begins anew
+    atomic_store(&t->is_used, EMIT_LEAVING); // who finds it by its tid is not to tell it again
     emit_busy_unlock(t);
     emit_plain_give(t);
 }
@@ -331,11 +334,12 @@ static __attribute__((noinline)) void go_on(struct emit_thread *w)
         let_go();
         return;
     }
-    bool is_told = emit_waits_end(w);
+    bool is_told = emit_waits_end(w), is_ours = self == w && emit_waits_claimed(w);
     struct emit_thread *t = is_plain() ? enter_self() : NULL;
     if (t)
         emit_thread_begin(t);
-    if (self == w) // else somebody is about to tell of its wait, and it was dropped
+    // Else it was dropped: somebody is about to tell of its wait, or, where the claim is ours, holds it.
+    if (self == w || is_ours)
         emit_waits_over(w);
     if (t && t->g_state == EMIT_G_SYSCALL) {
         emit_syscall_end(t, emit_ticks());
@@ -537,19 +541,20 @@ struct emit_thread *emit_self_create(uint64_t start)
 
 void emit_self_begin(struct emit_thread *t, uint64_t start)
 {
+    uint64_t mask;
     own_start = start;
     if (!t)
         return;
-    if (self) { // it has told something already: as a thread from outside
-        emit_self_drop(t);
-        return;
-    }
-    self = t;
-    emit_plain_set_tid(t, (uint32_t)syscall(SYS_gettid));
-    struct emit_thread *ahead = find_ahead(t->tid); // a session began in this very moment
-    if (ahead)
-        emit_plain_end(ahead);
+    emit_signals_block(&mask); // as in make_self
+    uint32_t tid = (uint32_t)syscall(SYS_gettid);
+    // A handler has told something already, as of a thread from outside; or a session began in this very moment.
+    struct emit_thread *before = self ? self : emit_is_on() ? emit_others_find(tid) : NULL;
+    if (before)
+        emit_plain_end(before);
+    emit_plain_set_tid(t, tid);
     find_stack(t);
+    self = t;
+    emit_signals_restore(&mask);
     emit_leave(emit_enter());
 }
 

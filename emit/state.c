@@ -109,6 +109,7 @@ static int take_segment(struct seg *s)
     emit.trace = (struct seg_trace *)(void *)((char *)s->header + area->offset);
     emit.buffers = (struct seg_trace_buffer *)(emit.trace + 1);
     emit.data = (uint8_t *)emit.trace + emit.trace->data_offset;
+    emit.copied = atomic_load(&emit.trace->snapshots); // a parent's are not ours to make
     intern_reasons();
     return 0;
 }
@@ -301,6 +302,8 @@ int emit_stop(void)
         tell_last();
     if (!rc && atomic_exchange(&emit_generation, 0))
         end_session(SEG_TRACE_STOPPED);
+    else if (!rc && atomic_load(&emit.is_cut)) // and no tick has come since
+        end_session(SEG_TRACE_FULL);
     atomic_store(&emit_rests, 0);
     if (!rc)
         arm(false);

@@ -114,7 +114,11 @@ void emit_plain_name(struct emit_thread *t)
         t->g.start = EMIT_START_MAIN;
 }
 
+// Its tids are the parent's. Most pages are shared with it as long as they are only read.
 void emit_plain_forget(void)
 {
+    for (int i = 0; i < TIDS; i++)
+        if (atomic_load_explicit(&by_tid[i], memory_order_relaxed))
+            atomic_store_explicit(&by_tid[i], NULL, memory_order_relaxed);
     atomic_store_explicit(&free_streams, 0, memory_order_relaxed);
 }

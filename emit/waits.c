@@ -78,6 +78,12 @@ static void wait_for(struct emit_thread *w, uint64_t object, uint64_t since)
     atomic_store_explicit(&w->wait, WAITING, memory_order_release); // pairs with claim
 }
 
+// What was told in an earlier session is not known in this one.
+static bool was_woken_in(const struct emit_thread *w, uint64_t session)
+{
+    return atomic_load_explicit(&w->woken_session, memory_order_relaxed) == session;
+}
+
 static bool is_any_relocking(void)
 {
     return atomic_load_explicit(&emit_relocking, memory_order_relaxed) != 0;
@@ -108,7 +114,8 @@ static void block_again(struct emit_thread *w, uint64_t since)
     if (!since || !move(w, WOKEN, CLAIMED))
         return;
     uint64_t mutex = atomic_load_explicit(&w->wait_again, memory_order_relaxed);
-    if (!mutex || w->session != emit_session() || !w->is_told || w->g_state) {
+    if (!mutex || w->session != emit_session() || !w->is_told || w->g_state ||
+        !was_woken_in(w, emit_session())) {
         atomic_store_explicit(&w->wait, WOKEN, memory_order_release); // as in tell
         return;
     }
@@ -200,6 +207,8 @@ static bool tell(struct emit_thread *t, struct emit_thread *w, emit_number stack
         emit_queue_add(w, again, EMIT_QUEUE_RELOCKING);
         atomic_fetch_add_explicit(&emit_relocking, 1, memory_order_relaxed);
     }
+    if (same)
+        atomic_store_explicit(&w->woken_session, t->session, memory_order_relaxed);
     // release: pairs with the acquire of the waiter that goes on, and of who announces
     atomic_store_explicit(&w->wait, same ? WOKEN : WAITING, memory_order_release);
     return same;
@@ -346,11 +355,13 @@ static void tell_for_releaser(struct emit_thread *w, uint64_t object)
         is_told = r->object == object &&
                   r->ticks >= atomic_load_explicit(&w->wait_ticks, memory_order_relaxed) &&
                   t->session == w->session && t->session == emit_session() && t->is_told &&
-                  w->is_told && t->g_state == EMIT_G_RUNNING && t->p_state == EMIT_P_RUNNING;
+                  w->is_told && !w->g_state && t->g_state == EMIT_G_RUNNING &&
+                  t->p_state == EMIT_P_RUNNING;
         if (!is_told)
             continue;
         emit_go_unblock(t, emit_ticks(), w->g, r->stack);
         r->is_told = true; // it stays: of a read-write lock there may be more
+        atomic_store_explicit(&w->woken_session, t->session, memory_order_relaxed);
         atomic_store_explicit(&w->wait, GONE_ON, memory_order_release); // as in tell
     }
     emit_busy_unlock(t);
@@ -387,8 +398,8 @@ bool emit_waits_end(struct emit_thread *t)
             pause_briefly();
     }
     object = atomic_load_explicit(&t->wait_object, memory_order_relaxed); // or the mutex, by now
-    bool was_woken = emit_waits_woken(t);
-    if (!was_woken)
+    bool was_woken = atomic_load_explicit(&t->wait, memory_order_acquire) >= WOKEN;
+    if (!emit_waits_woken(t))
         tell_for_releaser(t, object);
     emit_queue_remove(t);
     uint64_t again = atomic_load_explicit(&t->wait_again, memory_order_relaxed);
@@ -410,7 +421,21 @@ void emit_waits_over(struct emit_thread *t)
 
 bool emit_waits_woken(const struct emit_thread *t)
 {
-    return atomic_load_explicit(&t->wait, memory_order_acquire) >= WOKEN;
+    return atomic_load_explicit(&t->wait, memory_order_acquire) >= WOKEN &&
+           was_woken_in(t, emit_session());
+}
+
+bool emit_waits_keep(struct emit_thread *w, bool *is_waiting)
+{
+    *is_waiting = emit_waits_claim(w);
+    uint32_t now = atomic_load_explicit(&w->wait, memory_order_acquire);
+    return *is_waiting || now == NONE || now == WOKEN;
+}
+
+void emit_waits_let_go(struct emit_thread *w, bool is_waiting)
+{
+    if (is_waiting)
+        move(w, CLAIMED, WAITING);
 }
 
 void emit_waits_forget(void)

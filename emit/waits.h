@@ -40,7 +40,12 @@ void emit_waits_signal(struct emit_thread *t, uint64_t object, bool all);
 bool emit_waits_claim(struct emit_thread *w);
 bool emit_waits_is_waiting(const struct emit_thread *w);
 
-// Whether a blocked t has been told as unblocked: runnable.
+// With w's stream held: nobody tells of its wait until it is let go. False: somebody is
+// just about to, or its thread is on its way.
+bool emit_waits_keep(struct emit_thread *w, bool *is_waiting);
+void emit_waits_let_go(struct emit_thread *w, bool is_waiting);
+
+// Whether a blocked t has been told as unblocked in this session: runnable.
 bool emit_waits_woken(const struct emit_thread *t);
 
 bool emit_waits_claimed(struct emit_thread *t); // somebody is about to tell of its wait

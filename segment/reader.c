@@ -124,13 +124,18 @@ int reader_validate(struct seg_reader *r, const char *what, struct fscope_error 
 }
 
 // A descriptor that came over a socket or by fork shares its open file with the target, and so would
-// its locks: they would exclude nobody and outlive us. A file of our own has locks of our own.
+// its locks: they would exclude nobody and outlive us. A file of our own has locks of our own. By our rights it is opened only
+// for what its sender may do itself: root writes into no file that a hostile target can merely read.
 static int reopen(int fd)
 {
     char path[40];
+    struct stat st;
+    int flags = fcntl(fd, F_GETFL);
+    bool may_write = flags >= 0 && (flags & (O_ACCMODE | O_PATH)) == O_RDWR && !fstat(fd, &st) &&
+                     S_ISREG(st.st_mode);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int own = open(path, O_RDWR | O_CLOEXEC);
-    int rc = own < 0 ? -errno : 0;
+    int own = may_write ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    int rc = !may_write ? -EPERM : own < 0 ? -errno : 0;
     close(fd);
     return rc ? rc : own;
 }

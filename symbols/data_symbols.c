@@ -128,14 +128,17 @@ void data_symbols_close(struct data_symbols *d)
 int data_symbols_bias(const struct data_symbols *d, uint64_t start, uint64_t offset, uint64_t *bias)
 {
     const uint64_t page = 4096;
-    for (uint32_t i = 0; i < d->file->load_count; i++) {
-        const struct elf_load *l = &d->file->loads[i];
-        uint64_t slack = l->offset % page; // mapped from the page on in which the segment begins
-        if (offset < l->offset - slack || offset - (l->offset - slack) >= l->file_bytes + slack)
-            continue;
-        *bias = start - (offset - l->offset + l->address);
-        return 0;
-    }
+    for (int pass = 0; pass < 2; pass++) // code first
+        for (uint32_t i = 0; i < d->file->load_count; i++) {
+            const struct elf_load *l = &d->file->loads[i];
+            uint64_t slack =
+                l->offset % page; // mapped from the page on in which the segment begins
+            if (l->is_executable != (pass == 0) || offset < l->offset - slack ||
+                offset - (l->offset - slack) >= l->file_bytes + slack)
+                continue;
+            *bias = start - (offset - l->offset + l->address);
+            return 0;
+        }
     return -ENOENT;
 }
 

@@ -25,7 +25,7 @@ int data_symbols_open(struct data_symbols **out, int fd, const char *name,
 void data_symbols_close(struct data_symbols *d); // accepts NULL
 
 // What has to be subtracted from an address, modulo 2^64, where `offset` of the file is mapped at
-// `start`. -ENOENT: the file has nothing to be mapped there.
+// `start` as code. -ENOENT: the file has nothing to be mapped there.
 int data_symbols_bias(const struct data_symbols *d, uint64_t start, uint64_t offset,
                       uint64_t *bias);
 

@@ -105,16 +105,16 @@ int functions_find_code(const struct functions *f, const void *bytes, uint64_t s
     return -ENOENT;
 }
 
-int functions_bias(const struct functions *f, uint64_t start, uint64_t offset, uint64_t *bias)
+int functions_read(const struct functions *f, uint64_t address, void *out, uint64_t size)
 {
-    const uint64_t page = 4096;
     for (uint32_t i = 0; i < f->file->load_count; i++) {
         const struct elf_load *l = &f->file->loads[i];
-        uint64_t slack = l->offset % page; // mapped from the page on in which the segment begins
-        if (offset < l->offset - slack || offset - (l->offset - slack) >= l->file_bytes + slack)
-            continue;
-        *bias = start - (offset - l->offset + l->address);
-        return 0;
+        if (l->is_executable && address >= l->address && size <= l->file_bytes &&
+            address - l->address <= l->file_bytes - size)
+            return pread(f->file->fd, out, size, (off_t)(l->offset + address - l->address)) ==
+                           (ssize_t)size
+                       ? 0
+                       : -ENOENT;
     }
     return -ENOENT;
 }

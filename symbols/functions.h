@@ -27,7 +27,7 @@ int functions_find(const struct functions *f, const char *name, uint64_t *addres
 int functions_find_code(const struct functions *f, const void *bytes, uint64_t size,
                         uint64_t *address);
 
-// What has to be subtracted from an address, modulo 2^64, where `offset` of the file is mapped at `start`. -ENOENT.
-int functions_bias(const struct functions *f, uint64_t start, uint64_t offset, uint64_t *bias);
+// The file's bytes at an address of its code. -ENOENT: it has none there.
+int functions_read(const struct functions *f, uint64_t address, void *out, uint64_t size);
 
 #endif

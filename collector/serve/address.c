@@ -189,6 +189,10 @@ static int open_socket(struct serve_listener *l, const struct endpoint *e, const
     rc = bind(l->fd, (const struct sockaddr *)&e->address, e->size) ? -errno : 0;
     if (l->is_unix)
         umask(mask);
+    if (rc == -EADDRINUSE && l->is_unix)
+        return error_set(err, rc, 0,
+                         "%s: in use, or another file is there: take another path, or remove it",
+                         text);
     if (rc == -EADDRINUSE)
         return error_set(err, rc, 0,
                          "%s: somebody else listens there; port 0 takes one that is free", text);

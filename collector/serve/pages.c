@@ -174,7 +174,10 @@ void page_cmdline(struct request *r)
 
 // --- Names of addresses.
 
-enum { WORD_MAX = 4096 }; // of Go's reader: without a + in so many bytes it gives up
+enum {
+    AT_ONCE = 8192,  // addresses; between them somebody may have left
+    WORD_MAX = 4096, // of Go's reader: without a + in so many bytes it gives up
+};
 
 static void put_name(void *arg, uint64_t address, const struct pprof_line *line)
 {
@@ -215,8 +218,9 @@ void page_symbol(struct request *r)
     FILE *out = reply_text_begin(r, TYPE_TEXT);
     if (out) {
         fputs("num_symbols: 1\n", out);
-        if (count)
-            names_find(session_pid(r->serve->session), list, count, put_name, out);
+        for (size_t at = 0; at < count && !request_is_over(r); at += AT_ONCE)
+            names_find(session_pid(r->serve->session), list + at,
+                       count - at < AT_ONCE ? count - at : AT_ONCE, put_name, out);
         if (is_full)
             fputs("reading request: bufio: buffer full\n", out);
         reply_text_end(r, out);

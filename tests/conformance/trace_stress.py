@@ -7,7 +7,8 @@ accepted by Go's own reader and by `fiberscope trace validate`, with the same nu
 
 stopped   started and stopped at random moments by the program itself, or by what is preloaded (trace_toggle.c)
 killed    SIGKILL at a random moment; the file is finished by `fiberscope record`, or out of a black box. What counts
-          is the traces that the kill has ended, be they of a flight recorder
+          is the traces that the kill has ended, be they of a flight recorder. A kill may come before the first event:
+          then, and only then, there may be none. Whether there was one is told by a thread of the program (trace_toggle.c)
 cut       with the smallest of buffers
 flight    the flight recorder, with snapshots at random moments
 Until there are COUNT traces, or SECONDS have passed (0: COUNT, however long it takes): what was reached is said at the
@@ -18,7 +19,6 @@ import collections
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -37,7 +37,7 @@ AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
 RUNTIME = os.path.join(BUILD, "tests", "runtime")
 TOGGLE = os.path.join(RUNTIME, "libtrace_toggle.so")
 AT_ONCE = 2
-KILL = -signal.SIGKILL
+KILLED, ENDED_WITHOUT = 128 + signal.SIGKILL, 1  # how `fiberscope` ends: as the program did, or with an error
 
 # name -> its arguments, with a seed and so many processors: one that ends after a second, and one to be killed.
 ENDS = {
@@ -62,7 +62,7 @@ FOLDERS = {"forensics": os.path.join(BUILD, "examples"), "trace_threads": os.pat
 class Target:
     """A program to trace, what it is started with, and how."""
 
-    def __init__(self, seed, rng, milliseconds, soon, is_flight=False, suite=True, is_toggled=True):
+    def __init__(self, seed, rng, milliseconds, soon, is_flight=False, suite=True, is_toggled=True, mark=None):
         procs = (1, 2, 8)[seed % 3]
         others = ENDS if soon else LASTS
         self.name = "trace_stress" if not suite or rng.randrange(3) == 0 else rng.choice(list(others))
@@ -77,6 +77,8 @@ class Target:
             args = others[self.name](seed, procs)
         if is_toggled and self.name != "trace_stress":
             self.env.update(TRACE_TOGGLE=str(seed), LD_PRELOAD=TOGGLE)
+        if mark:
+            self.env.update(TRACE_MARK=mark, LD_PRELOAD=TOGGLE)
         self.command = [self.program, *map(str, args)]
 
     def record(self, folder, *options):
@@ -104,14 +106,13 @@ class Target:
         return None
 
 
-def end(process, *statuses, also=None):
+def end(process, *statuses):
     try:
         _, said = process.communicate(timeout=120)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    assert process.returncode in statuses or (also and re.search(also, said)), \
-        f"{process.args}: {process.returncode}, not {statuses}: {said}"
+    assert process.returncode in statuses, f"{process.args}: {process.returncode}, not {statuses}: {said}"
     assert "report this" not in said and "did not make sense" not in said, f"{process.args}: {said}"
     return said
 
@@ -134,28 +135,41 @@ def stopped(seed, rng, folder):
 
 
 def killed(seed, rng, folder):
-    t = Target(seed, rng, 20000, soon=False, is_flight=rng.randrange(4) == 0, is_toggled=rng.randrange(4) == 0)
+    mark = os.path.join(folder, "mark")
+    t = Target(seed, rng, 20000, soon=False, is_flight=rng.randrange(4) == 0, is_toggled=rng.randrange(4) == 0, mark=mark)
     delay = rng.choice((0.03, 0.1, 0.3)) * rng.random()
     happened = {"runs of " + t.name: 1, "flight recorders": t.is_flight}
-    if rng.randrange(2):
-        process = t.record(folder)
-        pid = t.child_of(process)
-        time.sleep(delay)
-        is_killed = pid and kill(pid)
-        said = end(process, 128 + signal.SIGKILL, *([] if is_killed and t.name != "trace_threads" else [0]))
-        # Of many files the last is not named; then the kill is not counted.
-        return {**happened, "killed": int(", up to the kill;" in said)}
+    end_of = killed_in_record if rng.randrange(2) else killed_alone
+    counted = end_of(t, folder, delay, mark)
+    has_trace = any(f.startswith("t.trace") for f in os.listdir(folder))
+    assert has_trace or not os.path.exists(mark), f"it had an event, and there is no trace: {t.command}"
+    happened["before the first event"] = int(not os.path.exists(mark))
+    return collections.Counter(happened) + counted
+
+
+def killed_in_record(t, folder, delay, mark):
+    process = t.record(folder)
+    pid = t.child_of(process)
+    time.sleep(delay)
+    is_killed = pid and kill(pid)
+    said = end(process, KILLED, ENDED_WITHOUT, *([] if is_killed and t.name != "trace_threads" else [0]))
+    assert process.returncode != ENDED_WITHOUT or not os.path.exists(mark), said
+    # Of many files the last is not named; then the kill is not counted.
+    return collections.Counter(killed=int(", up to the kill;" in said))
+
+
+def killed_alone(t, folder, delay, mark):
     box = os.path.join(folder, "box.seg")
     process = t.alone(box)
     time.sleep(0.03 + delay)
     process.kill()
-    end(process, KILL, *([0] if t.name == "trace_threads" else []))
+    end(process, -signal.SIGKILL, *([0] if t.name == "trace_threads" else []))
     # By kind: one that was killed before the trace began has a profile, without samples.
     done = subprocess.Popen([FIBERSCOPE, "finish", "-o", os.path.join(folder, "t.%k"), box],
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    end(done, 0, also="has not finished it|neither a black box|No such file")  # the kill came too early
-    is_on = not t.is_toggled and process.returncode == KILL
-    return {**happened, "black boxes": 1, "killed": int(is_on and os.path.exists(os.path.join(folder, "t.trace")))}
+    end(done, 0, *([] if os.path.exists(mark) else [ENDED_WITHOUT]))
+    is_on = not t.is_toggled and process.returncode == -signal.SIGKILL
+    return collections.Counter({"black boxes": 1, "killed": int(is_on and os.path.exists(os.path.join(folder, "t.trace")))})
 
 
 def cut(seed, rng, folder):

@@ -18,6 +18,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 
 import harness
@@ -566,6 +567,86 @@ def another_root(work):
         assert status(inside, "TracerPid")["TracerPid"] == "0"
 
 
+# Maps the file of its first argument whole, as those do that look for symbols: the kernel puts it below what is loaded.
+MAPS_A_FILE = """import mmap, sys, time
+with open(sys.argv[1], 'rb') as f:
+    m = mmap.mmap(f.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+print('ready', flush=True)
+while sys.argv[2] == 'burns': pass
+while True: time.sleep(0.01)
+"""
+# Writes over the first byte of a function of libc's that nobody calls.
+PATCHES = """import ctypes, time
+libc = ctypes.CDLL(None)
+at = ctypes.cast(libc.memfd_create, ctypes.c_void_p).value
+assert libc.mprotect(ctypes.c_void_p(at & ~4095), 8192, 7) == 0
+ctypes.memset(at, 0xcc, 1)
+print('ready', flush=True)
+while True: time.sleep(0.01)
+"""
+# Whose memfd_create returns 0, its standard input, without making anything.
+REPLACES = """import ctypes, struct, time
+libc = ctypes.CDLL(None)
+words = ((0x20, 0, 0, 0), (0x15, 0, 1, 319), (6, 0, 0, 0x50000), (6, 0, 0, 0x7fff0000))
+f = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *w) for w in words))
+class P(ctypes.Structure): _fields_ = [('n', ctypes.c_ushort), ('f', ctypes.c_void_p)]
+p = P(len(words), ctypes.addressof(f))
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(p)) == 0
+print('ready', flush=True)
+while True: time.sleep(0.01)
+"""
+
+
+def loaded_file(pid, word):
+    return next(m[4] for m in mappings(pid) if word in os.path.basename(m[4]) and "x" in m[2])
+
+
+def mapped_as_a_file(work):
+    """Libraries that are mapped as plain files too, below where they are loaded: libc, which threads are sent into, and the
+    agent, which is called."""
+    libc = loaded_file(os.getpid(), "libc.so.6")
+    for what in ("burns", "sleeps"):
+        with running(sys.executable, "-c", MAPS_A_FILE, libc, what) as p:
+            first = next(m for m in mappings(p.pid) if m[4] == libc)
+            assert first[2] == "r--p" and first[1] - first[0] >= os.path.getsize(libc), "the plain map is the first"
+            attach(p.pid)
+            detach(p.pid)
+            time.sleep(0.1)
+            assert p.poll() is None, p.returncode
+    agent = os.path.realpath(f"{BUILD}/agent/libfiberscope.so")
+    with running(sys.executable, "-c", MAPS_A_FILE, agent, "sleeps", env={"LD_PRELOAD": agent}) as p:
+        harness.record("-p", str(p.pid), "--heap", "-d", "100ms", "-o", f"{work}/h.pb.gz", cwd=work, check=0)
+        assert "was started with the agent" in detach(p.pid, check=1)
+    with running(sys.executable, "-c", MAPS_A_FILE, agent, "sleeps") as p:
+        listed = subprocess.run([FIBERSCOPE, "ps"], capture_output=True, text=True, timeout=60, check=True).stdout
+        assert not re.search(rf"^ *{p.pid} ", listed, re.M), f"it has no agent: {listed}"
+        assert "has no agent" in detach(p.pid, check=1)
+
+
+def patched_code():
+    with running(sys.executable, "-c", PATCHES) as p:
+        assert "nothing was changed" in attach(p.pid, check=1)
+        assert p.poll() is None
+
+
+def replaced_descriptor(work):
+    """A hostile program has a file that it may only read where its new memory file should be: root does not write into it."""
+    if os.geteuid() or not shutil.which("unshare") or not shutil.which("setpriv"):
+        raise Skip("needs root, unshare and setpriv")
+    folder = os.path.dirname(os.path.realpath(f"{BUILD}/agent/libfiberscope.so"))
+    with open(f"{work}/victim", "w", encoding="ascii") as f:
+        f.write("precious")
+    os.chmod(f"{work}/victim", 0o644)
+    hide = f'mount -t tmpfs -o ro none {folder} && exec {" ".join(NOBODY)} "$@"'
+    with open(f"{work}/victim", "rb") as victim, \
+            running("unshare", "-m", "sh", "-c", hide, "sh", sys.executable, "-c", REPLACES, stdin=victim) as p:
+        attach(p.pid, check=None)
+        command("attach", "--seccomp", "-p", str(p.pid), check=1)
+        assert p.poll() is None
+    with open(f"{work}/victim", "rb") as f:
+        assert f.read() == b"precious"
+
+
 def unreadable(work):
     """The target's user may not enter the agent's folder; root may."""
     if os.geteuid() or not shutil.which("setpriv"):
@@ -624,5 +705,6 @@ def served(work):
 
 if __name__ == "__main__":
     main([nothing_is_left, registers_are_kept, waits_are_not_cut, all_kinds, traces, heap_from_then_on, exceptions, sqlite, python,
-          redis, nginx, postgres, shorten, own_allocator, another_root, unreadable,
+          redis, nginx, postgres, shorten, own_allocator, another_root, mapped_as_a_file,
+          patched_code, replaced_descriptor, unreadable,
           ordinary_user, served, killed_at_any_moment])

@@ -78,7 +78,14 @@ def refused(pid, *words, verb="attach", prefix=(), options=()):
 def refusals(work):
     with running(f"{TESTS}/burn_static", "split", "20000", ready=None) as p:
         time.sleep(0.2)
-        refused(p.pid, "statically linked", "--method=perf")
+        refused(p.pid, "statically linked", "with --method=perf")
+        refused(p.pid, "has no agent", verb="detach")
+        said = record("-p", str(p.pid), "--heap", "-d", "100ms", cwd=work, check=1).stderr
+        assert "statically linked" in said and "--method=inject" not in said, said
+    with subprocess.Popen([FIBERSCOPE, "serve", "--listen", f"unix:{work}/s", f"{TESTS}/burn_static", "split", "1500"],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as p:
+        said = p.stderr.read()
+        assert "it is statically linked" in said and "LD_PRELOAD" not in said, said
     with running(LATE, "work", "60", env={"LD_PRELOAD": f"{BUILD}/agent/libfiberscope.so"}) as p:
         assert "in already" in attach(p.pid)
         refused(p.pid, "was started with the agent", verb="detach")

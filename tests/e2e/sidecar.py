@@ -155,7 +155,38 @@ def what_it_cannot_do_it_says():
     assert p.returncode == 0 and said.count("fiberscope serve:") == 1, said
 
 
+def who_has_nothing_to_do_is_silent():
+    """Sidecars that come at once for one address, and those of programs that are over before they look."""
+    with subprocess.Popen([LATE, "work", "60"], env=dict(os.environ, LD_PRELOAD=AGENT), stdout=subprocess.PIPE) as p:
+        time.sleep(0.3)
+        port = free_port()
+        rivals = [subprocess.Popen([FIBERSCOPE, "serve", "--sidecar", "-p", str(p.pid), "--listen", f"127.0.0.1:{port}"],
+                                   stderr=subprocess.PIPE, text=True) for _ in range(6)]
+        until(lambda: sum(r.poll() is None for r in rivals) == 1, "one of them serves")
+        p.kill()
+        said = [r.communicate(timeout=20)[1] for r in rivals]
+    assert not any(said) and not any(r.returncode for r in rivals), said
+    for _ in range(12):
+        p = start("sleep", "0.1", port=0)
+        said, _ = p.communicate(timeout=20)  # until its sidecar has gone, too
+        assert p.returncode == 0 and not said, said
+
+
+def the_pid_in_an_address_is_the_commands(work):
+    p = subprocess.Popen([FIBERSCOPE, "serve", "-q", "--listen", f"unix:{work}/%p-%p", "sleep", "1"])
+    until(lambda: os.listdir(work), "it listens")
+    with open(f"/proc/{p.pid}/task/{p.pid}/children", encoding="ascii") as f:
+        child = f.read().split()[0]
+    until(lambda: os.listdir(work) == [f"{child}-{child}"], os.listdir(work))
+    assert p.wait(timeout=20) == 0
+    with open(f"{work}/plain", "w", encoding="ascii"):
+        pass
+    done = subprocess.run([FIBERSCOPE, "serve", "--listen", f"unix:{work}/plain", "sleep", "1"], capture_output=True,
+                          text=True, timeout=20)
+    assert "another file is there" in done.stderr and done.returncode, done
+
+
 if __name__ == "__main__":
-    main([served_from_the_start_until_the_end, a_killed_one_comes_back_on_a_call,
-          an_exec_is_followed_and_children_do_not_serve, a_program_on_the_runtime_alone,
+    main([who_has_nothing_to_do_is_silent, the_pid_in_an_address_is_the_commands, served_from_the_start_until_the_end,
+          a_killed_one_comes_back_on_a_call, an_exec_is_followed_and_children_do_not_serve, a_program_on_the_runtime_alone,
           without_the_command_one_line_is_said, what_it_cannot_do_it_says])

@@ -10,6 +10,7 @@ import re
 import resource
 import signal
 import subprocess
+import sys
 import time
 
 import harness
@@ -320,6 +321,30 @@ def a_flight_recorder_alone_copies_to_new_names(work):
     assert os.path.exists(f"{work}/dump")
 
 
+SLOW_AND_FORK = """
+import ctypes, os, time
+lib = ctypes.CDLL(None)
+lib.fscope_task_begin.restype = ctypes.c_uint64
+task = lib.fscope_task_begin(b"slow", ctypes.c_uint64(0))
+time.sleep(0.03)
+lib.fscope_task_end(ctypes.c_uint64(task))
+time.sleep(0.05)
+if not os.fork():
+    for _ in range(30):
+        time.sleep(0.01)
+    os._exit(0)
+os.wait()
+"""
+
+
+def a_child_does_not_copy_what_its_parent_was_asked_to(work):
+    env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE="quiet=1,slow_task=20000000,trace_bytes=4MiB,out=dump.%p")
+    p = subprocess.Popen([sys.executable, "-c", SLOW_AND_FORK], cwd=work, env=env)
+    assert p.wait(timeout=60) == 0
+    dumps = os.listdir(work)
+    assert [d for d in dumps if "copy" in d] == [f"dump.{p.pid}.copy1"] and len(dumps) == 3, dumps
+
+
 def a_black_box_becomes_a_trace(work):
     p = alone(work, "trace=1,segment=box", "fibers", "0")
     time.sleep(0.4)
@@ -510,7 +535,8 @@ def names_are_as_for_profiles(work):
 main([a_trace_tells_what_fibers_did, fibers_of_groups_and_pools_are_the_program_s, the_newer_format_is_written_on_request,
       threads_are_in_it_with_their_waits_and_samples, a_killed_program_leaves_a_whole_trace,
       a_duration_ends_it_at_a_whole_generation, nobody_waits_long_for_a_program_that_sleeps,
-      a_snapshot_of_a_program_that_sleeps, a_copy_says_what_it_is_for, a_flight_recorder_alone_copies_to_new_names, a_full_buffer_cuts_and_the_next_file_goes_on,
+      a_snapshot_of_a_program_that_sleeps, a_copy_says_what_it_is_for, a_flight_recorder_alone_copies_to_new_names,
+      a_child_does_not_copy_what_its_parent_was_asked_to, a_full_buffer_cuts_and_the_next_file_goes_on,
       a_cut_without_a_next_file_is_said,
       a_flight_recorder_keeps_the_newest, a_dump_becomes_a_trace, a_black_box_becomes_a_trace,
       a_core_file_becomes_a_trace, a_duration_is_what_was_asked_for, each_condition_says_whether_it_was_met,

@@ -5,8 +5,11 @@
 //   jump S    siglongjmp out of write
 //   vfork S   children of vfork are killed within write
 //   fork N    a handler forks; the child returns from it and goes on
+//   first N   threads that were there before the trace make their first calls while handlers make some, too
+//   again N   N times a trace is stopped and another begun while threads wake each other
 // Prints how often what is not concerned went on.
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -198,6 +201,119 @@ static void fork_in_handlers(long count)
         rounds += !status;
 }
 
+// --- first
+
+enum { THREADS_MAX = 256 };
+
+static _Atomic int turn;
+static _Atomic int is_done[THREADS_MAX + 1];
+
+static void on_first(int signal)
+{
+    (void)signal;
+    tell();
+}
+
+// No call that anybody tells of.
+static void rest(void)
+{
+    const struct timespec t = {0, MS / 5};
+    long rc = 35; // nanosleep
+    __asm__ volatile("syscall" : "+a"(rc) : "D"(&t), "S"(NULL) : "rcx", "r11", "memory");
+}
+
+static void *wait_turn(void *arg)
+{
+    int number = (int)(long)arg;
+    while (turn < number - 1)
+        rest();
+    while (turn < number)
+        ;
+    tell();
+    is_done[number] = 1;
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static int (*start)(const void *options);
+static int (*stop_trace)(void);
+
+static void find_api(void)
+{
+    start = (int (*)(const void *))dlsym(RTLD_DEFAULT, "fscope_trace_start");
+    stop_trace = (int (*)(void))dlsym(RTLD_DEFAULT, "fscope_trace_stop");
+    if (!start || !stop_trace)
+        abort();
+}
+
+static void begin_late(int count)
+{
+    pthread_t threads[THREADS_MAX + 1];
+    find_api();
+    on(SIGUSR1, on_first);
+    if (stop_trace() || count > THREADS_MAX)
+        abort();
+    for (long i = 1; i <= count; i++)
+        if (pthread_create(&threads[i], NULL, wait_turn, (void *)i))
+            abort();
+    usleep(20 * MS / 1000);
+    if (start(NULL))
+        abort();
+    for (int i = 1; i <= count; i++, rounds++) {
+        usleep(600); // it looks all the time
+        turn = i;
+        for (volatile long spin = random() % 3000; spin; spin = spin - 1)
+            ;
+        pthread_kill(threads[i], SIGUSR1);
+        while (!is_done[i])
+            usleep(100);
+    }
+}
+
+// --- again
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+
+static void *wake_each_other(void *unused)
+{
+    for (unsigned n = 0;; n++) {
+        pthread_mutex_lock(&mutex);
+        pthread_cond_broadcast(&cond);
+        pthread_cond_wait(&cond, &mutex);
+        if (n % 4 == 0)
+            tell();
+        pthread_mutex_unlock(&mutex);
+    }
+    return unused;
+}
+
+static void *broadcast(void *unused)
+{
+    for (;;) {
+        usleep(100);
+        pthread_cond_broadcast(&cond);
+    }
+    return unused;
+}
+
+static void begin_again(long count)
+{
+    find_api();
+    for (int i = 0; i < 6; i++)
+        begin(wake_each_other, false);
+    begin(broadcast, false);
+    for (; rounds < (unsigned long)count; rounds++) {
+        usleep(300 + random() % 2000);
+        if (stop_trace())
+            abort();
+        usleep(random() % 200);
+        if (start(NULL))
+            abort();
+    }
+}
+
 int main(int argc, char **argv)
 {
     long n = argc > 2 ? atol(argv[2]) : 0;
@@ -211,6 +327,10 @@ int main(int argc, char **argv)
         jump(end);
     else if (!strcmp(argv[1], "vfork"))
         kill_children(end);
+    else if (!strcmp(argv[1], "first"))
+        begin_late((int)n);
+    else if (!strcmp(argv[1], "again"))
+        begin_again(n);
     else
         fork_in_handlers(n);
     printf("%lu rounds\n", rounds);

@@ -3,6 +3,7 @@
 """fiberscope record --trace of programs whose threads are stopped within an event, or leave it and never end it: whatever
 is not concerned goes on, and what was written is a trace that Go's reader accepts (trace_stuck.c)."""
 
+import json
 import os
 import re
 import subprocess
@@ -50,6 +51,24 @@ def a_fork_within_an_event_leaves_a_child_that_lives(work):
     assert rounds(work, "fork", 200, "--no-inherit") >= 200, "each child ended as it would have"
 
 
+def a_handler_amid_a_threads_first_event_makes_no_second_stream(work):
+    assert rounds(work, "first", 48) == 48
+    assert all_are_valid(work) == 2, "one until it was stopped, and one since"
+    done = subprocess.run([FIBERSCOPE, "trace", "fibers", "-n", "0", "--json", "t.trace.2"], cwd=work, check=True, capture_output=True)
+    told = {f["function"]: f["fibers"] for f in json.loads(done.stdout)["functions"]}
+    assert told == {"main": 1, "wait_turn": 48}, told
+
+
+def who_was_woken_in_an_earlier_trace_goes_on_in_the_next(work):
+    assert rounds(work, "again", 80) == 80
+    files = [f for f in os.listdir(work) if f.startswith("t.trace")]
+    assert len(files) > 60, len(files)
+    for file in files:
+        done = subprocess.run([FIBERSCOPE, "trace", "validate", file], cwd=work, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr + done.stdout
+
+
 if __name__ == "__main__":
     main([a_world_that_is_stopped_goes_on, who_jumps_out_of_an_event_stops_nobody, a_vfork_child_that_is_killed_stops_nobody,
-          a_fork_within_an_event_leaves_a_child_that_lives])
+          a_fork_within_an_event_leaves_a_child_that_lives, a_handler_amid_a_threads_first_event_makes_no_second_stream,
+          who_was_woken_in_an_earlier_trace_goes_on_in_the_next])

@@ -121,6 +121,21 @@ static void *in_poll_of_one(void *arg)
     return arg;
 }
 
+static void *in_system(void *arg)
+{
+    int status = system("sleep 0.05; exit 3");
+    check(WEXITSTATUS(status) == 3, "system");
+    return arg;
+}
+
+static void *in_pclose(void *arg)
+{
+    FILE *f = popen("sleep 0.05; exit 3", "w");
+    int status = f ? pclose(f) : 0;
+    check(WEXITSTATUS(status) == 3, "pclose");
+    return arg;
+}
+
 static void *in_pause(void *arg)
 {
     check(pause() == -1 && errno == EINTR && signals == 1, "pause");
@@ -262,25 +277,13 @@ int main(void)
         void *(*function)(void *);
         void (*wake)(pthread_t t);
     } all[] = {
-        {in_wait, none},
-        {in_wait3, none},
-        {in_wait4, none},
-        {in_waitid, none},
-        {in_pause, handled},
-        {in_sigwait, waited_for},
-        {in_sigwaitinfo, waited_for},
-        {in_sigtimedwait, none},
-        {in_flock, unlocked},
-        {in_open, opened},
-        {in_openat, opened},
-        {in_semop, posted},
-        {in_semtimedop, none},
-        {in_thrd_sleep, none},
-        {in_futex, stored},
-        {in_poll, none},
-        {in_ppoll, none},
-        {in_select, none},
-        {in_poll_of_one, none},
+        {in_wait, none},         {in_wait3, none},         {in_wait4, none},
+        {in_waitid, none},       {in_system, none},        {in_pclose, none},
+        {in_pause, handled},     {in_sigwait, waited_for}, {in_sigwaitinfo, waited_for},
+        {in_sigtimedwait, none}, {in_flock, unlocked},     {in_open, opened},
+        {in_openat, opened},     {in_semop, posted},       {in_semtimedop, none},
+        {in_thrd_sleep, none},   {in_futex, stored},       {in_poll, none},
+        {in_ppoll, none},        {in_select, none},        {in_poll_of_one, none},
     };
     sigset_t s;
     sigemptyset(&s);

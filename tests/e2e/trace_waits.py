@@ -12,7 +12,7 @@ from harness import FIBERSCOPE, TESTS, main
 
 TARGET = os.path.join(TESTS, "trace_waits")
 HOLD_NS = 50e6
-CALLS = ["wait", "wait3", "wait4", "waitid", "pause", "sigwait", "sigwaitinfo", "sigtimedwait", "flock", "open", "openat"]
+CALLS = ["wait", "wait3", "wait4", "waitid", "system", "pclose", "pause", "sigwait", "sigwaitinfo", "sigtimedwait", "flock", "open", "openat"]
 WAITS = {"semop": "sync", "semtimedop": "sync", "thrd_sleep": "sleep", "futex": "sync", "poll": "sleep", "ppoll": "sleep",
          "select": "sleep", "poll_of_one": "network"}
 

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import time
 
@@ -200,6 +201,20 @@ def all_kinds_of_waits_are_named(work):
         assert table.rstrip().endswith("No deadlock found."), table
 
 
+def a_sleep_that_goes_on_is_a_sleep():
+    """Stopped and continued the kernel goes on with it under a number of its own."""
+    with subprocess.Popen(["sleep", "60"]) as p:
+        try:
+            time.sleep(0.2)
+            os.kill(p.pid, signal.SIGSTOP)
+            time.sleep(0.1)
+            os.kill(p.pid, signal.SIGCONT)
+            time.sleep(0.1)
+            assert re.search(rf"^thread {p.pid} .* sleep ", waits(p.pid, status=0).stdout, re.M)
+        finally:
+            p.kill()
+
+
 def a_holder_that_has_ended(work):
     with Target(THREADS, "dead", work) as t:
         waiter, lock, holder = t.said["ended"][0].split(" ")
@@ -284,6 +299,11 @@ def a_core_file_without_its_fibers_stacks_says_so(work):
             assert "lacks stacks of fibers" in said.stderr and "not in the core file" in said.stdout, said
 
 
+def maps_its_runtime_twice(pid):
+    with open(f"/proc/{pid}/maps", encoding="utf8") as f:
+        return sum(1 for line in f if "/libfiberscope-rt.so" in line and line.split()[2] == "00000000") > 1
+
+
 def two_fibers(work):
     with Target(FIBERS, "two", work) as t:
         seen = Seen(t.pid, status=1)
@@ -294,6 +314,12 @@ def two_fibers(work):
         assert re.search(r'^goroutine \d+ "left":\n  waits for sync.Mutex.Lock g_right \(0x[0-9a-f]+\),\n'
                          r'  which is held by goroutine \d+$', text, re.M), text
         assert text.rstrip().endswith("Found 1 deadlock."), text
+        # To report it itself the runtime maps its library as a file, below where that is loaded.
+        until = time.monotonic() + 10
+        while time.monotonic() < until and not maps_its_runtime_twice(t.pid):
+            time.sleep(0.1)
+        assert maps_its_runtime_twice(t.pid), "the runtime has not reported it"
+        check_deadlock(Seen(t.pid, status=1), t.said["want"])
 
 
 def three_fibers_with_a_rwmutex_and_a_join(work):
@@ -393,7 +419,7 @@ if __name__ == "__main__":
                   recursive_mutexes_taken_twice, error_checking_mutexes, adaptive_mutexes,
                   robust_mutexes_of_four, writers_of_rwlocks, a_rwlock_and_a_mutex,
                   the_lock_of_a_FILE, a_join, threads_that_signals_wake_all_the_time,
-                  a_wait_with_a_limit_is_no_deadlock, all_kinds_of_waits_are_named,
+                  a_wait_with_a_limit_is_no_deadlock, all_kinds_of_waits_are_named, a_sleep_that_goes_on_is_a_sleep,
                   a_holder_that_has_ended, a_holder_in_another_process,
                   numbers_of_a_pid_namespace, a_core_file_of_threads, a_core_file_of_fibers,
                   a_core_file_without_its_fibers_stacks_says_so, a_core_file_that_is_cut_off_is_said_to_be,

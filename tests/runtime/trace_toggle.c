@@ -5,11 +5,14 @@
 // (tests/conformance/trace_stress.py). Also in forked children.
 //
 //     TRACE_TOGGLE=SEED LD_PRELOAD=libtrace_toggle.so PROGRAM
+//
+// With TRACE_MARK=FILE it makes FILE once a trace has an event, which then is there whenever the program is killed.
 
 #include "emit/emit.h"
 #include "fiberscope/trace.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +21,8 @@
 
 #pragma weak fscope_trace_start
 #pragma weak fscope_trace_stop
+#pragma weak fscope_region_begin
+#pragma weak fscope_region_end
 #pragma weak emit_advance
 
 static uint64_t seed;
@@ -62,19 +67,42 @@ static void *toggle(void *arg)
     return NULL;
 }
 
-static void start(void)
+// A region that was not recorded has no id.
+static void *mark(void *path)
+{
+    for (;;) {
+        struct fscope_region r = fscope_region_begin(0, "mark");
+        uint64_t id = r.id;
+        fscope_region_end(&r);
+        if (id) {
+            close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+            return NULL;
+        }
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){0, 200000}, NULL);
+    }
+}
+
+static void start_thread(void *(*run)(void *), void *arg)
 {
     pthread_t t;
     pthread_attr_t a;
     if (pthread_attr_init(&a) || pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED) ||
-        pthread_create(&t, &a, toggle, NULL))
+        pthread_create(&t, &a, run, arg))
         abort();
     pthread_attr_destroy(&a);
+}
+
+static void start(void)
+{
+    start_thread(toggle, NULL);
 }
 
 __attribute__((constructor)) static void begin(void)
 {
     const char *text = getenv("TRACE_TOGGLE");
+    char *file = getenv("TRACE_MARK");
+    if (file && fscope_region_begin && fscope_region_end)
+        start_thread(mark, file);
     if (!text || !fscope_trace_start || !fscope_trace_stop || !emit_advance)
         return; // the program that starts the recording has it in its environment, too
     seed = strtoull(text, NULL, 10);

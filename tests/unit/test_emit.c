@@ -2,10 +2,12 @@
 //
 // The recorder by itself: numbers are written as the format has them, and a trace that is halted ends at that moment.
 
-#include "emit/emit.h"
+#include "emit/internal.h"
 #include "emit/wire.h"
 #include "segment/producer.h"
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,6 +41,40 @@ static void a_halted_trace_ends_when_it_is_halted(void **state)
     seg_close(&s);
 }
 
+static sem_t blocked, released;
+
+static void *block_and_go_on(void *object)
+{
+    const uint64_t at = (uint64_t)(uintptr_t)__builtin_frame_address(0);
+    emit_self_block(EMIT_REASON_SYNC, (uint64_t)(uintptr_t)object, at);
+    sem_post(&blocked);
+    sem_wait(&released);
+    emit_self_go_on(at);
+    return NULL;
+}
+
+// Who holds it has been parked by a handler, say. The thread goes on, and the stream is another's once it is let go.
+static void a_stream_that_was_held_for_too_long_is_used_again(void **state)
+{
+    (void)state;
+    struct seg s;
+    const struct seg_options o = {.size = sizeof o, .trace_buffers = 8};
+    pthread_t t;
+    assert_int_equal(sem_init(&blocked, 0, 0) | sem_init(&released, 0, 0), 0);
+    assert_int_equal(seg_create(&s, &o), 0);
+    assert_int_equal(emit_start(&s, NULL), 0);
+    assert_int_equal(pthread_create(&t, NULL, block_and_go_on, &s), 0);
+    sem_wait(&blocked);
+    struct emit_thread *stream = atomic_load(&emit.threads);
+    assert_true(stream && emit_busy_try(stream));
+    sem_post(&released);
+    pthread_join(t, NULL);
+    emit_busy_unlock(stream);
+    assert_ptr_equal(emit_plain_take(1), stream);
+    emit_forget();
+    seg_close(&s);
+}
+
 static void check_number(uint64_t n)
 {
     uint8_t want[16], got[16];
@@ -68,6 +104,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_leb128),
         cmocka_unit_test(a_halted_trace_ends_when_it_is_halted),
+        cmocka_unit_test(a_stream_that_was_held_for_too_long_is_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

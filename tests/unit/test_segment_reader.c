@@ -306,6 +306,22 @@ static int open_damaged(struct seg *s, off_t offset, uint32_t value, char *text)
     return rc;
 }
 
+// Its sender could not write into it; we could.
+static void what_may_only_be_read_is_not_opened_for_writing(void **state)
+{
+    (void)state;
+    struct seg s;
+    struct seg_reader *r = NULL;
+    char path[40];
+    assert_int_equal(seg_create(&s, &options), 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", s.fd);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(seg_reader_open(&r, fd, NULL), -EPERM);
+    assert_null(r);
+    seg_close(&s);
+}
+
 static void damaged_headers_are_named(void **state)
 {
     (void)state;
@@ -388,6 +404,7 @@ int main(void)
         cmocka_unit_test(dump_has_everything),
         cmocka_unit_test(dump_while_recording_and_draining),
         cmocka_unit_test(core_file_has_the_segment),
+        cmocka_unit_test(what_may_only_be_read_is_not_opened_for_writing),
         cmocka_unit_test(damaged_headers_are_named),
         cmocka_unit_test(scribbler_harms_only_itself),
     };
