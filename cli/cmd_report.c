@@ -7,6 +7,43 @@
 #include <string.h>
 #include <unistd.h>
 
+static const struct cli_command *self(void);
+
+// What of a row's field tells whether it was given.
+static size_t field_size(const struct cli_option *o)
+{
+    switch (o->type) {
+    case CLI_TYPE_FLAG: return sizeof(bool);
+    case CLI_TYPE_INT:
+    case CLI_TYPE_DURATION: return sizeof(int64_t);
+    case CLI_TYPE_UINT:
+    case CLI_TYPE_SIZE: return sizeof(uint64_t);
+    case CLI_TYPE_REAL: return sizeof(double);
+    case CLI_TYPE_LIST: return sizeof(struct cli_list);
+    default: return sizeof(const char *);
+    }
+}
+
+// An option that was given, and that a trace's page cannot follow; NULL: none.
+static const char *only_of_profiles(const struct report_args *a)
+{
+    static const char *const of_both[] = {"title", "output", "salvage", "inflated-max"};
+    const struct cli_command *c = self();
+    const char *found = NULL;
+    for (size_t i = 0; i < c->option_count; i++) {
+        const struct cli_option *o = &c->options[i];
+        const char *is = (const char *)a + o->offset, *was = (const char *)c->defaults + o->offset;
+        bool both = !o->help && o->type != CLI_TYPE_SET; // an alias: its field had its turn
+        for (size_t k = 0; k < CLI_COUNT(of_both); k++)
+            both |= !strcmp(o->name, of_both[k]);
+        if (both || !memcmp(is, was, field_size(o)))
+            continue;
+        if (o->type != CLI_TYPE_SET || !strcmp(*(const char *const *)(const void *)is, o->words))
+            found = o->name;
+    }
+    return found;
+}
+
 static int run(void *settings, int argc, char **argv)
 {
     struct report_args *a = settings;
@@ -15,6 +52,11 @@ static int run(void *settings, int argc, char **argv)
         traces += profile_is_trace(argv[i]);
     if (traces && argc > 1)
         return cli_usage("a page has one trace, or profiles of one kind, which are merged");
+    const char *wrong = traces ? only_of_profiles(a) : NULL;
+    if (wrong)
+        return cli_usage("-%s is for profiles: the page of a trace is of all of it; fiberscope "
+                         "trace cut makes a trace of a part",
+                         wrong);
     if (!a->profile.output && isatty(STDOUT_FILENO))
         a->profile.output = "report.html"; // nobody reads HTML on a terminal
     int status = traces ? report_trace(a, argv[0]) : report_profile(a, argc, argv);
@@ -47,7 +89,9 @@ const struct cli_command cmd_report = {
         "of\n"
         "the timeline, which needs fiberscope-view to be installed. On a terminal the output goes "
         "to\n"
-        "report.html unless -o says otherwise.",
+        "report.html unless -o says otherwise. Filters and values are of profiles: with a trace "
+        "they are\n"
+        "refused.",
     .examples = "  fiberscope report -o cpu.html cpu.pb.gz\n"
                 "  fiberscope report -o app.html app.trace",
     .options = options,
@@ -56,3 +100,8 @@ const struct cli_command cmd_report = {
     .settings_size = sizeof defaults,
     .run = run,
 };
+
+static const struct cli_command *self(void)
+{
+    return &cmd_report;
+}

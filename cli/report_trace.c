@@ -268,7 +268,7 @@ static void write_latencies(FILE *out, const struct page *p)
 }
 
 // The picture as text, malloc'd; NULL, and why in `reason`.
-static char *draw_timeline(const char *path, char *reason, size_t reason_size)
+static char *draw_timeline(const char *path, const char *theme, char *reason, size_t reason_size)
 {
     char viewer[VIEWER_PATH_MAX], *text = NULL;
     posix_spawn_file_actions_t actions;
@@ -277,6 +277,8 @@ static char *draw_timeline(const char *path, char *reason, size_t reason_size)
                     (char *)(uintptr_t) "timeline",
                     (char *)(uintptr_t) "--svg",
                     (char *)(uintptr_t) "-",
+                    (char *)(uintptr_t) "--theme",
+                    (char *)(uintptr_t)theme,
                     (char *)(uintptr_t) "--size",
                     (char *)(uintptr_t) "1600x900",
                     (char *)(uintptr_t) "--",
@@ -309,22 +311,47 @@ static char *draw_timeline(const char *path, char *reason, size_t reason_size)
     return text;
 }
 
+// The picture, with ids of its own: the page has two. In words a quote is escaped, so none of them is taken for one.
+static void write_picture(FILE *out, const char *svg, const char *theme)
+{
+    static const char *const ids[] = {" id=\"c", " clip-path=\"url(#c"};
+    fprintf(out, "<div class=\"picture %s\">", theme);
+    while (*svg) {
+        size_t n = strcspn(svg + 1, " ") + 1;
+        for (size_t i = 0; i < CLI_COUNT(ids); i++) {
+            size_t length = strlen(ids[i]);
+            if (strncmp(svg, ids[i], length) != 0)
+                continue;
+            fprintf(out, "%.*s%s-c", (int)length - 1, svg, theme);
+            svg += length;
+            n -= length;
+        }
+        fwrite(svg, 1, n, out);
+        svg += n;
+    }
+    fputs("</div>\n", out);
+}
+
+// As light or dark as the page, which follows the reader's choice.
 static void write_timeline(FILE *out, const char *path)
 {
+    static const char *const themes[] = {"light", "dark"};
     char reason[256] = "";
-    char *svg = draw_timeline(path, reason, sizeof reason);
-    const char *begin = svg ? strstr(svg, "<svg") : NULL;
-    if (begin)
-        fprintf(out, "<div class=\"picture\">%s</div>\n", begin);
-    else
-        fprintf(out, "<p class=\"dim\">There is no picture: %s.</p>\n",
-                svg ? "fiberscope-view wrote no SVG" : reason);
+    for (size_t i = 0; i < CLI_COUNT(themes) && !*reason; i++) {
+        char *svg = draw_timeline(path, themes[i], reason, sizeof reason);
+        const char *begin = svg ? strstr(svg, "<svg") : NULL;
+        if (begin)
+            write_picture(out, begin, themes[i]);
+        else
+            fprintf(out, "<p class=\"dim\">There is no picture: %s.</p>\n",
+                    svg ? "fiberscope-view wrote no SVG" : reason);
+        free(svg);
+    }
     if (*reason)
         cli_note("the page has no timeline: %s", reason);
     fputs("<p class=\"dim\">fiberscope view FILE opens it to zoom, follow wake-ups and look at "
           "stacks; go tool trace FILE and ui.perfetto.dev (fiberscope trace export) do, too.</p>\n",
           out);
-    free(svg);
 }
 
 static void write_page(FILE *out, const struct page *p, const struct report_args *a,
@@ -332,8 +359,8 @@ static void write_page(FILE *out, const struct page *p, const struct report_args
 {
     const struct trace_totals *t = &p->s->totals;
     char under[256], ns[TRACE_NS_MAX];
-    snprintf(under, sizeof under, "execution trace, %s, %" PRIu64 " events of %" PRIu64 " fibers",
-             trace_ns(ns, t->end_ns - t->begin_ns), t->events, t->fibers);
+    snprintf(under, sizeof under, "execution trace, %s, %" PRIu64 " events of %" PRIu64 " fiber%s",
+             trace_ns(ns, t->end_ns - t->begin_ns), t->events, t->fibers, cli_s(t->fibers));
     report_page_open(out, a->title ? a->title : file_base_name(path), under);
     report_page_tab(out, "summary", "Summary", true);
     report_page_tab(out, "latencies", "Latencies", false);

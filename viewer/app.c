@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FONT_SIZE = 13, ATLAS_SIZE = 1024, SCALE_STEPS = 10 };
+enum { FONT_SIZE = 13, ATLAS_SIZE = 1024, SCALE_STEPS = 10, FRAMES_MOST = 4 };
 
 // --- Fonts.
 
@@ -191,13 +191,25 @@ static void view_commands(struct app *a)
             document_show(d, i);
 }
 
+// What is exported or copied is the last frame; one that was only for an event, or is on its way, is not whole.
+static void make_whole(struct app *a, int width, int height)
+{
+    a->ui.at_once = true;
+    for (int i = 0; i < FRAMES_MOST && (!i || a->ui.again); i++)
+        app_frame(a, width, height, NULL);
+    a->ui.at_once = false;
+}
+
 // Before the list is emptied: these are about what was shown.
-static void last_frame_commands(struct app *a)
+static void last_frame_commands(struct app *a, bool is_whole, int width, int height)
 {
     struct ui *u = &a->ui;
-    if (command_given(u, COMMAND_EXPORT))
+    bool saves = command_given(u, COMMAND_EXPORT), copies = command_given(u, COMMAND_COPY);
+    if ((saves || copies) && !is_whole)
+        make_whole(a, width, height);
+    if (saves)
         export_picture(a);
-    if (command_given(u, COMMAND_COPY))
+    if (copies)
         export_words(a);
 }
 
@@ -230,7 +242,12 @@ static void draw_over(struct app *a, const struct document *d, struct rect r)
     struct ui *u = &a->ui;
     unsigned contexts = d ? views[d->view]->contexts : 0, digits = d ? document_digits(d) : 0;
     if (a->palette.open) {
-        enum command_id given = palette_frame(&a->palette, u, r, contexts, digits);
+        struct palette_entry more[PALETTE_ENTRIES];
+        const struct view *v = d ? views[d->view] : NULL;
+        int n = v && v->entries && d->states[d->view]
+                    ? v->entries(d->states[d->view], more, PALETTE_ENTRIES)
+                    : 0;
+        enum command_id given = palette_frame(&a->palette, u, r, contexts, digits, more, n);
         a->next = given ? (uint16_t)given : a->next;
     }
     if (a->prompt.open)
@@ -240,22 +257,12 @@ static void draw_over(struct app *a, const struct document *d, struct rect r)
     bar_note(a, r);
 }
 
-// What is exported or copied is the last frame: one that was only for an event is not whole.
-static void make_whole(struct app *a, int width, int height, const struct ui_event *event)
-{
-    bool chord = event && event->kind == UI_KEY && event->mods & UI_CTRL;
-    uint16_t next = a->next;
-    if (!a->ui.now_ms || !a->ui.again || !(chord || next))
-        return;
-    a->next = COMMAND_NONE;
-    app_frame(a, width, height, NULL);
-    a->next = next;
-}
-
 void app_frame(struct app *a, int width, int height, const struct ui_event *event)
 {
     struct ui *u = &a->ui;
-    make_whole(a, width, height, event);
+    // Without a clock it is the caller who has drawn it again.
+    bool is_whole = a->list.width == width && a->list.height == height &&
+                    (!u->now_ms || (!u->again && !u->moves));
     for (int i = 0; i < a->count; i++)
         document_poll(a->documents[i], &a->o);
     if (event && (event->kind == UI_KEY || event->kind == UI_PRESS))
@@ -264,7 +271,7 @@ void app_frame(struct app *a, int width, int height, const struct ui_event *even
     u->command = a->next;
     a->next = COMMAND_NONE;
     bool asked = u->event.kind == UI_KEY || u->command;
-    last_frame_commands(a);
+    last_frame_commands(a, is_whole, width, height);
     draw_reset(&a->list, width, height);
     file_commands(a);
     show_commands(a);

@@ -121,7 +121,11 @@ enum command_id {
     COMMAND_FULL_SCREEN,
     COMMAND_FRAME_TIME,
     COMMAND_QUIT,
-    COMMAND_COUNT
+    COMMAND_COUNT,
+
+    // Of the palette alone, in no table: to go to a mark of the timeline, and so on.
+    COMMAND_TO_MARK_A = COMMAND_COUNT,
+    COMMAND_TO_MARK_Z = COMMAND_TO_MARK_A + 25,
 };
 
 enum { COMMAND_KEYS = 3 };

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS = 12, FOUND_MAX = COMMAND_COUNT };
+enum { ROWS = 12, FOUND_MAX = COMMAND_COUNT + PALETTE_ENTRIES };
 
 static bool applies(const struct command *c, unsigned contexts, unsigned digits)
 {
@@ -59,8 +59,10 @@ int palette_match(const char *name, const char *text)
 }
 
 struct found {
-    const struct command *command;
-    int score;
+    const struct command *command; // NULL: an entry of a view
+    enum command_id id;
+    const char *name;
+    int score, order;
 };
 
 static int by_score(const void *a, const void *b)
@@ -68,17 +70,25 @@ static int by_score(const void *a, const void *b)
     const struct found *x = a, *y = b;
     if (x->score != y->score)
         return x->score < y->score ? 1 : -1;
-    return x->command < y->command ? -1 : 1;
+    return x->order < y->order ? -1 : 1;
 }
 
-static int find(const char *text, unsigned contexts, unsigned digits, struct found *out)
+static int find(const char *text, unsigned contexts, unsigned digits,
+                const struct palette_entry *more, int more_count, struct found *out)
 {
     int n = 0;
     for (const struct command *c = commands; c->help; c++) {
         int score = c->name && applies(c, contexts, digits) ? palette_match(c->name, text) : 0;
         if (score && n < FOUND_MAX)
-            out[n++] = (struct found){c, score};
+            out[n++] = (struct found){c, c->id, c->name, score, 0};
     }
+    for (int i = 0; i < more_count && n < FOUND_MAX; i++) {
+        int score = palette_match(more[i].name, text);
+        if (score)
+            out[n++] = (struct found){NULL, more[i].id, more[i].name, score, 0};
+    }
+    for (int i = 0; i < n; i++)
+        out[i].order = i;
     qsort(out, (size_t)n, sizeof *out, by_score);
     return n;
 }
@@ -121,17 +131,18 @@ static int rows(struct palette *p, struct ui *u, struct rect r, const struct fou
         if (hit & UI_CLICKED)
             clicked = i + p->scroll;
         struct rect in = {row.x + 2 * u->pad, row.y, row.w - 4 * u->pad, row.h};
-        ui_label(u, in, u->theme.text, c->name);
-        ui_label_right(u, in, u->theme.dim, command_keys(c, keys_text));
+        ui_label(u, in, u->theme.text, found[i + p->scroll].name);
+        if (c)
+            ui_label_right(u, in, u->theme.dim, command_keys(c, keys_text));
     }
     return clicked;
 }
 
 enum command_id palette_frame(struct palette *p, struct ui *u, struct rect r, unsigned contexts,
-                              unsigned digits)
+                              unsigned digits, const struct palette_entry *more, int more_count)
 {
     struct found found[FOUND_MAX];
-    int count = find(p->text, contexts, digits, found), height = u->line + 2;
+    int count = find(p->text, contexts, digits, more, more_count, found), height = u->line + 2;
     bool enter = keys(p, u, count);
     int shown = count < ROWS ? count : ROWS, wide = 60 * font_width(u->font, "n", 1);
     wide = wide < r.w - 2 * u->pad ? wide : r.w - 2 * u->pad;
@@ -160,7 +171,7 @@ enum command_id palette_frame(struct palette *p, struct ui *u, struct rect r, un
         u->focus = ui_id("palette", 0); // a click on a row took it
     else
         u->focus = 0;
-    return taken >= 0 && taken < count ? found[taken].command->id : COMMAND_NONE;
+    return taken >= 0 && taken < count ? found[taken].id : COMMAND_NONE;
 }
 
 // --- The help: a list of headings and commands, in as many columns as it needs.

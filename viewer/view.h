@@ -16,6 +16,8 @@ struct document;
 enum { VIEW_TRACE = 1, VIEW_PROFILE = 2 };
 enum { VIEWS_MAX = 16 };
 
+struct palette_entry; // palette.h
+
 struct view {
     const char *id;   // of --render: "timeline"
     const char *name; // of its tab; NULL: it has none (another shape of a view that has one)
@@ -29,6 +31,9 @@ struct view {
     // The document has more of its file than when `from` was opened: what the user did there, into a state that was just
     // opened. NULL: nothing.
     void (*carry)(void *to, void *from);
+
+    // What the palette has beside commands, such as marks; at most so many. NULL: nothing.
+    int (*entries)(const void *state, struct palette_entry *out, int most);
 };
 
 extern const struct view *const views[]; // in the order of their tabs; NULL behind the last

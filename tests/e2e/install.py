@@ -3,6 +3,7 @@
 """What is installed works from where it lies: the command, pkg-config, find_package, C and C++, and the fiber runtime,
 shared and static, with its examples and the README's."""
 
+import configparser
 import glob
 import os
 import re
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from xml.etree import ElementTree
 
 BUILD = os.environ["FSCOPE_BUILD"]
 SOURCE = os.environ["FSCOPE_SOURCE"]
@@ -81,6 +83,40 @@ def fibers(env, tmp, libs):
         assert ("libfiberscope-rt.so" in needed) == (way == "shared"), needed
 
 
+def desktop(prefix):
+    """The starter and the file types: what desktop-file-validate and a menu look for. Only where the viewer is built."""
+    share = os.path.join(prefix, "share")
+    path = os.path.join(share, "applications", "fiberscope-view.desktop")
+    if not os.path.exists(os.path.join(prefix, "bin", "fiberscope-view")):
+        assert not os.path.exists(path), "a starter of nothing"
+        return
+    if shutil.which("desktop-file-validate"):
+        run(["desktop-file-validate", path])
+    entry = configparser.ConfigParser(interpolation=None)
+    entry.optionxform = str
+    entry.read(path, encoding="utf-8")
+    entry = entry["Desktop Entry"]
+    assert entry["Type"] == "Application" and entry["Name"] and entry["Terminal"] == "false", dict(entry)
+    program, field = entry["Exec"].split()
+    assert os.access(os.path.join(prefix, "bin", program), os.X_OK) and field == "%U", entry["Exec"]
+    icon = os.path.join(share, "icons", "hicolor", "scalable", "apps", entry["Icon"] + ".svg")
+    assert ElementTree.parse(icon).getroot().tag == "{http://www.w3.org/2000/svg}svg", icon
+    for key in ("Categories", "MimeType", "Keywords"):
+        assert entry[key].endswith(";"), f"{key} is a list"
+    space = "{http://www.freedesktop.org/standards/shared-mime-info}"
+    root = ElementTree.parse(os.path.join(share, "mime", "packages", "fiberscope-view.xml")).getroot()
+    assert root.tag == space + "mime-info", root.tag
+    types = {t.get("type"): t for t in root.findall(space + "mime-type")}
+    assert set(types) == set(entry["MimeType"].strip(";").split(";")), (set(types), entry["MimeType"])
+    for name, kind in types.items():
+        assert kind.find(space + "comment").text and kind.find(space + "glob") is not None, name
+        assert kind.find(space + "icon").get("name") == entry["Icon"], name
+    # What our own recording begins with, and how its file is named.
+    with open(os.path.join(SOURCE, "tests", "e2e", "data", "shorten.trace"), "rb") as f:
+        magic = types["application/vnd.fiberscope.trace"].find(f"{space}magic/{space}match")
+        assert f.read(16).startswith(magic.get("value").encode()) and magic.get("offset") == "0"
+
+
 def main():
     if os.environ.get("FSCOPE_SANITIZE"):
         print("SKIP: a sanitized agent cannot be preloaded into a plain program")
@@ -98,6 +134,7 @@ def main():
                        "share/man/man3/fib_fiber.3", "share/man/man3/fscope_trace.3", "share/man/man7/fiberscope-runtime.7",
                        "share/fiberscope/fiberscope_gdb.py"):
             assert os.path.exists(os.path.join(prefix, wanted)), f"{wanted} was not installed"
+        desktop(prefix)
         run(["cmake", "-S", source, "-B", os.path.join(tmp, "b"), f"-DCMAKE_PREFIX_PATH={prefix}"])
         run(["cmake", "--build", os.path.join(tmp, "b")])
         assert "done" in run([os.path.join(tmp, "b", "user_c")])

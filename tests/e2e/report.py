@@ -7,6 +7,7 @@
 import html.parser
 import json
 import os
+import re
 import subprocess
 
 import chromium
@@ -127,8 +128,13 @@ def trace_has_summary_latencies_and_timeline(work):
         assert wanted in text, wanted
     assert "a<b" not in text
     # The picture is the viewer's own, and has the region's lane.
-    assert '<div class="picture"><svg' in text
-    assert text.count("</svg>") >= 3
+    for theme in ("light", "dark"):
+        assert f'<div class="picture {theme}"><svg' in text
+    assert text.count("</svg>") >= 4
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids)), "an id is there twice"
+    wanted = set(re.findall(r'="url\(#([^)]*)\)', text))
+    assert wanted and wanted <= set(ids), wanted - set(ids)
 
 
 def nothing_is_overwritten_and_mistakes_are_told(work):
@@ -144,6 +150,12 @@ def nothing_is_overwritten_and_mistakes_are_told(work):
     for args, rc in ((["/nonexistent"], 1), ([t, t], 2), ([source, t], 2)):
         done = ours("report", "-o", out, *args)
         assert done.returncode == rc and done.stderr, (args, done)
+        assert not os.path.exists(out)
+    # A page of all of the trace is not what was asked for.
+    for args, name in ((["-focus", "x"], "focus"), (["-I", "0"], "sample_index"), (["-mean"], "mean"),
+                       (["-divide_by", "2"], "divide_by"), (["-alloc_space"], "alloc_space"), (["-unit", "s"], "unit")):
+        done = ours("report", *args, "-o", out, t)
+        assert done.returncode == 2 and f"-{name} is for profiles" in done.stderr, (args, done)
         assert not os.path.exists(out)
     with open(t, "r+b") as f:
         f.truncate(os.path.getsize(t) - 20)
@@ -186,6 +198,21 @@ def browser_shows_each_part_of_a_profile(work):
     assert b.errors() == []
 
 
+def browser_shows_a_timeline_as_light_as_the_page(work):
+    path, _ = page(work, trace(work))
+    b = browser()
+    for dark in (False, True):
+        b.window(1200, 800, dark=dark)
+        b.open(path)
+        b.js("document.querySelector('[data-tab=timeline]').click()")
+        shown = b.js("[...document.querySelectorAll('.picture')].filter(p => p.offsetHeight > 400).map(p => p.className)")
+        assert shown == ["picture dark" if dark else "picture light"], shown
+        ground = b.js("document.querySelector('.%s svg > rect').getAttribute('fill')" % ("dark" if dark else "light"))
+        assert (int(ground[1:3], 16) < 128) == dark, ground
+    assert b.errors() == []
+
+
 if __name__ == "__main__":
     main([profile_has_the_figures_of_top, source_has_what_its_lines_cost, trace_has_summary_latencies_and_timeline,
-          nothing_is_overwritten_and_mistakes_are_told, browser_shows_each_part_of_a_profile])
+          nothing_is_overwritten_and_mistakes_are_told, browser_shows_each_part_of_a_profile,
+          browser_shows_a_timeline_as_light_as_the_page])

@@ -79,7 +79,8 @@ void panels_work(struct panels *p);
 
 // While a thread has the facts no frame may look at them: panels_frame does not.
 bool panels_are_busy(struct panels *p);
-void panels_wait(struct panels *p); // until it is done, and wakes nobody any more
+void panels_settle(struct panels *p); // until it is done
+void panels_wait(struct panels *p);   // the same, and it wakes nobody any more
 
 // Whether work is to be done now: not while a button is held, if the last took long.
 bool panels_ready(struct panels *p, const struct ui *u);

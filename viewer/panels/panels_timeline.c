@@ -23,8 +23,12 @@ struct rect panels_beneath(struct panels *p, struct timeline *t, struct ui *u, s
     int below = panels_height(p, u, r.h);
     t->is_brief = p->open;
     panels_ask(p, w->begin, w->end, is_chosen);
+    if (u->at_once)
+        panels_settle(p);
     if (u->event.kind == UI_NONE && panels_ready(p, u))
         panels_work(p);
+    if (u->at_once)
+        panels_settle(p);
     panels_frame(p, u, rect_make(r.x, r.y + r.h - below, r.w, below));
     if (p->goal.wanted)
         go(t, &p->goal);

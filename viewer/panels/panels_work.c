@@ -125,9 +125,14 @@ bool panels_are_busy(struct panels *p)
     return state == WORKS;
 }
 
-void panels_wait(struct panels *p)
+void panels_settle(struct panels *p)
 {
     if (atomic_load_explicit(&p->worker.state, memory_order_acquire) != IDLE)
         join(p);
+}
+
+void panels_wait(struct panels *p)
+{
+    panels_settle(p);
     p->wake = NULL;
 }

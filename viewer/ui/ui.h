@@ -71,6 +71,7 @@ struct ui {
     // as in pictures and tests) nothing moves: all is at once where it goes.
     int64_t now_ms;
     bool moves;
+    bool at_once; // this frame is saved: nothing moves, and what is slow is waited for
 
     // Of commands (bindings.h).
     uint16_t command; // given by the palette; 0: none

@@ -4,6 +4,7 @@
 
 #include "viewer/bindings.h"
 #include "viewer/document.h"
+#include "viewer/palette.h"
 #include "viewer/panels/panels_timeline.h"
 #include "viewer/view.h"
 #include "viewer/views/profiles.h"
@@ -65,7 +66,7 @@ static void ease(struct eased *e, struct ui *u)
         e->to = t->shown;
         e->began_ms = t->drag == TIMELINE_PAN || t->drag == TIMELINE_OVERVIEW ? 0 : u->now_ms;
     }
-    double part = e->began_ms ? (double)(u->now_ms - e->began_ms) / EASE_MS : 1;
+    double part = e->began_ms && !u->at_once ? (double)(u->now_ms - e->began_ms) / EASE_MS : 1;
     if (part >= 1 || part < 0) {
         e->began_ms = 0;
         e->drawn = e->to;
@@ -77,24 +78,31 @@ static void ease(struct eased *e, struct ui *u)
     u->moves = true;
 }
 
+static bool is_pointing(const struct ui_event *ev)
+{
+    return ev->kind == UI_MOVE || ev->kind == UI_PRESS || ev->kind == UI_RELEASE;
+}
+
 static void frame_timeline(void *state, struct document *d, struct ui *u, struct rect r)
 {
     struct eased *e = state;
     struct timeline *t = &e->timeline;
     t->range = (struct timeline_window){d->range.begin_ns, d->range.end_ns};
-    // An event meets the goal: two steps of the wheel are twice one. Its frame is not shown.
+    // A key or the wheel meets the goal: two steps are twice one. The frame of an event is not shown.
     bool event = u->event.kind != UI_NONE || u->command;
     // The panels first: the keyboard may be theirs. Their figures are of where the picture goes.
     r = panels_beneath(&e->panels, t, u, r);
-    if (!event) {
+    // The mouse meets what was seen.
+    bool points = e->began_ms && is_pointing(&u->event) && same(t->shown, e->to);
+    if (!event)
         ease(e, u);
+    if (!event || points)
         t->shown = e->drawn;
-    }
     t->goal = e->to;
     t->is_unseen = event && u->now_ms;
     if (r.h > 0)
         timeline_frame(t, u, r);
-    if (!event)
+    if (!event || (points && same(t->shown, e->drawn)))
         t->shown = e->to;
     u->again |= event && u->now_ms;
     d->range.begin_ns = t->range.begin;
@@ -141,6 +149,11 @@ static void carry_timeline(void *to, void *from)
     e->panels.context.part = old->panels.context.part;
 }
 
+static int marks(const void *state, struct palette_entry *out, int most)
+{
+    return timeline_mark_entries(&((const struct eased *)state)->timeline, out, most);
+}
+
 static const struct view view_timeline = {
     .id = "timeline",
     .name = "Timeline",
@@ -151,6 +164,7 @@ static const struct view view_timeline = {
     .frame = frame_timeline,
     .close = close_timeline,
     .carry = carry_timeline,
+    .entries = marks,
 };
 
 // The same with a panel open, for pictures: other shapes of it, without tabs.
@@ -176,6 +190,7 @@ static int open_panel(void **state, struct document *d, enum panel which)
         .frame = frame_timeline,                                                                   \
         .close = close_timeline,                                                                   \
         .carry = carry_timeline,                                                                   \
+        .entries = marks,                                                                          \
     }
 
 PANEL_VIEW(stacks, PANELS_FLAME);

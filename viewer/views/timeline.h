@@ -135,6 +135,10 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r);
 // Shows [begin, end), cut to the trace, undoable.
 void timeline_show(struct timeline *t, double begin, double end);
 
+// "Mark A: 1.2ms", for the palette; their commands go to them. How many.
+struct palette_entry;
+int timeline_mark_entries(const struct timeline *t, struct palette_entry *out, int most);
+
 // Chooses a span of the trace on a lane that has it, and shows both; TRACE_NO_SPAN: nothing.
 void timeline_choose(struct timeline *t, uint32_t span, uint32_t lane);
 

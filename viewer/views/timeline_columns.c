@@ -141,11 +141,11 @@ static int64_t now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-// As many lanes as there is time for.
+// As many lanes as there is time for, and one in any case.
 static void make_some(const struct trace_model *m, struct timeline_shot *s)
 {
     int64_t until_ns = now_ns() + DRAFT_NS;
-    while (s->made < m->lane_count && now_ns() < until_ns)
+    for (bool more = true; more && s->made < m->lane_count; more = now_ns() < until_ns)
         make_lane(m, s, s->made++, 0);
     s->is_whole = s->made == m->lane_count;
 }
@@ -264,7 +264,7 @@ int timeline_pixels_make(struct timeline *t, struct ui *u)
     p->now = NULL;
     if (there)
         return show_whole(t, there);
-    if (!any || !u->now_ms) {
+    if (!any || !u->now_ms || u->at_once) {
         rc = begin(&p->making, &what);
         if (rc)
             return rc;

@@ -187,6 +187,9 @@ static void time_keys(struct timeline *t, struct ui *u)
         timeline_mark(t, timeline_time(t, at));
     if (command_given(u, COMMAND_MARK_NEXT))
         timeline_next_mark(t);
+    for (int i = 0; i < TIMELINE_MARKS; i++)
+        if (u->command && command_given(u, (enum command_id)(COMMAND_TO_MARK_A + i)))
+            timeline_to_mark(t, i);
     if (command_given(u, COMMAND_MARKS_CLEAR))
         t->mark_count = 0;
     if (t->history.undo_count && command_given(u, COMMAND_UNDO))

@@ -88,6 +88,7 @@ void timeline_redo(struct timeline *t);
 struct timeline_window timeline_fit(const struct timeline *t, double begin, double end);
 void timeline_mark(struct timeline *t, double at); // the range, else the span, else a moment
 void timeline_next_mark(struct timeline *t);
+void timeline_to_mark(struct timeline *t, int i);                          // if there is such a one
 void timeline_draw_marks(struct timeline *t, struct ui *u, struct rect r); // and what a click does
 void timeline_minimap(struct timeline *t, struct ui *u, struct rect r);
 void timeline_input(struct timeline *t, struct ui *u);

@@ -4,9 +4,11 @@
 
 #include "viewer/views/timeline_internal.h"
 
+#include "viewer/palette.h"
 #include "viewer/ui/font.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 // --- Marks.
@@ -51,6 +53,30 @@ void timeline_next_mark(struct timeline *t)
 {
     if (t->mark_count)
         show_mark(t, (t->mark_at + 1) % t->mark_count);
+}
+
+void timeline_to_mark(struct timeline *t, int i)
+{
+    if (i < t->mark_count)
+        show_mark(t, i);
+}
+
+int timeline_mark_entries(const struct timeline *t, struct palette_entry *out, int most)
+{
+    char from[TIMELINE_NS_MAX], length[TIMELINE_NS_MAX];
+    int n = t->mark_count < most ? t->mark_count : most;
+    for (int i = 0; i < n; i++) {
+        struct timeline_window w = t->marks[i];
+        double ns = w.end - w.begin;
+        timeline_at(from, w.begin, ns > 0 ? ns / 100 : (t->shown.end - t->shown.begin) / 1000);
+        out[i].id = (uint16_t)(COMMAND_TO_MARK_A + i);
+        if (ns > 0)
+            snprintf(out[i].name, sizeof out[i].name, "Mark %c: %s, %s long", 'A' + i, from,
+                     timeline_ns(length, ns));
+        else
+            snprintf(out[i].name, sizeof out[i].name, "Mark %c: at %s", 'A' + i, from);
+    }
+    return n;
 }
 
 void timeline_draw_marks(struct timeline *t, struct ui *u, struct rect r)

@@ -262,11 +262,11 @@ static void detail_sums(struct timeline *t, struct ui *u, struct rect r)
         busy += sums[i];
     double step = (w.end - w.begin) / 1000, whole = (double)busy;
     snprintf(text, sizeof text,
-             "%s %s \xe2\x80\x93 %s (%s): %u %s ran fibers for %s, %.2f at a time",
+             "%s %s \xe2\x80\x93 %s (%s): %u %s%s ran fibers for %s, %.2f at a time",
              has_range ? "Range" : "Shown", timeline_at(a, w.begin, step),
              timeline_at(b, w.end, step), timeline_ns(c, w.end - w.begin), t->model->lane_count,
-             t->model->are_threads ? "threads" : "Procs", timeline_ns(d, whole),
-             whole / (w.end - w.begin));
+             t->model->are_threads ? "thread" : "Proc", t->model->lane_count == 1 ? "" : "s",
+             timeline_ns(d, whole), whole / (w.end - w.begin));
     ui_label(u, rect_make(r.x, r.y, r.w, u->line), has_range ? u->theme.accent : u->theme.text,
              text);
     if (r.h < 2 * u->line) {
