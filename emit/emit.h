@@ -107,6 +107,7 @@ enum emit_rwlock { EMIT_RWLOCK_NONE, EMIT_RWLOCK_READ, EMIT_RWLOCK_WRITE };
 enum emit_use {
     EMIT_UNUSED,
     EMIT_USED,
+    EMIT_TAKEN,   // about to be: it has not the tid yet
     EMIT_LEAVING, // its thread has ended, and it is about to be free
     EMIT_DROPPED
 }; // dropped: by its thread, while another held it

@@ -162,6 +162,9 @@ void emit_others_go_on(struct emit_thread *t, uint64_t ticks);
 // The stream that was told ahead for the calling thread, or a new one; NULL: no memory, or not now.
 struct emit_thread *emit_others_adopt(uint32_t tid);
 struct emit_thread *emit_others_find(uint32_t tid); // ... NULL: none was
+// t, which was made for the calling thread, is its stream from now on; `before` (NULL: none), and what was told ahead for
+// it, end. False: not now.
+bool emit_others_begin(struct emit_thread *t, struct emit_thread *before, uint32_t tid);
 
 struct emit_thread *emit_plain_take(uint32_t tid); // one that is free, or a new one
 struct emit_thread *emit_plain_of(

@@ -66,7 +66,7 @@ static struct emit_thread *take_free(void)
     for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
          t = t->next) {
         uint32_t use = use_of(t);
-        if (!is_free(t, use) || !atomic_compare_exchange_strong(&t->is_used, &use, EMIT_USED))
+        if (!is_free(t, use) || !atomic_compare_exchange_strong(&t->is_used, &use, EMIT_TAKEN))
             continue;
         atomic_fetch_sub_explicit(&free_streams, 1, memory_order_relaxed);
         if (use == EMIT_DROPPED)
@@ -84,6 +84,8 @@ struct emit_thread *emit_plain_take(uint32_t tid)
     struct emit_thread *t = take_free();
     if (t) {
         emit_plain_set_tid(t, tid);
+        // release: not USED with the tid of who had it, as that may be there yet, and be told by it
+        atomic_store_explicit(&t->is_used, EMIT_USED, memory_order_release);
         return t;
     }
     t = emit_thread_new(tid, look_plain, NULL);
