@@ -20,6 +20,11 @@ enum {
     EMIT_FRAMES_MAX = 128, // the format's bound
 };
 
+// Set in the next id once a runtime has taken all from there on. Before it can be asked for one (emit.runtime) a plain
+// thread's G has one that is far off.
+#define EMIT_IDS_RUNTIME (UINT64_C(1) << 62)
+#define EMIT_IDS_BETWEEN (UINT64_C(1) << 40)
+
 // A walk that is known again, on any stack, as long as its links hold. A line of the cache.
 struct emit_walk {
     uint64_t rip, below,
@@ -78,7 +83,7 @@ struct emit {
     uint64_t session_began;            // likewise
     uint64_t last_generation;          // never reused
     uint64_t base_ticks, base_ns; // when the first session began: what the scale is measured from
-    _Atomic uint64_t next_id;
+    _Atomic uint64_t next_id;     // with EMIT_IDS_RUNTIME: lower ones are taken
     const struct emit_runtime *runtime; // NULL: none
     void (*cover)(const uint64_t *pcs, uint32_t depth);
     void (*copy)(void);

@@ -103,9 +103,16 @@ struct emit_thread *emit_plain_take(uint32_t tid)
 
 void emit_plain_name(struct emit_thread *t)
 {
-    uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_relaxed);
-    t->g = (struct emit_thing){&t->own_g, emit.runtime ? emit.runtime->next_id() : n, 0};
-    t->p = (struct emit_thing){&t->own_p, emit.runtime ? 10000 + n : n, 0};
+    uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_acquire);
+    bool is_first = n < EMIT_IDS_RUNTIME; // the runtime's begin after this
+    const struct emit_runtime *r = __atomic_load_n(&emit.runtime, __ATOMIC_ACQUIRE);
+    n &= EMIT_IDS_RUNTIME - 1;
+    t->g = (struct emit_thing){&t->own_g,
+                               is_first ? n
+                               : r      ? r->next_id()
+                                        : EMIT_IDS_BETWEEN + n,
+                               0};
+    t->p = (struct emit_thing){&t->own_p, is_first ? n : 10000 + n, 0};
     // The marks may be of an earlier thread's, in this very generation.
     atomic_store_explicit(&t->own_g, 0, memory_order_relaxed);
     atomic_store_explicit(&t->own_p, 0, memory_order_relaxed);
