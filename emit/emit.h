@@ -107,6 +107,7 @@ enum emit_rwlock { EMIT_RWLOCK_NONE, EMIT_RWLOCK_READ, EMIT_RWLOCK_WRITE };
 enum emit_use {
     EMIT_UNUSED,
     EMIT_USED,
+    EMIT_TAKEN,   // about to be: it has not the tid yet
     EMIT_LEAVING, // its thread has ended, and it is about to be free
     EMIT_DROPPED
 }; // dropped: by its thread, while another held it
@@ -264,6 +265,8 @@ void emit_set_copy(void (*copy)(void));
 
 struct emit_runtime {
     size_t size;
+    // The first id that is free for its Gs and Ps. Before it is asked for anything else.
+    void (*begin)(uint64_t first_id);
     // Called with true before tracing begins, and with false some time after it has ended. In a transition that it
     // finds begun, tracing does not begin: so one look at what it sets is enough for each.
     void (*arm)(bool is_on);
@@ -288,7 +291,7 @@ struct emit_runtime {
         text_high; // its code: left out of stacks but for the outermost of the leaf's frames
     uint64_t root_low, root_high; // its root function's code
 };
-uint64_t emit_set_runtime(const struct emit_runtime *r); // the first id that is free for its Gs
+void emit_set_runtime(const struct emit_runtime *r);
 
 // The agent's: called with pcs of a stack that was not known. [normal context]
 void emit_set_cover(void (*cover)(const uint64_t *pcs, uint32_t depth));

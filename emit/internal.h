@@ -20,6 +20,11 @@ enum {
     EMIT_FRAMES_MAX = 128, // the format's bound
 };
 
+// Set in the next id once a runtime has taken all from there on. Before it can be asked for one (emit.runtime) a plain
+// thread's G has one that is far off.
+#define EMIT_IDS_RUNTIME (UINT64_C(1) << 62)
+#define EMIT_IDS_BETWEEN (UINT64_C(1) << 40)
+
 // A walk that is known again, on any stack, as long as its links hold. A line of the cache.
 struct emit_walk {
     uint64_t rip, below,
@@ -78,7 +83,7 @@ struct emit {
     uint64_t session_began;            // likewise
     uint64_t last_generation;          // never reused
     uint64_t base_ticks, base_ns; // when the first session began: what the scale is measured from
-    _Atomic uint64_t next_id;
+    _Atomic uint64_t next_id;     // with EMIT_IDS_RUNTIME: lower ones are taken
     const struct emit_runtime *runtime; // NULL: none
     void (*cover)(const uint64_t *pcs, uint32_t depth);
     void (*copy)(void);
@@ -162,6 +167,9 @@ void emit_others_go_on(struct emit_thread *t, uint64_t ticks);
 // The stream that was told ahead for the calling thread, or a new one; NULL: no memory, or not now.
 struct emit_thread *emit_others_adopt(uint32_t tid);
 struct emit_thread *emit_others_find(uint32_t tid); // ... NULL: none was
+// t, which was made for the calling thread, is its stream from now on; `before` (NULL: none), and what was told ahead for
+// it, end. False: not now.
+bool emit_others_begin(struct emit_thread *t, struct emit_thread *before, uint32_t tid);
 
 struct emit_thread *emit_plain_take(uint32_t tid); // one that is free, or a new one
 struct emit_thread *emit_plain_of(

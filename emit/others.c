@@ -98,6 +98,21 @@ struct emit_thread *emit_others_find(uint32_t tid)
     return t;
 }
 
+// Within `naming` until its tid is its own: else who begins a session in between finds a thread without a stream.
+bool emit_others_begin(struct emit_thread *t, struct emit_thread *before, uint32_t tid)
+{
+    if (!lock_names())
+        return false;
+    if (before)
+        emit_plain_end(before);
+    struct emit_thread *ahead = find_orphan(tid);
+    if (ahead)
+        emit_plain_end(ahead);
+    emit_plain_set_tid(t, tid);
+    unlock_names();
+    return true;
+}
+
 struct emit_thread *emit_others_adopt(uint32_t tid)
 {
     if (!lock_names()) // who has it may be about to tell for this very thread: the next event tries again
@@ -340,15 +355,27 @@ static void tell_thread(uint32_t tid, uint32_t own_tid, bool has_room)
     emit_busy_unlock(t);
 }
 
+// t's thread has gone. Within `naming`: one that gets its tid is not to begin before that is told.
+static void end_orphan(struct emit_thread *t)
+{
+    if (!lock_names())
+        return;
+    if (t->is_orphan) {
+        t->is_orphan = false;
+        orphans--;
+        emit_plain_end(t);
+    }
+    unlock_names();
+}
+
 void emit_others_end(void)
 {
     long pid = syscall(SYS_getpid);
     int saved = errno;
     for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
          t = t->next)
-        if (t->is_orphan && !emit.runtime && syscall(SYS_tgkill, pid, t->tid, 0) &&
-            errno == ESRCH && emit_others_find(t->tid) == t)
-            emit_plain_end(t);
+        if (t->is_orphan && !emit.runtime && syscall(SYS_tgkill, pid, t->tid, 0) && errno == ESRCH)
+            end_orphan(t);
     errno = saved;
 }
 

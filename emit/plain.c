@@ -548,12 +548,12 @@ void emit_self_begin(struct emit_thread *t, uint64_t start)
     emit_signals_block(&mask); // as in make_self
     uint32_t tid = (uint32_t)syscall(SYS_gettid);
     // A handler has told something already, as of a thread from outside; or a session began in this very moment.
-    struct emit_thread *before = self ? self : emit_is_on() ? emit_others_find(tid) : NULL;
-    if (before)
-        emit_plain_end(before);
-    emit_plain_set_tid(t, tid);
-    find_stack(t);
-    self = t;
+    if (emit_others_begin(t, self, tid)) {
+        find_stack(t);
+        self = t;
+    } else {
+        emit_self_drop(t); // it never starts, and the thread is one from outside
+    }
     emit_signals_restore(&mask);
     emit_leave(emit_enter());
 }

@@ -572,13 +572,13 @@ uint64_t emit_session(void)
     return atomic_load_explicit(&emit.session, memory_order_relaxed);
 }
 
-uint64_t emit_set_runtime(const struct emit_runtime *r)
+void emit_set_runtime(const struct emit_runtime *r)
 {
-    emit.runtime = r;
+    r->begin(atomic_fetch_or(&emit.next_id, EMIT_IDS_RUNTIME));
+    __atomic_store_n(&emit.runtime, r, __ATOMIC_RELEASE);
     atomic_thread_fence(memory_order_seq_cst);
     if (emit.is_armed)
         r->arm(true);
-    return atomic_load_explicit(&emit.next_id, memory_order_relaxed);
 }
 
 void emit_set_agent(uint64_t text_low, uint64_t text_high,

@@ -66,7 +66,7 @@ static struct emit_thread *take_free(void)
     for (struct emit_thread *t = atomic_load_explicit(&emit.threads, memory_order_acquire); t;
          t = t->next) {
         uint32_t use = use_of(t);
-        if (!is_free(t, use) || !atomic_compare_exchange_strong(&t->is_used, &use, EMIT_USED))
+        if (!is_free(t, use) || !atomic_compare_exchange_strong(&t->is_used, &use, EMIT_TAKEN))
             continue;
         atomic_fetch_sub_explicit(&free_streams, 1, memory_order_relaxed);
         if (use == EMIT_DROPPED)
@@ -84,6 +84,8 @@ struct emit_thread *emit_plain_take(uint32_t tid)
     struct emit_thread *t = take_free();
     if (t) {
         emit_plain_set_tid(t, tid);
+        // release: not USED with the tid of who had it, as that may be there yet, and be told by it
+        atomic_store_explicit(&t->is_used, EMIT_USED, memory_order_release);
         return t;
     }
     t = emit_thread_new(tid, look_plain, NULL);
@@ -101,9 +103,16 @@ struct emit_thread *emit_plain_take(uint32_t tid)
 
 void emit_plain_name(struct emit_thread *t)
 {
-    uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_relaxed);
-    t->g = (struct emit_thing){&t->own_g, emit.runtime ? emit.runtime->next_id() : n, 0};
-    t->p = (struct emit_thing){&t->own_p, emit.runtime ? 10000 + n : n, 0};
+    uint64_t n = atomic_fetch_add_explicit(&emit.next_id, 1, memory_order_acquire);
+    bool is_first = n < EMIT_IDS_RUNTIME; // the runtime's begin after this
+    const struct emit_runtime *r = __atomic_load_n(&emit.runtime, __ATOMIC_ACQUIRE);
+    n &= EMIT_IDS_RUNTIME - 1;
+    t->g = (struct emit_thing){&t->own_g,
+                               is_first ? n
+                               : r      ? r->next_id()
+                                        : EMIT_IDS_BETWEEN + n,
+                               0};
+    t->p = (struct emit_thing){&t->own_p, is_first ? n : 10000 + n, 0};
     // The marks may be of an earlier thread's, in this very generation.
     atomic_store_explicit(&t->own_g, 0, memory_order_relaxed);
     atomic_store_explicit(&t->own_p, 0, memory_order_relaxed);

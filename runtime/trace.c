@@ -492,10 +492,17 @@ static uint64_t *region_word(struct emit_thread *t)
     return &m->cur->live->region;
 }
 
+static void ids_given(uint64_t first_id)
+{
+    p_first = first_id;
+    ids_begin(first_id);
+}
+
 void trace_init(void)
 {
     static struct emit_runtime ops = {
         .size = sizeof ops,
+        .begin = ids_given,
         .arm = arm,
         .quiesce = quiesce,
         .announce = announce,
@@ -514,6 +521,5 @@ void trace_init(void)
     ops.text_high = fib_descriptor.text_end;
     ops.root_low = (uint64_t)(uintptr_t)fib_root_;
     ops.root_high = (uint64_t)(uintptr_t)fib_root_end_;
-    p_first = emit_set_runtime(&ops);
-    ids_begin(p_first);
+    emit_set_runtime(&ops);
 }
