@@ -424,6 +424,9 @@ void emit_self_begin(struct emit_thread *t, uint64_t start);
 void emit_self_drop(struct emit_thread *t);
 // A waker's side: GoUnblock needs neither.
 struct emit_thread *emit_enter_bare(void);
+// emit_enter has given NULL (also: not now), and what could not be told is what later events build on: a creation, a
+// wake-up. The trace ends before them.
+void emit_untold(void);
 
 // --- What events name.
 

@@ -257,6 +257,12 @@ struct emit_thread *emit_enter_bare(void)
     return emit_is_on() && !emit_self_is_inside() ? enter_self() : NULL;
 }
 
+void emit_untold(void)
+{
+    if (emit_is_on())
+        emit_cut_now();
+}
+
 struct emit_thread *emit_enter(void)
 {
     if (!emit_is_on())

@@ -127,6 +127,8 @@ void trace_create_(struct m *m, struct g *g, uint64_t id)
         struct emit_thread *t = emit_enter();
         if (t)
             emit_go_create(t, ticks_now(), thing_g(g, id), emit_stack(t, 0, 0));
+        else
+            emit_untold();
         emit_leave(t);
         return;
     }
@@ -316,7 +318,10 @@ void trace_thread_ends_(struct m *m)
 
 struct emit_thread *trace_outside_enter(void)
 {
-    return emit_enter_bare();
+    struct emit_thread *t = emit_enter_bare();
+    if (!t)
+        emit_untold();
+    return t;
 }
 
 void trace_outside_ready(struct emit_thread *t, struct g *g)
