@@ -259,16 +259,6 @@ static int end_generation(struct trace_build *b, uint64_t generation)
     return put_clock_at(b, st.first_units);
 }
 
-static int write_notes(struct trace_build *b, const struct trace_note *notes, size_t count)
-{
-    char text[TRACE_NOTE_BYTES];
-    uint64_t id;
-    int rc = 0;
-    for (size_t i = 0; !rc && i < count; i++)
-        rc = trace_writer_string(b->out.writer, text, trace_note_write(text, &notes[i]), &id);
-    return rc;
-}
-
 static int make_end(struct trace_build *b, uint64_t units, const struct trace_note *notes,
                     size_t count, bool says_again)
 {
@@ -278,7 +268,7 @@ static int make_end(struct trace_build *b, uint64_t units, const struct trace_no
     if (!rc && says_again)
         rc = trace_out_say_again(&b->out, units);
     if (!rc)
-        rc = write_notes(b, notes, count);
+        rc = trace_lost_write(b->out.writer, notes, count);
     return rc ? rc : put_clock_at(b, units);
 }
 
@@ -535,6 +525,8 @@ static int look(struct trace_build *b)
 {
     int rc = seg_reader_trace(b->o.reader, &b->now);
     b->is_flight = atomic_load_explicit(&b->now.is_flight, memory_order_relaxed) != 0;
+    for (int i = 0; i < 4; i++)
+        b->stats.hits[i] = atomic_load_explicit(&b->now.hits[i], memory_order_relaxed);
     if (!rc && b->is_flight)
         see_conditions(b);
     return rc;

@@ -102,6 +102,7 @@ struct trace_build_stats {
     uint64_t events, bytes; // written so far
     uint64_t files;
     uint64_t lost_generations; // of a flight recorder: overwritten while they were copied
+    uint32_t hits[4];          // how often each condition was met, see seg_trace
 };
 void trace_build_get_stats(const struct trace_build *b, struct trace_build_stats *out);
 const char *trace_build_error(const struct trace_build *b); // of the first error; "" if none

@@ -64,6 +64,16 @@ size_t trace_lost_notes(const struct trace_build_file *f, int rc, struct trace_n
     return l.count;
 }
 
+int trace_lost_write(struct trace_writer *w, const struct trace_note *notes, size_t count)
+{
+    char text[TRACE_NOTE_BYTES];
+    uint64_t id;
+    int rc = 0;
+    for (size_t i = 0; !rc && i < count; i++)
+        rc = trace_writer_string(w, text, trace_note_write(text, &notes[i]), &id);
+    return rc;
+}
+
 void trace_lost_cause(char *text, size_t size, const struct seg_trace *now,
                       struct seg_reader *reader)
 {

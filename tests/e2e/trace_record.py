@@ -399,16 +399,40 @@ def a_duration_is_what_was_asked_for(work):
         assert 0.29 <= seconds(said) < 2, said
 
 
+TWO_CONDITIONS = """
+import ctypes, time
+word = ctypes.c_uint64
+class Region(ctypes.Structure):
+    _fields_ = [(n, word) for n in ("id", "outer", "session", "task", "began", "name")]
+lib = ctypes.CDLL(None)
+lib.fscope_task_begin.restype = word
+lib.fscope_region_begin.restype = Region
+ends = []
+for _ in range(3):
+    region = lib.fscope_region_begin(word(0), b"r")
+    time.sleep(0.02)
+    ends += [lib.fscope_region_end(ctypes.byref(region)) for _ in range(2)]
+    task = word(lib.fscope_task_begin(b"t", word(0)))
+    time.sleep(0.03)
+    lib.fscope_task_end(task)
+print(ends)
+"""
+
+
 def each_condition_says_whether_it_was_met(work):
     said = harness.record("--trace", "--slow-stall=5ms", "--slow-task=1h", "-o", "t.trace", "sleep", "0.05", cwd=work,
                           check=0).stderr
     assert said.count("--slow-stall without effect") == 1 and "no fiber runtime" in said, said
-    assert re.search(r"--slow-task=3\.6e\+06ms: not met: no task took longer", said), said
+    assert re.search(r"--slow-task=1h: not met: no task took longer", said), said
     said = traced(work, "fibers", "200", options=["--slow-stall=1h"])
-    assert re.search(r"--slow-stall=3\.6e\+06ms: not met: no fiber held", said) and "effect" not in said, said
+    assert re.search(r"--slow-stall=1h: not met: no fiber held", said) and "effect" not in said, said
     script = "(echo tasks; sleep 0.1) | " + os.path.join(TESTS, "pages_target")  # over before the next look
     said = harness.record("--trace", "--slow-task=10ms", "-o", "s.trace", "sh", "-c", script, cwd=work, check=0).stderr
     assert re.search(r"--slow-task=10ms: 1 copy was made for it", said) and "not met" not in said, said
+    said = harness.record("--trace", "--slow-region=10ms", "--slow-task=25ms", "--slow-latency=5s", "-o", "u.trace",
+                          sys.executable, "-c", TWO_CONDITIONS, cwd=work, check=0).stderr
+    assert re.search(r"--slow-region=10ms: 1 copy was made for it [^;]*; met 3 times\n", said), said
+    assert "--slow-task=25ms: met 3 times; a copy for another condition was less than a second old\n" in said, said
 
 
 def the_command_s_own_process_is_told_first(work):
