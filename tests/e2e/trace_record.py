@@ -435,6 +435,15 @@ def each_condition_says_whether_it_was_met(work):
     assert "--slow-task=25ms: met 3 times; a copy for another condition was less than a second old\n" in said, said
 
 
+def a_region_ends_once(work):
+    for settings in ("quiet=1,cpu=0", "quiet=1,trace=1,out=dump"):
+        env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE=settings)
+        said = subprocess.run([sys.executable, "-c", TWO_CONDITIONS], cwd=work, env=env, text=True, check=True,
+                              capture_output=True, timeout=60).stdout
+        assert said == "[0, -22, 0, -22, 0, -22]\n", (settings, said)
+    assert os.path.exists(f"{work}/dump")
+
+
 def the_command_s_own_process_is_told_first(work):
     children = "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.01; done"
     said = harness.record("--trace", "-o", "s.trace", "sh", "-c", children, cwd=work, check=0).stderr
@@ -563,6 +572,6 @@ main([a_trace_tells_what_fibers_did, fibers_of_groups_and_pools_are_the_program_
       a_child_does_not_copy_what_its_parent_was_asked_to, a_full_buffer_cuts_and_the_next_file_goes_on,
       a_cut_without_a_next_file_is_said,
       a_flight_recorder_keeps_the_newest, a_dump_becomes_a_trace, a_black_box_becomes_a_trace,
-      a_core_file_becomes_a_trace, a_duration_is_what_was_asked_for, each_condition_says_whether_it_was_met,
+      a_core_file_becomes_a_trace, a_duration_is_what_was_asked_for, each_condition_says_whether_it_was_met, a_region_ends_once,
       the_command_s_own_process_is_told_first, a_signal_before_the_start_is_told, a_killed_recorder_loses_little,
       strict_seccomp_is_told, what_may_not_be_recorded_gets_no_vain_advice, what_cannot_be_is_said, names_are_as_for_profiles])
