@@ -43,7 +43,7 @@ struct trace_build {
     bool is_flight, wants_snapshot, has_asked;
     uint64_t snapshots_seen, ask_generation, ask_deadline_ns;
     bool has_stopped; // was asked to
-    bool is_dead;     // the process has ended
+    bool in_flight;   // an event may have been, as the process ended
     struct trace_build_stats stats;
     int first_rc;
     char cause[160]; // of the coming snapshot
@@ -386,7 +386,7 @@ static int write_generation(struct trace_build *b, uint64_t generation,
         return 0;
     }
     b->file.was_killed |= !is_whole;
-    b->file.is_dead |= !is_whole && b->is_dead;
+    b->file.in_flight |= !is_whole && b->in_flight;
     uint64_t bytes = b->out.written;
     rc = trace_out_write(&b->out);
     if (!rc)
@@ -577,7 +577,7 @@ int trace_build_finish(struct trace_build *b, uint64_t until_ns, uint64_t end_ns
     uint64_t until = until_ns == UINT64_MAX ? UINT64_MAX : units_of(b, until_ns);
     int rc = look(b);
     uint64_t end = rc ? 0 : last_end(b, end_ns);
-    b->is_dead = until_ns == UINT64_MAX;
+    b->in_flight = until_ns == UINT64_MAX && seg_reader_trace_in_flight(b->o.reader);
     if (!rc && !b->is_flight)
         rc = take_stream(b, true);
     if (!rc)

@@ -42,7 +42,7 @@ struct trace_build_file { // what came of one file
     bool was_cut;        // buffers were full
     bool gave_way;       // of a flight recorder: there was more, before it
     bool was_killed;     // ends with what was committed
-    bool is_dead;        // and that is of a process that had ended
+    bool in_flight;      // and an event may be missing that was being written as the process ended
     uint64_t
         gap_from_ns; // since when nothing was recorded before it, as buffers were full; 0: no such gap
     uint64_t overwritten; // generations before it, while they were copied

@@ -49,10 +49,10 @@ size_t trace_lost_notes(const struct trace_build_file *f, int rc, struct trace_n
         add(&l, "full", f->end_ns, 0,
             "all trace buffers were full (--trace-buffer); if recording went on, then in another "
             "file");
-    if (f->is_dead)
+    if (f->in_flight)
         add(&l, "killed", f->end_ns, 0,
             "the program ended, or was replaced by another, with the trace on: an event that a "
-            "thread was writing at that moment is missing");
+            "thread was writing at that moment may be missing");
     if (f->left_out)
         add(&l, "refused", f->end_ns, 0, "the next part did not make sense: %s", f->why);
     if (rc)

@@ -3,7 +3,7 @@
 // What is missing in a trace file, as notes in the file itself (formats/trace/notes.h); and why there is one at all.
 //
 //   full         buffers were full: what came later is not in it
-//   killed       the process ended while it was recorded: an event in flight then
+//   killed       the process ended while it was recorded, perhaps with an event in flight
 //   refused      a generation that made no sense, and what came after it
 //   unwritten    the file could not be written any further
 //   gap          between the file before, which is cut, and this one
