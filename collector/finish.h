@@ -36,7 +36,7 @@ int finish_name(const char *dump, struct record_options *o, const struct record_
 bool finish_is_unfinished(const char *path);
 
 // Writes what is whole of it, to o->output or the name that it was to get, and says so. 0 or -errno (-ENODATA: nothing is
-// whole; -EEXIST: that name is taken).
+// whole; -EEXIST: that name is taken; -EBUSY: the recorder lives).
 int finish_unfinished(const char *path, const struct record_options *o, struct fscope_error *err);
 
 // One symbolized profile of it: kind "cpu", "wall", "heap", "lifetime", "block", "mutex" or the name of

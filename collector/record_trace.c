@@ -9,6 +9,7 @@
 #include "collector/record_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -110,6 +111,14 @@ static void note_closed(struct record_result *result, const char *path)
             result->trace_open[i] = NULL;
 }
 
+// Who finds the temporary file sees by the lock that we live, and who we are. It ends with us, and with the descriptor.
+static void lock_file(const struct file_replace *f)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (f->temp)
+        fcntl(f->fd, F_SETLK, &lock);
+}
+
 static int open_file(void *arg, uint32_t number, struct fscope_error *err)
 {
     struct record_trace_sink *s = arg;
@@ -140,6 +149,7 @@ static int open_file(void *arg, uint32_t number, struct fscope_error *err)
         free(open);
         return rc;
     }
+    lock_file(&open->file);
     s->open = open;
     note_open(s->result, open->path);
     return open->file.fd;

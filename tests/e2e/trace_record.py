@@ -480,6 +480,8 @@ def a_killed_recorder_loses_little(work):
             break
         time.sleep(0.01)
     time.sleep(0.2)  # all of it is there
+    done = subprocess.run([FIBERSCOPE, "finish", left[0]], cwd=work, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 1 and f"{left[0]}: is being recorded by process {p.pid}: " in done.stderr, done.stderr
     p.kill()
     p.wait()
     time.sleep(1.3)  # of the running generation the recorder had taken a part
