@@ -18,8 +18,9 @@
 
 enum {
     FILES_MAX =
-        1000,       // of one recording: a target that is cut all the time must not fill the folder
-    FILES_SAID = 8, // one by one; the rest together
+        1000,        // of one recording: a target that is cut all the time must not fill the folder
+    FILES_SAID = 8,  // one by one
+    FILES_NAMED = 5, // of the rest; then how many there are
 };
 
 struct record_trace_open {
@@ -371,17 +372,20 @@ static void say_next(const struct record_options *o, const struct record_result 
 // Those that were not said one by one.
 static void say_rest(const struct record_options *o, const struct record_result *result)
 {
-    size_t written = 0;
+    size_t written = 0, named = 0;
     fputs("fiberscope: further traces:", o->messages);
     for (size_t i = 0; i < result->trace_count; i++) {
         const struct record_trace *t = &result->traces[i];
         written += t->file.generations != 0;
-        if (!t->file.generations || written <= FILES_SAID || t->file.left_out)
+        if (!t->file.generations || written <= FILES_SAID || t->file.left_out ||
+            ++named > FILES_NAMED)
             continue;
         fprintf(o->messages, " %s", t->path);
         if (has_several(result))
             fprintf(o->messages, " (process %u, %s)", t->pid, t->program);
     }
+    if (named > FILES_NAMED)
+        fprintf(o->messages, " and %zu more", named - FILES_NAMED);
     fputc('\n', o->messages);
 }
 

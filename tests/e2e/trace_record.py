@@ -445,12 +445,12 @@ def a_region_ends_once(work):
 
 
 def the_command_s_own_process_is_told_first(work):
-    children = "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.01; done"
+    children = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 0.01; done"
     said = harness.record("--trace", "-o", "s.trace", "sh", "-c", children, cwd=work, check=0).stderr
     told = re.findall(r"; wrote (\S+) \(process (\d+), (\w+)\)", said)
     assert len(told) == 8 and told[0][0] == "s.trace" and told[0][2] != "sleep", said
-    rest = re.search(r"further traces:((?: s\.trace\.p\d+ \(process \d+, sleep\))+)\n", said)
-    assert rest and rest[1].count("process") == 2, said
+    rest = re.search(r"further traces:((?: s\.trace\.p\d+ \(process \d+, sleep\))+) and 3 more\n", said)
+    assert rest and rest[1].count("process") == 5, said
 
 
 def a_signal_before_the_start_is_told(work):
@@ -539,7 +539,10 @@ def what_cannot_be_is_said(work):
             (("--trace", "--go=1.24", "true"), "1.23 and 1.26"),
             (("--trace", "--trace-buffer=1k", "true"), "from 1MiB"),
             (("--go=1.26", "true"), "need --trace"),
-            (("--trace", "--cpu", "-o", "x", "true"), "2 profiles need 2 files")):
+            (("--slow-region=0", "true"), "--slow-region=0: a time is needed"),
+            (("--trace", "--slow-stall=0", "true"), "--slow-stall=0: a time is needed"),
+            (("--trace", "--cpu", "-o", "x", "true"), "a profile and an execution trace need 2 files"),
+            (("--slow-task=1s", "--cpu", "--wall", "-o", "x", "true"), "2 profiles and an execution trace need 3 files")):
         done = harness.record(*options, cwd=work)
         assert done.returncode != 0 and words in done.stderr, (options, done.stderr)
     assert os.listdir(work) == []
