@@ -356,6 +356,7 @@ EXPORTED void fscope_task_end(uint64_t task)
 // --- Regions.
 
 #define REGION_ERROR UINT64_C(1) // in began_ns, whose last bit is nobody's
+#define REGION_ENDED UINT64_MAX  // as its session
 
 EXPORTED struct fscope_region fscope_region_begin(uint64_t task, const char *name)
 {
@@ -378,9 +379,11 @@ EXPORTED struct fscope_region fscope_region_begin(uint64_t task, const char *nam
 }
 
 // Once, whether it was traced or not.
-static void region_lasted(struct fscope_region *r, bool is_traced)
+static void region_ends(struct fscope_region *r, bool is_traced)
 {
     uint64_t began = r->began_ns;
+    r->id = 0;
+    r->session = REGION_ENDED;
     if (!began)
         return;
     uint64_t now = now_ns(), ns = now > began ? now - (began & ~REGION_ERROR) : 0;
@@ -393,29 +396,26 @@ static void region_lasted(struct fscope_region *r, bool is_traced)
 
 EXPORTED int fscope_region_end(struct fscope_region *r)
 {
-    if (!r)
+    if (!r || r->session == REGION_ENDED)
         return -EINVAL;
     struct emit_thread *t = r->id ? enter_user() : NULL;
     if (!t) { // it began without a trace, or that is over: what nests in another one is asked of regions that begin there
-        r->id = 0;
-        region_lasted(r, false);
+        region_ends(r, false);
         return 0;
     }
     uint64_t *innermost = emit_region_word(t);
     int rc = 0;
-    if (r->session != emit_session()) {
-        r->id = 0;
-    } else if (*innermost != r->id) {
+    bool is_same = r->session == emit_session();
+    if (is_same && *innermost != r->id) {
         rc = -EINVAL;
-    } else {
+    } else if (is_same) {
         emit_region(t, emit_ticks(), true, r->task, text_id(r->name, NAME_BYTES),
                     emit_stack_here(t));
         *innermost = r->outer;
-        r->id = 0;
     }
     emit_leave(t);
     if (!rc)
-        region_lasted(r, true);
+        region_ends(r, true);
     return rc;
 }
 

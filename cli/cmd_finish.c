@@ -18,9 +18,11 @@ struct settings {
 static const struct settings defaults = {0};
 
 static const struct cli_option options[] = {
-    CLI_STRING(struct settings, output, "output", 'o', "FILE", NULL,
-               "write to FILE; %e is the program, %p its pid, %k the kind; a folder (made if "
-               "it ends in /) gets %e.%p.%k.pb.gz, the default name"),
+    CLI_STRING(
+        struct settings, output, "output", 'o', "FILE", NULL,
+        "write to FILE; %e is the program, %p its pid, %k the kind; a folder (made if "
+        "it ends in /) gets %e.%p.%k.pb.gz, the default name (of a copy %e.%p.copyN.%k.pb.gz; "
+        "with a number where that is taken)"),
     CLI_STRING(struct settings, go, "go", 0, "VERSION", NULL,
                "format of a trace: 1.23 (all of Go's tools since then read it), or 1.26"),
     CLI_FLAG(struct settings, no_symbols, "no-symbols", 0, NULL,
@@ -34,7 +36,7 @@ static int run(void *p, int argc, char **argv)
     struct record_options o;
     struct record_result result = {0};
     struct fscope_error err = {0};
-    char profiles[PATH_MAX];
+    char profiles[PATH_MAX], name[PATH_MAX];
     if (argc != 1)
         return cli_usage("one FILE is needed: a dump, a black box, a core file or the .tmp file of "
                          "a killed `record --trace`");
@@ -62,7 +64,8 @@ static int run(void *p, int argc, char **argv)
         o.block_ns = result.builders[RECORD_BLOCK] != NULL;
         o.mutex_fraction = result.builders[RECORD_MUTEX] != NULL;
         o.trace = result.has_trace;
-        rc = record_name_profiles(&o, profiles, sizeof profiles, &err);
+        rc = finish_name(argv[0], &o, &result, name, sizeof name, &err);
+        rc = rc ? rc : record_name_profiles(&o, profiles, sizeof profiles, &err);
         rc = rc ? rc : record_check_output(&o, &err);
     }
     if (!rc && o.trace)

@@ -37,6 +37,10 @@ struct settings {
 static const struct settings defaults = {.hz = HZ_DEFAULT,
                                          .trace_bytes = RECORD_TRACE_BYTES_DEFAULT,
                                          .duration_ns = -1,
+                                         .slow_region = -1,
+                                         .slow_task = -1,
+                                         .slow_latency = -1,
+                                         .slow_stall = -1,
                                          .pid = PID_NONE};
 
 static const struct cli_option options[] = {
@@ -172,11 +176,15 @@ static int read_trace(const struct settings *s, struct record_options *o)
     if (s->trace_bytes < TRACE_BYTES_MIN || s->trace_bytes > TRACE_BYTES_MAX)
         return cli_usage("--trace-buffer: from 1MiB to 64GiB");
     o->trace = true;
+    static const char *const names[] = {"region", "task", "latency", "stall"};
     const int64_t slow[] = {s->slow_region, s->slow_task, s->slow_latency, s->slow_stall};
     o->trace_flight = s->flight;
     for (int i = 0; i < 4; i++) {
-        o->trace_slow_ns[i] = (uint64_t)slow[i];
-        o->trace_flight |= slow[i] != 0;
+        if (!slow[i])
+            return cli_usage("--slow-%s=0: a time is needed; without it there is no such condition",
+                             names[i]);
+        o->trace_slow_ns[i] = slow[i] > 0 ? (uint64_t)slow[i] : 0;
+        o->trace_flight |= slow[i] > 0;
     }
     o->trace_bytes = s->trace_bytes;
     return cli_parse_trace_version(s->go, &o->trace_version)
@@ -186,8 +194,8 @@ static int read_trace(const struct settings *s, struct record_options *o)
 
 static bool is_tracing(const struct settings *s)
 {
-    return s->trace || s->flight || s->slow_region || s->slow_task || s->slow_latency ||
-           s->slow_stall;
+    return s->trace || s->flight || s->slow_region >= 0 || s->slow_task >= 0 ||
+           s->slow_latency >= 0 || s->slow_stall >= 0;
 }
 
 // Which kinds, at which rates. 0 or CLI_USAGE.

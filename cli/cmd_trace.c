@@ -175,6 +175,10 @@ static int run(void *settings, int argc, char **argv)
     struct trace_args *a = settings;
     if (!argc)
         return cli_usage("a trace FILE is needed");
+    if (!strcmp(argv[0], "help") && access(argv[0], F_OK)) {
+        cli_print_help(stdout, &cmd_trace);
+        return CLI_OK;
+    }
     if (argc == 1 && find_report(argv[0]) && access(argv[0], F_OK))
         return cli_usage("%s: a trace FILE is needed", argv[0]);
     if (argc == 1 && access(argv[0], F_OK) && strcmp(argv[0], "-") != 0 && nearest_report(argv[0]))

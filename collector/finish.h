@@ -27,11 +27,16 @@ int finish_read(const char *path, struct record_result *result, struct fscope_er
 int finish_traces(const char *path, const struct record_options *o, struct record_result *result,
                   struct fscope_error *err);
 
+// Where no name is given, names the files after the dump: of NAME.copyN "%e.%p.copyN", and with a number where
+// a file of that name is there. In a folder that is given, only the first. Sets o->output, into text. 0 or -errno.
+int finish_name(const char *dump, struct record_options *o, const struct record_result *result,
+                char *text, size_t size, struct fscope_error *err);
+
 // A trace that its recorder has not finished, as it was killed: the temporary file beside its name.
 bool finish_is_unfinished(const char *path);
 
 // Writes what is whole of it, to o->output or the name that it was to get, and says so. 0 or -errno (-ENODATA: nothing is
-// whole; -EEXIST: that name is taken).
+// whole; -EEXIST: that name is taken; -EBUSY: the recorder lives).
 int finish_unfinished(const char *path, const struct record_options *o, struct fscope_error *err);
 
 // One symbolized profile of it: kind "cpu", "wall", "heap", "lifetime", "block", "mutex" or the name of

@@ -140,6 +140,21 @@ static int check(int fd, uint64_t end, struct whole *w, struct fscope_error *err
     return rc;
 }
 
+// -EBUSY: its recorder lives, and would write on beside the name that we give away.
+static int check_recorder(const char *path, int fd, struct fscope_error *err)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char who[32] = "another container";
+    if (fcntl(fd, F_GETLK, &lock) || lock.l_type == F_UNLCK)
+        return 0;
+    if (lock.l_pid > 0)
+        snprintf(who, sizeof who, "process %d", (int)lock.l_pid);
+    return error_set(err, -EBUSY, 0,
+                     "%s: is being recorded by %s: end that (Ctrl-C, or kill -INT), and it "
+                     "writes the trace itself",
+                     path, who);
+}
+
 static int find_whole(const char *path, int fd, struct whole *w, struct fscope_error *err)
 {
     struct fscope_error why = {0};
@@ -219,13 +234,14 @@ int finish_unfinished(const char *path, const struct record_options *o, struct f
 {
     char to[PATH_MAX];
     struct whole w;
-    int rc = name_output(path, o->output, to, sizeof to, err);
-    if (rc)
-        return rc;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return error_set(err, -errno, 0, "%s: %s", path, strerror(errno));
-    rc = find_whole(path, fd, &w, err);
+    int rc = check_recorder(path, fd, err);
+    if (!rc)
+        rc = name_output(path, o->output, to, sizeof to, err);
+    if (!rc)
+        rc = find_whole(path, fd, &w, err);
     if (!rc)
         rc = copy(fd, w.bytes, to, err);
     close(fd);

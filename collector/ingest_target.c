@@ -379,6 +379,8 @@ static void finish_trace(struct target *t)
     trace_build_finish(t->trace, until, t->ended_ns ? t->ended_ns : now);
     trace_build_get_stats(t->trace, &st);
     result->trace_lost_generations += st.lost_generations;
+    for (int i = 0; i < 4; i++)
+        result->trace_hits[i] += st.hits[i];
     if (!result->trace_error[0])
         snprintf(result->trace_error, sizeof result->trace_error, "%s",
                  trace_build_error(t->trace));

@@ -102,6 +102,7 @@ struct record_result {
         recorder_pid; // finish_traces: who has taken from the file, while that was written; 0: nobody
     uint64_t trace_events, trace_bytes; // so far
     uint64_t trace_lost_generations;    // of a flight recorder
+    uint64_t trace_hits[4];             // of conditions, see seg_trace
     bool has_runtime;         // a process had the fiber runtime; seen where a condition is about it
     bool has_said_conditions; // that it has not
     bool was_too_early;       // a signal ended all before a process had reported in

@@ -8,6 +8,7 @@
 #include "collector/record_trace.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -82,6 +83,37 @@ static unsigned copies_for(const struct record_result *result, const char *optio
     return n;
 }
 
+static void say_limit(FILE *out, const char *option, uint64_t ns)
+{
+    static const struct {
+        const char *name;
+        uint64_t ns;
+    } units[] = {{"h", UINT64_C(3600000000000)},
+                 {"m", UINT64_C(60000000000)},
+                 {"s", UINT64_C(1000000000)},
+                 {"ms", 1000000},
+                 {"us", 1000},
+                 {"ns", 1}};
+    int i = 0;
+    while (ns % units[i].ns) // the largest that needs no fraction
+        i++;
+    fprintf(out, "fiberscope: %s=%" PRIu64 "%s: ", option, ns / units[i].ns, units[i].name);
+}
+
+static void say_copies(FILE *out, unsigned copies, unsigned others, uint64_t hits)
+{
+    char times[64];
+    snprintf(times, sizeof times, "met %s%" PRIu64 " time%s", hits >= UINT16_MAX ? "at least " : "",
+             hits, hits == 1 ? "" : "s");
+    if (copies)
+        fprintf(out, "%u cop%s for it (at most one a second); %s\n", copies,
+                copies == 1 ? "y was made" : "ies were made", times);
+    else
+        fprintf(out, "%s; %s\n", times,
+                others ? "a copy for another condition was less than a second old"
+                       : "no copy for it was made in time, what was written is of the end");
+}
+
 void record_say_met(const struct record_options *o, const struct record_result *result)
 {
     static const struct {
@@ -99,11 +131,9 @@ void record_say_met(const struct record_options *o, const struct record_result *
         unsigned n = copies_for(result, conditions[i].option);
         if (!o->trace_slow_ns[i] || (i >= 2 && needs_runtime))
             continue;
-        fprintf(o->messages, "fiberscope: %s=%gms: ", conditions[i].option,
-                (double)o->trace_slow_ns[i] / 1e6);
-        if (n)
-            fprintf(o->messages, "%u cop%s for it (at most one a second)\n", n,
-                    n == 1 ? "y was made" : "ies were made");
+        say_limit(o->messages, conditions[i].option, o->trace_slow_ns[i]);
+        if (n || result->trace_hits[i])
+            say_copies(o->messages, n, copies_for(result, "--slow-") - n, result->trace_hits[i]);
         else
             fprintf(o->messages, "not met: %s; what was written is of the end\n",
                     conditions[i].why_not);

@@ -157,7 +157,7 @@ int record_name_profiles(struct record_options *o, char *text, size_t size,
     return 0;
 }
 
-// How many of the profiles that are asked for would be written to this path.
+// How many of the profiles that are asked for, with the trace, would be written to this path.
 static int count_at(const struct record_options *o, const struct record_result *sample,
                     const char *path)
 {
@@ -186,6 +186,18 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && !strcmp(text + n - m, end);
 }
 
+static int fail_at_one(const struct record_options *o, int files, struct fscope_error *err)
+{
+    char profiles[32];
+    snprintf(profiles, sizeof profiles, "%d profiles", files - o->trace);
+    return error_set(err, -EINVAL, 0,
+                     "-o %s: %s%s need %d files: name a folder (one that is not there yet "
+                     "with / at its end), or use %%k in the name%s",
+                     o->output, files - o->trace == 1 ? "a profile" : profiles,
+                     o->trace ? " and an execution trace" : "", files,
+                     o->trace ? "; beside NAME.trace profiles have names of their own" : "");
+}
+
 int record_check_output(const struct record_options *o, struct fscope_error *err)
 {
     struct record_result sample = {.program = "x", .pid = 1};
@@ -206,12 +218,7 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
             o->output, (int)(strstr(path, ".pb") - path), path);
     int n = count_at(o, &sample, path);
     if (n > 1)
-        return error_set(
-            err, -EINVAL, 0,
-            "-o %s: %d profiles need %d files: name a folder (one that is not there yet "
-            "with / at its end), or use %%k in the name%s",
-            o->output, n, n,
-            o->trace ? "; beside NAME.trace profiles have names of their own" : "");
+        return fail_at_one(o, n, err);
     if (strcmp(path, "-") == 0)
         return 0;
     char *slash = strrchr(path, '/');

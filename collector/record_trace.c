@@ -9,6 +9,7 @@
 #include "collector/record_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -17,8 +18,9 @@
 
 enum {
     FILES_MAX =
-        1000,       // of one recording: a target that is cut all the time must not fill the folder
-    FILES_SAID = 8, // one by one; the rest together
+        1000,        // of one recording: a target that is cut all the time must not fill the folder
+    FILES_SAID = 8,  // one by one
+    FILES_NAMED = 5, // of the rest; then how many there are
 };
 
 struct record_trace_open {
@@ -110,6 +112,14 @@ static void note_closed(struct record_result *result, const char *path)
             result->trace_open[i] = NULL;
 }
 
+// Who finds the temporary file sees by the lock that we live, and who we are. It ends with us, and with the descriptor.
+static void lock_file(const struct file_replace *f)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (f->temp)
+        fcntl(f->fd, F_SETLK, &lock);
+}
+
 static int open_file(void *arg, uint32_t number, struct fscope_error *err)
 {
     struct record_trace_sink *s = arg;
@@ -140,6 +150,7 @@ static int open_file(void *arg, uint32_t number, struct fscope_error *err)
         free(open);
         return rc;
     }
+    lock_file(&open->file);
     s->open = open;
     note_open(s->result, open->path);
     return open->file.fd;
@@ -361,17 +372,20 @@ static void say_next(const struct record_options *o, const struct record_result 
 // Those that were not said one by one.
 static void say_rest(const struct record_options *o, const struct record_result *result)
 {
-    size_t written = 0;
+    size_t written = 0, named = 0;
     fputs("fiberscope: further traces:", o->messages);
     for (size_t i = 0; i < result->trace_count; i++) {
         const struct record_trace *t = &result->traces[i];
         written += t->file.generations != 0;
-        if (!t->file.generations || written <= FILES_SAID || t->file.left_out)
+        if (!t->file.generations || written <= FILES_SAID || t->file.left_out ||
+            ++named > FILES_NAMED)
             continue;
         fprintf(o->messages, " %s", t->path);
         if (has_several(result))
             fprintf(o->messages, " (process %u, %s)", t->pid, t->program);
     }
+    if (named > FILES_NAMED)
+        fprintf(o->messages, " and %zu more", named - FILES_NAMED);
     fputc('\n', o->messages);
 }
 

@@ -43,7 +43,7 @@ struct trace_build {
     bool is_flight, wants_snapshot, has_asked;
     uint64_t snapshots_seen, ask_generation, ask_deadline_ns;
     bool has_stopped; // was asked to
-    bool is_dead;     // the process has ended
+    bool in_flight;   // an event may have been, as the process ended
     struct trace_build_stats stats;
     int first_rc;
     char cause[160]; // of the coming snapshot
@@ -259,16 +259,6 @@ static int end_generation(struct trace_build *b, uint64_t generation)
     return put_clock_at(b, st.first_units);
 }
 
-static int write_notes(struct trace_build *b, const struct trace_note *notes, size_t count)
-{
-    char text[TRACE_NOTE_BYTES];
-    uint64_t id;
-    int rc = 0;
-    for (size_t i = 0; !rc && i < count; i++)
-        rc = trace_writer_string(b->out.writer, text, trace_note_write(text, &notes[i]), &id);
-    return rc;
-}
-
 static int make_end(struct trace_build *b, uint64_t units, const struct trace_note *notes,
                     size_t count, bool says_again)
 {
@@ -278,7 +268,7 @@ static int make_end(struct trace_build *b, uint64_t units, const struct trace_no
     if (!rc && says_again)
         rc = trace_out_say_again(&b->out, units);
     if (!rc)
-        rc = write_notes(b, notes, count);
+        rc = trace_lost_write(b->out.writer, notes, count);
     return rc ? rc : put_clock_at(b, units);
 }
 
@@ -396,7 +386,7 @@ static int write_generation(struct trace_build *b, uint64_t generation,
         return 0;
     }
     b->file.was_killed |= !is_whole;
-    b->file.is_dead |= !is_whole && b->is_dead;
+    b->file.in_flight |= !is_whole && b->in_flight;
     uint64_t bytes = b->out.written;
     rc = trace_out_write(&b->out);
     if (!rc)
@@ -535,6 +525,8 @@ static int look(struct trace_build *b)
 {
     int rc = seg_reader_trace(b->o.reader, &b->now);
     b->is_flight = atomic_load_explicit(&b->now.is_flight, memory_order_relaxed) != 0;
+    for (int i = 0; i < 4; i++)
+        b->stats.hits[i] = atomic_load_explicit(&b->now.hits[i], memory_order_relaxed);
     if (!rc && b->is_flight)
         see_conditions(b);
     return rc;
@@ -585,7 +577,7 @@ int trace_build_finish(struct trace_build *b, uint64_t until_ns, uint64_t end_ns
     uint64_t until = until_ns == UINT64_MAX ? UINT64_MAX : units_of(b, until_ns);
     int rc = look(b);
     uint64_t end = rc ? 0 : last_end(b, end_ns);
-    b->is_dead = until_ns == UINT64_MAX;
+    b->in_flight = until_ns == UINT64_MAX && seg_reader_trace_in_flight(b->o.reader);
     if (!rc && !b->is_flight)
         rc = take_stream(b, true);
     if (!rc)

@@ -42,7 +42,7 @@ struct trace_build_file { // what came of one file
     bool was_cut;        // buffers were full
     bool gave_way;       // of a flight recorder: there was more, before it
     bool was_killed;     // ends with what was committed
-    bool is_dead;        // and that is of a process that had ended
+    bool in_flight;      // and an event may be missing that was being written as the process ended
     uint64_t
         gap_from_ns; // since when nothing was recorded before it, as buffers were full; 0: no such gap
     uint64_t overwritten; // generations before it, while they were copied
@@ -102,6 +102,7 @@ struct trace_build_stats {
     uint64_t events, bytes; // written so far
     uint64_t files;
     uint64_t lost_generations; // of a flight recorder: overwritten while they were copied
+    uint32_t hits[4];          // how often each condition was met, see seg_trace
 };
 void trace_build_get_stats(const struct trace_build *b, struct trace_build_stats *out);
 const char *trace_build_error(const struct trace_build *b); // of the first error; "" if none

@@ -49,10 +49,10 @@ size_t trace_lost_notes(const struct trace_build_file *f, int rc, struct trace_n
         add(&l, "full", f->end_ns, 0,
             "all trace buffers were full (--trace-buffer); if recording went on, then in another "
             "file");
-    if (f->is_dead)
+    if (f->in_flight)
         add(&l, "killed", f->end_ns, 0,
             "the program ended, or was replaced by another, with the trace on: an event that a "
-            "thread was writing at that moment is missing");
+            "thread was writing at that moment may be missing");
     if (f->left_out)
         add(&l, "refused", f->end_ns, 0, "the next part did not make sense: %s", f->why);
     if (rc)
@@ -62,6 +62,16 @@ size_t trace_lost_notes(const struct trace_build_file *f, int rc, struct trace_n
         l.notes[l.count - 1].count = f->lost_names;
     }
     return l.count;
+}
+
+int trace_lost_write(struct trace_writer *w, const struct trace_note *notes, size_t count)
+{
+    char text[TRACE_NOTE_BYTES];
+    uint64_t id;
+    int rc = 0;
+    for (size_t i = 0; !rc && i < count; i++)
+        rc = trace_writer_string(w, text, trace_note_write(text, &notes[i]), &id);
+    return rc;
 }
 
 void trace_lost_cause(char *text, size_t size, const struct seg_trace *now,

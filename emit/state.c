@@ -252,6 +252,8 @@ static int prepare(struct seg *s, const struct emit_options *o)
     emit.cpus = emit_count_cpus();
     emit.pid = (uint32_t)syscall(SYS_getpid);
     emit.is_wanted = true;
+    for (int i = 0; i < EMIT_SLOW_COUNT; i++)
+        atomic_store(&emit.trace->hits[i], 0);
     atomic_store(&emit.trace->request, SEG_TRACE_NO_REQUEST);
     return 0;
 }
@@ -402,21 +404,6 @@ int emit_advance(void)
     int rc = advance() ? 0 : -EBUSY;
     emit_unlock();
     return rc;
-}
-
-_Atomic uint64_t emit_slow_ns[EMIT_SLOW_COUNT];
-
-void emit_is_slow(enum emit_slow what, uint64_t ns, uint32_t name)
-{
-    uint64_t now = emit_now_ns();
-    uint64_t next = atomic_load_explicit(&emit.slow_next_ns, memory_order_relaxed);
-    if (!emit_is_on() || now < next ||
-        !atomic_compare_exchange_strong(&emit.slow_next_ns, &next, now + SECOND))
-        return;
-    atomic_store_explicit(&emit.trace->met_ns, ns, memory_order_relaxed);
-    atomic_store_explicit(&emit.trace->met, (uint64_t)name << 8 | (what + 1), memory_order_relaxed);
-    // release: pairs with the consumer's acquire of the count, which then sees what for
-    atomic_fetch_add_explicit(&emit.trace->snapshots, 1, memory_order_release);
 }
 
 void emit_set_copy(void (*copy)(void))

@@ -132,6 +132,10 @@ int64_t seg_reader_trace_buffers(struct seg_reader *r, seg_trace_buffer_fn *fn, 
 int seg_reader_trace_copy(struct seg_reader *r, uint32_t index, const struct seg_trace_buffer *b,
                           void *out);
 
+// Of a process that has ended: whether a thread may have been writing an event. Bytes behind what was committed are those
+// of such an event, or are left from the buffer's former use; where there are none, nobody was.
+bool seg_reader_trace_in_flight(struct seg_reader *r);
+
 // Gives a buffer back to the target if it is SEALED. 0, or -EBUSY: it is not.
 int seg_reader_trace_free(struct seg_reader *r, uint32_t index);
 

@@ -465,7 +465,8 @@ struct seg_trace {
     // The condition that was met last: 1 a region, 2 a task, 3 latency, 4 a stall, and << 8 the string of its name; 0: none
     _Atomic uint64_t met;
     _Atomic uint64_t met_ns; // how long that had lasted
-    uint64_t reserved;
+    // How often each condition was met since this recording began, in the order of asked_slow_ns; no more than 65535.
+    _Atomic uint16_t hits[4];
     struct
         seg_trace_clock { // of generation g at [g % SEG_TRACE_CLOCKS]; valid where generation says g
         _Atomic uint64_t generation;      // release

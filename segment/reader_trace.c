@@ -131,6 +131,38 @@ int seg_reader_trace_copy(struct seg_reader *r, uint32_t index, const struct seg
     return is_same ? 0 : -ESTALE;
 }
 
+// Whether something but zeros follows what was committed. An event begins with its type, which is none.
+static bool has_more(struct seg_reader *r, uint32_t index, uint64_t used)
+{
+    enum { LOOKED_AT = 16 };
+    unsigned char more[LOOKED_AT];
+    uint64_t left = r->trace.buffer_bytes - used, n = left < LOOKED_AT ? left : LOOKED_AT;
+    uint64_t at =
+        area_at(r) + r->trace.data_offset + (uint64_t)index * (uint64_t)r->trace.buffer_bytes;
+    if (reader_get(r, at + used, more, n))
+        return true;
+    for (uint64_t i = 0; i < n; i++)
+        if (more[i])
+            return true;
+    return false;
+}
+
+bool seg_reader_trace_in_flight(struct seg_reader *r)
+{
+    struct seg_trace now;
+    bool is = !r->trace.buffer_count && seg_reader_trace(r, &now);
+    for (uint32_t i = 0; !is && i < r->trace.buffer_count; i++) {
+        struct seg_trace_buffer b;
+        if (get_words(r, head_at(r, i), &b, sizeof b))
+            return true;
+        uint32_t state = atomic_load_explicit(&b.state, memory_order_relaxed);
+        uint64_t used = atomic_load_explicit(&b.used, memory_order_relaxed);
+        is = state == SEG_TRACE_CLAIMED ||
+             (state == SEG_TRACE_WRITING && (used > r->trace.buffer_bytes || has_more(r, i, used)));
+    }
+    return is;
+}
+
 static _Atomic uint32_t *word32(struct seg_reader *r, uint64_t offset)
 {
     return (_Atomic uint32_t *)(void *)(r->base + offset);

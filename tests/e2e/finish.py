@@ -180,6 +180,21 @@ def snapshots_have_the_times_when_they_were_taken(work):
         assert began + 0.5 <= taken(path) <= ended + 0.05, (path, began, taken(path), ended)
 
 
+def each_file_gets_a_name_that_no_other_has(work):
+    assert alone(work, BURN, "split", "50").wait(timeout=30) == 0
+    for name in ("box.copy1", "box.copy2"):
+        shutil.copy(f"{work}/box", f"{work}/{name}")
+    inputs = set(os.listdir(work))
+    for i, name in enumerate(("box.copy1", "box.copy2", "box", "box", "box.copy2")):
+        done = subprocess.run([FIBERSCOPE, "finish", name], cwd=work, text=True, capture_output=True, timeout=60)
+        made = set(os.listdir(work)) - inputs
+        assert done.returncode == 0 and len(made) == i + 1, (name, made, done.stderr)
+    endings = {re.fullmatch(r"burn\.\d+(.*)\.cpu\.pb\.gz", f)[1] for f in made}
+    assert endings == {".copy1", ".copy2", "", ".2", ".copy2.2"}, made
+    subprocess.run([FIBERSCOPE, "finish", "-q", "-o", "new/", "box.copy1"], cwd=work, check=True, timeout=60)
+    assert [re.search(r"\.copy1\.cpu", f) is not None for f in os.listdir(f"{work}/new")] == [True]
+
+
 def other_files_are_one_clear_error(work):
     for name, data in (("text", b"hello\n" * 100), ("empty", b""), ("zeros", bytes(100000))):
         with open(f"{work}/{name}", "wb") as f:
@@ -193,4 +208,5 @@ def other_files_are_one_clear_error(work):
 if __name__ == "__main__":
     main([a_black_box_is_complete, a_killed_program_leaves_all_it_had, a_core_file_has_it_too,
           a_core_of_the_kernel_has_it_too, a_black_box_on_a_small_disk, little_address_space,
-          snapshots_have_the_times_when_they_were_taken, other_files_are_one_clear_error])
+          snapshots_have_the_times_when_they_were_taken,
+          each_file_gets_a_name_that_no_other_has, other_files_are_one_clear_error])

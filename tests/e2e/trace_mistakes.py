@@ -225,6 +225,8 @@ def mistakes_say_what_to_do(work):
                         (["cut", path], "-o FILE is needed"), (["events", "--kind=x", path], "there are")):
         assert words in said(*args, status=2, cwd=work), args
     assert os.listdir(work) == ["small"]
+    help_said = run("trace", "--help", status=0).stdout
+    assert help_said.startswith("Usage: fiberscope trace ") and run("trace", "help", cwd=work, status=0).stdout == help_said
 
 
 # --- Output.

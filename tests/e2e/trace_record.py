@@ -400,25 +400,58 @@ def a_duration_is_what_was_asked_for(work):
         assert 0.29 <= seconds(said) < 2, said
 
 
+TWO_CONDITIONS = """
+import ctypes, time
+word = ctypes.c_uint64
+class Region(ctypes.Structure):
+    _fields_ = [(n, word) for n in ("id", "outer", "session", "task", "began", "name")]
+lib = ctypes.CDLL(None)
+lib.fscope_task_begin.restype = word
+lib.fscope_region_begin.restype = Region
+ends = []
+for _ in range(3):
+    region = lib.fscope_region_begin(word(0), b"r")
+    time.sleep(0.02)
+    ends += [lib.fscope_region_end(ctypes.byref(region)) for _ in range(2)]
+    task = word(lib.fscope_task_begin(b"t", word(0)))
+    time.sleep(0.03)
+    lib.fscope_task_end(task)
+print(ends)
+"""
+
+
 def each_condition_says_whether_it_was_met(work):
     said = harness.record("--trace", "--slow-stall=5ms", "--slow-task=1h", "-o", "t.trace", "sleep", "0.05", cwd=work,
                           check=0).stderr
     assert said.count("--slow-stall without effect") == 1 and "no fiber runtime" in said, said
-    assert re.search(r"--slow-task=3\.6e\+06ms: not met: no task took longer", said), said
+    assert re.search(r"--slow-task=1h: not met: no task took longer", said), said
     said = traced(work, "fibers", "200", options=["--slow-stall=1h"])
-    assert re.search(r"--slow-stall=3\.6e\+06ms: not met: no fiber held", said) and "effect" not in said, said
+    assert re.search(r"--slow-stall=1h: not met: no fiber held", said) and "effect" not in said, said
     script = "(echo tasks; sleep 0.1) | " + os.path.join(TESTS, "pages_target")  # over before the next look
     said = harness.record("--trace", "--slow-task=10ms", "-o", "s.trace", "sh", "-c", script, cwd=work, check=0).stderr
     assert re.search(r"--slow-task=10ms: 1 copy was made for it", said) and "not met" not in said, said
+    said = harness.record("--trace", "--slow-region=10ms", "--slow-task=25ms", "--slow-latency=5s", "-o", "u.trace",
+                          sys.executable, "-c", TWO_CONDITIONS, cwd=work, check=0).stderr
+    assert re.search(r"--slow-region=10ms: 1 copy was made for it [^;]*; met 3 times\n", said), said
+    assert "--slow-task=25ms: met 3 times; a copy for another condition was less than a second old\n" in said, said
+
+
+def a_region_ends_once(work):
+    for settings in ("quiet=1,cpu=0", "quiet=1,trace=1,out=dump"):
+        env = dict(os.environ, LD_PRELOAD=AGENT, FIBERSCOPE=settings)
+        said = subprocess.run([sys.executable, "-c", TWO_CONDITIONS], cwd=work, env=env, text=True, check=True,
+                              capture_output=True, timeout=60).stdout
+        assert said == "[0, -22, 0, -22, 0, -22]\n", (settings, said)
+    assert os.path.exists(f"{work}/dump")
 
 
 def the_command_s_own_process_is_told_first(work):
-    children = "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.01; done"
+    children = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 0.01; done"
     said = harness.record("--trace", "-o", "s.trace", "sh", "-c", children, cwd=work, check=0).stderr
     told = re.findall(r"; wrote (\S+) \(process (\d+), (\w+)\)", said)
     assert len(told) == 8 and told[0][0] == "s.trace" and told[0][2] != "sleep", said
-    rest = re.search(r"further traces:((?: s\.trace\.p\d+ \(process \d+, sleep\))+)\n", said)
-    assert rest and rest[1].count("process") == 2, said
+    rest = re.search(r"further traces:((?: s\.trace\.p\d+ \(process \d+, sleep\))+) and 3 more\n", said)
+    assert rest and rest[1].count("process") == 5, said
 
 
 def a_signal_before_the_start_is_told(work):
@@ -448,6 +481,8 @@ def a_killed_recorder_loses_little(work):
             break
         time.sleep(0.01)
     time.sleep(0.2)  # all of it is there
+    done = subprocess.run([FIBERSCOPE, "finish", left[0]], cwd=work, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 1 and f"{left[0]}: is being recorded by process {p.pid}: " in done.stderr, done.stderr
     p.kill()
     p.wait()
     time.sleep(1.3)  # of the running generation the recorder had taken a part
@@ -505,7 +540,10 @@ def what_cannot_be_is_said(work):
             (("--trace", "--go=1.24", "true"), "1.23 and 1.26"),
             (("--trace", "--trace-buffer=1k", "true"), "from 1MiB"),
             (("--go=1.26", "true"), "need --trace"),
-            (("--trace", "--cpu", "-o", "x", "true"), "2 profiles need 2 files")):
+            (("--slow-region=0", "true"), "--slow-region=0: a time is needed"),
+            (("--trace", "--slow-stall=0", "true"), "--slow-stall=0: a time is needed"),
+            (("--trace", "--cpu", "-o", "x", "true"), "a profile and an execution trace need 2 files"),
+            (("--slow-task=1s", "--cpu", "--wall", "-o", "x", "true"), "2 profiles and an execution trace need 3 files")):
         done = harness.record(*options, cwd=work)
         assert done.returncode != 0 and words in done.stderr, (options, done.stderr)
     assert os.listdir(work) == []
@@ -540,6 +578,6 @@ main([a_trace_tells_what_fibers_did, fibers_of_groups_and_pools_are_the_program_
       a_child_does_not_copy_what_its_parent_was_asked_to, a_full_buffer_cuts_and_the_next_file_goes_on,
       a_cut_without_a_next_file_is_said,
       a_flight_recorder_keeps_the_newest, a_dump_becomes_a_trace, a_black_box_becomes_a_trace,
-      a_core_file_becomes_a_trace, a_duration_is_what_was_asked_for, each_condition_says_whether_it_was_met,
+      a_core_file_becomes_a_trace, a_duration_is_what_was_asked_for, each_condition_says_whether_it_was_met, a_region_ends_once,
       the_command_s_own_process_is_told_first, a_signal_before_the_start_is_told, a_killed_recorder_loses_little,
       strict_seccomp_is_told, what_may_not_be_recorded_gets_no_vain_advice, what_cannot_be_is_said, names_are_as_for_profiles])

@@ -144,3 +144,10 @@ int made_trace_put(struct made_trace *m, uint32_t tid, uint8_t wire, const uint6
     atomic_store(&b->used, used + n);
     return 0;
 }
+
+void made_trace_begin_event(struct made_trace *m, uint32_t tid)
+{
+    int i = slot_of(m, tid);
+    uint64_t used = atomic_load(&head_of(m, m->threads[i].buffer)->used);
+    data_of(m, m->threads[i].buffer)[used] = 1;
+}

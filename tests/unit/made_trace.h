@@ -38,6 +38,9 @@ int made_trace_put(struct made_trace *m, uint32_t tid, uint8_t wire, const uint6
     made_trace_put(m, tid, wire, (const uint64_t[]){__VA_ARGS__},                                  \
                    sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
+// The first byte of an event that is not committed, behind the thread's others.
+void made_trace_begin_event(struct made_trace *m, uint32_t tid);
+
 // Seals the thread's buffer, if it has one.
 void made_trace_seal(struct made_trace *m, uint32_t tid);
 

@@ -220,7 +220,7 @@ static const struct field fields[] = {
     F(seg_trace, cut),
     F(seg_trace, met),
     F(seg_trace, met_ns),
-    F(seg_trace, reserved),
+    F(seg_trace, hits),
     F(seg_trace, clocks),
     F(seg_trace_clock, generation),
     F(seg_trace_clock, units),
