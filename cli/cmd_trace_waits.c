@@ -44,7 +44,7 @@ static void print_stack(FILE *out, const struct terminal *t, const struct trace_
         const struct pprof_line *l = s->locations[i]->lines;
         const char *slash = strrchr(l->function->filename, '/');
         fprintf(out, "%36s", "");
-        terminal_print(out, t, trace_function_word(l->function->name), 0);
+        trace_name_print(out, t, l->function->name);
         if (*l->function->filename) {
             fputs("  ", out);
             terminal_print(out, t, slash ? slash + 1 : l->function->filename, 0);

@@ -5,6 +5,7 @@
 // Exit statuses: 0, 1 something failed, 2 wrong usage; `record` gives its command's own.
 
 #include "base/shell_word.h"
+#include "base/utf8.h"
 #include "cli/commands.h"
 
 #include <errno.h>
@@ -102,6 +103,8 @@ static FSCOPE_PRINTF(2, 0) void say_at(const char *path, const char *fmt, va_lis
     fflush(stdout);
     if (vasprintf(&text, fmt, ap) < 0)
         text = NULL;
+    if (text)
+        utf8_mask_controls(text, "\t\n"); // names of a file are in it, too
     fprintf(stderr, "fiberscope%s%s: %s: ", running_verb ? " " : "",
             running_verb ? running_verb : "", path);
     print_filled(text ? text : "out of memory", path);

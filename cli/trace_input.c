@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { NAME_COLUMNS = 160 }; // of a name in a table; longer ones are cut in the middle
+
 static int fail_reading(const struct trace_input *in)
 {
     const struct trace_error *e = trace_reader_error(in->reader);
@@ -282,7 +284,7 @@ bool trace_name_matches(const char *name, const char *wanted)
 
 void trace_name_print(FILE *out, const struct terminal *t, const char *name)
 {
-    terminal_print(out, t, trace_function_word(name), 0);
+    terminal_print(out, t, trace_function_word(name), NAME_COLUMNS);
 }
 
 void trace_stack_print(FILE *out, const struct terminal *t, const struct trace_names *n,
