@@ -126,7 +126,7 @@ void summary_fold_end(struct trace_summary *s, struct trace_function *fn, const 
         fold_blocked(s, fn, f);
     if (trace_name_is_system(trace_names_text(&s->names, f->pub.name)))
         return;
-    if (f->pub.state != TRACE_GO_WAITING || !*in || may_time_out(in) ||
+    if (f->pub.state != TRACE_GO_WAITING || !*in || may_time_out(in) || f->woken_outside ||
         !is_ended_by_hand(trace_names_text(&s->names, f->pub.reason))) {
         st->end_others++;
         return;

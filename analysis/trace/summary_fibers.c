@@ -214,6 +214,7 @@ static int woken(struct trace_summary *s, struct fiber *f, const struct trace_ev
     if (is_creation) {
         e->creates++;
     } else {
+        f->woken_outside |= !waker;
         e->wakes++;
         e->blocked_ns += f->since == SUMMARY_NEVER ? 0 : st->now - f->since;
         f->edge = e;

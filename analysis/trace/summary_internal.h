@@ -40,6 +40,8 @@ struct fiber {
     struct open_region *regions;
     int64_t early_waits_ns[SUMMARY_EARLY_WAITS]; // RUNNABLE before it has a name: of its function
     uint32_t early_wait_count;
+    bool
+        woken_outside; // once, by no fiber: by a timer, the network, a thread that the trace does not have
     struct fiber *next_free;
 };
 
@@ -85,7 +87,7 @@ struct summary_state {
     struct ptrtab edges, tasks;
     struct task *open_tasks; // all of `tasks`
     // Of the fibers that live to the end, without the runtime's own: who waits for another one, of
-    // these who does not wait for ends, and the others.
+    // these who does not wait for ends, and the others, with those that what is no fiber has woken before.
     uint64_t end_waits, end_locks, end_others;
     struct stack_place places[SUMMARY_PLACES]; // those asked for last
 };
