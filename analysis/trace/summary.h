@@ -178,7 +178,8 @@ struct trace_summary {
     struct trace_totals totals;
     struct trace_limits limits; // none is 0
     // All fibers that are alive, if each waits at the end for another one and not all for ends; else 0. Of those that
-    // cannot time out, as their function says, and were woken by fibers alone; of the whole trace alone. And the first of them, joins last.
+    // cannot time out, as their function says, and were woken by fibers alone; of the whole trace
+    // alone, not of what `trace cut` has made. And the first of them, joins last.
     uint64_t deadlocked;
     struct trace_waiter waiters[TRACE_WAITERS];
     uint32_t waiter_count;

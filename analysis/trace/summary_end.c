@@ -139,8 +139,9 @@ void summary_fold_end(struct trace_summary *s, struct trace_function *fn, const 
 void summary_end(struct trace_summary *s)
 {
     const struct summary_state *st = s->state;
-    // Where a range is over, the trace goes on.
-    bool is_there = !st->end_others && st->end_locks && st->options.to_ns == INT64_MAX;
+    // Where a range or part is over, the trace goes on.
+    bool is_there =
+        !st->end_others && st->end_locks && !st->is_part && st->options.to_ns == INT64_MAX;
     s->deadlocked = is_there ? st->end_waits : 0;
     s->waiter_count = is_there ? s->waiter_count : 0;
 }

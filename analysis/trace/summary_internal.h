@@ -64,6 +64,7 @@ struct summary_state {
     struct trace_util *util;
     int64_t now, sync_ns, sync_now; // sync_now: held inside the range
     int64_t first_ns, last_ns, procs_since;
+    bool is_part;         // the trace says of itself that fibers, or its end, are missing
     bool started, counts; // counts: the event is inside the range
     bool before_range;    // a generation has begun, and nothing of the range was seen
     int rc;

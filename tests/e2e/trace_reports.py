@@ -244,6 +244,14 @@ def all_that_wait_for_each_other_are_a_deadlock(work):
         assert not deadlock(second=second), second
     assert not deadlock("--to=9ms")
     # What no fiber woke once, as a timer did, may be woken so again.
+    # Nor in a part that was cut out, which says so, also of what a part of it is; what ends as the trace does is all there.
+    for args, found in ((["--fiber=2", "--fiber=3"], False), (["--to=9ms"], False), (["--from=1ms"], True), ([], True)):
+        deadlock()
+        trace("cut", *args, "-o", path + ".1", path)
+        trace("cut", "-o", path + ".2", path + ".1")
+        for part in (path + ".1", path + ".2"):
+            assert report("validate", part)["valid"] and ("deadlock" in trace("lints", part)) == found, (args, part)
+            assert len(report(part)["missing"]) == bool(args), report(part)["missing"]
     assert not deadlock(woken=True) and not deadlock(second=("chan receive", "runtime.fib_chan_recv"), woken=True)
     assert not deadlock(second=("sync", "thrd_join"), first="runtime.fib_group_wait")
 
@@ -414,43 +422,6 @@ def a_text_in_an_event_is_one_word(work):
     assert [line.split(' "c\\n" ', 1)[1] for line in lines] == shown, lines
 
 
-def a_name_talks_to_no_terminal(work):
-    """Names of functions, regions, tasks and reasons, in every report on a trace and on the profile made of it; a
-    name of 1,000 characters is cut in a table. JSON has them as they are."""
-    path, profile = os.path.join(work, "n.trace"), os.path.join(work, "n.pb.gz")
-    names = [f"{word}\x1b[2J\r\nb\u009bc\u2028d\x7f" for word in ("main", "job", "region", "sync")]
-    main, job, region, reason = names
-    g = begun(1, 1 * MS)
-    where = g.stack("f" * 1000, (main, 7, 7))
-    g.say(2 * MS, made.TASK_BEGIN, 1, 0, g.text(job), 0)
-    g.say(2 * MS, made.REGION_BEGIN, 1, g.text(region), 0)
-    g.say(3 * MS, made.GO_CREATE, 2, g.stack((main, 7, 7)), where)
-    g.block(4 * MS, reason, where)
-    g.start(5 * MS, 2)
-    g.wake(9 * MS, 1)
-    g.block(9 * MS, reason, where)
-    g.start(9 * MS, 1)
-    g.say(10 * MS, made.REGION_END, 1, g.text(region), 0)
-    g.say(10 * MS, made.TASK_END, 1, 0)
-    made.write(path, [g, made.Generation(2, begins=11 * MS)])
-    trace("sync", "-o", profile, path)
-    reports = [["trace", *r] for r in (["summary"], ["fibers"], ["fibers", "--name", ""], ["fiber", "1"], ["wakes"], ["lints"],
-               ["sync"], ["sched"], ["tasks"], ["regions"], ["critical"], ["events"])]
-    for args in reports + [["top"], ["tree"], ["peek", "main"], ["raw"]]:
-        file = path if args[0] == "trace" else profile
-        said = subprocess.run([FIBERSCOPE, *args, file], capture_output=True, timeout=60)
-        text = said.stdout.decode()
-        assert said.returncode == 0 and text, (args, said)
-        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028]", text.replace("\t", " ")), (args, text)
-        if args[0] == "trace" and args[1] != "events":
-            assert max(map(len, text.splitlines())) < 400, (args, text)
-    assert '"region?[2J?\nb??c???d?" half' in trace("explain", "--region", region, path, status=1)
-    assert "main?[2J??b?c?d?" in trace(path) and "f\u2026f" in trace("sync", path)
-    got = report(path)
-    assert [got["regions"][0]["name"], got["tasks"][0]["name"]] == [region, job], got
-    assert main in [f["function"] for f in got["functions"]], got["functions"]
-
-
 def what_is_missing_is_said(work):
     """A note in a generation with next to no event is told; the same text as the program's own log is not."""
     path = os.path.join(work, "m.trace")
@@ -604,6 +575,5 @@ main([utilisation_is_one_figure, what_is_heard_of_late_has_run,
       waits_without_an_end_are_lints, all_that_wait_for_each_other_are_a_deadlock,
       what_is_summed_and_what_is_not_there_is_said, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
       next_steps_are_worth_a_look, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere,
-      a_range_has_a_length, the_slowest_are_as_many_as_asked_for, a_text_in_an_event_is_one_word,
-      a_name_talks_to_no_terminal, what_is_missing_is_said, one_is_not_many,
+      a_range_has_a_length, the_slowest_are_as_many_as_asked_for, a_text_in_an_event_is_one_word, what_is_missing_is_said, one_is_not_many,
       memory_does_not_depend_on_the_length])
