@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 
-import made_trace as made
+import made_trace
 from harness import FIBERSCOPE, NOBODY, Skip, leftovers, main, on_a_disk_of
 
 GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
@@ -293,6 +293,12 @@ def what_does_not_fit_into_memory_says_how_it_would(work):
     text = said("--memory=8MiB", path)
     assert re.search(r"up to byte \d+ of it, where 1\d{4} fibers live, [78]\.\d MiB .*--memory=SIZE permits more", text), text
     run("trace", "summary", "--memory=64MiB", path, status=0)
+    text = said("--memory=1KiB", path)
+    assert "more lives at one time than 1024 bytes of memory can hold (--memory=SIZE permits more)" in text, text
+    # That it does not fit says nothing of whether it is valid.
+    assert said("validate", "--memory=1MiB", path) == said("summary", "--memory=1MiB", path)
+    assert "not valid" not in said("validate", "--memory=1MiB", path)
+    assert "--memory: 0 is no size" in said("--memory=0", path, status=2)
 
 
 def a_name_talks_to_no_terminal(work):
@@ -302,21 +308,21 @@ def a_name_talks_to_no_terminal(work):
     path, profile = os.path.join(work, "n.trace"), os.path.join(work, "n.pb.gz")
     names = [f"{word}\x1b[2J\r\nb\u009bc\u2028d\x7f" for word in ("main", "job", "region", "sync")]
     main, job, region, reason = names
-    g = made.Generation(1)
-    g.say(ms, made.PROC_STATUS, 0, 1)
-    g.say(ms, made.GO_STATUS_STACK, 1, made.THREAD, made.RUNNING, g.stack("main"))
+    g = made_trace.Generation(1)
+    g.say(ms, made_trace.PROC_STATUS, 0, 1)
+    g.say(ms, made_trace.GO_STATUS_STACK, 1, made_trace.THREAD, made_trace.RUNNING, g.stack("main"))
     where = g.stack("f" * 1000, (main, 7, 7))
-    g.say(2 * ms, made.TASK_BEGIN, 1, 0, g.text(job), 0)
-    g.say(2 * ms, made.REGION_BEGIN, 1, g.text(region), 0)
-    g.say(3 * ms, made.GO_CREATE, 2, g.stack((main, 7, 7)), where)
+    g.say(2 * ms, made_trace.TASK_BEGIN, 1, 0, g.text(job), 0)
+    g.say(2 * ms, made_trace.REGION_BEGIN, 1, g.text(region), 0)
+    g.say(3 * ms, made_trace.GO_CREATE, 2, g.stack((main, 7, 7)), where)
     g.block(4 * ms, reason, where)
     g.start(5 * ms, 2)
     g.wake(9 * ms, 1)
     g.block(9 * ms, reason, where)
     g.start(9 * ms, 1)
-    g.say(10 * ms, made.REGION_END, 1, g.text(region), 0)
-    g.say(10 * ms, made.TASK_END, 1, 0)
-    made.write(path, [g, made.Generation(2, begins=11 * ms)])
+    g.say(10 * ms, made_trace.REGION_END, 1, g.text(region), 0)
+    g.say(10 * ms, made_trace.TASK_END, 1, 0)
+    made_trace.write(path, [g, made_trace.Generation(2, begins=11 * ms)])
     run("trace", "sync", "-o", profile, path, status=0)
     reports = [["trace", *r] for r in (["summary"], ["fibers"], ["fibers", "--name", ""], ["fiber", "1"], ["wakes"], ["lints"],
                ["sync"], ["sched"], ["tasks"], ["regions"], ["critical"], ["events"])]
@@ -336,7 +342,7 @@ def a_name_talks_to_no_terminal(work):
 
 
 if __name__ == "__main__":
-    main([a_name_talks_to_no_terminal, every_truncation_says_where_the_file_ends, salvage_keeps_all_generations_before_a_bad_first_event,
+    main([every_truncation_says_where_the_file_ends, salvage_keeps_all_generations_before_a_bad_first_event,
           v1_says_where_it_ends_and_says_it_once, other_files_are_named, what_is_not_there_is_an_error,
           mistakes_say_what_to_do, no_command_replaces_what_it_reads, a_full_disk_leaves_nothing,
-          what_does_not_fit_into_memory_says_how_it_would])
+          what_does_not_fit_into_memory_says_how_it_would, a_name_talks_to_no_terminal])
