@@ -5,6 +5,7 @@
 #include "base/utf8.h"
 #include "cli/trace_report.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -345,7 +346,9 @@ int trace_report_validate(const struct trace_args *a)
     v.error = trace_reader_error(in.reader);
     if (!v.error)
         v.error = trace_reader_damage(in.reader);
-    status = profile_output_open(&o, a->output);
+    // That there is no room for it says nothing of the file.
+    bool fits = !v.error || (v.error->code != -EFBIG && v.error->code != -ENOMEM);
+    status = fits ? profile_output_open(&o, a->output) : trace_input_fail_reading(&in);
     if (!status) {
         if (a->json)
             json_verdict(o.out, &in, &v);

@@ -17,7 +17,7 @@
 
 enum { NAME_COLUMNS = 160 }; // of a name in a table; longer ones are cut in the middle
 
-static int fail_reading(const struct trace_input *in)
+int trace_input_fail_reading(const struct trace_input *in)
 {
     const struct trace_error *e = trace_reader_error(in->reader);
     char hint[128] = "";
@@ -88,7 +88,7 @@ int trace_input_open(struct trace_input *in, const struct trace_args *a)
     if (rc > 0 && in->first->kind == TRACE_SYNC && !in->first->sync.generation)
         rc = trace_reader_next(in->reader, &in->first);
     if (rc < 0)
-        return fail_reading(in);
+        return trace_input_fail_reading(in);
     if (!rc)
         return cli_fail("%s: the trace is empty: nothing was recorded", a->path);
     in->base_ns = in->first->time_ns;
@@ -185,7 +185,7 @@ int trace_input_next(struct trace_input *in, const struct trace_event **ev)
         rc = trace_reader_next(in->reader, ev);
     }
     if (rc < 0) {
-        fail_reading(in);
+        trace_input_fail_reading(in);
         return -1;
     }
     if (rc)

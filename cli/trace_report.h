@@ -61,6 +61,9 @@ int trace_input_check_fibers(const struct trace_input *in);
 enum { TRACE_THERE_MAX = 128 };
 const char *trace_there(char *buf, const struct trace_input *in);
 
+// The message of what the reader cannot read, and what may help.
+int trace_input_fail_reading(const struct trace_input *in);
+
 // All of the input as a summary, as spans; opts' times are filled in if they are 0.
 int trace_input_summary(struct trace_input *in, struct trace_summary_options *opts,
                         struct trace_summary **s);

@@ -350,7 +350,7 @@ static int fiber_transition(struct trace_summary *s, const struct trace_reader *
         f->pub.pc = n ? frames[n - 1].pc : 0;
         rc = f->pub.name ? count_early_waits(s, f) : 0;
     }
-    if (to == TRACE_GO_WAITING || to == TRACE_GO_RUNNABLE) {
+    if (!rc && (to == TRACE_GO_WAITING || to == TRACE_GO_RUNNABLE)) { // else f may be NULL
         bool waits = to == TRACE_GO_WAITING;
         const struct stack_place *p = summary_place(s, r, waits ? own_stack(ev) : ev->stack);
         f->blocked_in = waits ? p->leaf : f->blocked_in;
