@@ -510,6 +510,7 @@ def what_woke_is_said(work):
     for said in ("(by the network poller)", "(by a timer)", "(by a time-out, or nobody that the trace names)",
                  "(by the runtime)", "(by another fiber, without a stack)", "(no stack)"):
         assert text.count(said) == 1, text
+    assert "\nBefore their first run 1 fiber waited 20ns: not in this," in text, text
     assert not [s for s in report("sync", path)["stacks"] if "by" in s]
     wakes = {(w["by"], w["to"]): w["wakes"] for w in report("wakes", path)["wakes"] if w["wakes"]}
     assert wakes == {("poller", "waiter"): 1, ("timer", "waiter"): 3, ("nobody", "waiter"): 2, ("runtime", "waiter"): 1,
