@@ -324,6 +324,7 @@ def a_name_talks_to_no_terminal(work):
     g.say(10 * ms, made_trace.TASK_END, 1, 0)
     made_trace.write(path, [g, made_trace.Generation(2, begins=11 * ms)])
     run("trace", "sync", "-o", profile, path, status=0)
+    assert "is a profile, --json is not" in run("trace", "sync", "--json", "-o", profile, path, status=2).stderr
     reports = [["trace", *r] for r in (["summary"], ["fibers"], ["fibers", "--name", ""], ["fiber", "1"], ["wakes"], ["lints"],
                ["sync"], ["sched"], ["tasks"], ["regions"], ["critical"], ["events"])]
     for args in reports + [["top"], ["tree"], ["peek", "main"], ["raw"]]:
