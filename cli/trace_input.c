@@ -134,6 +134,7 @@ static void note_fiber(struct trace_input *in, int64_t id)
 
 static void note_event(struct trace_input *in, const struct trace_event *ev)
 {
+    in->has_samples |= ev->kind == TRACE_STACK_SAMPLE;
     in->last_ns = ev->time_ns; // the last Sync's, too: what waits, waits to there
     if (ev->kind == TRACE_TRANSITION && ev->what == TRACE_RESOURCE_GOROUTINE &&
         ev->transition.from <= TRACE_GO_NOT_EXIST)

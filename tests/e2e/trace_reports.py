@@ -406,6 +406,13 @@ def the_slowest_are_as_many_as_asked_for(work):
             text = trace(name, *options, path)
             assert text.count(", fiber 1") == count, text
             assert (f"{31 - count} more (-n 0: all)" in text) == (count < 31), text
+    # That samples may be taken is said of a trace without any; one behind the regions is none of theirs.
+    args = ("explain", "--region=part", "--slow=p90", path)
+    assert "the trace has no CPU samples (record --trace --cpu -F 999" in trace(*args), trace(*args)
+    g.sample(at, 1, g.stack("main"))
+    made.write(path, [g])
+    text = re.search(r"0 CPU samples fell into the slow instances,\nwhich ran (\S+)us in all \((\d+) of them\), 0", trace(*args))
+    close(float(text[1]), sum(sorted(lengths)[-int(text[2]):]) / 1000, 1, "the slow ones' running")
 
 
 def a_text_in_an_event_is_one_word(work):
