@@ -83,6 +83,10 @@ struct trace_function {
     struct trace_longest longest_waiting;
     uint32_t waiting_reason, waiting_in; // names; in: the innermost function, as fib_chan_recv
     struct trace_hist runnable;          // each wait for a Proc
+    // Of the fiber that yielded most: how often, and where last.
+    uint64_t yields_most;
+    int64_t yields_fiber;
+    struct trace_place yields_in;
 };
 
 // A fiber that waits at the end for what another one has to do.

@@ -40,6 +40,7 @@ struct fiber {
     struct open_region *regions;
     int64_t early_waits_ns[SUMMARY_EARLY_WAITS]; // RUNNABLE before it has a name: of its function
     uint32_t early_wait_count;
+    struct trace_place yielded_in; // last
     bool
         woken_outside; // once, by no fiber: by a timer, the network, a thread that the trace does not have
     struct fiber *next_free;

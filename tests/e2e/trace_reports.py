@@ -205,6 +205,20 @@ def waits_without_an_end_are_lints(work):
     assert "none has ended" in whole and "at most 0" not in whole, whole
 
 
+def what_spins_has_a_place(work):
+    """main yields 200 times in `spin`. It never waited longer for a Proc than the nanosecond that events are apart."""
+    path = os.path.join(work, "s.trace")
+    g = begun(1, 1 * MS)
+    for i in range(200):
+        g.say((2 + i) * MS, made.GO_STOP, g.text("runtime.Gosched"), g.stack("runtime.fib_yield", ("spin", 1, 5), "main"))
+        g.start((2 + i) * MS + 1, 1)
+    made.write(path, [g])
+    lint, = report("lints", path)["lints"]
+    assert (lint["lint"], lint["fiber"], lint["place"]["function"], lint["place"]["line"]) == ("spins", 1, "spin", 5), lint
+    assert "(it yields in a loop); fiber 1 most, in spin (made.c:5)\n" in trace("lints", path), trace("lints", path)
+    assert "Of the waits for a Proc" not in trace(path)
+
+
 def all_that_wait_for_each_other_are_a_deadlock(work):
     """Two that wait for a mutex, and main, which joins them; not if one of them sleeps, polls, or waits with a time-out,
     nor in a part of the trace, nor of joins alone."""
@@ -243,7 +257,6 @@ def all_that_wait_for_each_other_are_a_deadlock(work):
                    ("chan receive", "runtime.fib_chan_recv_for"), ("sync", "syscall"), ("", "pthread_mutex_lock")):
         assert not deadlock(second=second), second
     assert not deadlock("--to=9ms")
-    # What no fiber woke once, as a timer did, may be woken so again.
     # Nor in a part that was cut out, which says so, also of what a part of it is; what ends as the trace does is all there.
     for args, found in ((["--fiber=2", "--fiber=3"], False), (["--to=9ms"], False), (["--from=1ms"], True), ([], True)):
         deadlock()
@@ -580,7 +593,7 @@ def memory_does_not_depend_on_the_length(work):
 
 main([utilisation_is_one_figure, what_is_heard_of_late_has_run,
       a_critical_path_has_an_end_by_default, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
-      waits_without_an_end_are_lints, all_that_wait_for_each_other_are_a_deadlock,
+      waits_without_an_end_are_lints, what_spins_has_a_place, all_that_wait_for_each_other_are_a_deadlock,
       what_is_summed_and_what_is_not_there_is_said, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
       next_steps_are_worth_a_look, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere,
       a_range_has_a_length, the_slowest_are_as_many_as_asked_for, a_text_in_an_event_is_one_word, what_is_missing_is_said, one_is_not_many,
