@@ -4,6 +4,8 @@
 
 #include "base/shell_word.h"
 
+#include "base/utf8.h"
+
 #include <string.h>
 
 void shell_word_print(FILE *out, const char *text)
@@ -15,11 +17,16 @@ void shell_word_print(FILE *out, const char *text)
         return;
     }
     fputc('\'', out);
-    for (const char *p = text; *p; p++) {
+    for (const char *p = text; *p;) {
+        int n = utf8_length(p);
+        n = n ? n : 1;
         if (*p == '\'')
             fputs("'\\''", out);
+        else if (utf8_is_control(p))
+            fputc('?', out);
         else
-            fputc((unsigned char)*p < ' ' ? '?' : *p, out);
+            fwrite(p, 1, (size_t)n, out);
+        p += n;
     }
     fputc('\'', out);
 }

@@ -3,11 +3,18 @@
 // fiberscope raw: everything that is in a profile, in the layout of `go tool pprof -raw`.
 
 #include "cli/profile_args.h"
+#include "cli/terminal.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+static void print_name(FILE *out, const char *name)
+{
+    static const struct terminal none;
+    terminal_print(out, &none, name, 0);
+}
 
 static int by_key(const void *x, const void *y)
 {
@@ -34,11 +41,15 @@ static void print_labels(FILE *out, const struct pprof_sample *s, bool numeric)
         bool first = !i || strcmp(found[i - 1]->key, found[i]->key) != 0;
         bool last = i + 1 == n || strcmp(found[i + 1]->key, found[i]->key) != 0;
         if (first)
-            fprintf(out, "%s%s:[", i ? " " : "", found[i]->key);
+            fputs(i ? " " : "", out);
         else
             fputc(' ', out);
+        if (first) {
+            print_name(out, found[i]->key);
+            fputs(":[", out);
+        }
         if (!numeric)
-            fputs(found[i]->str, out);
+            print_name(out, found[i]->str);
         else if (found[i]->num_unit[0])
             fprintf(out, "%" PRId64 " %s", found[i]->num, found[i]->num_unit);
         else
@@ -82,10 +93,17 @@ static void print_location(FILE *out, const struct pprof_location *l)
         fprintf(out, "[F] ");
     for (uint32_t i = 0; i < l->line_count; i++) {
         const struct pprof_function *f = l->lines[i].function;
-        fprintf(out, "%s%s %s:%" PRId64 ":%" PRId64 " s=%" PRId64, i ? "\n             " : "",
-                f->name, f->filename, l->lines[i].line, l->lines[i].column, f->start_line);
-        if (strcmp(f->name, f->system_name) != 0)
-            fprintf(out, "(%s)", f->system_name);
+        fputs(i ? "\n             " : "", out);
+        print_name(out, f->name);
+        fputc(' ', out);
+        print_name(out, f->filename);
+        fprintf(out, ":%" PRId64 ":%" PRId64 " s=%" PRId64, l->lines[i].line, l->lines[i].column,
+                f->start_line);
+        if (strcmp(f->name, f->system_name) != 0) {
+            fputc('(', out);
+            print_name(out, f->system_name);
+            fputc(')', out);
+        }
     }
     fputc('\n', out);
 }

@@ -29,7 +29,8 @@ enum { // options that only some reports take
     HAS_PPROF = 8192,
 };
 
-#define ROWS_DEFAULT INT64_MIN // each report has its own
+#define ROWS_DEFAULT   INT64_MIN // each report has its own
+#define MEMORY_DEFAULT UINT64_MAX
 
 static const struct trace_report {
     const char *name;
@@ -164,6 +165,8 @@ static int check_options(const struct trace_report *r, const struct trace_args *
                                            "the trace begins");
     if ((r->flags & NEEDS_OUTPUT) && !a->output)
         return cli_usage("%s: -o FILE is needed (- is standard output)", r->name);
+    if (a->output && a->json && ends_with(a->output, ".pb.gz"))
+        return cli_usage("-o %s is a profile, --json is not: choose one", a->output);
     if (a->output && !(r->flags & HAS_PPROF) && ends_with(a->output, ".pb.gz"))
         return cli_usage("the report %s cannot be a profile; these can: %s", r->name,
                          reports_with(those, sizeof those, HAS_PPROF, false));
@@ -199,13 +202,20 @@ static int run(void *settings, int argc, char **argv)
     a->path = argv[argc - 1];
     if (a->rows > INT32_MAX)
         a->rows = 0; // no table is longer
+    if (!a->memory_bytes)
+        return cli_usage("--memory: 0 is no size that anything fits into");
+    if (a->memory_bytes == MEMORY_DEFAULT)
+        a->memory_bytes = 0;
     int status = check_options(r, a);
     return status ? status : r->run(a);
 }
 
 #define TA struct trace_args
-static const struct trace_args defaults = {
-    .from_ns = -1, .to_ns = -1, .rows = ROWS_DEFAULT, .longer_ns = -1};
+static const struct trace_args defaults = {.from_ns = -1,
+                                           .to_ns = -1,
+                                           .rows = ROWS_DEFAULT,
+                                           .longer_ns = -1,
+                                           .memory_bytes = MEMORY_DEFAULT};
 static const struct cli_option options[] = {
     CLI_DURATION(TA, from_ns, "from", 0, "TIME", NULL,
                  "only what happens from TIME on, counted from the beginning of the trace"),

@@ -177,7 +177,7 @@ static void print_step(FILE *out, const struct terminal *t, const struct trace_i
         const char *reason = trace_names_text(&s->names, trace_span_reason(s, step->span));
         if (*reason) {
             fputs(", ", out);
-            terminal_print(out, t, reason, 0);
+            trace_name_print(out, t, reason);
         }
         if (stack->count) {
             fputs(" in ", out);

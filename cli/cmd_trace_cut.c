@@ -13,9 +13,23 @@ static bool keeps(void *context, int64_t id)
     return trace_listed(context, id);
 }
 
+// What is not in the result, for its readers: of what waits at its end nobody there may be who ends that.
+static uint32_t say_parts(struct trace_note notes[3], const struct trace_input *in)
+{
+    uint32_t n = 0;
+    if (in->from_ns > in->base_ns)
+        notes[n++] = (struct trace_note){"cut", 0, in->from_ns, 0, "cut off by --from"};
+    if (in->to_ns)
+        notes[n++] = (struct trace_note){TRACE_NOTE_PART, in->to_ns, 0, 0, "cut off by --to"};
+    if (in->args->fibers.count)
+        notes[n++] = (struct trace_note){TRACE_NOTE_PART, 0, 0, 0, "fibers left out by --fiber"};
+    return n;
+}
+
 static int copy(struct trace_input *in, int fd)
 {
     const struct trace_args *a = in->args;
+    struct trace_note notes[3];
     struct trace_writer_options wo = {
         .size = sizeof wo,
         .version = trace_reader_version(in->reader) >= 25 ? 26 : 23,
@@ -23,6 +37,8 @@ static int copy(struct trace_input *in, int fd)
         .context = (void *)(uintptr_t)&a->fibers,
         .from_ns = in->from_ns,
         .to_ns = in->to_ns,
+        .notes = notes,
+        .note_count = say_parts(notes, in),
     };
     struct trace_writer *w;
     const struct trace_event *ev;

@@ -2,8 +2,10 @@
 //
 // fiberscope trace events, validate: the events as they are, and whether they may be so.
 
+#include "base/utf8.h"
 #include "cli/trace_report.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,14 +20,11 @@ static void print_quoted(FILE *out, const char *s, const char *end)
     for (int n; s < end; s += n) {
         const unsigned char *u = (const unsigned char *)s;
         const char *special = *s ? strchr(plain, *s) : NULL;
-        n = json_utf8_length(s);
-        bool is_c1 = n == 2 && u[0] == 0xc2 && u[1] < 0xa0;
+        n = utf8_length(s);
         if (special)
             fprintf(out, "\\%c", escaped[special - plain]);
-        else if (n > 1 && !is_c1)
+        else if (n && !utf8_is_control(s))
             fwrite(s, 1, (size_t)n, out);
-        else if (n == 1 && *u >= ' ' && *u != 0x7f)
-            fputc(*s, out);
         else
             for (int i = 0; i < (n ? n : 1); i++)
                 fprintf(out, "\\x%02x", u[i]);
@@ -37,7 +36,7 @@ static void print_quoted(FILE *out, const char *s, const char *end)
 static void print_text(FILE *out, const struct trace_reader *r, uint32_t id)
 {
     struct trace_text x = trace_reader_string(r, id);
-    char *copy = malloc(x.size_bytes + (size_t)1); // json_utf8_length looks up to a NUL
+    char *copy = malloc(x.size_bytes + (size_t)1); // utf8_length looks up to a NUL
     fputc(' ', out);
     if (!copy)
         return;
@@ -347,7 +346,9 @@ int trace_report_validate(const struct trace_args *a)
     v.error = trace_reader_error(in.reader);
     if (!v.error)
         v.error = trace_reader_damage(in.reader);
-    status = profile_output_open(&o, a->output);
+    // That there is no room for it says nothing of the file.
+    bool fits = !v.error || (v.error->code != -EFBIG && v.error->code != -ENOMEM);
+    status = fits ? profile_output_open(&o, a->output) : trace_input_fail_reading(&in);
     if (!status) {
         if (a->json)
             json_verdict(o.out, &in, &v);

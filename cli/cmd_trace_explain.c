@@ -165,9 +165,34 @@ static void print_head(FILE *out, const struct terminal *t, const struct trace_a
     fprintf(out, "%12s %8s %12s %12s\n", "longer", "share", "slow", "typical");
 }
 
-static void print(FILE *out, const struct trace_args *a, const struct trace_spans *s,
+static void print_no_samples(FILE *out, const struct trace_input *in,
+                             const struct trace_explained *e)
+{
+    char x[TRACE_NS_MAX], y[TRACE_NS_MAX];
+    double slow_ns = 0, typical_ns = 0;
+    for (uint32_t i = 0; i < e->piece_count; i++) {
+        const struct trace_piece *p = &e->pieces[i];
+        bool runs = p->part == TRACE_PART_RUNNING && !p->off_cpu;
+        slow_ns += runs ? p->slow_ns * e->slow : 0;
+        typical_ns += runs ? p->typical_ns * e->typical : 0;
+    }
+    fputs("\nRunning time is not divided by function: ", out);
+    if (!in->has_samples)
+        fputs("the trace has no CPU samples (record --trace --cpu -F 999\ntakes them).\n", out);
+    else
+        fprintf(out,
+                "%" PRIu64
+                " CPU samples fell into the slow instances,\nwhich ran %s in all (%" PRIu32
+                " of them), %" PRIu64 " into the typical, which ran %s (%" PRIu32
+                "): too few, a longer trace has more.\n",
+                e->slow_samples, trace_ns(x, rounded(slow_ns)), e->slow, e->typical_samples,
+                trace_ns(y, rounded(typical_ns)), e->typical);
+}
+
+static void print(FILE *out, const struct trace_input *in, const struct trace_spans *s,
                   const struct trace_explained *e)
 {
+    const struct trace_args *a = in->args;
     struct terminal t = terminal_of(out);
     double gap = e->slow_mean_ns - e->typical_mean_ns;
     uint32_t rows = a->rows < 0 ? 12 : a->rows ? (uint32_t)a->rows : UINT32_MAX;
@@ -196,11 +221,7 @@ static void print(FILE *out, const struct trace_args *a, const struct trace_span
     print_row(out, e->slow_mean_ns, e->typical_mean_ns, gap);
     fputs("in all\n", out);
     if (!has_samples && running > 0.01 * gap)
-        fprintf(out,
-                "\nRunning time is not divided by function: there are %" PRIu64
-                " CPU samples in the slow\ninstances and %" PRIu64
-                " in the others (record --trace --cpu -F 999 takes them).\n",
-                e->slow_samples, e->typical_samples);
+        print_no_samples(out, in, e);
 }
 
 static void print_json(FILE *out, const struct trace_args *a, const struct trace_spans *s,
@@ -319,7 +340,7 @@ int trace_report_explain(const struct trace_args *a)
         if (a->json)
             print_json(o.out, a, s, &e);
         else
-            print(o.out, a, s, &e);
+            print(o.out, &in, s, &e);
         status = profile_output_close(&o, true);
     }
     trace_explained_finish(&e);

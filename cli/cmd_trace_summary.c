@@ -144,6 +144,7 @@ static void print_text(FILE *out, const struct trace_input *in, const struct tra
 
 // The reports that are made of a whole summary and its lints.
 enum part { ALL, PROCS, WAKES, LINTS };
+enum { PROCS_SHOWN = 64 };
 
 static void print_part(FILE *out, enum part part, const struct trace_input *in,
                        const struct trace_summary *s, const struct trace_lint *lints, size_t count)
@@ -167,7 +168,7 @@ static void print_part(FILE *out, enum part part, const struct trace_input *in,
             trace_json_lints(&j, in, s, lints, count);
         json_close(&j, '}');
     } else if (part == PROCS) {
-        trace_print_procs(out, s, rows);
+        trace_print_procs(out, s, a->rows < 0 ? PROCS_SHOWN : rows);
         print_utilisation(out, s);
     } else if (part == WAKES) {
         trace_print_wakes(out, s, rows, a->name);

@@ -33,8 +33,19 @@ struct waits {
     struct pprof_profile *profile;
     struct trace_wait_row *rows;
     size_t count;
-    bool any; // ended or not
+    bool any;                 // ended or not
+    struct trace_waits first; // of sched
 };
+
+static void print_first(FILE *out, const struct trace_waits *first)
+{
+    char x[TRACE_NS_MAX];
+    if (first->count)
+        fprintf(out,
+                "Before their first run %" PRIu64 " fiber%s waited %s: not in this, as in Go's "
+                "own; `fibers` has it.\n",
+                first->count, cli_s(first->count), trace_ns(x, first->ns));
+}
 
 static void print_stack(FILE *out, const struct terminal *t, const struct trace_wait_row *r)
 {
@@ -44,7 +55,7 @@ static void print_stack(FILE *out, const struct terminal *t, const struct trace_
         const struct pprof_line *l = s->locations[i]->lines;
         const char *slash = strrchr(l->function->filename, '/');
         fprintf(out, "%36s", "");
-        terminal_print(out, t, trace_function_word(l->function->name), 0);
+        trace_name_print(out, t, l->function->name);
         if (*l->function->filename) {
             fputs("  ", out);
             terminal_print(out, t, slash ? slash + 1 : l->function->filename, 0);
@@ -69,9 +80,11 @@ static void print(FILE *out, const struct trace_args *a, const struct waits *w,
         total += w->rows[i].ns;
     if (!w->count) {
         fprintf(out, "%s\n", w->any ? kinds[kind].open : kinds[kind].none);
+        print_first(out, &w->first);
         return;
     }
     fprintf(out, "%s; %s in all\n", kinds[kind].title, trace_ns(x, total));
+    print_first(out, &w->first);
     fprintf(out, "%10s %7s %8s %8s\n", "time", "", "times", "mean");
     for (size_t i = 0; i < w->count && i < rows; i++) {
         const struct trace_wait_row *r = &w->rows[i];
@@ -131,6 +144,8 @@ static int read_profile(struct trace_input *in, enum trace_profile_kind kind, st
         rc = trace_profile_finish(p, &w->profile);
     if (!rc && got == 0) {
         w->any = trace_profile_any(p);
+        if (kind == TRACE_PROFILE_SCHED)
+            w->first = trace_profile_first_waits(p);
         w->profile->duration_nanos = last_ns - (in->from_ns ? in->from_ns : in->base_ns);
         rc = trace_wait_rows(w->profile,
                              kind == TRACE_PROFILE_SCHED ? trace_profile_wakers(p) : NULL, &w->rows,

@@ -11,6 +11,7 @@
 
 #include "analysis/units.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "cli/flame_diff.h"
 #include "cli/flame_embed.h"
 #include "cli/json.h"
@@ -34,7 +35,7 @@ static const struct {
 void flame_svg_escape(FILE *out, const char *text)
 {
     for (int n; *text; text += n) {
-        n = json_utf8_length(text);
+        n = utf8_length(text);
         bool forbidden = !n || (n == 1 && (unsigned char)*text < 0x20) ||
                          !strncmp(text, "\xef\xbf\xbe", 3) || !strncmp(text, "\xef\xbf\xbf", 3);
         if (!n)
@@ -82,7 +83,7 @@ static void write_label(FILE *out, const char *name, double pixels)
     char cut[512];
     size_t at = 0;
     for (const char *s = name; *s; length++) {
-        int n = json_utf8_length(s);
+        int n = utf8_length(s);
         s += n ? n : 1;
     }
     if (room < 3)
@@ -92,7 +93,7 @@ static void write_label(FILE *out, const char *name, double pixels)
         return;
     }
     for (int i = 0; i < room - 1 && at + 8 < sizeof cut; i++) {
-        int n = json_utf8_length(name + at);
+        int n = utf8_length(name + at);
         memcpy(cut + at, name + at, (size_t)(n ? n : 1));
         at += (size_t)(n ? n : 1);
     }

@@ -4,47 +4,19 @@
 
 #include "cli/json.h"
 
+#include "base/utf8.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-int json_utf8_length(const char *s)
-{
-    const unsigned char *u = (const unsigned char *)s;
-    uint32_t c = u[0], low;
-    int n;
-    if (c < 0x80)
-        return 1;
-    if (c >= 0xc2 && c < 0xe0) {
-        n = 2;
-        c &= 0x1f;
-        low = 0x80;
-    } else if (c >= 0xe0 && c < 0xf0) {
-        n = 3;
-        c &= 0x0f;
-        low = 0x800;
-    } else if (c >= 0xf0 && c < 0xf5) {
-        n = 4;
-        c &= 0x07;
-        low = 0x10000;
-    } else {
-        return 0;
-    }
-    for (int i = 1; i < n; i++) {
-        if ((u[i] & 0xc0) != 0x80) // a NUL, too
-            return 0;
-        c = c << 6 | (u[i] & 0x3f);
-    }
-    return c < low || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
-}
 
 // s is terminated at end, and may hold NULs before.
 static void text_until(FILE *out, const char *s, const char *end)
 {
     fputc('"', out);
     while (s < end) {
-        int n = json_utf8_length(s);
+        int n = utf8_length(s);
         if (!n) {
             fputs("\\ufffd", out);
             s++;
@@ -106,7 +78,7 @@ void json_string(struct json *j, const char *key, const char *value)
 
 void json_bytes(struct json *j, const char *key, const char *bytes, size_t n)
 {
-    char *copy = malloc(n + 1); // json_utf8_length looks up to a NUL
+    char *copy = malloc(n + 1); // utf8_length looks up to a NUL
     begin(j, key);
     if (copy) {
         memcpy(copy, bytes, n);

@@ -28,7 +28,4 @@ void json_hex(struct json *j, const char *key, uint64_t value); // "0x.." as a s
 void json_real(struct json *j, const char *key, double value);
 void json_bool(struct json *j, const char *key, bool value);
 
-// How many bytes the UTF-8 character at s has; 0 if it is none (overlong, surrogate, cut).
-int json_utf8_length(const char *s);
-
 #endif

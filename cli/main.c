@@ -5,6 +5,7 @@
 // Exit statuses: 0, 1 something failed, 2 wrong usage; `record` gives its command's own.
 
 #include "base/shell_word.h"
+#include "base/utf8.h"
 #include "cli/commands.h"
 
 #include <errno.h>
@@ -37,12 +38,23 @@ const struct cli_command *cli_command_find(const char *name)
     return NULL;
 }
 
-__attribute__((format(printf, 1, 0))) static void say(const char *fmt, va_list ap)
+// A message may have names of a file in it.
+static FSCOPE_PRINTF(1, 0) char *text_of(const char *fmt, va_list ap)
+{
+    char *text = NULL;
+    if (vasprintf(&text, fmt, ap) < 0)
+        return NULL;
+    utf8_mask_controls(text, "\t\n");
+    return text;
+}
+
+static FSCOPE_PRINTF(1, 0) void say(const char *fmt, va_list ap)
 {
     fflush(stdout); // keeps the order when both go to one place
-    fprintf(stderr, "fiberscope%s%s: ", running_verb ? " " : "", running_verb ? running_verb : "");
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    char *text = text_of(fmt, ap);
+    fprintf(stderr, "fiberscope%s%s: %s\n", running_verb ? " " : "",
+            running_verb ? running_verb : "", text ? text : "out of memory");
+    free(text);
 }
 
 int cli_fail(const char *fmt, ...)
@@ -98,10 +110,8 @@ static void print_filled(const char *text, const char *path)
 
 static FSCOPE_PRINTF(2, 0) void say_at(const char *path, const char *fmt, va_list ap)
 {
-    char *text = NULL;
     fflush(stdout);
-    if (vasprintf(&text, fmt, ap) < 0)
-        text = NULL;
+    char *text = text_of(fmt, ap);
     fprintf(stderr, "fiberscope%s%s: %s: ", running_verb ? " " : "",
             running_verb ? running_verb : "", path);
     print_filled(text ? text : "out of memory", path);

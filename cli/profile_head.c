@@ -6,6 +6,7 @@
 #include "analysis/units.h"
 #include "base/file.h"
 #include "cli/profile_args.h"
+#include "cli/terminal.h"
 
 #include <string.h>
 #include <time.h>
@@ -25,23 +26,31 @@ static void print_duration(FILE *out, const struct report *r)
             report_label(r, total, sizeof total, r->total), percent);
 }
 
+static void print_line(FILE *out, const char *word, const char *text)
+{
+    struct terminal t = terminal_of(out);
+    fputs(word, out);
+    terminal_print(out, &t, text, 0);
+    fputc('\n', out);
+}
+
 void profile_print_head(FILE *out, const struct report *r)
 {
     const struct pprof_profile *p = r->profile;
     if (p->mapping_count) {
         if (p->mappings[0]->file[0])
-            fprintf(out, "File: %s\n", file_base_name(p->mappings[0]->file));
+            print_line(out, "File: ", file_base_name(p->mappings[0]->file));
         if (p->mappings[0]->build_id[0])
-            fprintf(out, "Build ID: %s\n", p->mappings[0]->build_id);
+            print_line(out, "Build ID: ", p->mappings[0]->build_id);
     }
     for (size_t i = 0; i < p->comment_count; i++) {
         if (p->comments[i][0] != '#')
-            fprintf(out, "%s\n", p->comments[i]);
+            print_line(out, "", p->comments[i]);
     }
     if (r->type[0])
-        fprintf(out, "Type: %s\n", r->type);
+        print_line(out, "Type: ", r->type);
     if (p->doc_url && p->doc_url[0])
-        fprintf(out, "Doc: %s\n", p->doc_url);
+        print_line(out, "Doc: ", p->doc_url);
     if (p->time_nanos) {
         char text[64];
         time_t t = (time_t)(p->time_nanos / 1000000000);

@@ -4,7 +4,7 @@
 
 #include "cli/terminal.h"
 
-#include "cli/json.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,7 @@ static int width(const char *s, int *n)
 {
     wchar_t wide;
     mbstate_t state = {0};
-    *n = json_utf8_length(s);
+    *n = utf8_length(s);
     if (!*n) {
         *n = 1;
         return 1;
@@ -45,10 +45,10 @@ static int width(const char *s, int *n)
 
 static void put(FILE *out, const struct terminal *t, const char *s, int n)
 {
-    bool control = n == 1 && ((unsigned char)*s < 0x20 || *s == 0x7f);
     bool broken = n == 1 && (unsigned char)*s >= 0x80;
-    if (t->is_tty && (control || broken))
-        fputc('?', out); // a name must not talk to the terminal
+    // A name must not talk to the terminal, which may be at the end of a pipe.
+    if (utf8_is_control(s) || (t->is_tty && broken))
+        fputc('?', out);
     else
         fwrite(s, 1, (size_t)n, out);
 }

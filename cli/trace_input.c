@@ -15,7 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int fail_reading(const struct trace_input *in)
+enum { NAME_COLUMNS = 160 }; // of a name in a table; longer ones are cut in the middle
+
+int trace_input_fail_reading(const struct trace_input *in)
 {
     const struct trace_error *e = trace_reader_error(in->reader);
     char hint[128] = "";
@@ -86,7 +88,7 @@ int trace_input_open(struct trace_input *in, const struct trace_args *a)
     if (rc > 0 && in->first->kind == TRACE_SYNC && !in->first->sync.generation)
         rc = trace_reader_next(in->reader, &in->first);
     if (rc < 0)
-        return fail_reading(in);
+        return trace_input_fail_reading(in);
     if (!rc)
         return cli_fail("%s: the trace is empty: nothing was recorded", a->path);
     in->base_ns = in->first->time_ns;
@@ -132,6 +134,7 @@ static void note_fiber(struct trace_input *in, int64_t id)
 
 static void note_event(struct trace_input *in, const struct trace_event *ev)
 {
+    in->has_samples |= ev->kind == TRACE_STACK_SAMPLE;
     in->last_ns = ev->time_ns; // the last Sync's, too: what waits, waits to there
     if (ev->kind == TRACE_TRANSITION && ev->what == TRACE_RESOURCE_GOROUTINE &&
         ev->transition.from <= TRACE_GO_NOT_EXIST)
@@ -183,7 +186,7 @@ int trace_input_next(struct trace_input *in, const struct trace_event **ev)
         rc = trace_reader_next(in->reader, ev);
     }
     if (rc < 0) {
-        fail_reading(in);
+        trace_input_fail_reading(in);
         return -1;
     }
     if (rc)
@@ -282,7 +285,7 @@ bool trace_name_matches(const char *name, const char *wanted)
 
 void trace_name_print(FILE *out, const struct terminal *t, const char *name)
 {
-    terminal_print(out, t, trace_function_word(name), 0);
+    terminal_print(out, t, trace_function_word(name), NAME_COLUMNS);
 }
 
 void trace_stack_print(FILE *out, const struct terminal *t, const struct trace_names *n,

@@ -100,12 +100,15 @@ static void print_endless(FILE *out, const struct terminal *t, const struct trac
         fputs("nobody wakes it: idle, or a lost wake-up?\n", out);
 }
 
-static void print_spins(FILE *out, const struct trace_lint *l)
+static void print_spins(FILE *out, const struct terminal *t, const struct trace_summary *s,
+                        const struct trace_lint *l)
 {
     fprintf(out,
             ": of %" PRIu64 " time%s that it was made runnable, it did so itself %" PRIu64
-            " time%s (it yields in a loop)\n",
-            l->of, cli_s(l->of), l->count, cli_s(l->count));
+            " time%s (it yields in a loop); fiber %" PRId64 " most",
+            l->of, cli_s(l->of), l->count, cli_s(l->count), l->fiber);
+    print_place(out, t, s, ", in ", &l->place);
+    fputc('\n', out);
 }
 
 static void print_lint(FILE *out, const struct terminal *t, const struct trace_input *in,
@@ -119,7 +122,7 @@ static void print_lint(FILE *out, const struct terminal *t, const struct trace_i
     }
     trace_name_print(out, t, text_of(s, l->function));
     switch (l->kind) {
-    case TRACE_LINT_SPINS: print_spins(out, l); break;
+    case TRACE_LINT_SPINS: print_spins(out, t, s, l); break;
     case TRACE_LINT_HOGS:
         print_worst(out, l, "ran");
         fprintf(out, " ran %s without a break, from %s on", trace_ns(a, l->ns),

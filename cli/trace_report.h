@@ -40,6 +40,7 @@ struct trace_input {
     bool is_over;           // the Sync behind to_ns was given
 
     int64_t last_ns; // of the events read so far
+    bool has_samples; // of the CPU
     uint64_t fiber_count;
     int64_t fiber_least, fiber_most; // their numbers
     bool *found;                     // [args->fibers.count] whether it is there
@@ -60,6 +61,9 @@ int trace_input_check_fibers(const struct trace_input *in);
 // "it has 57 fibers, 1 to 102, in 1.30s", of what was read.
 enum { TRACE_THERE_MAX = 128 };
 const char *trace_there(char *buf, const struct trace_input *in);
+
+// The message of what the reader cannot read, and what may help.
+int trace_input_fail_reading(const struct trace_input *in);
 
 // All of the input as a summary, as spans; opts' times are filled in if they are 0.
 int trace_input_summary(struct trace_input *in, struct trace_summary_options *opts,

@@ -159,7 +159,8 @@ void trace_print_share(FILE *out, double share, uint64_t gomaxprocs)
 void trace_print_runnable(FILE *out, const struct trace_hist *h)
 {
     char a[TRACE_NS_MAX], b[TRACE_NS_MAX], c[TRACE_NS_MAX];
-    if (h->count)
+    // 1 ns is what keeps two events apart that were one.
+    if (h->count && h->max_ns > 1)
         fprintf(out,
                 "Of the waits for a Proc half took at most %s, 99 of 100 at most %s, the longest "
                 "%s.\n",

@@ -3,7 +3,9 @@
 // fiberscope waits as text: a table, the deadlocks with their stacks, and the stacks of others who wait for locks
 // or hold them, as jstack has it.
 
+#include "base/utf8.h"
 #include "cli/options.h"
+#include "cli/terminal.h"
 #include "cli/waits_report.h"
 
 #include <inttypes.h>
@@ -24,6 +26,7 @@ static const char *label_of(const struct waits_node *n, char out[LABEL_BYTES])
 {
     snprintf(out, LABEL_BYTES, "%s %" PRIu64 "%s%.*s%s", n->is_fiber ? "goroutine" : "thread",
              n->id, n->name[0] ? " \"" : "", THREAD_NAME_BYTES, n->name, n->name[0] ? "\"" : "");
+    utf8_mask_controls(out, "");
     return out;
 }
 
@@ -199,11 +202,17 @@ static const char *base_name(const char *path)
 
 void waits_print_frames(const struct pprof_sample *s, FILE *out)
 {
+    struct terminal t = terminal_of(out);
     char function[1024], place[1024];
     for (uint32_t i = 0; i < s->location_count; i++)
         for (uint32_t k = 0; stack_table_text(s->locations[i], k, function, place, sizeof place);
-             k++)
-            fprintf(out, "\tat %s (%s)\n", function, base_name(place));
+             k++) {
+            fputs("\tat ", out);
+            terminal_print(out, &t, function, 0);
+            fputs(" (", out);
+            terminal_print(out, &t, base_name(place), 0);
+            fputs(")\n", out);
+        }
 }
 
 static void print_stack(const struct waits *w, uint32_t i, FILE *out)

@@ -57,8 +57,9 @@ static size_t of_function(const struct trace_summary *s, const struct trace_func
     if (m->yields > SPINS_MIN && m->yields > woken / 2)
         lints[n++] = (struct trace_lint){.kind = TRACE_LINT_SPINS,
                                          .fibers = f->fibers,
-                                         .fiber = TRACE_NONE,
+                                         .fiber = f->yields_fiber,
                                          .ns = f->times.running_ns,
+                                         .place = f->yields_in,
                                          .count = m->yields,
                                          .of = woken};
     if (f->starved)

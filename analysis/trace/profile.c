@@ -32,6 +32,7 @@ struct trace_profile {
     int64_t *times_ns;
     uint32_t capacity;
     struct trace_waits wakers[TRACE_WAKER_COUNT]; // of stack 0
+    struct trace_waits first;                     // left out
     bool any;
 };
 
@@ -153,6 +154,15 @@ static struct waiter *waiter_of(struct trace_profile *p, uint32_t slot)
     return &p->waiters[slot];
 }
 
+static void begin_to_run(struct trace_profile *p, struct waiter *w)
+{
+    if (w->has_pending && !w->ran) {
+        p->first.count++;
+        p->first.ns += w->pending_ns;
+    }
+    w->ran = true;
+}
+
 int trace_profile_event(struct trace_profile *p, const struct trace_reader *r,
                         const struct trace_event *ev)
 {
@@ -179,7 +189,7 @@ int trace_profile_event(struct trace_profile *p, const struct trace_reader *r,
     if (to == TRACE_GO_WAITING && ev->transition.from != TRACE_GO_WAITING)
         w->next = trace_waker_without_fiber(trace_reader_string(r, ev->transition.reason));
     if (to == TRACE_GO_RUNNING)
-        w->ran = true;
+        begin_to_run(p, w);
     else if (to == TRACE_GO_NOT_EXIST)
         rc = rc ? rc : waiter_over(p, w);
     if (!rc && (p->names.failed || p->stacks.failed))
@@ -240,6 +250,11 @@ int trace_profile_finish(struct trace_profile *p, struct pprof_profile **out)
     return rc ? rc
               : trace_profile_build(out, &p->names, &p->stacks, p->counts, p->times_ns,
                                     p->capacity);
+}
+
+struct trace_waits trace_profile_first_waits(const struct trace_profile *p)
+{
+    return p->first;
 }
 
 bool trace_profile_any(const struct trace_profile *p)

@@ -52,6 +52,9 @@ bool trace_profile_any(const struct trace_profile *p);
 int trace_profile_finish(struct trace_profile *p, struct pprof_profile **out);
 void trace_profile_free(struct trace_profile *p); // accepts NULL
 
+// Of sched: the waits before a fiber's first run, which, as in Go's, are in no sample.
+struct trace_waits trace_profile_first_waits(const struct trace_profile *p);
+
 // Once it is over, of sched: the sample without a stack, divided. [TRACE_WAKER_COUNT], valid until trace_profile_free.
 const struct trace_waits *trace_profile_wakers(const struct trace_profile *p);
 

@@ -3,6 +3,7 @@
 // The summary's life, and what becomes of each kind of event. See summary.h.
 
 #include "analysis/trace/summary_internal.h"
+#include "formats/trace/notes.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -198,6 +199,14 @@ static void begin_event(struct trace_summary *s, const struct trace_event *ev)
         s->totals.threads = ev->thread_slot + 1ull;
 }
 
+static void look_for_parts(struct summary_state *st, const struct trace_reader *r)
+{
+    uint32_t count;
+    const struct trace_note *notes = trace_reader_notes(r, &count);
+    for (uint32_t i = 0; i < count; i++)
+        st->is_part |= !strcmp(notes[i].kind, TRACE_NOTE_PART);
+}
+
 int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
                         const struct trace_event *ev)
 {
@@ -216,6 +225,8 @@ int trace_summary_event(struct trace_summary *s, const struct trace_reader *r,
         return st->rc;
     }
     begin_event(s, ev);
+    if (ev->kind == TRACE_SYNC)
+        look_for_parts(st, r);
     switch (ev->kind) {
     case TRACE_TRANSITION: rc = summary_transition(s, r, ev); break;
     case TRACE_METRIC: count_metric(s, ev); break;

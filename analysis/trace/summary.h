@@ -83,6 +83,10 @@ struct trace_function {
     struct trace_longest longest_waiting;
     uint32_t waiting_reason, waiting_in; // names; in: the innermost function, as fib_chan_recv
     struct trace_hist runnable;          // each wait for a Proc
+    // Of the fiber that yielded most: how often, and where last.
+    uint64_t yields_most;
+    int64_t yields_fiber;
+    struct trace_place yields_in;
 };
 
 // A fiber that waits at the end for what another one has to do.
@@ -178,7 +182,8 @@ struct trace_summary {
     struct trace_totals totals;
     struct trace_limits limits; // none is 0
     // All fibers that are alive, if each waits at the end for another one and not all for ends; else 0. Of those that
-    // cannot time out, as their function says; of the whole trace alone. And the first of them, joins last.
+    // cannot time out, as their function says, and were woken by fibers alone; of the whole trace
+    // alone, not of what `trace cut` has made. And the first of them, joins last.
     uint64_t deadlocked;
     struct trace_waiter waiters[TRACE_WAITERS];
     uint32_t waiter_count;

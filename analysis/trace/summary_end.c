@@ -126,7 +126,7 @@ void summary_fold_end(struct trace_summary *s, struct trace_function *fn, const 
         fold_blocked(s, fn, f);
     if (trace_name_is_system(trace_names_text(&s->names, f->pub.name)))
         return;
-    if (f->pub.state != TRACE_GO_WAITING || !*in || may_time_out(in) ||
+    if (f->pub.state != TRACE_GO_WAITING || !*in || may_time_out(in) || f->woken_outside ||
         !is_ended_by_hand(trace_names_text(&s->names, f->pub.reason))) {
         st->end_others++;
         return;
@@ -139,8 +139,9 @@ void summary_fold_end(struct trace_summary *s, struct trace_function *fn, const 
 void summary_end(struct trace_summary *s)
 {
     const struct summary_state *st = s->state;
-    // Where a range is over, the trace goes on.
-    bool is_there = !st->end_others && st->end_locks && st->options.to_ns == INT64_MAX;
+    // Where a range or part is over, the trace goes on.
+    bool is_there =
+        !st->end_others && st->end_locks && !st->is_part && st->options.to_ns == INT64_MAX;
     s->deadlocked = is_there ? st->end_waits : 0;
     s->waiter_count = is_there ? s->waiter_count : 0;
 }

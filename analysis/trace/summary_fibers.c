@@ -156,6 +156,11 @@ static int fold(struct trace_summary *s, struct fiber *f)
     add_moments(&fn->moments, &f->pub.moments);
     summary_longest(&fn->run, f->pub.run.ns, f->pub.run.at_ns, f, f->pub.run.place);
     summary_longest(&fn->wait, f->pub.wait.ns, f->pub.wait.at_ns, f, f->pub.wait.place);
+    if (f->pub.moments.yields > fn->yields_most) {
+        fn->yields_most = f->pub.moments.yields;
+        fn->yields_fiber = f->pub.id;
+        fn->yields_in = f->yielded_in;
+    }
     fn->hogs += f->pub.run.ns > s->limits.run_ns;
     fn->starved += f->pub.wait.ns > s->limits.runnable_ns;
     if (f->pub.ended_ns == SUMMARY_NEVER)
@@ -214,6 +219,7 @@ static int woken(struct trace_summary *s, struct fiber *f, const struct trace_ev
     if (is_creation) {
         e->creates++;
     } else {
+        f->woken_outside |= !waker;
         e->wakes++;
         e->blocked_ns += f->since == SUMMARY_NEVER ? 0 : st->now - f->since;
         f->edge = e;
@@ -233,6 +239,8 @@ static int count_moment(struct trace_summary *s, struct fiber *f, const struct t
         return 0;
     m->runs += to == TRACE_GO_RUNNING && from != TRACE_GO_SYSCALL;
     m->syscalls += to == TRACE_GO_SYSCALL;
+    if (from == TRACE_GO_RUNNING && to == TRACE_GO_RUNNABLE && reason != s->state->name_preempted)
+        f->yielded_in = f->place;
     if (from == TRACE_GO_RUNNING && to == TRACE_GO_RUNNABLE)
         ++*(reason == s->state->name_preempted ? &m->preemptions : &m->yields);
     if (to != TRACE_GO_WAITING)
@@ -349,7 +357,7 @@ static int fiber_transition(struct trace_summary *s, const struct trace_reader *
         f->pub.pc = n ? frames[n - 1].pc : 0;
         rc = f->pub.name ? count_early_waits(s, f) : 0;
     }
-    if (!rc && (to == TRACE_GO_WAITING || to == TRACE_GO_RUNNABLE)) {
+    if (!rc && (to == TRACE_GO_WAITING || to == TRACE_GO_RUNNABLE)) { // else f may be NULL
         bool waits = to == TRACE_GO_WAITING;
         const struct stack_place *p = summary_place(s, r, waits ? own_stack(ev) : ev->stack);
         f->blocked_in = waits ? p->leaf : f->blocked_in;

@@ -40,6 +40,9 @@ struct fiber {
     struct open_region *regions;
     int64_t early_waits_ns[SUMMARY_EARLY_WAITS]; // RUNNABLE before it has a name: of its function
     uint32_t early_wait_count;
+    struct trace_place yielded_in; // last
+    bool
+        woken_outside; // once, by no fiber: by a timer, the network, a thread that the trace does not have
     struct fiber *next_free;
 };
 
@@ -62,6 +65,7 @@ struct summary_state {
     struct trace_util *util;
     int64_t now, sync_ns, sync_now; // sync_now: held inside the range
     int64_t first_ns, last_ns, procs_since;
+    bool is_part;         // the trace says of itself that fibers, or its end, are missing
     bool started, counts; // counts: the event is inside the range
     bool before_range;    // a generation has begun, and nothing of the range was seen
     int rc;
@@ -85,7 +89,7 @@ struct summary_state {
     struct ptrtab edges, tasks;
     struct task *open_tasks; // all of `tasks`
     // Of the fibers that live to the end, without the runtime's own: who waits for another one, of
-    // these who does not wait for ends, and the others.
+    // these who does not wait for ends, and the others, with those that what is no fiber has woken before.
     uint64_t end_waits, end_locks, end_others;
     struct stack_place places[SUMMARY_PLACES]; // those asked for last
 };

@@ -302,7 +302,10 @@ static struct batch_list *list_of(struct trace_reader *r, int64_t thread)
         thread == TRACE_NONE ? &r->state.nobody : state_find_thread(&r->state, thread);
     int rc = t ? 0 : state_add_thread(&r->state, thread, &t);
     if (rc) {
-        reader_fail(r, rc, TRACE_RULE_SYSTEM, "too many threads: %s", strerror(-rc));
+        reader_fail(r, rc, TRACE_RULE_SYSTEM,
+                    rc == -EFBIG ? "more lives at one time than %llu bytes of memory can hold"
+                                 : "out of memory (of the limit of %llu bytes)",
+                    (unsigned long long)r->state.bytes_max);
         return NULL;
     }
     if (t->list < g->list_count && g->lists[t->list].thread == t)

@@ -25,6 +25,9 @@ enum {
     TRACE_NOTE_BYTES = 560, // as a string of the file
 };
 
+// The kind of one that says: fibers, or the end, of the trace that this one was cut out of are not in it.
+#define TRACE_NOTE_PART "part"
+
 struct trace_note {
     char kind[TRACE_NOTE_KIND_BYTES]; // a word of letters and "-"
     int64_t from_ns, to_ns;           // 0: not known

@@ -171,15 +171,32 @@ static void say_again(struct trace_writer *w, uint64_t time)
     }
 }
 
+static void put_notes(struct trace_writer *w, const struct trace_note *notes, uint32_t count)
+{
+    char text[TRACE_NOTE_BYTES];
+    uint64_t id;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t n = trace_note_write(text, &notes[i]);
+        trace_writer_string(w, text, n, &id);
+    }
+}
+
 // The end of a range in which nothing happens any more: the generation's Sync, the event, and the reader's last Sync,
 // a nanosecond each.
 static void put_end(struct trace_writer *w)
 {
     const struct put_state *s = w->put;
-    if (w->error || !s->end || s->last + 1 >= s->end || trace_writer_begin(w, w->last + 1))
+    uint64_t end = s->end > s->last + 1 ? s->end : 0;
+    uint32_t count;
+    const struct trace_note *notes = trace_reader_notes(s->reader, &count);
+    if (!end && (count || w->options.note_count))
+        end = s->last + 2;
+    if (w->error || !end || trace_writer_begin(w, w->last + 1))
         return;
-    uint64_t time = s->end - (s->last + 2 < s->end ? 2 : 1);
+    uint64_t time = end - (s->last + 2 < end ? 2 : 1);
     say_again(w, time);
+    put_notes(w, notes, count);
+    put_notes(w, w->options.notes, w->options.note_count);
     struct trace_writer_clock clock = clock_at(w, time);
     trace_writer_end(w, &clock);
 }

@@ -15,6 +15,7 @@
 #ifndef FIBERSCOPE_FORMATS_TRACE_WRITE_H
 #define FIBERSCOPE_FORMATS_TRACE_WRITE_H
 
+#include "formats/trace/notes.h"
 #include "formats/trace/trace.h"
 
 struct trace_writer_options {
@@ -32,6 +33,11 @@ struct trace_writer_options {
     // For trace_writer_put: the range of the reader's time that is in the result, ends included. 0:
     // from the reader's first event, to its last.
     int64_t from_ns, to_ns;
+
+    // For trace_writer_put: what the result says of itself, behind the reader's own notes. With any it ends with a
+    // generation for them, which may make it longer by 2 ns.
+    const struct trace_note *notes; // [note_count], until trace_writer_close
+    uint32_t note_count;
 };
 
 typedef int trace_write_fn(void *context, const void *bytes, size_t n); // all of it: 0 or -errno

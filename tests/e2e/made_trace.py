@@ -27,6 +27,7 @@ class Generation:
         self.number, self.begins = number, begins
         self.strings, self.stacks, self.sequence = {}, {}, {}
         self.streams = {}  # thread -> [(time, bytes)]
+        self.samples = b""
 
     def text(self, s):
         return self.strings.setdefault(s, len(self.strings) + 1) if s else 0
@@ -50,6 +51,9 @@ class Generation:
 
     def block(self, at, reason, stack=0):
         self.say(at, GO_BLOCK, self.text(reason), stack)
+
+    def sample(self, at, fiber, stack):
+        self.samples += b"\x07" + b"".join(leb(x) for x in (at, THREAD, 0, fiber, stack))
 
     def batch(self, thread, time, data):
         return b"\x01" + leb(self.number) + leb(thread) + leb(time) + leb(len(data)) + data
@@ -82,6 +86,8 @@ class Generation:
             out.append(self.batch(NOBODY, end, b"\x04" + b"".join(texts[i:i + 1000])))
         if self.stacks:
             out.append(self.batch(NOBODY, end, table))
+        if self.samples:
+            out.append(self.batch(NOBODY, end, b"\x06" + self.samples))
         out.append(self.batch(NOBODY, end, b"\x08" + leb(1000000000)))
         return b"".join(out)
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 
+import made_trace
 from harness import FIBERSCOPE, NOBODY, Skip, leftovers, main, on_a_disk_of
 
 GO = shutil.which("go", path=os.environ["PATH"] + ":/usr/local/go/bin")
@@ -294,10 +295,57 @@ def what_does_not_fit_into_memory_says_how_it_would(work):
     text = said("--memory=8MiB", path)
     assert re.search(r"up to byte \d+ of it, where 1\d{4} fibers live, [78]\.\d MiB .*--memory=SIZE permits more", text), text
     run("trace", "summary", "--memory=64MiB", path, status=0)
+    text = said("--memory=1KiB", path)
+    assert "more lives at one time than 1024 bytes of memory can hold (--memory=SIZE permits more)" in text, text
+    # That it does not fit says nothing of whether it is valid.
+    assert said("validate", "--memory=1MiB", path) == said("summary", "--memory=1MiB", path)
+    assert "not valid" not in said("validate", "--memory=1MiB", path)
+    assert "--memory: 0 is no size" in said("--memory=0", path, status=2)
+
+
+def a_name_talks_to_no_terminal(work):
+    """Names of functions, regions, tasks and reasons, in every report on a trace and on the profile made of it; a
+    name of 1,000 characters is cut in a table. JSON has them as they are."""
+    ms = 1000000
+    path, profile = os.path.join(work, "n.trace"), os.path.join(work, "n.pb.gz")
+    names = [f"{word}\x1b[2J\r\nb\u009bc\u2028d\x7f" for word in ("main", "job", "region", "sync")]
+    main, job, region, reason = names
+    g = made_trace.Generation(1)
+    g.say(ms, made_trace.PROC_STATUS, 0, 1)
+    g.say(ms, made_trace.GO_STATUS_STACK, 1, made_trace.THREAD, made_trace.RUNNING, g.stack("main"))
+    where = g.stack("f" * 1000, (main, 7, 7))
+    g.say(2 * ms, made_trace.TASK_BEGIN, 1, 0, g.text(job), 0)
+    g.say(2 * ms, made_trace.REGION_BEGIN, 1, g.text(region), 0)
+    g.say(3 * ms, made_trace.GO_CREATE, 2, g.stack((main, 7, 7)), where)
+    g.block(4 * ms, reason, where)
+    g.start(5 * ms, 2)
+    g.wake(9 * ms, 1)
+    g.block(9 * ms, reason, where)
+    g.start(9 * ms, 1)
+    g.say(10 * ms, made_trace.REGION_END, 1, g.text(region), 0)
+    g.say(10 * ms, made_trace.TASK_END, 1, 0)
+    made_trace.write(path, [g, made_trace.Generation(2, begins=11 * ms)])
+    run("trace", "sync", "-o", profile, path, status=0)
+    assert "is a profile, --json is not" in run("trace", "sync", "--json", "-o", profile, path, status=2).stderr
+    reports = [["trace", *r] for r in (["summary"], ["fibers"], ["fibers", "--name", ""], ["fiber", "1"], ["wakes"], ["lints"],
+               ["sync"], ["sched"], ["tasks"], ["regions"], ["critical"], ["events"])]
+    for args in reports + [["top"], ["tree"], ["peek", "main"], ["raw"]]:
+        file = path if args[0] == "trace" else profile
+        said = subprocess.run([FIBERSCOPE, *args, file], capture_output=True, timeout=60)
+        text = said.stdout.decode()
+        assert said.returncode == 0 and text, (args, said)
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028]", text.replace("\t", " ")), (args, text)
+        if args[0] == "trace" and args[1] != "events":
+            assert max(map(len, text.splitlines())) < 400, (args, text)
+    assert '"region?[2J?\nb??c???d?" half' in run("trace", "explain", "--region", region, path, status=1).stderr
+    assert "main?[2J??b?c?d?" in run("trace", path).stdout and "f\u2026f" in run("trace", "sync", path).stdout
+    got = json.loads(run("trace", "--json", path).stdout)
+    assert [got["regions"][0]["name"], got["tasks"][0]["name"]] == [region, job], got
+    assert main in [f["function"] for f in got["functions"]], got["functions"]
 
 
 if __name__ == "__main__":
     main([every_truncation_says_where_the_file_ends, salvage_keeps_all_generations_before_a_bad_first_event,
           v1_says_where_it_ends_and_says_it_once, other_files_are_named, what_is_not_there_is_an_error,
           mistakes_say_what_to_do, no_command_replaces_what_it_reads, a_full_disk_leaves_nothing,
-          what_does_not_fit_into_memory_says_how_it_would])
+          what_does_not_fit_into_memory_says_how_it_would, a_name_talks_to_no_terminal])

@@ -205,12 +205,26 @@ def waits_without_an_end_are_lints(work):
     assert "none has ended" in whole and "at most 0" not in whole, whole
 
 
+def what_spins_has_a_place(work):
+    """main yields 200 times in `spin`. It never waited longer for a Proc than the nanosecond that events are apart."""
+    path = os.path.join(work, "s.trace")
+    g = begun(1, 1 * MS)
+    for i in range(200):
+        g.say((2 + i) * MS, made.GO_STOP, g.text("runtime.Gosched"), g.stack("runtime.fib_yield", ("spin", 1, 5), "main"))
+        g.start((2 + i) * MS + 1, 1)
+    made.write(path, [g])
+    lint, = report("lints", path)["lints"]
+    assert (lint["lint"], lint["fiber"], lint["place"]["function"], lint["place"]["line"]) == ("spins", 1, "spin", 5), lint
+    assert "(it yields in a loop); fiber 1 most, in spin (made.c:5)\n" in trace("lints", path), trace("lints", path)
+    assert "Of the waits for a Proc" not in trace(path)
+
+
 def all_that_wait_for_each_other_are_a_deadlock(work):
     """Two that wait for a mutex, and main, which joins them; not if one of them sleeps, polls, or waits with a time-out,
     nor in a part of the trace, nor of joins alone."""
     path = os.path.join(work, "d.trace")
 
-    def deadlock(*args, second=("sync", "pthread_mutex_lock"), first="pthread_mutex_lock"):
+    def deadlock(*args, second=("sync", "pthread_mutex_lock"), first="pthread_mutex_lock", woken=False):
         g = begun(1, 1 * MS)
         for fiber, (reason, leaf) in ((2, ("sync", first)), (3, second)):
             where = g.stack(leaf, (f"f{fiber}", fiber, 10 * fiber), "root")
@@ -218,7 +232,12 @@ def all_that_wait_for_each_other_are_a_deadlock(work):
         g.block(4 * MS, "sync", g.stack("pthread_join", ("main", 9, 9)))
         for fiber, (reason, leaf) in ((2, ("sync", first)), (3, second)):
             g.start((3 + fiber) * MS, fiber)
-            g.block((3 + fiber) * MS + 10, reason, g.stack(leaf, (f"f{fiber}", fiber, 10 * fiber), "root"))
+            where = g.stack(leaf, (f"f{fiber}", fiber, 10 * fiber), "root")
+            if woken:
+                g.block((3 + fiber) * MS + 1, reason, where)
+                g.wake((3 + fiber) * MS + 2, fiber)
+                g.start((3 + fiber) * MS + 3, fiber)
+            g.block((3 + fiber) * MS + 10, reason, where)
         made.write(path, [g, made.Generation(2, begins=11 * MS)])
         found = [x for x in report("lints", *args, path)["lints"] if x["lint"] == "deadlock"]
         assert bool(found) == ("deadlock" in trace(*args, path)) == ("deadlock" in trace("lints", *args, path))
@@ -238,6 +257,15 @@ def all_that_wait_for_each_other_are_a_deadlock(work):
                    ("chan receive", "runtime.fib_chan_recv_for"), ("sync", "syscall"), ("", "pthread_mutex_lock")):
         assert not deadlock(second=second), second
     assert not deadlock("--to=9ms")
+    # Nor in a part that was cut out, which says so, also of what a part of it is; what ends as the trace does is all there.
+    for args, found in ((["--fiber=2", "--fiber=3"], False), (["--to=9ms"], False), (["--from=1ms"], True), ([], True)):
+        deadlock()
+        trace("cut", *args, "-o", path + ".1", path)
+        trace("cut", "-o", path + ".2", path + ".1")
+        for part in (path + ".1", path + ".2"):
+            assert report("validate", part)["valid"] and ("deadlock" in trace("lints", part)) == found, (args, part)
+            assert len(report(part)["missing"]) == bool(args), report(part)["missing"]
+    assert not deadlock(woken=True) and not deadlock(second=("chan receive", "runtime.fib_chan_recv"), woken=True)
     assert not deadlock(second=("sync", "thrd_join"), first="runtime.fib_group_wait")
 
 
@@ -391,6 +419,13 @@ def the_slowest_are_as_many_as_asked_for(work):
             text = trace(name, *options, path)
             assert text.count(", fiber 1") == count, text
             assert (f"{31 - count} more (-n 0: all)" in text) == (count < 31), text
+    # That samples may be taken is said of a trace without any; one behind the regions is none of theirs.
+    args = ("explain", "--region=part", "--slow=p90", path)
+    assert "the trace has no CPU samples (record --trace --cpu -F 999" in trace(*args), trace(*args)
+    g.sample(at, 1, g.stack("main"))
+    made.write(path, [g])
+    text = re.search(r"0 CPU samples fell into the slow instances,\nwhich ran (\S+)us in all \((\d+) of them\), 0", trace(*args))
+    close(float(text[1]), sum(sorted(lengths)[-int(text[2]):]) / 1000, 1, "the slow ones' running")
 
 
 def a_text_in_an_event_is_one_word(work):
@@ -495,6 +530,7 @@ def what_woke_is_said(work):
     for said in ("(by the network poller)", "(by a timer)", "(by a time-out, or nobody that the trace names)",
                  "(by the runtime)", "(by another fiber, without a stack)", "(no stack)"):
         assert text.count(said) == 1, text
+    assert "\nBefore their first run 1 fiber waited 20ns: not in this," in text, text
     assert not [s for s in report("sync", path)["stacks"] if "by" in s]
     wakes = {(w["by"], w["to"]): w["wakes"] for w in report("wakes", path)["wakes"] if w["wakes"]}
     assert wakes == {("poller", "waiter"): 1, ("timer", "waiter"): 3, ("nobody", "waiter"): 2, ("runtime", "waiter"): 1,
@@ -557,7 +593,7 @@ def memory_does_not_depend_on_the_length(work):
 
 main([utilisation_is_one_figure, what_is_heard_of_late_has_run,
       a_critical_path_has_an_end_by_default, a_trace_has_one_length, a_range_cuts_what_lasts_beyond_it,
-      waits_without_an_end_are_lints, all_that_wait_for_each_other_are_a_deadlock,
+      waits_without_an_end_are_lints, what_spins_has_a_place, all_that_wait_for_each_other_are_a_deadlock,
       what_is_summed_and_what_is_not_there_is_said, the_summary_names_the_next_step, quantiles_are_exact_or_bounds,
       next_steps_are_worth_a_look, stacks_that_look_equal_are_one, what_woke_is_said, rows_are_asked_for_everywhere,
       a_range_has_a_length, the_slowest_are_as_many_as_asked_for, a_text_in_an_event_is_one_word, what_is_missing_is_said, one_is_not_many,
