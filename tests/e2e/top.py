@@ -314,11 +314,11 @@ def scrolling_and_sizes():
         term.until(lambda s: names(s)[0] not in first, "a page down")
         term.type("\x1bOH")
         term.until(lambda s: names(s) == first, "the top")
-        for rows, columns in ((40, 160), (6, 50), (5, 30), (2, 10), (1, 1), (24, 80)):
+        for rows, columns in ((40, 160), (6, 50), (5, 30), (2, 10), (1, 1), (70, 80)):
             term.resize(rows, columns)
             term.until(lambda s: any(line for line in s.lines), f"{rows} x {columns}")
             term.pump(0.2)
-        term.until(lambda s: "work" in names(s), "all rows")
+        term.until(lambda s: "work" in names(s), "all rows, the kernel's too")
         assert "in all" in term.screen.lines[2]
         term.type("q")
         assert term.wait() == 0 and term.is_restored()
