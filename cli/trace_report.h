@@ -39,7 +39,7 @@ struct trace_input {
     bool repeats;           // it can be read again
     bool is_over;           // the Sync behind to_ns was given
 
-    int64_t last_ns; // of the events read so far
+    int64_t last_ns;  // of the events read so far
     bool has_samples; // of the CPU
     uint64_t fiber_count;
     int64_t fiber_least, fiber_most; // their numbers
