@@ -125,12 +125,13 @@ def abused_and_asked(work):
         over, counts = threading.Event(), serve.collections.Counter()
         abuser = threading.Thread(target=serve.abuse, args=(server.address, over, counts))
         abuser.start()
-        until = time.monotonic() + 5
+        begin = time.monotonic()
         answered = 0
         try:
             for path in itertools.cycle(PATHS[:-4]):
-                if time.monotonic() > until:
-                    break
+                spent = time.monotonic() - begin
+                if spent > 60 or (spent > 5 and counts["slow"] >= 1000):
+                    break  # what the sanitizer makes slow has its time
                 try:
                     answered += server.get(path, Authorization="Bearer " + TOKEN)[0] == 200
                 except OSError:
