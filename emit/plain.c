@@ -259,6 +259,8 @@ struct emit_thread *emit_enter_bare(void)
 
 void emit_untold(void)
 {
+    // seq_cst: what was changed before is seen by a session that is not seen here
+    atomic_thread_fence(memory_order_seq_cst);
     if (emit_is_on())
         emit_cut_now();
 }

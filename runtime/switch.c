@@ -333,6 +333,8 @@ static __attribute__((noinline)) void ready_without_p(struct m *m, struct g *g)
     else
         trace_outside_ready(t, g);
     set_status(g, G_RUNNABLE);
+    if (!m)
+        trace_outside_told(t);
     global_put(g);
     if (m)
         trans_end(m);

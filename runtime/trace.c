@@ -318,10 +318,13 @@ void trace_thread_ends_(struct m *m)
 
 struct emit_thread *trace_outside_enter(void)
 {
-    struct emit_thread *t = emit_enter_bare();
+    return emit_enter_bare();
+}
+
+void trace_outside_told(struct emit_thread *t)
+{
     if (!t)
         emit_untold();
-    return t;
 }
 
 void trace_outside_ready(struct emit_thread *t, struct g *g)
