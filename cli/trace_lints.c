@@ -111,10 +111,20 @@ static void print_spins(FILE *out, const struct terminal *t, const struct trace_
     fputc('\n', out);
 }
 
+static void print_since(FILE *out, const struct terminal *t, const struct trace_input *in,
+                        const struct trace_summary *s, const struct trace_lint *l,
+                        const char *where)
+{
+    char at[TRACE_NS_MAX];
+    fprintf(out, ", from %s on", trace_at(at, in, l->at_ns));
+    print_place(out, t, s, where, &l->place);
+    fputc('\n', out);
+}
+
 static void print_lint(FILE *out, const struct terminal *t, const struct trace_input *in,
                        const struct trace_summary *s, const struct trace_lint *l)
 {
-    char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
+    char a[TRACE_NS_MAX];
     fprintf(out, "  %-8s ", trace_lint_name(l->kind));
     if (l->kind == TRACE_LINT_DEADLOCK) {
         print_deadlock(out, t, in, s);
@@ -125,17 +135,13 @@ static void print_lint(FILE *out, const struct terminal *t, const struct trace_i
     case TRACE_LINT_SPINS: print_spins(out, t, s, l); break;
     case TRACE_LINT_HOGS:
         print_worst(out, l, "ran");
-        fprintf(out, " ran %s without a break, from %s on", trace_ns(a, l->ns),
-                trace_at(b, in, l->at_ns));
-        print_place(out, t, s, "; it stopped in ", &l->place);
-        fputc('\n', out);
+        fprintf(out, " ran %s without a break", trace_ns(a, l->ns));
+        print_since(out, t, in, s, l, "; it stopped in ");
         break;
     case TRACE_LINT_STARVED:
         print_worst(out, l, "waited for a Proc");
-        fprintf(out, " was runnable for %s before it ran, from %s on", trace_ns(a, l->ns),
-                trace_at(b, in, l->at_ns));
-        print_place(out, t, s, "; made so in ", &l->place);
-        fputc('\n', out);
+        fprintf(out, " was runnable for %s before it ran", trace_ns(a, l->ns));
+        print_since(out, t, in, s, l, "; made so in ");
         break;
     default: print_endless(out, t, in, s, l); break;
     }

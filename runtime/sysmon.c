@@ -58,9 +58,8 @@ FIB_LOOKS static bool retake(struct p *p, int64_t now)
     if (is_taken) {
         trace_outside_steal(t, p);
         atomic_store_explicit(&p->status, P_RUNNING, memory_order_release);
-    }
-    if (is_taken)
         trace_outside_told(t);
+    }
     trace_outside_leave(t);
     if (!is_taken)
         return false;
@@ -167,7 +166,8 @@ static void look_at_waits(int64_t now)
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
     }
-    trace_outside_told(t);
+    if (q.head)
+        trace_outside_told(t);
     global_put_list(&q);
     trace_outside_leave(t);
     rt_lock(&sched.lock);
