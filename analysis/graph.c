@@ -118,6 +118,12 @@ done:
     return rc;
 }
 
+// One after the other: nodes lie at equal distances, so from ^ to is the same for most edges of a long chain.
+static uint64_t hash_edge(const struct report_node *from, const struct report_node *to)
+{
+    return mix(mix(0, (uintptr_t)from), (uintptr_t)to);
+}
+
 static int grow_edges(struct report *r)
 {
     size_t capacity = r->edge_capacity ? 2 * r->edge_capacity : 1024;
@@ -134,7 +140,7 @@ static int grow_edges(struct report *r)
     r->edge_capacity = capacity;
     r->edge_table_size = 2 * capacity;
     for (size_t i = 0; i < r->edge_count; i++) {
-        uint64_t h = mix((uintptr_t)edges[i]->from, (uintptr_t)edges[i]->to);
+        uint64_t h = hash_edge(edges[i]->from, edges[i]->to);
         size_t at = h & (r->edge_table_size - 1);
         while (table[at])
             at = (at + 1) & (r->edge_table_size - 1);
@@ -148,7 +154,7 @@ static struct report_edge *find_edge(struct report *r, struct report_node *from,
 {
     if (r->edge_count == r->edge_capacity && grow_edges(r))
         return NULL;
-    size_t at = mix((uintptr_t)from, (uintptr_t)to) & (r->edge_table_size - 1);
+    size_t at = hash_edge(from, to) & (r->edge_table_size - 1);
     for (; r->edge_table[at]; at = (at + 1) & (r->edge_table_size - 1)) {
         struct report_edge *e = r->edges[r->edge_table[at] - 1];
         if (e->from == from && e->to == to)

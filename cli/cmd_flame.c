@@ -92,10 +92,12 @@ static int run(void *settings, int argc, char **argv)
     struct report r;
     struct stacks s;
     struct fscope_error err = {0};
+    char free_name[CLI_FREE_NAME_MAX];
     if (a->width < 300 || a->width > 20000 || a->min_percent < 0 || a->min_percent > 100)
         return cli_usage("--width goes from 300 to 20000, --min-percent from 0 to 100");
     if (!a->profile.output && isatty(STDOUT_FILENO))
-        a->profile.output = "flame.svg"; // nobody reads SVG on a terminal
+        a->profile.output = cli_free_name(free_name, sizeof free_name, "flame",
+                                          ".svg"); // nobody reads SVG on a terminal
     a->now = argc ? argv[0] : "newest";
     int status = profile_prepare(&r, &p, &a->profile, argc, argv);
     if (status)
@@ -146,8 +148,8 @@ const struct cli_command cmd_flame = {
         "A click zooms. Neighbours too narrow to see stand as one grey box: click it to see them;\n"
         "search finds them there, too. Keys: / searches, arrows and Enter walk and zoom, u zooms\n"
         "out one frame, i turns the graph over, Esc resets. Search and zoom stand in the address,\n"
-        "so that a view can be linked. On a terminal the output goes to flame.svg unless -o says\n"
-        "otherwise.\n"
+        "so that a view can be linked. On a terminal the output goes to flame.svg (flame-2.svg,\n"
+        "where that is there) unless -o says otherwise.\n"
         "\n"
         "With -diff_base the graph has all samples of both profiles. A frame is as wide as what "
         "it\n"

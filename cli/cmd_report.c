@@ -47,6 +47,7 @@ static const char *only_of_profiles(const struct report_args *a)
 static int run(void *settings, int argc, char **argv)
 {
     struct report_args *a = settings;
+    char free_name[CLI_FREE_NAME_MAX];
     int traces = 0;
     for (int i = 0; i < argc; i++)
         traces += profile_is_trace(argv[i]);
@@ -58,7 +59,8 @@ static int run(void *settings, int argc, char **argv)
                          "trace cut makes a trace of a part",
                          wrong);
     if (!a->profile.output && isatty(STDOUT_FILENO))
-        a->profile.output = "report.html"; // nobody reads HTML on a terminal
+        a->profile.output = cli_free_name(free_name, sizeof free_name, "report",
+                                          ".html"); // nobody reads HTML on a terminal
     int status = traces ? report_trace(a, argv[0]) : report_profile(a, argc, argv);
     if (!status && a->profile.output && strcmp(a->profile.output, "-") != 0)
         cli_note("wrote %s; open it in a browser", a->profile.output);
@@ -89,7 +91,8 @@ const struct cli_command cmd_report = {
         "of\n"
         "the timeline, which needs fiberscope-view to be installed. On a terminal the output goes "
         "to\n"
-        "report.html unless -o says otherwise. Filters and values are of profiles: with a trace "
+        "report.html (report-2.html, where that is there) unless -o says otherwise. "
+        "Filters and values are of profiles: with a trace "
         "they are\n"
         "refused.",
     .examples = "  fiberscope report -o cpu.html cpu.pb.gz\n"

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char *running_verb; // for messages
 
@@ -83,6 +84,15 @@ void cli_note(const char *fmt, ...)
     va_start(ap, fmt);
     say(fmt, ap);
     va_end(ap);
+}
+
+const char *cli_free_name(char *buf, size_t size, const char *stem, const char *suffix)
+{
+    struct stat st;
+    snprintf(buf, size, "%s%s", stem, suffix);
+    for (int i = 2; !lstat(buf, &st); i++)
+        snprintf(buf, size, "%s-%d%s", stem, i, suffix);
+    return buf;
 }
 
 void cli_print_word(FILE *out, const char *text)

@@ -147,6 +147,11 @@ int cli_usage(const char *fmt, ...) FSCOPE_PRINTF(1, 2);
 // The usage error for a verb that does not exist, with the nearest one.
 int cli_unknown_command(const char *verb);
 // "fiberscope VERB: text" without being an error.
+// "stem.suffix", or "stem-2.suffix" and so on where a file has that name already: what was not named by the user replaces
+// nothing. Into buf, which has room; returns it.
+enum { CLI_FREE_NAME_MAX = 64 };
+const char *cli_free_name(char *buf, size_t size, const char *stem, const char *suffix);
+
 void cli_note(const char *fmt, ...) FSCOPE_PRINTF(1, 2);
 
 // The same about a file: "PATH: ...". In a command that the message gives in `backquotes` the word

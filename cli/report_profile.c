@@ -35,11 +35,13 @@ static void write_share(FILE *out, const struct report *r, int64_t value)
     char label[UNITS_LABEL_MAX], percent[32];
     double share = r->total ? 100.0 * (double)value / (double)r->total : 0;
     double bar = share < 0 ? 0 : share > 100 ? 100 : share;
+    fprintf(out, "<td class=\"v\" data-v=\"%" PRId64 "\">", value);
+    flame_svg_escape(out,
+                     report_label(r, label, sizeof label, value)); // ends in the profile's unit
     fprintf(out,
-            "<td class=\"v\" data-v=\"%" PRId64 "\">%s</td><td class=\"p\" data-v=\"%" PRId64
+            "</td><td class=\"p\" data-v=\"%" PRId64
             "\"><i style=\"width:%.2f%%\"></i><span>%s</span></td>",
-            value, report_label(r, label, sizeof label, value), value, bar,
-            units_percent(percent, sizeof percent, value, r->total));
+            value, bar, units_percent(percent, sizeof percent, value, r->total));
 }
 
 static void write_top(FILE *out, const struct report *r)

@@ -58,8 +58,10 @@ static size_t group(struct report *r, struct hot_file *hot)
 static void write_cost(FILE *out, const struct report *r, int64_t value)
 {
     char label[UNITS_LABEL_MAX];
-    fprintf(out, "<td class=\"v\">%s</td>",
-            value ? report_label(r, label, sizeof label, value) : "");
+    fputs("<td class=\"v\">", out);
+    if (value) // the label ends in the profile's unit
+        flame_svg_escape(out, report_label(r, label, sizeof label, value));
+    fputs("</td>", out);
 }
 
 // All nodes of one line: several functions have a line where it was inlined.
@@ -114,8 +116,9 @@ static int write_file(FILE *out, const struct report *r, const struct report_arg
                          missing, sizeof missing);
     if (rc == -ENOMEM)
         return rc;
-    fprintf(out, "<details%s><summary><b>%s</b> <span class=\"dim\">%s</span> ",
-            is_open ? " open" : "", report_label(r, label, sizeof label, f->flat),
+    fprintf(out, "<details%s><summary><b>", is_open ? " open" : "");
+    flame_svg_escape(out, report_label(r, label, sizeof label, f->flat));
+    fprintf(out, "</b> <span class=\"dim\">%s</span> ",
             units_percent(percent, sizeof percent, f->flat, r->total));
     flame_svg_escape(out, f->path);
     fputs("</summary>", out);

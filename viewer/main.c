@@ -4,6 +4,7 @@
 
 #include "viewer/app.h"
 
+#include "base/utf8.h"
 #include "base/file.h"
 #include "viewer/http.h"
 #include "viewer/panels/panel_latency.h"
@@ -63,12 +64,13 @@ static const char usage[] =
 static int fail(const char *fmt, ...) FSCOPE_PRINTF(1, 2);
 static int fail(const char *fmt, ...)
 {
+    char text[4096]; // what names, servers and files say goes into messages
     va_list args;
     va_start(args, fmt);
-    fputs("fiberscope view: ", stderr);
-    vfprintf(stderr, fmt, args);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    utf8_mask_controls(text, "\t\n");
+    fprintf(stderr, "fiberscope view: %s\n", text);
     return FAILURE;
 }
 

@@ -107,7 +107,7 @@ struct trace_spans {
     struct trace_sample *samples;        // by lane, time
     struct trace_region_span *regions;   // by lane, begin
     struct trace_task_span *tasks;       // by id
-    struct trace_log_mark *logs;         // by time
+    struct trace_log_mark *logs;         // by lane, time
     struct trace_gomaxprocs *gomaxprocs; // by time; always kept, changes only
     uint32_t sample_count, region_count, task_count, log_count, gomaxprocs_count;
 
@@ -210,6 +210,9 @@ int64_t trace_spans_run_end_ns(const struct trace_spans *s, uint32_t lane, uint3
 // A lane's samples with begin_ns <= time < end_ns: the first, and how many.
 uint32_t trace_spans_samples(const struct trace_spans *s, uint32_t lane, int64_t begin_ns,
                              int64_t end_ns, uint32_t *count);
+
+// The first of all logs that is of this lane, at time_ns or later, or of a later lane; log_count: there is none.
+uint32_t trace_spans_log_from(const struct trace_spans *s, uint32_t lane, int64_t time_ns);
 
 // A lane's regions: the first, and how many.
 uint32_t trace_spans_regions(const struct trace_spans *s, uint32_t lane, uint32_t *count);

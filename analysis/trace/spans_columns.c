@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 struct numbered {
@@ -30,6 +31,16 @@ static int by_lane_and_time(const void *x, const void *y)
     if (a->lane != b->lane)
         return a->lane < b->lane ? -1 : 1;
     return (a->time_ns > b->time_ns) - (a->time_ns < b->time_ns);
+}
+
+static int logs_by_lane_and_time(const void *x, const void *y)
+{
+    const struct trace_log_mark *a = x, *b = y;
+    if (a->lane != b->lane)
+        return a->lane < b->lane ? -1 : 1;
+    if (a->time_ns != b->time_ns)
+        return a->time_ns < b->time_ns ? -1 : 1;
+    return strcmp(a->message, b->message);
 }
 
 static int by_lane_and_begin(const void *x, const void *y)
@@ -223,6 +234,8 @@ static void order_marks(struct trace_spans *s, const uint32_t *now)
     }
     for (uint32_t i = 0; i < s->log_count; i++)
         s->logs[i].lane = mapped(now, s->logs[i].lane);
+    if (s->log_count)
+        qsort(s->logs, s->log_count, sizeof *s->logs, logs_by_lane_and_time);
     if (s->sample_count)
         qsort(s->samples, s->sample_count, sizeof *s->samples, by_lane_and_time);
     if (s->region_count)

@@ -126,6 +126,20 @@ uint32_t trace_spans_samples(const struct trace_spans *s, uint32_t lane, int64_t
     return low;
 }
 
+uint32_t trace_spans_log_from(const struct trace_spans *s, uint32_t lane, int64_t time_ns)
+{
+    uint32_t low = 0, high = s->log_count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        const struct trace_log_mark *m = &s->logs[mid];
+        if (m->lane < lane || (m->lane == lane && m->time_ns < time_ns))
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
 uint32_t trace_spans_regions(const struct trace_spans *s, uint32_t lane, uint32_t *count)
 {
     uint32_t low = 0, high = s->region_count;

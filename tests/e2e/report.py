@@ -101,6 +101,33 @@ def profile_has_the_figures_of_top(work):
     assert parts.outside == [], parts.outside
 
 
+def units_become_no_markup(work):
+    """A label of a value ends in the profile's own unit."""
+    path, evil, code = os.path.join(work, "u.pb.gz"), "<script>alert(1)</script>", os.path.join(work, "u.c")
+    with open(code, "w") as f:
+        f.write("one\ntwo\n")
+    pprofwrite.write(path, [(evil, evil)], [([("work", code, 2)], [3], {})])
+    _, text = page(work, path)
+    assert "<script>alert" not in text
+    assert any(evil in cell for row in Parts(text).tables["r-functions"] for cell in row)
+
+
+def a_default_name_replaces_nothing(work):
+    path = os.path.join(work, "d.pb.gz")
+    pprofwrite.write(path, pprofwrite.CPU, [(["work"], [1, 1], {})])
+    for command, name, second in (("report", "report.html", "report-2.html"), ("flame", "flame.svg", "flame-2.svg")):
+        with open(os.path.join(work, name), "w") as f:
+            f.write("my notes")
+        master, slave = os.openpty()
+        done = subprocess.run([OURS, command, path], cwd=work, stdout=slave, stderr=subprocess.PIPE, text=True)
+        os.close(slave)
+        os.close(master)
+        assert done.returncode == 0 and second in done.stderr, done.stderr
+        with open(os.path.join(work, name)) as f:
+            assert f.read() == "my notes"
+        assert os.path.getsize(os.path.join(work, second)) > 1000
+
+
 def source_has_what_its_lines_cost(work):
     code, path = os.path.join(work, "hot.c"), os.path.join(work, "p.pb.gz")
     with open(code, "w") as f:
@@ -213,6 +240,6 @@ def browser_shows_a_timeline_as_light_as_the_page(work):
 
 
 if __name__ == "__main__":
-    main([profile_has_the_figures_of_top, source_has_what_its_lines_cost, trace_has_summary_latencies_and_timeline,
+    main([profile_has_the_figures_of_top, units_become_no_markup, a_default_name_replaces_nothing, source_has_what_its_lines_cost, trace_has_summary_latencies_and_timeline,
           nothing_is_overwritten_and_mistakes_are_told, browser_shows_each_part_of_a_profile,
           browser_shows_a_timeline_as_light_as_the_page])

@@ -137,6 +137,19 @@ def a_flame_graph_says_what_its_widths_are(work):
             rows["read"] < rows["parse"], (options, rows)
 
 
+def no_control_character_goes_out(work):
+    """A terminal obeys C1 controls, too, and what turns the direction of a text; names come from strangers."""
+    path, evil = os.path.join(work, "c1.txt"), "na\u009b31mme\u202e\x1b[0m"
+    make_profile(path, [("main", evil)] * 5)
+    out = view("--render", "top", "--text", "-", *BUILTIN, path).stdout
+    assert "31mme" in out
+    bad = {"\x1b", "\u009b", "\u202e"}
+    assert not bad & set(out), [c for c in out if c in bad]
+    missing = os.path.join(work, "e\x1b[31m\u009bv.pb")
+    done = view(missing, "-o", os.path.join(work, "x.png"), status=1)
+    assert "31m" in done.stderr and not bad & set(done.stderr), done.stderr
+
+
 def png_size(data):
     assert data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82")
     return struct.unpack(">II", data[16:24])
@@ -237,7 +250,7 @@ def the_window_sleeps_and_needs_a_display(work):
 
 
 if __name__ == "__main__":
-    main([the_figures_are_those_of_the_reports, lanes_of_one_fiber_have_its_name, labels_of_the_axis_are_whole,
+    main([no_control_character_goes_out, the_figures_are_those_of_the_reports, lanes_of_one_fiber_have_its_name, labels_of_the_axis_are_whole,
           a_flame_graph_says_what_its_widths_are,
           pictures_are_whole_and_the_same_everywhere, damage_is_said_and_mistakes_are_refused,
           the_window_sleeps_and_needs_a_display])

@@ -4,19 +4,19 @@
 
 #include "viewer/ui/draw.h"
 
+#include "base/utf8.h"
 #include "viewer/ui/font.h"
 
 static void dump_text(const struct draw_item *item, FILE *out)
 {
     fprintf(out, "text %d,%d #%08x %s \"", item->x, item->y, item->color, font_name(item->font));
-    for (uint32_t i = 0; i < item->text_bytes; i++) {
-        unsigned char c = (unsigned char)item->text[i];
-        if (c == '"' || c == '\\')
-            fprintf(out, "\\%c", c);
-        else if (c < ' ' || c == 0x7f)
-            fprintf(out, "\\x%02x", c);
-        else
-            fputc(c, out);
+    for (uint32_t i = 0, n; i < item->text_bytes; i += n) {
+        const char *at = item->text + i;
+        n = utf8_length(at) ? (uint32_t)utf8_length(at) : 1;
+        if (!utf8_is_control(at))
+            fprintf(out, "%s%.*s", *at == '"' || *at == '\\' ? "\\" : "", (int)n, at);
+        for (uint32_t k = 0; k < n && utf8_is_control(at); k++)
+            fprintf(out, "\\x%02x", (unsigned char)at[k]);
     }
     fputs("\"\n", out);
 }

@@ -4,6 +4,7 @@
 
 #include "viewer/ui/draw.h"
 
+#include "base/utf8.h"
 #include "viewer/ui/font.h"
 
 #include <stdlib.h>
@@ -31,9 +32,13 @@ void draw_words(const struct draw_list *d, FILE *out)
         if (i) // one row, if the letters stand beside each other
             fputs(texts[i]->y - texts[i - 1]->y < font_height(texts[i]->font) / 4 ? "\t" : "\n",
                   out);
-        for (uint32_t k = 0; k < texts[i]->text_bytes; k++) {
-            unsigned char c = (unsigned char)texts[i]->text[k];
-            fputc(c < ' ' || c == 0x7f ? ' ' : c, out);
+        for (uint32_t k = 0, bytes; k < texts[i]->text_bytes; k += bytes) {
+            const char *at = texts[i]->text + k;
+            bytes = utf8_length(at) ? (uint32_t)utf8_length(at) : 1;
+            if (utf8_is_control(at))
+                fputc(' ', out);
+            else
+                fwrite(at, bytes, 1, out);
         }
     }
     if (n)

@@ -103,32 +103,20 @@ static void draw_samples(struct timeline *t, struct ui *u, uint32_t lane, struct
     }
 }
 
-// The first of all logs at time_ns or later.
-static uint32_t logs_from(const struct trace_spans *s, int64_t time_ns)
-{
-    uint32_t low = 0, high = s->log_count;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (s->logs[mid].time_ns < time_ns)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
-}
-
+// The first of those at one pixel stands for all.
 static void draw_logs(struct timeline *t, struct ui *u, uint32_t lane, struct rect r)
 {
     const struct trace_spans *s = t->model->spans;
     int64_t base = t->model->begin_ns, end = base + llround(t->shown.end);
-    int last = INT32_MIN;
-    for (uint32_t i = logs_from(s, base + llround(t->shown.begin));
-         i < s->log_count && s->logs[i].time_ns <= end; i++) {
+    int64_t from = base + llround(t->shown.begin);
+    for (;;) {
+        uint32_t i = trace_spans_log_from(s, lane, from);
+        if (i == s->log_count || s->logs[i].lane != lane || s->logs[i].time_ns > end)
+            return;
         const struct trace_log_mark *l = &s->logs[i];
         int x = timeline_x_of(t, l->time_ns);
-        if (l->lane != lane || x == last)
-            continue;
-        last = x;
+        int64_t next = base + (int64_t)ceil(timeline_time(t, x + 1));
+        from = next > l->time_ns ? next : l->time_ns + 1;
         draw_triangle(u->list, x - 4, r.y, x + 5, r.y, x, r.y + 7, u->theme.accent);
         if (!ui_inside(u, rect_make(x - 4, r.y, 9, 8)))
             continue;

@@ -55,21 +55,46 @@ static bool is_of(const struct source *s, const struct report_node *n, const cha
            (!path || n->file == path); // interned
 }
 
+struct place { // where a file is first named
+    const char *file;
+    size_t order;
+};
+
+static int by_file(const void *x, const void *y)
+{
+    const struct place *a = x, *b = y;
+    uintptr_t at = (uintptr_t)a->file, bt = (uintptr_t)b->file; // interned
+    return at != bt ? (at > bt ? 1 : -1) : (a->order > b->order) - (a->order < b->order);
+}
+
+static int by_order(const void *x, const void *y)
+{
+    const struct place *a = x, *b = y;
+    return (a->order > b->order) - (a->order < b->order);
+}
+
 // The file of that number among the function's, in the order of the report: heaviest first.
 static const char *file_of(struct source *s, int number)
 {
     const struct report *r = &s->lines->report;
     const char *found = NULL;
+    struct place *places = calloc(r->node_count + 1, sizeof *places);
+    size_t n = 0, files = 0;
     s->files = 0;
-    for (size_t i = 0; i < r->node_count; i++) {
-        bool seen = false;
-        if (!is_of(s, r->nodes[i], NULL))
-            continue;
-        for (size_t k = 0; k < i && !seen; k++)
-            seen = is_of(s, r->nodes[k], r->nodes[i]->file);
-        if (!seen && s->files++ == number)
-            found = r->nodes[i]->file;
-    }
+    for (size_t i = 0; places && i < r->node_count; i++)
+        if (is_of(s, r->nodes[i], NULL))
+            places[n++] = (struct place){r->nodes[i]->file, i};
+    if (n)
+        qsort(places, n, sizeof *places, by_file);
+    for (size_t i = 0; i < n; i++)
+        if (!i || places[i].file != places[i - 1].file)
+            places[files++] = places[i];
+    if (files)
+        qsort(places, files, sizeof *places, by_order);
+    if (number >= 0 && (size_t)number < files)
+        found = places[number].file;
+    s->files = (int)files;
+    free(places);
     return found;
 }
 
