@@ -211,8 +211,8 @@ static int64_t ran_ns(struct timeline *t, uint32_t lane, bool is_fiber)
     const struct lod *l = lanes_lod(&t->rows, lane);
     struct timeline_window w = timeline_told(t);
     int64_t from[LOD_CLASSES] = {0}, to[LOD_CLASSES] = {0}, base = t->model->begin_ns, ns = 0;
-    if (!l || !l->count)
-        return 0;
+    if (!l || !l->count || t->is_unseen)
+        return 0; // nobody sees it
     lod_until(l, base + llround(w.begin), from);
     lod_until(l, base + llround(w.end), to);
     for (int k = 0; k < (is_fiber ? 1 : TRACE_MODEL_SYSCALL); k++)

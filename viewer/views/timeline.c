@@ -255,12 +255,14 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
     timeline_link(t);
     timeline_axis(t, u, top);
     draw_rows(t, u, body, gutter);
-    draw_utilisation(t, u, rect_make(t->lanes.x, top.y + u->line, t->lanes.w, strip));
+    if (!t->is_unseen) // nothing in it can be clicked, and sums take their time
+        draw_utilisation(t, u, rect_make(t->lanes.x, top.y + u->line, t->lanes.w, strip));
     draw_corner(t, u, rect_make(r.x, top.y, gutter, u->line + strip + 1), strip);
     draw_rect(u->list, rect_make(t->lanes.x - 1, r.y, 1, top.h + map), u->theme.border);
     timeline_minimap(t, u, rect_make(r.x, r.y, r.w, map));
     draw_range(t, u, rect_make(t->lanes.x, top.y + u->line, t->lanes.w, top.h - u->line));
     timeline_draw_marks(t, u, rect_make(t->lanes.x, top.y, t->lanes.w, top.h));
-    timeline_detail(t, u, rect_make(r.x, r.y + r.h - detail, r.w, detail));
+    if (!t->is_unseen)
+        timeline_detail(t, u, rect_make(r.x, r.y + r.h - detail, r.w, detail));
     timeline_input(t, u);
 }

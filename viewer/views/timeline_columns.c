@@ -2,8 +2,8 @@
 //
 // The pixels of the Procs' lanes. All of them for one window are a shot.
 //
-// Without a clock (pictures) a shot is made at once, by two threads where there are many pixels. In a window a frame has only
-// DRAFT_NS for it: while no shot of what is shown is whole, the columns of others are drawn where they lie in time, and the
+// Two threads make a shot where there are many pixels. Without a clock (pictures) it is made at once. In a window a frame has
+// only MOVING_NS for it: while no shot of what is shown is whole, the columns of others are drawn where they lie in time, and the
 // shot of where the picture goes is made on, lane by lane, from frame to frame. So a frame's cost does not grow with the trace,
 // and what stands still is exact.
 
@@ -12,12 +12,14 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     MANY_COLUMNS = 16384, // from here on a thread is worth its start
-    DRAFT_NS = 2500000,
+    MOVING_NS = 1200000,
+    ARRIVED_NS = 2400000, // the picture gets sharp where it is
     NO_SHOT = 255,
 };
 
@@ -127,47 +129,53 @@ static void make_lane(const struct trace_model *m, struct timeline_shot *s, uint
         pack(columns, s->pixel_ns, s->width, s->pixels + (lane - s->first) * w);
 }
 
-struct job { // every second lane
+// What two threads make of a shot, lane by lane, until it is whole or it is until_ns.
+struct job {
     const struct trace_model *model;
     struct timeline_shot *shot;
-    uint32_t first, step;
+    _Atomic uint32_t next; // of the model's lanes
+    int64_t until_ns;
 };
 
-static void *make_lanes(void *context)
+// One lane in any case.
+static void make_lanes(struct job *j, int which)
 {
-    const struct job *j = context;
-    for (uint32_t i = j->first; i < j->model->lane_count; i += j->step)
-        make_lane(j->model, j->shot, i, (int)j->first);
+    uint32_t lane = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
+    while (lane < j->model->lane_count) {
+        make_lane(j->model, j->shot, lane, which);
+        if (ui_clock_ns() >= j->until_ns)
+            break;
+        lane = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
+    }
+}
+
+static void *make_lanes_there(void *job)
+{
+    make_lanes(job, 1);
     return NULL;
 }
 
-static void make_whole(const struct trace_model *m, struct timeline_shot *s)
+static void finish(struct timeline_shot *s)
 {
-    struct job here = {m, s, 0, 1}, there = {m, s, 1, 2};
-    size_t w = (size_t)s->width;
-    pthread_t thread;
-    bool two = w * m->lane_count >= MANY_COLUMNS;
-    here.step = two ? 2 : 1;
-    two = two && !pthread_create(&thread, NULL, make_lanes, &there);
-    if (!two)
-        here.step = 1;
-    make_lanes(&here);
-    if (two) {
-        pthread_join(thread, NULL);
-        for (size_t i = 0; i < w; i++)
-            for (int k = 0; k < LOD_CLASSES; k++)
-                s->class_ns[i][k] += s->class_ns[w + i][k];
-    }
+    for (size_t i = 0, w = (size_t)s->width; i < w; i++)
+        for (int k = 0; k < LOD_CLASSES; k++)
+            s->class_ns[i][k] += s->class_ns[w + i][k];
     s->is_whole = true;
 }
 
-// As many lanes as there is time for, and one in any case.
-static void make_some(const struct trace_model *m, struct timeline_shot *s)
+static void make_until(const struct trace_model *m, struct timeline_shot *s, int64_t until_ns)
 {
-    int64_t until_ns = ui_clock_ns() + DRAFT_NS;
-    for (bool more = true; more && s->made < m->lane_count; more = ui_clock_ns() < until_ns)
-        make_lane(m, s, s->made++, 0);
-    s->is_whole = s->made == m->lane_count;
+    struct job job = {.model = m, .shot = s, .next = s->made, .until_ns = until_ns};
+    pthread_t thread;
+    bool two = (size_t)s->width * (m->lane_count - s->made) >= MANY_COLUMNS &&
+               !pthread_create(&thread, NULL, make_lanes_there, &job);
+    make_lanes(&job, 0);
+    if (two)
+        pthread_join(thread, NULL);
+    uint32_t next = atomic_load_explicit(&job.next, memory_order_relaxed);
+    s->made = next < m->lane_count ? next : m->lane_count;
+    if (s->made == m->lane_count)
+        finish(s);
 }
 
 // --- Which shots are kept.
@@ -288,7 +296,7 @@ static int show_whole(struct timeline *t, const struct timeline_shot *s)
 }
 
 // Makes a shot on if none is of what is shown; true: it is there now.
-static int make_on(struct timeline *t)
+static int make_on(struct timeline *t, const struct timeline_shot *shown)
 {
     struct timeline_pixels *p = &t->pixels;
     struct timeline_window goal = t->goal.end > t->goal.begin ? t->goal : t->shown;
@@ -301,7 +309,8 @@ static int make_on(struct timeline *t)
         p->is_making = !rc;
     }
     if (!rc)
-        make_some(t->model, &p->making);
+        make_until(t->model, &p->making,
+                   ui_clock_ns() + (same(&what, shown) ? ARRIVED_NS : MOVING_NS));
     if (!rc && p->making.is_whole)
         keep(p);
     return rc;
@@ -314,16 +323,18 @@ static int make(struct timeline *t, struct ui *u)
     bool any = p->shots[0].is_whole;
     int rc = 0;
     p->now = NULL;
+    if (t->is_unseen && any) // no lane is drawn
+        return 0;
     if (there)
         return show_whole(t, there);
     if (!any || !u->now_ms || u->at_once) {
         rc = begin(&p->making, &what);
         if (rc)
             return rc;
-        make_whole(t->model, &p->making);
+        make_until(t->model, &p->making, INT64_MAX);
         keep(p);
-    } else if (!t->is_unseen) {
-        rc = make_on(t);
+    } else {
+        rc = make_on(t, &what);
         if (rc)
             return rc;
     }
