@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +29,7 @@ int raster_init(struct raster *r, int width, int height)
 void raster_finish(struct raster *r)
 {
     free(r->pixels);
+    free(r->work);
     *r = (struct raster){0};
 }
 
@@ -198,74 +198,39 @@ static void text(struct raster *r, struct rect clip, const struct draw_item *ite
     }
 }
 
-// --- All of it. A large picture is drawn by two threads, the upper half and the lower.
+// --- All of it.
 
-enum { LARGE_PIXELS = 1 << 20, LARGE_ITEMS = 64 };
-
-struct part {
-    struct raster *raster;
-    const struct draw_list *list;
-    const struct atlas *atlas;
-    struct rect box;
-    uint32_t ground; // 0: none
-};
-
-static void *draw_part(void *context)
+static void draw_item(struct raster *r, const struct draw_item *item, struct rect clip,
+                      const struct atlas *a)
 {
-    const struct part *t = context;
-    struct raster *r = t->raster;
-    const struct draw_list *d = t->list;
-    if (t->ground && t->box.h > 0)
-        set(r, t->box, t->ground);
-    for (uint32_t i = 0; i < d->count; i++) {
-        const struct draw_item *item = &d->items[i];
-        struct rect clip = rect_cut(d->clips[item->clip], t->box);
-        if (!clip.w || !clip.h)
-            continue;
-        switch (item->op) {
-        case DRAW_RECT: fill(r, rect_cut(item->rect, clip), item->color); break;
-        case DRAW_FRAME: frame(r, clip, item); break;
-        case DRAW_LINE: line(r, clip, item); break;
-        case DRAW_TRIANGLE: triangle(r, clip, item); break;
-        case DRAW_TEXT: text(r, clip, item, t->atlas); break;
-        case DRAW_STRIP: strip(r, clip, item); break;
-        default: break;
-        }
+    if (!clip.w || !clip.h)
+        return;
+    switch (item->op) {
+    case DRAW_RECT: fill(r, rect_cut(item->rect, clip), item->color); break;
+    case DRAW_FRAME: frame(r, clip, item); break;
+    case DRAW_LINE: line(r, clip, item); break;
+    case DRAW_TRIANGLE: triangle(r, clip, item); break;
+    case DRAW_TEXT: text(r, clip, item, a); break;
+    case DRAW_STRIP: strip(r, clip, item); break;
+    default: break;
     }
-    return NULL;
 }
 
-// Whether all letters are in the atlas, and stay there: then two threads may look at once.
-static bool has_letters(const struct draw_list *d, const struct atlas *a)
+void raster_part(const struct raster_job *j, struct rect box, const uint32_t *items, uint32_t count)
 {
-    uint32_t generation = a->generation;
-    for (uint32_t i = 0; i < d->count; i++) {
-        const struct draw_item *item = &d->items[i];
-        const char *p = item->text, *end = p + (item->op == DRAW_TEXT ? item->text_bytes : 0);
-        if (item->op != DRAW_TEXT)
-            continue;
-        for (uint32_t code; (code = utf8_next(&p, end));)
-            if (font_glyph(item->font, code)->code != code) // no memory to keep it
-                return false;
+    if (j->ground && box.w > 0 && box.h > 0)
+        set(j->raster, box, j->ground);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct draw_item *item = &j->list->items[items ? items[i] : i];
+        draw_item(j->raster, item, rect_cut(j->list->clips[item->clip], box), j->atlas);
     }
-    return a->generation == generation;
 }
 
 static void draw_all(struct raster *r, const struct draw_list *d, struct atlas *a, uint32_t ground)
 {
-    struct rect all = {0, 0, r->width, r->height};
-    struct part upper = {r, d, a, all, ground}, lower = upper;
-    pthread_t thread;
-    bool large = (int64_t)r->width * r->height >= LARGE_PIXELS && d->count >= LARGE_ITEMS;
-    lower.box.y = r->height / 2;
-    lower.box.h = r->height - lower.box.y;
-    if (large && has_letters(d, a) && !pthread_create(&thread, NULL, draw_part, &lower)) {
-        upper.box.h = lower.box.y;
-        draw_part(&upper);
-        pthread_join(thread, NULL);
-    } else {
-        draw_part(&upper);
-    }
+    const struct raster_job job = {r, d, a, ground};
+    if (!raster_bands(&job))
+        raster_part(&job, (struct rect){0, 0, r->width, r->height}, NULL, d->count);
 }
 
 void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a)
