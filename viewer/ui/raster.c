@@ -38,10 +38,17 @@ static uint32_t *row_of(struct raster *r, int y)
     return r->pixels + (size_t)y * r->stride;
 }
 
+enum { NARROW = 48 }; // pixels up to which a loop is done before a copy has begun
+
 // The first row, and copies of it.
 static void set(struct raster *r, struct rect box, uint32_t color)
 {
     uint32_t *first = row_of(r, box.y) + box.x;
+    for (int y = 0; y < box.h && box.w <= NARROW; y++)
+        for (int x = 0; x < box.w; x++)
+            first[(size_t)y * r->stride + (size_t)x] = color;
+    if (box.w <= NARROW)
+        return;
     for (int x = 0; x < box.w; x++)
         first[x] = color;
     for (int y = 1; y < box.h; y++)
@@ -135,12 +142,16 @@ static int strip_least(int from_below, int full)
 // As high as they are where there is a colour, else 0. True: none of the colours lets light through.
 static bool strip_reach(const struct draw_item *item, int first, int count, uint8_t *reach)
 {
+    const uint32_t *colors = item->colors + first;
+    const uint8_t *heights = item->heights ? item->heights + first : NULL;
     uint32_t clear = 0;
     for (int i = 0; i < count; i++) {
-        uint32_t alpha = item->colors[first + i] >> 24;
-        reach[i] = !alpha ? 0 : item->heights ? item->heights[first + i] : 255;
-        clear |= alpha && alpha != 255;
+        uint32_t alpha = colors[i] >> 24;
+        reach[i] = alpha ? 255 : 0;
+        clear |= (alpha + 1) & 0xfe; // neither 0 nor 255
     }
+    for (int i = 0; heights && i < count; i++)
+        reach[i] &= heights[i];
     return !clear;
 }
 

@@ -14,18 +14,25 @@ void timeline_put_column(uint32_t *color, uint8_t *height, uint32_t with, double
     *height = (uint8_t)(part > 0 && !h ? 1 : h);
 }
 
+static void color_pixels(const struct timeline_pixel *restrict pixels, int width,
+                         const uint32_t *restrict of_class, uint32_t *restrict colors,
+                         uint8_t *restrict heights)
+{
+    for (int i = 0; i < width; i++)
+        colors[i] = of_class[pixels[i].class];
+    for (int i = 0; i < width; i++)
+        heights[i] = pixels[i].height;
+}
+
 static void draw_work(struct ui *u, const struct timeline_pixel *pixels, struct rect r)
 {
-    uint32_t class_colors[LOD_CLASSES + 1] = {0}, *colors;
+    uint32_t of_class[LOD_CLASSES + 1] = {0}, *colors;
     uint8_t *heights;
     if (!draw_strip_room(u->list, r, &colors, &heights))
         return;
     for (int k = 0; k < LOD_CLASSES; k++)
-        class_colors[k] = timeline_color(u, k);
-    for (int i = 0; i < r.w; i++) {
-        colors[i] = class_colors[pixels[i].class];
-        heights[i] = pixels[i].height;
-    }
+        of_class[k] = timeline_color(u, k);
+    color_pixels(pixels, r.w, of_class, colors, heights);
 }
 
 // What the fiber mostly did.
@@ -124,6 +131,15 @@ static uint8_t bits_above(double n)
     return bits;
 }
 
+// The first pixel from i on whose longest span has so many bits and is not the one looked at last; `end` if there is none.
+static int next_long(const struct timeline_pixel *pixels, int i, int end, uint8_t bits,
+                     uint32_t looked)
+{
+    while (i < end && (pixels[i].bits < bits || pixels[i].longest == looked))
+        i++;
+    return i;
+}
+
 // Boxes over the pixels: a span that fills a whole pixel is the longest of that pixel. Most are too short by their bits alone.
 static void draw_boxes(struct timeline *t, struct ui *u, uint32_t lane, const struct lod *l,
                        bool is_fiber, const struct timeline_pixel *pixels, struct rect r)
@@ -134,11 +150,8 @@ static void draw_boxes(struct timeline *t, struct ui *u, uint32_t lane, const st
     double least_ns =
         (TIMELINE_BOX_LEAST - 1) * (t->shown.end - t->shown.begin) / r.w * (1 - 1e-6) - 1;
     uint8_t bits = bits_above(least_ns);
-    for (int i = 0; i < r.w; i++) {
-        uint32_t at = pixels[i].longest;
-        if (pixels[i].bits < bits || at == looked)
-            continue;
-        looked = at;
+    for (int i = 0; (i = next_long(pixels, i, r.w, bits, looked)) < r.w; i++) {
+        uint32_t at = looked = pixels[i].longest;
         if ((double)(lod_end_ns(l, at) - lod_begin_ns(l, at)) < least_ns)
             continue;
         struct rect box = timeline_span_rect(t, l, at, r);
