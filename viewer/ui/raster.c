@@ -12,17 +12,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+// A cache finds the place for a line by some bits of its address: where rows were an even number of lines apart, those of one
+// column would share few places. What is narrow fits in any case.
+static size_t stride_of(size_t width)
+{
+    enum { LINE_PIXELS = 16, WIDE_PIXELS = 1024 };
+    size_t lines = (width + LINE_PIXELS - 1) / LINE_PIXELS;
+    return width < WIDE_PIXELS || lines % 2 ? width : (lines + 1) * LINE_PIXELS;
+}
+
 int raster_init(struct raster *r, int width, int height)
 {
     *r = (struct raster){0};
     if (width < 1 || height < 1 || width > RASTER_SIZE_MAX || height > RASTER_SIZE_MAX)
         return -EINVAL;
-    r->pixels = calloc((size_t)width * (size_t)height, sizeof *r->pixels);
+    r->stride = stride_of((size_t)width);
+    r->pixels = calloc(r->stride * (size_t)height, sizeof *r->pixels);
     if (!r->pixels)
         return -ENOMEM;
     r->width = width;
     r->height = height;
-    r->stride = (size_t)width;
     return 0;
 }
 

@@ -18,8 +18,8 @@
 
 enum {
     MANY_COLUMNS = 16384, // from here on a thread is worth its start
-    MOVING_NS = 1200000,
-    ARRIVED_NS = 2400000, // the picture gets sharp where it is
+    MOVING_NS = 600000,
+    ARRIVED_NS = 1600000, // the picture gets sharp where it is
     NO_SHOT = 255,
 };
 
