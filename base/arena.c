@@ -16,6 +16,14 @@ struct arena_chunk {
     alignas(max_align_t) char bytes[];
 };
 
+static struct arena_chunk *chunk_new(size_t size)
+{
+    struct arena_chunk *c = calloc(1, sizeof *c + size);
+    if (c)
+        c->size = size;
+    return c;
+}
+
 void arena_finish(struct arena *a)
 {
     while (a->chunks) {
@@ -29,11 +37,15 @@ void arena_finish(struct arena *a)
 void arena_reset(struct arena *a)
 {
     struct arena_chunk *keep = a->chunks;
+    size_t size = 0;
+    for (const struct arena_chunk *c = keep; c; c = c->next)
+        size += c->size;
+    if (keep && keep->next) { // one that all of it fits into: what is made anew is mostly as large as before
+        arena_finish(a);
+        keep = a->chunks = chunk_new(size);
+    }
     if (keep) {
-        struct arena rest = {.chunks = keep->next};
-        arena_finish(&rest);
         memset(keep->bytes, 0, keep->used);
-        keep->next = NULL;
         keep->used = 0;
     }
     a->used_bytes = 0;
@@ -42,10 +54,9 @@ void arena_reset(struct arena *a)
 static struct arena_chunk *chunk_add(struct arena *a, size_t need)
 {
     size_t size = need > CHUNK_BYTES / 4 ? need : CHUNK_BYTES;
-    struct arena_chunk *c = calloc(1, sizeof *c + size);
+    struct arena_chunk *c = chunk_new(size);
     if (!c)
         return NULL;
-    c->size = size;
     // An oversized piece goes behind the current chunk, whose rest is still useful.
     if (a->chunks && size == need && size != CHUNK_BYTES) {
         c->next = a->chunks->next;

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
 // The viewer on a large trace: how long until its first part and all of it is seen, how long a frame takes meanwhile,
-// memory for an event, and what a frame of a scripted zoom and pan over 64 lanes at 2560x1440 costs with the CPU back end. Usage: bench_view [MILLIONS [FILE]]; without
-// FILE it writes a trace of so many million events (default 10): 64 Procs, four fibers each, which are woken, run
-// and block. bench_view --profile [MILLIONS [FILE]]: how long until the flame graph of a profile of so many million
-// samples (default 1.2: 100 MB) is seen.
+// memory for an event, and what a frame of a scripted zoom and pan over 64 lanes at 2560x1440 costs with the CPU back end,
+// levels of detail apart. Medians over RUNS runs, each of which opens the file anew, and in brackets the least and the most.
+//
+// Usage: bench_view [MILLIONS [RUNS [FILE]]]: a trace of so many million events (default 10): 64 Procs, four fibers each,
+// which are woken, run and block; with FILE it is kept for the next time. Default: 5 runs.
+// bench_view --profile [MILLIONS [FILE]]: how long until the flame graph of a profile of so many million samples (default
+// 1.2: 100 MB) is seen.
 
 #include "base/file.h"
 #include "formats/pprof.h"
@@ -21,7 +24,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PROCS = 64, FIBERS = 4 * PROCS, WIDTH = 2560, HEIGHT = 1440, NAMES = 9, STEPS = 800 };
+enum {
+    PROCS = 64,
+    FIBERS = 4 * PROCS,
+    WIDTH = 2560,
+    HEIGHT = 1440,
+    NAMES = 9,
+    STEPS = 800,
+    RUNS_MAX = 100
+};
 
 static double now_ms(void)
 {
@@ -127,12 +138,46 @@ static double memory_bytes(const char *name)
     return kb * 1024;
 }
 
+// --- What is measured, and how it spreads over the runs.
+
+enum what { FIRST_S, WHOLE_S, LOADING_MS, LOD, MADE, DRAWN, FRAME, PROCESSORS, WHATS };
+
+struct figure {
+    double p50[RUNS_MAX], p99[RUNS_MAX], most[RUNS_MAX];
+};
+
+static struct figure figures[WHATS];
+static int runs;
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+// "0.23 [0.20, 0.25]", until the next four.
+static const char *spread(double *of_runs, int digits)
+{
+    static char texts[4][64];
+    static int at;
+    char *text = texts[at++ % 4];
+    qsort(of_runs, (size_t)runs, sizeof *of_runs, by_size);
+    snprintf(text, sizeof texts[0], "%.*f [%.*f, %.*f]", digits, of_runs[runs / 2], digits,
+             of_runs[0], digits, of_runs[runs - 1]);
+    return text;
+}
+
+static void tell(const char *name, enum what what)
+{
+    struct figure *f = &figures[what];
+    printf("  %-36s p50 %-20s p99 %-20s most %s ms\n", name, spread(f->p50, 2), spread(f->p99, 2),
+           spread(f->most, 2));
+}
+
 // --- Frames.
 
-struct frames {
-    double made[STEPS], all[STEPS], made_cpu[STEPS], all_cpu[STEPS];
-    int count;
-};
+static double taken_ms[WHATS][STEPS];
+static int frame_count;
 
 static double cpu_ms(void)
 {
@@ -141,34 +186,24 @@ static double cpu_ms(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-// A picture 16 ms after the last one, as on a screen.
-static void one(struct app *a, struct raster *r, uint32_t key, struct frames *f)
+// A picture 16 ms after the last one, as on a screen. With a key's own frame, which is not drawn.
+static void one(struct app *a, struct raster *r, uint32_t key)
 {
     const struct ui_event ev = {.kind = UI_KEY, .key = key};
     double began = now_ms(), cpu = cpu_ms();
+    int64_t lod_ns = a->ui.lod_ns;
     a->ui.now_ms += 16;
     if (key)
         app_frame(a, WIDTH, HEIGHT, &ev);
     app_frame(a, WIDTH, HEIGHT, NULL);
     double made = now_ms();
-    f->made_cpu[f->count] = cpu_ms() - cpu;
     raster_frame(r, &a->list, &a->atlas, a->ui.theme.ground);
-    f->made[f->count] = made - began;
-    f->all_cpu[f->count] = cpu_ms() - cpu;
-    f->all[f->count++] = now_ms() - began;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static void tell(const char *what, double *ms, int n)
-{
-    qsort(ms, (size_t)n, sizeof *ms, by_size);
-    printf("  %-28s p50 %6.2f ms   p99 %6.2f ms   most %6.2f ms\n", what, ms[n / 2],
-           ms[n * 99 / 100], ms[n - 1]);
+    double end = now_ms();
+    taken_ms[LOD][frame_count] = (double)(a->ui.lod_ns - lod_ns) / 1e6;
+    taken_ms[MADE][frame_count] = made - began;
+    taken_ms[DRAWN][frame_count] = end - made;
+    taken_ms[FRAME][frame_count] = end - began;
+    taken_ms[PROCESSORS][frame_count++] = cpu_ms() - cpu;
 }
 
 // --- Loading, as a window does it: frames when the thread calls for them.
@@ -222,45 +257,79 @@ static void load(struct app *a, struct loading *l)
     raster_finish(&r);
 }
 
-static void tell_loading(const struct loading *l, double millions)
+// Of the first run: later ones find memory that was used before.
+static void tell_memory(const struct loading *l, double millions)
 {
     double after, most = memory_bytes("VmHWM:");
     malloc_trim(0);
     after = memory_bytes("VmRSS:");
-    printf("%.1f million events: first part drawn after %.2f s, all after %.2f s (%d parts)\n",
-           millions, l->first_ms / 1e3, l->whole_ms / 1e3, l->parts);
-    printf("  longest frame meanwhile %.1f ms\n", l->frame_ms);
+    printf("%.1f million events, %d lanes, %d parts\n", millions, PROCS, l->parts);
     printf("  memory: %.1f bytes an event, %.1f at most while reading\n",
            (after - l->before) / millions / 1e6, (most - l->before) / millions / 1e6);
 }
 
 // In to the middle, along, out again: as far as spans of a few pixels, and back. A key at every second picture.
-static void script(struct app *a)
+static void script(struct app *a, int run)
 {
-    static struct frames f;
     struct raster r;
     must(raster_init(&r, WIDTH, HEIGHT), "raster");
     a->ui.now_ms = 1;
-    for (int round = 0; f.count + 4 <= STEPS; round++) {
+    frame_count = 0;
+    for (int round = 0; frame_count + 4 <= STEPS; round++) {
         int phase = round % 60;
-        one(a, &r, phase < 20 ? 'w' : phase < 40 ? 'd' : 's', &f);
-        one(a, &r, 0, &f);
-        one(a, &r, phase < 30 ? 'd' : 'a', &f);
-        one(a, &r, 0, &f);
+        one(a, &r, phase < 20 ? 'w' : phase < 40 ? 'd' : 's');
+        one(a, &r, 0);
+        one(a, &r, phase < 30 ? 'd' : 'a');
+        one(a, &r, 0);
     }
-    printf("%d frames of a zoom and pan, %dx%d, %d lanes, CPU back end\n", f.count, WIDTH, HEIGHT,
-           PROCS);
-    tell("made (level of detail, list)", f.made, f.count);
-    tell("made and drawn", f.all, f.count);
-    tell("made, of processors", f.made_cpu, f.count);
-    tell("made and drawn, the same", f.all_cpu, f.count);
+    for (int i = LOD; i < WHATS; i++) {
+        qsort(taken_ms[i], (size_t)frame_count, sizeof taken_ms[i][0], by_size);
+        figures[i].p50[run] = taken_ms[i][frame_count / 2];
+        figures[i].p99[run] = taken_ms[i][frame_count * 99 / 100];
+        figures[i].most[run] = taken_ms[i][frame_count - 1];
+    }
     double began = now_ms();
     int n = 1;
     app_frame(a, WIDTH, HEIGHT, NULL);
     for (a->ui.now_ms += 1000; a->ui.moves; n++)
         app_frame(a, WIDTH, HEIGHT, NULL);
-    printf("  all exact after %d frames, %.1f ms\n", n, now_ms() - began);
+    if (!run)
+        printf("  all exact after %d frames, %.1f ms\n", n, now_ms() - began);
     raster_finish(&r);
+}
+
+// Opens the file, waits for all of it, and moves in it.
+static void measure(const char *path, double millions, int run)
+{
+    static struct app a;
+    const struct app_options o = {.font = "builtin", .scale = 100, .wake = wake};
+    struct fscope_error err = {0};
+    must(app_init(&a, &o, &err), "fonts");
+    struct loading l = {.before = memory_bytes("VmRSS:"), .began = now_ms()};
+    must(app_add(&a, path, &err), path);
+    load(&a, &l);
+    figures[FIRST_S].p50[run] = l.first_ms / 1e3;
+    figures[WHOLE_S].p50[run] = l.whole_ms / 1e3;
+    figures[LOADING_MS].p50[run] = l.frame_ms;
+    if (!run)
+        tell_memory(&l, millions);
+    script(&a, run);
+    app_close(&a);
+}
+
+static void tell_all(void)
+{
+    printf("%d runs: median [least, most]\n", runs);
+    printf("  first part drawn after %s s, all after %s s\n", spread(figures[FIRST_S].p50, 2),
+           spread(figures[WHOLE_S].p50, 2));
+    printf("  longest frame meanwhile %s ms\n", spread(figures[LOADING_MS].p50, 1));
+    printf("each %d frames of a zoom and pan, %dx%d, %d lanes, CPU back end\n", frame_count, WIDTH,
+           HEIGHT, PROCS);
+    tell("levels of detail, and their list", LOD);
+    tell("made: these, and the rest of the list", MADE);
+    tell("drawn", DRAWN);
+    tell("frame: made and drawn", FRAME);
+    tell("processors' time of it", PROCESSORS);
 }
 
 // --- A large profile: stacks of 30 frames that share their roots, as real ones do.
@@ -341,28 +410,19 @@ int main(int argc, char **argv)
     if (argc > 1 && !strcmp(argv[1], "--profile"))
         return profile(argc, argv);
     double millions = argc > 1 ? strtod(argv[1], NULL) : 10;
-    uint64_t events = (uint64_t)(millions * 1e6);
-    const char *path = argc > 2 ? argv[2] : made;
-    if (argc < 3) {
+    const char *path = argc > 3 ? argv[3] : made;
+    runs = argc > 2 ? atoi(argv[2]) : 5;
+    runs = runs < 1 ? 1 : runs < RUNS_MAX ? runs : RUNS_MAX;
+    if (argc < 4) {
         int fd = mkstemp(made);
         must(fd < 0 ? -1 : close(fd), made);
     }
-    if (argc < 3 || access(path, F_OK))
-        write_trace(path, events);
-    static struct app a;
-    const struct app_options o = {.font = "builtin", .scale = 100, .wake = wake};
-    struct fscope_error err = {0};
-    must(app_init(&a, &o, &err), "fonts");
-    struct loading l = {.before = memory_bytes("VmRSS:"), .began = now_ms()};
-    if (app_add(&a, path, &err)) {
-        fprintf(stderr, "%s\n", err.text);
-        return 1;
-    }
-    load(&a, &l);
-    tell_loading(&l, millions);
-    script(&a);
-    app_close(&a);
-    if (argc < 3)
+    if (argc < 4 || access(path, F_OK))
+        write_trace(path, (uint64_t)(millions * 1e6));
+    for (int run = 0; run < runs; run++)
+        measure(path, millions, run);
+    tell_all();
+    if (argc < 4)
         unlink(made);
     return 0;
 }

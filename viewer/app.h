@@ -59,6 +59,7 @@ struct app {
         bool full_screen;
     } wants;
     double frame_ms[2]; // of the last frame: made, drawn
+    double lod_ms;      // of that, levels of detail
 };
 
 // The font and no document. 0 or -errno with err; app_close in any case.

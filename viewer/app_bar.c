@@ -126,8 +126,9 @@ struct rect bar_draw(struct app *a, struct rect r)
     struct rect in = {r.x + tabs + 2 * u->pad, r.y, r.w - tabs - w - 4 * u->pad, bar.h};
     in.w -= draw_part(u, d, in);
     if (a->frame_time) {
-        char text[64];
-        snprintf(text, sizeof text, "%.1f ms + %.1f ms", a->frame_ms[0], a->frame_ms[1]);
+        char text[96];
+        snprintf(text, sizeof text, "%.1f ms (%.1f of it levels of detail) + %.1f ms",
+                 a->frame_ms[0], a->lod_ms, a->frame_ms[1]);
         ui_label_right(u, in, u->theme.dim, text);
         in.w -= font_width(u->font, text, SIZE_MAX) + u->pad;
     }

@@ -245,6 +245,7 @@ static int loop(struct window *w, struct app *a)
     bool has = false;
     while (!rc && !a->quit) {
         double begin = now_ms();
+        int64_t lod_ns = a->ui.lod_ns;
         if (!has)
             frame(w, a, NULL);
         while (has && !a->quit) {
@@ -254,6 +255,7 @@ static int loop(struct window *w, struct app *a)
         for (int i = 0; i < AGAIN_MAX && a->ui.again; i++)
             frame(w, a, NULL);
         a->frame_ms[0] = now_ms() - begin;
+        a->lod_ms = (double)(a->ui.lod_ns - lod_ns) / 1e6;
         do_wants(w, a);
         if (!a->quit && size_of(w, a, &width, &height))
             rc = show(w, a);

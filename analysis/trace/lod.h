@@ -62,6 +62,7 @@ struct lod_column {
     int64_t first_ns; // of class 0
     uint32_t longest; // span; UINT32_MAX: the column is empty
     uint8_t class;    // with most of the time; the lowest of equals
+    uint8_t bits;     // of the longest's length: it is shorter than 2^bits ns, and not than half of that; 0: there is none
 };
 
 // The next span of the lane, which is the caller's, zeroed at first. Begins before the span before

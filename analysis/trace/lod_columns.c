@@ -136,18 +136,27 @@ LOD_HOT void judge(struct lod_column *c, const int64_t *ns, int64_t *sums_ns)
     c->class = (uint8_t) class;
 }
 
+LOD_HOT uint8_t bits_of(uint64_t length)
+{
+    return length ? (uint8_t)(64 - __builtin_clzll(length)) : 0;
+}
+
 // Within one span.
-LOD_HOT void fill_column(struct lod_column *c, int64_t ns, uint32_t span, uint8_t class,
+LOD_HOT void fill_column(struct lod_column *c, int64_t ns, uint32_t span, const struct seen *s,
                          int64_t *sums_ns)
 {
-    if (class == LOD_NONE) {
+    if (s->class == LOD_NONE) {
         *c = (struct lod_column){.longest = UINT32_MAX};
         return;
     }
-    *c = (struct lod_column){
-        .busy_ns = ns, .class_ns = ns, .first_ns = class ? 0 : ns, .longest = span, .class = class};
+    *c = (struct lod_column){.busy_ns = ns,
+                             .class_ns = ns,
+                             .first_ns = s->class ? 0 : ns,
+                             .longest = span,
+                             .class = s->class,
+                             .bits = bits_of((uint64_t)(s->end_ns - s->begin_ns))};
     if (sums_ns)
-        sums_ns[class] += ns;
+        sums_ns[s->class] += ns;
 }
 
 enum {
@@ -179,6 +188,7 @@ LOD_HOT uint32_t walk_column(const struct lod *l, bool own, int64_t from_ns, int
     judge(c, ns, sums_ns);
     c->longest =
         longest > ORDER_MAX ? first + (uint32_t)(ORDER_MAX - (longest & ORDER_MAX)) : UINT32_MAX;
+    c->bits = bits_of(longest >> ORDER_BITS);
     return i;
 }
 
@@ -199,6 +209,7 @@ static uint32_t sum_column(const struct lod *l, int64_t from_ns, int64_t to_ns, 
     }
     judge(c, sums[1], sums_ns);
     c->longest = longest_of(l, first, last);
+    c->bits = c->longest == UINT32_MAX ? 0 : bits_of((uint64_t)lod_length_ns(l, c->longest));
     return next;
 }
 
@@ -219,7 +230,7 @@ LOD_HOT void all_columns(const struct lod *l, bool own, struct edges e, uint32_t
             continue; // nothing since the last edge: the sums are those of it
         }
         if (s.begin_ns <= from_ns && s.end_ns > to_ns) {
-            fill_column(&columns[i], to_ns - from_ns, span, s.class, add_ns);
+            fill_column(&columns[i], to_ns - from_ns, span, &s, add_ns);
             summed = false;
             continue;
         }

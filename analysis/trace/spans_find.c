@@ -72,15 +72,13 @@ uint32_t trace_spans_before(const struct trace_spans *s, uint32_t lane, int64_t 
 
 uint32_t trace_spans_fiber(const struct trace_spans *s, uint32_t span)
 {
-    uint32_t low = 0, high = s->kind_first[TRACE_RESOURCE_PROC];
-    while (low < high) { // the first lane that begins after the span
-        uint32_t mid = low + (high - low) / 2;
-        if (s->lanes[mid].first <= span)
-            low = mid + 1;
-        else
-            high = mid;
+    // The last lane that begins no later than the span. Which half it is in is not to be foreseen: so without a branch.
+    uint32_t at = 0, count = s->kind_first[TRACE_RESOURCE_PROC];
+    for (uint32_t half; count > 1; count -= half) {
+        half = count / 2;
+        at += s->lanes[at + half].first <= span ? half : 0;
     }
-    return low - 1;
+    return count ? at : UINT32_MAX;
 }
 
 int64_t trace_span_lost_ns(const struct trace_spans *s, uint32_t span)

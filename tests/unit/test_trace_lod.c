@@ -57,6 +57,8 @@ static void walk(const struct lod *l, int64_t from_ns, int64_t to_ns, struct lod
             c->longest = i;
         }
     }
+    while (longest_ns >> c->bits)
+        c->bits++;
     c->first_ns = sums[0];
     for (uint8_t k = 0; k < LOD_CLASSES; k++) {
         c->busy_ns += sums[k];
@@ -84,6 +86,7 @@ static void check(const struct lod *l, int64_t begin_ns, int64_t end_ns)
         assert_int_equal(got[i].class_ns, right.class_ns);
         assert_int_equal(got[i].class, right.class);
         assert_int_equal(got[i].first_ns, right.first_ns);
+        assert_int_equal(got[i].bits, right.bits);
         assert_int_equal(all[i][0], 2 * right.first_ns);
         assert_int_equal(all[i][right.class], 2 * right.class_ns);
         for (int k = 1; k < LOD_CLASSES; k++)

@@ -251,23 +251,32 @@ int draw_text_fit(struct draw_list *d, const struct font *f, int x, int baseline
     return fits ? text_add(d, f, x, baseline, color, text, fits, ELLIPSIS) : 0;
 }
 
-void draw_strip(struct draw_list *d, struct rect r, const uint32_t *colors, const uint8_t *heights)
+bool draw_strip_room(struct draw_list *d, struct rect r, uint32_t **colors, uint8_t **heights)
 {
     struct draw_item *item = r.w > 0 && r.w < FAR && r.h < FAR ? add(d, DRAW_STRIP, r, 0) : NULL;
     if (!item)
-        return;
-    size_t w = (size_t)r.w;
-    uint32_t *c = arena_array(&d->arena, w, sizeof *c);
-    uint8_t *h = heights ? arena_array(&d->arena, w, 1) : NULL;
-    if (!c || (heights && !h)) {
+        return false;
+    *colors = arena_array(&d->arena, (size_t)r.w, sizeof **colors);
+    if (heights)
+        *heights = arena_array(&d->arena, (size_t)r.w, 1);
+    if (!*colors || (heights && !*heights)) {
         d->count--;
         d->failed = true;
-        return;
+        return false;
     }
-    memcpy(c, colors, w * sizeof *c);
-    if (h)
-        memcpy(h, heights, w);
     item->rect = r;
-    item->colors = c;
-    item->heights = h;
+    item->colors = *colors;
+    item->heights = heights ? *heights : NULL;
+    return true;
+}
+
+void draw_strip(struct draw_list *d, struct rect r, const uint32_t *colors, const uint8_t *heights)
+{
+    uint32_t *c;
+    uint8_t *h;
+    if (!draw_strip_room(d, r, &c, heights ? &h : NULL))
+        return;
+    memcpy(c, colors, (size_t)r.w * sizeof *c);
+    if (heights)
+        memcpy(h, heights, (size_t)r.w);
 }

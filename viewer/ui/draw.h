@@ -106,6 +106,10 @@ int draw_text(struct draw_list *d, const struct font *f, int x, int baseline, ui
 int draw_text_fit(struct draw_list *d, const struct font *f, int x, int baseline, int width,
                   uint32_t color, const char *text);
 
+// r.w colours, and heights unless that is NULL, zeroed, for the caller to fill until the list is reset. false: it is not seen,
+// or there is no memory.
+bool draw_strip_room(struct draw_list *d, struct rect r, uint32_t **colors, uint8_t **heights);
+
 // The arrays are copied. heights may be NULL.
 void draw_strip(struct draw_list *d, struct rect r, const uint32_t *colors, const uint8_t *heights);
 

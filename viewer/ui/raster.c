@@ -9,27 +9,36 @@
 
 #include <errno.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+
+// A cache finds the place for a line by some bits of its address: where rows were an even number of lines apart, those of one
+// column would share few places. What is narrow fits in any case.
+static size_t stride_of(size_t width)
+{
+    enum { LINE_PIXELS = 16, WIDE_PIXELS = 1024 };
+    size_t lines = (width + LINE_PIXELS - 1) / LINE_PIXELS;
+    return width < WIDE_PIXELS || lines % 2 ? width : (lines + 1) * LINE_PIXELS;
+}
 
 int raster_init(struct raster *r, int width, int height)
 {
     *r = (struct raster){0};
     if (width < 1 || height < 1 || width > RASTER_SIZE_MAX || height > RASTER_SIZE_MAX)
         return -EINVAL;
-    r->pixels = calloc((size_t)width * (size_t)height, sizeof *r->pixels);
+    r->stride = stride_of((size_t)width);
+    r->pixels = calloc(r->stride * (size_t)height, sizeof *r->pixels);
     if (!r->pixels)
         return -ENOMEM;
     r->width = width;
     r->height = height;
-    r->stride = (size_t)width;
     return 0;
 }
 
 void raster_finish(struct raster *r)
 {
     free(r->pixels);
+    free(r->work);
     *r = (struct raster){0};
 }
 
@@ -38,10 +47,17 @@ static uint32_t *row_of(struct raster *r, int y)
     return r->pixels + (size_t)y * r->stride;
 }
 
+enum { NARROW = 48 }; // pixels up to which a loop is done before a copy has begun
+
 // The first row, and copies of it.
 static void set(struct raster *r, struct rect box, uint32_t color)
 {
     uint32_t *first = row_of(r, box.y) + box.x;
+    for (int y = 0; y < box.h && box.w <= NARROW; y++)
+        for (int x = 0; x < box.w; x++)
+            first[(size_t)y * r->stride + (size_t)x] = color;
+    if (box.w <= NARROW)
+        return;
     for (int x = 0; x < box.w; x++)
         first[x] = color;
     for (int y = 1; y < box.h; y++)
@@ -135,12 +151,16 @@ static int strip_least(int from_below, int full)
 // As high as they are where there is a colour, else 0. True: none of the colours lets light through.
 static bool strip_reach(const struct draw_item *item, int first, int count, uint8_t *reach)
 {
+    const uint32_t *colors = item->colors + first;
+    const uint8_t *heights = item->heights ? item->heights + first : NULL;
     uint32_t clear = 0;
     for (int i = 0; i < count; i++) {
-        uint32_t alpha = item->colors[first + i] >> 24;
-        reach[i] = !alpha ? 0 : item->heights ? item->heights[first + i] : 255;
-        clear |= alpha && alpha != 255;
+        uint32_t alpha = colors[i] >> 24;
+        reach[i] = alpha ? 255 : 0;
+        clear |= (alpha + 1) & 0xfe; // neither 0 nor 255
     }
+    for (int i = 0; heights && i < count; i++)
+        reach[i] &= heights[i];
     return !clear;
 }
 
@@ -198,74 +218,39 @@ static void text(struct raster *r, struct rect clip, const struct draw_item *ite
     }
 }
 
-// --- All of it. A large picture is drawn by two threads, the upper half and the lower.
+// --- All of it.
 
-enum { LARGE_PIXELS = 1 << 20, LARGE_ITEMS = 64 };
-
-struct part {
-    struct raster *raster;
-    const struct draw_list *list;
-    const struct atlas *atlas;
-    struct rect box;
-    uint32_t ground; // 0: none
-};
-
-static void *draw_part(void *context)
+static void draw_item(struct raster *r, const struct draw_item *item, struct rect clip,
+                      const struct atlas *a)
 {
-    const struct part *t = context;
-    struct raster *r = t->raster;
-    const struct draw_list *d = t->list;
-    if (t->ground && t->box.h > 0)
-        set(r, t->box, t->ground);
-    for (uint32_t i = 0; i < d->count; i++) {
-        const struct draw_item *item = &d->items[i];
-        struct rect clip = rect_cut(d->clips[item->clip], t->box);
-        if (!clip.w || !clip.h)
-            continue;
-        switch (item->op) {
-        case DRAW_RECT: fill(r, rect_cut(item->rect, clip), item->color); break;
-        case DRAW_FRAME: frame(r, clip, item); break;
-        case DRAW_LINE: line(r, clip, item); break;
-        case DRAW_TRIANGLE: triangle(r, clip, item); break;
-        case DRAW_TEXT: text(r, clip, item, t->atlas); break;
-        case DRAW_STRIP: strip(r, clip, item); break;
-        default: break;
-        }
+    if (!clip.w || !clip.h)
+        return;
+    switch (item->op) {
+    case DRAW_RECT: fill(r, rect_cut(item->rect, clip), item->color); break;
+    case DRAW_FRAME: frame(r, clip, item); break;
+    case DRAW_LINE: line(r, clip, item); break;
+    case DRAW_TRIANGLE: triangle(r, clip, item); break;
+    case DRAW_TEXT: text(r, clip, item, a); break;
+    case DRAW_STRIP: strip(r, clip, item); break;
+    default: break;
     }
-    return NULL;
 }
 
-// Whether all letters are in the atlas, and stay there: then two threads may look at once.
-static bool has_letters(const struct draw_list *d, const struct atlas *a)
+void raster_part(const struct raster_job *j, struct rect box, const uint32_t *items, uint32_t count)
 {
-    uint32_t generation = a->generation;
-    for (uint32_t i = 0; i < d->count; i++) {
-        const struct draw_item *item = &d->items[i];
-        const char *p = item->text, *end = p + (item->op == DRAW_TEXT ? item->text_bytes : 0);
-        if (item->op != DRAW_TEXT)
-            continue;
-        for (uint32_t code; (code = utf8_next(&p, end));)
-            if (font_glyph(item->font, code)->code != code) // no memory to keep it
-                return false;
+    if (j->ground && box.w > 0 && box.h > 0)
+        set(j->raster, box, j->ground);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct draw_item *item = &j->list->items[items ? items[i] : i];
+        draw_item(j->raster, item, rect_cut(j->list->clips[item->clip], box), j->atlas);
     }
-    return a->generation == generation;
 }
 
 static void draw_all(struct raster *r, const struct draw_list *d, struct atlas *a, uint32_t ground)
 {
-    struct rect all = {0, 0, r->width, r->height};
-    struct part upper = {r, d, a, all, ground}, lower = upper;
-    pthread_t thread;
-    bool large = (int64_t)r->width * r->height >= LARGE_PIXELS && d->count >= LARGE_ITEMS;
-    lower.box.y = r->height / 2;
-    lower.box.h = r->height - lower.box.y;
-    if (large && has_letters(d, a) && !pthread_create(&thread, NULL, draw_part, &lower)) {
-        upper.box.h = lower.box.y;
-        draw_part(&upper);
-        pthread_join(thread, NULL);
-    } else {
-        draw_part(&upper);
-    }
+    const struct raster_job job = {r, d, a, ground};
+    if (!raster_bands(&job))
+        raster_part(&job, (struct rect){0, 0, r->width, r->height}, NULL, d->count);
 }
 
 void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a)

@@ -19,7 +19,9 @@ enum { RASTER_SIZE_MAX = 16384 }; // pixels, each way
 struct raster {
     uint32_t *pixels; // 0xAARRGGBB; row by row
     int width, height;
-    size_t stride; // pixels from row to row
+    size_t stride;  // pixels from row to row
+    uint32_t *work; // of raster_bands.c
+    size_t work_capacity;
 };
 
 // Memory of its own. 0, -ENOMEM, -EINVAL (beyond 1 to RASTER_SIZE_MAX).
@@ -28,8 +30,8 @@ void raster_finish(struct raster *r);
 
 void raster_clear(struct raster *r, uint32_t color);
 
-// Draws all of it; a large picture by two threads, which gives the same pixels. The atlas is that of the list's fonts; glyphs that are not in it any more are
-// put in again.
+// Draws all of it; a large picture band by band, by two threads, which gives the same pixels. The atlas is that of the list's
+// fonts; glyphs that are not in it any more are put in again.
 void raster_draw(struct raster *r, const struct draw_list *d, struct atlas *a);
 
 // The same on a ground of that colour: clears, too, by as many threads.

@@ -8,6 +8,14 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+int64_t ui_clock_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
 void ui_begin(struct ui *u, struct draw_list *list, const struct ui_event *event)
 {

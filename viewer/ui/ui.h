@@ -73,6 +73,9 @@ struct ui {
     bool moves;
     bool at_once; // this frame is saved: nothing moves, and what is slow is waited for
 
+    // What levels of detail have taken in all frames so far: rows' pixels, and the lists of them. Views add to it.
+    int64_t lod_ns;
+
     // Of commands (bindings.h).
     uint16_t command; // given by the palette; 0: none
     double stride;    // of the last command given: 1, 4 or 0.25
@@ -85,6 +88,8 @@ enum { // what ui_hit says
     UI_CLICKED = 8, // up again, on it
     UI_DOUBLE = 16, // with PRESSED: the second time
 };
+
+int64_t ui_clock_ns(void); // CLOCK_MONOTONIC
 
 void ui_begin(struct ui *u, struct draw_list *list, const struct ui_event *event);
 void ui_end(struct ui *u); // draws the tool tip

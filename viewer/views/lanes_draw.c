@@ -13,8 +13,6 @@
 #include <string.h>
 
 enum {
-    BOX_LEAST = 5,    // pixels from which a span is a box of its own
-    CALL_EIGHTHS = 5, // of the height that system calls have
     AIR = 3,          // above and below a lane
     SUMMED_MOST = 96, // fibers in a frame, for strips of heads
 };
@@ -24,137 +22,6 @@ uint32_t timeline_color(const struct ui *u, int class)
     if (class == TRACE_MODEL_SYSCALL)
         return u->theme.syscall;
     return class < TRACE_MODEL_NAMED ? u->theme.series[class] : u->theme.others;
-}
-
-// --- Columns.
-
-static void put_column(struct timeline *t, int i, uint32_t color, double part)
-{
-    int height = (int)(255 * (part > 1 ? 1 : part) + 0.5); // it is not below 0
-    t->colors[i] = part > 0 ? color : 0;
-    t->heights[i] = (uint8_t)(part > 0 && !height ? 1 : height);
-}
-
-static void draw_work(struct timeline *t, struct ui *u, const struct lod_column *columns,
-                      struct rect r)
-{
-    double pixel_ns = (t->shown.end - t->shown.begin) / r.w;
-    uint32_t colors[LOD_CLASSES];
-    for (int k = 0; k < LOD_CLASSES; k++)
-        colors[k] = timeline_color(u, k);
-    for (int i = 0; i < r.w; i++) {
-        const struct lod_column *c = &columns[i];
-        double part = pixel_ns > 0 ? (double)c->busy_ns / pixel_ns : 0;
-        if (c->class == TRACE_MODEL_SYSCALL)
-            part = part * CALL_EIGHTHS / 8;
-        put_column(t, i, colors[c->class], part);
-    }
-    draw_strip(u->list, r, t->colors, t->heights);
-}
-
-// What the fiber mostly did, and over that how much of the time it ran.
-static void draw_states(struct timeline *t, struct ui *u, const struct lod_column *columns,
-                        struct rect r)
-{
-    double pixel_ns = (t->shown.end - t->shown.begin) / r.w;
-    uint32_t colors[LOD_CLASSES];
-    bool runs = false;
-    for (int k = 0; k < LOD_CLASSES; k++)
-        colors[k] = state_color(&u->theme, k ? k : TRACE_STATE_OTHER);
-    for (int i = 0; i < r.w; i++) {
-        const struct lod_column *c = &columns[i];
-        t->colors[i] = c->busy_ns > c->first_ns ? colors[c->class_ns ? c->class : 0] : 0;
-        t->heights[i] = 255;
-        runs |= c->first_ns > 0;
-    }
-    draw_strip(u->list, r, t->colors, t->heights);
-    for (int i = 0; runs && i < r.w; i++)
-        put_column(t, i, u->theme.running,
-                   pixel_ns > 0 ? (double)columns[i].first_ns / pixel_ns : 0);
-    if (runs)
-        draw_strip(u->list, r, t->colors, t->heights);
-}
-
-// --- Boxes.
-
-struct box {
-    uint32_t color, ink;
-    const char *name;
-    bool low; // differs in shape, too
-};
-
-static struct box work_box(const struct timeline *t, const struct ui *u, int class, uint32_t fiber)
-{
-    const struct trace_spans *s = t->model->spans;
-    const char *name = trace_names_text(&s->names, s->lanes[fiber].name);
-    bool call = class == TRACE_MODEL_SYSCALL;
-    return (struct box){timeline_color(u, class), u->theme.ink,
-                        call    ? "system call"
-                        : *name ? name
-                                : "(unknown)",
-                        call};
-}
-
-static struct box state_box(const struct timeline *t, const struct ui *u, int state, uint32_t span)
-{
-    bool works = state <= TRACE_STATE_SYSCALL;
-    return (struct box){state_color(&u->theme, state), works ? u->theme.ink : u->theme.text,
-                        state == TRACE_STATE_SYSCALL ? "system call"
-                                                     : timeline_state(t->model->spans, span),
-                        state == TRACE_STATE_SYSCALL};
-}
-
-static void draw_box(struct timeline *t, struct ui *u, const struct box *b, struct rect r, bool hot)
-{
-    struct rect box = r;
-    uint32_t color = hot ? theme_mix(b->color, 0xffffffff, 0.35) : b->color;
-    draw_rect(u->list, r, u->theme.ground); // the columns below it
-    if (b->low) {
-        box.h = r.h * CALL_EIGHTHS / 8;
-        box.y = r.y + r.h - box.h;
-    }
-    draw_rect(u->list, box, color);
-    draw_rect(u->list, rect_make(box.x, box.y, 1, box.h), theme_mix(u->theme.ground, color, 0.45));
-    struct rect seen = rect_cut(box, t->lanes); // the name stays in sight
-    if (seen.w > 2 * u->pad)
-        ui_name(u, rect_make(seen.x + u->pad, box.y, seen.w - u->pad - 3, box.h),
-                hot ? u->theme.ink : b->ink, b->name);
-}
-
-// The pixels of a span, [x, right): where it begins up to where it ends, at least one.
-static struct rect span_rect(const struct timeline *t, const struct lod *l, uint32_t i,
-                             struct rect r)
-{
-    int x = timeline_x_of(t, lod_begin_ns(l, i)), right = timeline_x_of(t, lod_end_ns(l, i));
-    return rect_make(x, r.y, right > x ? right - x : 1, r.h);
-}
-
-// Boxes over the columns: a span that fills a whole pixel is the longest of that pixel.
-static void draw_boxes(struct timeline *t, struct ui *u, uint32_t lane, const struct lod *l,
-                       bool is_fiber, const struct lod_column *columns, struct rect r)
-{
-    const struct trace_spans *s = t->model->spans;
-    uint32_t last = UINT32_MAX, looked = UINT32_MAX;
-    // What is shorter has no box of so many pixels, wherever it lies.
-    double least_ns = (BOX_LEAST - 1) * (t->shown.end - t->shown.begin) / r.w * (1 - 1e-6) - 1;
-    for (int i = 0; i < r.w; i++) {
-        uint32_t at = columns[i].longest;
-        if (at == looked || at == UINT32_MAX || at == last)
-            continue;
-        looked = at;
-        if ((double)(lod_end_ns(l, at) - lod_begin_ns(l, at)) < least_ns)
-            continue;
-        struct rect box = span_rect(t, l, at, r);
-        if (box.w < BOX_LEAST)
-            continue;
-        last = at;
-        uint32_t span = lanes_span(s, lane, at);
-        int class = lod_class(l, at);
-        uint32_t fiber = is_fiber ? lane : trace_spans_fiber(s, span);
-        struct box b = is_fiber ? state_box(t, u, class, span) : work_box(t, u, class, fiber);
-        bool hot = is_fiber ? span == t->hot_span : fiber == t->hot_fiber;
-        draw_box(t, u, &b, box, hot);
-    }
 }
 
 // The chosen span wherever it is: on its fiber's, its Proc's, its thread's lane.
@@ -168,9 +35,9 @@ static void draw_chosen(struct timeline *t, struct ui *u, uint32_t lane, const s
     uint32_t at = lanes_index(s, lane, t->span);
     if (at == UINT32_MAX)
         return;
-    struct rect box = span_rect(t, l, at, r);
-    bool here = lane == t->lane; // where comma and dot step
-    if (box.w < BOX_LEAST)       // too narrow for a frame: a post
+    struct rect box = timeline_span_rect(t, l, at, r);
+    bool here = lane == t->lane;    // where comma and dot step
+    if (box.w < TIMELINE_BOX_LEAST) // too narrow for a frame: a post
         draw_rect(u->list, rect_make(box.x - 1, r.y - AIR, 3, r.h + 2 * AIR), u->theme.text);
     else
         draw_frame(u->list, box, 2, here ? u->theme.text : u->theme.accent);
@@ -200,13 +67,8 @@ static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, bool is_f
     find_under(t, u, lane, l, r);
     if (t->is_unseen) // half of what a key costs
         return;
-    const struct lod_column *columns = timeline_columns(t, l);
     draw_clip_push(u->list, r);
-    if (is_fiber)
-        draw_states(t, u, columns, in);
-    else
-        draw_work(t, u, columns, in);
-    draw_boxes(t, u, lane, l, is_fiber, columns, in);
+    timeline_lane(t, u, lane, l, is_fiber, in);
     draw_chosen(t, u, lane, l, in);
     draw_clip_pop(u->list);
 }
@@ -251,9 +113,12 @@ static void draw_group_work(struct timeline *t, struct ui *u, const struct trace
         k++;
     k = k < (int)m->named_count && g->name ? k : TRACE_MODEL_OTHERS;
     uint32_t color = theme_mix(u->theme.panel, timeline_color(u, k), 0.55);
+    uint32_t *colors;
+    uint8_t *heights;
+    if (!draw_strip_room(u->list, r, &colors, &heights))
+        return;
     for (int i = 0; i < r.w; i++)
-        put_column(t, i, color, (double)t->busy_ns[i] / whole);
-    draw_strip(u->list, r, t->colors, t->heights);
+        timeline_put_column(&colors[i], &heights[i], color, (double)t->busy_ns[i] / whole);
 }
 
 // What a head says about what stands below it.
@@ -346,8 +211,8 @@ static int64_t ran_ns(struct timeline *t, uint32_t lane, bool is_fiber)
     const struct lod *l = lanes_lod(&t->rows, lane);
     struct timeline_window w = timeline_told(t);
     int64_t from[LOD_CLASSES] = {0}, to[LOD_CLASSES] = {0}, base = t->model->begin_ns, ns = 0;
-    if (!l || !l->count)
-        return 0;
+    if (!l || !l->count || t->is_unseen)
+        return 0; // nobody sees it
     lod_until(l, base + llround(w.begin), from);
     lod_until(l, base + llround(w.end), to);
     for (int k = 0; k < (is_fiber ? 1 : TRACE_MODEL_SYSCALL); k++)

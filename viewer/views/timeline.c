@@ -34,6 +34,7 @@ void timeline_finish(struct timeline *t)
 {
     lanes_finish(&t->rows);
     free(t->columns);
+    free(t->pixel_row);
     free(t->colors);
     free(t->heights);
     free(t->busy_ns);
@@ -51,6 +52,8 @@ static bool widen(struct timeline *t, int width)
     size_t n = (size_t)width;
     struct lod_column *columns = reallocarray(t->columns, n, sizeof *columns);
     t->columns = columns ? columns : t->columns;
+    struct timeline_pixel *pixels = reallocarray(t->pixel_row, n, sizeof *pixels);
+    t->pixel_row = pixels ? pixels : t->pixel_row;
     uint32_t *colors = reallocarray(t->colors, n, sizeof *colors);
     t->colors = colors ? colors : t->colors;
     uint8_t *heights = realloc(t->heights, n);
@@ -61,7 +64,7 @@ static bool widen(struct timeline *t, int width)
     t->overview = overview ? overview : t->overview;
     int64_t(*classes)[LOD_CLASSES] = reallocarray(t->class_ns, n, sizeof *classes);
     t->class_ns = classes ? classes : t->class_ns;
-    if (!columns || !colors || !heights || !busy || !overview || !classes)
+    if (!columns || !pixels || !colors || !heights || !busy || !overview || !classes)
         return false;
     t->width = width;
     return true;
@@ -84,6 +87,7 @@ double timeline_time(const struct timeline *t, int x)
 // lower part of the one before.
 static void draw_utilisation(struct timeline *t, struct ui *u, struct rect r)
 {
+    int64_t began_ns = ui_clock_ns();
     double whole = (t->shown.end - t->shown.begin) / r.w * t->model->lane_count;
     draw_rect(u->list, r, u->theme.ground);
     for (int i = 0; i < r.w; i++) {
@@ -106,6 +110,7 @@ static void draw_utilisation(struct timeline *t, struct ui *u, struct rect r)
             draw_strip(u->list, r, t->colors, t->heights);
     }
     draw_rect(u->list, rect_make(r.x, r.y + r.h, r.w, 1), u->theme.border);
+    u->lod_ns += ui_clock_ns() - began_ns;
 }
 
 static void draw_range(struct timeline *t, struct ui *u, struct rect r)
@@ -146,7 +151,9 @@ static void draw_row(struct timeline *t, struct ui *u, uint32_t i, struct rect b
 {
     const struct lanes_row *row = &t->rows.rows[i];
     timeline_gutter(t, u, row, rect_make(body.x, y, gutter, row->height));
+    int64_t began_ns = ui_clock_ns();
     timeline_row(t, u, row, rect_make(body.x + gutter, y, body.w - gutter, row->height));
+    u->lod_ns += ui_clock_ns() - began_ns;
 }
 
 // The head of the topmost row stays in sight until the next head pushes it out. What is left for
@@ -248,12 +255,14 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
     timeline_link(t);
     timeline_axis(t, u, top);
     draw_rows(t, u, body, gutter);
-    draw_utilisation(t, u, rect_make(t->lanes.x, top.y + u->line, t->lanes.w, strip));
+    if (!t->is_unseen) // nothing in it can be clicked, and sums take their time
+        draw_utilisation(t, u, rect_make(t->lanes.x, top.y + u->line, t->lanes.w, strip));
     draw_corner(t, u, rect_make(r.x, top.y, gutter, u->line + strip + 1), strip);
     draw_rect(u->list, rect_make(t->lanes.x - 1, r.y, 1, top.h + map), u->theme.border);
     timeline_minimap(t, u, rect_make(r.x, r.y, r.w, map));
     draw_range(t, u, rect_make(t->lanes.x, top.y + u->line, t->lanes.w, top.h - u->line));
     timeline_draw_marks(t, u, rect_make(t->lanes.x, top.y, t->lanes.w, top.h));
-    timeline_detail(t, u, rect_make(r.x, r.y + r.h - detail, r.w, detail));
+    if (!t->is_unseen)
+        timeline_detail(t, u, rect_make(r.x, r.y + r.h - detail, r.w, detail));
     timeline_input(t, u);
 }

@@ -55,22 +55,32 @@ struct timeline_links {                         // of the chosen span
     uint32_t wake_count;
 };
 
+// What a lane of work shows in one column of pixels: what is drawn, so that a frame only has to look up colours.
+struct timeline_pixel {
+    uint32_t longest; // as in lod.h
+    uint8_t bits;     // the same
+    uint8_t height;   // in 255ths of the lane's; 0: nothing
+    uint8_t class;    // LOD_CLASSES: nothing
+};
+
 struct timeline_shot { // the Procs' lanes in one window
     int64_t begin_ns, end_ns;
+    double pixel_ns;
     int width;
     uint32_t first, count;            // of the model's lanes: those in sight
     uint32_t made;                    // of the model's lanes
     bool is_whole;                    // all of them are made
-    struct lod_column *columns;       // [count * width], and room to work in
-    int64_t (*class_ns)[LOD_CLASSES]; // over all lanes; [2 * class_width]
+    struct timeline_pixel *pixels;    // [count * width], of `capacity`
+    int64_t (*class_ns)[LOD_CLASSES]; // over all lanes; [2 * work_width], as two threads add to it
+    struct lod_column *work;          // [2 * work_width], a lane's of each thread
     size_t capacity;
-    int class_width;
+    int work_width;
 };
 
-enum { TIMELINE_SHOTS = 3 };
+enum { TIMELINE_SHOTS = 3, TIMELINE_PIECES = 2 * TIMELINE_SHOTS + 1 };
 
-struct timeline_from { // where a draft's column comes from
-    int column;
+struct timeline_piece { // of a draft: pixels until `end` that come from one shot
+    int end;
     uint8_t shot;
 };
 
@@ -78,9 +88,10 @@ struct timeline_pixels { // see timeline_columns.c
     struct timeline_shot shots[TIMELINE_SHOTS], making;
     const struct timeline_shot *now; // of what is shown; NULL: a draft is
     bool is_making;
-    struct timeline_from *map;    // [map_width], of a draft
-    double ratio[TIMELINE_SHOTS]; // of its pixels to a shot's
-    int map_width;
+    struct timeline_piece pieces[TIMELINE_PIECES]; // of a draft, from left to right
+    int piece_count;
+    int *from; // [from_width], the column of the piece's shot that a pixel is like
+    int from_width;
 };
 
 struct timeline {
@@ -106,9 +117,10 @@ struct timeline {
     struct timeline_pixels pixels; // with class_ns below
 
     // Of the frame.
-    struct rect lanes;               // where spans are, without the gutter
-    uint32_t under_span, under_lane; // under the mouse
-    struct lod_column *columns;      // of a lane that has no pixels of its own
+    struct rect lanes;                // where spans are, without the gutter
+    uint32_t under_span, under_lane;  // under the mouse
+    struct lod_column *columns;       // of a lane that no shot has
+    struct timeline_pixel *pixel_row; // of a lane, where no shot has it as it is shown
     uint32_t *colors;
     uint8_t *heights;
     int64_t *busy_ns;                 // over all lanes

@@ -2,8 +2,8 @@
 //
 // The pixels of the Procs' lanes. All of them for one window are a shot.
 //
-// Without a clock (pictures) a shot is made at once, by two threads where there are many pixels. In a window a frame has only
-// DRAFT_NS for it: while no shot of what is shown is whole, the columns of others are drawn where they lie in time, and the
+// Two threads make a shot where there are many pixels. Without a clock (pictures) it is made at once. In a window a frame has
+// only MOVING_NS for it: while no shot of what is shown is whole, the columns of others are drawn where they lie in time, and the
 // shot of where the picture goes is made on, lane by lane, from frame to frame. So a frame's cost does not grow with the trace,
 // and what stands still is exact.
 
@@ -12,13 +12,14 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     MANY_COLUMNS = 16384, // from here on a thread is worth its start
-    DRAFT_NS = 2500000,
+    MOVING_NS = 600000,
+    ARRIVED_NS = 1600000, // the picture gets sharp where it is
     NO_SHOT = 255,
 };
 
@@ -44,7 +45,7 @@ static void find_sight(const struct timeline *t, uint32_t *first, uint32_t *coun
 // What a shot of that window is of, without its pixels.
 static struct timeline_shot describe(const struct timeline *t, struct timeline_window w)
 {
-    struct timeline_shot s = {.width = t->lanes.w};
+    struct timeline_shot s = {.width = t->lanes.w, .pixel_ns = (w.end - w.begin) / t->lanes.w};
     window_ns(t, w, &s.begin_ns, &s.end_ns);
     find_sight(t, &s.first, &s.count);
     return s;
@@ -52,35 +53,45 @@ static struct timeline_shot describe(const struct timeline *t, struct timeline_w
 
 static bool same(const struct timeline_shot *a, const struct timeline_shot *b)
 {
-    return a->begin_ns == b->begin_ns && a->end_ns == b->end_ns && a->width == b->width &&
-           a->first == b->first && a->count == b->count;
+    return a->begin_ns == b->begin_ns && a->end_ns == b->end_ns && a->pixel_ns == b->pixel_ns &&
+           a->width == b->width && a->first == b->first && a->count == b->count;
 }
 
 // --- Making a shot.
 
+// Room to work in; false: no memory.
+static bool widen(struct timeline_shot *s, int width)
+{
+    if (width <= s->work_width)
+        return true;
+    free(s->class_ns);
+    free(s->work);
+    s->work_width = 0;
+    s->class_ns = malloc((size_t)width * 2 * sizeof *s->class_ns);
+    s->work = malloc((size_t)width * 2 * sizeof *s->work);
+    if (!s->class_ns || !s->work)
+        return false;
+    s->work_width = width;
+    return true;
+}
+
 static int begin(struct timeline_shot *s, const struct timeline_shot *what)
 {
-    size_t need = (size_t)what->width * (what->count + 2); // and a scratch for each thread
+    size_t need = (size_t)what->width * (what->count + 1);
     s->is_whole = false;
     if (need > s->capacity) {
-        free(s->columns);
+        free(s->pixels);
         s->capacity = 0;
-        s->columns = malloc(need * sizeof *s->columns);
-        if (!s->columns)
+        s->pixels = malloc(need * sizeof *s->pixels);
+        if (!s->pixels)
             return -ENOMEM;
         s->capacity = need;
     }
-    if (what->width > s->class_width) {
-        free(s->class_ns);
-        s->class_width = 0;
-        s->class_ns =
-            malloc((size_t)what->width * 2 * sizeof *s->class_ns); // and the other thread's
-        if (!s->class_ns)
-            return -ENOMEM;
-        s->class_width = what->width;
-    }
+    if (!widen(s, what->width))
+        return -ENOMEM;
     s->begin_ns = what->begin_ns;
     s->end_ns = what->end_ns;
+    s->pixel_ns = what->pixel_ns;
     s->width = what->width;
     s->first = what->first;
     s->count = what->count;
@@ -89,65 +100,82 @@ static int begin(struct timeline_shot *s, const struct timeline_shot *what)
     return 0;
 }
 
+static void pack(const struct lod_column *columns, double pixel_ns, int width,
+                 struct timeline_pixel *out)
+{
+    for (int i = 0; i < width; i++) {
+        const struct lod_column *c = &columns[i];
+        double part = pixel_ns > 0 ? (double)c->busy_ns / pixel_ns : 0;
+        if (c->class == TRACE_MODEL_SYSCALL)
+            part = part * TIMELINE_CALL_EIGHTHS / 8;
+        int height = (int)(255 * (part > 1 ? 1 : part) + 0.5); // it is not below 0
+        height = part > 0 && !height ? 1 : height;
+        out[i] = (struct timeline_pixel){.longest = c->longest,
+                                         .bits = c->bits,
+                                         .height = (uint8_t)height,
+                                         .class = height ? c->class : (uint8_t)LOD_CLASSES};
+    }
+}
+
 // One lane; which: of two threads.
 static void make_lane(const struct trace_model *m, struct timeline_shot *s, uint32_t lane,
                       int which)
 {
     size_t w = (size_t)s->width;
-    bool in_sight = lane - s->first < s->count;
-    size_t at = in_sight ? lane - s->first : s->count + (size_t)which;
-    lod_add_columns(&m->lanes[lane].lod, s->begin_ns, s->end_ns, (uint32_t)w, s->columns + at * w,
+    struct lod_column *columns = s->work + (which ? w : 0);
+    lod_add_columns(&m->lanes[lane].lod, s->begin_ns, s->end_ns, (uint32_t)w, columns,
                     s->class_ns + (which ? w : 0));
+    if (lane - s->first < s->count)
+        pack(columns, s->pixel_ns, s->width, s->pixels + (lane - s->first) * w);
 }
 
-struct job { // every second lane
+// What two threads make of a shot, lane by lane, until it is whole or it is until_ns.
+struct job {
     const struct trace_model *model;
     struct timeline_shot *shot;
-    uint32_t first, step;
+    _Atomic uint32_t next; // of the model's lanes
+    int64_t until_ns;
 };
 
-static void *make_lanes(void *context)
+// One lane in any case.
+static void make_lanes(struct job *j, int which)
 {
-    const struct job *j = context;
-    for (uint32_t i = j->first; i < j->model->lane_count; i += j->step)
-        make_lane(j->model, j->shot, i, (int)j->first);
+    uint32_t lane = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
+    while (lane < j->model->lane_count) {
+        make_lane(j->model, j->shot, lane, which);
+        if (ui_clock_ns() >= j->until_ns)
+            break;
+        lane = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
+    }
+}
+
+static void *make_lanes_there(void *job)
+{
+    make_lanes(job, 1);
     return NULL;
 }
 
-static void make_whole(const struct trace_model *m, struct timeline_shot *s)
+static void finish(struct timeline_shot *s)
 {
-    struct job here = {m, s, 0, 1}, there = {m, s, 1, 2};
-    size_t w = (size_t)s->width;
-    pthread_t thread;
-    bool two = w * m->lane_count >= MANY_COLUMNS;
-    here.step = two ? 2 : 1;
-    two = two && !pthread_create(&thread, NULL, make_lanes, &there);
-    if (!two)
-        here.step = 1;
-    make_lanes(&here);
-    if (two) {
-        pthread_join(thread, NULL);
-        for (size_t i = 0; i < w; i++)
-            for (int k = 0; k < LOD_CLASSES; k++)
-                s->class_ns[i][k] += s->class_ns[w + i][k];
-    }
+    for (size_t i = 0, w = (size_t)s->width; i < w; i++)
+        for (int k = 0; k < LOD_CLASSES; k++)
+            s->class_ns[i][k] += s->class_ns[w + i][k];
     s->is_whole = true;
 }
 
-static int64_t now_ns(void)
+static void make_until(const struct trace_model *m, struct timeline_shot *s, int64_t until_ns)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-// As many lanes as there is time for, and one in any case.
-static void make_some(const struct trace_model *m, struct timeline_shot *s)
-{
-    int64_t until_ns = now_ns() + DRAFT_NS;
-    for (bool more = true; more && s->made < m->lane_count; more = now_ns() < until_ns)
-        make_lane(m, s, s->made++, 0);
-    s->is_whole = s->made == m->lane_count;
+    struct job job = {.model = m, .shot = s, .next = s->made, .until_ns = until_ns};
+    pthread_t thread;
+    bool two = (size_t)s->width * (m->lane_count - s->made) >= MANY_COLUMNS &&
+               !pthread_create(&thread, NULL, make_lanes_there, &job);
+    make_lanes(&job, 0);
+    if (two)
+        pthread_join(thread, NULL);
+    uint32_t next = atomic_load_explicit(&job.next, memory_order_relaxed);
+    s->made = next < m->lane_count ? next : m->lane_count;
+    if (s->made == m->lane_count)
+        finish(s);
 }
 
 // --- Which shots are kept.
@@ -196,35 +224,67 @@ static uint8_t nearest(const struct timeline_pixels *p, double at_ns, const doub
     return best;
 }
 
+static bool make_room(struct timeline_pixels *p, int width)
+{
+    if (width <= p->from_width)
+        return true;
+    int *from = reallocarray(p->from, (size_t)width, sizeof *from);
+    if (!from)
+        return false;
+    p->from = from;
+    p->from_width = width;
+    return true;
+}
+
+// Whose moments are the same shot's are one piece: shots begin and end at two moments each, so there are few.
+static void put_piece(struct timeline_pixels *p, int i, uint8_t shot)
+{
+    struct timeline_piece *last = p->piece_count ? &p->pieces[p->piece_count - 1] : NULL;
+    if (!last || (last->shot != shot && p->piece_count < TIMELINE_PIECES)) {
+        last = &p->pieces[p->piece_count++];
+        last->shot = shot;
+    }
+    last->end = i + 1;
+}
+
+// What each class has of each pixel, as long as its shot says.
+static void map_classes(struct timeline *t, double pixel_ns)
+{
+    const struct timeline_pixels *p = &t->pixels;
+    for (int k = 0, i = 0; k < p->piece_count; k++) {
+        const struct timeline_piece *piece = &p->pieces[k];
+        if (piece->shot == NO_SHOT) {
+            memset(t->class_ns + i, 0, (size_t)(piece->end - i) * sizeof *t->class_ns);
+            i = piece->end;
+            continue;
+        }
+        const struct timeline_shot *s = &p->shots[piece->shot];
+        double ratio = pixel_ns / s->pixel_ns;
+        for (; i < piece->end; i++)
+            for (int c = 0; c < LOD_CLASSES; c++)
+                t->class_ns[i][c] = (int64_t)((double)s->class_ns[p->from[i]][c] * ratio);
+    }
+}
+
 static int map(struct timeline *t, const struct timeline_shot *what)
 {
     struct timeline_pixels *p = &t->pixels;
     double pixel_ns = length_of(what) / what->width, off[TIMELINE_SHOTS] = {0};
-    if (what->width > p->map_width) {
-        struct timeline_from *m = reallocarray(p->map, (size_t)what->width, sizeof *m);
-        if (!m)
-            return -ENOMEM;
-        p->map = m;
-        p->map_width = what->width;
-    }
+    if (!make_room(p, what->width))
+        return -ENOMEM;
+    p->piece_count = 0;
     for (int i = 0; i < TIMELINE_SHOTS; i++)
-        if (p->shots[i].is_whole) {
-            p->ratio[i] = pixel_ns * p->shots[i].width / length_of(&p->shots[i]);
-            off[i] = fabs(log(p->ratio[i]));
-        }
+        if (p->shots[i].is_whole)
+            off[i] = fabs(log(pixel_ns / p->shots[i].pixel_ns));
     for (int i = 0; i < what->width; i++) {
         double at_ns = (double)what->begin_ns + (i + 0.5) * pixel_ns;
         uint8_t shot = nearest(p, at_ns, off);
         const struct timeline_shot *s = &p->shots[shot == NO_SHOT ? 0 : shot];
-        double part = shot == NO_SHOT ? 0 : (at_ns - (double)s->begin_ns) / length_of(s);
-        int column = (int)(part * s->width);
-        p->map[i] = (struct timeline_from){column < s->width ? column : s->width - 1, shot};
-        for (int k = 0; k < LOD_CLASSES; k++)
-            t->class_ns[i][k] =
-                shot == NO_SHOT
-                    ? 0
-                    : (int64_t)((double)s->class_ns[p->map[i].column][k] * p->ratio[shot]);
+        int column = shot == NO_SHOT ? 0 : (int)((at_ns - (double)s->begin_ns) / s->pixel_ns);
+        p->from[i] = column < s->width ? column : s->width - 1;
+        put_piece(p, i, shot);
     }
+    map_classes(t, pixel_ns);
     return 0;
 }
 
@@ -236,7 +296,7 @@ static int show_whole(struct timeline *t, const struct timeline_shot *s)
 }
 
 // Makes a shot on if none is of what is shown; true: it is there now.
-static int make_on(struct timeline *t)
+static int make_on(struct timeline *t, const struct timeline_shot *shown)
 {
     struct timeline_pixels *p = &t->pixels;
     struct timeline_window goal = t->goal.end > t->goal.begin ? t->goal : t->shown;
@@ -249,29 +309,32 @@ static int make_on(struct timeline *t)
         p->is_making = !rc;
     }
     if (!rc)
-        make_some(t->model, &p->making);
+        make_until(t->model, &p->making,
+                   ui_clock_ns() + (same(&what, shown) ? ARRIVED_NS : MOVING_NS));
     if (!rc && p->making.is_whole)
         keep(p);
     return rc;
 }
 
-int timeline_pixels_make(struct timeline *t, struct ui *u)
+static int make(struct timeline *t, struct ui *u)
 {
     struct timeline_pixels *p = &t->pixels;
     const struct timeline_shot what = describe(t, t->shown), *there = find(p, &what);
     bool any = p->shots[0].is_whole;
     int rc = 0;
     p->now = NULL;
+    if (t->is_unseen && any) // no lane is drawn
+        return 0;
     if (there)
         return show_whole(t, there);
     if (!any || !u->now_ms || u->at_once) {
         rc = begin(&p->making, &what);
         if (rc)
             return rc;
-        make_whole(t->model, &p->making);
+        make_until(t->model, &p->making, INT64_MAX);
         keep(p);
-    } else if (!t->is_unseen) {
-        rc = make_on(t);
+    } else {
+        rc = make_on(t, &what);
         if (rc)
             return rc;
     }
@@ -282,48 +345,59 @@ int timeline_pixels_make(struct timeline *t, struct ui *u)
     return map(t, &what);
 }
 
+int timeline_pixels_make(struct timeline *t, struct ui *u)
+{
+    int64_t began_ns = ui_clock_ns();
+    int rc = make(t, u);
+    u->lod_ns += ui_clock_ns() - began_ns;
+    return rc;
+}
+
 void timeline_pixels_free(struct timeline_pixels *p)
 {
     for (int i = 0; i <= TIMELINE_SHOTS; i++) {
         struct timeline_shot *s = i < TIMELINE_SHOTS ? &p->shots[i] : &p->making;
-        free(s->columns);
+        free(s->pixels);
         free(s->class_ns);
+        free(s->work);
     }
-    free(p->map);
+    free(p->from);
     *p = (struct timeline_pixels){0};
 }
 
-// --- A lane's columns.
+// --- A lane's pixels.
 
-static struct lod_column scaled(const struct lod_column *c, double ratio)
-{
-    struct lod_column to = *c;
-    to.busy_ns = (int64_t)((double)c->busy_ns * ratio);
-    to.class_ns = (int64_t)((double)c->class_ns * ratio);
-    to.first_ns = (int64_t)((double)c->first_ns * ratio);
-    return to;
-}
-
-// Of other shots; false: one of them does not have the lane.
+// Of other shots, as high as they are there; false: one of them does not have the lane.
 static bool draft(struct timeline *t, uint32_t lane)
 {
     const struct timeline_pixels *p = &t->pixels;
-    for (int i = 0; i < t->lanes.w; i++) {
-        struct timeline_from f = p->map[i];
-        const struct timeline_shot *s = &p->shots[f.shot == NO_SHOT ? 0 : f.shot];
-        if (f.shot == NO_SHOT)
-            t->columns[i] = (struct lod_column){.longest = UINT32_MAX};
-        else if (lane - s->first < s->count)
-            t->columns[i] =
-                scaled(&s->columns[(lane - s->first) * (size_t)s->width + (size_t)f.column],
-                       p->ratio[f.shot]);
-        else
+    for (int k = 0; k < p->piece_count; k++)
+        if (p->pieces[k].shot != NO_SHOT &&
+            lane - p->shots[p->pieces[k].shot].first >= p->shots[p->pieces[k].shot].count)
             return false;
+    for (int k = 0, i = 0; k < p->piece_count; k++) {
+        const struct timeline_piece *piece = &p->pieces[k];
+        for (; i < piece->end && piece->shot == NO_SHOT; i++)
+            t->pixel_row[i] = (struct timeline_pixel){.longest = UINT32_MAX, .class = LOD_CLASSES};
+        if (i == piece->end)
+            continue;
+        const struct timeline_shot *s = &p->shots[piece->shot];
+        const struct timeline_pixel *row = s->pixels + (lane - s->first) * (size_t)s->width;
+        for (; i < piece->end; i++)
+            t->pixel_row[i] = row[p->from[i]];
     }
     return true;
 }
 
 const struct lod_column *timeline_columns(struct timeline *t, const struct lod *l)
+{
+    int64_t begin_ns, end_ns;
+    window_ns(t, t->shown, &begin_ns, &end_ns);
+    lod_columns(l, begin_ns, end_ns, (uint32_t)t->lanes.w, t->columns);
+    return t->columns;
+}
+
+const struct timeline_pixel *timeline_lane_pixels(struct timeline *t, const struct lod *l)
 {
     const struct timeline_pixels *p = &t->pixels;
     const struct trace_model_lane *lanes = t->model->lanes;
@@ -332,13 +406,12 @@ const struct lod_column *timeline_columns(struct timeline *t, const struct lod *
         lane++;
     bool is_lane = lane < t->model->lane_count;
     if (is_lane && p->now && lane - p->now->first < p->now->count)
-        return p->now->columns + (lane - p->now->first) * (size_t)p->now->width;
+        return p->now->pixels + (lane - p->now->first) * (size_t)p->now->width;
     if (is_lane && !p->now && draft(t, lane))
-        return t->columns;
-    int64_t begin_ns, end_ns;
-    window_ns(t, t->shown, &begin_ns, &end_ns);
-    lod_columns(l, begin_ns, end_ns, (uint32_t)t->lanes.w, t->columns);
-    return t->columns;
+        return t->pixel_row;
+    pack(timeline_columns(t, l), (t->shown.end - t->shown.begin) / t->lanes.w, t->lanes.w,
+         t->pixel_row);
+    return t->pixel_row;
 }
 
 uint32_t timeline_longest_at(const struct timeline *t, const struct lod *l, int x)

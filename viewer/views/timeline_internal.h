@@ -7,7 +7,11 @@
 
 #include "viewer/views/timeline.h"
 
-enum { TIMELINE_NS_MAX = 32 };
+enum {
+    TIMELINE_NS_MAX = 32,
+    TIMELINE_CALL_EIGHTHS = 5, // of the height that system calls have
+    TIMELINE_BOX_LEAST = 5,    // pixels from which a span is a box of its own
+};
 
 // "1.23ms", as the reports have it.
 const char *timeline_ns(char *buf, double ns);
@@ -44,6 +48,17 @@ uint32_t timeline_color(const struct ui *u, int class); // of a Proc's lane
 void timeline_row(struct timeline *t, struct ui *u, const struct lanes_row *row, struct rect r);
 void timeline_gutter(struct timeline *t, struct ui *u, const struct lanes_row *row, struct rect r);
 
+// The pixels of a lane's span, [x, right): where it begins up to where it ends, at least one.
+struct rect timeline_span_rect(const struct timeline *t, const struct lod *l, uint32_t i,
+                               struct rect r);
+
+// A lane's pixels, and boxes over them.
+void timeline_lane(struct timeline *t, struct ui *u, uint32_t lane, const struct lod *l,
+                   bool is_fiber, struct rect r);
+
+// A column of a strip, as high as a part from 0 on.
+void timeline_put_column(uint32_t *color, uint8_t *height, uint32_t with, double part);
+
 void timeline_sort(struct timeline *t); // the next of the sorts, at the chosen span's beginning
 
 // The pixels of all Procs in what is shown, and what each class has of each pixel over all of them (class_ns), unless they
@@ -51,8 +66,9 @@ void timeline_sort(struct timeline *t); // the next of the sorts, at the chosen 
 int timeline_pixels_make(struct timeline *t, struct ui *u);
 void timeline_pixels_free(struct timeline_pixels *p);
 
-// A lane's columns of what is shown, until the next call.
+// A lane's columns of what is shown, exact in any case; the same of a lane of work, as it is drawn. Until the next call.
 const struct lod_column *timeline_columns(struct timeline *t, const struct lod *l);
+const struct timeline_pixel *timeline_lane_pixels(struct timeline *t, const struct lod *l);
 
 // The longest span that touches the x-th pixel of what is shown, in a draft, too; UINT32_MAX: none.
 uint32_t timeline_longest_at(const struct timeline *t, const struct lod *l, int x);

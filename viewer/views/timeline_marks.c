@@ -136,8 +136,9 @@ void timeline_minimap(struct timeline *t, struct ui *u, struct rect r)
     overview(t, in.w);
     draw_rect(u->list, r, c->panel);
     draw_rect(u->list, in, c->ground);
+    uint32_t color = theme_mix(c->ground, c->dim, 0.6);
     for (int x = 0; x < in.w; x++)
-        t->colors[x] = t->overview[x] ? theme_mix(c->ground, c->dim, 0.6) : 0;
+        t->colors[x] = t->overview[x] ? color : 0;
     draw_strip(u->list, in, t->colors, t->overview);
     int x = in.x + (int)floor(t->shown.begin / all * in.w);
     int right = in.x + (int)ceil(t->shown.end / all * in.w);
