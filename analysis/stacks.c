@@ -225,7 +225,7 @@ static int add_sample(struct stacks *s, const struct frames *fs, int64_t value, 
         first = w->inverted ? mid + 1 : 0;
         count = w->inverted ? fs->count - first : mid;
     }
-    if (follow(s, trail, fs->items + first, count, !w->inverted, &at))
+    if (count && follow(s, trail, fs->items + first, count, !w->inverted, &at))
         return -ENOMEM;
     if (s->values != STACKS_COMPARED)
         s->nodes[at].self += value;

@@ -123,7 +123,7 @@ struct rect bar_draw(struct app *a, struct rect r)
     }
     if (d)
         tabs = draw_views(a, d, rect_make(r.x, r.y, r.w - w, bar.h - 1));
-    struct rect in = {r.x + tabs + 2 * u->pad, r.y, r.w - tabs - w - 4 * u->pad, bar.h};
+    struct rect in = {r.x + tabs + 2 * u->pad, r.y, r.w - tabs - w - 4 * u->pad, bar.h - 1};
     in.w -= draw_part(u, d, in);
     if (a->frame_time) {
         char text[96];

@@ -44,7 +44,7 @@ struct trace_span_kind { // few of them; a span has the number of one
 
 struct trace_sample {
     int64_t time_ns;
-    uint32_t lane, stack; // of a fiber
+    uint32_t lane, stack; // of a fiber; TRACE_NO_LANE: it had not begun, or had ended
 };
 
 struct trace_region_span {

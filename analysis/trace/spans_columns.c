@@ -219,7 +219,7 @@ static void order_marks(struct trace_spans *s, const uint32_t *now)
 {
     clip_marks(s);
     for (uint32_t i = 0; i < s->sample_count; i++)
-        s->samples[i].lane = now[s->samples[i].lane];
+        s->samples[i].lane = mapped(now, s->samples[i].lane);
     for (uint32_t i = 0; i < s->region_count; i++) {
         struct trace_region_span *r = &s->regions[i];
         if (r->end_ns == INT64_MAX)

@@ -131,13 +131,15 @@ static int task(struct trace_spans *s, const struct trace_reader *r, const struc
     return 0;
 }
 
+// Also one of a fiber that is not there yet, or no more, when the sample's time comes: it counts, on no lane.
 static int sample(struct trace_spans *s, const struct trace_reader *r, const struct trace_event *ev)
 {
+    static const struct open_fiber elsewhere;
     struct spans_state *st = s->state_of_build;
     struct open_fiber *f = spans_emitter(s, ev);
     uint32_t lane;
-    if (!f || !spans_keeps(st, TRACE_KEEP_SAMPLES) ||
-        !spans_wants(st, f, ev->time_ns, ev->time_ns + 1))
+    if (ev->goroutine == TRACE_NONE || !spans_keeps(st, TRACE_KEEP_SAMPLES) ||
+        !spans_wants(st, f ? f : &elsewhere, ev->time_ns, ev->time_ns + 1))
         return 0;
     int rc = spans_fiber_lane(s, f, &lane);
     if (!rc)

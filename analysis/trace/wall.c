@@ -37,7 +37,8 @@ static int add(struct wall *w, uint32_t lane, uint32_t stack_number, const char 
                                   trace_names_text(n, f->file), f->line);
     }
     if (!stack->count) {
-        const char *name = trace_names_text(n, w->s->lanes[lane].name);
+        uint32_t start = lane == TRACE_NO_LANE ? 0 : w->s->lanes[lane].name;
+        const char *name = trace_names_text(n, start);
         locations[used++] = frame(w->p, 0, *name ? name : "(unknown)", "", 0);
     }
     for (uint32_t i = 0; i < used; i++) {
@@ -153,7 +154,7 @@ int trace_sample_profile(const struct trace_spans *s, int64_t from_ns, int64_t t
         rc = pprof_add_sample_type(w.p, "samples", "count");
     for (uint32_t i = 0; i < s->sample_count && !rc; i++) {
         const struct trace_sample *x = &s->samples[i];
-        if (x->time_ns >= from_ns && x->time_ns < to_ns)
+        if (x->time_ns >= from_ns && x->time_ns <= to_ns)
             rc = add(&w, x->lane, x->stack, NULL, (const int64_t[]){1});
     }
     return end(&w, rc, out);

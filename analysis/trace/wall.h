@@ -29,7 +29,7 @@ int trace_wall_profile(const struct trace_spans *s, int64_t from_ns, int64_t to_
 int trace_wall_parts(const struct trace_spans *s, int64_t from_ns, int64_t to_ns, unsigned parts,
                      struct pprof_profile **out);
 
-// The samples of the CPU with from_ns <= time < to_ns, each under its stack; sample type
+// The samples of the CPU with from_ns <= time <= to_ns, as --from and --to have it, each under its stack; sample type
 // samples/count. The caller owns *out. 0 or -ENOMEM.
 int trace_sample_profile(const struct trace_spans *s, int64_t from_ns, int64_t to_ns,
                          struct pprof_profile **out);

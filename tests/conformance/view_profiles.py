@@ -150,6 +150,27 @@ class Profiles(unittest.TestCase):
                     seen += len(want)
         self.assertGreater(seen, 60)
 
+    def test_the_tables_of_a_sandwich_are_peeks(self):
+        seen = 0
+        for path in GO_READS:
+            kind = "-sample_index=" + shown_type(path)
+            tree = json.loads(run([OURS, "tree", "--json", "--no-trim", kind, path]))
+            recursive = recursive_functions(path)
+            nodes = [n for n in tree["nodes"] if n["name"] not in recursive and n["cum"] > 0 and
+                     all(e["weight"] >= 0 for e in n["callers"] + n["callees"])]
+            for node in nodes[::3]:
+                for side, rows in zip(("callers", "callees"), edges_shown(path, node["name"], kind)):
+                    want = {e["name"]: e["weight"] for e in node[side] if e["weight"]}
+                    rest = node["cum"] - sum(want.values())
+                    if rest:
+                        want["(nobody)" if side == "callers" else "(its own)"] = rest
+                    what = (path, node["name"], side, rows, want)
+                    self.assertEqual(set(rows), set(want), what)
+                    for name, share in rows.items():
+                        self.assertLess(abs(share - 100 * want[name] / node["cum"]), 0.06, what)
+                    seen += len(want)
+        self.assertGreater(seen, 30)
+
     def check_widths(self, edges, want, cum, what):
         for name, weight in want.items():
             share = weight / cum
@@ -282,6 +303,25 @@ def sandwich(path, name, kind):
                     if x <= tx < x + w and y < ty < y + 17:
                         found[text] = found.get(text, 0) + w + 1
         sides.append(found)
+    return sides
+
+
+def edges_shown(path, name, kind):
+    """Callers and callees of the tables beneath a sandwich: shares of the function's cum, by name."""
+    lines = shown(path, "sandwich", "--function", name, kind, size="4000x2000")[2].splitlines()
+    texts = [(int(m[2]), int(m[1]), unescape(m[3])) for m in map(TEXT.match, lines) if m]
+    titles = {text: (y, x) for y, x, text in texts if text in ("called by", "calls")}
+    sides = []
+    for title, least, most in (("called by", 0, titles["calls"][1]), ("calls", titles["calls"][1], 4000)):
+        rows = {}
+        for y, x, text in texts:
+            if y > titles[title][0] and least <= x < most:
+                rows.setdefault(y, []).append((x, text))
+        rows = [[t for _, t in sorted(r)] for _, r in sorted(rows.items())]
+        rows = [r for r in rows if len(r) == 3 and r[2].endswith("%")]  # not the status
+        sides.append({})
+        for row in rows:  # parts of one name, inlined and not, are one edge of peek's
+            sides[-1][row[0]] = sides[-1].get(row[0], 0) + float(row[2][:-1])
     return sides
 
 

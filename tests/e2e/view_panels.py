@@ -326,10 +326,39 @@ def flame_graphs_have_the_time_of_the_reports(path, ranges, work):
             total = re.match(r"width: time, (\S+) in \d+ different stacks", head).group(1)
             assert blocked and is_ns(total, sum(blocked)), (range_, head, sum(blocked))
             continue
-        samples = subprocess.run([FIBERSCOPE, "trace", "events", "--kind=StackSample", "--from", begin + "s", "--to",
-                                  end + "s", path], capture_output=True, text=True, timeout=60).stdout
-        count = len(re.findall(r" G\d+ +StackSample", samples))
+        count = samples_in_fibers(path, begin, end)
         assert re.match(rf"width: samples, {count} in ", head) if count else not head, (range_, head, count)
+
+
+def samples_in_fibers(path, begin, end):
+    samples = subprocess.run([FIBERSCOPE, "trace", "events", "--kind=StackSample", "--from", begin + "s", "--to", end + "s", path],
+                             capture_output=True, text=True, check=True, timeout=60).stdout
+    return len(re.findall(r" G\d+ +StackSample", samples))
+
+
+def samples_of_fibers_that_are_not_there_count(work):
+    """One before its fiber is created, one after it ended, one of no fiber, and two where ranges begin and end."""
+    path = os.path.join(work, "samples.trace")
+    g = made.Generation(1)
+    root = g.stack("main")
+    g.say(1000, made.PROC_STATUS, 0, 1)
+    g.say(1000, made.GO_STATUS_STACK, 1, made.THREAD, made.RUNNING, root)
+    g.say(1000, made.PROCS_CHANGE, 1, 0)
+    for at, fiber, name in ((1150, 7, "before"), (1200, 1, "main"), (4500, 7, "within"), (5500, 7, "after"),
+                            (5600, made.NOBODY, "nobody"), (7000, 1, "main"), (9000, 1, "main"), (9500, 1, "main")):
+        g.sample(at, fiber, g.stack(name))
+    g.say(2000, made.GO_CREATE, 7, g.stack("short"), root)
+    g.block(3000, "sleep", root)
+    g.start(4000, 7)
+    g.say(5000, made.GO_DESTROY)
+    g.wake(5700, 1)
+    g.start(5800, 1)
+    g.block(9600, "sleep", root)
+    made.write(path, [g])
+    for range_, count in (("0..1", 7), ("0.000001..0.000005", 2), ("0.000006..0.000008", 2)):
+        head = next(t for r in rows(path, "stacks", range_=range_) for t in r if t.startswith("width: "))
+        assert count == samples_in_fibers(path, *range_.split("..")), (range_, count)
+        assert head.startswith(f"width: samples, {count} in "), (range_, head)
 
 
 def tasks_are_divided_by_their_critical_paths(work):
@@ -383,4 +412,6 @@ def every_panel_fits_every_size(work):
 if __name__ == "__main__":
     main([fibers_are_those_of_the_report, statistics_are_those_of_the_summary, latencies_are_those_of_the_regions,
           explain_is_that_of_the_report, a_brush_says_what_is_slow, critical_paths_are_those_of_the_report,
-          flame_graphs_have_the_time_of_the_reports, tasks_are_divided_by_their_critical_paths, mistakes_are_refused, every_panel_fits_every_size])
+          flame_graphs_have_the_time_of_the_reports,
+          samples_of_fibers_that_are_not_there_count, tasks_are_divided_by_their_critical_paths, mistakes_are_refused,
+          every_panel_fits_every_size])

@@ -52,6 +52,7 @@ PROFILE_VIEWS = {
     "refined": ("--focus", "routes_answer", "--hide", "^sqlite3", "--press", "T"),
     "search": ("--search", "sqlite3"),
     "sandwich": ("--render", "sandwich", "--function", "routes_answer"),
+    "sandwich-leaf": ("--render", "sandwich", "--function", "arch_syscall", "--theme", "light", "--press", "100,290"),
     "top": ("--render", "top"),
     "top-light": ("--render", "top", "--theme", "light"),
     "tree": ("--render", "tree", "--press", "L"),

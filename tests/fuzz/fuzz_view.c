@@ -1,112 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// Events at random into the viewer without its window, with a trace, a profile and both: keys, text, the mouse
-// and sizes from 1x1 to 8K. What it would write goes nowhere: its folder is gone.
+// Events at random into the viewer without its window, with a trace, a profile and both (view_events.h).
 
-#include "viewer/app.h"
-#include "viewer/ui/raster.h"
+#include "view_events.h"
 
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION // by clang, where many short runs find more than few long ones
-enum { EVENTS_MAX = 12, LARGE_MOST = 1, AGAIN_MAX = 1 };
+enum { EVENTS_MAX = 12 };
 #else
-enum { EVENTS_MAX = 300, LARGE_MOST = 300, AGAIN_MAX = 4 };
+enum { EVENTS_MAX = 300 };
 #endif
-enum { EVENT_BYTES = 7, PIXELS_MAX = 200 * 150 };
-
-static void leave_folder(void)
-{
-    char folder[] = "/tmp/fiberscope-fuzz-XXXXXX";
-    if (!mkdtemp(folder) || chdir(folder) || rmdir(folder))
-        abort();
-}
-
-static void pick_text(struct ui_event *ev, const uint8_t *in)
-{
-    // Letters of commands mostly, so that the palette and searches find things; bytes at times.
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyz 0123456789:/?.";
-    ev->kind = UI_TEXT;
-    ev->text[0] = in[1] & 0x80 ? (char)in[2] : letters[in[2] % (sizeof letters - 1)];
-}
-
-static void pick_key(struct ui_event *ev, const uint8_t *in)
-{
-    static const char keys[] = "wasdfrmghotxvickuqnpzbjl0123456789+-=,.[]/?:'";
-    ev->kind = UI_KEY;
-    ev->mods = in[1] & 7;
-    ev->key = in[2] & 0x80 ? UI_KEY_LEFT + (in[2] & 0x7fu) % (UI_KEY_F1 + 12u - UI_KEY_LEFT)
-                           : (unsigned char)keys[in[2] % (sizeof keys - 1)];
-}
-
-// One event; false: a new size instead.
-static bool pick(struct ui_event *ev, const uint8_t *in, int *width, int *height)
-{
-    *ev = (struct ui_event){.x = (int)(in[3] * 256 + in[4]) % (*width + 20) - 10,
-                            .y = (int)(in[5] * 256 + in[6]) % (*height + 20) - 10};
-    bool large;
-    switch (in[0] % 10) {
-    case 0:
-    case 1:
-    case 2: pick_key(ev, in); return true;
-    case 3: pick_text(ev, in); return true;
-    case 4: ev->kind = UI_MOVE; return true;
-    case 5:
-    case 6:
-        ev->kind = in[0] % 10 == 5 ? UI_PRESS : UI_RELEASE;
-        ev->button = in[1] % 4; // one more than there are
-        ev->clicks = (uint8_t)(in[1] / 4 % 3);
-        ev->mods = in[2] & 7;
-        return true;
-    case 7:
-        ev->kind = UI_WHEEL;
-        ev->dx = (int8_t)in[1] * 16;
-        ev->dy = (int8_t)in[2] * 16;
-        ev->mods = in[1] & 7;
-        return true;
-    case 8: ev->kind = UI_LEAVE; return true;
-    default:
-        // 8K one time in 256, 1x1 in 32.
-        large = in[5] == 1;
-        *width = large ? 7680 : in[5] % 32 == 2 ? 1 : 1 + (in[1] * 256 + in[2]) % 400;
-        *height = large ? 4320 : in[5] % 32 == 2 ? 1 : 1 + (in[3] * 256 + in[4]) % 300;
-        return false;
-    }
-}
-
-static void draw(struct app *a)
-{
-    struct raster r;
-    if ((int64_t)a->list.width * a->list.height > PIXELS_MAX ||
-        raster_init(&r, a->list.width, a->list.height))
-        return;
-    raster_clear(&r, a->ui.theme.ground);
-    raster_draw(&r, &a->list, &a->atlas);
-    raster_finish(&r);
-}
-
-static void events(struct app *a, const uint8_t *data, size_t size)
-{
-    int width = 320, height = 200, large = 0;
-    for (size_t i = 0; i < EVENTS_MAX && size >= EVENT_BYTES; i++) {
-        struct ui_event ev;
-        a->ui.now_ms += data[1] & 1 ? data[2] : 0;
-        bool has = pick(&ev, data, &width, &height);
-        large += width > 4000;
-        if (large > LARGE_MOST) // a frame of it costs a hundred small ones
-            width = 320, height = 200;
-        app_frame(a, width, height, has ? &ev : NULL);
-        for (int k = 0; k < AGAIN_MAX && a->ui.again; k++)
-            app_frame(a, width, height, NULL);
-        a->quit = false;
-        data += EVENT_BYTES;
-        size -= EVENT_BYTES;
-    }
-    draw(a);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -119,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1)
         return 0;
     if (!is_ready)
-        leave_folder();
+        view_leave_folder();
     is_ready = true;
     if (app_init(&a, &o, &err))
         abort();
@@ -128,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (data[0] & 2 && (app_add(&a, FUZZ_PROFILE, &err) || app_show(&a, NULL, &err)))
         abort();
     a.ui.now_ms = data[0] & 4; // with a clock, or without
-    events(&a, data + 1, size - 1);
+    view_events(&a, data + 1, size - 1, EVENTS_MAX);
     app_close(&a);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include "viewer/app.h"
 #include "viewer/views/timeline.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -293,6 +294,18 @@ static void same_files(const char *one, const char *other)
     free(command);
 }
 
+// As long after the last movement as it takes, and until the picture is exact.
+static void rest(struct app *a)
+{
+    a->ui.now_ms += 300;
+    settle(a);
+    for (int i = 0; a->ui.moves; i++) {
+        assert_in_range(i, 0, SETTLED_MOST);
+        usleep(1000);
+        settle(a);
+    }
+}
+
 // Keys that move the picture, then, after_ms later, what is copied and saved: what a program has that does not move.
 static void saved_amid(int after_ms, bool is_drawn)
 {
@@ -401,6 +414,126 @@ static void a_click_amid_a_movement_chooses_what_is_seen(void **state)
     }
 }
 
+// The left button goes down on a box's left edge while the picture moves, and up in the picture that has come to rest:
+// the range is from the box's beginning to what the mouse was on then. `at_once`: the movement begins after the press.
+static void drag_amid(int after_ms, bool at_once)
+{
+    struct app a;
+    open_app(&a, true);
+    const struct document *d = a.documents[0];
+    const struct timeline *t = d->states[0];
+    for (int i = 0; i < 9; i++)
+        key(&a, 'w', 0);
+    settle(&a);
+    rest(&a);
+    if (!at_once)
+        key(&a, 's', UI_SHIFT);
+    settle(&a);
+    a.ui.now_ms += after_ms;
+    settle(&a);
+    assert_int_equal(a.ui.moves, !at_once);
+    struct rect box = widest(&a);
+    struct ui_event ev = {
+        .kind = UI_MOVE, .x = box.x + box.w / 2, .y = box.y + box.h / 2, .clicks = 1};
+    event(&a, ev);
+    ev.kind = UI_PRESS;
+    event(&a, ev);
+    ev.kind = UI_RELEASE;
+    event(&a, ev);
+    double want = (double)(trace_span_begin_ns(t->model->spans, t->span) - t->model->begin_ns);
+    ev = (struct ui_event){.kind = UI_PRESS, .x = box.x, .y = box.y + 2, .clicks = 1};
+    event(&a, ev);
+    ev.kind = UI_MOVE;
+    ev.x += 10;
+    event(&a, ev);
+    settle(&a);
+    if (at_once)
+        key(&a, 's', UI_SHIFT);
+    settle(&a);
+    rest(&a);
+    ev.x = t->lanes.x + t->lanes.w - 30;
+    event(&a, ev);
+    ev.kind = UI_RELEASE;
+    event(&a, ev);
+    double pixel = (t->shown.end - t->shown.begin) / t->lanes.w;
+    double end = t->shown.begin + (ev.x - t->lanes.x) * pixel;
+    assert_true(fabs(d->range.begin_ns - want) <= pixel);
+    assert_true(fabs(d->range.end_ns - end) <= pixel);
+    app_close(&a);
+}
+
+static void a_drag_amid_a_movement_is_from_what_was_seen(void **state)
+{
+    (void)state;
+    for (int after_ms = 10; after_ms < 130; after_ms += 30)
+        drag_amid(after_ms, false);
+    drag_amid(0, true);
+}
+
+// The right button takes the picture as it is seen: what was under the mouse stays there.
+static void a_picture_held_amid_a_movement_does_not_jump(void **state)
+{
+    (void)state;
+    struct app a;
+    open_app(&a, true);
+    const struct timeline *t = a.documents[0]->states[0];
+    for (int i = 0; i < 9; i++)
+        key(&a, 'w', 0);
+    settle(&a);
+    rest(&a);
+    key(&a, 's', UI_SHIFT);
+    settle(&a);
+    a.ui.now_ms += 40;
+    settle(&a);
+    struct rect box = widest(&a);
+    struct ui_event ev = {
+        .kind = UI_PRESS, .x = box.x, .y = t->lanes.y + 4, .button = UI_RIGHT, .clicks = 1};
+    event(&a, ev);
+    ev.kind = UI_MOVE;
+    for (int i = 0; i < 3; i++) { // in one batch
+        ev.x += 7;
+        event(&a, ev);
+    }
+    rest(&a);
+    bool is_there = false;
+    for (uint32_t i = 0; i < a.list.count; i++) {
+        const struct draw_item *item = &a.list.items[i];
+        is_there |= item->op == DRAW_RECT && item->color == a.ui.theme.series[1] &&
+                    item->rect.w == box.w && abs(item->rect.x - box.x - 21) <= 1;
+    }
+    assert_true(is_there);
+    app_close(&a);
+}
+
+// A key and the press come before a picture of either is made: the press meets the last one that was seen.
+static void a_press_right_after_a_key_meets_what_was_seen(void **state)
+{
+    (void)state;
+    struct app a;
+    open_app(&a, true);
+    const struct document *d = a.documents[0];
+    const struct timeline *t = d->states[0];
+    double pixel = (t->shown.end - t->shown.begin) / t->lanes.w;
+    int x = t->lanes.x + 40;
+    struct ui_event ev = {.kind = UI_MOVE, .x = x, .y = t->lanes.y + 20, .clicks = 1};
+    event(&a, ev);
+    settle(&a);
+    key(&a, '+', 0);
+    ev.kind = UI_PRESS;
+    event(&a, ev);
+    ev.kind = UI_MOVE;
+    ev.x += 80;
+    event(&a, ev);
+    ev.kind = UI_RELEASE;
+    event(&a, ev);
+    assert_true(fabs(d->range.begin_ns - 40 * pixel) <= pixel);
+    assert_true(fabs(d->range.end_ns - 120 * pixel) <= pixel);
+    settle(&a);
+    rest(&a); // and the key is obeyed
+    assert_true(fabs((t->shown.end - t->shown.begin) / t->lanes.w - pixel / 2) < pixel / 100);
+    app_close(&a);
+}
+
 // Marks at three places, then one of them by its name in the palette.
 static void the_palette_lists_marks_and_goes_to_them(void **state)
 {
@@ -445,6 +578,9 @@ int main(void)
         cmocka_unit_test(changes_amid_a_draft_leave_nothing_old),
         cmocka_unit_test(what_is_saved_is_whole_and_where_the_picture_goes),
         cmocka_unit_test(a_click_amid_a_movement_chooses_what_is_seen),
+        cmocka_unit_test(a_drag_amid_a_movement_is_from_what_was_seen),
+        cmocka_unit_test(a_picture_held_amid_a_movement_does_not_jump),
+        cmocka_unit_test(a_press_right_after_a_key_meets_what_was_seen),
         cmocka_unit_test(the_palette_lists_marks_and_goes_to_them),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

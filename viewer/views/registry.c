@@ -92,10 +92,13 @@ static void frame_timeline(void *state, struct document *d, struct ui *u, struct
     bool event = u->event.kind != UI_NONE || u->command;
     // The panels first: the keyboard may be theirs. Their figures are of where the picture goes.
     r = panels_beneath(&e->panels, t, u, r);
-    // The mouse meets what was seen.
-    bool points = e->began_ms && is_pointing(&u->event) && same(t->shown, e->to);
     if (!event)
         ease(e, u);
+    // The mouse meets what was seen; a picture that it holds it has moved already, once it did.
+    bool holds = t->drag == TIMELINE_PAN || t->drag == TIMELINE_OVERVIEW;
+    bool points =
+        u->now_ms && is_pointing(&u->event) && (!holds || (e->began_ms && same(t->shown, e->to)));
+    const struct timeline_window goal = t->shown;
     if (!event || points)
         t->shown = e->drawn;
     t->goal = e->to;
@@ -103,7 +106,7 @@ static void frame_timeline(void *state, struct document *d, struct ui *u, struct
     if (r.h > 0)
         timeline_frame(t, u, r);
     if (!event || (points && same(t->shown, e->drawn)))
-        t->shown = e->to;
+        t->shown = goal;
     u->again |= event && u->now_ms;
     d->range.begin_ns = t->range.begin;
     d->range.end_ns = t->range.end;

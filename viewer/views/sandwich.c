@@ -22,6 +22,7 @@ static void forget(struct sandwich *s)
 {
     for (int i = 0; i < SANDWICH_SIDES; i++) {
         flame_finish(&s->flames[i]);
+        sandwich_edges_forget(&s->edges[i]);
         stacks_finish(&s->stacks[i]);
         free(s->left[i]);
         s->left[i] = NULL;
@@ -42,7 +43,7 @@ static int set_side(struct sandwich *s, int side, const char *label, struct fsco
     if (rc)
         return rc;
     s->left[side] = profile_lay_out(&s->stacks[side]);
-    if (!s->left[side] ||
+    if (!s->left[side] || sandwich_edges_set(s, side) ||
         flame_init_of(&s->flames[side], s->model, &s->stacks[side], s->left[side]))
         return error_set(err, -ENOMEM, 0, "out of memory");
     s->flames[side].upward = side == SANDWICH_CALLERS;
@@ -120,7 +121,12 @@ void sandwich_frame(struct sandwich *s, struct ui *u, struct rect r)
         s->side = !s->side;
         u->again = true;
     }
-    int above = split_at(s, u, r.h), row = font_height(u->font) + 6, bar = u->pad + 2;
+    int row = font_height(u->font) + 6, bar = u->pad + 2;
+    int rows = (int)(s->stacks[SANDWICH_CALLERS].depth + s->stacks[SANDWICH_CALLEES].depth) + 1;
+    int edges = sandwich_edges_height(s, u, r.h - (rows + 1) * row);
+    if (edges)
+        r.h = (rows + 1) * row; // with a row between
+    int above = split_at(s, u, r.h);
     // One scale: where one of them has a scroll bar, the other stays clear of it.
     bool scrolls[SANDWICH_SIDES] = {
         ((int)s->stacks[SANDWICH_CALLERS].depth + 1) * row > above,
@@ -136,6 +142,8 @@ void sandwich_frame(struct sandwich *s, struct ui *u, struct rect r)
         if (s->flames[i].chosen != was)
             s->side = i;
     }
+    if (edges)
+        sandwich_edges_frame(s, u, rect_make(r.x, r.y + r.h, r.w, edges));
     draw_rect(u->list, rect_make(r.x, r.y + above - row - 1, r.w, 1), u->theme.accent);
     draw_rect(u->list, rect_make(r.x, r.y + above - 1, r.w, 1), u->theme.accent);
     for (int i = 0; i < SANDWICH_SIDES; i++)

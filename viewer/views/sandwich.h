@@ -13,12 +13,22 @@
 
 enum { SANDWICH_CALLERS, SANDWICH_CALLEES, SANDWICH_SIDES };
 
+// Direct callers or callees, the largest first; node 0: the function's own.
+struct sandwich_edges {
+    struct sandwich_edge {
+        uint32_t node; // of the side's stacks
+        int64_t value;
+    } * items; // [count]
+    uint32_t count;
+};
+
 struct sandwich {
     const struct profile_model *model;
     const char *function; // of the model's; NULL: none
     struct stacks stacks[SANDWICH_SIDES];
     int64_t *left[SANDWICH_SIDES];
     struct flame flames[SANDWICH_SIDES];
+    struct sandwich_edges edges[SANDWICH_SIDES];
     int side; // that has the keys
 };
 
@@ -31,5 +41,14 @@ int sandwich_set(struct sandwich *s, const char *label, struct fscope_error *err
 void sandwich_frame(struct sandwich *s, struct ui *u, struct rect r);
 
 const char *sandwich_chosen(const struct sandwich *s); // the chosen frame's function, or NULL
+
+// --- sandwich_edges.c
+
+int sandwich_edges_set(struct sandwich *s, int side); // 0 or -ENOMEM
+void sandwich_edges_forget(struct sandwich_edges *e); // accepts a zeroed one
+
+// How high they are where there is so much room; 0: too little.
+int sandwich_edges_height(const struct sandwich *s, const struct ui *u, int room);
+void sandwich_edges_frame(struct sandwich *s, struct ui *u, struct rect r);
 
 #endif

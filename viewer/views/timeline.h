@@ -113,6 +113,7 @@ struct timeline {
     uint32_t hot_fiber;          // of it; UINT32_MAX: none
     uint8_t drag;                // timeline_drag
     int drag_x;
+    double drag_ns; // what was under the mouse when the button went down
 
     struct timeline_pixels pixels; // with class_ns below
 

@@ -69,6 +69,7 @@ void timeline_carry(struct timeline *to, const struct timeline *from,
     to->scroll = from->scroll;
     to->drag = from->drag;
     to->drag_x = from->drag_x;
+    to->drag_ns = from->drag_ns;
     to->span = span_of(s, old, from->span);
     to->lane = to->span == TRACE_NO_SPAN ? TRACE_NO_LANE : lane_of(s, old, from->lane);
     if (to->lane == TRACE_NO_LANE)

@@ -255,9 +255,10 @@ static void wheel(struct timeline *t, struct ui *u)
     u->event.kind = UI_NONE;
 }
 
+// Its beginning is a moment and no pixel: the picture may have moved since.
 static void choose_range(struct timeline *t, const struct ui *u)
 {
-    double a = timeline_time(t, u->press_x), b = timeline_time(t, u->mouse_x);
+    double a = t->drag_ns, b = timeline_time(t, u->mouse_x);
     double all = (double)(t->model->end_ns - t->model->begin_ns);
     t->range = (struct timeline_window){a < b ? a : b, a < b ? b : a};
     t->range.begin = t->range.begin > 0 ? t->range.begin : 0;
@@ -273,6 +274,7 @@ static void mouse(struct timeline *t, struct ui *u)
     if (hit & UI_PRESSED || other) {
         t->drag = other || shift ? TIMELINE_PAN : TIMELINE_MAYBE;
         t->drag_x = u->mouse_x;
+        t->drag_ns = timeline_time(t, u->mouse_x);
         t->history.moving = false;
         if (hit & UI_DOUBLE && t->span != TRACE_NO_SPAN)
             show_chosen(t);
