@@ -177,11 +177,10 @@ def statistics_are_those_of_the_summary(path, ranges, _):
         shown = rows(path, "statistics", range_=range_)
         want = report(path, "summary", range_=range_)
         times = want["times"]
-        facts = dict(zip(next(r for r in shown if r[0] == "length"), next(r for r in shown if "of 1 Procs" in str(r) or
-                                                                             "Procs" in str(r))))
+        facts = dict(zip(next(r for r in shown if r[0] == "length"), next(r for r in shown if "GOMAXPROCS" in str(r))))
         assert is_ns(facts["length"], want["duration_ns"]), (facts, want["duration_ns"])
         assert facts["fibers"] == str(want["fibers"]) and facts["alive at the end"] == str(want["alive"]), (facts, want)
-        share, procs = re.match(r"(\S+)% of (\d+) Procs", facts["fibers ran"]).groups()
+        share, procs = re.match(r"(\S+)% \(GOMAXPROCS (\d+)\)", facts["fibers ran"]).groups()
         assert abs(float(share) - 100 * want["utilisation"]) < 0.06 and int(procs) == want["gomaxprocs"], (facts, want)
         assert is_ns(facts["their lives"], times["total_ns"])
         states = {"running": times["running_ns"], "runnable": times["runnable_ns"], "in system calls": syscall(times),
@@ -196,7 +195,7 @@ def statistics_are_those_of_the_summary(path, ranges, _):
             order = sorted((f for f in each if f[key]), key=lambda f: -f[key])
             column = next(r for r in shown if title in r).index(title)
             top = [r for r in shown if any(re.fullmatch(r".* \d+", t) for t in r)]
-            first = [t for t in top[0] if re.fullmatch(r"\S.* \d+", t) and "Procs" not in t]
+            first = [t for t in top[0] if re.fullmatch(r"\S.* \d+", t) and "GOMAXPROCS" not in t]
             names = [f"{f['function'] or '(unknown)'} {f['fiber']}" for f in order if f[key] == order[0][key]]
             assert first[1 if "blocked" in key and len(first) > 1 else 0] in names, (range_, first, names, column)
 
