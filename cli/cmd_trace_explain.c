@@ -92,23 +92,13 @@ static void print_holder(FILE *out, const struct terminal *t, const struct trace
 static void print_meanwhile(FILE *out, const struct terminal *t, const struct trace_spans *s,
                             const struct trace_piece *p)
 {
-    char x[TRACE_NS_MAX];
-    bool is_shown = p->meanwhile_stack;
-    if (!(p->meanwhile_ns > 0))
+    char text[120], ns[TRACE_NS_MAX];
+    uint32_t stack = trace_meanwhile_stack(p);
+    if (!*trace_meanwhile(text, sizeof text, p, trace_ns(ns, rounded(p->meanwhile_ns))))
         return;
-    fprintf(out, "%*smost of that, %s, it was ", WHAT_COLUMN, "",
-            trace_ns(x, rounded(p->meanwhile_ns)));
-    switch (p->meanwhile) {
-    case TRACE_PART_RUNNING: fputs("running", out); break;
-    case TRACE_PART_RUNNABLE: fputs("runnable: it had no Proc", out); break;
-    case TRACE_PART_SYSCALL: fputs("in a system call", out); break;
-    case TRACE_PART_SLEEP: fputs("asleep", out); break;
-    default: fprintf(out, "waiting (%s)", trace_part_name(p->meanwhile)); break;
-    }
-    is_shown &= p->meanwhile != TRACE_PART_RUNNABLE;
-    fputs(is_shown ? ", in\n" : "\n", out);
-    if (is_shown)
-        print_stack(out, t, s, p->meanwhile_stack, WHAT_COLUMN + 2);
+    fprintf(out, "%*s%s%s\n", WHAT_COLUMN, "", text, stack ? ", in" : "");
+    if (stack)
+        print_stack(out, t, s, stack, WHAT_COLUMN + 2);
 }
 
 static void print_what(FILE *out, const struct terminal *t, const struct trace_spans *s,

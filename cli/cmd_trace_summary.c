@@ -3,6 +3,7 @@
 // fiberscope trace [summary]: all of a trace on one page, and what to look at next.
 
 #include "analysis/trace/lints.h"
+#include "analysis/units.h"
 #include "cli/trace_report.h"
 #include "cli/trace_tables.h"
 
@@ -12,7 +13,7 @@
 static void print_head(FILE *out, const struct trace_input *in, const struct trace_summary *s)
 {
     const struct trace_totals *t = &s->totals;
-    char a[TRACE_NS_MAX];
+    char a[TRACE_NS_MAX], heap[UNITS_LABEL_MAX];
     fprintf(out, "%s: %s, %" PRIu64 " generation%s, %" PRIu64 " event%s, format go 1.%u\n",
             in->args->path, trace_ns(a, t->end_ns - t->begin_ns), t->generations,
             cli_s(t->generations), t->events, cli_s(t->events), trace_reader_version(in->reader));
@@ -26,7 +27,8 @@ static void print_head(FILE *out, const struct trace_input *in, const struct tra
     if (t->samples)
         fprintf(out, ", %" PRIu64 " CPU sample%s", t->samples, cli_s(t->samples));
     if (t->heap_max_bytes)
-        fprintf(out, ", heap at most %.1f MB", (double)t->heap_max_bytes / 1e6);
+        fprintf(out, ", heap at most %s",
+                units_label(heap, sizeof heap, (int64_t)t->heap_max_bytes, "bytes", "auto"));
     fputc('\n', out);
 }
 

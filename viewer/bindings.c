@@ -96,7 +96,7 @@ const struct command commands[] = {
     {COMMAND_NONE, CONTEXT_PANEL, false, "on a histogram: Left Right; Shift", {{0}},
      NULL, "move the brush; widen it"},
     {COMMAND_NONE, CONTEXT_PANEL, false, "R", {{0}},
-     NULL, "latencies of all the trace, of the range"},
+     NULL, "explain, latencies: of all of the trace, of the range"},
     {COMMAND_NONE, CONTEXT_PANEL, false, "K", {{0}},
      NULL, "flame graph of CPU samples, blocked, all time"},
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,6 +61,12 @@ static bool named(const struct explainer *x, uint32_t type)
     return !strcmp(trace_names_text(&x->spans->names, type), x->options->name);
 }
 
+static bool is_within(const struct explainer *x, int64_t begin_ns, int64_t end_ns)
+{
+    const struct trace_explain_options *o = x->options;
+    return (!o->from_ns || begin_ns >= o->from_ns) && (!o->to_ns || end_ns <= o->to_ns);
+}
+
 static int collect(struct explainer *x)
 {
     const struct trace_spans *s = x->spans;
@@ -69,13 +76,14 @@ static int collect(struct explainer *x)
         return -ENOMEM;
     for (uint32_t i = 0; x->options->tasks && i < s->task_count; i++) {
         const struct trace_task_span *t = &s->tasks[i];
-        if (t->begins && t->ends && t->end_lane != TRACE_NO_LANE && named(x, t->type))
+        if (t->begins && t->ends && t->end_lane != TRACE_NO_LANE && named(x, t->type) &&
+            is_within(x, t->begin_ns, t->end_ns))
             x->instances[x->instance_count++] =
                 (struct instance){t->begin_ns, t->end_ns, t->end_lane};
     }
     for (uint32_t i = 0; !x->options->tasks && i < s->region_count; i++) {
         const struct trace_region_span *r = &s->regions[i];
-        if (r->begins && r->ends && named(x, r->type))
+        if (r->begins && r->ends && named(x, r->type) && is_within(x, r->begin_ns, r->end_ns))
             x->instances[x->instance_count++] = (struct instance){r->begin_ns, r->end_ns, r->lane};
     }
     qsort(x->instances, x->instance_count, sizeof *x->instances, by_length);
@@ -426,4 +434,28 @@ void trace_explained_finish(struct trace_explained *e)
 {
     free(e->pieces);
     *e = (struct trace_explained){0};
+}
+
+// --- In words.
+
+const char *trace_meanwhile(char *text, size_t size, const struct trace_piece *p, const char *ns)
+{
+    char did[40];
+    switch (p->meanwhile) {
+    case TRACE_PART_RUNNING: snprintf(did, sizeof did, "running"); break;
+    case TRACE_PART_RUNNABLE: snprintf(did, sizeof did, "runnable: it had no Proc"); break;
+    case TRACE_PART_SYSCALL: snprintf(did, sizeof did, "in a system call"); break;
+    case TRACE_PART_SLEEP: snprintf(did, sizeof did, "asleep"); break;
+    default: snprintf(did, sizeof did, "waiting (%s)", trace_part_name(p->meanwhile)); break;
+    }
+    *text = 0;
+    if (p->meanwhile_ns > 0)
+        snprintf(text, size, "most of that, %s, it was %s", ns, did);
+    return text;
+}
+
+uint32_t trace_meanwhile_stack(const struct trace_piece *p)
+{
+    bool is_known = p->meanwhile_ns > 0 && p->meanwhile != TRACE_PART_RUNNABLE;
+    return is_known ? p->meanwhile_stack : 0;
 }

@@ -53,8 +53,9 @@ struct trace_explained {
 struct trace_explain_options {
     const char *name; // of the region or task type, exactly
     bool tasks;
-    double quantile;      // slow: from this one on, 0.99
-    int64_t threshold_ns; // or, if above 0: slow from here on
+    double quantile;        // slow: from this one on, 0.99
+    int64_t threshold_ns;   // or, if above 0: slow from here on
+    int64_t from_ns, to_ns; // only instances within this; 0, 0: all
 };
 
 // Which times of a trace trace_explain looks at: those of all instances, of every fiber, as any may
@@ -70,6 +71,13 @@ int trace_explain_intervals(const struct trace_spans *s, const struct trace_expl
 int trace_explain(const struct trace_spans *s, const struct trace_explain_options *o,
                   struct trace_explained *e);
 void trace_explained_finish(struct trace_explained *e);
+
+// "most of that, 8ms, it was asleep": what the holder of a lock did meanwhile; ns is meanwhile_ns in
+// the words of the caller. Empty if that is not known. Returns text.
+const char *trace_meanwhile(char *text, size_t size, const struct trace_piece *p, const char *ns);
+
+// Where it did so; 0: not known, or it means nothing.
+uint32_t trace_meanwhile_stack(const struct trace_piece *p);
 
 // The innermost frame that is neither the runtime's own ("runtime.*") nor a call of libc's; 0 if all are.
 uint32_t trace_frame_of_user(const struct trace_names *n, const struct trace_stack *stack);

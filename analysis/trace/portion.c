@@ -3,6 +3,7 @@
 // See portion.h.
 
 #include "analysis/trace/portion.h"
+#include "analysis/trace/portion_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@ struct portion_state {
     uint32_t *by_name;      // [names.count]: of functions, + 1
     uint32_t capacity;      // of functions
     struct trace_times own; // of one fiber
+    double proc_ns;         // GOMAXPROCS over time
+    struct portion_busy busy;
 };
 
 static int64_t later(int64_t a, int64_t b)
@@ -142,6 +145,25 @@ static int64_t life_ends(const struct trace_spans *s, uint32_t lane)
     return forever ? trace_span_begin_ns(s, last) : l->end_ns;
 }
 
+// When a fiber ran, if that is kept.
+static int add_busy(struct trace_portion *p, uint32_t lane)
+{
+    struct portion_state *st = p->state;
+    const struct trace_spans *s = st->s;
+    const struct trace_lane *l = &s->lanes[lane];
+    int rc = 0;
+    if (!st->busy.is_kept)
+        return 0;
+    for (uint32_t i = first_span(s, lane, p->begin_ns); i < l->first + l->count && !rc; i++) {
+        if (trace_span_begin_ns(s, i) > p->end_ns)
+            break;
+        if (trace_span_state(s, i) == TRACE_GO_RUNNING)
+            rc = portion_busy_add(&st->busy, later(trace_span_begin_ns(s, i), p->begin_ns),
+                                  earlier(trace_span_end_ns(s, lane, i), p->end_ns));
+    }
+    return rc;
+}
+
 static int add_lane(struct trace_portion *p, uint32_t lane)
 {
     struct portion_state *st = p->state;
@@ -164,6 +186,7 @@ static int add_lane(struct trace_portion *p, uint32_t lane)
     p->fibers++;
     p->alive += !ended;
     p->all_running_ns += st->own.running_ns;
+    rc = rc ? rc : add_busy(p, lane);
     if (rc || trace_name_is_system(trace_names_text(&s->names, l->name)))
         return rc;
     keep_top(p->running, &p->running_count, lane, st->own.running_ns);
@@ -184,7 +207,7 @@ static void add_procs(struct trace_portion *p)
             to = earlier(s->gomaxprocs[i + 1].time_ns, to);
         p->procs = g->procs;
         if (to > from)
-            p->proc_ns += (double)g->procs * (double)(to - from);
+            p->state->proc_ns += (double)g->procs * (double)(to - from);
     }
 }
 
@@ -202,6 +225,7 @@ int trace_portion_begin(struct trace_portion *p, const struct trace_spans *s, in
     if (!p->state->by_name)
         return -ENOMEM;
     add_procs(p);
+    portion_busy_begin(&p->state->busy, s);
     return 0;
 }
 
@@ -218,13 +242,24 @@ static void free_state(struct portion_state *st)
     if (!st)
         return;
     trace_times_finish(&st->own);
+    portion_busy_finish(&st->busy);
     free(st->by_name);
     free(st);
+}
+
+static double busy_of(struct trace_portion *p)
+{
+    struct portion_state *st = p->state;
+    if (st->busy.is_kept)
+        return portion_busy_share(&st->busy, st->s, p->begin_ns, p->end_ns);
+    double share = st->proc_ns > 0 ? (double)p->all_running_ns / st->proc_ns : 0;
+    return share < 1 ? share : 1;
 }
 
 static void finish(struct trace_portion *p)
 {
     const struct trace_spans *s = p->state->s;
+    p->busy = busy_of(p);
     for (uint32_t i = 0; i < p->function_count; i++)
         trace_times_sort(&p->functions[i].times);
     trace_times_sort(&p->totals);
@@ -265,6 +300,5 @@ void trace_portion_free(struct trace_portion *p)
 
 double trace_portion_utilisation(const struct trace_portion *p)
 {
-    double share = p->proc_ns > 0 ? (double)p->all_running_ns / p->proc_ns : 0;
-    return share < 1 ? share : 1;
+    return p->busy;
 }

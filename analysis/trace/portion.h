@@ -42,7 +42,7 @@ struct trace_portion {
     uint32_t running_count, blocked_count; // the runtime's own are not among them
     int64_t all_running_ns;                // with those of the runtime
     uint64_t procs;                        // GOMAXPROCS at the end; 0: the trace does not say
-    double proc_ns;                        // GOMAXPROCS over time
+    double busy;                           // see trace_portion_utilisation, once it is done
     struct portion_state *state;           // internal; NULL when done
 };
 
@@ -55,7 +55,8 @@ int trace_portion_begin(struct trace_portion *p, const struct trace_spans *s, in
 int trace_portion_step(struct trace_portion *p, uint64_t spans);
 void trace_portion_free(struct trace_portion *p); // accepts a zeroed one
 
-// What share of the Procs' time fibers ran; 0 if the trace does not say how many there are.
+// What share of the Procs' time fibers ran, at each moment at most all of it, as trace_util has it; 0
+// if the trace does not say how many there are.
 double trace_portion_utilisation(const struct trace_portion *p);
 
 // A fiber's time between two moments, which are clipped to its life; waits count where they begin

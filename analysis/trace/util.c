@@ -257,7 +257,7 @@ static double share_now(const struct trace_util *u)
     const struct util_state *st = u->state;
     double n = (double)st->procs;
     if (u->kind == TRACE_UTIL_RUNNING)
-        return st->running / n < 1 ? st->running / n : 1;
+        return trace_util_share(st->running, st->procs);
     return st->stw ? 0 : 1 - st->gc_procs / n;
 }
 

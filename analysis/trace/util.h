@@ -48,6 +48,12 @@ int trace_util_finish(struct trace_util *u);
 uint64_t trace_util_procs(const struct trace_util *u); // GOMAXPROCS at the end; 0: never said
 void trace_util_free(struct trace_util *u);            // accepts NULL
 
+// What share of the Procs `running` fibers have at one moment: plain threads are more at times.
+static inline double trace_util_share(uint64_t running, uint64_t procs)
+{
+    return running < procs ? (double)running / (double)procs : procs ? 1 : 0;
+}
+
 // Puts a point by hand, times ascending, before trace_util_finish: for tests. 0 or -ENOMEM.
 int trace_util_point(struct trace_util *u, int64_t at_ns, double share);
 

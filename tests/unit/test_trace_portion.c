@@ -123,7 +123,8 @@ static void busy_step(struct life *l, struct written *m, int proc)
     }
 }
 
-static void live(struct written *m, uint64_t seed)
+// has_few: at times one Proc is told of and two run fibers, as plain threads do on one CPU.
+static void live(struct written *m, uint64_t seed, bool has_few)
 {
     struct life l = {.seed = seed, .now = WRITTEN_START_NS + 50, .on = {1, 0}, .born = 2};
     written_begin(m);
@@ -132,7 +133,9 @@ static void live(struct written *m, uint64_t seed)
     for (int i = 0; i < STEPS; i++) {
         int proc = (int)draw(&l, 2);
         l.now += 1 + draw(&l, 200);
-        if (l.on[proc])
+        if (has_few && i % 10 == 2 && l.on[proc])
+            written_say(m, proc, TRACE_EV_PROCS_CHANGE, l.now, 1 + (uint64_t)i / 50 % 2, 0, 0, 0);
+        else if (l.on[proc])
             busy_step(&l, m, proc);
         else
             idle_step(&l, m, proc);
@@ -232,7 +235,7 @@ static void portions_are_those_of_the_summary(void **state)
     for (uint64_t seed = 1; seed <= 12; seed++) {
         struct written m;
         struct life l = {.seed = seed};
-        live(&m, seed);
+        live(&m, seed, seed % 2);
         struct trace_spans *s = written_spans(&m, NULL);
         uint32_t length = (uint32_t)(s->end_ns - s->begin_ns);
         same_portion(&m, s, 0, 0);
@@ -300,7 +303,7 @@ static void instances_are_those_of_the_summary(void **state)
     for (uint64_t seed = 20; seed <= 30; seed++) {
         struct written m;
         struct life l = {.seed = seed};
-        live(&m, seed);
+        live(&m, seed, seed % 2);
         struct trace_spans *s = written_spans(&m, NULL);
         for (int i = 0; i < 8; i++) {
             uint32_t length = (uint32_t)(s->end_ns - s->begin_ns);

@@ -44,6 +44,7 @@ static bool is_other(const struct panel_explain *x, const struct panel_latency *
 {
     const struct trace_instance_name *n = panel_latency_name(names);
     return n && (!x->has || x->name != n->name || x->is_task != n->is_task ||
+                 x->begin_ns != names->names.begin_ns || x->end_ns != names->names.end_ns ||
                  x->brush_ns != brush_of(names));
 }
 
@@ -102,7 +103,9 @@ int panel_explain_work(struct panel_explain *x, const struct panel_context *c,
         const struct trace_explain_options o = {.name = trace_names_text(&s->names, n->name),
                                                 .tasks = n->is_task,
                                                 .quantile = SLOW,
-                                                .threshold_ns = brush_ns};
+                                                .threshold_ns = brush_ns,
+                                                .from_ns = names->names.begin_ns,
+                                                .to_ns = names->names.end_ns};
         trace_explained_finish(&x->explained);
         x->explained = (struct trace_explained){0};
         x->has = false;
@@ -113,6 +116,8 @@ int panel_explain_work(struct panel_explain *x, const struct panel_context *c,
             x->explained.piece_count = 0;
         x->name = n->name;
         x->is_task = n->is_task;
+        x->begin_ns = o.from_ns;
+        x->end_ns = o.to_ns;
         x->brush_ns = brush_ns;
         x->has = true;
     }
@@ -216,7 +221,25 @@ static void draw_all(const struct panel_explain *x, struct ui *u, struct rect r)
     ui_label(u, rect_make(r.x + u->pad, r.y, r.w - 2 * u->pad, r.h), u->theme.text, text);
 }
 
-// Where the chosen piece waits, and who had what it waited for.
+// A line that says what a stack is, and the stack beneath it, in what is left of the room.
+static void draw_stack(const struct panel_context *c, struct ui *u, struct rect *left, int most,
+                       const char *title, uint32_t stack)
+{
+    const struct trace_stacks *s = &c->model->spans->stacks;
+    const struct trace_names *n = &c->model->spans->names;
+    int line = panel_row_height(u), used = line;
+    ui_label(u, rect_make(left->x, left->y, left->w, line), u->theme.dim, title);
+    if (stack) {
+        struct rect room = {left->x, left->y + line, left->w, most - line};
+        uint32_t first = trace_frame_of_user(n, trace_stacks_get(s, stack));
+        used += panel_stack(u, c->model, room, stack, first);
+    }
+    used += u->pad / 2;
+    left->y += used;
+    left->h -= used;
+}
+
+// Where the chosen piece waits, who had what it waited for, and what he did with it.
 static void draw_stacks(const struct panel_explain *x, const struct panel_context *c, struct ui *u,
                         struct rect r)
 {
@@ -224,34 +247,29 @@ static void draw_stacks(const struct panel_explain *x, const struct panel_contex
     if (row >= x->explained.piece_count)
         return;
     const struct trace_piece *p = &x->explained.pieces[x->order[row]];
-    const struct trace_stacks *s = &c->model->spans->stacks;
-    const struct trace_names *n = &c->model->spans->names;
-    char text[PANEL_CELL_MAX];
+    char text[PANEL_CELL_MAX], ns[PANEL_CELL_MAX];
     int line = panel_row_height(u);
+    int below = p->meanwhile_ns > 0 ? trace_meanwhile_stack(p) ? 2 : 1 : 0; // what stands below
     struct rect in = {r.x + u->pad, r.y + u->pad / 2, r.w - 2 * u->pad, r.h - u->pad / 2};
     draw_clip_push(u->list, r);
-    if (p->stack) {
-        snprintf(text, sizeof text, "%s",
-                 p->off_cpu                      ? "off the CPU, up to"
-                 : p->part == TRACE_PART_RUNNING ? "mostly in"
-                                                 : "it waits in");
-        ui_label(u, rect_make(in.x, in.y, in.w, line), u->theme.dim, text);
-        const struct trace_stack *stack = trace_stacks_get(s, p->stack);
-        struct rect room = {in.x, in.y + line, in.w,
-                            p->holder_stack ? (in.h - 2 * line) / 2 : in.h - line};
-        int used = line + panel_stack(u, c->model, room, p->stack, trace_frame_of_user(n, stack));
-        in.y += used + u->pad / 2;
-        in.h -= used + u->pad / 2;
-    }
+    if (p->stack)
+        draw_stack(c, u, &in, p->holder_stack ? in.h / 2 - line : in.h,
+                   p->off_cpu                      ? "off the CPU, up to"
+                   : p->part == TRACE_PART_RUNNING ? "mostly in"
+                                                   : "it waits in",
+                   p->stack);
     if (p->holder_stack) {
-        const struct trace_stack *stack = trace_stacks_get(s, p->holder_stack);
         snprintf(text, sizeof text, "%.200s %s", panel_function(c->model, p->holder),
                  p->part == TRACE_PART_RUNNABLE ? "had the Proc, mostly in"
                  : p->is_held                   ? "held it, and let go in"
                                                 : "ended that, in");
-        ui_label(u, rect_make(in.x, in.y, in.w, line), u->theme.dim, text);
-        panel_stack(u, c->model, rect_make(in.x, in.y + line, in.w, in.h - line), p->holder_stack,
-                    trace_frame_of_user(n, stack));
+        draw_stack(c, u, &in, below ? in.h - (below + 1) * line : in.h, text, p->holder_stack);
+    }
+    if (below) {
+        char did[PANEL_CELL_MAX / 2];
+        trace_meanwhile(did, sizeof did, p, panel_ns(ns, rounded(p->meanwhile_ns)));
+        snprintf(text, sizeof text, "%s%s", did, below > 1 ? ", in" : "");
+        draw_stack(c, u, &in, in.h, text, trace_meanwhile_stack(p));
     }
     draw_clip_pop(u->list);
 }
@@ -280,9 +298,17 @@ static void draw_pieces(struct panel_explain *x, const struct panel_context *c, 
     draw_all(x, u, rect_make(r.x, in.y + in.h, r.w, row));
 }
 
+static const char *none_chosen(const struct panel_latency *names)
+{
+    return names->names.count ? "choose a region or task"
+           : names->in_range  ? "no regions or tasks in this range"
+                              : "no regions or tasks in this trace";
+}
+
 void panel_explain_frame(struct panel_explain *x, struct panel_context *c,
                          struct panel_latency *names, struct ui *u, struct rect r)
 {
+    panel_latency_keys(names, c, u);
     int least = 30 * font_width(u->font, "0", 1);
     // What the pieces are needs most of the room.
     int side = r.w / 4 > least ? r.w / 6 : 0, stacks = r.w / 4 > least ? r.w / 4 : 0;
@@ -295,9 +321,11 @@ void panel_explain_frame(struct panel_explain *x, struct panel_context *c,
         panel_names_frame(names, c, u, at, c->has_keys && c->part == 0);
     }
     const struct trace_instance_name *n = panel_latency_name(names);
-    const char *none = !n                 ? names->names.has ? "choose a region or task" : ""
+    const char *none = !n                 ? names->names.has ? none_chosen(names) : ""
                        : !x->has          ? "comparing"
-                       : x->rc == -ENOENT ? "none of them has both ends in the trace"
+                       : x->rc == -ENOENT ? names->in_range
+                                                ? "none of them has both ends in this range"
+                                                : "none of them has both ends in the trace"
                        : x->rc            ? "there are no slow ones beside typical ones"
                                           : NULL;
     if (none) {

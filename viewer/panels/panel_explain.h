@@ -2,8 +2,8 @@
 //
 // Why the slow instances of a region or task are slow: what `fiberscope trace explain` says.
 //
-// The name is that of the latency panel. All of the trace counts. Slow is from p99 on or, where the
-// histogram has a brush, from its lower end on.
+// The name is that of the latency panel, and so is the time that instances are of: all of the trace
+// or the range. Slow is from p99 on or, where the histogram has a brush, from its lower end on.
 
 #ifndef FIBERSCOPE_VIEWER_PANELS_PANEL_EXPLAIN_H
 #define FIBERSCOPE_VIEWER_PANELS_PANEL_EXPLAIN_H
@@ -16,7 +16,8 @@ struct panel_explain {
     bool has;
     uint32_t name;
     bool is_task;
-    int64_t brush_ns; // where the brush begins; 0: there is none
+    int64_t begin_ns, end_ns; // what instances are of
+    int64_t brush_ns;         // where the brush begins; 0: there is none
     struct trace_explained explained;
     int rc;          // 0, -EAGAIN (none is slow), -ENOENT (none has both ends)
     uint32_t *order; // [piece_count]

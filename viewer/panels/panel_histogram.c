@@ -251,6 +251,14 @@ void panel_histogram_frame(struct panel_latency *x, const struct panel_context *
 
 // --- The panel.
 
+void panel_latency_keys(struct panel_latency *x, const struct panel_context *c, struct ui *u)
+{
+    if (!c->has_keys || !ui_key(u, 'r', 0))
+        return;
+    x->in_range = !x->in_range;
+    u->again = true;
+}
+
 static void draw_head(const struct panel_latency *x, const struct panel_context *c, struct ui *u,
                       struct rect *r, enum panel_latency_part part)
 {
@@ -280,10 +288,7 @@ void panel_latency_frame(struct panel_latency *x, struct panel_context *c, struc
     // A third each, of which a narrow window shows the last ones first.
     int least = 40 * font_width(u->font, "0", 1), parts = r.w / least < 3 ? r.w / least : 3;
     parts = parts < 1 ? 1 : parts;
-    if (c->has_keys && ui_key(u, 'r', 0)) {
-        x->in_range = !x->in_range;
-        u->again = true;
-    }
+    panel_latency_keys(x, c, u);
     int x0 = r.x, left = r.w;
     for (int i = 0; i < PANEL_LATENCY_PARTS; i++) {
         bool is_seen = parts == 3 || (parts == 2 ? i != PANEL_NAMES : i == c->part % 3);

@@ -77,6 +77,9 @@ int panel_latency_choose(struct panel_latency *x, const struct trace_model *m, c
 // The chosen name; NULL: none.
 const struct trace_instance_name *panel_latency_name(const struct panel_latency *x);
 
+// R: of all of the trace, or of the range; in this panel and in explain.
+void panel_latency_keys(struct panel_latency *x, const struct panel_context *c, struct ui *u);
+
 // Leaves only what is as long as the buckets from first up to last; 0, 0: all.
 void panel_latency_brush(struct panel_latency *x, unsigned first, unsigned last);
 

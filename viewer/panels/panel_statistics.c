@@ -29,7 +29,7 @@ static void draw_facts(const struct panel_sums *x, struct ui *u, struct rect r)
     char text[PANEL_CELL_MAX], share[PANEL_CELL_MAX];
     int at = fact(u, r.x, r, "length", panel_ns(text, p->end_ns - p->begin_ns));
     if (p->procs) {
-        snprintf(text, sizeof text, "%.20s of %" PRIu64 " Procs",
+        snprintf(text, sizeof text, "%.20s (GOMAXPROCS %" PRIu64 ")",
                  panel_share(share, trace_portion_utilisation(p), 1), p->procs);
         at = fact(u, at, r, "fibers ran", text);
     }

@@ -58,11 +58,22 @@ int panels_height(const struct panels *p, const struct ui *u, int height)
 
 // --- The bar.
 
-// A moment with the digits that tell the range's ends apart.
+// Whether the open panel is of all of the trace, whatever is chosen.
+static bool is_of_all(const struct panels *p)
+{
+    return (p->open == PANELS_EXPLAIN || p->open == PANELS_LATENCY) && !p->latency.in_range;
+}
+
+// What the figures are of; a moment with the digits that tell the range's ends apart.
 static void range_text(const struct panels *p, char text[PANEL_CELL_MAX])
 {
     char length[PANEL_CELL_MAX];
     const struct panel_context *c = &p->context;
+    if (is_of_all(p)) {
+        snprintf(text, PANEL_CELL_MAX, "all of the trace (R: %s)",
+                 c->is_chosen ? "the range" : "what is shown");
+        return;
+    }
     double from = (double)(c->begin_ns - p->model->begin_ns) / 1e9;
     double to = (double)(c->end_ns - p->model->begin_ns) / 1e9;
     double digits = to > from ? 3 - floor(log10(to - from)) : 3;
@@ -103,7 +114,8 @@ static void bar(struct panels *p, struct ui *u, struct rect r)
     }
     range_text(p, text);
     ui_label_right(u, rect_make(x + u->pad, r.y, r.x + r.w - x - 2 * u->pad, r.h),
-                   p->context.is_chosen ? u->theme.accent : u->theme.dim, p->open ? text : "");
+                   p->context.is_chosen && !is_of_all(p) ? u->theme.accent : u->theme.dim,
+                   p->open ? text : "");
 }
 
 // --- Frames.

@@ -192,20 +192,26 @@ static void draw_goal(struct timeline *t, struct ui *u, int64_t most, struct rec
 void timeline_counter(struct timeline *t, struct ui *u, uint32_t which, struct rect r)
 {
     const struct trace_counter *c = &t->model->counters[which];
+    const struct trace_counter *goal = &t->model->counters[TRACE_COUNTER_GOAL];
     int64_t most = c->most;
     char text[160], value[UNITS_LABEL_MAX], at[TIMELINE_NS_MAX];
-    if (which == TRACE_COUNTER_HEAP && t->model->counters[TRACE_COUNTER_GOAL].most > most)
-        most = t->model->counters[TRACE_COUNTER_GOAL].most;
+    if (which == TRACE_COUNTER_HEAP && goal->most > most)
+        most = goal->most;
     struct rect in = {r.x, r.y + 3, r.w, r.h - 4};
     draw_clip_push(u->list, r);
     plot(t, u, c, most, theme_mix(u->theme.ground, u->theme.accent, 0.45), in);
     if (which == TRACE_COUNTER_HEAP)
         draw_goal(t, u, most, in);
     draw_clip_pop(u->list);
-    // How high the row is, in the gutter below its name.
+    // In the gutter beside its name the counter's own most; the row may be as high as the goal's.
     struct rect label = {r.x - 30 * u->pad, r.y, 30 * u->pad - u->pad - 2, u->line};
-    snprintf(text, sizeof text, "max %.100s", amount(value, which, most));
+    snprintf(text, sizeof text, "max %.100s", amount(value, which, c->most));
     ui_label_right(u, label, u->theme.dim, text);
+    label.y += u->line;
+    if (which == TRACE_COUNTER_HEAP && goal->most && label.y + u->line <= r.y + r.h) {
+        snprintf(text, sizeof text, "goal %.100s", amount(value, which, goal->most));
+        ui_label_right(u, label, u->theme.bad, text);
+    }
     if (!ui_inside(u, r))
         return;
     double ns = timeline_time(t, u->mouse_x);

@@ -41,6 +41,7 @@ static int open_timeline(void **state, struct document *d)
         timeline_show(&e->timeline, d->shown.begin_ns, end);
     e->from = e->drawn = e->to = e->at_first = e->timeline.shown;
     panels_init(&e->panels, d->trace);
+    e->panels.latency.in_range = end > d->shown.begin_ns; // of --range, if there is one
     e->panels.wake = d->wake;
     e->panels.wake_context = d->wake_context;
     if (d->instances) {
