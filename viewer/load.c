@@ -92,24 +92,7 @@ static void say_bytes(struct load *l, uint64_t done, uint64_t total)
     atomic_store_explicit(&l->total_bytes, total, memory_order_relaxed);
 }
 
-// --- Traces. How far it is says the place of the event that is read: a generation's bytes are read before its events.
-
-struct input {
-    struct load *load;
-    int fd;
-};
-
-static int64_t read_some(void *context, void *bytes, size_t n)
-{
-    struct input *in = context;
-    ssize_t got;
-    do
-        got = read(in->fd, bytes, n);
-    while (got < 0 && errno == EINTR);
-    if (got < 0)
-        return -errno;
-    return say(in->load, READING) ? got : -ECANCELED;
-}
+// --- Traces. How far it is says the place of the event that is read.
 
 // Parts become rarer as reading goes on: all together take a fraction of its time.
 static bool part_is_due(void *load, uint64_t offset)
@@ -125,6 +108,11 @@ static bool part_is_due(void *load, uint64_t offset)
     if (l->o.part_ms >= 0)
         l->part_due_ms = l->began_ms + PART_TIMES * (ms - l->began_ms);
     return true;
+}
+
+static bool is_stopped(void *load)
+{
+    return cancelled(load);
 }
 
 static void free_part(struct loaded *part)
@@ -191,7 +179,7 @@ static void say_notes(struct loaded *out, const struct trace_reader *r)
 static int finish_trace(struct load *l, struct trace_reader *r, int rc, struct loaded *out,
                         struct fscope_error *err)
 {
-    const struct trace_model_watch watch = {part_is_due, show_part, l};
+    const struct trace_model_watch watch = {part_is_due, is_stopped, show_part, l};
     l->began_ms = now_ms();
     l->part_due_ms = l->began_ms + (l->o.part_ms ? l->o.part_ms : PART_MS);
     if (!rc)
@@ -222,12 +210,12 @@ static int salvage_trace(struct load *l, int fd, struct loaded *out)
 static int read_trace(struct load *l, int fd, uint64_t size, struct loaded *out,
                       struct fscope_error *err)
 {
-    struct input in = {l, fd};
     struct trace_reader *r = NULL;
     if (lseek(fd, 0, SEEK_SET))
         return error_set(err, -errno, 0, "%s", strerror(errno));
     say_bytes(l, 0, size);
-    int rc = trace_reader_open_callback(&r, read_some, &in, NULL, err);
+    // A file that can be read at random: events come before all of their generation is read, which may be all of the file.
+    int rc = trace_reader_open_fd(&r, fd, NULL, err);
     rc = finish_trace(l, r, rc, out, err);
     if (cancelled(l))
         return error_set(err, -ECANCELED, 0, "cancelled");

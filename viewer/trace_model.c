@@ -125,7 +125,8 @@ void trace_model_free(struct trace_model *m)
 enum { LOOK_EVENTS = 4096 };
 
 static int read_events(struct trace_model *m, struct trace_reader *r, struct trace_extras *extras,
-                       struct trace_prefix *prefix, struct fscope_error *err)
+                       struct trace_prefix *prefix, const struct trace_model_watch *w,
+                       struct fscope_error *err)
 {
     const struct trace_event *ev;
     int rc = 0, got = 0;
@@ -133,7 +134,11 @@ static int read_events(struct trace_model *m, struct trace_reader *r, struct tra
         rc = trace_spans_event(m->spans, r, ev);
         if (!rc && (ev->kind == TRACE_METRIC || ev->kind == TRACE_LABEL))
             rc = trace_extras_event(extras, r, ev);
-        if (!rc && n % LOOK_EVENTS == 0)
+        if (rc || n % LOOK_EVENTS || !w)
+            continue;
+        if (w->stopped(w->context))
+            rc = -ECANCELED;
+        else
             trace_prefix_look(prefix, m, extras, ev->offset);
     }
     if (!rc && got < 0)
@@ -153,7 +158,7 @@ static int read_spans(struct trace_model *m, struct trace_reader *r,
     if (!rc)
         rc = trace_prefix_new(&prefix, w);
     if (!rc)
-        rc = read_events(m, r, extras, prefix, err);
+        rc = read_events(m, r, extras, prefix, w, err);
     trace_prefix_finish(prefix);
     if (!rc)
         rc = trace_spans_finish(m->spans);

@@ -83,6 +83,8 @@ void trace_model_free(struct trace_model *m); // accepts NULL
 struct trace_model_watch {
     // Asked every few thousand events, by the reader's thread. offset: in the file, of the last one.
     bool (*due)(void *context, uint64_t offset);
+    // Asked before: whether nobody wants it any more. Then reading ends with -ECANCELED.
+    bool (*stopped)(void *context);
     // A model as if the trace ended here, which is now the callee's. By another thread, one at a time, and not after
     // trace_model_watched has returned.
     void (*show)(void *context, struct trace_model *prefix);

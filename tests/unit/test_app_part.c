@@ -31,24 +31,32 @@ static void wake(void *context)
     sem_wait(&go);
 }
 
-static int write_trace(void **state)
+// One generation. How many bytes.
+static size_t write_rounds(uint64_t rounds)
 {
-    (void)state;
     struct written m;
     uint64_t at = 10000;
     written_begin(&m);
     uint64_t where = written_stack(&m, "work", "main");
-    for (uint64_t i = 0; i < ROUNDS; i++, at += 100) {
+    for (uint64_t i = 0; i < rounds; i++, at += 100) {
         written_wake(&m, 0, at, 2, where);
         written_start(&m, 1, at + 10, 2);
         written_block(&m, 1, at + 40, "sync", where);
     }
     trace_reader_close(written_end(&m));
+    FILE *f = fopen(path, "w");
+    assert_true(f && fwrite(m.bytes, m.size_bytes, 1, f) == 1 && !fclose(f));
+    written_free(&m);
+    return m.size_bytes;
+}
+
+static int write_trace(void **state)
+{
+    (void)state;
     int fd = mkstemp(path);
     assert_true(fd >= 0);
-    assert_int_equal(write(fd, m.bytes, m.size_bytes), m.size_bytes);
     close(fd);
-    written_free(&m);
+    write_rounds(ROUNDS);
     sem_init(&woken, 0, 0);
     sem_init(&go, 0, 0);
     return 0;
@@ -230,6 +238,46 @@ static void escape_ends_the_reading_and_keeps_the_part(void **state)
     app_close(&a);
 }
 
+// What this process has read until now, of files and all else.
+static uint64_t read_bytes(void)
+{
+    unsigned long long n = 0;
+    FILE *f = fopen("/proc/self/io", "r");
+    assert_true(f && fscanf(f, "rchar: %llu", &n) == 1 && !fclose(f));
+    return n;
+}
+
+static int threads(void)
+{
+    DIR *d = opendir("/proc/self/task");
+    int n = 0;
+    assert_non_null(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+// Here the thread calls for the first time after 4096 events, and waits.
+static void a_generation_is_not_read_to_its_end_first_nor_after_a_cancel(void **state)
+{
+    (void)state;
+    struct load_progress p;
+    size_t size = write_rounds(30 * (uint64_t)ROUNDS);
+    int before = threads();
+    uint64_t began = read_bytes();
+    open_file(false);
+    sem_wait(&woken);
+    load_look(a.documents[0]->loading, &p);
+    assert_true(p.done_bytes > 0 && p.done_bytes < size / 8);
+    assert_in_range(read_bytes() - began, 1, size / 4);
+    app_close(&a); // which lets it go
+    for (int i = 0; i < 3000 && threads() > before; i++)
+        usleep(10000);
+    assert_in_range(read_bytes() - began, 1, size / 2);
+    write_rounds(ROUNDS);
+}
+
 static void write_profile(const char *to)
 {
     enum { SAMPLES = 120000, FUNCTIONS = 300 };
@@ -293,17 +341,6 @@ static void a_large_profile_is_seen_by_some_of_its_samples(void **state)
     memcpy(path, trace, sizeof path);
 }
 
-static int threads(void)
-{
-    DIR *d = opendir("/proc/self/task");
-    int n = 0;
-    assert_non_null(d);
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
 static int threads_before;
 
 static void *nothing(void *arg)
@@ -335,6 +372,7 @@ int main(void)
         cmocka_unit_test(a_large_profile_is_seen_by_some_of_its_samples),
         cmocka_unit_test(escape_ends_the_reading_and_keeps_the_part),
         cmocka_unit_test(closing_meanwhile_leaves_nothing),
+        cmocka_unit_test(a_generation_is_not_read_to_its_end_first_nor_after_a_cancel),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
