@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,9 +111,15 @@ static int make_lanes(struct trace_model *m)
     return 0;
 }
 
+void trace_model_hold(struct trace_model *m)
+{
+    atomic_fetch_add_explicit(&m->holders, 1, memory_order_relaxed);
+}
+
 void trace_model_free(struct trace_model *m)
 {
-    if (!m)
+    // acq_rel: what one has read of it is read before the other frees it.
+    if (!m || atomic_fetch_sub_explicit(&m->holders, 1, memory_order_acq_rel) > 0)
         return;
     for (uint32_t i = 0; i < m->lane_count; i++)
         lod_free(&m->lanes[i].lod);
