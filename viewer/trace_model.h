@@ -84,7 +84,7 @@ void trace_model_free(struct trace_model *m); // accepts NULL
 void trace_model_hold(struct trace_model *m);
 
 // For who wants to show what there is while reading goes on.
-struct trace_model_watch {
+struct trace_model_watch { // callbacks may be NULL
     // Asked every few thousand events, by the reader's thread. offset: in the file, of the last one.
     bool (*due)(void *context, uint64_t offset);
     // Asked before: whether nobody wants it any more. Then reading ends with -ECANCELED.
@@ -93,6 +93,7 @@ struct trace_model_watch {
     // trace_model_watched has returned.
     void (*show)(void *context, struct trace_model *prefix);
     void *context;
+    bool keeps; // where the trace goes wrong it ends: what came before is the model. The reader has the error
 };
 
 // As trace_model_read. w may be NULL.

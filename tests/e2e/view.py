@@ -172,7 +172,7 @@ def damage_is_said_and_mistakes_are_refused(work):
         f.write(whole + whole[16:60])
     assert not any("damage" in t for t in texts(path))
     said = texts(cut)
-    assert any(t.startswith("Only what stands before the damage is shown.") for t in said), said
+    assert any(t.startswith("Only what stands before the damage is shown: its first generation as far as it goes, 10s; ") for t in said), said
     assert "worker_6" in said
     end = made.Generation(2, 10**12)  # the file says it of itself
     end.text(f"fiberscope: lost full from={10**12} to=0 count=0: all trace buffers were full")
