@@ -306,8 +306,10 @@ static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_p
 static int parse_profile(struct pprof_profile **out, const char *path, const void *bytes,
                          size_t size, const struct pprof_read_options *o, struct fscope_error *err)
 {
-    if (bytes)
-        return pprof_read_memory(out, bytes, size, o, err);
+    if (bytes) {
+        int rc = pprof_read_memory(out, bytes, size, o, err);
+        return rc ? error_prefix(err, "%s", path) : 0;
+    }
     return pprof_read_file(out, path, o, err);
 }
 

@@ -7,7 +7,9 @@
 #include "viewer/load.h"
 #include "viewer/trace_model.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -109,11 +111,108 @@ static void what_is_whole_is_shown_and_how_much_that_is(void **state)
     free(b.data);
 }
 
+// --- Addresses. A server that gives one answer and then keeps the connection.
+
+static struct server {
+    int fd, port;
+    const char *answer;
+    size_t size;
+    pthread_t thread;
+} server;
+
+static void *serve(void *arg)
+{
+    struct server *s = arg;
+    char request[4096];
+    int fd = accept(s->fd, NULL, NULL);
+    if (fd < 0 || read(fd, request, sizeof request) <= 0)
+        return NULL;
+    if (write(fd, s->answer, s->size) == (ssize_t)s->size)
+        while (read(fd, request, sizeof request) > 0)
+            ; // until the other side goes
+    close(fd);
+    return NULL;
+}
+
+static int load_answer(const char *answer, size_t n, struct loaded *out, struct fscope_error *err)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    char url[64];
+    server = (struct server){.fd = socket(AF_INET, SOCK_STREAM, 0), .answer = answer, .size = n};
+    assert_int_equal(bind(server.fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(server.fd, 1), 0);
+    assert_int_equal(getsockname(server.fd, (struct sockaddr *)&at, &size), 0);
+    assert_int_equal(pthread_create(&server.thread, NULL, serve, &server), 0);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/debug", ntohs(at.sin_port));
+    const struct load_options o = {.path = url};
+    *err = (struct fscope_error){0};
+    alarm(30); // who waits for this server's end waits for ever
+    int rc = load_now(&o, out, err);
+    alarm(0);
+    pthread_join(server.thread, NULL);
+    close(server.fd);
+    if (rc)
+        assert_memory_equal(err->text, url, strlen(url));
+    return rc;
+}
+
+static void an_answer_in_chunks_ends_with_the_last(void **state)
+{
+    (void)state;
+    struct trace_bytes b = trace_sample(26, 1);
+    struct loaded l;
+    struct fscope_error err;
+    char *text;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    fprintf(out, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for (size_t at = 0; at < b.size_bytes; at += 100) {
+        size_t n = b.size_bytes - at < 100 ? b.size_bytes - at : 100;
+        fprintf(out, "%zx\r\n", n);
+        fwrite(b.data + at, n, 1, out);
+        fprintf(out, "\r\n");
+    }
+    fprintf(out, "0\r\n\r\n");
+    fclose(out);
+    int rc = load_answer(text, size, &l, &err);
+    if (rc)
+        fail_msg("%s", err.text);
+    assert_string_equal(l.missing, "");
+    loaded_free(&l);
+    free(text);
+    free(b.data);
+}
+
+static void a_server_that_refuses_is_heard(void **state)
+{
+    (void)state;
+    static const char answers[][200] = {
+        "HTTP/1.1 501 Not Implemented\r\nContent-Length: 38\r\n\r\nno fibers:\033[31m link "
+        "libfiberscope-rt\n",
+        "HTTP/1.1 501 Not Implemented\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "26\r\nno fibers:\033[31m link libfiberscope-rt\n\r\n0\r\n\r\n",
+    };
+    for (int i = 0; i < 2; i++) {
+        struct loaded l;
+        struct fscope_error err;
+        assert_int_equal(load_answer(answers[i], strlen(answers[i]), &l, &err), -EIO);
+        assert_non_null(
+            strstr(err.text, "the server says 501 Not Implemented: no fibers:?[31m link"));
+    }
+    struct loaded l;
+    struct fscope_error err;
+    static const char nonsense[] = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nnonsense";
+    assert_true(load_answer(nonsense, sizeof nonsense - 1, &l, &err) < 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_trace_cut_in_its_only_generation_is_shown_as_far_as_it_goes),
         cmocka_unit_test(what_is_whole_is_shown_and_how_much_that_is),
+        cmocka_unit_test(an_answer_in_chunks_ends_with_the_last),
+        cmocka_unit_test(a_server_that_refuses_is_heard),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
