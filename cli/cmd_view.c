@@ -97,9 +97,9 @@ static const struct cli_option options[] = {
         "stacks statistics fibers critical explain latency; of a profile icicle flame sandwich top "
         "tree source"),
     CLI_STRING(struct settings, out, "o", 0, "OUT", PICTURE,
-               "draw into OUT, a PNG, without a display, and end"),
+               "draw into OUT, a name that ends in .png or .svg, without a display, and end"),
     CLI_STRING(struct settings, png, "png", 0, "OUT", PICTURE,
-               "the same; with --svg and --text of one frame"),
+               "the same as PNG, whatever its name; with --svg and --text of one frame"),
     CLI_STRING(struct settings, svg, "svg", 0, "OUT", PICTURE, "the same as SVG"),
     CLI_STRING(struct settings, text, "text", 0, "OUT", PICTURE,
                "the same as text: what is drawn where, a line an item"),

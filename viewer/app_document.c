@@ -108,6 +108,17 @@ static int show_first(struct document *d, const char *id)
     return rc;
 }
 
+// Why its view cannot be opened: what the view has said, of the file.
+static void say_why(const struct document *d, int rc, struct fscope_error *err)
+{
+    const char *why = *d->error ? d->error : strerror(-rc);
+    size_t n = strlen(d->path);
+    if (!strncmp(why, d->path, n) && why[n] == ':')
+        error_set(err, rc, 0, "%s", why);
+    else
+        error_set(err, rc, 0, "%s: %s", d->path, why);
+}
+
 int document_open(struct document **out, const struct app_options *o, const char *path,
                   struct fscope_error *err)
 {
@@ -145,7 +156,7 @@ int document_open(struct document **out, const struct app_options *o, const char
             take(d, &loaded);
             rc = show_first(d, o->view);
             if (rc)
-                error_set(err, rc, 0, "%s: %s", path, strerror(-rc));
+                say_why(d, rc, err);
         }
     } else if ((rc = load_start(&d->loading, &l)) != 0) {
         error_set(err, rc, 0, "%s: %s", path, strerror(-rc));
@@ -231,7 +242,7 @@ void document_poll(struct document *d, const struct app_options *o)
         if (!had_part)
             rc = show_first(d, o->view);
         if (rc)
-            error_set(&err, rc, 0, "%s", *d->error ? d->error : strerror(-rc));
+            say_why(d, rc, &err);
     }
     if (rc)
         fail(d, &err);

@@ -5,16 +5,18 @@
 #include "viewer/app_internal.h"
 
 #include "base/file.h"
+#include "viewer/http.h"
 #include "viewer/ui/raster.h"
 #include "viewer/ui/svg.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { NUMBERS = 1000 };
+enum { NUMBERS = 1000, NAME_MAX_BYTES = 200, EXPORT_NAME_MAX = 320 };
 
 int app_write_png(struct app *a, const char *path, struct fscope_error *err)
 {
@@ -50,33 +52,81 @@ int app_write_text(struct app *a, const char *path, struct fscope_error *err)
     return file_commit(&f, err);
 }
 
-// The file's name, in the current folder: the file that is shown may lie where nobody writes.
-static void name_of(const struct document *d, int number, char *buf, size_t size)
+// The last part of the file's name or address, in the current folder: the file that is shown may lie where nobody writes.
+static void name_of(const struct document *d, char *buf, size_t size)
 {
-    const char *slash = strrchr(d->path, '/'), *name = slash && slash[1] ? slash + 1 : d->path;
-    size_t n = strcspn(name, "?#");
-    snprintf(buf, size, "%.*s-%s-%d", (int)(n < 200 ? n : 200), name, views[d->view]->id, number);
+    bool is_url = http_is_url(d->path);
+    size_t n = is_url ? strcspn(d->path, "?#") : strlen(d->path), begin = n;
+    while (begin && d->path[begin - 1] != '/')
+        begin--;
+    if (begin == n) // a folder's address has no last part
+        begin = 0;
+    n = n - begin < NAME_MAX_BYTES ? n - begin : NAME_MAX_BYTES;
+    snprintf(buf, size, "%.*s-%s", (int)n, d->path + begin, views[d->view]->id);
+    for (char *p = buf; *p; p++)
+        *p = *p == '/' ? '_' : *p;
+}
+
+// Gives a file a name that nothing has. 0 or -errno; -EEXIST: something has it.
+static int name_new(const char *from, const char *to)
+{
+    if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE))
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    // Not every file system knows that. A link replaces nothing either.
+    return link(from, to) || unlink(from) ? -errno : 0;
+}
+
+// The first number with which both names are free; both files get them.
+static int name_both(const char *png, const char *svg, const char *base, char *name, size_t size)
+{
+    char other[EXPORT_NAME_MAX];
+    int rc = -EEXIST;
+    for (int i = 1; i <= NUMBERS && rc == -EEXIST; i++) {
+        snprintf(name, size, "%s-%d.png", base, i);
+        snprintf(other, sizeof other, "%s-%d.svg", base, i);
+        rc = name_new(png, name);
+        if (!rc && (rc = name_new(svg, other)) != 0 && rename(name, png))
+            return -errno;
+    }
+    return rc;
+}
+
+static int export_both(struct app *a, char *name, size_t size, struct fscope_error *err)
+{
+    char folder[] = ".fiberscope-XXXXXX", png[sizeof folder + 4], svg[sizeof folder + 4];
+    char base[EXPORT_NAME_MAX - 16];
+    name_of(a->documents[a->at], base, sizeof base);
+    if (!mkdtemp(folder))
+        return error_set(err, -errno, 0, "%s: %s", base, strerror(errno));
+    snprintf(png, sizeof png, "%s/png", folder);
+    snprintf(svg, sizeof svg, "%s/svg", folder);
+    int rc = app_write_png(a, png, err);
+    if (!rc)
+        rc = app_write_svg(a, svg, err);
+    if (!rc)
+        rc = name_both(png, svg, base, name, size);
+    if (rc == -EEXIST)
+        error_set(err, rc, 0, "%s-1 to -%d are there already", base, NUMBERS);
+    else if (rc && !err->code)
+        error_set(err, rc, 0, "%s: %s", base, strerror(-rc));
+    unlink(png);
+    unlink(svg);
+    rmdir(folder);
+    return rc;
 }
 
 void export_picture(struct app *a)
 {
     struct fscope_error err = {0};
-    char base[320], png[336], svg[336], here[512];
+    char name[EXPORT_NAME_MAX], here[512];
     if (!a->count || !document_kind(a->documents[a->at]))
         return;
-    int number = 0, rc;
-    do { // a name that is free
-        name_of(a->documents[a->at], ++number, base, sizeof base);
-        snprintf(png, sizeof png, "%s.png", base);
-        snprintf(svg, sizeof svg, "%s.svg", base);
-    } while (number < NUMBERS && (!access(png, F_OK) || !access(svg, F_OK)));
-    rc = app_write_png(a, png, &err);
-    if (!rc)
-        rc = app_write_svg(a, svg, &err);
-    if (rc)
+    if (export_both(a, name, sizeof name, &err))
         snprintf(a->note, sizeof a->note, "Not saved: %s", err.text);
     else
-        snprintf(a->note, sizeof a->note, "Saved %s and .svg in %s", png,
+        snprintf(a->note, sizeof a->note, "Saved %s and .svg in %s", name,
                  getcwd(here, sizeof here) ? here : "the current folder");
 }
 

@@ -4,6 +4,8 @@
 
 #include "viewer/http.h"
 
+#include "base/utf8.h"
+
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
@@ -14,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SLICE_MS = 50, HEAD_MAX = 65536, PIECE = 65536 };
+enum { SLICE_MS = 50, HEAD_MAX = 65536, PIECE = 65536, WORDS_MAX = 200, WORDS_MS = 2000 };
 
 struct get {
     const struct http_limits *limits;
@@ -29,7 +31,9 @@ struct get {
     size_t size, capacity;
     size_t head;    // bytes of the head, with its empty line
     int64_t length; // of the body; -1: until the end
+    size_t chunk;   // where the next chunk's head begins, of the body
     bool chunked, ended;
+    int status;
 };
 
 bool http_is_url(const char *text)
@@ -206,9 +210,7 @@ static int read_head(struct get *g)
     int status;
     if (sscanf(g->bytes, "HTTP/1.%*1[01] %3d", &status) != 1)
         return fail(g, -EPROTO, "no answer in HTTP");
-    if (status != 200)
-        return error_set(g->err, -EIO, 0, "%.200s: the server says %.*s", g->url,
-                         (int)strcspn(g->bytes + 9, "\r"), g->bytes + 9);
+    g->status = status;
     const char *how = field(g, "Transfer-Encoding"), *length = field(g, "Content-Length");
     g->chunked = how && !strncasecmp(how, "chunked", 7);
     char *after;
@@ -244,9 +246,38 @@ static int join_chunks(struct get *g)
     return 0;
 }
 
+// Whether the last chunk has come: a server may leave the connection open behind it.
+static bool has_last_chunk(struct get *g)
+{
+    size_t size = g->size - g->head;
+    while (g->chunk < size) {
+        char *from = g->bytes + g->head + g->chunk, *line = strstr(from, "\r\n"), *after;
+        if (!line)
+            return false;
+        errno = 0;
+        unsigned long long n = strtoull(from, &after, 16);
+        if (!n || after == from || errno) // what is no number is join_chunks' to say
+            return true;
+        size_t head = (size_t)(line - from) + 2;
+        if (n > SIZE_MAX / 2 || size - g->chunk < head + n + 2)
+            return false;
+        g->chunk += head + (size_t)n + 2;
+    }
+    return false;
+}
+
+static bool is_complete(struct get *g)
+{
+    if (g->ended)
+        return true;
+    if (g->chunked)
+        return has_last_chunk(g);
+    return g->length >= 0 && g->size - g->head >= (uint64_t)g->length;
+}
+
 static int read_body(struct get *g)
 {
-    while (!g->ended && (g->length < 0 || g->size - g->head < (uint64_t)g->length)) {
+    while (!is_complete(g)) {
         int rc = receive(g);
         if (rc)
             return rc;
@@ -258,6 +289,36 @@ static int read_body(struct get *g)
     if (g->length >= 0)
         g->size = g->head + (size_t)g->length;
     return g->chunked ? join_chunks(g) : 0;
+}
+
+// A line as it may be printed: the server does not write to our terminal.
+static void copy_line(char out[WORDS_MAX], const char *line, size_t n)
+{
+    size_t k = 0;
+    while (k < n && k < WORDS_MAX - 1 && line[k] && line[k] != '\r' && line[k] != '\n')
+        k++;
+    memcpy(out, line, k);
+    out[k] = 0;
+    utf8_mask_controls(out, "");
+}
+
+// Any other status than 200, with the first line of what the server has to say about it.
+static int refused(struct get *g)
+{
+    char status[WORDS_MAX], words[WORDS_MAX];
+    const struct http_limits brief = {.silence_ms = WORDS_MS, .body_bytes_max = PIECE};
+    copy_line(status, g->bytes + 9, g->head - 9);
+    g->limits = &brief;
+    int rc = read_body(g);
+    if (rc == -ECANCELED)
+        return rc;
+    const char *body = g->bytes + g->head;
+    copy_line(words, rc ? "" : body, rc ? 0 : g->size - g->head);
+    bool has_words = *words && *words != '<'; // a page is for browsers
+    if (g->err)
+        *g->err = (struct fscope_error){0};
+    return error_set(g->err, -EIO, 0, "%.200s: the server says %s%s%s", g->url, status,
+                     has_words ? ": " : "", has_words ? words : "");
 }
 
 int http_get(const char *url, const struct http_limits *limits, http_progress_fn *progress,
@@ -280,7 +341,7 @@ int http_get(const char *url, const struct http_limits *limits, http_progress_fn
     if (!rc)
         rc = read_head(&g);
     if (!rc)
-        rc = read_body(&g);
+        rc = g.status == 200 ? read_body(&g) : refused(&g);
     if (g.fd >= 0)
         close(g.fd);
     if (rc) {

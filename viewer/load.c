@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -150,12 +151,6 @@ bool load_part(struct load *l, struct loaded *out)
     return part;
 }
 
-static void say_damage(struct loaded *out, const char *what)
-{
-    snprintf(out->missing, sizeof out->missing, "Only what stands before the damage is shown. %s",
-             what);
-}
-
 // What the file says itself (formats/trace/notes.h).
 static void say_notes(struct loaded *out, const struct trace_reader *r)
 {
@@ -175,54 +170,103 @@ static void say_notes(struct loaded *out, const struct trace_reader *r)
     }
 }
 
-// Of a reader that was opened, with rc; closes it.
-static int finish_trace(struct load *l, struct trace_reader *r, int rc, struct loaded *out,
-                        struct fscope_error *err)
+// Where a trace's bytes are: in a file, or in memory.
+struct source {
+    int fd; // -1: memory
+    const char *bytes;
+    uint64_t size_bytes;
+};
+
+static int open_reader(struct trace_reader **r, const struct source *s,
+                       const struct trace_reader_options *o, struct fscope_error *err)
 {
-    const struct trace_model_watch watch = {part_is_due, is_stopped, show_part, l};
+    if (s->fd < 0)
+        return trace_reader_open_memory(r, s->bytes, s->size_bytes, o, err);
+    if (lseek(s->fd, 0, SEEK_SET))
+        return error_set(err, -errno, 0, "%s", strerror(errno));
+    // A file that can be read at random: events come before all of their generation is read, which may be all of the file.
+    return trace_reader_open_fd(r, s->fd, o, err);
+}
+
+struct how_whole { // as far as the bytes make sense
+    uint32_t generations;
+    bool has_rest;
+    uint64_t bytes;
+};
+
+static int read_once(struct load *l, const struct source *s, const struct trace_reader_options *o,
+                     struct loaded *out, struct how_whole *whole, struct fscope_error *err)
+{
+    struct trace_reader *r = NULL;
+    bool is_seen = l->o.wake;
+    const struct trace_model_watch watch = {.due = is_seen ? part_is_due : NULL,
+                                            .stopped = is_stopped,
+                                            .show = is_seen ? show_part : NULL,
+                                            .context = l,
+                                            .keeps = o->rest};
     l->began_ms = now_ms();
     l->part_due_ms = l->began_ms + (l->o.part_ms ? l->o.part_ms : PART_MS);
+    int rc = open_reader(&r, s, o, err);
     if (!rc)
-        rc = trace_model_watched(&out->trace, r, l->o.wake ? &watch : NULL, err);
-    const struct trace_error *damage = r ? trace_reader_damage(r) : NULL;
+        rc = trace_model_watched(&out->trace, r, &watch, err);
     if (!rc)
         say_notes(out, r);
-    if (!rc && damage)
-        say_damage(out, damage->text);
+    const struct trace_error *e = r ? trace_reader_error(r) : NULL;
+    if (e) {
+        whole->generations = trace_reader_whole(r, &whole->has_rest);
+        whole->bytes = e->offset;
+    }
     trace_reader_close(r);
     return rc;
 }
 
-static int salvage_trace(struct load *l, int fd, struct loaded *out)
+static void say_damage(struct loaded *out, const struct source *s, const struct how_whole *w,
+                       const char *why)
 {
-    const struct trace_reader_options o = {.size = sizeof o, .salvage = true};
-    struct trace_reader *r = NULL;
-    struct fscope_error err = {0};
-    if (!say(l, SALVAGING))
-        return -ECANCELED;
-    say_bytes(l, 0, atomic_load_explicit(&l->total_bytes, memory_order_relaxed));
-    if (lseek(fd, 0, SEEK_SET))
-        return -errno;
-    int rc = trace_reader_open_fd(&r, fd, &o, &err);
-    return finish_trace(l, r, rc, out, &err);
+    double seconds = (double)(out->trace->end_ns - out->trace->begin_ns) / 1e9;
+    char generations[96] = "its first generation as far as it goes", share[24] = "";
+    if (w->generations)
+        snprintf(generations, sizeof generations, "%" PRIu32 " whole generation%s%s",
+                 w->generations, w->generations == 1 ? "" : "s",
+                 w->has_rest ? " and the next as far as it goes" : "");
+    if (w->bytes < s->size_bytes)
+        snprintf(share, sizeof share, " (%.0f %%)", 100 * (double)w->bytes / (double)s->size_bytes);
+    snprintf(out->missing, sizeof out->missing,
+             "Only what stands before the damage is shown: %s, %.6gs; the damage is at byte "
+             "%" PRIu64 " of %" PRIu64 "%s. %s",
+             generations, seconds, w->bytes, s->size_bytes, share, why);
 }
 
-static int read_trace(struct load *l, int fd, uint64_t size, struct loaded *out,
+// What is whole, as the reports do with --salvage; if nothing is, what there is of the first generation.
+static int salvage_trace(struct load *l, const struct source *s, struct how_whole *whole,
+                         struct loaded *out)
+{
+    const struct trace_reader_options salvage = {
+        .size = sizeof salvage, .salvage = true, .stopped = is_stopped, .stopped_context = l};
+    const struct trace_reader_options rest = {.size = sizeof rest, .rest = true};
+    struct fscope_error err = {0};
+    struct how_whole none = {0};
+    if (!say(l, SALVAGING))
+        return -ECANCELED;
+    say_bytes(l, 0, s->size_bytes);
+    if (whole->generations || whole->has_rest)
+        return read_once(l, s, &salvage, out, &none, &err);
+    return read_once(l, s, &rest, out, whole, &err);
+}
+
+static int read_trace(struct load *l, const struct source *s, struct loaded *out,
                       struct fscope_error *err)
 {
-    struct trace_reader *r = NULL;
-    if (lseek(fd, 0, SEEK_SET))
-        return error_set(err, -errno, 0, "%s", strerror(errno));
-    say_bytes(l, 0, size);
-    // A file that can be read at random: events come before all of their generation is read, which may be all of the file.
-    int rc = trace_reader_open_fd(&r, fd, NULL, err);
-    rc = finish_trace(l, r, rc, out, err);
-    if (cancelled(l))
-        return error_set(err, -ECANCELED, 0, "cancelled");
+    const struct trace_reader_options all = {.size = sizeof all};
+    struct how_whole whole = {0};
+    say_bytes(l, 0, s->size_bytes);
+    int rc = read_once(l, s, &all, out, &whole, err);
     // What the system refuses, it refuses again; what is wrong in the file is wrong at some place.
-    if ((rc == -EINVAL || rc == -ENODATA) && !salvage_trace(l, fd, out))
-        return 0;
-    return rc;
+    if ((rc == -EINVAL || rc == -ENODATA) && !cancelled(l) && !salvage_trace(l, s, &whole, out)) {
+        say_damage(out, s, &whole, err->text);
+        rc = 0;
+    }
+    return cancelled(l) ? error_set(err, -ECANCELED, 0, "cancelled") : rc;
 }
 
 // --- Profiles. What is wrong with them is said of the path; the profile is in memory at once.
@@ -262,8 +306,10 @@ static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_p
 static int parse_profile(struct pprof_profile **out, const char *path, const void *bytes,
                          size_t size, const struct pprof_read_options *o, struct fscope_error *err)
 {
-    if (bytes)
-        return pprof_read_memory(out, bytes, size, o, err);
+    if (bytes) {
+        int rc = pprof_read_memory(out, bytes, size, o, err);
+        return rc ? error_prefix(err, "%s", path) : 0;
+    }
     return pprof_read_file(out, path, o, err);
 }
 
@@ -280,7 +326,8 @@ static int read_profile(struct load *l, const void *bytes, size_t size, struct l
         o.salvaged_samples = &whole;
         rc = parse_profile(&p, l->o.path, bytes, size, &o, &again);
         if (!rc)
-            say_damage(out, err->text);
+            snprintf(out->missing, sizeof out->missing,
+                     "Only what stands before the damage is shown. %s", err->text);
         rc = rc ? err->code : 0;
     }
     if (!rc && l->o.diff_base && (rc = parse_profile(&base, l->o.diff_base, NULL, 0, NULL, err)))
@@ -319,7 +366,8 @@ static int read_file(struct load *l, struct loaded *out, struct fscope_error *er
         say(l, READING);
         return read_profile(l, NULL, 0, out, err);
     }
-    int rc = read_trace(l, fd, (uint64_t)st.st_size, out, err);
+    const struct source s = {.fd = fd, .size_bytes = (uint64_t)st.st_size};
+    int rc = read_trace(l, &s, out, err);
     close(fd);
     return rc ? error_prefix(err, "%s", l->o.path) : 0;
 }
@@ -337,17 +385,16 @@ static int fetch(struct load *l, struct loaded *out, struct fscope_error *err)
         .connect_ms = 10000, .silence_ms = 600000, .body_bytes_max = (size_t)2 << 30};
     char *body;
     size_t size;
-    struct trace_reader *r = NULL;
     say(l, FETCHING);
     int rc = http_get(l->o.path, &limits, fetch_progress, l, &body, &size, err);
     if (rc)
         return rc;
     if (is_trace(body, size)) {
-        const struct trace_reader_options o = {.size = sizeof o, .salvage = true};
+        const struct source s = {.fd = -1, .bytes = body, .size_bytes = size};
         say(l, READING);
-        say_bytes(l, 0, size);
-        rc = trace_reader_open_memory(&r, body, size, &o, err);
-        rc = finish_trace(l, r, rc, out, err);
+        rc = read_trace(l, &s, out, err);
+        if (rc)
+            error_prefix(err, "%s", l->o.path);
     } else {
         rc = read_profile(l, body, size, out, err);
     }

@@ -31,6 +31,7 @@ struct settings {
     char **files;
     int count, width, height;
     bool software;
+    bool given[128]; // by the options' letters
 };
 
 static const char usage[] =
@@ -41,7 +42,8 @@ static const char usage[] =
     "source;\n"
     "                       of a trace with a panel beneath it: stacks statistics fibers critical\n"
     "                       explain latency\n"
-    "  -o OUT, --png OUT    write a picture and end\n"
+    "  -o OUT               write a picture and end: PNG or SVG, by the name's end\n"
+    "  --png OUT            the same as PNG, whatever the name\n"
     "  --svg OUT            the same as SVG\n"
     "  --text OUT           the same as text: what is drawn, item by item\n"
     "  --size WxH           of the picture or window (default 1600x900)\n"
@@ -59,7 +61,8 @@ static const char usage[] =
     "  --theme dark|light   (default dark)\n"
     "  --scale PERCENT      of letters and all else (default 100)\n"
     "  --software           draw by the processor alone, without the screen's driver\n"
-    "  --font FILE          a font file, or 'builtin' (default: the system's)\n";
+    "  --font FILE          a font file, or 'builtin' (default: the system's)\n"
+    "  --version            which version this is, and end\n";
 
 static int fail(const char *fmt, ...) FSCOPE_PRINTF(1, 2);
 static int fail(const char *fmt, ...)
@@ -110,9 +113,32 @@ static void print_keys(void)
     puts(".El");
 }
 
+// -o goes by the name.
+static int output(struct settings *s, const char *value)
+{
+    const char *slash = strrchr(value, '/'), *dot = strrchr(slash ? slash : value, '.');
+    if (dot && !strcasecmp(dot, ".svg"))
+        s->svg = value;
+    else if (dot && !strcasecmp(dot, ".png"))
+        s->png = value;
+    else
+        return refuse("-o", "a name that ends in .png or .svg; --png, --svg and --text take any");
+    return 0;
+}
+
+static int read_scale(struct settings *s, const char *value)
+{
+    char after;
+    if (sscanf(value, "%d%c", &s->app.scale, &after) == 1)
+        return 0;
+    return refuse("--scale", "a percentage, such as 150");
+}
+
 // 0, or an exit status after a message.
 static int option(struct settings *s, int which, const char *value)
 {
+    if (which > 0 && which < (int)sizeof s->given)
+        s->given[which] = true;
     switch (which) {
     case 'p': s->png = value; break;
     case 'v': s->svg = value; break;
@@ -123,7 +149,7 @@ static int option(struct settings *s, int which, const char *value)
     case 'u': s->app.view = "flame"; break;
     case 'V': s->app.view = value; break;
     case 'w': s->software = true; break;
-    case 'o': s->png = value; break;
+    case 'o': return output(s, value);
     case 'e': s->app.search = value; break;
     case 'P': s->press = value; break;
     case 'R': s->app.region = value; break;
@@ -145,9 +171,10 @@ static int option(struct settings *s, int which, const char *value)
         if (!s->app.light && strcmp(value, "dark") != 0)
             return refuse("--theme", "dark or light");
         break;
-    case 'c': s->app.scale = atoi(value); break;
+    case 'c': return read_scale(s, value);
     case 'h': fputs(usage, stdout); return -1;
     case 'k': print_keys(); return -1;
+    case 'n': puts("fiberscope-view " FSCOPE_VERSION); return -1;
     default: return USAGE; // getopt has said why
     }
     return 0;
@@ -181,6 +208,8 @@ static int parse(struct settings *s, int argc, char **argv)
         {"font", required_argument, NULL, 'f'},
         {"software", no_argument, NULL, 'w'},
         {"help", no_argument, NULL, 'h'},
+        {"h", no_argument, NULL, 'h'}, // else it may be --hide, too
+        {"version", no_argument, NULL, 'n'},
         {"keys", no_argument, NULL, 'k'}, // for the man page
         {"press", required_argument, NULL, 'P'},
         {NULL, 0, NULL, 0},
@@ -199,12 +228,33 @@ static int parse(struct settings *s, int argc, char **argv)
     return 0;
 }
 
+// What is given of the other kind of file is a mistake.
+static int check_kind(const struct document *d, const struct settings *s)
+{
+    static const struct {
+        char which;
+        const char *name;
+        bool of_trace;
+    } options[] = {
+        {'r', "--range", true},     {'R', "--region", true},        {'T', "--task", true},
+        {'e', "--search", false},   {'I', "--sample_index", false}, {'b', "--diff_base", false},
+        {'F', "--function", false}, {'S', "--source_path", false},  {'i', "--inverted", false},
+        {'u', "--flame", false},    {'0', "--focus", false},        {'1', "--ignore", false},
+        {'2', "--hide", false},     {'3', "--show", false},
+    };
+    _Static_assert(REFINE_FOCUS == 0 && REFINE_IGNORE == 1 && REFINE_HIDE == 2 && REFINE_SHOW == 3,
+                   "letters of the table");
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (s->given[(int)options[i].which] && options[i].of_trace != (d->trace != NULL))
+            return refuse(options[i].name, d->trace ? "only of a profile, and this is a trace"
+                                                    : "only of a trace, and this is a profile");
+    return 0;
+}
+
 static int check_range(const struct document *d, const struct settings *s)
 {
     if (!s->range)
         return 0;
-    if (!d->trace)
-        return refuse("--range", "only a trace has times");
     if (d->shown.begin_ns >= (double)(d->trace->end_ns - d->trace->begin_ns))
         return refuse("--range", "the trace is over before it begins");
     return 0;
@@ -217,8 +267,6 @@ static int check_instances(const struct document *d, const struct settings *s)
         return 0;
     if (s->app.task && s->app.region)
         return refuse("--task", "there is a --region: one name");
-    if (!d->trace)
-        return refuse(s->app.task ? "--task" : "--region", "only a trace has them");
     if (panel_latency_has(d->trace, name, s->app.task))
         return 0;
     return fail("%s: no %s \"%s\" in it", s->files[0], s->app.task ? "task" : "region", name);
@@ -252,10 +300,9 @@ static int picture(struct app *a, const struct settings *s)
         return fail("out of memory");
     if (app_init(a, &s->app, &err) || app_add(a, s->files[0], &err))
         return fail("%s", err.text);
-    int status = check_range(a->documents[0], s);
+    int status = check_kind(a->documents[0], s);
+    status = status ? status : check_range(a->documents[0], s);
     status = status ? status : check_instances(a->documents[0], s);
-    if (!status && s->app.search && !a->documents[0]->profile)
-        status = refuse("--search", "only a profile has frames");
     if (status)
         return status;
     int rc = app_show(a, s->app.view, &err);

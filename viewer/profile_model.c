@@ -120,6 +120,8 @@ static int fill(struct profile_model *m, const char *what, const char *base,
                           look->inverted, err);
     if (rc)
         return rc;
+    if (m->stacks.nodes[0].total <= 0 && *m->warning) // an expression that matched nothing
+        return error_set(err, -ENODATA, 0, "%s: %s", what, m->warning);
     if (m->stacks.nodes[0].total <= 0)
         return error_set(err, -ENODATA, 0, "%s: no sample has a positive value of %s", what,
                          m->report.type);

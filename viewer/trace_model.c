@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,9 +111,15 @@ static int make_lanes(struct trace_model *m)
     return 0;
 }
 
+void trace_model_hold(struct trace_model *m)
+{
+    atomic_fetch_add_explicit(&m->holders, 1, memory_order_relaxed);
+}
+
 void trace_model_free(struct trace_model *m)
 {
-    if (!m)
+    // acq_rel: what one has read of it is read before the other frees it.
+    if (!m || atomic_fetch_sub_explicit(&m->holders, 1, memory_order_acq_rel) > 0)
         return;
     for (uint32_t i = 0; i < m->lane_count; i++)
         lod_free(&m->lanes[i].lod);
@@ -123,6 +130,11 @@ void trace_model_free(struct trace_model *m)
 }
 
 enum { LOOK_EVENTS = 4096 };
+
+static bool is_stopped(const struct trace_model_watch *w)
+{
+    return w && w->stopped && w->stopped(w->context);
+}
 
 static int read_events(struct trace_model *m, struct trace_reader *r, struct trace_extras *extras,
                        struct trace_prefix *prefix, const struct trace_model_watch *w,
@@ -136,11 +148,13 @@ static int read_events(struct trace_model *m, struct trace_reader *r, struct tra
             rc = trace_extras_event(extras, r, ev);
         if (rc || n % LOOK_EVENTS || !w)
             continue;
-        if (w->stopped(w->context))
+        if (is_stopped(w))
             rc = -ECANCELED;
         else
             trace_prefix_look(prefix, m, extras, ev->offset);
     }
+    if (!rc && got < 0 && w && w->keeps && trace_reader_error(r)->rule != TRACE_RULE_SYSTEM)
+        return 0;
     if (!rc && got < 0)
         return trace_error_to(trace_reader_error(r), err);
     return rc ? error_set(err, rc, 0, "%s", strerror(-rc)) : 0;
@@ -171,7 +185,8 @@ int trace_model_make(struct trace_model *m, struct fscope_error *err)
     int rc = trace_fibers_make(m);
     if (!rc && (rc = rank_names(m)) == 0)
         rc = make_lanes(m);
-    if (!rc && m->spans->end_ns <= m->spans->begin_ns)
+    // Two marks of a generation are some time apart, with nothing between them.
+    if (!rc && (m->spans->end_ns <= m->spans->begin_ns || !m->spans->kind_first[4]))
         rc = error_set(err, -ENODATA, 0, "the trace is empty: nothing was recorded");
     m->begin_ns = m->spans->begin_ns;
     m->end_ns = m->spans->end_ns;
@@ -186,6 +201,8 @@ int trace_model_watched(struct trace_model **out, struct trace_reader *r,
     if (!m)
         return error_set(err, -ENOMEM, 0, "out of memory");
     int rc = read_spans(m, r, w, err);
+    if (!rc && is_stopped(w))
+        rc = -ECANCELED;
     if (!rc)
         rc = trace_model_make(m, err);
     if (rc) {

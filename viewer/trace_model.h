@@ -68,7 +68,8 @@ struct trace_model {
     uint32_t *labels; // [fiber lanes], names: the last of each; NULL: the trace has none
     struct trace_counter counters[TRACE_COUNTERS];
     int64_t begin_ns, end_ns;
-    char damage[384]; // "": the file is whole; else what is missing
+    char damage[384];    // "": the file is whole; else what is missing
+    _Atomic int holders; // beside the first
 };
 
 // Reads a file. A damaged one is read as far as it is whole, which `damage` says. 0 or -errno, err
@@ -79,8 +80,11 @@ int trace_model_open(struct trace_model **out, const char *path, struct fscope_e
 int trace_model_read(struct trace_model **out, struct trace_reader *r, struct fscope_error *err);
 void trace_model_free(struct trace_model *m); // accepts NULL
 
+// One more who reads it and calls trace_model_free; the last one frees it.
+void trace_model_hold(struct trace_model *m);
+
 // For who wants to show what there is while reading goes on.
-struct trace_model_watch {
+struct trace_model_watch { // callbacks may be NULL
     // Asked every few thousand events, by the reader's thread. offset: in the file, of the last one.
     bool (*due)(void *context, uint64_t offset);
     // Asked before: whether nobody wants it any more. Then reading ends with -ECANCELED.
@@ -89,6 +93,7 @@ struct trace_model_watch {
     // trace_model_watched has returned.
     void (*show)(void *context, struct trace_model *prefix);
     void *context;
+    bool keeps; // where the trace goes wrong it ends: what came before is the model. The reader has the error
 };
 
 // As trace_model_read. w may be NULL.

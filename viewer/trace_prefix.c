@@ -23,11 +23,15 @@ struct trace_prefix {
 
 int trace_prefix_new(struct trace_prefix **out, const struct trace_model_watch *w)
 {
-    struct trace_prefix *p = w ? calloc(1, sizeof *p) : NULL;
+    *out = NULL;
+    if (!w || !w->due)
+        return 0;
+    struct trace_prefix *p = calloc(1, sizeof *p);
+    if (!p)
+        return -ENOMEM;
+    p->watch = w;
     *out = p;
-    if (p)
-        p->watch = w;
-    return w && !p ? -ENOMEM : 0;
+    return 0;
 }
 
 static void *make(void *context)

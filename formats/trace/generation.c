@@ -402,6 +402,25 @@ static int end_take(struct trace_reader *r, const struct batch_header *h)
     return 0;
 }
 
+static int end_without_mark(struct trace_reader *r)
+{
+    reader_fail(r, -ENODATA, TRACE_RULE_TRUNCATED,
+                "the file ends here, behind a batch, but before the mark that ends the generation");
+    if (!r->gives_rest)
+        return r->error.code;
+    r->late = r->error;
+    r->error.code = 0;
+    return 1;
+}
+
+// Whether the error may be behind all that the generation has.
+static bool may_be_behind(const struct trace_reader *r, bool is_readable)
+{
+    if (r->gives_rest)
+        return r->error.rule != TRACE_RULE_SYSTEM;
+    return r->version < 26 && (!is_readable || r->error.code == -ENODATA);
+}
+
 // All batches of the next generation. 1, 0: there is none, -errno.
 static int batches_read(struct trace_reader *r)
 {
@@ -412,9 +431,7 @@ static int batches_read(struct trace_reader *r)
         if (rc == 0) {
             g->is_last = true;
             if (r->version >= 26 && g->list_count)
-                return reader_fail(r, -ENODATA, TRACE_RULE_TRUNCATED,
-                                   "the file ends here, behind a batch, but before the mark that "
-                                   "ends the generation");
+                return end_without_mark(r);
             return r->version < 26 && (g->number || !r->has_read);
         }
         bool is_readable = rc > 0;
@@ -433,7 +450,7 @@ static int batches_read(struct trace_reader *r)
         if (rc == 0)
             continue;
         // The bytes stop making sense, but maybe behind the generation: it is given first.
-        if (r->version < 26 && g->number && (!is_readable || rc == -ENODATA)) {
+        if (g->number && may_be_behind(r, is_readable)) {
             g->is_last = true;
             r->late = r->error;
             r->error.code = 0;

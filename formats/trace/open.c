@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { STOP_STEPS = 64 }; // of some events each
+
 void trace_reader_close(struct trace_reader *r)
 {
     if (!r)
@@ -77,6 +79,7 @@ static struct trace_reader *reader_new(const struct trace_input *input,
         return NULL;
     r->input = *input;
     r->lenient = o->lenient;
+    r->gives_rest = o->rest;
     r->generation_bytes_max = o->generation_bytes_max ? o->generation_bytes_max : UINT64_C(2) << 30;
     r->intern.bytes_max = o->intern_bytes_max ? o->intern_bytes_max : UINT64_C(64) << 20;
     r->intern.seed = ptrtab_seed();
@@ -97,8 +100,11 @@ static int find_damage(const struct trace_input *input, const struct trace_reade
     int rc = header_read(r, err);
     if (rc == 0) {
         const struct trace_event *events;
-        while (trace_reader_next_many(r, &events) > 0)
-            ;
+        bool is_stopped = false;
+        for (uint32_t n = 0; !is_stopped && trace_reader_next_many(r, &events) > 0; n++)
+            is_stopped = o->stopped && n % STOP_STEPS == 0 && o->stopped(o->stopped_context);
+        if (is_stopped)
+            rc = error_set(err, -ECANCELED, 0, "cancelled");
         *damage = r->error;
         *kept = r->whole_count + r->has_rest;
     }

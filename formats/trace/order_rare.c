@@ -30,6 +30,8 @@ int order_bad_context(struct trace_reader *r, const struct cursor *c, unsigned m
 
 int order_bad_id(struct trace_reader *r, const struct cursor *c, const char *what, uint64_t id)
 {
+    if (reader_may_lack(r))
+        return 0;
     return cursor_fail(r, c, -EINVAL, TRACE_RULE_ID, "names %s %llu, which its generation has not",
                        what, (unsigned long long)id);
 }
@@ -329,7 +331,7 @@ static int log_event(struct trace_reader *r, struct cursor *c)
         return rc;
     if (v[2]) {
         place = id_find(&r->gen.string_index, v[2]);
-        if (!place)
+        if (!place && !reader_may_lack(r))
             return order_bad_id(r, c, "string", v[2]);
     }
     // Messages are as many as events: they are not interned.

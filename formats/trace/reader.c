@@ -249,7 +249,7 @@ int sample_emit(struct trace_reader *r)
     r->sample_ns =
         r->sample_at < r->gen.sample_count ? r->gen.samples[r->sample_at].time_ns : INT64_MAX;
     uint32_t stack = id_find(&r->gen.stack_index, s->stack);
-    if (!stack && s->stack) {
+    if (!stack && s->stack && !reader_may_lack(r)) {
         r->where = (struct trace_error){.generation = r->gen.number,
                                         .batch = s->batch,
                                         .offset = s->offset,

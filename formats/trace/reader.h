@@ -70,6 +70,7 @@ struct trace_reader {
     uint32_t whole_count;            // generations whose events were all given
     bool has_rest;                   // and the events of one that ends too early
     bool has_read, is_over, lenient;
+    bool gives_rest;     // of go 1.26, too, whatever it lacks
     bool is_explained;   // the error, once
     bool is_careful;     // for tests: nothing is left to order_fast
     uint64_t fast_count; // for tests: what order_fast did
@@ -99,6 +100,12 @@ int notes_collect(struct trace_reader *r);
 
 // Makes the next event pending. 1, 0: there is none, -errno, error set.
 int cursor_next(struct trace_reader *r, struct cursor *c);
+
+// Whether what an event names may have been lost with the end of its generation.
+static inline bool reader_may_lack(const struct trace_reader *r)
+{
+    return r->gives_rest && r->late.code;
+}
 
 static inline bool order_is_over(const struct trace_reader *r)
 {

@@ -350,6 +350,8 @@ static int frame_text(struct trace_reader *r, uint64_t file_id, const char *what
     *id = 0;
     if (file_id == 0)
         return 0;
+    if (!place && reader_may_lack(r))
+        return 0;
     if (!place && r->version < 22) {
         *id = TRACE_ID_MISSING;
         return 0;

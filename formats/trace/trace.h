@@ -199,6 +199,14 @@ struct trace_reader_options {
 
     // Only what Go's reader enforces; else also that two threads do not have one Proc.
     bool lenient;
+
+    // What there is of a generation that ends too early is given in go 1.26, too, and what its events name of strings and
+    // stacks that were lost is nothing. The error comes behind it.
+    bool rest;
+
+    // Asked now and then while salvage looks for the damage; true: opening ends with -ECANCELED. NULL: never.
+    bool (*stopped)(void *stopped_context);
+    void *stopped_context;
 };
 
 // Which rule an error breaks. trace_rule_name gives the word for it, "status", "sequence", ...

@@ -185,7 +185,7 @@ def damage_is_said_and_mistakes_are_refused(work):
         f.write(whole + whole[16:60])
     assert not any("damage" in t for t in texts(path))
     said = texts(cut)
-    assert any(t.startswith("Only what stands before the damage is shown.") for t in said), said
+    assert any(t.startswith("Only what stands before the damage is shown: its first generation as far as it goes, 10s; ") for t in said), said
     assert "worker_6" in said
     end = made.Generation(2, 10**12)  # the file says it of itself
     end.text(f"fiberscope: lost full from={10**12} to=0 count=0: all trace buffers were full")
@@ -223,6 +223,34 @@ def damage_is_said_and_mistakes_are_refused(work):
     assert "No space left" in view("--png", "/dev/full", path, status=1).stderr
 
 
+def options_are_of_one_kind_of_file(work):
+    trace, profile, out = (os.path.join(work, n) for n in ("t.trace", "p.txt", "out.svg"))
+    make_trace(trace)
+    make_profile(profile, [("main", "work")] * 4)
+    for option in (["--diff_base", profile], ["--focus", "x"], ["--hide", "x"], ["--inverted"], ["--flame"], ["--function", "x"],
+                   ["--source_path", "."], ["--sample_index", "samples"], ["--search", "x"]):
+        assert f"{option[0]}: only of a profile" in view("--text", "-", *option, trace, status=2).stderr, option
+    for option in (["--range", "0..1"], ["--region", "x"], ["--task", "x"]):
+        assert f"{option[0]}: only of a trace" in view("--text", "-", *option, profile, status=2).stderr, option
+    # What leaves nothing is said as `fiberscope top` says it.
+    for option in (["--focus", "("], ["--focus", "nosuch"], ["--show", "nosuch"], ["--sample_index", "nosuch"]):
+        top = subprocess.run([FIBERSCOPE, "top", *option, profile], capture_output=True, text=True, check=False).stderr
+        said = top.splitlines()[0].removeprefix("fiberscope top: ")
+        assert said in view("--text", "-", *option, profile, status=1).stderr, (option, said)
+    assert f'{profile}: there is no function "nosuch"' in view("--text", "-", "--function", "nosuch", profile, status=1).stderr
+    assert "--scale" in view("--text", "-", "--scale", "100abc", trace, status=2).stderr
+    # -o writes what its name says, or nothing.
+    view("-o", out, *BUILTIN, trace)
+    assert ET.parse(out).getroot().tag.endswith("svg")
+    for name in ("out.gif", "out", ".png/out"):
+        assert "-o: " in view("-o", os.path.join(work, name), trace, status=2).stderr, name
+    assert not os.path.exists(os.path.join(work, "out.gif"))
+    viewer = os.path.join(os.environ["FSCOPE_BUILD"], "viewer", "fiberscope-view")
+    version = subprocess.run([FIBERSCOPE, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    said = [subprocess.run([viewer, o], capture_output=True, text=True, check=True).stdout for o in ("--version", "-h", "--help")]
+    assert said[0] == f"fiberscope-view {version}\n" and said[1] == said[2] and said[1].startswith("usage: "), said
+
+
 def cpu_ticks(pid):
     with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
         return sum(int(n) for n in f.read().rsplit(")", 1)[1].split()[11:13])
@@ -252,5 +280,5 @@ def the_window_sleeps_and_needs_a_display(work):
 if __name__ == "__main__":
     main([no_control_character_goes_out, the_figures_are_those_of_the_reports, lanes_of_one_fiber_have_its_name, labels_of_the_axis_are_whole,
           a_flame_graph_says_what_its_widths_are,
-          pictures_are_whole_and_the_same_everywhere, damage_is_said_and_mistakes_are_refused,
+          pictures_are_whole_and_the_same_everywhere, damage_is_said_and_mistakes_are_refused, options_are_of_one_kind_of_file,
           the_window_sleeps_and_needs_a_display])

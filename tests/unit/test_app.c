@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -157,6 +158,55 @@ static void pictures_are_saved_beside_each_other(void **state)
     assert_int_equal(chdir("/"), 0);
 }
 
+static void write_text(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_true(f && fputs(text, f) >= 0 && !fclose(f));
+}
+
+// Nothing that is there is replaced: not by a picture with a free number, nor when the numbers are used up.
+static void saving_replaces_nothing(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/fiberscope-test-XXXXXX", name[64];
+    struct stat st;
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(chdir(folder), 0);
+    add(FUZZ_TRACE);
+    give(NULL);
+    for (int i = 1; i <= 1000; i++) { // one of the two is enough; a dead link is something, too
+        snprintf(name, sizeof name, "view.trace-timeline-%d.%s", i, i % 2 ? "svg" : "png");
+        if (i % 10)
+            write_text(name, "mine");
+        else
+            assert_int_equal(symlink("nowhere", name), 0);
+    }
+    key('e', UI_CTRL);
+    assert_true(shown("Not saved: view.trace-timeline-1 to -1000 are there"));
+    for (int i = 1; i <= 1000; i++) {
+        snprintf(name, sizeof name, "view.trace-timeline-%d.%s", i, i % 2 ? "svg" : "png");
+        assert_int_equal(lstat(name, &st), 0);
+        assert_true(S_ISLNK(st.st_mode) || st.st_size == 4);
+        if (i != 7)
+            assert_int_equal(unlink(name), 0);
+    }
+    assert_int_equal(rename("view.trace-timeline-7.svg", "view.trace-timeline-1.svg"), 0);
+    key('e', UI_CTRL);
+    assert_true(shown("Saved view.trace-timeline-2.png"));
+    // The name of an address that ends in a slash is all of it.
+    free(a.documents[0]->path);
+    a.documents[0]->path = strdup("http://host:1/debug/?a=/b");
+    key('e', UI_CTRL);
+    assert_true(shown("Saved http:__host:1_debug_-timeline-1.png"));
+    static const char *const left[] = {
+        "view.trace-timeline-1.svg", "view.trace-timeline-2.png", "view.trace-timeline-2.svg",
+        "http:__host:1_debug_-timeline-1.png", "http:__host:1_debug_-timeline-1.svg"};
+    for (size_t i = 0; i < sizeof left / sizeof *left; i++)
+        assert_int_equal(unlink(left[i]), 0);
+    assert_int_equal(chdir("/"), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void words_are_copied_in_rows(void **state)
 {
     (void)state;
@@ -233,6 +283,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_palette_gives_commands, begin, end),
         cmocka_unit_test_setup_teardown(a_path_is_opened_or_said_why_not, begin, end),
         cmocka_unit_test_setup_teardown(pictures_are_saved_beside_each_other, begin, end),
+        cmocka_unit_test_setup_teardown(saving_replaces_nothing, begin, end),
         cmocka_unit_test_setup_teardown(words_are_copied_in_rows, begin, end),
         cmocka_unit_test_setup_teardown(letters_grow_and_come_back, begin, end),
         cmocka_unit_test_setup_teardown(zooming_moves_and_turns, begin, end),

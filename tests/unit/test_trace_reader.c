@@ -327,6 +327,39 @@ static void cut_anywhere_it_ends_in_an_error_and_salvage_keeps_the_rest(void **s
     }
 }
 
+// What is given of a trace cut anywhere comes in the order that it has in the whole one.
+static void cut_anywhere_the_rest_comes_in_the_order_of_the_whole(void **state)
+{
+    (void)state;
+    struct trace_bytes b = trace_sample(26, 2);
+    struct trace_reader_options o = {.size = sizeof o, .rest = true};
+    struct fscope_error err;
+    unsigned most = 0;
+    for (size_t n = 16; n < b.size_bytes; n++) {
+        struct trace_reader *r, *whole = reader_of(&b, b.size_bytes, false);
+        const struct trace_event *e, *w;
+        unsigned events = 0;
+        int rc;
+        assert_int_equal(trace_reader_open_memory(&r, b.data, n, &o, &err), 0);
+        while ((rc = trace_reader_next(r, &e)) > 0 && ++events) {
+            if (e->kind == TRACE_SYNC || e->kind == TRACE_STACK_SAMPLE)
+                continue;
+            do // threads whose batches were lost are left out
+                assert_true(trace_reader_next(whole, &w) > 0);
+            while (w->offset != e->offset || w->kind != e->kind);
+            assert_int_equal(w->batch, e->batch);
+        }
+        bool rest;
+        uint32_t generations = trace_reader_whole(r, &rest);
+        assert_true(rc <= 0 && generations <= 1);
+        most = generations ? most : events > most ? events : most;
+        trace_reader_close(r);
+        trace_reader_close(whole);
+    }
+    assert_true(most > 20); // of the first generation, which salvage leaves out
+    free(b.data);
+}
+
 static void flipped_bits_do_no_harm(void **state)
 {
     (void)state;
@@ -513,6 +546,7 @@ int main(void)
         cmocka_unit_test(a_broken_rule_is_named_with_its_place),
         cmocka_unit_test(regions_nest_and_tasks_begin_once),
         cmocka_unit_test(cut_anywhere_it_ends_in_an_error_and_salvage_keeps_the_rest),
+        cmocka_unit_test(cut_anywhere_the_rest_comes_in_the_order_of_the_whole),
         cmocka_unit_test(flipped_bits_do_no_harm),
         cmocka_unit_test(bytes_may_come_in_any_way),
         cmocka_unit_test(memory_does_not_grow_with_the_trace),

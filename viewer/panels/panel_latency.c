@@ -79,6 +79,35 @@ int panel_latency_choose(struct panel_latency *x, const struct trace_model *m, c
     return 0;
 }
 
+struct panel_latency_choice panel_latency_chosen(const struct panel_latency *x)
+{
+    const struct trace_instance_name *n = panel_latency_name(x);
+    struct panel_latency_choice c = {.has = n || x->names.wanted,
+                                     .in_range = x->in_range,
+                                     .brush_first = x->brush_first,
+                                     .brush_last = x->brush_last};
+    if (x->names.wanted) {
+        c.name = x->names.wanted - 1;
+        c.is_task = x->names.wanted_is_task;
+    } else if (n) {
+        c.name = n->name;
+        c.is_task = n->is_task;
+    }
+    return c;
+}
+
+void panel_latency_restore(struct panel_latency *x, const struct trace_model *m, const char *name,
+                           const struct panel_latency_choice *c)
+{
+    x->in_range = c->in_range;
+    if (!c->has || panel_latency_choose(x, m, name, c->is_task))
+        return;
+    // The brush is of that name, so make_spans leaves it.
+    x->name = x->names.wanted - 1;
+    x->is_task = c->is_task;
+    panel_latency_brush(x, c->brush_first, c->brush_last);
+}
+
 // --- What is to be known.
 
 // The time that names and spans are of.
@@ -189,7 +218,7 @@ static int make_figures(struct panel_latency *x)
 static int make_spans(struct panel_latency *x, const struct panel_context *c)
 {
     const struct trace_instance_name *n = panel_latency_name(x);
-    bool is_same = x->has && n && x->name == n->name && x->is_task == n->is_task;
+    bool is_same = n && x->name == n->name && x->is_task == n->is_task;
     drop_spans(x);
     x->table.chosen = UINT32_MAX;
     if (!is_same)

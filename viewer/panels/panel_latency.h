@@ -57,6 +57,14 @@ struct panel_latency {
     struct rect bars; // of the last frame
 };
 
+// What the user has chosen, without what was made of it.
+struct panel_latency_choice {
+    bool has; // a name
+    uint32_t name;
+    bool is_task, in_range;
+    unsigned brush_first, brush_last;
+};
+
 void panel_latency_init(struct panel_latency *x);
 void panel_latency_finish(struct panel_latency *x);
 bool panel_latency_due(const struct panel_latency *x, const struct panel_context *c);
@@ -82,6 +90,12 @@ void panel_latency_keys(struct panel_latency *x, const struct panel_context *c, 
 
 // Leaves only what is as long as the buckets from first up to last; 0, 0: all.
 void panel_latency_brush(struct panel_latency *x, unsigned first, unsigned last);
+
+// What is chosen, or will be when the names are known; and the same into the panel of another model, where the name is
+// this text. Where it has no such name, only in_range.
+struct panel_latency_choice panel_latency_chosen(const struct panel_latency *x);
+void panel_latency_restore(struct panel_latency *x, const struct trace_model *m, const char *name,
+                           const struct panel_latency_choice *c);
 
 // The names as a table, which other panels have, too.
 void panel_names_frame(struct panel_latency *x, const struct panel_context *c, struct ui *u,

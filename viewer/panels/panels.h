@@ -38,6 +38,9 @@ struct panels_worker { // a thread that makes the facts of the panel that was op
     atomic_int state; // of panels_work.c
     uint8_t open;
     struct panel_context context;
+    struct panel_latency_choice chosen; // when it began
+    void (*left)(void *left_context);   // what it does at its end, once it was left alone
+    void *left_context;
     int rc;
     int64_t ns; // how long it took
 };
@@ -81,6 +84,13 @@ void panels_work(struct panels *p);
 bool panels_are_busy(struct panels *p);
 void panels_settle(struct panels *p); // until it is done
 void panels_wait(struct panels *p);   // the same, and it wakes nobody any more
+
+// Of panels that are to end, without waiting: true if a thread is at it. It wakes nobody any more, and when it is done it
+// calls `left`, who finishes the panels; they, and the model, are the thread's from now on.
+bool panels_leave(struct panels *p, void (*left)(void *left_context), void *left_context);
+
+// What latencies are of, also while a thread is at it.
+struct panel_latency_choice panels_chosen(struct panels *p);
 
 // Whether work is to be done now: not while a button is held, if the last took long.
 bool panels_ready(struct panels *p, const struct ui *u);

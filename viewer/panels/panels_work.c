@@ -9,7 +9,7 @@
 
 enum { QUICK_NS = 8000000 }; // half of a frame: done at each step of a drag
 
-enum { IDLE, WORKS, DONE }; // of a worker
+enum { IDLE, WORKS, DONE, LEFT }; // of a worker
 
 // --- What is due.
 
@@ -69,12 +69,16 @@ static void *work(void *panels)
     w->ns = now_ns() - began_ns;
     if (w->context.end_ns > w->context.begin_ns)
         p->cost[w->open] = (double)w->ns / (double)(w->context.end_ns - w->context.begin_ns);
-    // release: pairs with the acquire in panels_are_busy
     int was = WORKS;
-    bool alone = !atomic_compare_exchange_strong_explicit(
-        &w->state, &was, DONE, memory_order_release, memory_order_relaxed);
-    if (!alone && p->wake)
+    // release: pairs with the acquire in panels_are_busy; acquire: with the release in panels_leave.
+    bool is_done = atomic_compare_exchange_strong_explicit(
+        &w->state, &was, DONE, memory_order_acq_rel, memory_order_acquire);
+    if (is_done && p->wake)
         p->wake(p->wake_context);
+    if (was == LEFT) { // nobody else knows p any more
+        atomic_store_explicit(&w->state, IDLE, memory_order_relaxed);
+        w->left(w->left_context);
+    }
     return NULL;
 }
 
@@ -99,6 +103,7 @@ void panels_work(struct panels *p)
         return;
     w->open = p->open;
     w->context = p->context;
+    w->chosen = panel_latency_chosen(&p->latency);
     if (p->wake && is_heavy(p)) {
         atomic_store_explicit(&w->state, WORKS, memory_order_relaxed);
         if (!pthread_create(&w->thread, NULL, work, p))
@@ -129,6 +134,28 @@ void panels_settle(struct panels *p)
 {
     if (atomic_load_explicit(&p->worker.state, memory_order_acquire) != IDLE)
         join(p);
+}
+
+bool panels_leave(struct panels *p, void (*left)(void *left_context), void *left_context)
+{
+    struct panels_worker *w = &p->worker;
+    if (!panels_are_busy(p))
+        return false;
+    pthread_t thread = w->thread; // p may be gone once it is left
+    int was = WORKS;
+    w->left = left;
+    w->left_context = left_context;
+    // release: `left` is there; pairs with the acquire in work.
+    if (!atomic_compare_exchange_strong_explicit(&w->state, &was, LEFT, memory_order_release,
+                                                 memory_order_relaxed))
+        return false;
+    pthread_detach(thread);
+    return true;
+}
+
+struct panel_latency_choice panels_chosen(struct panels *p)
+{
+    return panels_are_busy(p) ? p->worker.chosen : panel_latency_chosen(&p->latency);
 }
 
 void panels_wait(struct panels *p)

@@ -33,7 +33,7 @@ static int take_options(struct profiles *p, struct document *d)
     if (d->search)
         flame_find(&p->flame, d->search);
     if (!rc && d->function && !profiles_choose(p, d->function))
-        rc = error_set(&err, -EINVAL, 0, "%.200s: there is no such function", d->function);
+        rc = error_set(&err, -EINVAL, 0, "there is no function \"%.200s\" in it", d->function);
     if (rc)
         snprintf(d->error, sizeof d->error, "%s", err.text);
     return rc;

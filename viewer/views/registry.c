@@ -19,8 +19,9 @@
 enum { EASE_MS = 130 };
 
 struct eased {
-    struct timeline timeline; // first: others take it for the state
-    struct panels panels;     // beneath it
+    struct timeline timeline;  // first: others take it for the state
+    struct panels panels;      // beneath it
+    struct trace_model *model; // held
     struct timeline_window from, drawn, to, at_first;
     int64_t began_ms; // 0: nothing moves
 };
@@ -35,6 +36,7 @@ static int open_timeline(void **state, struct document *d)
         free(e);
         return -ENOMEM;
     }
+    trace_model_hold(e->model = d->trace);
     // What lies beyond the end is cut off: timeline_show would move it.
     double all = e->timeline.shown.end, end = d->shown.end_ns < all ? d->shown.end_ns : all;
     if (end > d->shown.begin_ns)
@@ -114,30 +116,30 @@ static void frame_timeline(void *state, struct document *d, struct ui *u, struct
     d->failed |= t->failed || e->panels.failed;
 }
 
+static void finish(void *state)
+{
+    struct eased *e = state;
+    struct trace_model *m = e->model;
+    panels_finish(&e->panels);
+    timeline_finish(&e->timeline);
+    trace_model_free(m);
+    free(e);
+}
+
+// A panel's thread may be reading the trace for seconds, which nobody waits for: all of it is then the thread's.
 static void close_timeline(void *state)
 {
     struct eased *e = state;
-    if (e) {
-        panels_finish(&e->panels); // a thread may be reading the trace
-        timeline_finish(&e->timeline);
-    }
-    free(e);
+    if (e && !panels_leave(&e->panels, finish, e))
+        finish(e);
 }
 
 // Regions or tasks whose latencies are looked at, by name: numbers are another model's.
 static void carry_latency(struct eased *to, struct eased *from)
 {
-    const struct panel_latency *old = &from->panels.latency;
-    struct panel_latency *new = &to->panels.latency;
-    const struct trace_names *names = &from->timeline.model->spans->names;
-    panels_wait(&from->panels); // a thread may be at it; its end is near anyway
-    const struct trace_instance_name *chosen = panel_latency_name(old);
-    new->in_range = old->in_range;
-    if (!chosen)
-        return;
-    panel_latency_choose(new, to->timeline.model, trace_names_text(names, chosen->name),
-                         chosen->is_task);
-    panel_latency_brush(new, old->brush_first, old->brush_last);
+    struct panel_latency_choice c = panels_chosen(&from->panels);
+    const char *name = trace_names_text(&from->timeline.model->spans->names, c.name);
+    panel_latency_restore(&to->panels.latency, to->timeline.model, c.has ? name : "", &c);
 }
 
 static void carry_timeline(void *to, void *from)
