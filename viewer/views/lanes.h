@@ -5,8 +5,9 @@
 // Rows are Procs, counters, tasks, threads, then fibers in groups of one start function. A group or the
 // threads may be closed: then only their head is there. Fibers may be filtered by a text and sorted;
 // both keep the groups. A filter is words, all of which have to hold: "state:lock" of the state at
-// sort_at_ns, "ran>1ms" and "there>1s" of how long it ran and was there, and any other text, which is
-// in the name or the label, or is the number.
+// sort_at_ns, "ran>1ms" and "there>1s" of how long it ran and was there, "name:text", which is in the
+// name or the label, or is the number, and any other text, which is there or in a region, a task, a
+// log or a function of its stacks. Where such texts are can be walked (lanes_found).
 //
 // A lane's level of detail is made when it is first drawn and given up when others need the room:
 // what is kept and not drawn is at most a byte for each span of the trace, and some MB.
@@ -56,7 +57,8 @@ struct lanes_held { // a level of detail
     uint32_t lane;
 };
 
-enum { LANES_NO_HEAD = -1 };   // as uint32_t
+enum { LANES_NO_HEAD = -1 }; // as uint32_t
+enum { LANES_FILTER_MAX = 64 };
 enum { LANES_TASK_ROWS = 64 }; // beyond, tasks lie over one another in the last
 
 struct lanes {
@@ -75,7 +77,14 @@ struct lanes {
     bool threads_open, tasks_open;
     uint8_t sort; // lanes_sort
     int64_t sort_at_ns;
-    char filter[64];
+    char filter[LANES_FILTER_MAX];
+    uint64_t slice; // of spans in one call of lanes_arrange; 0: as many as there are
+
+    struct lanes_filter *made, *making; // lanes_filter.h; NULL: none
+    uint32_t *group_matching;           // [group_count]: fibers that match
+    bool *unfolded;                     // [group_count]: is open, of the rows
+    bool *shut;      // [group_count]: closed by the user under a filter, which opens
+    uint32_t opened; // fibers of open groups
 
     uint32_t *tasks;                          // [spans->task_count], by row, then begin
     uint32_t task_first[LANES_TASK_ROWS + 1]; // of tasks[]
@@ -96,11 +105,14 @@ void lanes_finish(struct lanes *l);                           // accepts a zeroe
 bool lanes_open_at_first(const struct trace_model *m, uint32_t group, uint32_t *shown);
 bool lanes_tasks_at_first(const struct lanes *l);
 
-// Makes the rows, if anything has changed. 0 or -ENOMEM: the old ones stay.
+// Makes the rows, if anything has changed. 0 or -ENOMEM: the old ones stay. While a filter is looked
+// for (making) they are those before it, too: call again.
 int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes);
 
-// Opens or closes all groups: closes if any is open.
+// Opens or closes a group; all of them: closes if any is open.
+void lanes_toggle(struct lanes *l, uint32_t group);
 void lanes_toggle_all(struct lanes *l);
+bool lanes_any_open(const struct lanes *l);
 
 // The row of a lane of spans->lanes, opening what it stands in; NULL where the filter hides it.
 const struct lanes_row *lanes_reveal(struct lanes *l, uint32_t lane);
@@ -116,6 +128,24 @@ uint32_t lanes_at(const struct lanes *l, int y);
 
 // Whether the filter lets a fiber through.
 bool lanes_match(const struct lanes *l, uint32_t lane);
+
+const char *lanes_filter_error(const struct lanes *l); // "": none
+int lanes_filter_make(struct lanes *l);                // goes on with it. 0 or -ENOMEM
+void lanes_filter_free(struct lanes *l);
+
+// Where the filter's texts are: a fiber of the name, a stack, a region, a task, a log.
+struct lanes_hit {
+    int64_t begin_ns, end_ns; // a moment, if they are equal
+    uint32_t lane;
+    uint64_t place; // among those of one moment on one lane
+};
+
+// The next after, or before, `from`; round from the last to the first. False: there is none. *at: its
+// number, from 1; *all: how many there are.
+bool lanes_found(const struct lanes *l, const struct lanes_hit *from, bool forward,
+                 struct lanes_hit *hit, uint64_t *at, uint64_t *all);
+
+uint64_t lanes_found_count(const struct lanes *l);
 
 // How long a fiber was there.
 int64_t lanes_there_ns(const struct trace_model *m, uint32_t lane);

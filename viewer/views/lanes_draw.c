@@ -121,28 +121,104 @@ static void draw_group_work(struct timeline *t, struct ui *u, const struct trace
         timeline_put_column(&colors[i], &heights[i], color, (double)t->busy_ns[i] / whole);
 }
 
+// What a lane ran of what sums are told of.
+static int64_t ran_ns(struct timeline *t, uint32_t lane, bool is_fiber)
+{
+    const struct lod *l = lanes_lod(&t->rows, lane);
+    struct timeline_window w = timeline_told(t);
+    int64_t from[LOD_CLASSES] = {0}, to[LOD_CLASSES] = {0}, base = t->model->begin_ns, ns = 0;
+    if (!l || !l->count || t->is_unseen)
+        return 0; // nobody sees it
+    lod_until(l, base + llround(w.begin), from);
+    lod_until(l, base + llround(w.end), to);
+    for (int k = 0; k < (is_fiber ? 1 : TRACE_MODEL_SYSCALL); k++)
+        ns += to[k] - from[k];
+    return ns;
+}
+
+// The class of a group among those that Procs' lanes are told by; -1: it is one of the others.
+static int class_of(const struct trace_model *m, const struct trace_model_group *g)
+{
+    for (uint32_t k = 0; g->name && k < m->named_count; k++)
+        if (m->named[k] == g->name)
+            return (int)k;
+    return -1;
+}
+
+// What the group's fibers that match ran of what the percentages are of. -1: they are too many to be
+// added up in a frame.
+static int64_t group_ran_ns(struct timeline *t, uint32_t group)
+{
+    const struct trace_model *m = t->model;
+    const struct trace_model_group *g = &m->groups[group];
+    struct timeline_window w = timeline_told(t);
+    bool is_all = w.begin <= 0 && w.end >= (double)(m->end_ns - m->begin_ns);
+    int64_t ns = 0, sums[LOD_CLASSES];
+    if (is_all && !t->rows.made)
+        return g->ran_ns;
+    if (!t->rows.made && class_of(m, g) >= 0) {
+        trace_model_sums(m, m->begin_ns + llround(w.begin), m->begin_ns + llround(w.end), sums);
+        return sums[class_of(m, g)];
+    }
+    t->told += is_all ? 0 : t->rows.group_matching[group];
+    if (t->told > SUMMED_MOST)
+        return -1;
+    for (uint32_t i = g->first; i < g->first + g->count; i++) {
+        uint32_t lane = m->fibers[i];
+        if (lanes_match(&t->rows, lane))
+            ns += is_all ? m->ran_ns[lane] : ran_ns(t, lane, true);
+    }
+    return ns;
+}
+
+// "3 of 8 fibers, ran 1.2ms"
+static void group_text(struct timeline *t, uint32_t group, char *text, size_t size)
+{
+    const struct trace_model_group *g = &t->model->groups[group];
+    char ns[TIMELINE_NS_MAX], of[32] = "", ran[TIMELINE_NS_MAX + 8] = "";
+    int64_t ran_for = group_ran_ns(t, group);
+    if (t->rows.group_matching[group] != g->count)
+        snprintf(of, sizeof of, "%u of ", t->rows.group_matching[group]);
+    if (ran_for >= 0)
+        snprintf(ran, sizeof ran, ", ran %s", timeline_ns(ns, (double)ran_for));
+    snprintf(text, size, "%s%u fiber%s%s", of, g->count, g->count == 1 ? "" : "s", ran);
+}
+
+// "3 of 8 match, found 12 times (n, N)"; once they are walked, which of them it is.
+static void found_text(const struct timeline *t, char *text, size_t size)
+{
+    uint32_t fibers = t->model->spans->kind_first[TRACE_RESOURCE_PROC];
+    uint64_t all = lanes_found_count(&t->rows);
+    int n = snprintf(text, size, "%u of %u match", t->rows.matching, fibers);
+    if (t->hit_at)
+        snprintf(text + n, size - (size_t)n, ", found %" PRIu64 " of %" PRIu64 " (n, N)", t->hit_at,
+                 all);
+    else if (all)
+        snprintf(text + n, size - (size_t)n, ", found %" PRIu64 " time%s (n, N)", all,
+                 all == 1 ? "" : "s");
+}
+
 // What a head says about what stands below it.
 static void draw_head_info(struct timeline *t, struct ui *u, const struct lanes_row *row,
                            struct rect r)
 {
     const struct trace_model *m = t->model;
-    char text[160], ns[TIMELINE_NS_MAX];
+    char text[160];
     uint32_t fibers = m->spans->kind_first[TRACE_RESOURCE_PROC];
     struct rect in = {r.x + u->pad, r.y, r.w - 2 * u->pad, r.h};
     draw_rect(u->list, r, u->theme.panel);
     if (row->kind == LANES_GROUP) {
         const struct trace_model_group *g = &m->groups[row->what];
         draw_group_work(t, u, g, rect_make(r.x, r.y + 2, r.w, r.h - 4));
-        snprintf(text, sizeof text, "%u fiber%s, ran %s", g->count, g->count == 1 ? "" : "s",
-                 timeline_ns(ns, (double)g->ran_ns));
+        group_text(t, row->what, text, sizeof text);
     } else if (row->kind == LANES_TASKS) {
         snprintf(text, sizeof text, "%u task%s, up to %u at a time", m->spans->task_count,
                  m->spans->task_count == 1 ? "" : "s", t->rows.task_rows);
     } else if (row->kind == LANES_THREADS) {
         uint32_t threads = m->spans->lane_count - m->spans->kind_first[TRACE_RESOURCE_THREAD];
         snprintf(text, sizeof text, "%u thread%s", threads, threads == 1 ? "" : "s");
-    } else if (*t->rows.filter) {
-        snprintf(text, sizeof text, "%u of %u match", t->rows.matching, fibers);
+    } else if (t->rows.made) {
+        found_text(t, text, sizeof text);
     } else {
         snprintf(text, sizeof text, "%u in %u group%s", fibers, m->group_count,
                  m->group_count == 1 ? "" : "s");
@@ -205,21 +281,6 @@ static void draw_label(struct timeline *t, struct ui *u, struct rect r, const ch
         ui_label(u, rect_make(in.x + left, in.y, room, in.h), u->theme.dim, name);
 }
 
-// What a lane ran of what sums are told of.
-static int64_t ran_ns(struct timeline *t, uint32_t lane, bool is_fiber)
-{
-    const struct lod *l = lanes_lod(&t->rows, lane);
-    struct timeline_window w = timeline_told(t);
-    int64_t from[LOD_CLASSES] = {0}, to[LOD_CLASSES] = {0}, base = t->model->begin_ns, ns = 0;
-    if (!l || !l->count || t->is_unseen)
-        return 0; // nobody sees it
-    lod_until(l, base + llround(w.begin), from);
-    lod_until(l, base + llround(w.end), to);
-    for (int k = 0; k < (is_fiber ? 1 : TRACE_MODEL_SYSCALL); k++)
-        ns += to[k] - from[k];
-    return ns;
-}
-
 static void draw_fiber_label(struct timeline *t, struct ui *u, uint32_t lane, struct rect r)
 {
     const struct trace_model *m = t->model;
@@ -259,9 +320,9 @@ static void draw_group_head(struct timeline *t, struct ui *u, uint32_t group, st
     const char *name = trace_names_text(&t->model->spans->names, g->name);
     char text[300];
     snprintf(text, sizeof text, "%.250s", *name ? name : "(unknown)");
-    if (draw_head(t, u, ui_id("timeline group", group), r, t->rows.open[group], text)) {
-        t->rows.open[group] = !t->rows.open[group];
-        t->rows.is_stale = u->again = true;
+    if (draw_head(t, u, ui_id("timeline group", group), r, t->rows.unfolded[group], text)) {
+        lanes_toggle(&t->rows, group);
+        u->again = true;
     }
 }
 
@@ -299,10 +360,7 @@ void timeline_gutter(struct timeline *t, struct ui *u, const struct lanes_row *r
         }
         break;
     case LANES_FIBERS: {
-        bool any = false;
-        for (uint32_t i = 0; i < m->group_count; i++)
-            any |= t->rows.open[i];
-        if (draw_head(t, u, ui_id("timeline fibers", 0), r, any, "Fibers")) {
+        if (draw_head(t, u, ui_id("timeline fibers", 0), r, lanes_any_open(&t->rows), "Fibers")) {
             lanes_toggle_all(&t->rows);
             u->again = true;
         }

@@ -2,7 +2,7 @@
 //
 // Which rows there are. See lanes.h.
 
-#include "viewer/views/lanes.h"
+#include "viewer/views/lanes_filter.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 enum {
     OPEN_AT_FIRST = 150, // groups are open as long as fewer fibers are shown
     TASKS_AT_FIRST = 6,
-    OPEN_FOUND = 300, // the same of those that a filter finds
+    OPEN_FOUND = 20000, // the same of those that a filter finds: rows are cheap, sorting is not
     REGIONS_DEEP = 4,
 };
 
@@ -33,7 +33,11 @@ int lanes_init(struct lanes *l, const struct trace_model *m)
     l->open = calloc(m->group_count + (size_t)1, sizeof *l->open);
     l->held = calloc(m->spans->lane_count + (size_t)1, sizeof *l->held);
     l->row_of = malloc((m->spans->lane_count + (size_t)1) * sizeof *l->row_of);
-    if (!l->open || !l->held || !l->row_of || lanes_tasks(l))
+    l->group_matching = calloc(m->group_count + (size_t)1, sizeof *l->group_matching);
+    l->unfolded = calloc(m->group_count + (size_t)1, sizeof *l->unfolded);
+    l->shut = calloc(m->group_count + (size_t)1, sizeof *l->shut);
+    if (!l->open || !l->held || !l->row_of || !l->group_matching || !l->unfolded || !l->shut ||
+        lanes_tasks(l))
         return -ENOMEM;
     l->tasks_open = lanes_tasks_at_first(l);
     for (uint32_t i = 0, shown = 0; i < m->group_count; i++)
@@ -47,6 +51,10 @@ void lanes_finish(struct lanes *l)
         lod_free(&l->held[l->live[i]]->lod);
         free(l->held[l->live[i]]);
     }
+    lanes_filter_free(l);
+    free(l->group_matching);
+    free(l->unfolded);
+    free(l->shut);
     free(l->held);
     free(l->live);
     free(l->open);
@@ -154,17 +162,23 @@ static int put_fibers(struct lanes *l, const struct sorted *fibers, uint32_t cou
 static int put_group(struct lanes *l, uint32_t group, struct sorted *room)
 {
     const struct trace_model_group *g = &l->model->groups[group];
-    uint32_t n = 0;
-    for (uint32_t i = g->first; i < g->first + g->count; i++)
-        if (lanes_match(l, l->model->fibers[i]))
-            room[n++] = fiber_key(l, l->model->fibers[i]);
+    uint32_t n = l->made ? 0 : g->count;
+    for (uint32_t i = g->first; l->made && i < g->first + g->count; i++)
+        n += lanes_match(l, l->model->fibers[i]);
+    l->group_matching[group] = n;
     if (!n)
         return 0;
     l->matching += n;
     int rc = put(l, LANES_GROUP, group, l->sizes.head, 0);
-    bool open = l->open[group] || (*l->filter && l->matching <= OPEN_FOUND);
-    if (rc || !open)
+    bool fits = l->made && l->opened + n <= OPEN_FOUND;
+    l->unfolded[group] = (l->open[group] || fits) && !(l->made && l->shut[group]);
+    if (rc || !l->unfolded[group])
         return rc;
+    n = 0;
+    for (uint32_t i = g->first; i < g->first + g->count; i++)
+        if (lanes_match(l, l->model->fibers[i]))
+            room[n++] = fiber_key(l, l->model->fibers[i]);
+    l->opened += n;
     qsort(room, n, sizeof *room, by_key);
     return put_fibers(l, room, n);
 }
@@ -212,13 +226,14 @@ static int put_threads(struct lanes *l)
 
 int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes)
 {
-    if (!l->is_stale && !memcmp(&l->sizes, sizes, sizeof *sizes))
-        return 0;
-    int rc = 0;
+    int rc = l->is_stale || l->making ? lanes_filter_make(l) : 0;
+    if (rc || (!l->is_stale && !memcmp(&l->sizes, sizes, sizeof *sizes)))
+        return rc;
     l->sizes = *sizes;
-    l->count = l->matching = 0;
+    l->count = l->matching = l->opened = 0;
     l->head = (uint32_t)LANES_NO_HEAD;
     l->content = 0;
+    memset(l->unfolded, 0, l->model->group_count * sizeof *l->unfolded);
     memset(l->row_of, 0xff, l->model->spans->lane_count * sizeof *l->row_of);
     for (uint32_t i = 0; !rc && i < l->model->lane_count; i++)
         rc = put(l, LANES_PROC, i, sizes->proc, 0);
@@ -232,14 +247,32 @@ int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes)
     return rc;
 }
 
-void lanes_toggle_all(struct lanes *l)
+static void set_open(struct lanes *l, uint32_t group, bool open)
+{
+    if (l->made)
+        l->shut[group] = !open;
+    l->open[group] = l->made && !open ? l->open[group] : open; // without the filter it is as it was
+    l->is_stale = true;
+}
+
+void lanes_toggle(struct lanes *l, uint32_t group)
+{
+    set_open(l, group, !l->unfolded[group]);
+}
+
+bool lanes_any_open(const struct lanes *l)
 {
     bool any = false;
     for (uint32_t i = 0; i < l->model->group_count; i++)
-        any |= l->open[i];
+        any |= l->unfolded[i];
+    return any;
+}
+
+void lanes_toggle_all(struct lanes *l)
+{
+    bool any = lanes_any_open(l);
     for (uint32_t i = 0; i < l->model->group_count; i++)
-        l->open[i] = !any;
-    l->is_stale = true;
+        set_open(l, i, !any);
 }
 
 uint32_t lanes_of_row(const struct lanes *l, const struct lanes_row *row)
@@ -269,7 +302,7 @@ const struct lanes_row *lanes_reveal(struct lanes *l, uint32_t lane)
         l->threads_open = true;
     for (uint32_t i = 0; kind == TRACE_RESOURCE_GOROUTINE && i < m->group_count; i++)
         if (m->groups[i].name == m->spans->lanes[lane].name)
-            l->open[i] = true;
+            set_open(l, i, true);
     l->is_stale = true;
     struct lanes_sizes sizes = l->sizes;
     return lanes_arrange(l, &sizes) ? NULL : lanes_find(l, lane);

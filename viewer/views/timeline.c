@@ -15,6 +15,7 @@ enum {
     DETAIL_ROWS = 9,
     LITTLE_ROWS = 9,
     NAME_LETTERS = 12,
+    SLICE = 400000, // of spans that a filter looks at in a frame: a few ms
 };
 
 int timeline_init(struct timeline *t, const struct trace_model *m)
@@ -133,7 +134,7 @@ static int gutter_width(const struct ui *u, int width)
 }
 
 // Rows as high as there is room: few Procs have more.
-static void arrange(struct timeline *t, const struct ui *u, int height)
+static void arrange(struct timeline *t, struct ui *u, int height)
 {
     int lane = u->line + 6, procs = (int)t->model->lane_count, most = lane + u->line / 2;
     int proc = procs ? height / 2 / procs : lane;
@@ -143,7 +144,9 @@ static void arrange(struct timeline *t, const struct ui *u, int height)
                                 .head = u->line + 4,
                                 .counter = 2 * u->line + 6,
                                 .region = u->line};
+    t->rows.slice = u->at_once || !u->now_ms ? 0 : SLICE;
     t->failed |= lanes_arrange(&t->rows, &sizes) != 0;
+    u->moves |= t->rows.making != NULL;
 }
 
 static void draw_row(struct timeline *t, struct ui *u, uint32_t i, struct rect body, int y,
@@ -185,7 +188,7 @@ static void draw_rows(struct timeline *t, struct ui *u, struct rect body, int gu
     uint32_t first = lanes_at(&t->rows, t->scroll);
     t->under_span = TRACE_NO_SPAN;
     t->under_lane = TRACE_NO_LANE;
-    t->summed = 0;
+    t->summed = t->told = 0;
     struct rect rest = draw_sticky(t, u, body, gutter, &first);
     draw_clip_push(u->list, rest);
     // A head that is clicked changes the rows, in the next frame.
@@ -207,12 +210,16 @@ static void draw_corner(struct timeline *t, struct ui *u, struct rect r, int str
     draw_rect(u->list, r, u->theme.panel);
     draw_rect(u->list, rect_make(r.x, r.y + r.h - 1, r.w, 1), u->theme.border);
     struct rect field = {r.x + 2, r.y + 1, r.w - 5, u->line - 2};
-    if (ui_field(u, ui_id("timeline filter", 0), field, filter, sizeof filter, "filter: /")) {
+    if (ui_field(u, ui_id("timeline filter", 0), field, filter, sizeof filter, "find: /")) {
         memcpy(t->rows.filter, filter, sizeof filter);
         t->rows.is_stale = u->again = true;
+        t->hit_at = 0;
     }
+    const char *error = lanes_filter_error(&t->rows);
+    if (*error)
+        draw_frame(u->list, field, 1, u->theme.bad);
     ui_label(u, rect_make(r.x + u->pad, r.y + r.h - strip - 1, r.w - 2 * u->pad, strip),
-             u->theme.dim, "busy");
+             *error ? u->theme.bad : u->theme.dim, *error ? error : "busy");
 }
 
 // Beneath a panel, or in a small window, sums are one line of the colours that are seen: rows need

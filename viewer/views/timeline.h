@@ -109,6 +109,8 @@ struct timeline {
     uint32_t span; // chosen, of the trace's; TRACE_NO_SPAN: none
     uint32_t lane; // of spans->lanes, on which comma and dot step
     struct timeline_links links;
+    struct lanes_hit hit;        // the last that was walked to
+    uint64_t hit_at;             // its number; 0: none
     uint32_t hot_span, hot_lane; // under the mouse in the last frame; TRACE_NO_SPAN: none
     uint32_t hot_fiber;          // of it; UINT32_MAX: none
     uint8_t drag;                // timeline_drag
@@ -125,7 +127,7 @@ struct timeline {
     uint32_t *colors;
     uint8_t *heights;
     int64_t *busy_ns;                 // over all lanes
-    uint32_t summed;                  // fibers that strips of heads were made of
+    uint32_t summed, told;            // fibers that strips of heads, and their words, were made of
     int64_t (*class_ns)[LOD_CLASSES]; // what each class has of it
     uint8_t *overview;                // of the whole trace
     int overview_width;

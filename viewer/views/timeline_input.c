@@ -149,9 +149,33 @@ static void cancel(struct timeline *t)
     if (t->span == TRACE_NO_SPAN && t->range.end <= t->range.begin && *t->rows.filter) {
         t->rows.filter[0] = 0;
         t->rows.is_stale = true;
+        t->hit_at = 0;
     }
     timeline_choose(t, TRACE_NO_SPAN, TRACE_NO_LANE);
     t->range = (struct timeline_window){0};
+}
+
+// The next place where the filter's text is: chosen and shown; a region or task becomes the range.
+static void timeline_found(struct timeline *t, bool forward)
+{
+    const struct trace_spans *s = t->model->spans;
+    // At first from the left edge of what is shown on.
+    struct lanes_hit from =
+        t->hit_at ? t->hit
+                  : (struct lanes_hit){.begin_ns = t->model->begin_ns + llround(t->shown.begin)};
+    struct lanes_hit hit;
+    uint64_t at, all;
+    if (!t->hit_at && from.begin_ns > INT64_MIN)
+        from.begin_ns--;
+    if (!lanes_found(&t->rows, &from, forward, &hit, &at, &all))
+        return;
+    timeline_choose(t, trace_spans_before(s, hit.lane, hit.begin_ns + 1), hit.lane);
+    t->hit = hit;
+    t->hit_at = at;
+    t->range = (struct timeline_window){0};
+    if (hit.end_ns > hit.begin_ns)
+        t->range = (struct timeline_window){(double)(hit.begin_ns - t->model->begin_ns),
+                                            (double)(hit.end_ns - t->model->begin_ns)};
 }
 
 static void to_filter(struct timeline *t, struct ui *u)
@@ -214,6 +238,10 @@ static void lane_keys(struct timeline *t, struct ui *u)
         timeline_walk(t, false);
     if (command_given(u, COMMAND_WOKEN))
         timeline_walk(t, true);
+    if (command_given(u, COMMAND_FOUND_NEXT))
+        timeline_found(t, true);
+    if (command_given(u, COMMAND_FOUND_BEFORE))
+        timeline_found(t, false);
     if (command_given(u, COMMAND_WOKEN_NEXT))
         timeline_next_wake(t);
     if (command_given(u, COMMAND_FILTER))
