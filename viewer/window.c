@@ -23,6 +23,7 @@ struct window {
     float ratio;              // of pixels to the mouse's units
     uint32_t chord;           // the last key, if Ctrl or Alt was held with it; else 0
     uint8_t mods;             // that were held with it
+    uint8_t held;             // that are held, as of the event at hand
     bool software, full_screen;
     char title[320];
 };
@@ -112,8 +113,10 @@ static void text_event(const struct window *w, const struct ui *u, struct ui_eve
 
 static struct ui_event translate(struct window *w, struct app *a, const SDL_Event *in)
 {
-    struct ui_event ev = {
-        .mods = mods_of(SDL_GetModState()), .x = a->ui.mouse_x, .y = a->ui.mouse_y};
+    // SDL_GetModState is of the last event that came, and this one may have come before it.
+    if (in->type == SDL_KEYDOWN || in->type == SDL_KEYUP)
+        w->held = mods_of(in->key.keysym.mod);
+    struct ui_event ev = {.mods = w->held, .x = a->ui.mouse_x, .y = a->ui.mouse_y};
     switch (in->type) {
     case SDL_QUIT: a->quit = true; break;
     case SDL_MOUSEMOTION:
@@ -123,14 +126,13 @@ static struct ui_event translate(struct window *w, struct app *a, const SDL_Even
     case SDL_MOUSEBUTTONDOWN:
     case SDL_MOUSEBUTTONUP: button_of(w, &ev, &in->button); break;
     case SDL_MOUSEWHEEL: wheel_of(&ev, &in->wheel); break;
-    case SDL_KEYDOWN:
-        ev.mods = mods_of(in->key.keysym.mod); // then, not now
-        key_event(w, &ev, &in->key);
-        break;
+    case SDL_KEYDOWN: key_event(w, &ev, &in->key); break;
     case SDL_TEXTINPUT: text_event(w, &a->ui, &ev, in->text.text); break;
     case SDL_WINDOWEVENT:
         if (in->window.event == SDL_WINDOWEVENT_LEAVE)
             ev.kind = UI_LEAVE;
+        else if (in->window.event == SDL_WINDOWEVENT_FOCUS_GAINED)
+            w->held = mods_of(SDL_GetModState());
         break;
     default: break;
     }

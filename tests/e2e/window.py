@@ -5,6 +5,7 @@ changes, takes any size, opens files and addresses while it can be used, and end
 
 import http.server
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -216,6 +217,40 @@ def it_shows_the_picture_and_obeys_keys(work):
         assert s.viewer.wait(10) == 0
 
 
+def a_drag_is_from_what_was_seen(work):
+    """A range's beginning is the moment that the button went down on, though the picture moves before it goes up."""
+    trace, _ = files(work)
+
+    def time_at(x, *range_):
+        """In seconds, by the labels of the axis."""
+        out = subprocess.run([VIEWER, "--font", "builtin", "--size", SIZE, *range_, "--text", "-", trace], check=True,
+                             capture_output=True, text=True, timeout=60).stdout
+        labels = re.findall(r'^text (\d+),(\d+) #\w+ builtin "([0-9.]+)s"$', out, re.M)
+        (a, from_), (b, to) = [(int(at) - 4, float(text)) for at, y, text in labels if y == labels[0][1]][:2]
+        return from_ + (x - a) * (to - from_) / (b - a)
+
+    with Screen(work, "--software", "--font", "builtin", "--size", SIZE, trace) as s:
+        s.shows(picture(work, "--size", SIZE, trace))
+        s.keys("Escape")
+        time.sleep(0.5)  # SDL passes over clicks that come with the focus
+        s.do("mousemove", "--sync", "300", "100", "mousedown", "1", "mousemove", "--sync", "340", "100", "key", "plus",
+             "mousemove", "--sync", "700", "100")  # Shift of the plus comes after the button: it is no drag with Shift
+
+        def stands_still():
+            before = s.shot()
+            time.sleep(0.3)
+            return s.shot() == before
+        assert wait_for(stands_still)
+        s.do("mousemove", "--sync", "701", "100", "mouseup", "1", "key", "ctrl+e")
+        saved = os.path.join(work, "t.trace-timeline-1.svg")
+        assert wait_for(lambda: os.path.exists(saved))
+        with open(saved, encoding="utf-8") as f:
+            said = f.read()
+        begin, end = (float(n) for n in re.search(r">Range ([0-9.]+)s \u2013 ([0-9.]+)s ", said).groups())
+        assert abs(begin - time_at(300)) < 0.05, (begin, time_at(300))
+        assert abs(end - time_at(701, "--range", "2.5..7.5")) < 0.05, (end, time_at(701, "--range", "2.5..7.5"))
+
+
 def the_screens_driver_shows_the_same(work):
     trace, profile = files(work)
     for path in (trace, profile):
@@ -350,6 +385,6 @@ def reading_can_be_cancelled(work):
 
 
 if __name__ == "__main__":
-    main([it_shows_the_picture_and_obeys_keys, the_screens_driver_shows_the_same, it_sleeps_while_nothing_changes,
+    main([it_shows_the_picture_and_obeys_keys, a_drag_is_from_what_was_seen, the_screens_driver_shows_the_same, it_sleeps_while_nothing_changes,
           it_takes_any_size, several_files_have_tabs_and_some_cannot_be_opened,
           an_address_opens_while_the_window_lives, reading_can_be_cancelled])

@@ -54,8 +54,9 @@ static void poll_until_read(struct app *a)
 
 static void show_all(struct app *a, uint64_t seed)
 {
-    static const int sizes[][2] = {{1, 1}, {320, 200}, {97, 700}, {1280, 40}, {800, 600}};
-    const int *size = sizes[seed % 5];
+    static const int sizes[][2] = {{1, 1},     {320, 200}, {97, 700},
+                                   {1280, 40}, {800, 600}, {7680, 4320}};
+    const int *size = sizes[seed % 6];
     struct fscope_error err = {0};
     for (int i = 0; views[i] && a->count; i++) { // a key may close it
         if (app_show(a, views[i]->id, &err))
