@@ -62,7 +62,8 @@ struct lod_column {
     int64_t first_ns; // of class 0
     uint32_t longest; // span; UINT32_MAX: the column is empty
     uint8_t class;    // with most of the time; the lowest of equals
-    uint8_t bits;     // of the longest's length: it is shorter than 2^bits ns, and not than half of that; 0: there is none
+    uint8_t
+        bits; // of the longest's length: it is shorter than 2^bits ns, and not than half of that; 0: there is none
 };
 
 // The next span of the lane, which is the caller's, zeroed at first. Begins before the span before
@@ -118,6 +119,17 @@ uint32_t lod_at(const struct lod *l, int64_t time_ns);
 static inline int64_t lod_length_ns(const struct lod *l, uint32_t span)
 {
     return lod_class(l, span) == LOD_NONE ? 0 : lod_end_ns(l, span) - lod_begin_ns(l, span);
+}
+
+// Spans that stand far apart will be looked at: their times and class are fetched all at once.
+static inline void lod_expect(const struct lod *l, uint32_t span)
+{
+    __builtin_prefetch(l->begin_low + span);
+    __builtin_prefetch(l->begin_high + span);
+    if (!l->length)
+        return;
+    __builtin_prefetch(l->length + span);
+    __builtin_prefetch(l->class + span);
 }
 
 // The bytes that it holds.

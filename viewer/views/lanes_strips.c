@@ -140,29 +140,44 @@ static int next_long(const struct timeline_pixel *pixels, int i, int end, uint8_
     return i;
 }
 
-// Boxes over the pixels: a span that fills a whole pixel is the longest of that pixel. Most are too short by their bits alone.
+static void draw_span(struct timeline *t, struct ui *u, uint32_t lane, const struct lod *l,
+                      bool is_fiber, uint32_t at, struct rect r)
+{
+    struct rect box = timeline_span_rect(t, l, at, r);
+    if (box.w < TIMELINE_BOX_LEAST)
+        return;
+    uint32_t span = lanes_span(t->model->spans, lane, at);
+    int class = lod_class(l, at);
+    uint32_t fiber = is_fiber ? lane : trace_spans_fiber(t->model->spans, span);
+    struct box b = is_fiber ? state_box(t, u, class, span) : work_box(t, u, class, fiber);
+    bool hot = is_fiber ? span == t->hot_span : fiber == t->hot_fiber;
+    draw_box(t, u, &b, box, hot);
+}
+
+// Boxes over the pixels: a span that fills a whole pixel is the longest of that pixel. Most are too short by their bits alone;
+// others are fetched some ahead, as they stand far apart.
 static void draw_boxes(struct timeline *t, struct ui *u, uint32_t lane, const struct lod *l,
                        bool is_fiber, const struct timeline_pixel *pixels, struct rect r)
 {
+    enum { AHEAD = 64 };
     const struct trace_spans *s = t->model->spans;
-    uint32_t looked = UINT32_MAX;
+    const uint32_t *runs = is_fiber ? NULL : s->runs + s->lanes[lane].first;
+    uint32_t looked = UINT32_MAX, found[AHEAD];
     // What is shorter has no box of so many pixels, wherever it lies.
     double least_ns =
         (TIMELINE_BOX_LEAST - 1) * (t->shown.end - t->shown.begin) / r.w * (1 - 1e-6) - 1;
     uint8_t bits = bits_above(least_ns);
-    for (int i = 0; (i = next_long(pixels, i, r.w, bits, looked)) < r.w; i++) {
-        uint32_t at = looked = pixels[i].longest;
-        if ((double)(lod_end_ns(l, at) - lod_begin_ns(l, at)) < least_ns)
-            continue;
-        struct rect box = timeline_span_rect(t, l, at, r);
-        if (box.w < TIMELINE_BOX_LEAST)
-            continue;
-        uint32_t span = lanes_span(s, lane, at);
-        int class = lod_class(l, at);
-        uint32_t fiber = is_fiber ? lane : trace_spans_fiber(s, span);
-        struct box b = is_fiber ? state_box(t, u, class, span) : work_box(t, u, class, fiber);
-        bool hot = is_fiber ? span == t->hot_span : fiber == t->hot_fiber;
-        draw_box(t, u, &b, box, hot);
+    for (int i = 0; i < r.w;) {
+        int count = 0;
+        while (count < AHEAD && (i = next_long(pixels, i, r.w, bits, looked)) < r.w) {
+            looked = found[count++] = pixels[i].longest;
+            lod_expect(l, looked);
+            if (runs)
+                __builtin_prefetch(runs + looked);
+        }
+        for (int k = 0; k < count; k++)
+            if ((double)(lod_end_ns(l, found[k]) - lod_begin_ns(l, found[k])) >= least_ns)
+                draw_span(t, u, lane, l, is_fiber, found[k], r);
     }
 }
 
