@@ -261,6 +261,11 @@ int perf_code_rescan(struct perf_code *c, uint64_t when)
     return 0;
 }
 
+int perf_code_look_again(struct perf_code *c, struct perf_process *p, uint64_t when)
+{
+    return code_scan(c, p, when);
+}
+
 void perf_code_each_pid(const struct perf_code *c, void (*fn)(void *arg, uint32_t pid), void *arg)
 {
     for (size_t i = 0; i < PROCESS_BUCKETS; i++)

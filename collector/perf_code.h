@@ -43,6 +43,7 @@ int perf_code_mmap(struct perf_code *c, const struct perf_record *r);
 
 // Reads /proc/PID/maps of all processes again: records were lost. 0 or -ENOMEM.
 int perf_code_rescan(struct perf_code *c, uint64_t when);
+int perf_code_look_again(struct perf_code *c, struct perf_process *p, uint64_t when); // of one
 
 struct builder_process *perf_process_builder(const struct perf_process *p);
 
