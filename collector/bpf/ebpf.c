@@ -7,6 +7,7 @@
 
 #include "collector/bpf/features.h"
 #include "collector/bpf/privileges.h"
+#include "collector/perf_event.h"
 #include "collector/perf_target.h"
 #include "collector/permission.h"
 

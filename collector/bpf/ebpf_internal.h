@@ -30,9 +30,11 @@ struct ebpf_fibers {
 struct ebpf_process {
     struct ebpf_process *next;
     uint32_t pid;
-    bool is_target;                // of BPF_FILTER_TARGETS
-    bool is_told;                  // has a slot of its own
-    bool is_dirty;                 // is to be told of
+    bool is_target; // of BPF_FILTER_TARGETS
+    bool is_told;   // has a slot of its own
+    bool is_dirty;  // is to be told of
+    bool is_unsure; // stacks came as copies though it was: maps are read again
+    uint64_t told_ns;
     uint64_t cpu_first_ns, cpu_ns; // when first and last looked at
     bool has_cpu;
     struct ebpf_fibers fibers;

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TELL_AGAIN_NS UINT64_C(1000000000)
@@ -340,9 +341,7 @@ static void drop_keys(struct ebpf *e, uint32_t before)
 
 int ebpf_take_sums(struct ebpf *e, bool is_last)
 {
-    int64_t rc = bpf_programs_sums(e->programs, on_sum, e);
-    if (rc >= 0)
-        rc = bpf_programs_poll(e->programs, 0, -1, ebpf_on_record, e);
+    int64_t rc = bpf_programs_sums(e->programs, ebpf_on_record, on_sum, e);
     usleep(SETTLED_US);
     if (rc >= 0)
         rc = ebpf_run_queue(e, UINT64_MAX);

@@ -20,11 +20,7 @@
 #include <unistd.h>
 
 #ifdef FSCOPE_BPF
-#pragma GCC diagnostic push // what bpftool makes is not ours to mend
-#pragma GCC diagnostic ignored "-Wsign-conversion"
-#pragma GCC diagnostic ignored "-Wcast-qual"
 #include "collector/bpf/probe.skel.h"
-#pragma GCC diagnostic pop
 #endif
 
 enum { CAP_BIT_SYS_ADMIN = 21, CAP_BIT_PERFMON = 38, CAP_BIT_BPF = 39 };
@@ -187,7 +183,11 @@ static void try_library(struct bpf_facts *f)
 {
     libbpf_print_fn_t before = libbpf_set_print(say_nothing);
     if (!f->lacks && libbpf_probe_bpf_helper(BPF_PROG_TYPE_PERF_EVENT, BPF_FUNC_loop, NULL) == 0)
-        f->lacks = "bpf_loop (Linux " BPF_KERNEL_MIN ")";
+        f->lacks = "bpf_loop (Linux 5.17)";
+    // That has no trial of its own, but came with that helper.
+    if (!f->lacks && libbpf_probe_bpf_helper(BPF_PROG_TYPE_PERF_EVENT,
+                                             BPF_FUNC_ringbuf_reserve_dynptr, NULL) == 0)
+        f->lacks = "use of BPF maps without privilege (Linux " BPF_KERNEL_MIN ")";
     if (!f->lacks)
         f->tracing_error = try_tracing();
     libbpf_set_print(before);

@@ -2,7 +2,7 @@
 //
 // What this kernel and this user can do with BPF, and if something is refused, by what and what to do.
 //
-// Wanted: Linux 5.17 (bpf_loop), BTF of the kernel, CAP_BPF and CAP_PERFMON of the first user namespace (CAP_SYS_ADMIN is
+// Wanted: Linux 5.19 (bpf_loop is of 5.17; before 5.19 maps cannot be used once privileges are given up), BTF of the kernel, CAP_BPF and CAP_PERFMON of the first user namespace (CAP_SYS_ADMIN is
 // both), the first pid namespace (the kernel's samples have its numbers), and bpf(2) and perf_event_open(2) let through.
 //
 // Invariant: nothing is concluded from a setting where it can be tried instead: maps are made, programs loaded, events
@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define BPF_KERNEL_MIN "5.17"
+#define BPF_KERNEL_MIN "5.19"
 
 enum bpf_refusal {
     BPF_ALLOWED,

@@ -4,6 +4,7 @@
 
 #include "collector/bpf/programs.h"
 
+#include "collector/bpf/privileges.h"
 #include "collector/bpf/profile.skel.h"
 #include "collector/perf_event.h"
 
@@ -312,10 +313,13 @@ int bpf_programs_table(struct bpf_programs *p, uint32_t file, const uint32_t *wo
     LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
     if (!file || file >= BPF_FILES_MAX || !pages)
         return -EINVAL;
+    uint64_t before = privileges_take_bpf();
     int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "table", sizeof(uint32_t), UNWIND_PAGE_BYTES, pages,
                             &opts);
+    int error = errno;
+    privileges_return(before);
     if (fd < 0)
-        return -errno;
+        return -error;
     size_t bytes = (size_t)pages * UNWIND_PAGE_BYTES;
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     int rc = memory == MAP_FAILED ? -errno : 0;
