@@ -71,6 +71,10 @@ struct sample { // one that is being taken
 
 // --- Odds and ends.
 
+// Keeps the compiler from knowing a number, so that the comparison that the verifier must see stays, on the very register
+// that is used.
+#define SEEN_BY_VERIFIER(x) __asm__ volatile("" : "+r"(x))
+
 static __always_inline struct bpf_losses *losses_here(void)
 {
     uint32_t zero = 0;
@@ -164,20 +168,21 @@ static __always_inline void copy_registers(struct bpf_copy *c, const struct pt_r
     c->valid = 0xffff;
 }
 
-// The stack's bytes from rsp up to `want`, behind `at` bytes of kernel pcs. A page that is not there ends it.
-static __always_inline uint32_t copy_stack(struct copy_scratch *c, uint32_t at, uint64_t rsp)
+// The stack's bytes from rsp up, behind the kernel's pcs; how many. A page that is not there ends it.
+__attribute__((noinline)) uint32_t copy_stack(struct copy_scratch *c, uint64_t rsp)
 {
     uint32_t done = 0, want = config.stack_copy;
-    if (want > BPF_STACK_COPY_MAX)
-        want = BPF_STACK_COPY_MAX;
-    for (int i = 0; i <= BPF_STACK_COPY_MAX / UNWIND_PAGE_BYTES; i++) {
+    if (!c)
+        return 0;
+    uint32_t at = 8 * c->copy.kernel_depth;
+    for (int i = 0; i <= BPF_STACK_COPY_MAX / UNWIND_PAGE_BYTES && done < want; i++) {
         uint32_t n = UNWIND_PAGE_BYTES - (uint32_t)(rsp + done) % UNWIND_PAGE_BYTES;
-        if (done >= want || done > BPF_STACK_COPY_MAX || at > 8 * BPF_KERNEL_DEPTH_MAX)
-            break;
-        if (n > want - done)
-            n = want - done;
-        if (n > UNWIND_PAGE_BYTES ||
-            bpf_probe_read_user(c->bytes + at + done, n, (const void *)(rsp + done)))
+        uint32_t to = at + done;
+        n = n > want - done ? want - done : n;
+        SEEN_BY_VERIFIER(n);
+        SEEN_BY_VERIFIER(to);
+        if (n > UNWIND_PAGE_BYTES || to > 8 * BPF_KERNEL_DEPTH_MAX + BPF_STACK_COPY_MAX ||
+            bpf_probe_read_user(c->bytes + to, n, (const void *)(rsp + done)))
             break;
         done += n;
     }
@@ -198,12 +203,13 @@ static __always_inline void send_copy(const struct sample *m, const struct pt_re
     fiber_describe(&c->copy.fiber, &m->fiber, &m->slot->fibers);
     copy_registers(&c->copy, regs);
     uint32_t depth = kernel_stack(m, c->bytes);
-    uint32_t bytes = copy_stack(c, 8 * depth, regs->sp);
     c->copy.kernel_depth = depth;
+    uint32_t bytes = copy_stack(c, regs->sp);
     c->copy.stack_bytes = bytes;
     uint32_t size = sizeof c->copy + 8 * depth + bytes;
     c->copy.head.size = size;
     COUNT_LOSS(copies);
+    SEEN_BY_VERIFIER(size);
     if (size > sizeof *c || send(c, size, true))
         COUNT_LOSS(ring);
 }
@@ -253,6 +259,7 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     r->fiber.label_bytes = fiber_labels((uint8_t *)&s->pcs[at], &m->fiber, &m->slot->fibers);
     uint32_t size = sizeof *r + 8 * at + r->fiber.label_bytes;
     r->head.size = size;
+    SEEN_BY_VERIFIER(size);
     if (size > sizeof *r + sizeof s->pcs + sizeof s->labels)
         return -1;
     return send(r, size, false);
