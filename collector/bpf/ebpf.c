@@ -143,6 +143,7 @@ static int watch_first(struct ebpf *e, bool is_held, struct fscope_error *err)
     uint32_t pid = e->o->pid;
     struct ebpf_process *p = ebpf_process_put(e, pid);
     int rc = p ? bpf_programs_target(e->programs, (pid_t)pid, 0) : -ENOMEM;
+    e->held_pid = is_held ? pid : 0;
     if (!rc && is_held)
         rc = perf_code_blank(e->processes, pid, e->start_ns) ? 0 : -ENOMEM;
     if (!rc && !is_held) {

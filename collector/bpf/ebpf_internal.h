@@ -22,7 +22,8 @@ enum { EBPF_BUCKETS = 1024, EBPF_KEY_BUCKETS = 1 << 14, EBPF_LABELS_MAX = 17 };
 
 // Where a process' runtime keeps what a sample's fiber refers to (runtime/descriptor.h).
 struct ebpf_fibers {
-    bool has_looked, is_there;
+    bool is_there;
+    uint64_t descriptor; // its address; 0: not known, or none
     uint64_t root, root_end;
     uint32_t label_pairs, label_size;
 };
@@ -68,7 +69,8 @@ struct ebpf {
     struct perf_walk walk;
     struct record_progress progress;
     int pidfd;
-    uint32_t filter; // enum bpf_filter
+    uint32_t held_pid; // a command that has not been executed yet: what it does is ours; 0: none
+    uint32_t filter;   // enum bpf_filter
     uint64_t start_ns, period_ns,
         busy_ns;                   // busy_ns: CPU time of the machine or the group at the start
     uint64_t ended_cpu_ns;         // of processes that have ended
@@ -105,7 +107,8 @@ uint64_t ebpf_cpu_ns(struct ebpf *e);
 void ebpf_look_at_cpu(struct ebpf *e);
 uint64_t ebpf_busy_ns(const struct ebpf *e); // of the machine or the group, since ever
 
-void ebpf_find_fibers(struct ebpf_process *p);
+// Looks for the runtime, if it was not there yet; whether it is there now and was not before.
+bool ebpf_find_fibers(struct ebpf_process *p);
 
 // --- ebpf_samples.c
 

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -115,6 +116,18 @@ static int on_comm(struct ebpf *e, const struct perf_record *r)
     return perf_code_comm(e->processes, r);
 }
 
+static int on_exit_record(struct ebpf *e, const struct perf_record *r)
+{
+    if (!is_followed(e, r->task.pid))
+        return 0;
+    perf_code_exit(e->processes, r);
+    // The programs tell of the end of those alone that they know.
+    const struct ebpf_process *p = ebpf_process(e, r->task.pid);
+    if (p && !p->is_target && !p->is_told && r->task.tid == r->task.pid)
+        ebpf_process_drop(e, r->task.pid);
+    return 0;
+}
+
 int ebpf_on_sideband(void *arg, const struct perf_record *r)
 {
     struct ebpf *e = arg;
@@ -122,10 +135,7 @@ int ebpf_on_sideband(void *arg, const struct perf_record *r)
     case PERF_RECORD_LOST: e->rescan = true; return 0;
     case PERF_RECORD_FORK: return on_fork(e, r);
     case PERF_RECORD_COMM: return on_comm(e, r);
-    case PERF_RECORD_EXIT:
-        if (is_followed(e, r->task.pid))
-            perf_code_exit(e->processes, r);
-        return 0;
+    case PERF_RECORD_EXIT: return on_exit_record(e, r);
     case PERF_RECORD_MMAP2:
         if (!(r->mmap.protection & PROT_EXEC) || !is_followed(e, r->pid))
             return 0;
@@ -142,6 +152,8 @@ int ebpf_on_task(struct ebpf *e, const struct bpf_task_event *t)
     struct ebpf_process *p = ebpf_process(e, t->head.pid);
     switch (t->head.type) {
     case BPF_RECORD_EXEC: // its slot is empty
+        if (e->held_pid == t->head.pid)
+            e->held_pid = 0;
         if (p) {
             bpf_code_forget(e->code, t->head.pid);
             p->is_dirty = p->is_target || p->is_told;
@@ -174,6 +186,8 @@ int ebpf_tell(struct ebpf *e)
 {
     for (size_t i = 0; i < EBPF_BUCKETS; i++)
         for (struct ebpf_process *p = e->known[i]; p; p = p->next) {
+            if (p->fibers.descriptor && ebpf_find_fibers(p))
+                p->is_dirty = true;
             int rc = p->is_dirty ? tell_one(e, p) : 0;
             if (rc)
                 return rc;
@@ -190,26 +204,42 @@ static bool is_sound(const struct fib_descriptor *d)
            d->label_size <= sizeof((struct ebpf *)0)->label_text[0][0];
 }
 
-// Of a process without the runtime that is known for good once it has been looked at with its libraries.
-void ebpf_find_fibers(struct ebpf_process *p)
+static uint64_t find_descriptor(uint32_t pid)
 {
     struct target *t = NULL;
-    struct fib_descriptor d;
-    uint64_t at;
-    size_t size = offsetof(struct fib_descriptor, g_status);
-    if (p->fibers.is_there || target_open_pid(&t, p->pid, NULL))
-        return;
-    memset(&d, 0, sizeof d);
-    if (target_find_variable(t, "libfiberscope-rt", "fib_descriptor", &at) == 0 &&
-        target_read(t, at, &d, size) == 0 && is_sound(&d))
-        p->fibers = (struct ebpf_fibers){
-            .is_there = true,
-            .root = d.root,
-            .root_end = d.root_end,
-            .label_pairs = d.label_pairs,
-            .label_size = d.label_size,
-        };
+    uint64_t at = 0;
+    if (target_open_pid(&t, pid, NULL))
+        return 0;
+    if (target_find_variable(t, "libfiberscope-rt", "fib_descriptor", &at))
+        at = 0;
     target_close(t);
+    return at;
+}
+
+// It is mapped long before it is started.
+static bool read_descriptor(struct ebpf_process *p)
+{
+    struct fib_descriptor d = {0};
+    size_t size = offsetof(struct fib_descriptor, g_status);
+    void *at = (void *)(uintptr_t)p->fibers.descriptor; // NOLINT(performance-no-int-to-ptr)
+    struct iovec here = {&d, size}, there = {at, size};
+    if (process_vm_readv((pid_t)p->pid, &here, 1, &there, 1, 0) != (ssize_t)size || !is_sound(&d))
+        return false;
+    p->fibers.is_there = true;
+    p->fibers.root = d.root;
+    p->fibers.root_end = d.root_end;
+    p->fibers.label_pairs = d.label_pairs;
+    p->fibers.label_size = d.label_size;
+    return true;
+}
+
+bool ebpf_find_fibers(struct ebpf_process *p)
+{
+    if (p->fibers.is_there)
+        return false;
+    if (!p->fibers.descriptor)
+        p->fibers.descriptor = find_descriptor(p->pid);
+    return p->fibers.descriptor && read_descriptor(p);
 }
 
 // --- CPU time.

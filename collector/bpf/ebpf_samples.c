@@ -247,11 +247,11 @@ static int hand_on(struct ebpf *e, const struct bpf_head *head)
     switch (head->type) {
     case BPF_RECORD_STACK:
         if (is_whole_stack(r))
-            return on_stack(e, r);
+            return head->pid == e->held_pid ? 0 : on_stack(e, r);
         break;
     case BPF_RECORD_COPY:
         if (is_whole_copy(r))
-            return on_copy(e, r);
+            return head->pid == e->held_pid ? 0 : on_copy(e, r);
         break;
     default:
         if (head->size >= sizeof(struct bpf_task_event))

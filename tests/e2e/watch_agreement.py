@@ -59,24 +59,29 @@ def perf_stacks(work, data):
             stack = []
 
 
-def compare(work, argv):
+def compare(work, argv, method=(), seconds=SECONDS, stack=65528, go=False):
+    """go: the target begins when it reads a line."""
     if not shutil.which("perf"):
         raise Skip("needs perf")
-    target = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    target = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert target.stdout.readline().startswith(b"ready")
+        if go:
+            target.stdin.write(b"\n")
+            target.stdin.flush()
         perf = subprocess.Popen(["perf", "record", "-q", "-e", "task-clock", "-F", "999",
-                                 "--call-graph", "dwarf,65528", "-m", "2048", "-o", "perf.data",
-                                 "-p", str(target.pid), "--", "sleep", str(SECONDS)],
+                                 "--call-graph", f"dwarf,{stack}", "-m", "2048", "-o", "perf.data",
+                                 "-p", str(target.pid), "--", "sleep", str(seconds)],
                                 cwd=work, stderr=subprocess.PIPE, text=True)
-        done = subprocess.run([FIBERSCOPE, "record", "-F", "999", "-p", str(target.pid), "-o",
-                               "f.pb.gz", "--duration", f"{SECONDS}s"], cwd=work, timeout=60,
+        done = subprocess.run([FIBERSCOPE, "record", *method, "-F", "999", "-p", str(target.pid), "-o",
+                               "f.pb.gz", "--duration", f"{seconds}s"], cwd=work, timeout=60,
                               stderr=subprocess.PIPE, text=True, check=False)
         _, said = perf.communicate(timeout=60)
     finally:
         target.kill()
         target.wait()
         target.stdout.close()
+        target.stdin.close()
     assert done.returncode == 0, done.stderr
     if not os.path.exists(os.path.join(work, "perf.data")):
         raise Skip(f"perf record: {said.strip()[-200:]}")
