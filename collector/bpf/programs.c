@@ -40,23 +40,50 @@ struct bpf_programs {
 // --- What libbpf says.
 
 static char last_message[MESSAGE_MAX];
+static bool is_verifiers; // which says why; what libbpf adds does not
+
+static void keep(const char *text, size_t length)
+{
+    length = length < sizeof last_message ? length : sizeof last_message - 1;
+    memcpy(last_message, text, length);
+    last_message[length] = '\0';
+}
+
+// The last line before the verifier's closing count.
+static bool keep_verifiers(const char *log)
+{
+    const char *end = strstr(log, "\nprocessed "), *line = end;
+    while (line && line > log && line[-1] != '\n')
+        line--;
+    if (line)
+        keep(line, (size_t)(end - line));
+    return line;
+}
 
 // The last warning is the reason; what leads to it is not.
 static int keep_message(enum libbpf_print_level level, const char *format, va_list args)
 {
-    if (level != LIBBPF_WARN)
+    char *text;
+    if (level != LIBBPF_WARN || is_verifiers || vasprintf(&text, format, args) < 0)
         return 0;
-    char text[MESSAGE_MAX];
-    vsnprintf(text, sizeof text, format, args);
-    text[strcspn(text, "\n")] = '\0';
-    if (text[0])
-        memcpy(last_message, text, sizeof last_message);
+    is_verifiers = keep_verifiers(text);
+    size_t length = strcspn(text, "\n");
+    if (!is_verifiers && length)
+        keep(text, length);
+    free(text);
     return 0;
+}
+
+static libbpf_print_fn_t begin_messages(void)
+{
+    last_message[0] = '\0';
+    is_verifiers = false;
+    return libbpf_set_print(keep_message);
 }
 
 static int refuse(struct fscope_error *err, int rc, const char *what)
 {
-    if (rc == -EPERM || rc == -EACCES)
+    if (rc == -EPERM || (rc == -EACCES && !is_verifiers))
         return error_set(err, rc, 0, "%s: %s: needs CAP_BPF and CAP_PERFMON: run as root (%s)",
                          what, strerror(-rc), last_message);
     return error_set(err, rc, 0, "%s: %s (%s)", what, strerror(-rc), last_message);
@@ -138,8 +165,7 @@ int bpf_programs_new(struct bpf_programs **out, const struct bpf_programs_option
     if (!p)
         return error_set(err, -ENOMEM, 0, "loading BPF programs: out of memory");
     take_options(p, opts);
-    last_message[0] = '\0';
-    libbpf_print_fn_t before = libbpf_set_print(keep_message);
+    libbpf_print_fn_t before = begin_messages();
     int rc = load(p);
     libbpf_set_print(before);
     if (rc) {
@@ -229,8 +255,7 @@ int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err)
     if (p->is_running)
         return 0;
     p->is_running = true;
-    last_message[0] = '\0';
-    libbpf_print_fn_t before = libbpf_set_print(keep_message);
+    libbpf_print_fn_t before = begin_messages();
     int rc = attach(p, err);
     libbpf_set_print(before);
     if (rc)
@@ -415,4 +440,15 @@ void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
             out->busy += l->busy;
         }
     free(words);
+}
+
+int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)
+{
+    struct bpf_prog_info info = {0};
+    uint32_t size = sizeof info;
+    if (bpf_obj_get_info_by_fd(bpf_program__fd(p->skeleton->progs.sample_cpu), &info, &size))
+        return -errno;
+    *ns = info.run_time_ns;
+    *runs = info.run_cnt;
+    return 0;
 }

@@ -79,4 +79,8 @@ int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn 
 void bpf_programs_losses(struct bpf_programs *p,
                          struct bpf_losses *out); // since the start, of all CPUs
 
+// What the CPU samples have cost since loading, also those that found nothing to sample: the kernel's count, which is kept
+// only while kernel.bpf_stats_enabled is 1. 0 or -errno.
+int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs);
+
 #endif
