@@ -140,25 +140,31 @@ __attribute__((noinline)) int table_rule(uint32_t file, uint32_t block, uint32_t
     if (!p)
         return WALK_RULE_TORN;
     uint32_t index = p->words[block % UNWIND_PAGE_WORDS];
-    uint32_t place = index >> 8, n = (index & 255) + 1;
-    if (place / UNWIND_PAGE_WORDS != page) {
-        page = place / UNWIND_PAGE_WORDS;
+    uint32_t place = index >> UNWIND_PLACE_SHIFT, n = (index & UNWIND_MORE_ROWS) + 1;
+    uint32_t wide = index & UNWIND_WIDE ? 1 : 0;
+    if (place / UNWIND_PAGE_HALVES != page) {
+        page = place / UNWIND_PAGE_HALVES;
         p = bpf_map_lookup_elem(table, &page);
         if (!p)
             return WALK_RULE_TORN;
     }
-    for (int i = 0; i < 8; i++) {
-        uint32_t half = n >> 1;
+    const uint16_t *halves =
+        (const uint16_t *)p->words; // rows of both kinds begin with the low byte
+    for (int i = 0; i < 7; i++) {
+        uint32_t half = n >> 1, middle = place + (half << wide);
         if (!half)
             break;
-        if ((p->words[(place + half) % UNWIND_PAGE_WORDS] >> 16 & 255) <= low) {
-            place += half;
+        if ((halves[middle % UNWIND_PAGE_HALVES] & 255) <= low) {
+            place = middle;
             n -= half;
         } else {
             n = half;
         }
     }
-    return p->words[place % UNWIND_PAGE_WORDS] & 0xffff;
+    uint32_t rule = halves[place % UNWIND_PAGE_HALVES] >> 8;
+    if (wide)
+        rule |= (uint32_t)halves[(place + 1) % UNWIND_PAGE_HALVES] << 8;
+    return (int)(rule & 0xffff);
 }
 
 // Makes the mapping that holds pc the one at hand. 0, or nonzero: the slot has none.

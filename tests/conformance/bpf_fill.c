@@ -92,7 +92,7 @@ static int by_start(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// The words of a table that is written block by block.
+// The words of a table that is written block by block, of wide rows alone.
 struct writer {
     uint32_t *words;
     size_t next; // place of the next row
@@ -104,9 +104,9 @@ static void write_block(struct writer *w, uint32_t block, const uint32_t *rows, 
     size_t page_left = UNWIND_PAGE_WORDS - w->next % UNWIND_PAGE_WORDS;
     if (n > page_left)
         w->next += page_left;
-    if (w->next + n > w->capacity)
+    if (w->next + n > w->capacity || n > UNWIND_BLOCK_ROWS_MAX)
         die("table too large");
-    w->words[block] = (uint32_t)w->next << 8 | (n - 1);
+    w->words[block] = (uint32_t)(2 * w->next) << UNWIND_PLACE_SHIFT | UNWIND_WIDE | (n - 1);
     memcpy(w->words + w->next, rows, n * sizeof *rows);
     w->next += n;
 }
@@ -127,8 +127,8 @@ static void write_blocks(struct writer *w, const struct changes *c, uint64_t sta
         uint32_t rows[UNWIND_BLOCK_BYTES], n = 0;
         for (uint32_t low = 0; low < UNWIND_BLOCK_BYTES; low++) {
             uint32_t rule = rule_at(c, &at, start + (uint64_t)b * UNWIND_BLOCK_BYTES + low);
-            if (!n || (rows[n - 1] & 0xffff) != rule)
-                rows[n++] = low << 16 | rule;
+            if (!n || rows[n - 1] >> 8 != rule)
+                rows[n++] = rule << 8 | low;
         }
         write_block(w, b, rows, n);
     }
