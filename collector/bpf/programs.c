@@ -5,6 +5,7 @@
 #include "collector/bpf/programs.h"
 
 #include "collector/bpf/profile.skel.h"
+#include "collector/bpf/slabs.h"
 #include "collector/perf_event.h"
 
 #include <bpf/bpf.h>
@@ -35,6 +36,7 @@ struct bpf_programs {
     bpf_record_fn *record; // who is given records, while the ring is read
     void *record_arg;
     int bank; // which sums are filled
+    struct bpf_slabs *slabs;
 };
 
 // --- What libbpf says.
@@ -140,6 +142,9 @@ static int load(struct bpf_programs *p)
     p->chunks = map_array(p->skeleton->maps.chunks, CHUNKS_BYTES);
     if (!p->slots || !p->chunks)
         return -errno;
+    rc = bpf_slabs_new(&p->slabs, bpf_map__fd(p->skeleton->maps.slabs));
+    if (rc)
+        return rc;
     p->ring = ring_buffer__new(bpf_map__fd(p->skeleton->maps.ring), on_record, p, NULL);
     return p->ring ? 0 : -errno;
 }
@@ -183,6 +188,7 @@ void bpf_programs_free(struct bpf_programs *p)
         return;
     bpf_programs_stop(p);
     ring_buffer__free(p->ring);
+    bpf_slabs_free(p->slabs);
     if (p->slots)
         munmap(p->slots, page_ceil(SLOTS_BYTES));
     if (p->chunks)
@@ -334,29 +340,19 @@ struct unwind_rule_row *bpf_programs_rules(struct bpf_programs *p)
 
 int bpf_programs_table(struct bpf_programs *p, uint32_t file, const uint32_t *words, uint32_t pages)
 {
-    LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
-    if (!file || file >= BPF_FILES_MAX || !pages)
+    uint32_t *first = p->skeleton->bss->table_first;
+    if (!file || file >= BPF_FILES_MAX || first[file])
         return -EINVAL;
-    int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "table", sizeof(uint32_t), UNWIND_PAGE_BYTES, pages,
-                            &opts);
-    if (fd < 0)
-        return -errno;
-    size_t bytes = (size_t)pages * UNWIND_PAGE_BYTES;
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    int rc = memory == MAP_FAILED ? -errno : 0;
-    if (!rc) {
-        memcpy(memory, words, bytes);
-        munmap(memory, bytes);
-        if (bpf_map_update_elem(bpf_map__fd(p->skeleton->maps.tables), &file, &fd, BPF_ANY))
-            rc = -errno;
-    }
-    close(fd); // the outer map holds it
-    return rc;
+    return bpf_slabs_put(p->slabs, words, pages, &first[file]);
 }
 
 void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file)
 {
-    bpf_map_delete_elem(bpf_map__fd(p->skeleton->maps.tables), &file);
+    uint32_t *first = p->skeleton->bss->table_first;
+    if (file >= BPF_FILES_MAX || !first[file])
+        return;
+    bpf_slabs_drop(p->slabs, first[file]);
+    first[file] = 0;
 }
 
 // --- What comes.
