@@ -20,10 +20,9 @@
 
 enum { EBPF_BUCKETS = 1024, EBPF_KEY_BUCKETS = 1 << 14, EBPF_LABELS_MAX = 17 };
 
-// Where a process' runtime keeps what a sample's fiber refers to (runtime/descriptor.h).
+// What of the runtime's descriptor (runtime/descriptor.h) a sample's fiber needs.
 struct ebpf_fibers {
     bool is_there;
-    uint64_t descriptor; // its address; 0: not known, or none
     uint64_t root, root_end;
     uint32_t label_pairs, label_size;
 };
@@ -38,7 +37,6 @@ struct ebpf_process {
     uint64_t told_ns;
     uint64_t cpu_first_ns, cpu_ns; // when first and last looked at
     bool has_cpu;
-    struct ebpf_fibers fibers;
 };
 
 // A key's first sample, until its sums have come.
@@ -107,8 +105,7 @@ uint64_t ebpf_cpu_ns(struct ebpf *e);
 void ebpf_look_at_cpu(struct ebpf *e);
 uint64_t ebpf_busy_ns(const struct ebpf *e); // of the machine or the group, since ever
 
-// Looks for the runtime, if it was not there yet; whether it is there now and was not before.
-bool ebpf_find_fibers(struct ebpf_process *p);
+struct ebpf_fibers ebpf_fibers(const struct ebpf *e, uint32_t pid);
 
 // --- ebpf_samples.c
 

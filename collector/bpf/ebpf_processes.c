@@ -8,17 +8,15 @@
 
 #include "collector/bpf/ebpf_internal.h"
 
-#include "collector/target.h"
 #include "runtime/descriptor.h"
 
 #include <errno.h>
 #include <linux/perf_event.h>
-#include <stddef.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -109,7 +107,6 @@ static int on_comm(struct ebpf *e, const struct perf_record *r)
         return 0;
     struct ebpf_process *p = ebpf_process(e, r->pid);
     if (p && r->comm.is_exec) {
-        p->fibers = (struct ebpf_fibers){0};
         p->is_dirty |= p->is_target;
         e->is_busy = true;
     }
@@ -123,8 +120,11 @@ static int on_exit_record(struct ebpf *e, const struct perf_record *r)
     perf_code_exit(e->processes, r);
     // The programs tell of the end of those alone that they know.
     const struct ebpf_process *p = ebpf_process(e, r->task.pid);
-    if (p && !p->is_target && !p->is_told && r->task.tid == r->task.pid)
+    if (p && !p->is_target && r->task.tid == r->task.pid &&
+        (!p->is_told || (kill((pid_t)p->pid, 0) && errno == ESRCH))) {
+        bpf_code_forget(e->code, p->pid);
         ebpf_process_drop(e, r->task.pid);
+    }
     return 0;
 }
 
@@ -176,7 +176,6 @@ static int tell_one(struct ebpf *e, struct ebpf_process *p)
         return -ENOMEM;
     p->is_dirty = p->is_unsure = false;
     p->told_ns = now;
-    ebpf_find_fibers(p);
     int rc = bpf_code_tell(e->code, process);
     p->is_told = !rc;
     return rc;
@@ -184,10 +183,9 @@ static int tell_one(struct ebpf *e, struct ebpf_process *p)
 
 int ebpf_tell(struct ebpf *e)
 {
+    bpf_code_look_again(e->code);
     for (size_t i = 0; i < EBPF_BUCKETS; i++)
         for (struct ebpf_process *p = e->known[i]; p; p = p->next) {
-            if (p->fibers.descriptor && ebpf_find_fibers(p))
-                p->is_dirty = true;
             int rc = p->is_dirty ? tell_one(e, p) : 0;
             if (rc)
                 return rc;
@@ -197,49 +195,18 @@ int ebpf_tell(struct ebpf *e)
 
 // --- Fibers.
 
-static bool is_sound(const struct fib_descriptor *d)
+struct ebpf_fibers ebpf_fibers(const struct ebpf *e, uint32_t pid)
 {
-    return memcmp(d->magic, "FIBRT\0\0", sizeof d->magic) == 0 &&
-           d->version == DESCRIPTOR_VERSION && d->is_ready && d->label_size &&
-           d->label_size <= sizeof((struct ebpf *)0)->label_text[0][0];
-}
-
-static uint64_t find_descriptor(uint32_t pid)
-{
-    struct target *t = NULL;
-    uint64_t at = 0;
-    if (target_open_pid(&t, pid, NULL))
-        return 0;
-    if (target_find_variable(t, "libfiberscope-rt", "fib_descriptor", &at))
-        at = 0;
-    target_close(t);
-    return at;
-}
-
-// It is mapped long before it is started.
-static bool read_descriptor(struct ebpf_process *p)
-{
-    struct fib_descriptor d = {0};
-    size_t size = offsetof(struct fib_descriptor, g_status);
-    void *at = (void *)(uintptr_t)p->fibers.descriptor; // NOLINT(performance-no-int-to-ptr)
-    struct iovec here = {&d, size}, there = {at, size};
-    if (process_vm_readv((pid_t)p->pid, &here, 1, &there, 1, 0) != (ssize_t)size || !is_sound(&d))
-        return false;
-    p->fibers.is_there = true;
-    p->fibers.root = d.root;
-    p->fibers.root_end = d.root_end;
-    p->fibers.label_pairs = d.label_pairs;
-    p->fibers.label_size = d.label_size;
-    return true;
-}
-
-bool ebpf_find_fibers(struct ebpf_process *p)
-{
-    if (p->fibers.is_there)
-        return false;
-    if (!p->fibers.descriptor)
-        p->fibers.descriptor = find_descriptor(p->pid);
-    return p->fibers.descriptor && read_descriptor(p);
+    const struct fib_descriptor *d = bpf_code_fibers(e->code, pid);
+    if (!d || !d->label_size || d->label_size >= sizeof e->label_text[0][0])
+        return (struct ebpf_fibers){0};
+    return (struct ebpf_fibers){
+        .is_there = true,
+        .root = d->root,
+        .root_end = d->root_end,
+        .label_pairs = d->label_pairs,
+        .label_size = d->label_size,
+    };
 }
 
 // --- CPU time.

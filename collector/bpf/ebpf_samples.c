@@ -171,12 +171,10 @@ static int on_stack(struct ebpf *e, const struct bpf_stack *r)
         return -ENOMEM;
     if (!known->is_told && r->user_depth)
         known->is_dirty = true; // it was walked by its parent's tables
-    if (r->fiber.id && !known->fibers.is_there)
-        ebpf_find_fibers(known);
+    struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
     struct bpf_sum one = {r->count, r->ns};
     struct builder_process *process = perf_process_builder(p);
-    return r->key ? remember(e, r, process, &known->fibers)
-                  : add_stack(e, r, process, &known->fibers, &one);
+    return r->key ? remember(e, r, process, &fibers) : add_stack(e, r, process, &fibers, &one);
 }
 
 static void fill_sample(struct perf_sample *out, const struct bpf_copy *r)
@@ -209,8 +207,7 @@ static int on_copy(struct ebpf *e, const struct bpf_copy *r)
     if (!known || !p)
         return -ENOMEM;
     meet_unknown_code(e, known, r->head.time_ns);
-    if (r->fiber.id && !known->fibers.is_there)
-        ebpf_find_fibers(known);
+    struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
     struct perf_sample sample;
     fill_sample(&sample, r);
     perf_code_walk(e->processes, p, &sample, &e->walk);
@@ -219,7 +216,7 @@ static int on_copy(struct ebpf *e, const struct bpf_copy *r)
         .tid = r->head.tid,
         .thread = comm,
         .user = e->walk.pcs,
-        .user_depth = strip_root(&known->fibers, e->walk.pcs, e->walk.depth),
+        .user_depth = strip_root(&fibers, e->walk.pcs, e->walk.depth),
         .kernel = r->pcs,
         .kernel_depth = r->kernel_depth,
         .when = r->head.time_ns,
@@ -227,7 +224,7 @@ static int on_copy(struct ebpf *e, const struct bpf_copy *r)
         .ns = r->ns ? r->ns : r->count * e->period_ns,
         .flags = e->walk.flags,
     };
-    fill_labels(e, &s, &known->fibers, &r->fiber, NULL);
+    fill_labels(e, &s, &fibers, &r->fiber, NULL);
     e->samples += r->count;
     e->copies += r->count;
     e->cut += e->walk.wants_more;

@@ -158,8 +158,6 @@ static const char *lacking_map(void)
         return "arrays that can be mapped (Linux 5.5)";
     if (try_map(BPF_MAP_TYPE_RINGBUF, 0, 0, (uint32_t)page, 0) == EINVAL)
         return "ring buffers (Linux 5.8)";
-    if (try_map(BPF_MAP_TYPE_ARRAY, 4, 8, 1, BPF_F_INNER_MAP) == EINVAL)
-        return "inner maps of any size (Linux 5.10)";
     return NULL;
 }
 

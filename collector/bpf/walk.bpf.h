@@ -52,8 +52,7 @@ enum {
     WALK_ADDRESS_BITS = 47,   // user space has no more
     WALK_ADDRESS_MIN = 65536, // vm.mmap_min_addr: nobody has code below
     WALK_RBX = 3,             // DWARF numbers
-    WALK_RULE_UNKNOWN = -1,   // no mapping of the slot
-    WALK_RULE_TORN = -2,      // a mapping whose table is gone
+    WALK_RULE_UNKNOWN = -1,   // no mapping of the slot, or its table is gone
     WALK_GREGS = 40,          // of gregs in struct ucontext
 };
 
@@ -67,7 +66,7 @@ struct walk {
     uint64_t context; // where the other registers do: a ucontext, WALK_LEAF, or 0: unknown
     uint64_t hash;    // of the pcs
     uint64_t start, end, table_start; // the mapping that was found last
-    uint32_t file, blocks;
+    uint32_t file, table, blocks;
     uint32_t slot, seq, generation;
     uint32_t depth;
     uint32_t is_exact; // rip is where execution stands, not a return address
@@ -104,10 +103,10 @@ struct table_page {
     uint32_t words[UNWIND_PAGE_WORDS];
 };
 
-struct table { // an inner map is made for its size: programs.c
+struct slab { // all have one size, so that the kernel looks pages up without a call
     __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
-    __uint(max_entries, 1);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, BPF_SLAB_PAGES);
     __uint(key_size,
            sizeof(uint32_t)); // sizes: libbpf looks for BTF of an inner map's types in vain
     __uint(value_size, UNWIND_PAGE_BYTES); // struct table_page
@@ -115,11 +114,12 @@ struct table { // an inner map is made for its size: programs.c
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-    __uint(max_entries, BPF_FILES_MAX);
+    __uint(max_entries, BPF_SLABS_MAX);
     __type(key, uint32_t);
-    __array(values, struct table);
-} tables SEC(".maps");
+    __array(values, struct slab);
+} slabs SEC(".maps");
 
+uint32_t table_first[BPF_FILES_MAX]; // page
 struct unwind_rule_row rules[UNWIND_RULES_MAX];
 
 static __always_inline const struct bpf_slot *slot_at(uint32_t slot)
@@ -129,27 +129,27 @@ static __always_inline const struct bpf_slot *slot_at(uint32_t slot)
 
 // --- Rows.
 
-// The number of the rule in force at the low byte `low` of a block. Hostile or torn words cost a wrong rule, no more.
-__attribute__((noinline)) int table_rule(uint32_t file, uint32_t block, uint32_t low)
+static __always_inline const struct table_page *page_at(uint32_t page)
 {
-    void *table = bpf_map_lookup_elem(&tables, &file);
-    if (!table)
-        return WALK_RULE_TORN;
-    uint32_t page = block / UNWIND_PAGE_WORDS;
-    const struct table_page *p = bpf_map_lookup_elem(table, &page);
+    uint32_t slab = page / BPF_SLAB_PAGES, at = page % BPF_SLAB_PAGES;
+    void *pages = bpf_map_lookup_elem(&slabs, &slab);
+    return pages ? bpf_map_lookup_elem(pages, &at) : 0;
+}
+
+// The number of the rule in force at the low byte `low` of a block. Torn words cost a wrong rule, no more.
+static __always_inline int table_rule(uint32_t table, uint32_t block, uint32_t low)
+{
+    const struct table_page *p = page_at(table + block / UNWIND_PAGE_WORDS);
     if (!p)
-        return WALK_RULE_TORN;
+        return WALK_RULE_UNKNOWN;
     uint32_t index = p->words[block % UNWIND_PAGE_WORDS];
     uint32_t place = index >> UNWIND_PLACE_SHIFT, n = (index & UNWIND_MORE_ROWS) + 1;
     uint32_t wide = index & UNWIND_WIDE ? 1 : 0;
-    if (place / UNWIND_PAGE_HALVES != page) {
-        page = place / UNWIND_PAGE_HALVES;
-        p = bpf_map_lookup_elem(table, &page);
-        if (!p)
-            return WALK_RULE_TORN;
-    }
-    const uint16_t *halves =
-        (const uint16_t *)p->words; // rows of both kinds begin with the low byte
+    p = page_at(table + place / UNWIND_PAGE_HALVES);
+    if (!p)
+        return WALK_RULE_UNKNOWN;
+    // Rows of both kinds begin with the low byte.
+    const uint16_t *halves = (const uint16_t *)p->words;
     for (int i = 0; i < 7; i++) {
         uint32_t half = n >> 1, middle = place + (half << wide);
         if (!half)
@@ -193,6 +193,7 @@ __attribute__((noinline)) int find_mapping(struct walk *w, uint64_t pc)
     w->end = m->end;
     w->table_start = m->table_start;
     w->file = m->file;
+    w->table = table_first[m->file % BPF_FILES_MAX];
     w->blocks = m->blocks;
     return 0;
 }
@@ -213,7 +214,7 @@ static __always_inline int rule_at(struct walk *w, uint64_t pc)
     uint64_t block = (pc - w->table_start) / UNWIND_BLOCK_BYTES;
     if (block >= w->blocks)
         return UNWIND_RULE_NOT_COVERED;
-    return table_rule(w->file, (uint32_t)block, (uint32_t)pc % UNWIND_BLOCK_BYTES);
+    return table_rule(w->table, (uint32_t)block, (uint32_t)pc % UNWIND_BLOCK_BYTES);
 }
 
 // --- Memory and registers.
