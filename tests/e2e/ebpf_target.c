@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Short processes, each of which burns in a function of its own name. Usage: ebpf_target COUNT AT_ONCE MS [NAME]
-// Starts COUNT processes, AT_ONCE at a time, each this program again, which burns MS of CPU time in burn_NAME and ends.
+// Starts COUNT processes, AT_ONCE at a time, each this program again, which burns MS of CPU time in burn_NAME, sleeps as
+// long, and ends.
 // Prints "want PID burn_NAME" for each, and how many seconds it took: "seconds S".
 
 #include <stdio.h>
@@ -55,6 +56,7 @@ int main(int argc, char **argv)
     for (int i = 0; argc > 4 && i < KINDS; i++)
         if (!strcmp(argv[4], kinds[i].name)) {
             kinds[i].burn(seconds(CLOCK_PROCESS_CPUTIME_ID) + atof(argv[3]) / 1000);
+            usleep((useconds_t)(atof(argv[3]) * 1000));
             return 0;
         }
     int count = atoi(argv[1]), at_once = atoi(argv[2]);
