@@ -281,6 +281,11 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
                  (unsigned long long)(code.no_room + (code.rules_full != 0)),
                  (unsigned long long)code.no_slot,
                  (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20));
+    else if (l->events)
+        snprintf(r->warning, sizeof r->warning,
+                 "%llu beginnings and ends of processes were not noticed, as the ring was full: what "
+                 "they started may be missing",
+                 (unsigned long long)l->events);
     else if (e->cut)
         snprintf(r->warning, sizeof r->warning,
                  "%llu stacks were longer than the %d bytes that were copied while their code was "

@@ -114,6 +114,13 @@ def privileges_go_once_it_runs(work):
     assert ambient == inheritable == 0
     # What is left is enough to name what was sampled.
     assert share(Profile(os.path.join(work, "e.pb.gz")), lambda st: "work" in st) > 0.9
+    os.remove(os.path.join(work, "e.pb.gz"))
+    # Where nobody but its owner may write, the right to do so all the same is kept.
+    os.chown(work, 65534, 65534)
+    os.chmod(work, 0o755)
+    r = started(work, "true")
+    ended(r)
+    assert os.listdir(work) == ["e.pb.gz"]
 
 
 # --- Who is recorded.
