@@ -3,8 +3,8 @@
 // The walk of a user stack in BPF: what unwind/walk_remote.c does, with tables in place of an interpreter
 // (symbols/unwind_layout.h). Both give the same stacks; tests/unit/test_bpf_walk.c compares them.
 //
-// A frame is a function of its own for the verifier (global, so that it is looked at once, whatever it is called with),
-// hence all that a walk knows is in struct walk, as plain numbers.
+// Frames are walked by a function of its own for the verifier (global, so that it is looked at once, whatever it is called
+// with), hence all that a walk knows is in struct walk, as plain numbers.
 //
 // What always holds
 //   - User memory is read by bpf_probe_read_user alone; what cannot be read ends the walk.
@@ -48,7 +48,8 @@ enum walk_rule { // enum unwind_rule
 
 enum {
     WALK_POPPED_BYTES = 48,   // as perf_walk.c: six callee-saved registers
-    WALK_WINDOW_WORDS = 8,    // of a frame, read at once
+    WALK_WINDOW_WORDS = 64,   // of the stack, read at once: several frames of most programs
+    WALK_FRAMES = 4,          // in one call of walk_frames
     WALK_ADDRESS_BITS = 47,   // user space has no more
     WALK_ADDRESS_MIN = 65536, // vm.mmap_min_addr: nobody has code below
     WALK_RBX = 3,             // DWARF numbers
@@ -69,8 +70,9 @@ struct walk {
     uint32_t file, table, blocks;
     uint32_t slot, seq, generation;
     uint32_t depth;
-    uint32_t is_exact; // rip is where execution stands, not a return address
-    uint32_t why;      // enum bpf_walk_end
+    uint32_t is_exact;                // rip is where execution stands, not a return address
+    uint32_t why;                     // enum bpf_walk_end
+    uint64_t window_at, window_bytes; // where the words below lie, and how many are there
     uint64_t window[WALK_WINDOW_WORDS];
 };
 
@@ -224,14 +226,40 @@ static __always_inline bool is_popped(const struct walk *w, uint64_t address)
     return address - (w->leaf_rsp - WALK_POPPED_BYTES) < WALK_POPPED_BYTES;
 }
 
-// An epilogue that has popped rbp: rows go on naming its slot, but the register is its caller's again.
-static __always_inline int read_word(const struct walk *w, uint64_t address, uint64_t *value)
+// Reads the stack from address upwards. 0, or nonzero: not even one word is there.
+__attribute__((noinline)) int fill_window(struct walk *w, uint64_t address)
 {
+    if (!w)
+        return -1;
+    w->window_at = address;
+    w->window_bytes = sizeof w->window;
+    if (!bpf_probe_read_user(w->window, sizeof w->window, (const void *)address))
+        return 0;
+    // The stack may end with this page.
+    uint64_t left = UNWIND_PAGE_BYTES - address % UNWIND_PAGE_BYTES;
+    w->window_bytes = 0;
+    if (left < sizeof(uint64_t) || left >= sizeof w->window ||
+        bpf_probe_read_user(w->window, (uint32_t)left, (const void *)address))
+        return -1;
+    w->window_bytes = left;
+    return 0;
+}
+
+static __always_inline int read_word(struct walk *w, uint64_t address, uint64_t *value)
+{
+    // An epilogue that has popped rbp: rows go on naming its slot, but the register is its caller's again.
     if (is_popped(w, address)) {
         *value = w->leaf_rbp;
         return 0;
     }
-    return bpf_probe_read_user(value, sizeof *value, (const void *)address) ? -1 : 0;
+    uint64_t at = address - w->window_at;
+    if (at % sizeof *value || at >= w->window_bytes || w->window_bytes - at < sizeof *value) {
+        if (fill_window(w, address))
+            return -1;
+        at = 0;
+    }
+    *value = w->window[at / sizeof *value % WALK_WINDOW_WORDS];
+    return 0;
 }
 
 // A register of the current thread's user side, by its DWARF number.
@@ -274,7 +302,7 @@ static __always_inline uint64_t greg_index(uint32_t number)
     }
 }
 
-static __always_inline int read_register(const struct walk *w, uint32_t number, uint64_t *value)
+static __always_inline int read_register(struct walk *w, uint32_t number, uint64_t *value)
 {
     uint64_t at = number == WALK_RBX ? w->rbx_at : w->context;
     if (!at || number > 15)
@@ -315,7 +343,7 @@ static __always_inline int frame_cfa(struct walk *w, const struct unwind_rule_ro
     }
 }
 
-static __always_inline int frame_register(const struct walk *w, uint32_t rule, int32_t offset,
+static __always_inline int frame_register(struct walk *w, uint32_t rule, int32_t offset,
                                           uint64_t cfa, uint64_t *value)
 {
     uint64_t at = (uint64_t)(int64_t)offset;
@@ -327,25 +355,6 @@ static __always_inline int frame_register(const struct walk *w, uint32_t rule, i
     case RULE_IN_REGISTER: return read_register(w, (uint32_t)offset & 15, value);
     default: *value = 0; return 0; // a 0 that no later frame accepts
     }
-}
-
-// Return address and rbp, which mostly lie close together: one read for both. 0, or nonzero: they cannot be read.
-static __always_inline int frame_slots(struct walk *w, const struct unwind_rule_row *row,
-                                       uint64_t cfa, uint64_t *ra, uint64_t *rbp)
-{
-    if (row->ra == RULE_AT_CFA && row->rbp == RULE_AT_CFA) {
-        uint32_t span = (uint32_t)(row->ra_offset - row->rbp_offset);
-        uint64_t at = cfa + (uint64_t)(int64_t)row->rbp_offset;
-        if (span <= 8 * (WALK_WINDOW_WORDS - 1) && !is_popped(w, at)) {
-            if (bpf_probe_read_user(w->window, span + 8, (const void *)at))
-                return -1;
-            *rbp = w->window[0];
-            *ra = w->window[span / 8 % WALK_WINDOW_WORDS];
-            return 0;
-        }
-    }
-    return frame_register(w, row->ra, row->ra_offset, cfa, ra) ||
-           frame_register(w, row->rbp, row->rbp_offset, cfa, rbp);
 }
 
 static __always_inline void follow_rbx(struct walk *w, const struct unwind_rule_row *row,
@@ -366,7 +375,9 @@ static __always_inline void follow_rbx(struct walk *w, const struct unwind_rule_
 static __always_inline int walk_step(struct walk *w, const struct unwind_rule_row *row)
 {
     uint64_t cfa, ra = 0, rbp = w->rbp;
-    if (frame_cfa(w, row, &cfa) || frame_slots(w, row, cfa, &ra, &rbp))
+    // rbp's slot lies lower: the words are read upwards.
+    if (frame_cfa(w, row, &cfa) || frame_register(w, row->rbp, row->rbp_offset, cfa, &rbp) ||
+        frame_register(w, row->ra, row->ra_offset, cfa, &ra))
         return -1;
     if (row->is_signal_frame && row->cfa == CFA_SIGNAL) {
         w->context = w->rsp;
@@ -412,13 +423,18 @@ __attribute__((noinline)) int guess(struct walk *w)
     return -1;
 }
 
+// In the kernel the leaf's pc is behind its `syscall`, which may end the code that its row covers.
+__attribute__((noinline)) int rule_behind_syscall(struct walk *w)
+{
+    return w ? rule_at(w, w->leaf_rip - 1) : WALK_RULE_UNKNOWN;
+}
+
 static __always_inline int frame_rule(struct walk *w)
 {
     uint64_t pc = w->rip - !w->is_exact;
     int rule = rule_at(w, pc);
-    // In the kernel the leaf's pc is behind its `syscall`, which may end the code that its row covers.
-    if ((rule == WALK_RULE_UNKNOWN || rule == UNWIND_RULE_NOT_COVERED) && pc == w->leaf_rip)
-        rule = rule_at(w, pc - 1);
+    if (rule <= UNWIND_RULE_NOT_COVERED && pc == w->leaf_rip)
+        rule = rule_behind_syscall(w);
     return rule;
 }
 
@@ -429,10 +445,8 @@ static __always_inline int walk_ends(struct walk *w, uint32_t why)
 }
 
 // Takes the frame at hand and moves to its caller. Nonzero: the walk has ended, w->why says why.
-__attribute__((noinline)) int walk_frame(struct scratch *s)
+static __always_inline int walk_frame(struct scratch *s)
 {
-    if (!s)
-        return 1;
     struct walk *w = &s->walk;
     uint32_t n = w->depth;
     if (n >= BPF_DEPTH_MAX)
@@ -462,6 +476,17 @@ __attribute__((noinline)) int walk_frame(struct scratch *s)
     return 0;
 }
 
+// Several, as calls are what a walk costs.
+__attribute__((noinline)) int walk_frames(struct scratch *s)
+{
+    if (!s)
+        return 1;
+    for (int i = 0; i < WALK_FRAMES; i++)
+        if (walk_frame(s))
+            return 1;
+    return 0;
+}
+
 // Walks the current thread's user stack. 0, or nonzero: the slot was written meanwhile, or is.
 static __always_inline int walk_user(struct scratch *s, const struct pt_regs *regs, uint32_t slot)
 {
@@ -479,12 +504,12 @@ static __always_inline int walk_user(struct scratch *s, const struct pt_regs *re
     w->rbp = w->leaf_rbp = regs->bp;
     w->rsp = w->leaf_rsp = regs->sp;
     w->rbx_at = w->context = WALK_LEAF;
-    w->start = w->end = 0;
+    w->start = w->end = w->window_bytes = 0;
     w->is_exact = 1;
     if (w->seq & 1)
         return -1;
-    for (int i = 0; i <= BPF_DEPTH_MAX; i++)
-        if (walk_frame(s))
+    for (int i = 0; i <= BPF_DEPTH_MAX / WALK_FRAMES; i++)
+        if (walk_frames(s))
             break;
     return at->seq == w->seq ? 0 : -1;
 }

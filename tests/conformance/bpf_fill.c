@@ -2,6 +2,8 @@
 
 #include "tests/conformance/bpf_fill.h"
 
+#include "collector/fibers_internal.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,4 +221,36 @@ void fill_slot(struct fill *f, uint32_t slot, const struct perf_process *p)
     s->count = (uint32_t)p->map_count;
     s->generation = ++f->generation;
     __atomic_store_n(&s->seq, s->seq + 1, __ATOMIC_SEQ_CST);
+}
+
+void fill_fibers(struct fill *f, uint32_t slot, uint32_t pid)
+{
+    struct bpf_slot *s = bpf_programs_slots(f->programs) + slot;
+    struct target *t;
+    struct fibers *fibers;
+    struct fscope_error err;
+    if (s->fibers.is_there || target_open_pid(&t, pid, &err))
+        return;
+    if (fibers_open(&fibers, t, &err) == 0) {
+        const struct fib_descriptor *d = &fibers->d;
+        __atomic_store_n(&s->seq, s->seq + 1, __ATOMIC_SEQ_CST);
+        s->fibers = (struct bpf_fibers){
+            .tls_offset = d->tls_offset,
+            .labels = d->labels,
+            .is_there = 1,
+            .m_g0 = d->m_g0,
+            .g_id = d->g_id,
+            .g_fn = d->g_fn,
+            .g_labels = d->g_labels,
+            .g_flags = d->g_flags,
+            .g_live = d->g_live,
+            .g_name = d->g_name,
+            .live_name = d->live_name,
+            .label_set_size = d->label_set_size,
+            .label_sets = d->label_sets,
+        };
+        __atomic_store_n(&s->seq, s->seq + 1, __ATOMIC_SEQ_CST);
+        fibers_close(fibers);
+    }
+    target_close(t);
 }
