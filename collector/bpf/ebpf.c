@@ -26,6 +26,8 @@ enum { DESCRIPTORS_WANTED = 1 << 20, SUMS_MAX = 65536 };
 // As perf_attach.c's: samples later than that wait.
 #define HORIZON_NS     UINT64_C(1000000)
 #define SUMS_NS        UINT64_C(5000000000)
+// By then a program has loaded its libraries and started its fibers.
+#define BUSY_NS        UINT64_C(300000000)
 #define LOOK_NS        UINT64_C(1000000000)
 #define RATE_TOLERATED 0.95
 
@@ -189,8 +191,7 @@ static int pump(struct ebpf *e)
 static int next_tick_ms(struct ebpf *e, uint64_t now)
 {
     uint64_t tick = (now - e->start_ns) / 8000000 + TICK_FIRST_MS;
-    uint64_t most = e->is_busy ? TICK_BUSY_MS : TICK_MS;
-    e->is_busy = false;
+    uint64_t most = now < e->busy_since_ns + BUSY_NS ? TICK_BUSY_MS : TICK_MS;
     if (tick > most)
         tick = most;
     if (e->o->duration_ns) {
@@ -278,14 +279,15 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
         snprintf(r->warning, sizeof r->warning,
                  "unwind tables found no room (%llu files, %llu processes; the bound is %llu MiB): "
                  "stacks there were walked by frame pointer, or from copies",
-                 (unsigned long long)(code.no_room + (code.rules_full != 0)),
+                 (unsigned long long)code.no_room + (code.rules_full != 0),
                  (unsigned long long)code.no_slot,
                  (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20));
     else if (l->events)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu beginnings and ends of processes were not noticed, as the ring was full: what "
-                 "they started may be missing",
-                 (unsigned long long)l->events);
+        snprintf(
+            r->warning, sizeof r->warning,
+            "%llu beginnings and ends of processes were not noticed, as the ring was full: what "
+            "they started may be missing",
+            (unsigned long long)l->events);
     else if (e->cut)
         snprintf(r->warning, sizeof r->warning,
                  "%llu stacks were longer than the %d bytes that were copied while their code was "

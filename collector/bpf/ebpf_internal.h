@@ -86,7 +86,8 @@ struct ebpf {
     struct builder_label labels[EBPF_LABELS_MAX];
     char label_text[EBPF_LABELS_MAX][2][256];
     uint64_t samples, copies, lost, cut, damaged;
-    bool rescan, is_busy; // is_busy: processes began, or stacks came as copies
+    uint64_t busy_since_ns; // when a process began, or a stack came as a copy
+    bool rescan;
 };
 
 // --- ebpf_processes.c

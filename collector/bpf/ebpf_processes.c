@@ -97,7 +97,7 @@ static int on_fork(struct ebpf *e, const struct perf_record *r)
     if (!child)
         return -ENOMEM;
     child->is_target = child->is_dirty = true;
-    e->is_busy = true;
+    e->busy_since_ns = r->time_ns;
     return perf_code_fork(e->processes, r);
 }
 
@@ -108,7 +108,7 @@ static int on_comm(struct ebpf *e, const struct perf_record *r)
     struct ebpf_process *p = ebpf_process(e, r->pid);
     if (p && r->comm.is_exec) {
         p->is_dirty |= p->is_target;
-        e->is_busy = true;
+        e->busy_since_ns = r->time_ns;
     }
     return perf_code_comm(e->processes, r);
 }

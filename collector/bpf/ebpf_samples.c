@@ -65,7 +65,7 @@ static void fill_labels(struct ebpf *e, struct builder_sample *s, const struct e
                         const struct bpf_fiber *fiber, const char *set)
 {
     uint32_t size = f->label_size, n = 0;
-    for (uint32_t i = 0; f->is_there && i < f->label_pairs && n < EBPF_LABELS_MAX - 1; i++) {
+    for (uint32_t i = 0; set && f->is_there && i < f->label_pairs && n < EBPF_LABELS_MAX - 1; i++) {
         const char *pair = set + (size_t)i * 2 * size;
         if ((uint64_t)(i + 1) * 2 * size > fiber->label_bytes)
             break;
@@ -196,7 +196,8 @@ static void meet_unknown_code(struct ebpf *e, struct ebpf_process *p, uint64_t w
     if (p->is_told && when < p->told_ns + TELL_AGAIN_NS)
         return;
     p->is_unsure = p->is_told;
-    p->is_dirty = e->is_busy = true;
+    p->is_dirty = true;
+    e->busy_since_ns = when;
 }
 
 static int on_copy(struct ebpf *e, const struct bpf_copy *r)

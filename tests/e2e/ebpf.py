@@ -39,11 +39,15 @@ def started(work, *args, **more):
     """A recorder that has begun, once privileges are gone."""
     r = subprocess.Popen([FIBERSCOPE, "record", "--method=ebpf", "-o", os.path.join(work, "e.pb.gz"), *args],
                          stderr=subprocess.PIPE, text=True, **more)
-    for _ in range(600):
+    begun(r)
+    return r
+
+
+def begun(r):
+    for _ in range(1200):
         if r.poll() is not None or status(r.pid, "NoNewPrivs") == 1:
             break
-        time.sleep(0.05)
-    return r
+        time.sleep(0.02)
 
 
 def ended(r):
@@ -238,7 +242,7 @@ def fibers_have_the_agents_labels(work):
 # --- Against perf.
 
 def agrees(work, argv, **more):
-    watch_agreement.compare(work, argv, method=["--method=ebpf"], seconds=3, **more)
+    watch_agreement.compare(work, argv, method=["--method=ebpf"], seconds=3, begun=begun, **more)
 
 
 def perf_agrees_on_a_program_with_frame_pointers(work):
