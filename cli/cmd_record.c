@@ -28,10 +28,10 @@ enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
 struct settings {
     uint64_t hz, pid, stack_bytes;
     const char *cpu, *wall, *heap, *block, *mutex; // "" when given without a rate
-    const char *output, *go, *method;
+    const char *output, *go, *method, *cgroup;
     uint64_t trace_bytes;
     int64_t duration_ns, slow_region, slow_task, slow_latency, slow_stall;
-    bool all, mmaps, fibers, trace, flight, no_inherit, no_symbols, quiet;
+    bool all, mmaps, fibers, trace, flight, no_inherit, no_symbols, quiet, all_processes;
 };
 
 static const struct settings defaults = {.hz = HZ_DEFAULT,
@@ -54,6 +54,10 @@ static const struct cli_option options[] = {
     CLI_UINT(struct settings, pid, "pid", 'p', "PID", NULL,
              "record a running process: by the agent inside it, if there is one that answers, else "
              "from outside, without touching it"),
+    CLI_FLAG(struct settings, all_processes, "all-processes", 'a', NULL,
+             "record all processes, by eBPF, until -d is over or Ctrl-C"),
+    CLI_STRING(struct settings, cgroup, "cgroup", 0, "PATH", NULL,
+               "record the processes of a control group of version 2, by eBPF"),
     CLI_OPTIONAL(struct settings, cpu, "cpu", 0, "HZ", "What to record",
                  "time on a CPU, the default"),
     CLI_OPTIONAL(struct settings, wall, "wall", 0, "HZ", "What to record",
@@ -105,8 +109,10 @@ static const struct cli_option options[] = {
     CLI_CHOICE(
         struct settings, method, "method", 0, "WAY", "With --pid",
         "agent (inside it, or fail), inject (as agent, which is put in first and taken out of "
-        "service at the end), perf (from outside: CPU alone) or auto",
-        "auto agent inject perf"),
+        "service at the end), perf (from outside: CPU alone), ebpf (the same by programs in the "
+        "kernel, as "
+        "root; also of a command) or auto",
+        "auto agent inject perf ebpf"),
     CLI_SIZE(struct settings, stack_bytes, "stack-size", 0, "BYTES", "With --pid",
              "copy so much of the stack with each sample; by default as much as is needed"),
 };
@@ -229,19 +235,49 @@ static int read_kinds(const struct settings *s, struct record_options *o)
     return rc;
 }
 
+// 0 or CLI_USAGE.
+static int read_whom(const struct settings *s, int argc, char **argv, struct record_options *o)
+{
+    bool is_many = s->all_processes || s->cgroup;
+    const char *many = s->cgroup ? "--cgroup" : "-a";
+    if (s->pid > INT32_MAX)
+        return cli_usage("-p %llu: there is no such process id", (unsigned long long)s->pid);
+    if (s->pid && argc)
+        return cli_usage("either -p %llu or a command (%.60s), not both",
+                         (unsigned long long)s->pid, argv[0]);
+    if (is_many && (s->pid || argc || (s->all_processes && s->cgroup)))
+        return cli_usage("%s is instead of a command, -p PID%s", many,
+                         s->cgroup ? " and -a" : " and --cgroup");
+    if (is_many && (s->fibers || s->no_inherit))
+        return cli_usage("%s: --fibers and --no-inherit are of one process", many);
+    if (!s->pid && !argc && !is_many)
+        return cli_usage("what to record is missing: a command with its arguments, or -p PID");
+    o->method = !s->method || !strcmp(s->method, "auto") ? RECORD_AUTO
+                : !strcmp(s->method, "agent")            ? RECORD_AGENT
+                : !strcmp(s->method, "inject")           ? RECORD_INJECT
+                : !strcmp(s->method, "ebpf")             ? RECORD_EBPF
+                                                         : RECORD_PERF;
+    if (is_many && o->method != RECORD_AUTO && o->method != RECORD_EBPF)
+        return cli_usage("%s is recorded by eBPF alone, not with --method=%s", many, s->method);
+    if (s->method && !s->pid && !is_many && o->method != RECORD_EBPF)
+        return cli_usage("--method says how to reach a running process: it needs -p PID");
+    if (is_many)
+        o->method = RECORD_EBPF;
+    o->whole_machine = s->all_processes;
+    o->cgroup = s->cgroup;
+    o->pid = (uint32_t)s->pid;
+    return 0;
+}
+
 static int read_settings(const struct settings *s, int argc, char **argv, struct record_options *o)
 {
     record_options_init(o);
     if (s->hz < 1 || s->hz > HZ_MAX)
         return cli_usage("-F %llu: a rate from 1 to %d Hz is needed", (unsigned long long)s->hz,
                          HZ_MAX);
-    if (s->pid > INT32_MAX)
-        return cli_usage("-p %llu: there is no such process id", (unsigned long long)s->pid);
-    if (s->pid && argc)
-        return cli_usage("either -p %llu or a command (%.60s), not both",
-                         (unsigned long long)s->pid, argv[0]);
-    if (!s->pid && !argc)
-        return cli_usage("what to record is missing: a command with its arguments, or -p PID");
+    int rc = read_whom(s, argc, argv, o);
+    if (rc)
+        return rc;
     if (s->stack_bytes > STACK_BYTES_MAX)
         return cli_usage("--stack-size: at most %d bytes can be copied", STACK_BYTES_MAX);
     if (s->output && !*s->output)
@@ -254,13 +290,6 @@ static int read_settings(const struct settings *s, int argc, char **argv, struct
     o->symbolize = !s->no_symbols;
     o->quiet = s->quiet;
     o->stack_bytes = (uint32_t)s->stack_bytes;
-    o->pid = (uint32_t)s->pid;
-    o->method = !s->method || !strcmp(s->method, "auto") ? RECORD_AUTO
-                : !strcmp(s->method, "agent")            ? RECORD_AGENT
-                : !strcmp(s->method, "inject")           ? RECORD_INJECT
-                                                         : RECORD_PERF;
-    if (s->method && !s->pid)
-        return cli_usage("--method says how to reach a running process: it needs -p PID");
     if (s->mmaps && s->pid)
         return cli_usage("--mmap needs a command: a running program's mappings are not followed");
     o->command = argv;
@@ -270,7 +299,7 @@ static int read_settings(const struct settings *s, int argc, char **argv, struct
 // What became of the command where that is no news by its status alone.
 static void say_command(const struct record_options *o, const struct record_result *result, int rc)
 {
-    if (o->quiet || o->pid)
+    if (o->quiet || o->pid || o->whole_machine || o->cgroup)
         return;
     // One's own Ctrl-C is no news.
     if (result->killed_by && result->killed_by != SIGINT)
@@ -303,7 +332,8 @@ static int run(void *p, int argc, char **argv)
         return status;
     if (record_name_profiles(&o, profiles, sizeof profiles, &err) || record_check_output(&o, &err))
         return cli_fail("%s", err.text);
-    int rc = o.pid ? record_process(&o, &result, &err) : record_command(&o, &result, &err);
+    bool is_running = o.pid || o.whole_machine || o.cgroup;
+    int rc = is_running ? record_process(&o, &result, &err) : record_command(&o, &result, &err);
     status = result.exit_status;
     if (!rc)
         rc = record_fibers(&o, &result, &err);
@@ -329,7 +359,7 @@ static int run(void *p, int argc, char **argv)
 const struct cli_command cmd_record = {
     .name = "record",
     .summary = "record a profile of a command or of a running process",
-    .operands = "COMMAND [ARGUMENT...] | -p PID",
+    .operands = "COMMAND [ARGUMENT...] | -p PID | -a | --cgroup PATH",
     .details =
         "Runs COMMAND and writes a pprof profile of it and of the processes that it starts when\n"
         "it ends, a file for each kind that is named (--cpu where none is). The exit status is\n"
@@ -342,7 +372,8 @@ const struct cli_command cmd_record = {
                 "  fiberscope record --trace -o t.trace ./server\n"
                 "  fiberscope record -p $(pidof postgres) --duration 30s\n"
                 "  fiberscope record -p $(pidof shorten) --cpu --heap --trace -d 10s -o shorten/\n"
-                "  fiberscope record --fibers -p $(pidof shorten)",
+                "  fiberscope record --fibers -p $(pidof shorten)\n"
+                "  fiberscope record -a -d 30s -o machine.pb.gz",
     .flags = CLI_STOP_AT_OPERAND,
     .options = options,
     .option_count = CLI_COUNT(options),

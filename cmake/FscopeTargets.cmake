@@ -67,6 +67,7 @@ function(fscope_tool name)
 endfunction()
 
 # Each X.bpf.c is compiled by clang for the kernel's machine and made into a skeleton, a header that carries the object.
+# Its text is bpftool's, hence a system header: not for our warnings.
 # Only struct layouts of ours and of the kernel's UAPI are used: what kernel it runs on is found out when it is loaded.
 function(fscope_bpf target)
   cmake_parse_arguments(A "" "" "SOURCES" ${ARGN})
@@ -83,7 +84,7 @@ function(fscope_bpf target)
               -MD -MF ${object}.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
       DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source} DEPFILE ${object}.d VERBATIM)
     add_custom_command(OUTPUT ${skeleton}
-      COMMAND sh -c "${FSCOPE_BPFTOOL} gen skeleton ${object} name ${name}_bpf > ${skeleton}"
+      COMMAND sh -c "{ echo '#pragma GCC system_header // NOLINTBEGIN' && ${FSCOPE_BPFTOOL} gen skeleton ${object} name ${name}_bpf && echo '// NOLINTEND'; } > ${skeleton}"
       DEPENDS ${object} VERBATIM)
     list(APPEND headers ${skeleton})
   endforeach()

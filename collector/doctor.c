@@ -4,12 +4,13 @@
 
 #include "collector/doctor_internal.h"
 
+#include "collector/bpf/code.h"
+#include "collector/bpf/features.h"
 #include "collector/launch.h"
 #include "collector/perf_event.h"
 #include "collector/perf_watch.h"
 
 #include <errno.h>
-#include <linux/bpf.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,11 +18,10 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { CAP_BIT_SYS_PTRACE = 19, CAP_BIT_SYS_ADMIN = 21, CAP_BIT_BPF = 39 };
+enum { CAP_BIT_SYS_PTRACE = 19 };
 enum { PROBE_HZ = 999, PROBE_SPIN_NS = 150000000 };
 
 // --- Rows.
@@ -214,32 +214,22 @@ static void counters_row(struct doctor_report *r, const struct perf_rights *p)
 
 static void bpf_row(struct doctor_report *r)
 {
-    union bpf_attr attr = {
-        .map_type = BPF_MAP_TYPE_ARRAY,
-        .key_size = 4,
-        .value_size = 8,
-        .max_entries = 1,
-    };
-    long fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof attr);
-    int error = fd < 0 ? errno : 0;
-    if (fd >= 0)
-        close((int)fd);
-    long long off = -1;
-    doctor_number("/proc/sys/kernel/unprivileged_bpf_disabled", &off);
-    bool has_btf = access("/sys/kernel/btf/vmlinux", R_OK) == 0;
-    bool may = doctor_capability(CAP_BIT_BPF) || doctor_capability(CAP_BIT_SYS_ADMIN);
-    bool ok = may && !error && has_btf;
+    struct bpf_facts facts;
+    struct bpf_verdict verdict;
+    bpf_facts_find(&facts);
+    bpf_facts_judge(&facts, &verdict);
+    bool ok = verdict.why == BPF_ALLOWED;
     struct doctor_row *row = doctor_add(r, "BPF", ok ? DOCTOR_OK : DOCTOR_LIMITED);
-    doctor_found(row, "%s; BTF %s; unprivileged_bpf_disabled %lld",
-                 error ? strerror(error)
-                 : may ? "maps and programs are allowed"
-                       : "maps only: no CAP_BPF",
-                 has_btf ? "present" : "missing", off);
-    if (ok)
+    if (ok) {
+        doctor_found(row,
+                     "programs load, as `record --method=ebpf` needs; their unwind tables take at "
+                     "most %llu MiB",
+                     (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20));
         return;
-    doctor_cost(row, "nothing for CPU profiles; recordings of the whole machine need it");
-    doctor_change(row, "%s%s", may ? "" : "run as root, or with CAP_BPF and CAP_PERFMON",
-                  has_btf ? "" : " on a kernel with CONFIG_DEBUG_INFO_BTF");
+    }
+    doctor_found(row, "%.250s", verdict.cause);
+    doctor_cost(row, "no `record --method=ebpf`, `-a` and `--cgroup`; `record -p` does without");
+    doctor_change(row, "%.310s", verdict.remedy);
 }
 
 // Traces a child of our own: 0 or the errno.

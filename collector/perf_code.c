@@ -71,6 +71,21 @@ struct builder_process *perf_process_builder(const struct perf_process *p)
     return p->out;
 }
 
+uint32_t perf_process_pid(const struct perf_process *p)
+{
+    return p->pid;
+}
+
+uint64_t perf_process_generation(const struct perf_process *p)
+{
+    return p->generation;
+}
+
+size_t perf_process_map_count(const struct perf_process *p)
+{
+    return p->map_count;
+}
+
 // --- Maps.
 
 // The index of the first map that ends beyond address.
@@ -259,6 +274,11 @@ int perf_code_rescan(struct perf_code *c, uint64_t when)
             if (!p->has_ended && code_scan(c, p, when))
                 return -ENOMEM;
     return 0;
+}
+
+int perf_code_look_again(struct perf_code *c, struct perf_process *p, uint64_t when)
+{
+    return code_scan(c, p, when);
 }
 
 void perf_code_each_pid(const struct perf_code *c, void (*fn)(void *arg, uint32_t pid), void *arg)

@@ -268,11 +268,12 @@ static int record_outside(struct recording *r, struct fscope_error *err)
     if (rc)
         return rc;
     o.pid = (uint32_t)r->launch.pid;
-    // record_attach waits by itself, so signals may come any time now.
+    // Who records waits by itself, so signals may come any time now.
     sigprocmask(SIG_SETMASK, &r->loop.signals.waiting, NULL);
     int go_fd = r->launch.go_fd;
-    r->launch.go_fd = -1; // record_attach writes and closes it
-    rc = record_attach(&o, go_fd, &record_stop_count, result, err);
+    r->launch.go_fd = -1; // who records writes and closes it
+    rc = o.method == RECORD_EBPF ? record_from_kernel(&o, go_fd, &record_stop_count, result, err)
+                                 : record_attach(&o, go_fd, &record_stop_count, result, err);
     result->child = r->launch.pid;
     struct pollfd ended = {.fd = r->launch.pidfd, .events = POLLIN};
     if (poll(&ended, 1, rc ? 1000 : 0) > 0)
@@ -301,7 +302,10 @@ static int run(struct recording *r, struct fscope_error *err)
         result->exit_status = rc == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
         return rc;
     }
-    if (r->program.way == LAUNCH_AGENT) {
+    bool by_kernel = r->o->method == RECORD_EBPF;
+    if (by_kernel && (rc = record_check_kernel(r->o, err)))
+        return rc;
+    if (r->program.way == LAUNCH_AGENT && !by_kernel) {
         if (r->o->agent_path)
             snprintf(agent, sizeof agent, "%s", r->o->agent_path);
         else
@@ -320,6 +324,8 @@ static int run(struct recording *r, struct fscope_error *err)
     if (rc)
         return rc;
     comment_command(result, r->o->command);
+    if (by_kernel)
+        return record_outside(r, err);
     if (r->program.way == LAUNCH_OUTSIDE) {
         if (!r->o->quiet)
             fprintf(r->o->messages, "fiberscope: %s: %s; recording it from outside\n",

@@ -22,6 +22,7 @@ enum record_method {
     RECORD_AGENT, // call.h
     RECORD_INJECT, // the same, put in first if it is not there, and then taken out of service at the end (inject.h)
     RECORD_PERF, // from outside, the process untouched
+    RECORD_EBPF, // from outside by BPF programs (bpf/ebpf.h): needs privilege
 };
 
 struct record_options {
@@ -45,12 +46,15 @@ struct record_options {
     bool quiet;           // no progress, no closing line
     bool symbolize;       // at write time
     uint32_t pid;         // record_process: whom
-    enum record_method method; // record_process: by which way
-    uint32_t stack_bytes;      // record_attach: copied with each sample; 0: as needed
-    uint64_t ring_bytes;       // record_attach: per CPU, a power of two; 0: as much as is allowed
-    char *const *command;      // record_command: argv, NULL-terminated
-    const char *agent_path;    // libfiberscope.so; NULL: looked for
-    FILE *messages;            // where progress and the closing line go (stderr)
+    enum record_method
+        method;           // record_process: by which way; record_command: RECORD_EBPF or any other
+    bool whole_machine;   // record_process, RECORD_EBPF: all processes, instead of pid
+    const char *cgroup;   // the same: those of a control group
+    uint32_t stack_bytes; // record_attach: copied with each sample; 0: as needed
+    uint64_t ring_bytes;  // record_attach: per CPU, a power of two; 0: as much as is allowed
+    char *const *command; // record_command: argv, NULL-terminated
+    const char *agent_path; // libfiberscope.so; NULL: looked for
+    FILE *messages;         // where progress and the closing line go (stderr)
     // record_attach: asked on its thread ten times a second or oftener, with all that came in the builders; true
     // ends it. NULL: nobody is.
     bool (*is_over)(void *arg);
@@ -138,8 +142,8 @@ int record_name_profiles(struct record_options *o, char *text, size_t size,
 // Before anything is started: whether the output can be written there. 0 or -errno.
 int record_check_output(const struct record_options *o, struct fscope_error *err);
 
-// Watches the running process o->pid until it ends, the duration is over or a signal asks to stop, and says which way
-// it took. 0 or -errno. *result is to be freed in any case.
+// Watches the running process o->pid (or all, or a control group's) until it ends, the duration is over or a signal asks to
+// stop, and says which way it took. 0 or -errno. *result is to be freed in any case.
 int record_process(const struct record_options *o, struct record_result *result,
                    struct fscope_error *err);
 

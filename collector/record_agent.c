@@ -4,6 +4,8 @@
 
 #include "collector/record_internal.h"
 
+#include "collector/bpf/ebpf.h"
+#include "collector/bpf/features.h"
 #include "collector/call.h"
 #include "collector/inject.h"
 #include "collector/perf_target.h"
@@ -15,6 +17,32 @@
 #include <time.h>
 
 enum { CALL_AGAIN_MS = 100, CALL_PATIENCE_MS = 3000 };
+
+#ifdef FSCOPE_BPF
+int record_from_kernel(const struct record_options *o, int go_fd, const volatile int *stop,
+                       struct record_result *result, struct fscope_error *err)
+{
+    return record_ebpf(o, go_fd, stop, result, err);
+}
+
+int record_check_kernel(const struct record_options *o, struct fscope_error *err)
+{
+    return record_ebpf_check(o, err);
+}
+#else
+int record_from_kernel(const struct record_options *o, int go_fd, const volatile int *stop,
+                       struct record_result *result, struct fscope_error *err)
+{
+    (void)go_fd, (void)stop, (void)result;
+    return record_check_kernel(o, err);
+}
+
+int record_check_kernel(const struct record_options *o, struct fscope_error *err)
+{
+    (void)o;
+    return bpf_features_check(err); // says that it was made without
+}
+#endif
 
 static uint64_t now_ms(void)
 {
@@ -125,18 +153,33 @@ static int by_agent(const struct record_options *o, struct call *call, struct re
     return rc;
 }
 
+static void say_way(const struct record_options *o, const struct record_result *result,
+                    const char *why)
+{
+    const char *way = o->method == RECORD_EBPF ? "by eBPF" : "from outside";
+    if (o->quiet)
+        return;
+    if (o->whole_machine)
+        fprintf(o->messages, "fiberscope: all processes: %s\n", way);
+    else if (o->cgroup)
+        fprintf(o->messages, "fiberscope: control group %s: %s\n", o->cgroup, way);
+    else if (result->program[0])
+        fprintf(o->messages, "fiberscope: process %u (%s): %s%s%s\n", o->pid, result->program, way,
+                *why ? ": " : "", why);
+}
+
 // why: there is an agent, and it is out of reach; else "".
 static int from_outside(const struct record_options *o, const char *why,
                         struct record_result *result, struct fscope_error *err)
 {
     struct record_signals signals;
-    name_process(result, o->pid);
-    if (!o->quiet && result->program[0])
-        fprintf(o->messages, "fiberscope: process %u (%s): from outside%s%s\n", o->pid,
-                result->program, *why ? ": " : "", why);
+    if (o->pid)
+        name_process(result, o->pid);
+    say_way(o, result, why);
     record_signals_take(&signals);
-    sigprocmask(SIG_SETMASK, &signals.waiting, NULL); // record_attach waits by itself
-    int rc = record_attach(o, -1, &record_stop_count, result, err);
+    sigprocmask(SIG_SETMASK, &signals.waiting, NULL); // who records waits by itself
+    int rc = o->method == RECORD_EBPF ? record_from_kernel(o, -1, &record_stop_count, result, err)
+                                      : record_attach(o, -1, &record_stop_count, result, err);
     sigprocmask(SIG_SETMASK, &signals.users, NULL);
     return rc;
 }
@@ -206,6 +249,10 @@ int record_process(const struct record_options *o, struct record_result *result,
         result->pid = o->pid;
         name_process(result, o->pid);
         return record_new_builders(o, result, err);
+    }
+    if (o->method == RECORD_EBPF) {
+        int rc = record_check_kernel(o, err);
+        return rc ? rc : from_outside(o, "", result, err);
     }
     bool is_put_in = false;
     int rc = o->method == RECORD_INJECT ? put_in(o, &is_put_in, err) : 0;

@@ -40,6 +40,11 @@ struct record_loop {
     int snapshots;                   // wishes for one that were passed on
 };
 
+// bpf/ebpf.h, or that this fiberscope has no eBPF.
+int record_from_kernel(const struct record_options *o, int go_fd, const volatile int *stop,
+                       struct record_result *result, struct fscope_error *err);
+int record_check_kernel(const struct record_options *o, struct fscope_error *err);
+
 // record_agent.c: records the process that `call` was opened on, through its agent. is_over may be NULL. Leaves the
 // builders' data in *result. Any thread: takes no signals. 0 or -errno.
 struct call;

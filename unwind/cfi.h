@@ -22,6 +22,10 @@ struct cfi_fde {
 int cfi_read_entry(const struct unwind_tables *t, uint64_t offset, struct cfi_fde *fde,
                    uint64_t *next);
 
+// The sorted pairs of .eh_frame_hdr, of 32 bits each: a start and its FDE's address, both from the section's address. False:
+// there is no table of the form that linkers make.
+bool cfi_header_pairs(const struct unwind_tables *t, const uint8_t **pairs, uint64_t *count);
+
 // Runs the FDE and calls fn for each row; stops when fn returns nonzero and returns that.
 int cfi_run(const struct cfi_fde *fde, unwind_row_fn *fn, void *arg);
 

@@ -158,9 +158,7 @@ int cfi_read_entry(const struct unwind_tables *t, uint64_t offset, struct cfi_fd
     return r.bad || fde->end < fde->start ? UNWIND_MALFORMED : 1;
 }
 
-// The sorted table of .eh_frame_hdr. True if there is one of the form that linkers make; *offset is
-// that of the last FDE starting at or below pc.
-static bool search_header(const struct unwind_tables *t, uint64_t pc, bool *found, uint64_t *offset)
+bool cfi_header_pairs(const struct unwind_tables *t, const uint8_t **pairs, uint64_t *count)
 {
     const struct unwind_section *s = &t->eh_frame_hdr;
     struct unwind_reader r = unwind_reader_at(s, 0);
@@ -171,10 +169,20 @@ static bool search_header(const struct unwind_tables *t, uint64_t pc, bool *foun
     if (r.bad || version != 1 || table_encoding != (PE_DATAREL | PE_SDATA4))
         return false;
     unwind_read_pointer(&r, frame_encoding, s->address);
-    uint64_t count = unwind_read_pointer(&r, count_encoding, s->address);
-    if (r.bad || count_encoding == PE_OMIT || count == 0 || count > (uint64_t)(r.end - r.at) / 8)
+    *count = unwind_read_pointer(&r, count_encoding, s->address);
+    *pairs = r.at;
+    return !r.bad && count_encoding != PE_OMIT && *count != 0 &&
+           *count <= (uint64_t)(r.end - r.at) / 8;
+}
+
+// True if there is a table in .eh_frame_hdr; *offset is that of the last FDE starting at or below pc.
+static bool search_header(const struct unwind_tables *t, uint64_t pc, bool *found, uint64_t *offset)
+{
+    const struct unwind_section *s = &t->eh_frame_hdr;
+    const uint8_t *table;
+    uint64_t count;
+    if (!cfi_header_pairs(t, &table, &count))
         return false;
-    const uint8_t *table = r.at;
     int64_t want = (int64_t)(pc - s->address);
     uint64_t low = 0, high = count; // the answer is in [low - 1, high - 1]
     while (low < high) {

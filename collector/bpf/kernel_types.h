@@ -16,12 +16,21 @@ struct thread_struct {
 
 struct mm_struct;
 
+typedef struct {
+    int counter;
+} atomic_t;
+
+struct signal_struct {
+    atomic_t live; // threads that have not begun to end
+};
+
 struct task_struct {
     int pid;  // a thread's id, as user space says tid
     int tgid; // a process' id, as user space says pid
     unsigned int flags;
     struct mm_struct *mm; // NULL: a kernel thread, or one that has ended
     struct task_struct *group_leader;
+    struct signal_struct *signal;
     struct thread_struct thread;
     char comm[16];
     unsigned int __state; // since 5.14
@@ -30,6 +39,11 @@ struct task_struct {
 struct pt_regs {
     unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs,
         flags, sp, ss;
+};
+
+// What a perf_event program is given; regs are those of what was interrupted, user or kernel.
+struct bpf_perf_event_data {
+    struct pt_regs regs;
 };
 
 #pragma clang attribute pop

@@ -8,8 +8,11 @@
 //   slots      what is mapped in a process: mappings sorted by address, in chunks. Written by the collector through
 //              mmap under a sequence lock; slot 0 has no mappings ("not known yet").
 //   chunks     BPF_CHUNK_MAPPINGS mappings each, owned by one slot
-//   tables     file -> its compact unwind table, an inner map made for its size; a file is shared by all processes
-//              that map it (by build id, device and inode), and evicted when no slot names it and room is needed
+//   slabs      pages of compact unwind tables. A table is a run of pages, table_first[file] the first of them; a file is
+//              shared by all processes that map it (by build id, device and inode), and evicted when no slot names it and
+//              room is needed. Slabs have one size and are made when they are needed. (A map for each table would do; but
+//              then the kernel looks pages up by a call, and where each return is slowed down against Spectre, calls are
+//              most of what a walk costs.)
 //   rules      the rows without addresses, of all tables
 // A walk that comes to code which its slot does not know sends the registers and a copy of the stack instead; the
 // collector walks that as it does with perf's samples (perf_code.h), so nothing is lost while tables are made.
@@ -18,7 +21,8 @@
 //   A sample's key is a hash of all that the profile tells apart: kind, process, thread, fiber, labels, generation of
 //   the slot, and the pcs. sums[key] has the values. The first sample of a key also sends a record with what the key
 //   stands for. So an equal stack costs neither the ring nor the collector anything. The collector empties sums from
-//   time to time; a key that comes again is sent again.
+//   time to time; a key that comes again is sent again. A record may come twice, and what it told of holds for the sums of
+//   the same call of bpf_programs_sums and of the next one.
 //
 // What always holds
 //   - BPF programs write nothing into a target, and read user memory only by bpf_probe_read_user.
@@ -46,8 +50,17 @@ enum {
     BPF_SLOT_CHUNKS = 32,       // chunks of a slot: 2048 executable mappings
     BPF_SLOTS_MAX = 4096,       // processes with tables at a time
     BPF_FILES_MAX = 8192,       // executables with tables at a time
+    BPF_SLAB_PAGES = 64,        // of UNWIND_PAGE_BYTES
+    BPF_SLABS_MAX = 1024,       // 256 MiB of tables
     BPF_STACK_COPY_MAX = 16384, // bytes of a copied stack
     BPF_LABEL_BYTES_MAX = 2048, // of a fiber's label set
+    BPF_CHUNKS = 4096,          // of all slots together
+};
+
+// Files that are none.
+enum {
+    BPF_FILE_NONE = 0,           // code without a table (JIT, a broken file): by frame pointer
+    BPF_FILE_NO_CODE = 1u << 31, // known to be no code: a pc there is no reason to send a copy
 };
 
 // --- Code.
@@ -55,7 +68,7 @@ enum {
 struct bpf_mapping {
     uint64_t start, end;  // run-time addresses of executable memory, half open
     uint64_t table_start; // run-time address that the table's first block stands for
-    uint32_t file;        // index in `tables`; 0: no table (JIT, a broken file): by frame pointer
+    uint32_t file;        // index in table_first, or BPF_FILE_NONE, BPF_FILE_NO_CODE
     uint32_t blocks;      // of the table
 };
 
@@ -95,11 +108,13 @@ struct bpf_config {
     uint32_t inherit;    // children of targets are targets
     uint32_t stack_copy; // bytes, at most BPF_STACK_COPY_MAX
     uint32_t kernel_stacks;
-    uint32_t
-        cgroup_level; // BPF_FILTER_CGROUP: bpf_get_current_ancestor_cgroup_id(level) == cgroup_id
-    uint32_t self;    // our own thread group, which is never sampled
+    uint32_t self;         // our own thread group, which is never sampled
+    uint32_t cgroup_level; // BPF_FILTER_CGROUP: its ancestor on this level is cgroup_id
+    uint32_t compare;      // tests: each stack for itself (key 0), and a copy beside it
+    uint32_t reserved;
     uint64_t cgroup_id;
-    uint64_t seed; // of the keys
+    uint64_t seed;   // of the keys
+    uint64_t cpu_ns; // what a CPU sample stands for; bpf_programs_new sets it
 };
 
 // --- What comes back.
@@ -148,10 +163,10 @@ struct bpf_fiber { // zero: none
 
 struct bpf_stack {
     struct bpf_head head;
-    uint64_t key; // 0: the sample stands for itself: count and ns below, not in sums
-    uint64_t count, ns;
-    uint32_t kind; // enum bpf_sample_kind
-    uint32_t end;  // enum bpf_walk_end
+    uint64_t key;       // 0: the sample stands for itself, and is not in sums
+    uint64_t count, ns; // if key is 0
+    uint32_t kind;      // enum bpf_sample_kind
+    uint32_t end;       // enum bpf_walk_end
     uint32_t user_depth, kernel_depth;
     char comm[16];
     struct bpf_fiber fiber;
@@ -178,8 +193,10 @@ struct bpf_task_event {
     uint32_t reserved;
 };
 
-struct bpf_losses {  // one per CPU
-    uint64_t ring;   // samples that found the ring full
+struct bpf_losses { // one per CPU
+    uint64_t ring;  // samples that found the ring full
+    uint64_t
+        events; // forks, execs and exits that did, or found `targets` full: what is known of processes may be wrong
     uint64_t sums;   // samples that were sent for themselves: sums was full
     uint64_t torn;   // walks during which the slot was written: sent as copies
     uint64_t copies; // samples sent as copies, for any reason

@@ -51,14 +51,16 @@ int bpf_programs_slot_of(struct bpf_programs *p, pid_t pid, uint32_t *slot); // 
 
 // --- Code. Arrays mapped for writing.
 
-struct bpf_slot *bpf_programs_slots(struct bpf_programs *p);   // [BPF_SLOTS_MAX]
-struct bpf_chunk *bpf_programs_chunks(struct bpf_programs *p); // [*count]: bpf_programs_chunk_count
-uint32_t bpf_programs_chunk_count(const struct bpf_programs *p);
+struct bpf_slot *bpf_programs_slots(struct bpf_programs *p);        // [BPF_SLOTS_MAX]
+struct bpf_chunk *bpf_programs_chunks(struct bpf_programs *p);      // [BPF_CHUNKS]
 struct unwind_rule_row *bpf_programs_rules(struct bpf_programs *p); // [UNWIND_RULES_MAX]
 
-// Makes the table `file` (1 .. BPF_FILES_MAX - 1) of this many pages from their words. 0 or -errno.
+// Makes the table `file` (1 .. BPF_FILES_MAX - 1, not in use) of this many pages from their words. 0, -ENOSPC (there is no run
+// of pages that long: drop others), -errno.
 int bpf_programs_table(struct bpf_programs *p, uint32_t file, const uint32_t *words,
                        uint32_t pages);
+
+// No slot names it any more. A walk that still reads it finds that its slot was written, and does not count.
 void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file);
 
 // --- What comes.
@@ -70,11 +72,17 @@ typedef int bpf_record_fn(void *arg, const struct bpf_head *head);
 int64_t bpf_programs_poll(struct bpf_programs *p, int timeout_ms, int extra_fd, bpf_record_fn *fn,
                           void *arg);
 
-// Calls fn for each sum and empties them. What is added meanwhile is in this call or the next. 0, fn's nonzero value, -errno.
+// Calls record for what is in the ring, so that all keys have been told of, then fn for each sum, and empties them. What is
+// added meanwhile is in this call or the next. 0, a callback's nonzero value (negative for record; nothing more comes of
+// this call's sums then), -errno.
 typedef int bpf_sum_fn(void *arg, uint64_t key, const struct bpf_sum *sum);
-int bpf_programs_sums(struct bpf_programs *p, bpf_sum_fn *fn, void *arg);
+int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn *fn, void *arg);
 
 void bpf_programs_losses(struct bpf_programs *p,
                          struct bpf_losses *out); // since the start, of all CPUs
+
+// What the CPU samples have cost since loading, also those that found nothing to sample: the kernel's count, which is kept
+// only while kernel.bpf_stats_enabled is 1. 0 or -errno.
+int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs);
 
 #endif

@@ -47,6 +47,7 @@ def root_may_do_everything_that_is_there(_):
     assert r["sampling rate"]["state"] in ("ok", "limited")
     assert r["perf rings"]["state"] == "ok", r["perf rings"]
     assert r["ptrace"]["state"] == "ok", r["ptrace"]
+    assert r["BPF"]["state"] == "ok" and "256 MiB" in r["BPF"]["found"], r["BPF"]
     paranoid = number("/proc/sys/kernel/perf_event_paranoid")
     assert f"paranoid {paranoid}" in r["perf events"]["found"], r["perf events"]
     maps = number("/proc/sys/vm/max_map_count")
@@ -63,7 +64,8 @@ def an_ordinary_user_is_told_what_is_closed(_):
         assert r["perf rings"]["state"] in ("ok", "limited")
     if os.geteuid() == 0:
         assert "uid 65534" in r["user"]["found"] and "none" in r["user"]["found"]
-        assert r["BPF"]["state"] == "limited" and "CAP_BPF" in r["BPF"]["change"], r["BPF"]
+        assert r["BPF"]["state"] == "limited", r["BPF"]
+        assert "CAP_BPF and CAP_PERFMON are missing" in r["BPF"]["found"], r["BPF"]
 
 
 def a_filter_is_recognised(_):
@@ -72,6 +74,7 @@ def a_filter_is_recognised(_):
     assert "refused" in r["perf events"]["found"] and "seccomp" in r["perf events"]["change"]
     assert r["sampling rate"]["state"] == "limited" and "timers" in r["sampling rate"]["found"]
     assert r["perf rings"]["state"] == "no"
+    assert r["BPF"]["state"] == "limited" and "no perf event" in r["BPF"]["found"], r["BPF"]
     assert "filter" in r["seccomp"]["found"] and "no new privileges" in r["seccomp"]["found"]
 
 

@@ -63,9 +63,11 @@ static void cpu_main(void *arg)
     for (int i = 0; i < FIBERS; i++) {
         {
             FSCOPE_LABEL("kind", "small"); // of this fiber, until here; its child keeps it
+            fib_label_set("kind", "small"); // without a recording, too
             fib_go(&f[2 * i], start_small, NULL);
         }
         FSCOPE_LABEL("kind", "large");
+        fib_label_set("kind", "large");
         fib_go(&f[2 * i + 1], start_large, NULL);
     }
     for (int i = 0; i < 2 * FIBERS; i++)

@@ -59,25 +59,31 @@ def perf_stacks(work, data):
             stack = []
 
 
-def compare(work, argv):
+def compare(work, argv, method=(), seconds=SECONDS, stack=65528, go=False, begun=lambda _: None):
+    """go: the target begins when it reads a line. begun: returns when the recorder, a process, has begun."""
     if not shutil.which("perf"):
         raise Skip("needs perf")
-    target = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    target = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert target.stdout.readline().startswith(b"ready")
+        if go:
+            target.stdin.write(b"\n")
+            target.stdin.flush()
+        ours = subprocess.Popen([FIBERSCOPE, "record", *method, "-F", "999", "-p", str(target.pid), "-o", "f.pb.gz",
+                                 "--duration", f"{seconds}s"], cwd=work, stderr=subprocess.PIPE, text=True)
+        begun(ours)
         perf = subprocess.Popen(["perf", "record", "-q", "-e", "task-clock", "-F", "999",
-                                 "--call-graph", "dwarf,65528", "-m", "2048", "-o", "perf.data",
-                                 "-p", str(target.pid), "--", "sleep", str(SECONDS)],
+                                 "--call-graph", f"dwarf,{stack}", "-m", "2048", "-o", "perf.data",
+                                 "-p", str(target.pid), "--", "sleep", str(seconds)],
                                 cwd=work, stderr=subprocess.PIPE, text=True)
-        done = subprocess.run([FIBERSCOPE, "record", "-F", "999", "-p", str(target.pid), "-o",
-                               "f.pb.gz", "--duration", f"{SECONDS}s"], cwd=work, timeout=60,
-                              stderr=subprocess.PIPE, text=True, check=False)
+        _, errors = ours.communicate(timeout=60)
         _, said = perf.communicate(timeout=60)
     finally:
         target.kill()
         target.wait()
         target.stdout.close()
-    assert done.returncode == 0, done.stderr
+        target.stdin.close()
+    assert ours.returncode == 0, errors
     if not os.path.exists(os.path.join(work, "perf.data")):
         raise Skip(f"perf record: {said.strip()[-200:]}")
     ours = shares(([plain(n) for n in s.outer], s.values[0])

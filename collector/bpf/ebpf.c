@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: MIT
+//
+// The recording by eBPF: see ebpf.h. What comes in is read each TICK, and sooner while processes begin whose code is not
+// known yet, for until then each of their samples carries a copy of the stack.
+
+#include "collector/bpf/ebpf_internal.h"
+
+#include "collector/bpf/features.h"
+#include "collector/bpf/privileges.h"
+#include "collector/perf_event.h"
+#include "collector/perf_target.h"
+#include "collector/permission.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TICK_MS = 100, TICK_BUSY_MS = 10, TICK_FIRST_MS = 2, JUDGED_SAMPLES_MIN = 50 };
+enum { DESCRIPTORS_WANTED = 1 << 20, SUMS_MAX = 65536 };
+// As perf_attach.c's: samples later than that wait.
+#define HORIZON_NS     UINT64_C(1000000)
+#define SUMS_NS        UINT64_C(5000000000)
+// By then a program has loaded its libraries and started its fibers.
+#define BUSY_NS        UINT64_C(300000000)
+#define LOOK_NS        UINT64_C(1000000000)
+#define RATE_TOLERATED 0.95
+
+// --- Refusals.
+
+static int check_kinds(const struct record_options *o, struct fscope_error *err)
+{
+    const char *what = o->wall_hz          ? "--wall"
+                       : o->heap_bytes     ? "--heap"
+                       : o->block_ns       ? "--block"
+                       : o->mutex_fraction ? "--mutex"
+                       : o->trace          ? "--trace"
+                                           : NULL;
+    if (what)
+        return error_set(err, -EOPNOTSUPP, 0,
+                         "--method=ebpf records CPU time alone; %s needs the agent: "
+                         "--method=inject -p PID, or `fiberscope record %s COMMAND`",
+                         what, what);
+    if (!o->cpu_hz || o->cpu_hz > 100000)
+        return error_set(err, -EINVAL, 0, "a rate from 1 to 100000 Hz is needed");
+    return 0;
+}
+
+// Whether mappings of it can be read: without them no frame has a name.
+static int check_target(const struct record_options *o, char *name, size_t size,
+                        struct fscope_error *err)
+{
+    char path[64], why[256];
+    struct perf_target target;
+    int rc = perf_target_look(&target, o->pid, err);
+    if (rc)
+        return rc;
+    snprintf(name, size, "%s", target.name);
+    snprintf(path, sizeof path, "/proc/%u/maps", o->pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        close(fd);
+        return 0;
+    }
+    rc = -errno;
+    permission_explain(o->pid, PERMISSION_READ, why, sizeof why);
+    return error_set(err, rc, 0, "process %u (%s) cannot be looked into: %s", o->pid, target.name,
+                     why);
+}
+
+int record_ebpf_check(const struct record_options *o, struct fscope_error *err)
+{
+    int rc = check_kinds(o, err);
+    return rc ? rc : bpf_features_check(err);
+}
+
+// --- Beginning.
+
+static int find_scope(struct ebpf *e, struct fscope_error *err)
+{
+    struct record_result *r = e->result;
+    e->filter = e->o->cgroup          ? BPF_FILTER_CGROUP
+                : e->o->whole_machine ? BPF_FILTER_ALL
+                                      : BPF_FILTER_TARGETS;
+    if (e->filter == BPF_FILTER_TARGETS)
+        return 0;
+    int rc = e->o->cgroup ? control_group_find(&e->group, e->o->cgroup, err) : 0;
+    const char *slash = strrchr(e->group.path, '/');
+    r->pid = (uint32_t)getpid(); // for the file's name
+    snprintf(r->program, sizeof r->program, "%.63s",
+             e->o->cgroup && slash && slash[1] ? slash + 1 : "machine");
+    return rc;
+}
+
+static int load(struct ebpf *e, struct fscope_error *err)
+{
+    struct bpf_programs_options po = {
+        .size = sizeof po,
+        .config = {.filter = e->filter,
+                   .inherit = e->o->inherit,
+                   .stack_copy = e->o->stack_bytes && e->o->stack_bytes < BPF_STACK_COPY_MAX
+                                     ? e->o->stack_bytes & ~7u
+                                     : BPF_STACK_COPY_MAX,
+                   .kernel_stacks = 1,
+                   .cgroup_level = e->group.level,
+                   .cgroup_id = e->group.id,
+                   .self = (uint32_t)getpid(),
+                   .seed = record_now_ns(CLOCK_MONOTONIC) * UINT64_C(0x9e3779b97f4a7c15)},
+        .cpu_hz = e->o->cpu_hz,
+        .ring_bytes = e->o->ring_bytes,
+        .sums_max = SUMS_MAX,
+    };
+    int rc = bpf_programs_new(&e->programs, &po, err);
+    if (!rc && (rc = bpf_code_new(&e->code, e->programs, BPF_CODE_BYTES_DEFAULT)))
+        error_set(err, rc, 0, "out of memory");
+    if (!rc)
+        rc = sideband_open(&e->sideband, err);
+    return rc;
+}
+
+static bool may_write(void *arg)
+{
+    const struct ebpf *e = arg;
+    char path[4096];
+    snprintf(path, sizeof path, "%s", record_profiles(e->o) ? record_profiles(e->o) : ".");
+    if (strcmp(path, "-") == 0)
+        return true;
+    if (!record_path_is_folder(path)) {
+        char *slash = strrchr(path, '/');
+        snprintf(slash ? slash + (slash == path) : path, 2, "%s", slash ? "" : ".");
+    }
+    return faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) == 0;
+}
+
+// Who is recorded by name is known, with its code, before the first sample.
+static int watch_first(struct ebpf *e, bool is_held, struct fscope_error *err)
+{
+    if (e->filter != BPF_FILTER_TARGETS)
+        return 0;
+    uint32_t pid = e->o->pid;
+    struct ebpf_process *p = ebpf_process_put(e, pid);
+    int rc = p ? bpf_programs_target(e->programs, (pid_t)pid, 0) : -ENOMEM;
+    e->held_pid = is_held ? pid : 0;
+    if (!rc && is_held)
+        rc = perf_code_blank(e->processes, pid, e->start_ns) ? 0 : -ENOMEM;
+    if (!rc && !is_held) {
+        p->is_dirty = true;
+        rc = ebpf_tell(e);
+    }
+    if (p)
+        p->is_target = true;
+    return rc ? error_set(err, rc, 0, "process %u cannot be watched: %s", pid, strerror(-rc)) : 0;
+}
+
+static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
+{
+    e->start_ns = e->summed_ns = record_now_ns(CLOCK_MONOTONIC);
+    // Maps are read after the sideband began to tell of new ones: none is missed.
+    int rc = watch_first(e, go_fd >= 0, err);
+    if (!rc)
+        rc = bpf_programs_start(e->programs, err);
+    if (!rc)
+        rc = privileges_drop(may_write, e, err);
+    if (!rc && e->filter != BPF_FILTER_TARGETS)
+        e->busy_ns = ebpf_busy_ns(e);
+    if (!rc && go_fd >= 0 && write(go_fd, "g", 1) != 1)
+        rc = error_set(err, -errno, 0, "the command could not be started: %s", strerror(errno));
+    ebpf_look_at_cpu(e);
+    return rc;
+}
+
+// --- The recording.
+
+static int pump(struct ebpf *e)
+{
+    int64_t rc = bpf_programs_poll(e->programs, 0, -1, ebpf_on_record, e);
+    if (rc == -EINTR)
+        rc = 0;
+    if (rc >= 0)
+        rc = ebpf_run_queue(e, record_now_ns(CLOCK_MONOTONIC) - HORIZON_NS);
+    if (rc >= 0)
+        rc = ebpf_tell(e);
+    return rc < 0 ? (int)rc : 0;
+}
+
+static int next_tick_ms(struct ebpf *e, uint64_t now)
+{
+    uint64_t tick = (now - e->start_ns) / 8000000 + TICK_FIRST_MS;
+    uint64_t most = now < e->busy_since_ns + BUSY_NS ? TICK_BUSY_MS : TICK_MS;
+    if (tick > most)
+        tick = most;
+    if (e->o->duration_ns) {
+        uint64_t left = (e->start_ns + e->o->duration_ns - now) / 1000000 + 1;
+        tick = left < tick ? left : tick;
+    }
+    return (int)tick;
+}
+
+static bool has_ended(const struct ebpf *e)
+{
+    struct perf_target t;
+    return e->filter == BPF_FILTER_TARGETS && e->pidfd < 0 &&
+           perf_target_look(&t, e->o->pid, NULL) == -ESRCH;
+}
+
+static int look(struct ebpf *e, uint64_t now)
+{
+    int rc = 0;
+    if (now - e->looked_ns >= LOOK_NS) {
+        e->looked_ns = now;
+        ebpf_look_at_cpu(e);
+    }
+    if (now - e->summed_ns >= SUMS_NS || e->key_count > SUMS_MAX / 2) {
+        e->summed_ns = now;
+        rc = ebpf_take_sums(e, false);
+    }
+    record_progress_show(&e->progress, e->result);
+    return rc;
+}
+
+// Serves until the process has ended, the time is over or we are asked to stop.
+static int serve(struct ebpf *e, const volatile int *stop)
+{
+    for (;;) {
+        uint64_t now = record_now_ns(CLOCK_MONOTONIC);
+        if (*stop || (e->o->duration_ns && now - e->start_ns >= e->o->duration_ns))
+            return 0;
+        if (e->o->is_over) { // who asks looks at the builder
+            int rc = ebpf_take_sums(e, false);
+            if (rc || e->o->is_over(e->o->arg))
+                return rc;
+        }
+        int ended = sideband_wait(e->sideband, e->pidfd, next_tick_ms(e, now));
+        if (ended < 0 && ended != -EINTR)
+            return ended;
+        int rc = pump(e);
+        if (!rc)
+            rc = look(e, now);
+        if (rc)
+            return rc;
+        if (ended > 0 || has_ended(e)) {
+            e->result->target_ended = true;
+            return 0;
+        }
+    }
+}
+
+// --- The end.
+
+// Why fewer samples came than CPU time passed.
+static const char *shortfall(const struct bpf_losses *l)
+{
+    if (l->ring)
+        return "the ring overflowed; lower -F, or give fiberscope more CPU";
+    if (l->busy)
+        return "samples met another one of the same CPU at work; lower -F";
+    return "the kernel throttled the events (kernel.perf_cpu_time_max_percent)";
+}
+
+static void judge(struct ebpf *e, const struct bpf_losses *l)
+{
+    struct record_result *r = e->result;
+    struct bpf_code_stats code;
+    uint64_t cpu_ns = ebpf_cpu_ns(e);
+    uint32_t asked = r->asked_hz[RECORD_CPU];
+    bpf_code_get_stats(e->code, &code);
+    if (cpu_ns && e->samples >= JUDGED_SAMPLES_MIN)
+        r->delivered_hz[RECORD_CPU] = (double)e->samples * 1e9 / (double)cpu_ns;
+    double hz = r->delivered_hz[RECORD_CPU];
+    if (hz > 0 && hz < RATE_TOLERATED * asked)
+        snprintf(r->rate_note, sizeof r->rate_note, "%.0f Hz instead of %u: %s", hz, asked,
+                 shortfall(l));
+    if (code.no_room || code.rules_full || code.no_slot)
+        snprintf(r->warning, sizeof r->warning,
+                 "unwind tables found no room (%llu files, %llu processes; the bound is %llu MiB): "
+                 "stacks there were walked by frame pointer, or from copies",
+                 (unsigned long long)code.no_room + (code.rules_full != 0),
+                 (unsigned long long)code.no_slot,
+                 (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20));
+    else if (l->events)
+        snprintf(
+            r->warning, sizeof r->warning,
+            "%llu beginnings and ends of processes were not noticed, as the ring was full: what "
+            "they started may be missing",
+            (unsigned long long)l->events);
+    else if (e->cut)
+        snprintf(r->warning, sizeof r->warning,
+                 "%llu stacks were longer than the %d bytes that were copied while their code was "
+                 "not known yet, and lack their outermost frames",
+                 (unsigned long long)e->cut, BPF_STACK_COPY_MAX);
+    else if (l->sums)
+        snprintf(r->warning, sizeof r->warning,
+                 "%llu samples were sent one by one: more than %d different ones in %d s",
+                 (unsigned long long)l->sums, SUMS_MAX, (int)(SUMS_NS / UINT64_C(1000000000)));
+    r->damaged = e->damaged + sideband_damaged(e->sideband);
+}
+
+static void comment_costs(struct ebpf *e, const struct bpf_losses *l)
+{
+    char text[320];
+    struct bpf_code_stats s;
+    bpf_code_get_stats(e->code, &s);
+    snprintf(text, sizeof text,
+             "ebpf: %u tables of %llu KiB for %llu KiB of code, %u rules, %u processes; %llu "
+             "evicted; %llu samples by copy, %llu torn",
+             s.tables, (unsigned long long)s.table_bytes >> 10,
+             (unsigned long long)s.text_bytes >> 10, s.rules, s.slots,
+             (unsigned long long)s.evicted, (unsigned long long)e->copies,
+             (unsigned long long)l->torn);
+    record_comment(e->result, text);
+}
+
+static int finish(struct ebpf *e, int rc)
+{
+    struct bpf_losses losses = {0};
+    ebpf_look_at_cpu(e);
+    bpf_programs_stop(e->programs);
+    e->result->duration_ns = record_now_ns(CLOCK_MONOTONIC) - e->start_ns;
+    int rc2 = ebpf_take_sums(e, true);
+    bpf_programs_losses(e->programs, &losses);
+    e->lost += losses.ring + losses.busy;
+    builder_lost(e->builder, e->lost);
+    judge(e, &losses);
+    comment_costs(e, &losses);
+    return rc ? rc : rc2;
+}
+
+static int run(struct ebpf *e, int go_fd, const volatile int *stop, struct fscope_error *err)
+{
+    perf_raise_descriptor_limit(DESCRIPTORS_WANTED);
+    int rc = perf_code_new(&e->processes, e->builder);
+    if (rc)
+        return error_set(err, rc, 0, "out of memory");
+    rc = load(e, err);
+    if (!rc)
+        rc = start(e, go_fd, err);
+    if (rc)
+        return rc;
+    rc = finish(e, serve(e, stop));
+    return rc ? error_set(err, rc, 0, "recording: %s", strerror(-rc)) : 0;
+}
+
+static void free_all(struct ebpf *e)
+{
+    if (!e)
+        return;
+    ebpf_samples_free(e);
+    ebpf_processes_free(e);
+    bpf_code_free(e->code);
+    bpf_programs_free(e->programs);
+    sideband_close(e->sideband);
+    perf_code_free(e->processes);
+    if (e->pidfd >= 0)
+        close(e->pidfd);
+    free(e);
+}
+
+static int open_pid(struct ebpf *e, struct fscope_error *err)
+{
+    e->result->pid = e->o->pid;
+    e->pidfd = (int)syscall(SYS_pidfd_open, e->o->pid, 0);
+    return e->pidfd < 0 && errno == ESRCH
+               ? error_set(err, -ESRCH, 0, "process %u has ended", e->o->pid)
+               : 0;
+}
+
+int record_ebpf(const struct record_options *o, int go_fd, const volatile int *stop,
+                struct record_result *result, struct fscope_error *err)
+{
+    char name[64] = "";
+    struct ebpf *e = calloc(1, sizeof *e);
+    int rc = e ? check_kinds(o, err) : error_set(err, -ENOMEM, 0, "out of memory");
+    if (e)
+        *e = (struct ebpf){.o = o, .result = result, .pidfd = -1};
+    if (!rc && o->pid && go_fd < 0)
+        rc = check_target(o, name, sizeof name, err);
+    if (!rc)
+        rc = bpf_features_check(err);
+    if (!rc && !result->builders[RECORD_CPU])
+        rc = record_new_builders(o, result, err);
+    if (!rc)
+        rc = find_scope(e, err);
+    if (!rc && o->pid)
+        rc = open_pid(e, err);
+    if (!rc) {
+        e->builder = result->builders[RECORD_CPU];
+        e->period_ns = UINT64_C(1000000000) / o->cpu_hz;
+        if (!result->program[0])
+            snprintf(result->program, sizeof result->program, "%s", name);
+        record_progress_begin(&e->progress, o);
+        rc = run(e, go_fd, stop, err);
+        record_progress_end(&e->progress);
+    }
+    free_all(e);
+    if (go_fd >= 0)
+        close(go_fd); // unwritten: the child ends without exec
+    return rc;
+}

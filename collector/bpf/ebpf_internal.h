@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+//
+// What ebpf.c (the recording), ebpf_processes.c (who is watched) and ebpf_samples.c (records into samples) share.
+//
+// What always holds
+//   - Records of the BPF programs wait in a queue until they are older than HORIZON, and are handed on after what the
+//     sideband has up to their time: so a sample is resolved with the mappings that held when it was taken.
+//   - A sum is added when its key is known: sums are taken first, then the ring is emptied.
+
+#ifndef FIBERSCOPE_COLLECTOR_BPF_EBPF_INTERNAL_H
+#define FIBERSCOPE_COLLECTOR_BPF_EBPF_INTERNAL_H
+
+#include "collector/bpf/code.h"
+#include "collector/bpf/control_group.h"
+#include "collector/bpf/ebpf.h"
+#include "collector/bpf/programs.h"
+#include "collector/bpf/sideband.h"
+#include "collector/perf_code.h"
+#include "collector/record_internal.h"
+
+enum { EBPF_BUCKETS = 1024, EBPF_KEY_BUCKETS = 1 << 14, EBPF_LABELS_MAX = 17 };
+
+// What of the runtime's descriptor (runtime/descriptor.h) a sample's fiber needs.
+struct ebpf_fibers {
+    bool is_there;
+    uint64_t root, root_end;
+    uint32_t label_pairs, label_size;
+};
+
+struct ebpf_process {
+    struct ebpf_process *next;
+    uint32_t pid;
+    bool is_target; // of BPF_FILTER_TARGETS
+    bool is_told;   // has a slot of its own
+    bool is_dirty;  // is to be told of
+    bool is_unsure; // stacks came as copies though it was: maps are read again
+    uint64_t told_ns;
+    uint64_t cpu_first_ns, cpu_ns; // when first and last looked at
+    bool has_cpu;
+};
+
+// A key's first sample, until its sums have come.
+struct ebpf_key {
+    struct ebpf_key *next;
+    uint64_t key;
+    uint32_t round; // of sums
+    struct builder_process *process;
+    struct ebpf_fibers fibers;
+    struct bpf_stack *stack;
+};
+
+struct ebpf_sum {
+    uint64_t key;
+    struct bpf_sum sum;
+    uint32_t round;
+};
+
+struct ebpf {
+    const struct record_options *o;
+    struct record_result *result;
+    struct builder *builder;
+    struct bpf_programs *programs;
+    struct bpf_code *code;
+    struct perf_code *processes;
+    struct sideband *sideband;
+    struct control_group group;
+    struct perf_walk walk;
+    struct record_progress progress;
+    int pidfd;
+    uint32_t held_pid; // a command that has not been executed yet: what it does is ours; 0: none
+    uint32_t filter;   // enum bpf_filter
+    uint64_t start_ns, period_ns,
+        busy_ns;                   // busy_ns: CPU time of the machine or the group at the start
+    uint64_t ended_cpu_ns;         // of processes that have ended
+    uint64_t summed_ns, looked_ns; // when sums were taken, CPU times were read
+    // The queue of the ring's records.
+    uint8_t *queue;
+    size_t queued, queue_capacity;
+    // Keys and sums that wait for each other.
+    struct ebpf_key *keys[EBPF_KEY_BUCKETS];
+    size_t key_count;
+    struct ebpf_sum *sums;
+    size_t sum_count, sum_capacity;
+    uint32_t round;
+    struct ebpf_process *known[EBPF_BUCKETS];
+    struct builder_label labels[EBPF_LABELS_MAX];
+    char label_text[EBPF_LABELS_MAX][2][256];
+    uint64_t samples, copies, lost, cut, damaged;
+    uint64_t busy_since_ns; // when a process began, or a stack came as a copy
+    bool rescan;
+};
+
+// --- ebpf_processes.c
+
+struct ebpf_process *ebpf_process(struct ebpf *e, uint32_t pid);     // NULL: not known
+struct ebpf_process *ebpf_process_put(struct ebpf *e, uint32_t pid); // NULL: out of memory
+void ebpf_process_drop(struct ebpf *e, uint32_t pid);
+void ebpf_processes_free(struct ebpf *e);
+
+int ebpf_on_sideband(void *arg, const struct perf_record *r); // perf_record_fn
+int ebpf_on_task(struct ebpf *e, const struct bpf_task_event *t);
+int ebpf_tell(struct ebpf *e); // bpf_code_tell of those that are dirty; 0 or -ENOMEM
+
+// CPU time that the watched ones have used since the start, as far as it was seen; 0: unknown.
+uint64_t ebpf_cpu_ns(struct ebpf *e);
+void ebpf_look_at_cpu(struct ebpf *e);
+uint64_t ebpf_busy_ns(const struct ebpf *e); // of the machine or the group, since ever
+
+struct ebpf_fibers ebpf_fibers(const struct ebpf *e, uint32_t pid);
+
+// --- ebpf_samples.c
+
+int ebpf_on_record(void *arg, const struct bpf_head *head); // bpf_record_fn: queues
+int ebpf_run_queue(struct ebpf *e, uint64_t horizon_ns);    // 0 or -errno
+int ebpf_take_sums(struct ebpf *e, bool is_last);           // empties the ring, too
+void ebpf_samples_free(struct ebpf *e);
+
+#endif

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: MIT
+//
+// Records of the BPF programs into samples of the builder. See ebpf_internal.h.
+//
+// A record is the kernel's, but what it carries of stacks and labels is the target's: lengths are checked, texts cut.
+
+#include "collector/bpf/ebpf_internal.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TELL_AGAIN_NS UINT64_C(1000000000)
+// A record of the sideband is complete on its own CPU long before that.
+#define SETTLED_US 1000
+
+// --- The queue.
+
+int ebpf_on_record(void *arg, const struct bpf_head *head)
+{
+    struct ebpf *e = arg;
+    size_t room = (head->size + 7u) & ~(size_t)7;
+    if (head->size < sizeof *head) {
+        e->damaged++;
+        return 0;
+    }
+    if (e->queued + room > e->queue_capacity) {
+        size_t capacity = 2 * e->queue_capacity + room + 65536;
+        uint8_t *grown = realloc(e->queue, capacity);
+        if (!grown) {
+            e->lost++;
+            return 0;
+        }
+        e->queue = grown;
+        e->queue_capacity = capacity;
+    }
+    memcpy(e->queue + e->queued, head, head->size);
+    e->queued += room;
+    return 0;
+}
+
+// --- Fibers.
+
+// The runtime's own frame, the caller of start functions, is no part of the program.
+static uint32_t strip_root(const struct ebpf_fibers *f, const uint64_t *pcs, uint32_t depth)
+{
+    // The last is a return address: into the root frame it lies behind its first instruction.
+    if (f->is_there && depth > 1 && pcs[depth - 1] > f->root && pcs[depth - 1] <= f->root_end)
+        return depth - 1;
+    return depth;
+}
+
+static bool take_text(char *out, const char *from, uint32_t size)
+{
+    memcpy(out, from, size);
+    out[size] = '\0';
+    return out[0] != '\0';
+}
+
+// As the agent has them: those of the set, then the fiber's number (feed.c).
+static void fill_labels(struct ebpf *e, struct builder_sample *s, const struct ebpf_fibers *f,
+                        const struct bpf_fiber *fiber, const char *set)
+{
+    uint32_t size = f->label_size, n = 0;
+    for (uint32_t i = 0; set && f->is_there && i < f->label_pairs && n < EBPF_LABELS_MAX - 1; i++) {
+        const char *pair = set + (size_t)i * 2 * size;
+        if ((uint64_t)(i + 1) * 2 * size > fiber->label_bytes)
+            break;
+        char(*text)[256] = e->label_text[n];
+        if (!take_text(text[0], pair, size))
+            break;
+        take_text(text[1], pair + size, size);
+        e->labels[n++] = (struct builder_label){.key = text[0], .value = text[1]};
+    }
+    if (fiber->id && fiber->id <= INT64_MAX)
+        e->labels[n++] = (struct builder_label){.key = "fiber", .number = (int64_t)fiber->id};
+    s->labels = e->labels;
+    s->label_count = n;
+}
+
+// --- Samples.
+
+static uint32_t flags_of(uint32_t end, uint32_t user_depth)
+{
+    if (end == BPF_END_DEPTH)
+        return SEG_FLAG_TRUNCATED;
+    return end != BPF_END_ROOT && user_depth ? SEG_FLAG_BROKEN : 0;
+}
+
+static void take_comm(const char from[16], char out[17])
+{
+    memcpy(out, from, 16);
+    out[16] = '\0';
+}
+
+static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct builder_process *process,
+                     const struct ebpf_fibers *f, const struct bpf_sum *sum)
+{
+    char comm[17];
+    take_comm(r->comm, comm);
+    struct builder_sample s = {
+        .tid = r->head.tid,
+        .thread = comm,
+        .user = r->pcs,
+        .user_depth = strip_root(f, r->pcs, r->user_depth),
+        .kernel = r->pcs + r->user_depth,
+        .kernel_depth = r->kernel_depth,
+        .when = r->head.time_ns,
+        .count = sum->count,
+        .ns = sum->ns ? sum->ns : sum->count * e->period_ns,
+        .flags = flags_of(r->end, r->user_depth),
+    };
+    fill_labels(e, &s, f, &r->fiber, (const char *)(r->pcs + r->user_depth + r->kernel_depth));
+    e->samples += sum->count;
+    return builder_add(process, &s);
+}
+
+static bool is_whole_stack(const struct bpf_stack *r)
+{
+    return r->head.size >= sizeof *r && r->user_depth <= BPF_DEPTH_MAX &&
+           r->kernel_depth <= BPF_KERNEL_DEPTH_MAX && r->fiber.label_bytes <= BPF_LABEL_BYTES_MAX &&
+           sizeof *r + (uint64_t)(r->user_depth + r->kernel_depth) * 8 + r->fiber.label_bytes <=
+               r->head.size;
+}
+
+static struct ebpf_key *find_key(struct ebpf *e, uint64_t key)
+{
+    struct ebpf_key *k = e->keys[key % EBPF_KEY_BUCKETS];
+    while (k && k->key != key)
+        k = k->next;
+    return k;
+}
+
+static int remember(struct ebpf *e, const struct bpf_stack *r, struct builder_process *process,
+                    const struct ebpf_fibers *f)
+{
+    struct ebpf_key *k = find_key(e, r->key);
+    if (k) {
+        k->round = e->round; // the same, sent again as its sum was taken
+        return 0;
+    }
+    k = malloc(sizeof *k);
+    struct bpf_stack *copy = malloc(r->head.size);
+    if (!k || !copy) {
+        free(k);
+        free(copy);
+        return -ENOMEM;
+    }
+    memcpy(copy, r, r->head.size);
+    *k = (struct ebpf_key){
+        .next = e->keys[r->key % EBPF_KEY_BUCKETS],
+        .key = r->key,
+        .round = e->round,
+        .process = process,
+        .fibers = *f,
+        .stack = copy,
+    };
+    e->keys[r->key % EBPF_KEY_BUCKETS] = k;
+    e->key_count++;
+    return 0;
+}
+
+static int on_stack(struct ebpf *e, const struct bpf_stack *r)
+{
+    struct ebpf_process *known = ebpf_process_put(e, r->head.pid);
+    struct perf_process *p = perf_code_process(e->processes, r->head.pid, r->head.time_ns);
+    if (!known || !p)
+        return -ENOMEM;
+    if (!known->is_told && r->user_depth)
+        known->is_dirty = true; // it was walked by its parent's tables
+    struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
+    struct bpf_sum one = {r->count, r->ns};
+    struct builder_process *process = perf_process_builder(p);
+    return r->key ? remember(e, r, process, &fibers) : add_stack(e, r, process, &fibers, &one);
+}
+
+static void fill_sample(struct perf_sample *out, const struct bpf_copy *r)
+{
+    *out = (struct perf_sample){
+        .ip = r->rip,
+        .abi = PERF_ABI_64,
+        .registers = {.rip = r->rip, .rbp = r->rbp, .rsp = r->rsp, .valid = r->valid},
+        .stack = (const uint8_t *)(r->pcs + r->kernel_depth),
+        .stack_bytes = r->stack_bytes,
+        .stack_asked = BPF_STACK_COPY_MAX,
+    };
+    memcpy(out->registers.other, r->registers, sizeof out->registers.other);
+}
+
+// Code that became executable by mprotect is in no record; what never is known must not cost more than now and then.
+static void meet_unknown_code(struct ebpf *e, struct ebpf_process *p, uint64_t when)
+{
+    if (p->is_told && when < p->told_ns + TELL_AGAIN_NS)
+        return;
+    p->is_unsure = p->is_told;
+    p->is_dirty = true;
+    e->busy_since_ns = when;
+}
+
+static int on_copy(struct ebpf *e, const struct bpf_copy *r)
+{
+    char comm[17];
+    struct ebpf_process *known = ebpf_process_put(e, r->head.pid);
+    struct perf_process *p = perf_code_process(e->processes, r->head.pid, r->head.time_ns);
+    if (!known || !p)
+        return -ENOMEM;
+    meet_unknown_code(e, known, r->head.time_ns);
+    struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
+    struct perf_sample sample;
+    fill_sample(&sample, r);
+    perf_code_walk(e->processes, p, &sample, &e->walk);
+    take_comm(r->comm, comm);
+    struct builder_sample s = {
+        .tid = r->head.tid,
+        .thread = comm,
+        .user = e->walk.pcs,
+        .user_depth = strip_root(&fibers, e->walk.pcs, e->walk.depth),
+        .kernel = r->pcs,
+        .kernel_depth = r->kernel_depth,
+        .when = r->head.time_ns,
+        .count = r->count,
+        .ns = r->ns ? r->ns : r->count * e->period_ns,
+        .flags = e->walk.flags,
+    };
+    fill_labels(e, &s, &fibers, &r->fiber, NULL);
+    e->samples += r->count;
+    e->copies += r->count;
+    e->cut += e->walk.wants_more;
+    return builder_add(perf_process_builder(p), &s);
+}
+
+static bool is_whole_copy(const struct bpf_copy *r)
+{
+    return r->head.size >= sizeof *r && r->kernel_depth <= BPF_KERNEL_DEPTH_MAX &&
+           r->stack_bytes <= BPF_STACK_COPY_MAX && r->fiber.label_bytes == 0 &&
+           sizeof *r + (uint64_t)r->kernel_depth * 8 + r->stack_bytes <= r->head.size;
+}
+
+static int hand_on(struct ebpf *e, const struct bpf_head *head)
+{
+    const void *r = head;
+    switch (head->type) {
+    case BPF_RECORD_STACK:
+        if (is_whole_stack(r))
+            return head->pid == e->held_pid ? 0 : on_stack(e, r);
+        break;
+    case BPF_RECORD_COPY:
+        if (is_whole_copy(r))
+            return head->pid == e->held_pid ? 0 : on_copy(e, r);
+        break;
+    default:
+        if (head->size >= sizeof(struct bpf_task_event))
+            return ebpf_on_task(e, r);
+    }
+    e->damaged++;
+    return 0;
+}
+
+int ebpf_run_queue(struct ebpf *e, uint64_t horizon_ns)
+{
+    size_t at = 0;
+    int64_t rc = 0;
+    while (at < e->queued && rc >= 0) {
+        const struct bpf_head *head = (const void *)(e->queue + at);
+        if (head->time_ns > horizon_ns)
+            break;
+        rc = sideband_drain(e->sideband, head->time_ns, ebpf_on_sideband, e);
+        if (rc >= 0)
+            rc = hand_on(e, head);
+        at += (head->size + 7u) & ~(size_t)7;
+    }
+    memmove(e->queue, e->queue + at, e->queued - at);
+    e->queued -= at;
+    if (rc >= 0)
+        rc = sideband_drain(e->sideband, horizon_ns, ebpf_on_sideband, e);
+    if (rc >= 0 && e->rescan) {
+        e->rescan = false;
+        rc = perf_code_rescan(e->processes, record_now_ns(CLOCK_MONOTONIC));
+    }
+    return rc < 0 ? (int)rc : 0;
+}
+
+// --- Sums.
+
+static int on_sum(void *arg, uint64_t key, const struct bpf_sum *sum)
+{
+    struct ebpf *e = arg;
+    if (e->sum_count == e->sum_capacity) {
+        size_t capacity = 2 * e->sum_capacity + 1024;
+        struct ebpf_sum *grown = reallocarray(e->sums, capacity, sizeof *grown);
+        if (!grown) {
+            e->lost += sum->count;
+            return 0;
+        }
+        e->sums = grown;
+        e->sum_capacity = capacity;
+    }
+    e->sums[e->sum_count++] = (struct ebpf_sum){key, *sum, e->round};
+    return 0;
+}
+
+// Adds those whose keys have come; a key that has not come by the next time was lost with the ring's record.
+static int match_sums(struct ebpf *e, bool is_last)
+{
+    size_t kept = 0;
+    int rc = 0;
+    for (size_t i = 0; i < e->sum_count; i++) {
+        const struct ebpf_sum *s = &e->sums[i];
+        const struct ebpf_key *k = find_key(e, s->key);
+        if (k && !rc)
+            rc = add_stack(e, k->stack, k->process, &k->fibers, &s->sum);
+        else if (!is_last && s->round == e->round)
+            e->sums[kept++] = *s;
+        else
+            e->lost += s->sum.count;
+    }
+    e->sum_count = kept;
+    return rc;
+}
+
+static void drop_keys(struct ebpf *e, uint32_t before)
+{
+    for (size_t i = 0; i < EBPF_KEY_BUCKETS; i++) {
+        for (struct ebpf_key **at = &e->keys[i], *k; (k = *at);) {
+            if (k->round >= before) {
+                at = &k->next;
+                continue;
+            }
+            *at = k->next;
+            free(k->stack);
+            free(k);
+            e->key_count--;
+        }
+    }
+}
+
+int ebpf_take_sums(struct ebpf *e, bool is_last)
+{
+    int64_t rc = bpf_programs_sums(e->programs, ebpf_on_record, on_sum, e);
+    usleep(SETTLED_US);
+    if (rc >= 0)
+        rc = ebpf_run_queue(e, UINT64_MAX);
+    int rc2 = match_sums(e, is_last);
+    // What came during this round may have been counted once more after its sum was taken.
+    drop_keys(e, e->round);
+    e->round++;
+    return rc < 0 ? (int)rc : rc2;
+}
+
+void ebpf_samples_free(struct ebpf *e)
+{
+    drop_keys(e, UINT32_MAX);
+    free(e->queue);
+    free(e->sums);
+}

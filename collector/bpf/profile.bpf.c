@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: MIT
+//
+// Samples of what runs, from outside: user and kernel stacks, the fiber, and who begins and ends. layout.h says how
+// stacks are found and how samples are counted; programs.c loads this.
+
+#include "collector/bpf/fiber.bpf.h"
+
+#include <bpf/bpf_tracing.h>
+
+#define BPF_NOEXIST_ 1 // BPF_NOEXIST, whose enum is 64 bits wide
+#define SUMS_MAX     65536
+
+const volatile struct bpf_config config;
+uint32_t bank; // which of the two sums is filled
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 4 * BPF_SLOTS_MAX);
+    __type(key, uint32_t); // thread group id
+    __type(value, uint32_t);
+} targets SEC(".maps");
+
+struct sums {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, SUMS_MAX);
+    __type(key, uint64_t);
+    __type(value, struct bpf_sum);
+} sums_0 SEC(".maps"), sums_1 SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 1 << 22);
+} ring SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, uint32_t);
+    __type(value, struct bpf_losses);
+} losses SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, uint32_t);
+    __type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct copy_scratch {
+    struct bpf_copy copy;
+    // The kernel's pcs, then the stack; read a page at a time.
+    uint8_t bytes[8 * BPF_KERNEL_DEPTH_MAX + BPF_STACK_COPY_MAX + UNWIND_PAGE_BYTES];
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, uint32_t);
+    __type(value, struct copy_scratch);
+} copies SEC(".maps");
+
+struct sample { // one that is being taken
+    void *ctx;
+    struct task_struct *task;
+    const struct bpf_slot *slot;
+    struct fiber fiber;
+    uint64_t count, ns;
+    uint32_t kind;
+    bool in_kernel;
+};
+
+// --- Odds and ends.
+
+// Keeps the compiler from knowing a number, so that the comparison that the verifier must see stays, on the very register
+// that is used.
+#define SEEN_BY_VERIFIER(x) __asm__ volatile("" : "+r"(x))
+
+static __always_inline struct bpf_losses *losses_here(void)
+{
+    uint32_t zero = 0;
+    return bpf_map_lookup_elem(&losses, &zero);
+}
+
+#define COUNT_LOSS(what)                                                                           \
+    do {                                                                                           \
+        struct bpf_losses *l_ = losses_here();                                                     \
+        if (l_)                                                                                    \
+            l_->what++;                                                                            \
+    } while (0)
+
+static __always_inline struct scratch *scratch_take(void)
+{
+    uint32_t zero = 0;
+    struct scratch *s = bpf_map_lookup_elem(&scratches, &zero);
+    if (!s)
+        return 0;
+    if (s->is_busy) {
+        COUNT_LOSS(busy);
+        return 0;
+    }
+    s->is_busy = 1;
+    return s;
+}
+
+static __always_inline bool is_watched(const struct task_struct *task, uint32_t *slot)
+{
+    uint32_t pid = (uint32_t)task->tgid;
+    if (!task->mm || pid == config.self)
+        return false;
+    uint32_t *known = bpf_map_lookup_elem(&targets, &pid);
+    *slot = known ? *known : 0;
+    if (config.filter == BPF_FILTER_TARGETS)
+        return known != 0;
+    return config.filter != BPF_FILTER_CGROUP ||
+           bpf_get_current_ancestor_cgroup_id((int)config.cgroup_level) == config.cgroup_id;
+}
+
+static __always_inline void fill_head(struct bpf_head *head, uint32_t type,
+                                      const struct task_struct *task)
+{
+    head->type = type;
+    head->pid = (uint32_t)task->tgid;
+    head->tid = (uint32_t)task->pid;
+    head->time_ns = bpf_ktime_get_ns();
+}
+
+// The collector looks now and then; it is woken when the ring fills up.
+static __always_inline int send(const void *record, uint32_t size, bool at_once)
+{
+    uint64_t flags = 0;
+    if (!at_once)
+        flags = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >
+                        bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE) / 4
+                    ? BPF_RB_FORCE_WAKEUP
+                    : BPF_RB_NO_WAKEUP;
+    return (int)bpf_ringbuf_output(&ring, (void *)record, size, flags);
+}
+
+static __always_inline uint32_t kernel_stack(const struct sample *m, void *pcs)
+{
+    if (!m->in_kernel || !config.kernel_stacks)
+        return 0;
+    long bytes = bpf_get_stack(m->ctx, pcs, 8 * BPF_KERNEL_DEPTH_MAX, 0);
+    return bytes < 0 || bytes > 8 * BPF_KERNEL_DEPTH_MAX ? 0 : (uint32_t)bytes / 8;
+}
+
+// --- Copies.
+
+static __always_inline void copy_registers(struct bpf_copy *c, const struct pt_regs *r)
+{
+    c->rip = r->ip;
+    c->rbp = c->registers[6] = r->bp;
+    c->rsp = c->registers[7] = r->sp;
+    c->registers[0] = r->ax;
+    c->registers[1] = r->dx;
+    c->registers[2] = r->cx;
+    c->registers[3] = r->bx;
+    c->registers[4] = r->si;
+    c->registers[5] = r->di;
+    c->registers[8] = r->r8;
+    c->registers[9] = r->r9;
+    c->registers[10] = r->r10;
+    c->registers[11] = r->r11;
+    c->registers[12] = r->r12;
+    c->registers[13] = r->r13;
+    c->registers[14] = r->r14;
+    c->registers[15] = r->r15;
+    c->valid = 0xffff;
+}
+
+// The stack's bytes from rsp up, behind the kernel's pcs; how many. A page that is not there ends it.
+__attribute__((noinline)) uint32_t copy_stack(struct copy_scratch *c, uint64_t rsp)
+{
+    uint32_t done = 0, want = config.stack_copy;
+    if (!c)
+        return 0;
+    uint32_t at = 8 * c->copy.kernel_depth;
+    for (int i = 0; i <= BPF_STACK_COPY_MAX / UNWIND_PAGE_BYTES && done < want; i++) {
+        uint32_t n = UNWIND_PAGE_BYTES - (uint32_t)(rsp + done) % UNWIND_PAGE_BYTES;
+        uint32_t to = at + done;
+        n = n > want - done ? want - done : n;
+        SEEN_BY_VERIFIER(n);
+        SEEN_BY_VERIFIER(to);
+        if (n > UNWIND_PAGE_BYTES || to > 8 * BPF_KERNEL_DEPTH_MAX + BPF_STACK_COPY_MAX ||
+            bpf_probe_read_user(c->bytes + to, n, (const void *)(rsp + done)))
+            break;
+        done += n;
+    }
+    return done;
+}
+
+static __always_inline void send_copy(const struct sample *m, const struct pt_regs *regs)
+{
+    uint32_t zero = 0;
+    struct copy_scratch *c = bpf_map_lookup_elem(&copies, &zero);
+    if (!c)
+        return;
+    fill_head(&c->copy.head, BPF_RECORD_COPY, m->task);
+    c->copy.count = m->count;
+    c->copy.ns = m->ns;
+    c->copy.kind = m->kind;
+    bpf_get_current_comm(c->copy.comm, sizeof c->copy.comm);
+    fiber_describe(&c->copy.fiber, &m->fiber, &m->slot->fibers);
+    copy_registers(&c->copy, regs);
+    uint32_t depth = kernel_stack(m, c->bytes);
+    c->copy.kernel_depth = depth;
+    uint32_t bytes = copy_stack(c, regs->sp);
+    c->copy.stack_bytes = bytes;
+    uint32_t size = sizeof c->copy + 8 * depth + bytes;
+    c->copy.head.size = size;
+    COUNT_LOSS(copies);
+    SEEN_BY_VERIFIER(size);
+    if (size > sizeof *c || send(c, size, true))
+        COUNT_LOSS(ring);
+}
+
+// --- Stacks.
+
+static __always_inline uint64_t mix(uint64_t hash, uint64_t value)
+{
+    hash = (hash ^ value) * WALK_MIX;
+    return hash ^ hash >> 32;
+}
+
+static __always_inline uint64_t key_of(const struct scratch *s, const struct sample *m,
+                                       uint32_t kernel_depth)
+{
+    uint64_t h = mix(config.seed ^ m->kind, s->walk.hash);
+    h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 | (uint32_t)m->task->pid);
+    h = mix(h, s->walk.generation | (uint64_t)(uint32_t)m->fiber.labels << 32);
+    h = mix(h, m->fiber.id);
+    uint32_t at = s->walk.depth;
+    for (uint32_t i = 0; i < BPF_KERNEL_DEPTH_MAX; i++) {
+        uint32_t next = at + i;
+        SEEN_BY_VERIFIER(next);
+        if (i >= kernel_depth || next >= BPF_DEPTH_MAX + BPF_KERNEL_DEPTH_MAX)
+            break;
+        h = mix(h, s->pcs[next]);
+    }
+    return h ? h : 1;
+}
+
+static __always_inline int send_stack(struct scratch *s, const struct sample *m, uint64_t key,
+                                      uint32_t kernel_depth)
+{
+    struct bpf_stack *r = &s->stack;
+    uint32_t depth = s->walk.depth;
+    fill_head(&r->head, BPF_RECORD_STACK, m->task);
+    r->key = key;
+    r->count = m->count;
+    r->ns = m->ns;
+    r->kind = m->kind;
+    r->end = s->walk.why;
+    r->user_depth = depth;
+    r->kernel_depth = kernel_depth;
+    bpf_get_current_comm(r->comm, sizeof r->comm);
+    fiber_describe(&r->fiber, &m->fiber, &m->slot->fibers);
+    if (depth > BPF_DEPTH_MAX || kernel_depth > BPF_KERNEL_DEPTH_MAX)
+        return -1;
+    uint32_t at = depth + kernel_depth;
+    r->fiber.label_bytes = fiber_labels((uint8_t *)&s->pcs[at], &m->fiber, &m->slot->fibers);
+    uint32_t size = sizeof *r + 8 * at + r->fiber.label_bytes;
+    r->head.size = size;
+    SEEN_BY_VERIFIER(size);
+    if (size > sizeof *r + sizeof s->pcs + sizeof s->labels)
+        return -1;
+    return send(r, size, false);
+}
+
+static __always_inline bool add_to(void *sums, uint64_t key, const struct sample *m)
+{
+    struct bpf_sum *sum = bpf_map_lookup_elem(sums, &key);
+    if (!sum)
+        return false;
+    __sync_fetch_and_add(&sum->count, m->count);
+    __sync_fetch_and_add(&sum->ns, m->ns);
+    return true;
+}
+
+// Told before it is counted, so that no sum is without its record.
+static __always_inline void add_new(struct scratch *s, void *sums, uint64_t key,
+                                    const struct sample *m, uint32_t kernel_depth)
+{
+    struct bpf_sum sum = {.count = m->count, .ns = m->ns};
+    if (send_stack(s, m, key, kernel_depth)) {
+        COUNT_LOSS(ring);
+        return;
+    }
+    if (!key || !bpf_map_update_elem(sums, &key, &sum, BPF_NOEXIST_) || add_to(sums, key, m))
+        return;
+    COUNT_LOSS(sums);
+    if (send_stack(s, m, 0, kernel_depth))
+        COUNT_LOSS(ring);
+}
+
+static __always_inline void count(struct scratch *s, const struct sample *m, uint32_t kernel_depth)
+{
+    uint64_t key = config.compare ? 0 : key_of(s, m, kernel_depth);
+    if (bank) {
+        if (!key || !add_to(&sums_1, key, m))
+            add_new(s, &sums_1, key, m, kernel_depth);
+    } else {
+        if (!key || !add_to(&sums_0, key, m))
+            add_new(s, &sums_0, key, m, kernel_depth);
+    }
+}
+
+static __always_inline void take(struct scratch *s, struct sample *m, uint32_t slot)
+{
+    const struct pt_regs *regs = (const struct pt_regs *)bpf_task_pt_regs(m->task);
+    m->slot = slot_at(slot);
+    if (!m->slot)
+        return;
+    fiber_look(&m->fiber, m->task, &m->slot->fibers);
+    if (walk_user(s, regs, slot)) {
+        COUNT_LOSS(torn);
+        send_copy(m, regs);
+        return;
+    }
+    if (s->walk.why == BPF_END_UNKNOWN_CODE || config.compare)
+        send_copy(m, regs);
+    uint32_t depth = s->walk.depth;
+    if (s->walk.why == BPF_END_UNKNOWN_CODE || depth > BPF_DEPTH_MAX)
+        return;
+    count(s, m, kernel_stack(m, &s->pcs[depth]));
+}
+
+SEC("perf_event")
+int sample_cpu(struct bpf_perf_event_data *ctx)
+{
+    struct sample m = {.ctx = ctx, .kind = BPF_SAMPLE_CPU, .count = 1};
+    uint32_t slot;
+    m.task = bpf_get_current_task_btf();
+    if (!is_watched(m.task, &slot))
+        return 0;
+    struct scratch *s = scratch_take();
+    if (!s)
+        return 0;
+    m.ns = config.cpu_ns;
+    m.in_kernel = (int64_t)ctx->regs.ip < 0;
+    take(s, &m, slot);
+    s->is_busy = 0;
+    return 0;
+}
+
+// --- Processes.
+
+static __always_inline void send_event(uint32_t type, const struct task_struct *task,
+                                       uint32_t parent)
+{
+    struct bpf_task_event *e = bpf_ringbuf_reserve(&ring, sizeof *e, 0);
+    if (!e) {
+        COUNT_LOSS(events);
+        return;
+    }
+    fill_head(&e->head, type, task);
+    e->head.size = sizeof *e;
+    e->parent = parent;
+    e->reserved = 0;
+    bpf_ringbuf_submit(e, 0);
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child)
+{
+    uint32_t from = (uint32_t)parent->tgid, to = (uint32_t)child->tgid;
+    uint32_t *slot = bpf_map_lookup_elem(&targets, &from);
+    if (from == to || !slot || !config.inherit)
+        return 0;
+    uint32_t same = *slot;
+    if (bpf_map_update_elem(&targets, &to, &same, 0))
+        COUNT_LOSS(events);
+    send_event(BPF_RECORD_FORK, child, from);
+    return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_exec, struct task_struct *task)
+{
+    uint32_t pid = (uint32_t)task->tgid, none = 0;
+    uint32_t *slot = bpf_map_lookup_elem(&targets, &pid);
+    if (!slot)
+        return 0;
+    bpf_map_update_elem(&targets, &pid, &none, 0);
+    send_event(BPF_RECORD_EXEC, task, 0);
+    return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exit, struct task_struct *task)
+{
+    uint32_t pid = (uint32_t)task->tgid;
+    // The last two threads of a process may both see none left: who takes it out of `targets` tells.
+    if (task->signal->live.counter == 0 && !bpf_map_delete_elem(&targets, &pid))
+        send_event(BPF_RECORD_EXIT, task, 0);
+    return 0;
+}
+
+char program_license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: MIT
+//
+// Loading, attaching and reading the sampling BPF programs: see programs.h.
+
+#include "collector/bpf/programs.h"
+
+#include "collector/bpf/profile.skel.h"
+#include "collector/bpf/slabs.h"
+#include "collector/perf_event.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <linux/perf_event.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SUMS_BATCH = 4096, MESSAGE_MAX = 256 };
+
+struct bpf_programs {
+    struct profile_bpf *skeleton;
+    struct bpf_slot *slots;
+    struct bpf_chunk *chunks;
+    struct ring_buffer *ring;
+    struct bpf_link **links; // of the CPUs' events
+    int cpu_count, link_count;
+    bool is_hardware, is_running;
+    struct bpf_programs_options opts;
+    bpf_record_fn *record; // who is given records, while the ring is read
+    void *record_arg;
+    int bank; // which sums are filled
+    struct bpf_slabs *slabs;
+};
+
+// --- What libbpf says.
+
+static char last_message[MESSAGE_MAX];
+static bool is_verifiers; // which says why; what libbpf adds does not
+
+static void keep(const char *text, size_t length)
+{
+    length = length < sizeof last_message ? length : sizeof last_message - 1;
+    memcpy(last_message, text, length);
+    last_message[length] = '\0';
+}
+
+// The last line before the verifier's closing count.
+static bool keep_verifiers(const char *log)
+{
+    const char *end = strstr(log, "\nprocessed "), *line = end;
+    while (line && line > log && line[-1] != '\n')
+        line--;
+    if (line)
+        keep(line, (size_t)(end - line));
+    return line;
+}
+
+// The last warning is the reason; what leads to it is not.
+static int keep_message(enum libbpf_print_level level, const char *format, va_list args)
+{
+    char *text;
+    if (level != LIBBPF_WARN || is_verifiers || vasprintf(&text, format, args) < 0)
+        return 0;
+    is_verifiers = keep_verifiers(text);
+    size_t length = strcspn(text, "\n");
+    if (!is_verifiers && length)
+        keep(text, length);
+    free(text);
+    return 0;
+}
+
+static libbpf_print_fn_t begin_messages(void)
+{
+    last_message[0] = '\0';
+    is_verifiers = false;
+    return libbpf_set_print(keep_message);
+}
+
+static int refuse(struct fscope_error *err, int rc, const char *what)
+{
+    if (rc == -EPERM || (rc == -EACCES && !is_verifiers))
+        return error_set(err, rc, 0, "%s: %s: needs CAP_BPF and CAP_PERFMON: run as root (%s)",
+                         what, strerror(-rc), last_message);
+    return error_set(err, rc, 0, "%s: %s (%s)", what, strerror(-rc), last_message);
+}
+
+// --- Loading.
+
+static size_t page_ceil(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (bytes + page - 1) / page * page;
+}
+
+enum { SLOTS_BYTES = BPF_SLOTS_MAX * sizeof(struct bpf_slot) };
+enum { CHUNKS_BYTES = BPF_CHUNKS * sizeof(struct bpf_chunk) };
+_Static_assert(sizeof(struct bpf_slot) % 8 == 0 && sizeof(struct bpf_chunk) % 8 == 0,
+               "the kernel lays elements out in multiples of 8 bytes");
+
+static void *map_array(const struct bpf_map *map, size_t bytes)
+{
+    void *p = mmap(NULL, page_ceil(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static int on_record(void *arg, void *data, size_t size)
+{
+    struct bpf_programs *p = arg;
+    const struct bpf_head *head = data;
+    if (size < sizeof *head || head->size < sizeof *head || head->size > size)
+        return 0;
+    return p->record ? p->record(p->record_arg, head) : 0;
+}
+
+static int configure(struct bpf_programs *p)
+{
+    struct profile_bpf *k = p->skeleton;
+    const struct bpf_programs_options *o = &p->opts;
+    memcpy((void *)(uintptr_t)&k->rodata->config, &o->config, sizeof o->config);
+    int rc = bpf_map__set_max_entries(k->maps.ring, (uint32_t)o->ring_bytes);
+    rc = rc ? rc : bpf_map__set_max_entries(k->maps.sums_0, o->sums_max);
+    return rc ? rc : bpf_map__set_max_entries(k->maps.sums_1, o->sums_max);
+}
+
+static int load(struct bpf_programs *p)
+{
+    p->skeleton = profile_bpf__open();
+    if (!p->skeleton)
+        return -errno;
+    int rc = configure(p);
+    rc = rc ? rc : profile_bpf__load(p->skeleton);
+    if (rc)
+        return rc;
+    p->slots = map_array(p->skeleton->maps.slots, SLOTS_BYTES);
+    p->chunks = map_array(p->skeleton->maps.chunks, CHUNKS_BYTES);
+    if (!p->slots || !p->chunks)
+        return -errno;
+    rc = bpf_slabs_new(&p->slabs, bpf_map__fd(p->skeleton->maps.slabs));
+    if (rc)
+        return rc;
+    p->ring = ring_buffer__new(bpf_map__fd(p->skeleton->maps.ring), on_record, p, NULL);
+    return p->ring ? 0 : -errno;
+}
+
+static void take_options(struct bpf_programs *p, const struct bpf_programs_options *opts)
+{
+    size_t size = opts->size < sizeof p->opts ? opts->size : sizeof p->opts;
+    memcpy(&p->opts, opts, size);
+    if (!p->opts.ring_bytes)
+        p->opts.ring_bytes = UINT64_C(4) << 20;
+    if (!p->opts.sums_max)
+        p->opts.sums_max = 65536;
+    if (p->opts.config.stack_copy > BPF_STACK_COPY_MAX)
+        p->opts.config.stack_copy = BPF_STACK_COPY_MAX;
+    if (p->opts.cpu_hz)
+        p->opts.config.cpu_ns = UINT64_C(1000000000) / p->opts.cpu_hz;
+}
+
+int bpf_programs_new(struct bpf_programs **out, const struct bpf_programs_options *opts,
+                     struct fscope_error *err)
+{
+    struct bpf_programs *p = calloc(1, sizeof *p);
+    if (!p)
+        return error_set(err, -ENOMEM, 0, "loading BPF programs: out of memory");
+    take_options(p, opts);
+    libbpf_print_fn_t before = begin_messages();
+    int rc = load(p);
+    libbpf_set_print(before);
+    if (rc) {
+        refuse(err, rc, "loading BPF programs");
+        bpf_programs_free(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+void bpf_programs_free(struct bpf_programs *p)
+{
+    if (!p)
+        return;
+    bpf_programs_stop(p);
+    ring_buffer__free(p->ring);
+    bpf_slabs_free(p->slabs);
+    if (p->slots)
+        munmap(p->slots, page_ceil(SLOTS_BYTES));
+    if (p->chunks)
+        munmap(p->chunks, page_ceil(CHUNKS_BYTES));
+    if (p->skeleton)
+        profile_bpf__destroy(p->skeleton);
+    free(p);
+}
+
+// --- Running.
+
+static int open_event(const struct bpf_programs *p, int cpu, bool hardware)
+{
+    struct perf_event_attr attr = {
+        .size = sizeof attr,
+        .type = hardware ? PERF_TYPE_HARDWARE : PERF_TYPE_SOFTWARE,
+        .config = hardware ? PERF_COUNT_HW_CPU_CYCLES : PERF_COUNT_SW_CPU_CLOCK,
+        .sample_freq = p->opts.cpu_hz,
+        .freq = 1,
+        .exclude_idle = 1,
+        .exclude_hv = 1,
+    };
+    return perf_event_open_raw(&attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+static int attach_cpu(struct bpf_programs *p, int cpu, struct fscope_error *err)
+{
+    int fd = open_event(p, cpu, p->is_hardware);
+    if (fd < 0 && !p->link_count && p->is_hardware) {
+        p->is_hardware = false; // no such counter: the clock on all of them
+        fd = open_event(p, cpu, false);
+    }
+    if (fd == -ENODEV)
+        return 0; // not online
+    if (fd < 0)
+        return error_set(err, fd, 0, "perf_event_open on CPU %d: %s", cpu, strerror(-fd));
+    struct bpf_link *link = bpf_program__attach_perf_event(p->skeleton->progs.sample_cpu, fd);
+    if (!link) {
+        int rc = -errno;
+        close(fd);
+        return refuse(err, rc, "attaching to perf events");
+    }
+    p->links[p->link_count++] = link; // which owns fd
+    return 0;
+}
+
+static int attach(struct bpf_programs *p, struct fscope_error *err)
+{
+    struct profile_bpf *k = p->skeleton;
+    p->cpu_count = libbpf_num_possible_cpus();
+    p->links = calloc((size_t)(p->cpu_count > 0 ? p->cpu_count : 1), sizeof(struct bpf_link *));
+    if (!p->links)
+        return error_set(err, -ENOMEM, 0, "attaching BPF programs: out of memory");
+    // Before the samples: no child of a target is missed.
+    if (!(k->links.process_fork = bpf_program__attach(k->progs.process_fork)) ||
+        !(k->links.process_exec = bpf_program__attach(k->progs.process_exec)) ||
+        !(k->links.process_exit = bpf_program__attach(k->progs.process_exit)))
+        return refuse(err, -errno, "attaching to the scheduler's tracepoints");
+    p->is_hardware = true;
+    for (int cpu = 0; p->opts.cpu_hz && cpu < p->cpu_count; cpu++) {
+        int rc = attach_cpu(p, cpu, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err)
+{
+    if (p->is_running)
+        return 0;
+    p->is_running = true;
+    libbpf_print_fn_t before = begin_messages();
+    int rc = attach(p, err);
+    libbpf_set_print(before);
+    if (rc)
+        bpf_programs_stop(p);
+    return rc;
+}
+
+// Waits until no program that was running still runs.
+static void wait_for_programs(void)
+{
+    // All CPUs pass through a state in which none does. Refused where some CPUs have no ticks: programs run for
+    // microseconds with interrupts off.
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0)) {
+        struct timespec t = {.tv_nsec = 20000000};
+        nanosleep(&t, NULL);
+    }
+}
+
+void bpf_programs_stop(struct bpf_programs *p)
+{
+    if (!p->is_running)
+        return;
+    p->is_running = false;
+    for (int i = 0; i < p->link_count; i++)
+        bpf_link__destroy(p->links[i]);
+    p->link_count = 0;
+    free(p->links);
+    p->links = NULL;
+    profile_bpf__detach(p->skeleton);
+    wait_for_programs();
+}
+
+bool bpf_programs_is_hardware(const struct bpf_programs *p)
+{
+    return p->is_hardware;
+}
+
+// --- Who is watched.
+
+int bpf_programs_target(struct bpf_programs *p, pid_t pid, uint32_t slot)
+{
+    uint32_t key = (uint32_t)pid;
+    return bpf_map_update_elem(bpf_map__fd(p->skeleton->maps.targets), &key, &slot, BPF_ANY)
+               ? -errno
+               : 0;
+}
+
+void bpf_programs_untarget(struct bpf_programs *p, pid_t pid)
+{
+    uint32_t key = (uint32_t)pid;
+    bpf_map_delete_elem(bpf_map__fd(p->skeleton->maps.targets), &key);
+}
+
+int bpf_programs_slot_of(struct bpf_programs *p, pid_t pid, uint32_t *slot)
+{
+    uint32_t key = (uint32_t)pid;
+    return bpf_map_lookup_elem(bpf_map__fd(p->skeleton->maps.targets), &key, slot) ? -ENOENT : 0;
+}
+
+// --- Code.
+
+struct bpf_slot *bpf_programs_slots(struct bpf_programs *p)
+{
+    return p->slots;
+}
+
+struct bpf_chunk *bpf_programs_chunks(struct bpf_programs *p)
+{
+    return p->chunks;
+}
+
+struct unwind_rule_row *bpf_programs_rules(struct bpf_programs *p)
+{
+    return p->skeleton->bss->rules;
+}
+
+int bpf_programs_table(struct bpf_programs *p, uint32_t file, const uint32_t *words, uint32_t pages)
+{
+    uint32_t *first = p->skeleton->bss->table_first;
+    if (!file || file >= BPF_FILES_MAX || first[file])
+        return -EINVAL;
+    return bpf_slabs_put(p->slabs, words, pages, &first[file]);
+}
+
+void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file)
+{
+    uint32_t *first = p->skeleton->bss->table_first;
+    if (file >= BPF_FILES_MAX || !first[file])
+        return;
+    bpf_slabs_drop(p->slabs, first[file]);
+    first[file] = 0;
+}
+
+// --- What comes.
+
+static int64_t consume(struct bpf_programs *p, bpf_record_fn *fn, void *arg)
+{
+    p->record = fn;
+    p->record_arg = arg;
+    int rc = ring_buffer__consume(p->ring);
+    p->record = NULL;
+    return rc;
+}
+
+int64_t bpf_programs_poll(struct bpf_programs *p, int timeout_ms, int extra_fd, bpf_record_fn *fn,
+                          void *arg)
+{
+    int64_t n = consume(p, fn, arg);
+    if (n || !timeout_ms)
+        return n;
+    struct pollfd fds[2] = {
+        {.fd = ring_buffer__epoll_fd(p->ring), .events = POLLIN},
+        {.fd = extra_fd, .events = POLLIN},
+    };
+    if (poll(fds, 2, timeout_ms) < 0)
+        return -errno;
+    return consume(p, fn, arg);
+}
+
+static int drain(int fd, bpf_sum_fn *fn, void *arg)
+{
+    uint64_t *keys = malloc(SUMS_BATCH * sizeof *keys);
+    struct bpf_sum *sums = malloc(SUMS_BATCH * sizeof *sums);
+    int rc = keys && sums ? 0 : -ENOMEM;
+    uint32_t in = 0, out = 0;
+    bool is_first = true, is_last = false;
+    while (!rc && !is_last) {
+        uint32_t n = SUMS_BATCH;
+        int error =
+            bpf_map_lookup_and_delete_batch(fd, is_first ? NULL : &in, &out, keys, sums, &n, NULL)
+                ? errno
+                : 0;
+        is_first = false;
+        is_last = error == ENOENT;
+        if (error && !is_last)
+            rc = -error;
+        in = out;
+        for (uint32_t i = 0; !rc && i < n; i++)
+            rc = fn(arg, keys[i], &sums[i]);
+    }
+    free(keys);
+    free(sums);
+    return rc;
+}
+
+int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn *fn, void *arg)
+{
+    int full = p->bank;
+    p->bank = !full;
+    __atomic_store_n(&p->skeleton->bss->bank, (uint32_t)p->bank, __ATOMIC_RELEASE);
+    wait_for_programs();
+    int64_t n = consume(p, record, arg);
+    if (n < 0)
+        return (int)n;
+    return drain(bpf_map__fd(full ? p->skeleton->maps.sums_1 : p->skeleton->maps.sums_0), fn, arg);
+}
+
+void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
+{
+    *out = (struct bpf_losses){0};
+    int count = libbpf_num_possible_cpus();
+    uint32_t zero = 0;
+    uint64_t *words = count > 0 ? calloc((size_t)count, sizeof *out) : NULL;
+    if (words && !bpf_map_lookup_elem(bpf_map__fd(p->skeleton->maps.losses), &zero, words))
+        for (int cpu = 0; cpu < count; cpu++) {
+            const struct bpf_losses *l = (const struct bpf_losses *)words + cpu;
+            out->ring += l->ring;
+            out->events += l->events;
+            out->sums += l->sums;
+            out->torn += l->torn;
+            out->copies += l->copies;
+            out->busy += l->busy;
+        }
+    free(words);
+}
+
+int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)
+{
+    struct bpf_prog_info info = {0};
+    uint32_t size = sizeof info;
+    if (bpf_obj_get_info_by_fd(bpf_program__fd(p->skeleton->progs.sample_cpu), &info, &size))
+        return -errno;
+    *ns = info.run_time_ns;
+    *runs = info.run_cnt;
+    return 0;
+}

@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""record --method=ebpf: stacks are true and whole, also of short processes and fibers; perf agrees; privileges go once
+it runs; what refuses it is named."""
+
+import collections
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import fibers
+import frameless
+import harness
+import watch
+import watch_agreement
+from harness import FIBERSCOPE, NOBODY, TESTS, Profile, Skip, record
+from watch import Target, count, is_rooted, share
+
+DOCKER = [os.path.join(TESTS, "docker_seccomp"), "docker"]
+NO_PERF = [os.path.join(TESTS, "no_perf")]
+SHORT = os.path.join(TESTS, "ebpf_target")
+CGROUPS = "/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup"
+# linux/capability.h
+KEPT = {"CAP_SYS_PTRACE": 19, "CAP_DAC_READ_SEARCH": 2, "CAP_CHECKPOINT_RESTORE": 40, "CAP_SYSLOG": 34, "CAP_KILL": 5}
+CAP_BPF = 39
+
+
+def ebpf(work, *args, check=0, **more):
+    path = os.path.join(work, "e.pb.gz")
+    done = record("--method=ebpf", "-o", path, *args, cwd=work, check=check, **more)
+    return Profile(path), done.stderr
+
+
+def started(work, *args, **more):
+    """A recorder that has begun, once privileges are gone."""
+    r = subprocess.Popen([FIBERSCOPE, "record", "--method=ebpf", "-o", os.path.join(work, "e.pb.gz"), *args],
+                         stderr=subprocess.PIPE, text=True, **more)
+    begun(r)
+    return r
+
+
+def begun(r):
+    for _ in range(1200):
+        if r.poll() is not None or status(r.pid, "NoNewPrivs") == 1:
+            break
+        time.sleep(0.02)
+
+
+def ended(r):
+    _, said = r.communicate(timeout=60)
+    assert r.returncode == 0, said
+    return said
+
+
+def status(pid, key):
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as f:
+            return int(re.search(rf"^{key}:\s+(\w+)$", f.read(), re.M).group(1), 16)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+# --- What refuses it.
+
+def refused(work, *says, prefix=(), args=("-p", "1")):
+    done = record("--method=ebpf", *args, "-o", os.path.join(work, "r.pb.gz"), cwd=work, prefix=prefix)
+    assert done.returncode in (1, 2), f"{prefix}: exit {done.returncode}: {done.stderr}"
+    for word in says:
+        assert word in done.stderr, f"{prefix} {args}: no {word!r} in {done.stderr!r}"
+    assert "libbpf:" not in done.stderr, done.stderr
+    assert os.listdir(work) == [], os.listdir(work)
+
+
+def refusals_name_what_is_missing(work):
+    run = ["true"]  # a command: it would need nothing else
+    drop = lambda caps: ["setpriv", f"--bounding-set=-sys_admin,{caps}"]
+    refused(work, "CAP_BPF is missing", "root", prefix=drop("-bpf"), args=run)
+    refused(work, "CAP_PERFMON is missing", "root", prefix=drop("-perfmon"), args=run)
+    refused(work, "CAP_BPF and CAP_PERFMON are missing", prefix=NOBODY, args=run)
+    refused(work, "a seccomp filter refuses bpf(2)", "--cap-add", prefix=DOCKER, args=run)
+    refused(work, "no perf event", "seccomp", prefix=NO_PERF, args=run)
+    refused(work, "user namespace", "host", prefix=["unshare", "-Ur"], args=run)
+    refused(work, "pid namespace", "--pid=host", prefix=["unshare", "-fp", "--mount-proc"], args=run)
+    refused(work, "/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF", args=run,
+            prefix=["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys && exec "$0" "$@"'])
+
+
+def wishes_that_it_cannot_fulfil_are_refused(work):
+    refused(work, "CPU time alone", "--method=inject", args=("--wall", "true"))
+    refused(work, "CPU time alone", args=("--heap", "true"))
+    refused(work, "instead of a command", args=("-a", "-p", "1"))
+    refused(work, "no process", args=("-p", str(watch_gone())))
+    refused(work, "is no control group", args=("--cgroup", "/tmp"))
+    refused(work, "see /proc/PID/cgroup", args=("--cgroup", "/no/such/group"))
+    if os.path.isdir("/sys/fs/cgroup/cpu"):
+        refused(work, "version 1", "version 2 alone", args=("--cgroup", "/sys/fs/cgroup/cpu"))
+
+
+def watch_gone():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    return gone.pid
+
+
+def privileges_go_once_it_runs(work):
+    with Target(0, 1, "spin") as t:
+        r = started(work, "-p", str(t.pid), "-d", "1s")
+        effective, permitted = status(r.pid, "CapEff"), status(r.pid, "CapPrm")
+        ambient, inheritable = status(r.pid, "CapAmb"), status(r.pid, "CapInh")
+        ended(r)
+    may = sum(1 << bit for bit in KEPT.values())
+    assert effective and effective & ~may == 0, f"{effective:x}"
+    assert permitted & ~(may | 1 << CAP_BPF) == 0, f"{permitted:x}"
+    assert ambient == inheritable == 0
+    # What is left is enough to name what was sampled.
+    assert share(Profile(os.path.join(work, "e.pb.gz")), lambda st: "work" in st) > 0.9
+    os.remove(os.path.join(work, "e.pb.gz"))
+    # Where nobody but its owner may write, the right to do so all the same is kept.
+    os.chown(work, 65534, 65534)
+    os.chmod(work, 0o755)
+    r = started(work, "true")
+    ended(r)
+    assert os.listdir(work) == ["e.pb.gz"]
+
+
+# --- Who is recorded.
+
+def a_process_and_its_threads(work):
+    with Target(0, 3, "deep", "qsort", "signal", "syscall", "jit", "spin") as t:
+        p, said = ebpf(work, "-F", "999", "-p", str(t.pid), "-d", "2s")
+    assert f"process {t.pid} (watch_target): by eBPF" in said, said
+    assert count(p) > 200, said
+    for s in p.samples:
+        if not is_rooted(s.stack):
+            print(f"      not whole: {s.values[0]} {s.stack[:4]} ... {s.stack[-3:]}")
+    assert share(p, is_rooted) >= 0.99, f"{share(p, is_rooted):.4f} whole"
+    watch.check_truth(p)
+    for name in ("deep", "compare", "on_signal", "call_jit", "main", "thread_start"):
+        assert share(p, lambda st, n=name: n in st) > 0, f"{name} was never seen"
+    assert share(p, lambda st: "call_kernel" in st and "[kernel]" not in st[0]) > 0
+    assert {"worker"} <= {s.labels.get("thread") for s in p.samples}, "thread names are lost"
+
+
+def a_command_its_children_and_what_they_execute(work):
+    p, _ = ebpf(work, "-F", "999", os.path.join(TESTS, "watch_target"), "1", "1", "fork")
+    assert share(p, lambda st: "child_work" in st) > 0.8
+    assert share(p, lambda st: "child_work" not in st or is_rooted(st)) >= 0.98
+    p, _ = ebpf(work, "-F", "999", "--no-inherit", os.path.join(TESTS, "watch_target"), "0.5", "1", "fork")
+    assert share(p, lambda st: "child_work" in st) == 0
+    p, said = ebpf(work, "-F", "999", os.path.join(TESTS, "watch_target"), "1", "1", "exec")
+    assert count(p) > 600, f"the second image runs for two seconds: {said}"
+    assert share(p, is_rooted) >= 0.98, [s.stack for s in p.samples if not is_rooted(s.stack)][:5]
+
+
+def a_killed_target_loses_nothing(work):
+    with Target(0, 2, "spin") as t:
+        r = started(work, "-F", "499", "-p", str(t.pid))
+        time.sleep(0.7)
+        os.kill(t.pid, signal.SIGKILL)
+        said = ended(r)
+    p = Profile(os.path.join(work, "e.pb.gz"))
+    assert count(p) > 50 and share(p, is_rooted) >= 0.99, said
+
+
+def a_full_ring_is_counted(work):
+    with Target(0, 1, "spin") as t:
+        r = started(work, "-a", "-F", "9999")
+        os.kill(r.pid, signal.SIGSTOP)  # nobody empties the ring, and of a new program stacks come as copies
+        with Target(0.5, 2, "spin") as other:
+            other.process.wait(timeout=30)
+        os.kill(r.pid, signal.SIGCONT)
+        time.sleep(0.3)
+        r.send_signal(signal.SIGINT)
+        said = ended(r)
+        assert t.process.poll() is None
+    dropped = re.search(r"([\d,]+) dropped", said)
+    assert dropped and int(dropped.group(1).replace(",", "")) > 100, said
+
+
+def a_group_and_the_whole_machine(work):
+    group = os.path.join(CGROUPS, f"fiberscope-test-{os.getpid()}")
+    try:
+        os.makedirs(os.path.join(group, "below"))
+    except OSError as e:
+        raise Skip(f"no control group can be made: {e}") from e
+    join = ["sh", "-c", f'echo $$ > {group}/below/cgroup.procs && exec "$0" "$@"']
+    try:
+        with Target(0, 1, "spin", prefix=join) as inside, Target(0, 1, "qsort") as outside:
+            p, _ = ebpf(work, "-F", "499", "--cgroup", os.path.basename(group), "-d", "1s")
+            assert share(p, lambda st: "work" in st) > 0.9
+            everyone, _ = ebpf(work, "-F", "499", "-a", "-d", "1s")
+        pids = {s.labels.get("pid") for s in everyone.samples}
+        assert {inside.pid, outside.pid} <= pids, pids
+        assert share(everyone, lambda st: "compare" in st) > 0
+    finally:
+        for folder in (os.path.join(group, "below"), group):
+            for _ in range(50):
+                try:
+                    os.rmdir(folder)
+                    break
+                except OSError:
+                    time.sleep(0.05)
+
+
+def short_processes_are_not_lost(work):
+    path = os.path.join(work, "e.pb.gz")
+    done = record("--method=ebpf", "-o", path, "-F", "999", SHORT, "120", "4", "26", cwd=work, check=0)
+    want = dict(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("want "))
+    took = float(re.search(r"seconds ([\d.]+)", done.stdout).group(1))
+    print(f"      {len(want) / took * 60:.0f} a minute")
+    seen = collections.defaultdict(set)
+    for s in Profile(path).samples:
+        seen[s.labels.get("pid")] |= set(s.stack)
+    lost = {pid: name for pid, name in want.items() if name not in seen[int(pid)]}
+    assert not lost, f"{len(lost)} of {len(want)} have no sample in their own function: {lost}"
+    assert len(want) / took * 60 > 2000, "too slow to show it"
+
+
+# --- Fibers.
+
+def fibers_have_the_agents_labels(work):
+    own, want = fibers.recorded("cpu", "cpu", work, "-F", "999")
+    ours, _ = fibers.recorded("cpu", "cpu", work, "--method=ebpf", "-F", "999")
+    of = lambda p: [s for s in p.samples if "burn_step" in s.stack]
+    keys = lambda p: collections.Counter(k for s in of(p) for k in s.labels)
+    assert set(keys(own)) - {"pid", "process"} == set(keys(ours)) - {"pid", "process"}, (keys(own), keys(ours))
+    total = sum(s.values[1] for s in of(ours) if "fiber" in s.labels)
+    kinds = lambda p, kind: sum(s.values[1] for s in of(p) if s.labels.get("kind") == kind)
+    for kind in ("small", "large"):
+        inside = kinds(own, kind) / sum(s.values[1] for s in of(own))
+        harness.close(kinds(ours, kind) / total, inside, 0.04, f"label {kind}")
+    wrong = [s for s in of(ours) if "fiber" in s.labels and s.stack[-1] != f"start_{s.labels.get('kind')}"]
+    assert not wrong, [(s.stack, s.labels) for s in wrong]
+    # Until the runtime has been seen, samples are of threads.
+    early = sum(s.values[1] for s in of(ours) if "fiber" not in s.labels)
+    print(f"      {early / 1e6:.0f} ms before the runtime was seen, {total / 1e6:.0f} after")
+    assert early < 200e6, early
+    assert len({s.labels.get("fiber") for s in of(ours)} - {None}) == 2 * 8, "each of the fibers has samples"
+    assert want
+
+
+# --- Against perf.
+
+def agrees(work, argv, **more):
+    watch_agreement.compare(work, argv, method=["--method=ebpf"], seconds=3, begun=begun, **more)
+
+
+def perf_agrees_on_a_program_with_frame_pointers(work):
+    agrees(work, [os.path.join(TESTS, "frameless_fp"), "60000", "pause"], go=True)
+
+
+def perf_agrees_on_a_program_without_and_with_exceptions(work):
+    agrees(work, [os.path.join(TESTS, "frameless"), "60000", "pause"], go=True)
+    p = Profile(os.path.join(work, "f.pb.gz"))
+    whole = p.total(0, lambda s: frameless.is_whole([frameless.base(n) for n in s.stack]))
+    print(f"      {100 * whole / p.total(0):.2f} % whole")
+    assert whole >= 0.995 * p.total(0), f"{whole} of {p.total(0)}"
+
+
+def perf_agrees_on_python_and_writes_fifty_times_as_much(work):
+    python = shutil.which("python3", path="/usr/bin")
+    agrees(work, [python, "-c", watch_agreement.PYTHON], stack=8192)
+    ours, theirs = (os.path.getsize(os.path.join(work, n)) for n in ("f.pb.gz", "perf.data"))
+    print(f"      {ours} bytes, perf {theirs}")
+    assert ours * 50 <= theirs, f"{theirs / ours:.1f} times as much"
+
+
+def check_here():
+    done = subprocess.run([FIBERSCOPE, "doctor", "--json"], capture_output=True, text=True, check=True, timeout=60)
+    bpf = re.search(r'"topic": "BPF", "state": "(\w+)", "found": "([^"]*)"', done.stdout)
+    return None if bpf.group(1) == "ok" else bpf.group(2)
+
+
+if __name__ == "__main__":
+    why = check_here()
+    if why:
+        print(f"SKIP: {why}")
+        sys.exit(77)
+    harness.main([
+        refusals_name_what_is_missing,
+        wishes_that_it_cannot_fulfil_are_refused,
+        privileges_go_once_it_runs,
+        a_process_and_its_threads,
+        a_command_its_children_and_what_they_execute,
+        a_killed_target_loses_nothing,
+        a_full_ring_is_counted,
+        a_group_and_the_whole_machine,
+        short_processes_are_not_lost,
+        fibers_have_the_agents_labels,
+        perf_agrees_on_a_program_with_frame_pointers,
+        perf_agrees_on_a_program_without_and_with_exceptions,
+        perf_agrees_on_python_and_writes_fifty_times_as_much,
+    ])
