@@ -8,8 +8,11 @@
 //   slots      what is mapped in a process: mappings sorted by address, in chunks. Written by the collector through
 //              mmap under a sequence lock; slot 0 has no mappings ("not known yet").
 //   chunks     BPF_CHUNK_MAPPINGS mappings each, owned by one slot
-//   tables     file -> its compact unwind table, an inner map made for its size; a file is shared by all processes
-//              that map it (by build id, device and inode), and evicted when no slot names it and room is needed
+//   slabs      pages of compact unwind tables. A table is a run of pages, table_first[file] the first of them; a file is
+//              shared by all processes that map it (by build id, device and inode), and evicted when no slot names it and
+//              room is needed. Slabs have one size and are made when they are needed. (A map for each table would do; but
+//              then the kernel looks pages up by a call, and where each return is slowed down against Spectre, calls are
+//              most of what a walk costs.)
 //   rules      the rows without addresses, of all tables
 // A walk that comes to code which its slot does not know sends the registers and a copy of the stack instead; the
 // collector walks that as it does with perf's samples (perf_code.h), so nothing is lost while tables are made.
@@ -47,6 +50,8 @@ enum {
     BPF_SLOT_CHUNKS = 32,       // chunks of a slot: 2048 executable mappings
     BPF_SLOTS_MAX = 4096,       // processes with tables at a time
     BPF_FILES_MAX = 8192,       // executables with tables at a time
+    BPF_SLAB_PAGES = 64,        // of UNWIND_PAGE_BYTES
+    BPF_SLABS_MAX = 1024,       // 256 MiB of tables
     BPF_STACK_COPY_MAX = 16384, // bytes of a copied stack
     BPF_LABEL_BYTES_MAX = 2048, // of a fiber's label set
     BPF_CHUNKS = 4096,          // of all slots together
@@ -63,7 +68,7 @@ enum {
 struct bpf_mapping {
     uint64_t start, end;  // run-time addresses of executable memory, half open
     uint64_t table_start; // run-time address that the table's first block stands for
-    uint32_t file;        // index in `tables`, or BPF_FILE_NONE, BPF_FILE_NO_CODE
+    uint32_t file;        // index in table_first, or BPF_FILE_NONE, BPF_FILE_NO_CODE
     uint32_t blocks;      // of the table
 };
 

@@ -231,9 +231,11 @@ static __always_inline uint64_t key_of(const struct scratch *s, const struct sam
     h = mix(h, m->fiber.id);
     uint32_t at = s->walk.depth;
     for (uint32_t i = 0; i < BPF_KERNEL_DEPTH_MAX; i++) {
-        if (i >= kernel_depth || at + i >= BPF_DEPTH_MAX + BPF_KERNEL_DEPTH_MAX)
+        uint32_t next = at + i;
+        SEEN_BY_VERIFIER(next);
+        if (i >= kernel_depth || next >= BPF_DEPTH_MAX + BPF_KERNEL_DEPTH_MAX)
             break;
-        h = mix(h, s->pcs[at + i]);
+        h = mix(h, s->pcs[next]);
     }
     return h ? h : 1;
 }

@@ -5,6 +5,7 @@
 #include "collector/bpf/programs.h"
 
 #include "collector/bpf/profile.skel.h"
+#include "collector/bpf/slabs.h"
 #include "collector/perf_event.h"
 
 #include <bpf/bpf.h>
@@ -35,28 +36,56 @@ struct bpf_programs {
     bpf_record_fn *record; // who is given records, while the ring is read
     void *record_arg;
     int bank; // which sums are filled
+    struct bpf_slabs *slabs;
 };
 
 // --- What libbpf says.
 
 static char last_message[MESSAGE_MAX];
+static bool is_verifiers; // which says why; what libbpf adds does not
+
+static void keep(const char *text, size_t length)
+{
+    length = length < sizeof last_message ? length : sizeof last_message - 1;
+    memcpy(last_message, text, length);
+    last_message[length] = '\0';
+}
+
+// The last line before the verifier's closing count.
+static bool keep_verifiers(const char *log)
+{
+    const char *end = strstr(log, "\nprocessed "), *line = end;
+    while (line && line > log && line[-1] != '\n')
+        line--;
+    if (line)
+        keep(line, (size_t)(end - line));
+    return line;
+}
 
 // The last warning is the reason; what leads to it is not.
 static int keep_message(enum libbpf_print_level level, const char *format, va_list args)
 {
-    if (level != LIBBPF_WARN)
+    char *text;
+    if (level != LIBBPF_WARN || is_verifiers || vasprintf(&text, format, args) < 0)
         return 0;
-    char text[MESSAGE_MAX];
-    vsnprintf(text, sizeof text, format, args);
-    text[strcspn(text, "\n")] = '\0';
-    if (text[0])
-        memcpy(last_message, text, sizeof last_message);
+    is_verifiers = keep_verifiers(text);
+    size_t length = strcspn(text, "\n");
+    if (!is_verifiers && length)
+        keep(text, length);
+    free(text);
     return 0;
+}
+
+static libbpf_print_fn_t begin_messages(void)
+{
+    last_message[0] = '\0';
+    is_verifiers = false;
+    return libbpf_set_print(keep_message);
 }
 
 static int refuse(struct fscope_error *err, int rc, const char *what)
 {
-    if (rc == -EPERM || rc == -EACCES)
+    if (rc == -EPERM || (rc == -EACCES && !is_verifiers))
         return error_set(err, rc, 0, "%s: %s: needs CAP_BPF and CAP_PERFMON: run as root (%s)",
                          what, strerror(-rc), last_message);
     return error_set(err, rc, 0, "%s: %s (%s)", what, strerror(-rc), last_message);
@@ -113,6 +142,9 @@ static int load(struct bpf_programs *p)
     p->chunks = map_array(p->skeleton->maps.chunks, CHUNKS_BYTES);
     if (!p->slots || !p->chunks)
         return -errno;
+    rc = bpf_slabs_new(&p->slabs, bpf_map__fd(p->skeleton->maps.slabs));
+    if (rc)
+        return rc;
     p->ring = ring_buffer__new(bpf_map__fd(p->skeleton->maps.ring), on_record, p, NULL);
     return p->ring ? 0 : -errno;
 }
@@ -138,8 +170,7 @@ int bpf_programs_new(struct bpf_programs **out, const struct bpf_programs_option
     if (!p)
         return error_set(err, -ENOMEM, 0, "loading BPF programs: out of memory");
     take_options(p, opts);
-    last_message[0] = '\0';
-    libbpf_print_fn_t before = libbpf_set_print(keep_message);
+    libbpf_print_fn_t before = begin_messages();
     int rc = load(p);
     libbpf_set_print(before);
     if (rc) {
@@ -157,6 +188,7 @@ void bpf_programs_free(struct bpf_programs *p)
         return;
     bpf_programs_stop(p);
     ring_buffer__free(p->ring);
+    bpf_slabs_free(p->slabs);
     if (p->slots)
         munmap(p->slots, page_ceil(SLOTS_BYTES));
     if (p->chunks)
@@ -229,8 +261,7 @@ int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err)
     if (p->is_running)
         return 0;
     p->is_running = true;
-    last_message[0] = '\0';
-    libbpf_print_fn_t before = libbpf_set_print(keep_message);
+    libbpf_print_fn_t before = begin_messages();
     int rc = attach(p, err);
     libbpf_set_print(before);
     if (rc)
@@ -309,29 +340,19 @@ struct unwind_rule_row *bpf_programs_rules(struct bpf_programs *p)
 
 int bpf_programs_table(struct bpf_programs *p, uint32_t file, const uint32_t *words, uint32_t pages)
 {
-    LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
-    if (!file || file >= BPF_FILES_MAX || !pages)
+    uint32_t *first = p->skeleton->bss->table_first;
+    if (!file || file >= BPF_FILES_MAX || first[file])
         return -EINVAL;
-    int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "table", sizeof(uint32_t), UNWIND_PAGE_BYTES, pages,
-                            &opts);
-    if (fd < 0)
-        return -errno;
-    size_t bytes = (size_t)pages * UNWIND_PAGE_BYTES;
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    int rc = memory == MAP_FAILED ? -errno : 0;
-    if (!rc) {
-        memcpy(memory, words, bytes);
-        munmap(memory, bytes);
-        if (bpf_map_update_elem(bpf_map__fd(p->skeleton->maps.tables), &file, &fd, BPF_ANY))
-            rc = -errno;
-    }
-    close(fd); // the outer map holds it
-    return rc;
+    return bpf_slabs_put(p->slabs, words, pages, &first[file]);
 }
 
 void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file)
 {
-    bpf_map_delete_elem(bpf_map__fd(p->skeleton->maps.tables), &file);
+    uint32_t *first = p->skeleton->bss->table_first;
+    if (file >= BPF_FILES_MAX || !first[file])
+        return;
+    bpf_slabs_drop(p->slabs, first[file]);
+    first[file] = 0;
 }
 
 // --- What comes.
@@ -415,4 +436,15 @@ void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
             out->busy += l->busy;
         }
     free(words);
+}
+
+int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)
+{
+    struct bpf_prog_info info = {0};
+    uint32_t size = sizeof info;
+    if (bpf_obj_get_info_by_fd(bpf_program__fd(p->skeleton->progs.sample_cpu), &info, &size))
+        return -errno;
+    *ns = info.run_time_ns;
+    *runs = info.run_cnt;
+    return 0;
 }

@@ -55,10 +55,12 @@ struct bpf_slot *bpf_programs_slots(struct bpf_programs *p);        // [BPF_SLOT
 struct bpf_chunk *bpf_programs_chunks(struct bpf_programs *p);      // [BPF_CHUNKS]
 struct unwind_rule_row *bpf_programs_rules(struct bpf_programs *p); // [UNWIND_RULES_MAX]
 
-// Makes the table `file` (1 .. BPF_FILES_MAX - 1) of this many pages from their words. 0 or -errno. Once it returns, no walk
-// reads a former table of that number.
+// Makes the table `file` (1 .. BPF_FILES_MAX - 1, not in use) of this many pages from their words. 0, -ENOSPC (there is no run
+// of pages that long: drop others), -errno.
 int bpf_programs_table(struct bpf_programs *p, uint32_t file, const uint32_t *words,
                        uint32_t pages);
+
+// No slot names it any more. A walk that still reads it finds that its slot was written, and does not count.
 void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file);
 
 // --- What comes.
@@ -78,5 +80,9 @@ int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn 
 
 void bpf_programs_losses(struct bpf_programs *p,
                          struct bpf_losses *out); // since the start, of all CPUs
+
+// What the CPU samples have cost since loading, also those that found nothing to sample: the kernel's count, which is kept
+// only while kernel.bpf_stats_enabled is 1. 0 or -errno.
+int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs);
 
 #endif

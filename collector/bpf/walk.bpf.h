@@ -3,8 +3,8 @@
 // The walk of a user stack in BPF: what unwind/walk_remote.c does, with tables in place of an interpreter
 // (symbols/unwind_layout.h). Both give the same stacks; tests/unit/test_bpf_walk.c compares them.
 //
-// A frame is a function of its own for the verifier (global, so that it is looked at once, whatever it is called with),
-// hence all that a walk knows is in struct walk, as plain numbers.
+// Frames are walked by a function of its own for the verifier (global, so that it is looked at once, whatever it is called
+// with), hence all that a walk knows is in struct walk, as plain numbers.
 //
 // What always holds
 //   - User memory is read by bpf_probe_read_user alone; what cannot be read ends the walk.
@@ -47,13 +47,12 @@ enum walk_rule { // enum unwind_rule
 };
 
 enum {
-    WALK_POPPED_BYTES = 48,   // as perf_walk.c: six callee-saved registers
-    WALK_WINDOW_WORDS = 8,    // of a frame, read at once
+    WALK_WINDOW_WORDS = 64,   // of the stack, read at once: several frames of most programs
+    WALK_FRAMES = 4,          // in one call of walk_frames
     WALK_ADDRESS_BITS = 47,   // user space has no more
     WALK_ADDRESS_MIN = 65536, // vm.mmap_min_addr: nobody has code below
     WALK_RBX = 3,             // DWARF numbers
-    WALK_RULE_UNKNOWN = -1,   // no mapping of the slot
-    WALK_RULE_TORN = -2,      // a mapping whose table is gone
+    WALK_RULE_UNKNOWN = -1,   // no mapping of the slot, or its table is gone
     WALK_GREGS = 40,          // of gregs in struct ucontext
 };
 
@@ -62,16 +61,17 @@ enum {
 
 struct walk {
     uint64_t rip, rbp, rsp; // of the frame at hand
-    uint64_t leaf_rip, leaf_rbp, leaf_rsp;
+    uint64_t leaf_rip;
     uint64_t rbx_at;  // where rbx lies: an address, WALK_LEAF, or 0: unknown
     uint64_t context; // where the other registers do: a ucontext, WALK_LEAF, or 0: unknown
     uint64_t hash;    // of the pcs
     uint64_t start, end, table_start; // the mapping that was found last
-    uint32_t file, blocks;
+    uint32_t file, table, blocks;
     uint32_t slot, seq, generation;
     uint32_t depth;
-    uint32_t is_exact; // rip is where execution stands, not a return address
-    uint32_t why;      // enum bpf_walk_end
+    uint32_t is_exact;                // rip is where execution stands, not a return address
+    uint32_t why;                     // enum bpf_walk_end
+    uint64_t window_at, window_bytes; // where the words below lie, and how many are there
     uint64_t window[WALK_WINDOW_WORDS];
 };
 
@@ -104,10 +104,10 @@ struct table_page {
     uint32_t words[UNWIND_PAGE_WORDS];
 };
 
-struct table { // an inner map is made for its size: programs.c
+struct slab { // all have one size, so that the kernel looks pages up without a call
     __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
-    __uint(max_entries, 1);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, BPF_SLAB_PAGES);
     __uint(key_size,
            sizeof(uint32_t)); // sizes: libbpf looks for BTF of an inner map's types in vain
     __uint(value_size, UNWIND_PAGE_BYTES); // struct table_page
@@ -115,11 +115,12 @@ struct table { // an inner map is made for its size: programs.c
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-    __uint(max_entries, BPF_FILES_MAX);
+    __uint(max_entries, BPF_SLABS_MAX);
     __type(key, uint32_t);
-    __array(values, struct table);
-} tables SEC(".maps");
+    __array(values, struct slab);
+} slabs SEC(".maps");
 
+uint32_t table_first[BPF_FILES_MAX]; // page
 struct unwind_rule_row rules[UNWIND_RULES_MAX];
 
 static __always_inline const struct bpf_slot *slot_at(uint32_t slot)
@@ -129,27 +130,27 @@ static __always_inline const struct bpf_slot *slot_at(uint32_t slot)
 
 // --- Rows.
 
-// The number of the rule in force at the low byte `low` of a block. Hostile or torn words cost a wrong rule, no more.
-__attribute__((noinline)) int table_rule(uint32_t file, uint32_t block, uint32_t low)
+static __always_inline const struct table_page *page_at(uint32_t page)
 {
-    void *table = bpf_map_lookup_elem(&tables, &file);
-    if (!table)
-        return WALK_RULE_TORN;
-    uint32_t page = block / UNWIND_PAGE_WORDS;
-    const struct table_page *p = bpf_map_lookup_elem(table, &page);
+    uint32_t slab = page / BPF_SLAB_PAGES, at = page % BPF_SLAB_PAGES;
+    void *pages = bpf_map_lookup_elem(&slabs, &slab);
+    return pages ? bpf_map_lookup_elem(pages, &at) : 0;
+}
+
+// The number of the rule in force at the low byte `low` of a block. Torn words cost a wrong rule, no more.
+static __always_inline int table_rule(uint32_t table, uint32_t block, uint32_t low)
+{
+    const struct table_page *p = page_at(table + block / UNWIND_PAGE_WORDS);
     if (!p)
-        return WALK_RULE_TORN;
+        return WALK_RULE_UNKNOWN;
     uint32_t index = p->words[block % UNWIND_PAGE_WORDS];
     uint32_t place = index >> UNWIND_PLACE_SHIFT, n = (index & UNWIND_MORE_ROWS) + 1;
     uint32_t wide = index & UNWIND_WIDE ? 1 : 0;
-    if (place / UNWIND_PAGE_HALVES != page) {
-        page = place / UNWIND_PAGE_HALVES;
-        p = bpf_map_lookup_elem(table, &page);
-        if (!p)
-            return WALK_RULE_TORN;
-    }
-    const uint16_t *halves =
-        (const uint16_t *)p->words; // rows of both kinds begin with the low byte
+    p = page_at(table + place / UNWIND_PAGE_HALVES);
+    if (!p)
+        return WALK_RULE_UNKNOWN;
+    // Rows of both kinds begin with the low byte.
+    const uint16_t *halves = (const uint16_t *)p->words;
     for (int i = 0; i < 7; i++) {
         uint32_t half = n >> 1, middle = place + (half << wide);
         if (!half)
@@ -193,6 +194,7 @@ __attribute__((noinline)) int find_mapping(struct walk *w, uint64_t pc)
     w->end = m->end;
     w->table_start = m->table_start;
     w->file = m->file;
+    w->table = table_first[m->file % BPF_FILES_MAX];
     w->blocks = m->blocks;
     return 0;
 }
@@ -213,24 +215,41 @@ static __always_inline int rule_at(struct walk *w, uint64_t pc)
     uint64_t block = (pc - w->table_start) / UNWIND_BLOCK_BYTES;
     if (block >= w->blocks)
         return UNWIND_RULE_NOT_COVERED;
-    return table_rule(w->file, (uint32_t)block, (uint32_t)pc % UNWIND_BLOCK_BYTES);
+    return table_rule(w->table, (uint32_t)block, (uint32_t)pc % UNWIND_BLOCK_BYTES);
 }
 
 // --- Memory and registers.
 
-static __always_inline bool is_popped(const struct walk *w, uint64_t address)
+// Reads the stack from address upwards. 0, or nonzero: not even one word is there.
+__attribute__((noinline)) int fill_window(struct walk *w, uint64_t address)
 {
-    return address - (w->leaf_rsp - WALK_POPPED_BYTES) < WALK_POPPED_BYTES;
+    if (!w)
+        return -1;
+    w->window_at = address;
+    w->window_bytes = sizeof w->window;
+    if (!bpf_probe_read_user(w->window, sizeof w->window, (const void *)address))
+        return 0;
+    // The stack may end with this page.
+    uint64_t left = UNWIND_PAGE_BYTES - address % UNWIND_PAGE_BYTES;
+    w->window_bytes = 0;
+    if (left < sizeof(uint64_t) || left >= sizeof w->window ||
+        bpf_probe_read_user(w->window, (uint32_t)left, (const void *)address))
+        return -1;
+    w->window_bytes = left;
+    return 0;
 }
 
-// An epilogue that has popped rbp: rows go on naming its slot, but the register is its caller's again.
-static __always_inline int read_word(const struct walk *w, uint64_t address, uint64_t *value)
+// Also below rsp, where rows go on naming the slots that an epilogue has popped: nobody writes there meanwhile.
+static __always_inline int read_word(struct walk *w, uint64_t address, uint64_t *value)
 {
-    if (is_popped(w, address)) {
-        *value = w->leaf_rbp;
-        return 0;
+    uint64_t at = address - w->window_at;
+    if (at % sizeof *value || at >= w->window_bytes || w->window_bytes - at < sizeof *value) {
+        if (fill_window(w, address))
+            return -1;
+        at = 0;
     }
-    return bpf_probe_read_user(value, sizeof *value, (const void *)address) ? -1 : 0;
+    *value = w->window[at / sizeof *value % WALK_WINDOW_WORDS];
+    return 0;
 }
 
 // A register of the current thread's user side, by its DWARF number.
@@ -273,7 +292,7 @@ static __always_inline uint64_t greg_index(uint32_t number)
     }
 }
 
-static __always_inline int read_register(const struct walk *w, uint32_t number, uint64_t *value)
+static __always_inline int read_register(struct walk *w, uint32_t number, uint64_t *value)
 {
     uint64_t at = number == WALK_RBX ? w->rbx_at : w->context;
     if (!at || number > 15)
@@ -314,7 +333,7 @@ static __always_inline int frame_cfa(struct walk *w, const struct unwind_rule_ro
     }
 }
 
-static __always_inline int frame_register(const struct walk *w, uint32_t rule, int32_t offset,
+static __always_inline int frame_register(struct walk *w, uint32_t rule, int32_t offset,
                                           uint64_t cfa, uint64_t *value)
 {
     uint64_t at = (uint64_t)(int64_t)offset;
@@ -326,25 +345,6 @@ static __always_inline int frame_register(const struct walk *w, uint32_t rule, i
     case RULE_IN_REGISTER: return read_register(w, (uint32_t)offset & 15, value);
     default: *value = 0; return 0; // a 0 that no later frame accepts
     }
-}
-
-// Return address and rbp, which mostly lie close together: one read for both. 0, or nonzero: they cannot be read.
-static __always_inline int frame_slots(struct walk *w, const struct unwind_rule_row *row,
-                                       uint64_t cfa, uint64_t *ra, uint64_t *rbp)
-{
-    if (row->ra == RULE_AT_CFA && row->rbp == RULE_AT_CFA) {
-        uint32_t span = (uint32_t)(row->ra_offset - row->rbp_offset);
-        uint64_t at = cfa + (uint64_t)(int64_t)row->rbp_offset;
-        if (span <= 8 * (WALK_WINDOW_WORDS - 1) && !is_popped(w, at)) {
-            if (bpf_probe_read_user(w->window, span + 8, (const void *)at))
-                return -1;
-            *rbp = w->window[0];
-            *ra = w->window[span / 8 % WALK_WINDOW_WORDS];
-            return 0;
-        }
-    }
-    return frame_register(w, row->ra, row->ra_offset, cfa, ra) ||
-           frame_register(w, row->rbp, row->rbp_offset, cfa, rbp);
 }
 
 static __always_inline void follow_rbx(struct walk *w, const struct unwind_rule_row *row,
@@ -365,7 +365,9 @@ static __always_inline void follow_rbx(struct walk *w, const struct unwind_rule_
 static __always_inline int walk_step(struct walk *w, const struct unwind_rule_row *row)
 {
     uint64_t cfa, ra = 0, rbp = w->rbp;
-    if (frame_cfa(w, row, &cfa) || frame_slots(w, row, cfa, &ra, &rbp))
+    // rbp's slot lies lower: the words are read upwards.
+    if (frame_cfa(w, row, &cfa) || frame_register(w, row->rbp, row->rbp_offset, cfa, &rbp) ||
+        frame_register(w, row->ra, row->ra_offset, cfa, &ra))
         return -1;
     if (row->is_signal_frame && row->cfa == CFA_SIGNAL) {
         w->context = w->rsp;
@@ -411,13 +413,18 @@ __attribute__((noinline)) int guess(struct walk *w)
     return -1;
 }
 
+// In the kernel the leaf's pc is behind its `syscall`, which may end the code that its row covers.
+__attribute__((noinline)) int rule_behind_syscall(struct walk *w)
+{
+    return w ? rule_at(w, w->leaf_rip - 1) : WALK_RULE_UNKNOWN;
+}
+
 static __always_inline int frame_rule(struct walk *w)
 {
     uint64_t pc = w->rip - !w->is_exact;
     int rule = rule_at(w, pc);
-    // In the kernel the leaf's pc is behind its `syscall`, which may end the code that its row covers.
-    if ((rule == WALK_RULE_UNKNOWN || rule == UNWIND_RULE_NOT_COVERED) && pc == w->leaf_rip)
-        rule = rule_at(w, pc - 1);
+    if (rule <= UNWIND_RULE_NOT_COVERED && pc == w->leaf_rip)
+        rule = rule_behind_syscall(w);
     return rule;
 }
 
@@ -428,10 +435,8 @@ static __always_inline int walk_ends(struct walk *w, uint32_t why)
 }
 
 // Takes the frame at hand and moves to its caller. Nonzero: the walk has ended, w->why says why.
-__attribute__((noinline)) int walk_frame(struct scratch *s)
+static __always_inline int walk_frame(struct scratch *s)
 {
-    if (!s)
-        return 1;
     struct walk *w = &s->walk;
     uint32_t n = w->depth;
     if (n >= BPF_DEPTH_MAX)
@@ -461,6 +466,17 @@ __attribute__((noinline)) int walk_frame(struct scratch *s)
     return 0;
 }
 
+// Several, as calls are what a walk costs.
+__attribute__((noinline)) int walk_frames(struct scratch *s)
+{
+    if (!s)
+        return 1;
+    for (int i = 0; i < WALK_FRAMES; i++)
+        if (walk_frame(s))
+            return 1;
+    return 0;
+}
+
 // Walks the current thread's user stack. 0, or nonzero: the slot was written meanwhile, or is.
 static __always_inline int walk_user(struct scratch *s, const struct pt_regs *regs, uint32_t slot)
 {
@@ -475,15 +491,15 @@ static __always_inline int walk_user(struct scratch *s, const struct pt_regs *re
     w->seq = at->seq;
     w->generation = at->generation;
     w->rip = w->leaf_rip = regs->ip;
-    w->rbp = w->leaf_rbp = regs->bp;
-    w->rsp = w->leaf_rsp = regs->sp;
+    w->rbp = regs->bp;
+    w->rsp = regs->sp;
     w->rbx_at = w->context = WALK_LEAF;
-    w->start = w->end = 0;
+    w->start = w->end = w->window_bytes = 0;
     w->is_exact = 1;
     if (w->seq & 1)
         return -1;
-    for (int i = 0; i <= BPF_DEPTH_MAX; i++)
-        if (walk_frame(s))
+    for (int i = 0; i <= BPF_DEPTH_MAX / WALK_FRAMES; i++)
+        if (walk_frames(s))
             break;
     return at->seq == w->seq ? 0 : -1;
 }

@@ -2,6 +2,8 @@
 
 #include "tests/conformance/bpf_fill.h"
 
+#include "collector/fibers_internal.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,24 +198,59 @@ static struct bpf_mapping mapping_of(struct fill *f, const struct code_map *map)
 
 void fill_slot(struct fill *f, uint32_t slot, const struct perf_process *p)
 {
+    static struct bpf_mapping made[BPF_SLOT_CHUNKS * BPF_CHUNK_MAPPINGS];
     struct bpf_slot *s = bpf_programs_slots(f->programs) + slot;
     struct bpf_chunk *chunks = bpf_programs_chunks(f->programs);
-    if (p->map_count > (size_t)BPF_SLOT_CHUNKS * BPF_CHUNK_MAPPINGS)
+    if (p->map_count > sizeof made / sizeof made[0])
         die("too many mappings");
+    for (size_t i = 0; i < p->map_count; i++)
+        made[i] = mapping_of(f, &p->maps[i]);
+
     __atomic_store_n(&s->seq, s->seq + 1, __ATOMIC_SEQ_CST);
     memset(s->first, 0xff, sizeof s->first);
     for (uint32_t i = 0; i < BPF_SLOT_CHUNKS; i++) {
-        uint32_t index = slot * BPF_SLOT_CHUNKS + i;
-        s->chunk[i] = index;
-        memset(&chunks[index], 0xff, sizeof chunks[index]); // unused: above every pc
+        s->chunk[i] = slot * BPF_SLOT_CHUNKS + i;
+        memset(&chunks[s->chunk[i]], 0xff, sizeof chunks[0]); // unused: above every pc
     }
     for (size_t i = 0; i < p->map_count; i++) {
         uint32_t chunk = (uint32_t)i / BPF_CHUNK_MAPPINGS;
-        chunks[s->chunk[chunk]].mappings[i % BPF_CHUNK_MAPPINGS] = mapping_of(f, &p->maps[i]);
+        chunks[s->chunk[chunk]].mappings[i % BPF_CHUNK_MAPPINGS] = made[i];
         if (i % BPF_CHUNK_MAPPINGS == 0)
-            s->first[chunk] = p->maps[i].start;
+            s->first[chunk] = made[i].start;
     }
     s->count = (uint32_t)p->map_count;
     s->generation = ++f->generation;
     __atomic_store_n(&s->seq, s->seq + 1, __ATOMIC_SEQ_CST);
+}
+
+void fill_fibers(struct fill *f, uint32_t slot, uint32_t pid)
+{
+    struct bpf_slot *s = bpf_programs_slots(f->programs) + slot;
+    struct target *t;
+    struct fibers *fibers;
+    struct fscope_error err;
+    if (s->fibers.is_there || target_open_pid(&t, pid, &err))
+        return;
+    if (fibers_open(&fibers, t, &err) == 0) {
+        const struct fib_descriptor *d = &fibers->d;
+        __atomic_store_n(&s->seq, s->seq + 1, __ATOMIC_SEQ_CST);
+        s->fibers = (struct bpf_fibers){
+            .tls_offset = d->tls_offset,
+            .labels = d->labels,
+            .is_there = 1,
+            .m_g0 = d->m_g0,
+            .g_id = d->g_id,
+            .g_fn = d->g_fn,
+            .g_labels = d->g_labels,
+            .g_flags = d->g_flags,
+            .g_live = d->g_live,
+            .g_name = d->g_name,
+            .live_name = d->live_name,
+            .label_set_size = d->label_set_size,
+            .label_sets = d->label_sets,
+        };
+        __atomic_store_n(&s->seq, s->seq + 1, __ATOMIC_SEQ_CST);
+        fibers_close(fibers);
+    }
+    target_close(t);
 }

@@ -28,4 +28,7 @@ void fill_finish(struct fill *f);
 // Writes what is mapped in p to the slot. Ends the program when something does not fit.
 void fill_slot(struct fill *f, uint32_t slot, const struct perf_process *p);
 
+// Tells the slot of the process' fiber runtime, once that has started.
+void fill_fibers(struct fill *f, uint32_t slot, uint32_t pid);
+
 #endif

@@ -5,8 +5,11 @@
 //   samples N equal N longer N complete N unwalked N copies N torn N busy N ring N
 // longer: the copy ended early (16 KiB, or another stack below a signal frame) and the BPF walk went on from there.
 // complete: the BPF walk reached a root. unwalked: BPF saw code that its slot did not know, so there is only the copy.
-// Each difference is a line `differs ...`. Usage: bpf_walk HZ SECONDS PROGRAM [ARGUMENT]...
+// Each difference is a line `differs ...`. Samples by the fiber's labels and name, of processes with a runtime:
+//   fiber LABELS|NAME samples N ends N      ends: the stack ends at the start function, below the runtime's root Usage: bpf_walk HZ SAMPLES PROGRAM [ARGUMENT]...
+// Ends the program after so many samples, or half a minute.
 
+#include "runtime/labels.h"
 #include "tests/conformance/bpf_fill.h"
 
 #include <errno.h>
@@ -18,11 +21,24 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { THREADS_MAX = 4096, SLOT = 1, SHOWN_MAX = 10, CANNOT = 77 };
+enum {
+    THREADS_MAX = 4096,
+    SLOT = 1,
+    SHOWN_MAX = 10,
+    GROUPS_MAX = 64,
+    START_BYTES = 256,
+    SECONDS_MAX = 30,
+    CANNOT = 77
+};
 
 struct pending { // the copy of a thread's sample, until its stack comes
     uint32_t tid;
     struct bpf_copy *copy;
+};
+
+struct group { // of samples with the same labels and name
+    char what[160];
+    uint64_t samples, ends;
 };
 
 struct run {
@@ -32,6 +48,7 @@ struct run {
     pid_t pid;
     bool has_executed, wants_fill;
     struct pending pending[THREADS_MAX];
+    struct group groups[GROUPS_MAX];
     uint64_t samples, equal, longer, complete, unwalked, differ, with_kernel;
 };
 
@@ -57,6 +74,7 @@ static void refill(struct run *r)
         die("out of memory");
     fill_slot(&r->fill, SLOT, p);
     bpf_programs_target(r->programs, r->pid, SLOT);
+    fill_fibers(&r->fill, SLOT, (uint32_t)r->pid);
     r->wants_fill = false;
 }
 
@@ -105,6 +123,29 @@ static void compare(struct run *r, const struct bpf_stack *s, const struct bpf_c
     }
 }
 
+// The first pair of a label set, which is two texts of a given size.
+static void describe(const struct bpf_stack *s, char *out, size_t size)
+{
+    const char *labels = (const char *)(s->pcs + s->user_depth + s->kernel_depth);
+    snprintf(out, size, "%s|%s", s->fiber.label_bytes ? labels : "", s->fiber.name);
+    if (s->fiber.label_bytes > 2 * LABEL_SIZE)
+        snprintf(out, size, "%.48s=%.48s|%.32s", labels, labels + LABEL_SIZE, s->fiber.name);
+}
+
+static void note_fiber(struct run *r, const struct bpf_stack *s)
+{
+    char what[sizeof r->groups[0].what] = "none";
+    struct group *g = r->groups;
+    if (s->fiber.id)
+        describe(s, what, sizeof what);
+    while (g->what[0] && strcmp(g->what, what) != 0 && g < &r->groups[GROUPS_MAX - 1])
+        g++;
+    snprintf(g->what, sizeof g->what, "%s", what);
+    g->samples++;
+    g->ends += s->fiber.id && s->end == BPF_END_ROOT && s->user_depth >= 2 &&
+               s->pcs[s->user_depth - 2] - s->fiber.fn < START_BYTES;
+}
+
 static void on_copy(struct run *r, const struct bpf_copy *c)
 {
     struct pending *p = pending_of(r, c->head.tid);
@@ -132,6 +173,7 @@ static int on_record(void *arg, const struct bpf_head *head)
         struct pending *p = pending_of(r, head->tid);
         if (p->copy)
             compare(r, (const struct bpf_stack *)head, p->copy);
+        note_fiber(r, (const struct bpf_stack *)head);
         free(p->copy);
         p->copy = NULL;
     }
@@ -158,13 +200,13 @@ static pid_t start(char **argv, int *go)
     return pid;
 }
 
-static void watch(struct run *r, int seconds)
+static void watch(struct run *r, uint64_t samples)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    time_t until = t.tv_sec + seconds;
+    time_t until = t.tv_sec + SECONDS_MAX;
     int status;
-    while (t.tv_sec < until && waitpid(r->pid, &status, WNOHANG) == 0) {
+    while (t.tv_sec < until && r->samples < samples && waitpid(r->pid, &status, WNOHANG) == 0) {
         bpf_programs_poll(r->programs, 20, -1, on_record, r);
         if (r->wants_fill)
             refill(r);
@@ -178,6 +220,10 @@ static void watch(struct run *r, int seconds)
 
 static void report(struct run *r)
 {
+    for (const struct group *g = r->groups;
+         bpf_programs_slots(r->programs)[SLOT].fibers.is_there && g->what[0]; g++)
+        printf("fiber %s samples %llu ends %llu\n", g->what, (unsigned long long)g->samples,
+               (unsigned long long)g->ends);
     struct bpf_losses l;
     bpf_programs_losses(r->programs, &l);
     printf(
@@ -195,7 +241,7 @@ int main(int argc, char **argv)
     struct fscope_error err;
     int go;
     if (argc < 4)
-        die("usage: bpf_walk HZ SECONDS PROGRAM [ARGUMENT]...");
+        die("usage: bpf_walk HZ SAMPLES PROGRAM [ARGUMENT]...");
     struct bpf_programs_options opts = {
         .size = sizeof opts,
         .cpu_hz = (uint32_t)atoi(argv[1]),
@@ -221,7 +267,7 @@ int main(int argc, char **argv)
         die(err.text);
     if (write(go, "g", 1) != 1)
         die("the program is gone");
-    watch(&r, atoi(argv[2]));
+    watch(&r, strtoull(argv[2], NULL, 10));
     report(&r);
     fill_finish(&r.fill);
     perf_code_free(r.code);
