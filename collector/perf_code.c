@@ -71,6 +71,21 @@ struct builder_process *perf_process_builder(const struct perf_process *p)
     return p->out;
 }
 
+uint32_t perf_process_pid(const struct perf_process *p)
+{
+    return p->pid;
+}
+
+uint64_t perf_process_generation(const struct perf_process *p)
+{
+    return p->generation;
+}
+
+size_t perf_process_map_count(const struct perf_process *p)
+{
+    return p->map_count;
+}
+
 // --- Maps.
 
 // The index of the first map that ends beyond address.

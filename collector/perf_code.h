@@ -23,6 +23,7 @@
 #include "collector/perf_ring.h"
 
 struct perf_code;
+struct perf_elf;
 struct perf_process;
 
 // b receives the processes, modules and thread names; it outlives *out. 0 or -ENOMEM.
@@ -61,5 +62,28 @@ struct perf_walk {
 // Walks the user stack of a sample with 64-bit registers.
 void perf_code_walk(struct perf_code *c, struct perf_process *p, const struct perf_sample *s,
                     struct perf_walk *walk);
+
+// --- For tables of code (bpf/code.h).
+
+struct
+    code_file; // numbered from 1 on in the order in which they were first mapped; kept until perf_code_free
+
+struct perf_map {
+    uint64_t start, end;    // as it is mapped
+    uint64_t bias;          // what was added to link-time addresses
+    struct code_file *file; // NULL: it has no unwind tables (JIT, a broken file)
+};
+
+uint32_t perf_process_pid(const struct perf_process *p);
+// Never 0. It changes with the mappings; two processes with the same one have the same mappings.
+uint64_t perf_process_generation(const struct perf_process *p);
+size_t perf_process_map_count(const struct perf_process *p);
+// The maps are sorted by address. Reads the file's tables, if nobody has yet.
+void perf_process_map(const struct perf_process *p, size_t index, struct perf_map *out);
+
+uint32_t perf_file_number(const struct code_file *f);
+const char *perf_file_path(const struct code_file *f);
+int perf_file_fd(const struct code_file *f);                     // -1: it cannot be had
+const struct perf_elf *perf_file_elf(const struct code_file *f); // collector/perf_elf.h
 
 #endif

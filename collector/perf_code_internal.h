@@ -27,6 +27,7 @@ struct code_file {
     uint64_t device, inode;
     uint8_t build_id[PERF_BUILD_ID_MAX];
     uint32_t build_id_size;
+    uint32_t number; // from 1 on
     bool is_vdso;
     char *path;
     int fd;      // until the tables are read; -1: none
@@ -59,6 +60,7 @@ struct code_row {
 struct perf_code {
     struct builder *builder;
     struct code_file *files;
+    uint32_t file_count;
     uint64_t next_generation;
     struct perf_process *processes[PROCESS_BUCKETS];
     struct code_row rows[ROW_CACHE];

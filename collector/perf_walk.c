@@ -101,6 +101,7 @@ struct code_file *code_file(struct perf_code *c, const struct perf_process *p,
             errno = ENOMEM;
             return NULL;
         }
+        f->number = ++c->file_count;
         f->fd = -1;
         f->is_vdso = is_vdso;
         f->device = m->device;
@@ -115,6 +116,26 @@ struct code_file *code_file(struct perf_code *c, const struct perf_process *p,
     if (f->fd < 0 && !is_vdso && !f->loaded)
         open_file(f, p, m); // again, if its first process was gone before it could be opened
     return f;
+}
+
+uint32_t perf_file_number(const struct code_file *f)
+{
+    return f->number;
+}
+
+const char *perf_file_path(const struct code_file *f)
+{
+    return f->path;
+}
+
+int perf_file_fd(const struct code_file *f)
+{
+    return f->fd;
+}
+
+const struct perf_elf *perf_file_elf(const struct code_file *f)
+{
+    return &f->elf;
 }
 
 int code_tell_builder(struct perf_process *p, const struct mapping *m, const struct code_file *f)
@@ -172,20 +193,36 @@ static void load_tables(struct code_file *f)
     (void)perf_elf_load(&f->elf, &source);
 }
 
+// Where code without tables (JIT, a broken file) is mapped, *file is NULL.
+static void resolve_map(const struct code_map *m, struct code_file **file, uint64_t *bias)
+{
+    *bias = 0;
+    *file = NULL;
+    if (m->file && !m->file->loaded)
+        load_tables(m->file);
+    if (m->file && m->file->elf.tables.eh_frame.size &&
+        !perf_elf_bias(&m->file->elf, m->start, m->offset, bias))
+        *file = m->file;
+}
+
 static int find_row(const struct perf_process *p, uint64_t pc, struct unwind_row *row)
 {
     uint64_t bias;
+    struct code_file *file;
     const struct code_map *m = code_find_map(p, pc);
     if (!m)
         return UNWIND_NOT_COVERED;
-    if (m->file && !m->file->loaded)
-        load_tables(m->file);
-    // Code without tables (JIT, a broken file): the walker goes by frame pointer, and may take an
-    // address in it for a return address.
-    if (!m->file || !m->file->elf.tables.eh_frame.size ||
-        perf_elf_bias(&m->file->elf, m->start, m->offset, &bias))
-        return UNWIND_DECLINED;
-    return unwind_find_row(&m->file->elf.tables, pc - bias, row);
+    resolve_map(m, &file, &bias);
+    // Without tables the walker goes by frame pointer, and may take an address in it for a return address.
+    return file ? unwind_find_row(&file->elf.tables, pc - bias, row) : UNWIND_DECLINED;
+}
+
+void perf_process_map(const struct perf_process *p, size_t index, struct perf_map *out)
+{
+    const struct code_map *m = &p->maps[index];
+    out->start = m->start;
+    out->end = m->end;
+    resolve_map(m, &out->file, &out->bias);
 }
 
 struct walk_context {

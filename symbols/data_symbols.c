@@ -187,3 +187,48 @@ int data_symbols_address(const struct data_symbols *d, const char *name, uint64_
         }
     return -ENOENT;
 }
+
+static bool look_in_section(const struct elf_file *f, Elf_Scn *scn, const GElf_Shdr *sh,
+                            const char *name, uint64_t *address)
+{
+    GElf_Shdr link_header;
+    Elf_Scn *link = elf_getscn(f->elf, sh->sh_link);
+    if (!link || !gelf_getshdr(link, &link_header) || link_header.sh_type != SHT_STRTAB)
+        return false;
+    Elf_Data *data = elf_getdata(scn, NULL), *strings = elf_getdata(link, NULL);
+    size_t length = strlen(name) + 1;
+    if (!data || !data->d_buf || !strings || !strings->d_buf)
+        return false;
+    for (size_t i = 1; i < data->d_size / sizeof(Elf64_Sym); i++) {
+        GElf_Sym sym;
+        if (!gelf_getsym(data, (int)i, &sym) || GELF_ST_TYPE(sym.st_info) != STT_OBJECT ||
+            sym.st_shndx == SHN_UNDEF || sym.st_name >= strings->d_size ||
+            strings->d_size - sym.st_name < length ||
+            memcmp((const char *)strings->d_buf + sym.st_name, name, length) != 0)
+            continue;
+        *address = sym.st_value;
+        return true;
+    }
+    return false;
+}
+
+int data_symbols_look_up(int fd, const char *file, const char *name, uint64_t *address)
+{
+    static const uint32_t types[] = {SHT_DYNSYM, SHT_SYMTAB};
+    struct elf_file *f;
+    int rc = elf_file_open_fd(&f, fd, file, NULL);
+    if (rc)
+        return rc;
+    rc = -ENOENT;
+    for (size_t i = 0; rc && i < sizeof types / sizeof *types; i++) {
+        Elf_Scn *scn = NULL;
+        while (rc && (scn = elf_nextscn(f->elf, scn))) {
+            GElf_Shdr sh;
+            if (gelf_getshdr(scn, &sh) && sh.sh_type == types[i] &&
+                look_in_section(f, scn, &sh, name, address))
+                rc = 0;
+        }
+    }
+    elf_file_close(f);
+    return rc;
+}

@@ -40,4 +40,8 @@ int data_symbols_find(const struct data_symbols *d, uint64_t address, const char
 // The address of the variable with this linkage name. -ENOENT: there is none.
 int data_symbols_address(const struct data_symbols *d, const char *name, uint64_t *address);
 
+// The same for one name of a file, without a table of all others: .dynsym and .symtab are gone through. 0; -ENOENT; -errno
+// as above.
+int data_symbols_look_up(int fd, const char *file, const char *name, uint64_t *address);
+
 #endif

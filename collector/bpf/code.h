@@ -8,6 +8,9 @@
 //   - Bytes of tables stay under the bound: the tables that no slot names are dropped first, then those named only by
 //     processes that have not been told of longest. A file without a table is walked by frame pointer, and counted.
 //   - A slot is written under its sequence lock, and its generation changes with it.
+//   - A child shares its parent's slot until one of them maps something.
+//   - Of a process with more mappings than a slot holds those without a table are left out first: stacks that meet what
+//     was left out come as copies.
 //
 // One thread at a time. Nothing here prints.
 
@@ -18,6 +21,7 @@
 #include "collector/perf_code.h"
 
 struct bpf_code;
+struct fib_descriptor; // runtime/descriptor.h
 
 #define BPF_CODE_BYTES_DEFAULT (UINT64_C(256) << 20)
 
@@ -25,8 +29,8 @@ struct bpf_code_stats {
     uint64_t table_bytes, text_bytes; // of tables at hand, and of the code that they are for
     uint32_t tables, slots, rules;
     uint64_t evicted;    // tables dropped for room
-    uint64_t no_room;    // files that found none
-    uint64_t no_slot;    // processes that found no slot or too few chunks
+    uint64_t no_room;    // times that a file found none
+    uint64_t no_slot;    // times that a process found no slot, or not for all of its mappings
     uint64_t rules_full; // rules that found no number: their code counts as declined
 };
 
@@ -37,6 +41,13 @@ void bpf_code_free(struct bpf_code *c); // accepts NULL
 // Tells of a process' mappings as they are now, with the fiber runtime if it has one. 0, or -ENOMEM; that there is no room
 // is not an error.
 int bpf_code_tell(struct bpf_code *c, struct perf_process *process);
+
+// Looks again for the fiber runtimes that had not been started when their processes were told of. Cheap where there is none.
+void bpf_code_look_again(struct bpf_code *c);
+
+// The runtime's descriptor as it was when the runtime was ready; NULL: none yet. Stays until the process is told of again
+// or forgotten.
+const struct fib_descriptor *bpf_code_fibers(const struct bpf_code *c, uint32_t pid);
 
 // The process has ended (its slot is given back), or executes (its slot is empty until it is told of again).
 void bpf_code_forget(struct bpf_code *c, uint32_t pid);
