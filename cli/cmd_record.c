@@ -102,7 +102,7 @@ static const struct cli_option options[] = {
         "also what the kernel did with the threads (switches, wakeups, system calls, page faults), "
         "as a trace of its own beside it, FILE.kernel.trace, for `fiberscope trace lost`; by eBPF"),
     CLI_SIZE(struct settings, kernel_bytes, "kernel-buffer", 0, "BYTES", "With --trace",
-             "room for the kernel's records, 16MiB by default"),
+             "room for the kernel's records, 32MiB by default"),
     CLI_STRING(
         struct settings, go, "go", 0, "VERSION", "With --trace",
         "format of the file: 1.23, the default (all of Go's tools since then read it), or 1.26 "

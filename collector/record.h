@@ -36,7 +36,7 @@ struct record_options {
     bool trace;                // record_command: an execution trace
     uint64_t trace_slow_ns[4]; // limits of regions, tasks, scheduling latency, stalls; 0: none
     bool kernel; // with it a trace of what the kernel did with its threads (record_kernel.h)
-    uint64_t kernel_ring_bytes; // for that; a power of two; 0: 16 MiB
+    uint64_t kernel_ring_bytes; // for that; a power of two; 0: 32 MiB
     bool trace_flight;          // of which a snapshot is written at the end, and at SIGUSR2
     uint64_t trace_bytes;       // room for its events in the target
     uint32_t trace_version;     // of the file: 23 or 26; 0: 23

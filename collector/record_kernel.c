@@ -181,6 +181,9 @@ static void say_file(FILE *out, const struct record_kernel_file *f)
     fprintf(out, " page faults in %.2f s, ", (double)(f->file.end_ns - f->file.start_ns) / 1e9);
     record_say_bytes(out, f->file.bytes);
     fprintf(out, "; wrote %s\n", f->path);
+    if (f->file.repairs)
+        fprintf(out, "fiberscope: %" PRIu64 " of its records did not fit to what came before\n",
+                f->file.repairs);
     if (f->file.why[0])
         fprintf(out,
                 "fiberscope: its last part did not make sense and is left out: %s (please report "

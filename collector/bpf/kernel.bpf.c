@@ -97,7 +97,9 @@ static __always_inline struct kernel_thread *thread_of(uint32_t tid)
 static __always_inline void send(const struct kernel_record *r)
 {
     struct kernel_cpu *c = cpu_of(bpf_get_smp_processor_id());
-    if (bpf_ringbuf_output(&ring, (void *)r, sizeof *r, BPF_RB_NO_WAKEUP))
+    int is_named = r->type <= KERNEL_NAME;
+    if (bpf_ringbuf_output(&ring, (void *)r, is_named ? sizeof *r : KERNEL_RECORD_BYTES_UNNAMED,
+                           BPF_RB_NO_WAKEUP))
         lose(r->time_ns, 1);
     else if (c)
         c->records++;

@@ -71,6 +71,13 @@ int kernel_build_push(struct kernel_build *b, const struct kernel_record *r)
 {
     if (r->time_ns < b->skip_until_ns || r->cpu >= b->o.cpu_count || b->rc)
         return 0;
+    if (r->type == KERNEL_NAME) {
+        struct kernel_go *g = kernel_go_of(b, r->tid);
+        if (!g)
+            return -ENOMEM;
+        memcpy(g->coming, r->comm, sizeof g->coming);
+        g->coming_ns = r->time_ns;
+    }
     if (b->record_count == b->record_capacity) {
         size_t n = b->record_capacity * 2 + 4096;
         struct kernel_record *grown = reallocarray(b->records, n, sizeof *grown);

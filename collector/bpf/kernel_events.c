@@ -101,6 +101,12 @@ static void name(struct kernel_go *g, const char *comm)
         memcpy(g->name, comm, sizeof g->name);
 }
 
+static void settle_name(const struct kernel_build *b, struct kernel_go *g)
+{
+    if (g->coming_ns >= b->now_ns)
+        name(g, g->coming);
+}
+
 // One that a record speaks of; NULL: there is no memory.
 static struct kernel_go *meet(struct kernel_build *b, uint32_t tid, uint32_t pid, bool is_watched)
 {
@@ -109,6 +115,8 @@ static struct kernel_go *meet(struct kernel_build *b, uint32_t tid, uint32_t pid
         return NULL;
     if (g->state == KERNEL_GONE)
         born(g, KERNEL_UNKNOWN);
+    if (g->state == KERNEL_UNKNOWN)
+        settle_name(b, g);
     g->pid = pid;
     g->is_watched |= is_watched;
     return g;
@@ -297,11 +305,12 @@ static void stop_proc(struct kernel_build *b, uint32_t cpu)
     p->is_running = false;
 }
 
-// The CPU's P runs and has no G. A thread that the trace did not know is in it as a runnable one.
+// The CPU's P runs and has no G. A thread that the trace did not know is in it as a runnable one; who only comes into view
+// begins then.
 static void introduce(struct kernel_build *b, struct kernel_go *g, uint32_t cpu)
 {
     g->state = KERNEL_IS_RUNNABLE;
-    if (is_first(b)) {
+    if (is_first(b) && g->is_watched) {
         announce(b, g);
         return;
     }
@@ -382,6 +391,7 @@ static void take_switch(struct kernel_build *b, const struct kernel_record *r)
     }
     if (r->other && (g = meet(b, r->other, r->other_pid, r->flags & KERNEL_OTHER_WATCHED))) {
         name(g, r->comm);
+        settle_name(b, g);
         enter(b, g, r->cpu);
     } else {
         announce_proc(b, r->cpu);
@@ -412,6 +422,7 @@ static void take_wake(struct kernel_build *b, const struct kernel_record *r)
     if (!g)
         return;
     name(g, r->comm);
+    settle_name(b, g);
     if (g->state == KERNEL_UNKNOWN && is_first(b))
         g->state = KERNEL_IS_WAITING;
     if (g->state != KERNEL_IS_WAITING)
@@ -437,6 +448,7 @@ static void take_birth(struct kernel_build *b, const struct kernel_record *r)
     g->pid = r->pid;
     g->is_watched = true;
     name(g, r->comm);
+    settle_name(b, g);
     if (!p || !p->go || p->go->tid != r->other)
         return;
     struct kernel_go *parent = p->go;

@@ -37,6 +37,9 @@ struct kernel_go { // of a thread
     bool is_watched;
     char at_start; // UNKNOWN: /proc's letter; 0: not looked at
     char name[KERNEL_COMM_BYTES];
+    // What it is called soon, by a record that waits: a thread is called so from its birth on, not after its parent.
+    char coming[KERNEL_COMM_BYTES];
+    uint64_t coming_ns;
 };
 
 struct kernel_proc { // of a CPU

@@ -66,8 +66,10 @@ struct kernel_record {
     uint32_t tid, pid; // thread and thread group, as the initial pid namespace has them
     uint32_t other, other_pid;
     uint64_t value;
-    char comm[KERNEL_COMM_BYTES];
+    char comm[KERNEL_COMM_BYTES]; // only up to KERNEL_NAME, the last type that has one
 };
+
+enum { KERNEL_RECORD_BYTES_UNNAMED = sizeof(struct kernel_record) - KERNEL_COMM_BYTES };
 
 struct kernel_thread { // of a watched thread
     uint32_t waits_on; // 1 + the CPU that it is runnable on

@@ -28,11 +28,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { TICK_MS = 10, RING_BYTES = 16 << 20, MESSAGE_BYTES = 256 };
+enum { TICK_MS = 10, RING_BYTES = 32 << 20, NICE = -15, MESSAGE_BYTES = 256 };
 #define BEHIND_NS                                                                                  \
     UINT64_C(100000000) // records are ordered, names come, losses show within this time
 
@@ -143,9 +144,11 @@ static int add_all(struct kernel_trace *t)
 static int take(void *arg, void *data, size_t size)
 {
     struct kernel_trace *t = arg;
-    if (size >= sizeof(struct kernel_record))
-        return kernel_build_push(t->build, data);
-    return 0;
+    struct kernel_record r = {0};
+    if (size < KERNEL_RECORD_BYTES_UNNAMED)
+        return 0;
+    memcpy(&r, data, size < sizeof r ? size : sizeof r);
+    return kernel_build_push(t->build, &r);
 }
 
 struct losses {
@@ -202,6 +205,8 @@ static void *serve(void *arg)
 {
     struct kernel_trace *t = arg;
     const struct timespec tick = {0, TICK_MS * 1000000};
+    // What is watched may keep all CPUs busy, and the ring full; without the right to it we try as we are.
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
     while (!atomic_load(&t->is_over)) {
         int rc = turn(t);
         if (rc && !t->rc)

@@ -22,7 +22,7 @@ struct kernel_trace_options {
     pid_t pid;           // whom: it and its children, those that are there and those to come
     bool no_inherit;     // it alone
     uint32_t version;    // as kernel_build_options
-    uint64_t ring_bytes; // a power of two; 0: 16 MiB
+    uint64_t ring_bytes; // a power of two; 0: 32 MiB
     int (*open_file)(void *arg, uint32_t number, struct fscope_error *err);
     void (*close_file)(void *arg, const struct kernel_build_file *f, int rc);
     void *arg;
