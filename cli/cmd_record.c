@@ -23,15 +23,17 @@ enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
 #define MUTEX_MAX        UINT64_C(1000000000)
 #define TRACE_BYTES_MIN  (UINT64_C(1) << 20)
 #define TRACE_BYTES_MAX  (UINT64_C(64) << 30)
+#define KERNEL_BYTES_MIN (UINT64_C(64) << 10)
+#define KERNEL_BYTES_MAX (UINT64_C(1) << 30)
 #define PID_NONE         UINT64_MAX // not given
 
 struct settings {
     uint64_t hz, pid, stack_bytes;
     const char *cpu, *wall, *heap, *block, *mutex; // "" when given without a rate
     const char *output, *go, *method, *cgroup;
-    uint64_t trace_bytes;
+    uint64_t trace_bytes, kernel_bytes;
     int64_t duration_ns, slow_region, slow_task, slow_latency, slow_stall;
-    bool all, mmaps, fibers, trace, flight, no_inherit, no_symbols, quiet, all_processes;
+    bool all, mmaps, fibers, trace, kernel, flight, no_inherit, no_symbols, quiet, all_processes;
 };
 
 static const struct settings defaults = {.hz = HZ_DEFAULT,
@@ -99,6 +101,12 @@ static const struct cli_option options[] = {
         struct settings, trace_bytes, "trace-buffer", 0, "BYTES", "With --trace",
         "room for events in the program, 64MiB by default; a trace is cut, and goes on in another "
         "file, when it is full"),
+    CLI_FLAG(
+        struct settings, kernel, "kernel", 0, "With --trace",
+        "also what the kernel did with the threads (switches, wakeups, system calls, page faults), "
+        "as a trace of its own beside it, FILE.kernel.trace, for `fiberscope trace lost`; by eBPF"),
+    CLI_SIZE(struct settings, kernel_bytes, "kernel-buffer", 0, "BYTES", "With --trace",
+             "room for the kernel's records, 32MiB by default"),
     CLI_STRING(
         struct settings, go, "go", 0, "VERSION", "With --trace",
         "format of the file: 1.23, the default (all of Go's tools since then read it), or 1.26 "
@@ -192,6 +200,14 @@ static int read_trace(const struct settings *s, struct record_options *o)
         o->trace_slow_ns[i] = slow[i] > 0 ? (uint64_t)slow[i] : 0;
         o->trace_flight |= slow[i] > 0;
     }
+    if (s->kernel_bytes && !s->kernel)
+        return cli_usage("--kernel-buffer is about a kernel trace: it needs --kernel");
+    if (s->kernel_bytes > KERNEL_BYTES_MAX)
+        return cli_usage("--kernel-buffer: at most 1GiB");
+    o->kernel = s->kernel;
+    o->kernel_ring_bytes = s->kernel_bytes ? KERNEL_BYTES_MIN : 0;
+    while (o->kernel_ring_bytes < s->kernel_bytes) // it has to be a power of two
+        o->kernel_ring_bytes *= 2;
     o->trace_bytes = s->trace_bytes;
     return cli_parse_trace_version(s->go, &o->trace_version)
                ? cli_usage("--go=%.40s: the versions are 1.23 and 1.26", s->go)
@@ -228,6 +244,8 @@ static int read_kinds(const struct settings *s, struct record_options *o)
         rc = read_mutex(mutex, &o->mutex_fraction);
     if (!rc && is_tracing(s))
         rc = read_trace(s, o);
+    else if (!rc && (s->kernel || s->kernel_bytes))
+        rc = cli_usage("--kernel goes beside a trace: it needs --trace");
     else if (!rc && (s->go || s->trace_bytes != defaults.trace_bytes))
         rc = cli_usage("--go and --trace-buffer are about a trace: they need --trace");
     if (!rc && s->mmaps && !heap)

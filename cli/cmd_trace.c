@@ -27,6 +27,7 @@ enum { // options that only some reports take
     HAS_SLOW = 2048,
     HAS_FORMAT = 4096,
     HAS_PPROF = 8192,
+    HAS_SECOND = 16384, // another file may follow
 };
 
 #define ROWS_DEFAULT   INT64_MIN // each report has its own
@@ -52,6 +53,7 @@ static const struct trace_report {
     {"regions", trace_report_regions, HAS_ROWS | HAS_NAME},
     {"critical", trace_report_critical, HAS_ROWS | HAS_REGION | HAS_FIBERS},
     {"explain", trace_report_explain, HAS_ROWS | HAS_REGION | HAS_SLOW},
+    {"lost", trace_report_lost, HAS_ROWS | HAS_SECOND},
     {"events", trace_report_events, HAS_FIBERS | HAS_KIND | HAS_ROWS},
     {"validate", trace_report_validate, NO_RANGE},
     {"cut", trace_report_cut, HAS_FIBERS | NEEDS_OUTPUT | NO_JSON},
@@ -196,10 +198,11 @@ static int run(void *settings, int argc, char **argv)
     int wanted = first + (r->flags & NEEDS_OPERAND ? 2 : 1);
     if (argc < wanted)
         return cli_usage("%s: a number and a trace FILE are needed", r->name);
-    if (argc > wanted)
+    if (argc > wanted + (r->flags & HAS_SECOND ? 1 : 0))
         return cli_usage("%s: one trace FILE, not more", r->name);
     a->operand = r->flags & NEEDS_OPERAND ? argv[first] : NULL;
-    a->path = argv[argc - 1];
+    a->path = argv[wanted - 1];
+    a->second = argc > wanted ? argv[wanted] : NULL;
     if (a->rows > INT32_MAX)
         a->rows = 0; // no table is longer
     if (!a->memory_bytes)
@@ -278,6 +281,9 @@ const struct cli_command cmd_trace = {
         "  regions      user regions, how long they take, the slowest\n"
         "  critical     what the end of a task, region or range had to wait for, step by step\n"
         "  explain      why the slow ones of a region or task are slow: the gap, divided\n"
+        "  lost         time lost to the kernel: off the CPU, page faults, system calls; beside "
+        "FILE\n"
+        "               a kernel trace (record --kernel), or as a second FILE\n"
         "  events       the events, one a line\n"
         "  validate     whether the trace keeps the format's rules; exit status 1 if not\n"
         "  cut          a valid smaller trace: a time range, a set of fibers\n"

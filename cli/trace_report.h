@@ -25,6 +25,7 @@ struct trace_args {
     int64_t longer_ns;   // -1: the lints' own limits
     const char *operand; // of the report: the fiber's number
     const char *path;    // "-": standard input
+    const char *second;  // another file; NULL: none
 };
 
 // What follows prints its own message when it fails, and gives an exit status.
@@ -118,6 +119,7 @@ int trace_report_events(const struct trace_args *a);
 int trace_report_validate(const struct trace_args *a);
 int trace_report_critical(const struct trace_args *a);
 int trace_report_explain(const struct trace_args *a);
+int trace_report_lost(const struct trace_args *a);
 int trace_report_export(const struct trace_args *a);
 int trace_report_cut(const struct trace_args *a);
 

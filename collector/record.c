@@ -6,6 +6,7 @@
 #include "collector/record_internal.h"
 
 #include "collector/launch.h"
+#include "collector/record_kernel.h"
 #include "collector/record_trace.h"
 
 #include <errno.h>
@@ -55,6 +56,7 @@ void record_result_free(struct record_result *result)
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
         builder_free(result->builders[kind]);
     series_free(&result->series);
+    record_kernel_free(result);
     record_trace_free(result);
     *result = (struct record_result){0};
 }
@@ -233,7 +235,9 @@ static int record_inside(struct recording *r, const char *agent, struct fscope_e
     if (rc)
         return rc;
     write_settings(r, settings, sizeof settings);
-    rc = start_child(r, agent, settings, false, err);
+    rc = start_child(r, agent, settings, r->o->kernel, err);
+    if (!rc)
+        rc = record_kernel_start(r->o, r->result, (uint32_t)r->launch.pid, err);
     if (rc)
         return rc;
     ingest_set_root(r->loop.ingest, r->launch.pid);
@@ -241,6 +245,7 @@ static int record_inside(struct recording *r, const char *agent, struct fscope_e
     if (rc)
         return not_executed(r, rc);
     rc = serve(r);
+    record_kernel_stop(r->result);
     record_progress_end(&r->loop.progress);
     r->result->duration_ns = record_now_ns(CLOCK_MONOTONIC) - r->loop.start_ns;
     int rc2 = ingest_finish(r->loop.ingest);

@@ -36,10 +36,12 @@ struct record_options {
     bool fibers;               // at the end a snapshot of all fibers
     bool trace;                // record_command: an execution trace
     uint64_t trace_slow_ns[4]; // limits of regions, tasks, scheduling latency, stalls; 0: none
-    bool trace_flight;         // of which a snapshot is written at the end, and at SIGUSR2
-    uint64_t trace_bytes;      // room for its events in the target
-    uint32_t trace_version;    // of the file: 23 or 26; 0: 23
-    uint64_t duration_ns;      // 0: until the target ends or Ctrl-C
+    bool kernel; // with it a trace of what the kernel did with its threads (record_kernel.h)
+    uint64_t kernel_ring_bytes; // for that; a power of two; 0: 32 MiB
+    bool trace_flight;          // of which a snapshot is written at the end, and at SIGUSR2
+    uint64_t trace_bytes;       // room for its events in the target
+    uint32_t trace_version;     // of the file: 23 or 26; 0: 23
+    uint64_t duration_ns;       // 0: until the target ends or Ctrl-C
     const char *output;   // NULL: the default pattern; a file, a folder, or a pattern (%e %p %k)
     const char *profiles; // of profiles, where output is the trace's; NULL: output
     bool inherit;         // follow children and exec
@@ -94,10 +96,11 @@ struct record_result {
     uint64_t duration_ns;                        // wall time
     uint32_t asked_hz[RECORD_STREAM_COUNT];
     double delivered_hz[RECORD_STREAM_COUNT]; // 0: as asked
-    char rate_note[512];         // why less was delivered, and what to do; "" if it was not
-    char warning[512];           // what else the user should know; "" if nothing
-    uint64_t damaged;            // records that made no sense; counted as lost too
-    struct record_trace *traces; // files of execution traces (record_trace.h)
+    char rate_note[512];          // why less was delivered, and what to do; "" if it was not
+    char warning[512];            // what else the user should know; "" if nothing
+    uint64_t damaged;             // records that made no sense; counted as lost too
+    struct record_kernel *kernel; // record_kernel.h; NULL: none
+    struct record_trace *traces;  // files of execution traces (record_trace.h)
     size_t trace_count;
     const char *trace_open[RECORD_TRACES_OPEN]; // names of files that are being written
     uint32_t trace_pid;                         // whose is on standard output; 0: nobody's yet

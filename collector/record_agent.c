@@ -9,6 +9,7 @@
 #include "collector/call.h"
 #include "collector/inject.h"
 #include "collector/perf_target.h"
+#include "collector/record_kernel.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -146,7 +147,10 @@ static int by_agent(const struct record_options *o, struct call *call, struct re
         record_signals_snapshots(&l.signals);
     l.snapshots = record_snapshot_count;
     record_progress_begin(&l.progress, o);
-    rc = record_by_agent(o, call, &l, err);
+    rc = record_kernel_start(o, result, o->pid, err);
+    if (!rc)
+        rc = record_by_agent(o, call, &l, err);
+    record_kernel_stop(result);
     record_progress_end(&l.progress);
     // Handlers stay while the profile is written: a second Ctrl-C must not cost the data.
     sigprocmask(SIG_SETMASK, &l.signals.users, NULL);

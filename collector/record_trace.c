@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/shell_word.h"
 #include "collector/record_internal.h"
+#include "collector/record_kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -410,8 +411,10 @@ int record_trace_report(const struct record_options *o, struct record_result *re
         first = error_set(err, -ENODATA, 0, "no trace: %s",
                           result->trace_error[0] ? result->trace_error
                                                  : "the program has recorded no event");
-    if (o->quiet || !o->trace)
-        return first;
+    if (o->quiet || !o->trace) {
+        int rc = record_kernel_report(o, result, first ? NULL : err);
+        return first ? first : rc;
+    }
     if (result->trace_lost_generations)
         fprintf(o->messages,
                 "fiberscope: %" PRIu64 " generation%s overwritten while a snapshot was taken\n",
@@ -424,5 +427,6 @@ int record_trace_report(const struct record_options *o, struct record_result *re
     record_say_met(o, result);
     if (written)
         say_next(o, result);
-    return first;
+    int kernel_rc = record_kernel_report(o, result, first ? NULL : err);
+    return first ? first : kernel_rc;
 }

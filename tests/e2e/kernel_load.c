@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+//
+// Threads that do what a kernel trace tells, and say what the kernel counted for each:
+//
+//     kernel_load SECONDS [LOAD...]
+//
+//     STAT tid name run_ns wait_ns slices voluntary involuntary
+//
+// just before the thread ends, of /proc/self/task/TID/schedstat and status. Threads "burn" compute, "sleeper" sleeps,
+// "faulter" touches fresh memory, "ping" and "pong" pass a byte to and fro, "caller" makes CALLS system
+// calls getppid. All of them without LOAD, else those that are named.
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CALLS = 5000, THREADS = 7, FAULT_BYTES = 1 << 20, PAGE_BYTES = 4096 };
+
+static double until;
+static int to_pong[2], to_ping[2];
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void say(const char *name)
+{
+    char path[64], text[128] = "", line[256];
+    long tid = syscall(SYS_gettid), voluntary = 0, involuntary = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%ld/status", tid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f)) {
+        sscanf(line, "voluntary_ctxt_switches: %ld", &voluntary);
+        sscanf(line, "nonvoluntary_ctxt_switches: %ld", &involuntary);
+    }
+    if (f)
+        fclose(f);
+    snprintf(path, sizeof path, "/proc/self/task/%ld/schedstat", tid);
+    f = fopen(path, "r");
+    if (f && !fgets(text, sizeof text, f))
+        text[0] = 0;
+    if (f)
+        fclose(f);
+    text[strcspn(text, "\n")] = 0;
+    printf("STAT %ld %s %s %ld %ld\n", tid, name, text, voluntary, involuntary);
+}
+
+static void pass(int fd, char c)
+{
+    if (write(fd, &c, 1) != 1)
+        abort();
+}
+
+static char get(int fd)
+{
+    char c = 0;
+    if (read(fd, &c, 1) != 1)
+        abort();
+    return c;
+}
+
+static void *burn(void *arg)
+{
+    while (now() < until)
+        ;
+    say("burn");
+    return arg;
+}
+
+static void *sleeper(void *arg)
+{
+    while (now() < until)
+        usleep(500);
+    say("sleeper");
+    return arg;
+}
+
+static void *faulter(void *arg)
+{
+    while (now() < until) {
+        char *p =
+            mmap(NULL, FAULT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (int i = 0; p != MAP_FAILED && i < FAULT_BYTES; i += PAGE_BYTES)
+            p[i] = 1;
+        munmap(p, FAULT_BYTES);
+        usleep(4000);
+    }
+    say("faulter");
+    return arg;
+}
+
+static void *ping(void *arg)
+{
+    while (now() < until) {
+        pass(to_pong[1], 'x');
+        get(to_ping[0]);
+        usleep(20);
+    }
+    pass(to_pong[1], 'q');
+    say("ping");
+    return arg;
+}
+
+static void *pong(void *arg)
+{
+    while (get(to_pong[0]) != 'q')
+        pass(to_ping[1], 'y');
+    say("pong");
+    return arg;
+}
+
+static void *caller(void *arg)
+{
+    for (int i = 0; i < CALLS; i++)
+        syscall(SYS_getppid);
+    say("caller");
+    return arg;
+}
+
+static const struct {
+    const char *name;
+    void *(*run)(void *);
+} loads[THREADS] = {{"burn", burn}, {"burn", burn}, {"sleeper", sleeper}, {"faulter", faulter},
+                    {"ping", ping}, {"pong", pong}, {"caller", caller}};
+
+static pthread_t start(const char *name)
+{
+    pthread_t t;
+    int i = 0;
+    while (i < THREADS - 1 && strcmp(loads[i].name, name) != 0)
+        i++;
+    pthread_create(&t, NULL, loads[i].run, NULL);
+    pthread_setname_np(t, name);
+    return t;
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t threads[32];
+    int n = 0;
+    until = now() + (argc > 1 ? atof(argv[1]) : 1);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (pipe(to_pong) || pipe(to_ping))
+        return 1;
+    for (int i = 2; i < argc && n < 32; i++)
+        threads[n++] = start(argv[i]);
+    for (int i = 0; argc <= 2 && i < THREADS; i++)
+        threads[n++] = start(loads[i].name);
+    while (n)
+        pthread_join(threads[--n], NULL);
+    return 0;
+}

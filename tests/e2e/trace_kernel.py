@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""fiberscope record --trace --kernel: what the kernel did with a program's threads, as a trace beside its own. Go's
+reader accepts it, and perf's tracepoints in the same run, the kernel's own counters and what the program did by
+construction say the same."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+from harness import BUILD, FIBERSCOPE, NOBODY, TESTS, Skip, go_tool, main, record
+
+LOAD = os.path.join(TESTS, "kernel_load")
+AGENT = os.path.join(BUILD, "agent", "libfiberscope.so")
+CALLS = 5000  # of kernel_load's thread "caller"
+
+
+def report(*args):
+    done = subprocess.run([FIBERSCOPE, "trace", "--json", *args], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def go_reads(path):
+    done = subprocess.run([go_tool("trace"), "-d=parsed", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert len(done.stdout.splitlines()) >= report("validate", path)["events"], "an event a line, and their stacks"
+
+
+def record_kernel(work, *command, options=(), **more):
+    """(its messages, what it printed, FILE.kernel.trace)"""
+    path = os.path.join(work, "k.trace")
+    done = record("--trace", "--kernel", *options, "-o", path, *command, cwd=work, **more)
+    if "--kernel: not allowed" in done.stderr or "--kernel: this kernel" in done.stderr:
+        raise Skip(done.stderr.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    return done.stderr, done.stdout, os.path.join(work, "k.kernel.trace")
+
+
+def stats(text):
+    """tid -> (name, run_ns, wait_ns, slices, voluntary, involuntary)"""
+    rows = [line.split()[1:] for line in text.splitlines() if line.startswith("STAT")]
+    return {int(r[0]): (r[1], *map(int, r[2:])) for r in rows}
+
+
+def thread(path, tid):
+    row = report("fiber", str(tid), path)
+    return row.get("totals", row)
+
+
+def perf_runs(data):
+    """tid -> (ns on a CPU, switches to it), as perf's sched_switch events say."""
+    out = subprocess.run(["perf", "script", "-i", data, "--ns", "-F", "cpu,time,trace"], capture_output=True, text=True)
+    since, runs = {}, {}
+    for line in out.stdout.splitlines():
+        m = re.match(r"\s*\[\d+\]\s+(\d+)\.(\d+):.*prev_pid=(\d+).*next_pid=(\d+)", line)
+        if not m:
+            continue
+        now, before, after = int(m[1]) * 10**9 + int(m[2]), int(m[3]), int(m[4])
+        if before in since:
+            ns, count = runs.get(before, (0, 0))
+            runs[before] = ns + now - since.pop(before), count
+        ns, count = runs.get(after, (0, 0))
+        since[after], runs[after] = now, (ns, count + 1)
+    return runs
+
+
+def perf_says_the_same(work):
+    if not shutil.which("perf"):
+        raise Skip("perf is not installed")
+    data = os.path.join(work, "p.data")
+    perf = subprocess.Popen(["perf", "record", "-q", "-a", "-k", "CLOCK_MONOTONIC", "-m", "16M", "-e",
+                             "sched:sched_switch", "-o", data], stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(1)
+        said, out, path = record_kernel(work, LOAD, "1.2", options=["--kernel-buffer=128MiB"])
+    finally:
+        perf.send_signal(signal.SIGINT)
+        perf.wait()
+    go_reads(path)
+    runs, threads = perf_runs(data), stats(out)
+    assert len(threads) == 7, out
+    for tid, (name, *_) in threads.items():
+        row, (ns, switches) = thread(path, tid), runs[tid]
+        on = row["running_ns"] + row["syscall_ns"]
+        # Both take the time at the same tracepoint, one after the other: less than a microsecond apart.
+        assert abs(on - ns) <= 0.01 * ns + 1500 * switches, (name, on, ns, switches)
+        # Now and then a kernel switches without its tracepoint, and the one of us looks sooner than the other.
+        assert abs(row["runs"] - switches) <= 2 + 0.01 * switches, (name, row["runs"], switches, threads[tid], said)
+
+
+def the_kernels_counters_say_the_same(work):
+    _, out, path = record_kernel(work, LOAD, "1.2", "burn", "burn", "burn", "sleeper", "faulter")
+    threads = stats(out)
+    assert len(threads) == 5, out
+    for tid, (name, run, wait, slices, voluntary, involuntary) in threads.items():
+        row = thread(path, tid)
+        on = row["running_ns"] + row["syscall_ns"]
+        # The kernel's clock of a run queue stands from a wakeup that preempts until the switch: some 10 us each.
+        slack = 0.02 * max(run, wait) + 25e3 * slices
+        assert abs(on - run) <= slack, (name, on, run, slices)
+        assert abs(row["runnable_ns"] - wait) <= slack + 0.2 * wait, (name, row["runnable_ns"], wait, slices)
+        # A thread goes on for a little after it has looked; now and then a kernel switches without its tracepoint.
+        assert abs(row["runs"] - slices) <= 4 + 0.01 * slices, (name, row["runs"], slices)
+        assert abs(row["blocks"] - voluntary) <= 4 + 0.01 * slices, (name, row["blocks"], voluntary)
+        assert abs(row["preemptions"] - involuntary) <= 6 + 0.01 * slices, (name, row["preemptions"], involuntary)
+
+
+def threads_have_names_calls_and_waits(work):
+    said, out, path = record_kernel(work, LOAD, "0.5")
+    go_reads(path)
+    assert report("validate", path)["valid"], said
+    names = {f["function"]: f for f in report("fibers", "-n", "0", path)["functions"]}
+    for name in ("burn", "sleeper", "faulter", "ping", "pong", "caller", "kernel_load"):
+        assert name in names, (name, list(names))
+    assert names["burn"]["fibers"] == 2 and names["burn"]["alive"] == 0
+    calls = subprocess.run([FIBERSCOPE, "trace", "syscall", "-n", "0", path], capture_output=True, text=True).stdout
+    made = [int(m[1]) for m in re.finditer(r"(\d+) +[\d.]+\wi?s\n\s+getppid\n\s+caller ", calls)]
+    assert made == [CALLS], calls[:2000]
+    assert re.search(r"page fault\n\s+faulter ", calls), calls[:2000]
+    waits = {name: {w["reason"] for w in f["blocked"]} for name, f in names.items()}
+    assert waits["sleeper"] == {"sleep"} and "network" in waits["pong"], waits
+    assert "sync" in waits["kernel_load"], waits  # it joins
+
+
+def who_has_the_cpu_instead_is_named(work):
+    """Two processes on one CPU: each is on it half of the time, and the other one has it meanwhile."""
+    path, cpu = os.path.join(work, "k.trace"), str(max(os.sched_getaffinity(0)))
+    other = subprocess.Popen(["taskset", "-c", cpu, LOAD, "3", "burn"], stdout=subprocess.DEVNULL)
+    try:
+        _, out, path = record_kernel(work, "taskset", "-c", cpu, LOAD, "1", "burn")
+        tid = next(t for t, row in stats(out).items() if row[0] == "burn")
+        row = thread(path, tid)
+        others = {f["function"]: f for f in report("fibers", "-n", "0", path)["functions"]}
+        assert others["burn"]["fibers"] >= 2, list(others)  # the competitor's thread has the same name
+        meanwhile = sum(f["running_ns"] for f in others.values())
+        # Whenever it was runnable somebody of the trace had its CPU.
+        assert row["runnable_ns"] > 0.2e9, row["runnable_ns"]
+        assert meanwhile >= 0.97 * (row["runnable_ns"] + row["running_ns"]), (meanwhile, row)
+    finally:
+        other.kill()
+        other.wait()
+
+
+def a_full_ring_cuts_the_trace(work):
+    said, _, path = record_kernel(work, LOAD, "1", options=["--kernel-buffer=64KiB"])
+    files = sorted(f for f in os.listdir(work) if ".kernel.trace" in f)
+    assert len(files) > 1 and "was cut" in said, (files, said)
+    for name in files[:3] + files[-1:]:
+        go_reads(os.path.join(work, name))
+    text = subprocess.run([FIBERSCOPE, "trace", "validate", path], capture_output=True, text=True).stdout
+    assert "Missing: from" in text and "found no room" in text, text
+
+
+def a_running_program_is_joined(work):
+    path = os.path.join(work, "p.trace")
+    target = subprocess.Popen([LOAD, "4"], stdout=subprocess.DEVNULL, env=dict(os.environ, LD_PRELOAD=AGENT))
+    try:
+        time.sleep(0.5)
+        done = record("--trace", "--kernel", "-d", "1", "-o", path, "-p", str(target.pid), cwd=work)
+        if "--kernel: not allowed" in done.stderr or "--kernel: this kernel" in done.stderr:
+            raise Skip(done.stderr.strip())
+        assert done.returncode == 0, done.stderr
+        kernel = os.path.join(work, "p.kernel.trace")
+        go_reads(kernel)
+        go_reads(path)
+        names = {f["function"]: f for f in report("fibers", "-n", "0", kernel)["functions"]}
+        for name in ("burn", "sleeper", "ping", "pong", "kernel_load"):
+            assert name in names, (name, list(names))
+    finally:
+        target.kill()
+        target.wait()
+
+
+def a_killed_program_and_its_children_are_told_to_the_end(work):
+    script = f"{LOAD} 0.2 >/dev/null & {LOAD} 0.2 > /dev/null; wait; kill -9 $$"
+    path = os.path.join(work, "k.trace")
+    done = record("--trace", "--kernel", "-o", path, "sh", "-c", script, cwd=work)
+    if "--kernel: not allowed" in done.stderr or "--kernel: this kernel" in done.stderr:
+        raise Skip(done.stderr.strip())
+    go_reads(os.path.join(work, "k.kernel.trace"))
+    names = {f["function"]: f for f in report("fibers", "-n", "0", os.path.join(work, "k.kernel.trace"))["functions"]}
+    # A thread that waits long for its name is called as its parent.
+    both = [names[n] for n in ("kernel_load", "caller", "burn", "sleeper", "faulter", "ping", "pong") if n in names]
+    assert sum(f["fibers"] for f in both) >= 14 and not any(f["alive"] for f in both), [f["fibers"] for f in both]
+
+
+def who_may_not_is_told_what_is_missing(work):
+    if os.geteuid() != 0:
+        raise Skip("root is needed to become nobody")
+    done = record("--trace", "--kernel", "-o", os.path.join(work, "k.trace"), "/bin/true", cwd=work, prefix=NOBODY)
+    assert done.returncode != 0 and "CAP_BPF and CAP_PERFMON" in done.stderr, done.stderr
+    assert not os.listdir(work), os.listdir(work)
+    done = record("--kernel", "/bin/true", cwd=work)
+    assert done.returncode == 2 and "--trace" in done.stderr, done.stderr
+
+
+if __name__ == "__main__":
+    main([perf_says_the_same, the_kernels_counters_say_the_same, threads_have_names_calls_and_waits,
+          who_has_the_cpu_instead_is_named, a_full_ring_cuts_the_trace, a_running_program_is_joined,
+          a_killed_program_and_its_children_are_told_to_the_end, who_may_not_is_told_what_is_missing])

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""fiberscope trace lost: what a fiber lost to the kernel, against what is known by construction: the bursts of a
+process that has the CPU before all others, the gaps that the program saw in its clock, its calls and page faults."""
+
+import json
+import os
+import subprocess
+
+from harness import FIBERSCOPE, TESTS, Skip, main, record
+
+STALLS = os.path.join(TESTS, "kernel_stalls")
+CALLS, FAULT_PAGES = 5000, 2000  # of kernel_stalls, at a time
+ON_MS, PERIOD_MS, SECONDS = 7, 25, 2
+
+
+def lost(*args):
+    done = subprocess.run([FIBERSCOPE, "trace", "lost", "--json", *args], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def record_stalls(work, cpu, bursts=True):
+    """(the report, what the fibers printed, the bursts)"""
+    path, log = os.path.join(work, "s.trace"), os.path.join(work, "bursts")
+    with open(log, "w", encoding="utf-8") as out:
+        other = subprocess.Popen(["taskset", "-c", str(cpu), STALLS, "bursts", str(ON_MS), str(PERIOD_MS)],
+                                 stdout=out) if bursts else None
+    try:
+        done = record("--trace", "--kernel", "-o", path, STALLS, "fibers", str(SECONDS), str(cpu), cwd=work,
+                      env=dict(os.environ, FIB_MAXPROCS="1"))
+        if other and other.poll() is not None:
+            raise Skip("no process may have the CPU before all others (SCHED_FIFO)")
+    finally:
+        if other:
+            other.kill()
+            other.wait()
+    if "--kernel: not allowed" in done.stderr or "--kernel: this kernel" in done.stderr:
+        raise Skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    with open(log, encoding="utf-8") as f:
+        spans = [tuple(map(int, line.split())) for line in f if len(line.split()) == 2 and line.endswith("\n")]
+    return lost(path), done.stdout.splitlines(), spans
+
+
+def turns_of(lines):
+    """name -> [(begin, end)]"""
+    turns = {}
+    for line in lines[1:]:
+        name, begin, end = line.split()
+        turns.setdefault(name, []).append((int(begin), int(end)))
+    return turns
+
+
+def within(value, truth, share, what):
+    assert abs(value - truth) <= share * truth, f"{what}: {value / 1e6:.2f} ms, not {truth / 1e6:.2f} ms"
+
+
+def stalls_by_a_known_process_are_its_bursts(work):
+    cpu = max(os.sched_getaffinity(0))
+    report, lines, bursts = record_stalls(work, cpu)
+    turns = turns_of(lines)
+    begin, end = report["start_ns"], max(t[1] for spans in turns.values() for t in spans)
+    truth = sum(max(0, min(b[1], end) - max(b[0], begin)) for b in bursts)
+    assert truth > 0.7 * SECONDS * 1e9 * ON_MS / PERIOD_MS, (truth, len(bursts))
+    by = {row["by"]: row for row in report["by"]["descheduled"]}
+    within(by["kernel_stalls"]["ns"], truth, 0.05, "the bursts")
+    regions = {row["region"]: row for row in report["regions"]}
+    # By whomever: what the program missed of its clock.
+    seen = int(lines[0].split()[1])
+    within(regions["compute"]["descheduled_ns"], seen, 0.05, "compute")
+    for name, row in regions.items():
+        known = sum(max(0, min(b[1], t[1]) - max(b[0], t[0])) for b in bursts for t in turns[name])
+        assert row["descheduled_ns"] >= 0.95 * known, (name, row, known)
+        span = sum(t[1] - t[0] for t in turns[name])
+        within(row["had_ns"], span, 0.02, name)
+
+
+def calls_and_faults_are_in_their_regions(work):
+    report, lines, _ = record_stalls(work, max(os.sched_getaffinity(0)), bursts=False)
+    turns = turns_of(lines)
+    regions = {row["region"]: row for row in report["regions"]}
+    calls, faults = len(turns["call"]) * CALLS, len(turns["fault"]) * FAULT_PAGES
+    assert calls <= regions["call"]["syscall_count"] <= calls + 100, (calls, regions["call"])
+    assert faults <= regions["fault"]["fault_count"] <= 1.02 * faults + 100, (faults, regions["fault"])
+    assert regions["compute"]["syscall_count"] < 100 and regions["compute"]["fault_count"] < 100, regions["compute"]
+    by = {row["by"]: row for row in report["by"]["syscall"]}
+    assert calls <= by["getppid"]["count"] <= 1.02 * calls + 100, (calls, by["getppid"])
+    for row in [*report["regions"], *report["functions"], *report["fibers"], report["whole"]]:
+        assert row["lost_ns"] + row["unknown_ns"] <= row["had_ns"], row
+    whole, fibers = report["whole"], report["fibers"]
+    assert whole["lost_ns"] == sum(f["lost_ns"] for f in fibers), (whole, fibers)
+    assert whole["unknown_ns"] <= 0.05 * whole["had_ns"], whole
+
+
+def a_missing_kernel_trace_is_named(work):
+    path = os.path.join(work, "t.trace")
+    record("--trace", "-o", path, STALLS, "fibers", "0.1", cwd=work, check=0)
+    done = subprocess.run([FIBERSCOPE, "trace", "lost", path], capture_output=True, text=True)
+    assert done.returncode == 1 and "t.kernel.trace" in done.stderr and "--kernel" in done.stderr, done.stderr
+    # A trace of something else says nothing of these threads.
+    report = lost(path, path)
+    assert report["whole"]["unknown_ns"] == report["whole"]["had_ns"], report["whole"]
+
+
+if __name__ == "__main__":
+    main([stalls_by_a_known_process_are_its_bursts, calls_and_faults_are_in_their_regions,
+          a_missing_kernel_trace_is_named])
