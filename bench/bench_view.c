@@ -6,7 +6,7 @@
 //
 // Usage: bench_view [MILLIONS [RUNS [FILE]]]: a trace of so many million events (default 10): 64 Procs, four fibers each,
 // which are woken, run and block; with FILE it is kept for the next time. Default: 5 runs.
-// bench_view --first ...: the same, only until the first part is drawn.
+// bench_view --first ...: the same, only until the first part is drawn; --cold ...: and none of the file is in memory.
 // bench_view --profile [MILLIONS [FILE]]: how long until the flame graph of a profile of so many million samples (default
 // 1.2: 100 MB) is seen.
 
@@ -16,6 +16,7 @@
 #include "viewer/app.h"
 #include "viewer/ui/raster.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <semaphore.h>
@@ -149,7 +150,7 @@ struct figure {
 
 static struct figure figures[WHATS];
 static int runs;
-static bool only_first;
+static bool only_first, is_cold;
 
 static int by_size(const void *a, const void *b)
 {
@@ -300,6 +301,13 @@ static void script(struct app *a, int run)
     raster_finish(&r);
 }
 
+static void forget(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    must(fd < 0 || fsync(fd) || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) ? -EIO : 0, path);
+    close(fd);
+}
+
 // Opens the file, waits for all of it, and moves in it.
 static void measure(const char *path, double millions, int run)
 {
@@ -307,6 +315,8 @@ static void measure(const char *path, double millions, int run)
     const struct app_options o = {.font = "builtin", .scale = 100, .wake = wake};
     struct fscope_error err = {0};
     must(app_init(&a, &o, &err), "fonts");
+    if (is_cold)
+        forget(path);
     struct loading l = {.before = memory_bytes("VmRSS:"), .began = now_ms()};
     must(app_add(&a, path, &err), path);
     load(&a, &l);
@@ -417,7 +427,8 @@ int main(int argc, char **argv)
     mallopt(M_MMAP_THRESHOLD, 256 << 10); // as fiberscope-view
     if (argc > 1 && !strcmp(argv[1], "--profile"))
         return profile(argc, argv);
-    only_first = argc > 1 && !strcmp(argv[1], "--first");
+    is_cold = argc > 1 && !strcmp(argv[1], "--cold");
+    only_first = is_cold || (argc > 1 && !strcmp(argv[1], "--first"));
     argc -= only_first;
     argv += only_first;
     double millions = argc > 1 ? strtod(argv[1], NULL) : 10;

@@ -125,8 +125,9 @@ struct rect timeline_span_rect(const struct timeline *t, const struct lod *l, ui
 // The least bits, but 1 at least, that hold a whole number larger than n: what has fewer is shorter.
 static uint8_t bits_above(double n)
 {
+    uint64_t whole = n > 0 ? (uint64_t)n : 0;
     uint8_t bits = 1; // some span
-    for (; n >= 2; n /= 2)
+    while (whole >> bits)
         bits++;
     return bits;
 }

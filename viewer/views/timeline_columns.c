@@ -353,6 +353,23 @@ int timeline_pixels_make(struct timeline *t, struct ui *u)
     return rc;
 }
 
+bool timeline_pixels_busy(const struct timeline *t, int width, int64_t *busy_ns)
+{
+    const struct timeline_shot *whole = NULL;
+    for (int i = 0; i < TIMELINE_SHOTS; i++) {
+        const struct timeline_shot *s = &t->pixels.shots[i];
+        if (s->is_whole && s->width == width && s->begin_ns == t->model->begin_ns &&
+            s->end_ns == t->model->end_ns)
+            whole = s;
+    }
+    for (int x = 0; whole && x < width; x++) {
+        busy_ns[x] = 0;
+        for (int k = 0; k < LOD_CLASSES; k++)
+            busy_ns[x] += whole->class_ns[x][k];
+    }
+    return whole;
+}
+
 void timeline_pixels_free(struct timeline_pixels *p)
 {
     for (int i = 0; i <= TIMELINE_SHOTS; i++) {

@@ -64,6 +64,9 @@ void timeline_sort(struct timeline *t); // the next of the sorts, at the chosen 
 // The pixels of all Procs in what is shown, and what each class has of each pixel over all of them (class_ns), unless they
 // are there already; with a clock, a draft of them, and u->moves. 0 or -ENOMEM.
 int timeline_pixels_make(struct timeline *t, struct ui *u);
+
+// How long lanes ran in each pixel of the whole trace, if a shot is of that; false: none is.
+bool timeline_pixels_busy(const struct timeline *t, int width, int64_t *busy_ns);
 void timeline_pixels_free(struct timeline_pixels *p);
 
 // A lane's columns of what is shown, exact in any case; the same of a lane of work, as it is drawn. Until the next call.

@@ -113,8 +113,10 @@ static void overview(struct timeline *t, int width)
         return;
     t->overview_width = width;
     double whole = (double)(t->model->end_ns - t->model->begin_ns) / width * t->model->lane_count;
-    memset(t->busy_ns, 0, (size_t)width * sizeof *t->busy_ns);
-    for (uint32_t i = 0; i < t->model->lane_count; i++) {
+    bool is_known = timeline_pixels_busy(t, width, t->busy_ns);
+    if (!is_known)
+        memset(t->busy_ns, 0, (size_t)width * sizeof *t->busy_ns);
+    for (uint32_t i = 0; i < t->model->lane_count && !is_known; i++) {
         lod_columns(&t->model->lanes[i].lod, t->model->begin_ns, t->model->end_ns, (uint32_t)width,
                     t->columns);
         for (int x = 0; x < width; x++)
