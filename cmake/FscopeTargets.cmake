@@ -3,6 +3,7 @@
 #
 #   fscope_inside(NAME SOURCES ...)             static library that runs inside a target (libc only)
 #   fscope_outside(NAME SOURCES ... LIBS ...)   static library for the tools
+#   fscope_bpf(TARGET SOURCES ...)              BPF programs; X.bpf.c gives "collector/bpf/X.skel.h"
 #   fscope_tool(NAME [COMPONENT c] SOURCES ... LIBS ...)   installed program; component: tools
 
 add_library(fscope_flags INTERFACE)
@@ -63,4 +64,28 @@ function(fscope_tool name)
   add_executable(${name} ${A_SOURCES})
   target_link_libraries(${name} PRIVATE fscope_flags ${A_LIBS})
   install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT ${A_COMPONENT})
+endfunction()
+
+# Each X.bpf.c is compiled by clang for the kernel's machine and made into a skeleton, a header that carries the object.
+# Only struct layouts of ours and of the kernel's UAPI are used: what kernel it runs on is found out when it is loaded.
+function(fscope_bpf target)
+  cmake_parse_arguments(A "" "" "SOURCES" ${ARGN})
+  file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/collector/bpf)
+  set(headers)
+  foreach(source IN LISTS A_SOURCES)
+    get_filename_component(name ${source} NAME)
+    string(REPLACE ".bpf.c" "" name ${name})
+    set(object ${PROJECT_BINARY_DIR}/collector/bpf/${name}.bpf.o)
+    set(skeleton ${PROJECT_BINARY_DIR}/collector/bpf/${name}.skel.h)
+    add_custom_command(OUTPUT ${object}
+      COMMAND ${FSCOPE_BPF_CLANG} -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -I${PROJECT_SOURCE_DIR}
+              -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE} -ffile-prefix-map=${PROJECT_SOURCE_DIR}=.
+              -MD -MF ${object}.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
+      DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source} DEPFILE ${object}.d VERBATIM)
+    add_custom_command(OUTPUT ${skeleton}
+      COMMAND sh -c "${FSCOPE_BPFTOOL} gen skeleton ${object} name ${name}_bpf > ${skeleton}"
+      DEPENDS ${object} VERBATIM)
+    list(APPEND headers ${skeleton})
+  endforeach()
+  target_sources(${target} PRIVATE ${headers})
 endfunction()

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+//
+// What the BPF programs and the collector have in common: maps' values and the records of the ring. Included by both:
+// fixed-width words only, no functions. The tables of code are in symbols/unwind_layout.h.
+//
+// How a stack is found (walk.bpf.h)
+//   targets    thread group id -> slot. A child gets its parent's slot at fork, in BPF; an exec gets slot 0.
+//   slots      what is mapped in a process: mappings sorted by address, in chunks. Written by the collector through
+//              mmap under a sequence lock; slot 0 has no mappings ("not known yet").
+//   chunks     BPF_CHUNK_MAPPINGS mappings each, owned by one slot
+//   tables     file -> its compact unwind table, an inner map made for its size; a file is shared by all processes
+//              that map it (by build id, device and inode), and evicted when no slot names it and room is needed
+//   rules      the rows without addresses, of all tables
+// A walk that comes to code which its slot does not know sends the registers and a copy of the stack instead; the
+// collector walks that as it does with perf's samples (perf_code.h), so nothing is lost while tables are made.
+//
+// How samples are counted
+//   A sample's key is a hash of all that the profile tells apart: kind, process, thread, fiber, labels, generation of
+//   the slot, and the pcs. sums[key] has the values. The first sample of a key also sends a record with what the key
+//   stands for. So an equal stack costs neither the ring nor the collector anything. The collector empties sums from
+//   time to time; a key that comes again is sent again.
+//
+// What always holds
+//   - BPF programs write nothing into a target, and read user memory only by bpf_probe_read_user.
+//   - Records are read by the collector as a stranger's: their lengths are checked.
+//   - What could not be counted is counted in bpf_losses, and told.
+
+#ifndef FIBERSCOPE_COLLECTOR_BPF_LAYOUT_H
+#define FIBERSCOPE_COLLECTOR_BPF_LAYOUT_H
+
+#ifdef __bpf__
+typedef unsigned char uint8_t;
+typedef unsigned short uint16_t;
+typedef unsigned int uint32_t;
+typedef int int32_t;
+typedef unsigned long long uint64_t;
+typedef long long int64_t;
+#else
+#include <stdint.h>
+#endif
+
+enum {
+    BPF_DEPTH_MAX = 512,        // user frames, as SEG_STACK_DEPTH_MAX
+    BPF_KERNEL_DEPTH_MAX = 127, // the kernel's own limit (kernel.perf_event_max_stack)
+    BPF_CHUNK_MAPPINGS = 64,    // in a chunk
+    BPF_SLOT_CHUNKS = 32,       // chunks of a slot: 2048 executable mappings
+    BPF_SLOTS_MAX = 4096,       // processes with tables at a time
+    BPF_FILES_MAX = 8192,       // executables with tables at a time
+    BPF_STACK_COPY_MAX = 16384, // bytes of a copied stack
+    BPF_LABEL_BYTES_MAX = 2048, // of a fiber's label set
+};
+
+// --- Code.
+
+struct bpf_mapping {
+    uint64_t start, end;  // run-time addresses of executable memory, half open
+    uint64_t table_start; // run-time address that the table's first block stands for
+    uint32_t file;        // index in `tables`; 0: no table (JIT, a broken file): by frame pointer
+    uint32_t blocks;      // of the table
+};
+
+struct bpf_chunk {
+    struct bpf_mapping mappings[BPF_CHUNK_MAPPINGS];
+};
+
+// Where to find the current fiber (runtime/descriptor.h); offsets are those of the descriptor.
+struct bpf_fibers {
+    int64_t tls_offset; // of {m, g} from fs base
+    uint64_t labels;    // address of the label sets
+    uint32_t is_there;  // else there is no fiber runtime
+    uint32_t m_g0, g_id, g_fn, g_labels, g_flags, g_live, g_name, live_name;
+    uint32_t label_set_size, label_sets, reserved;
+};
+
+struct bpf_slot {
+    uint32_t seq;        // odd while the collector writes
+    uint32_t generation; // changes with each change of the mappings; never used twice
+    uint32_t count;      // of mappings
+    uint32_t reserved;
+    struct bpf_fibers fibers;
+    uint64_t first[BPF_SLOT_CHUNKS]; // start of each chunk's first mapping; unused ones: all bits
+    uint32_t chunk[BPF_SLOT_CHUNKS]; // index in `chunks`
+};
+
+// --- What is to be done, in .rodata, set before loading.
+
+enum bpf_filter {
+    BPF_FILTER_TARGETS, // processes in `targets`, which children join
+    BPF_FILTER_ALL,
+    BPF_FILTER_CGROUP, // tasks below a control group of version 2
+};
+
+struct bpf_config {
+    uint32_t filter;     // enum bpf_filter
+    uint32_t inherit;    // children of targets are targets
+    uint32_t stack_copy; // bytes, at most BPF_STACK_COPY_MAX
+    uint32_t kernel_stacks;
+    uint32_t
+        cgroup_level; // BPF_FILTER_CGROUP: bpf_get_current_ancestor_cgroup_id(level) == cgroup_id
+    uint32_t self;    // our own thread group, which is never sampled
+    uint64_t cgroup_id;
+    uint64_t seed; // of the keys
+};
+
+// --- What comes back.
+
+enum bpf_sample_kind {
+    BPF_SAMPLE_CPU,
+    BPF_SAMPLE_OFFCPU,
+    BPF_SAMPLE_KIND_COUNT,
+};
+
+struct bpf_sum {
+    uint64_t count, ns;
+};
+
+enum bpf_record_type {
+    BPF_RECORD_STACK = 1, // struct bpf_stack: a key's first sample
+    BPF_RECORD_COPY = 2,  // struct bpf_copy: a sample whose stack the collector walks; not in sums
+    BPF_RECORD_EXEC = 3,  // struct bpf_task_event
+    BPF_RECORD_FORK = 4,  // struct bpf_task_event; of a new process, not of a thread
+    BPF_RECORD_EXIT = 5,  // struct bpf_task_event; of a whole process
+};
+
+enum bpf_walk_end { // as enum unwind_end
+    BPF_END_ROOT,
+    BPF_END_DEPTH,
+    BPF_END_NO_ROW,
+    BPF_END_BAD_MEMORY,
+    BPF_END_LOOP,
+    BPF_END_UNKNOWN_CODE, // no mapping of the slot: a copy is sent
+};
+
+struct bpf_head {
+    uint32_t type; // enum bpf_record_type
+    uint32_t size; // of the whole record
+    uint32_t pid;  // thread group id, as the initial pid namespace has it
+    uint32_t tid;
+    uint64_t time_ns; // CLOCK_MONOTONIC
+};
+
+struct bpf_fiber { // zero: none
+    uint64_t id, fn;
+    uint32_t label_bytes; // of the label set, behind the pcs
+    uint32_t reserved;
+    char name[32];
+};
+
+struct bpf_stack {
+    struct bpf_head head;
+    uint64_t key; // 0: the sample stands for itself: count and ns below, not in sums
+    uint64_t count, ns;
+    uint32_t kind; // enum bpf_sample_kind
+    uint32_t end;  // enum bpf_walk_end
+    uint32_t user_depth, kernel_depth;
+    char comm[16];
+    struct bpf_fiber fiber;
+    uint64_t pcs
+        []; // user's, then the kernel's, each leaf first, as struct builder_sample wants them; then the labels
+};
+
+struct bpf_copy {
+    struct bpf_head head;
+    uint64_t count, ns;
+    uint32_t kind, kernel_depth;
+    uint32_t stack_bytes; // copied from rsp upwards
+    uint32_t valid;       // registers by DWARF number, as struct unwind_registers
+    char comm[16];
+    struct bpf_fiber fiber; // label_bytes 0
+    uint64_t rip, rbp, rsp;
+    uint64_t registers[17];
+    uint64_t pcs[]; // the kernel's, then the stack's bytes
+};
+
+struct bpf_task_event {
+    struct bpf_head head;
+    uint32_t parent; // FORK: thread group id
+    uint32_t reserved;
+};
+
+struct bpf_losses {  // one per CPU
+    uint64_t ring;   // samples that found the ring full
+    uint64_t sums;   // samples that were sent for themselves: sums was full
+    uint64_t torn;   // walks during which the slot was written: sent as copies
+    uint64_t copies; // samples sent as copies, for any reason
+    uint64_t busy;   // samples that met another one of the same CPU at work
+};
+
+#endif

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+//
+// The sampling BPF programs (profile.bpf.c), loaded: their maps as memory, their records, starting and stopping them.
+// What the words mean is in layout.h. Who keeps the maps' contents: code.h. Who turns records into profiles: ebpf.h.
+//
+// What always holds
+//   - Loading needs privilege (features.h says which); nothing after bpf_programs_start does, so the caller may drop it.
+//   - Nothing runs in the kernel once bpf_programs_stop has returned, or this process has died.
+//   - Memory of slots, chunks, rules and tables is the kernel's, mapped here: BPF programs read it while it is written.
+//
+// One thread at a time. Nothing here prints; libbpf's own messages go into err.
+
+#ifndef FIBERSCOPE_COLLECTOR_BPF_PROGRAMS_H
+#define FIBERSCOPE_COLLECTOR_BPF_PROGRAMS_H
+
+#include "base/error.h"
+#include "collector/bpf/layout.h"
+#include "symbols/unwind_layout.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct bpf_programs;
+
+struct bpf_programs_options {
+    size_t size; // sizeof(struct bpf_programs_options)
+    struct bpf_config config;
+    uint32_t cpu_hz; // samples per second of each CPU that is busy with what is watched; 0: none
+    bool offcpu;     // time that threads do not run
+    uint64_t ring_bytes; // a power of two, at least a page; 0: 4 MiB
+    uint32_t sums_max;   // distinct samples between two calls of bpf_programs_sums; 0: 65536
+};
+
+// Loads; nothing runs yet. 0 or -errno (-EPERM, -ENOTSUP: err says what is missing and what to do). The caller owns *out.
+int bpf_programs_new(struct bpf_programs **out, const struct bpf_programs_options *opts,
+                     struct fscope_error *err);
+void bpf_programs_free(struct bpf_programs *p); // accepts NULL; stops
+
+// Attaches: an event on each CPU, the tracepoints. 0 or -errno.
+int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err);
+void bpf_programs_stop(struct bpf_programs *p);
+bool bpf_programs_is_hardware(const struct bpf_programs *p); // cycles, else the CPU clock
+
+// --- Who is watched.
+
+// pid (as the initial pid namespace has it) has this slot from now on; 0: none yet. 0 or -errno.
+int bpf_programs_target(struct bpf_programs *p, pid_t pid, uint32_t slot);
+void bpf_programs_untarget(struct bpf_programs *p, pid_t pid);
+int bpf_programs_slot_of(struct bpf_programs *p, pid_t pid, uint32_t *slot); // 0 or -ENOENT
+
+// --- Code. Arrays mapped for writing.
+
+struct bpf_slot *bpf_programs_slots(struct bpf_programs *p);   // [BPF_SLOTS_MAX]
+struct bpf_chunk *bpf_programs_chunks(struct bpf_programs *p); // [*count]: bpf_programs_chunk_count
+uint32_t bpf_programs_chunk_count(const struct bpf_programs *p);
+struct unwind_rule_row *bpf_programs_rules(struct bpf_programs *p); // [UNWIND_RULES_MAX]
+
+// Makes the table `file` (1 .. BPF_FILES_MAX - 1) of this many pages from their words. 0 or -errno.
+int bpf_programs_table(struct bpf_programs *p, uint32_t file, const uint32_t *words,
+                       uint32_t pages);
+void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file);
+
+// --- What comes.
+
+// Calls fn for each record in the ring; head->size bytes may be read. Waits at most timeout_ms for the first one, or until
+// extra_fd (-1: none) is readable or a signal arrives. The number of records, fn's value where that is negative (the record
+// counts as done), or -errno (-EINTR).
+typedef int bpf_record_fn(void *arg, const struct bpf_head *head);
+int64_t bpf_programs_poll(struct bpf_programs *p, int timeout_ms, int extra_fd, bpf_record_fn *fn,
+                          void *arg);
+
+// Calls fn for each sum and empties them. What is added meanwhile is in this call or the next. 0, fn's nonzero value, -errno.
+typedef int bpf_sum_fn(void *arg, uint64_t key, const struct bpf_sum *sum);
+int bpf_programs_sums(struct bpf_programs *p, bpf_sum_fn *fn, void *arg);
+
+void bpf_programs_losses(struct bpf_programs *p,
+                         struct bpf_losses *out); // since the start, of all CPUs
+
+#endif
