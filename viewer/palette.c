@@ -189,9 +189,14 @@ struct help {
     int keys, does, row; // widths of the columns, height of a row
 };
 
-static void help_list(struct help *h, const struct ui *u, unsigned contexts, unsigned digits)
+static int keys_width(const struct ui *u, const struct help_row *row)
 {
     char keys_text[COMMAND_KEYS_TEXT];
+    return row->command ? font_width(u->font, command_keys(row->command, keys_text), SIZE_MAX) : 0;
+}
+
+static void help_list(struct help *h, const struct ui *u, unsigned contexts, unsigned digits)
+{
     const char *group = NULL;
     for (const struct command *c = commands; c->help && h->count + 2 < HELP_MAX; c++) {
         if (!applies(c, contexts, digits))
@@ -199,24 +204,37 @@ static void help_list(struct help *h, const struct ui *u, unsigned contexts, uns
         if (command_group(c) != group)
             h->rows[h->count++].heading = group = command_group(c);
         h->rows[h->count++].command = c;
-        int k = font_width(u->font, command_keys(c, keys_text), SIZE_MAX);
+        int k = keys_width(u, &h->rows[h->count - 1]);
         int d = font_width(u->font, c->help, SIZE_MAX);
         h->keys = k > h->keys ? k : h->keys;
         h->does = d > h->does ? d : h->does;
     }
 }
 
-static void help_row(struct ui *u, const struct help *h, const struct help_row *row, int x, int y)
+// A column has what its keys leave, so that one long name of keys takes room from its own column only.
+static void help_column(struct ui *u, const struct help *h, const struct help_row *rows, int count,
+                        struct rect r)
 {
     char keys_text[COMMAND_KEYS_TEXT];
-    if (!row->command) {
-        ui_label(u, rect_make(x, y, h->keys + h->does, h->row), u->theme.accent, row->heading);
-        return;
+    int keys = 0;
+    for (int i = 0; i < count; i++) {
+        int width = keys_width(u, &rows[i]);
+        keys = width > keys ? width : keys;
     }
-    ui_label(u, rect_make(x + 2 * u->pad, y, h->keys, h->row), u->theme.text,
-             command_keys(row->command, keys_text));
-    ui_label(u, rect_make(x + 4 * u->pad + h->keys, y, h->does, h->row), u->theme.dim,
-             row->command->help);
+    int does = r.x + 4 * u->pad + keys;
+    for (int i = 0; i < count; i++) {
+        const struct command *c = rows[i].command;
+        int y = r.y + i * h->row;
+        if (!c) {
+            ui_label(u, rect_make(r.x, y, r.w - 2 * u->pad, h->row), u->theme.accent,
+                     rows[i].heading);
+            continue;
+        }
+        ui_label(u, rect_make(r.x + 2 * u->pad, y, keys, h->row), u->theme.text,
+                 command_keys(c, keys_text));
+        ui_label(u, rect_make(does, y, r.x + r.w - 2 * u->pad - does, h->row), u->theme.dim,
+                 c->help);
+    }
 }
 
 void palette_help(struct ui *u, struct rect r, unsigned contexts, unsigned digits)
@@ -233,7 +251,6 @@ void palette_help(struct ui *u, struct rect r, unsigned contexts, unsigned digit
         columns = columns > most ? most : columns;
         columns = columns > 0 ? columns : 1;
         column = (r.w - 2 * margin) / columns < column ? (r.w - 2 * margin) / columns : column;
-        h.does = column - h.keys - 6 * u->pad;
     }
     int rows = h.count ? (h.count + columns - 1) / columns : 1;
     int close = (r.h - 2 * margin) / rows;
@@ -245,7 +262,7 @@ void palette_help(struct ui *u, struct rect r, unsigned contexts, unsigned digit
     draw_rect(u->list, r, 0x90000000);
     draw_rect(u->list, box, u->theme.raised);
     draw_frame(u->list, box, 1, u->theme.border);
-    for (int i = 0; i < h.count; i++)
-        help_row(u, &h, &h.rows[i], box.x + margin + i / rows * column,
-                 box.y + margin + i % rows * h.row);
+    for (int i = 0; i < h.count; i += rows)
+        help_column(u, &h, &h.rows[i], h.count - i < rows ? h.count - i : rows,
+                    rect_make(box.x + margin + i / rows * column, box.y + margin, column, 0));
 }

@@ -250,6 +250,15 @@ static void detail_legend(const struct timeline *t, struct ui *u, struct rect r,
     }
 }
 
+// As many as there is room for, and no more than it takes: names want the width.
+static int cells_across(const struct ui *u, int width, int count, int rows)
+{
+    int digit = font_width(u->font, "0", 1), most = width / (72 * digit);
+    int need = rows > 0 ? (count + rows - 1) / rows : 1;
+    most = most < 1 ? width > 60 * digit ? 2 : 1 : most < 2 ? 2 : most > 4 ? 4 : most;
+    return need < 1 ? 1 : need < most ? need : most;
+}
+
 static void detail_sums(struct timeline *t, struct ui *u, struct rect r)
 {
     bool has_range = t->range.end > t->range.begin;
@@ -275,8 +284,8 @@ static void detail_sums(struct timeline *t, struct ui *u, struct rect r)
         return;
     }
     int row = font_height(u->font) + 4, rows = (r.h - u->line) / row;
-    int digit = font_width(u->font, "0", 1), columns = r.w / (72 * digit), classes[LOD_CLASSES];
-    columns = columns < 1 ? r.w > 60 * digit ? 2 : 1 : columns < 2 ? 2 : columns > 4 ? 4 : columns;
+    int digit = font_width(u->font, "0", 1), classes[LOD_CLASSES];
+    int columns = cells_across(u, r.w, classes_of(sums, LOD_CLASSES, classes), rows);
     int width = (r.w - (columns - 1) * 4 * u->pad) / columns;
     width = width < 60 * digit ? width : 60 * digit; // figures stay near their names
     int count = rows > 0 ? classes_of(sums, rows * columns, classes) : 0;
