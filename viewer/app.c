@@ -186,7 +186,7 @@ static void view_commands(struct app *a)
 {
     struct document *d = a->count ? a->documents[a->at] : NULL;
     for (int i = 0; d && views[i]; i++)
-        if (views[i]->shows & document_kind(d) && views[i]->digit &&
+        if (views[i]->shows & document_kind(d) && views[i]->digit && i != d->view &&
             command_given(&a->ui, COMMAND_VIEW_1 + views[i]->digit - 1u))
             document_show(d, i);
 }

@@ -76,17 +76,17 @@ const struct command commands[] = {
 
     // --- Panels beneath the timeline. One that has the keyboard looks at keys itself, before the
     // timeline, which has some of them: those are words here.
-    {COMMAND_PANEL_FLAME, CONTEXT_PANEL, false, NULL, {{'1', UI_ALT}},
+    {COMMAND_PANEL_FLAME, CONTEXT_PANEL, false, NULL, {{'2', 0}, {'1', UI_ALT}},
      "Flame graph of the range", "flame graph of the range; again: close it"},
-    {COMMAND_PANEL_FLAME + 1, CONTEXT_PANEL, false, NULL, {{'2', UI_ALT}},
+    {COMMAND_PANEL_FLAME + 1, CONTEXT_PANEL, false, NULL, {{'3', 0}, {'2', UI_ALT}},
      "Statistics of the range", "statistics of the range"},
-    {COMMAND_PANEL_FLAME + 2, CONTEXT_PANEL, false, NULL, {{'3', UI_ALT}},
+    {COMMAND_PANEL_FLAME + 2, CONTEXT_PANEL, false, NULL, {{'4', 0}, {'3', UI_ALT}},
      "Table of fibers", "table of fibers"},
-    {COMMAND_PANEL_FLAME + 3, CONTEXT_PANEL, false, NULL, {{'4', UI_ALT}},
+    {COMMAND_PANEL_FLAME + 3, CONTEXT_PANEL, false, NULL, {{'5', 0}, {'4', UI_ALT}},
      "Critical path of the range", "critical path of the range"},
-    {COMMAND_PANEL_FLAME + 4, CONTEXT_PANEL, false, NULL, {{'5', UI_ALT}},
+    {COMMAND_PANEL_FLAME + 4, CONTEXT_PANEL, false, NULL, {{'6', 0}, {'5', UI_ALT}},
      "Explain slow regions", "explain slow regions"},
-    {COMMAND_PANEL_LATENCY, CONTEXT_PANEL, false, NULL, {{'6', UI_ALT}},
+    {COMMAND_PANEL_LATENCY, CONTEXT_PANEL, false, NULL, {{'7', 0}, {'6', UI_ALT}},
      "Latencies of regions and tasks", "latencies of regions and tasks"},
     {COMMAND_PANEL_NONE, CONTEXT_PANEL, false, NULL, {{'0', UI_ALT}},
      "Close the panel", "close the panel"},
@@ -154,6 +154,17 @@ const struct command commands[] = {
      "Next file of the function", "the next file that the function is in"},
 
     // --- All views of a profile.
+    // A view has its digit in its struct view; add a row with the view.
+    {COMMAND_VIEW_1 + 1, CONTEXT_PROFILE, false, NULL, {{'2', 0}},
+     "Show the flame graph", "the flame graph"},
+    {COMMAND_VIEW_1 + 2, CONTEXT_PROFILE, false, NULL, {{'3', 0}},
+     "Show the sandwich", "the chosen function, its callers and callees"},
+    {COMMAND_VIEW_1 + 3, CONTEXT_PROFILE, false, NULL, {{'4', 0}},
+     "Show the top functions", "the table of functions"},
+    {COMMAND_VIEW_1 + 4, CONTEXT_PROFILE, false, NULL, {{'5', 0}},
+     "Show the call tree", "the call tree"},
+    {COMMAND_VIEW_1 + 5, CONTEXT_PROFILE, false, NULL, {{'6', 0}},
+     "Show the source", "the source of the chosen function"},
     {COMMAND_TYPE_AFTER, CONTEXT_PROFILE, false, NULL, {{'t', 0}},
      "Next sample type", "the next sample type"},
     {COMMAND_TYPE_BEFORE, CONTEXT_PROFILE, false, NULL, {{'t', UI_SHIFT}},
@@ -181,19 +192,9 @@ const struct command commands[] = {
     {COMMAND_CANCEL, CONTEXT_ANY, false, NULL, {{UI_KEY_ESCAPE, 0}},
      "Choose nothing", "choose nothing"},
 
-    // --- The program. A view has its digit in its struct view; add a row with the view.
+    // --- The program.
     {COMMAND_VIEW_1, CONTEXT_ANY, false, NULL, {{'1', 0}},
-     "Show the timeline", "the timeline"},
-    {COMMAND_VIEW_1 + 1, CONTEXT_ANY, false, NULL, {{'2', 0}},
-     "Show the flame graph", "the flame graph"},
-    {COMMAND_VIEW_1 + 2, CONTEXT_ANY, false, NULL, {{'3', 0}},
-     "Show the sandwich", "the chosen function, its callers and callees"},
-    {COMMAND_VIEW_1 + 3, CONTEXT_ANY, false, NULL, {{'4', 0}},
-     "Show the top functions", "the table of functions"},
-    {COMMAND_VIEW_1 + 4, CONTEXT_ANY, false, NULL, {{'5', 0}},
-     "Show the call tree", "the call tree"},
-    {COMMAND_VIEW_1 + 5, CONTEXT_ANY, false, NULL, {{'6', 0}},
-     "Show the source", "the source of the chosen function"},
+     "Show the timeline", "the timeline; closes a panel"},
     {COMMAND_PALETTE, CONTEXT_ANY, false, NULL, {{'p', UI_CTRL}, {':', 0}},
      NULL, "find a command by its name"},
     {COMMAND_HELP, CONTEXT_ANY, false, NULL, {{'?', 0}},

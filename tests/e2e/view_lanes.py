@@ -137,6 +137,47 @@ def what_the_program_says_stands_where_it_was(work):
     assert [x for x in at if abs(x + 4 - zero - 950 * scale) <= 2], (at, zero, scale)
 
 
+def what_is_found_can_be_walked(work):
+    """A text that is in a fiber's name, regions, tasks, logs and functions: each place is found, in order of time."""
+    path = os.path.join(work, "t.trace")
+    g, rng, ms, places = made.Generation(1), random.Random(9), 1_000_000, []
+    g.say(1, made.PROC_STATUS, 0, 1)
+    plain, root = g.stack("main", "main"), g.stack("alpha_run", "main")
+    g.say(1, made.GO_STATUS_STACK, 1, made.THREAD, made.RUNNING, plain)
+    g.say(1, made.PROCS_CHANGE, 1, 0)
+    g.say(1, made.GO_STATUS_STACK, 2, made.NOBODY, made.WAITING, g.stack("wait", "beta"), thread=made.NOBODY)
+    g.say(1, made.GO_STATUS_STACK, 3, made.NOBODY, made.WAITING, g.stack("wait", "an_alpha"), thread=made.NOBODY)
+    places.append(0)  # fiber 3 by its name; its outermost function is that
+    at = 10
+    for i in range(60):
+        at += rng.randrange(5, 15)
+        kind = rng.choice(["region", "task", "log", "stack", "none"])
+        if kind == "region":
+            g.say(at * ms, made.REGION_BEGIN, 0, g.text("Alphabet"), plain)
+            g.say((at + 1) * ms, made.REGION_END, 0, g.text("Alphabet"), plain)
+        elif kind == "task":
+            g.say(at * ms, TASK_BEGIN, i + 1, 0, g.text("alpha task"), 0)
+            g.say((at + 1) * ms, TASK_END, i + 1, 0)
+        elif kind == "log":
+            g.say(at * ms, LOG, 0, g.text("why"), g.text(f"the alpha {i}"), 0)
+        elif kind == "stack":
+            g.block(at * ms, "sleep", root)
+            g.wake((at + 1) * ms, 1, plain)
+            g.start((at + 2) * ms, 1)
+            at += 2
+        else:
+            g.say(at * ms, LOG, 0, g.text("why"), g.text(f"beta {i}"), 0)
+            continue
+        places.append(at - 2 if kind == "stack" else at)
+    g.block((at + 20) * ms, "sleep", plain)
+    made.write(path, [g])
+    _, _, head = next(t for t in texts(path, "--press", "/ A L P H A Enter") if "match" in t[2])
+    assert head == f"2 of 3 match, found {len(places)} times (n, N)", (head, len(places))
+    for keys, n in (("N", 1), (" ".join(["N"] * 5), 5), ("N Shift+N", len(places)), ("N N N Shift+N", 2)):
+        _, _, head = next(t for t in texts(path, "--press", "/ A L P H A Enter " + keys) if "match" in t[2])
+        assert head == f"2 of 3 match, found {n} of {len(places)} (n, N)", (keys, head)
+
+
 def every_group_has_a_strip(work):
     """Ten functions, of which six are colours: the strip of each head stands where its fibers ran."""
     path = os.path.join(work, "t.trace")
@@ -163,4 +204,4 @@ def every_group_has_a_strip(work):
 
 if __name__ == "__main__":
     main([every_group_has_a_strip, groups_are_those_of_the_report, a_fibers_share_is_that_of_the_report,
-          what_the_program_says_stands_where_it_was])
+          what_the_program_says_stands_where_it_was, what_is_found_can_be_walked])

@@ -167,7 +167,9 @@ def fibers_are_those_of_the_report(path, ranges, _):
             assert row[1:3] == [str(w["fibers"]), str(w["alive"])], (row, w)
             figures = [w["total_ns"], w["running_ns"], w["runnable_ns"], syscall(w), w["blocked_ns"]]
             reasons = {b["reason"]: b["ns"] for b in w["blocked"]}
-            figures += [reasons.get(reason, 0) for reason in head[8:]]
+            named = [reasons.get(reason, 0) for reason in head[8:-1]]
+            assert head[-1] == "other" and len(head) <= 12, head
+            figures += [*named, w["blocked_ns"] - sum(named)]
             assert all(is_ns(label, ns) for label, ns in zip(row[3:], figures, strict=True)), (range_, row, figures)
 
 
@@ -306,6 +308,18 @@ def a_range_without_requests_has_none_to_explain(_):
     assert any("of 2200 are slow" in t for t in said) and "all of the trace (R: what is shown)" in said, said
 
 
+def digits_are_the_bar(_):
+    """From left to right, by one key each; 1 is the timeline alone."""
+    shorten = os.path.join(os.environ["FSCOPE_SOURCE"], "tests", "e2e", "data", "shorten.trace")
+    says = {2: "CPU samples", 3: "alive at the end", 4: "start function", 5: "critical path", 6: "are typical", 7: "with both ends"}
+
+    def said(keys):
+        return " ".join(t for r in rows(shorten, "timeline", "--press", keys) for t in r)
+    seen = {digit: said(str(digit)) for digit in says}
+    assert all(words in seen[digit] for digit, words in says.items() if digit != 5) and len(set(seen.values())) == 6, seen
+    assert said("7 1") == said("1") == said("7 7") and said("7 2") == seen[2]
+
+
 @both
 def critical_paths_are_those_of_the_report(path, ranges, _):
     # Without a range the report is of the longest task or region.
@@ -439,7 +453,7 @@ def every_panel_fits_every_size(work):
 
 if __name__ == "__main__":
     main([fibers_are_those_of_the_report, statistics_are_those_of_the_summary, latencies_are_those_of_the_regions,
-          explain_is_that_of_the_report, a_range_without_requests_has_none_to_explain, a_brush_says_what_is_slow,
-          critical_paths_are_those_of_the_report, flame_graphs_have_the_time_of_the_reports,
+          explain_is_that_of_the_report, a_range_without_requests_has_none_to_explain, digits_are_the_bar,
+          a_brush_says_what_is_slow, critical_paths_are_those_of_the_report, flame_graphs_have_the_time_of_the_reports,
           samples_of_fibers_that_are_not_there_count, tasks_are_divided_by_their_critical_paths, mistakes_are_refused,
           every_panel_fits_every_size])

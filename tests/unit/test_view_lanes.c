@@ -372,14 +372,101 @@ static void groups_open_close_and_cost_what_is_seen(void **state)
     assert_int_equal(fibers_shown(), CROWD / 2 + 2);
 }
 
+static void filter(const char *text)
+{
+    snprintf(timeline.rows.filter, sizeof timeline.rows.filter, "%s", text);
+    timeline.rows.is_stale = true;
+    shown_once(&stage, NULL);
+}
+
+static void words_that_mean_nothing_are_told(void **state)
+{
+    (void)state;
+    static const char *const words[][2] = {{"ran>abc", "\"abc\" is no time"},
+                                           {"there>1x", "\"1x\" is no time"},
+                                           {"state:asleep", "no state \"asleep\""},
+                                           {"stat:lock", "nothing has \"stat:lock\""},
+                                           {"ran>1m", ""}, // being typed
+                                           {"state:", ""},
+                                           {"state:network", ""}, // there is such a state
+                                           {"state:chan", ""}};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        filter(words[i][0]);
+        assert_string_equal(lanes_filter_error(&timeline.rows), words[i][1]);
+        assert_true(!*words[i][1] || shown_says(&stage, words[i][1]));
+    }
+    // What stands on lanes, "sleep", is a reason; so is "chan receive", whose state is "channel".
+    const struct trace_lane *odd = &model->spans->lanes[fiber(101)];
+    timeline.rows.sort_at_ns = odd->end_ns - 1;
+    filter("state:sleep");
+    uint32_t asleep = timeline.rows.matching;
+    filter("state:receive");
+    assert_int_equal(asleep, 1 + 20); // main, and those that ran as odd_run
+    assert_int_equal(timeline.rows.matching, 20);
+}
+
+static void heads_are_of_what_matches(void **state)
+{
+    (void)state;
+    assert_false(timeline.rows.unfolded[model->group_count - 1] && fibers_shown() > 2);
+    filter("ran>350ns");                 // 135 to 139, of 360 to 400 ns, and main
+    assert_int_equal(fibers_shown(), 6); // in groups that are closed otherwise
+    assert_true(shown_says(&stage, "2 of 1000 fibers, ran 760ns"));  // 136 and 138
+    assert_true(shown_says(&stage, "3 of 1000 fibers, ran 1.14us")); // 135, 137, 139
+    // A group can be closed under a filter, and is as it was without it.
+    shown_key(&stage, 'c', 0);
+    assert_int_equal(fibers_shown(), 0);
+    filter("");
+    assert_int_equal(fibers_shown(), 2);
+    filter("ran>350ns");
+    assert_int_equal(fibers_shown(), 6);
+    // "ran" is of the same time as the percentages.
+    int64_t begin = trace_span_begin_ns(model->spans, model->spans->lanes[fiber(139)].first + 2);
+    timeline.range = (struct timeline_window){(double)(begin - model->begin_ns),
+                                              (double)(begin - model->begin_ns) + 100};
+    shown_once(&stage, NULL);
+    assert_true(shown_says(&stage, "3 of 1000 fibers, ran 100ns"));
+    assert_true(shown_says(&stage, "2 of 1000 fibers, ran 0"));
+}
+
+// With a clock a filter is looked for in slices, under the rows before it.
+static void typing_waits_for_no_filter(void **state)
+{
+    (void)state;
+    shown_once(&stage, NULL);
+    uint32_t rows = timeline.rows.count, calls = 0;
+    timeline.rows.slice = 100;
+    snprintf(timeline.rows.filter, sizeof timeline.rows.filter, "odd_run");
+    timeline.rows.is_stale = true;
+    struct lanes_sizes sizes = timeline.rows.sizes;
+    do {
+        assert_int_equal(timeline.rows.count, rows);
+        assert_int_equal(lanes_arrange(&timeline.rows, &sizes), 0);
+        calls++;
+    } while (timeline.rows.making);
+    assert_true(calls > 50);
+    assert_int_equal(timeline.rows.matching, CROWD / 2);
+    // Taken back while it is looked for.
+    snprintf(timeline.rows.filter, sizeof timeline.rows.filter, "even_run");
+    timeline.rows.is_stale = true;
+    assert_int_equal(lanes_arrange(&timeline.rows, &sizes), 0);
+    assert_non_null(timeline.rows.making);
+    snprintf(timeline.rows.filter, sizeof timeline.rows.filter, "odd_run");
+    timeline.rows.is_stale = true;
+    assert_int_equal(lanes_arrange(&timeline.rows, &sizes), 0);
+    assert_null(timeline.rows.making);
+    assert_int_equal(timeline.rows.matching, CROWD / 2);
+}
+
 static void fibers_are_filtered_and_sorted(void **state)
 {
     (void)state;
     shown_key(&stage, '/', 0);
     type("ODD_");
     assert_int_equal(timeline.rows.matching, CROWD / 2);
-    assert_true(shown_says(&stage, "1000 of 2002 match"));
+    assert_true(shown_says(&stage, "1000 of 2002 match, found 1000 times (n, N)"));
     type("x");
+    assert_true(shown_says(&stage, "nothing has \"ODD_x\""));
     assert_int_equal(timeline.rows.matching, 0);
     shown_key(&stage, UI_KEY_ENTER, 0);
     shown_key(&stage, UI_KEY_ESCAPE, 0);
@@ -394,6 +481,8 @@ static void fibers_are_filtered_and_sorted(void **state)
                  {"ran>395ns", 2},          // 139, and main with its 1000
                  {"ran>0.3us _run", 10},
                  {"state:sleep", 1},
+                 {"name:odd_run", CROWD / 2},
+                 {"name:wait", 0}, // a function of main's stacks
                  {"there>1s", 0}};
     uint32_t asleep = model->spans->lanes[fiber(1)].first + 1; // main, and nobody else yet
     timeline.rows.sort_at_ns = trace_span_begin_ns(model->spans, asleep);
@@ -457,6 +546,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(marks_are_set_and_found_again, relay, end),
         cmocka_unit_test_setup_teardown(groups_open_close_and_cost_what_is_seen, crowd, end),
         cmocka_unit_test_setup_teardown(fibers_are_filtered_and_sorted, crowd, end),
+        cmocka_unit_test_setup_teardown(words_that_mean_nothing_are_told, crowd, end),
+        cmocka_unit_test_setup_teardown(heads_are_of_what_matches, crowd, end),
+        cmocka_unit_test_setup_teardown(typing_waits_for_no_filter, crowd, end),
         cmocka_unit_test_setup_teardown(any_events_do_no_harm, crowd, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -55,8 +55,14 @@ static int64_t figure(const struct panel_sums *x, const struct trace_portion_fun
     case RUNNABLE: return f->times.runnable_ns;
     case SYSCALL: return f->times.syscall_ns + f->times.syscall_blocked_ns;
     case BLOCKED: return f->times.blocked_ns;
-    default: return waited_ns(&f->times, x->reasons[column - REASON]);
+    default: break;
     }
+    if (column < REASON + (int)x->reason_count)
+        return waited_ns(&f->times, x->reasons[column - REASON]);
+    int64_t other = f->times.blocked_ns; // what has no column of its own: they add up to blocked
+    for (uint32_t i = 0; i < x->reason_count; i++)
+        other -= waited_ns(&f->times, x->reasons[i]);
+    return other;
 }
 
 struct sorting {
@@ -118,7 +124,7 @@ int panel_sums_work(struct panel_sums *x, const struct panel_context *c)
     for (uint32_t i = 0; i < t->wait_count && x->reason_count < PANEL_SUMS_REASONS; i++)
         if (t->waits[i].ns)
             x->reasons[x->reason_count++] = t->waits[i].reason;
-    if (x->table.column >= REASON + (int)x->reason_count)
+    if (x->table.column > REASON + (int)x->reason_count)
         x->table.column = BLOCKED;
     if (!rc)
         rc = make_order(x, c);
@@ -133,7 +139,7 @@ int panel_sums_work(struct panel_sums *x, const struct panel_context *c)
 struct cells {
     const struct panel_sums *x;
     const struct trace_model *model;
-    int64_t most[REASON + PANEL_SUMS_REASONS]; // of each column
+    int64_t most[REASON + PANEL_SUMS_REASONS + 1]; // of each column
 };
 
 static double cell(const void *context, uint32_t row, int column, char *text)
@@ -156,7 +162,7 @@ static double cell(const void *context, uint32_t row, int column, char *text)
 void panel_fibers_frame(struct panel_sums *x, const struct panel_context *c, struct ui *u,
                         struct rect r)
 {
-    struct panel_column columns[REASON + PANEL_SUMS_REASONS] = {
+    struct panel_column columns[REASON + PANEL_SUMS_REASONS + 1] = {
         {"start function", NULL}, {"fibers", "00000000"},   {"alive", "0000000"},
         {"lives", "0000.00ms"},   {"running", "0000.00ms"}, {"runnable", "0000.00ms"},
         {"syscall", "0000.00ms"}, {"blocked", "0000.00ms"}};
@@ -165,6 +171,7 @@ void panel_fibers_frame(struct panel_sums *x, const struct panel_context *c, str
     for (uint32_t i = 0; i < x->reason_count; i++)
         columns[count++] = (struct panel_column){
             trace_names_text(&c->model->spans->names, x->reasons[i]), "0000.00ms"};
+    columns[count++] = (struct panel_column){"other", "0000.00ms"};
     for (uint32_t i = 0; x->has && i < x->portion.function_count; i++)
         for (int m = FIBERS; m < count; m++) {
             int64_t value = figure(x, &x->portion.functions[i], m);

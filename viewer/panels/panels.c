@@ -134,7 +134,8 @@ static void keys(struct panels *p, struct ui *u)
     for (int i = PANELS_FLAME; i < PANELS_COUNT; i++)
         if (command_given(u, (enum command_id)(COMMAND_PANEL_FLAME + i - PANELS_FLAME)))
             panels_open(p, i == was ? PANELS_NONE : (enum panel)i);
-    if (command_given(u, COMMAND_PANEL_NONE))
+    // 1 to 7 are the bar from left to right; without a panel 1 is the program's.
+    if (command_given(u, COMMAND_PANEL_NONE) || (p->open && command_given(u, COMMAND_VIEW_1)))
         panels_open(p, PANELS_NONE);
     u->again |= p->open != was;
     if (!p->open || !command_given(u, COMMAND_PANEL_KEYS))

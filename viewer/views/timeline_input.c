@@ -170,6 +170,10 @@ static void timeline_found(struct timeline *t, bool forward)
     if (!lanes_found(&t->rows, &from, forward, &hit, &at, &all))
         return;
     timeline_choose(t, trace_spans_before(s, hit.lane, hit.begin_ns + 1), hit.lane);
+    double moment = (double)(hit.begin_ns - t->model->begin_ns);
+    double half = (t->shown.end - t->shown.begin) / 2;
+    if (moment < t->shown.begin || moment > t->shown.end) // in the middle of a long span
+        timeline_show(t, moment - half, moment + half);
     t->hit = hit;
     t->hit_at = at;
     t->range = (struct timeline_window){0};
