@@ -4,6 +4,7 @@
 // format is told from the content.
 
 #include "formats/pprof_internal.h"
+#include "formats/trace/foreign.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -228,6 +229,22 @@ static bool looks_like_text(const struct pprof_input *in)
     return true;
 }
 
+// What the bytes are instead of a profile. Field numbers and wire types would puzzle somebody who gave us a log file.
+static void explain(const struct pprof_input *in, int rc, struct fscope_error *err)
+{
+    size_t n = in->size < FOREIGN_BYTES ? in->size : FOREIGN_BYTES;
+    // What begins with a newline may well be a profile that is damaged.
+    const char *what = in->data[0] == '\n' ? NULL : foreign_word(in->data, n);
+    if (n >= 5 && !memcmp(in->data, "go 1.", 5))
+        what = "an execution trace; if the file is compressed, `gunzip FILE` first";
+    if (what)
+        error_set(err, rc, 0, "no profile but %s", what);
+    else if (rc == -EINVAL && looks_like_text(in))
+        error_set(err, rc, 0,
+                  "byte 0: profile: this is text, but of no format that is known (gperftools, "
+                  "jemalloc, Go debug=1, perf script), nor a trace");
+}
+
 static int parse(struct pprof_profile **out, struct pprof_input *in, struct fscope_error *err)
 {
     if (in->size == 0)
@@ -239,11 +256,8 @@ static int parse(struct pprof_profile **out, struct pprof_input *in, struct fsco
     int rc = pprof_read_legacy(p, in, err);
     if (rc == PPROF_NOT_LEGACY)
         rc = pprof_decode(p, in, err);
-    // Field numbers and wire types would puzzle somebody who gave us a log file.
-    if (rc == -EINVAL && looks_like_text(in))
-        error_set(err, rc, 0,
-                  "byte 0: profile: this is text, but of no format that is known (gperftools, "
-                  "jemalloc, Go debug=1, perf script), nor a trace");
+    if (rc == -EINVAL || rc == -ENODATA)
+        explain(in, rc, err);
     if (rc) {
         pprof_free(p);
         return rc;
