@@ -4,6 +4,7 @@
 // format is told from the content.
 
 #include "formats/pprof_internal.h"
+#include "formats/trace/foreign.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +31,8 @@ struct gunzip {
     z_stream z;
     bool open;           // z needs inflateEnd
     bool in_member;      // between a header and its trailer
+    bool salvage;        // what is damaged ends there
+    bool is_damaged;     // and it did
     uint64_t taken;      // compressed bytes so far, for messages
     unsigned char spare; // z may still point here after a call
 };
@@ -77,6 +80,8 @@ static int gunzip_problem(const struct gunzip *g, int z, struct fscope_error *er
 static int gunzip_some(struct gunzip *g, struct buffer *b, const unsigned char *bytes, size_t n,
                        struct fscope_error *err)
 {
+    if (g->is_damaged)
+        return 0;
     g->z.next_in = (Bytef *)(uintptr_t)bytes; // zlib only reads it
     g->z.avail_in = (uInt)n;
     g->taken += n;
@@ -103,6 +108,9 @@ static int gunzip_some(struct gunzip *g, struct buffer *b, const unsigned char *
             inflateReset(&g->z);
         } else if (z == Z_BUF_ERROR || (z == Z_OK && g->z.avail_in == 0 && g->z.avail_out)) {
             return 0; // wants more input
+        } else if (z == Z_DATA_ERROR && g->salvage) {
+            g->is_damaged = true;
+            return 0;
         } else if (z != Z_OK) {
             return gunzip_problem(g, z, err);
         }
@@ -168,7 +176,7 @@ static ssize_t read_full(int fd, unsigned char *bytes, size_t n)
 
 static int load_fd(struct buffer *b, int fd, struct pprof_input *in, struct fscope_error *err)
 {
-    struct gunzip g = {0};
+    struct gunzip g = {.salvage = in->salvage};
     int rc = -ENOMEM;
     unsigned char *chunk = malloc(READ_BYTES);
     if (!chunk)
@@ -204,7 +212,7 @@ static int load_fd(struct buffer *b, int fd, struct pprof_input *in, struct fsco
 static int load_memory(struct buffer *b, const unsigned char *bytes, size_t size,
                        struct pprof_input *in, struct fscope_error *err)
 {
-    struct gunzip g = {0};
+    struct gunzip g = {.salvage = in->salvage};
     int rc = gunzip_open(&g, err);
     for (size_t at = 0; !rc && at < size; at += READ_BYTES) {
         size_t n = size - at < READ_BYTES ? size - at : READ_BYTES;
@@ -228,6 +236,22 @@ static bool looks_like_text(const struct pprof_input *in)
     return true;
 }
 
+// What the bytes are instead of a profile. Field numbers and wire types would puzzle somebody who gave us a log file.
+static void explain(const struct pprof_input *in, int rc, struct fscope_error *err)
+{
+    size_t n = in->size < FOREIGN_BYTES ? in->size : FOREIGN_BYTES;
+    // What begins with a newline may well be a profile that is damaged.
+    const char *what = in->data[0] == '\n' ? NULL : foreign_word(in->data, n);
+    if (n >= 5 && !memcmp(in->data, "go 1.", 5))
+        what = "an execution trace; if the file is compressed, `gunzip FILE` first";
+    if (what)
+        error_set(err, rc, 0, "no profile but %s", what);
+    else if (rc == -EINVAL && looks_like_text(in))
+        error_set(err, rc, 0,
+                  "byte 0: profile: this is text, but of no format that is known (gperftools, "
+                  "jemalloc, Go debug=1, perf script), nor a trace");
+}
+
 static int parse(struct pprof_profile **out, struct pprof_input *in, struct fscope_error *err)
 {
     if (in->size == 0)
@@ -239,11 +263,8 @@ static int parse(struct pprof_profile **out, struct pprof_input *in, struct fsco
     int rc = pprof_read_legacy(p, in, err);
     if (rc == PPROF_NOT_LEGACY)
         rc = pprof_decode(p, in, err);
-    // Field numbers and wire types would puzzle somebody who gave us a log file.
-    if (rc == -EINVAL && looks_like_text(in))
-        error_set(err, rc, 0,
-                  "byte 0: profile: this is text, but of no format that is known (gperftools, "
-                  "jemalloc, Go debug=1, perf script), nor a trace");
+    if (rc == -EINVAL || rc == -ENODATA)
+        explain(in, rc, err);
     if (rc) {
         pprof_free(p);
         return rc;

@@ -5,6 +5,7 @@
 #include "viewer/load.h"
 
 #include "viewer/http.h"
+#include "viewer/pipe.h"
 #include "viewer/profile_model.h"
 #include "viewer/trace_model.h"
 
@@ -28,6 +29,8 @@ enum {
     MANY_SAMPLES = 100000,
     PART_SAMPLES = 10000
 };
+
+#define PIPE_BYTES_MAX (UINT64_C(4) << 30)
 
 enum what { READING, FETCHING, BUILDING, SALVAGING };
 static const char *const whats[] = {"reading", "fetching", "building the view",
@@ -313,23 +316,38 @@ static int parse_profile(struct pprof_profile **out, const char *path, const voi
     return pprof_read_file(out, path, o, err);
 }
 
+// Of what cannot be read whole, as err says.
+static int salvage_profile(struct load *l, const void *bytes, size_t size, struct pprof_profile **p,
+                           struct loaded *out, struct fscope_error *err)
+{
+    uint64_t whole = 0;
+    struct pprof_read_options o = {.size = sizeof o, .salvage = true, .salvaged_samples = &whole};
+    struct fscope_error again = {0};
+    // The reports have an option for this, this program does it.
+    char *hint = strstr(err->text, " (--salvage");
+    if (hint)
+        *hint = 0;
+    if (parse_profile(p, l->o.path, bytes, size, &o, &again))
+        return err->code;
+    if (!whole) {
+        pprof_free(*p);
+        again = *err;
+        return error_set(err, again.code, again.offset,
+                         "%.300s; no whole sample stands before that", again.text);
+    }
+    snprintf(out->missing, sizeof out->missing,
+             "Only what stands before the damage is shown, %" PRIu64 " sample%s: %s", whole,
+             whole == 1 ? "" : "s", err->text);
+    return 0;
+}
+
 static int read_profile(struct load *l, const void *bytes, size_t size, struct loaded *out,
                         struct fscope_error *err)
 {
-    uint64_t whole = 0;
     struct pprof_profile *p = NULL, *base = NULL;
-    struct pprof_read_options o = {.size = sizeof o};
-    struct fscope_error again = {0};
-    int rc = parse_profile(&p, l->o.path, bytes, size, &o, err);
-    if (rc == -ENODATA) { // cut off
-        o.salvage = true;
-        o.salvaged_samples = &whole;
-        rc = parse_profile(&p, l->o.path, bytes, size, &o, &again);
-        if (!rc)
-            snprintf(out->missing, sizeof out->missing,
-                     "Only what stands before the damage is shown. %s", err->text);
-        rc = rc ? err->code : 0;
-    }
+    int rc = parse_profile(&p, l->o.path, bytes, size, NULL, err);
+    if (rc == -ENODATA || rc == -EINVAL)
+        rc = salvage_profile(l, bytes, size, &p, out, err);
     if (!rc && l->o.diff_base && (rc = parse_profile(&base, l->o.diff_base, NULL, 0, NULL, err)))
         pprof_free(p);
     return rc ? rc : model_profile(l, p, base, out, err);
@@ -342,11 +360,38 @@ static bool is_trace(const char *bytes, size_t n)
     return n >= 5 && !memcmp(bytes, "go 1.", 5);
 }
 
-// What a program left behind is the collector's to read, which no part of this program is.
-static bool is_left_behind(const char *bytes, size_t n)
+// Of a trace or a profile in memory.
+static int read_bytes(struct load *l, const char *bytes, size_t size, struct loaded *out,
+                      struct fscope_error *err)
 {
-    return (n >= 4 && !memcmp(bytes, "\177ELF", 4)) ||
-           (n >= 8 && (!memcmp(bytes, "FIBDUMP1", 8) || !memcmp(bytes, "FIBESEG1", 8)));
+    const struct source s = {.fd = -1, .bytes = bytes, .size_bytes = size};
+    if (!say(l, READING))
+        return error_set(err, -ECANCELED, 0, "cancelled");
+    if (!is_trace(bytes, size))
+        return read_profile(l, bytes, size, out, err);
+    int rc = read_trace(l, &s, out, err);
+    return rc ? error_prefix(err, "%s", l->o.path) : 0;
+}
+
+static bool pipe_progress(void *context, uint64_t done)
+{
+    say_bytes(context, done, 0);
+    return say(context, READING);
+}
+
+static int read_pipe(struct load *l, struct loaded *out, struct fscope_error *err)
+{
+    char *bytes;
+    size_t size;
+    int rc = pipe_read(l->o.path, PIPE_BYTES_MAX, pipe_progress, l, &bytes, &size);
+    if (rc == -EFBIG)
+        return error_set(
+            err, rc, 0, "%s: more than the viewer takes from a pipe: make a file of it", l->o.path);
+    if (rc)
+        return error_set(err, rc, 0, "%s: %s", l->o.path, strerror(-rc));
+    rc = read_bytes(l, bytes, size, out, err);
+    free(bytes);
+    return rc;
 }
 
 static int read_file(struct load *l, struct loaded *out, struct fscope_error *err)
@@ -358,11 +403,6 @@ static int read_file(struct load *l, struct loaded *out, struct fscope_error *er
     if (n <= 0 || !is_trace(begin, (size_t)n) || fstat(fd, &st)) {
         if (fd >= 0)
             close(fd);
-        if (is_left_behind(begin, n > 0 ? (size_t)n : 0))
-            return error_set(err, -EINVAL, 0,
-                             "%s: a dump, a black box or a core file: `fiberscope finish` makes "
-                             "profiles and traces of it, which can be viewed",
-                             l->o.path);
         say(l, READING);
         return read_profile(l, NULL, 0, out, err);
     }
@@ -389,22 +429,16 @@ static int fetch(struct load *l, struct loaded *out, struct fscope_error *err)
     int rc = http_get(l->o.path, &limits, fetch_progress, l, &body, &size, err);
     if (rc)
         return rc;
-    if (is_trace(body, size)) {
-        const struct source s = {.fd = -1, .bytes = body, .size_bytes = size};
-        say(l, READING);
-        rc = read_trace(l, &s, out, err);
-        if (rc)
-            error_prefix(err, "%s", l->o.path);
-    } else {
-        rc = read_profile(l, body, size, out, err);
-    }
+    rc = read_bytes(l, body, size, out, err);
     free(body);
     return rc;
 }
 
 static int run(struct load *l, struct loaded *out, struct fscope_error *err)
 {
-    int rc = http_is_url(l->o.path) ? fetch(l, out, err) : read_file(l, out, err);
+    int rc = http_is_url(l->o.path) ? fetch(l, out, err)
+             : pipe_is(l->o.path)   ? read_pipe(l, out, err)
+                                    : read_file(l, out, err);
     if (rc && err && !err->code)
         error_set(err, rc, 0, "%s: %s", l->o.path, strerror(-rc));
     return rc;

@@ -54,10 +54,11 @@ static const char *elf_word(const unsigned char *bytes, size_t n)
     return eh.e_type == ET_CORE
                ? "a core file: `fiberscope finish FILE` writes the trace that the program was "
                  "recording, `fiberscope stack FILE` shows its stacks"
-               : "a program: `fiberscope record --trace FILE` records a trace of it";
+               : "a program: `fiberscope record --trace FILE` records a trace of it, without "
+                 "--trace a profile";
 }
 
-static const char *word_of(const unsigned char *bytes, size_t n)
+const char *foreign_word(const unsigned char *bytes, size_t n)
 {
     if (n > 2 && bytes[0] == 0x1f && bytes[1] == 0x8b)
         return inflated_word(bytes, n);
@@ -91,7 +92,7 @@ int foreign_explain(const unsigned char *bytes, size_t n, struct fscope_error *e
     size_t same = n < sizeof begin - 1 ? n : sizeof begin - 1;
     if (n < 16 && memcmp(bytes, begin, same) == 0)
         return error_set(err, -ENODATA, n, "the file ends at byte %zu, inside its header", n);
-    const char *what = word_of(bytes, n);
+    const char *what = foreign_word(bytes, n);
     if (what)
         return error_set(err, -EINVAL, 0, "not an execution trace but %s", what);
     size_t length = text_length(bytes, n);

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: MIT
 """fiberscope view draws what the reports say, into pictures that are whole or not there, and its window sleeps."""
 
+import gzip
 import os
 import re
+import signal
 import struct
 import subprocess
 import time
@@ -200,10 +202,16 @@ def damage_is_said_and_mistakes_are_refused(work):
                               timeout=20)
         assert done.returncode in (0, 1) and (done.returncode == 0) == done.stdout.startswith("size "), (n, done)
         assert done.returncode == 0 or cut in done.stderr, (n, done)
-    for begins in (b"FIBDUMP1", b"FIBESEG1", b"\x7fELF"):
+    # What is of another kind is told as the reports tell it, each what to do next.
+    core = b"\x7fELF\2\1\1" + bytes(9) + b"\4\0"
+    for begins, what in ((b"FIBDUMP1", "fiberscope finish"), (b"FIBESEG1", "fiberscope finish"), (core, "fiberscope finish"),
+                         (core[:-2] + b"\3\0", "a program"), (b"PERFILE2", "perf script"), (b"<html>", "a browser"),
+                         (gzip.compress(whole), "gunzip"), (b"\x28\xb5\x2f\xfd", "unzstd")):
         with open(cut, "wb") as f:
-            f.write(begins + bytes(4096))
-        assert "`fiberscope finish` makes profiles" in view("--text", "-", cut, status=1).stderr
+            f.write(begins + bytes(4096) * (begins[:2] != b"\x1f\x8b"))
+        assert what in view("--text", "-", cut, status=1).stderr, begins
+        top = subprocess.run([FIBERSCOPE, "top", cut], capture_output=True, text=True, check=False).stderr
+        assert what in top or "finish" in what, (begins, top)
     for args, why in ((["--size", "0x5"], "--size"), (["--size", "20000x5"], "--size"), (["--range", "2..1"], "--range"),
                       (["--search", "x"], "--search"), (["--range", "2s..500ms"], "ends before it begins"),
                       (["--range", "1..1"], "is empty"), (["--range", "11..12"], "the trace is over before it begins"),
@@ -221,6 +229,33 @@ def damage_is_said_and_mistakes_are_refused(work):
     assert "scale" in view("--text", "-", "--scale", "5", path, status=1).stderr
     assert "/nonexistent" in view("--text", "-", "/nonexistent", status=1).stderr
     assert "No space left" in view("--png", "/dev/full", path, status=1).stderr
+
+
+def what_can_be_read_only_once_is_read(work):
+    trace, profile, fifo, mixed = (os.path.join(work, n) for n in ("t.trace", "p.txt", "fifo", "mixed"))
+    make_trace(trace)
+    make_profile(profile, [("main", "work")] * 4)
+    os.mkfifo(fifo)
+    for path in (trace, profile):
+        want = [t for t in texts(path) if os.path.basename(path) not in t]
+        for name in ("-", fifo, "/dev/stdin"):
+            viewer = subprocess.Popen([FIBERSCOPE, "view", "--text", "-", *BUILTIN, name], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, text=False)
+            if name == fifo:
+                time.sleep(0.2)  # it waits for a writer
+                viewer.stdin.close()
+            with open(fifo, "wb") if name == fifo else viewer.stdin as pipe, open(path, "rb") as f:
+                for piece in iter(lambda: f.read(200), b""):  # pylint: disable=cell-var-from-loop
+                    pipe.write(piece)
+                    pipe.flush()
+            out = viewer.stdout.read().decode()
+            assert viewer.wait(20) == 0, name
+            got = re.findall(r'^text -?\d+,-?\d+ #\w+ builtin "(.*)"$', out, re.M)
+            assert [t for t in got if os.path.basename(name) not in t] == want, (name, got, want)
+    with subprocess.Popen([FIBERSCOPE, "view", "--text", mixed, fifo]) as viewer:
+        time.sleep(0.5)  # nobody writes
+        viewer.send_signal(signal.SIGINT)
+        assert viewer.wait(10) == -signal.SIGINT and not os.path.exists(mixed)
 
 
 def options_are_of_one_kind_of_file(work):
@@ -280,5 +315,6 @@ def the_window_sleeps_and_needs_a_display(work):
 if __name__ == "__main__":
     main([no_control_character_goes_out, the_figures_are_those_of_the_reports, lanes_of_one_fiber_have_its_name, labels_of_the_axis_are_whole,
           a_flame_graph_says_what_its_widths_are,
-          pictures_are_whole_and_the_same_everywhere, damage_is_said_and_mistakes_are_refused, options_are_of_one_kind_of_file,
+          pictures_are_whole_and_the_same_everywhere, damage_is_said_and_mistakes_are_refused, what_can_be_read_only_once_is_read,
+          options_are_of_one_kind_of_file,
           the_window_sleeps_and_needs_a_display])
