@@ -48,7 +48,7 @@ enum walk_rule { // enum unwind_rule
 
 enum {
     WALK_WINDOW_WORDS = 64,   // of the stack, read at once: several frames of most programs
-    WALK_FRAMES = 4,          // in one call of walk_frames
+    WALK_FRAMES = 8,          // in one call of walk_frames
     WALK_ADDRESS_BITS = 47,   // user space has no more
     WALK_ADDRESS_MIN = 65536, // vm.mmap_min_addr: nobody has code below
     WALK_RBX = 3,             // DWARF numbers
@@ -151,16 +151,15 @@ static __always_inline int table_rule(uint32_t table, uint32_t block, uint32_t l
         return WALK_RULE_UNKNOWN;
     // Rows of both kinds begin with the low byte.
     const uint16_t *halves = (const uint16_t *)p->words;
+    // Without branches on what is read: the verifier would follow each way through them.
     for (int i = 0; i < 7; i++) {
-        uint32_t half = n >> 1, middle = place + (half << wide);
+        uint32_t half = n >> 1, step = half << wide;
         if (!half)
             break;
-        if ((halves[middle % UNWIND_PAGE_HALVES] & 255) <= low) {
-            place = middle;
-            n -= half;
-        } else {
-            n = half;
-        }
+        uint32_t row_low = halves[(place + step) % UNWIND_PAGE_HALVES] & 255;
+        uint32_t is_below = (row_low - low - 1) >> 31; // row_low <= low
+        place += step & -is_below;
+        n = half + (n & is_below);
     }
     uint32_t rule = halves[place % UNWIND_PAGE_HALVES] >> 8;
     if (wide)
