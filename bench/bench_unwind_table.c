@@ -30,7 +30,6 @@ static const char *const usual[] = {
     "/usr/lib/x86_64-linux-gnu/libLLVM-15.so.1",
     "/usr/lib/chromium/chromium",
     "/usr/bin/node",
-    "/proc/self/exe",
 };
 
 struct totals {
@@ -115,6 +114,7 @@ int main(int argc, char **argv)
 {
     struct unwind_rules *rules;
     struct totals sum = {0};
+    char ours[4096];
     if (unwind_rules_new(&rules, NULL))
         return 1;
     printf("%-48s %8s %9s %8s %8s %8s %6s %6s %8s\n", "KiB for a MiB of code", "MiB", "rows",
@@ -123,6 +123,10 @@ int main(int argc, char **argv)
         measure(argv[i], rules, &sum);
     for (size_t i = 0; argc == 1 && i < sizeof usual / sizeof *usual; i++)
         measure(usual[i], rules, &sum);
+    if (argc == 1 && getenv("FSCOPE_BUILD")) {
+        snprintf(ours, sizeof ours, "%s/cli/fiberscope", getenv("FSCOPE_BUILD"));
+        measure(ours, rules, &sum);
+    }
     if (sum.text > 0)
         printf("%-48s %8.2f %9s %8.1f %8.1f %8.1f %6.2f %6.2f %8.2f\n", "all", sum.text / (1 << 20),
                "", per_mib(sum.ours, sum.text), per_mib(sum.otel, sum.text),
