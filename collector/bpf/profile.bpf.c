@@ -157,7 +157,9 @@ static __always_inline uint32_t kernel_stack(const struct sample *m, void *pcs)
 {
     if (!m->in_kernel || !config.kernel_stacks)
         return 0;
-    long bytes = bpf_get_stack(m->ctx, pcs, 8 * BPF_KERNEL_DEPTH_MAX, 0);
+    // A tracepoint's first two frames are this program and what runs it.
+    uint64_t skip = m->kind == BPF_SAMPLE_CPU ? 0 : 2;
+    long bytes = bpf_get_stack(m->ctx, pcs, 8 * BPF_KERNEL_DEPTH_MAX, skip);
     return bytes < 0 || bytes > 8 * BPF_KERNEL_DEPTH_MAX ? 0 : (uint32_t)bytes / 8;
 }
 
