@@ -222,21 +222,30 @@ static __always_inline uint64_t mix(uint64_t hash, uint64_t value)
     return hash ^ hash >> 32;
 }
 
-static __always_inline uint64_t key_of(const struct scratch *s, const struct sample *m,
+// A function for the verifier, which would follow what comes after once for each depth.
+__attribute__((noinline)) uint64_t mix_kernel(struct scratch *s, uint64_t hash, uint32_t depth)
+{
+    if (!s)
+        return 0;
+    for (uint32_t i = 0; i < BPF_KERNEL_DEPTH_MAX; i++) {
+        uint32_t next = s->walk.depth + i;
+        SEEN_BY_VERIFIER(next);
+        if (i >= depth || next >= BPF_DEPTH_MAX + BPF_KERNEL_DEPTH_MAX)
+            break;
+        hash = mix(hash, s->pcs[next]);
+    }
+    return hash;
+}
+
+static __always_inline uint64_t key_of(struct scratch *s, const struct sample *m,
                                        uint32_t kernel_depth)
 {
     uint64_t h = mix(config.seed ^ m->kind, s->walk.hash);
     h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 | (uint32_t)m->task->pid);
     h = mix(h, s->walk.generation | (uint64_t)(uint32_t)m->fiber.labels << 32);
     h = mix(h, m->fiber.id);
-    uint32_t at = s->walk.depth;
-    for (uint32_t i = 0; i < BPF_KERNEL_DEPTH_MAX; i++) {
-        uint32_t next = at + i;
-        SEEN_BY_VERIFIER(next);
-        if (i >= kernel_depth || next >= BPF_DEPTH_MAX + BPF_KERNEL_DEPTH_MAX)
-            break;
-        h = mix(h, s->pcs[next]);
-    }
+    if (kernel_depth)
+        h = mix_kernel(s, h, kernel_depth);
     return h ? h : 1;
 }
 

@@ -47,9 +47,8 @@ enum walk_rule { // enum unwind_rule
 };
 
 enum {
-    WALK_POPPED_BYTES = 48,   // as perf_walk.c: six callee-saved registers
     WALK_WINDOW_WORDS = 64,   // of the stack, read at once: several frames of most programs
-    WALK_FRAMES = 4,          // in one call of walk_frames
+    WALK_FRAMES = 8,          // in one call of walk_frames
     WALK_ADDRESS_BITS = 47,   // user space has no more
     WALK_ADDRESS_MIN = 65536, // vm.mmap_min_addr: nobody has code below
     WALK_RBX = 3,             // DWARF numbers
@@ -62,7 +61,7 @@ enum {
 
 struct walk {
     uint64_t rip, rbp, rsp; // of the frame at hand
-    uint64_t leaf_rip, leaf_rbp, leaf_rsp;
+    uint64_t leaf_rip;
     uint64_t rbx_at;  // where rbx lies: an address, WALK_LEAF, or 0: unknown
     uint64_t context; // where the other registers do: a ucontext, WALK_LEAF, or 0: unknown
     uint64_t hash;    // of the pcs
@@ -152,16 +151,15 @@ static __always_inline int table_rule(uint32_t table, uint32_t block, uint32_t l
         return WALK_RULE_UNKNOWN;
     // Rows of both kinds begin with the low byte.
     const uint16_t *halves = (const uint16_t *)p->words;
+    // Without branches on what is read: the verifier would follow each way through them.
     for (int i = 0; i < 7; i++) {
-        uint32_t half = n >> 1, middle = place + (half << wide);
+        uint32_t half = n >> 1, step = half << wide;
         if (!half)
             break;
-        if ((halves[middle % UNWIND_PAGE_HALVES] & 255) <= low) {
-            place = middle;
-            n -= half;
-        } else {
-            n = half;
-        }
+        uint32_t row_low = halves[(place + step) % UNWIND_PAGE_HALVES] & 255;
+        uint32_t is_below = (row_low - low - 1) >> 31; // row_low <= low
+        place += step & -is_below;
+        n = half + (n & is_below);
     }
     uint32_t rule = halves[place % UNWIND_PAGE_HALVES] >> 8;
     if (wide)
@@ -221,11 +219,6 @@ static __always_inline int rule_at(struct walk *w, uint64_t pc)
 
 // --- Memory and registers.
 
-static __always_inline bool is_popped(const struct walk *w, uint64_t address)
-{
-    return address - (w->leaf_rsp - WALK_POPPED_BYTES) < WALK_POPPED_BYTES;
-}
-
 // Reads the stack from address upwards. 0, or nonzero: not even one word is there.
 __attribute__((noinline)) int fill_window(struct walk *w, uint64_t address)
 {
@@ -245,13 +238,9 @@ __attribute__((noinline)) int fill_window(struct walk *w, uint64_t address)
     return 0;
 }
 
+// Also below rsp, where rows go on naming the slots that an epilogue has popped: nobody writes there meanwhile.
 static __always_inline int read_word(struct walk *w, uint64_t address, uint64_t *value)
 {
-    // An epilogue that has popped rbp: rows go on naming its slot, but the register is its caller's again.
-    if (is_popped(w, address)) {
-        *value = w->leaf_rbp;
-        return 0;
-    }
     uint64_t at = address - w->window_at;
     if (at % sizeof *value || at >= w->window_bytes || w->window_bytes - at < sizeof *value) {
         if (fill_window(w, address))
@@ -501,8 +490,8 @@ static __always_inline int walk_user(struct scratch *s, const struct pt_regs *re
     w->seq = at->seq;
     w->generation = at->generation;
     w->rip = w->leaf_rip = regs->ip;
-    w->rbp = w->leaf_rbp = regs->bp;
-    w->rsp = w->leaf_rsp = regs->sp;
+    w->rbp = regs->bp;
+    w->rsp = regs->sp;
     w->rbx_at = w->context = WALK_LEAF;
     w->start = w->end = w->window_bytes = 0;
     w->is_exact = 1;

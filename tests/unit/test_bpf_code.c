@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -240,6 +241,7 @@ static pid_t start_child(void (*setup)(void))
     assert_int_equal(pipe(ready), 0);
     pid_t pid = fork();
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); // a case that fails leaves nobody behind
         if (setup)
             setup();
         if (write(ready[1], "r", 1) != 1)
@@ -454,6 +456,7 @@ static pid_t start_program(const char *path, const char *argument)
 {
     pid_t pid = fork();
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         execl(path, path, argument, (char *)NULL);
         _exit(127);
     }
