@@ -143,7 +143,16 @@ static int put(struct bpf_code *c, struct code_table *t, uint32_t number,
     t->start = made->start;
     t->text_bytes = made->text_bytes;
     uint32_t index = make_room(c, t) ? free_index(c) : 0;
-    if (!index || bpf_programs_table(c->programs, index, made->words, made->pages)) {
+    int rc = -ENOSPC;
+    while (index && rc == -ENOSPC) {
+        rc = bpf_programs_table(c->programs, index, made->words, made->pages);
+        uint32_t v = rc == -ENOSPC ? victim(c) : 0; // pages are free, but not beside each other
+        if (v)
+            drop(c, v);
+        else
+            break;
+    }
+    if (rc) {
         c->stats.no_room++;
         return 0;
     }

@@ -471,29 +471,69 @@ static pid_t start_program(const char *path, const char *argument)
     return pid;
 }
 
+// Of two processes together.
+static struct bpf_code_stats needed_by(pid_t a, pid_t b)
+{
+    struct world w;
+    begin(&w, BPF_CODE_BYTES_DEFAULT);
+    tell(&w, a);
+    tell(&w, b);
+    struct bpf_code_stats s = stats_of(&w);
+    end(&w);
+    return s;
+}
+
 static void the_one_told_of_longest_makes_room(void **state)
 {
     struct world w;
     (void)state;
     pid_t other = start_program("/bin/sleep", "100");
-    uint64_t mine = bytes_needed(getpid()), its = bytes_needed(other);
-    begin(&w, mine > its ? mine : its);
+    struct bpf_code_stats mine = needed_by(getpid(), getpid()), both = needed_by(getpid(), other);
+    begin(&w, mine.table_bytes);
     uint32_t slot = tell(&w, getpid());
     uint32_t with = check_slot(&w, getpid(), slot);
     uint32_t other_slot = tell(&w, other);
     check_slot(&w, other, other_slot);
-    assert_true(stats_of(&w).evicted > 0 && stats_of(&w).no_room == 0);
+    uint64_t evicted = stats_of(&w).evicted;
+    assert_true(evicted > 0 && stats_of(&w).no_room == 0);
     // What the first one lost is walked by frame pointer, until it is told of again.
     assert_true(check_slot(&w, getpid(), slot) < with);
     assert_int_equal(tell(&w, getpid()), slot);
     assert_int_equal(check_slot(&w, getpid(), slot), with);
-    // Tables that nobody maps go first.
-    uint64_t evicted = stats_of(&w).evicted;
+    // And only what it does not need itself made room for it.
+    assert_int_equal(stats_of(&w).evicted - evicted, both.tables - mine.tables);
     end_child(other);
+    end(&w);
+}
+
+// The same program as another file.
+static pid_t start_copy(const char *path)
+{
+    char command[512];
+    snprintf(command, sizeof command, "cp /bin/sleep %s", path);
+    assert_int_equal(system(command), 0);
+    return start_program(path, "100");
+}
+
+static void tables_that_nobody_maps_go_first(void **state)
+{
+    struct world w;
+    char path[128];
+    (void)state;
+    snprintf(path, sizeof path, "/tmp/fscope-test-sleep-%d", (int)getpid());
+    pid_t other = start_program("/bin/sleep", "100"), copy = start_copy(path);
+    begin(&w, needed_by(getpid(), other).table_bytes);
+    uint32_t slot = tell(&w, getpid());
+    uint32_t with = check_slot(&w, getpid(), slot);
+    tell(&w, other); // later, so that only its end makes its tables the first to go
     bpf_code_forget(w.code, (uint32_t)other);
-    assert_int_equal(tell(&w, getpid()), slot);
-    assert_int_equal(stats_of(&w).evicted, evicted);
+    uint32_t copy_slot = tell(&w, copy);
+    assert_int_equal(stats_of(&w).evicted, 1);
+    assert_true(check_slot(&w, copy, copy_slot) > 0);
     assert_int_equal(check_slot(&w, getpid(), slot), with);
+    end_child(other);
+    end_child(copy);
+    unlink(path);
     end(&w);
 }
 
@@ -550,6 +590,7 @@ int main(void)
         cmocka_unit_test(slots_run_out),
         cmocka_unit_test(a_process_too_large_has_what_fits),
         cmocka_unit_test(the_one_told_of_longest_makes_room),
+        cmocka_unit_test(tables_that_nobody_maps_go_first),
         cmocka_unit_test(a_runtime_that_starts_late_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
