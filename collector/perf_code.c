@@ -62,12 +62,36 @@ static struct perf_process *put_process(struct perf_code *c, uint32_t pid, uint6
     p->map_count = 0;
     p->has_ended = false;
     p->generation = c->next_generation++;
-    p->out = builder_process(c->builder, pid, when, name);
-    return p->out ? p : NULL;
+    p->code = c;
+    p->start = when;
+    snprintf(p->name, sizeof p->name, "%s", name ? name : "");
+    p->out = c->is_lazy ? NULL : builder_process(c->builder, pid, when, name);
+    return p->out || c->is_lazy ? p : NULL;
 }
 
-struct builder_process *perf_process_builder(const struct perf_process *p)
+static void drop_process(struct perf_code *c, struct perf_process *p)
 {
+    struct perf_process **at = &c->processes[p->pid % PROCESS_BUCKETS];
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
+    free(p->maps);
+    free(p);
+}
+
+void perf_code_be_lazy(struct perf_code *c)
+{
+    c->is_lazy = true;
+}
+
+struct builder_process *perf_process_builder(struct perf_process *p)
+{
+    if (p->out)
+        return p->out;
+    p->out = builder_process(p->code->builder, p->pid, p->start, p->name[0] ? p->name : NULL);
+    for (size_t i = 0; p->out && i < p->map_count; i++)
+        if (code_tell_builder_again(p, &p->maps[i], p->maps[i].when))
+            return NULL;
     return p->out;
 }
 
@@ -156,7 +180,7 @@ static void cut_maps(struct perf_process *p, uint64_t start, uint64_t end)
 
 int code_add_map(struct perf_code *c, struct perf_process *p, const struct mapping *m)
 {
-    struct code_map map = {.start = m->start, .end = m->end, .offset = m->offset};
+    struct code_map map = {.start = m->start, .end = m->end, .offset = m->offset, .when = m->when};
     if (m->start >= m->end)
         return 0;
     const struct code_map *known = code_find_map(p, m->start);
@@ -237,7 +261,7 @@ static int scan_threads(struct perf_process *p)
     int rc = 0;
     snprintf(path, sizeof path, "/proc/%u/task", p->pid);
     DIR *d = opendir(path);
-    for (struct dirent *e; d && !rc && (e = readdir(d));) {
+    for (struct dirent *e; p->out && d && !rc && (e = readdir(d));) {
         int tid = atoi(e->d_name);
         snprintf(path, sizeof path, "/proc/%u/task/%s/comm", p->pid, e->d_name);
         if (tid > 0 && read_comm(path, name))
@@ -305,7 +329,8 @@ int perf_code_fork(struct perf_code *c, const struct perf_record *r)
     for (size_t i = 0; i < parent->map_count; i++) {
         if (reserve_maps(child))
             return -ENOMEM;
-        child->maps[child->map_count++] = parent->maps[i];
+        child->maps[child->map_count] = parent->maps[i];
+        child->maps[child->map_count++].when = r->time_ns;
         if (code_tell_builder_again(child, &parent->maps[i], r->time_ns))
             return -ENOMEM;
     }
@@ -317,8 +342,11 @@ void perf_code_exit(struct perf_code *c, const struct perf_record *r)
 {
     struct perf_process *p = find_process(c, r->task.pid);
     // Other threads may outlive the first one: the maps stay for them.
-    if (p && r->task.tid == r->task.pid)
-        p->has_ended = true;
+    if (!p || r->task.tid != r->task.pid)
+        return;
+    p->has_ended = true;
+    if (c->is_lazy) // those are read from /proc again, should they be sampled
+        drop_process(c, p);
 }
 
 int perf_code_comm(struct perf_code *c, const struct perf_record *r)
@@ -329,7 +357,7 @@ int perf_code_comm(struct perf_code *c, const struct perf_record *r)
         return -ENOMEM;
     if (r->pid == r->tid)
         snprintf(p->name, sizeof p->name, "%s", r->comm.name);
-    return builder_thread(p->out, r->tid, r->comm.name);
+    return p->out ? builder_thread(p->out, r->tid, r->comm.name) : 0;
 }
 
 int perf_code_mmap(struct perf_code *c, const struct perf_record *r)

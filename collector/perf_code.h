@@ -30,6 +30,10 @@ struct perf_process;
 int perf_code_new(struct perf_code **out, struct builder *b);
 void perf_code_free(struct perf_code *c); // accepts NULL
 
+// From now on b is told of a process at the first perf_process_builder alone, not of names of threads until then, and one
+// that has ended is forgotten: for many processes most of which are never sampled.
+void perf_code_be_lazy(struct perf_code *c);
+
 // The process with this pid; one not seen before is read from /proc (maps, name, thread names). NULL:
 // out of memory. A process that has ended meanwhile has no maps.
 struct perf_process *perf_code_process(struct perf_code *c, uint32_t pid, uint64_t when);
@@ -46,7 +50,8 @@ int perf_code_mmap(struct perf_code *c, const struct perf_record *r);
 int perf_code_rescan(struct perf_code *c, uint64_t when);
 int perf_code_look_again(struct perf_code *c, struct perf_process *p, uint64_t when); // of one
 
-struct builder_process *perf_process_builder(const struct perf_process *p);
+struct builder_process *perf_process_builder(
+    struct perf_process *p); // NULL: out of memory (if lazy)
 
 // Calls fn for each pid that has not been seen to end.
 void perf_code_each_pid(const struct perf_code *c, void (*fn)(void *arg, uint32_t pid), void *arg);

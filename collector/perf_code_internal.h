@@ -37,6 +37,7 @@ struct code_file {
 
 struct code_map {
     uint64_t start, end, offset;
+    uint64_t when;          // moment since which it holds
     struct code_file *file; // NULL: no file, or one that cannot be opened
 };
 
@@ -44,7 +45,9 @@ struct perf_process {
     struct perf_process *next;
     uint32_t pid;
     uint64_t generation;
-    struct builder_process *out;
+    struct perf_code *code;
+    uint64_t start;              // moment
+    struct builder_process *out; // NULL: the builder has not been told yet (is_lazy)
     struct code_map *maps;
     size_t map_count, map_capacity;
     bool has_ended;
@@ -59,6 +62,7 @@ struct code_row {
 
 struct perf_code {
     struct builder *builder;
+    bool is_lazy;
     struct code_file *files;
     uint32_t file_count;
     uint64_t next_generation;
@@ -78,5 +82,6 @@ void code_files_free(struct perf_code *c);
 // Tells the builder of a mapping, with its own descriptor on the file. 0 or -ENOMEM.
 int code_tell_builder(struct perf_process *p, const struct mapping *m, const struct code_file *f);
 int code_tell_builder_again(struct perf_process *p, const struct code_map *m, uint64_t when);
+// Both do nothing where it has not been told of the process.
 
 #endif

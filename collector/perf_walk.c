@@ -146,6 +146,8 @@ const struct perf_elf *perf_file_elf(const struct code_file *f)
 int code_tell_builder(struct perf_process *p, const struct mapping *m, const struct code_file *f)
 {
     char hex[2 * PERF_BUILD_ID_MAX + 1] = "";
+    if (!p->out)
+        return 0;
     if (f)
         hex_of(f->build_id, f->build_id_size, hex);
     struct builder_module bm = {

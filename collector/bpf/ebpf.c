@@ -24,8 +24,8 @@
 enum { TICK_MS = 100, TICK_BUSY_MS = 10, TICK_FIRST_MS = 2, JUDGED_SAMPLES_MIN = 50 };
 enum { DESCRIPTORS_WANTED = 1 << 20, SUMS_MAX = 65536 };
 // As perf_attach.c's: samples later than that wait.
-#define HORIZON_NS     UINT64_C(1000000)
-#define SUMS_NS        UINT64_C(5000000000)
+#define HORIZON_NS UINT64_C(1000000)
+#define SUMS_NS    UINT64_C(5000000000)
 // By then a program has loaded its libraries and started its fibers.
 #define BUSY_NS        UINT64_C(300000000)
 #define LOOK_NS        UINT64_C(1000000000)
@@ -336,6 +336,7 @@ static int run(struct ebpf *e, int go_fd, const volatile int *stop, struct fscop
     int rc = perf_code_new(&e->processes, e->builder);
     if (rc)
         return error_set(err, rc, 0, "out of memory");
+    perf_code_be_lazy(e->processes);
     rc = load(e, err);
     if (!rc)
         rc = start(e, go_fd, err);

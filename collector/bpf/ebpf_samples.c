@@ -167,13 +167,13 @@ static int on_stack(struct ebpf *e, const struct bpf_stack *r)
 {
     struct ebpf_process *known = ebpf_process_put(e, r->head.pid);
     struct perf_process *p = perf_code_process(e->processes, r->head.pid, r->head.time_ns);
-    if (!known || !p)
+    struct builder_process *process = p ? perf_process_builder(p) : NULL;
+    if (!known || !process)
         return -ENOMEM;
     if (!known->is_told && r->user_depth)
         known->is_dirty = true; // it was walked by its parent's tables
     struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
     struct bpf_sum one = {r->count, r->ns};
-    struct builder_process *process = perf_process_builder(p);
     return r->key ? remember(e, r, process, &fibers) : add_stack(e, r, process, &fibers, &one);
 }
 
@@ -205,7 +205,8 @@ static int on_copy(struct ebpf *e, const struct bpf_copy *r)
     char comm[17];
     struct ebpf_process *known = ebpf_process_put(e, r->head.pid);
     struct perf_process *p = perf_code_process(e->processes, r->head.pid, r->head.time_ns);
-    if (!known || !p)
+    struct builder_process *process = p ? perf_process_builder(p) : NULL;
+    if (!known || !process)
         return -ENOMEM;
     meet_unknown_code(e, known, r->head.time_ns);
     struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
@@ -229,7 +230,7 @@ static int on_copy(struct ebpf *e, const struct bpf_copy *r)
     e->samples += r->count;
     e->copies += r->count;
     e->cut += e->walk.wants_more;
-    return builder_add(perf_process_builder(p), &s);
+    return builder_add(process, &s);
 }
 
 static bool is_whole_copy(const struct bpf_copy *r)

@@ -217,7 +217,7 @@ def short_processes_are_not_lost(work):
         seen[s.labels.get("pid")] |= set(s.stack)
     lost = {pid: name for pid, name in want.items() if name not in seen[int(pid)]}
     assert not lost, f"{len(lost)} of {len(want)} have no sample in their own function: {lost}"
-    assert len(want) / took * 60 > 2000, "too slow to show it"
+    assert len(want) / took * 60 > 1000, "too slow to show it"  # on two idle cores some 3,800
 
 
 # --- Fibers.
