@@ -118,6 +118,7 @@ static struct kernel_go *meet(struct kernel_build *b, uint32_t tid, uint32_t pid
     if (g->state == KERNEL_UNKNOWN)
         settle_name(b, g);
     g->pid = pid;
+    g->seen = b->out.number;
     g->is_watched |= is_watched;
     return g;
 }
@@ -197,9 +198,13 @@ void kernel_announce_all(struct kernel_build *b)
         say_procs(b, cpu);
     }
     for (size_t i = 0; i < KERNEL_BUCKETS; i++)
-        for (struct kernel_go *g = b->buckets[i]; g; g = g->next)
-            if (g->is_watched && g->state > KERNEL_UNKNOWN)
+        for (struct kernel_go *g = b->buckets[i]; g; g = g->next) {
+            if (!g->is_watched && g->state == KERNEL_IS_WAITING &&
+                g->seen + KERNEL_SILENT_MAX < b->out.number)
+                g->state = KERNEL_GONE;
+            if (g->state > KERNEL_UNKNOWN)
                 announce(b, g);
+        }
 }
 
 // Nothing has changed for it since the file began.

@@ -13,6 +13,9 @@
 enum {
     KERNEL_BUCKETS = 4096,
     KERNEL_UNITS_NS = 64, // as the fiber trace has them
+    // Who was in view for another's sake, and is silent for so many generations, is no longer announced: nobody says
+    // when it ends. If it comes again it is a new one.
+    KERNEL_SILENT_MAX = 10,
 };
 
 #define KERNEL_CALL_FAULT UINT32_MAX // in place of a call's number
@@ -28,6 +31,7 @@ enum kernel_state {
 struct kernel_go { // of a thread
     struct kernel_go *next;
     uint64_t id, seq, stamp;
+    uint64_t seen; // generation that a record spoke of it in
     uint32_t tid, pid;
     uint32_t uses; // of the tid, by earlier threads
     uint32_t cpu;
