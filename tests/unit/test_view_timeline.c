@@ -170,6 +170,17 @@ static void a_drag_chooses_a_range_with_its_sums(void **state)
                            "Range 2.500us \xe2\x80\x93 4.500us (2us): 2 Procs ran fibers for "
                            "800ns, 0.40 at a time"));
     assert_true(shown_says(&stage, "800ns"));
+    // A click on a span leaves it.
+    timeline.under_span = TRACE_NO_SPAN;
+    for (int at = timeline.lanes.x; at < timeline.lanes.x + timeline.lanes.w; at += 5) {
+        shown_mouse(&stage, UI_MOVE, at, y);
+        if (timeline.under_span != TRACE_NO_SPAN)
+            break;
+    }
+    assert_true(timeline.under_span != TRACE_NO_SPAN);
+    shown_click(&stage, stage.ui.mouse_x, y);
+    assert_true(timeline.span != TRACE_NO_SPAN);
+    assert_true(fabs(timeline.range.begin - 2500) < 1e-6);
     shown_key(&stage, 'f', 0);
     assert_true(fabs(timeline.shown.begin - 2500) < 1e-6);
     assert_true(fabs(timeline.shown.end - 4500) < 1e-6);

@@ -322,7 +322,8 @@ static void mouse(struct timeline *t, struct ui *u)
     if (hit & UI_CLICKED && t->drag == TIMELINE_MAYBE) {
         t->span = t->under_span; // not timeline_choose: it is in sight, nothing moves
         t->lane = t->under_lane;
-        t->range = (struct timeline_window){0};
+        if (t->span == TRACE_NO_SPAN) // a click on a span looks at it within the range
+            t->range = (struct timeline_window){0};
     }
     if (!u->down)
         t->drag = TIMELINE_NO_DRAG;

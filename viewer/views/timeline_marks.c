@@ -86,6 +86,8 @@ void timeline_draw_marks(struct timeline *t, struct ui *u, struct rect r)
         char name[2] = {(char)('A' + i), 0};
         int x = timeline_x(t, t->marks[i].begin), right = timeline_x(t, t->marks[i].end);
         struct rect flag = {x, r.y + 1, u->line - 4, u->line - 4};
+        if (x < r.x + r.w && flag.x + flag.w > r.x + r.w) // at the edge it stands before its line
+            flag.x = x + 1 - flag.w;
         uint32_t color = u->theme.series[i % THEME_SERIES];
         draw_rect(u->list, rect_make(x, r.y, 1, r.h), color);
         if (right > x) {
