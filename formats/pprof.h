@@ -158,10 +158,11 @@ void pprof_reindex(struct pprof_profile *p);
 // --- Reading and writing.
 
 struct pprof_read_options {
-    size_t size;                // sizeof(struct pprof_read_options)
-    uint64_t inflated_max;      // bytes after decompression; 0 means 4 GiB
-    bool salvage;               // a truncated file gives its whole samples instead of an error
-    uint64_t *salvaged_samples; // if not NULL: samples of a file that was truncated, else 0
+    size_t size;           // sizeof(struct pprof_read_options)
+    uint64_t inflated_max; // bytes after decompression; 0 means 4 GiB
+    bool salvage; // a file that is cut off, or damaged between its messages or in what gzip made,
+                  // gives the whole samples before that instead of an error
+    uint64_t *salvaged_samples; // if not NULL: samples of such a file, else 0
     const char **format;        // if not NULL: what was read, "profile.proto", "jemalloc heap_v2"
 };
 

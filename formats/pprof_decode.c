@@ -64,13 +64,20 @@ int decode_want(struct decoder *d, const struct wire_field *f, enum wire_type ty
 
 // --- The top level
 
+// Salvage ends the message before what makes no sense.
+static bool ends_before(struct decoder *d, const unsigned char *at)
+{
+    if (!d->in->salvage)
+        return false;
+    d->lossy = true;
+    d->all.end = at;
+    return true;
+}
+
 static int at_truncation(struct decoder *d, const struct wire *w)
 {
-    if (d->in->salvage) {
-        d->lossy = true;
-        d->all.end = w->at;
+    if (ends_before(d, w->at))
         return 0;
-    }
     size_t left = (size_t)(w->end - w->at);
     return decode_refuse(
         d, -ENODATA, w->at,
@@ -88,24 +95,32 @@ static int scan(struct decoder *d)
         if (problem == WIRE_SHORT)
             return at_truncation(d, &w);
         if (problem)
-            return decode_refuse_problem(d, f.start, problem);
+            return ends_before(d, f.start) ? 0 : decode_refuse_problem(d, f.start, problem);
         if (f.number == 0 || f.number >= F_COUNT)
             continue;
         d->field = (unsigned)f.number;
-        d->index = d->counts[f.number]++;
-        d->last[f.number] = f;
+        d->index = d->counts[f.number];
         bool is_message = f.number <= F_STRING || f.number == F_PERIOD_TYPE;
-        int rc = 0;
-        if (is_message || f.number != F_COMMENT)
-            rc = decode_want(d, &f, is_message ? WIRE_BYTES : WIRE_VARINT);
-        if (rc)
-            return rc;
+        enum wire_type type = is_message ? WIRE_BYTES : WIRE_VARINT;
+        if ((is_message || f.number != F_COMMENT) && f.type != type)
+            return ends_before(d, f.start) ? 0 : decode_want(d, &f, type);
+        d->counts[f.number]++;
+        d->last[f.number] = f;
     }
     d->lossy = d->in->truncated;
     return 0;
 }
 
 typedef int each_fn(struct decoder *d, const struct wire_field *f);
+
+// Salvage does without what is damaged inside; who refers to it has lost it. Not so what is found by its place.
+static bool may_leave_out(struct decoder *d, unsigned number)
+{
+    if (!d->in->salvage || number == F_STRING || number == F_SAMPLE_TYPE)
+        return false;
+    d->lossy = true;
+    return true;
+}
 
 // Calls fn for each field `number` of the top level, which scan has found whole.
 static int each(struct decoder *d, unsigned number, each_fn *fn)
@@ -118,6 +133,8 @@ static int each(struct decoder *d, unsigned number, each_fn *fn)
         if (f.number != number)
             continue;
         int rc = fn(d, &f);
+        if (rc == -EINVAL && may_leave_out(d, number))
+            rc = 0;
         if (rc)
             return rc;
         d->index++;

@@ -31,6 +31,8 @@ struct gunzip {
     z_stream z;
     bool open;           // z needs inflateEnd
     bool in_member;      // between a header and its trailer
+    bool salvage;        // what is damaged ends there
+    bool is_damaged;     // and it did
     uint64_t taken;      // compressed bytes so far, for messages
     unsigned char spare; // z may still point here after a call
 };
@@ -78,6 +80,8 @@ static int gunzip_problem(const struct gunzip *g, int z, struct fscope_error *er
 static int gunzip_some(struct gunzip *g, struct buffer *b, const unsigned char *bytes, size_t n,
                        struct fscope_error *err)
 {
+    if (g->is_damaged)
+        return 0;
     g->z.next_in = (Bytef *)(uintptr_t)bytes; // zlib only reads it
     g->z.avail_in = (uInt)n;
     g->taken += n;
@@ -104,6 +108,9 @@ static int gunzip_some(struct gunzip *g, struct buffer *b, const unsigned char *
             inflateReset(&g->z);
         } else if (z == Z_BUF_ERROR || (z == Z_OK && g->z.avail_in == 0 && g->z.avail_out)) {
             return 0; // wants more input
+        } else if (z == Z_DATA_ERROR && g->salvage) {
+            g->is_damaged = true;
+            return 0;
         } else if (z != Z_OK) {
             return gunzip_problem(g, z, err);
         }
@@ -169,7 +176,7 @@ static ssize_t read_full(int fd, unsigned char *bytes, size_t n)
 
 static int load_fd(struct buffer *b, int fd, struct pprof_input *in, struct fscope_error *err)
 {
-    struct gunzip g = {0};
+    struct gunzip g = {.salvage = in->salvage};
     int rc = -ENOMEM;
     unsigned char *chunk = malloc(READ_BYTES);
     if (!chunk)
@@ -205,7 +212,7 @@ static int load_fd(struct buffer *b, int fd, struct pprof_input *in, struct fsco
 static int load_memory(struct buffer *b, const unsigned char *bytes, size_t size,
                        struct pprof_input *in, struct fscope_error *err)
 {
-    struct gunzip g = {0};
+    struct gunzip g = {.salvage = in->salvage};
     int rc = gunzip_open(&g, err);
     for (size_t at = 0; !rc && at < size; at += READ_BYTES) {
         size_t n = size - at < READ_BYTES ? size - at : READ_BYTES;

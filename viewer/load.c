@@ -285,6 +285,19 @@ static void show_some(struct load *l, const struct pprof_profile *p)
         show(l, NULL, part);
 }
 
+// Of gperftools and jemalloc: addresses, and files that may have their names.
+static void say_nameless(struct load *l, const struct pprof_profile *p, struct loaded *out)
+{
+    size_t nameless = 0;
+    for (size_t i = 0; i < p->location_count; i++)
+        nameless += !p->locations[i]->line_count && p->locations[i]->mapping &&
+                    *p->locations[i]->mapping->file == '/';
+    if (nameless * 2 > p->location_count && !*out->missing && !http_is_url(l->o.path))
+        snprintf(out->missing, sizeof out->missing,
+                 "Addresses without names: `fiberscope symbolize -o named.pb.gz %.300s` finds them",
+                 l->o.path);
+}
+
 static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_profile *base,
                          struct loaded *out, struct fscope_error *err)
 {
@@ -294,6 +307,7 @@ static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_p
         return rc;
     if (!base)
         show_some(l, p);
+    say_nameless(l, p, out);
     if (!say(l, BUILDING))
         rc = error_set(err, -ECANCELED, 0, "cancelled");
     else
@@ -316,23 +330,37 @@ static int parse_profile(struct pprof_profile **out, const char *path, const voi
     return pprof_read_file(out, path, o, err);
 }
 
+// Of what cannot be read whole, as err says.
+static int salvage_profile(struct load *l, const void *bytes, size_t size, struct pprof_profile **p,
+                           struct loaded *out, struct fscope_error *err)
+{
+    uint64_t whole = 0;
+    struct pprof_read_options o = {.size = sizeof o, .salvage = true, .salvaged_samples = &whole};
+    struct fscope_error again = {0};
+    // The reports have an option for this, this program does it.
+    char *hint = strstr(err->text, " (--salvage");
+    if (hint)
+        *hint = 0;
+    if (parse_profile(p, l->o.path, bytes, size, &o, &again))
+        return err->code;
+    if (!whole) {
+        pprof_free(*p);
+        again = *err;
+        return error_set(err, again.code, again.offset, "%.300s; no sample is whole", again.text);
+    }
+    snprintf(out->missing, sizeof out->missing,
+             "Only what is whole is shown, %" PRIu64 " sample%s: %s", whole, whole == 1 ? "" : "s",
+             err->text);
+    return 0;
+}
+
 static int read_profile(struct load *l, const void *bytes, size_t size, struct loaded *out,
                         struct fscope_error *err)
 {
-    uint64_t whole = 0;
     struct pprof_profile *p = NULL, *base = NULL;
-    struct pprof_read_options o = {.size = sizeof o};
-    struct fscope_error again = {0};
-    int rc = parse_profile(&p, l->o.path, bytes, size, &o, err);
-    if (rc == -ENODATA) { // cut off
-        o.salvage = true;
-        o.salvaged_samples = &whole;
-        rc = parse_profile(&p, l->o.path, bytes, size, &o, &again);
-        if (!rc)
-            snprintf(out->missing, sizeof out->missing,
-                     "Only what stands before the damage is shown. %s", err->text);
-        rc = rc ? err->code : 0;
-    }
+    int rc = parse_profile(&p, l->o.path, bytes, size, NULL, err);
+    if (rc == -ENODATA || rc == -EINVAL)
+        rc = salvage_profile(l, bytes, size, &p, out, err);
     if (!rc && l->o.diff_base && (rc = parse_profile(&base, l->o.diff_base, NULL, 0, NULL, err)))
         pprof_free(p);
     return rc ? rc : model_profile(l, p, base, out, err);
