@@ -113,6 +113,15 @@ static int scan(struct decoder *d)
 
 typedef int each_fn(struct decoder *d, const struct wire_field *f);
 
+// Salvage does without what is damaged inside; who refers to it has lost it. Not so what is found by its place.
+static bool may_leave_out(struct decoder *d, unsigned number)
+{
+    if (!d->in->salvage || number == F_STRING || number == F_SAMPLE_TYPE)
+        return false;
+    d->lossy = true;
+    return true;
+}
+
 // Calls fn for each field `number` of the top level, which scan has found whole.
 static int each(struct decoder *d, unsigned number, each_fn *fn)
 {
@@ -124,6 +133,8 @@ static int each(struct decoder *d, unsigned number, each_fn *fn)
         if (f.number != number)
             continue;
         int rc = fn(d, &f);
+        if (rc == -EINVAL && may_leave_out(d, number))
+            rc = 0;
         if (rc)
             return rc;
         d->index++;

@@ -135,9 +135,10 @@ int decode_location(struct decoder *d, const struct wire_field *field)
         return decode_no_memory(d);
     for (w = field->body; lines && decode_next_field(d, &w, &f) > 0;)
         if (f.number == LINE) {
-            rc = on_line(d, &f, &l->lines[l->line_count++]);
+            rc = on_line(d, &f, &l->lines[l->line_count]);
             if (rc)
                 return rc;
+            l->line_count++;
         }
     // As in Go, a mapping that is not there means that it is not known.
     l->mapping = n[MAPPING] ? idmap_find(&d->mappings, n[MAPPING]) : NULL;

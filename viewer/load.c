@@ -285,6 +285,19 @@ static void show_some(struct load *l, const struct pprof_profile *p)
         show(l, NULL, part);
 }
 
+// Of gperftools and jemalloc: addresses, and files that may have their names.
+static void say_nameless(struct load *l, const struct pprof_profile *p, struct loaded *out)
+{
+    size_t nameless = 0;
+    for (size_t i = 0; i < p->location_count; i++)
+        nameless += !p->locations[i]->line_count && p->locations[i]->mapping &&
+                    *p->locations[i]->mapping->file == '/';
+    if (nameless * 2 > p->location_count && !*out->missing && !http_is_url(l->o.path))
+        snprintf(out->missing, sizeof out->missing,
+                 "Addresses without names: `fiberscope symbolize -o named.pb.gz %.300s` finds them",
+                 l->o.path);
+}
+
 static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_profile *base,
                          struct loaded *out, struct fscope_error *err)
 {
@@ -294,6 +307,7 @@ static int model_profile(struct load *l, struct pprof_profile *p, struct pprof_p
         return rc;
     if (!base)
         show_some(l, p);
+    say_nameless(l, p, out);
     if (!say(l, BUILDING))
         rc = error_set(err, -ECANCELED, 0, "cancelled");
     else
@@ -332,12 +346,11 @@ static int salvage_profile(struct load *l, const void *bytes, size_t size, struc
     if (!whole) {
         pprof_free(*p);
         again = *err;
-        return error_set(err, again.code, again.offset,
-                         "%.300s; no whole sample stands before that", again.text);
+        return error_set(err, again.code, again.offset, "%.300s; no sample is whole", again.text);
     }
     snprintf(out->missing, sizeof out->missing,
-             "Only what stands before the damage is shown, %" PRIu64 " sample%s: %s", whole,
-             whole == 1 ? "" : "s", err->text);
+             "Only what is whole is shown, %" PRIu64 " sample%s: %s", whole, whole == 1 ? "" : "s",
+             err->text);
     return 0;
 }
 

@@ -202,6 +202,29 @@ def damage_is_said_and_mistakes_are_refused(work):
                               timeout=20)
         assert done.returncode in (0, 1) and (done.returncode == 0) == done.stdout.startswith("size "), (n, done)
         assert done.returncode == 0 or cut in done.stderr, (n, done)
+    # Of a profile what is whole: cut off, or with one bit that is wrong. No option of the reports is advised.
+    data = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "shorten.pb.gz")
+    profile = bytearray(gzip.decompress(open(data, "rb").read()))
+    small, opened = os.path.join(work, "cut.pb"), 0
+    for n in (len(profile) // 20, len(profile) * 19 // 20, *range(3000, len(profile), 12007)):
+        made_of = profile[:n] if n in (len(profile) // 20, len(profile) * 19 // 20) else bytearray(profile)
+        if len(made_of) == len(profile):
+            made_of[n] ^= 4
+        with open(small, "wb") as f:
+            f.write(made_of)
+        done = subprocess.run([FIBERSCOPE, "view", "--text", "-", *BUILTIN, small], capture_output=True, text=True, check=False)
+        opened += not done.returncode
+        assert "--salvage" not in done.stdout + done.stderr, (n, done.stderr)
+        assert done.returncode == 0 or done.stderr.startswith(f"fiberscope view: {small}: "), (n, done)
+        if n == len(profile) // 20:
+            assert "cut off" in done.stderr and "no sample is whole" in done.stderr, done
+        if n == len(profile) * 19 // 20:
+            assert re.search("Only what is whole is shown, 503 samples: .* the file is cut off", done.stdout), n
+    assert opened >= 4, opened
+    with open(cut, "w", encoding="ascii") as f:  # nothing is missing but the names
+        f.write("heap profile: 1: 16 [1: 16] @ heapprofile\n1: 16 [1: 16] @ 0x400100\n\nMAPPED_LIBRARIES:\n"
+                "00400000-00500000 r-xp 00000000 00:00 0 /bin/app\n")
+    assert any("fiberscope symbolize" in t for t in texts(cut)), texts(cut)
     # What is of another kind is told as the reports tell it, each what to do next.
     core = b"\x7fELF\2\1\1" + bytes(9) + b"\4\0"
     for begins, what in ((b"FIBDUMP1", "fiberscope finish"), (b"FIBESEG1", "fiberscope finish"), (core, "fiberscope finish"),
