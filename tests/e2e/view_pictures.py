@@ -88,7 +88,8 @@ PICTURES = {
 def draw(work, path, options):
     """The picture's PNG and its words: "x,y text" of each, in order of drawing."""
     png, text = os.path.join(work, "x.png"), os.path.join(work, "x.txt")
-    done = subprocess.run([VIEWER, "--font", "builtin", "--source_path", ".", *options, "--png", png, "--text", text, path],
+    sources = () if path == TRACE else ("--source_path", ".")
+    done = subprocess.run([VIEWER, "--font", "builtin", *sources, *options, "--png", png, "--text", text, path],
                           cwd=work, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, (options, done.stderr)
     with open(png, "rb") as p, open(text, encoding="utf-8") as t:
