@@ -63,7 +63,7 @@ def the_slowest_request_leads_to_the_lock_holder(work):
         # The click that brushed gave the histogram the keyboard; the table is next.
         screen.keys("Tab", "Down", "Return")
         said = story.shows("story-3-slowest")
-        assert any(t.startswith("range 0.10") and t.endswith("(8.70ms)") for t in said), said
+        assert any(t.startswith("Range 102.") and "(8.70ms): " in t for t in said), said
         screen.keys("alt+0", "period")
         said = story.shows("story-4-waits")
         assert "sync 8.13ms, at 102.432ms, then runnable" in said, said
