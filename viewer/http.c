@@ -306,7 +306,7 @@ static void copy_line(char out[WORDS_MAX], const char *line, size_t n)
 static int refused(struct get *g)
 {
     char status[WORDS_MAX], words[WORDS_MAX];
-    const struct http_limits brief = {.silence_ms = WORDS_MS, .body_bytes_max = PIECE};
+    static const struct http_limits brief = {.silence_ms = WORDS_MS, .body_bytes_max = PIECE};
     copy_line(status, g->bytes + 9, g->head - 9);
     g->limits = &brief;
     int rc = read_body(g);
