@@ -107,7 +107,7 @@ static void entries_end_where_the_next_begins(void **state)
     struct unwind_table t;
     (void)state;
     begin(&cfi);
-    add(&cfi, CODE, 0x400, NULL, 0);
+    add(&cfi, CODE, 0x400, "", 0);
     add(&cfi, CODE + 0x180, 0x20, larger, 2); // in the middle of the first one
     add(&cfi, CODE + 0x500, 0x10, larger, 2);
     struct unwind_table_source s = source(&cfi, 1);
@@ -152,8 +152,8 @@ static void what_is_too_long_is_cut(void **state)
     struct unwind_table t;
     (void)state;
     begin(&cfi);
-    add(&cfi, CODE, 256, NULL, 0);
-    add(&cfi, CODE + (UINT64_C(2000) << 20), 256, NULL, 0);
+    add(&cfi, CODE, 256, "", 0);
+    add(&cfi, CODE + (UINT64_C(2000) << 20), 256, "", 0);
     struct unwind_table_source s = source(&cfi, 1);
     assert_int_equal(unwind_rules_new(&rules, NULL), 0);
     assert_int_equal(unwind_table_make(&t, &s, rules, NULL), 0);
