@@ -84,7 +84,7 @@ function(fscope_bpf target)
               -MD -MF ${object}.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
       DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source} DEPFILE ${object}.d VERBATIM)
     add_custom_command(OUTPUT ${skeleton}
-      COMMAND sh -c "{ echo '#pragma GCC system_header' && ${FSCOPE_BPFTOOL} gen skeleton ${object} name ${name}_bpf; } > ${skeleton}"
+      COMMAND sh -c "{ echo '#pragma GCC system_header // NOLINTBEGIN' && ${FSCOPE_BPFTOOL} gen skeleton ${object} name ${name}_bpf && echo '// NOLINTEND'; } > ${skeleton}"
       DEPENDS ${object} VERBATIM)
     list(APPEND headers ${skeleton})
   endforeach()
