@@ -3,7 +3,7 @@
 // Compact unwind tables: bytes for a MiB of code beside what the same rows take in the peers' layouts, and the time to
 // make them. Peers, by their published layouts: parca-agent (until 2024) 14 bytes a row; otel-ebpf-profiler 4 bytes a row
 // and 8 for each 64 KiB of code (its 16,384 rules of 12 bytes, shared by all files, are left out, as ours of 28 are).
-// A row of theirs is a change of rule, as counted in our tables: merged as here, padding left out.
+// Code is all between the first and the last that CFI covers. A row of theirs is a change of rule, as counted in our tables: merged as here, padding left out.
 //
 //   bench_unwind_table [FILE ...]   default: large libraries and programs of this machine, in this order
 
@@ -30,7 +30,6 @@ static const char *const usual[] = {
     "/usr/lib/x86_64-linux-gnu/libLLVM-15.so.1",
     "/usr/lib/chromium/chromium",
     "/usr/bin/node",
-    "/proc/self/exe",
 };
 
 struct totals {
@@ -75,7 +74,6 @@ static bool load(const char *path, struct perf_elf *e)
     return ok;
 }
 
-// Of text KiB for a MiB: what the row begins with.
 static double per_mib(double bytes, double text)
 {
     return bytes / 1024 / (text / (1024 * 1024));
@@ -98,9 +96,9 @@ static void measure(const char *path, struct unwind_rules *rules, struct totals 
         least = took < least ? took : least;
     }
     if (!rc) {
-        double rows = (double)count_rows(&t), text = (double)t.text_bytes;
+        double rows = (double)count_rows(&t), text = (double)t.blocks * UNWIND_BLOCK_BYTES;
         double ours = (double)t.pages * UNWIND_PAGE_BYTES, parca = rows * PARCA_ROW;
-        double pages = (double)t.blocks * UNWIND_BLOCK_BYTES / OTEL_PAGE_BYTES + 1;
+        double pages = text / OTEL_PAGE_BYTES + 1;
         double otel = rows * OTEL_ROW + pages * OTEL_PAGE;
         printf("%-48s %8.2f %9.0f %8.1f %8.1f %8.1f %6.2f %6.2f %8.2f\n", path, text / (1 << 20),
                rows, per_mib(ours, text), per_mib(otel, text), per_mib(parca, text), ours / otel,
@@ -116,6 +114,7 @@ int main(int argc, char **argv)
 {
     struct unwind_rules *rules;
     struct totals sum = {0};
+    char ours[4096];
     if (unwind_rules_new(&rules, NULL))
         return 1;
     printf("%-48s %8s %9s %8s %8s %8s %6s %6s %8s\n", "KiB for a MiB of code", "MiB", "rows",
@@ -124,6 +123,10 @@ int main(int argc, char **argv)
         measure(argv[i], rules, &sum);
     for (size_t i = 0; argc == 1 && i < sizeof usual / sizeof *usual; i++)
         measure(usual[i], rules, &sum);
+    if (argc == 1 && getenv("FSCOPE_BUILD")) {
+        snprintf(ours, sizeof ours, "%s/cli/fiberscope", getenv("FSCOPE_BUILD"));
+        measure(ours, rules, &sum);
+    }
     if (sum.text > 0)
         printf("%-48s %8.2f %9s %8.1f %8.1f %8.1f %6.2f %6.2f %8.2f\n", "all", sum.text / (1 << 20),
                "", per_mib(sum.ours, sum.text), per_mib(sum.otel, sum.text),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The numbers of rules: see unwind_table.h. Numbers below UNWIND_NARROW_RULES are given to common rules, the others from
-// there upwards; when those are used up, what is left of the first ones serves for all.
+// there upwards; when those are used up, what is left of the first ones serves for all. A rule that was rare in one file
+// and is common in another has a number of each kind.
 
 #include "symbols/unwind_table.h"
 
@@ -75,16 +76,24 @@ static uint32_t bucket_of(const struct unwind_rule_row *row)
 uint32_t unwind_rules_number(struct unwind_rules *r, const struct unwind_rule_row *row,
                              bool is_common)
 {
-    uint32_t b = bucket_of(row);
-    for (; r->buckets[b]; b = (b + 1) % BUCKETS) // never full: there are twice as many as numbers
-        if (memcmp(&r->rows[r->buckets[b]], row, sizeof *row) == 0)
-            return r->buckets[b];
-    bool is_narrow = r->narrow < UNWIND_NARROW_RULES && (is_common || r->wide == UNWIND_RULES_MAX);
-    if (!is_narrow && r->wide == UNWIND_RULES_MAX) {
+    uint32_t b = bucket_of(row), number;
+    while (r->buckets[b] && memcmp(&r->rows[r->buckets[b]], row, sizeof *row) != 0)
+        b = (b + 1) % BUCKETS; // there are twice as many as numbers
+    bool can_be_narrow = r->narrow < UNWIND_NARROW_RULES;
+    if (r->buckets[b] >= UNWIND_NARROW_RULES && is_common && can_be_narrow)
+        number = r->narrow++; // rare so far: its first number stays, for the tables that have it
+    else if (r->buckets[b])
+        return r->buckets[b];
+    else if (can_be_narrow && (is_common || r->wide == UNWIND_RULES_MAX))
+        number = r->narrow++;
+    else if (r->wide < UNWIND_RULES_MAX)
+        number = r->wide++;
+    else
+        number = UNWIND_RULE_DECLINED;
+    if (number == UNWIND_RULE_DECLINED) {
         r->full++;
-        return UNWIND_RULE_DECLINED;
+        return number;
     }
-    uint32_t number = is_narrow ? r->narrow++ : r->wide++;
     r->rows[number] = *row;
     r->buckets[b] = (uint16_t)number;
     return number;

@@ -9,7 +9,7 @@
 // What always holds
 //   - At each pc of an FDE a table says what unwind_find_row does. It says "not covered" where that finds nothing or a
 //     malformed entry, but for padding (UNWIND_PADDING_MAX).
-//   - Rules keep their numbers; a table stays right while its rules live.
+//   - A number keeps its rule; a table stays right while its rules live.
 //   - CFI is a stranger's: time and memory are bounded by its size, and a table by UNWIND_TABLE_WORDS_MAX. What does not
 //     fit counts as declined, and `partial` says so.
 //
@@ -35,8 +35,8 @@ const struct unwind_rule_row *unwind_rules_row(const struct unwind_rules *r, uin
 uint32_t unwind_rules_count(const struct unwind_rules *r);
 uint64_t unwind_rules_full(const struct unwind_rules *r); // that found no number
 
-// The number of a rule, given one if it is new: a narrow one, while there are any, if it is common. UNWIND_RULE_DECLINED:
-// there is none left.
+// A number of the rule, a new one if it has none: a narrow one, while there are any, if it is common.
+// UNWIND_RULE_DECLINED: there is none left.
 uint32_t unwind_rules_number(struct unwind_rules *r, const struct unwind_rule_row *row,
                              bool is_common);
 

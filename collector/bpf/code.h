@@ -54,4 +54,8 @@ void bpf_code_forget(struct bpf_code *c, uint32_t pid);
 
 void bpf_code_get_stats(const struct bpf_code *c, struct bpf_code_stats *out);
 
+// What the tables of a process take by themselves (table_bytes, text_bytes, tables, rules; all else 0), whether BPF programs
+// can be loaded or not. Makes them all: a few milliseconds for a MiB of code. 0 or -ENOMEM.
+int bpf_code_estimate(struct bpf_code_stats *out, const struct perf_process *process);
+
 #endif

@@ -164,18 +164,23 @@ static int put(struct bpf_code *c, struct code_table *t, uint32_t number,
     return 0;
 }
 
-static int make(struct bpf_code *c, struct code_table *t, const struct code_file *f)
+static int make_of(struct unwind_table *out, const struct code_file *f, struct unwind_rules *rules)
 {
     const struct perf_elf *e = perf_file_elf(f);
     struct unwind_table_source source = {.name = perf_file_path(f), .tables = e->tables};
+    code_range(e, &source.start, &source.end);
+    return unwind_table_make(out, &source, rules, NULL);
+}
+
+static int make(struct bpf_code *c, struct code_table *t, const struct code_file *f)
+{
     struct unwind_table made;
     // How large it is was found out once.
     if (t->pages && !make_room(c, t)) {
         c->stats.no_room++;
         return 0;
     }
-    code_range(e, &source.start, &source.end);
-    int rc = unwind_table_make(&made, &source, c->rules, NULL);
+    int rc = make_of(&made, f, c->rules);
     if (rc) {
         t->is_none = rc == -ENOENT;
         return rc == -ENOMEM ? rc : 0;
@@ -199,5 +204,39 @@ int code_table(struct bpf_code *c, const struct code_file *f, struct code_table 
         t->used = c->clock;
         *out = t;
     }
+    return rc;
+}
+
+// --- Beforehand.
+
+// Whether the file is mapped at an earlier index, too.
+static bool is_seen(const struct perf_process *p, size_t index, const struct code_file *f)
+{
+    struct perf_map m = {.file = NULL};
+    for (size_t i = 0; i < index && m.file != f; i++)
+        perf_process_map(p, i, &m);
+    return m.file == f;
+}
+
+int bpf_code_estimate(struct bpf_code_stats *out, const struct perf_process *process)
+{
+    struct unwind_rules *rules;
+    int rc = unwind_rules_new(&rules, NULL);
+    *out = (struct bpf_code_stats){0};
+    for (size_t i = 0; !rc && i < perf_process_map_count(process); i++) {
+        struct perf_map m;
+        struct unwind_table made;
+        perf_process_map(process, i, &m);
+        if (!m.file || is_seen(process, i, m.file))
+            continue;
+        rc = make_of(&made, m.file, rules);
+        out->table_bytes += (uint64_t)made.pages * UNWIND_PAGE_BYTES;
+        out->text_bytes += made.text_bytes;
+        out->tables += rc == 0;
+        rc = rc == -ENOENT ? 0 : rc;
+        unwind_table_finish(&made);
+    }
+    out->rules = rc ? 0 : unwind_rules_count(rules);
+    unwind_rules_free(rules);
     return rc;
 }

@@ -23,6 +23,8 @@
 //   stands for. So an equal stack costs neither the ring nor the collector anything. The collector empties sums from
 //   time to time; a key that comes again is sent again. A record may come twice, and what it told of holds for the sums of
 //   the same call of bpf_programs_sums and of the next one.
+//   A wait's stack is told of when it begins, and its sum comes when it has ended, in any later call: such a record (kinds
+//   BPF_SAMPLE_OFFCPU and BPF_SAMPLE_PREEMPTED, also as a copy) holds as long as its process lives.
 //
 // What always holds
 //   - BPF programs write nothing into a target, and read user memory only by bpf_probe_read_user.
@@ -111,7 +113,7 @@ struct bpf_config {
     uint32_t self;         // our own thread group, which is never sampled
     uint32_t cgroup_level; // BPF_FILTER_CGROUP: its ancestor on this level is cgroup_id
     uint32_t compare;      // tests: each stack for itself (key 0), and a copy beside it
-    uint32_t reserved;
+    uint32_t offcpu;       // bpf_programs_new sets it
     uint64_t cgroup_id;
     uint64_t seed;   // of the keys
     uint64_t cpu_ns; // what a CPU sample stands for; bpf_programs_new sets it
@@ -121,7 +123,8 @@ struct bpf_config {
 
 enum bpf_sample_kind {
     BPF_SAMPLE_CPU,
-    BPF_SAMPLE_OFFCPU,
+    BPF_SAMPLE_OFFCPU,    // a thread waited: count waits, ns together, until it ran again
+    BPF_SAMPLE_PREEMPTED, // the same of a thread that could have run
     BPF_SAMPLE_KIND_COUNT,
 };
 
@@ -176,6 +179,7 @@ struct bpf_stack {
 
 struct bpf_copy {
     struct bpf_head head;
+    uint64_t key; // 0: the sample stands for itself; else of a wait, as in struct bpf_stack
     uint64_t count, ns;
     uint32_t kind, kernel_depth;
     uint32_t stack_bytes; // copied from rsp upwards
@@ -200,6 +204,7 @@ struct bpf_losses { // one per CPU
     uint64_t sums;   // samples that were sent for themselves: sums was full
     uint64_t torn;   // walks during which the slot was written: sent as copies
     uint64_t copies; // samples sent as copies, for any reason
+    uint64_t waits;  // waits that found no room while they lasted, or when they ended
     uint64_t busy;   // samples that met another one of the same CPU at work
 };
 

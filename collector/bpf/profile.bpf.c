@@ -59,6 +59,17 @@ struct {
     __type(value, struct copy_scratch);
 } copies SEC(".maps");
 
+struct wait {
+    uint64_t since, key; // key 0: it runs
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 1); // programs.c
+    __type(key, uint32_t);  // thread id
+    __type(value, struct wait);
+} waiting SEC(".maps");
+
 struct sample { // one that is being taken
     void *ctx;
     struct task_struct *task;
@@ -74,6 +85,12 @@ struct sample { // one that is being taken
 // Keeps the compiler from knowing a number, so that the comparison that the verifier must see stays, on the very register
 // that is used.
 #define SEEN_BY_VERIFIER(x) __asm__ volatile("" : "+r"(x))
+
+static __always_inline uint64_t mix(uint64_t hash, uint64_t value)
+{
+    hash = (hash ^ value) * WALK_MIX;
+    return hash ^ hash >> 32;
+}
 
 static __always_inline struct bpf_losses *losses_here(void)
 {
@@ -140,7 +157,9 @@ static __always_inline uint32_t kernel_stack(const struct sample *m, void *pcs)
 {
     if (!m->in_kernel || !config.kernel_stacks)
         return 0;
-    long bytes = bpf_get_stack(m->ctx, pcs, 8 * BPF_KERNEL_DEPTH_MAX, 0);
+    // A tracepoint's first two frames are this program and what runs it.
+    uint64_t skip = m->kind == BPF_SAMPLE_CPU ? 0 : 2;
+    long bytes = bpf_get_stack(m->ctx, pcs, 8 * BPF_KERNEL_DEPTH_MAX, skip);
     return bytes < 0 || bytes > 8 * BPF_KERNEL_DEPTH_MAX ? 0 : (uint32_t)bytes / 8;
 }
 
@@ -189,13 +208,14 @@ __attribute__((noinline)) uint32_t copy_stack(struct copy_scratch *c, uint64_t r
     return done;
 }
 
-static __always_inline void send_copy(const struct sample *m, const struct pt_regs *regs)
+static __always_inline uint64_t send_copy(const struct sample *m, const struct pt_regs *regs)
 {
     uint32_t zero = 0;
     struct copy_scratch *c = bpf_map_lookup_elem(&copies, &zero);
     if (!c)
-        return;
+        return 0;
     fill_head(&c->copy.head, BPF_RECORD_COPY, m->task);
+    c->copy.key = m->kind == BPF_SAMPLE_CPU ? 0 : mix(c->copy.head.time_ns, c->copy.head.tid) | 1;
     c->copy.count = m->count;
     c->copy.ns = m->ns;
     c->copy.kind = m->kind;
@@ -210,17 +230,14 @@ static __always_inline void send_copy(const struct sample *m, const struct pt_re
     c->copy.head.size = size;
     COUNT_LOSS(copies);
     SEEN_BY_VERIFIER(size);
-    if (size > sizeof *c || send(c, size, true))
+    if (size > sizeof *c || send(c, size, true)) {
         COUNT_LOSS(ring);
+        return 0;
+    }
+    return c->copy.key;
 }
 
 // --- Stacks.
-
-static __always_inline uint64_t mix(uint64_t hash, uint64_t value)
-{
-    hash = (hash ^ value) * WALK_MIX;
-    return hash ^ hash >> 32;
-}
 
 // A function for the verifier, which would follow what comes after once for each depth.
 __attribute__((noinline)) uint64_t mix_kernel(struct scratch *s, uint64_t hash, uint32_t depth)
@@ -302,7 +319,8 @@ static __always_inline void add_new(struct scratch *s, void *sums, uint64_t key,
         COUNT_LOSS(ring);
 }
 
-static __always_inline void count(struct scratch *s, const struct sample *m, uint32_t kernel_depth)
+static __always_inline uint64_t count(struct scratch *s, const struct sample *m,
+                                      uint32_t kernel_depth)
 {
     uint64_t key = config.compare ? 0 : key_of(s, m, kernel_depth);
     if (bank) {
@@ -312,26 +330,27 @@ static __always_inline void count(struct scratch *s, const struct sample *m, uin
         if (!key || !add_to(&sums_0, key, m))
             add_new(s, &sums_0, key, m, kernel_depth);
     }
+    return key;
 }
 
-static __always_inline void take(struct scratch *s, struct sample *m, uint32_t slot)
+// Counts and tells, if it must be. The sample's key; 0: it has none.
+static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32_t slot)
 {
     const struct pt_regs *regs = (const struct pt_regs *)bpf_task_pt_regs(m->task);
     m->slot = slot_at(slot);
     if (!m->slot)
-        return;
+        return 0;
     fiber_look(&m->fiber, m->task, &m->slot->fibers);
     if (walk_user(s, regs, slot)) {
         COUNT_LOSS(torn);
-        send_copy(m, regs);
-        return;
+        return send_copy(m, regs);
     }
-    if (s->walk.why == BPF_END_UNKNOWN_CODE || config.compare)
-        send_copy(m, regs);
     uint32_t depth = s->walk.depth;
     if (s->walk.why == BPF_END_UNKNOWN_CODE || depth > BPF_DEPTH_MAX)
-        return;
-    count(s, m, kernel_stack(m, &s->pcs[depth]));
+        return send_copy(m, regs);
+    if (config.compare)
+        send_copy(m, regs);
+    return count(s, m, kernel_stack(m, &s->pcs[depth]));
 }
 
 SEC("perf_event")
@@ -349,6 +368,56 @@ int sample_cpu(struct bpf_perf_event_data *ctx)
     m.in_kernel = (int64_t)ctx->regs.ip < 0;
     take(s, &m, slot);
     s->is_busy = 0;
+    return 0;
+}
+
+// --- Waits.
+
+// A thread leaves its processor: its stack is that of the wait, which counts when it is over.
+static __always_inline void wait_begins(void *ctx, struct task_struct *task, bool could_run,
+                                        uint64_t now)
+{
+    struct sample m = {.ctx = ctx, .task = task, .in_kernel = true};
+    struct wait wait = {.since = now};
+    uint32_t slot, tid = (uint32_t)task->pid;
+    if (!is_watched(task, &slot))
+        return;
+    struct scratch *s = scratch_take();
+    if (!s)
+        return;
+    m.kind = could_run ? BPF_SAMPLE_PREEMPTED : BPF_SAMPLE_OFFCPU;
+    wait.key = take(s, &m, slot);
+    s->is_busy = 0;
+    if (bpf_map_update_elem(&waiting, &tid, &wait, 0))
+        COUNT_LOSS(waits);
+}
+
+static __always_inline int add_wait(void *sums, uint64_t key, const struct bpf_sum *sum)
+{
+    struct sample m = {.count = sum->count, .ns = sum->ns};
+    return add_to(sums, key, &m) || !bpf_map_update_elem(sums, &key, sum, BPF_NOEXIST_) ||
+           add_to(sums, key, &m);
+}
+
+static __always_inline void wait_ends(const struct task_struct *task, uint64_t now)
+{
+    uint32_t tid = (uint32_t)task->pid;
+    struct wait *w = bpf_map_lookup_elem(&waiting, &tid);
+    if (!w || !w->key)
+        return;
+    struct bpf_sum sum = {.count = 1, .ns = now - w->since};
+    uint64_t key = w->key;
+    w->key = 0;
+    if (!(bank ? add_wait(&sums_1, key, &sum) : add_wait(&sums_0, key, &sum)))
+        COUNT_LOSS(waits);
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(switch_tasks, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+    uint64_t now = bpf_ktime_get_ns();
+    wait_ends(next, now);
+    wait_begins(ctx, prev, preempt || prev->__state == 0, now);
     return 0;
 }
 
@@ -398,7 +467,9 @@ int BPF_PROG(process_exec, struct task_struct *task)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(process_exit, struct task_struct *task)
 {
-    uint32_t pid = (uint32_t)task->tgid;
+    uint32_t pid = (uint32_t)task->tgid, tid = (uint32_t)task->pid;
+    if (config.offcpu)
+        bpf_map_delete_elem(&waiting, &tid);
     // The last two threads of a process may both see none left: who takes it out of `targets` tells.
     if (task->signal->live.counter == 0 && !bpf_map_delete_elem(&targets, &pid))
         send_event(BPF_RECORD_EXIT, task, 0);

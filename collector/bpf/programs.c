@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SUMS_BATCH = 4096, MESSAGE_MAX = 256 };
+enum { SUMS_BATCH = 4096, MESSAGE_MAX = 256, WAITS_MAX = 32768 };
 
 struct bpf_programs {
     struct profile_bpf *skeleton;
@@ -126,7 +126,9 @@ static int configure(struct bpf_programs *p)
     memcpy((void *)(uintptr_t)&k->rodata->config, &o->config, sizeof o->config);
     int rc = bpf_map__set_max_entries(k->maps.ring, (uint32_t)o->ring_bytes);
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.sums_0, o->sums_max);
-    return rc ? rc : bpf_map__set_max_entries(k->maps.sums_1, o->sums_max);
+    rc = rc ? rc : bpf_map__set_max_entries(k->maps.sums_1, o->sums_max);
+    rc = rc ? rc : bpf_map__set_max_entries(k->maps.waiting, o->offcpu ? WAITS_MAX : 1);
+    return rc ? rc : bpf_program__set_autoload(k->progs.switch_tasks, o->offcpu);
 }
 
 static int load(struct bpf_programs *p)
@@ -159,6 +161,7 @@ static void take_options(struct bpf_programs *p, const struct bpf_programs_optio
         p->opts.sums_max = 65536;
     if (p->opts.config.stack_copy > BPF_STACK_COPY_MAX)
         p->opts.config.stack_copy = BPF_STACK_COPY_MAX;
+    p->opts.config.offcpu = p->opts.offcpu;
     if (p->opts.cpu_hz)
         p->opts.config.cpu_ns = UINT64_C(1000000000) / p->opts.cpu_hz;
 }
@@ -245,7 +248,8 @@ static int attach(struct bpf_programs *p, struct fscope_error *err)
     // Before the samples: no child of a target is missed.
     if (!(k->links.process_fork = bpf_program__attach(k->progs.process_fork)) ||
         !(k->links.process_exec = bpf_program__attach(k->progs.process_exec)) ||
-        !(k->links.process_exit = bpf_program__attach(k->progs.process_exit)))
+        !(k->links.process_exit = bpf_program__attach(k->progs.process_exit)) ||
+        (p->opts.offcpu && !(k->links.switch_tasks = bpf_program__attach(k->progs.switch_tasks))))
         return refuse(err, -errno, "attaching to the scheduler's tracepoints");
     p->is_hardware = true;
     for (int cpu = 0; p->opts.cpu_hz && cpu < p->cpu_count; cpu++) {
@@ -419,6 +423,27 @@ int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn 
     return drain(bpf_map__fd(full ? p->skeleton->maps.sums_1 : p->skeleton->maps.sums_0), fn, arg);
 }
 
+int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg)
+{
+    struct {
+        uint64_t since, key;
+    } wait; // struct wait of profile.bpf.c
+    struct timespec t;
+    int fd = bpf_map__fd(p->skeleton->maps.waiting), rc = 0;
+    uint32_t tid, next;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    for (bool more = !bpf_map_get_next_key(fd, NULL, &next); more && !rc;) {
+        tid = next;
+        more = !bpf_map_get_next_key(fd, &tid, &next);
+        if (bpf_map_lookup_elem(fd, &tid, &wait) || !wait.key)
+            continue;
+        struct bpf_sum sum = {.count = 1, .ns = now - wait.since};
+        rc = fn(arg, wait.key, &sum);
+    }
+    return rc;
+}
+
 void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
 {
     *out = (struct bpf_losses){0};
@@ -432,6 +457,7 @@ void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
             out->events += l->events;
             out->sums += l->sums;
             out->torn += l->torn;
+            out->waits += l->waits;
             out->copies += l->copies;
             out->busy += l->busy;
         }

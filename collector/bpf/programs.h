@@ -78,6 +78,9 @@ int64_t bpf_programs_poll(struct bpf_programs *p, int timeout_ms, int extra_fd, 
 typedef int bpf_sum_fn(void *arg, uint64_t key, const struct bpf_sum *sum);
 int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn *fn, void *arg);
 
+// Calls fn with what the waits would add that have not ended. After bpf_programs_stop. 0, fn's nonzero value, -errno.
+int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg);
+
 void bpf_programs_losses(struct bpf_programs *p,
                          struct bpf_losses *out); // since the start, of all CPUs
 

@@ -5,11 +5,13 @@
 //   samples N equal N longer N complete N unwalked N copies N torn N busy N ring N
 // longer: the copy ended early (16 KiB, or another stack below a signal frame) and the BPF walk went on from there.
 // complete: the BPF walk reached a root. unwalked: BPF saw code that its slot did not know, so there is only the copy.
+// With FSCOPE_BPF_TABLES in the environment the tables are the collector's (bpf/code.h), else those of bpf_fill.h.
 // Each difference is a line `differs ...`. Samples by the fiber's labels and name, of processes with a runtime:
 //   fiber LABELS|NAME samples N ends N      ends: the stack ends at the start function, below the runtime's root Usage: bpf_walk HZ SAMPLES PROGRAM [ARGUMENT]...
 // Ends the program after so many samples, or half a minute.
 
 #include "runtime/labels.h"
+#include "collector/bpf/code.h"
 #include "tests/conformance/bpf_fill.h"
 
 #include <errno.h>
@@ -45,6 +47,7 @@ struct run {
     struct bpf_programs *programs;
     struct perf_code *code;
     struct fill fill;
+    struct bpf_code *tables; // NULL: fill
     pid_t pid;
     bool has_executed, wants_fill;
     struct pending pending[THREADS_MAX];
@@ -72,10 +75,15 @@ static void refill(struct run *r)
     struct perf_process *p = perf_code_process(r->code, (uint32_t)r->pid, 0);
     if (!p || perf_code_rescan(r->code, 0))
         die("out of memory");
+    r->wants_fill = false;
+    if (r->tables) {
+        if (bpf_code_tell(r->tables, p))
+            die("out of memory");
+        return;
+    }
     fill_slot(&r->fill, SLOT, p);
     bpf_programs_target(r->programs, r->pid, SLOT);
     fill_fibers(&r->fill, SLOT, (uint32_t)r->pid);
-    r->wants_fill = false;
 }
 
 static void walk_copy(struct run *r, const struct bpf_copy *c, struct perf_walk *walk)
@@ -208,6 +216,8 @@ static void watch(struct run *r, uint64_t samples)
     int status;
     while (t.tv_sec < until && r->samples < samples && waitpid(r->pid, &status, WNOHANG) == 0) {
         bpf_programs_poll(r->programs, 20, -1, on_record, r);
+        if (r->tables)
+            bpf_code_look_again(r->tables);
         if (r->wants_fill)
             refill(r);
         clock_gettime(CLOCK_MONOTONIC, &t);
@@ -261,6 +271,8 @@ int main(int argc, char **argv)
     if (builder_new(&b, &bo) || perf_code_new(&r.code, b))
         die("out of memory");
     fill_init(&r.fill, r.programs);
+    if (getenv("FSCOPE_BPF_TABLES") && bpf_code_new(&r.tables, r.programs, BPF_CODE_BYTES_DEFAULT))
+        die("out of memory");
     r.pid = start(argv + 3, &go);
     bpf_programs_target(r.programs, r.pid, 0);
     if (bpf_programs_start(r.programs, &err))
@@ -270,6 +282,7 @@ int main(int argc, char **argv)
     watch(&r, strtoull(argv[2], NULL, 10));
     report(&r);
     fill_finish(&r.fill);
+    bpf_code_free(r.tables);
     perf_code_free(r.code);
     builder_free(b);
     bpf_programs_free(r.programs);

@@ -82,6 +82,14 @@ def fibers_with_labels_and_names():
     assert set(found) == {"none", "kind=small|", "kind=large|a large one"}, lines
 
 
+def with_the_tables_of_the_collector():
+    """Which bpf_fill.c's are not: packed, shared, kept by bpf/code.c."""
+    os.environ["FSCOPE_BPF_TABLES"] = "1"
+    without_frame_pointers_through_exceptions_and_signals()
+    an_interpreter()
+    fibers_with_labels_and_names()
+
+
 if __name__ == "__main__":
     main([without_frame_pointers_through_exceptions_and_signals, an_interpreter, a_shell, in_the_kernel,
-          fibers_with_labels_and_names])
+          fibers_with_labels_and_names, with_the_tables_of_the_collector])

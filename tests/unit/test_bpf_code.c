@@ -282,6 +282,20 @@ static void each_pc_has_its_row(void **state)
     end(&w);
 }
 
+static void an_estimate_is_what_it_takes(void **state)
+{
+    struct world w;
+    struct bpf_code_stats estimate;
+    (void)state;
+    begin(&w, BPF_CODE_BYTES_DEFAULT);
+    assert_int_equal(bpf_code_estimate(&estimate, process(&w, getpid())), 0);
+    tell(&w, getpid());
+    struct bpf_code_stats s = stats_of(&w);
+    assert_true(estimate.table_bytes == s.table_bytes && estimate.text_bytes == s.text_bytes &&
+                estimate.tables == s.tables && estimate.rules == s.rules);
+    end(&w);
+}
+
 static void slot_zero_has_no_mappings(void **state)
 {
     struct world w;
@@ -582,6 +596,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_pc_has_its_row),
+        cmocka_unit_test(an_estimate_is_what_it_takes),
         cmocka_unit_test(slot_zero_has_no_mappings),
         cmocka_unit_test(what_is_mapped_later_is_told_of),
         cmocka_unit_test(a_child_shares_until_it_maps),
