@@ -128,6 +128,11 @@ const char *perf_file_path(const struct code_file *f)
     return f->path;
 }
 
+bool perf_file_is(const struct code_file *f, uint64_t device, uint64_t inode)
+{
+    return f->fd >= 0 && f->device == device && f->inode == inode; // open_file asked fstat
+}
+
 int perf_file_fd(const struct code_file *f)
 {
     return f->fd;

@@ -387,7 +387,9 @@ int bpf_code_tell(struct bpf_code *c, struct perf_process *process)
 
 void bpf_code_look_again(struct bpf_code *c)
 {
-    for (uint32_t s = 1; s < BPF_SLOTS_MAX; s++)
+    bool was_waiting = c->is_waiting;
+    c->is_waiting = false;
+    for (uint32_t s = 1; was_waiting && s < BPF_SLOTS_MAX; s++)
         if (c->slots[s].users)
             code_look_for_fibers(c, s);
 }

@@ -30,13 +30,6 @@ static bool look_into(struct code_table *t, const struct code_file *f)
     return t->has_descriptor;
 }
 
-static bool is_program(const struct code_file *f, const struct stat *program)
-{
-    struct stat st;
-    return perf_file_fd(f) >= 0 && !fstat(perf_file_fd(f), &st) && st.st_dev == program->st_dev &&
-           st.st_ino == program->st_ino;
-}
-
 uint64_t code_find_descriptor(struct bpf_code *c, const struct perf_process *p)
 {
     struct stat program = {0};
@@ -50,7 +43,7 @@ uint64_t code_find_descriptor(struct bpf_code *c, const struct perf_process *p)
             continue;
         const char *slash = strrchr(perf_file_path(m.file), '/');
         bool may_have = strstr(slash ? slash : perf_file_path(m.file), runtime_name) ||
-                        (has_program && is_program(m.file, &program));
+                        (has_program && perf_file_is(m.file, program.st_dev, program.st_ino));
         struct code_table *t = &c->tables[perf_file_number(m.file)];
         if (may_have && look_into(t, m.file))
             return t->descriptor + m.bias;
@@ -80,11 +73,14 @@ void code_look_for_fibers(struct bpf_code *c, uint32_t slot)
 {
     struct code_slot *s = &c->slots[slot];
     struct fib_descriptor d;
-    if (s->descriptor || !s->descriptor_at || !read_descriptor(s->pid, s->descriptor_at, &d))
+    if (s->descriptor || !s->descriptor_at)
         return;
-    s->descriptor = malloc(sizeof d);
-    if (!s->descriptor)
+    if (read_descriptor(s->pid, s->descriptor_at, &d))
+        s->descriptor = malloc(sizeof d);
+    if (!s->descriptor) {
+        c->is_waiting = true;
         return;
+    }
     *s->descriptor = d;
     code_slot_lock(c, slot);
     bpf_programs_slots(c->programs)[slot].fibers = (struct bpf_fibers){

@@ -61,6 +61,7 @@ struct bpf_code {
     struct bpf_mapping *mappings;   // of the process at hand
     size_t mapping_capacity;
     struct bpf_code_stats stats;
+    bool is_waiting; // a slot waits for its runtime
 };
 
 // --- code.c
