@@ -30,7 +30,8 @@ static double seconds(clockid_t clock)
         sink++;                                                                                    \
     }
 BURN(a)
-BURN(b) BURN(c) BURN(d) BURN(e) BURN(f) BURN(g) BURN(h)
+BURN(b)
+BURN(c) BURN(d) BURN(e) BURN(f) BURN(g) BURN(h)
 
     static const struct {
     const char *name;

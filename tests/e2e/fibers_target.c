@@ -62,7 +62,7 @@ static void cpu_main(void *arg)
     (void)arg;
     for (int i = 0; i < FIBERS; i++) {
         {
-            FSCOPE_LABEL("kind", "small"); // of this fiber, until here; its child keeps it
+            FSCOPE_LABEL("kind", "small");  // of this fiber, until here; its child keeps it
             fib_label_set("kind", "small"); // without a recording, too
             fib_go(&f[2 * i], start_small, NULL);
         }
