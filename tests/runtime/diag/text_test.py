@@ -13,7 +13,7 @@ WAITERS = {
     2: ('join, "number one"', ["fib_join", "inner_wait", "first_waiter"], ("start_both", 1)),
     3: ("join", ["fib_join", "inner_wait", "second_waiter"], ("start_both", 1)),
 }
-SANITIZER = os.environ.get("FSCOPE_SANITIZE", "")
+SANITIZER = os.environ.get("FSCOPE_SANITIZE", "").split(",")[0]  # "undefined" beside another says nothing of its own
 DEAD = "fatal error: all goroutines are asleep - deadlock!\n\n"
 
 
