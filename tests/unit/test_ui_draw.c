@@ -164,6 +164,43 @@ static void text_is_fitted_with_an_ellipsis(void **state)
                                  "text 0,10 #ff000003 builtin \"m\xe2\x80\xa6\"\n");
 }
 
+static void put(struct draw_list *d, const struct font *f, int x, int y, const char *text)
+{
+    draw_text(d, f, x, y, 0xffffffff, text, SIZE_MAX);
+}
+
+// Two panes side by side with a title above, a line below, and rows that do not stand level with each other.
+static void panes_are_read_one_after_the_other(void **state)
+{
+    struct stage *s = *state;
+    struct draw_list *d = &s->list;
+    draw_reset(d, 400, 300);
+    put(d, s->font, 10, 290, "below");
+    put(d, s->font, 60, 10, "right of it");
+    put(d, s->font, 10, 12, "title");
+    draw_clip_push(d, rect_make(200, 20, 200, 250));
+    put(d, s->font, 300, 41, "value 2");
+    put(d, s->font, 210, 41,
+        "name\xc2\x9b"
+        "2");
+    draw_clip_pop(d);
+    draw_clip_push(d, rect_make(0, 20, 190, 250));
+    put(d, s->font, 10, 60, "second");
+    draw_clip_push(d, rect_make(5, 30, 100, 16)); // a cell
+    put(d, s->font, 10, 40, "first");
+    draw_clip_pop(d);
+    put(d, s->font, 120, 40, "value 1");
+    draw_clip_pop(d);
+    size_t n;
+    free(s->text);
+    FILE *out = open_memstream(&s->text, &n);
+    assert_non_null(out);
+    draw_words(d, out);
+    fclose(out);
+    assert_string_equal(s->text,
+                        "title\tright of it\nfirst\tvalue 1\nsecond\nname 2\tvalue 2\nbelow\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -172,6 +209,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(clips_cut_each_other, begin, end),
         cmocka_unit_test_setup_teardown(a_reset_list_is_as_good_as_new, begin, end),
         cmocka_unit_test_setup_teardown(text_is_fitted_with_an_ellipsis, begin, end),
+        cmocka_unit_test_setup_teardown(panes_are_read_one_after_the_other, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

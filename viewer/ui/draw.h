@@ -118,7 +118,7 @@ void draw_strip(struct draw_list *d, struct rect r, const uint32_t *colors, cons
 void draw_dump(const struct draw_list *d, FILE *out);
 
 // What is written, as a reader would say it: a line for each row, its texts from left to right with
-// tabs between. For the clipboard.
+// tabs between; of panes that stand beside each other, one after the other. For the clipboard.
 void draw_words(const struct draw_list *d, FILE *out);
 
 static inline struct rect rect_make(int x, int y, int w, int h)
