@@ -133,11 +133,15 @@ int bpf_slabs_put(struct bpf_slabs *s, const uint32_t *words, uint32_t pages, ui
     }
     for (uint32_t i = 0; i < pages; i++) {
         uint32_t page = at + i;
+        uint8_t *memory = s->memory[page / BPF_SLAB_PAGES];
+        if (!memory)
+            return -ENOENT; // made above
+        memcpy(memory + (size_t)(page % BPF_SLAB_PAGES) * UNWIND_PAGE_BYTES,
+               words + (size_t)i * UNWIND_PAGE_WORDS, UNWIND_PAGE_BYTES);
+    }
+    for (uint32_t page = at; page < at + pages; page++) {
         s->taken[page] = true;
         s->used[page / BPF_SLAB_PAGES]++;
-        memcpy(s->memory[page / BPF_SLAB_PAGES] +
-                   (size_t)(page % BPF_SLAB_PAGES) * UNWIND_PAGE_BYTES,
-               words + (size_t)i * UNWIND_PAGE_WORDS, UNWIND_PAGE_BYTES);
     }
     s->length[at] = pages;
     __atomic_store_n(first, at, __ATOMIC_RELEASE);

@@ -185,6 +185,7 @@ static struct bpf_programs *load(void)
     struct bpf_programs_options o = {
         .size = sizeof o,
         .offcpu = true,
+        .sums_max = 4096,
         .config = {.filter = BPF_FILTER_TARGETS, .inherit = 1, .kernel_stacks = 1},
     };
     if (geteuid() != 0)
