@@ -87,7 +87,9 @@ def with_the_tables_of_the_collector():
     os.environ["FSCOPE_BPF_TABLES"] = "1"
     without_frame_pointers_through_exceptions_and_signals()
     an_interpreter()
-    fibers_with_labels_and_names()
+    _, lines = judge(os.path.join(HERE, "bpf_fibers"))
+    text = "\n".join(lines)
+    assert "fiber kind=small| " in text and "fiber kind=large|a large one " in text, text
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@
 // layout.h finds for each pc what unwind_find_row finds; nothing grows over its bound; children, ends, exhausted slots and
 // runtimes that start late are told of rightly.
 //
-// The BPF programs are memory of this test: the functions below stand in for programs.c.
+// The BPF programs are memory of this test (fake_bpf_programs.h).
 
 #include "collector/bpf/code.h"
 #include "collector/perf_elf.h"
 #include "runtime/descriptor.h"
 #include "symbols/unwind_table.h"
+#include "tests/unit/fake_bpf_programs.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -25,83 +26,7 @@
 
 #include <cmocka.h>
 
-enum { PIDS_MAX = 8192, NOBODY = 1 << 30 }; // NOBODY: pids from here on do not exist
-
-// --- The programs.
-
-struct bpf_programs {
-    struct bpf_slot slots[BPF_SLOTS_MAX];
-    struct bpf_chunk chunks[BPF_CHUNKS];
-    struct unwind_rule_row rules[UNWIND_RULES_MAX];
-    uint32_t *tables[BPF_FILES_MAX];
-    uint32_t pages[BPF_FILES_MAX];
-    struct {
-        pid_t pid;
-        uint32_t slot;
-    } targets[PIDS_MAX];
-    uint32_t target_count;
-};
-
-struct bpf_slot *bpf_programs_slots(struct bpf_programs *p)
-{
-    return p->slots;
-}
-
-struct bpf_chunk *bpf_programs_chunks(struct bpf_programs *p)
-{
-    return p->chunks;
-}
-
-struct unwind_rule_row *bpf_programs_rules(struct bpf_programs *p)
-{
-    return p->rules;
-}
-
-int bpf_programs_table(struct bpf_programs *p, uint32_t file, const uint32_t *words, uint32_t pages)
-{
-    assert_in_range(file, 1, BPF_FILES_MAX - 1);
-    assert_null(p->tables[file]);
-    p->tables[file] = malloc((size_t)pages * UNWIND_PAGE_BYTES);
-    memcpy(p->tables[file], words, (size_t)pages * UNWIND_PAGE_BYTES);
-    p->pages[file] = pages;
-    return 0;
-}
-
-void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file)
-{
-    assert_non_null(p->tables[file]);
-    free(p->tables[file]);
-    p->tables[file] = NULL;
-}
-
-int bpf_programs_target(struct bpf_programs *p, pid_t pid, uint32_t slot)
-{
-    uint32_t i = 0;
-    while (i < p->target_count && p->targets[i].pid != pid)
-        i++;
-    assert_true(i < PIDS_MAX);
-    p->target_count += i == p->target_count;
-    p->targets[i].pid = pid;
-    p->targets[i].slot = slot;
-    return 0;
-}
-
-void bpf_programs_untarget(struct bpf_programs *p, pid_t pid)
-{
-    for (uint32_t i = 0; i < p->target_count; i++)
-        if (p->targets[i].pid == pid)
-            p->targets[i] = p->targets[--p->target_count];
-}
-
-int bpf_programs_slot_of(struct bpf_programs *p, pid_t pid, uint32_t *slot)
-{
-    for (uint32_t i = 0; i < p->target_count; i++)
-        if (p->targets[i].pid == pid) {
-            *slot = p->targets[i].slot;
-            return 0;
-        }
-    return -ENOENT;
-}
+enum { NOBODY = 1 << 30 }; // pids from here on do not exist
 
 // --- A reader, as the BPF programs are.
 
