@@ -83,7 +83,8 @@ function(fscope_bpf target)
               -MD -MF ${object}.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
       DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source} DEPFILE ${object}.d VERBATIM)
     add_custom_command(OUTPUT ${skeleton}
-      COMMAND sh -c "${FSCOPE_BPFTOOL} gen skeleton ${object} name ${name}_bpf > ${skeleton}"
+      # A system header: bpftool's code is neither to our warnings nor to our lint.
+      COMMAND sh -c "echo '#pragma GCC system_header // NOLINTBEGIN' > ${skeleton} && ${FSCOPE_BPFTOOL} gen skeleton ${object} name ${name}_bpf >> ${skeleton} && echo '// NOLINTEND' >> ${skeleton}"
       DEPENDS ${object} VERBATIM)
     list(APPEND headers ${skeleton})
   endforeach()
