@@ -67,7 +67,7 @@ def stalls_by_a_known_process_are_its_bursts(work):
     most, least = (sum(max(0, min(b[1], end) - max(b[0], since)) for b in bursts) for since in (begin, first))
     assert least > 0.7 * SECONDS * 1e9 * ON_MS / PERIOD_MS, (least, len(bursts))
     by = {row["by"]: row for row in report["by"]["descheduled"]}
-    assert 0.95 * least <= by["kernel_stalls"]["ns"] <= 1.05 * most, (by["kernel_stalls"], least, most)
+    assert 0.95 * least <= by["bursts"]["ns"] <= 1.05 * most, (by["bursts"], least, most)
     regions = {row["region"]: row for row in report["regions"]}
     # By whomever: what the program missed of its clock.
     seen = int(lines[0].split()[1])
