@@ -122,7 +122,7 @@ def threads_have_names_calls_and_waits(work):
     assert made == [CALLS], calls[:2000]
     assert re.search(r"page fault\n\s+faulter ", calls), calls[:2000]
     waits = {name: {w["reason"] for w in f["blocked"]} for name, f in names.items()}
-    assert waits["sleeper"] == {"sleep"} and "network" in waits["pong"], waits
+    assert "sleep" in waits["sleeper"] and "network" in waits["pong"], waits  # and they share stdout
     assert "sync" in waits["kernel_load"], waits  # it joins
 
 
