@@ -84,6 +84,7 @@ function(fscope_bpf target)
               -MD -MF ${object}.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
       DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source} DEPFILE ${object}.d VERBATIM)
     add_custom_command(OUTPUT ${skeleton}
+      # A system header: what bpftool writes is neither for our warnings nor for our lint.
       COMMAND sh -c "{ echo '#pragma GCC system_header // NOLINTBEGIN' && ${FSCOPE_BPFTOOL} gen skeleton ${object} name ${name}_bpf && echo '// NOLINTEND'; } > ${skeleton}"
       DEPENDS ${object} VERBATIM)
     list(APPEND headers ${skeleton})

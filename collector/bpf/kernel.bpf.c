@@ -20,10 +20,14 @@ enum { CPUS_MAX = 1024 };
 struct thread_info___scheduling {
     uint32_t cpu;
 };
+struct sched_info___scheduling {
+    unsigned long long last_arrival;
+};
 struct task_struct___scheduling {
     struct thread_info___scheduling thread_info;
     int on_cpu;
     unsigned in_iowait : 1;
+    struct sched_info___scheduling sched_info;
 };
 #pragma clang attribute pop
 
@@ -144,6 +148,35 @@ static __always_inline struct kernel_cpu *wait_begin(struct kernel_thread *t, ui
     return c;
 }
 
+// Now and then a kernel switches without this tracepoint. Then prev is not the one that we saw get the CPU: it was since
+// last_arrival, by the scheduler's clock, whose distance from ours the last switch that was seen has told.
+static __always_inline void mend(struct kernel_cpu *c, uint32_t cpu, struct task_struct *prev,
+                                 int watched, uint64_t now)
+{
+    const struct task_struct___scheduling *p = (void *)prev;
+    struct kernel_record r = {.type = KERNEL_SWITCH, .cpu = cpu, .time_ns = now};
+    if (!c->clock_ahead_ns || c->tid == (uint32_t)prev->pid || (!c->is_open && !watched))
+        return;
+    if (bpf_core_field_exists(p->sched_info.last_arrival)) {
+        uint64_t since = p->sched_info.last_arrival + c->clock_ahead_ns;
+        if (since < now && since > c->switched_ns)
+            r.time_ns = since;
+    }
+    if (c->is_open)
+        r.tid = c->tid;
+    r.pid = c->pid;
+    r.flags = KERNEL_RUNNABLE | (r.tid && is_target(r.pid) ? KERNEL_WATCHED : 0);
+    if (prev->pid && (watched || c->is_open)) {
+        r.other = prev->pid;
+        r.other_pid = prev->tgid;
+        r.flags |= watched ? KERNEL_OTHER_WATCHED : 0;
+        put_name(r.comm, prev->comm);
+    }
+    c->mended++;
+    c->is_open = r.other != 0;
+    send(&r);
+}
+
 SEC("tp_btf/sched_switch")
 int BPF_PROG(kernel_switch, _Bool preempt, struct task_struct *prev, struct task_struct *next,
              unsigned int prev_state)
@@ -159,6 +192,7 @@ int BPF_PROG(kernel_switch, _Bool preempt, struct task_struct *prev, struct task
     if (!c)
         return 0;
     r.time_ns = bpf_ktime_get_ns();
+    mend(c, cpu, prev, prev_watched, r.time_ns);
     if (prev_watched && is_runnable && (t = thread_of(prev->pid)))
         wait_begin(t, cpu);
     if (next_watched && (t = thread_of(next->pid)))
@@ -173,6 +207,10 @@ int BPF_PROG(kernel_switch, _Bool preempt, struct task_struct *prev, struct task
         r.other_pid = next->tgid;
         put_name(r.comm, next->comm);
     }
+    const struct task_struct___scheduling *coming = (void *)next;
+    if (bpf_core_field_exists(coming->sched_info.last_arrival) && next->pid)
+        c->clock_ahead_ns = r.time_ns - coming->sched_info.last_arrival;
+    c->switched_ns = r.time_ns;
     c->is_open = shows_next;
     c->tid = next->pid;
     c->pid = next->tgid;

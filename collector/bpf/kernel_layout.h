@@ -82,6 +82,8 @@ struct kernel_cpu {
     uint32_t is_open;
     uint32_t tid, pid; // who has it; 0: nobody
     char comm[KERNEL_COMM_BYTES];
+    uint64_t clock_ahead_ns, switched_ns; // of ours before the scheduler's; the last switch
+    uint64_t mended;                      // switches that were not seen
     uint64_t records;
     uint64_t lost_ring, lost_threads;     // records
     uint64_t first_lost_ns, last_lost_ns; // since first_lost_ns was last set to 0

@@ -8,13 +8,7 @@
 
 #include "collector/bpf/kernel_trace.h"
 
-// bpftool's code is not to our warnings.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wsign-conversion"
-#pragma GCC diagnostic ignored "-Wconversion"
-#pragma GCC diagnostic ignored "-Wcast-qual"
 #include "collector/bpf/kernel.skel.h"
-#pragma GCC diagnostic pop
 
 #include <bpf/bpf.h>
 #include <dirent.h>
@@ -175,9 +169,9 @@ static struct losses look(const struct kernel_trace *t)
 }
 
 // What came before the first loss is written, and it goes on behind the last.
-static int cut(struct kernel_trace *t, const struct losses *l)
+static int cut(struct kernel_trace *t)
 {
-    struct losses now = *l;
+    struct losses now;
     int rc = 0;
     do { // until the ring is empty and none was lost meanwhile
         now = look(t);
@@ -195,9 +189,8 @@ static int turn(struct kernel_trace *t)
 {
     uint64_t now = now_ns();
     int rc = ring_buffer__consume(t->ring);
-    struct losses l = look(t);
-    if (rc >= 0 && l.count != t->lost_seen)
-        return cut(t, &l);
+    if (rc >= 0 && look(t).count != t->lost_seen)
+        return cut(t);
     return rc < 0 ? rc : kernel_build_flush(t->build, now - BEHIND_NS);
 }
 

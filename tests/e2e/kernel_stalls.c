@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -100,6 +101,7 @@ static int bursts(uint64_t on_ns, uint64_t period_ns)
 {
     struct sched_param p = {.sched_priority = 10};
     uint64_t next = now() + period_ns;
+    prctl(PR_SET_NAME, "bursts"); // the threads of the other one have its own
     if (sched_setscheduler(0, SCHED_FIFO, &p))
         return 1;
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);

@@ -87,9 +87,10 @@ def perf_says_the_same(work):
         row, (ns, switches) = thread(path, tid), runs[tid]
         on = row["running_ns"] + row["syscall_ns"]
         # Both take the time at the same tracepoint, one after the other: less than a microsecond apart.
-        assert abs(on - ns) <= 0.01 * ns + 1500 * switches, (name, on, ns, switches)
-        # Now and then a kernel switches without its tracepoint, and the one of us looks sooner than the other.
-        assert abs(row["runs"] - switches) <= 2 + 0.01 * switches, (name, row["runs"], switches, threads[tid], said)
+        # Now and then a kernel switches without its tracepoint: perf does not have these switches, and the trace most.
+        missed = abs(row["runs"] - switches)
+        assert abs(on - ns) <= 0.01 * ns + 1500 * switches + 100e3 * missed, (name, on, ns, switches)
+        assert missed <= 2 + 0.06 * switches, (name, row["runs"], switches, threads[tid], said)
 
 
 def the_kernels_counters_say_the_same(work):
@@ -122,7 +123,7 @@ def threads_have_names_calls_and_waits(work):
     assert made == [CALLS], calls[:2000]
     assert re.search(r"page fault\n\s+faulter ", calls), calls[:2000]
     waits = {name: {w["reason"] for w in f["blocked"]} for name, f in names.items()}
-    assert waits["sleeper"] == {"sleep"} and "network" in waits["pong"], waits
+    assert "sleep" in waits["sleeper"] and "network" in waits["pong"], waits  # and they share stdout
     assert "sync" in waits["kernel_load"], waits  # it joins
 
 

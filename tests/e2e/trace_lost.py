@@ -67,7 +67,7 @@ def stalls_by_a_known_process_are_its_bursts(work):
     most, least = (sum(max(0, min(b[1], end) - max(b[0], since)) for b in bursts) for since in (begin, first))
     assert least > 0.7 * SECONDS * 1e9 * ON_MS / PERIOD_MS, (least, len(bursts))
     by = {row["by"]: row for row in report["by"]["descheduled"]}
-    assert 0.95 * least <= by["kernel_stalls"]["ns"] <= 1.05 * most, (by["kernel_stalls"], least, most)
+    assert 0.95 * least <= by["bursts"]["ns"] <= 1.05 * most, (by["bursts"], least, most)
     regions = {row["region"]: row for row in report["regions"]}
     # By whomever: what the program missed of its clock.
     seen = int(lines[0].split()[1])
@@ -84,11 +84,11 @@ def calls_and_faults_are_in_their_regions(work):
     turns = turns_of(lines)
     regions = {row["region"]: row for row in report["regions"]}
     calls, faults = len(turns["call"]) * CALLS, len(turns["fault"]) * FAULT_PAGES
-    assert calls <= regions["call"]["syscall_count"] <= calls + 100, (calls, regions["call"])
+    assert 0.99 * calls <= regions["call"]["syscall_count"] <= calls + 100, (calls, regions["call"])
     assert faults <= regions["fault"]["fault_count"] <= 1.02 * faults + 100, (faults, regions["fault"])
     assert regions["compute"]["syscall_count"] < 100 and regions["compute"]["fault_count"] < 100, regions["compute"]
     by = {row["by"]: row for row in report["by"]["syscall"]}
-    assert calls <= by["getppid"]["count"] <= 1.02 * calls + 100, (calls, by["getppid"])
+    assert 0.99 * calls <= by["getppid"]["count"] <= 1.02 * calls + 100, (calls, by["getppid"])
     for row in [*report["regions"], *report["functions"], *report["fibers"], report["whole"]]:
         assert row["lost_ns"] + row["unknown_ns"] <= row["had_ns"], row
     whole, fibers = report["whole"], report["fibers"]
