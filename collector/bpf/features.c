@@ -188,6 +188,9 @@ static void try_library(struct bpf_facts *f)
         f->lacks = "use of BPF maps without privilege (Linux " BPF_KERNEL_MIN ")";
     if (!f->lacks)
         f->tracing_error = try_tracing();
+    // A lockdown takes this helper away; without it libbpf calls one that is as forbidden for every read.
+    f->is_kernel_hidden =
+        libbpf_probe_bpf_helper(BPF_PROG_TYPE_PERF_EVENT, BPF_FUNC_probe_read_kernel, NULL) == 0;
     libbpf_set_print(before);
 }
 #endif
@@ -224,6 +227,13 @@ const char *bpf_facts_missing(const struct bpf_facts *f)
 #define DO(...)   snprintf(v->remedy, sizeof v->remedy, __VA_ARGS__)
 #define REFUSE(w) (v->why = BPF_REFUSED_##w)
 
+static void explain_lockdown(struct bpf_verdict *v)
+{
+    REFUSE(LOCKDOWN);
+    SAY("the kernel is locked down (confidentiality): no program may read its memory");
+    DO("boot with lockdown=integrity, or without");
+}
+
 // The kernel says EPERM and no more.
 static void explain_eperm(const struct bpf_facts *f, const char *call, struct bpf_verdict *v)
 {
@@ -244,9 +254,7 @@ static void explain_eperm(const struct bpf_facts *f, const char *call, struct bp
         DO("in a container: --security-opt seccomp=FILE, or --cap-add BPF --cap-add PERFMON, which "
            "lets it through");
     } else if (f->is_locked_down) {
-        REFUSE(LOCKDOWN);
-        SAY("the kernel is locked down (confidentiality): no program may read its memory");
-        DO("boot with lockdown=integrity, or without");
+        explain_lockdown(v);
     } else {
         REFUSE(POLICY);
         SAY("%s is refused (%s) by a security module", call, strerror(v->error));
@@ -292,6 +300,8 @@ static void judge_rest(const struct bpf_facts *f, struct bpf_verdict *v)
         SAY("this is a pid namespace of a container: the kernel's samples have the host's process "
             "numbers");
         DO("run on the host, or in a container with --pid=host");
+    } else if (f->is_locked_down && f->is_kernel_hidden) {
+        explain_lockdown(v);
     } else if (f->lacks) {
         REFUSE(KERNEL);
         SAY("this kernel (%s) has no %s", f->release, f->lacks);

@@ -46,6 +46,7 @@ struct bpf_facts {
     bool is_user_namespace, is_pid_namespace; // not the first one
     bool has_filter, has_no_filter;           // seccomp; neither: unknown
     bool is_locked_down;                      // confidentiality
+    bool is_kernel_hidden;                    // no program may read the kernel's memory
     char release[65];
     char event_text[320]; // why no event, and what to do
 };

@@ -7,6 +7,7 @@
 // given up until all CPUs are found without one.
 
 #include "collector/bpf/kernel_trace.h"
+#include "collector/bpf/features.h"
 
 #include "collector/bpf/kernel.skel.h"
 
@@ -223,6 +224,12 @@ static int hear(enum libbpf_print_level level, const char *fmt, va_list args)
 
 static int refuse(struct fscope_error *err, int rc)
 {
+    struct fscope_error cause;
+    int why = bpf_features_check(&cause);
+    if (why)
+        return error_set(err, why, 0, "--kernel: %s: %s",
+                         why == -EPERM ? "not allowed" : "this kernel does not load it",
+                         cause.text);
     if (rc == -EPERM || rc == -EACCES)
         return error_set(err, -EPERM, 0,
                          "--kernel: not allowed; CAP_BPF and CAP_PERFMON are needed (or root)");

@@ -281,9 +281,10 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     r->kernel_depth = kernel_depth;
     bpf_get_current_comm(r->comm, sizeof r->comm);
     fiber_describe(&r->fiber, &m->fiber, &m->slot->fibers);
-    if (depth > BPF_DEPTH_MAX || kernel_depth > BPF_KERNEL_DEPTH_MAX)
-        return -1;
     uint32_t at = depth + kernel_depth;
+    SEEN_BY_VERIFIER(at); // Linux 6.1 has lost what it knew of the two
+    if (at > BPF_DEPTH_MAX + BPF_KERNEL_DEPTH_MAX)
+        return -1;
     r->fiber.label_bytes = fiber_labels((uint8_t *)&s->pcs[at], &m->fiber, &m->slot->fibers);
     uint32_t size = sizeof *r + 8 * at + r->fiber.label_bytes;
     r->head.size = size;

@@ -66,6 +66,11 @@ static void who_has_them_is_refused_by_something_else(void **state)
     check(&f, BPF_REFUSED_FILTER, "seccomp", "--cap-add BPF");
     f.is_user_namespace = true;
     check(&f, BPF_REFUSED_USER_NAMESPACE, "user namespace", "host");
+    // Linux 6.1 loads programs all the same, as long as they read no memory.
+    f = good;
+    f.is_locked_down = true;
+    f.is_kernel_hidden = true;
+    check(&f, BPF_REFUSED_LOCKDOWN, "locked down", "lockdown=integrity");
 }
 
 static void a_call_that_is_not_there_is_missing_or_filtered(void **state)
