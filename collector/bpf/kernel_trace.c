@@ -173,7 +173,7 @@ static struct losses look(const struct kernel_trace *t)
 static int cut(struct kernel_trace *t)
 {
     struct losses now;
-    int rc = 0;
+    int rc;
     do { // until the ring is empty and none was lost meanwhile
         now = look(t);
         rc = ring_buffer__consume(t->ring);
@@ -214,6 +214,7 @@ static void *serve(void *arg)
 
 static _Thread_local char libbpf_said[MESSAGE_BYTES];
 
+static int hear(enum libbpf_print_level level, const char *fmt, va_list args) FSCOPE_PRINTF(2, 0);
 static int hear(enum libbpf_print_level level, const char *fmt, va_list args)
 {
     if (level == LIBBPF_WARN)

@@ -64,6 +64,8 @@ static bool keep_verifiers(const char *log)
 
 // The last warning is the reason; what leads to it is not.
 static int keep_message(enum libbpf_print_level level, const char *format, va_list args)
+    FSCOPE_PRINTF(2, 0);
+static int keep_message(enum libbpf_print_level level, const char *format, va_list args)
 {
     char *text;
     if (level != LIBBPF_WARN || is_verifiers || vasprintf(&text, format, args) < 0)
