@@ -64,7 +64,7 @@ static pid_t start_load(char **argv)
 static void watch(pid_t pid)
 {
     struct builder *b;
-    struct perf_code *code;
+    struct perf_code *code = NULL;
     struct builder_options bo = {.size = sizeof bo, .kind = SEG_KIND_CPU, .period_ns = 1};
     if (builder_new(&b, &bo) || perf_code_new(&code, b))
         die("out of memory");

@@ -129,7 +129,8 @@ static int open_first(void **state)
     struct fscope_error err = {0};
     while (!sem_trywait(&go) || !sem_trywait(&woken))
         ; // of the case before
-    waits = holds = false;
+    waits = false;
+    holds = false;
     assert_int_equal(app_init(&a, &o, &err), 0);
     assert_int_equal(app_add(&a, path, &err), 0);
     assert_true(next_part());
