@@ -241,8 +241,8 @@ static void draw_boxes(const struct pieces *p, struct ui *u)
     uint32_t open = 0;
     for (int i = 0; i <= p->count; i++) {
         uint32_t stay = i && i < p->count ? going_on(p, i) : 0;
-        while (open > stay)
-            draw_frame_box(p, u, first[open - 1], i - 1, open - 1), open--;
+        for (; open > stay; open--)
+            draw_frame_box(p, u, first[open - 1], i - 1, open - 1);
         uint32_t rows = i < p->count ? rows_of(p->t->stacked[i].frames) : 0;
         while (open < rows)
             first[open++] = i;
