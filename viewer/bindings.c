@@ -69,6 +69,8 @@ const struct command commands[] = {
      "Sort fibers", "sort fibers: activity, name, state, label, duration"},
     {COMMAND_GROUPS, CONTEXT_TIMELINE, false, NULL, {{'c', 0}},
      "Close or open all groups", "close or open all groups"},
+    {COMMAND_STACKS, CONTEXT_TIMELINE, false, NULL, {{'t', 0}},
+     "Show stacks below fibers", "stacks below fibers, over time; again: none"},
     {COMMAND_LANES_TOP, CONTEXT_TIMELINE, false, NULL, {{UI_KEY_HOME, 0}},
      "First lane", "the first lane"},
     {COMMAND_LANES_BOTTOM, CONTEXT_TIMELINE, false, NULL, {{UI_KEY_END, 0}},

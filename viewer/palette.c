@@ -237,6 +237,18 @@ static void help_column(struct ui *u, const struct help *h, const struct help_ro
     }
 }
 
+// So that no column ends with a heading.
+static int help_rows(const struct help *h, int columns)
+{
+    int rows = h->count ? (h->count + columns - 1) / columns : 1;
+    for (int i = rows - 1; i < h->count; i += rows)
+        if (h->rows[i].heading && i + 1 < h->count) {
+            rows++;
+            i = -1; // from the first column again
+        }
+    return rows;
+}
+
 void palette_help(struct ui *u, struct rect r, unsigned contexts, unsigned digits)
 {
     struct help h = {.row = font_height(u->font) + 4};
@@ -252,7 +264,7 @@ void palette_help(struct ui *u, struct rect r, unsigned contexts, unsigned digit
         columns = columns > 0 ? columns : 1;
         column = (r.w - 2 * margin) / columns < column ? (r.w - 2 * margin) / columns : column;
     }
-    int rows = h.count ? (h.count + columns - 1) / columns : 1;
+    int rows = help_rows(&h, columns);
     int close = (r.h - 2 * margin) / rows;
     if (close < h.row) // rather closer than cut off
         h.row = close > font_height(u->font) ? close : font_height(u->font);

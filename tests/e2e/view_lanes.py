@@ -202,6 +202,52 @@ def every_group_has_a_strip(work):
         assert any(top <= y <= top + h for top, h in strips), (n, y, strips)
 
 
+def stacks_stand_below_their_spans(work):
+    """Fiber 2 waits until 5 s, runs, is sampled at 6 s, and waits from 7 s to 10 s; 3 waits in 15 functions."""
+    path, s = os.path.join(work, "t.trace"), 10**9
+    g = made.Generation(1)
+    first = g.stack("main")
+    g.say(1, made.PROC_STATUS, 0, 1)
+    g.say(1, made.GO_STATUS_STACK, 1, made.THREAD, made.RUNNING, first)
+    g.say(1, made.PROCS_CHANGE, 1, 0)
+    for n, stack in ((2, ("pause", "inner", "worker")), (3, [f"deep_{n}" for n in range(14, -1, -1)])):
+        g.say(1, made.GO_STATUS_STACK, n, made.NOBODY, made.WAITING, g.stack(*stack), thread=made.NOBODY)
+    g.block(4 * s, "sleep", first)
+    g.wake(4 * s + 10, 2)
+    g.start(5 * s, 2)
+    g.sample(6 * s, 2, g.stack("spin", "inner", "worker"))
+    g.block(7 * s, "sync", g.stack("read", "worker"))
+    g.wake(10 * s - 20, 1)
+    g.start(10 * s - 10, 1)
+    g.block(10 * s, "sleep", first)
+    made.write(path, [g])
+    size = ("--size", "1167x800")  # the lanes have 1000 pixels, or the bar's fewer
+
+    def boxes():
+        """name: [(from, to, row)] in seconds, of what has a box as high as a row of stacks."""
+        out, text = {}, drawn(path, *size, "--press", "T")
+        edge = int(re.search(r"^strip (\d+),", text, re.M).group(1))
+        width = int(re.search(r"^strip \d+,\d+ (\d+)x", text, re.M).group(1))
+        for x, y, w, name in re.findall(r'^rect (\d+),(\d+) (\d+)x13 #\w+\n(?:rect .*\n)?text .* builtin "(.*)"$', text, re.M):
+            out.setdefault(name, []).append((round((int(x) - edge) * 10 / width, 1),
+                                             round((int(x) - edge + int(w)) * 10 / width, 1), int(y)))
+        return out
+
+    found = boxes()
+    top = found["worker"][0][2]
+    assert sorted(found["worker"]) == [(0, 5, top), (6, 10, top)], found
+    assert sorted(found["inner"]) == [(0, 5, top + 14), (6, 7, top + 14)], found
+    assert found["pause"] == [(0, 5, top + 28)] and found["spin"] == [(6, 7, top + 28)], found
+    assert found["read"] == [(7, 10, top + 14)], found
+    # Of 15 frames the outermost 11, and the leaf, with how many are left out.
+    deep = [found[f"deep_{n}"][0] for n in range(11)] + found["+3  deep_14"]
+    assert [b[:2] for b in deep] == [(0, 10)] * 12 and [b[2] - deep[0][2] for b in deep] == list(range(0, 168, 14)), found
+    assert "deep_11" not in found and "deep_13" not in found, found
+    assert drawn(path, *size, "--press", "T T") == drawn(path, *size), "toggled twice"
+    assert not [t for _, _, t in texts(path, *size) if t in ("pause", "spin", "read", "deep_1")]
+
+
 if __name__ == "__main__":
     main([every_group_has_a_strip, groups_are_those_of_the_report, a_fibers_share_is_that_of_the_report,
-          what_the_program_says_stands_where_it_was, what_is_found_can_be_walked])
+          what_the_program_says_stands_where_it_was, what_is_found_can_be_walked,
+          stacks_stand_below_their_spans])

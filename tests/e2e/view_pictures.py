@@ -32,6 +32,7 @@ TRACE_VIEWS = {
     "timeline-sorted": ("--press", "O End"),
     "timeline-threads": ("--press", "40,221"),
     "timeline-scrolled": ("--press", "400,330 J J J J J J"),
+    "timeline-stacks": ("--range", "0.1..0.115", "--press", "400,330 T"),
     "stacks": (*PANEL, "stacks"),
     "statistics": (*PANEL, "statistics"),
     "fibers": (*PANEL, "fibers"),

@@ -43,12 +43,13 @@ struct lanes_row {
     uint32_t head; // the row that heads it, or itself if it is a head; LANES_NO_HEAD
     int y;         // from the content's top
     uint16_t height;
-    uint8_t kind;  // lanes_kind
-    uint8_t depth; // of a fiber's regions, each a row below its states
+    uint8_t kind;   // lanes_kind
+    uint8_t depth;  // of a fiber's regions, each a row below its states
+    uint8_t frames; // rows of its stacks, below these
 };
 
 struct lanes_sizes { // in pixels
-    int proc, lane, head, counter, region;
+    int proc, lane, head, counter, region, frame;
 };
 
 struct lanes_held { // a level of detail
@@ -59,6 +60,7 @@ struct lanes_held { // a level of detail
 
 enum { LANES_NO_HEAD = -1 }; // as uint32_t
 enum { LANES_FILTER_MAX = 64 };
+enum { LANES_FRAMES = 12 };    // rows of stacks; of deeper ones frames are left out
 enum { LANES_TASK_ROWS = 64 }; // beyond, tasks lie over one another in the last
 
 struct lanes {
@@ -75,6 +77,7 @@ struct lanes {
     // What the user chose; after a change set is_stale.
     bool *open; // [group_count]
     bool threads_open, tasks_open;
+    bool stacks;  // below fibers
     uint8_t sort; // lanes_sort
     int64_t sort_at_ns;
     char filter[LANES_FILTER_MAX];
@@ -85,6 +88,8 @@ struct lanes {
     bool *unfolded;                     // [group_count]: is open, of the rows
     bool *shut;      // [group_count]: closed by the user under a filter, which opens
     uint32_t opened; // fibers of open groups
+
+    uint8_t *frames; // [lane_count]: lanes_frames and 1; 0: not looked at
 
     uint32_t *tasks;                          // [spans->task_count], by row, then begin
     uint32_t task_first[LANES_TASK_ROWS + 1]; // of tasks[]
@@ -152,6 +157,9 @@ int64_t lanes_there_ns(const struct trace_model *m, uint32_t lane);
 
 // Its state at the moment that sorting by state is of; LOD_NONE: it was not there.
 uint8_t lanes_state(const struct lanes *l, uint32_t lane);
+
+// How many rows a fiber's stacks have.
+int lanes_frames(struct lanes *l, uint32_t lane);
 
 // Puts tasks into rows in which they do not overlap. 0 or -ENOMEM.
 int lanes_tasks(struct lanes *l);

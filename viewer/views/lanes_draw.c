@@ -242,7 +242,8 @@ void timeline_row(struct timeline *t, struct ui *u, const struct lanes_row *row,
 {
     uint32_t lane = lanes_of_row(&t->rows, row);
     bool is_fiber = row->kind == LANES_FIBER;
-    struct rect states = {r.x, r.y, r.w, r.h - row->depth * t->rows.sizes.region};
+    int frames = row->frames * t->rows.sizes.frame;
+    struct rect states = {r.x, r.y, r.w, r.h - frames - row->depth * t->rows.sizes.region};
     switch (row->kind) {
     case LANES_COUNTER: timeline_counter(t, u, row->what, r); break;
     case LANES_TASK: timeline_tasks(t, u, row->what, r); break;
@@ -250,7 +251,9 @@ void timeline_row(struct timeline *t, struct ui *u, const struct lanes_row *row,
     case LANES_THREAD: draw_lane(t, u, lane, false, r); break;
     case LANES_FIBER:
         draw_lane(t, u, lane, true, states);
-        timeline_extras(t, u, row, r, states);
+        if (frames)
+            timeline_stacks(t, u, lane, rect_make(r.x, r.y + r.h - frames - 1, r.w, frames));
+        timeline_extras(t, u, row, rect_make(r.x, r.y, r.w, r.h - frames), states);
         break;
     default: draw_head_info(t, u, row, r); break;
     }

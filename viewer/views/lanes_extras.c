@@ -27,6 +27,21 @@ void timeline_named_box(const struct timeline *t, struct ui *u, struct rect box,
                 type);
 }
 
+// Quieter than regions and than any state: half a flame graph's colour, half grey, little of both.
+void timeline_frame_box(const struct timeline *t, struct ui *u, struct rect box, const char *name,
+                        const char *text, bool hot)
+{
+    uint32_t color = theme_mix(theme_frame(&u->theme, name, ""), u->theme.others, 0.5);
+    color = theme_mix(u->theme.ground, color, hot ? 0.6 : 0.35);
+    draw_rect(u->list, box, color);
+    if (box.w > 2) // an edge, by which neighbours are told apart
+        draw_rect(u->list, rect_make(box.x, box.y, 1, box.h), u->theme.ground);
+    struct rect seen = rect_cut(box, t->lanes);
+    if (seen.w > 2 * u->pad)
+        ui_name(u, rect_make(seen.x + u->pad, box.y, seen.w - u->pad - 3, box.h), u->theme.text,
+                text);
+}
+
 static void draw_region(struct timeline *t, struct ui *u, const struct trace_region_span *g,
                         struct rect r)
 {

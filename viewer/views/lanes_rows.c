@@ -36,8 +36,9 @@ int lanes_init(struct lanes *l, const struct trace_model *m)
     l->group_matching = calloc(m->group_count + (size_t)1, sizeof *l->group_matching);
     l->unfolded = calloc(m->group_count + (size_t)1, sizeof *l->unfolded);
     l->shut = calloc(m->group_count + (size_t)1, sizeof *l->shut);
+    l->frames = calloc(m->spans->lane_count + (size_t)1, sizeof *l->frames);
     if (!l->open || !l->held || !l->row_of || !l->group_matching || !l->unfolded || !l->shut ||
-        lanes_tasks(l))
+        !l->frames || lanes_tasks(l))
         return -ENOMEM;
     l->tasks_open = lanes_tasks_at_first(l);
     for (uint32_t i = 0, shown = 0; i < m->group_count; i++)
@@ -55,6 +56,7 @@ void lanes_finish(struct lanes *l)
     free(l->group_matching);
     free(l->unfolded);
     free(l->shut);
+    free(l->frames);
     free(l->held);
     free(l->live);
     free(l->open);
@@ -107,7 +109,7 @@ static bool is_head(uint8_t kind)
            kind == LANES_GROUP;
 }
 
-static int put(struct lanes *l, uint8_t kind, uint32_t what, int height, int depth)
+static int put(struct lanes *l, uint8_t kind, uint32_t what, int height)
 {
     if (l->count == l->capacity) {
         uint32_t n = l->capacity ? l->capacity * 2 : 64;
@@ -119,12 +121,8 @@ static int put(struct lanes *l, uint8_t kind, uint32_t what, int height, int dep
     }
     if (is_head(kind))
         l->head = l->count;
-    l->rows[l->count++] = (struct lanes_row){.what = what,
-                                             .head = l->head,
-                                             .y = l->content,
-                                             .height = (uint16_t)height,
-                                             .kind = kind,
-                                             .depth = (uint8_t)depth};
+    l->rows[l->count++] = (struct lanes_row){
+        .what = what, .head = l->head, .y = l->content, .height = (uint16_t)height, .kind = kind};
     l->content += height;
     uint32_t lane = lanes_of_row(l, &l->rows[l->count - 1]);
     if (lane != TRACE_NO_LANE)
@@ -153,7 +151,13 @@ static int put_fibers(struct lanes *l, const struct sorted *fibers, uint32_t cou
     int rc = 0;
     for (uint32_t i = 0; !rc && i < count; i++) {
         int depth = regions_deep(l->model->spans, fibers[i].what);
-        rc = put(l, LANES_FIBER, fibers[i].what, l->sizes.lane + depth * l->sizes.region, depth);
+        int frames = l->stacks ? lanes_frames(l, fibers[i].what) : 0;
+        rc = put(l, LANES_FIBER, fibers[i].what,
+                 l->sizes.lane + depth * l->sizes.region + frames * l->sizes.frame);
+        if (rc)
+            break;
+        l->rows[l->count - 1].depth = (uint8_t)depth;
+        l->rows[l->count - 1].frames = (uint8_t)frames;
     }
     return rc;
 }
@@ -169,7 +173,7 @@ static int put_group(struct lanes *l, uint32_t group, struct sorted *room)
     if (!n)
         return 0;
     l->matching += n;
-    int rc = put(l, LANES_GROUP, group, l->sizes.head, 0);
+    int rc = put(l, LANES_GROUP, group, l->sizes.head);
     bool fits = l->made && l->opened + n <= OPEN_FOUND;
     l->unfolded[group] = (l->open[group] || fits) && !(l->made && l->shut[group]);
     if (rc || !l->unfolded[group])
@@ -189,7 +193,7 @@ static int put_groups(struct lanes *l)
     uint32_t fibers = m->spans->kind_first[TRACE_RESOURCE_PROC];
     struct sorted *groups = calloc(m->group_count + (size_t)1, sizeof *groups);
     struct sorted *room = calloc(fibers + (size_t)1, sizeof *room);
-    int rc = groups && room ? put(l, LANES_FIBERS, 0, l->sizes.head, 0) : -ENOMEM;
+    int rc = groups && room ? put(l, LANES_FIBERS, 0, l->sizes.head) : -ENOMEM;
     for (uint32_t i = 0; !rc && i < m->group_count; i++) {
         bool named = l->sort == LANES_BY_NAME;
         groups[i] = (struct sorted){
@@ -206,9 +210,9 @@ static int put_groups(struct lanes *l)
 
 static int put_tasks(struct lanes *l)
 {
-    int rc = l->task_rows ? put(l, LANES_TASKS, 0, l->sizes.head, 0) : 0;
+    int rc = l->task_rows ? put(l, LANES_TASKS, 0, l->sizes.head) : 0;
     for (uint32_t i = 0; !rc && l->tasks_open && i < l->task_rows; i++)
-        rc = put(l, LANES_TASK, i, l->sizes.region + 2, 0);
+        rc = put(l, LANES_TASK, i, l->sizes.region + 2);
     return rc;
 }
 
@@ -218,9 +222,9 @@ static int put_threads(struct lanes *l)
     uint32_t first = s->kind_first[TRACE_RESOURCE_THREAD], end = s->lane_count;
     if (l->model->are_threads || first == end)
         return 0; // they stand where Procs do
-    int rc = put(l, LANES_THREADS, 0, l->sizes.head, 0);
+    int rc = put(l, LANES_THREADS, 0, l->sizes.head);
     for (uint32_t i = first; !rc && l->threads_open && i < end; i++)
-        rc = put(l, LANES_THREAD, i, l->sizes.lane, 0);
+        rc = put(l, LANES_THREAD, i, l->sizes.lane);
     return rc;
 }
 
@@ -236,10 +240,10 @@ int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes)
     memset(l->unfolded, 0, l->model->group_count * sizeof *l->unfolded);
     memset(l->row_of, 0xff, l->model->spans->lane_count * sizeof *l->row_of);
     for (uint32_t i = 0; !rc && i < l->model->lane_count; i++)
-        rc = put(l, LANES_PROC, i, sizes->proc, 0);
+        rc = put(l, LANES_PROC, i, sizes->proc);
     for (uint32_t i = 0; !rc && i < TRACE_COUNTER_GOAL; i++) // the goal is drawn over the heap
         if (l->model->counters[i].most > 0)
-            rc = put(l, LANES_COUNTER, i, sizes->counter, 0);
+            rc = put(l, LANES_COUNTER, i, sizes->counter);
     rc = rc ? rc : put_tasks(l);
     rc = rc ? rc : put_threads(l);
     rc = rc ? rc : put_groups(l);

@@ -36,6 +36,7 @@ void timeline_finish(struct timeline *t)
     lanes_finish(&t->rows);
     free(t->columns);
     free(t->pixel_row);
+    free(t->stacked);
     free(t->colors);
     free(t->heights);
     free(t->busy_ns);
@@ -55,6 +56,8 @@ static bool widen(struct timeline *t, int width)
     t->columns = columns ? columns : t->columns;
     struct timeline_pixel *pixels = reallocarray(t->pixel_row, n, sizeof *pixels);
     t->pixel_row = pixels ? pixels : t->pixel_row;
+    struct timeline_stacked *stacked = reallocarray(t->stacked, n, sizeof *stacked);
+    t->stacked = stacked ? stacked : t->stacked;
     uint32_t *colors = reallocarray(t->colors, n, sizeof *colors);
     t->colors = colors ? colors : t->colors;
     uint8_t *heights = realloc(t->heights, n);
@@ -65,7 +68,7 @@ static bool widen(struct timeline *t, int width)
     t->overview = overview ? overview : t->overview;
     int64_t(*classes)[LOD_CLASSES] = reallocarray(t->class_ns, n, sizeof *classes);
     t->class_ns = classes ? classes : t->class_ns;
-    if (!columns || !pixels || !colors || !heights || !busy || !overview || !classes)
+    if (!columns || !pixels || !stacked || !colors || !heights || !busy || !overview || !classes)
         return false;
     t->width = width;
     return true;
@@ -143,7 +146,8 @@ static void arrange(struct timeline *t, struct ui *u, int height)
                                 .lane = lane,
                                 .head = u->line + 4,
                                 .counter = 2 * u->line + 6,
-                                .region = u->line};
+                                .region = u->line,
+                                .frame = u->line - 2};
     t->rows.slice = u->at_once || !u->now_ms ? 0 : SLICE;
     t->failed |= lanes_arrange(&t->rows, &sizes) != 0;
     u->moves |= t->rows.making != NULL;

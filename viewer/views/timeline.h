@@ -94,6 +94,14 @@ struct timeline_pixels { // see timeline_columns.c
     int from_width;
 };
 
+struct timeline_stacked { // pixels of a fiber's lane with one stack
+    int x, end;
+    uint32_t stack, frames; // that many of its frames, from the outermost on
+    int64_t begin_ns, end_ns;
+    bool sampled;
+    bool crowded; // too narrow to be told apart: no stack
+};
+
 struct timeline {
     const struct trace_model *model;
     struct timeline_window shown, range; // range: none if it is empty
@@ -124,6 +132,7 @@ struct timeline {
     uint32_t under_span, under_lane;  // under the mouse
     struct lod_column *columns;       // of a lane that no shot has
     struct timeline_pixel *pixel_row; // of a lane, where no shot has it as it is shown
+    struct timeline_stacked *stacked;
     uint32_t *colors;
     uint8_t *heights;
     int64_t *busy_ns;                 // over all lanes

@@ -41,6 +41,7 @@ static void carry_rows(struct lanes *to, const struct lanes *from)
     to->sort_at_ns = from->sort_at_ns;
     memcpy(to->filter, from->filter, sizeof to->filter);
     to->threads_open = from->threads_open;
+    to->stacks = from->stacks;
     if (from->tasks_open != lanes_tasks_at_first(from))
         to->tasks_open = from->tasks_open;
     for (uint32_t i = 0, shown = 0; i < old->group_count; i++) {

@@ -254,6 +254,8 @@ static void lane_keys(struct timeline *t, struct ui *u)
         timeline_sort(t);
     if (command_given(u, COMMAND_GROUPS))
         lanes_toggle_all(&t->rows);
+    if (command_given(u, COMMAND_STACKS))
+        timeline_toggle_stacks(t);
     if (command_given(u, COMMAND_LANES_TOP))
         t->scroll = 0;
     if (command_given(u, COMMAND_LANES_BOTTOM))

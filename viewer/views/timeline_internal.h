@@ -81,6 +81,12 @@ void timeline_extras(struct timeline *t, struct ui *u, const struct lanes_row *r
                      struct rect states);
 void timeline_tasks(struct timeline *t, struct ui *u, uint32_t row, struct rect r);
 
+// The stacks below a fiber's lane, which was drawn just before, with what is under the mouse.
+void timeline_stacks(struct timeline *t, struct ui *u, uint32_t lane, struct rect r);
+void timeline_frame_box(const struct timeline *t, struct ui *u, struct rect box, const char *name,
+                        const char *text, bool hot);
+void timeline_toggle_stacks(struct timeline *t);
+
 // Of a region or task: a type keeps its colour.
 void timeline_named_box(const struct timeline *t, struct ui *u, struct rect box, const char *type);
 void timeline_counter(struct timeline *t, struct ui *u, uint32_t which, struct rect r);

@@ -258,8 +258,8 @@ static const struct lanes_row *place(const struct timeline *t, uint32_t fiber, u
     if (proc && (!row || in_sight(t, proc)))
         row = proc;
     if (row) {
-        int regions = row->depth * t->rows.sizes.region;
-        *y = t->lanes.y + row->y - t->scroll + (row->height - regions) / 2;
+        int below = row->depth * t->rows.sizes.region + row->frames * t->rows.sizes.frame;
+        *y = t->lanes.y + row->y - t->scroll + (row->height - below) / 2;
     }
     return row;
 }
