@@ -232,15 +232,15 @@ static int parse(struct settings *s, int argc, char **argv)
 static int check_kind(const struct document *d, const struct settings *s)
 {
     static const struct {
-        char which;
         const char *name;
+        char which;
         bool of_trace;
     } options[] = {
-        {'r', "--range", true},     {'R', "--region", true},        {'T', "--task", true},
-        {'e', "--search", false},   {'I', "--sample_index", false}, {'b', "--diff_base", false},
-        {'F', "--function", false}, {'S', "--source_path", false},  {'i', "--inverted", false},
-        {'u', "--flame", false},    {'0', "--focus", false},        {'1', "--ignore", false},
-        {'2', "--hide", false},     {'3', "--show", false},
+        {"--range", 'r', true},     {"--region", 'R', true},        {"--task", 'T', true},
+        {"--search", 'e', false},   {"--sample_index", 'I', false}, {"--diff_base", 'b', false},
+        {"--function", 'F', false}, {"--source_path", 'S', false},  {"--inverted", 'i', false},
+        {"--flame", 'u', false},    {"--focus", '0', false},        {"--ignore", '1', false},
+        {"--hide", '2', false},     {"--show", '3', false},
     };
     _Static_assert(REFINE_FOCUS == 0 && REFINE_IGNORE == 1 && REFINE_HIDE == 2 && REFINE_SHOW == 3,
                    "letters of the table");
