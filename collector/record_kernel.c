@@ -13,10 +13,12 @@
 #endif
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifdef FSCOPE_BPF
 
@@ -87,6 +89,16 @@ static int open_file(void *arg, uint32_t number, struct fscope_error *err)
     return rc ? rc : k->open.fd;
 }
 
+// A former recording of that name may have had more files: whoever reads ours would go on with those.
+static void remove_former(const struct record_kernel *k)
+{
+    char path[PATH_MAX + 16];
+    for (uint32_t number = 2; number <= FILES_MAX; number++) {
+        snprintf(path, sizeof path, "%s.%u", k->path, number);
+        unlink(path);
+    }
+}
+
 static void close_file(void *arg, const struct kernel_build_file *f, int rc)
 {
     struct record_kernel *k = arg;
@@ -95,8 +107,12 @@ static void close_file(void *arg, const struct kernel_build_file *f, int rc)
         return;
     if (!f->generations)
         file_abort(&k->open);
-    else if (file_commit(&k->open, &err) && !rc)
-        rc = err.code;
+    else {
+        if (!k->count)
+            remove_former(k);
+        if (file_commit(&k->open, &err) && !rc)
+            rc = err.code;
+    }
     if (rc && !k->rc) {
         k->rc = rc;
         snprintf(k->error, sizeof k->error, "%.250s: %.120s", k->open_path,
@@ -112,6 +128,16 @@ static void close_file(void *arg, const struct kernel_build_file *f, int rc)
     }
     free(k->open_path);
     k->open_path = NULL;
+}
+
+static bool may_write(void *arg)
+{
+    const struct record_kernel *k = arg;
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", k->path);
+    char *slash = strrchr(folder, '/');
+    snprintf(slash ? slash + (slash == folder) : folder, 2, "%s", slash ? "" : ".");
+    return faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0;
 }
 
 int record_kernel_start(const struct record_options *o, struct record_result *result, uint32_t pid,
@@ -133,6 +159,7 @@ int record_kernel_start(const struct record_options *o, struct record_result *re
         .ring_bytes = o->kernel_ring_bytes,
         .open_file = open_file,
         .close_file = close_file,
+        .may_write = may_write,
         .arg = k,
     };
     if (!rc)
@@ -199,7 +226,7 @@ int record_kernel_report(const struct record_options *o, struct record_result *r
     if (!k)
         return 0;
     for (size_t i = 0; i < k->count; i++) {
-        lost += k->files[i].file.lost;
+        lost += k->files[i].file.lost + k->files[i].file.gap_lost;
         if (!o->quiet && i < FILES_SAID)
             say_file(o->messages, &k->files[i]);
     }

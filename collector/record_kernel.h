@@ -3,7 +3,8 @@
 // The kernel trace beside a recording's execution trace: files FILE.kernel.trace beside FILE.trace, the next ones (after
 // a loss) FILE.kernel.trace.2 and so on. What is in them: bpf/kernel_build.h.
 //
-// Invariant: a file appears under its name when it is complete.
+// Invariant: a file appears under its name when it is complete. The first one takes the place of all
+// that a former recording of its name has left.
 
 #ifndef FIBERSCOPE_COLLECTOR_RECORD_KERNEL_H
 #define FIBERSCOPE_COLLECTOR_RECORD_KERNEL_H

@@ -22,15 +22,19 @@ struct fiber { // by slot
     uint32_t depth;                 // may be beyond the deepest that is kept
 };
 
+struct index {    // of a row by its name, which is a small number
+    uint32_t *at; // [count], 1 + the row's; 0: none
+    size_t count;
+};
+
 struct lost_state {
     struct trace_kernel *kernel;
     int64_t from_ns, to_ns, last_ns;
     struct fiber *fibers;
     size_t count;
-    struct seen { // threads, so that each is counted once
-        int64_t *ids;
-        size_t count, capacity;
-    } unknown;
+    struct index functions, regions, by[TRACE_PIECE_KINDS];
+    struct ptrtab unknown; // threads, so that each is counted once: the ids are the items
+    uint64_t seed;
 };
 
 int trace_lost_new(struct trace_lost **out, struct trace_kernel *kernel, int64_t from_ns,
@@ -46,7 +50,8 @@ int trace_lost_new(struct trace_lost **out, struct trace_kernel *kernel, int64_t
         *out = NULL;
         return -ENOMEM;
     }
-    *l->state = (struct lost_state){.kernel = kernel, .from_ns = from_ns, .to_ns = to_ns};
+    *l->state = (struct lost_state){
+        .kernel = kernel, .from_ns = from_ns, .to_ns = to_ns, .seed = ptrtab_seed()};
     return 0;
 }
 
@@ -58,7 +63,11 @@ void trace_lost_free(struct trace_lost *l)
         free(l->by[i]);
     if (l->state) {
         free(l->state->fibers);
-        free(l->state->unknown.ids);
+        free(l->state->functions.at);
+        free(l->state->regions.at);
+        for (int i = 0; i < TRACE_PIECE_KINDS; i++)
+            free(l->state->by[i].at);
+        ptrtab_finish(&l->state->unknown);
     }
     free(l->state);
     free(l->fibers);
@@ -87,30 +96,48 @@ static int new_row(struct trace_lost_row **rows, size_t *count, size_t *capacity
     return (int)(*count)++;
 }
 
-// There are few names: they are looked through.
-static int row_of(struct trace_lost_row **rows, size_t *count, size_t *capacity, uint32_t name)
+// Where the row of a name has its number; NULL: there is no memory.
+static uint32_t *place_of(struct index *index, uint32_t name)
 {
-    for (size_t i = 0; i < *count; i++)
-        if ((*rows)[i].name == name)
-            return (int)i;
-    return new_row(rows, count, capacity, name, 0);
+    if (name >= index->count) {
+        size_t n = name * (size_t)2 + 64;
+        uint32_t *grown = reallocarray(index->at, n, sizeof *grown);
+        if (!grown)
+            return NULL;
+        memset(grown + index->count, 0, (n - index->count) * sizeof *grown);
+        index->at = grown;
+        index->count = n;
+    }
+    return &index->at[name];
+}
+
+static int row_of(struct index *index, struct trace_lost_row **rows, size_t *count,
+                  size_t *capacity, uint32_t name)
+{
+    uint32_t *at = place_of(index, name);
+    if (at && *at)
+        return (int)*at - 1;
+    int row = at ? new_row(rows, count, capacity, name, 0) : -ENOMEM;
+    if (row >= 0)
+        *at = (uint32_t)row + 1;
+    return row;
 }
 
 static int add_by(struct trace_lost *l, int kind, uint32_t name, int64_t ns, bool is_new)
 {
-    struct trace_lost_by *by = l->by[kind];
-    size_t i = 0;
-    while (i < l->by_count[kind] && by[i].name != name)
-        i++;
-    if (i == l->by_count[kind]) {
-        if (array_reserve((void **)&l->by[kind], &l->by_capacity[kind], i, sizeof *by))
+    uint32_t *at = place_of(&l->state->by[kind], name);
+    size_t count = l->by_count[kind];
+    if (!at)
+        return -ENOMEM;
+    if (!*at) {
+        if (array_reserve((void **)&l->by[kind], &l->by_capacity[kind], count, sizeof **l->by))
             return -ENOMEM;
-        by = l->by[kind];
-        by[i] = (struct trace_lost_by){.name = name};
+        l->by[kind][count] = (struct trace_lost_by){.name = name};
         l->by_count[kind]++;
+        *at = (uint32_t)count + 1;
     }
-    by[i].ns += ns;
-    by[i].count += is_new;
+    l->by[kind][*at - 1].ns += ns;
+    l->by[kind][*at - 1].count += is_new;
     return 0;
 }
 
@@ -142,12 +169,17 @@ static void add_times(struct trace_lost_times *to, const struct trace_lost_times
 
 // --- Stretches.
 
-static bool is_unknown(struct lost_state *s, int64_t thread)
+static bool equal(const void *item, const void *key)
 {
-    for (size_t i = 0; i < s->unknown.count; i++)
-        if (s->unknown.ids[i] == thread)
-            return true;
-    return false;
+    return item == key;
+}
+
+static int add_unknown(struct lost_state *s, int64_t thread)
+{
+    uint64_t hash = ptrtab_mix(s->seed, (uint64_t)thread);
+    // Never dereferenced. An item is not NULL, and the greatest id of all is none (TRACE_NONE).
+    const void *id = (const void *)((uintptr_t)thread + 1);
+    return ptrtab_find(&s->unknown, hash, equal, id) ? 0 : ptrtab_add(&s->unknown, hash, id);
 }
 
 // What the kernel trace has of this thread in a stretch.
@@ -158,14 +190,8 @@ static int look(struct trace_lost *l, const struct fiber *f, int64_t begin, int6
     struct trace_kernel_thread *k = trace_kernel_thread(s->kernel, f->thread);
     t->had_ns = end - begin;
     t->unknown_ns = k ? end - begin - trace_kernel_covers(s->kernel, begin, end) : end - begin;
-    if (!k && !is_unknown(s, f->thread)) {
-        if (array_reserve((void **)&s->unknown.ids, &s->unknown.capacity, s->unknown.count,
-                          sizeof *s->unknown.ids))
-            return -ENOMEM;
-        s->unknown.ids[s->unknown.count++] = f->thread;
-    }
     if (!k)
-        return 0;
+        return add_unknown(s, f->thread);
     struct trace_lost_stall whole = {0}; // descheduling comes in pieces, by who had the CPU
     while (k->cursor && k->pieces[k->cursor - 1].end_ns > begin)
         k->cursor--;
@@ -268,7 +294,8 @@ static int take_transition(struct trace_lost *l, const struct trace_reader *r,
     int rc = account(l, f, ev->time_ns);
     if (!f->function && ev->transition.stack) {
         uint32_t name = trace_names_root(&l->names, r, ev->transition.stack);
-        int row = row_of(&l->functions, &l->function_count, &l->function_capacity, name);
+        int row = row_of(&l->state->functions, &l->functions, &l->function_count,
+                         &l->function_capacity, name);
         if (row < 0)
             return -ENOMEM;
         f->function = (uint32_t)row + 1;
@@ -294,7 +321,7 @@ static int take_region(struct trace_lost *l, const struct trace_reader *r,
         return rc;
     }
     uint32_t name = trace_names_of(&l->names, r, ev->region.type);
-    int row = row_of(&l->regions, &l->region_count, &l->region_capacity, name);
+    int row = row_of(&l->state->regions, &l->regions, &l->region_count, &l->region_capacity, name);
     if (row < 0)
         return -ENOMEM;
     l->regions[row].instances++;

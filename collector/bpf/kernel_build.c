@@ -115,8 +115,9 @@ static int open_file(struct kernel_build *b)
         .number = ++b->file_count,
         .gap_from_ns = b->gap_from_ns,
         .gap_to_ns = b->gap_to_ns,
+        .gap_lost = b->lost_unsaid,
     };
-    b->gap_from_ns = b->gap_to_ns = 0;
+    b->gap_from_ns = b->gap_to_ns = b->lost_unsaid = 0;
     int fd = b->o.open_file(b->o.arg, b->file.number, &err);
     if (fd < 0)
         return fd;
@@ -147,7 +148,8 @@ static size_t notes_of(const struct kernel_build *b, int file_rc, struct trace_n
     const struct kernel_build_file *f = &b->file;
     size_t n = 0;
     if (f->gap_to_ns) {
-        notes[n] = (struct trace_note){"gap", (int64_t)f->gap_from_ns, (int64_t)f->start_ns, 0, ""};
+        notes[n] = (struct trace_note){"gap", (int64_t)f->gap_from_ns, (int64_t)f->start_ns,
+                                       f->gap_lost, ""};
         snprintf(notes[n++].text, sizeof notes[0].text,
                  "nothing is recorded between the file before and this one");
     }
@@ -268,9 +270,12 @@ int kernel_build_cut(struct kernel_build *b, uint64_t from_ns, uint64_t to_ns, u
     int rc = kernel_build_flush(b, from_ns);
     if (!rc)
         rc = end_generation(b);
-    b->file.lost = count;
-    if (b->is_open)
+    if (b->is_open) {
+        b->file.lost = count;
         rc = close_file(b, from_ns, rc);
+    } else {
+        b->lost_unsaid += count;
+    }
     kernel_forget_all(b);
     size_t n = 0;
     while (n < b->record_count && b->records[n].time_ns <= to_ns)
@@ -278,7 +283,8 @@ int kernel_build_cut(struct kernel_build *b, uint64_t from_ns, uint64_t to_ns, u
     b->record_count -= n;
     memmove(b->records, b->records + n, b->record_count * sizeof *b->records);
     b->skip_until_ns = to_ns + 1;
-    b->gap_from_ns = from_ns;
+    if (!b->gap_to_ns) // else there was no file since the last cut
+        b->gap_from_ns = from_ns;
     b->gap_to_ns = to_ns;
     b->rc = b->rc ? b->rc : rc;
     return b->rc;

@@ -40,6 +40,7 @@ struct kernel_build_file { // what came of one file
     uint64_t repairs;
     uint64_t lost;                   // records behind its end
     uint64_t gap_from_ns, gap_to_ns; // before its beginning; 0: none
+    uint64_t gap_lost;               // records in it that the file before has not in `lost`
     char why[256];                   // the validator refused its last part; "": it did not
 };
 

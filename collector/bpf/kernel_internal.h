@@ -68,6 +68,7 @@ struct kernel_build {
     uint64_t said;          // events of the generation
     uint32_t file_count;
     uint64_t gap_from_ns, gap_to_ns; // before the next file
+    uint64_t lost_unsaid;            // in it
     uint64_t skip_until_ns;
     int rc; // the first error: nothing more is written
 };

@@ -8,6 +8,7 @@
 
 #include "collector/bpf/kernel_trace.h"
 #include "collector/bpf/features.h"
+#include "collector/bpf/privileges.h"
 
 #include "collector/bpf/kernel.skel.h"
 
@@ -29,6 +30,7 @@
 #include <unistd.h>
 
 enum { TICK_MS = 10, RING_BYTES = 32 << 20, NICE = -15, MESSAGE_BYTES = 256 };
+enum { CUT_TURNS = 100, RING_HEADER_BYTES = 8 };
 #define BEHIND_NS                                                                                  \
     UINT64_C(100000000) // records are ordered, names come, losses show within this time
 
@@ -47,6 +49,11 @@ struct kernel_trace {
     atomic_bool is_over;
     uint64_t end_ns;
     uint64_t lost_seen; // records, of those that were told
+    // Records of one call of ring_buffer__consume; no more than fit into the ring: what was in it before is taken.
+    uint64_t taken, taken_max;
+    bool is_cutting;
+    uint64_t cut_ns, dropped_ns; // what came from then on is given up, and came up to then
+    uint64_t told_ns;            // behind the last that was cut
     int rc;
 };
 
@@ -83,54 +90,80 @@ static bool read_stat(pid_t pid, uint32_t tid, struct kernel_build_thread *t)
     return true;
 }
 
-static int add_process(struct kernel_trace *t, pid_t pid, int depth);
+struct processes { // to be looked at
+    uint32_t pids[KERNEL_PROCESSES_MAX];
+    uint32_t count;
+};
 
-static int add_children(struct kernel_trace *t, pid_t pid, uint32_t tid, int depth)
+static void find_children(struct processes *p, uint32_t pid, uint32_t tid)
 {
     char path[64];
-    int child, rc = 0;
-    snprintf(path, sizeof path, "/proc/%d/task/%u/children", pid, tid);
+    unsigned child;
+    snprintf(path, sizeof path, "/proc/%u/task/%u/children", pid, tid);
     FILE *f = fopen(path, "re");
-    while (f && !rc && fscanf(f, "%d", &child) == 1)
-        rc = add_process(t, child, depth + 1);
+    while (f && fscanf(f, "%u", &child) == 1) {
+        if (p->count < KERNEL_PROCESSES_MAX)
+            p->pids[p->count] = child;
+        p->count++;
+    }
     if (f)
         fclose(f);
-    return rc;
 }
 
-static int add_process(struct kernel_trace *t, pid_t pid, int depth)
+// children: where to put its children; NULL: they are no matter.
+static int add_process(struct kernel_trace *t, uint32_t pid, struct processes *children)
 {
     char path[64];
-    uint32_t key = (uint32_t)pid, one = 1;
+    uint32_t one = 1;
     int rc =
-        bpf_map__update_elem(t->bpf->maps.targets, &key, sizeof key, &one, sizeof one, BPF_ANY);
-    snprintf(path, sizeof path, "/proc/%d/task", pid);
+        bpf_map__update_elem(t->bpf->maps.targets, &pid, sizeof pid, &one, sizeof one, BPF_ANY);
+    snprintf(path, sizeof path, "/proc/%u/task", pid);
     DIR *d = opendir(path);
     struct dirent *e;
     while (!rc && d && (e = readdir(d))) {
         struct kernel_build_thread thread;
         uint32_t tid = (uint32_t)strtoul(e->d_name, NULL, 10);
-        if (tid && read_stat(pid, tid, &thread) && thread.state != 'Z' && thread.state != 'X')
+        if (tid && read_stat((pid_t)pid, tid, &thread) && thread.state != 'Z' &&
+            thread.state != 'X')
             rc = kernel_build_add(t->build, &thread);
-        if (tid && !rc && !t->o.no_inherit && depth < 64)
-            rc = add_children(t, pid, tid, depth);
+        if (tid && !rc && children)
+            find_children(children, pid, tid);
     }
     if (d)
         closedir(d);
     return rc;
 }
 
+// The first one and those below it. -E2BIG: there are more than can be watched.
+static int add_tree(struct kernel_trace *t)
+{
+    struct processes *p = malloc(sizeof *p);
+    if (!p)
+        return -ENOMEM;
+    p->pids[0] = (uint32_t)t->o.pid;
+    p->count = 1;
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < p->count; i++)
+        rc = i < KERNEL_PROCESSES_MAX ? add_process(t, p->pids[i], t->o.no_inherit ? NULL : p)
+                                      : -E2BIG;
+    free(p);
+    return rc;
+}
+
 // Those of the processes that are watched.
 static int add_all(struct kernel_trace *t)
 {
-    uint32_t pids[1024], count = 0, key, *before = NULL;
+    struct processes *p = malloc(sizeof *p);
     int fd = bpf_map__fd(t->bpf->maps.targets), rc = 0;
-    while (count < 1024 && !bpf_map_get_next_key(fd, before, &key)) {
-        pids[count++] = key;
-        before = &pids[count - 1];
-    }
-    for (uint32_t i = 0; !rc && i < count; i++)
-        rc = add_process(t, (pid_t)pids[i], 64);
+    if (!p)
+        return -ENOMEM;
+    p->count = 0;
+    for (uint32_t *before = NULL; p->count < KERNEL_PROCESSES_MAX; before = &p->pids[p->count++])
+        if (bpf_map_get_next_key(fd, before, &p->pids[p->count]))
+            break;
+    for (uint32_t i = 0; !rc && i < p->count; i++)
+        rc = add_process(t, p->pids[i], NULL);
+    free(p);
     return rc;
 }
 
@@ -143,7 +176,12 @@ static int take(void *arg, void *data, size_t size)
     if (size < KERNEL_RECORD_BYTES_UNNAMED)
         return 0;
     memcpy(&r, data, size < sizeof r ? size : sizeof r);
-    return kernel_build_push(t->build, &r);
+    int rc = 0;
+    if (!t->is_cutting || r.time_ns < t->cut_ns)
+        rc = kernel_build_push(t->build, &r);
+    else if (r.time_ns > t->dropped_ns)
+        t->dropped_ns = r.time_ns;
+    return rc || ++t->taken < t->taken_max ? rc : -EAGAIN; // the ring is behind this record then
 }
 
 struct losses {
@@ -155,12 +193,21 @@ static uint64_t load(const uint64_t *word)
     return __atomic_load_n(word, __ATOMIC_ACQUIRE); // written by BPF programs
 }
 
-static struct losses look(const struct kernel_trace *t)
+static uint64_t count_losses(const struct kernel_trace *t)
 {
-    struct losses l = {.first_ns = UINT64_MAX};
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < t->cpu_count; i++)
+        count += load(&t->cpus[i].lost_ring) + load(&t->cpus[i].lost_threads);
+    return count;
+}
+
+// Takes the times of the first, so that one from now on is a first one again: each CPU has its times before its count.
+static struct losses look(struct kernel_trace *t)
+{
+    struct losses l = {.first_ns = UINT64_MAX, .count = count_losses(t)};
     for (uint32_t i = 0; i < t->cpu_count; i++) {
-        uint64_t first = load(&t->cpus[i].first_lost_ns), last = load(&t->cpus[i].last_lost_ns);
-        l.count += load(&t->cpus[i].lost_ring) + load(&t->cpus[i].lost_threads);
+        uint64_t first = __atomic_exchange_n(&t->cpus[i].first_lost_ns, 0, __ATOMIC_ACQ_REL);
+        uint64_t last = load(&t->cpus[i].last_lost_ns);
         if (first && first < l.first_ns)
             l.first_ns = first;
         if (last > l.last_ns)
@@ -169,28 +216,47 @@ static struct losses look(const struct kernel_trace *t)
     return l;
 }
 
+// Takes what is in the ring. What comes meanwhile may keep it full for as long as it lasts: it waits for the next turn.
+static int consume(struct kernel_trace *t)
+{
+    t->taken = 0;
+    int rc = ring_buffer__consume(t->ring);
+    return rc == -EAGAIN ? 0 : rc;
+}
+
 // What came before the first loss is written, and it goes on behind the last.
 static int cut(struct kernel_trace *t)
 {
     struct losses now;
-    int rc;
+    int rc, turns = 0;
+    t->is_cutting = true;
+    t->cut_ns = UINT64_MAX;
+    t->dropped_ns = 0;
     do { // until the ring is empty and none was lost meanwhile
         now = look(t);
-        rc = ring_buffer__consume(t->ring);
-    } while (rc >= 0 && look(t).count != now.count && !atomic_load(&t->is_over));
+        if (now.first_ns < t->cut_ns)
+            t->cut_ns = now.first_ns;
+        rc = consume(t);
+    } while (rc >= 0 && count_losses(t) != now.count && ++turns < CUT_TURNS &&
+             !atomic_load(&t->is_over));
+    t->is_cutting = false;
+    uint64_t to_ns = now.last_ns > t->dropped_ns ? now.last_ns : t->dropped_ns;
+    to_ns = to_ns > t->told_ns ? to_ns : t->told_ns;
+    if (t->cut_ns ==
+        UINT64_MAX) // the loss was within the last cut already, and its count came later
+        t->cut_ns = t->told_ns;
     if (rc >= 0)
-        rc = kernel_build_cut(t->build, now.first_ns, now.last_ns, now.count - t->lost_seen);
+        rc = kernel_build_cut(t->build, t->cut_ns, to_ns, now.count - t->lost_seen);
     t->lost_seen = now.count;
-    for (uint32_t i = 0; i < t->cpu_count; i++)
-        __atomic_store_n(&t->cpus[i].first_lost_ns, 0, __ATOMIC_RELEASE);
+    t->told_ns = to_ns;
     return rc < 0 ? rc : add_all(t);
 }
 
 static int turn(struct kernel_trace *t)
 {
     uint64_t now = now_ns();
-    int rc = ring_buffer__consume(t->ring);
-    if (rc >= 0 && look(t).count != t->lost_seen)
+    int rc = consume(t);
+    if (rc >= 0 && count_losses(t) != t->lost_seen)
         return cut(t);
     return rc < 0 ? rc : kernel_build_flush(t->build, now - BEHIND_NS);
 }
@@ -199,14 +265,19 @@ static void *serve(void *arg)
 {
     struct kernel_trace *t = arg;
     const struct timespec tick = {0, TICK_MS * 1000000};
+    struct fscope_error ignored;
     // What is watched may keep all CPUs busy, and the ring full; without the right to it we try as we are.
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+    int rc = privileges_drop(t->o.may_write, t->o.arg, &ignored);
     while (!atomic_load(&t->is_over)) {
-        int rc = turn(t);
-        if (rc && !t->rc)
-            t->rc = rc;
+        int turn_rc = turn(t);
+        rc = rc ? rc : turn_rc;
         nanosleep(&tick, NULL);
     }
+    int end_rc = turn(t); // what is left in the ring
+    if (!end_rc)
+        end_rc = kernel_build_finish(t->build, t->end_ns);
+    t->rc = rc ? rc : end_rc;
     return NULL;
 }
 
@@ -225,15 +296,8 @@ static int hear(enum libbpf_print_level level, const char *fmt, va_list args)
 
 static int refuse(struct fscope_error *err, int rc)
 {
-    struct fscope_error cause;
-    int why = bpf_features_check(&cause);
-    if (why)
-        return error_set(err, why, 0, "--kernel: %s: %s",
-                         why == -EPERM ? "not allowed" : "this kernel does not load it",
-                         cause.text);
-    if (rc == -EPERM || rc == -EACCES)
-        return error_set(err, -EPERM, 0,
-                         "--kernel: not allowed; CAP_BPF and CAP_PERFMON are needed (or root)");
+    if (rc == -E2BIG)
+        return error_set(err, rc, 0, "--kernel: more than %d processes", KERNEL_PROCESSES_MAX);
     return error_set(err, -ENOTSUP, 0, "--kernel: this kernel does not load it: %s%s%.200s",
                      strerror(-rc), libbpf_said[0] ? ": " : "", libbpf_said);
 }
@@ -270,6 +334,7 @@ static int load_programs(struct kernel_trace *t)
     t->fault_links = calloc(2 * t->cpu_count, sizeof *t->fault_links);
     if (!t->bpf || !t->fault_links)
         return -ENOMEM;
+    t->taken_max = ring_bytes / (KERNEL_RECORD_BYTES_UNNAMED + RING_HEADER_BYTES) + 1;
     t->bpf->rodata->inherit = !t->o.no_inherit;
     bpf_map__set_max_entries(t->bpf->maps.ring, (uint32_t)ring_bytes);
     bpf_map__set_max_entries(t->bpf->maps.cpus, t->cpu_count);
@@ -299,7 +364,7 @@ static int attach(struct kernel_trace *t)
             rc = watch_faults(t, cpu, true);
     }
     if (!rc)
-        rc = add_process(t, t->o.pid, 0);
+        rc = add_tree(t);
     return rc;
 }
 
@@ -317,7 +382,12 @@ static int start_thread(struct kernel_trace *t)
 int kernel_trace_start(struct kernel_trace **out, const struct kernel_trace_options *o,
                        struct fscope_error *err)
 {
+    struct fscope_error cause;
     *out = NULL;
+    int may = bpf_features_check(
+        &cause); // in a pid namespace of its own it would watch others than those meant
+    if (may)
+        return error_set(err, may, 0, "--kernel: %s", cause.text);
     struct kernel_trace *t = calloc(1, sizeof *t);
     if (!t)
         return error_set(err, -ENOMEM, 0, "out of memory");
@@ -355,10 +425,7 @@ int kernel_trace_stop(struct kernel_trace *t)
     kernel_bpf__detach(t->bpf);
     atomic_store(&t->is_over, true);
     pthread_join(t->thread, NULL);
-    int rc = turn(t); // what is left in the ring
-    if (!rc)
-        rc = kernel_build_finish(t->build, t->end_ns);
-    return t->rc ? t->rc : rc;
+    return t->rc;
 }
 
 void kernel_trace_free(struct kernel_trace *t)

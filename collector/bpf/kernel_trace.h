@@ -5,7 +5,8 @@
 //
 // What always holds
 //   - Nothing is done to the processes; nothing runs in the kernel once kernel_trace_stop has returned or we have died.
-//   - Needs CAP_BPF and CAP_PERFMON (or root) to start, and a kernel with BTF and tp_btf, 5.18 or later.
+//   - Needs what features.h names to start. The thread that takes the records then gives up what it does not need
+//     (privileges.h); the one that has started it does not.
 //   - Callbacks come on that thread, which takes no signals; the last of them before kernel_trace_stop returns.
 
 #ifndef FIBERSCOPE_COLLECTOR_BPF_KERNEL_TRACE_H
@@ -25,6 +26,7 @@ struct kernel_trace_options {
     uint64_t ring_bytes; // a power of two; 0: 32 MiB
     int (*open_file)(void *arg, uint32_t number, struct fscope_error *err);
     void (*close_file)(void *arg, const struct kernel_build_file *f, int rc);
+    bool (*may_write)(void *arg); // as privileges_drop
     void *arg;
 };
 

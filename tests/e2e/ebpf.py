@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import fibers
@@ -269,17 +268,8 @@ def perf_agrees_on_python_and_writes_fifty_times_as_much(work):
     assert ours * 50 <= theirs, f"{theirs / ours:.1f} times as much"
 
 
-def check_here():
-    done = subprocess.run([FIBERSCOPE, "doctor", "--json"], capture_output=True, text=True, check=True, timeout=60)
-    bpf = re.search(r'"topic": "BPF", "state": "(\w+)", "found": "([^"]*)"', done.stdout)
-    return None if bpf.group(1) == "ok" else bpf.group(2)
-
-
 if __name__ == "__main__":
-    why = check_here()
-    if why:
-        print(f"SKIP: {why}")
-        sys.exit(77)
+    harness.skip_without_bpf()
     harness.main([
         refusals_name_what_is_missing,
         wishes_that_it_cannot_fulfil_are_refused,

@@ -4,6 +4,7 @@
 import concurrent.futures
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,15 @@ def close(value, want, tolerance, what):
 def leftovers(folder):
     """Files that a recording must not leave: temporaries beside the profile."""
     return [f for f in os.listdir(folder) if f.endswith((".tmp", "~")) or f.startswith(".")]
+
+
+def skip_without_bpf():
+    """Ends the test where `doctor` says that this kernel or user cannot have eBPF; who can must load what we have."""
+    done = subprocess.run([FIBERSCOPE, "doctor", "--json"], capture_output=True, text=True, check=True, timeout=60)
+    bpf = re.search(r'"topic": "BPF", "state": "(\w+)", "found": "([^"]*)"', done.stdout)
+    if bpf.group(1) != "ok":
+        print(f"SKIP: {bpf.group(2)}")
+        sys.exit(77)
 
 
 def main(cases, at_once=1):

@@ -6,11 +6,16 @@
 //
 //     STAT tid name run_ns wait_ns slices voluntary involuntary
 //
+//     HANDLED ns
+//
 // just before the thread ends, of /proc/self/task/TID/schedstat and status. Threads "burn" compute, "sleeper" sleeps,
 // "faulter" touches fresh memory, "ping" and "pong" pass a byte to and fro, "caller" makes CALLS system
-// calls getppid. All of them without LOAD, else those that are named.
+// calls getppid. All of them without LOAD, else those that are named. "catcher", where it is named, writes where it may
+// not; its signal handler computes, for as long as HANDLED says.
 
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,17 +130,43 @@ static void *caller(void *arg)
     return arg;
 }
 
+static sigjmp_buf behind;
+static double handled;
+
+static void on_signal(int number)
+{
+    double begin = now();
+    (void)number;
+    while (now() < begin + 0.01)
+        ;
+    handled += now() - begin;
+    siglongjmp(behind, 1); // by no system call
+}
+
+static void *catcher(void *arg)
+{
+    char *volatile p = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_NODEFER};
+    sigaction(SIGSEGV, &a, NULL);
+    sigsetjmp(behind, 0);
+    if (now() < until)
+        *p = 1;
+    printf("HANDLED %.0f\n", handled * 1e9);
+    say("catcher");
+    return arg;
+}
+
 static const struct {
     const char *name;
     void *(*run)(void *);
-} loads[THREADS] = {{"burn", burn}, {"burn", burn}, {"sleeper", sleeper}, {"faulter", faulter},
-                    {"ping", ping}, {"pong", pong}, {"caller", caller}};
+} loads[THREADS + 1] = {{"burn", burn}, {"burn", burn}, {"sleeper", sleeper}, {"faulter", faulter},
+                        {"ping", ping}, {"pong", pong}, {"caller", caller},   {"catcher", catcher}};
 
 static pthread_t start(const char *name)
 {
     pthread_t t;
     int i = 0;
-    while (i < THREADS - 1 && strcmp(loads[i].name, name) != 0)
+    while (i < THREADS && strcmp(loads[i].name, name) != 0)
         i++;
     pthread_create(&t, NULL, loads[i].run, NULL);
     pthread_setname_np(t, name);

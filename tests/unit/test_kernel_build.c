@@ -192,6 +192,32 @@ static void times_and_counts_are_the_records(void **state)
     assert_in_range(counts.running_ns, 99900000, 100100000);
 }
 
+// Two cuts with no file between them are one gap: it begins where the file ended, and nothing lost goes uncounted.
+static void cuts_in_a_row_are_one(void **state)
+{
+    (void)state;
+    struct kernel_build *b = begin();
+    add(b, 1, 'S', 0);
+    push(b, switch_to(10 * MS, 0, 1, 0));
+    push(b, switch_to(11 * MS, 1, 0, 0));
+    assert_int_equal(kernel_build_cut(b, 12 * MS, 20 * MS, 3), 0);
+    assert_int_equal(kernel_build_cut(b, 21 * MS, 30 * MS, 4), 0);
+    add(b, 1, 'S', 0);
+    push(b, switch_to(25 * MS, 0, 1, 0)); // in the gap
+    push(b, switch_to(40 * MS, 0, 1, 0));
+    push(b, switch_to(41 * MS, 1, 0, 0));
+    assert_int_equal(kernel_build_finish(b, 50 * MS), 0);
+    kernel_build_free(b);
+    read_all();
+    assert_int_equal(made.count, 2);
+    assert_int_equal(made.files[0].lost, 3);
+    assert_int_equal(made.files[0].end_ns, 12 * MS);
+    assert_int_equal(made.files[1].gap_from_ns, 12 * MS);
+    assert_int_equal(made.files[1].gap_lost, 4);
+    assert_int_equal(made.files[1].start_ns, 40 * MS);
+    assert_int_equal(made.files[1].end_ns, 50 * MS);
+}
+
 static void who_is_silent_for_long_comes_again(void **state)
 {
     (void)state;
@@ -231,6 +257,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_records_make_valid_traces),
         cmocka_unit_test(times_and_counts_are_the_records),
+        cmocka_unit_test(cuts_in_a_row_are_one),
         cmocka_unit_test(who_is_silent_for_long_comes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
