@@ -49,8 +49,12 @@ void bpf_code_look_again(struct bpf_code *c);
 // or forgotten.
 const struct fib_descriptor *bpf_code_fibers(const struct bpf_code *c, uint32_t pid);
 
-// The process has ended (its slot is given back), or executes (its slot is empty until it is told of again).
-void bpf_code_forget(struct bpf_code *c, uint32_t pid);
+// The process executes another program: its slot is empty until it is told of again.
+void bpf_code_executed(struct bpf_code *c, uint32_t pid);
+
+// The process has ended: its slot is given back, and it is no target any more. Another one of this number that is one is
+// to be told of after that.
+void bpf_code_ended(struct bpf_code *c, uint32_t pid);
 
 void bpf_code_get_stats(const struct bpf_code *c, struct bpf_code_stats *out);
 

@@ -156,6 +156,14 @@ def a_command_its_children_and_what_they_execute(work):
     assert share(p, is_rooted) >= 0.98, [s.stack for s in p.samples if not is_rooted(s.stack)][:5]
 
 
+def threads_that_outlive_the_first(work):
+    """Its maps are empty from then on, and its record of an end is not the process'."""
+    with Target(0, 2, "leave") as t:
+        p, _ = ebpf(work, "-F", "499", "-p", str(t.pid), "-d", "2s")
+    assert count(p) > 400, count(p)
+    assert share(p, is_rooted) >= 0.99, collections.Counter(s.stack[-1] for s in p.samples).most_common(3)
+
+
 def a_killed_target_loses_nothing(work):
     with Target(0, 2, "spin") as t:
         r = started(work, "-F", "499", "-p", str(t.pid))
@@ -286,6 +294,7 @@ if __name__ == "__main__":
         privileges_go_once_it_runs,
         a_process_and_its_threads,
         a_command_its_children_and_what_they_execute,
+        threads_that_outlive_the_first,
         a_killed_target_loses_nothing,
         a_full_ring_is_counted,
         a_group_and_the_whole_machine,
