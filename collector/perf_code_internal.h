@@ -28,6 +28,8 @@ struct code_file {
     uint8_t build_id[PERF_BUILD_ID_MAX];
     uint32_t build_id_size;
     uint32_t number; // from 1 on
+    uint32_t owner;  // uid
+    bool is_owners;  // opened, and nobody but its owner may write it
     bool is_vdso;
     char *path;
     int fd;      // until the tables are read; -1: none

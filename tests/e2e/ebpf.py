@@ -189,6 +189,12 @@ def a_full_ring_is_counted(work):
     assert dropped and int(dropped.group(1).replace(",", "")) > 100, said
 
 
+def stacks_cut_short_are_told(work):
+    """Copies are made until the code is known: at the start of a command whose stacks are 36 KiB."""
+    _, said = ebpf(work, "-F", "4999", "--stack-size", "1024", os.path.join(TESTS, "watch_target"), "0.3", "1", "deep")
+    assert re.search(r"\d+ stacks were longer than the 1024 bytes that were copied", said), said
+
+
 def a_group_and_the_whole_machine(work):
     group = os.path.join(CGROUPS, f"fiberscope-test-{os.getpid()}")
     try:
@@ -297,6 +303,7 @@ if __name__ == "__main__":
         threads_that_outlive_the_first,
         a_killed_target_loses_nothing,
         a_full_ring_is_counted,
+        stacks_cut_short_are_told,
         a_group_and_the_whole_machine,
         short_processes_are_not_lost,
         fibers_have_the_agents_labels,
