@@ -13,12 +13,16 @@
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
 
+// Of all files together: anyone's, so that nobody's sparse files make us take all memory.
+#define TABLE_BYTES_MAX (UINT64_C(1) << 30)
+
 int perf_code_new(struct perf_code **out, struct builder *b)
 {
     struct perf_code *c = calloc(1, sizeof *c);
     if (!c)
         return -ENOMEM;
     c->builder = b;
+    c->table_bytes_max = TABLE_BYTES_MAX;
     c->next_generation = 1; // 0 marks an empty row
     *out = c;
     return 0;

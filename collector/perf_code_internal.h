@@ -67,6 +67,8 @@ struct perf_code {
     bool is_lazy;
     struct code_file *files;
     uint32_t file_count;
+    uint64_t table_bytes, table_bytes_max; // of all files' unwind tables
+    uint32_t no_room;                      // files whose tables were not read for that
     uint64_t next_generation;
     struct perf_process *processes[PROCESS_BUCKETS];
     struct code_row rows[ROW_CACHE];

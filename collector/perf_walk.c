@@ -183,6 +183,11 @@ bool perf_file_is(const struct code_file *f, uint64_t device, uint64_t inode)
     return f->fd >= 0 && f->device == device && f->inode == inode; // open_file asked fstat
 }
 
+uint32_t perf_code_no_room(const struct perf_code *c)
+{
+    return c->no_room;
+}
+
 int perf_file_fd(const struct code_file *f)
 {
     return f->fd;
@@ -231,7 +236,7 @@ int code_tell_builder_again(struct perf_process *p, const struct code_map *map, 
 
 // --- Rows.
 
-static void load_tables(struct code_file *f)
+static void load_tables(struct perf_code *c, struct code_file *f)
 {
     struct perf_elf_source source = {.fd = f->fd};
     f->loaded = true;
@@ -246,17 +251,22 @@ static void load_tables(struct code_file *f)
     } else if (f->fd < 0) {
         return;
     }
+    uint64_t left = c->table_bytes_max - c->table_bytes;
+    source.tables_max = left ? left : 1;
     // A file that cannot be used has no tables: its frames are walked by frame pointer.
     (void)perf_elf_load(&f->elf, &source);
+    c->table_bytes += f->elf.tables.eh_frame_hdr.size + f->elf.tables.eh_frame.size;
+    c->no_room += f->elf.had_no_room;
 }
 
 // Where code without tables (JIT, a broken file) is mapped, *file is NULL.
-static void resolve_map(const struct code_map *m, struct code_file **file, uint64_t *bias)
+static void resolve_map(struct perf_code *c, const struct code_map *m, struct code_file **file,
+                        uint64_t *bias)
 {
     *bias = 0;
     *file = NULL;
     if (m->file && !m->file->loaded)
-        load_tables(m->file);
+        load_tables(c, m->file);
     if (m->file && m->file->elf.tables.eh_frame.size &&
         !perf_elf_bias(&m->file->elf, m->start, m->offset, bias))
         *file = m->file;
@@ -269,7 +279,7 @@ static int find_row(const struct perf_process *p, uint64_t pc, struct unwind_row
     const struct code_map *m = code_find_map(p, pc);
     if (!m)
         return UNWIND_NOT_COVERED;
-    resolve_map(m, &file, &bias);
+    resolve_map(p->code, m, &file, &bias);
     // Without tables the walker goes by frame pointer, and may take an address in it for a return address.
     return file ? unwind_find_row(&file->elf.tables, pc - bias, row) : UNWIND_DECLINED;
 }
@@ -279,7 +289,7 @@ void perf_process_map(const struct perf_process *p, size_t index, struct perf_ma
     const struct code_map *m = &p->maps[index];
     out->start = m->start;
     out->end = m->end;
-    resolve_map(m, &out->file, &out->bias);
+    resolve_map(p->code, m, &out->file, &out->bias);
 }
 
 struct walk_context {

@@ -384,6 +384,15 @@ int bpf_code_tell(struct bpf_code *c, struct perf_process *process)
     return rc;
 }
 
+void bpf_code_touch(struct bpf_code *c, uint32_t pid)
+{
+    const struct code_process *p = *process_at(c, pid);
+    if (!p || !p->slot)
+        return;
+    c->clock++;
+    touch_tables(c, &c->slots[p->slot]);
+}
+
 void bpf_code_look_again(struct bpf_code *c)
 {
     bool was_waiting = c->is_waiting;

@@ -29,6 +29,7 @@ struct bpf_code_stats {
     uint64_t table_bytes, text_bytes; // of tables at hand, and of the code that they are for
     uint32_t tables, slots, rules;
     uint64_t evicted;    // tables dropped for room
+    uint64_t displaced;  // of those: a living process had them
     uint64_t no_room;    // times that a file found none
     uint64_t no_slot;    // times that a process found no slot, or not for all of its mappings
     uint64_t rules_full; // rules that found no number: their code counts as declined
@@ -41,6 +42,9 @@ void bpf_code_free(struct bpf_code *c); // accepts NULL
 // Tells of a process' mappings as they are now, with the fiber runtime if it has one. 0, or -ENOMEM; that there is no room
 // is not an error.
 int bpf_code_tell(struct bpf_code *c, struct perf_process *process);
+
+// The process was sampled: its tables are the last to make room.
+void bpf_code_touch(struct bpf_code *c, uint32_t pid);
 
 // Looks again for the fiber runtimes that had not been started when their processes were told of. Cheap where there is none.
 void bpf_code_look_again(struct bpf_code *c);

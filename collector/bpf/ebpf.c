@@ -276,13 +276,20 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
     if (hz > 0 && hz < RATE_TOLERATED * asked)
         snprintf(r->rate_note, sizeof r->rate_note, "%.0f Hz instead of %u: %s", hz, asked,
                  shortfall(l));
-    if (code.no_room || code.rules_full || code.no_slot)
+    if (code.no_room || code.rules_full || code.no_slot || code.displaced)
+        snprintf(
+            r->warning, sizeof r->warning,
+            "unwind tables found no room (%llu files, %llu processes, %llu gave way to others; "
+            "the bound is %llu MiB): "
+            "stacks there were walked by frame pointer, or from copies",
+            (unsigned long long)code.no_room + (code.rules_full != 0),
+            (unsigned long long)code.no_slot, (unsigned long long)code.displaced,
+            (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20));
+    else if (perf_code_no_room(e->processes))
         snprintf(r->warning, sizeof r->warning,
-                 "unwind tables found no room (%llu files, %llu processes; the bound is %llu MiB): "
-                 "stacks there were walked by frame pointer, or from copies",
-                 (unsigned long long)code.no_room + (code.rules_full != 0),
-                 (unsigned long long)code.no_slot,
-                 (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20));
+                 "the unwind tables of %u files are too large together to be read: stacks there "
+                 "were walked by frame pointer",
+                 perf_code_no_room(e->processes));
     else if (l->events)
         snprintf(
             r->warning, sizeof r->warning,

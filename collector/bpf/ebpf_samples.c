@@ -115,6 +115,7 @@ static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct builder_p
     };
     fill_labels(e, &s, f, &r->fiber, (const char *)(r->pcs + r->user_depth + r->kernel_depth));
     e->samples += sum->count;
+    bpf_code_touch(e->code, r->head.pid);
     return builder_add(process, &s);
 }
 

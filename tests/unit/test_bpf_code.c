@@ -444,6 +444,18 @@ static struct bpf_code_stats needed_by(pid_t a, pid_t b)
     return s;
 }
 
+static uint32_t unknown_mappings(struct world *w, pid_t pid, uint32_t slot)
+{
+    struct perf_process *p = process(w, pid);
+    uint32_t unknown = 0;
+    for (size_t i = 0; i < perf_process_map_count(p); i++) {
+        struct perf_map m;
+        perf_process_map(p, i, &m);
+        unknown += !mapping_at(w->programs, slot, m.start);
+    }
+    return unknown;
+}
+
 static void the_one_told_of_longest_makes_room(void **state)
 {
     struct world w;
@@ -457,8 +469,9 @@ static void the_one_told_of_longest_makes_room(void **state)
     check_slot(&w, other, other_slot);
     uint64_t evicted = stats_of(&w).evicted;
     assert_true(evicted > 0 && stats_of(&w).no_room == 0);
-    // What the first one lost is walked by frame pointer, until it is told of again.
-    assert_true(check_slot(&w, getpid(), slot) < with);
+    // What the first one lost is unknown code, of which copies are sent, until it is told of again.
+    assert_int_equal(unknown_mappings(&w, getpid(), slot), evicted);
+    assert_int_equal(stats_of(&w).displaced, evicted);
     assert_int_equal(tell(&w, getpid()), slot);
     assert_int_equal(check_slot(&w, getpid(), slot), with);
     // And only what it does not need itself made room for it.
@@ -492,6 +505,26 @@ static void tables_that_nobody_maps_go_first(void **state)
     assert_int_equal(stats_of(&w).evicted, 1);
     assert_true(check_slot(&w, copy, copy_slot) > 0);
     assert_int_equal(check_slot(&w, getpid(), slot), with);
+    end_child(other);
+    end_child(copy);
+    unlink(path);
+    end(&w);
+}
+
+static void tables_of_who_is_sampled_stay(void **state)
+{
+    struct world w;
+    char path[128];
+    (void)state;
+    snprintf(path, sizeof path, "/tmp/fscope-test-sleep-%d", (int)getpid());
+    pid_t other = start_program("/bin/sleep", "100"), copy = start_copy(path);
+    begin(&w, needed_by(getpid(), other).table_bytes);
+    uint32_t slot = tell(&w, getpid());
+    uint32_t with = check_slot(&w, getpid(), slot), other_slot = tell(&w, other);
+    bpf_code_touch(w.code, (uint32_t)getpid()); // told of earlier, but sampled
+    tell(&w, copy);
+    assert_int_equal(check_slot(&w, getpid(), slot), with);
+    assert_int_equal(unknown_mappings(&w, other, other_slot), 1);
     end_child(other);
     end_child(copy);
     unlink(path);
@@ -554,6 +587,7 @@ int main(void)
         cmocka_unit_test(a_process_too_large_has_what_fits),
         cmocka_unit_test(the_one_told_of_longest_makes_room),
         cmocka_unit_test(tables_that_nobody_maps_go_first),
+        cmocka_unit_test(tables_of_who_is_sampled_stay),
         cmocka_unit_test(a_runtime_that_starts_late_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
