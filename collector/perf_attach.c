@@ -248,6 +248,11 @@ static void judge(struct attach *a)
                  perf_watch_stack_bytes(a->watch) < PERF_STACK_MAX
                      ? ": try --stack-size 65528"
                      : ": record it with `fiberscope record -- COMMAND`");
+    else if (perf_code_no_room(a->code))
+        snprintf(r->warning, sizeof r->warning,
+                 "the unwind tables of %u files are too large together to be read: stacks there "
+                 "were walked by frame pointer",
+                 perf_code_no_room(a->code));
     else if (a->foreign)
         snprintf(r->warning, sizeof r->warning, "32-bit code was seen; its stacks are not walked");
     r->damaged = perf_watch_damaged(a->watch);

@@ -3,6 +3,7 @@
 // Processes and their maps: see perf_code.h. Files, tables and walking are in perf_walk.c.
 
 #include "collector/perf_code_internal.h"
+#include "collector/perf_target.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,12 +13,16 @@
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
 
+// Of all files together: anyone's, so that nobody's sparse files make us take all memory.
+#define TABLE_BYTES_MAX (UINT64_C(1) << 30)
+
 int perf_code_new(struct perf_code **out, struct builder *b)
 {
     struct perf_code *c = calloc(1, sizeof *c);
     if (!c)
         return -ENOMEM;
     c->builder = b;
+    c->table_bytes_max = TABLE_BYTES_MAX;
     c->next_generation = 1; // 0 marks an empty row
     *out = c;
     return 0;
@@ -224,15 +229,18 @@ static bool parse_maps_line(char *line, struct mapping *m)
     return true;
 }
 
-int code_scan(struct perf_code *c, struct perf_process *p, uint64_t when)
+// *is_read: there was something in it.
+static int scan_maps(struct perf_code *c, struct perf_process *p, const char *path, uint64_t when,
+                     bool *is_read)
 {
-    char path[64], *line = NULL;
+    char *line = NULL;
     size_t size = 0;
     int rc = 0;
-    snprintf(path, sizeof path, "/proc/%u/maps", p->pid);
     FILE *f = fopen(path, "re");
+    *is_read = false;
     while (f && !rc && getline(&line, &size, f) > 0) {
         struct mapping m;
+        *is_read = true;
         if (!parse_maps_line(line, &m) || strcmp(m.path, "[vsyscall]") == 0)
             continue;
         m.when = when;
@@ -241,6 +249,27 @@ int code_scan(struct perf_code *c, struct perf_process *p, uint64_t when)
     free(line);
     if (f)
         fclose(f);
+    return rc;
+}
+
+int code_scan(struct perf_code *c, struct perf_process *p, uint64_t when)
+{
+    char path[320];
+    bool is_read;
+    snprintf(path, sizeof path, "/proc/%u/maps", p->pid);
+    int rc = scan_maps(c, p, path, when, &is_read);
+    if (is_read)
+        return rc;
+    // It is the first thread's, and empty once that has ended; the others still have theirs.
+    snprintf(path, sizeof path, "/proc/%u/task", p->pid);
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && !rc && !is_read && (e = readdir(d));) {
+        snprintf(path, sizeof path, "/proc/%u/task/%s/maps", p->pid, e->d_name);
+        if (e->d_name[0] != '.')
+            rc = scan_maps(c, p, path, when, &is_read);
+    }
+    if (d)
+        closedir(d);
     return rc;
 }
 
@@ -341,11 +370,12 @@ int perf_code_fork(struct perf_code *c, const struct perf_record *r)
 void perf_code_exit(struct perf_code *c, const struct perf_record *r)
 {
     struct perf_process *p = find_process(c, r->task.pid);
-    // Other threads may outlive the first one: the maps stay for them.
-    if (!p || r->task.tid != r->task.pid)
+    if (!p)
         return;
-    p->has_ended = true;
-    if (c->is_lazy) // those are read from /proc again, should they be sampled
+    // Other threads may outlive the first one: the maps stay for them.
+    if (!c->is_lazy)
+        p->has_ended |= r->task.tid == r->task.pid;
+    else if (perf_target_has_ended(p->pid))
         drop_process(c, p);
 }
 

@@ -90,6 +90,8 @@ void perf_process_map(const struct perf_process *p, size_t index, struct perf_ma
 uint32_t perf_file_number(const struct code_file *f);
 const char *perf_file_path(const struct code_file *f);
 bool perf_file_is(const struct code_file *f, uint64_t device, uint64_t inode); // as stat has them
+uint32_t perf_code_no_room(
+    const struct perf_code *c); // files whose tables were too large: 1 GiB for all, 256 MiB for one
 int perf_file_fd(const struct code_file *f);                     // -1: it cannot be had
 const struct perf_elf *perf_file_elf(const struct code_file *f); // collector/perf_elf.h
 

@@ -28,6 +28,8 @@ struct code_file {
     uint8_t build_id[PERF_BUILD_ID_MAX];
     uint32_t build_id_size;
     uint32_t number; // from 1 on
+    uint32_t owner;  // uid
+    bool is_owners;  // opened, and nobody but its owner may write it
     bool is_vdso;
     char *path;
     int fd;      // until the tables are read; -1: none
@@ -65,6 +67,8 @@ struct perf_code {
     bool is_lazy;
     struct code_file *files;
     uint32_t file_count;
+    uint64_t table_bytes, table_bytes_max; // of all files' unwind tables
+    uint32_t no_room;                      // files whose tables were not read for that
     uint64_t next_generation;
     struct perf_process *processes[PROCESS_BUCKETS];
     struct code_row rows[ROW_CACHE];

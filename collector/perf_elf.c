@@ -92,12 +92,21 @@ static bool locate(const struct perf_elf *e, uint64_t address, uint64_t *offset,
     return false;
 }
 
-static int read_table(const struct perf_elf_source *s, uint64_t offset, uint64_t size,
-                      uint8_t **bytes, size_t *got)
+static uint64_t tables_max(const struct perf_elf_source *s)
+{
+    return s->tables_max && s->tables_max < TABLE_BYTES_MAX ? s->tables_max : TABLE_BYTES_MAX;
+}
+
+static int read_table(struct perf_elf *e, const struct perf_elf_source *s, uint64_t offset,
+                      uint64_t size, uint8_t **bytes, size_t *got)
 {
     size = available(s, offset, size);
-    if (size == 0 || size > TABLE_BYTES_MAX)
+    if (size == 0)
         return -ENOEXEC;
+    if (size > tables_max(s) - e->tables.eh_frame_hdr.size) {
+        e->had_no_room = true;
+        return -ENOEXEC;
+    }
     uint8_t *p = malloc((size_t)size);
     if (!p)
         return -ENOMEM;
@@ -172,7 +181,7 @@ static int load_frame(struct perf_elf *e, const struct perf_elf_source *s, const
         return 0;
     if (has_section && section.sh_addr == address && section.sh_size < left)
         left = section.sh_size;
-    int rc = read_table(s, offset, left, &e->frame_bytes, &e->tables.eh_frame.size);
+    int rc = read_table(e, s, offset, left, &e->frame_bytes, &e->tables.eh_frame.size);
     if (rc)
         return rc == -ENOMEM ? rc : 0;
     e->tables.eh_frame.data = e->frame_bytes;
@@ -189,7 +198,7 @@ static int load_tables(struct perf_elf *e, const struct perf_elf_source *s, cons
     if (header && locate(e, header->p_vaddr, &offset, &left)) {
         if (header->p_filesz < left)
             left = header->p_filesz;
-        int rc = read_table(s, offset, left, &e->header_bytes, &hdr->size);
+        int rc = read_table(e, s, offset, left, &e->header_bytes, &hdr->size);
         if (rc == -ENOMEM)
             return rc;
         hdr->data = e->header_bytes;

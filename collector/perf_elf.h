@@ -27,6 +27,7 @@ struct perf_elf {
     uint32_t load_count;
     struct unwind_tables tables; // link-time addresses; sizes 0: the file has none
     uint8_t *header_bytes, *frame_bytes;
+    bool had_no_room; // it has tables, but larger ones than may be read
 };
 
 // Where an ELF file is read from: a descriptor, or memory (the vdso).
@@ -34,6 +35,7 @@ struct perf_elf_source {
     int fd;            // -1: memory
     const void *bytes; // [size]
     size_t size;
+    uint64_t tables_max; // bytes; 0: 256 MiB, which is never exceeded
 };
 
 // 0; -ENOEXEC: not a 64-bit x86-64 ELF file, or broken; -ENOMEM, -EIO. A file without unwind tables

@@ -12,13 +12,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PF_KTHREAD = 0x00200000 }; // linux/sched.h: flags of /proc/PID/stat
+enum { PF_EXITING = 0x00000004, PF_KTHREAD = 0x00200000 }; // linux/sched.h: flags of /proc/PID/stat
 
 struct process_stat {
     char name[64];
     char state;
     int parent;
     unsigned flags;
+    int threads; // that have not been collected
 };
 
 static int read_stat(uint32_t pid, struct process_stat *out)
@@ -38,8 +39,9 @@ static int read_stat(uint32_t pid, struct process_stat *out)
     if (!open_mark || !close_mark || close_mark < open_mark)
         return -ESRCH;
     snprintf(out->name, sizeof out->name, "%.*s", (int)(close_mark - open_mark - 1), open_mark + 1);
-    if (sscanf(close_mark + 1, " %c %d %*d %*d %*d %*d %u", &out->state, &out->parent,
-               &out->flags) != 3)
+    if (sscanf(close_mark + 1,
+               " %c %d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %d", &out->state,
+               &out->parent, &out->flags, &out->threads) != 4)
         return -ESRCH;
     return 0;
 }
@@ -123,6 +125,16 @@ int perf_target_look(struct perf_target *out, uint32_t pid, struct fscope_error 
                          st.name);
     name_of(out, pid, st.name);
     return 0;
+}
+
+bool perf_target_has_ended(uint32_t pid)
+{
+    struct process_stat st;
+    int rc = read_stat(pid, &st);
+    if (rc)
+        return rc == -ENOENT || rc == -ESRCH;
+    // State and flags are the first thread's, which others may outlive.
+    return st.threads <= 1 && (st.state == 'Z' || st.state == 'X' || (st.flags & PF_EXITING) != 0);
 }
 
 uint64_t perf_target_bytes_above(uint32_t pid, uint64_t address)

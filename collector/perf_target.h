@@ -19,6 +19,9 @@ struct perf_target {
 // another one), -EINVAL (a kernel thread, this process), -ENOEXEC (not a 64-bit program).
 int perf_target_look(struct perf_target *out, uint32_t pid, struct fscope_error *err);
 
+// Whether it has ended, or its last thread is about to: a zombie has, but not a process whose first thread alone has ended.
+bool perf_target_has_ended(uint32_t pid);
+
 // How far it is from address to the end of the mapping that holds it, in bytes; 0 if that cannot be
 // known. For a stack pointer: the size of the stack in use.
 uint64_t perf_target_bytes_above(uint32_t pid, uint64_t address);

@@ -32,12 +32,29 @@ void code_files_free(struct perf_code *c)
     c->files = NULL;
 }
 
-static bool is_same_file(const struct code_file *f, const struct mapping *m)
+static bool has_build_id(const struct code_file *f, const uint8_t *id, uint32_t size)
 {
-    if (m->build_id_size && f->build_id_size)
-        return m->build_id_size == f->build_id_size &&
-               memcmp(m->build_id, f->build_id, f->build_id_size) == 0;
-    return m->inode && m->inode == f->inode && m->device == f->device;
+    return size && size == f->build_id_size && memcmp(id, f->build_id, size) == 0;
+}
+
+// Whether it is what the kernel says of the mapping. A build id is what the file says of itself: root's own is believed.
+static bool is_named_by(const struct code_file *f, const struct mapping *m)
+{
+    if (m->inode)
+        return m->inode == f->inode && m->device == f->device;
+    return f->is_owners && f->owner == 0 && has_build_id(f, m->build_id, m->build_id_size);
+}
+
+// Whether two that were looked at are the same, or say the same and have one owner, who can forge for himself alone.
+static bool is_same_file(const struct code_file *a, const struct code_file *b, bool by_build_id)
+{
+    if (a->is_vdso || (a->fd < 0) != (b->fd < 0))
+        return false;
+    if (a->inode && a->inode == b->inode && a->device == b->device)
+        return true;
+    bool may_share =
+        by_build_id && (a->fd < 0 || (a->is_owners && b->is_owners && a->owner == b->owner));
+    return may_share && has_build_id(a, b->build_id, b->build_id_size);
 }
 
 static void hex_of(const uint8_t *bytes, uint32_t n, char hex[2 * PERF_BUILD_ID_MAX + 1])
@@ -78,8 +95,59 @@ static void open_file(struct code_file *f, const struct perf_process *p, const s
     struct perf_elf_source source = {.fd = f->fd};
     f->device = st.st_dev;
     f->inode = st.st_ino;
+    f->owner = st.st_uid;
+    f->is_owners = !(st.st_mode & (S_IWGRP | S_IWOTH));
     if (!f->build_id_size)
         f->build_id_size = (uint32_t)perf_elf_build_id(&source, f->build_id, sizeof f->build_id);
+}
+
+static struct code_file *find_file(const struct perf_code *c, const struct mapping *m, bool is_vdso)
+{
+    struct code_file *f = c->files;
+    while (f && (f->is_vdso != is_vdso || (!is_vdso && !is_named_by(f, m))))
+        f = f->next;
+    return f;
+}
+
+// Takes over the descriptor of `looked`, or closes it. NULL: out of memory.
+static struct code_file *put_file(struct perf_code *c, const struct code_file *looked,
+                                  bool by_build_id)
+{
+    struct code_file *f = c->files;
+    while (f && !is_same_file(f, looked, by_build_id))
+        f = f->next;
+    struct code_file *made = f ? NULL : malloc(sizeof *made);
+    if (made) {
+        *made = *looked;
+        made->path = strdup(looked->path);
+        if (made->path) {
+            made->number = ++c->file_count;
+            made->next = c->files;
+            return c->files = made;
+        }
+        free(made);
+    }
+    if (looked->fd >= 0)
+        close(looked->fd);
+    return f;
+}
+
+// That of a mapping which the kernel's word alone does not find.
+static struct code_file *look_at_file(struct perf_code *c, const struct perf_process *p,
+                                      const struct mapping *m, bool is_vdso)
+{
+    char path[4096];
+    struct code_file f = {.path = path, .fd = -1, .is_vdso = is_vdso};
+    plain_path(m->path, path, sizeof path);
+    f.device = m->device;
+    f.inode = m->inode;
+    if (m->build_id && m->build_id_size <= sizeof f.build_id) {
+        memcpy(f.build_id, m->build_id, m->build_id_size);
+        f.build_id_size = m->build_id_size;
+    }
+    if (!is_vdso)
+        open_file(&f, p, m);
+    return put_file(c, &f, m->build_id_size > 0);
 }
 
 struct code_file *code_file(struct perf_code *c, const struct perf_process *p,
@@ -89,32 +157,14 @@ struct code_file *code_file(struct perf_code *c, const struct perf_process *p,
     errno = ENOENT;
     if (!is_vdso && (m->path[0] != '/' || strncmp(m->path, "//", 2) == 0))
         return NULL;
-    struct code_file *f = c->files;
-    while (f && (f->is_vdso != is_vdso || (!is_vdso && !is_same_file(f, m))))
-        f = f->next;
+    struct code_file *f = find_file(c, m, is_vdso);
     if (!f) {
-        char path[4096];
-        plain_path(m->path, path, sizeof path);
-        f = calloc(1, sizeof *f);
-        if (!f || !(f->path = strdup(path))) {
-            free(f);
+        f = look_at_file(c, p, m, is_vdso);
+        if (!f)
             errno = ENOMEM;
-            return NULL;
-        }
-        f->number = ++c->file_count;
-        f->fd = -1;
-        f->is_vdso = is_vdso;
-        f->device = m->device;
-        f->inode = m->inode;
-        if (m->build_id && m->build_id_size <= sizeof f->build_id) {
-            memcpy(f->build_id, m->build_id, m->build_id_size);
-            f->build_id_size = m->build_id_size;
-        }
-        f->next = c->files;
-        c->files = f;
-    }
-    if (f->fd < 0 && !is_vdso && !f->loaded)
+    } else if (f->fd < 0 && !is_vdso && !f->loaded) {
         open_file(f, p, m); // again, if its first process was gone before it could be opened
+    }
     return f;
 }
 
@@ -131,6 +181,11 @@ const char *perf_file_path(const struct code_file *f)
 bool perf_file_is(const struct code_file *f, uint64_t device, uint64_t inode)
 {
     return f->fd >= 0 && f->device == device && f->inode == inode; // open_file asked fstat
+}
+
+uint32_t perf_code_no_room(const struct perf_code *c)
+{
+    return c->no_room;
 }
 
 int perf_file_fd(const struct code_file *f)
@@ -181,7 +236,7 @@ int code_tell_builder_again(struct perf_process *p, const struct code_map *map, 
 
 // --- Rows.
 
-static void load_tables(struct code_file *f)
+static void load_tables(struct perf_code *c, struct code_file *f)
 {
     struct perf_elf_source source = {.fd = f->fd};
     f->loaded = true;
@@ -196,17 +251,22 @@ static void load_tables(struct code_file *f)
     } else if (f->fd < 0) {
         return;
     }
+    uint64_t left = c->table_bytes_max - c->table_bytes;
+    source.tables_max = left ? left : 1;
     // A file that cannot be used has no tables: its frames are walked by frame pointer.
     (void)perf_elf_load(&f->elf, &source);
+    c->table_bytes += f->elf.tables.eh_frame_hdr.size + f->elf.tables.eh_frame.size;
+    c->no_room += f->elf.had_no_room;
 }
 
 // Where code without tables (JIT, a broken file) is mapped, *file is NULL.
-static void resolve_map(const struct code_map *m, struct code_file **file, uint64_t *bias)
+static void resolve_map(struct perf_code *c, const struct code_map *m, struct code_file **file,
+                        uint64_t *bias)
 {
     *bias = 0;
     *file = NULL;
     if (m->file && !m->file->loaded)
-        load_tables(m->file);
+        load_tables(c, m->file);
     if (m->file && m->file->elf.tables.eh_frame.size &&
         !perf_elf_bias(&m->file->elf, m->start, m->offset, bias))
         *file = m->file;
@@ -219,7 +279,7 @@ static int find_row(const struct perf_process *p, uint64_t pc, struct unwind_row
     const struct code_map *m = code_find_map(p, pc);
     if (!m)
         return UNWIND_NOT_COVERED;
-    resolve_map(m, &file, &bias);
+    resolve_map(p->code, m, &file, &bias);
     // Without tables the walker goes by frame pointer, and may take an address in it for a return address.
     return file ? unwind_find_row(&file->elf.tables, pc - bias, row) : UNWIND_DECLINED;
 }
@@ -229,7 +289,7 @@ void perf_process_map(const struct perf_process *p, size_t index, struct perf_ma
     const struct code_map *m = &p->maps[index];
     out->start = m->start;
     out->end = m->end;
-    resolve_map(m, &out->file, &out->bias);
+    resolve_map(p->code, m, &out->file, &out->bias);
 }
 
 struct walk_context {

@@ -5,7 +5,6 @@
 #include "collector/bpf/code_internal.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -385,6 +384,15 @@ int bpf_code_tell(struct bpf_code *c, struct perf_process *process)
     return rc;
 }
 
+void bpf_code_touch(struct bpf_code *c, uint32_t pid)
+{
+    const struct code_process *p = *process_at(c, pid);
+    if (!p || !p->slot)
+        return;
+    c->clock++;
+    touch_tables(c, &c->slots[p->slot]);
+}
+
 void bpf_code_look_again(struct bpf_code *c)
 {
     bool was_waiting = c->is_waiting;
@@ -402,21 +410,31 @@ const struct fib_descriptor *bpf_code_fibers(const struct bpf_code *c, uint32_t 
     return p && p->slot ? c->slots[p->slot].descriptor : NULL;
 }
 
-void bpf_code_forget(struct bpf_code *c, uint32_t pid)
+// Gives its slot back.
+static void forget(struct bpf_code *c, uint32_t pid)
 {
     struct code_process **at = process_at(c, pid), *p = *at;
-    uint32_t slot = 0;
     if (!p)
         return;
-    // Told of after its exec, or its end, before that was known.
-    if (p->slot && !bpf_programs_slot_of(c->programs, (pid_t)pid, &slot) && slot == p->slot) {
-        if (kill((pid_t)pid, 0) && errno == ESRCH)
-            bpf_programs_untarget(c->programs, (pid_t)pid);
-        else
-            bpf_programs_target(c->programs, (pid_t)pid, 0);
-    }
     if (p->slot)
         release_slot(c, p->slot);
     *at = p->next;
     free(p);
+}
+
+void bpf_code_executed(struct bpf_code *c, uint32_t pid)
+{
+    const struct code_process *p = *process_at(c, pid);
+    uint32_t slot = 0;
+    // Told of after its exec, before that was known.
+    if (p && p->slot && !bpf_programs_slot_of(c->programs, (pid_t)pid, &slot) && slot == p->slot)
+        bpf_programs_target(c->programs, (pid_t)pid, 0);
+    forget(c, pid);
+}
+
+void bpf_code_ended(struct bpf_code *c, uint32_t pid)
+{
+    // Told of after its end, before that was known; its number may be a stranger's by now.
+    bpf_programs_untarget(c->programs, (pid_t)pid);
+    forget(c, pid);
 }

@@ -29,6 +29,7 @@ struct bpf_code_stats {
     uint64_t table_bytes, text_bytes; // of tables at hand, and of the code that they are for
     uint32_t tables, slots, rules;
     uint64_t evicted;    // tables dropped for room
+    uint64_t displaced;  // of those: a living process had them
     uint64_t no_room;    // times that a file found none
     uint64_t no_slot;    // times that a process found no slot, or not for all of its mappings
     uint64_t rules_full; // rules that found no number: their code counts as declined
@@ -42,6 +43,9 @@ void bpf_code_free(struct bpf_code *c); // accepts NULL
 // is not an error.
 int bpf_code_tell(struct bpf_code *c, struct perf_process *process);
 
+// The process was sampled: its tables are the last to make room.
+void bpf_code_touch(struct bpf_code *c, uint32_t pid);
+
 // Looks again for the fiber runtimes that had not been started when their processes were told of. Cheap where there is none.
 void bpf_code_look_again(struct bpf_code *c);
 
@@ -49,8 +53,12 @@ void bpf_code_look_again(struct bpf_code *c);
 // or forgotten.
 const struct fib_descriptor *bpf_code_fibers(const struct bpf_code *c, uint32_t pid);
 
-// The process has ended (its slot is given back), or executes (its slot is empty until it is told of again).
-void bpf_code_forget(struct bpf_code *c, uint32_t pid);
+// The process executes another program: its slot is empty until it is told of again.
+void bpf_code_executed(struct bpf_code *c, uint32_t pid);
+
+// The process has ended: its slot is given back, and it is no target any more. Another one of this number that is one is
+// to be told of after that.
+void bpf_code_ended(struct bpf_code *c, uint32_t pid);
 
 void bpf_code_get_stats(const struct bpf_code *c, struct bpf_code_stats *out);
 

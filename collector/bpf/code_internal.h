@@ -24,7 +24,7 @@ struct code_table { // of the file with this number
     uint32_t users;
     uint64_t start; // link-time address of the first block
     uint64_t text_bytes;
-    uint64_t used; // clock of the last process told of that maps it
+    uint64_t used; // clock when a process that maps it was last told of or sampled
     bool is_none;  // the file gives no table
     bool has_looked, has_descriptor;
     uint64_t descriptor; // link-time address

@@ -30,7 +30,8 @@ int code_table_grow(struct bpf_code *c, uint32_t number)
 
 // --- Dropping.
 
-// Code of the table is walked by frame pointer, until the slot is written again.
+// Code of the table is unknown until the slot is written again: stacks there come as copies, whereupon the process is told
+// of again. An empty mapping keeps the order in which they are searched.
 static void take_out_of_slot(struct bpf_code *c, uint32_t slot, uint32_t number)
 {
     struct code_slot *s = &c->slots[slot];
@@ -48,7 +49,7 @@ static void take_out_of_slot(struct bpf_code *c, uint32_t slot, uint32_t number)
         struct bpf_mapping *at =
             &chunks[shared->chunk[m / BPF_CHUNK_MAPPINGS]].mappings[m % BPF_CHUNK_MAPPINGS];
         if (at->file == index)
-            at->file = BPF_FILE_NONE;
+            at->end = at->start;
     }
     code_slot_unlock(c, slot);
 }
@@ -56,9 +57,11 @@ static void take_out_of_slot(struct bpf_code *c, uint32_t slot, uint32_t number)
 static void drop(struct bpf_code *c, uint32_t number)
 {
     struct code_table *t = &c->tables[number];
+    bool is_used = t->users != 0;
     for (uint32_t s = 1; s < BPF_SLOTS_MAX && t->users; s++)
         if (c->slots[s].users)
             take_out_of_slot(c, s, number);
+    c->stats.displaced += is_used;
     bpf_programs_table_drop(c->programs, t->index);
     c->owners[t->index] = 0;
     t->index = t->users = 0;
@@ -68,7 +71,7 @@ static void drop(struct bpf_code *c, uint32_t number)
     c->stats.evicted++;
 }
 
-// Those without users first, then those that were not told of longest. Tables of the process at hand stay.
+// Those without users first, then those of whom nobody was sampled or told of longest. Tables of the process at hand stay.
 static bool is_better_victim(const struct code_table *t, const struct code_table *best)
 {
     if (!best || (t->users == 0) != (best->users == 0))

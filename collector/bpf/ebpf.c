@@ -99,13 +99,14 @@ static int find_scope(struct ebpf *e, struct fscope_error *err)
 
 static int load(struct ebpf *e, struct fscope_error *err)
 {
+    e->stack_bytes = e->o->stack_bytes && e->o->stack_bytes < BPF_STACK_COPY_MAX
+                         ? (e->o->stack_bytes + 7) & ~7u
+                         : BPF_STACK_COPY_MAX;
     struct bpf_programs_options po = {
         .size = sizeof po,
         .config = {.filter = e->filter,
                    .inherit = e->o->inherit,
-                   .stack_copy = e->o->stack_bytes && e->o->stack_bytes < BPF_STACK_COPY_MAX
-                                     ? e->o->stack_bytes & ~7u
-                                     : BPF_STACK_COPY_MAX,
+                   .stack_copy = e->stack_bytes,
                    .kernel_stacks = 1,
                    .cgroup_level = e->group.level,
                    .cgroup_id = e->group.id,
@@ -275,13 +276,20 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
     if (hz > 0 && hz < RATE_TOLERATED * asked)
         snprintf(r->rate_note, sizeof r->rate_note, "%.0f Hz instead of %u: %s", hz, asked,
                  shortfall(l));
-    if (code.no_room || code.rules_full || code.no_slot)
+    if (code.no_room || code.rules_full || code.no_slot || code.displaced)
+        snprintf(
+            r->warning, sizeof r->warning,
+            "unwind tables found no room (%llu files, %llu processes, %llu gave way to others; "
+            "the bound is %llu MiB): "
+            "stacks there were walked by frame pointer, or from copies",
+            (unsigned long long)code.no_room + (code.rules_full != 0),
+            (unsigned long long)code.no_slot, (unsigned long long)code.displaced,
+            (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20));
+    else if (perf_code_no_room(e->processes))
         snprintf(r->warning, sizeof r->warning,
-                 "unwind tables found no room (%llu files, %llu processes; the bound is %llu MiB): "
-                 "stacks there were walked by frame pointer, or from copies",
-                 (unsigned long long)code.no_room + (code.rules_full != 0),
-                 (unsigned long long)code.no_slot,
-                 (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20));
+                 "the unwind tables of %u files are too large together to be read: stacks there "
+                 "were walked by frame pointer",
+                 perf_code_no_room(e->processes));
     else if (l->events)
         snprintf(
             r->warning, sizeof r->warning,
@@ -290,9 +298,9 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
             (unsigned long long)l->events);
     else if (e->cut)
         snprintf(r->warning, sizeof r->warning,
-                 "%llu stacks were longer than the %d bytes that were copied while their code was "
+                 "%llu stacks were longer than the %u bytes that were copied while their code was "
                  "not known yet, and lack their outermost frames",
-                 (unsigned long long)e->cut, BPF_STACK_COPY_MAX);
+                 (unsigned long long)e->cut, e->stack_bytes);
     else if (l->sums)
         snprintf(r->warning, sizeof r->warning,
                  "%llu samples were sent one by one: more than %d different ones in %d s",

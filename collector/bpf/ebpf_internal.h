@@ -67,8 +67,9 @@ struct ebpf {
     struct perf_walk walk;
     struct record_progress progress;
     int pidfd;
-    uint32_t held_pid; // a command that has not been executed yet: what it does is ours; 0: none
-    uint32_t filter;   // enum bpf_filter
+    uint32_t held_pid;    // a command that has not been executed yet: what it does is ours; 0: none
+    uint32_t filter;      // enum bpf_filter
+    uint32_t stack_bytes; // of a copy, at most
     uint64_t start_ns, period_ns,
         busy_ns;                   // busy_ns: CPU time of the machine or the group at the start
     uint64_t ended_cpu_ns;         // of processes that have ended

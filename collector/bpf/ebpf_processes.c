@@ -8,11 +8,11 @@
 
 #include "collector/bpf/ebpf_internal.h"
 
+#include "collector/perf_target.h"
 #include "runtime/descriptor.h"
 
 #include <errno.h>
 #include <linux/perf_event.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,9 +120,8 @@ static int on_exit_record(struct ebpf *e, const struct perf_record *r)
     perf_code_exit(e->processes, r);
     // The programs tell of the end of those alone that they know.
     const struct ebpf_process *p = ebpf_process(e, r->task.pid);
-    if (p && !p->is_target && r->task.tid == r->task.pid &&
-        (!p->is_told || (kill((pid_t)p->pid, 0) && errno == ESRCH))) {
-        bpf_code_forget(e->code, p->pid);
+    if (p && !p->is_target && perf_target_has_ended(p->pid)) {
+        bpf_code_ended(e->code, p->pid);
         ebpf_process_drop(e, r->task.pid);
     }
     return 0;
@@ -155,13 +154,13 @@ int ebpf_on_task(struct ebpf *e, const struct bpf_task_event *t)
         if (e->held_pid == t->head.pid)
             e->held_pid = 0;
         if (p) {
-            bpf_code_forget(e->code, t->head.pid);
+            bpf_code_executed(e->code, t->head.pid);
             p->is_dirty = p->is_target || p->is_told;
             p->is_told = false;
         }
         return 0;
     case BPF_RECORD_EXIT:
-        bpf_code_forget(e->code, t->head.pid);
+        bpf_code_ended(e->code, t->head.pid);
         ebpf_process_drop(e, t->head.pid);
         return 0;
     default: return 0; // forks: the sideband has them, in order with mappings
@@ -171,6 +170,10 @@ int ebpf_on_task(struct ebpf *e, const struct bpf_task_event *t)
 static int tell_one(struct ebpf *e, struct ebpf_process *p)
 {
     uint64_t now = record_now_ns(CLOCK_MONOTONIC);
+    if (perf_target_has_ended(p->pid)) { // who is made a target now would stay one
+        p->is_dirty = p->is_unsure = false;
+        return 0;
+    }
     struct perf_process *process = perf_code_process(e->processes, p->pid, now);
     if (!process || (p->is_unsure && perf_code_look_again(e->processes, process, now)))
         return -ENOMEM;

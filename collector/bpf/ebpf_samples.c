@@ -115,6 +115,7 @@ static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct builder_p
     };
     fill_labels(e, &s, f, &r->fiber, (const char *)(r->pcs + r->user_depth + r->kernel_depth));
     e->samples += sum->count;
+    bpf_code_touch(e->code, r->head.pid);
     return builder_add(process, &s);
 }
 
@@ -177,7 +178,7 @@ static int on_stack(struct ebpf *e, const struct bpf_stack *r)
     return r->key ? remember(e, r, process, &fibers) : add_stack(e, r, process, &fibers, &one);
 }
 
-static void fill_sample(struct perf_sample *out, const struct bpf_copy *r)
+static void fill_sample(const struct ebpf *e, struct perf_sample *out, const struct bpf_copy *r)
 {
     *out = (struct perf_sample){
         .ip = r->rip,
@@ -185,7 +186,7 @@ static void fill_sample(struct perf_sample *out, const struct bpf_copy *r)
         .registers = {.rip = r->rip, .rbp = r->rbp, .rsp = r->rsp, .valid = r->valid},
         .stack = (const uint8_t *)(r->pcs + r->kernel_depth),
         .stack_bytes = r->stack_bytes,
-        .stack_asked = BPF_STACK_COPY_MAX,
+        .stack_asked = e->stack_bytes,
     };
     memcpy(out->registers.other, r->registers, sizeof out->registers.other);
 }
@@ -211,7 +212,7 @@ static int on_copy(struct ebpf *e, const struct bpf_copy *r)
     meet_unknown_code(e, known, r->head.time_ns);
     struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
     struct perf_sample sample;
-    fill_sample(&sample, r);
+    fill_sample(e, &sample, r);
     perf_code_walk(e->processes, p, &sample, &e->walk);
     take_comm(r->comm, comm);
     struct builder_sample s = {

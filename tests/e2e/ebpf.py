@@ -155,6 +155,14 @@ def a_command_its_children_and_what_they_execute(work):
     assert share(p, is_rooted) >= 0.98, [s.stack for s in p.samples if not is_rooted(s.stack)][:5]
 
 
+def threads_that_outlive_the_first(work):
+    """Its maps are empty from then on, and its record of an end is not the process'."""
+    with Target(0, 2, "leave") as t:
+        p, _ = ebpf(work, "-F", "499", "-p", str(t.pid), "-d", "2s")
+    assert count(p) > 400, count(p)
+    assert share(p, is_rooted) >= 0.99, collections.Counter(s.stack[-1] for s in p.samples).most_common(3)
+
+
 def a_killed_target_loses_nothing(work):
     with Target(0, 2, "spin") as t:
         r = started(work, "-F", "499", "-p", str(t.pid))
@@ -178,6 +186,12 @@ def a_full_ring_is_counted(work):
         assert t.process.poll() is None
     dropped = re.search(r"([\d,]+) dropped", said)
     assert dropped and int(dropped.group(1).replace(",", "")) > 100, said
+
+
+def stacks_cut_short_are_told(work):
+    """Copies are made until the code is known: at the start of a command whose stacks are 36 KiB."""
+    _, said = ebpf(work, "-F", "4999", "--stack-size", "1024", os.path.join(TESTS, "watch_target"), "0.3", "1", "deep")
+    assert re.search(r"\d+ stacks were longer than the 1024 bytes that were copied", said), said
 
 
 def a_group_and_the_whole_machine(work):
@@ -276,8 +290,10 @@ if __name__ == "__main__":
         privileges_go_once_it_runs,
         a_process_and_its_threads,
         a_command_its_children_and_what_they_execute,
+        threads_that_outlive_the_first,
         a_killed_target_loses_nothing,
         a_full_ring_is_counted,
+        stacks_cut_short_are_told,
         a_group_and_the_whole_machine,
         short_processes_are_not_lost,
         fibers_have_the_agents_labels,

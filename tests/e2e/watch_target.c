@@ -4,7 +4,7 @@
 // root is main's or a thread's start, and what may stand between is in its name.
 //
 // Usage: watch_target SECONDS THREADS [WHAT ...], WHAT of: deep qsort signal syscall spin fork exec
-// churn idle jit rename, or map:FILE, which runs the code at byte 4096 of a file that it maps. Prints
+// churn idle jit rename leave (the first thread ends after 0.7 s), or map:FILE, which runs the code at byte 4096 of a file that it maps. Prints
 // "ready PID" once all its threads run. Threads do the WHATs in turn. SECONDS 0: for ever; else the
 // CPU seconds of all threads are printed at the end.
 
@@ -189,6 +189,11 @@ KEPT void fork_child(void)
     waitpid(pid, NULL, 0);
 }
 
+static int is_first(void)
+{
+    return syscall(SYS_gettid) == getpid();
+}
+
 static void do_one(const char *name)
 {
     if (!strcmp(name, "deep")) {
@@ -210,6 +215,9 @@ static void do_one(const char *name)
         fork_child();
     } else if (!strcmp(name, "idle")) {
         usleep(10000);
+    } else if (!strcmp(name, "leave") && is_first()) {
+        usleep(700000);
+        pthread_exit(NULL);
     } else if (!strcmp(name, "rename")) {
         prctl(PR_SET_NAME, "renamed");
         work();

@@ -8,6 +8,7 @@
 
 #include "collector/bpf/code.h"
 #include "collector/perf_elf.h"
+#include "collector/perf_target.h"
 #include "runtime/descriptor.h"
 #include "symbols/unwind_table.h"
 #include "tests/unit/fake_bpf_programs.h"
@@ -283,14 +284,35 @@ static void a_child_shares_until_it_maps(void **state)
     assert_null(mapping_at(w.programs, slot, 1 << 20));
     assert_int_equal(check_slot(&w, getpid(), slot), check_slot(&w, child, own));
 
-    bpf_code_forget(w.code, (uint32_t)getpid()); // the other one goes on
+    bpf_code_ended(w.code, (uint32_t)getpid()); // the other one goes on
     assert_null(mapping_at(w.programs, slot, (uint64_t)(uintptr_t)&abort));
     assert_true(check_slot(&w, child, own) >= 3);
     end_child(child);
-    bpf_code_forget(w.code, (uint32_t)child);
+    bpf_code_ended(w.code, (uint32_t)child);
     assert_int_equal(stats_of(&w).slots, 0);
     uint32_t after = 0;
     assert_int_equal(bpf_programs_slot_of(w.programs, child, &after), -ENOENT); // it has ended
+    end(&w);
+}
+
+// A zombie has its number still, until its parent collects it.
+static void who_has_ended_is_no_target(void **state)
+{
+    struct world w;
+    siginfo_t info;
+    uint32_t after = 0;
+    (void)state;
+    begin(&w, BPF_CODE_BYTES_DEFAULT);
+    pid_t child = start_child(NULL);
+    assert_false(perf_target_has_ended((uint32_t)child));
+    assert_int_not_equal(tell(&w, child), 0);
+    kill(child, SIGKILL);
+    assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    assert_true(perf_target_has_ended((uint32_t)child));
+    bpf_code_ended(w.code, (uint32_t)child);
+    assert_int_equal(bpf_programs_slot_of(w.programs, child, &after), -ENOENT);
+    assert_int_equal(stats_of(&w).slots, 0);
+    end_child(child);
     end(&w);
 }
 
@@ -343,7 +365,7 @@ static void chunks_run_out(void **state)
     assert_int_equal(told, (BPF_CHUNKS - 1) / BPF_SLOT_CHUNKS);
     assert_int_equal(stats_of(&w).slots, told);
     for (uint32_t i = 0; i < 140; i++)
-        bpf_code_forget(w.code, NOBODY + i);
+        bpf_code_ended(w.code, NOBODY + i);
     assert_int_equal(stats_of(&w).slots, 0);
     assert_int_not_equal(tell(&w, getpid()), 0);
     end_child(child);
@@ -360,7 +382,7 @@ static void slots_run_out(void **state)
     assert_int_equal(stats_of(&w).no_slot, 0);
     assert_int_equal(tell(&w, getpid()), 0);
     assert_int_equal(stats_of(&w).no_slot, 1);
-    bpf_code_forget(w.code, NOBODY + 77);
+    bpf_code_ended(w.code, NOBODY + 77);
     uint32_t slot = tell(&w, getpid());
     assert_int_not_equal(slot, 0);
     check_slot(&w, getpid(), slot);
@@ -422,6 +444,18 @@ static struct bpf_code_stats needed_by(pid_t a, pid_t b)
     return s;
 }
 
+static uint32_t unknown_mappings(struct world *w, pid_t pid, uint32_t slot)
+{
+    struct perf_process *p = process(w, pid);
+    uint32_t unknown = 0;
+    for (size_t i = 0; i < perf_process_map_count(p); i++) {
+        struct perf_map m;
+        perf_process_map(p, i, &m);
+        unknown += !mapping_at(w->programs, slot, m.start);
+    }
+    return unknown;
+}
+
 static void the_one_told_of_longest_makes_room(void **state)
 {
     struct world w;
@@ -435,8 +469,9 @@ static void the_one_told_of_longest_makes_room(void **state)
     check_slot(&w, other, other_slot);
     uint64_t evicted = stats_of(&w).evicted;
     assert_true(evicted > 0 && stats_of(&w).no_room == 0);
-    // What the first one lost is walked by frame pointer, until it is told of again.
-    assert_true(check_slot(&w, getpid(), slot) < with);
+    // What the first one lost is unknown code, of which copies are sent, until it is told of again.
+    assert_int_equal(unknown_mappings(&w, getpid(), slot), evicted);
+    assert_int_equal(stats_of(&w).displaced, evicted);
     assert_int_equal(tell(&w, getpid()), slot);
     assert_int_equal(check_slot(&w, getpid(), slot), with);
     // And only what it does not need itself made room for it.
@@ -465,11 +500,31 @@ static void tables_that_nobody_maps_go_first(void **state)
     uint32_t slot = tell(&w, getpid());
     uint32_t with = check_slot(&w, getpid(), slot);
     tell(&w, other); // later, so that only its end makes its tables the first to go
-    bpf_code_forget(w.code, (uint32_t)other);
+    bpf_code_ended(w.code, (uint32_t)other);
     uint32_t copy_slot = tell(&w, copy);
     assert_int_equal(stats_of(&w).evicted, 1);
     assert_true(check_slot(&w, copy, copy_slot) > 0);
     assert_int_equal(check_slot(&w, getpid(), slot), with);
+    end_child(other);
+    end_child(copy);
+    unlink(path);
+    end(&w);
+}
+
+static void tables_of_who_is_sampled_stay(void **state)
+{
+    struct world w;
+    char path[128];
+    (void)state;
+    snprintf(path, sizeof path, "/tmp/fscope-test-sleep-%d", (int)getpid());
+    pid_t other = start_program("/bin/sleep", "100"), copy = start_copy(path);
+    begin(&w, needed_by(getpid(), other).table_bytes);
+    uint32_t slot = tell(&w, getpid());
+    uint32_t with = check_slot(&w, getpid(), slot), other_slot = tell(&w, other);
+    bpf_code_touch(w.code, (uint32_t)getpid()); // told of earlier, but sampled
+    tell(&w, copy);
+    assert_int_equal(check_slot(&w, getpid(), slot), with);
+    assert_int_equal(unknown_mappings(&w, other, other_slot), 1);
     end_child(other);
     end_child(copy);
     unlink(path);
@@ -511,7 +566,7 @@ static void a_runtime_that_starts_late_is_found(void **state)
     assert_true(f->labels == 0x1234000 && f->tls_offset == -64 && f->m_g0 == 256 && f->g_id == 24 &&
                 f->g_fn == 32 && f->live_name == 48 && f->label_sets == 16);
     assert_int_equal(bpf_code_fibers(w.code, (uint32_t)getpid())->label_set_size, 1024);
-    bpf_code_forget(w.code, (uint32_t)getpid());
+    bpf_code_ended(w.code, (uint32_t)getpid());
     assert_int_equal(f->is_there, 0);
     fib_descriptor.is_ready = 0;
     end(&w);
@@ -525,12 +580,14 @@ int main(void)
         cmocka_unit_test(slot_zero_has_no_mappings),
         cmocka_unit_test(what_is_mapped_later_is_told_of),
         cmocka_unit_test(a_child_shares_until_it_maps),
+        cmocka_unit_test(who_has_ended_is_no_target),
         cmocka_unit_test(code_with_tables_goes_before_other_code),
         cmocka_unit_test(chunks_run_out),
         cmocka_unit_test(slots_run_out),
         cmocka_unit_test(a_process_too_large_has_what_fits),
         cmocka_unit_test(the_one_told_of_longest_makes_room),
         cmocka_unit_test(tables_that_nobody_maps_go_first),
+        cmocka_unit_test(tables_of_who_is_sampled_stay),
         cmocka_unit_test(a_runtime_that_starts_late_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
