@@ -40,7 +40,8 @@ void arena_reset(struct arena *a)
     size_t size = 0;
     for (const struct arena_chunk *c = keep; c; c = c->next)
         size += c->size;
-    if (keep && keep->next) { // one that all of it fits into: what is made anew is mostly as large as before
+    if (keep &&
+        keep->next) { // one that all of it fits into: what is made anew is mostly as large as before
         arena_finish(a);
         keep = a->chunks = chunk_new(size);
     }

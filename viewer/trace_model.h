@@ -93,7 +93,8 @@ struct trace_model_watch { // callbacks may be NULL
     // trace_model_watched has returned.
     void (*show)(void *context, struct trace_model *prefix);
     void *context;
-    bool keeps; // where the trace goes wrong it ends: what came before is the model. The reader has the error
+    bool
+        keeps; // where the trace goes wrong it ends: what came before is the model. The reader has the error
 };
 
 // As trace_model_read. w may be NULL.

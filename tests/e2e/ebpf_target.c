@@ -31,7 +31,8 @@ static double seconds(clockid_t clock)
     }
 BURN(a)
 BURN(b)
-BURN(c) BURN(d) BURN(e) BURN(f) BURN(g) BURN(h)
+BURN(c)
+BURN(d) BURN(e) BURN(f) BURN(g) BURN(h)
 
     static const struct {
     const char *name;
