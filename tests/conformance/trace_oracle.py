@@ -53,7 +53,7 @@ def v1_traces():
 
 
 def events(said):
-    return [line for line in said.decode().splitlines() if not line.startswith(("error", "salvaged"))]
+    return [line for line in said.decode(errors="replace").splitlines() if not line.startswith(("error", "salvaged"))]
 
 
 def whole_generations(said):
