@@ -63,6 +63,12 @@ def leftovers(folder):
     return [f for f in os.listdir(folder) if f.endswith((".tmp", "~")) or f.startswith(".")]
 
 
+def taken_ns():
+    """Time of all CPUs that the kernel's clock of a run queue leaves out: interrupts, and the host's own (steal)."""
+    with open("/proc/stat", encoding="ascii") as f:
+        return sum(map(int, f.readline().split()[6:9])) * 1e9 / os.sysconf("SC_CLK_TCK")
+
+
 def skip_without_bpf():
     """Ends the test where `doctor` says that this kernel or user cannot have eBPF; who can must load what we have."""
     done = subprocess.run([FIBERSCOPE, "doctor", "--json"], capture_output=True, text=True, check=True, timeout=60)

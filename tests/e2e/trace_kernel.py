@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 
-from harness import BUILD, FIBERSCOPE, NOBODY, TESTS, Skip, go_tool, main, record, skip_without_bpf
+from harness import BUILD, FIBERSCOPE, NOBODY, TESTS, Skip, go_tool, main, record, skip_without_bpf, taken_ns
 
 LOAD = os.path.join(TESTS, "kernel_load")
 SLOW, SLOW_MS = os.path.join(TESTS, "slow_fsync.so"), 40
@@ -90,12 +90,6 @@ def perf_says_the_same(work):
         missed = abs(row["runs"] - switches)
         assert abs(on - ns) <= 0.01 * ns + 1500 * switches + 100e3 * missed, (name, on, ns, switches)
         assert missed <= 2 + 0.06 * switches, (name, row["runs"], switches, threads[tid], said)
-
-
-def taken_ns():
-    """Time of all CPUs that the kernel's clock of a run queue leaves out: interrupts, and the host's own (steal)."""
-    with open("/proc/stat", encoding="ascii") as f:
-        return sum(map(int, f.readline().split()[6:9])) * 1e9 / os.sysconf("SC_CLK_TCK")
 
 
 def the_kernels_counters_say_the_same(work):
