@@ -32,9 +32,13 @@ static double seconds(clockid_t clock)
 BURN(a)
 BURN(b)
 BURN(c)
-BURN(d) BURN(e) BURN(f) BURN(g) BURN(h)
+BURN(d)
+BURN(e)
+BURN(f)
+BURN(g)
+BURN(h)
 
-    static const struct {
+static const struct {
     const char *name;
     void (*burn)(double until);
 } kinds[] = {{"a", burn_a}, {"b", burn_b}, {"c", burn_c}, {"d", burn_d},
