@@ -5,8 +5,9 @@
 // Advance: the generation is stored; membarrier; each thread is seen outside of a transition once. From then on nobody
 // writes the old generation, so its buffers are sealed and it is complete, and no transition that was told
 // in it is still on its way, so what a G's status says is what a claim of its mark may tell. That may take several ticks
-// (emit.pending); so may the statuses (emit.is_untold). No generation begins before both are done, as a flight
-// recorder's copy may begin with any: what is not told in the first of a trace is unknown to readers later.
+// (emit.pending); so may the statuses (emit.is_untold). No generation begins before both are done, and what had no
+// status as they were told, as it was just being started, has been told by who starts it: a flight recorder's copy
+// may begin with any, and what is not told in the first of a trace is unknown to readers later.
 
 #include "emit/waits.h"
 #include "emit/wire.h"
@@ -337,7 +338,11 @@ void emit_halt(void)
 // others, but the first, go on without.
 static bool all_told(uint64_t generation)
 {
-    if (!emit.runtime || emit.runtime->nudge())
+    if (!emit.runtime)
+        return true;
+    // Who had a G on its way to run as the statuses were told, so that it had none, has told it once that is over.
+    emit.runtime->quiesce();
+    if (emit.runtime->nudge())
         return true;
     uint64_t age = emit_now_ns() - emit.generation_began;
     return generation != atomic_load(&emit.trace->first) &&

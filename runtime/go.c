@@ -55,11 +55,16 @@ static int go(struct fib *out, const struct start *start, uintptr_t pc)
     g->site = site;
     g->creator = self ? atomic_load_explicit(&self->id, memory_order_relaxed) : 0;
     atomic_store_explicit(&g->trace, 0, memory_order_relaxed);
-    if (m ? m_is_traced(m) : FIB_TRACE_IS_ON)
+    struct emit_thread *t = m ? NULL : trace_outside_create(g, id);
+    if (m && m_is_traced(m))
         trace_create_(m, g, id);
     atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_relaxed);
     // release: who finds the id finds the rest
     atomic_store_explicit(&g->id, id, memory_order_release);
+    if (!m) {
+        trace_outside_told(t);
+        trace_outside_leave(t);
+    }
     if (out)
         *out = (struct fib){g, id};
     if (!p) {

@@ -123,15 +123,6 @@ static void create_aside(struct g *g, uint64_t id)
 
 void trace_create_(struct m *m, struct g *g, uint64_t id)
 {
-    if (!m) {
-        struct emit_thread *t = emit_enter();
-        if (t)
-            emit_go_create(t, ticks_now(), thing_g(g, id), emit_stack(t, 0, 0));
-        else
-            emit_untold();
-        emit_leave(t);
-        return;
-    }
     struct emit_thread *t = trace_stream(m);
     if (t && m_p(m))
         emit_go_create(t, ticks_now(), thing_g(g, id), trace_stack(m));
@@ -321,9 +312,20 @@ struct emit_thread *trace_outside_enter(void)
     return emit_enter_bare();
 }
 
+struct emit_thread *trace_outside_create(struct g *g, uint64_t id)
+{
+    struct emit_thread *t = emit_enter();
+    if (t)
+        emit_go_create(t, ticks_now(), thing_g(g, id), emit_stack(t, 0, 0));
+    return t;
+}
+
 void trace_outside_told(struct emit_thread *t)
 {
-    if (!t)
+    // seq_cst: what was changed is seen by a session that begins once this stream is left behind
+    if (t)
+        atomic_thread_fence(memory_order_seq_cst);
+    if (!t || atomic_load(&t->left))
         emit_untold();
 }
 

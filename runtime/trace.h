@@ -86,9 +86,12 @@ static inline bool m_is_traced(const struct m *m)
 
 // Of plain threads and sysmon: from enter to leave nobody believes that the generation has passed. NULL: off.
 struct emit_thread *trace_outside_enter(void);
+struct emit_thread *trace_outside_create(struct g *g,
+                                         uint64_t id); // enters; before g is to be seen
 void trace_outside_ready(struct emit_thread *t, struct g *g);
-// What was changed is to be seen, and nobody can go on from it yet. If it could not be told (t is NULL: as nothing was
-// recorded, or this thread may not), a trace that has begun meanwhile, or goes on, ends before them.
+// What was changed is to be seen, and nobody can go on from it yet. If it could not be told (t is NULL, as nothing was
+// recorded, or this thread may not; or its session has ended without it), a trace that has begun meanwhile, or goes
+// on, ends before them.
 void trace_outside_told(struct emit_thread *t);
 void trace_outside_steal(struct emit_thread *t, struct p *p);
 void trace_outside_park_(enum wait_reason reason, uint64_t at);
