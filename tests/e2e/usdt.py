@@ -226,7 +226,7 @@ def events_of_fibers_are_the_program_s(work):
     assert m["unpark"] == sum(parks.values()), (m["unpark"], parks)
     assert m["wakers"]["0"] >= n * 3 + 1, m["wakers"]     # time, and input
     assert m["wakers"]["1"] >= n + parks["join"] - 1, m["wakers"]
-    assert m["preempt"] == want["preempt"], (m["preempt"], want)
+    assert m["preempt"] >= want["preempt"] > 0, (m["preempt"], want)  # those that burn; others where the machine is busy
     assert m["steal"] == want["steal"] == m["thieves"]["1"], (m["steal"], want)
     assert m["enter"]["1"] >= 51 and sum(m["enter"].values()) == sum(m["leave"].values()), (m["enter"], m["leave"])
     assert m["leave"]["0"] >= 1 and m["handoff"] >= 1, m  # the long call lost its P
@@ -245,14 +245,14 @@ THREAD_PROBES = {f"thread_{name}": action for name, action in WAIT_PROBES.items(
 def waits_of_fibers_need_no_agent(work):
     with target(work, how="locks") as (pid, end):
         watch = Watch(pid, RUNTIME, WAIT_PROBES)
-        end()
+        lasted = end()["fibers_ns"]
         m = watch.maps()
     assert m["reasons"]["8"] >= 5 and set(m["reasons"]) <= {"8", "14"}, m["reasons"]
     assert set(m["ids"]) == {str(i) for i in range(1, 7)}, m["ids"]
-    # What the main fiber waited for the others' ends is short: they run when it joins the first.
-    close(m["block_ns"], 0.5e9, 0.1e9, "waits for the mutex")
+    # Five for nearly all the time; what the main fiber waits for their ends is what is left.
+    assert 0.8 * 5 * lasted < m["block_ns"] <= 6 * lasted, (m["block_ns"], lasted)
     assert m["mutex"] >= 5 and m["mutex_n"] == m["mutex"], m
-    close(m["mutex_ns"], 0.5e9, 0.1e9, "unlocks")
+    assert 0.8 * 5 * lasted < m["mutex_ns"] <= 5 * lasted, (m["mutex_ns"], lasted)
 
 
 def profiles_of(work):

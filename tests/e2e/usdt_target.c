@@ -213,11 +213,14 @@ KEEP static void hold_and_unlock(void)
 static void locks_main(void *arg)
 {
     (void)arg;
+    int64_t begun = fib_now_ns();
     fib_mutex_lock(&mutex);
     for (int i = 0; i < WAITERS; i++)
         go(start_waiter, NULL);
     hold_and_unlock();
     join_all(0);
+    want("fibers_ns", (uint64_t)(fib_now_ns() - begun));
+    fflush(stdout);
 }
 
 KEEP static void *thread_waiter(void *arg)
