@@ -8,6 +8,7 @@
 //     put there. (<sys/sdt.h> has a nop of one byte.) A site of NOP1 has that, for kernels that single-step the longer
 //     one. It never crosses a page, which could not be replaced.
 //   - That call writes 32 bytes below rsp: files with sites are compiled with -mno-red-zone.
+//   - A function with a site has a frame pointer, also where it leaves by a tail call: tracers walk the stack from there.
 //   - Each probe has a semaphore, which counts who is attached: while it is 0 nothing is computed. It is read plainly,
 //     as m_is_traced is; the kernel writes it.
 //   - Arguments are unsigned words of 8 bytes, in registers or constants: "8@%rdi" or "8@$7".
@@ -74,7 +75,7 @@
                                ".popsection\n"                                                     \
                                ".endif\n"                                                          \
                      :                                                                             \
-                     : __VA_ARGS__                                                                 \
+                     : [frame] "r"(__builtin_frame_address(0)), __VA_ARGS__                                                                 \
                      : "memory")
 #endif
 
