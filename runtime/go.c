@@ -8,6 +8,7 @@
 #include "runtime/core.h"
 #include "runtime/os/os.h"
 #include "runtime/trace.h"
+#include "runtime/usdt.h"
 
 #include <errno.h>
 
@@ -58,6 +59,8 @@ static int go(struct fib *out, const struct start *start, uintptr_t pc)
     struct emit_thread *t = m ? NULL : trace_outside_create(g, id);
     if (m && m_is_traced(m))
         trace_create_(m, g, id);
+    if (USDT_IS_ON(spawn))
+        USDT4(spawn, id, (uintptr_t)fn, g->creator, pc);
     atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_relaxed);
     // release: who finds the id finds the rest
     atomic_store_explicit(&g->id, id, memory_order_release);
