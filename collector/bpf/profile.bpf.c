@@ -59,25 +59,16 @@ struct {
     __type(value, struct copy_scratch);
 } copies SEC(".maps");
 
-struct wait {
-    uint64_t since, key; // key 0: it runs
-};
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 1); // programs.c
-    __type(key, uint32_t);  // thread id
-    __type(value, struct wait);
-} waiting SEC(".maps");
-
 struct sample { // one that is being taken
     void *ctx;
     struct task_struct *task;
     const struct bpf_slot *slot;
     struct fiber fiber;
-    uint64_t count, ns;
+    struct bpf_sum sum;
+    uint64_t object;
+    const struct task_struct *woken; // of BPF_SAMPLE_WAKEUP
     uint32_t kind;
-    bool in_kernel;
+    bool in_kernel, is_interrupt;
 };
 
 // --- Odds and ends.
@@ -163,6 +154,16 @@ static __always_inline uint32_t kernel_stack(const struct sample *m, void *pcs)
     return bytes < 0 || bytes > 8 * BPF_KERNEL_DEPTH_MAX ? 0 : (uint32_t)bytes / 8;
 }
 
+static __always_inline void fill_peer(struct bpf_peer *peer, const struct task_struct *task)
+{
+    *peer = (struct bpf_peer){0};
+    if (!task)
+        return;
+    peer->pid = (uint32_t)task->tgid;
+    peer->tid = (uint32_t)task->pid;
+    bpf_probe_read_kernel(peer->comm, sizeof peer->comm, task->comm);
+}
+
 // --- Copies.
 
 static __always_inline void copy_registers(struct bpf_copy *c, const struct pt_regs *r)
@@ -215,9 +216,10 @@ static __always_inline uint64_t send_copy(const struct sample *m, const struct p
     if (!c)
         return 0;
     fill_head(&c->copy.head, BPF_RECORD_COPY, m->task);
-    c->copy.key = m->kind == BPF_SAMPLE_CPU ? 0 : mix(c->copy.head.time_ns, c->copy.head.tid) | 1;
-    c->copy.count = m->count;
-    c->copy.ns = m->ns;
+    c->copy.key = m->sum.count ? 0 : mix(c->copy.head.time_ns, c->copy.head.tid) | 1;
+    c->copy.sum = m->sum;
+    c->copy.object = m->object;
+    fill_peer(&c->copy.peer, m->woken);
     c->copy.kind = m->kind;
     bpf_get_current_comm(c->copy.comm, sizeof c->copy.comm);
     fiber_describe(&c->copy.fiber, &m->fiber, &m->slot->fibers);
@@ -258,9 +260,11 @@ static __always_inline uint64_t key_of(struct scratch *s, const struct sample *m
                                        uint32_t kernel_depth)
 {
     uint64_t h = mix(config.seed ^ m->kind, s->walk.hash);
-    h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 | (uint32_t)m->task->pid);
+    if (!m->is_interrupt)
+        h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 | (uint32_t)m->task->pid);
     h = mix(h, s->walk.generation | (uint64_t)(uint32_t)m->fiber.labels << 32);
     h = mix(h, m->fiber.id);
+    h = mix(h, m->object);
     if (kernel_depth)
         h = mix_kernel(s, h, kernel_depth);
     return h ? h : 1;
@@ -273,13 +277,16 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     uint32_t depth = s->walk.depth;
     fill_head(&r->head, BPF_RECORD_STACK, m->task);
     r->key = key;
-    r->count = m->count;
-    r->ns = m->ns;
+    r->sum = m->sum;
+    r->object = m->object;
+    fill_peer(&r->peer, m->woken);
     r->kind = m->kind;
     r->end = s->walk.why;
     r->user_depth = depth;
     r->kernel_depth = kernel_depth;
     bpf_get_current_comm(r->comm, sizeof r->comm);
+    if (m->is_interrupt)
+        r->head.pid = r->head.tid = 0;
     fiber_describe(&r->fiber, &m->fiber, &m->slot->fibers);
     uint32_t at = depth + kernel_depth;
     SEEN_BY_VERIFIER(at); // Linux 6.1 has lost what it knew of the two
@@ -294,44 +301,49 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     return send(r, size, false);
 }
 
-static __always_inline bool add_to(void *sums, uint64_t key, const struct sample *m)
+static __always_inline bool add_to(void *sums, uint64_t key, const struct bpf_sum *more)
 {
     struct bpf_sum *sum = bpf_map_lookup_elem(sums, &key);
     if (!sum)
         return false;
-    __sync_fetch_and_add(&sum->count, m->count);
-    __sync_fetch_and_add(&sum->ns, m->ns);
+    __sync_fetch_and_add(&sum->count, more->count);
+    __sync_fetch_and_add(&sum->ns, more->ns);
+    if (more->runnable_ns)
+        __sync_fetch_and_add(&sum->runnable_ns, more->runnable_ns);
     return true;
 }
 
-// Told before it is counted, so that no sum is without its record.
-static __always_inline void add_new(struct scratch *s, void *sums, uint64_t key,
+// Told before it is counted, so that no sum is without its record. Whether the key stands for it now.
+static __always_inline bool add_new(struct scratch *s, void *sums, uint64_t key,
                                     const struct sample *m, uint32_t kernel_depth)
 {
-    struct bpf_sum sum = {.count = m->count, .ns = m->ns};
     if (send_stack(s, m, key, kernel_depth)) {
         COUNT_LOSS(ring);
-        return;
+        return false;
     }
-    if (!key || !bpf_map_update_elem(sums, &key, &sum, BPF_NOEXIST_) || add_to(sums, key, m))
-        return;
+    if (!key || !bpf_map_update_elem(sums, &key, &m->sum, BPF_NOEXIST_) ||
+        add_to(sums, key, &m->sum))
+        return key;
+    if (!m->sum.count) { // of a wait that begins there is nothing to be sent
+        COUNT_LOSS(waits);
+        return false;
+    }
     COUNT_LOSS(sums);
     if (send_stack(s, m, 0, kernel_depth))
         COUNT_LOSS(ring);
+    return false;
 }
 
 static __always_inline uint64_t count(struct scratch *s, const struct sample *m,
                                       uint32_t kernel_depth)
 {
     uint64_t key = config.compare ? 0 : key_of(s, m, kernel_depth);
-    if (bank) {
-        if (!key || !add_to(&sums_1, key, m))
-            add_new(s, &sums_1, key, m, kernel_depth);
-    } else {
-        if (!key || !add_to(&sums_0, key, m))
-            add_new(s, &sums_0, key, m, kernel_depth);
-    }
-    return key;
+    bool is_in;
+    if (bank)
+        is_in = (key && add_to(&sums_1, key, &m->sum)) || add_new(s, &sums_1, key, m, kernel_depth);
+    else
+        is_in = (key && add_to(&sums_0, key, &m->sum)) || add_new(s, &sums_0, key, m, kernel_depth);
+    return is_in ? key : 0;
 }
 
 // Counts and tells, if it must be. The sample's key; 0: it has none.
@@ -357,7 +369,7 @@ static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32
 SEC("perf_event")
 int sample_cpu(struct bpf_perf_event_data *ctx)
 {
-    struct sample m = {.ctx = ctx, .kind = BPF_SAMPLE_CPU, .count = 1};
+    struct sample m = {.ctx = ctx, .kind = BPF_SAMPLE_CPU, .sum.count = 1};
     uint32_t slot;
     m.task = bpf_get_current_task_btf();
     if (!is_watched(m.task, &slot))
@@ -365,62 +377,14 @@ int sample_cpu(struct bpf_perf_event_data *ctx)
     struct scratch *s = scratch_take();
     if (!s)
         return 0;
-    m.ns = config.cpu_ns;
+    m.sum.ns = config.cpu_ns;
     m.in_kernel = (int64_t)ctx->regs.ip < 0;
     take(s, &m, slot);
     s->is_busy = 0;
     return 0;
 }
 
-// --- Waits.
-
-// A thread leaves its processor: its stack is that of the wait, which counts when it is over.
-static __always_inline void wait_begins(void *ctx, struct task_struct *task, bool could_run,
-                                        uint64_t now)
-{
-    struct sample m = {.ctx = ctx, .task = task, .in_kernel = true};
-    struct wait wait = {.since = now};
-    uint32_t slot, tid = (uint32_t)task->pid;
-    if (!is_watched(task, &slot))
-        return;
-    struct scratch *s = scratch_take();
-    if (!s)
-        return;
-    m.kind = could_run ? BPF_SAMPLE_PREEMPTED : BPF_SAMPLE_OFFCPU;
-    wait.key = take(s, &m, slot);
-    s->is_busy = 0;
-    if (bpf_map_update_elem(&waiting, &tid, &wait, 0))
-        COUNT_LOSS(waits);
-}
-
-static __always_inline int add_wait(void *sums, uint64_t key, const struct bpf_sum *sum)
-{
-    struct sample m = {.count = sum->count, .ns = sum->ns};
-    return add_to(sums, key, &m) || !bpf_map_update_elem(sums, &key, sum, BPF_NOEXIST_) ||
-           add_to(sums, key, &m);
-}
-
-static __always_inline void wait_ends(const struct task_struct *task, uint64_t now)
-{
-    uint32_t tid = (uint32_t)task->pid;
-    struct wait *w = bpf_map_lookup_elem(&waiting, &tid);
-    if (!w || !w->key)
-        return;
-    struct bpf_sum sum = {.count = 1, .ns = now - w->since};
-    uint64_t key = w->key;
-    w->key = 0;
-    if (!(bank ? add_wait(&sums_1, key, &sum) : add_wait(&sums_0, key, &sum)))
-        COUNT_LOSS(waits);
-}
-
-SEC("tp_btf/sched_switch")
-int BPF_PROG(switch_tasks, bool preempt, struct task_struct *prev, struct task_struct *next)
-{
-    uint64_t now = bpf_ktime_get_ns();
-    wait_ends(next, now);
-    wait_begins(ctx, prev, preempt || prev->__state == 0, now);
-    return 0;
-}
+#include "collector/bpf/waits.bpf.h"
 
 // --- Processes.
 
@@ -454,9 +418,11 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 }
 
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(process_exec, struct task_struct *task)
+int BPF_PROG(process_exec, struct task_struct *task, int old_tid)
 {
-    uint32_t pid = (uint32_t)task->tgid, none = 0;
+    uint32_t pid = (uint32_t)task->tgid, none = 0, old = (uint32_t)old_tid;
+    if (config.offcpu && old != pid)
+        bpf_map_delete_elem(&waiting, &old);
     uint32_t *slot = bpf_map_lookup_elem(&targets, &pid);
     if (!slot)
         return 0;

@@ -27,9 +27,11 @@ struct bpf_programs_options {
     size_t size; // sizeof(struct bpf_programs_options)
     struct bpf_config config;
     uint32_t cpu_hz; // samples per second of each CPU that is busy with what is watched; 0: none
-    bool offcpu;     // time that threads do not run
+    uint32_t offcpu; // time that threads do not run: 1 in so many waits; 0: none
+    bool wakeups;    // with offcpu: who ends them
     uint64_t ring_bytes; // a power of two, at least a page; 0: 4 MiB
     uint32_t sums_max;   // distinct samples between two calls of bpf_programs_sums; 0: 65536
+    uint32_t waits_max;  // threads that have waited, at a time; 0: 32768
 };
 
 // Loads; nothing runs yet. 0 or -errno (-EPERM, -ENOTSUP: err says what is missing and what to do). The caller owns *out.
@@ -41,6 +43,11 @@ void bpf_programs_free(struct bpf_programs *p); // accepts NULL; stops
 int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err);
 void bpf_programs_stop(struct bpf_programs *p);
 bool bpf_programs_is_hardware(const struct bpf_programs *p); // cycles, else the CPU clock
+
+// After bpf_programs_start, with the privilege for it: calls fn with BPF_RECORD_WAITING for each thread of what is watched
+// that waits already. Of a control group, of processes that are targets. 0, fn's negative value, -errno.
+typedef int bpf_record_fn(void *arg, const struct bpf_head *head);
+int bpf_programs_waiting(struct bpf_programs *p, bpf_record_fn *fn, void *arg);
 
 // --- Who is watched.
 
@@ -68,7 +75,6 @@ void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file);
 // Calls fn for each record in the ring; head->size bytes may be read. Waits at most timeout_ms for the first one, or until
 // extra_fd (-1: none) is readable or a signal arrives. The number of records, fn's value where that is negative (the record
 // counts as done), or -errno (-EINTR).
-typedef int bpf_record_fn(void *arg, const struct bpf_head *head);
 int64_t bpf_programs_poll(struct bpf_programs *p, int timeout_ms, int extra_fd, bpf_record_fn *fn,
                           void *arg);
 
@@ -78,7 +84,8 @@ int64_t bpf_programs_poll(struct bpf_programs *p, int timeout_ms, int extra_fd, 
 typedef int bpf_sum_fn(void *arg, uint64_t key, const struct bpf_sum *sum);
 int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn *fn, void *arg);
 
-// Calls fn with what the waits would add that have not ended. After bpf_programs_stop. 0, fn's nonzero value, -errno.
+// Calls fn with what the waits would add that have not ended. While programs run, before bpf_programs_sums, it says which
+// keys will have sums later. 0, fn's nonzero value, -errno.
 int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg);
 
 void bpf_programs_losses(struct bpf_programs *p,
