@@ -84,6 +84,7 @@ def refusals_name_what_is_missing(work):
     refused(work, "no perf event", "seccomp", prefix=NO_PERF, args=run)
     refused(work, "user namespace", "host", prefix=["unshare", "-Ur"], args=run)
     refused(work, "pid namespace", "--pid=host", prefix=["unshare", "-fp", "--mount-proc"], args=run)
+    refused(work, "pid namespace", "--pid=host", prefix=["unshare", "-fp", "--mount-proc"])
     refused(work, "/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF", args=run,
             prefix=["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys && exec "$0" "$@"'])
 
@@ -262,21 +263,26 @@ def agrees(work, argv, **more):
     watch_agreement.compare(work, argv, method=["--method=ebpf"], seconds=3, begun=begun, **more)
 
 
+def is_whole(p, ends=lambda stack: frameless.is_whole([frameless.base(n) for n in stack])):
+    whole = p.total(0, lambda s: ends(s.stack))
+    print(f"      {100 * whole / p.total(0):.2f} % whole")
+    assert whole >= 0.995 * p.total(0), f"{whole} of {p.total(0)}"
+
+
 def perf_agrees_on_a_program_with_frame_pointers(work):
     agrees(work, [os.path.join(TESTS, "frameless_fp"), "60000", "pause"], go=True)
+    is_whole(Profile(os.path.join(work, "f.pb.gz")))
 
 
 def perf_agrees_on_a_program_without_and_with_exceptions(work):
     agrees(work, [os.path.join(TESTS, "frameless"), "60000", "pause"], go=True)
-    p = Profile(os.path.join(work, "f.pb.gz"))
-    whole = p.total(0, lambda s: frameless.is_whole([frameless.base(n) for n in s.stack]))
-    print(f"      {100 * whole / p.total(0):.2f} % whole")
-    assert whole >= 0.995 * p.total(0), f"{whole} of {p.total(0)}"
+    is_whole(Profile(os.path.join(work, "f.pb.gz")))
 
 
 def perf_agrees_on_python_and_writes_fifty_times_as_much(work):
     python = shutil.which("python3", path="/usr/bin")
     agrees(work, [python, "-c", watch_agreement.PYTHON], stack=8192)
+    is_whole(Profile(os.path.join(work, "f.pb.gz")), is_rooted)
     ours, theirs = (os.path.getsize(os.path.join(work, n)) for n in ("f.pb.gz", "perf.data"))
     print(f"      {ours} bytes, perf {theirs}")
     assert ours * 50 <= theirs, f"{theirs / ours:.1f} times as much"
