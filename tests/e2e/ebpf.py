@@ -195,6 +195,22 @@ def stacks_cut_short_are_told(work):
     assert re.search(r"\d+ stacks were longer than the 1024 bytes that were copied", said), said
 
 
+def tables_without_room_cost_no_samples(work):
+    """64 KiB hold no table of libc: its code is walked by frame pointer, the program's own as ever."""
+    with Target(0, 1, "deep", "qsort") as t:
+        r = started(work, "-F", "999", "--unwind-memory", "64KiB", "-p", str(t.pid), "-d", "2s")
+        begin = t.cpu_seconds()
+        said = ended(r)
+        seconds = t.cpu_seconds() - begin
+    p = Profile(os.path.join(work, "e.pb.gz"))
+    assert re.search(r"unwind tables found no room \([1-9]\d* files?, .* the bound is 64 KiB; --unwind-memory\)", said), said
+    tables = re.search(r"ebpf: \d+ tables of (\d+) KiB", "\n".join(p.comments))
+    assert 0 < int(tables.group(1)) <= 64, p.comments
+    # It began a little before, and goes on while the profile is written.
+    assert 0.6 * seconds < p.total(1) / 1e9 < 1.3 * seconds and " 0 dropped" in said, (p.total(1) / 1e9, seconds, said)
+    assert share(p, lambda st: "deep" in st) > 0.2
+
+
 def a_group_and_the_whole_machine(work):
     group = os.path.join(CGROUPS, f"fiberscope-test-{os.getpid()}")
     try:
@@ -300,6 +316,7 @@ if __name__ == "__main__":
         a_killed_target_loses_nothing,
         a_full_ring_is_counted,
         stacks_cut_short_are_told,
+        tables_without_room_cost_no_samples,
         a_group_and_the_whole_machine,
         short_processes_are_not_lost,
         fibers_have_the_agents_labels,
