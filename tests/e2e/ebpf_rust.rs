@@ -47,7 +47,7 @@ fn main() {
                 let mut x = t;
                 loop {
                     x = x % 1000 + deep(20) + sorted(x) + counted(x % 50 + 1);
-                    for _ in 0..50 {
+                    for _ in 0..10 {
                         x += std::panic::catch_unwind(|| unwound(10)).unwrap_or(1);
                     }
                 }
