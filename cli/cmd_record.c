@@ -32,7 +32,7 @@ struct settings {
     uint64_t hz, pid, stack_bytes;
     const char *cpu, *wall, *offcpu, *heap, *block, *mutex; // "" when given without a rate
     const char *output, *go, *method, *cgroup;
-    uint64_t trace_bytes, kernel_bytes;
+    uint64_t trace_bytes, kernel_bytes, unwind_bytes;
     int64_t duration_ns, slow_region, slow_task, slow_latency, slow_stall;
     bool wakeups, all, mmaps, fibers, trace, kernel, flight, no_inherit, no_symbols, quiet,
         all_processes;
@@ -131,6 +131,8 @@ static const struct cli_option options[] = {
         "auto agent inject perf ebpf"),
     CLI_SIZE(struct settings, stack_bytes, "stack-size", 0, "BYTES", "With --pid",
              "copy so much of the stack with each sample; by default as much as is needed"),
+    CLI_SIZE(struct settings, unwind_bytes, "unwind-memory", 0, "BYTES", "With --pid",
+             "by eBPF: unwind tables take at most so much of the kernel's memory; 256MiB"),
 };
 
 // "" means the common rate. 0 or CLI_USAGE, after saying why.
@@ -326,6 +328,7 @@ static int read_settings(const struct settings *s, int argc, char **argv, struct
     o->symbolize = !s->no_symbols;
     o->quiet = s->quiet;
     o->stack_bytes = (uint32_t)s->stack_bytes;
+    o->unwind_bytes = s->unwind_bytes;
     if (s->mmaps && s->pid)
         return cli_usage("--mmap needs a command: a running program's mappings are not followed");
     o->command = argv;

@@ -6,6 +6,7 @@
 
 #include "collector/bpf/code.h"
 #include "collector/bpf/features.h"
+#include "collector/builder.h"
 #include "collector/launch.h"
 #include "collector/perf_event.h"
 #include "collector/perf_watch.h"
@@ -19,6 +20,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { CAP_BIT_SYS_PTRACE = 19 };
@@ -212,19 +214,73 @@ static void counters_row(struct doctor_report *r, const struct perf_rights *p)
 
 // --- BPF and tracing.
 
+#ifdef FSCOPE_BPF
+// What the unwind tables of our own process, which is at hand, would take.
+static struct bpf_code_stats own_tables(void)
+{
+    struct builder_options o = {.size = sizeof o, .kind = SEG_KIND_CPU, .period_ns = 1};
+    struct bpf_code_stats stats = {0};
+    struct builder *b = NULL;
+    struct perf_code *c = NULL;
+    struct perf_process *p = NULL;
+    if (!builder_new(&b, &o) && !perf_code_new(&c, b))
+        p = perf_code_process(c, (uint32_t)getpid(), 0);
+    if (p)
+        bpf_code_estimate(&stats, p);
+    perf_code_free(c);
+    builder_free(b);
+    return stats;
+}
+
+// Loads the programs of a profile, and runs nothing. text: what it takes, or what is wrong.
+static bool try_profile(char *text, size_t size)
+{
+    struct bpf_programs_options o = {.size = sizeof o, .cpu_hz = 99, .config.kernel_stacks = 1};
+    struct bpf_programs *p = NULL;
+    struct fscope_error err = {0};
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    int rc = bpf_programs_new(&p, &o, &err);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    if (rc) {
+        snprintf(text, size, "%.240s", err.text);
+        return false;
+    }
+    bpf_programs_free(p);
+    double ms =
+        (double)(end.tv_sec - begin.tv_sec) * 1e3 + (double)(end.tv_nsec - begin.tv_nsec) / 1e6;
+    struct bpf_code_stats own = own_tables();
+    snprintf(text, size,
+             "the programs of `record --method=ebpf` load, in %.0f ms; their unwind tables take "
+             "at most %llu MiB, of this program (%llu KiB of code) %llu KiB",
+             ms, (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20),
+             (unsigned long long)own.text_bytes >> 10, (unsigned long long)own.table_bytes >> 10);
+    return true;
+}
+#else
+static bool try_profile(char *text, size_t size)
+{
+    snprintf(text, size, "this fiberscope was made without libbpf");
+    return false;
+}
+#endif
+
 static void bpf_row(struct doctor_report *r)
 {
     struct bpf_facts facts;
     struct bpf_verdict verdict;
+    char said[256];
     bpf_facts_find(&facts);
     bpf_facts_judge(&facts, &verdict);
+    if (verdict.why == BPF_ALLOWED && !try_profile(said, sizeof said)) {
+        verdict.why = BPF_REFUSED_OTHER;
+        snprintf(verdict.cause, sizeof verdict.cause, "%s", said);
+        snprintf(verdict.remedy, sizeof verdict.remedy, "use --method=perf, and report this");
+    }
     bool ok = verdict.why == BPF_ALLOWED;
     struct doctor_row *row = doctor_add(r, "BPF", ok ? DOCTOR_OK : DOCTOR_LIMITED);
     if (ok) {
-        doctor_found(row,
-                     "programs load, as `record --method=ebpf` needs; their unwind tables take at "
-                     "most %llu MiB",
-                     (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20));
+        doctor_found(row, "%s", said);
         return;
     }
     doctor_found(row, "%.250s", verdict.cause);

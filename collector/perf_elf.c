@@ -4,6 +4,8 @@
 
 #include "collector/perf_elf.h"
 
+#include "collector/go_frames.h"
+
 #include <elf.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -140,19 +142,21 @@ static bool frame_address(const struct unwind_section *header, uint64_t *address
     }
 }
 
-static bool is_frame_section(const struct perf_elf_source *s, const Elf64_Shdr *names,
-                             const Elf64_Shdr *sh)
+static bool has_name(const struct perf_elf_source *s, const Elf64_Shdr *names, const Elf64_Shdr *sh,
+                     const char *name)
 {
-    static const char name[] = ".eh_frame";
-    char found[sizeof name];
-    return sh->sh_name < names->sh_size && names->sh_offset <= UINT64_MAX - sh->sh_name &&
-           !read_at(s, names->sh_offset + sh->sh_name, found, sizeof found) &&
-           memcmp(found, name, sizeof name) == 0;
+    char found[32];
+    size_t size = strlen(name) + 1;
+    return size <= sizeof found && sh->sh_name < names->sh_size &&
+           names->sh_offset <= UINT64_MAX - sh->sh_name &&
+           !read_at(s, names->sh_offset + sh->sh_name, found, size) &&
+           memcmp(found, name, size) == 0;
 }
 
-// .eh_frame by the section headers, which may be stripped or lie. Static programs have no other sign of
-// it. False if there is none.
-static bool find_section(const struct perf_elf_source *s, const Elf64_Ehdr *h, Elf64_Shdr *out)
+// A section by its header, which may be stripped or lie. Static programs have no other sign of their .eh_frame. False if
+// there is none.
+static bool find_section(const struct perf_elf_source *s, const Elf64_Ehdr *h, const char *name,
+                         Elf64_Shdr *out)
 {
     Elf64_Shdr names;
     if (h->e_shentsize != sizeof(Elf64_Shdr) || h->e_shnum > SECTIONS_MAX ||
@@ -163,7 +167,7 @@ static bool find_section(const struct perf_elf_source *s, const Elf64_Ehdr *h, E
         if (read_at(s, h->e_shoff + i * sizeof *out, out, sizeof *out))
             return false;
         if ((out->sh_type == SHT_PROGBITS || out->sh_type == SHT_X86_64_UNWIND) &&
-            (out->sh_flags & SHF_ALLOC) && is_frame_section(s, &names, out))
+            (out->sh_flags & SHF_ALLOC) && has_name(s, &names, out, name))
             return true;
     }
     return false;
@@ -174,7 +178,7 @@ static int load_frame(struct perf_elf *e, const struct perf_elf_source *s, const
 {
     Elf64_Shdr section;
     uint64_t offset, left;
-    bool has_section = find_section(s, h, &section);
+    bool has_section = find_section(s, h, ".eh_frame", &section);
     if (!address && has_section)
         address = section.sh_addr;
     if (!address || !locate(e, address, &offset, &left))
@@ -209,6 +213,60 @@ static int load_tables(struct perf_elf *e, const struct perf_elf_source *s, cons
     return load_frame(e, s, h, address);
 }
 
+struct by_address {
+    const struct perf_elf *e;
+    const struct perf_elf_source *s;
+};
+
+static int read_by_address(void *arg, uint64_t address, void *out, size_t n)
+{
+    const struct by_address *by = arg;
+    uint64_t offset, left;
+    if (!locate(by->e, address, &offset, &left) || left < n)
+        return -ENOEXEC;
+    return read_at(by->s, offset, out, n);
+}
+
+// A Go program's table, made into entries beside those of C code that it may have.
+static int load_go(struct perf_elf *e, const struct perf_elf_source *s, const Elf64_Ehdr *h)
+{
+    Elf64_Shdr table, text = {0};
+    struct go_frames frames;
+    struct by_address by = {e, s};
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    if (!find_section(s, h, ".gopclntab", &table) &&
+        !find_section(s, h, ".data.rel.ro.gopclntab", &table))
+        return 0;
+    if (!find_section(s, h, ".text", &text))
+        return 0;
+    int rc = read_table(e, s, table.sh_offset, table.sh_size, &bytes, &size);
+    if (rc)
+        return rc == -ENOMEM ? rc : 0;
+    struct go_frames_source source = {
+        .bytes = bytes,
+        .size = size,
+        .text = text.sh_addr,
+        .text_size = text.sh_size,
+        .address = table.sh_addr,
+        .bytes_max = tables_max(s),
+        .beside = e->tables,
+        .read = read_by_address,
+        .arg = &by,
+    };
+    rc = go_frames_make(&frames, &source);
+    free(bytes);
+    e->had_no_room = e->had_no_room || rc == -ENOSPC;
+    if (rc)
+        return rc == -ENOMEM ? rc : 0;
+    free(e->header_bytes);
+    free(e->frame_bytes);
+    e->header_bytes = frames.header_bytes;
+    e->frame_bytes = frames.frame_bytes;
+    e->tables = frames.tables;
+    return 0;
+}
+
 int perf_elf_load(struct perf_elf *out, const struct perf_elf_source *source)
 {
     Elf64_Ehdr h;
@@ -240,6 +298,8 @@ int perf_elf_load(struct perf_elf *out, const struct perf_elf_source *source)
         out->header_bytes = NULL;
         out->tables.eh_frame_hdr = (struct unwind_section){0};
     }
+    if (!rc)
+        rc = load_go(out, source, &h);
     free(p);
     if (rc)
         perf_elf_finish(out);

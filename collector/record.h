@@ -51,12 +51,13 @@ struct record_options {
     bool symbolize;       // at write time
     uint32_t pid;         // record_process: whom
     enum record_method
-        method;           // record_process: by which way; record_command: RECORD_EBPF or any other
-    bool whole_machine;   // record_process, RECORD_EBPF: all processes, instead of pid
-    const char *cgroup;   // the same: those of a control group
-    uint32_t stack_bytes; // record_attach: copied with each sample; 0: as needed
-    uint64_t ring_bytes;  // record_attach: per CPU, a power of two; 0: as much as is allowed
-    char *const *command; // record_command: argv, NULL-terminated
+        method;            // record_process: by which way; record_command: RECORD_EBPF or any other
+    bool whole_machine;    // record_process, RECORD_EBPF: all processes, instead of pid
+    const char *cgroup;    // the same: those of a control group
+    uint32_t stack_bytes;  // record_attach: copied with each sample; 0: as needed
+    uint64_t unwind_bytes; // RECORD_EBPF: bound of unwind tables; 0: BPF_CODE_BYTES_DEFAULT
+    uint64_t ring_bytes;   // record_attach: per CPU, a power of two; 0: as much as is allowed
+    char *const *command;  // record_command: argv, NULL-terminated
     const char *agent_path; // libfiberscope.so; NULL: looked for
     FILE *messages;         // where progress and the closing line go (stderr)
     // record_attach: asked on its thread ten times a second or oftener, with all that came in the builders; true

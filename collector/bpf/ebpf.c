@@ -79,6 +79,11 @@ static int find_scope(struct ebpf *e, struct fscope_error *err)
     return rc;
 }
 
+static uint64_t unwind_bytes(const struct ebpf *e)
+{
+    return e->o->unwind_bytes ? e->o->unwind_bytes : BPF_CODE_BYTES_DEFAULT;
+}
+
 static int load(struct ebpf *e, struct fscope_error *err)
 {
     e->stack_bytes = e->o->stack_bytes && e->o->stack_bytes < BPF_STACK_COPY_MAX
@@ -100,7 +105,7 @@ static int load(struct ebpf *e, struct fscope_error *err)
     };
     ebpf_choose_programs(e, &po);
     int rc = bpf_programs_new(&e->programs, &po, err);
-    if (!rc && (rc = bpf_code_new(&e->code, e->programs, BPF_CODE_BYTES_DEFAULT)))
+    if (!rc && (rc = bpf_code_new(&e->code, e->programs, unwind_bytes(e))))
         error_set(err, rc, 0, "out of memory");
     if (!rc)
         rc = sideband_open(&e->sideband, err);
@@ -284,11 +289,11 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
         snprintf(
             r->warning, sizeof r->warning,
             "unwind tables found no room (%llu files, %llu processes, %llu gave way to others; "
-            "the bound is %llu MiB): "
+            "the bound is %llu KiB; --unwind-memory): "
             "stacks there were walked by frame pointer, or from copies",
             (unsigned long long)code.no_room + (code.rules_full != 0),
             (unsigned long long)code.no_slot, (unsigned long long)code.displaced,
-            (unsigned long long)(BPF_CODE_BYTES_DEFAULT >> 20));
+            (unsigned long long)unwind_bytes(e) >> 10);
     else if (perf_code_no_room(e->processes))
         snprintf(r->warning, sizeof r->warning,
                  "the unwind tables of %u files are too large together to be read: stacks there "

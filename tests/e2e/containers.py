@@ -252,7 +252,8 @@ def from_the_host_root_sees_in(c):
     shutil.copy(TARGET, os.path.join(c.tmp, "only_here"))
     pid = c.start("/tmp/only_here", "work", "120")[0]
     work = os.path.dirname(c.tmp)
-    for i, method in enumerate((["--method=perf"], [])):
+    bpf = re.search(r"^BPF +ok ", host("doctor", status=0).stdout, re.M)
+    for i, method in enumerate((["--method=perf"], [], *([["--method=ebpf"]] if bpf else []))):
         host("record", "-p", pid, "-d", "1s", "-o", f"{i}.pb.gz", *method, cwd=work, status=0)
         # However little of a busy machine it got: where that went has names.
         p = Profile(f"{work}/{i}.pb.gz")

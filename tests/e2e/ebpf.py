@@ -84,6 +84,7 @@ def refusals_name_what_is_missing(work):
     refused(work, "no perf event", "seccomp", prefix=NO_PERF, args=run)
     refused(work, "user namespace", "host", prefix=["unshare", "-Ur"], args=run)
     refused(work, "pid namespace", "--pid=host", prefix=["unshare", "-fp", "--mount-proc"], args=run)
+    refused(work, "pid namespace", "--pid=host", prefix=["unshare", "-fp", "--mount-proc"])
     refused(work, "/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF", args=run,
             prefix=["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys && exec "$0" "$@"'])
 
@@ -193,6 +194,22 @@ def stacks_cut_short_are_told(work):
     assert re.search(r"\d+ stacks were longer than the 1024 bytes that were copied", said), said
 
 
+def tables_without_room_cost_no_samples(work):
+    """64 KiB hold no table of libc: its code is walked by frame pointer, the program's own as ever."""
+    with Target(0, 1, "deep", "qsort") as t:
+        r = started(work, "-F", "999", "--unwind-memory", "64KiB", "-p", str(t.pid), "-d", "2s")
+        begin = t.cpu_seconds()
+        said = ended(r)
+        seconds = t.cpu_seconds() - begin
+    p = Profile(os.path.join(work, "e.pb.gz"))
+    assert re.search(r"unwind tables found no room \([1-9]\d* files?, .* the bound is 64 KiB; --unwind-memory\)", said), said
+    tables = re.search(r"ebpf: \d+ tables of (\d+) KiB", "\n".join(p.comments))
+    assert 0 < int(tables.group(1)) <= 64, p.comments
+    # It began a little before, and goes on while the profile is written.
+    assert 0.6 * seconds < p.total(1) / 1e9 < 1.3 * seconds and " 0 dropped" in said, (p.total(1) / 1e9, seconds, said)
+    assert share(p, lambda st: "deep" in st) > 0.2
+
+
 def a_group_and_the_whole_machine(work):
     group = os.path.join(CGROUPS, f"fiberscope-test-{os.getpid()}")
     try:
@@ -261,21 +278,26 @@ def agrees(work, argv, **more):
     watch_agreement.compare(work, argv, method=["--method=ebpf"], seconds=3, begun=begun, **more)
 
 
+def is_whole(p, ends=lambda stack: frameless.is_whole([frameless.base(n) for n in stack])):
+    whole = p.total(0, lambda s: ends(s.stack))
+    print(f"      {100 * whole / p.total(0):.2f} % whole")
+    assert whole >= 0.995 * p.total(0), f"{whole} of {p.total(0)}"
+
+
 def perf_agrees_on_a_program_with_frame_pointers(work):
     agrees(work, [os.path.join(TESTS, "frameless_fp"), "60000", "pause"], go=True)
+    is_whole(Profile(os.path.join(work, "f.pb.gz")))
 
 
 def perf_agrees_on_a_program_without_and_with_exceptions(work):
     agrees(work, [os.path.join(TESTS, "frameless"), "60000", "pause"], go=True)
-    p = Profile(os.path.join(work, "f.pb.gz"))
-    whole = p.total(0, lambda s: frameless.is_whole([frameless.base(n) for n in s.stack]))
-    print(f"      {100 * whole / p.total(0):.2f} % whole")
-    assert whole >= 0.995 * p.total(0), f"{whole} of {p.total(0)}"
+    is_whole(Profile(os.path.join(work, "f.pb.gz")))
 
 
 def perf_agrees_on_python_and_writes_fifty_times_as_much(work):
     python = shutil.which("python3", path="/usr/bin")
     agrees(work, [python, "-c", watch_agreement.PYTHON], stack=8192)
+    is_whole(Profile(os.path.join(work, "f.pb.gz")), is_rooted)
     ours, theirs = (os.path.getsize(os.path.join(work, n)) for n in ("f.pb.gz", "perf.data"))
     print(f"      {ours} bytes, perf {theirs}")
     assert ours * 50 <= theirs, f"{theirs / ours:.1f} times as much"
@@ -293,6 +315,7 @@ if __name__ == "__main__":
         a_killed_target_loses_nothing,
         a_full_ring_is_counted,
         stacks_cut_short_are_told,
+        tables_without_room_cost_no_samples,
         a_group_and_the_whole_machine,
         short_processes_are_not_lost,
         fibers_have_the_agents_labels,

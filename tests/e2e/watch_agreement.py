@@ -27,7 +27,8 @@ while True:
 
 def plain(name):
     """The function that was written: without what compiler and linker made of it."""
-    name = re.sub(r"@@?[\w.]+$", "", name).replace("__libc_start_main_impl", "libc_start_main")
+    name = re.sub(r"(@@?[\w.]+|\.abi0)$", "", name).replace("__libc_start_main_impl", "libc_start_main")
+    name = re.sub(r"^_*libc_(malloc|free|calloc|realloc)$", r"\1", name)
     return re.sub(r"(\.(part|isra|constprop|cold|lto_priv)(\.\d+)?)+$", "", name).lstrip("_")
 
 
@@ -59,8 +60,27 @@ def perf_stacks(work, data):
             stack = []
 
 
-def compare(work, argv, method=(), seconds=SECONDS, stack=65528, go=False, begun=lambda _: None):
-    """go: the target begins when it reads a line. begun: returns when the recorder, a process, has begun."""
+def judge(ours, theirs, other):
+    """ours, theirs: what shares() returns."""
+    print(f"      {ours[2]} samples, {other} {theirs[2]}")
+    assert ours[2] > 100 and theirs[2] > 100
+    wrong = []
+    for which, title in ((0, "self"), (1, "total")):
+        hottest = sorted(((v, k) for k, v in theirs[which].items() if k != "[unknown]"),
+                         reverse=True)[:10]
+        for share, name in hottest:
+            mine = ours[which].get(name, 0.0)
+            print(f"      {title:5} {name:40.40} {other} {share:6.2f} %  fiberscope {mine:6.2f} %")
+            # Small samples differ by chance: three standard deviations on top.
+            chance = 3 * (share * (100 - share) / min(ours[2], theirs[2])) ** 0.5
+            if abs(mine - share) > max(POINTS, chance):
+                wrong.append(f"{title} {name}: {other} {share:.2f} %, fiberscope {mine:.2f} %")
+    assert not wrong, wrong
+
+
+def compare(work, argv, method=(), seconds=SECONDS, stack=65528, go=False, begun=lambda _: None, graph=None):
+    """go: the target begins when it reads a line. begun: returns when the recorder, a process, has begun. graph: how perf
+    walks, else by copies of the stack."""
     if not shutil.which("perf"):
         raise Skip("needs perf")
     target = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -73,7 +93,7 @@ def compare(work, argv, method=(), seconds=SECONDS, stack=65528, go=False, begun
                                  "--duration", f"{seconds}s"], cwd=work, stderr=subprocess.PIPE, text=True)
         begun(ours)
         perf = subprocess.Popen(["perf", "record", "-q", "-e", "task-clock", "-F", "999",
-                                 "--call-graph", f"dwarf,{stack}", "-m", "2048", "-o", "perf.data",
+                                 "--call-graph", graph or f"dwarf,{stack}", "-m", "2048", "-o", "perf.data",
                                  "-p", str(target.pid), "--", "sleep", str(seconds)],
                                 cwd=work, stderr=subprocess.PIPE, text=True)
         _, errors = ours.communicate(timeout=60)
@@ -89,20 +109,7 @@ def compare(work, argv, method=(), seconds=SECONDS, stack=65528, go=False, begun
     ours = shares(([plain(n) for n in s.outer], s.values[0])
                   for s in Profile(os.path.join(work, "f.pb.gz")).samples)
     theirs = shares(perf_stacks(work, "perf.data"))
-    print(f"      {ours[2]} samples, perf {theirs[2]}")
-    assert ours[2] > 100 and theirs[2] > 100
-    wrong = []
-    for which, title in ((0, "self"), (1, "total")):
-        hottest = sorted(((v, k) for k, v in theirs[which].items() if k != "[unknown]"),
-                         reverse=True)[:10]
-        for share, name in hottest:
-            mine = ours[which].get(name, 0.0)
-            print(f"      {title:5} {name:40.40} perf {share:6.2f} %  fiberscope {mine:6.2f} %")
-            # Small samples differ by chance: three standard deviations on top.
-            chance = 3 * (share * (100 - share) / min(ours[2], theirs[2])) ** 0.5
-            if abs(mine - share) > max(POINTS, chance):
-                wrong.append(f"{title} {name}: perf {share:.2f} %, fiberscope {mine:.2f} %")
-    assert not wrong, wrong
+    judge(ours, theirs, "perf")
 
 
 def frame_pointer_less_program(work):
