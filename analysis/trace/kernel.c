@@ -98,7 +98,33 @@ int64_t trace_kernel_covers(const struct trace_kernel *k, int64_t from_ns, int64
     return sum;
 }
 
-static int add_piece(struct trace_kernel *k, int64_t tid, const struct trace_piece *p)
+size_t trace_kernel_piece_after(const struct trace_kernel_thread *t, int64_t time_ns)
+{
+    size_t low = 0, high = t->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (t->pieces[middle].end_ns > time_ns)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+int64_t trace_kernel_taken(const struct trace_kernel_thread *t, int64_t from_ns, int64_t to_ns)
+{
+    int64_t sum = 0;
+    for (size_t i = t ? trace_kernel_piece_after(t, from_ns) : 0; t && i < t->count; i++) {
+        const struct trace_kernel_piece *p = &t->pieces[i];
+        if (p->begin_ns >= to_ns)
+            break;
+        int64_t from = p->begin_ns > from_ns ? p->begin_ns : from_ns;
+        sum += (p->end_ns < to_ns ? p->end_ns : to_ns) - from;
+    }
+    return sum;
+}
+
+static int add_piece(struct trace_kernel *k, int64_t tid, const struct trace_kernel_piece *p)
 {
     struct trace_kernel_thread *t = trace_kernel_thread(k, tid);
     if (p->end_ns <= p->begin_ns)
@@ -159,7 +185,8 @@ static void cpu_end(struct trace_kernel *k, int64_t id, int64_t now)
 // A thread was runnable from `since` until it got this CPU: a piece for each who had it.
 static int divide(struct trace_kernel *k, int64_t tid, int64_t since, int64_t now, int64_t cpu)
 {
-    struct trace_piece p = {.begin_ns = since, .kind = TRACE_PIECE_DESCHEDULED, .is_new = true};
+    struct trace_kernel_piece p = {
+        .begin_ns = since, .kind = TRACE_PIECE_DESCHEDULED, .is_new = true};
     const struct cpu *c = cpu >= 0 && (size_t)cpu < k->cpu_count ? &k->cpus[cpu] : NULL;
     size_t i = c ? c->count : 0;
     int rc = 0;
@@ -218,7 +245,7 @@ static void learn(struct trace_kernel *k, const struct trace_reader *r, struct g
 
 static int close_state(struct trace_kernel *k, const struct go *g, int64_t now, int64_t cpu)
 {
-    struct trace_piece p = {g->since_ns, now, g->why, 0, true};
+    struct trace_kernel_piece p = {g->since_ns, now, g->why, 0, true};
     int64_t tid = g->id & UINT32_MAX;
     switch (g->state) {
     case TRACE_GO_RUNNABLE: return divide(k, tid, g->since_ns, now, cpu);
