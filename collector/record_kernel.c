@@ -166,6 +166,9 @@ int record_kernel_start(const struct record_options *o, struct record_result *re
     };
     if (!rc)
         rc = kernel_trace_start(&k->trace, &ko, err);
+    if (!rc && !o->quiet && kernel_trace_lacks(k->trace)[0])
+        fprintf(o->messages, "fiberscope: this kernel does not tell which waits are for %s\n",
+                kernel_trace_lacks(k->trace));
     if (rc)
         record_kernel_free(result);
     return rc;

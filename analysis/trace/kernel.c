@@ -8,6 +8,7 @@
 #include "base/array.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,7 +43,7 @@ struct trace_kernel {
     } * ranges; // of files; the last one is being read
     size_t range_count, range_capacity;
     bool in_file;
-    uint32_t fault; // name
+    uint32_t fault, disk, network; // names
 };
 
 int trace_kernel_new(struct trace_kernel **out)
@@ -52,6 +53,8 @@ int trace_kernel_new(struct trace_kernel **out)
     if (!k)
         return -ENOMEM;
     k->fault = trace_names_add(&k->names, "page fault", 10);
+    k->disk = trace_names_add(&k->names, "disk", 4);
+    k->network = trace_names_add(&k->names, "network", 7);
     return 0;
 }
 
@@ -236,11 +239,26 @@ static void learn(struct trace_kernel *k, const struct trace_reader *r, struct g
 {
     const struct trace_frame *frames;
     uint32_t n = trace_reader_stack(r, stack, &frames);
-    if (!n)
+    if (!n || !frames[n - 1].file) // of what ended its wait alone
         return;
     g->name = trace_names_of(&k->names, r, frames[n - 1].function);
     g->why = n > 1 ? trace_names_of(&k->names, r, frames[n - 2].function) : 0;
     g->is_fault = g->why == k->fault;
+}
+
+// What ended its wait, if the waker's stack says that: then that stands behind the name of the call.
+static void learn_cause(struct trace_kernel *k, const struct trace_reader *r, struct go *g,
+                        uint32_t stack)
+{
+    const struct trace_frame *frames;
+    char text[96];
+    uint32_t n = trace_reader_stack(r, stack, &frames);
+    uint32_t cause = n ? trace_names_of(&k->names, r, frames[0].function) : 0;
+    if (!g->why || g->is_fault || !cause || (cause != k->disk && cause != k->network))
+        return;
+    snprintf(text, sizeof text, "%.64s (%s)", trace_names_text(&k->names, g->why),
+             trace_names_text(&k->names, cause));
+    g->why = trace_names_add(&k->names, text, strlen(text));
 }
 
 static int close_state(struct trace_kernel *k, const struct go *g, int64_t now, int64_t cpu)
@@ -305,6 +323,8 @@ int trace_kernel_event(struct trace_kernel *k, const struct trace_reader *r,
         *g = (struct go){.id = ev->transition.id};
         was_on = false;
     } else if (g->state != ev->transition.to) {
+        if (g->state == TRACE_GO_WAITING && ev->transition.to == TRACE_GO_RUNNABLE)
+            learn_cause(k, r, g, ev->transition.stack);
         rc = close_state(k, g, ev->time_ns, is_on ? ev->thread : TRACE_NONE);
     }
     if (was_on && !is_on)

@@ -44,6 +44,7 @@ struct kernel_trace {
     int *fault_fds; // [2 * cpu_count]
     struct bpf_link **fault_links;
     struct kernel_build *build;
+    char lacks[128];
     pthread_t thread;
     bool is_running;
     atomic_bool is_over;
@@ -316,6 +317,26 @@ static int watch_faults(struct kernel_trace *t, uint32_t cpu, bool is_major)
     return 0;
 }
 
+// What only some kernels tell.
+static void choose_programs(struct kernel_trace *t)
+{
+    const struct {
+        struct bpf_program *program;
+        const char *tracepoint, *what;
+    } optional[] = {
+        {t->bpf->progs.kernel_disk, "block_rq_complete", "disks"},
+        {t->bpf->progs.kernel_network, "sk_data_ready", "sockets"},
+    };
+    for (size_t i = 0; i < sizeof optional / sizeof *optional; i++) {
+        size_t n = strlen(t->lacks);
+        if (libbpf_find_vmlinux_btf_id(optional[i].tracepoint, BPF_TRACE_RAW_TP) > 0)
+            continue;
+        bpf_program__set_autoload(optional[i].program, false);
+        snprintf(t->lacks + n, sizeof t->lacks - n, "%s%s (tracepoint %s)", n ? ", " : "",
+                 optional[i].what, optional[i].tracepoint);
+    }
+}
+
 static int load_programs(struct kernel_trace *t)
 {
     uint64_t ring_bytes = t->o.ring_bytes ? t->o.ring_bytes : RING_BYTES;
@@ -326,6 +347,7 @@ static int load_programs(struct kernel_trace *t)
         return -ENOMEM;
     t->taken_max = ring_bytes / (KERNEL_RECORD_BYTES_UNNAMED + RING_HEADER_BYTES) + 1;
     t->bpf->rodata->inherit = !t->o.no_inherit;
+    choose_programs(t);
     bpf_map__set_max_entries(t->bpf->maps.ring, (uint32_t)ring_bytes);
     bpf_map__set_max_entries(t->bpf->maps.cpus, t->cpu_count);
     int rc = kernel_bpf__load(t->bpf);
@@ -403,6 +425,11 @@ int kernel_trace_start(struct kernel_trace **out, const struct kernel_trace_opti
     }
     *out = t;
     return 0;
+}
+
+const char *kernel_trace_lacks(const struct kernel_trace *t)
+{
+    return t->lacks;
 }
 
 int kernel_trace_stop(struct kernel_trace *t)
