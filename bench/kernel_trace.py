@@ -4,7 +4,7 @@
 `record --trace` alone, with the kernel trace, and with perf recording the same tracepoints, alternately in each round. Then what each
 BPF program takes, by the kernel's own account (kernel.bpf_stats_enabled).
 
-Usage: kernel_trace.py [ROUNDS]; 7 by default. Needs root, perf and bpftool."""
+Usage: kernel_trace.py [ROUNDS]; 7 by default, 0: only the programs. Needs root, perf and bpftool."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def each_program(load, count, folder):
     command = [*configurations(folder)["record --trace --kernel"], LOAD, load, str(count)]
     running, last = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), {}
     while running.poll() is None:
-        last = programs() or last
+        last.update(programs())  # which go one by one at the end
         time.sleep(0.1)
     for name, (ns, runs) in sorted(last.items(), key=lambda item: -item[1][0]):
         if runs > 100:
@@ -88,7 +88,7 @@ def main():
         before = f.read().strip()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for load, count in LOADS.items():
+            for load, count in LOADS.items() if rounds else ():
                 measure(load, count, rounds, folder)
             with open(STATS, "w", encoding="ascii") as f:
                 f.write("1")
