@@ -52,7 +52,7 @@ static const struct trace_report {
     {"tasks", trace_report_tasks, HAS_ROWS | HAS_NAME},
     {"regions", trace_report_regions, HAS_ROWS | HAS_NAME},
     {"critical", trace_report_critical, HAS_ROWS | HAS_REGION | HAS_FIBERS},
-    {"explain", trace_report_explain, HAS_ROWS | HAS_REGION | HAS_SLOW},
+    {"explain", trace_report_explain, HAS_ROWS | HAS_REGION | HAS_SLOW | HAS_SECOND},
     {"lost", trace_report_lost, HAS_ROWS | HAS_SECOND},
     {"events", trace_report_events, HAS_FIBERS | HAS_KIND | HAS_ROWS},
     {"validate", trace_report_validate, NO_RANGE},
@@ -280,7 +280,8 @@ const struct cli_command cmd_trace = {
         "  tasks        user tasks, how long they take, the slowest\n"
         "  regions      user regions, how long they take, the slowest\n"
         "  critical     what the end of a task, region or range had to wait for, step by step\n"
-        "  explain      why the slow ones of a region or task are slow: the gap, divided\n"
+        "  explain      why the slow ones of a region or task are slow: the gap, divided; with a\n"
+        "               kernel trace, as for lost, running time too\n"
         "  lost         time lost to the kernel: off the CPU, page faults, system calls; beside "
         "FILE\n"
         "               a kernel trace (record --kernel), or as a second FILE\n"

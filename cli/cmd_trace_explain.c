@@ -40,6 +40,15 @@ static int64_t rounded(double ns)
 
 enum { WHAT_COLUMN = 50, FRAMES_MAX = 6 };
 
+static const struct {
+    const char *key, *word;
+} taken[TRACE_PIECE_KINDS] = {
+    [TRACE_PIECE_DESCHEDULED] = {"descheduled", "off the CPU"},
+    [TRACE_PIECE_FAULT] = {"fault", "page faults"},
+    [TRACE_PIECE_SYSCALL] = {"syscall", "in the kernel"},
+    [TRACE_PIECE_WAIT] = {"wait", "asleep in the kernel"},
+};
+
 // A stack under a piece, without the runtime's own frames at its leaf.
 static void print_stack(FILE *out, const struct terminal *t, const struct trace_spans *s,
                         uint32_t number, int indent)
@@ -101,13 +110,33 @@ static void print_meanwhile(FILE *out, const struct terminal *t, const struct tr
         print_stack(out, t, s, stack, WHAT_COLUMN + 2);
 }
 
+// "off the CPU, which bursts had"
+static void print_taken(FILE *out, const struct terminal *t, const struct trace_kernel *k,
+                        const struct trace_piece *p)
+{
+    const char *by = trace_kernel_name(k, p->by);
+    enum trace_piece_kind kind = (enum trace_piece_kind)(p->kernel - 1);
+    fputs(taken[kind].word, out);
+    if (*by && kind != TRACE_PIECE_FAULT) {
+        fputs(kind == TRACE_PIECE_DESCHEDULED ? ", which " : ": ", out);
+        terminal_print(out, t, by, 0);
+        if (kind == TRACE_PIECE_DESCHEDULED)
+            fputs(" had", out);
+    }
+    fputc('\n', out);
+}
+
 static void print_what(FILE *out, const struct terminal *t, const struct trace_spans *s,
-                       const struct trace_piece *p, bool has_stacks)
+                       const struct trace_kernel *k, const struct trace_piece *p, bool has_stacks)
 {
     const char *function = trace_names_text(&s->names, p->function);
     fprintf(out, "%-9s", trace_part_name(p->part));
     if (p->part == TRACE_PART_RUNNABLE) {
         print_runnable(out, t, s, p, has_stacks);
+        return;
+    }
+    if (p->kernel) {
+        print_taken(out, t, k, p);
         return;
     }
     if (p->off_cpu)
@@ -162,7 +191,7 @@ static void print_no_samples(FILE *out, const struct trace_input *in,
     double slow_ns = 0, typical_ns = 0;
     for (uint32_t i = 0; i < e->piece_count; i++) {
         const struct trace_piece *p = &e->pieces[i];
-        bool runs = p->part == TRACE_PART_RUNNING && !p->off_cpu;
+        bool runs = p->part == TRACE_PART_RUNNING && !p->off_cpu && !p->kernel;
         slow_ns += runs ? p->slow_ns * e->slow : 0;
         typical_ns += runs ? p->typical_ns * e->typical : 0;
     }
@@ -179,8 +208,39 @@ static void print_no_samples(FILE *out, const struct trace_input *in,
                 trace_ns(y, rounded(typical_ns)), e->typical);
 }
 
+// Means of an instance: what became of the time in which it ran.
+struct runs {
+    double slow_ns[TRACE_PIECE_KINDS + 1], typical_ns[TRACE_PIECE_KINDS + 1]; // [0]: computing
+};
+
+static struct runs runs_of(const struct trace_explained *e)
+{
+    struct runs r = {0};
+    for (uint32_t i = 0; i < e->piece_count; i++) {
+        const struct trace_piece *p = &e->pieces[i];
+        r.slow_ns[p->kernel] += p->part == TRACE_PART_RUNNING ? p->slow_ns : 0;
+        r.typical_ns[p->kernel] += p->part == TRACE_PART_RUNNING ? p->typical_ns : 0;
+    }
+    return r;
+}
+
+static void print_runs(FILE *out, const struct trace_explained *e)
+{
+    const struct runs r = runs_of(e);
+    char a[TRACE_NS_MAX], b[TRACE_NS_MAX];
+    fprintf(out, "\nRunning, in means of an instance, by the kernel trace:\n\n%12s %12s\n", "slow",
+            "typical");
+    for (int i = 0; i <= TRACE_PIECE_KINDS; i++)
+        fprintf(out, "%12s %12s  %s\n", trace_ns(a, rounded(r.slow_ns[i])),
+                trace_ns(b, rounded(r.typical_ns[i])), i ? taken[i - 1].word : "computing");
+    if (e->slow_unknown_ns > 0 || e->typical_unknown_ns > 0)
+        fprintf(out, "Of %s and %s of that it says nothing, which counts as computing.\n",
+                trace_ns(a, rounded(e->slow_unknown_ns)),
+                trace_ns(b, rounded(e->typical_unknown_ns)));
+}
+
 static void print(FILE *out, const struct trace_input *in, const struct trace_spans *s,
-                  const struct trace_explained *e)
+                  const struct trace_kernel *k, const struct trace_explained *e)
 {
     const struct trace_args *a = in->args;
     struct terminal t = terminal_of(out);
@@ -193,7 +253,7 @@ static void print(FILE *out, const struct trace_input *in, const struct trace_sp
     for (uint32_t i = 0; i < e->piece_count; i++) {
         const struct trace_piece *p = &e->pieces[i];
         double d = p->slow_ns - p->typical_ns;
-        if (p->part == TRACE_PART_RUNNING && !p->off_cpu)
+        if (p->part == TRACE_PART_RUNNING && !p->off_cpu && !p->kernel)
             running += d;
         if (i >= rows || (a->rows && fabs(d) < 0.001 * fabs(gap))) {
             left++;
@@ -202,7 +262,7 @@ static void print(FILE *out, const struct trace_input *in, const struct trace_sp
             continue;
         }
         print_row(out, p->slow_ns, p->typical_ns, gap);
-        print_what(out, &t, s, p, !a->rows || fabs(d) >= 0.01 * fabs(gap));
+        print_what(out, &t, s, k, p, !a->rows || fabs(d) >= 0.01 * fabs(gap));
     }
     if (left) {
         print_row(out, left_slow, left_typical, gap);
@@ -210,12 +270,39 @@ static void print(FILE *out, const struct trace_input *in, const struct trace_sp
     }
     print_row(out, e->slow_mean_ns, e->typical_mean_ns, gap);
     fputs("in all\n", out);
+    if (k)
+        print_runs(out, e);
     if (!has_samples && running > 0.01 * gap)
         print_no_samples(out, in, e);
 }
 
+static void json_runs(struct json *j, const struct trace_explained *e)
+{
+    const struct runs r = runs_of(e);
+    json_open(j, "running", '{');
+    for (int i = 0; i <= TRACE_PIECE_KINDS; i++) {
+        json_open(j, i ? taken[i - 1].key : "computing", '{');
+        json_real(j, "slow_ns", r.slow_ns[i]);
+        json_real(j, "typical_ns", r.typical_ns[i]);
+        json_close(j, '}');
+    }
+    json_open(j, "unknown", '{'); // part of computing
+    json_real(j, "slow_ns", e->slow_unknown_ns);
+    json_real(j, "typical_ns", e->typical_unknown_ns);
+    json_close(j, '}');
+    json_close(j, '}');
+}
+
+static void json_taken(struct json *j, const struct trace_kernel *k, const struct trace_piece *p)
+{
+    if (!p->kernel)
+        return;
+    json_string(j, "kernel", taken[p->kernel - 1].key);
+    json_string(j, "by", trace_kernel_name(k, p->by));
+}
+
 static void print_json(FILE *out, const struct trace_args *a, const struct trace_spans *s,
-                       const struct trace_explained *e)
+                       const struct trace_kernel *k, const struct trace_explained *e)
 {
     struct json j = {.out = out};
     json_open(&j, NULL, '{');
@@ -230,6 +317,8 @@ static void print_json(FILE *out, const struct trace_args *a, const struct trace
     json_real(&j, "gap_ns", e->slow_mean_ns - e->typical_mean_ns);
     json_int(&j, "slow_samples", (int64_t)e->slow_samples);
     json_int(&j, "typical_samples", (int64_t)e->typical_samples);
+    if (k)
+        json_runs(&j, e);
     json_open(&j, "pieces", '[');
     for (uint32_t i = 0; i < e->piece_count; i++) {
         const struct trace_piece *p = &e->pieces[i];
@@ -254,6 +343,7 @@ static void print_json(FILE *out, const struct trace_args *a, const struct trace
         }
         if (p->off_cpu)
             json_bool(&j, "off_cpu", true);
+        json_taken(&j, k, p);
         if (p->part == TRACE_PART_RUNNABLE && p->is_held) {
             json_string(&j, "occupant", trace_names_text(&s->names, p->holder));
             trace_json_stack(&j, "occupant_stack", &s->names,
@@ -299,6 +389,7 @@ int trace_report_explain(const struct trace_args *a)
 {
     struct trace_explain_options eo = {.name = a->task ? a->task : a->region, .tasks = a->task};
     struct trace_explained e = {0};
+    struct trace_kernel *k = NULL;
     struct trace_spans *s = NULL;
     struct profile_output o;
     struct trace_input in;
@@ -309,8 +400,15 @@ int trace_report_explain(const struct trace_args *a)
         return CLI_USAGE;
     int status = trace_input_open(&in, a);
     if (!status)
+        status = trace_input_kernel(&k, a, false);
+    if (!status)
         status = read_spans(&in, &eo, &s);
     if (!status) {
+        if (k && !a->second && !trace_kernel_covers(k, s->begin_ns, s->end_ns)) {
+            trace_kernel_free(k); // a former recording has left it
+            k = NULL;
+        }
+        eo.kernel = k;
         int rc = trace_explain(s, &eo, &e);
         if (rc == -ENOENT)
             status = cli_fail_at(a->path,
@@ -328,13 +426,14 @@ int trace_report_explain(const struct trace_args *a)
     }
     if (!status && !(status = profile_output_open(&o, a->output))) {
         if (a->json)
-            print_json(o.out, a, s, &e);
+            print_json(o.out, a, s, k, &e);
         else
-            print(o.out, &in, s, &e);
+            print(o.out, &in, s, k, &e);
         status = profile_output_close(&o, true);
     }
     trace_explained_finish(&e);
     trace_spans_free(s);
+    trace_kernel_free(k);
     trace_input_close(&in);
     return status;
 }

@@ -7,11 +7,9 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { ROWS = 8, FILES_MAX = 1000 };
+enum { ROWS = 8 };
 
 static const struct {
     const char *key, *word;
@@ -21,61 +19,6 @@ static const struct {
     [TRACE_PIECE_SYSCALL] = {"syscall", "system calls"},
     [TRACE_PIECE_WAIT] = {"wait", "asleep in them"},
 };
-
-// --- Reading.
-
-// "k.trace" and "k.trace.2" to "k.kernel.trace".
-static int kernel_path(char *path, size_t size, const char *trace)
-{
-    const char *slash = strrchr(trace, '/'), *at = slash ? slash : trace, *last = NULL;
-    while ((at = strstr(at, ".trace")))
-        last = at++;
-    int n = last ? (int)(last - trace) : (int)strlen(trace);
-    n = snprintf(path, size, "%.*s.kernel.trace", n, trace);
-    return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
-}
-
-static int read_kernel_file(struct trace_kernel *k, const struct trace_args *a, const char *path)
-{
-    struct trace_args ka = {.from_ns = -1,
-                            .to_ns = -1,
-                            .salvage = a->salvage,
-                            .memory_bytes = a->memory_bytes,
-                            .path = path};
-    const struct trace_event *ev;
-    struct trace_input in;
-    int got = 0, rc = 0, status = trace_input_open(&in, &ka);
-    while (!status && !rc && (got = trace_input_next(&in, &ev)) > 0)
-        rc = trace_kernel_event(k, in.reader, ev);
-    rc = rc ? rc : trace_kernel_file_end(k);
-    trace_input_close(&in);
-    if (!status && (got < 0 || rc))
-        status = rc ? cli_fail("%s: %s", path, strerror(-rc)) : CLI_FAILURE;
-    return status;
-}
-
-// The file, and those that follow it after a loss.
-static int read_kernel(struct trace_kernel *k, const struct trace_args *a)
-{
-    char path[PATH_MAX], next[PATH_MAX + 16];
-    if (a->second)
-        return read_kernel_file(k, a, a->second);
-    if (!strcmp(a->path, "-") || kernel_path(path, sizeof path, a->path))
-        return cli_usage("lost: which kernel trace? fiberscope trace lost FILE KERNELFILE");
-    if (access(path, F_OK))
-        return cli_fail("%s: there is no such file, which a kernel trace beside %s would be: "
-                        "`fiberscope record --trace --kernel` makes both, or name it: fiberscope "
-                        "trace lost FILE KERNELFILE",
-                        path, a->path);
-    int status = read_kernel_file(k, a, path);
-    for (int i = 2; !status && i < FILES_MAX; i++) {
-        snprintf(next, sizeof next, "%s.%d", path, i);
-        if (access(next, F_OK))
-            break;
-        status = read_kernel_file(k, a, next);
-    }
-    return status;
-}
 
 // --- Text.
 
@@ -307,9 +250,7 @@ int trace_report_lost(const struct trace_args *a)
     struct trace_lost *l = NULL;
     struct profile_output o;
     struct trace_input in;
-    if (trace_kernel_new(&k))
-        return cli_fail("out of memory");
-    int status = read_kernel(k, a);
+    int status = trace_input_kernel(&k, a, true);
     if (!status && !(status = trace_input_open(&in, a))) {
         status = read_fibers(&in, k, &l);
         if (!status && !(status = profile_output_open(&o, a->output))) {

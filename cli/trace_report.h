@@ -7,6 +7,7 @@
 #ifndef FIBERSCOPE_CLI_TRACE_REPORT_H
 #define FIBERSCOPE_CLI_TRACE_REPORT_H
 
+#include "analysis/trace/kernel.h"
 #include "analysis/trace/spans.h"
 #include "analysis/trace/summary.h"
 #include "cli/json.h"
@@ -74,6 +75,10 @@ int trace_input_summary(struct trace_input *in, struct trace_summary_options *op
 int trace_input_fail_summary(const struct trace_input *in, const struct trace_summary *s, int rc);
 int trace_input_spans(struct trace_input *in, struct trace_spans_options *opts,
                       struct trace_spans **s);
+
+// The kernel trace: args' second file, or the one beside the first, with those that follow it after a loss. Without one
+// *k is NULL, or it is a failure, if it is needed. The caller frees it: trace_kernel_free.
+int trace_input_kernel(struct trace_kernel **k, const struct trace_args *a, bool is_needed);
 
 // --- Words.
 

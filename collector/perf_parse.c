@@ -88,6 +88,30 @@ void perf_format_fill(struct perf_event_attr *attr, bool kernel, uint32_t stack_
     attr->clockid = CLOCK_MONOTONIC;
 }
 
+void perf_format_no_copies(struct perf_event_attr *attr)
+{
+    attr->sample_type &= ~(uint64_t)(PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER);
+    attr->sample_regs_user = 0;
+}
+
+void perf_format_processes(struct perf_event_attr *attr, uint64_t config, uint64_t ring_bytes)
+{
+    *attr = (struct perf_event_attr){
+        .type = PERF_TYPE_SOFTWARE,
+        .size = sizeof *attr,
+        .config = config,
+        .exclude_hv = 1,
+        .mmap = 1,
+        .mmap2 = 1,
+        .build_id = 1,
+        .comm = 1,
+        .comm_exec = 1,
+        .task = 1,
+        .watermark = 1,
+        .wakeup_watermark = (uint32_t)(ring_bytes / 2),
+    };
+}
+
 static void parse_registers(struct reader *r, struct perf_sample *s)
 {
     uint64_t abi = take_u64(r);

@@ -28,6 +28,11 @@ enum { PERF_STACK_MAX = 65528 }; // what the kernel accepts as sample_stack_user
 // chain if `kernel`, the user registers and stack_bytes (a multiple of 8) of the user stack; and that
 // other records carry pid, tid, time and identifier too.
 void perf_format_fill(struct perf_event_attr *attr, bool kernel, uint32_t stack_bytes);
+void perf_format_no_copies(struct perf_event_attr *attr); // neither registers nor the stack
+
+// A software event (PERF_COUNT_SW_) that also tells of mappings, names, forks, execs and exits; readers are woken when half
+// of a ring of this size is full.
+void perf_format_processes(struct perf_event_attr *attr, uint64_t config, uint64_t ring_bytes);
 
 enum perf_abi { PERF_ABI_NONE, PERF_ABI_32, PERF_ABI_64 }; // of the user registers
 

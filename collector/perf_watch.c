@@ -95,9 +95,8 @@ static int open_holder(const struct perf_watch *w, int cpu, uint64_t ring_bytes)
         .wakeup_watermark = (uint32_t)(ring_bytes / 2),
     };
     perf_format_fill(&attr, false, 0);
-    attr.sample_type = w->attr.sample_type & ~(uint64_t)PERF_SAMPLE_CALLCHAIN &
-                       ~(uint64_t)(PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER);
-    attr.sample_regs_user = 0;
+    attr.sample_type = w->attr.sample_type & ~(uint64_t)PERF_SAMPLE_CALLCHAIN;
+    perf_format_no_copies(&attr);
     return perf_event_open_raw(&attr, 0, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
@@ -166,26 +165,13 @@ static uint32_t stack_for_ring(const struct perf_watch *w)
 
 static void fill_attr(struct perf_watch *w, uint32_t stack_bytes)
 {
-    w->attr = (struct perf_event_attr){
-        .type = PERF_TYPE_SOFTWARE,
-        .size = sizeof w->attr,
-        .config = PERF_COUNT_SW_TASK_CLOCK,
-        .sample_period = 1000000000u / w->o.hz,
-        .disabled = 1,
-        .inherit = 1,
-        .inherit_thread = !w->o.inherit,
-        .exclude_kernel = !w->kernel,
-        .exclude_hv = 1,
-        .enable_on_exec = w->o.on_exec,
-        .mmap = 1,
-        .mmap2 = 1,
-        .build_id = 1,
-        .comm = 1,
-        .comm_exec = 1,
-        .task = 1,
-        .watermark = 1,
-        .wakeup_watermark = (uint32_t)(w->o.ring_bytes / 2),
-    };
+    perf_format_processes(&w->attr, PERF_COUNT_SW_TASK_CLOCK, w->o.ring_bytes);
+    w->attr.sample_period = 1000000000u / w->o.hz;
+    w->attr.disabled = 1;
+    w->attr.inherit = 1;
+    w->attr.inherit_thread = !w->o.inherit;
+    w->attr.exclude_kernel = !w->kernel;
+    w->attr.enable_on_exec = w->o.on_exec;
     perf_format_fill(&w->attr, w->kernel, stack_bytes);
 }
 

@@ -250,7 +250,8 @@ static int record_inside(struct recording *r, const char *agent, struct fscope_e
     rc = launch_go(&r->launch, r->program.path, err);
     if (rc)
         return not_executed(r, rc);
-    rc = serve(r);
+    rc = record_kernel_drop(r->result, err);
+    rc = rc ? rc : serve(r);
     record_kernel_stop(r->result);
     record_progress_end(&r->loop.progress);
     r->result->duration_ns = record_now_ns(CLOCK_MONOTONIC) - r->loop.start_ns;

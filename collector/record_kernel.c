@@ -10,12 +10,14 @@
 
 #ifdef FSCOPE_BPF
 #include "collector/bpf/kernel_trace.h"
+#include "collector/bpf/privileges.h"
 #endif
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -164,9 +166,19 @@ int record_kernel_start(const struct record_options *o, struct record_result *re
     };
     if (!rc)
         rc = kernel_trace_start(&k->trace, &ko, err);
+    if (!rc && !o->quiet && kernel_trace_lacks(k->trace)[0])
+        fprintf(o->messages, "fiberscope: this kernel does not tell which waits are for %s\n",
+                kernel_trace_lacks(k->trace));
     if (rc)
         record_kernel_free(result);
     return rc;
+}
+
+int record_kernel_drop(struct record_result *result, struct fscope_error *err)
+{
+    uint64_t more = UINT64_C(1) << CAP_PERFMON;
+    struct record_kernel *k = result->kernel;
+    return k ? privileges_drop(may_write, k, more, err) : 0;
 }
 
 void record_kernel_stop(struct record_result *result)
@@ -266,6 +278,12 @@ int record_kernel_start(const struct record_options *o, struct record_result *re
                                  "--kernel: this fiberscope was built without eBPF (clang, bpftool "
                                  "and libbpf-dev are needed)")
                      : 0;
+}
+
+int record_kernel_drop(struct record_result *result, struct fscope_error *err)
+{
+    (void)result, (void)err;
+    return 0;
 }
 
 void record_kernel_stop(struct record_result *result)

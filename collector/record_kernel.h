@@ -18,6 +18,10 @@ bool record_kernel_is_built(void);
 int record_kernel_start(const struct record_options *o, struct record_result *result, uint32_t pid,
                         struct fscope_error *err);
 
+// Gives up, for the calling thread and those that it starts, what it does not need once the command runs and its trace is
+// on (bpf/privileges.h); what opens perf events it keeps. Accepts one that has none. 0 or -errno.
+int record_kernel_drop(struct record_result *result, struct fscope_error *err);
+
 // Ends it; files are complete. Accepts one that has none.
 void record_kernel_stop(struct record_result *result);
 

@@ -5,6 +5,7 @@
 #include "analysis/trace/explain.h"
 #include "analysis/trace/blame.h"
 #include "analysis/trace/running.h"
+#include "analysis/trace/taken.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -44,7 +45,8 @@ struct explainer {
     struct piece **pieces;
     uint32_t piece_count, piece_capacity;
     struct running running;
-    int64_t total_ns[GROUPS];
+    struct taken taken;
+    int64_t total_ns[GROUPS], unknown_ns[GROUPS];
 };
 
 static int by_length(const void *x, const void *y)
@@ -96,7 +98,8 @@ static bool same_piece(const void *item, const void *key)
     const struct trace_piece *b = &((const struct piece *)key)->pub;
     return a->part == b->part && a->function == b->function && a->reason == b->reason &&
            a->stack == b->stack && a->holder_stack == b->holder_stack && a->holder == b->holder &&
-           a->is_held == b->is_held && a->off_cpu == b->off_cpu;
+           a->is_held == b->is_held && a->off_cpu == b->off_cpu && a->kernel == b->kernel &&
+           a->by == b->by;
 }
 
 static struct piece *piece_of(struct explainer *x, const struct trace_piece *like)
@@ -106,6 +109,7 @@ static struct piece *piece_of(struct explainer *x, const struct trace_piece *lik
     hash = ptrtab_mix(hash, ((uint64_t)like->function << 32) | like->reason);
     hash = ptrtab_mix(hash, ((uint64_t)like->stack << 32) | like->holder_stack);
     hash = ptrtab_mix(hash, like->holder);
+    hash = ptrtab_mix(hash, ((uint64_t)like->by << 8) | like->kernel);
     const struct piece *found = ptrtab_find(&x->table, hash, same_piece, &key);
     if (found)
         return (struct piece *)(uintptr_t)found;
@@ -254,13 +258,38 @@ uint32_t trace_frame_of_user(const struct trace_names *n, const struct trace_sta
     return 0;
 }
 
+static int add_taken(void *arg, uint8_t kind, uint32_t by, int64_t ns)
+{
+    const struct blamed *b = arg;
+    struct trace_piece like = {.part = b->like.part, .kernel = (uint8_t)(kind + 1), .by = by};
+    struct piece *p = piece_of(b->x, &like);
+    if (!p)
+        return -ENOMEM;
+    p->ns[b->group] += (double)ns;
+    return 0;
+}
+
+// What the kernel took of it is apart; the rest is divided at the end.
+static int add_run(struct explainer *x, const struct trace_step *step, enum group group)
+{
+    struct blamed b = {x, {.part = step->part}, group};
+    int64_t left_ns;
+    int rc = running_add(&x->running, x->spans, step, taken_thread(&x->taken, step),
+                         (enum running_side)group);
+    if (rc || group == REST || !x->taken.kernel)
+        return rc;
+    x->unknown_ns[group] += taken_unknown(&x->taken, step);
+    return taken_each(&x->taken, step, UINT_MAX, add_taken, &b, &left_ns);
+}
+
 static int add_step(struct explainer *x, const struct trace_step *step, enum group group)
 {
     const struct trace_spans *s = x->spans;
     struct blamed b = {x, {.part = step->part}, group};
-    x->total_ns[group] += step->end_ns - step->begin_ns;
+    int64_t left_ns = step->end_ns - step->begin_ns;
+    x->total_ns[group] += left_ns;
     if (step->part == TRACE_PART_RUNNING)
-        return running_add(&x->running, s, step, (enum running_side)group); // divided at the end
+        return add_run(x, step, group);
     if (group == REST)
         return 0;
     if (step->part == TRACE_PART_RUNNABLE)
@@ -277,10 +306,15 @@ static int add_step(struct explainer *x, const struct trace_step *step, enum gro
         b.like.is_held = trace_is_held(s, step->span);
         return trace_holders(s, step, add_holder, &b);
     }
-    struct piece *p = piece_of(x, &b.like);
+    // That it is in a call, and sleeps there, the trace of fibers says itself.
+    unsigned kinds = 1u << TRACE_PIECE_DESCHEDULED | 1u << TRACE_PIECE_FAULT;
+    int rc = 0;
+    if (step->part == TRACE_PART_SYSCALL)
+        rc = taken_each(&x->taken, step, kinds, add_taken, &b, &left_ns);
+    struct piece *p = rc ? NULL : piece_of(x, &b.like);
     if (!p)
-        return -ENOMEM;
-    p->ns[group] += (double)(step->end_ns - step->begin_ns);
+        return rc ? rc : -ENOMEM;
+    p->ns[group] += (double)left_ns;
     return 0;
 }
 
@@ -354,6 +388,8 @@ static int finish(struct explainer *x, struct trace_explained *e)
     qsort(e->pieces, e->piece_count, sizeof *e->pieces, by_gap);
     e->slow_mean_ns = per((double)x->total_ns[SLOW], e->slow);
     e->typical_mean_ns = per((double)x->total_ns[TYPICAL], e->typical);
+    e->slow_unknown_ns = per((double)x->unknown_ns[SLOW], e->slow);
+    e->typical_unknown_ns = per((double)x->unknown_ns[TYPICAL], e->typical);
     return 0;
 }
 
@@ -418,6 +454,8 @@ int trace_explain(const struct trace_spans *s, const struct trace_explain_option
     int rc = collect(&x);
     if (!rc)
         rc = choose(&x, e, &low, &high, &slow);
+    if (!rc)
+        rc = taken_begin(&x.taken, s, o->kernel);
     for (uint32_t i = 0; i < x.instance_count && !rc; i++)
         rc = divide(&x, &x.instances[i], i >= slow ? SLOW : i >= low && i < high ? TYPICAL : REST);
     if (!rc)
@@ -425,6 +463,7 @@ int trace_explain(const struct trace_spans *s, const struct trace_explain_option
     free(x.instances);
     free(x.pieces);
     running_finish(&x.running);
+    taken_finish(&x.taken);
     ptrtab_finish(&x.table);
     arena_finish(&x.arena);
     return rc;

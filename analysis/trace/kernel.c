@@ -8,6 +8,7 @@
 #include "base/array.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,7 +43,7 @@ struct trace_kernel {
     } * ranges; // of files; the last one is being read
     size_t range_count, range_capacity;
     bool in_file;
-    uint32_t fault; // name
+    uint32_t fault, disk, network; // names
 };
 
 int trace_kernel_new(struct trace_kernel **out)
@@ -52,6 +53,8 @@ int trace_kernel_new(struct trace_kernel **out)
     if (!k)
         return -ENOMEM;
     k->fault = trace_names_add(&k->names, "page fault", 10);
+    k->disk = trace_names_add(&k->names, "disk", 4);
+    k->network = trace_names_add(&k->names, "network", 7);
     return 0;
 }
 
@@ -98,7 +101,33 @@ int64_t trace_kernel_covers(const struct trace_kernel *k, int64_t from_ns, int64
     return sum;
 }
 
-static int add_piece(struct trace_kernel *k, int64_t tid, const struct trace_piece *p)
+size_t trace_kernel_piece_after(const struct trace_kernel_thread *t, int64_t time_ns)
+{
+    size_t low = 0, high = t->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (t->pieces[middle].end_ns > time_ns)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+int64_t trace_kernel_taken(const struct trace_kernel_thread *t, int64_t from_ns, int64_t to_ns)
+{
+    int64_t sum = 0;
+    for (size_t i = t ? trace_kernel_piece_after(t, from_ns) : 0; t && i < t->count; i++) {
+        const struct trace_kernel_piece *p = &t->pieces[i];
+        if (p->begin_ns >= to_ns)
+            break;
+        int64_t from = p->begin_ns > from_ns ? p->begin_ns : from_ns;
+        sum += (p->end_ns < to_ns ? p->end_ns : to_ns) - from;
+    }
+    return sum;
+}
+
+static int add_piece(struct trace_kernel *k, int64_t tid, const struct trace_kernel_piece *p)
 {
     struct trace_kernel_thread *t = trace_kernel_thread(k, tid);
     if (p->end_ns <= p->begin_ns)
@@ -159,7 +188,8 @@ static void cpu_end(struct trace_kernel *k, int64_t id, int64_t now)
 // A thread was runnable from `since` until it got this CPU: a piece for each who had it.
 static int divide(struct trace_kernel *k, int64_t tid, int64_t since, int64_t now, int64_t cpu)
 {
-    struct trace_piece p = {.begin_ns = since, .kind = TRACE_PIECE_DESCHEDULED, .is_new = true};
+    struct trace_kernel_piece p = {
+        .begin_ns = since, .kind = TRACE_PIECE_DESCHEDULED, .is_new = true};
     const struct cpu *c = cpu >= 0 && (size_t)cpu < k->cpu_count ? &k->cpus[cpu] : NULL;
     size_t i = c ? c->count : 0;
     int rc = 0;
@@ -209,16 +239,31 @@ static void learn(struct trace_kernel *k, const struct trace_reader *r, struct g
 {
     const struct trace_frame *frames;
     uint32_t n = trace_reader_stack(r, stack, &frames);
-    if (!n)
+    if (!n || !frames[n - 1].file) // of what ended its wait alone
         return;
     g->name = trace_names_of(&k->names, r, frames[n - 1].function);
     g->why = n > 1 ? trace_names_of(&k->names, r, frames[n - 2].function) : 0;
     g->is_fault = g->why == k->fault;
 }
 
+// What ended its wait, if the waker's stack says that: then that stands behind the name of the call.
+static void learn_cause(struct trace_kernel *k, const struct trace_reader *r, struct go *g,
+                        uint32_t stack)
+{
+    const struct trace_frame *frames;
+    char text[96];
+    uint32_t n = trace_reader_stack(r, stack, &frames);
+    uint32_t cause = n ? trace_names_of(&k->names, r, frames[0].function) : 0;
+    if (!g->why || g->is_fault || !cause || (cause != k->disk && cause != k->network))
+        return;
+    snprintf(text, sizeof text, "%.64s (%s)", trace_names_text(&k->names, g->why),
+             trace_names_text(&k->names, cause));
+    g->why = trace_names_add(&k->names, text, strlen(text));
+}
+
 static int close_state(struct trace_kernel *k, const struct go *g, int64_t now, int64_t cpu)
 {
-    struct trace_piece p = {g->since_ns, now, g->why, 0, true};
+    struct trace_kernel_piece p = {g->since_ns, now, g->why, 0, true};
     int64_t tid = g->id & UINT32_MAX;
     switch (g->state) {
     case TRACE_GO_RUNNABLE: return divide(k, tid, g->since_ns, now, cpu);
@@ -278,6 +323,8 @@ int trace_kernel_event(struct trace_kernel *k, const struct trace_reader *r,
         *g = (struct go){.id = ev->transition.id};
         was_on = false;
     } else if (g->state != ev->transition.to) {
+        if (g->state == TRACE_GO_WAITING && ev->transition.to == TRACE_GO_RUNNABLE)
+            learn_cause(k, r, g, ev->transition.stack);
         rc = close_state(k, g, ev->time_ns, is_on ? ev->thread : TRACE_NONE);
     }
     if (was_on && !is_on)

@@ -19,7 +19,7 @@ enum trace_piece_kind {
     TRACE_PIECE_KINDS,
 };
 
-struct trace_piece {
+struct trace_kernel_piece {
     int64_t begin_ns, end_ns;
     uint32_t by; // name
     uint8_t kind;
@@ -28,7 +28,7 @@ struct trace_piece {
 
 struct trace_kernel_thread {
     int64_t tid;
-    struct trace_piece *pieces; // [count]
+    struct trace_kernel_piece *pieces; // [count]
     size_t count, capacity;
     size_t cursor; // of who walks along them
     struct trace_kernel_thread *next;
@@ -52,5 +52,11 @@ int64_t trace_kernel_covers(const struct trace_kernel *k, int64_t from_ns, int64
 struct trace_kernel_thread *trace_kernel_thread(const struct trace_kernel *k,
                                                 int64_t tid); // NULL: unknown
 const char *trace_kernel_name(const struct trace_kernel *k, uint32_t by);
+
+// The first of its pieces that ends after time_ns; their count if none does.
+size_t trace_kernel_piece_after(const struct trace_kernel_thread *t, int64_t time_ns);
+
+// How much of [from_ns, to_ns) is in its pieces. NULL: nothing.
+int64_t trace_kernel_taken(const struct trace_kernel_thread *t, int64_t from_ns, int64_t to_ns);
 
 #endif

@@ -182,6 +182,33 @@ static int add_unknown(struct lost_state *s, int64_t thread)
     return ptrtab_find(&s->unknown, hash, equal, id) ? 0 : ptrtab_add(&s->unknown, hash, id);
 }
 
+struct growing {
+    struct trace_lost_stall stall;
+    int64_t most_ns; // of its parts
+};
+
+// Descheduling comes in parts, by who had the CPU: the stall is by who had it longest.
+static void grow_stall(struct trace_lost *l, const struct fiber *f,
+                       const struct trace_kernel_piece *p, int64_t begin_ns, int64_t end_ns,
+                       bool is_new, struct growing *g)
+{
+    struct trace_lost_stall *s = &g->stall;
+    if (is_new || s->kind != p->kind || s->begin_ns + s->ns != begin_ns) {
+        if (s->ns)
+            add_stall(l, s);
+        uint32_t deep = f->depth < REGIONS_DEEP ? f->depth : REGIONS_DEEP;
+        *s = (struct trace_lost_stall){begin_ns, 0, f->id, f->thread, 0, 0, 0, p->kind};
+        s->function = f->function ? l->functions[f->function - 1].name : 0;
+        s->region = deep ? l->regions[f->regions[deep - 1]].name : 0;
+        g->most_ns = 0;
+    }
+    s->ns += end_ns - begin_ns;
+    if (end_ns - begin_ns > g->most_ns) {
+        g->most_ns = end_ns - begin_ns;
+        s->by = p->by;
+    }
+}
+
 // What the kernel trace has of this thread in a stretch.
 static int look(struct trace_lost *l, const struct fiber *f, int64_t begin, int64_t end,
                 struct trace_lost_times *t)
@@ -192,11 +219,11 @@ static int look(struct trace_lost *l, const struct fiber *f, int64_t begin, int6
     t->unknown_ns = k ? end - begin - trace_kernel_covers(s->kernel, begin, end) : end - begin;
     if (!k)
         return add_unknown(s, f->thread);
-    struct trace_lost_stall whole = {0}; // descheduling comes in pieces, by who had the CPU
+    struct growing whole = {0};
     while (k->cursor && k->pieces[k->cursor - 1].end_ns > begin)
         k->cursor--;
     for (; k->cursor < k->count && k->pieces[k->cursor].begin_ns < end; k->cursor++) {
-        const struct trace_piece *p = &k->pieces[k->cursor];
+        const struct trace_kernel_piece *p = &k->pieces[k->cursor];
         int64_t a = p->begin_ns > begin ? p->begin_ns : begin,
                 b = p->end_ns < end ? p->end_ns : end;
         if (b <= a)
@@ -212,22 +239,14 @@ static int look(struct trace_lost *l, const struct fiber *f, int64_t begin, int6
         t->count[p->kind] += is_new;
         if (add_by(l, p->kind, p->by, b - a, p->begin_ns >= begin))
             return -ENOMEM;
-        if (is_new || whole.kind != p->kind || whole.begin_ns + whole.ns != a) {
-            if (whole.ns)
-                add_stall(l, &whole);
-            whole = (struct trace_lost_stall){a, 0, f->id, f->thread, 0, 0, p->by, p->kind};
-            whole.function = f->function ? l->functions[f->function - 1].name : 0;
-            uint32_t deep = f->depth < REGIONS_DEEP ? f->depth : REGIONS_DEEP;
-            whole.region = deep ? l->regions[f->regions[deep - 1]].name : 0;
-        }
-        whole.ns += b - a;
-        if (whole.ns > t->longest_ns[p->kind])
-            t->longest_ns[p->kind] = whole.ns;
+        grow_stall(l, f, p, a, b, is_new, &whole);
+        if (whole.stall.ns > t->longest_ns[p->kind])
+            t->longest_ns[p->kind] = whole.stall.ns;
         if (p->end_ns > end)
             break;
     }
-    if (whole.ns)
-        add_stall(l, &whole);
+    if (whole.stall.ns)
+        add_stall(l, &whole.stall);
     t->had_ns -= t->told_ns;
     return 0;
 }

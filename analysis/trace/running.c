@@ -27,19 +27,16 @@ struct divider {
 
 enum how { POOLED, OWN, OFF };
 
-static int64_t length(const struct trace_step *step)
-{
-    return step->end_ns - step->begin_ns;
-}
-
 int running_add(struct running *r, const struct trace_spans *s, const struct trace_step *step,
-                enum running_side side)
+                const struct trace_kernel_thread *thread, enum running_side side)
 {
     uint32_t samples, first;
+    int64_t own_ns =
+        step->end_ns - step->begin_ns - trace_kernel_taken(thread, step->begin_ns, step->end_ns);
     first = trace_spans_samples(s, step->lane, step->begin_ns, step->end_ns, &samples);
     r->samples[side] += samples;
     if (side != RUNNING_SLOW)
-        r->usual_ns += length(step);
+        r->usual_ns += own_ns;
     if (side == RUNNING_REST && !samples)
         return 0;
     if (r->count == r->capacity) {
@@ -50,7 +47,7 @@ int running_add(struct running *r, const struct trace_spans *s, const struct tra
         r->steps = more;
         r->capacity = capacity;
     }
-    r->steps[r->count++] = (struct running_step){*step, first, samples, side};
+    r->steps[r->count++] = (struct running_step){*step, thread, own_ns, first, samples, side};
     return 0;
 }
 
@@ -96,7 +93,7 @@ static enum how how_of(const struct divider *d, const struct running_step *x)
 {
     if (x->samples >= OWN_SAMPLES)
         return d->is_comparable ? OWN : POOLED;
-    return d->period_ns && length(&x->step) / OFF_PERIODS >= d->period_ns ? OFF : POOLED;
+    return d->period_ns && x->own_ns / OFF_PERIODS >= d->period_ns ? OFF : POOLED;
 }
 
 static int divide_own(const struct divider *d, const struct running_step *x)
@@ -108,7 +105,8 @@ static int divide_own(const struct divider *d, const struct running_step *x)
         int64_t to = k + 1 == x->samples
                          ? x->step.end_ns
                          : sample[k].time_ns + (sample[k + 1].time_ns - sample[k].time_ns) / 2;
-        rc = d->fn(d->arg, x->side, x->first_sample + k, (double)(to - from), &x->step);
+        int64_t own_ns = to - from - trace_kernel_taken(x->thread, from, to);
+        rc = d->fn(d->arg, x->side, x->first_sample + k, (double)own_ns, &x->step);
         from = to;
     }
     return rc;
@@ -117,7 +115,7 @@ static int divide_own(const struct divider *d, const struct running_step *x)
 // Its few samples have a period each.
 static int divide_off(const struct divider *d, const struct running_step *x)
 {
-    int64_t left = length(&x->step);
+    int64_t left = x->own_ns;
     int rc = 0;
     for (uint32_t k = 0; k < x->samples && d->is_comparable && !rc; k++) {
         rc = d->fn(d->arg, x->side, x->first_sample + k, (double)d->period_ns, &x->step);
@@ -167,7 +165,7 @@ int running_divide(const struct running *r, const struct trace_spans *s, running
         const struct running_step *x = &r->steps[i];
         enum how how = how_of(&d, x);
         if (how == POOLED) {
-            d.pool_ns[x->side] += (double)length(&x->step);
+            d.pool_ns[x->side] += (double)x->own_ns;
             d.pool_samples[x->side] += x->samples;
         } else if (x->side != RUNNING_REST) {
             rc = how == OWN ? divide_own(&d, x) : divide_off(&d, x);

@@ -175,7 +175,7 @@ static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
     if (!rc)
         rc = take_waiting(e, err);
     if (!rc)
-        rc = privileges_drop(may_write, e, err);
+        rc = privileges_drop(may_write, e, 0, err);
     if (!rc && e->filter != BPF_FILTER_TARGETS)
         e->busy_ns = ebpf_busy_ns(e);
     if (!rc && go_fd >= 0 && write(go_fd, "g", 1) != 1)

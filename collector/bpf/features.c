@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #ifdef FSCOPE_BPF
+#include "collector/bpf/messages.h"
 #include "collector/bpf/probe.skel.h"
 #endif
 
@@ -162,12 +163,6 @@ static const char *lacking_map(void)
 }
 
 #ifdef FSCOPE_BPF
-static int say_nothing(enum libbpf_print_level level, const char *format, va_list args)
-{
-    (void)level, (void)format, (void)args;
-    return 0;
-}
-
 // That libbpf finds the kernel's types and the kernel takes a program that goes by them.
 static int try_tracing(void)
 {
@@ -179,7 +174,7 @@ static int try_tracing(void)
 
 static void try_library(struct bpf_facts *f)
 {
-    libbpf_print_fn_t before = libbpf_set_print(say_nothing);
+    bpf_messages_begin();
     if (!f->lacks && libbpf_probe_bpf_helper(BPF_PROG_TYPE_PERF_EVENT, BPF_FUNC_loop, NULL) == 0)
         f->lacks = "bpf_loop (Linux 5.17)";
     // That has no trial of its own, but came with that helper.
@@ -191,7 +186,7 @@ static void try_library(struct bpf_facts *f)
     // A lockdown takes this helper away; without it libbpf calls one that is as forbidden for every read.
     f->is_kernel_hidden =
         libbpf_probe_bpf_helper(BPF_PROG_TYPE_PERF_EVENT, BPF_FUNC_probe_read_kernel, NULL) == 0;
-    libbpf_set_print(before);
+    bpf_messages_end();
 }
 #endif
 

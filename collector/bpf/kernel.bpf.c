@@ -15,6 +15,7 @@
 
 enum { STATE_STOPPED = 0x4, STATE_TRACED = 0x8, STATE_DEAD = 0x80 };
 enum { CPUS_MAX = 1024 };
+enum { CAUSE_NS = 20000 }; // whom it wakes it wakes at once
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct thread_info___scheduling {
@@ -214,6 +215,7 @@ int BPF_PROG(kernel_switch, _Bool preempt, struct task_struct *prev, struct task
         c->clock_ahead_ns = r.time_ns - coming->sched_info.last_arrival;
     c->switched_ns = r.time_ns;
     c->is_open = shows_next;
+    c->cause = 0;
     c->tid = next->pid;
     c->pid = next->tgid;
     put_name(c->comm, next->comm);
@@ -243,6 +245,35 @@ static __always_inline uint32_t cpu_of_task(struct task_struct *task)
     return p->thread_info.cpu;
 }
 
+// What waits for this is woken on this CPU by whoever says it, mostly an interrupt.
+static __always_inline int is_over(uint32_t cause)
+{
+    struct kernel_cpu *c = cpu_of(bpf_get_smp_processor_id());
+    if (!c)
+        return 0;
+    c->cause = cause;
+    c->cause_ns = bpf_ktime_get_ns();
+    return 0;
+}
+
+SEC("tp_btf/block_rq_complete")
+int kernel_disk(void *ctx)
+{
+    return is_over(KERNEL_BY_DISK);
+}
+
+SEC("tp_btf/sk_data_ready")
+int kernel_network(void *ctx)
+{
+    return is_over(KERNEL_BY_NETWORK);
+}
+
+static __always_inline uint32_t cause_here(void)
+{
+    struct kernel_cpu *c = cpu_of(bpf_get_smp_processor_id());
+    return c && c->cause && bpf_ktime_get_ns() - c->cause_ns < CAUSE_NS ? c->cause : 0;
+}
+
 SEC("tp_btf/sched_waking")
 int BPF_PROG(kernel_waking, struct task_struct *task)
 {
@@ -251,6 +282,7 @@ int BPF_PROG(kernel_waking, struct task_struct *task)
         return 0;
     t->waker = (uint32_t)bpf_get_current_pid_tgid();
     t->waker_cpu = bpf_get_smp_processor_id();
+    t->cause = cause_here();
     return 0;
 }
 
@@ -270,7 +302,8 @@ static __always_inline int wake(struct task_struct *task, uint16_t type)
     r.other = type == KERNEL_WAKE ? t->waker : (uint32_t)bpf_get_current_pid_tgid();
     r.value = type == KERNEL_WAKE ? t->waker_cpu : r.cpu;
     put_name(r.comm, task->comm);
-    t->waker = 0;
+    r.flags |= type == KERNEL_WAKE ? t->cause : 0;
+    t->waker = t->cause = 0;
     if (type == KERNEL_WAKE_NEW || !p->on_cpu) // else it has not gone to sleep yet
         c = wait_begin(t, cpu);
     send(&r);
@@ -380,6 +413,9 @@ int BPF_PROG(kernel_syscall, struct pt_regs *regs, long number)
     struct kernel_thread *t = begin(&r);
     if (!t)
         return 0;
+    struct kernel_cpu *c = cpu_of(r.cpu);
+    if (c)
+        c->cause = 0; // whom this call wakes, it wakes for another reason
     t->in_syscall = 1;
     t->in_fault = 0;
     send(&r);

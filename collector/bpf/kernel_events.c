@@ -39,7 +39,7 @@ static struct trace_text text_of(const char *s)
     return (struct trace_text){s, (uint32_t)strlen(s)};
 }
 
-// Leaf first: why (NULL: no such frame), the call that it is in, the thread.
+// Leaf first: why (NULL: no such frame), the call that it is in, the thread. g NULL: only why.
 static uint64_t stack(struct kernel_build *b, const struct kernel_go *g, const char *why)
 {
     struct trace_writer_frame frames[FRAMES_MAX];
@@ -48,17 +48,20 @@ static uint64_t stack(struct kernel_build *b, const struct kernel_go *g, const c
     uint64_t id = 0;
     if (why)
         frames[n++] = (struct trace_writer_frame){.pc = 1, .function = text_of(why)};
-    if (g->call) {
+    if (g && g->call) {
         const char *call =
             g->call == KERNEL_CALL_FAULT ? "page fault" : kernel_call_name(g->call - 1);
         snprintf(number, sizeof number, "syscall %u", g->call - 1);
         frames[n++] = (struct trace_writer_frame){.pc = (UINT64_C(1) << 32) + g->call,
                                                   .function = text_of(call ? call : number)};
     }
-    snprintf(process, sizeof process, "process %u", g->pid);
-    snprintf(name, sizeof name, "%.*s", KERNEL_COMM_BYTES, g->name[0] ? g->name : "?");
-    frames[n++] = (struct trace_writer_frame){
-        .pc = (UINT64_C(2) << 32) + g->tid, .function = text_of(name), .file = text_of(process)};
+    if (g) {
+        snprintf(process, sizeof process, "process %u", g->pid);
+        snprintf(name, sizeof name, "%.*s", KERNEL_COMM_BYTES, g->name[0] ? g->name : "?");
+        frames[n++] = (struct trace_writer_frame){.pc = (UINT64_C(2) << 32) + g->tid,
+                                                  .function = text_of(name),
+                                                  .file = text_of(process)};
+    }
     int rc = trace_writer_stack(b->out.writer, frames, n, &id);
     if (rc && !b->rc)
         b->rc = rc;
@@ -435,8 +438,11 @@ static void take_wake(struct kernel_build *b, const struct kernel_record *r)
     announce(b, g);
     if (by)
         announce(b, by);
+    const char *why = r->flags & KERNEL_BY_DISK      ? "disk"
+                      : r->flags & KERNEL_BY_NETWORK ? "network"
+                                                     : NULL;
     SAY(b, by ? (int64_t)by->cpu : TRACE_NONE, TRACE_EV_GO_UNBLOCK, g->id, ++g->seq,
-        by ? stack(b, by, NULL) : 0);
+        by || why ? stack(b, by, why) : 0);
     g->state = KERNEL_IS_RUNNABLE;
 }
 

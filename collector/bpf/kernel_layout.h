@@ -56,6 +56,9 @@ enum {                        // flags of a record
     KERNEL_DEAD = 8,     // it has ended
     KERNEL_IO = 16,      // it waits for a disk, as the kernel says (in_iowait)
     KERNEL_STOPPED = 32, // by a signal or a debugger
+    // Of KERNEL_WAKE: what was over, where the kernel says so at that moment.
+    KERNEL_BY_DISK = 64,     // a request of a block device
+    KERNEL_BY_NETWORK = 128, // a socket had to wait for data, or a connection
 };
 
 struct kernel_record {
@@ -75,6 +78,7 @@ struct kernel_thread { // of a watched thread
     uint32_t waits_on; // 1 + the CPU that it is runnable on
     uint32_t in_syscall, in_fault;
     uint32_t waker, waker_cpu; // of the waking that has begun
+    uint32_t cause;            // of it: KERNEL_BY_DISK, KERNEL_BY_NETWORK, 0
 };
 
 struct kernel_cpu {
@@ -83,6 +87,8 @@ struct kernel_cpu {
     uint32_t tid, pid; // who has it; 0: nobody
     char comm[KERNEL_COMM_BYTES];
     uint64_t clock_ahead_ns, switched_ns; // of ours before the scheduler's; the last switch
+    uint64_t cause_ns;                    // when `cause` was over here
+    uint32_t cause;                       // likewise as kernel_thread's
     uint64_t mended;                      // switches that were not seen
     uint64_t records;
     uint64_t lost_ring, lost_threads;     // records

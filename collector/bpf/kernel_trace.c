@@ -8,6 +8,7 @@
 
 #include "collector/bpf/kernel_trace.h"
 #include "collector/bpf/features.h"
+#include "collector/bpf/messages.h"
 #include "collector/bpf/privileges.h"
 
 #include "collector/bpf/kernel.skel.h"
@@ -18,7 +19,6 @@
 #include <linux/perf_event.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TICK_MS = 10, RING_BYTES = 32 << 20, NICE = -15, MESSAGE_BYTES = 256 };
+enum { TICK_MS = 10, RING_BYTES = 32 << 20, NICE = -15 };
 enum { CUT_TURNS = 100, RING_HEADER_BYTES = 8 };
 #define BEHIND_NS                                                                                  \
     UINT64_C(100000000) // records are ordered, names come, losses show within this time
@@ -44,6 +44,7 @@ struct kernel_trace {
     int *fault_fds; // [2 * cpu_count]
     struct bpf_link **fault_links;
     struct kernel_build *build;
+    char lacks[128];
     pthread_t thread;
     bool is_running;
     atomic_bool is_over;
@@ -268,7 +269,7 @@ static void *serve(void *arg)
     struct fscope_error ignored;
     // What is watched may keep all CPUs busy, and the ring full; without the right to it we try as we are.
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
-    int rc = privileges_drop(t->o.may_write, t->o.arg, &ignored);
+    int rc = privileges_drop(t->o.may_write, t->o.arg, 0, &ignored);
     while (!atomic_load(&t->is_over)) {
         int turn_rc = turn(t);
         rc = rc ? rc : turn_rc;
@@ -283,23 +284,13 @@ static void *serve(void *arg)
 
 // --- Beginning and end.
 
-static _Thread_local char libbpf_said[MESSAGE_BYTES];
-
-static int hear(enum libbpf_print_level level, const char *fmt, va_list args) FSCOPE_PRINTF(2, 0);
-static int hear(enum libbpf_print_level level, const char *fmt, va_list args)
-{
-    if (level == LIBBPF_WARN)
-        vsnprintf(libbpf_said, sizeof libbpf_said, fmt, args);
-    libbpf_said[strcspn(libbpf_said, "\n")] = 0;
-    return 0;
-}
-
 static int refuse(struct fscope_error *err, int rc)
 {
+    const char *reason = bpf_messages_reason();
     if (rc == -E2BIG)
         return error_set(err, rc, 0, "--kernel: more than %d processes", KERNEL_PROCESSES_MAX);
     return error_set(err, -ENOTSUP, 0, "--kernel: this kernel does not load it: %s%s%.200s",
-                     strerror(-rc), libbpf_said[0] ? ": " : "", libbpf_said);
+                     strerror(-rc), reason[0] ? ": " : "", reason);
 }
 
 // A page fault is over when its software event comes: one on each CPU for minor, one for major ones.
@@ -326,6 +317,26 @@ static int watch_faults(struct kernel_trace *t, uint32_t cpu, bool is_major)
     return 0;
 }
 
+// What only some kernels tell.
+static void choose_programs(struct kernel_trace *t)
+{
+    const struct {
+        struct bpf_program *program;
+        const char *tracepoint, *what;
+    } optional[] = {
+        {t->bpf->progs.kernel_disk, "block_rq_complete", "disks"},
+        {t->bpf->progs.kernel_network, "sk_data_ready", "sockets"},
+    };
+    for (size_t i = 0; i < sizeof optional / sizeof *optional; i++) {
+        size_t n = strlen(t->lacks);
+        if (libbpf_find_vmlinux_btf_id(optional[i].tracepoint, BPF_TRACE_RAW_TP) > 0)
+            continue;
+        bpf_program__set_autoload(optional[i].program, false);
+        snprintf(t->lacks + n, sizeof t->lacks - n, "%s%s (tracepoint %s)", n ? ", " : "",
+                 optional[i].what, optional[i].tracepoint);
+    }
+}
+
 static int load_programs(struct kernel_trace *t)
 {
     uint64_t ring_bytes = t->o.ring_bytes ? t->o.ring_bytes : RING_BYTES;
@@ -336,6 +347,7 @@ static int load_programs(struct kernel_trace *t)
         return -ENOMEM;
     t->taken_max = ring_bytes / (KERNEL_RECORD_BYTES_UNNAMED + RING_HEADER_BYTES) + 1;
     t->bpf->rodata->inherit = !t->o.no_inherit;
+    choose_programs(t);
     bpf_map__set_max_entries(t->bpf->maps.ring, (uint32_t)ring_bytes);
     bpf_map__set_max_entries(t->bpf->maps.cpus, t->cpu_count);
     int rc = kernel_bpf__load(t->bpf);
@@ -392,8 +404,7 @@ int kernel_trace_start(struct kernel_trace **out, const struct kernel_trace_opti
     if (!t)
         return error_set(err, -ENOMEM, 0, "out of memory");
     memcpy(&t->o, o, o->size < sizeof t->o ? o->size : sizeof t->o);
-    libbpf_print_fn_t before = libbpf_set_print(hear);
-    libbpf_said[0] = 0;
+    bpf_messages_begin();
     int rc = load_programs(t);
     const struct kernel_build_options bo = {.size = sizeof bo,
                                             .version = t->o.version,
@@ -407,13 +418,18 @@ int kernel_trace_start(struct kernel_trace **out, const struct kernel_trace_opti
         rc = attach(t);
     if (!rc)
         rc = start_thread(t);
-    libbpf_set_print(before);
+    bpf_messages_end();
     if (rc) {
         kernel_trace_free(t);
         return refuse(err, rc);
     }
     *out = t;
     return 0;
+}
+
+const char *kernel_trace_lacks(const struct kernel_trace *t)
+{
+    return t->lacks;
 }
 
 int kernel_trace_stop(struct kernel_trace *t)

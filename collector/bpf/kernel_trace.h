@@ -35,6 +35,9 @@ struct kernel_trace_options {
 int kernel_trace_start(struct kernel_trace **out, const struct kernel_trace_options *o,
                        struct fscope_error *err);
 
+// What this kernel does not say is the end of a wait: "sockets (tracepoint sk_data_ready)"; "" if nothing is missing.
+const char *kernel_trace_lacks(const struct kernel_trace *t);
+
 // Ends it: files are complete. 0 or the first error there was. Call once.
 int kernel_trace_stop(struct kernel_trace *t);
 

@@ -48,18 +48,20 @@ static int set(uint64_t effective, uint64_t permitted)
     return syscall(SYS_capset, &head, data) ? -errno : 0;
 }
 
-int privileges_drop(bool (*may_write)(void *arg), void *arg, struct fscope_error *err)
+int privileges_drop(bool (*may_write)(void *arg), void *arg, uint64_t more,
+                    struct fscope_error *err)
 {
     uint64_t permitted = 0, effective;
     int rc = get(&effective, &permitted);
     if (!rc && !permitted)
         return 0; // an ordinary user's process
     // What root is by its capabilities alone: the file system asks for the effective ones.
-    uint64_t kept = privileges_kept(permitted, true);
+    more &= permitted;
+    uint64_t kept = privileges_kept(permitted, true) | more;
     if (!rc)
         rc = set(kept, permitted);
     if (!rc && !may_write(arg))
-        kept = privileges_kept(permitted, false);
+        kept = privileges_kept(permitted, false) | more;
     if (!rc)
         rc = set(kept, kept | for_maps(permitted));
     // The ambient set shrinks with the permitted one. A program of root's would have all again, but for this.

@@ -24,8 +24,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// may_write(arg): whether the output can be written, as things are now. 0 or -errno.
-int privileges_drop(bool (*may_write)(void *arg), void *arg, struct fscope_error *err);
+// may_write(arg): whether the output can be written, as things are now. more: what else is kept, capabilities as bits.
+// 0 or -errno.
+int privileges_drop(bool (*may_write)(void *arg), void *arg, uint64_t more,
+                    struct fscope_error *err);
 
 // Between these CAP_BPF is in effect, if it is permitted. What was in effect before; to be handed back.
 uint64_t privileges_take_bpf(void);

@@ -4,6 +4,7 @@
 
 #include "collector/bpf/programs.h"
 
+#include "collector/bpf/messages.h"
 #include "collector/bpf/profile.skel.h"
 #include "collector/bpf/slabs.h"
 #include "collector/perf_event.h"
@@ -22,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SUMS_BATCH = 4096, MESSAGE_MAX = 256 };
+enum { SUMS_BATCH = 4096 };
 
 struct bpf_programs {
     struct profile_bpf *skeleton;
@@ -39,58 +40,12 @@ struct bpf_programs {
     struct bpf_slabs *slabs;
 };
 
-// --- What libbpf says.
-
-static char last_message[MESSAGE_MAX];
-static bool is_verifiers; // which says why; what libbpf adds does not
-
-static void keep(const char *text, size_t length)
-{
-    length = length < sizeof last_message ? length : sizeof last_message - 1;
-    memcpy(last_message, text, length);
-    last_message[length] = '\0';
-}
-
-// The last line before the verifier's closing count.
-static bool keep_verifiers(const char *log)
-{
-    const char *end = strstr(log, "\nprocessed "), *line = end;
-    while (line && line > log && line[-1] != '\n')
-        line--;
-    if (line)
-        keep(line, (size_t)(end - line));
-    return line;
-}
-
-// The last warning is the reason; what leads to it is not.
-static int keep_message(enum libbpf_print_level level, const char *format, va_list args)
-    FSCOPE_PRINTF(2, 0);
-static int keep_message(enum libbpf_print_level level, const char *format, va_list args)
-{
-    char *text;
-    if (level != LIBBPF_WARN || is_verifiers || vasprintf(&text, format, args) < 0)
-        return 0;
-    is_verifiers = keep_verifiers(text);
-    size_t length = strcspn(text, "\n");
-    if (!is_verifiers && length)
-        keep(text, length);
-    free(text);
-    return 0;
-}
-
-static libbpf_print_fn_t begin_messages(void)
-{
-    last_message[0] = '\0';
-    is_verifiers = false;
-    return libbpf_set_print(keep_message);
-}
-
 static int refuse(struct fscope_error *err, int rc, const char *what)
 {
-    if (rc == -EPERM || (rc == -EACCES && !is_verifiers))
+    if (rc == -EPERM || (rc == -EACCES && !bpf_messages_are_verifiers()))
         return error_set(err, rc, 0, "%s: %s: needs CAP_BPF and CAP_PERFMON: run as root (%s)",
-                         what, strerror(-rc), last_message);
-    return error_set(err, rc, 0, "%s: %s (%s)", what, strerror(-rc), last_message);
+                         what, strerror(-rc), bpf_messages_reason());
+    return error_set(err, rc, 0, "%s: %s (%s)", what, strerror(-rc), bpf_messages_reason());
 }
 
 // --- Loading.
@@ -180,9 +135,9 @@ int bpf_programs_new(struct bpf_programs **out, const struct bpf_programs_option
     if (!p)
         return error_set(err, -ENOMEM, 0, "loading BPF programs: out of memory");
     take_options(p, opts);
-    libbpf_print_fn_t before = begin_messages();
+    bpf_messages_begin();
     int rc = load(p);
-    libbpf_set_print(before);
+    bpf_messages_end();
     if (rc) {
         refuse(err, rc, "loading BPF programs");
         bpf_programs_free(p);
@@ -273,9 +228,9 @@ int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err)
     if (p->is_running)
         return 0;
     p->is_running = true;
-    libbpf_print_fn_t before = begin_messages();
+    bpf_messages_begin();
     int rc = attach(p, err);
-    libbpf_set_print(before);
+    bpf_messages_end();
     if (rc)
         bpf_programs_stop(p);
     return rc;

@@ -27,25 +27,11 @@ struct sideband {
 
 static void fill_attr(struct perf_event_attr *attr, uint64_t ring_bytes)
 {
-    *attr = (struct perf_event_attr){
-        .type = PERF_TYPE_SOFTWARE,
-        .size = sizeof *attr,
-        .config = PERF_COUNT_SW_DUMMY,
-        .sample_period = 1,
-        .exclude_kernel = 1,
-        .exclude_hv = 1,
-        .mmap = 1,
-        .mmap2 = 1,
-        .build_id = 1,
-        .comm = 1,
-        .comm_exec = 1,
-        .task = 1,
-        .watermark = 1,
-        .wakeup_watermark = (uint32_t)(ring_bytes / 2),
-    };
+    perf_format_processes(attr, PERF_COUNT_SW_DUMMY, ring_bytes);
+    attr->sample_period = 1;
+    attr->exclude_kernel = 1;
     perf_format_fill(attr, false, 0);
-    attr->sample_type &= ~(uint64_t)(PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER);
-    attr->sample_regs_user = 0;
+    perf_format_no_copies(attr);
 }
 
 static void close_rings(struct sideband *s)

@@ -11,15 +11,20 @@
 // just before the thread ends, of /proc/self/task/TID/schedstat and status. Threads "burn" compute, "sleeper" sleeps,
 // "faulter" touches fresh memory, "ping" and "pong" pass a byte to and fro, "caller" makes CALLS system
 // calls getppid. All of them without LOAD, else those that are named. "catcher", where it is named, writes where it may
-// not; its signal handler computes, for as long as HANDLED says.
+// not; its signal handler computes, for as long as HANDLED says. "hearer" reads from a TCP connection of its own process,
+// a byte each 2 ms; "disk" reads a file past the page cache.
 
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -156,17 +161,63 @@ static void *catcher(void *arg)
     return arg;
 }
 
+static void *talker(void *arg)
+{
+    while (now() < until) {
+        usleep(2000);
+        pass((int)(intptr_t)arg, 'x');
+    }
+    pass((int)(intptr_t)arg, 'q');
+    return NULL;
+}
+
+static void *hearer(void *arg)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof a;
+    pthread_t other;
+    int listening = socket(AF_INET, SOCK_STREAM, 0), to = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(listening, (struct sockaddr *)&a, sizeof a) || listen(listening, 1) ||
+        getsockname(listening, (struct sockaddr *)&a, &size) ||
+        connect(to, (struct sockaddr *)&a, sizeof a))
+        abort();
+    int from = accept(listening, NULL, NULL);
+    pthread_create(&other, NULL, talker, (void *)(intptr_t)to);
+    while (get(from) != 'q')
+        ;
+    pthread_join(other, NULL);
+    say("hearer");
+    return arg;
+}
+
+static void *disk(void *arg)
+{
+    static char text[16 * PAGE_BYTES];
+    void *block = NULL;
+    int fd = open("kernel_load.data", O_RDWR | O_CREAT, 0600);
+    if (write(fd, text, sizeof text) != sizeof text || fsync(fd) || close(fd) ||
+        posix_memalign(&block, PAGE_BYTES, PAGE_BYTES))
+        abort();
+    fd = open("kernel_load.data", O_RDONLY | O_DIRECT);
+    for (off_t at = 0; fd >= 0 && now() < until; at = (at + PAGE_BYTES) % (off_t)sizeof text)
+        if (pread(fd, block, PAGE_BYTES, at) != PAGE_BYTES)
+            break;
+    say("disk");
+    return arg;
+}
+
 static const struct {
     const char *name;
     void *(*run)(void *);
-} loads[THREADS + 1] = {{"burn", burn}, {"burn", burn}, {"sleeper", sleeper}, {"faulter", faulter},
-                        {"ping", ping}, {"pong", pong}, {"caller", caller},   {"catcher", catcher}};
+} loads[] = {{"burn", burn},     {"burn", burn}, {"sleeper", sleeper}, {"faulter", faulter},
+             {"ping", ping},     {"pong", pong}, {"caller", caller},   {"catcher", catcher},
+             {"hearer", hearer}, {"disk", disk}};
 
 static pthread_t start(const char *name)
 {
     pthread_t t;
     int i = 0;
-    while (i < THREADS && strcmp(loads[i].name, name) != 0)
+    while (strcmp(loads[i].name, name) != 0)
         i++;
     pthread_create(&t, NULL, loads[i].run, NULL);
     pthread_setname_np(t, name);

@@ -5,8 +5,10 @@
 //     kernel_stalls fibers SECONDS CPU      a fiber on this CPU, in turn in three regions: "compute" looks at the clock
 //                                           all the time, "fault" touches FAULT_PAGES fresh pages, "call" makes CALLS
 //                                           system calls
-//     kernel_stalls bursts ON_MS PERIOD_MS  a process that has its CPU before all others (SCHED_FIFO) for ON_MS of each
-//                                           PERIOD_MS, until it is killed; a line "begin end" (CLOCK_MONOTONIC, ns) each
+//     kernel_stalls bursts ON_MS PERIOD_MS [COUNT]
+//                                           a process that has its CPU before all others (SCHED_FIFO) for ON_MS of each
+//                                           PERIOD_MS, COUNT times or until it is killed; a line "begin end"
+//                                           (CLOCK_MONOTONIC, ns) each
 //
 // The first ends with "seen NS", what "compute" missed of the clock in gaps of GAP_NS and more, and a line "NAME begin
 // end" for each region.
@@ -97,7 +99,7 @@ static void start(void *arg)
     }
 }
 
-static int bursts(uint64_t on_ns, uint64_t period_ns)
+static int bursts(uint64_t on_ns, uint64_t period_ns, int count)
 {
     struct sched_param p = {.sched_priority = 10};
     uint64_t next = now() + period_ns;
@@ -105,7 +107,7 @@ static int bursts(uint64_t on_ns, uint64_t period_ns)
     if (sched_setscheduler(0, SCHED_FIFO, &p))
         return 1;
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
-    for (int i = 0; i < TURNS_MAX; i++, next += period_ns) {
+    for (int i = 0; i < count; i++, next += period_ns) {
         struct timespec at = {(time_t)(next / 1000000000), (long)(next % 1000000000)};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
         uint64_t begin = now(), end = begin;
@@ -119,8 +121,9 @@ static int bursts(uint64_t on_ns, uint64_t period_ns)
 
 int main(int argc, char **argv)
 {
-    if (argc == 4 && !strcmp(argv[1], "bursts"))
-        return bursts((uint64_t)(atof(argv[2]) * 1e6), (uint64_t)(atof(argv[3]) * 1e6));
+    if (argc >= 4 && !strcmp(argv[1], "bursts"))
+        return bursts((uint64_t)(atof(argv[2]) * 1e6), (uint64_t)(atof(argv[3]) * 1e6),
+                      argc > 4 ? atoi(argv[4]) : TURNS_MAX);
     if (argc > 3) {
         cpu_set_t one;
         CPU_ZERO(&one);

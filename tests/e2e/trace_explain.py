@@ -10,19 +10,11 @@ import signal
 import subprocess
 
 import harness
-from harness import BUILD, FIBERSCOPE, Skip, close, main
+from harness import BUILD, FIBERSCOPE, Skip, close, go_first, main
 
 SHORTEN = os.path.join(BUILD, "examples", "shorten")
 REQUESTS, SLOW = 1000, 98  # every 20th request is delayed, so the slowest 2 % are delayed ones
 DELAY_MS = {"lock": 20, "syscall": 20, "busy": 20, "function": 20, "channel": 20, "io": 20, "sleep": 20, "block": 40}
-
-
-def go_first():
-    """Others on the machine make delays long and are in no account of ours; where that is allowed they come second."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, -15)
-    except PermissionError:
-        pass
 
 
 def children_of(pid):

@@ -5,19 +5,33 @@ process that has the CPU before all others, the gaps that the program saw in its
 
 import json
 import os
+import signal
 import subprocess
+import time
 
-from harness import FIBERSCOPE, TESTS, Skip, main, record, skip_without_bpf, taken_ns
+from harness import BUILD, FIBERSCOPE, TESTS, Skip, go_first, main, record, skip_without_bpf, taken_ns
 
 STALLS = os.path.join(TESTS, "kernel_stalls")
 CALLS, FAULT_PAGES = 5000, 2000  # of kernel_stalls, at a time
 ON_MS, PERIOD_MS, SECONDS = 7, 25, 2
+SHORTEN = os.path.join(BUILD, "examples", "shorten")
+BURSTS, REQUESTS, REQUEST_MS, SLOW_MS = 60, 320, 6, 12  # of shorten
+
+
+def report(name, *args):
+    done = subprocess.run([FIBERSCOPE, "trace", name, "--json", *args], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def lost(*args):
-    done = subprocess.run([FIBERSCOPE, "trace", "lost", "--json", *args], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return report("lost", *args)
+
+
+def spans_of(log):
+    """The bursts that are over: [(begin, end)]"""
+    with open(log, encoding="utf-8") as f:
+        return [tuple(map(int, line.split())) for line in f if len(line.split()) == 2 and line.endswith("\n")]
 
 
 def record_stalls(work, cpu, bursts=True):
@@ -37,9 +51,7 @@ def record_stalls(work, cpu, bursts=True):
             other.wait()
     assert done.returncode == 0, done.stderr
     assert "did not make sense" not in done.stderr and "was cut" not in done.stderr, done.stderr
-    with open(log, encoding="utf-8") as f:
-        spans = [tuple(map(int, line.split())) for line in f if len(line.split()) == 2 and line.endswith("\n")]
-    return lost(path), done.stdout.splitlines(), spans
+    return lost(path), done.stdout.splitlines(), spans_of(log)
 
 
 def turns_of(lines):
@@ -81,6 +93,94 @@ def stalls_by_a_known_process_are_its_bursts(work):
         within(row["had_ns"], span, 0.02, name, taken)
 
 
+def target_of(recorder):
+    with open(f"/proc/{recorder.pid}/task/{recorder.pid}/children", encoding="ascii") as f:
+        return int(f.read().split()[0])
+
+
+def burst_at(port, work, cpu):
+    """Loads shorten, from another processor, and meanwhile has shorten's BURSTS times: when. The load goes first there, and
+    has so many connections that some 200 ms of requests wait: else shorten would be idle in a burst, and lose nothing."""
+    def go_elsewhere():
+        os.sched_setaffinity(0, os.sched_getaffinity(0) - {cpu} or {cpu})
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    log = os.path.join(work, "bursts")
+    load = subprocess.Popen([SHORTEN + "_load", "-p", port, "-c", "32", "-w", "0", "-n", str(REQUESTS)],
+                            stdout=subprocess.DEVNULL, env=dict(os.environ, FIB_MAXPROCS="1"), preexec_fn=go_elsewhere)
+    time.sleep(0.3)
+    with open(log, "w", encoding="utf-8") as out:
+        done = subprocess.run(["taskset", "-c", str(cpu), STALLS, "bursts", str(ON_MS), str(PERIOD_MS), str(BURSTS)],
+                              stdout=out, timeout=60)
+    was_loaded = load.poll() is None
+    assert load.wait(timeout=60) == 0 and done.returncode == 0
+    assert was_loaded, "the load was over before the bursts"
+    return spans_of(log)
+
+
+def record_shorten(work, cpu):
+    if not os.path.exists(SHORTEN):
+        raise Skip("shorten is not built: no SQLite")
+    if subprocess.run(["chrt", "-f", "1", "true"], check=False, stderr=subprocess.DEVNULL).returncode:
+        raise Skip("no process may have the CPU before all others (SCHED_FIFO)")
+    recorder = subprocess.Popen([FIBERSCOPE, "record", "--trace", "--cpu", "-F", "499", "--kernel", "-o", "s.%k.pb.gz", SHORTEN,
+                                 "-p", "0", "-d", "links.db", f"--delay=function:1:{REQUEST_MS}ms"], cwd=work, text=True,
+                                env=dict(os.environ, FIB_MAXPROCS="1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                preexec_fn=go_first)
+    try:
+        port = recorder.stdout.readline().rsplit(":", 1)[1].strip()
+        target = target_of(recorder)
+        for tid in os.listdir(f"/proc/{target}/task"):
+            os.sched_setaffinity(int(tid), {cpu})
+        bursts = burst_at(port, work, cpu)
+        os.kill(target, signal.SIGTERM)
+        said = recorder.communicate(timeout=60)[1]
+        assert recorder.returncode == 0, said
+    finally:
+        recorder.kill()
+        recorder.communicate()
+    return bursts
+
+
+def bursts_beside_shorten_are_what_its_requests_lost(work):
+    bursts = record_shorten(work, max(os.sched_getaffinity(0)))
+    known = sum(end - begin for begin, end in bursts)
+    assert len(bursts) == BURSTS and known >= BURSTS * ON_MS * 1e6, bursts
+    found = lost(os.path.join(work, "s.trace"))
+    by = {row["by"]: row for row in found["by"]["descheduled"]}
+    print(f"      of {known / 1e6:.2f} ms lost finds {by['bursts']['ns'] / 1e6:.2f}")
+    within(by["bursts"]["ns"], known, 0.05, "by bursts")
+    others = found["whole"]["descheduled_ns"] - by["bursts"]["ns"]
+    region, = [row for row in found["regions"] if row["region"] == "request"]
+    assert 0.95 * known <= region["descheduled_ns"] <= 1.05 * known + others, (region, known, others)
+    # One by one.
+    stalls = [s for s in found["longest"] if s["by"] == "bursts"]
+    assert stalls or others > known, found["longest"]
+    for s in stalls:
+        begin, end = found["start_ns"] + s["begin_ns"], found["start_ns"] + s["begin_ns"] + s["ns"]
+        assert s["region"] == "request" and s["kind"] == "descheduled", s
+        assert any(min(end, e) - max(begin, b) > 0.95 * (e - b) for b, e in bursts), (s, begin, end)
+    if others > known:
+        print("      others had the processor for most of the time: slow requests are not those of the bursts")
+        return
+    check_explained(report("explain", "--region=request", f"--slow={SLOW_MS}ms", os.path.join(work, "s.trace")), known)
+
+
+def check_explained(e, known):
+    """A request that a burst met takes that much longer."""
+    assert e["slow"] >= 0.95 * BURSTS, e["slow"]
+    by = [p for p in e["pieces"] if p.get("kernel") == "descheduled" and p["by"] == "bursts"]
+    assert [p["part"] for p in by] == ["running"], by
+    print(f"      of {known / 1e6:.2f} ms explain finds {by[0]['slow_ns'] * e['slow'] / 1e6:.2f} in {e['slow']} slow requests")
+    within(by[0]["slow_ns"] * e["slow"], known, 0.05, "in slow requests")
+    assert by[0]["typical_ns"] < 0.01 * by[0]["slow_ns"], by
+    within(e["running"]["descheduled"]["slow_ns"] - e["running"]["descheduled"]["typical_ns"], e["gap_ns"], 0.05, "the gap")
+    for side in ("slow_ns", "typical_ns"):
+        ran = sum(row[side] for key, row in e["running"].items() if key != "unknown")
+        assert abs(ran - sum(p[side] for p in e["pieces"] if p["part"] == "running")) < 1, (side, e["running"])
+        assert abs(sum(p[side] for p in e["pieces"]) - e[side.replace("_", "_mean_")]) < 1, (side, e)
+        assert REQUEST_MS * 0.97e6 < e["running"]["computing"][side] < REQUEST_MS * 1.2e6, (side, e["running"])
+
+
 def calls_and_faults_are_in_their_regions(work):
     report, lines, _ = record_stalls(work, max(os.sched_getaffinity(0)), bursts=False)
     turns = turns_of(lines)
@@ -110,5 +210,5 @@ def a_missing_kernel_trace_is_named(work):
 
 if __name__ == "__main__":
     skip_without_bpf()
-    main([stalls_by_a_known_process_are_its_bursts, calls_and_faults_are_in_their_regions,
+    main([stalls_by_a_known_process_are_its_bursts, bursts_beside_shorten_are_what_its_requests_lost, calls_and_faults_are_in_their_regions,
           a_missing_kernel_trace_is_named])
