@@ -15,7 +15,7 @@
 #ifndef FIBERSCOPE_VIEWER_VIEWS_LANES_H
 #define FIBERSCOPE_VIEWER_VIEWS_LANES_H
 
-#include "viewer/trace_model.h"
+#include "viewer/kernel_model.h"
 
 enum lanes_kind {
     LANES_PROC,    // what: of the model's lanes
@@ -50,6 +50,7 @@ struct lanes_row {
 
 struct lanes_sizes { // in pixels
     int proc, lane, head, counter, region, frame;
+    int strip; // below a thread, of what the kernel did with it
 };
 
 struct lanes_held { // a level of detail
@@ -65,6 +66,7 @@ enum { LANES_TASK_ROWS = 64 }; // beyond, tasks lie over one another in the last
 
 struct lanes {
     const struct trace_model *model;
+    const struct kernel_model *kernel; // beside it; NULL: none
     struct lanes_row *rows;
     uint32_t count, capacity;
     uint32_t head;    // of the rows that are put, LANES_NO_HEAD
@@ -78,6 +80,7 @@ struct lanes {
     bool *open; // [group_count]
     bool threads_open, tasks_open;
     bool stacks;  // below fibers
+    bool strips;  // below threads, and CPUs under all lanes
     uint8_t sort; // lanes_sort
     int64_t sort_at_ns;
     char filter[LANES_FILTER_MAX];
@@ -104,6 +107,7 @@ struct lanes {
 };
 
 int lanes_init(struct lanes *l, const struct trace_model *m); // 0 or -ENOMEM
+void lanes_set_kernel(struct lanes *l, const struct kernel_model *k);
 void lanes_finish(struct lanes *l);                           // accepts a zeroed one
 
 // What is open at first. shown: of the groups before, to be 0 at the first.
@@ -127,6 +131,9 @@ const struct lanes_row *lanes_find(const struct lanes *l, uint32_t lane);
 
 // The lane of spans->lanes that a row shows; TRACE_NO_LANE: none.
 uint32_t lanes_of_row(const struct lanes *l, const struct lanes_row *row);
+
+// How high the strip below a row is; 0: it has none.
+int lanes_strip(const struct lanes *l, const struct lanes_row *row);
 
 // The first row that ends below y; count if there is none.
 uint32_t lanes_at(const struct lanes *l, int y);

@@ -22,6 +22,7 @@ struct eased {
     struct timeline timeline;  // first: others take it for the state
     struct panels panels;      // beneath it
     struct trace_model *model; // held
+    struct kernel_model *kernel; // held; NULL: none
     struct timeline_window from, drawn, to, at_first;
     int64_t began_ms; // 0: nothing moves
 };
@@ -37,6 +38,10 @@ static int open_timeline(void **state, struct document *d)
         return -ENOMEM;
     }
     trace_model_hold(e->model = d->trace);
+    if (d->kernel) {
+        kernel_model_hold(e->kernel = d->kernel);
+        timeline_set_kernel(&e->timeline, e->kernel);
+    }
     // What lies beyond the end is cut off: timeline_show would move it.
     double all = e->timeline.shown.end, end = d->shown.end_ns < all ? d->shown.end_ns : all;
     if (end > d->shown.begin_ns)
@@ -120,8 +125,10 @@ static void finish(void *state)
 {
     struct eased *e = state;
     struct trace_model *m = e->model;
+    struct kernel_model *k = e->kernel;
     panels_finish(&e->panels);
     timeline_finish(&e->timeline);
+    kernel_model_free(k);
     trace_model_free(m);
     free(e);
 }
