@@ -52,7 +52,8 @@ static enum kind kind_of(const char *path)
         return KERNEL;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     enum kind kind = OTHER;
-    if (fd >= 0 && pread(fd, begin, sizeof begin, 0) == sizeof begin && !memcmp(begin, "go 1.", sizeof begin))
+    if (fd >= 0 && pread(fd, begin, sizeof begin, 0) == sizeof begin &&
+        !memcmp(begin, "go 1.", sizeof begin))
         kind = look(fd);
     if (fd >= 0)
         close(fd);

@@ -55,15 +55,15 @@ bool kernel_trace_is(const struct trace_spans *s)
 
 const char *kernel_class_name(int class)
 {
-    static const char *const names[KERNEL_CLASSES] = {"off the CPU", "running",    "system call",
-                                                      "page fault",  "asleep", "running"};
+    static const char *const names[KERNEL_CLASSES] = {"off the CPU", "running", "system call",
+                                                      "page fault",  "asleep",  "running"};
     return class >= 0 && class < KERNEL_CLASSES ? names[class] : "";
 }
 
 const char *kernel_lost_name(int class)
 {
-    static const char *const names[KERNEL_CLASSES] = {"off the CPU", "",  "system calls",
-                                                      "page faults", "asleep in them", ""};
+    static const char *const names[KERNEL_CLASSES] = {
+        "off the CPU", "", "system calls", "page faults", "asleep in them", ""};
     return class >= 0 && class < KERNEL_CLASSES ? names[class] : "";
 }
 
@@ -85,7 +85,8 @@ static int by_id(const void *a, const void *b)
 }
 
 // Those of one kind in all files, by id; a thread's is the lower half of its fiber's.
-static int find_lanes(const struct kernel_model *k, uint8_t kind, struct found **out, uint32_t *count)
+static int find_lanes(const struct kernel_model *k, uint8_t kind, struct found **out,
+                      uint32_t *count)
 {
     size_t all = 1, n = 0;
     for (uint32_t p = 0; p < k->part_count; p++) {
@@ -100,7 +101,8 @@ static int find_lanes(const struct kernel_model *k, uint8_t kind, struct found *
         const struct trace_spans *s = k->parts[p]->spans;
         for (uint32_t lane = s->kind_first[kind]; lane < s->kind_first[kind + 1]; lane++) {
             int64_t id = s->lanes[lane].id;
-            f[n++] = (struct found){kind == TRACE_RESOURCE_GOROUTINE ? id & UINT32_MAX : id, id, p, lane};
+            f[n++] = (struct found){kind == TRACE_RESOURCE_GOROUTINE ? id & UINT32_MAX : id, id, p,
+                                    lane};
         }
     }
     qsort(f, n, sizeof *f, by_id);
@@ -113,7 +115,8 @@ static int add_lanes(struct kernel_model *k, const struct found *f, uint32_t cou
     uint32_t ids = 0;
     for (uint32_t i = 0; i < count; i++)
         ids += !i || f[i].id != f[i - 1].id;
-    struct kernel_lane *more = reallocarray(k->lanes, k->lane_count + ids + (size_t)1, sizeof *more);
+    struct kernel_lane *more =
+        reallocarray(k->lanes, k->lane_count + ids + (size_t)1, sizeof *more);
     if (!more)
         return -ENOMEM;
     k->lanes = more;
@@ -199,7 +202,8 @@ uint32_t kernel_lane_of(const struct kernel_model *k, uint32_t trace_lane)
 {
     const struct trace_spans *s = k->trace->spans;
     uint32_t first = s->kind_first[TRACE_RESOURCE_THREAD];
-    return trace_lane >= first && trace_lane < s->lane_count ? k->lane_of[trace_lane - first] : KERNEL_NO_LANE;
+    return trace_lane >= first && trace_lane < s->lane_count ? k->lane_of[trace_lane - first]
+                                                             : KERNEL_NO_LANE;
 }
 
 // --- Level of detail.
@@ -218,13 +222,15 @@ static bool is_fault(const struct trace_spans *s, uint32_t first, uint32_t span,
 {
     for (uint32_t i = span, n = 0; i + 1 > first && n < LOOK_BACK; i--, n++) {
         const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[i]);
-        if (stack->count)
+        if (stack->count && trace_span_state(s, i) != TRACE_GO_RUNNABLE) // else it may be the waker's
             return stack->count > 1 && stack->frames[stack->count - 2].function == fault;
     }
     return false;
 }
 
-static int add_thread(struct kernel_lane *l, const struct trace_spans *s, uint32_t lane, uint32_t fault)
+// until_ns: when the next thread of this number begins.
+static int add_thread(struct kernel_lane *l, const struct trace_spans *s, uint32_t lane,
+                      int64_t until_ns, uint32_t fault)
 {
     const struct trace_lane *t = &s->lanes[lane];
     int rc = 0;
@@ -234,20 +240,27 @@ static int add_thread(struct kernel_lane *l, const struct trace_spans *s, uint32
         switch (trace_span_state(s, i)) {
         case TRACE_GO_RUNNING: break;
         case TRACE_GO_RUNNABLE: class = KERNEL_DELAYED; break;
-        case TRACE_GO_SYSCALL: class = is_fault(s, t->first, i, fault) ? KERNEL_FAULT : KERNEL_SYSCALL; break;
-        case TRACE_GO_WAITING: class = is_fault(s, t->first, i, fault) ? KERNEL_FAULT : KERNEL_ASLEEP; break;
+        case TRACE_GO_SYSCALL:
+            class = is_fault(s, t->first, i, fault) ? KERNEL_IN_FAULT : KERNEL_IN_CALL;
+            break;
+        case TRACE_GO_WAITING:
+            class = is_fault(s, t->first, i, fault) ? KERNEL_IN_FAULT : KERNEL_ASLEEP;
+            break;
         default: end_ns = begin_ns; break; // it was not there: counted and never seen
         }
+        begin_ns = begin_ns < until_ns ? begin_ns : until_ns;
+        end_ns = end_ns < until_ns ? end_ns : until_ns;
         rc = lod_add(&l->lod, begin_ns, end_ns, class);
     }
     return rc;
 }
 
-static int add_stretch(struct kernel_model *k, struct kernel_lane *l, const struct trace_spans *s, uint32_t span,
-                       int64_t begin_ns, int64_t end_ns)
+static int add_stretch(struct kernel_model *k, struct kernel_lane *l, const struct trace_spans *s,
+                       uint32_t span, int64_t begin_ns, int64_t end_ns)
 {
-    const struct kernel_lane *thread = thread_of(k, s->lanes[trace_spans_fiber(s, span)].id & UINT32_MAX);
-    uint8_t class = !thread || !thread->is_program            ? KERNEL_DELAYED
+    const struct kernel_lane *thread =
+        thread_of(k, s->lanes[trace_spans_fiber(s, span)].id & UINT32_MAX);
+    uint8_t class = !thread || !thread->is_program        ? KERNEL_DELAYED
                     : thread->trace_lane != TRACE_NO_LANE ? KERNEL_RUNNING
                                                           : KERNEL_PROGRAM;
     uint32_t at = l->lod.count;
@@ -264,7 +277,8 @@ static int add_stretch(struct kernel_model *k, struct kernel_lane *l, const stru
 }
 
 // Runs of one thread that follow each other, such as before and in a system call, are one stretch.
-static int add_cpu(struct kernel_model *k, struct kernel_lane *l, const struct trace_spans *s, uint32_t lane)
+static int add_cpu(struct kernel_model *k, struct kernel_lane *l, const struct trace_spans *s,
+                   uint32_t lane)
 {
     const struct trace_lane *c = &s->lanes[lane];
     int64_t begin_ns = 0, end_ns = 0;
@@ -285,6 +299,15 @@ static int add_cpu(struct kernel_model *k, struct kernel_lane *l, const struct t
     return rc || fiber == TRACE_NO_LANE ? rc : add_stretch(k, l, s, span, begin_ns, end_ns);
 }
 
+static int64_t begin_of(const struct kernel_model *k, const struct kernel_lane *l, uint32_t source)
+{
+    if (source >= l->source_count)
+        return INT64_MAX;
+    const struct trace_spans *s = k->parts[l->sources[source].part]->spans;
+    const struct trace_lane *t = &s->lanes[l->sources[source].lane];
+    return t->count ? trace_span_begin_ns(s, t->first) : t->end_ns;
+}
+
 static int make_lods(struct kernel_model *k)
 {
     uint32_t *faults = calloc(k->part_count, sizeof *faults);
@@ -296,8 +319,10 @@ static int make_lods(struct kernel_model *k)
         for (uint32_t j = 0; !rc && j < l->source_count; j++) {
             struct kernel_source *from = &l->sources[j];
             from->first = l->lod.count;
-            rc = i < k->cpu_count ? add_cpu(k, l, k->parts[from->part]->spans, from->lane)
-                                  : add_thread(l, k->parts[from->part]->spans, from->lane, faults[from->part]);
+            rc = i < k->cpu_count
+                     ? add_cpu(k, l, k->parts[from->part]->spans, from->lane)
+                     : add_thread(l, k->parts[from->part]->spans, from->lane,
+                                  begin_of(k, l, j + 1), faults[from->part]);
         }
         rc = rc ? rc : lod_finish(&l->lod);
     }
@@ -316,12 +341,13 @@ static int check(const struct kernel_model *k, struct fscope_error *err)
         return 0;
     bool later = k->begin_ns >= m->end_ns;
     double ns = (double)(later ? k->begin_ns - m->end_ns : m->begin_ns - k->end_ns);
-    return error_set(err, -ENODATA, 0, "it is of another time: by the clock it %s %.6gs %s", later ? "begins" : "ends",
-                     ns / 1e9, later ? "after this trace ends" : "before this trace begins");
+    return error_set(err, -ENODATA, 0, "it is of another time: by the clock it %s %.6gs %s",
+                     later ? "begins" : "ends", ns / 1e9,
+                     later ? "after this trace ends" : "before this trace begins");
 }
 
-int kernel_model_new(struct kernel_model **out, struct trace_model *trace, struct trace_model **parts, uint32_t count,
-                     struct fscope_error *err)
+int kernel_model_new(struct kernel_model **out, struct trace_model *trace,
+                     struct trace_model **parts, uint32_t count, struct fscope_error *err)
 {
     struct kernel_model *k = calloc(1, sizeof *k);
     struct trace_model **own = calloc(count + (size_t)1, sizeof *own);

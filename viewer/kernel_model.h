@@ -22,8 +22,8 @@
 enum kernel_class {
     KERNEL_DELAYED,
     KERNEL_RUNNING,
-    KERNEL_SYSCALL,
-    KERNEL_FAULT,  // on the CPU, or asleep in it
+    KERNEL_IN_CALL,
+    KERNEL_IN_FAULT,  // on the CPU, or asleep in it
     KERNEL_ASLEEP, // in a system call
     KERNEL_PROGRAM,
     KERNEL_CLASSES,
@@ -40,7 +40,7 @@ struct kernel_lane {
     int64_t id; // of the CPU, the thread
     struct kernel_source *sources;
     uint32_t source_count;
-    uint32_t *spans;    // of a CPU: the file's span with which a stretch begins
+    uint32_t *spans; // of a CPU: the file's span with which a stretch begins
     uint32_t spans_capacity;
     uint32_t trace_lane; // of a thread: where the trace of fibers has it; TRACE_NO_LANE
     bool is_program;     // of a thread: it is of a process of such a one
@@ -53,8 +53,8 @@ struct kernel_model {
     uint32_t part_count;
     struct kernel_lane *lanes; // CPUs, then threads, each by id
     uint32_t cpu_count, lane_count;
-    uint32_t *lane_of;   // [threads of trace->spans]; KERNEL_NO_LANE
-    uint32_t known;      // of those, how many it has
+    uint32_t *lane_of; // [threads of trace->spans]; KERNEL_NO_LANE
+    uint32_t known;    // of those, how many it has
     int64_t begin_ns, end_ns;
     _Atomic int holders; // beside the first
 };
@@ -67,8 +67,8 @@ int kernel_trace_path(char *path, size_t size, const char *trace);
 
 // parts: the files' models, which are its own from now on, also if this fails. 0; -ENODATA with err: no kernel trace, or of
 // another time; -ENOMEM.
-int kernel_model_new(struct kernel_model **out, struct trace_model *trace, struct trace_model **parts, uint32_t count,
-                     struct fscope_error *err);
+int kernel_model_new(struct kernel_model **out, struct trace_model *trace,
+                     struct trace_model **parts, uint32_t count, struct fscope_error *err);
 void kernel_model_free(struct kernel_model *k); // accepts NULL
 void kernel_model_hold(struct kernel_model *k);
 
@@ -92,7 +92,8 @@ struct kernel_piece {
 };
 
 // index: below the lane's lod.count.
-void kernel_piece_get(const struct kernel_model *k, uint32_t lane, uint32_t index, struct kernel_piece *p);
+void kernel_piece_get(const struct kernel_model *k, uint32_t lane, uint32_t index,
+                      struct kernel_piece *p);
 
 // The piece of a lane at a moment; UINT32_MAX: none.
 uint32_t kernel_piece_at(const struct kernel_model *k, uint32_t lane, int64_t time_ns);
@@ -123,14 +124,16 @@ struct kernel_times {
 };
 
 // What a span of the fibers' lost, within [from_ns, to_ns), on the thread trace_lane.
-void kernel_times_span(struct kernel_times *t, const struct kernel_model *k, uint32_t trace_lane, uint32_t span,
-                       int64_t from_ns, int64_t to_ns);
+void kernel_times_span(struct kernel_times *t, const struct kernel_model *k, uint32_t trace_lane,
+                       uint32_t span, int64_t from_ns, int64_t to_ns);
 
 // What all fibers lost in [from_ns, to_ns), as `fiberscope trace lost --from --to` has it.
-void kernel_times_all(struct kernel_times *t, const struct kernel_model *k, int64_t from_ns, int64_t to_ns);
+void kernel_times_all(struct kernel_times *t, const struct kernel_model *k, int64_t from_ns,
+                      int64_t to_ns);
 
 // Who had the CPU instead, of a piece that is delayed.
-void kernel_times_piece(struct kernel_times *t, const struct kernel_model *k, const struct kernel_piece *p);
+void kernel_times_piece(struct kernel_times *t, const struct kernel_model *k,
+                        const struct kernel_piece *p);
 void kernel_times_finish(struct kernel_times *t);
 int64_t kernel_times_lost(const struct kernel_times *t);
 

@@ -20,12 +20,13 @@ static const struct kernel_source *source_of(const struct kernel_lane *l, uint32
 }
 
 // What the thread was called at a span: the last stack says it, as its name may change.
-static const struct trace_stack *last_stack(const struct trace_spans *s, uint32_t lane, uint32_t span)
+static const struct trace_stack *last_stack(const struct trace_spans *s, uint32_t lane,
+                                            uint32_t span)
 {
     uint32_t first = s->lanes[lane].first;
     for (uint32_t i = span, n = 0; i + 1 > first && n < LOOK_BACK; i--, n++) {
         const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[i]);
-        if (stack->count)
+        if (stack->count && trace_span_state(s, i) != TRACE_GO_RUNNABLE) // else it may be the waker's
             return stack;
     }
     return trace_stacks_get(&s->stacks, 0);
@@ -35,7 +36,8 @@ static int64_t cpu_of(const struct trace_spans *s, uint32_t lane, uint32_t span)
 {
     uint8_t state = trace_span_state(s, span);
     bool is_on = state == TRACE_GO_RUNNING || state == TRACE_GO_SYSCALL;
-    if (!is_on && state == TRACE_GO_RUNNABLE && span + 1 < s->lanes[lane].first + s->lanes[lane].count)
+    if (!is_on && state == TRACE_GO_RUNNABLE &&
+        span + 1 < s->lanes[lane].first + s->lanes[lane].count)
         return trace_span_state(s, span + 1) != TRACE_GO_RUNNABLE ? cpu_of(s, lane, span + 1) : -1;
     return is_on && s->peer[span] != TRACE_NO_LANE ? s->lanes[s->peer[span]].id : -1;
 }
@@ -53,7 +55,8 @@ static uint32_t thread_lane(const struct kernel_model *k, int64_t id)
     return low < k->lane_count && k->lanes[low].id == id ? low : KERNEL_NO_LANE;
 }
 
-void kernel_piece_get(const struct kernel_model *k, uint32_t lane, uint32_t index, struct kernel_piece *p)
+void kernel_piece_get(const struct kernel_model *k, uint32_t lane, uint32_t index,
+                      struct kernel_piece *p)
 {
     const struct kernel_lane *l = &k->lanes[lane];
     const struct kernel_source *from = source_of(l, index);
@@ -65,7 +68,8 @@ void kernel_piece_get(const struct kernel_model *k, uint32_t lane, uint32_t inde
     *p = (struct kernel_piece){.begin_ns = lod_begin_ns(&l->lod, index),
                                .end_ns = lod_end_ns(&l->lod, index),
                                .class = lod_class(&l->lod, index),
-                               .thread = is_cpu ? thread_lane(k, s->lanes[fiber].id & UINT32_MAX) : lane,
+                               .thread =
+                                   is_cpu ? thread_lane(k, s->lanes[fiber].id & UINT32_MAX) : lane,
                                .cpu = is_cpu ? l->id : cpu_of(s, fiber, span),
                                .name = trace_names_text(&s->names, s->lanes[fiber].name),
                                .process = "",
@@ -77,7 +81,8 @@ void kernel_piece_get(const struct kernel_model *k, uint32_t lane, uint32_t inde
     if (is_cpu || stack->count < 2 || p->class == KERNEL_RUNNING || p->class == KERNEL_DELAYED)
         return;
     p->why = trace_names_text(&s->names, stack->frames[stack->count - 2].function);
-    p->on_disk = stack->count > 2 && !strcmp(trace_names_text(&s->names, stack->frames[0].function), "block I/O");
+    p->on_disk = stack->count > 2 &&
+                 !strcmp(trace_names_text(&s->names, stack->frames[0].function), "block I/O");
 }
 
 uint32_t kernel_piece_at(const struct kernel_model *k, uint32_t lane, int64_t time_ns)
@@ -108,7 +113,8 @@ int64_t kernel_covers(const struct kernel_model *k, int64_t from_ns, int64_t to_
     int64_t sum = 0;
     for (uint32_t i = 0; i < k->part_count; i++) {
         const struct trace_model *m = k->parts[i];
-        int64_t from = from_ns > m->begin_ns ? from_ns : m->begin_ns, to = to_ns < m->end_ns ? to_ns : m->end_ns;
+        int64_t from = from_ns > m->begin_ns ? from_ns : m->begin_ns,
+                to = to_ns < m->end_ns ? to_ns : m->end_ns;
         sum += to > from ? to - from : 0;
     }
     return sum;
@@ -129,8 +135,8 @@ static void add_by(struct kernel_times *t, const char *name, int64_t ns)
 }
 
 // Who had the CPU that the thread then got.
-static void add_instead(struct kernel_times *t, const struct kernel_model *k, const struct kernel_piece *p, int64_t begin_ns,
-                        int64_t end_ns)
+static void add_instead(struct kernel_times *t, const struct kernel_model *k,
+                        const struct kernel_piece *p, int64_t begin_ns, int64_t end_ns)
 {
     uint32_t cpu = 0;
     while (cpu < k->cpu_count && k->lanes[cpu].id != p->cpu)
@@ -149,7 +155,8 @@ static void add_instead(struct kernel_times *t, const struct kernel_model *k, co
     }
 }
 
-void kernel_times_piece(struct kernel_times *t, const struct kernel_model *k, const struct kernel_piece *p)
+void kernel_times_piece(struct kernel_times *t, const struct kernel_model *k,
+                        const struct kernel_piece *p)
 {
     add_instead(t, k, p, p->begin_ns, p->end_ns);
 }
@@ -158,18 +165,20 @@ void kernel_times_piece(struct kernel_times *t, const struct kernel_model *k, co
 static bool is_new(const struct kernel_model *k, uint32_t lane, uint32_t index)
 {
     const struct kernel_lane *l = &k->lanes[lane];
-    if (lod_class(&l->lod, index) != KERNEL_FAULT)
+    if (lod_class(&l->lod, index) != KERNEL_IN_FAULT)
         return true;
     const struct kernel_source *from = source_of(l, index);
     const struct trace_spans *s = k->parts[from->part]->spans;
-    return trace_span_state(s, s->lanes[from->lane].first + index - from->first) == TRACE_GO_SYSCALL;
+    return trace_span_state(s, s->lanes[from->lane].first + index - from->first) ==
+           TRACE_GO_SYSCALL;
 }
 
-void kernel_times_span(struct kernel_times *t, const struct kernel_model *k, uint32_t trace_lane, uint32_t span,
-                       int64_t from_ns, int64_t to_ns)
+void kernel_times_span(struct kernel_times *t, const struct kernel_model *k, uint32_t trace_lane,
+                       uint32_t span, int64_t from_ns, int64_t to_ns)
 {
     const struct trace_spans *s = k->trace->spans;
-    int64_t begin_ns = trace_span_begin_ns(s, span), end_ns = trace_span_end_ns(s, trace_spans_fiber(s, span), span);
+    int64_t begin_ns = trace_span_begin_ns(s, span),
+            end_ns = trace_span_end_ns(s, trace_spans_fiber(s, span), span);
     uint8_t state = trace_span_state(s, span);
     uint32_t lane = kernel_lane_of(k, trace_lane);
     begin_ns = begin_ns > from_ns ? begin_ns : from_ns;
@@ -206,7 +215,8 @@ void kernel_times_span(struct kernel_times *t, const struct kernel_model *k, uin
     }
 }
 
-void kernel_times_all(struct kernel_times *t, const struct kernel_model *k, int64_t from_ns, int64_t to_ns)
+void kernel_times_all(struct kernel_times *t, const struct kernel_model *k, int64_t from_ns,
+                      int64_t to_ns)
 {
     const struct trace_spans *s = k->trace->spans;
     for (uint32_t lane = s->kind_first[TRACE_RESOURCE_THREAD]; lane < s->lane_count; lane++) {

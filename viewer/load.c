@@ -422,11 +422,12 @@ static void say_kernel(struct loaded *out, const char *path, const char *what, c
 {
     const char *slash = strrchr(path, '/');
     size_t n = strlen(out->missing);
-    snprintf(out->missing + n, sizeof out->missing - n, "%sKernel trace %.100s%s: %s", n ? ". " : "",
-             slash && slash[1] ? slash + 1 : path, what, why);
+    snprintf(out->missing + n, sizeof out->missing - n, "%sKernel trace %.100s%s: %s",
+             n ? ". " : "", slash && slash[1] ? slash + 1 : path, what, why);
 }
 
-static int read_kernel_file(struct load *l, const char *path, struct loaded *part, struct fscope_error *err)
+static int read_kernel_file(struct load *l, const char *path, struct loaded *part,
+                            struct fscope_error *err)
 {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -436,14 +437,15 @@ static int read_kernel_file(struct load *l, const char *path, struct loaded *par
         return error_set(err, -errno, 0, "%s", strerror(errno));
     }
     const struct source s = {.fd = fd, .size_bytes = (uint64_t)st.st_size};
-    int rc = S_ISREG(st.st_mode) ? read_trace(l, &s, part, err) : error_set(err, -EINVAL, 0, "no regular file");
+    int rc = S_ISREG(st.st_mode) ? read_trace(l, &s, part, err)
+                                 : error_set(err, -EINVAL, 0, "no regular file");
     close(fd);
     return rc;
 }
 
 // The file, and those that follow it after a loss: ".2" and so on.
-static int read_kernel_files(struct load *l, const char *path, struct loaded *out, struct kernel_parts *parts,
-                             struct fscope_error *err)
+static int read_kernel_files(struct load *l, const char *path, struct loaded *out,
+                             struct kernel_parts *parts, struct fscope_error *err)
 {
     char next[PATH_MAX + 16];
     int rc = 0;
@@ -466,7 +468,8 @@ static int read_kernel_files(struct load *l, const char *path, struct loaded *ou
     return rc;
 }
 
-static int read_kernel_of(struct load *l, const char *path, struct loaded *out, struct fscope_error *err)
+static int read_kernel_of(struct load *l, const char *path, struct loaded *out,
+                          struct fscope_error *err)
 {
     struct kernel_parts *parts = calloc(1, sizeof *parts);
     if (!parts)
@@ -490,7 +493,8 @@ static int read_kernel(struct load *l, struct loaded *out, struct fscope_error *
     char path[PATH_MAX];
     if (l->o.kernel)
         snprintf(path, sizeof path, "%s", l->o.kernel);
-    else if (kernel_trace_path(path, sizeof path, l->o.path) || access(path, F_OK) || kernel_trace_is(out->trace->spans))
+    else if (kernel_trace_path(path, sizeof path, l->o.path) || access(path, F_OK) ||
+             kernel_trace_is(out->trace->spans))
         return 0;
     if (l->o.wake) { // the trace is there, and is not kept waiting
         trace_model_hold(out->trace);
@@ -502,7 +506,9 @@ static int read_kernel(struct load *l, struct loaded *out, struct fscope_error *
     if (rc)
         say_kernel(out, path, " is not shown", err->text);
     else if (!out->kernel->known)
-        say_kernel(out, path, "", "it has none of this trace's threads (it is of another program, or a pid namespace of its own)");
+        say_kernel(out, path, "",
+                   "it has none of this trace's threads (it is of another program, or a pid "
+                   "namespace of its own)");
     return 0;
 }
 

@@ -108,7 +108,7 @@ struct lanes {
 
 int lanes_init(struct lanes *l, const struct trace_model *m); // 0 or -ENOMEM
 void lanes_set_kernel(struct lanes *l, const struct kernel_model *k);
-void lanes_finish(struct lanes *l);                           // accepts a zeroed one
+void lanes_finish(struct lanes *l); // accepts a zeroed one
 
 // What is open at first. shown: of the groups before, to be 0 at the first.
 bool lanes_open_at_first(const struct trace_model *m, uint32_t group, uint32_t *shown);

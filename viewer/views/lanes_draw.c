@@ -304,7 +304,7 @@ static void draw_fiber_label(struct timeline *t, struct ui *u, uint32_t lane, st
 }
 
 bool timeline_head(struct timeline *t, struct ui *u, uint64_t id, struct rect r, bool open,
-                      const char *text)
+                   const char *text)
 {
     struct rect all = {r.x, r.y, r.w + t->lanes.w, r.h};
     unsigned hit = ui_hit(u, id, rect_make(r.x, r.y, r.w, r.h));
@@ -368,7 +368,8 @@ void timeline_gutter(struct timeline *t, struct ui *u, const struct lanes_row *r
         }
         break;
     case LANES_FIBERS: {
-        if (timeline_head(t, u, ui_id("timeline fibers", 0), r, lanes_any_open(&t->rows), "Fibers")) {
+        if (timeline_head(t, u, ui_id("timeline fibers", 0), r, lanes_any_open(&t->rows),
+                          "Fibers")) {
             lanes_toggle_all(&t->rows);
             u->again = true;
         }

@@ -12,7 +12,7 @@ enum {
     OPEN_AT_FIRST = 150, // groups are open as long as fewer fibers are shown
     TASKS_AT_FIRST = 6,
     THREADS_AT_FIRST = 12, // with strips below them
-    OPEN_FOUND = 20000, // the same of those that a filter finds: rows are cheap, sorting is not
+    OPEN_FOUND = 20000,    // the same of those that a filter finds: rows are cheap, sorting is not
     REGIONS_DEEP = 4,
 };
 
@@ -234,7 +234,8 @@ static bool has_strip(const struct lanes *l, uint32_t lane)
 
 int lanes_strip(const struct lanes *l, const struct lanes_row *row)
 {
-    uint32_t lane = row->kind == LANES_PROC || row->kind == LANES_THREAD ? lanes_of_row(l, row) : TRACE_NO_LANE;
+    uint32_t lane =
+        row->kind == LANES_PROC || row->kind == LANES_THREAD ? lanes_of_row(l, row) : TRACE_NO_LANE;
     return lane != TRACE_NO_LANE && has_strip(l, lane) ? l->sizes.strip : 0;
 }
 
@@ -262,7 +263,8 @@ int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes)
     memset(l->unfolded, 0, l->model->group_count * sizeof *l->unfolded);
     memset(l->row_of, 0xff, l->model->spans->lane_count * sizeof *l->row_of);
     for (uint32_t i = 0; !rc && i < l->model->lane_count; i++)
-        rc = put(l, LANES_PROC, i, sizes->proc + (has_strip(l, l->model->lanes[i].lane) ? sizes->strip : 0));
+        rc = put(l, LANES_PROC, i,
+                 sizes->proc + (has_strip(l, l->model->lanes[i].lane) ? sizes->strip : 0));
     for (uint32_t i = 0; !rc && i < TRACE_COUNTER_GOAL; i++) // the goal is drawn over the heap
         if (l->model->counters[i].most > 0)
             rc = put(l, LANES_COUNTER, i, sizes->counter);

@@ -19,9 +19,9 @@
 enum { EASE_MS = 130 };
 
 struct eased {
-    struct timeline timeline;  // first: others take it for the state
-    struct panels panels;      // beneath it
-    struct trace_model *model; // held
+    struct timeline timeline;    // first: others take it for the state
+    struct panels panels;        // beneath it
+    struct trace_model *model;   // held
     struct kernel_model *kernel; // held; NULL: none
     struct timeline_window from, drawn, to, at_first;
     int64_t began_ms; // 0: nothing moves
@@ -48,6 +48,7 @@ static int open_timeline(void **state, struct document *d)
         timeline_show(&e->timeline, d->shown.begin_ns, end);
     e->from = e->drawn = e->to = e->at_first = e->timeline.shown;
     panels_init(&e->panels, d->trace);
+    e->panels.context.kernel = e->kernel;
     e->panels.latency.in_range = end > d->shown.begin_ns; // of --range, if there is one
     e->panels.wake = d->wake;
     e->panels.wake_context = d->wake_context;

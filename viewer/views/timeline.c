@@ -250,10 +250,9 @@ static int detail_height(const struct timeline *t, const struct ui *u, int heigh
     int detail = DETAIL_ROWS * u->line, rows = height / u->line;
     int most = rows > 20 ? height / 4 : height / 3;
     if (t->is_brief || height < LITTLE_ROWS * u->line)
-        return t->span == TRACE_NO_SPAN && t->kernel.lane == KERNEL_NO_LANE
-                   ? u->line + u->pad
-               : 6 * u->line < height / 3 ? 6 * u->line
-                                          : height / 3;
+        return t->span == TRACE_NO_SPAN && t->kernel.lane == KERNEL_NO_LANE ? u->line + u->pad
+               : 6 * u->line < height / 3                                   ? 6 * u->line
+                                                                            : height / 3;
     return detail < most ? detail : most;
 }
 

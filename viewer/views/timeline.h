@@ -94,12 +94,12 @@ struct timeline_pixels { // see timeline_columns.c
     int from_width;
 };
 
-struct timeline_kernel {                // what a kernel trace adds (timeline_kernel.c)
+struct timeline_kernel {              // what a kernel trace adds (timeline_kernel.c)
     const struct kernel_model *model; // NULL: there is none
     bool is_closed;                   // CPUs: only their head
     int scroll;
-    uint32_t lane, index;       // the chosen piece; KERNEL_NO_LANE
-    struct kernel_piece chosen; // of it
+    uint32_t lane, index;         // the chosen piece; KERNEL_NO_LANE
+    struct kernel_piece chosen;   // of it
     uint32_t hot_lane, hot_index; // under the mouse in the last frame
     struct kernel_piece hot;
     uint32_t under_lane, under_index; // in this one

@@ -93,12 +93,12 @@ void timeline_counter(struct timeline *t, struct ui *u, uint32_t which, struct r
 
 // --- What a kernel trace adds.
 
-int timeline_cpus_height(const struct timeline *t, int height); // of that many pixels below each other
+int timeline_cpus_height(const struct timeline *t,
+                         int height); // of that many pixels below each other
 void timeline_kernel_begin(struct timeline *t);
 void timeline_cpus(struct timeline *t, struct ui *u, struct rect r, int gutter);
 void timeline_strip(struct timeline *t, struct ui *u, uint32_t trace_lane, struct rect r);
 void timeline_piece_mark(struct timeline *t, struct ui *u, uint32_t lane, struct rect r);
-uint32_t timeline_kernel_color(const struct ui *u, int class);
 void timeline_piece_lines(const struct timeline *t, uint32_t lane, uint32_t index, char who[256],
                           char what[256], char why[256]);
 void timeline_piece_tip(const struct timeline *t, struct ui *u, uint32_t lane, uint32_t index);

@@ -8,6 +8,7 @@
 #include "viewer/views/timeline_internal.h"
 
 #include "viewer/ui/font.h"
+#include "viewer/views/kernel_color.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -22,14 +23,15 @@ void timeline_set_kernel(struct timeline *t, const struct kernel_model *k)
     lanes_set_kernel(&t->rows, k);
 }
 
-uint32_t timeline_kernel_color(const struct ui *u, int class)
+uint32_t kernel_color(const struct ui *u, int class)
 {
     switch (class) {
     case KERNEL_DELAYED: return u->theme.runnable;
     case KERNEL_RUNNING: return u->theme.running;
-    case KERNEL_SYSCALL: return u->theme.syscall;
-    case KERNEL_FAULT: return u->theme.fault;
-    case KERNEL_PROGRAM: return theme_mix(u->theme.ground, u->theme.running, u->theme.dark ? 0.5 : 0.45);
+    case KERNEL_IN_CALL: return u->theme.syscall;
+    case KERNEL_IN_FAULT: return u->theme.fault;
+    case KERNEL_PROGRAM:
+        return theme_mix(u->theme.ground, u->theme.running, u->theme.dark ? 0.5 : 0.45);
     default: return u->theme.waiting;
     }
 }
@@ -37,18 +39,16 @@ uint32_t timeline_kernel_color(const struct ui *u, int class)
 // States differ in height, too: what works most stands highest.
 static int eighths(int class)
 {
-    static const uint8_t heights[KERNEL_CLASSES] = {[KERNEL_DELAYED] = 8,
-                                                    [KERNEL_RUNNING] = 8,
-                                                    [KERNEL_SYSCALL] = TIMELINE_CALL_EIGHTHS,
-                                                    [KERNEL_FAULT] = 4,
-                                                    [KERNEL_ASLEEP] = 2,
-                                                    [KERNEL_PROGRAM] = 8};
+    static const uint8_t heights[KERNEL_CLASSES] = {
+        [KERNEL_DELAYED] = 8, [KERNEL_RUNNING] = 8, [KERNEL_IN_CALL] = TIMELINE_CALL_EIGHTHS,
+        [KERNEL_IN_FAULT] = 4,   [KERNEL_ASLEEP] = 2,  [KERNEL_PROGRAM] = 8};
     return class < KERNEL_CLASSES ? heights[class] : 8;
 }
 
 // --- Pixels.
 
-static void draw_columns(struct timeline *t, struct ui *u, const struct lod_column *columns, struct rect r)
+static void draw_columns(struct timeline *t, struct ui *u, const struct lod_column *columns,
+                         struct rect r)
 {
     double pixel_ns = (t->shown.end - t->shown.begin) / r.w;
     uint32_t of_class[LOD_CLASSES] = {0}, *colors;
@@ -57,7 +57,7 @@ static void draw_columns(struct timeline *t, struct ui *u, const struct lod_colu
     if (pixel_ns <= 0 || !draw_strip_room(u->list, r, &colors, &heights))
         return;
     for (int k = 0; k < KERNEL_CLASSES; k++)
-        of_class[k] = timeline_kernel_color(u, k);
+        of_class[k] = kernel_color(u, k);
     for (int i = 0; i < r.w; i++) {
         const struct lod_column *c = &columns[i];
         double part = (double)c->busy_ns / pixel_ns * eighths(c->class) / 8;
@@ -67,7 +67,8 @@ static void draw_columns(struct timeline *t, struct ui *u, const struct lod_colu
     if (!delays || !draw_strip_room(u->list, r, &colors, &heights))
         return;
     for (int i = 0; i < r.w; i++)
-        timeline_put_column(&colors[i], &heights[i], u->theme.runnable, (double)columns[i].first_ns / pixel_ns);
+        timeline_put_column(&colors[i], &heights[i], u->theme.runnable,
+                            (double)columns[i].first_ns / pixel_ns);
 }
 
 // What no file tells of is no idle time.
@@ -88,18 +89,21 @@ static void draw_unknown(struct timeline *t, struct ui *u, struct rect r)
 // --- Boxes.
 
 // Under the mouse, or what that is linked to: the same stretch elsewhere, who ran instead.
-static bool is_hot(const struct timeline *t, uint32_t lane, uint32_t index, int64_t begin_ns, int64_t end_ns)
+static bool is_hot(const struct timeline *t, uint32_t lane, uint32_t index, int64_t begin_ns,
+                   int64_t end_ns)
 {
     const struct timeline_kernel *k = &t->kernel;
     if (k->hot_lane == KERNEL_NO_LANE || lane == k->hot_lane)
         return lane == k->hot_lane && index == k->hot_index;
     if (lane < k->model->cpu_count)
-        return k->model->lanes[lane].id == k->hot.cpu && begin_ns <= k->hot.begin_ns && k->hot.begin_ns < end_ns;
-    return k->hot_lane < k->model->cpu_count && lane == k->hot.thread && begin_ns >= k->hot.begin_ns &&
-           begin_ns < k->hot.end_ns;
+        return k->model->lanes[lane].id == k->hot.cpu && begin_ns <= k->hot.begin_ns &&
+               k->hot.begin_ns < end_ns;
+    return k->hot_lane < k->model->cpu_count && lane == k->hot.thread &&
+           begin_ns >= k->hot.begin_ns && begin_ns < k->hot.end_ns;
 }
 
-static void name_box(const struct timeline *t, struct ui *u, uint32_t lane, uint32_t index, bool hot, struct rect box)
+static void name_box(const struct timeline *t, struct ui *u, uint32_t lane, uint32_t index,
+                     bool hot, struct rect box)
 {
     const struct kernel_model *k = t->kernel.model;
     struct rect seen = rect_cut(box, t->kernel.cpus);
@@ -109,13 +113,14 @@ static void name_box(const struct timeline *t, struct ui *u, uint32_t lane, uint
         return;
     kernel_piece_get(k, lane, index, &p);
     bool is_ours = p.thread != KERNEL_NO_LANE && k->lanes[p.thread].trace_lane != TRACE_NO_LANE;
-    snprintf(text, sizeof text, is_ours ? "M%" PRId64 " %.80s" : "%.0" PRId64 "%.80s", is_ours ? k->lanes[p.thread].id : 0,
-             p.name);
+    snprintf(text, sizeof text, is_ours ? "M%" PRId64 " %.80s" : "%.0" PRId64 "%.80s",
+             is_ours ? k->lanes[p.thread].id : 0, p.name);
     ui_name(u, rect_make(seen.x + u->pad, box.y, seen.w - u->pad - 3, box.h),
             p.class == KERNEL_PROGRAM && !hot ? u->theme.text : u->theme.ink, text);
 }
 
-static void draw_piece(struct timeline *t, struct ui *u, uint32_t lane, uint32_t index, struct rect r)
+static void draw_piece(struct timeline *t, struct ui *u, uint32_t lane, uint32_t index,
+                       struct rect r)
 {
     const struct lod *l = &t->kernel.model->lanes[lane].lod;
     struct rect box = timeline_span_rect(t, l, index, r);
@@ -123,7 +128,7 @@ static void draw_piece(struct timeline *t, struct ui *u, uint32_t lane, uint32_t
     if (box.w < TIMELINE_BOX_LEAST)
         return;
     bool hot = is_hot(t, lane, index, lod_begin_ns(l, index), lod_end_ns(l, index));
-    uint32_t color = timeline_kernel_color(u, class);
+    uint32_t color = kernel_color(u, class);
     color = hot ? theme_mix(color, 0xffffffff, 0.35) : color;
     draw_rect(u->list, box, u->theme.ground); // the columns below it
     box.h = r.h * eighths(class) / 8;
@@ -134,7 +139,8 @@ static void draw_piece(struct timeline *t, struct ui *u, uint32_t lane, uint32_t
         name_box(t, u, lane, index, hot, box);
 }
 
-static void draw_boxes(struct timeline *t, struct ui *u, uint32_t lane, const struct lod_column *columns, struct rect r)
+static void draw_boxes(struct timeline *t, struct ui *u, uint32_t lane,
+                       const struct lod_column *columns, struct rect r)
 {
     uint32_t looked = UINT32_MAX;
     for (int i = 0; i < r.w; i++) {
@@ -194,7 +200,8 @@ void timeline_piece_mark(struct timeline *t, struct ui *u, uint32_t lane, struct
 {
     const struct timeline_kernel *k = &t->kernel;
     if (k->lane == KERNEL_NO_LANE || t->span == TRACE_NO_SPAN ||
-        (lane != t->links.proc && lane != t->links.thread && lane != trace_spans_fiber(t->model->spans, t->span)))
+        (lane != t->links.proc && lane != t->links.thread &&
+         lane != trace_spans_fiber(t->model->spans, t->span)))
         return;
     int x = timeline_x_of(t, k->chosen.begin_ns), right = timeline_x_of(t, k->chosen.end_ns);
     if (right - x < TIMELINE_BOX_LEAST)
@@ -235,7 +242,8 @@ static double share_of(const struct timeline *t, uint32_t cpu)
     return 100 * (double)ns / (w.end - w.begin);
 }
 
-static void draw_cpu(struct timeline *t, struct ui *u, uint32_t cpu, struct rect gutter, struct rect r)
+static void draw_cpu(struct timeline *t, struct ui *u, uint32_t cpu, struct rect gutter,
+                     struct rect r)
 {
     char label[32], share[16];
     struct rect in = {gutter.x + u->pad, gutter.y, gutter.w - 2 * u->pad, gutter.h};
@@ -254,17 +262,23 @@ static void draw_legend(struct ui *u, struct rect r)
     static const struct {
         const char *name;
         uint8_t class;
-    } items[] = {{"asleep", KERNEL_ASLEEP},       {"page fault", KERNEL_FAULT}, {"system call", KERNEL_SYSCALL},
-                 {"program's other", KERNEL_PROGRAM}, {"others; off the CPU", KERNEL_DELAYED},
+    } items[] = {{"asleep", KERNEL_ASLEEP},
+                 {"page fault", KERNEL_IN_FAULT},
+                 {"system call", KERNEL_IN_CALL},
+                 {"its other threads", KERNEL_PROGRAM},
+                 {"off the CPU / other programs", KERNEL_DELAYED},
                  {"running", KERNEL_RUNNING}};
     int box = font_ascent(u->font) - 2, right = r.x + r.w - u->pad;
     for (size_t i = 0; i < sizeof items / sizeof *items; i++) {
-        int width = font_width(u->font, items[i].name, SIZE_MAX), x = right - width - box - u->pad / 2;
+        int width = font_width(u->font, items[i].name, SIZE_MAX),
+            x = right - width - box - u->pad / 2;
         if (x < r.x)
             return;
         int h = items[i].class == KERNEL_PROGRAM ? box : box * eighths(items[i].class) / 8;
-        draw_rect(u->list, rect_make(x, r.y + (r.h + box) / 2 - h, box, h), timeline_kernel_color(u, items[i].class));
-        ui_label(u, rect_make(x + box + u->pad / 2, r.y, width + 1, r.h), u->theme.dim, items[i].name);
+        draw_rect(u->list, rect_make(x, r.y + (r.h + box) / 2 - h, box, h),
+                  kernel_color(u, items[i].class));
+        ui_label(u, rect_make(x + box + u->pad / 2, r.y, width + 1, r.h), u->theme.dim,
+                 items[i].name);
         right = x - 2 * u->pad;
     }
 }
@@ -276,12 +290,13 @@ static void draw_head(struct timeline *t, struct ui *u, struct rect r, int gutte
     const struct trace_spans *s = t->model->spans;
     uint32_t threads = s->lane_count - s->kind_first[TRACE_RESOURCE_THREAD];
     char text[160];
-    if (timeline_head(t, u, ui_id("timeline cpus", 0), rect_make(r.x, r.y, gutter, r.h), !t->kernel.is_closed, "CPUs")) {
+    if (timeline_head(t, u, ui_id("timeline cpus", 0), rect_make(r.x, r.y, gutter, r.h),
+                      !t->kernel.is_closed, "CPUs")) {
         t->kernel.is_closed = !t->kernel.is_closed;
         u->again = true;
     }
-    snprintf(text, sizeof text, "%u CPU%s, %u of %u thread%s in the kernel trace", k->cpu_count, k->cpu_count == 1 ? "" : "s",
-             k->known, threads, threads == 1 ? "" : "s");
+    snprintf(text, sizeof text, "%u CPU%s, %u of %u thread%s in the kernel trace", k->cpu_count,
+             k->cpu_count == 1 ? "" : "s", k->known, threads, threads == 1 ? "" : "s");
     int used = font_width(u->font, text, SIZE_MAX) + 4 * u->pad;
     ui_label(u, rect_make(info.x + u->pad, info.y, info.w - u->pad, info.h), u->theme.dim, text);
     draw_legend(u, rect_make(info.x + used, info.y, info.w - used, info.h));
@@ -302,13 +317,15 @@ void timeline_cpus(struct timeline *t, struct ui *u, struct rect r, int gutter)
         return;
     struct rect body = {r.x, r.y + head, t->lanes.x + t->lanes.w - r.x, r.h - head};
     if (body.h > 0) // the bar beside it lies where that of the lanes does, or over their right end
-        body = ui_scroll(u, ui_id("timeline cpus scroll", 0), body, (int)t->kernel.model->cpu_count * row, &t->kernel.scroll);
+        body = ui_scroll(u, ui_id("timeline cpus scroll", 0), body,
+                         (int)t->kernel.model->cpu_count * row, &t->kernel.scroll);
     t->kernel.cpus = rect_make(t->lanes.x, body.y, body.x + body.w - t->lanes.x, body.h);
     draw_clip_push(u->list, body);
     for (uint32_t i = 0; body.h > 0 && i < t->kernel.model->cpu_count; i++) {
         int y = body.y + (int)i * row - t->kernel.scroll;
         if (y + row > body.y && y < body.y + body.h)
-            draw_cpu(t, u, i, rect_make(r.x, y, gutter, row), rect_make(t->lanes.x, y, t->lanes.w, row));
+            draw_cpu(t, u, i, rect_make(r.x, y, gutter, row),
+                     rect_make(t->lanes.x, y, t->lanes.w, row));
     }
     draw_clip_pop(u->list);
     draw_head(t, u, rect_make(r.x, r.y, r.w, head), gutter);

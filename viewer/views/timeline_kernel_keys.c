@@ -34,7 +34,8 @@ static uint32_t span_of(const struct timeline *t, const struct kernel_piece *p, 
         return TRACE_NO_SPAN;
     uint32_t span = kernel_span_at(t->model->spans, *lane, p->begin_ns);
     return span != TRACE_NO_SPAN ? span
-                                 : kernel_span_at(t->model->spans, *lane, p->begin_ns + (p->end_ns - p->begin_ns) / 2);
+                                 : kernel_span_at(t->model->spans, *lane,
+                                                  p->begin_ns + (p->end_ns - p->begin_ns) / 2);
 }
 
 void timeline_piece_choose(struct timeline *t, uint32_t lane, uint32_t index)
@@ -56,7 +57,9 @@ static void show_cpu(struct timeline *t)
         return;
     k->is_closed = false;
     t->rows.strips = true;
-    k->scroll = y < k->scroll ? y : y + row > k->scroll + k->cpus.h ? y + row - k->cpus.h : k->scroll;
+    k->scroll = y < k->scroll                     ? y
+                : y + row > k->scroll + k->cpus.h ? y + row - k->cpus.h
+                                                  : k->scroll;
 }
 
 // Moves no more than needed.
@@ -66,7 +69,8 @@ static void show(struct timeline *t)
     show_cpu(t);
     if (t->kernel.lane >= t->kernel.model->cpu_count && t->lane != TRACE_NO_LANE)
         timeline_scroll_to(t, t->lane, t->lanes.h);
-    if (!timeline_chosen(t, &begin, &end) || (begin < t->shown.end && end > t->shown.begin && begin >= t->shown.begin))
+    if (!timeline_chosen(t, &begin, &end) ||
+        (begin < t->shown.end && end > t->shown.begin && begin >= t->shown.begin))
         return;
     timeline_keep(t);
     t->shown = timeline_fit(t, begin - length / 2, begin + length / 2);
@@ -116,7 +120,8 @@ bool timeline_piece_neighbour(struct timeline *t, bool down, int64_t at_ns)
         return false;
     if (k->lane == KERNEL_NO_LANE || k->lane >= k->model->cpu_count) // from the last lane down
         return down && choose_near(t, 0, at_ns);
-    for (uint32_t i = k->lane + (down ? 1 : UINT32_MAX); i < k->model->cpu_count; i += down ? 1 : UINT32_MAX)
+    for (uint32_t i = k->lane + (down ? 1 : UINT32_MAX); i < k->model->cpu_count;
+         i += down ? 1 : UINT32_MAX)
         if (choose_near(t, i, k->chosen.begin_ns))
             return true;
     return down;
@@ -126,11 +131,13 @@ bool timeline_piece_neighbour(struct timeline *t, bool down, int64_t at_ns)
 bool timeline_piece_jump(struct timeline *t)
 {
     struct timeline_kernel *k = &t->kernel;
-    if (!k->model || t->span == TRACE_NO_SPAN || t->lane != t->links.thread || k->lane != KERNEL_NO_LANE)
+    if (!k->model || t->span == TRACE_NO_SPAN || t->lane != t->links.thread ||
+        k->lane != KERNEL_NO_LANE)
         return false;
     uint32_t thread = kernel_lane_of(k->model, t->lane);
     int64_t at_ns = trace_span_begin_ns(t->model->spans, t->span);
-    uint32_t index = thread == KERNEL_NO_LANE ? UINT32_MAX : kernel_piece_at(k->model, thread, at_ns);
+    uint32_t index =
+        thread == KERNEL_NO_LANE ? UINT32_MAX : kernel_piece_at(k->model, thread, at_ns);
     struct kernel_piece p;
     if (index == UINT32_MAX)
         return false;
@@ -142,14 +149,16 @@ bool timeline_piece_jump(struct timeline *t)
 }
 
 // The next piece of a thread in which a fiber that had it was kept from working, of those that are seen at this zoom.
-static uint32_t next_delay(const struct timeline *t, uint32_t lane, int64_t from_ns, int64_t least_ns, bool forward)
+static uint32_t next_delay(const struct timeline *t, uint32_t lane, int64_t from_ns,
+                           int64_t least_ns, bool forward)
 {
     const struct kernel_lane *l = &t->kernel.model->lanes[lane];
     uint32_t i = l->lod.count ? lod_at(&l->lod, from_ns) : 0;
     i = i < l->lod.count || forward ? i : l->lod.count - 1;
     for (; i < l->lod.count; i += forward ? 1 : UINT32_MAX) {
         int64_t begin_ns = lod_begin_ns(&l->lod, i);
-        if (lod_class(&l->lod, i) == KERNEL_DELAYED && lod_end_ns(&l->lod, i) - begin_ns >= least_ns &&
+        if (lod_class(&l->lod, i) == KERNEL_DELAYED &&
+            lod_end_ns(&l->lod, i) - begin_ns >= least_ns &&
             (forward ? begin_ns > from_ns : begin_ns < from_ns) &&
             kernel_span_at(t->model->spans, l->trace_lane, begin_ns) != TRACE_NO_SPAN)
             break;
@@ -160,7 +169,8 @@ static uint32_t next_delay(const struct timeline *t, uint32_t lane, int64_t from
 void timeline_next_delay(struct timeline *t, bool forward)
 {
     const struct kernel_model *k = t->kernel.model;
-    double begin, end, pixel_ns = (t->shown.end - t->shown.begin) / (t->lanes.w > 0 ? t->lanes.w : 1);
+    double begin, end,
+        pixel_ns = (t->shown.end - t->shown.begin) / (t->lanes.w > 0 ? t->lanes.w : 1);
     int64_t from_ns = t->model->begin_ns + llround(t->shown.begin) - 1, best_ns = 0;
     uint32_t best = KERNEL_NO_LANE, at = 0;
     if (timeline_chosen(t, &begin, &end))
@@ -170,7 +180,8 @@ void timeline_next_delay(struct timeline *t, bool forward)
             continue;
         uint32_t i = next_delay(t, lane, from_ns, llround(2 * pixel_ns), forward);
         int64_t ns = i < k->lanes[lane].lod.count ? lod_begin_ns(&k->lanes[lane].lod, i) : 0;
-        if (i >= k->lanes[lane].lod.count || (best != KERNEL_NO_LANE && (forward ? ns >= best_ns : ns <= best_ns)))
+        if (i >= k->lanes[lane].lod.count ||
+            (best != KERNEL_NO_LANE && (forward ? ns >= best_ns : ns <= best_ns)))
             continue;
         best = lane;
         best_ns = ns;
