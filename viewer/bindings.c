@@ -60,7 +60,7 @@ const struct command commands[] = {
      "Take all marks away", "take all marks away"},
     {COMMAND_FILTER, CONTEXT_TIMELINE, false, NULL, {{'/', 0}, {'f', UI_CTRL}, {UI_KEY_F1 + 2, 0}},
      "Find, filter fibers",
-     "find text in fibers, regions, tasks, logs, stacks; name:text, state:lock, ran>1ms, there>1s"},
+     "find text in fibers, regions, tasks, logs, stacks, threads on CPUs; name:text, state:lock, ran>1ms, there>1s"},
     {COMMAND_FOUND_NEXT, CONTEXT_TIMELINE, false, NULL, {{'n', 0}},
      "Next that was found", "go to the next that was found"},
     {COMMAND_FOUND_BEFORE, CONTEXT_TIMELINE, false, NULL, {{'n', UI_SHIFT}},

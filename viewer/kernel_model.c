@@ -222,7 +222,8 @@ static bool is_fault(const struct trace_spans *s, uint32_t first, uint32_t span,
 {
     for (uint32_t i = span, n = 0; i + 1 > first && n < LOOK_BACK; i--, n++) {
         const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[i]);
-        if (stack->count && trace_span_state(s, i) != TRACE_GO_RUNNABLE) // else it may be the waker's
+        if (stack->count &&
+            trace_span_state(s, i) != TRACE_GO_RUNNABLE) // else it may be the waker's
             return stack->count > 1 && stack->frames[stack->count - 2].function == fault;
     }
     return false;
@@ -319,10 +320,9 @@ static int make_lods(struct kernel_model *k)
         for (uint32_t j = 0; !rc && j < l->source_count; j++) {
             struct kernel_source *from = &l->sources[j];
             from->first = l->lod.count;
-            rc = i < k->cpu_count
-                     ? add_cpu(k, l, k->parts[from->part]->spans, from->lane)
-                     : add_thread(l, k->parts[from->part]->spans, from->lane,
-                                  begin_of(k, l, j + 1), faults[from->part]);
+            rc = i < k->cpu_count ? add_cpu(k, l, k->parts[from->part]->spans, from->lane)
+                                  : add_thread(l, k->parts[from->part]->spans, from->lane,
+                                               begin_of(k, l, j + 1), faults[from->part]);
         }
         rc = rc ? rc : lod_finish(&l->lod);
     }

@@ -23,8 +23,8 @@ enum kernel_class {
     KERNEL_DELAYED,
     KERNEL_RUNNING,
     KERNEL_IN_CALL,
-    KERNEL_IN_FAULT,  // on the CPU, or asleep in it
-    KERNEL_ASLEEP, // in a system call
+    KERNEL_IN_FAULT, // on the CPU, or asleep in it
+    KERNEL_ASLEEP,   // in a system call
     KERNEL_PROGRAM,
     KERNEL_CLASSES,
 };
@@ -94,6 +94,10 @@ struct kernel_piece {
 // index: below the lane's lod.count.
 void kernel_piece_get(const struct kernel_model *k, uint32_t lane, uint32_t index,
                       struct kernel_piece *p);
+
+// Who ran in a CPU's piece: a lane. The name that a thread had last, or "".
+uint32_t kernel_thread_of(const struct kernel_model *k, uint32_t cpu, uint32_t index);
+const char *kernel_thread_name(const struct kernel_model *k, uint32_t lane);
 
 // The piece of a lane at a moment; UINT32_MAX: none.
 uint32_t kernel_piece_at(const struct kernel_model *k, uint32_t lane, int64_t time_ns);

@@ -26,7 +26,7 @@ static const struct trace_stack *last_stack(const struct trace_spans *s, uint32_
     uint32_t first = s->lanes[lane].first;
     for (uint32_t i = span, n = 0; i + 1 > first && n < LOOK_BACK; i--, n++) {
         const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[i]);
-        if (stack->count && trace_span_state(s, i) != TRACE_GO_RUNNABLE) // else it may be the waker's
+        if (stack->count && !s->kinds[s->kind[i]].woken) // else it is the waker's
             return stack;
     }
     return trace_stacks_get(&s->stacks, 0);
@@ -53,6 +53,26 @@ static uint32_t thread_lane(const struct kernel_model *k, int64_t id)
             high = mid;
     }
     return low < k->lane_count && k->lanes[low].id == id ? low : KERNEL_NO_LANE;
+}
+
+uint32_t kernel_thread_of(const struct kernel_model *k, uint32_t cpu, uint32_t index)
+{
+    const struct kernel_lane *l = &k->lanes[cpu];
+    const struct trace_spans *s = k->parts[source_of(l, index)->part]->spans;
+    return thread_lane(k, s->lanes[trace_spans_fiber(s, l->spans[index])].id & UINT32_MAX);
+}
+
+const char *kernel_thread_name(const struct kernel_model *k, uint32_t lane)
+{
+    const struct kernel_lane *l = &k->lanes[lane];
+    const struct kernel_source *last = &l->sources[l->source_count - 1];
+    const struct trace_spans *s = k->parts[last->part]->spans;
+    const struct trace_lane *t = &s->lanes[last->lane];
+    const struct trace_stack *stack =
+        t->count ? last_stack(s, last->lane, t->first + t->count - 1) : NULL;
+    return stack && stack->count
+               ? trace_names_text(&s->names, stack->frames[stack->count - 1].function)
+               : trace_names_text(&s->names, t->name);
 }
 
 void kernel_piece_get(const struct kernel_model *k, uint32_t lane, uint32_t index,

@@ -135,7 +135,7 @@ static void draw_lost(const struct panel_sums *x, struct ui *u, struct rect r)
     const struct kernel_times *t = &x->lost;
     char text[PANEL_CELL_MAX], ns[PANEL_CELL_MAX];
     int row = panel_row_height(u), bar = u->line;
-    snprintf(text, sizeof text, "what the kernel took of %.40s that fibers had threads",
+    snprintf(text, sizeof text, "lost to the kernel, of %.40s that fibers had threads",
              panel_ns(ns, t->had_ns));
     r = panel_title(u, r, text, false);
     struct panel_bar b = panel_bar_begin(u, rect_make(r.x, r.y, r.w, bar), t->had_ns);

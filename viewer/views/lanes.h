@@ -7,7 +7,7 @@
 // both keep the groups. A filter is words, all of which have to hold: "state:lock" of the state at
 // sort_at_ns, "ran>1ms" and "there>1s" of how long it ran and was there, "name:text", which is in the
 // name or the label, or is the number, and any other text, which is there or in a region, a task, a
-// log or a function of its stacks. Where such texts are can be walked (lanes_found).
+// log or a function of its stacks. Where such texts are, and when threads of such a name had a CPU, can be walked (lanes_found).
 //
 // A lane's level of detail is made when it is first drawn and given up when others need the room:
 // what is kept and not drawn is at most a byte for each span of the trace, and some MB.
@@ -148,7 +148,8 @@ void lanes_filter_free(struct lanes *l);
 // Where the filter's texts are: a fiber of the name, a stack, a region, a task, a log.
 struct lanes_hit {
     int64_t begin_ns, end_ns; // a moment, if they are equal
-    uint32_t lane;
+    uint32_t
+        lane; // of spans->lanes; behind these CPUs of the kernel trace, whose piece is the lower half of the place
     uint64_t place; // among those of one moment on one lane
 };
 

@@ -163,7 +163,10 @@ static void timeline_found(struct timeline *t, bool forward)
         from.begin_ns--;
     if (!lanes_found(&t->rows, &from, forward, &hit, &at, &all))
         return;
-    timeline_choose(t, trace_spans_before(s, hit.lane, hit.begin_ns + 1), hit.lane);
+    if (hit.lane >= s->lane_count)
+        timeline_piece_go(t, hit.lane - s->lane_count, (uint32_t)hit.place);
+    else
+        timeline_choose(t, trace_spans_before(s, hit.lane, hit.begin_ns + 1), hit.lane);
     double moment = (double)(hit.begin_ns - t->model->begin_ns);
     double half = (t->shown.end - t->shown.begin) / 2;
     if (moment < t->shown.begin || moment > t->shown.end) // in the middle of a long span
@@ -171,7 +174,7 @@ static void timeline_found(struct timeline *t, bool forward)
     t->hit = hit;
     t->hit_at = at;
     t->range = (struct timeline_window){0};
-    if (hit.end_ns > hit.begin_ns)
+    if (hit.end_ns > hit.begin_ns && hit.lane < s->lane_count)
         t->range = (struct timeline_window){(double)(hit.begin_ns - t->model->begin_ns),
                                             (double)(hit.end_ns - t->model->begin_ns)};
 }

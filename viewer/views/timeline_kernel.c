@@ -40,8 +40,8 @@ uint32_t kernel_color(const struct ui *u, int class)
 static int eighths(int class)
 {
     static const uint8_t heights[KERNEL_CLASSES] = {
-        [KERNEL_DELAYED] = 8, [KERNEL_RUNNING] = 8, [KERNEL_IN_CALL] = TIMELINE_CALL_EIGHTHS,
-        [KERNEL_IN_FAULT] = 4,   [KERNEL_ASLEEP] = 2,  [KERNEL_PROGRAM] = 8};
+        [KERNEL_DELAYED] = 8,  [KERNEL_RUNNING] = 8, [KERNEL_IN_CALL] = TIMELINE_CALL_EIGHTHS,
+        [KERNEL_IN_FAULT] = 4, [KERNEL_ASLEEP] = 2,  [KERNEL_PROGRAM] = 8};
     return class < KERNEL_CLASSES ? heights[class] : 8;
 }
 

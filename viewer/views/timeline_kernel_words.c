@@ -24,12 +24,14 @@ static void who_of(const struct timeline *t, const struct kernel_piece *p, char 
              *p->process ? " of " : "", p->process);
 }
 
-static void what_of(const struct timeline *t, const struct kernel_piece *p, char text[256])
+static void what_of(const struct timeline *t, uint32_t lane, const struct kernel_piece *p,
+                    char text[256])
 {
     char ns[TIMELINE_NS_MAX], at[TIMELINE_NS_MAX], cpu[40] = "", what[120];
+    bool is_cpu = lane < t->kernel.model->cpu_count, is_off = !is_cpu && p->class == KERNEL_DELAYED;
     if (p->cpu >= 0)
-        snprintf(cpu, sizeof cpu, " on CPU %" PRId64, p->cpu);
-    snprintf(what, sizeof what, "%s", kernel_class_name(p->class));
+        snprintf(cpu, sizeof cpu, is_off ? ", then on CPU %" PRId64 : " on CPU %" PRId64, p->cpu);
+    snprintf(what, sizeof what, "%s", is_cpu ? "running" : kernel_class_name(p->class));
     if (*p->why && (p->class == KERNEL_IN_CALL || p->class == KERNEL_ASLEEP))
         snprintf(what, sizeof what, "%s %.60s%s", p->class == KERNEL_ASLEEP ? "asleep in" : "in",
                  p->why, p->on_disk ? ", for a disk" : "");
@@ -104,7 +106,7 @@ void timeline_piece_lines(const struct timeline *t, uint32_t lane, uint32_t inde
     struct kernel_piece p;
     kernel_piece_get(t->kernel.model, lane, index, &p);
     who_of(t, &p, who);
-    what_of(t, &p, what);
+    what_of(t, lane, &p, what);
     why_of(t, lane, &p, why);
 }
 
