@@ -97,15 +97,20 @@ void app_close(struct app *a)
 
 // --- Documents.
 
-int app_add(struct app *a, const char *path, struct fscope_error *err)
+int app_add_pair(struct app *a, const char *path, const char *kernel, struct fscope_error *err)
 {
     if (a->count == APP_FILES_MAX)
         return error_set(err, -EMFILE, 0, "%s: %d files are open, close one first", path,
                          APP_FILES_MAX);
-    int rc = document_open(&a->documents[a->count], &a->o, path, err);
+    int rc = document_open(&a->documents[a->count], &a->o, path, kernel, err);
     if (!rc)
         a->at = a->count++;
     return rc;
+}
+
+int app_add(struct app *a, const char *path, struct fscope_error *err)
+{
+    return app_add_pair(a, path, NULL, err);
 }
 
 static void close_at(struct app *a)

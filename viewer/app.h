@@ -70,6 +70,12 @@ void app_close(struct app *a);
 // what goes wrong while reading is shown in the document's place.
 int app_add(struct app *a, const char *path, struct fscope_error *err);
 
+// The same of a trace with a kernel trace beside it; kernel NULL: the one of its name, if there is one.
+int app_add_pair(struct app *a, const char *path, const char *kernel, struct fscope_error *err);
+
+// Several files: a kernel trace among them stands beside its trace, whichever comes first.
+int app_add_all(struct app *a, char *const *files, int count, struct fscope_error *err);
+
 // A frame of that size into a->list. event may be NULL. While a->ui.again, call it once more,
 // without an event: what was drawn is how it was before. While a->ui.moves, soon.
 void app_frame(struct app *a, int width, int height, const struct ui_event *event);

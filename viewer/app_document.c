@@ -46,6 +46,7 @@ static void name_trace(struct document *d)
 static void take(struct document *d, struct loaded *l)
 {
     d->trace = l->trace;
+    d->kernel = l->kernel;
     d->profile = l->profile;
     d->file = l->file;
     if (d->profile)
@@ -56,11 +57,12 @@ static void take(struct document *d, struct loaded *l)
 }
 
 // More of the trace than there was, or all of it, for the views that are open. The old one's end.
-static int more_trace(struct document *d, struct trace_model *m)
+static int more_trace(struct document *d, struct loaded *l)
 {
     struct trace_model *old = d->trace;
     int rc = 0;
-    d->trace = m;
+    d->trace = l->trace;
+    d->kernel = l->kernel; // comes last: there was none
     for (int i = 0; views[i]; i++) {
         void *state = d->states[i];
         d->states[i] = NULL;
@@ -120,9 +122,10 @@ static void say_why(const struct document *d, int rc, struct fscope_error *err)
 }
 
 int document_open(struct document **out, const struct app_options *o, const char *path,
-                  struct fscope_error *err)
+                  const char *kernel, struct fscope_error *err)
 {
     struct load_options l = {.path = path,
+                             .kernel = kernel,
                              .sample_type = o->sample_type,
                              .diff_base = o->diff_base,
                              .inverted = o->inverted,
@@ -177,7 +180,9 @@ static void drop_part(struct document *d)
     profiles_free(d->profiles);
     profile_model_free(d->profile);
     profile_file_free(d->file);
+    kernel_model_free(d->kernel);
     trace_model_free(d->trace);
+    d->kernel = NULL;
     d->trace = NULL;
     d->profile = NULL;
     d->profiles = NULL;
@@ -198,7 +203,7 @@ static void fail(struct document *d, const struct fscope_error *err)
 
 static int more(struct document *d, struct loaded *l)
 {
-    return l->trace ? more_trace(d, l->trace) : more_profile(d, l);
+    return l->trace ? more_trace(d, l) : more_profile(d, l);
 }
 
 static void poll_part(struct document *d, const struct app_options *o)
@@ -263,6 +268,7 @@ void document_close(struct document *d)
     load_cancel(d->loading);
     for (int i = 0; views[i]; i++)
         views[i]->close(d->states[i]);
+    kernel_model_free(d->kernel);
     trace_model_free(d->trace);
     profiles_free(d->profiles);
     profile_model_free(d->profile);

@@ -10,8 +10,9 @@
 
 // --- app_document.c
 
+// kernel: the trace of the kernel that is shown beside it; NULL: the one of its name, if there is one.
 int document_open(struct document **out, const struct app_options *o, const char *path,
-                  struct fscope_error *err);
+                  const char *kernel, struct fscope_error *err);
 void document_close(struct document *d);  // accepts NULL
 void document_cancel(struct document *d); // reads no more: the part that there is stays
 

@@ -5,6 +5,7 @@
 #ifndef FIBERSCOPE_VIEWER_DOCUMENT_H
 #define FIBERSCOPE_VIEWER_DOCUMENT_H
 
+#include "viewer/kernel_model.h"
 #include "viewer/profile_model.h"
 #include "viewer/trace_model.h"
 #include "viewer/view.h"
@@ -13,6 +14,7 @@ struct load;
 
 struct document {
     struct trace_model *trace;     // NULL: none; both are NULL until the file is read
+    struct kernel_model *kernel;   // beside the trace; NULL: none
     struct profile_model *profile; // of a trace: of a part of it, once a view has made it
     struct profile_file *file;     // of the profile; NULL: a trace's
     struct profiles *profiles;     // what its views share (views/profiles.h); NULL: not yet

@@ -5,6 +5,7 @@
 #include "viewer/load.h"
 
 #include "viewer/http.h"
+#include "viewer/kernel_model.h"
 #include "viewer/pipe.h"
 #include "viewer/profile_model.h"
 #include "viewer/trace_model.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -27,7 +29,8 @@ enum {
     PART_MS = 150,
     PART_TIMES = 3,
     MANY_SAMPLES = 100000,
-    PART_SAMPLES = 10000
+    PART_SAMPLES = 10000,
+    KERNEL_FILES_MAX = 1000,
 };
 
 #define PIPE_BYTES_MAX (UINT64_C(4) << 30)
@@ -38,7 +41,8 @@ static const char *const whats[] = {"reading", "fetching", "building the view",
 
 struct load {
     struct load_options o;
-    char *path, *sample_type, *diff_base;
+    char *path, *sample_type, *diff_base, *kernel;
+    bool is_kernel; // that trace is read now: no part of it is shown
     struct loaded result;
     struct fscope_error err;
     int rc;
@@ -173,6 +177,11 @@ static void say_notes(struct loaded *out, const struct trace_reader *r)
     }
 }
 
+struct kernel_parts {
+    struct trace_model *models[KERNEL_FILES_MAX];
+    uint32_t count;
+};
+
 // Where a trace's bytes are: in a file, or in memory.
 struct source {
     int fd; // -1: memory
@@ -201,7 +210,7 @@ static int read_once(struct load *l, const struct source *s, const struct trace_
                      struct loaded *out, struct how_whole *whole, struct fscope_error *err)
 {
     struct trace_reader *r = NULL;
-    bool is_seen = l->o.wake;
+    bool is_seen = l->o.wake && !l->is_kernel;
     const struct trace_model_watch watch = {.due = is_seen ? part_is_due : NULL,
                                             .stopped = is_stopped,
                                             .show = is_seen ? show_part : NULL,
@@ -407,6 +416,102 @@ static int read_pipe(struct load *l, struct loaded *out, struct fscope_error *er
     return rc;
 }
 
+// --- The kernel trace beside a trace: what is wrong with it is said, and the trace is shown without it.
+
+static void say_kernel(struct loaded *out, const char *path, const char *what, const char *why)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = strlen(out->missing);
+    snprintf(out->missing + n, sizeof out->missing - n, "%sKernel trace %.100s%s: %s",
+             n ? ". " : "", slash && slash[1] ? slash + 1 : path, what, why);
+}
+
+static int read_kernel_file(struct load *l, const char *path, struct loaded *part,
+                            struct fscope_error *err)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &st)) {
+        if (fd >= 0)
+            close(fd);
+        return error_set(err, -errno, 0, "%s", strerror(errno));
+    }
+    const struct source s = {.fd = fd, .size_bytes = (uint64_t)st.st_size};
+    int rc = S_ISREG(st.st_mode) ? read_trace(l, &s, part, err)
+                                 : error_set(err, -EINVAL, 0, "no regular file");
+    close(fd);
+    return rc;
+}
+
+// The file, and those that follow it after a loss: ".2" and so on.
+static int read_kernel_files(struct load *l, const char *path, struct loaded *out,
+                             struct kernel_parts *parts, struct fscope_error *err)
+{
+    char next[PATH_MAX + 16];
+    int rc = 0;
+    snprintf(next, sizeof next, "%s", path);
+    for (int i = 2; !rc && i < KERNEL_FILES_MAX; i++) {
+        struct loaded part = {0};
+        rc = read_kernel_file(l, next, &part, err);
+        if (rc && parts->count && rc != -ECANCELED) { // what came before is shown
+            say_kernel(out, next, " is not shown", err->text);
+            return 0;
+        }
+        if (!rc && *part.missing)
+            say_kernel(out, next, "", part.missing);
+        if (!rc)
+            parts->models[parts->count++] = part.trace;
+        snprintf(next, sizeof next, "%s.%d", path, i);
+        if (access(next, F_OK))
+            break;
+    }
+    return rc;
+}
+
+static int read_kernel_of(struct load *l, const char *path, struct loaded *out,
+                          struct fscope_error *err)
+{
+    struct kernel_parts *parts = calloc(1, sizeof *parts);
+    if (!parts)
+        return error_set(err, -ENOMEM, 0, "out of memory");
+    l->is_kernel = true;
+    int rc = read_kernel_files(l, path, out, parts, err);
+    l->is_kernel = false;
+    if (!rc && !say(l, BUILDING))
+        rc = error_set(err, -ECANCELED, 0, "cancelled");
+    if (!rc)
+        rc = kernel_model_new(&out->kernel, out->trace, parts->models, parts->count, err);
+    else
+        for (uint32_t i = 0; i < parts->count; i++)
+            trace_model_free(parts->models[i]);
+    free(parts);
+    return rc;
+}
+
+static int read_kernel(struct load *l, struct loaded *out, struct fscope_error *err)
+{
+    char path[PATH_MAX];
+    if (l->o.kernel)
+        snprintf(path, sizeof path, "%s", l->o.kernel);
+    else if (kernel_trace_path(path, sizeof path, l->o.path) || access(path, F_OK) ||
+             kernel_trace_is(out->trace->spans))
+        return 0;
+    if (l->o.wake) { // the trace is there, and is not kept waiting
+        trace_model_hold(out->trace);
+        show(l, out->trace, NULL);
+    }
+    int rc = read_kernel_of(l, path, out, err);
+    if (cancelled(l))
+        return error_set(err, -ECANCELED, 0, "cancelled");
+    if (rc)
+        say_kernel(out, path, " is not shown", err->text);
+    else if (!out->kernel->known)
+        say_kernel(out, path, "",
+                   "it has none of this trace's threads (it is of another program, or a pid "
+                   "namespace of its own)");
+    return 0;
+}
+
 static int read_file(struct load *l, struct loaded *out, struct fscope_error *err)
 {
     char begin[8];
@@ -422,7 +527,7 @@ static int read_file(struct load *l, struct loaded *out, struct fscope_error *er
     const struct source s = {.fd = fd, .size_bytes = (uint64_t)st.st_size};
     int rc = read_trace(l, &s, out, err);
     close(fd);
-    return rc ? error_prefix(err, "%s", l->o.path) : 0;
+    return rc ? error_prefix(err, "%s", l->o.path) : read_kernel(l, out, err);
 }
 
 static bool fetch_progress(void *context, uint64_t done, uint64_t total)
@@ -478,6 +583,7 @@ static void let_go(struct load *l)
     free(l->path);
     free(l->sample_type);
     free(l->diff_base);
+    free(l->kernel);
     free(l);
 }
 
@@ -504,9 +610,11 @@ int load_start(struct load **out, const struct load_options *o)
     l->o.path = l->path = strdup(o->path);
     l->o.sample_type = l->sample_type = o->sample_type ? strdup(o->sample_type) : NULL;
     l->o.diff_base = l->diff_base = o->diff_base ? strdup(o->diff_base) : NULL;
+    l->o.kernel = l->kernel = o->kernel ? strdup(o->kernel) : NULL;
     pthread_mutex_init(&l->waking, NULL);
     atomic_store(&l->holders, 2);
-    int rc = !l->path || (o->sample_type && !l->sample_type) || (o->diff_base && !l->diff_base)
+    int rc = !l->path || (o->sample_type && !l->sample_type) || (o->diff_base && !l->diff_base) ||
+                     (o->kernel && !l->kernel)
                  ? ENOMEM
                  : 0;
     pthread_attr_init(&detached);
@@ -561,6 +669,7 @@ void load_cancel(struct load *l)
 
 void loaded_free(struct loaded *l)
 {
+    kernel_model_free(l->kernel);
     trace_model_free(l->trace);
     profile_model_free(l->profile);
     profile_file_free(l->file);

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct kernel_model;
 struct profile_file;
 struct profile_model;
 struct trace_model;
@@ -21,6 +22,8 @@ struct load_options {
     const char *path;        // a file, or http://...; copied, as is sample_type
     const char *sample_type; // of a profile; NULL: its own choice
     const char *diff_base;   // a file to compare with; copied; NULL: none
+    const char *
+        kernel; // of a trace: the kernel trace beside it; copied; NULL: that of its name, if there is one
     bool inverted;
 
     // With `wake` a trace, and a large profile, are seen while they are read (load_part). Of a trace: how long it is read before what there is is shown, and a third of how long
@@ -36,8 +39,9 @@ struct load_options {
 struct loaded {
     struct trace_model *trace; // one of these two
     struct profile_model *profile;
-    struct profile_file *file; // of the profile
-    char missing[640];         // what of the file is not there, a sentence; "": nothing
+    struct kernel_model *kernel; // beside the trace; NULL: none
+    struct profile_file *file;   // of the profile
+    char missing[640];           // what of the file is not there, a sentence; "": nothing
 };
 
 // In this thread. 0 or -errno with err.

@@ -289,17 +289,21 @@ static int draw(struct app *a, const struct settings *s)
     return rc ? fail("%s", err.text) : 0;
 }
 
-// A picture of one file.
+// A picture of one file, or of a trace and its kernel trace.
 static int picture(struct app *a, const struct settings *s)
 {
     struct fscope_error err = {0};
-    if (s->count != 1)
-        return refuse("FILE", "a picture is of one file");
-    if ((!http_is_url(s->files[0]) && file_keep_path(s->files[0])) ||
-        (s->app.diff_base && file_keep_path(s->app.diff_base)))
+    for (int i = 0; i < s->count; i++)
+        if (!http_is_url(s->files[i]) && file_keep_path(s->files[i]))
+            return fail("out of memory");
+    if (s->app.diff_base && file_keep_path(s->app.diff_base))
         return fail("out of memory");
-    if (app_init(a, &s->app, &err) || app_add(a, s->files[0], &err))
+    if (s->count > 2)
+        return refuse("FILE", "a picture is of one file, or of a trace and a kernel trace");
+    if (app_init(a, &s->app, &err) || app_add_all(a, s->files, s->count, &err))
         return fail("%s", err.text);
+    if (a->count != 1)
+        return refuse("FILE", "a picture is of one file, or of a trace and a kernel trace");
     int status = check_kind(a->documents[0], s);
     status = status ? status : check_range(a->documents[0], s);
     status = status ? status : check_instances(a->documents[0], s);

@@ -317,8 +317,7 @@ static int open_files(struct app *a, const struct app_options *o, char *const *f
                       struct fscope_error *err)
 {
     int rc = app_init(a, o, err);
-    for (int i = 0; i < count && !rc; i++)
-        rc = app_add(a, files[i], err);
+    rc = rc ? rc : app_add_all(a, files, count, err);
     a->at = 0;
     return rc;
 }

@@ -301,6 +301,7 @@ int trace_kernel_file_end(struct trace_kernel *k)
     if (k->go_count)
         memset(k->gos, 0, k->go_count * sizeof *k->gos);
     k->in_file = false;
+    trace_names_next_reader(&k->names);
     return rc;
 }
 
@@ -331,11 +332,14 @@ int trace_kernel_event(struct trace_kernel *k, const struct trace_reader *r,
         cpu_end(k, ev->thread, ev->time_ns);
     if (!is_same || g->state != ev->transition.to)
         g->since_ns = ev->time_ns;
+    // What is first heard of by its status has been so all the time.
+    if (!is_same && ev->transition.from == TRACE_GO_UNDETERMINED)
+        g->since_ns = k->ranges[k->range_count - 1].from_ns;
     if (ev->transition.to != TRACE_GO_RUNNABLE || !g->name)
         learn(k, r, g, ev->transition.stack);
     g->state = ev->transition.to;
     if (is_on && !was_on && !rc)
-        rc = cpu_begin(k, ev->thread, g->name, ev->time_ns);
+        rc = cpu_begin(k, ev->thread, g->name, g->since_ns);
     if (ev->transition.to == TRACE_GO_NOT_EXIST)
         *g = (struct go){0};
     return rc;

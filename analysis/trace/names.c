@@ -109,6 +109,12 @@ uint32_t trace_names_root(struct trace_names *n, const struct trace_reader *r, u
     return count ? trace_names_of(n, r, frames[count - 1].function) : 0;
 }
 
+void trace_names_next_reader(struct trace_names *n)
+{
+    if (n->id_capacity)
+        memset(n->by_id, 0, n->id_capacity * sizeof *n->by_id);
+}
+
 const char *trace_names_text(const struct trace_names *n, uint32_t name)
 {
     return name < n->count ? n->texts[name] : "";

@@ -34,6 +34,9 @@ uint32_t trace_names_find(const struct trace_names *n, const struct trace_reader
 // The function of a stack's outermost frame; 0 for no stack.
 uint32_t trace_names_root(struct trace_names *n, const struct trace_reader *r, uint32_t stack);
 
+// Another reader follows, whose ids are other ones. Names stay.
+void trace_names_next_reader(struct trace_names *n);
+
 const char *trace_names_text(const struct trace_names *n, uint32_t name);
 void trace_names_finish(struct trace_names *n); // accepts a zeroed one
 

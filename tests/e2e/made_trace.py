@@ -33,7 +33,8 @@ class Generation:
         return self.strings.setdefault(s, len(self.strings) + 1) if s else 0
 
     def stack(self, *functions):
-        """Leaf first. A function, or one with a source, made.c, its address' number and its line: (name, number, line)."""
+        """Leaf first. A function, or one with a source, its address' number and its line: (name, number, line), of made.c, or
+        (name, number, line, file)."""
         return self.stacks.setdefault(functions, len(self.stacks) + 1)
 
     def next(self, fiber):
@@ -70,17 +71,20 @@ class Generation:
                 last = at
             out.append(self.batch(thread, begin, bytes(data)))
             end = max(end, last)
-        source = self.text("made.c") if any(isinstance(f, tuple) for s in self.stacks for f in s) else 0
-        frames = {(f, 0, 1) if isinstance(f, str) else f for s in self.stacks for f in s}
+        def whole(f):
+            return (f, 0, 1, "") if isinstance(f, str) else (*f, "made.c")[:4]
+
+        frames = {whole(f) for s in self.stacks for f in s}
         pcs = {f: 0x1000 + 16 * i for i, f in enumerate(sorted(frames))}
-        for name, _, _ in sorted(frames):
+        for name, _, _, file in sorted(frames):
+            self.text(file)
             self.text(name)
         table = b"\x02"
         for functions, number in self.stacks.items():
             table += b"\x03" + leb(number) + leb(len(functions))
             for frame in functions:
-                f = (frame, 0, 1) if isinstance(frame, str) else frame
-                table += leb(pcs[f]) + leb(self.text(f[0])) + leb(source if f is frame else 0) + leb(f[2])
+                f = whole(frame)
+                table += leb(pcs[f]) + leb(self.text(f[0])) + leb(self.text(f[3])) + leb(f[2])
         texts = [b"\x05" + leb(i) + leb(len(s.encode())) + s.encode() for s, i in self.strings.items()]
         for i in range(0, len(texts), 1000):
             out.append(self.batch(NOBODY, end, b"\x04" + b"".join(texts[i:i + 1000])))

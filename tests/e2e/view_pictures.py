@@ -21,6 +21,7 @@ VIEWER = os.path.join(BUILD, "viewer", "fiberscope-view")
 DATA = os.path.join(SOURCE, "tests", "e2e", "data")
 GOLDEN, DOCS = os.path.join(DATA, "golden"), os.path.join(SOURCE, "docs", "pictures")
 TRACE, PROFILE = os.path.join(DATA, "shorten.trace"), os.path.join(DATA, "shorten.pb.gz")
+LANES = os.path.join(DATA, "bursts.trace")  # see view_kernel.py
 SHADE, SHARE = 8, 0.002  # a pixel differs from this on; so many may
 
 PANEL = ("--region", "request", "--render")
@@ -61,6 +62,11 @@ PROFILE_VIEWS = {
     "source-none": ("--render", "source", "--function", "routes_answer", "--source_path", "nowhere"),
     "help-profile": ("--press", "?"),
 }
+KERNEL_VIEWS = {  # a kernel trace beside it, of the same name
+    "kernel": ("--size", "1280x800"),
+    "kernel-light": ("--size", "1280x800", "--theme", "light", "--range", "0.03..0.05", "--press", "P"),
+    "kernel-statistics": ("--size", "1280x800", "--render", "statistics"),
+}
 DIFF_VIEWS = {
     "diff": ("--render", "icicle"),
     "diff-light": ("--render", "icicle", "--theme", "light"),
@@ -81,6 +87,7 @@ STEPS = {
 STORY = ("--size", "1280x720")
 PICTURES = {
     **{name: (DOCS, TRACE, (*STORY, *(("--press", keys) if keys else ()))) for name, keys in STEPS.items()},
+    "kernel-lanes": (DOCS, LANES, ("--size", "1280x720", "--range", "0.03..0.07", "--press", "P P Shift+P")),
     "timeline-readme": (DOCS, TRACE, ("--size", "1100x620", "--range", "0.075..0.25")),
     "flame-readme": (DOCS, PROFILE, ("--size", "1100x420", "--render", "icicle", "--focus", "connection_run")),
 }
@@ -89,7 +96,7 @@ PICTURES = {
 def draw(work, path, options):
     """The picture's PNG and its words: "x,y text" of each, in order of drawing."""
     png, text = os.path.join(work, "x.png"), os.path.join(work, "x.txt")
-    sources = () if path == TRACE else ("--source_path", ".")
+    sources = () if path in (TRACE, LANES) else ("--source_path", ".")
     done = subprocess.run([VIEWER, "--font", "builtin", *sources, *options, "--png", png, "--text", text, path],
                           cwd=work, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, (options, done.stderr)
@@ -151,6 +158,10 @@ def a_trace_looks_as_it_did(work):
     compare_all(work, small(TRACE_VIEWS, TRACE))
 
 
+def a_kernel_trace_looks_as_it_did(work):
+    compare_all(work, small(KERNEL_VIEWS, LANES))
+
+
 def a_profile_looks_as_it_did(work):
     folder = os.path.join(work, "examples", "shorten")
     os.makedirs(folder)
@@ -187,5 +198,5 @@ def a_picture_that_differs_is_found(work):
 
 
 if __name__ == "__main__":
-    main([a_trace_looks_as_it_did, a_profile_looks_as_it_did, a_comparison_looks_as_it_did,
+    main([a_trace_looks_as_it_did, a_kernel_trace_looks_as_it_did, a_profile_looks_as_it_did, a_comparison_looks_as_it_did,
           the_documents_show_what_is_drawn, a_picture_that_differs_is_found])

@@ -13,12 +13,13 @@
 
 #include "analysis/trace/critical.h"
 #include "viewer/panels/panel_table.h"
-#include "viewer/trace_model.h"
+#include "viewer/kernel_model.h"
 
 struct panel_context {
     const struct trace_model *model;
-    int64_t begin_ns, end_ns; // what figures are of; of the trace's clock
-    bool is_chosen;           // a chosen range, not just what is shown
+    const struct kernel_model *kernel; // beside it; NULL: none
+    int64_t begin_ns, end_ns;          // what figures are of; of the trace's clock
+    bool is_chosen;                    // a chosen range, not just what is shown
     bool has_keys;
     uint8_t part; // of a panel with several: which has the keys
 };

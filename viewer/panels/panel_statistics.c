@@ -6,10 +6,13 @@
 
 #include "viewer/state_color.h"
 #include "viewer/ui/font.h"
+#include "viewer/views/kernel_color.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { LOST_BY = 5 };
 
 // A label above a large figure. Returns where the next one goes.
 static int fact(struct ui *u, int x, struct rect r, const char *label, const char *value)
@@ -125,10 +128,42 @@ static void draw_top(const struct panel_sums *x, const struct panel_context *c, 
     draw_clip_pop(u->list);
 }
 
+// What the kernel took of the time in which fibers had threads, and who had the CPU instead.
+static void draw_lost(const struct panel_sums *x, struct ui *u, struct rect r)
+{
+    static const uint8_t order[] = {KERNEL_DELAYED, KERNEL_IN_FAULT, KERNEL_IN_CALL, KERNEL_ASLEEP};
+    const struct kernel_times *t = &x->lost;
+    char text[PANEL_CELL_MAX], ns[PANEL_CELL_MAX];
+    int row = panel_row_height(u), bar = u->line;
+    snprintf(text, sizeof text, "lost to the kernel, of %.40s that fibers had threads",
+             panel_ns(ns, t->had_ns));
+    r = panel_title(u, r, text, false);
+    struct panel_bar b = panel_bar_begin(u, rect_make(r.x, r.y, r.w, bar), t->had_ns);
+    for (size_t i = 0; i < sizeof order; i++)
+        panel_bar_part(&b, u, kernel_color(u, order[i]), t->ns[order[i]]);
+    int y = r.y + bar + u->pad / 2, end = r.y + r.h;
+    for (size_t i = 0; i < sizeof order && y + row <= end; i++) {
+        uint32_t color = kernel_color(u, order[i]);
+        snprintf(text, sizeof text, "%s, %" PRIu64 " time%s", kernel_lost_name(order[i]),
+                 t->count[order[i]], t->count[order[i]] == 1 ? "" : "s");
+        draw_state(u, rect_make(r.x, y, r.w, row), color, false, text, t->ns[order[i]], t->had_ns);
+        y += row;
+        for (uint32_t k = 0;
+             order[i] == KERNEL_DELAYED && k < t->by_count && k < LOST_BY && y + row <= end;
+             k++, y += row)
+            draw_state(u, rect_make(r.x, y, r.w, row), color, true, t->by[k].name, t->by[k].ns,
+                       t->had_ns);
+    }
+    if (t->unknown_ns && y + row <= end)
+        draw_state(u, rect_make(r.x, y, r.w, row), u->theme.hover, false,
+                   "not known: not in the kernel trace", t->unknown_ns, t->had_ns);
+}
+
 void panel_statistics_frame(struct panel_sums *x, const struct panel_context *c, struct ui *u,
                             struct rect r)
 {
-    int gap = 2 * u->pad, third = (r.w - 4 * gap) / 3;
+    int gap = 2 * u->pad, columns = c->kernel ? 4 : 3,
+        third = (r.w - (columns + 1) * gap) / columns;
     if (!x->has) {
         ui_label(u, rect_make(r.x + u->pad, r.y, r.w - 2 * u->pad, u->line), u->theme.dim,
                  "adding up");
@@ -143,6 +178,10 @@ void panel_statistics_frame(struct panel_sums *x, const struct panel_context *c,
         x, c, u,
         rect_make(left.x, left.y + facts + u->pad / 2, left.w, left.h - facts - u->pad / 2));
     struct rect top = {left.x + third + gap, r.y, third, r.h};
+    if (!narrow && c->kernel) {
+        draw_lost(x, u, top);
+        top.x += third + gap;
+    }
     if (!narrow) {
         draw_top(x, c, u, top, "fibers that ran longest", PANEL_RUNNING);
         top.x += third + gap;

@@ -119,6 +119,11 @@ int panel_sums_work(struct panel_sums *x, const struct panel_context *c)
     int rc = trace_portion_begin(&x->portion, c->model->spans, c->begin_ns, c->end_ns);
     while (!rc && (rc = trace_portion_step(&x->portion, UINT64_MAX)) > 0)
         ;
+    x->lost = (struct kernel_times){0};
+    if (!rc && c->kernel) {
+        kernel_times_all(&x->lost, c->kernel, c->begin_ns, c->end_ns);
+        kernel_times_finish(&x->lost);
+    }
     x->reason_count = 0;
     const struct trace_times *t = &x->portion.totals;
     for (uint32_t i = 0; i < t->wait_count && x->reason_count < PANEL_SUMS_REASONS; i++)

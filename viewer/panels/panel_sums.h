@@ -2,6 +2,8 @@
 //
 // Two panels from the sums of a range: its statistics, and a table of its start functions.
 //
+// With a kernel trace the statistics have what fibers lost to the kernel, too, as `fiberscope trace lost` of that range.
+//
 // Invariant: figures are those of `fiberscope trace --from --to` and `trace fibers` of the same
 // range (portion.h says where a few nanoseconds differ).
 
@@ -15,6 +17,7 @@ enum { PANEL_SUMS_REASONS = 3 }; // columns of their own in the table
 
 struct panel_sums {
     struct trace_portion portion; // the facts, of begin_ns to end_ns
+    struct kernel_times lost; // where there is a kernel trace: what fibers lost to the kernel then
     int64_t begin_ns, end_ns;
     bool has; // facts
     uint32_t reasons[PANEL_SUMS_REASONS], reason_count;

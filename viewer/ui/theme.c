@@ -117,6 +117,7 @@ static void set_states(struct theme *t)
     t->running = theme_oklch(l, c, 170);
     t->runnable = theme_oklch(l, c, 72);
     t->syscall = theme_oklch(l, c, 288);
+    t->fault = theme_oklch(l, c * 1.25, 20);
     t->waiting = theme_oklch(t->dark ? 0.42 : 0.90, 0.012, 260); // recedes: nothing happens
 }
 

@@ -7,7 +7,7 @@
 // both keep the groups. A filter is words, all of which have to hold: "state:lock" of the state at
 // sort_at_ns, "ran>1ms" and "there>1s" of how long it ran and was there, "name:text", which is in the
 // name or the label, or is the number, and any other text, which is there or in a region, a task, a
-// log or a function of its stacks. Where such texts are can be walked (lanes_found).
+// log or a function of its stacks. Where such texts are, and when threads of such a name had a CPU, can be walked (lanes_found).
 //
 // A lane's level of detail is made when it is first drawn and given up when others need the room:
 // what is kept and not drawn is at most a byte for each span of the trace, and some MB.
@@ -15,7 +15,7 @@
 #ifndef FIBERSCOPE_VIEWER_VIEWS_LANES_H
 #define FIBERSCOPE_VIEWER_VIEWS_LANES_H
 
-#include "viewer/trace_model.h"
+#include "viewer/kernel_model.h"
 
 enum lanes_kind {
     LANES_PROC,    // what: of the model's lanes
@@ -50,6 +50,7 @@ struct lanes_row {
 
 struct lanes_sizes { // in pixels
     int proc, lane, head, counter, region, frame;
+    int strip; // below a thread, of what the kernel did with it
 };
 
 struct lanes_held { // a level of detail
@@ -65,6 +66,7 @@ enum { LANES_TASK_ROWS = 64 }; // beyond, tasks lie over one another in the last
 
 struct lanes {
     const struct trace_model *model;
+    const struct kernel_model *kernel; // beside it; NULL: none
     struct lanes_row *rows;
     uint32_t count, capacity;
     uint32_t head;    // of the rows that are put, LANES_NO_HEAD
@@ -78,6 +80,7 @@ struct lanes {
     bool *open; // [group_count]
     bool threads_open, tasks_open;
     bool stacks;  // below fibers
+    bool strips;  // below threads, and CPUs under all lanes
     uint8_t sort; // lanes_sort
     int64_t sort_at_ns;
     char filter[LANES_FILTER_MAX];
@@ -104,7 +107,8 @@ struct lanes {
 };
 
 int lanes_init(struct lanes *l, const struct trace_model *m); // 0 or -ENOMEM
-void lanes_finish(struct lanes *l);                           // accepts a zeroed one
+void lanes_set_kernel(struct lanes *l, const struct kernel_model *k);
+void lanes_finish(struct lanes *l); // accepts a zeroed one
 
 // What is open at first. shown: of the groups before, to be 0 at the first.
 bool lanes_open_at_first(const struct trace_model *m, uint32_t group, uint32_t *shown);
@@ -128,6 +132,9 @@ const struct lanes_row *lanes_find(const struct lanes *l, uint32_t lane);
 // The lane of spans->lanes that a row shows; TRACE_NO_LANE: none.
 uint32_t lanes_of_row(const struct lanes *l, const struct lanes_row *row);
 
+// How high the strip below a row is; 0: it has none.
+int lanes_strip(const struct lanes *l, const struct lanes_row *row);
+
 // The first row that ends below y; count if there is none.
 uint32_t lanes_at(const struct lanes *l, int y);
 
@@ -141,7 +148,8 @@ void lanes_filter_free(struct lanes *l);
 // Where the filter's texts are: a fiber of the name, a stack, a region, a task, a log.
 struct lanes_hit {
     int64_t begin_ns, end_ns; // a moment, if they are equal
-    uint32_t lane;
+    uint32_t
+        lane; // of spans->lanes; behind these CPUs of the kernel trace, whose piece is the lower half of the place
     uint64_t place; // among those of one moment on one lane
 };
 

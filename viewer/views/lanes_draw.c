@@ -70,6 +70,7 @@ static void draw_lane(struct timeline *t, struct ui *u, uint32_t lane, bool is_f
     draw_clip_push(u->list, r);
     timeline_lane(t, u, lane, l, is_fiber, in);
     draw_chosen(t, u, lane, l, in);
+    timeline_piece_mark(t, u, lane, in);
     draw_clip_pop(u->list);
 }
 
@@ -242,13 +243,17 @@ void timeline_row(struct timeline *t, struct ui *u, const struct lanes_row *row,
 {
     uint32_t lane = lanes_of_row(&t->rows, row);
     bool is_fiber = row->kind == LANES_FIBER;
-    int frames = row->frames * t->rows.sizes.frame;
+    int frames = row->frames * t->rows.sizes.frame, strip = lanes_strip(&t->rows, row);
     struct rect states = {r.x, r.y, r.w, r.h - frames - row->depth * t->rows.sizes.region};
     switch (row->kind) {
     case LANES_COUNTER: timeline_counter(t, u, row->what, r); break;
     case LANES_TASK: timeline_tasks(t, u, row->what, r); break;
     case LANES_PROC:
-    case LANES_THREAD: draw_lane(t, u, lane, false, r); break;
+    case LANES_THREAD:
+        draw_lane(t, u, lane, false, rect_make(r.x, r.y, r.w, r.h - strip));
+        if (strip)
+            timeline_strip(t, u, lane, rect_make(r.x, r.y + r.h - strip, r.w, strip));
+        break;
     case LANES_FIBER:
         draw_lane(t, u, lane, true, states);
         if (frames)
@@ -298,9 +303,8 @@ static void draw_fiber_label(struct timeline *t, struct ui *u, uint32_t lane, st
     draw_label(t, u, in, id, name, ran_ns(t, lane, true));
 }
 
-// A head: a triangle for open or closed, and a button as wide as the row.
-static bool draw_head(struct timeline *t, struct ui *u, uint64_t id, struct rect r, bool open,
-                      const char *text)
+bool timeline_head(struct timeline *t, struct ui *u, uint64_t id, struct rect r, bool open,
+                   const char *text)
 {
     struct rect all = {r.x, r.y, r.w + t->lanes.w, r.h};
     unsigned hit = ui_hit(u, id, rect_make(r.x, r.y, r.w, r.h));
@@ -323,7 +327,7 @@ static void draw_group_head(struct timeline *t, struct ui *u, uint32_t group, st
     const char *name = trace_names_text(&t->model->spans->names, g->name);
     char text[300];
     snprintf(text, sizeof text, "%.250s", *name ? name : "(unknown)");
-    if (draw_head(t, u, ui_id("timeline group", group), r, t->rows.unfolded[group], text)) {
+    if (timeline_head(t, u, ui_id("timeline group", group), r, t->rows.unfolded[group], text)) {
         lanes_toggle(&t->rows, group);
         u->again = true;
     }
@@ -333,17 +337,18 @@ void timeline_gutter(struct timeline *t, struct ui *u, const struct lanes_row *r
 {
     const struct trace_model *m = t->model;
     char text[64];
+    struct rect name = {r.x, r.y, r.w, r.h - lanes_strip(&t->rows, row)};
     draw_rect(u->list, r, u->theme.panel);
     switch (row->kind) {
     case LANES_PROC: {
         const struct trace_model_lane *l = &m->lanes[row->what];
-        draw_label(t, u, r, l->label, trace_names_text(&m->spans->names, l->name),
+        draw_label(t, u, name, l->label, trace_names_text(&m->spans->names, l->name),
                    ran_ns(t, l->lane, false));
         break;
     }
     case LANES_THREAD:
         snprintf(text, sizeof text, "M%" PRId64, m->spans->lanes[row->what].id);
-        draw_label(t, u, r, text, "", ran_ns(t, row->what, false));
+        draw_label(t, u, name, text, "", ran_ns(t, row->what, false));
         break;
     case LANES_FIBER: draw_fiber_label(t, u, row->what, r); break;
     case LANES_COUNTER:
@@ -351,19 +356,20 @@ void timeline_gutter(struct timeline *t, struct ui *u, const struct lanes_row *r
                  row->what == TRACE_COUNTER_FIBERS ? "fibers" : "heap");
         break;
     case LANES_TASKS:
-        if (draw_head(t, u, ui_id("timeline tasks", 0), r, t->rows.tasks_open, "Tasks")) {
+        if (timeline_head(t, u, ui_id("timeline tasks", 0), r, t->rows.tasks_open, "Tasks")) {
             t->rows.tasks_open = !t->rows.tasks_open;
             t->rows.is_stale = u->again = true;
         }
         break;
     case LANES_THREADS:
-        if (draw_head(t, u, ui_id("timeline threads", 0), r, t->rows.threads_open, "Threads")) {
+        if (timeline_head(t, u, ui_id("timeline threads", 0), r, t->rows.threads_open, "Threads")) {
             t->rows.threads_open = !t->rows.threads_open;
             t->rows.is_stale = u->again = true;
         }
         break;
     case LANES_FIBERS: {
-        if (draw_head(t, u, ui_id("timeline fibers", 0), r, lanes_any_open(&t->rows), "Fibers")) {
+        if (timeline_head(t, u, ui_id("timeline fibers", 0), r, lanes_any_open(&t->rows),
+                          "Fibers")) {
             lanes_toggle_all(&t->rows);
             u->again = true;
         }

@@ -132,6 +132,18 @@ static bool mark_marks(const struct trace_spans *s, struct lanes_word *w)
     return any;
 }
 
+// Threads that had a CPU and are none of the trace's own, whose fibers are found.
+static bool mark_threads(const struct kernel_model *k, struct lanes_word *w)
+{
+    bool any = false;
+    for (uint32_t i = k->cpu_count; i < k->lane_count; i++) {
+        w->threads[i] = k->lanes[i].trace_lane == TRACE_NO_LANE &&
+                        strcasestr(kernel_thread_name(k, i), w->text) != NULL;
+        any |= w->threads[i];
+    }
+    return any;
+}
+
 static int ready_text(struct lanes *l, struct lanes_filter *f, struct lanes_word *w)
 {
     const struct trace_spans *s = l->model->spans;
@@ -151,6 +163,12 @@ static int ready_text(struct lanes *l, struct lanes_filter *f, struct lanes_word
             return -ENOMEM;
         mark_stacks(s, w);
         any |= mark_marks(s, w);
+    }
+    if (w->kind == LANES_TEXT && l->kernel) {
+        w->threads = calloc(l->kernel->lane_count + (size_t)1, 1);
+        if (!w->threads)
+            return -ENOMEM;
+        any |= mark_threads(l->kernel, w);
     }
     if (!any && *w->text)
         snprintf(f->error, sizeof f->error, "nothing has \"%.40s\"", w->text);
@@ -192,6 +210,7 @@ static void forget(struct lanes_filter *f)
         free(f->words[i].stacks);
         free(f->words[i].logs);
         free(f->words[i].marked);
+        free(f->words[i].threads);
     }
     if (f)
         free(f->match);
@@ -307,7 +326,7 @@ static bool look(struct lanes *l, struct lanes_filter *f)
     }
     if (f->next < fibers)
         return false;
-    f->found += marks_found(l, f);
+    f->found += marks_found(l, f) + lanes_found_on_cpus(l, f);
     return true;
 }
 

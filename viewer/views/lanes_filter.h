@@ -23,6 +23,8 @@ struct lanes_word {
                      // name is the fiber's
     uint8_t *logs;   // TEXT: [log_count]
     uint8_t *marked; // TEXT: [fibers]: has such a region, task or log
+    uint8_t
+        *threads; // TEXT, with a kernel trace: [its lanes]: another program's thread of such a name
 };
 
 enum { LANES_WORDS = 16 };
@@ -37,6 +39,9 @@ struct lanes_filter {
     uint64_t found;  // hits, see lanes_found
     char error[120]; // a word that means nothing; "": none
 };
+
+// How often threads of other programs that have a word ran on a CPU.
+uint64_t lanes_found_on_cpus(const struct lanes *l, const struct lanes_filter *f);
 
 // Whether the fiber's name, label or number has the word.
 bool lanes_word_names(const struct lanes *l, const struct lanes_word *w, uint32_t lane);

@@ -48,7 +48,7 @@ static void hit(struct walk *w, int64_t begin_ns, int64_t end_ns, uint32_t lane,
 }
 
 // Places of one moment: the fiber, then spans, samples, regions, tasks, logs.
-enum { FIBER, SPAN, SAMPLE, REGION, TASK, LOG };
+enum { FIBER, SPAN, SAMPLE, REGION, TASK, LOG, CPU };
 
 static uint64_t place_of(uint64_t word, int kind, uint32_t which)
 {
@@ -72,6 +72,29 @@ static void walk_fiber(struct walk *w, const struct lanes_word *word, uint32_t l
     for (uint32_t i = first; i < first + samples; i++)
         if (word->stacks[s->samples[i].stack])
             hit(w, s->samples[i].time_ns, s->samples[i].time_ns, lane, place_of(number, SAMPLE, i));
+}
+
+// Their lanes are behind the trace's.
+static void walk_cpus(struct walk *w, const struct lanes_word *word, uint64_t number)
+{
+    const struct kernel_model *k = w->l->kernel;
+    uint32_t first = w->l->model->spans->lane_count;
+    for (uint32_t cpu = 0; word->threads && cpu < k->cpu_count; cpu++) {
+        const struct lod *l = &k->lanes[cpu].lod;
+        for (uint32_t i = 0; i < l->count; i++) {
+            uint32_t thread = kernel_thread_of(k, cpu, i);
+            if (thread != KERNEL_NO_LANE && word->threads[thread])
+                hit(w, lod_begin_ns(l, i), lod_end_ns(l, i), first + cpu, place_of(number, CPU, i));
+        }
+    }
+}
+
+uint64_t lanes_found_on_cpus(const struct lanes *l, const struct lanes_filter *f)
+{
+    struct walk w = {.l = l, .counts = true};
+    for (int i = 0; i < f->count; i++)
+        walk_cpus(&w, &f->words[i], 0);
+    return w.all;
 }
 
 static bool is_shown(const struct walk *w, uint32_t lane)
@@ -112,6 +135,7 @@ static void walk(struct walk *w)
             if (f->match[lane])
                 walk_fiber(w, word, lane, (uint64_t)k);
         walk_marks(w, word, (uint64_t)k);
+        walk_cpus(w, word, (uint64_t)k);
     }
 }
 

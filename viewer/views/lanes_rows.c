@@ -11,7 +11,8 @@
 enum {
     OPEN_AT_FIRST = 150, // groups are open as long as fewer fibers are shown
     TASKS_AT_FIRST = 6,
-    OPEN_FOUND = 20000, // the same of those that a filter finds: rows are cheap, sorting is not
+    THREADS_AT_FIRST = 12, // with strips below them
+    OPEN_FOUND = 20000,    // the same of those that a filter finds: rows are cheap, sorting is not
     REGIONS_DEEP = 4,
 };
 
@@ -44,6 +45,16 @@ int lanes_init(struct lanes *l, const struct trace_model *m)
     for (uint32_t i = 0, shown = 0; i < m->group_count; i++)
         l->open[i] = lanes_open_at_first(m, i, &shown);
     return 0;
+}
+
+void lanes_set_kernel(struct lanes *l, const struct kernel_model *k)
+{
+    const struct trace_spans *s = l->model->spans;
+    l->kernel = k;
+    l->strips = k;
+    if (k && k->known && s->lane_count - s->kind_first[TRACE_RESOURCE_THREAD] <= THREADS_AT_FIRST)
+        l->threads_open = true;
+    l->is_stale = true;
 }
 
 void lanes_finish(struct lanes *l)
@@ -216,6 +227,18 @@ static int put_tasks(struct lanes *l)
     return rc;
 }
 
+static bool has_strip(const struct lanes *l, uint32_t lane)
+{
+    return l->strips && kernel_lane_of(l->kernel, lane) != KERNEL_NO_LANE;
+}
+
+int lanes_strip(const struct lanes *l, const struct lanes_row *row)
+{
+    uint32_t lane =
+        row->kind == LANES_PROC || row->kind == LANES_THREAD ? lanes_of_row(l, row) : TRACE_NO_LANE;
+    return lane != TRACE_NO_LANE && has_strip(l, lane) ? l->sizes.strip : 0;
+}
+
 static int put_threads(struct lanes *l)
 {
     const struct trace_spans *s = l->model->spans;
@@ -224,7 +247,7 @@ static int put_threads(struct lanes *l)
         return 0; // they stand where Procs do
     int rc = put(l, LANES_THREADS, 0, l->sizes.head);
     for (uint32_t i = first; !rc && l->threads_open && i < end; i++)
-        rc = put(l, LANES_THREAD, i, l->sizes.lane);
+        rc = put(l, LANES_THREAD, i, l->sizes.lane + (has_strip(l, i) ? l->sizes.strip : 0));
     return rc;
 }
 
@@ -240,7 +263,8 @@ int lanes_arrange(struct lanes *l, const struct lanes_sizes *sizes)
     memset(l->unfolded, 0, l->model->group_count * sizeof *l->unfolded);
     memset(l->row_of, 0xff, l->model->spans->lane_count * sizeof *l->row_of);
     for (uint32_t i = 0; !rc && i < l->model->lane_count; i++)
-        rc = put(l, LANES_PROC, i, sizes->proc);
+        rc = put(l, LANES_PROC, i,
+                 sizes->proc + (has_strip(l, l->model->lanes[i].lane) ? sizes->strip : 0));
     for (uint32_t i = 0; !rc && i < TRACE_COUNTER_GOAL; i++) // the goal is drawn over the heap
         if (l->model->counters[i].most > 0)
             rc = put(l, LANES_COUNTER, i, sizes->counter);

@@ -19,9 +19,10 @@
 enum { EASE_MS = 130 };
 
 struct eased {
-    struct timeline timeline;  // first: others take it for the state
-    struct panels panels;      // beneath it
-    struct trace_model *model; // held
+    struct timeline timeline;    // first: others take it for the state
+    struct panels panels;        // beneath it
+    struct trace_model *model;   // held
+    struct kernel_model *kernel; // held; NULL: none
     struct timeline_window from, drawn, to, at_first;
     int64_t began_ms; // 0: nothing moves
 };
@@ -37,12 +38,17 @@ static int open_timeline(void **state, struct document *d)
         return -ENOMEM;
     }
     trace_model_hold(e->model = d->trace);
+    if (d->kernel) {
+        kernel_model_hold(e->kernel = d->kernel);
+        timeline_set_kernel(&e->timeline, e->kernel);
+    }
     // What lies beyond the end is cut off: timeline_show would move it.
     double all = e->timeline.shown.end, end = d->shown.end_ns < all ? d->shown.end_ns : all;
     if (end > d->shown.begin_ns)
         timeline_show(&e->timeline, d->shown.begin_ns, end);
     e->from = e->drawn = e->to = e->at_first = e->timeline.shown;
     panels_init(&e->panels, d->trace);
+    e->panels.context.kernel = e->kernel;
     e->panels.latency.in_range = end > d->shown.begin_ns; // of --range, if there is one
     e->panels.wake = d->wake;
     e->panels.wake_context = d->wake_context;
@@ -120,8 +126,10 @@ static void finish(void *state)
 {
     struct eased *e = state;
     struct trace_model *m = e->model;
+    struct kernel_model *k = e->kernel;
     panels_finish(&e->panels);
     timeline_finish(&e->timeline);
+    kernel_model_free(k);
     trace_model_free(m);
     free(e);
 }

@@ -26,7 +26,11 @@ int timeline_init(struct timeline *t, const struct trace_model *m)
                            .links.span = TRACE_NO_SPAN,
                            .hot_span = TRACE_NO_SPAN,
                            .hot_lane = TRACE_NO_LANE,
-                           .hot_fiber = UINT32_MAX};
+                           .hot_fiber = UINT32_MAX,
+                           .kernel.lane = KERNEL_NO_LANE,
+                           .kernel.hot_lane = KERNEL_NO_LANE,
+                           .kernel.under_lane = KERNEL_NO_LANE,
+                           .kernel.span = TRACE_NO_SPAN};
     t->shown.end = (double)(m->end_ns - m->begin_ns);
     return lanes_init(&t->rows, m);
 }
@@ -129,6 +133,18 @@ static void draw_range(struct timeline *t, struct ui *u, struct rect r)
     draw_clip_pop(u->list);
 }
 
+// The time of a chosen piece of the kernel trace, over all lanes: what else happened then.
+static void draw_band(struct timeline *t, struct ui *u, struct rect r)
+{
+    double begin, end;
+    if (t->kernel.lane == KERNEL_NO_LANE || !timeline_chosen(t, &begin, &end))
+        return;
+    int x = timeline_x(t, begin), right = timeline_x(t, end);
+    draw_clip_push(u->list, r);
+    draw_rect(u->list, rect_make(x, r.y, right > x ? right - x : 1, r.h), u->theme.range);
+    draw_clip_pop(u->list);
+}
+
 static int gutter_width(const struct ui *u, int width)
 {
     int gutter = font_width(u->font, "P0000  100.0%", SIZE_MAX) + 2 * u->pad;
@@ -147,7 +163,8 @@ static void arrange(struct timeline *t, struct ui *u, int height)
                                 .head = u->line + 4,
                                 .counter = 2 * u->line + 6,
                                 .region = u->line,
-                                .frame = u->line - 2};
+                                .frame = u->line - 2,
+                                .strip = u->line / 2 + 3};
     t->rows.slice = u->at_once || !u->now_ms ? 0 : SLICE;
     t->failed |= lanes_arrange(&t->rows, &sizes) != 0;
     u->moves |= t->rows.making != NULL;
@@ -233,9 +250,9 @@ static int detail_height(const struct timeline *t, const struct ui *u, int heigh
     int detail = DETAIL_ROWS * u->line, rows = height / u->line;
     int most = rows > 20 ? height / 4 : height / 3;
     if (t->is_brief || height < LITTLE_ROWS * u->line)
-        return t->span == TRACE_NO_SPAN   ? u->line + u->pad
-               : 6 * u->line < height / 3 ? 6 * u->line
-                                          : height / 3;
+        return t->span == TRACE_NO_SPAN && t->kernel.lane == KERNEL_NO_LANE ? u->line + u->pad
+               : 6 * u->line < height / 3                                   ? 6 * u->line
+                                                                            : height / 3;
     return detail < most ? detail : most;
 }
 
@@ -249,6 +266,9 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
     if (body.h < 1 || r.w <= gutter)
         return;
     arrange(t, u, body.h);
+    struct rect cpus = {r.x, 0, r.w, timeline_cpus_height(t, body.h)};
+    body.h -= cpus.h;
+    cpus.y = body.y + body.h;
     t->reveal |= body.h != t->body; // a panel was opened: what is chosen stays in sight
     t->body = body.h;
     if (t->reveal && t->span != TRACE_NO_SPAN)
@@ -256,6 +276,7 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
     t->reveal = false;
     body = ui_scroll(u, ui_id("timeline scroll", 0), body, t->rows.content, &t->scroll);
     t->lanes = rect_make(r.x + gutter, body.y, body.w - gutter, body.h);
+    t->area = rect_make(t->lanes.x, body.y, t->lanes.w, body.h + cpus.h);
     if (t->lanes.w < 1)
         return;
     if (t->failed || !widen(t, t->lanes.w) || timeline_pixels_make(t, u)) {
@@ -265,12 +286,16 @@ void timeline_frame(struct timeline *t, struct ui *u, struct rect r)
     lanes_frame(&t->rows);
     timeline_link(t);
     timeline_axis(t, u, top);
+    timeline_kernel_begin(t);
     draw_rows(t, u, body, gutter);
+    if (cpus.h)
+        timeline_cpus(t, u, cpus, gutter);
     if (!t->is_unseen) // nothing in it can be clicked, and sums take their time
         draw_utilisation(t, u, rect_make(t->lanes.x, top.y + u->line, t->lanes.w, strip));
     draw_corner(t, u, rect_make(r.x, top.y, gutter, u->line + strip + 1), strip);
     draw_rect(u->list, rect_make(t->lanes.x - 1, r.y, 1, top.h + map), u->theme.border);
     timeline_minimap(t, u, rect_make(r.x, r.y, r.w, map));
+    draw_band(t, u, t->area);
     draw_range(t, u, rect_make(t->lanes.x, top.y + u->line, t->lanes.w, top.h - u->line));
     timeline_draw_marks(t, u, rect_make(t->lanes.x, top.y, t->lanes.w, top.h));
     if (!t->is_unseen)

@@ -94,6 +94,20 @@ struct timeline_pixels { // see timeline_columns.c
     int from_width;
 };
 
+struct timeline_kernel {              // what a kernel trace adds (timeline_kernel.c)
+    const struct kernel_model *model; // NULL: there is none
+    bool is_closed;                   // CPUs: only their head
+    int scroll;
+    uint32_t lane, index;         // the chosen piece; KERNEL_NO_LANE
+    struct kernel_piece chosen;   // of it
+    uint32_t hot_lane, hot_index; // under the mouse in the last frame
+    struct kernel_piece hot;
+    uint32_t under_lane, under_index; // in this one
+    struct rect cpus;                 // where they are, without the gutter
+    uint32_t span;                    // of which `times` are
+    struct kernel_times times;
+};
+
 struct timeline_stacked { // pixels of a fiber's lane with one stack
     int x, end;
     uint32_t stack, frames; // that many of its frames, from the outermost on
@@ -126,9 +140,11 @@ struct timeline {
     double drag_ns; // what was under the mouse when the button went down
 
     struct timeline_pixels pixels; // with class_ns below
+    struct timeline_kernel kernel;
 
     // Of the frame.
     struct rect lanes;                // where spans are, without the gutter
+    struct rect area;                 // these, and CPUs below them
     uint32_t under_span, under_lane;  // under the mouse
     struct lod_column *columns;       // of a lane that no shot has
     struct timeline_pixel *pixel_row; // of a lane, where no shot has it as it is shown
@@ -148,6 +164,9 @@ struct timeline {
 
 int timeline_init(struct timeline *t, const struct trace_model *m); // 0 or -ENOMEM
 void timeline_finish(struct timeline *t);                           // accepts a zeroed one
+
+// With a kernel trace of the same time. Before the first frame.
+void timeline_set_kernel(struct timeline *t, const struct kernel_model *k);
 
 // From one of a part of the trace: what was chosen and shown. at_first: what `from` showed when it was opened.
 void timeline_carry(struct timeline *to, const struct timeline *from,

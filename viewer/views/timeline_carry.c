@@ -40,7 +40,7 @@ static void carry_rows(struct lanes *to, const struct lanes *from)
     to->sort = from->sort;
     to->sort_at_ns = from->sort_at_ns;
     memcpy(to->filter, from->filter, sizeof to->filter);
-    to->threads_open = from->threads_open;
+    to->threads_open = from->threads_open || (to->kernel && !from->kernel && to->threads_open);
     to->stacks = from->stacks;
     if (from->tasks_open != lanes_tasks_at_first(from))
         to->tasks_open = from->tasks_open;

@@ -100,28 +100,21 @@ static void pan(struct timeline *t, double part)
 // The range, else the chosen span, else all.
 static void show_chosen(struct timeline *t)
 {
-    const struct trace_spans *s = t->model->spans;
-    if (t->range.end > t->range.begin) {
+    double begin, end;
+    if (t->range.end > t->range.begin)
         timeline_show(t, t->range.begin, t->range.end);
-    } else if (t->span != TRACE_NO_SPAN) {
-        int64_t end_ns = trace_span_end_ns(s, trace_spans_fiber(s, t->span), t->span);
-        double begin = (double)(trace_span_begin_ns(s, t->span) - t->model->begin_ns);
-        double end = (double)(end_ns - t->model->begin_ns);
+    else if (timeline_chosen(t, &begin, &end))
         timeline_show(t, begin - (end - begin) / 2, end + (end - begin) / 2);
-    } else {
+    else
         timeline_show(t, 0, 1e300);
-    }
 }
 
 // The chosen span as the range.
 static void span_to_range(struct timeline *t)
 {
-    const struct trace_spans *s = t->model->spans;
-    if (t->span == TRACE_NO_SPAN)
-        return;
-    int64_t end_ns = trace_span_end_ns(s, trace_spans_fiber(s, t->span), t->span);
-    t->range.begin = (double)(trace_span_begin_ns(s, t->span) - t->model->begin_ns);
-    t->range.end = (double)(end_ns - t->model->begin_ns);
+    double begin, end;
+    if (timeline_chosen(t, &begin, &end))
+        t->range = (struct timeline_window){begin, end};
 }
 
 // "At the cursor": where the chosen span begins, else the middle of what is shown.
@@ -146,7 +139,8 @@ void timeline_sort(struct timeline *t)
 // One level at a time: what is chosen, then the filter.
 static void cancel(struct timeline *t)
 {
-    if (t->span == TRACE_NO_SPAN && t->range.end <= t->range.begin && *t->rows.filter) {
+    double begin, end;
+    if (!timeline_chosen(t, &begin, &end) && t->range.end <= t->range.begin && *t->rows.filter) {
         t->rows.filter[0] = 0;
         t->rows.is_stale = true;
         t->hit_at = 0;
@@ -169,7 +163,10 @@ static void timeline_found(struct timeline *t, bool forward)
         from.begin_ns--;
     if (!lanes_found(&t->rows, &from, forward, &hit, &at, &all))
         return;
-    timeline_choose(t, trace_spans_before(s, hit.lane, hit.begin_ns + 1), hit.lane);
+    if (hit.lane >= s->lane_count)
+        timeline_piece_go(t, hit.lane - s->lane_count, (uint32_t)hit.place);
+    else
+        timeline_choose(t, trace_spans_before(s, hit.lane, hit.begin_ns + 1), hit.lane);
     double moment = (double)(hit.begin_ns - t->model->begin_ns);
     double half = (t->shown.end - t->shown.begin) / 2;
     if (moment < t->shown.begin || moment > t->shown.end) // in the middle of a long span
@@ -177,7 +174,7 @@ static void timeline_found(struct timeline *t, bool forward)
     t->hit = hit;
     t->hit_at = at;
     t->range = (struct timeline_window){0};
-    if (hit.end_ns > hit.begin_ns)
+    if (hit.end_ns > hit.begin_ns && hit.lane < s->lane_count)
         t->range = (struct timeline_window){(double)(hit.begin_ns - t->model->begin_ns),
                                             (double)(hit.end_ns - t->model->begin_ns)};
 }
@@ -256,6 +253,14 @@ static void lane_keys(struct timeline *t, struct ui *u)
         lanes_toggle_all(&t->rows);
     if (command_given(u, COMMAND_STACKS))
         timeline_toggle_stacks(t);
+    if (t->kernel.model && command_given(u, COMMAND_KERNEL)) {
+        t->rows.strips = !t->rows.strips;
+        t->rows.is_stale = true;
+    }
+    if (t->kernel.model && command_given(u, COMMAND_DELAY_NEXT))
+        timeline_next_delay(t, true);
+    if (t->kernel.model && command_given(u, COMMAND_DELAY_BEFORE))
+        timeline_next_delay(t, false);
     if (command_given(u, COMMAND_LANES_TOP))
         t->scroll = 0;
     if (command_given(u, COMMAND_LANES_BOTTOM))
@@ -278,7 +283,7 @@ static void keys(struct timeline *t, struct ui *u)
 static void wheel(struct timeline *t, struct ui *u)
 {
     const struct ui_event *ev = &u->event;
-    if (ev->kind != UI_WHEEL || !ui_inside(u, t->lanes))
+    if (ev->kind != UI_WHEEL || !ui_inside(u, t->area))
         return;
     if (ev->mods & UI_CTRL)
         zoom(t, u->mouse_x, ev->dy > 0 ? 1 / 1.25 : 1.25);
@@ -302,15 +307,16 @@ static void choose_range(struct timeline *t, const struct ui *u)
 // A click chooses a span, a drag a range; with Shift, or another button, a drag moves the picture.
 static void mouse(struct timeline *t, struct ui *u)
 {
-    bool other = u->event.kind == UI_PRESS && u->event.button != UI_LEFT && ui_inside(u, t->lanes);
+    bool other = u->event.kind == UI_PRESS && u->event.button != UI_LEFT && ui_inside(u, t->area);
     bool shift = u->event.mods & UI_SHIFT;
-    unsigned hit = ui_hit(u, ui_id("timeline", 0), t->lanes);
+    unsigned hit = ui_hit(u, ui_id("timeline", 0), t->area);
     if (hit & UI_PRESSED || other) {
         t->drag = other || shift ? TIMELINE_PAN : TIMELINE_MAYBE;
         t->drag_x = u->mouse_x;
         t->drag_ns = timeline_time(t, u->mouse_x);
         t->history.moving = false;
-        if (hit & UI_DOUBLE && t->span != TRACE_NO_SPAN)
+        double begin, end;
+        if (hit & UI_DOUBLE && timeline_chosen(t, &begin, &end))
             show_chosen(t);
     }
     if (t->drag == TIMELINE_MAYBE && hit & UI_HELD && abs(u->mouse_x - u->press_x) > 3)
@@ -324,7 +330,10 @@ static void mouse(struct timeline *t, struct ui *u)
     if (hit & UI_CLICKED && t->drag == TIMELINE_MAYBE) {
         t->span = t->under_span; // not timeline_choose: it is in sight, nothing moves
         t->lane = t->under_lane;
-        if (t->span == TRACE_NO_SPAN) // a click on a span looks at it within the range
+        t->kernel.lane = KERNEL_NO_LANE;
+        if (t->kernel.under_lane != KERNEL_NO_LANE)
+            timeline_piece_choose(t, t->kernel.under_lane, t->kernel.under_index);
+        else if (t->span == TRACE_NO_SPAN) // a click on a span looks at it within the range
             t->range = (struct timeline_window){0};
     }
     if (!u->down)
@@ -334,11 +343,14 @@ static void mouse(struct timeline *t, struct ui *u)
 void timeline_input(struct timeline *t, struct ui *u)
 {
     struct timeline_window was = t->shown, was_range = t->range;
-    uint32_t was_lane = t->lane, was_span = t->span;
+    uint32_t was_lane = t->lane, was_span = t->span, was_piece = t->kernel.index;
+    struct timeline_kernel *k = &t->kernel;
     uint8_t was_drag = t->drag;
     bool still = t->drag != TIMELINE_PAN && t->drag != TIMELINE_CHOOSE;
     if (t->under_span != TRACE_NO_SPAN && still && !u->tip[0])
         timeline_tip(t, u, t->under_lane, t->under_span);
+    if (k->under_lane != KERNEL_NO_LANE && still && !u->tip[0])
+        timeline_piece_tip(t, u, k->under_lane, k->under_index);
     keys(t, u);
     wheel(t, u);
     mouse(t, u);
@@ -346,7 +358,13 @@ void timeline_input(struct timeline *t, struct ui *u)
     u->again |= was.begin != t->shown.begin || was.end != t->shown.end ||
                 t->hot_span != t->under_span || t->hot_lane != t->under_lane ||
                 was_lane != t->lane || was_span != t->span || was_drag != t->drag ||
-                was_range.begin != t->range.begin || was_range.end != t->range.end;
+                was_range.begin != t->range.begin || was_range.end != t->range.end ||
+                was_piece != k->index || k->hot_lane != k->under_lane ||
+                (k->hot_lane != KERNEL_NO_LANE && k->hot_index != k->under_index);
+    k->hot_lane = k->under_lane;
+    k->hot_index = k->under_index;
+    if (k->hot_lane != KERNEL_NO_LANE)
+        kernel_piece_get(k->model, k->hot_lane, k->hot_index, &k->hot);
     t->hot_span = t->under_span;
     t->hot_lane = t->under_lane;
     t->hot_fiber =

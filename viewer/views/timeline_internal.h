@@ -91,7 +91,34 @@ void timeline_toggle_stacks(struct timeline *t);
 void timeline_named_box(const struct timeline *t, struct ui *u, struct rect box, const char *type);
 void timeline_counter(struct timeline *t, struct ui *u, uint32_t which, struct rect r);
 
+// --- What a kernel trace adds.
+
+int timeline_cpus_height(const struct timeline *t,
+                         int height); // of that many pixels below each other
+void timeline_kernel_begin(struct timeline *t);
+void timeline_cpus(struct timeline *t, struct ui *u, struct rect r, int gutter);
+void timeline_strip(struct timeline *t, struct ui *u, uint32_t trace_lane, struct rect r);
+void timeline_piece_mark(struct timeline *t, struct ui *u, uint32_t lane, struct rect r);
+void timeline_piece_lines(const struct timeline *t, uint32_t lane, uint32_t index, char who[256],
+                          char what[256], char why[256]);
+void timeline_piece_tip(const struct timeline *t, struct ui *u, uint32_t lane, uint32_t index);
+bool timeline_lost_line(struct timeline *t, char text[400]); // of the chosen span; false: nothing
+
+void timeline_piece_choose(struct timeline *t, uint32_t lane, uint32_t index);
+void timeline_piece_go(struct timeline *t, uint32_t lane, uint32_t index); // and shows it
+bool timeline_piece_step(struct timeline *t, bool forward);                // false: none is chosen
+bool timeline_piece_neighbour(struct timeline *t, bool down, int64_t at_ns);
+bool timeline_piece_jump(struct timeline *t);
+void timeline_next_delay(struct timeline *t, bool forward);
+
+// A head: a triangle for open or closed, and a button as wide as the row. true: clicked.
+bool timeline_head(struct timeline *t, struct ui *u, uint64_t id, struct rect r, bool open,
+                   const char *text);
+
 // --- Links.
+
+// The time of the chosen piece or span, since the trace began; false: nothing is chosen.
+bool timeline_chosen(const struct timeline *t, double *begin, double *end);
 
 // Who made the fiber ready for what it does in the span; false: not known.
 bool timeline_woken_by(const struct trace_spans *s, uint32_t span, struct timeline_wake *w);

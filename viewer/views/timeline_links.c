@@ -129,6 +129,7 @@ void timeline_choose(struct timeline *t, uint32_t span, uint32_t lane)
 {
     t->span = span;
     t->lane = span == TRACE_NO_SPAN ? TRACE_NO_LANE : lane;
+    t->kernel.lane = KERNEL_NO_LANE;
     timeline_link(t);
     if (span == TRACE_NO_SPAN)
         return;
@@ -138,11 +139,11 @@ void timeline_choose(struct timeline *t, uint32_t span, uint32_t lane)
 
 void timeline_jump(struct timeline *t)
 {
-    if (t->span == TRACE_NO_SPAN)
+    if (t->span == TRACE_NO_SPAN || timeline_piece_jump(t))
         return;
     const struct timeline_links *k = &t->links;
     uint32_t to[] = {trace_spans_fiber(t->model->spans, t->span), k->proc, k->thread};
-    int at = 0;
+    int at = t->kernel.lane == KERNEL_NO_LANE ? 0 : 2; // from a CPU to the fiber
     while (at < 2 && to[at] != t->lane)
         at++;
     for (int i = 1; i <= 3; i++) {
@@ -199,7 +200,7 @@ void timeline_next_wake(struct timeline *t)
 void timeline_step(struct timeline *t, bool forward)
 {
     const struct trace_spans *s = t->model->spans;
-    if (t->span == TRACE_NO_SPAN)
+    if (timeline_piece_step(t, forward) || t->span == TRACE_NO_SPAN)
         return;
     uint32_t lane = t->lane, at = lanes_index(s, lane, t->span);
     bool is_fiber = trace_spans_lane_kind(s, lane) == TRACE_RESOURCE_GOROUTINE;
@@ -218,7 +219,11 @@ void timeline_step(struct timeline *t, bool forward)
 void timeline_neighbour(struct timeline *t, bool down)
 {
     const struct trace_spans *s = t->model->spans;
-    const struct lanes_row *row = t->span == TRACE_NO_SPAN ? NULL : lanes_find(&t->rows, t->lane);
+    bool is_cpu = t->kernel.lane != KERNEL_NO_LANE && t->kernel.lane < t->kernel.model->cpu_count;
+    if (is_cpu && timeline_piece_neighbour(t, down, 0))
+        return;
+    const struct lanes_row *row =
+        t->span == TRACE_NO_SPAN || is_cpu ? NULL : lanes_find(&t->rows, t->lane);
     uint32_t i = row ? (uint32_t)(row - t->rows.rows) : down ? UINT32_MAX : t->rows.count;
     int64_t middle = llabs((int64_t)(t->shown.begin + t->shown.end)) / 2;
     int64_t at_ns =
@@ -237,6 +242,8 @@ void timeline_neighbour(struct timeline *t, bool down)
         timeline_choose(t, lanes_span(s, lane, at), lane);
         return;
     }
+    if (down)
+        timeline_piece_neighbour(t, true, at_ns);
 }
 
 // --- Arrows.

@@ -15,15 +15,11 @@
 
 void timeline_mark(struct timeline *t, double at)
 {
-    const struct trace_spans *s = t->model->spans;
     struct timeline_window w = {at, at};
-    if (t->range.end > t->range.begin) {
+    if (t->range.end > t->range.begin)
         w = t->range;
-    } else if (t->span != TRACE_NO_SPAN) {
-        int64_t end_ns = trace_span_end_ns(s, trace_spans_fiber(s, t->span), t->span);
-        w.begin = (double)(trace_span_begin_ns(s, t->span) - t->model->begin_ns);
-        w.end = (double)(end_ns - t->model->begin_ns);
-    }
+    else
+        timeline_chosen(t, &w.begin, &w.end);
     for (int i = 0; i < t->mark_count; i++)
         if (t->marks[i].begin == w.begin && t->marks[i].end == w.end) { // again: takes it away
             memmove(t->marks + i, t->marks + i + 1,

@@ -303,12 +303,29 @@ static void detail_span(struct timeline *t, struct ui *u, struct rect r)
     ui_label(u, rect_make(r.x, r.y, r.w, u->line), u->theme.text, who);
     ui_label(u, rect_make(r.x, r.y + u->line, r.w, u->line), u->theme.dim, what);
     int used = 2 * u->line;
+    if (timeline_lost_line(t, by)) {
+        ui_label(u, rect_make(r.x, r.y + used, r.w, u->line), u->theme.accent, by);
+        used += u->line;
+    }
     if (describe_wake(t, t->span, by)) {
         ui_label(u, rect_make(r.x, r.y + used, r.w, u->line), u->theme.accent, by);
         used += u->line;
     }
     used += u->pad / 2;
     detail_stack(t, u, rect_make(r.x, r.y + used, r.w, r.h - used));
+}
+
+// A piece of the kernel trace. How high.
+static int detail_piece(struct timeline *t, struct ui *u, struct rect r)
+{
+    char who[256], what[256], why[256];
+    timeline_piece_lines(t, t->kernel.lane, t->kernel.index, who, what, why);
+    ui_label(u, rect_make(r.x, r.y, r.w, u->line), u->theme.text, who);
+    ui_label(u, rect_make(r.x, r.y + u->line, r.w, u->line), u->theme.dim, what);
+    if (!*why)
+        return 2 * u->line + u->pad;
+    ui_label(u, rect_make(r.x, r.y + 2 * u->line, r.w, u->line), u->theme.accent, why);
+    return 3 * u->line + u->pad;
 }
 
 void timeline_detail(struct timeline *t, struct ui *u, struct rect r)
@@ -318,9 +335,13 @@ void timeline_detail(struct timeline *t, struct ui *u, struct rect r)
     int air = r.h < 2 * u->line + u->pad ? u->pad / 2 : u->pad;
     struct rect in = {r.x + 2 * u->pad, r.y + air, r.w - 4 * u->pad, r.h - 2 * air};
     draw_clip_push(u->list, in);
-    if (t->span != TRACE_NO_SPAN) {
-        int half = in.w / 2 - 2 * u->pad;
-        detail_span(t, u, rect_make(in.x, in.y, half, in.h));
+    bool is_piece = t->kernel.lane != KERNEL_NO_LANE;
+    if (t->span != TRACE_NO_SPAN || is_piece) {
+        int half = in.w / 2 - 2 * u->pad, used = 0;
+        if (is_piece)
+            used = detail_piece(t, u, rect_make(in.x, in.y, half, in.h));
+        if (t->span != TRACE_NO_SPAN)
+            detail_span(t, u, rect_make(in.x, in.y + used, half, in.h - used));
         in = rect_make(in.x + half + 4 * u->pad, in.y, in.w - half - 4 * u->pad, in.h);
     }
     detail_sums(t, u, in);
