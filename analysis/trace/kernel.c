@@ -239,9 +239,11 @@ static void learn(struct trace_kernel *k, const struct trace_reader *r, struct g
 {
     const struct trace_frame *frames;
     uint32_t n = trace_reader_stack(r, stack, &frames);
-    if (!n || !frames[n - 1].file) // of what ended its wait alone
+    uint32_t name = n ? trace_names_of(&k->names, r, frames[n - 1].function) : 0;
+    bool is_cause = n == 1 && !frames[0].file && (name == k->disk || name == k->network);
+    if (!n || is_cause)
         return;
-    g->name = trace_names_of(&k->names, r, frames[n - 1].function);
+    g->name = name;
     g->why = n > 1 ? trace_names_of(&k->names, r, frames[n - 2].function) : 0;
     g->is_fault = g->why == k->fault;
 }

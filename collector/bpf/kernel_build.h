@@ -5,7 +5,8 @@
 //
 //   kernel                                    trace
 //   a thread gets, leaves its CPU             GoStart; GoStop ("preempted", "runtime.Gosched"), GoBlock, GoDestroy
-//   a watched thread becomes runnable         GoUnblock, by the thread in whose system call it happened, else by nobody
+//   a watched thread becomes runnable         GoUnblock, by the thread in whose system call it happened, else by nobody; the
+//                                             stack's leaf is "disk" or "network" where one of these was over
 //   a watched thread is born                  GoCreate
 //   a system call, a page fault               GoSyscallBegin, GoSyscallEnd; its name is the stack's leaf. Ends, and begins
 //                                             again, around the time that the thread is off its CPU, which is then GoBlock

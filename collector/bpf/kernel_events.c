@@ -423,6 +423,16 @@ static struct kernel_go *waker_of(const struct kernel_build *b, const struct ker
     return g && g->tid == r->other && g->is_watched && g->says_call ? g : NULL;
 }
 
+// A timer may end a sleep just after an interrupt of a disk.
+static const char *what_ended(const struct kernel_go *g, uint32_t flags)
+{
+    bool is_call = g->call && g->call != KERNEL_CALL_FAULT;
+    const char *reason = is_call ? kernel_call_reason(g->call - 1) : "";
+    if (!strcmp(reason, "sleep") || !strcmp(reason, "sync"))
+        return NULL;
+    return flags & KERNEL_BY_DISK ? "disk" : flags & KERNEL_BY_NETWORK ? "network" : NULL;
+}
+
 static void take_wake(struct kernel_build *b, const struct kernel_record *r)
 {
     struct kernel_go *g = meet(b, r->tid, r->pid, true), *by = waker_of(b, r);
@@ -438,9 +448,7 @@ static void take_wake(struct kernel_build *b, const struct kernel_record *r)
     announce(b, g);
     if (by)
         announce(b, by);
-    const char *why = r->flags & KERNEL_BY_DISK      ? "disk"
-                      : r->flags & KERNEL_BY_NETWORK ? "network"
-                                                     : NULL;
+    const char *why = what_ended(g, r->flags);
     SAY(b, by ? (int64_t)by->cpu : TRACE_NONE, TRACE_EV_GO_UNBLOCK, g->id, ++g->seq,
         by || why ? stack(b, by, why) : 0);
     g->state = KERNEL_IS_RUNNABLE;

@@ -6,7 +6,7 @@
 // What always holds
 //   - Nothing is done to the processes; nothing runs in the kernel once kernel_trace_stop has returned or we have died.
 //   - Needs what features.h names to start. The thread that takes the records then gives up what it does not need
-//     (privileges.h); the one that has started it does not.
+//     (privileges.h); what the one that has started it gives up is its own matter.
 //   - Callbacks come on that thread, which takes no signals; the last of them before kernel_trace_stop returns.
 
 #ifndef FIBERSCOPE_COLLECTOR_BPF_KERNEL_TRACE_H

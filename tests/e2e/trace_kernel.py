@@ -237,7 +237,7 @@ def what_ended_a_wait_is_told(work):
         if cause in LACKS:
             continue
         assert len(of_call) >= 5 and of_call.count(cause) >= 0.9 * len(of_call), (name, waits[name][:20])
-    assert not {why for _, why in waits["sleeper"]} & {"disk", "network"}, waits["sleeper"]
+    assert not {why for _, why in waits["sleeper"]} & {"disk", "network"}, waits["sleeper"][:20]
 
 
 def rights_of(pid):

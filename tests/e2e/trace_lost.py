@@ -69,26 +69,18 @@ def within(value, truth, share, what, taken=0):
         f"{what}: {value / 1e6:.2f} ms, not {truth / 1e6:.2f} ms; {taken / 1e6:.0f} ms were the host's"
 
 
-def stalls_by_a_known_process_are_its_bursts(work):
-    cpu = max(os.sched_getaffinity(0))
+def what_a_program_missed_of_its_clock_is_what_it_lost(work):
     before = taken_ns()
-    report, lines, bursts = record_stalls(work, cpu)
+    found, lines, bursts = record_stalls(work, max(os.sched_getaffinity(0)))
     taken = taken_ns() - before
     turns = turns_of(lines)
-    begin, end = report["start_ns"], max(t[1] for spans in turns.values() for t in spans)
-    first = min(t[0] for spans in turns.values() for t in spans)
-    # While the program starts there are moments in which none of its fibers has a thread.
-    most, least = (sum(max(0, min(b[1], end) - max(b[0], since)) for b in bursts) for since in (begin, first))
-    assert least > 0.7 * SECONDS * 1e9 * ON_MS / PERIOD_MS, (least, len(bursts))
-    by = {row["by"]: row for row in report["by"]["descheduled"]}
-    assert 0.95 * least <= by["bursts"]["ns"] <= 1.05 * most, (by["bursts"], least, most)
-    regions = {row["region"]: row for row in report["regions"]}
-    # By whomever: what the program missed of its clock.
+    regions = {row["region"]: row for row in found["regions"]}
+    # By whomever.
     seen = int(lines[0].split()[1])
     within(regions["compute"]["descheduled_ns"], seen, 0.05, "compute", taken)
     for name, row in regions.items():
         known = sum(max(0, min(b[1], t[1]) - max(b[0], t[0])) for b in bursts for t in turns[name])
-        assert row["descheduled_ns"] >= 0.95 * known, (name, row, known)
+        assert known > 0 and row["descheduled_ns"] >= 0.95 * known, (name, row, known)
         span = sum(t[1] - t[0] for t in turns[name])
         within(row["had_ns"], span, 0.02, name, taken)
 
@@ -151,7 +143,8 @@ def bursts_beside_shorten_are_what_its_requests_lost(work):
     within(by["bursts"]["ns"], known, 0.05, "by bursts")
     others = found["whole"]["descheduled_ns"] - by["bursts"]["ns"]
     region, = [row for row in found["regions"] if row["region"] == "request"]
-    assert 0.95 * known <= region["descheduled_ns"] <= 1.05 * known + others, (region, known, others)
+    # One in twenty-five comes before a request's region, or after it.
+    assert 0.9 * known <= region["descheduled_ns"] <= 1.05 * known + others, (region, known, others)
     # One by one.
     stalls = [s for s in found["longest"] if s["by"] == "bursts"]
     assert stalls or others > known, found["longest"]
@@ -159,19 +152,21 @@ def bursts_beside_shorten_are_what_its_requests_lost(work):
         begin, end = found["start_ns"] + s["begin_ns"], found["start_ns"] + s["begin_ns"] + s["ns"]
         assert s["region"] == "request" and s["kind"] == "descheduled", s
         assert any(min(end, e) - max(begin, b) > 0.95 * (e - b) for b, e in bursts), (s, begin, end)
-    if others > known:
-        print("      others had the processor for most of the time: slow requests are not those of the bursts")
+    explain = ["explain", "--region=request", f"--slow={SLOW_MS}ms", os.path.join(work, "s.trace")]
+    done = subprocess.run([FIBERSCOPE, "trace", *explain], capture_output=True, text=True)
+    if others > known and "no slow ones beside typical ones" in done.stderr:
+        print("      others had the processor for most of the time: half of the requests are slow")
         return
-    check_explained(report("explain", "--region=request", f"--slow={SLOW_MS}ms", os.path.join(work, "s.trace")), known)
+    check_explained(report(*explain), known)
 
 
 def check_explained(e, known):
     """A request that a burst met takes that much longer."""
-    assert e["slow"] >= 0.95 * BURSTS, e["slow"]
+    assert e["slow"] >= 0.9 * BURSTS, e["slow"]
     by = [p for p in e["pieces"] if p.get("kernel") == "descheduled" and p["by"] == "bursts"]
     assert [p["part"] for p in by] == ["running"], by
     print(f"      of {known / 1e6:.2f} ms explain finds {by[0]['slow_ns'] * e['slow'] / 1e6:.2f} in {e['slow']} slow requests")
-    within(by[0]["slow_ns"] * e["slow"], known, 0.05, "in slow requests")
+    within(by[0]["slow_ns"] * e["slow"], known, 0.1, "in slow requests")
     assert by[0]["typical_ns"] < 0.01 * by[0]["slow_ns"], by
     within(e["running"]["descheduled"]["slow_ns"] - e["running"]["descheduled"]["typical_ns"], e["gap_ns"], 0.05, "the gap")
     for side in ("slow_ns", "typical_ns"):
@@ -210,5 +205,5 @@ def a_missing_kernel_trace_is_named(work):
 
 if __name__ == "__main__":
     skip_without_bpf()
-    main([stalls_by_a_known_process_are_its_bursts, bursts_beside_shorten_are_what_its_requests_lost, calls_and_faults_are_in_their_regions,
+    main([what_a_program_missed_of_its_clock_is_what_it_lost, bursts_beside_shorten_are_what_its_requests_lost, calls_and_faults_are_in_their_regions,
           a_missing_kernel_trace_is_named])
