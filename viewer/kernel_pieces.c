@@ -19,17 +19,21 @@ static const struct kernel_source *source_of(const struct kernel_lane *l, uint32
     return &l->sources[i - 1];
 }
 
-// What the thread was called at a span: the last stack says it, as its name may change.
+// What the thread was called at a span: the last stack says it, as its name may change. As trace lost has it: that of a
+// runnable one only where there is no other, as it may be the waker's.
 static const struct trace_stack *last_stack(const struct trace_spans *s, uint32_t lane,
                                             uint32_t span)
 {
+    const struct trace_stack *own = trace_stacks_get(&s->stacks, 0);
     uint32_t first = s->lanes[lane].first;
     for (uint32_t i = span, n = 0; i + 1 > first && n < LOOK_BACK; i--, n++) {
         const struct trace_stack *stack = trace_stacks_get(&s->stacks, s->stack[i]);
-        if (stack->count && !s->kinds[s->kind[i]].woken) // else it is the waker's
+        if (stack->count && trace_span_state(s, i) != TRACE_GO_RUNNABLE)
             return stack;
+        if (stack->count && !s->kinds[s->kind[i]].woken)
+            own = stack;
     }
-    return trace_stacks_get(&s->stacks, 0);
+    return own;
 }
 
 static int64_t cpu_of(const struct trace_spans *s, uint32_t lane, uint32_t span)

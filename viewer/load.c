@@ -6,6 +6,8 @@
 
 #include "viewer/http.h"
 #include "viewer/kernel_model.h"
+#include "viewer/load_kernel.h"
+#include "viewer/load_notes.h"
 #include "viewer/pipe.h"
 #include "viewer/profile_model.h"
 #include "viewer/trace_model.h"
@@ -30,7 +32,6 @@ enum {
     PART_TIMES = 3,
     MANY_SAMPLES = 100000,
     PART_SAMPLES = 10000,
-    KERNEL_FILES_MAX = 1000,
 };
 
 #define PIPE_BYTES_MAX (UINT64_C(4) << 30)
@@ -158,30 +159,6 @@ bool load_part(struct load *l, struct loaded *out)
     return part;
 }
 
-// What the file says itself (formats/trace/notes.h).
-static void say_notes(struct loaded *out, const struct trace_reader *r)
-{
-    uint32_t count;
-    const struct trace_note *notes = trace_reader_notes(r, &count);
-    int64_t base_ns = out->trace->begin_ns;
-    size_t n = 0;
-    for (uint32_t i = 0; i < count && n < sizeof out->missing; i++) {
-        char when[64] = "";
-        double from = (double)(notes[i].from_ns - base_ns) / 1e9;
-        if (notes[i].from_ns && !notes[i].to_ns)
-            snprintf(when, sizeof when, "from %.6fs on: ", from);
-        else if (notes[i].to_ns)
-            snprintf(when, sizeof when, "what came before it: ");
-        n += (size_t)snprintf(out->missing + n, sizeof out->missing - n, "%s%s%s",
-                              i ? "; " : "Missing in this trace: ", when, notes[i].text);
-    }
-}
-
-struct kernel_parts {
-    struct trace_model *models[KERNEL_FILES_MAX];
-    uint32_t count;
-};
-
 // Where a trace's bytes are: in a file, or in memory.
 struct source {
     int fd; // -1: memory
@@ -222,7 +199,7 @@ static int read_once(struct load *l, const struct source *s, const struct trace_
     if (!rc)
         rc = trace_model_watched(&out->trace, r, &watch, err);
     if (!rc)
-        say_notes(out, r);
+        load_say_notes(out, r);
     const struct trace_error *e = r ? trace_reader_error(r) : NULL;
     if (e) {
         whole->generations = trace_reader_whole(r, &whole->has_rest);
@@ -416,19 +393,12 @@ static int read_pipe(struct load *l, struct loaded *out, struct fscope_error *er
     return rc;
 }
 
-// --- The kernel trace beside a trace: what is wrong with it is said, and the trace is shown without it.
+// --- The kernel trace beside a trace.
 
-static void say_kernel(struct loaded *out, const char *path, const char *what, const char *why)
-{
-    const char *slash = strrchr(path, '/');
-    size_t n = strlen(out->missing);
-    snprintf(out->missing + n, sizeof out->missing - n, "%sKernel trace %.100s%s: %s",
-             n ? ". " : "", slash && slash[1] ? slash + 1 : path, what, why);
-}
-
-static int read_kernel_file(struct load *l, const char *path, struct loaded *part,
+static int read_kernel_file(void *load, const char *path, struct loaded *part,
                             struct fscope_error *err)
 {
+    struct load *l = load;
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || fstat(fd, &st)) {
@@ -443,53 +413,14 @@ static int read_kernel_file(struct load *l, const char *path, struct loaded *par
     return rc;
 }
 
-// The file, and those that follow it after a loss: ".2" and so on.
-static int read_kernel_files(struct load *l, const char *path, struct loaded *out,
-                             struct kernel_parts *parts, struct fscope_error *err)
+static bool build_kernel(void *load)
 {
-    char next[PATH_MAX + 16];
-    int rc = 0;
-    snprintf(next, sizeof next, "%s", path);
-    for (int i = 2; !rc && i < KERNEL_FILES_MAX; i++) {
-        struct loaded part = {0};
-        rc = read_kernel_file(l, next, &part, err);
-        if (rc && parts->count && rc != -ECANCELED) { // what came before is shown
-            say_kernel(out, next, " is not shown", err->text);
-            return 0;
-        }
-        if (!rc && *part.missing)
-            say_kernel(out, next, "", part.missing);
-        if (!rc)
-            parts->models[parts->count++] = part.trace;
-        snprintf(next, sizeof next, "%s.%d", path, i);
-        if (access(next, F_OK))
-            break;
-    }
-    return rc;
-}
-
-static int read_kernel_of(struct load *l, const char *path, struct loaded *out,
-                          struct fscope_error *err)
-{
-    struct kernel_parts *parts = calloc(1, sizeof *parts);
-    if (!parts)
-        return error_set(err, -ENOMEM, 0, "out of memory");
-    l->is_kernel = true;
-    int rc = read_kernel_files(l, path, out, parts, err);
-    l->is_kernel = false;
-    if (!rc && !say(l, BUILDING))
-        rc = error_set(err, -ECANCELED, 0, "cancelled");
-    if (!rc)
-        rc = kernel_model_new(&out->kernel, out->trace, parts->models, parts->count, err);
-    else
-        for (uint32_t i = 0; i < parts->count; i++)
-            trace_model_free(parts->models[i]);
-    free(parts);
-    return rc;
+    return say(load, BUILDING);
 }
 
 static int read_kernel(struct load *l, struct loaded *out, struct fscope_error *err)
 {
+    const struct load_kernel_reader reader = {read_kernel_file, build_kernel, l};
     char path[PATH_MAX];
     if (l->o.kernel)
         snprintf(path, sizeof path, "%s", l->o.kernel);
@@ -500,16 +431,10 @@ static int read_kernel(struct load *l, struct loaded *out, struct fscope_error *
         trace_model_hold(out->trace);
         show(l, out->trace, NULL);
     }
-    int rc = read_kernel_of(l, path, out, err);
-    if (cancelled(l))
-        return error_set(err, -ECANCELED, 0, "cancelled");
-    if (rc)
-        say_kernel(out, path, " is not shown", err->text);
-    else if (!out->kernel->known)
-        say_kernel(out, path, "",
-                   "it has none of this trace's threads (it is of another program, or a pid "
-                   "namespace of its own)");
-    return 0;
+    l->is_kernel = true;
+    load_kernel(&reader, path, out);
+    l->is_kernel = false;
+    return cancelled(l) ? error_set(err, -ECANCELED, 0, "cancelled") : 0;
 }
 
 static int read_file(struct load *l, struct loaded *out, struct fscope_error *err)

@@ -36,7 +36,8 @@ struct settings {
 
 static const char usage[] =
     "usage: fiberscope-view [OPTION ...] FILE|URL ...\n"
-    "Shows execution traces and profiles. With -o, --png, --svg or --text it needs no display.\n"
+    "Shows execution traces and profiles; a trace and its kernel trace together.\n"
+    "With -o, --png, --svg or --text it needs no display.\n"
     "\n"
     "  --render VIEW        the view: timeline; of a profile icicle flame sandwich top tree "
     "source;\n"

@@ -87,7 +87,7 @@ STEPS = {
 STORY = ("--size", "1280x720")
 PICTURES = {
     **{name: (DOCS, TRACE, (*STORY, *(("--press", keys) if keys else ()))) for name, keys in STEPS.items()},
-    "kernel-lanes": (DOCS, LANES, ("--size", "1280x720", "--range", "0.03..0.07", "--press", "P P Shift+P")),
+    "kernel-lanes": (DOCS, LANES, ("--size", "1280x720", "--range", "0.03..0.07", "--press", "460,293")),
     "timeline-readme": (DOCS, TRACE, ("--size", "1100x620", "--range", "0.075..0.25")),
     "flame-readme": (DOCS, PROFILE, ("--size", "1100x420", "--render", "icicle", "--focus", "connection_run")),
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Any bytes as a file that the viewer opens: refused with a text, or shown, in every view and panel, to whoever presses keys. Any
-// file is a seed as it is; what is done with it, in which size, follows from its bytes.
+// file is a seed as it is; what is done with it, in which size, follows from its bytes. From where a trace begins a second time
+// they are the kernel trace beside it.
 
 #include "view_events.h"
 
@@ -69,28 +70,46 @@ static void show_all(struct app *a, uint64_t seed)
     must(app_write_svg(a, "/dev/null", &err) == 0 && app_write_text(a, "/dev/null", &err) == 0);
 }
 
+// The bytes as a file. Its descriptor.
+static int file_of(const uint8_t *data, size_t size, char path[32])
+{
+    int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    must(fd >= 0 && write(fd, data, size) == (ssize_t)size);
+    snprintf(path, 32, "/proc/self/fd/%d", fd);
+    return fd;
+}
+
+static size_t kernel_begin(const uint8_t *data, size_t size)
+{
+    static const char header[] = "go 1.";
+    const uint8_t *at =
+        size > 16 && !memcmp(data, header, 5) ? memmem(data + 16, size - 16, header, 5) : NULL;
+    return at ? (size_t)(at - data) : size;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static bool is_ready;
     static struct app a;
-    char path[32];
+    char path[32], kernel[32];
+    size_t first = kernel_begin(data, size);
     uint64_t seed = hash(data, size);
     bool in_window = (seed >> 32) % 8 == 0;
     struct app_options o = {
         .font = "builtin", .scale = 100, .part_ms = -1, .wake = in_window ? wake : NULL};
     struct fscope_error err = {0};
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    must(fd >= 0 && write(fd, data, size) == (ssize_t)size);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int fd = file_of(data, first, path), kernel_fd = -1;
+    if (first < size)
+        kernel_fd = file_of(data + first, size - first, kernel);
     if ((seed >> 40) % 4 == 0)
         o.diff_base = path;
     if (!is_ready)
         view_leave_folder();
     is_ready = true;
     must(app_init(&a, &o, &err) == 0);
-    int rc = app_add(&a, path, &err);
+    int rc = app_add_pair(&a, path, kernel_fd < 0 ? NULL : kernel, &err);
     must(rc == 0 || (err.code == rc && err.text[0]));
     if (!rc && in_window)
         poll_until_read(&a);
@@ -98,5 +117,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         show_all(&a, seed);
     app_close(&a);
     close(fd);
+    if (kernel_fd >= 0)
+        close(kernel_fd);
     return 0;
 }

@@ -131,6 +131,11 @@ static void states_differ_for_every_eye(void **state)
                     assert_true(apart(states[i], states[k], eye) >= 0.08);
         for (int i = 0; i < 3; i++) // one lightness: none is louder
             assert_true(fabs(lab_of(states[i], 0).l - lab_of(states[0], 0).l) < 0.005);
+        // One more of the kernel, which is lower than the rest.
+        assert_true(fabs(lab_of(t.fault, 0).l - lab_of(t.running, 0).l) < 0.005);
+        for (int eye = 0; eye < 4; eye++)
+            for (int i = 0; i < 4; i++)
+                assert_true(apart(t.fault, states[i], eye) >= 0.03);
         for (int i = 0; i < THEME_SERIES; i++)
             for (int k = 0; k < i; k++)
                 assert_true(apart(t.series[i], t.series[k], 0) >= 0.04);

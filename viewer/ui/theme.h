@@ -28,7 +28,7 @@ struct theme {
     uint32_t range;                               // over a chosen range, half transparent
     uint32_t ink;                                 // text on colours
     uint32_t running, runnable, syscall, waiting; // states
-    uint32_t fault;                               // the same of the kernel: lower, as it is near others for some eyes
+    uint32_t fault; // a state of the kernel's; lower than these, as it is near them for some eyes
     uint32_t series[THEME_SERIES], others;
     uint32_t bad; // errors, damage
 };

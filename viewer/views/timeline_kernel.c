@@ -299,7 +299,7 @@ static void draw_head(struct timeline *t, struct ui *u, struct rect r, int gutte
              k->cpu_count == 1 ? "" : "s", k->known, threads, threads == 1 ? "" : "s");
     int used = font_width(u->font, text, SIZE_MAX) + 4 * u->pad;
     ui_label(u, rect_make(info.x + u->pad, info.y, info.w - u->pad, info.h), u->theme.dim, text);
-    draw_legend(u, rect_make(info.x + used, info.y, info.w - used, info.h));
+    draw_legend(u, rect_make(info.x + used, info.y, t->lanes.w - used - u->pad, info.h));
     draw_rect(u->list, rect_make(r.x, r.y, r.w, 1), u->theme.border);
 }
 

@@ -159,7 +159,7 @@ bool timeline_lost_line(struct timeline *t, char text[400])
                               timeline_ns(ns, (double)times->ns[i]));
         if (i != KERNEL_DELAYED || !times->by_count)
             continue;
-        n += (size_t)snprintf(text + n, 400 - n, " (");
+        snprintf(text + n, 400 - n, " (");
         add_by(times, 1, text, 300);
         n = strlen(text);
         n += (size_t)snprintf(text + n, 400 - n, ")");

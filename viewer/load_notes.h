@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+//
+// What a trace's file says itself that it lacks (formats/trace/notes.h), for `missing`.
+
+#ifndef FIBERSCOPE_VIEWER_LOAD_NOTES_H
+#define FIBERSCOPE_VIEWER_LOAD_NOTES_H
+
+#include "viewer/load.h"
+
+struct trace_reader;
+
+// out: with the trace. r: of which all has been read.
+void load_say_notes(struct loaded *out, const struct trace_reader *r);
+
+#endif
