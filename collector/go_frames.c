@@ -150,7 +150,7 @@ static int find_text(struct table *t)
 {
     enum { ENTRIES = 4 };
     const struct go_frames_source *s = t->source;
-    uint64_t goexit = 0, goexit1[ENTRIES], n = 0, address;
+    uint64_t goexit = UINT64_MAX, goexit1[ENTRIES], n = 0, address;
     for (uint64_t i = 0; i < t->functions; i++) {
         struct function f;
         if (!read_function(t, i, &f))
@@ -160,7 +160,7 @@ static int find_text(struct table *t)
         else if (n < ENTRIES && strncmp(f.name, "runtime.goexit1", 15) == 0)
             goexit1[n++] = f.start;
     }
-    for (int pass = 0; pass < 2 && goexit; pass++)
+    for (int pass = 0; pass < 2 && goexit != UINT64_MAX; pass++)
         for (uint64_t i = 0; i < n; i++) {
             uint8_t code[GOEXIT_BYTES];
             goexit_code(code, goexit, goexit1[i]);
