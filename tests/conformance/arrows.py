@@ -39,7 +39,7 @@ LIBRARIES = {
     # Headers alone, of tools that are told of stacks and switches: nothing is linked.
     "runtime": {"valgrind/", "sanitizer/"},
 }
-SYSTEM = re.compile(r"^(std\w+|arpa/\w+|assert|ctype|cpuid|dirent|dlfcn|elf|endian|errno|fcntl|fnmatch|ftw|"
+SYSTEM = re.compile(r"^(std\w+|arpa/\w+|assert|ctype|cpuid|dirent|dlfcn|elf|endian|errno|fcntl|fnmatch|fts|ftw|"
                     r"getopt|glob|grp|inttypes|limits|link|linux/[\w/]+|locale|malloc|math|mntent|"
                     r"net/[\w/]+|netinet/\w+|netdb|poll|pthread|pwd|regex|sched|semaphore|setjmp|signal|spawn|"
                     r"string|strings|sys/\w+|syscall|termios|threads|time|ucontext|unistd|utmp|"
