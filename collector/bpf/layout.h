@@ -116,6 +116,9 @@ struct bpf_config {
     uint32_t offcpu;       // bpf_programs_new sets it
     uint64_t cgroup_id;
     uint64_t seed;   // of the keys
+    uint64_t block_ns, mutex_fraction; // for sites that tell of all
+    uint64_t fiber_fraction; // 1 in so many of what happens to fibers
+    uint64_t heap_bytes; // mean bytes of a sampled allocation; 1: each
     uint64_t cpu_ns; // what a CPU sample stands for; bpf_programs_new sets it
 };
 
@@ -125,8 +128,48 @@ enum bpf_sample_kind {
     BPF_SAMPLE_CPU,
     BPF_SAMPLE_OFFCPU,    // a thread waited: count waits, ns together, until it ran again
     BPF_SAMPLE_PREEMPTED, // the same of a thread that could have run
+    // Memory (memory.bpf.h): ns are bytes, count the times.
+    BPF_SAMPLE_RESIDENT, // became resident
+    BPF_SAMPLE_RETURNED, // was given back
+    BPF_SAMPLE_MAPPED,   // address space
+    BPF_SAMPLE_UNMAPPED,
+    BPF_SAMPLE_ALLOCATED, // one object of so many bytes; what is freed has BPF_KEY_FREED; object: its size class
+    BPF_SAMPLE_BLOCK,     // contentions and their delay, by USDT sites; object: the lock
+    BPF_SAMPLE_MUTEX,
+    BPF_SAMPLE_FIBER, // what happened to fibers; object: enum bpf_site, and above it a reason
     BPF_SAMPLE_KIND_COUNT,
 };
+
+// A sum under an allocation's key and this is of what was freed of it.
+#define BPF_KEY_FREED 0x5bd1e995c3b2ae35ULL
+
+enum bpf_allocator { // cookies of the uprobes
+    BPF_MALLOC,
+    BPF_CALLOC,
+    BPF_REALLOC,
+    BPF_ALIGNED, // aligned_alloc, memalign
+    BPF_POSIX_MEMALIGN,
+};
+
+// The USDT sites (docs/usdt.md), and cookies of those of fibers.
+enum bpf_site {
+    BPF_SITE_BLOCK,
+    BPF_SITE_MUTEX,
+    BPF_SITE_HEAP_ALLOC,
+    BPF_SITE_HEAP_FREE,
+    BPF_SITE_SPAWN,
+    BPF_SITE_PARK,
+    BPF_SITE_UNPARK,
+    BPF_SITE_YIELD,
+    BPF_SITE_PREEMPT,
+    BPF_SITE_CALL, // syscall_enter
+    BPF_SITE_STEAL,
+    BPF_SITE_HANDOFF,
+    BPF_SITE_EXIT,
+    BPF_SITES,
+};
+
+#define BPF_SITE_IS_WEIGHED 1 // cookie of block and mutex: by who tells
 
 struct bpf_sum {
     uint64_t count, ns;
@@ -168,6 +211,7 @@ struct bpf_stack {
     struct bpf_head head;
     uint64_t key;       // 0: the sample stands for itself, and is not in sums
     uint64_t count, ns; // if key is 0
+    uint64_t object;    // 0, or what the kind says
     uint32_t kind;      // enum bpf_sample_kind
     uint32_t end;       // enum bpf_walk_end
     uint32_t user_depth, kernel_depth;
@@ -180,7 +224,7 @@ struct bpf_stack {
 struct bpf_copy {
     struct bpf_head head;
     uint64_t key; // 0: the sample stands for itself; else of a wait, as in struct bpf_stack
-    uint64_t count, ns;
+    uint64_t count, ns, object;
     uint32_t kind, kernel_depth;
     uint32_t stack_bytes; // copied from rsp upwards
     uint32_t valid;       // registers by DWARF number, as struct unwind_registers
@@ -205,7 +249,8 @@ struct bpf_losses { // one per CPU
     uint64_t torn;   // walks during which the slot was written: sent as copies
     uint64_t copies; // samples sent as copies, for any reason
     uint64_t waits;  // waits that found no room while they lasted, or when they ended
-    uint64_t busy;   // samples that met another one of the same CPU at work
+    uint64_t busy;   // samples that met others of the same CPU at work
+    uint64_t lives;  // allocations that were not followed until they are freed: no room
 };
 
 #endif

@@ -5,10 +5,17 @@
 
 #include "collector/bpf/fiber.bpf.h"
 
+// For bpf_tracing.h: whose registers, and that they have the kernel's names (kernel_types.h).
+#define __TARGET_ARCH_x86 // NOLINT(bugprone-reserved-identifier)
+#define __VMLINUX_H__     // NOLINT(bugprone-reserved-identifier)
+
 #include <bpf/bpf_tracing.h>
 
 #define BPF_NOEXIST_ 1 // BPF_NOEXIST, whose enum is 64 bits wide
 #define SUMS_MAX     65536
+
+// Of each CPU: programs of uprobes may give way to other threads', and all to an interrupt's.
+enum { SCRATCHES = 3 };
 
 const volatile struct bpf_config config;
 uint32_t bank; // which of the two sums is filled
@@ -41,7 +48,7 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1);
+    __uint(max_entries, SCRATCHES);
     __type(key, uint32_t);
     __type(value, struct scratch);
 } scratches SEC(".maps");
@@ -54,7 +61,7 @@ struct copy_scratch {
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1);
+    __uint(max_entries, SCRATCHES);
     __type(key, uint32_t);
     __type(value, struct copy_scratch);
 } copies SEC(".maps");
@@ -76,6 +83,7 @@ struct sample { // one that is being taken
     const struct bpf_slot *slot;
     struct fiber fiber;
     uint64_t count, ns;
+    uint64_t object; // struct bpf_stack's
     uint32_t kind;
     bool in_kernel;
 };
@@ -107,16 +115,21 @@ static __always_inline struct bpf_losses *losses_here(void)
 
 static __always_inline struct scratch *scratch_take(void)
 {
-    uint32_t zero = 0;
-    struct scratch *s = bpf_map_lookup_elem(&scratches, &zero);
-    if (!s)
-        return 0;
-    if (s->is_busy) {
-        COUNT_LOSS(busy);
-        return 0;
+    for (uint32_t i = 0; i < SCRATCHES; i++) {
+        uint32_t index = i;
+        struct scratch *s = bpf_map_lookup_elem(&scratches, &index);
+        if (s && !__sync_lock_test_and_set(&s->is_busy, 1)) {
+            s->index = i;
+            return s;
+        }
     }
-    s->is_busy = 1;
-    return s;
+    COUNT_LOSS(busy);
+    return 0;
+}
+
+static __always_inline void scratch_give(struct scratch *s)
+{
+    *(volatile uint32_t *)&s->is_busy = 0;
 }
 
 static __always_inline bool is_watched(const struct task_struct *task, uint32_t *slot)
@@ -208,16 +221,18 @@ __attribute__((noinline)) uint32_t copy_stack(struct copy_scratch *c, uint64_t r
     return done;
 }
 
-static __always_inline uint64_t send_copy(const struct sample *m, const struct pt_regs *regs)
+static __always_inline uint64_t send_copy(const struct scratch *s, const struct sample *m,
+                                          const struct pt_regs *regs)
 {
-    uint32_t zero = 0;
-    struct copy_scratch *c = bpf_map_lookup_elem(&copies, &zero);
+    uint32_t index = s->index;
+    struct copy_scratch *c = bpf_map_lookup_elem(&copies, &index);
     if (!c)
         return 0;
     fill_head(&c->copy.head, BPF_RECORD_COPY, m->task);
-    c->copy.key = m->kind == BPF_SAMPLE_CPU ? 0 : mix(c->copy.head.time_ns, c->copy.head.tid) | 1;
+    c->copy.key = m->count ? 0 : mix(c->copy.head.time_ns, c->copy.head.tid) | 1;
     c->copy.count = m->count;
     c->copy.ns = m->ns;
+    c->copy.object = m->object;
     c->copy.kind = m->kind;
     bpf_get_current_comm(c->copy.comm, sizeof c->copy.comm);
     fiber_describe(&c->copy.fiber, &m->fiber, &m->slot->fibers);
@@ -261,6 +276,7 @@ static __always_inline uint64_t key_of(struct scratch *s, const struct sample *m
     h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 | (uint32_t)m->task->pid);
     h = mix(h, s->walk.generation | (uint64_t)(uint32_t)m->fiber.labels << 32);
     h = mix(h, m->fiber.id);
+    h = mix(h, m->object);
     if (kernel_depth)
         h = mix_kernel(s, h, kernel_depth);
     return h ? h : 1;
@@ -275,6 +291,7 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     r->key = key;
     r->count = m->count;
     r->ns = m->ns;
+    r->object = m->object;
     r->kind = m->kind;
     r->end = s->walk.why;
     r->user_depth = depth;
@@ -344,13 +361,13 @@ static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32
     fiber_look(&m->fiber, m->task, &m->slot->fibers);
     if (walk_user(s, regs, slot)) {
         COUNT_LOSS(torn);
-        return send_copy(m, regs);
+        return send_copy(s, m, regs);
     }
     uint32_t depth = s->walk.depth;
     if (s->walk.why == BPF_END_UNKNOWN_CODE || depth > BPF_DEPTH_MAX)
-        return send_copy(m, regs);
+        return send_copy(s, m, regs);
     if (config.compare)
-        send_copy(m, regs);
+        send_copy(s, m, regs);
     return count(s, m, kernel_stack(m, &s->pcs[depth]));
 }
 
@@ -368,7 +385,7 @@ int sample_cpu(struct bpf_perf_event_data *ctx)
     m.ns = config.cpu_ns;
     m.in_kernel = (int64_t)ctx->regs.ip < 0;
     take(s, &m, slot);
-    s->is_busy = 0;
+    scratch_give(s);
     return 0;
 }
 
@@ -388,7 +405,7 @@ static __always_inline void wait_begins(void *ctx, struct task_struct *task, boo
         return;
     m.kind = could_run ? BPF_SAMPLE_PREEMPTED : BPF_SAMPLE_OFFCPU;
     wait.key = take(s, &m, slot);
-    s->is_busy = 0;
+    scratch_give(s);
     if (bpf_map_update_elem(&waiting, &tid, &wait, 0))
         COUNT_LOSS(waits);
 }
@@ -476,5 +493,9 @@ int BPF_PROG(process_exit, struct task_struct *task)
         send_event(BPF_RECORD_EXIT, task, 0);
     return 0;
 }
+
+#include "collector/bpf/memory.bpf.h"
+#include "collector/bpf/heap.bpf.h"
+#include "collector/bpf/sites.bpf.h"
 
 char program_license[] SEC("license") = "Dual MIT/GPL";
