@@ -12,6 +12,7 @@
 #include "agent/arch/x86_64.h"
 #include "agent/heap_math.h"
 #include "agent/say.h"
+#include "agent/usdt.h"
 
 #include <errno.h>
 #include <string.h>
@@ -162,6 +163,7 @@ static void take_sample(void *p, uint64_t size, const uint64_t *frame)
         heap_count(e.state, 2, 1, size);
         atomic_fetch_add_explicit(&losses()->untracked, 1, memory_order_relaxed);
     }
+    usdt_heap_alloc(p, size, rc, rc > 0 ? stale.size : 0);
     if (agent.env.heaptrace_ms) {
         heap_trace_sampled(&heap.shared->allocated_bytes, size);
         if (rc)
@@ -248,8 +250,10 @@ void heap_put_back(const void *p, const struct heap_taken *t)
     if (live_insert(&heap.live, (uint64_t)p, &t->entry, &stale)) {
         if (heap.is_exact)
             heap_exact_freed(p, t);
-        else
+        else {
             heap_count(t->entry.state, 2, 1, t->entry.size);
+            usdt_heap_free(p, t->entry.size);
+        }
         atomic_fetch_add_explicit(&losses()->untracked, 1, memory_order_relaxed);
     } else if (!heap.is_exact) {
         filter_add(p);
@@ -267,6 +271,7 @@ void heap_freed(const void *p, const struct heap_taken *t)
         uint32_t was = capture_hold();
         if (agent_live() && t->forks == agent.forks) {
             heap_count(t->entry.state, 2, 1, t->entry.size);
+            usdt_heap_free(p, t->entry.size);
             if (agent.env.heaptrace_ms)
                 heap_trace_sampled(&heap.shared->freed_bytes, t->entry.size);
         }

@@ -19,6 +19,7 @@
 
 #include "agent/arch/x86_64.h"
 #include "agent/trace.h"
+#include "agent/usdt.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -44,13 +45,16 @@ static inline bool is_single(void)
     return *(const volatile char *)heap.single_threaded != 0;
 }
 
-// --- Clock.
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
 
 static uint64_t now_ns(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    return clock_ns(CLOCK_MONOTONIC);
 }
 
 void heap_exact_begin(void)
@@ -85,13 +89,6 @@ static inline uint32_t lifetime_bucket(uint64_t ticks)
 
 // --- Totals.
 
-static uint64_t coarse_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 // live may be below 0 for a moment, where a thread's frees arrive before another's allocations.
 static inline void look_for_peak(struct seg_heap *h, uint64_t live)
 {
@@ -100,7 +97,8 @@ static inline void look_for_peak(struct seg_heap *h, uint64_t live)
         if (!atomic_compare_exchange_weak_explicit(&h->peak_bytes, &peak, live,
                                                    memory_order_relaxed, memory_order_relaxed))
             continue;
-        atomic_store_explicit(&h->peak_time_ns, coarse_ns(), memory_order_relaxed);
+        atomic_store_explicit(&h->peak_time_ns, clock_ns(CLOCK_MONOTONIC_COARSE),
+                              memory_order_relaxed);
         count(&h->peak_number, 1);
         return;
     }
@@ -459,6 +457,7 @@ static inline void put_alloc(struct capture *c, struct agent_heap_thread *t, voi
     change_totals(t, 1, size);
     if (__builtin_expect(inserted != 0, 0))
         not_plainly_inserted(inserted, t, &e, &stale);
+    usdt_heap_alloc(p, size, inserted, inserted > 0 ? stale.size : 0);
     if (!t)
         return;
     agent_tls.last_pointer = (uint64_t)p;
@@ -475,6 +474,7 @@ static inline void put_freed(const struct agent_slot *s, struct agent_heap_threa
         bool is_temporary = t && agent_tls.last_pointer == (uint64_t)p;
         count_free(t, e, now - e->birth, is_temporary);
         change_totals(t, -1, e->size);
+        usdt_heap_free(p, e->size);
     } else if (!t || agent_tls.last_pointer != ((uint64_t)p | 1)) {
         count(&segment()->header->losses.unknown_frees, 1);
     }

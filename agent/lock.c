@@ -15,6 +15,7 @@
 #include "agent/fibers.h"
 #include "agent/lock_order.h"
 #include "agent/trace.h"
+#include "agent/usdt.h"
 #include "emit/emit.h"
 
 #include <errno.h>
@@ -177,6 +178,7 @@ void lock_wait_begin(struct lock_wait *w, const void *object, enum seg_lock_type
         trace_wait_begin(type, object, again, w->traced_at);
     }
     object = type == SEG_LOCK_JOIN ? NULL : object;
+    w->object = (uintptr_t)object;
     if (!(flags & (LOCK_BLOCK | LOCK_MUTEX))) {
         errno = saved;
         return;
@@ -232,6 +234,8 @@ void lock_wait_end(struct lock_wait *w, bool has_waited)
             struct seg_state *s = seg_state_at(seg, w->state);
             atomic_fetch_add_explicit(&s->values[0], count, memory_order_relaxed);
             atomic_fetch_add_explicit(&s->values[1], ns, memory_order_relaxed);
+            if (USDT_IS_ON(block))
+                USDT5(block, 0, ns, w->object, count, 0);
         }
     }
     capture_release(was);
@@ -282,13 +286,16 @@ void lock_charged(const void *object, struct lock_charge charge,
             atomic_fetch_add_explicit(&s->values[0], fraction * charge.count, memory_order_relaxed);
             atomic_fetch_add_explicit(&s->values[1], fraction * charge.delay_ns,
                                       memory_order_relaxed);
+            if (USDT_IS_ON(mutex))
+                USDT4(mutex, 0, fraction * charge.delay_ns, (uintptr_t)object,
+                      fraction * charge.count);
         }
         capture_end(&c);
     }
     errno = saved;
 }
 
-// --- Fibers.
+// --- Fibers. The runtime has USDT sites of its own for these.
 
 static void add_fiber_event(struct capture *c, enum seg_kind kind, const void *object,
                             const struct unwind_registers *regs, uint64_t count, uint64_t ns)

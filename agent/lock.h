@@ -97,6 +97,7 @@ struct lock_table {
 struct lock_wait {
     uint64_t began_ns;        // 0: the wait is not seen
     struct lock_entry *entry; // registered there; NULL: not
+    uint64_t object;          // its address; 0: none
     uint32_t filter;          // index + 1 of the counter that was raised; 0: none
     uint32_t state;           // index of the block entry
     uint32_t forks;           // agent.forks then: in a child nobody has registered

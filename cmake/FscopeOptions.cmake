@@ -5,6 +5,8 @@ option(FSCOPE_WERROR "Treat warnings as errors (the ci preset)" OFF)
 option(FSCOPE_BENCH "Build the benchmarks in bench/" ON)
 option(FSCOPE_VIEWER "Build the desktop viewer, if its libraries are there" ON)
 option(FSCOPE_BPF "Build the eBPF collector, if clang, bpftool and libbpf are there" ON)
+set(FSCOPE_USDT ON CACHE STRING
+  "USDT sites in the runtime and the agent: ON, OFF, or NOP1 for kernels before 6.18 (docs/usdt.md)")
 option(FSCOPE_FUZZ "Build libFuzzer targets (clang only)" OFF)
 set(FSCOPE_SANITIZE "" CACHE STRING "Sanitizers: address, undefined, thread or a list of them")
 set(FSCOPE_IS_SANITIZED OFF) # for generator expressions, which a list would break

@@ -38,6 +38,11 @@ endif()
 add_library(fscope_flags_inside INTERFACE)
 target_link_libraries(fscope_flags_inside INTERFACE fscope_flags)
 target_compile_definitions(fscope_flags_inside INTERFACE FSCOPE_SOVERSION="${PROJECT_VERSION_MAJOR}")
+if(FSCOPE_USDT STREQUAL "NOP1")
+  target_compile_definitions(fscope_flags_inside INTERFACE FSCOPE_USDT_NOP1)
+elseif(NOT FSCOPE_USDT)
+  target_compile_definitions(fscope_flags_inside INTERFACE FSCOPE_NO_USDT)
+endif()
 target_compile_options(fscope_flags_inside INTERFACE -fno-plt -ftls-model=initial-exec
   -fno-stack-protector)
 target_link_options(fscope_flags_inside INTERFACE -Wl,-z,now -Wl,-z,relro

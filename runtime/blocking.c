@@ -6,6 +6,7 @@
 #include "runtime/core.h"
 #include "runtime/os/os.h"
 #include "runtime/trace.h"
+#include "runtime/usdt.h"
 
 FIB_PUBLIC void fib_blocking_enter(void)
 {
@@ -14,6 +15,8 @@ FIB_PUBLIC void fib_blocking_enter(void)
         return;
     trans_begin(m);
     FIB_TRACE(call_begin, m, m->cur, NULL);
+    if (USDT_IS_ON(syscall_enter))
+        USDT2(syscall_enter, usdt_self(m), 1);
     atomic_store_explicit(&m->cur->status, G_SYSCALL, memory_order_release);
     struct p *p = m_p(m);
     m->syscall_p = p;
@@ -87,6 +90,8 @@ FIB_PUBLIC void fib_blocking_exit(void)
     trans_begin(m);
     bool is_kept;
     struct p *p = take_back(m, &is_kept);
+    if (USDT_IS_ON(syscall_exit))
+        USDT2(syscall_exit, usdt_self(m), is_kept);
     if (!p)
         p = idle_p();
     if (is_kept) {
@@ -94,6 +99,7 @@ FIB_PUBLIC void fib_blocking_exit(void)
     } else if (p) {
         p_acquire(m, p);
         FIB_TRACE(start, m, g, ticks_now());
+        usdt_start(m);
     }
     if (p) {
         atomic_store_explicit(&g->status, G_RUNNING, memory_order_release);

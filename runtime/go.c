@@ -8,6 +8,7 @@
 #include "runtime/core.h"
 #include "runtime/os/os.h"
 #include "runtime/trace.h"
+#include "runtime/usdt.h"
 
 #include <errno.h>
 
@@ -57,6 +58,8 @@ static int go(struct fib *out, const struct start *start, uintptr_t pc)
     atomic_store_explicit(&g->trace, 0, memory_order_relaxed);
     if (m ? m_is_traced(m) : FIB_TRACE_IS_ON)
         trace_create_(m, g, id);
+    if (USDT_IS_ON(spawn))
+        USDT4(spawn, id, (uintptr_t)fn, g->creator, pc);
     atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_relaxed);
     // release: who finds the id finds the rest
     atomic_store_explicit(&g->id, id, memory_order_release);

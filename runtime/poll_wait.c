@@ -9,6 +9,7 @@
 #include "runtime/poll.h"
 #include "runtime/core.h"
 #include "runtime/trace.h"
+#include "runtime/usdt.h"
 
 _Atomic int64_t netpoll_woken;
 _Atomic int64_t netpoll_others;
@@ -144,6 +145,7 @@ void poll_resume(struct m *m, struct g *g)
         return;
     }
     FIB_TRACE(resume, m, g);
+    usdt_unpark(m, g);
     atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
     if (m_p(m))
         runq_put_next(m_p(m), g);

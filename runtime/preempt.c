@@ -13,6 +13,7 @@
 
 #include "runtime/core.h"
 #include "runtime/trace.h"
+#include "runtime/usdt.h"
 #include "runtime/dump.h"
 #include "runtime/os/os.h"
 
@@ -79,6 +80,15 @@ static struct g *next_bound(struct p *p, bool is_timer_due)
     return bound_take();
 }
 
+// Without a P it was in a call that nobody announced, and has come back from it.
+static void usdt_preempt(const struct p *p, const struct g *g, const ucontext_t *context)
+{
+    if (!p && USDT_IS_ON(syscall_exit))
+        USDT2(syscall_exit, usdt_id(g), 0);
+    else if (p && USDT_IS_ON(preempt))
+        USDT2(preempt, usdt_id(g), context->uc_mcontext.gregs[REG_RIP]);
+}
+
 // Waits in the handler until the fiber is given a P.
 static void wait_bound(struct m *m, struct g *g, const void *context)
 {
@@ -88,6 +98,7 @@ static void wait_bound(struct m *m, struct g *g, const void *context)
     struct p *p = m_p(m);
     uint64_t now = ticks_now();
     FIB_TRACE(preempt, m, g, context, now);
+    usdt_preempt(p, g, context);
     if (p)
         p_release(m);
     l->cpu_ticks += now - m->since_ticks;
@@ -116,6 +127,7 @@ static void wait_bound(struct m *m, struct g *g, const void *context)
     p_acquire(m, p);
     m->since_ticks = ticks_now();
     FIB_TRACE(start, m, g, m->since_ticks);
+    usdt_start(m);
     if (!l->locked && !l->pinned)
         l->bound_m = NULL;
     l->switches++;
@@ -131,6 +143,8 @@ static void take_p(struct m *m, struct g *g, const void *context)
 {
     trans_begin(m);
     FIB_TRACE(call_begin, m, g, context);
+    if (USDT_IS_ON(syscall_enter))
+        USDT2(syscall_enter, usdt_id(g), 0);
     struct p *p = p_release(m);
     atomic_store_explicit(&g->status, G_SYSCALL, memory_order_release);
     trans_end(m);

@@ -4,6 +4,7 @@
 
 #include "runtime/core.h"
 #include "runtime/trace.h"
+#include "runtime/usdt.h"
 
 struct sched sched;
 bool sched_is_seeded;
@@ -64,6 +65,8 @@ static bool has_work(struct p *p)
 
 void p_hand_off(struct p *p)
 {
+    if (USDT_IS_ON(handoff))
+        USDT1(handoff, p->id);
     if (has_work(p)) {
         m_start(p, false);
         return;

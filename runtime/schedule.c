@@ -12,6 +12,7 @@
 #include "runtime/netpoll.h"
 #include "runtime/os/os.h"
 #include "runtime/trace.h"
+#include "runtime/usdt.h"
 
 #define AGAIN ((struct g *)(uintptr_t)1) // this M stopped and has been woken since: from the start
 
@@ -159,13 +160,15 @@ static struct g *ready_polled(struct p *p, struct g_queue *q)
     struct m *m = p->m;
     trans_begin(m);
     struct g *first = queue_take(q), *g;
-    if (first)
+    if (first) {
         FIB_TRACE(resume, m, first);
-    if (first)
+        usdt_unpark(m, first);
         atomic_store_explicit(&first->status, G_RUNNABLE, memory_order_release);
+    }
     bool is_more = false;
     while ((g = queue_take(q))) {
         FIB_TRACE(resume, m, g);
+        usdt_unpark(m, g);
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
         runq_put(p, g);
@@ -220,6 +223,8 @@ static struct g *steal(struct m *m)
                 atomic_store_explicit(&p->steals,
                                       atomic_load_explicit(&p->steals, memory_order_relaxed) + 1,
                                       memory_order_relaxed);
+                if (USDT_IS_ON(steal))
+                    USDT3(steal, usdt_id(g), p->id, from->id);
                 return g;
             }
         }
@@ -287,6 +292,7 @@ static void wait_polled(struct m *m)
     trans_begin(m);
     for (struct g *g = q.head; g; g = g->link) {
         FIB_TRACE(resume, m, g);
+        usdt_unpark(m, g);
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
     }

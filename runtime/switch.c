@@ -9,6 +9,7 @@
 #include "runtime/os/os.h"
 #include "runtime/tools.h"
 #include "runtime/trace.h"
+#include "runtime/usdt.h"
 
 #include <string.h>
 
@@ -38,6 +39,7 @@ static inline void switch_finish(void)
         m->after = NULL;
         after(m, m->prev, m->after_arg);
     }
+    usdt_start(m);
     trans_end(m);
 }
 
@@ -142,9 +144,12 @@ static __attribute__((noinline)) void get_p(struct m *m)
     struct p *p = p_idle_get();
     rt_unlock(&sched.lock);
     FIB_TRACE(call_end_blocked, m);
+    if (USDT_IS_ON(syscall_exit))
+        USDT2(syscall_exit, usdt_self(m), 0);
     if (p) {
         p_acquire(m, p);
         FIB_TRACE(start, m, m->cur, ticks_now());
+        usdt_start(m);
         set_status(m->cur, G_RUNNING);
         trans_end(m);
         return;
@@ -174,25 +179,34 @@ static __attribute__((noinline)) void tell_wait(const struct live *l)
         __atomic_load_n(&fib_descriptor.on_wait, __ATOMIC_RELAXED);
     uint32_t reason = l->wait_reason;
     uint64_t ticks = ticks_now() - l->wait_since_ticks;
-    if (tell && reason != WAIT_SLEEP && reason != WAIT_IO && reason != WAIT_STACK)
-        tell(l->wait_object, (int64_t)ticks < 0 ? 0 : ticks_to_ns(ticks));
+    uint64_t ns = (int64_t)ticks < 0 ? 0 : ticks_to_ns(ticks);
+    if (reason == WAIT_SLEEP || reason == WAIT_IO || reason == WAIT_STACK)
+        return;
+    if (USDT_IS_ON(block))
+        USDT5(block, usdt_id(l->g), ns, (uintptr_t)l->wait_object, 1, reason);
+    if (tell)
+        tell(l->wait_object, ns);
 }
 
 static inline void park_end(struct live *l)
 {
-    if (__builtin_expect(fib_descriptor.on_wait != NULL, 0))
+    if (__builtin_expect(fib_descriptor.on_wait != NULL, 0) || USDT_IS_ON(block))
         tell_wait(l);
     l->wait_reason = WAIT_NONE;
     l->wait_owner = NULL;
 }
 
 // The rest of g_park, whose frame it takes. Once the status says that it waits, others may tell so: it is told before.
-static __attribute__((noinline)) void park_traced(struct m *m, enum wait_reason reason,
-                                                  uint64_t now, park_after_fn *after, void *arg)
+static __attribute__((noinline)) void park_told(struct m *m, enum wait_reason reason, uint64_t now,
+                                                park_after_fn *after, void *arg)
 {
     struct g *g = m->cur, *next = next_fast(m, now);
     next = next ? next : &m->g0;
-    trace_park_(m, reason, trace_stack(m), next, now);
+    if (m_is_traced(m))
+        trace_park_(m, reason, trace_stack(m), next, now);
+    if (USDT_IS_ON(park))
+        USDT4(park, usdt_id(g), reason, (uintptr_t)g->live->wait_object,
+              (uintptr_t)wait_reason_text(reason));
     set_status(g, G_WAITING);
     m->after = after;
     m->after_arg = arg;
@@ -215,8 +229,8 @@ void g_park(enum wait_reason reason, const void *object, park_after_fn *after, v
     uint64_t now = ticks_now();
     l->wait_reason = reason;
     l->wait_object = object;
-    if (m_is_traced(m)) {
-        park_traced(m, reason, now, after, arg);
+    if (m_is_traced(m) || USDT_IS_ON(park)) {
+        park_told(m, reason, now, after, arg);
         return;
     }
     set_status(g, G_WAITING);
@@ -332,6 +346,7 @@ static __attribute__((noinline)) void ready_without_p(struct m *m, struct g *g)
         FIB_TRACE(ready, m, g, trace_stack(m));
     else
         trace_outside_ready(t, g);
+    usdt_unpark(m, g);
     set_status(g, G_RUNNABLE);
     if (!m)
         trace_outside_told(t);
@@ -355,10 +370,12 @@ static inline void ready_here(struct m *m, struct p *p, struct g *g, bool is_nex
     trans_end(m);
 }
 
-static __attribute__((noinline)) void ready_traced(struct m *m, struct p *p, struct g *g,
-                                                   bool is_next)
+static __attribute__((noinline)) void ready_told(struct m *m, struct p *p, struct g *g,
+                                                 bool is_next)
 {
-    trace_ready_(m, g, trace_stack(m));
+    if (m_is_traced(m))
+        trace_ready_(m, g, trace_stack(m));
+    usdt_unpark(m, g);
     ready_here(m, p, g, is_next);
 }
 
@@ -380,8 +397,8 @@ static inline void ready(struct g *g, bool is_next)
         wake_p();
         return;
     }
-    if (m_is_traced(m))
-        ready_traced(m, p, g, is_next);
+    if (m_is_traced(m) || USDT_IS_ON(unpark))
+        ready_told(m, p, g, is_next);
     else
         ready_here(m, p, g, is_next);
 }
@@ -436,9 +453,12 @@ static inline void yield_to(struct m *m, struct g *g, struct g *next, uint64_t n
     switch_to(m, next, now);
 }
 
-static __attribute__((noinline)) void yield_traced(struct m *m, struct g *next, uint64_t now)
+static __attribute__((noinline)) void yield_told(struct m *m, struct g *next, uint64_t now)
 {
-    trace_yield_(m, trace_stack(m), next, now);
+    if (m_is_traced(m))
+        trace_yield_(m, trace_stack(m), next, now);
+    if (USDT_IS_ON(yield))
+        USDT1(yield, usdt_id(m->cur));
     yield_to(m, m->cur, next, now);
 }
 
@@ -456,8 +476,8 @@ void g_yield(void)
         }
         next = &m->g0;
     }
-    if (m_is_traced(m))
-        yield_traced(m, next, now);
+    if (m_is_traced(m) || USDT_IS_ON(yield))
+        yield_told(m, next, now);
     else
         yield_to(m, m->cur, next, now);
 }
@@ -504,6 +524,8 @@ FIB_PUBLIC void fib_exit(void)
     next = next ? next : &m->g0;
     if (m_is_traced(m))
         trace_destroy_(m, next, now);
+    if (USDT_IS_ON(exit))
+        USDT2(exit, usdt_id(g), (uintptr_t)g->fn);
     set_status(g, G_DEAD);
     m->after = after_exit;
     switch_to(m, next, now);

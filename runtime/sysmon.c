@@ -12,6 +12,7 @@
 #include "runtime/os/os.h"
 #include "runtime/print.h"
 #include "runtime/trace.h"
+#include "runtime/usdt.h"
 
 enum {
     TRIM_PERIOD_NS = 200000000,
@@ -163,6 +164,7 @@ static void look_at_waits(int64_t now)
     struct emit_thread *t = trace_outside_enter();
     for (struct g *g = q.head; g; g = g->link) {
         trace_outside_ready(t, g);
+        usdt_unpark(NULL, g);
         atomic_store_explicit(&g->status, G_RUNNABLE, memory_order_release);
         g->live->wakes++;
     }

@@ -13,6 +13,7 @@
 #include "runtime/netpoll.h"
 #include "runtime/os/os.h"
 #include "runtime/trace.h"
+#include "runtime/usdt.h"
 
 #include <string.h>
 
@@ -238,6 +239,7 @@ static void ready_sleepers(struct p *p, struct g **g, uint32_t count)
     trans_begin(m);
     for (uint32_t i = 0; i < count; i++) {
         FIB_TRACE(resume, m, g[i]);
+        usdt_unpark(m, g[i]);
         if ((i & 7) == 7) { // one in 8, as others
             g[i]->is_waking_sampled = 1;
             g[i]->ready_ticks = now;

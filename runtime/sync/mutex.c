@@ -17,6 +17,7 @@
 #include "runtime/descriptor.h"
 #include "runtime/sync/owner.h"
 #include "runtime/sync/wait_table.h"
+#include "runtime/usdt.h"
 
 #include <errno.h>
 
@@ -246,7 +247,10 @@ __attribute__((noinline)) static void tell_unlock(const struct fib_mutex *m, uin
 {
     void (*tell)(const void *object, uint64_t ns) =
         __atomic_load_n(&fib_descriptor.on_unlock, __ATOMIC_RELAXED);
-    if (tell && this_m())
+    struct m *here = this_m();
+    if (here && USDT_IS_ON(mutex))
+        USDT4(mutex, usdt_self(here), ns, (uintptr_t)m, 1);
+    if (tell && here)
         tell(m, ns);
 }
 
@@ -264,7 +268,7 @@ __attribute__((noinline)) static void unlock_slow(struct fib_mutex *m, const cha
     struct g *g = pass_on(m, &is_handed, &since_ns);
     if (!g)
         return;
-    int64_t now = fib_descriptor.on_unlock ? clock_now() : 0;
+    int64_t now = fib_descriptor.on_unlock || USDT_IS_ON(mutex) ? clock_now() : 0;
     if (is_handed && !may_not_yield && may_yield())
         g_ready_and_yield(g);
     else

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+//
+// See usdt.h.
+
+#include "runtime/usdt.h"
+
+USDT_SEMAPHORES(RUNTIME_PROBES)
