@@ -4,6 +4,7 @@
 
 #include "collector/bpf/programs.h"
 
+#include "collector/bpf/probes.h"
 #include "collector/bpf/profile.skel.h"
 #include "collector/bpf/slabs.h"
 #include "collector/perf_event.h"
@@ -37,6 +38,7 @@ struct bpf_programs {
     void *record_arg;
     int bank; // which sums are filled
     struct bpf_slabs *slabs;
+    struct bpf_probes probes;
 };
 
 // --- What libbpf says.
@@ -130,6 +132,7 @@ static int configure(struct bpf_programs *p)
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.sums_0, o->sums_max);
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.sums_1, o->sums_max);
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.waiting, o->offcpu ? WAITS_MAX : 1);
+    rc = rc ? rc : bpf_probes_configure(k, o);
     return rc ? rc : bpf_program__set_autoload(k->progs.switch_tasks, o->offcpu);
 }
 
@@ -259,7 +262,7 @@ static int attach(struct bpf_programs *p, struct fscope_error *err)
         if (rc)
             return rc;
     }
-    return 0;
+    return bpf_probes_attach(&p->probes, k, &p->opts, err);
 }
 
 int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err)
@@ -296,6 +299,7 @@ void bpf_programs_stop(struct bpf_programs *p)
     p->link_count = 0;
     free(p->links);
     p->links = NULL;
+    bpf_probes_detach(&p->probes);
     profile_bpf__detach(p->skeleton);
     wait_for_programs();
 }
@@ -462,8 +466,20 @@ void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
             out->waits += l->waits;
             out->copies += l->copies;
             out->busy += l->busy;
+            out->lives += l->lives;
         }
     free(words);
+}
+
+uint64_t bpf_programs_site_heap_bytes(const struct bpf_programs *p)
+{
+    return p->skeleton->bss->site_heap_bytes;
+}
+
+void bpf_programs_break(struct bpf_programs *p, pid_t pid, uint64_t end)
+{
+    uint32_t key = (uint32_t)pid;
+    bpf_map_update_elem(bpf_map__fd(p->skeleton->maps.breaks), &key, &end, BPF_NOEXIST);
 }
 
 int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)
