@@ -34,6 +34,8 @@
 #ifndef FIBERSCOPE_COLLECTOR_BPF_LAYOUT_H
 #define FIBERSCOPE_COLLECTOR_BPF_LAYOUT_H
 
+#include "collector/bpf/futex_layout.h"
+
 #ifdef __bpf__
 typedef unsigned char uint8_t;
 typedef unsigned short uint16_t;
@@ -117,6 +119,12 @@ struct bpf_config {
     uint64_t cgroup_id;
     uint64_t seed;   // of the keys
     uint64_t cpu_ns; // what a CPU sample stands for; bpf_programs_new sets it
+    // Contention (futex_layout.h): waits from so long on, one in so many contentions; 0: none.
+    uint64_t block_ns;
+    uint32_t mutex_fraction;
+    uint32_t futex_locks;   // words waited for at a time, a power of two; 0: BPF_FUTEX_LOCKS_MAX
+    uint32_t futex_threads; // 0: BPF_FUTEX_THREADS_MAX
+    uint32_t reserved;
 };
 
 // --- What comes back.
@@ -125,6 +133,8 @@ enum bpf_sample_kind {
     BPF_SAMPLE_CPU,
     BPF_SAMPLE_OFFCPU,    // a thread waited: count waits, ns together, until it ran again
     BPF_SAMPLE_PREEMPTED, // the same of a thread that could have run
+    BPF_SAMPLE_BLOCK,     // a wait in futex(2), which is over: count contentions, ns together
+    BPF_SAMPLE_MUTEX,     // a wake there: what the others had waited
     BPF_SAMPLE_KIND_COUNT,
 };
 
@@ -173,6 +183,8 @@ struct bpf_stack {
     uint32_t user_depth, kernel_depth;
     char comm[16];
     struct bpf_fiber fiber;
+    uint64_t object;         // BLOCK, MUTEX: the futex word's address
+    uint32_t hint, reserved; // enum bpf_futex_hint
     uint64_t pcs
         []; // user's, then the kernel's, each leaf first, as struct builder_sample wants them; then the labels
 };
@@ -186,6 +198,8 @@ struct bpf_copy {
     uint32_t valid;       // registers by DWARF number, as struct unwind_registers
     char comm[16];
     struct bpf_fiber fiber; // label_bytes 0
+    uint64_t object;
+    uint32_t hint, reserved;
     uint64_t rip, rbp, rsp;
     uint64_t registers[17];
     uint64_t pcs[]; // the kernel's, then the stack's bytes
@@ -205,7 +219,9 @@ struct bpf_losses { // one per CPU
     uint64_t torn;   // walks during which the slot was written: sent as copies
     uint64_t copies; // samples sent as copies, for any reason
     uint64_t waits;  // waits that found no room while they lasted, or when they ended
-    uint64_t busy;   // samples that met another one of the same CPU at work
+    uint64_t
+        locks; // waits for a futex that found no room in its table: not in the charges of who wakes
+    uint64_t busy; // samples that met another one of the same CPU at work
 };
 
 #endif

@@ -76,7 +76,8 @@ struct sample { // one that is being taken
     const struct bpf_slot *slot;
     struct fiber fiber;
     uint64_t count, ns;
-    uint32_t kind;
+    uint64_t object; // BLOCK, MUTEX
+    uint32_t kind, hint;
     bool in_kernel;
 };
 
@@ -163,6 +164,12 @@ static __always_inline uint32_t kernel_stack(const struct sample *m, void *pcs)
     return bytes < 0 || bytes > 8 * BPF_KERNEL_DEPTH_MAX ? 0 : (uint32_t)bytes / 8;
 }
 
+// A wait's stack comes when it begins, and what it counts when it is over.
+static __always_inline bool is_told_early(uint32_t kind)
+{
+    return kind == BPF_SAMPLE_OFFCPU || kind == BPF_SAMPLE_PREEMPTED;
+}
+
 // --- Copies.
 
 static __always_inline void copy_registers(struct bpf_copy *c, const struct pt_regs *r)
@@ -215,10 +222,12 @@ static __always_inline uint64_t send_copy(const struct sample *m, const struct p
     if (!c)
         return 0;
     fill_head(&c->copy.head, BPF_RECORD_COPY, m->task);
-    c->copy.key = m->kind == BPF_SAMPLE_CPU ? 0 : mix(c->copy.head.time_ns, c->copy.head.tid) | 1;
+    c->copy.key = is_told_early(m->kind) ? mix(c->copy.head.time_ns, c->copy.head.tid) | 1 : 0;
     c->copy.count = m->count;
     c->copy.ns = m->ns;
     c->copy.kind = m->kind;
+    c->copy.object = m->object;
+    c->copy.hint = m->hint;
     bpf_get_current_comm(c->copy.comm, sizeof c->copy.comm);
     fiber_describe(&c->copy.fiber, &m->fiber, &m->slot->fibers);
     copy_registers(&c->copy, regs);
@@ -258,7 +267,9 @@ static __always_inline uint64_t key_of(struct scratch *s, const struct sample *m
                                        uint32_t kernel_depth)
 {
     uint64_t h = mix(config.seed ^ m->kind, s->walk.hash);
-    h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 | (uint32_t)m->task->pid);
+    // Contention is told apart by locks, as the agent has it.
+    uint64_t whose = m->object ? m->object : (uint32_t)m->task->pid;
+    h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 ^ whose);
     h = mix(h, s->walk.generation | (uint64_t)(uint32_t)m->fiber.labels << 32);
     h = mix(h, m->fiber.id);
     if (kernel_depth)
@@ -276,6 +287,8 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     r->count = m->count;
     r->ns = m->ns;
     r->kind = m->kind;
+    r->object = m->object;
+    r->hint = m->hint;
     r->end = s->walk.why;
     r->user_depth = depth;
     r->kernel_depth = kernel_depth;
@@ -422,6 +435,8 @@ int BPF_PROG(switch_tasks, bool preempt, struct task_struct *prev, struct task_s
     return 0;
 }
 
+#include "collector/bpf/futex.bpf.h"
+
 // --- Processes.
 
 static __always_inline void send_event(uint32_t type, const struct task_struct *task,
@@ -471,6 +486,8 @@ int BPF_PROG(process_exit, struct task_struct *task)
     uint32_t pid = (uint32_t)task->tgid, tid = (uint32_t)task->pid;
     if (config.offcpu)
         bpf_map_delete_elem(&waiting, &tid);
+    if (config.futex_locks)
+        futex_thread_ends(tid);
     // The last two threads of a process may both see none left: who takes it out of `targets` tells.
     if (task->signal->live.counter == 0 && !bpf_map_delete_elem(&targets, &pid))
         send_event(BPF_RECORD_EXIT, task, 0);
