@@ -34,6 +34,8 @@
 #ifndef FIBERSCOPE_COLLECTOR_BPF_LAYOUT_H
 #define FIBERSCOPE_COLLECTOR_BPF_LAYOUT_H
 
+#include "collector/bpf/futex_layout.h"
+
 #ifdef __bpf__
 typedef unsigned char uint8_t;
 typedef unsigned short uint16_t;
@@ -116,10 +118,15 @@ struct bpf_config {
     uint32_t offcpu;       // bpf_programs_new sets it
     uint64_t cgroup_id;
     uint64_t seed;   // of the keys
-    uint64_t block_ns, mutex_fraction; // for sites that tell of all
     uint64_t fiber_fraction; // 1 in so many of what happens to fibers
     uint64_t heap_bytes; // mean bytes of a sampled allocation; 1: each
     uint64_t cpu_ns; // what a CPU sample stands for; bpf_programs_new sets it
+    // Contention (futex_layout.h, sites.bpf.h): waits from so long on, one in so many contentions; 0: none.
+    uint64_t block_ns;
+    uint32_t mutex_fraction;
+    uint32_t futex_locks;   // words waited for at a time, a power of two; 0: BPF_FUTEX_LOCKS_MAX
+    uint32_t futex_threads; // 0: BPF_FUTEX_THREADS_MAX
+    uint32_t reserved;
 };
 
 // --- What comes back.
@@ -128,14 +135,15 @@ enum bpf_sample_kind {
     BPF_SAMPLE_CPU,
     BPF_SAMPLE_OFFCPU,    // a thread waited: count waits, ns together, until it ran again
     BPF_SAMPLE_PREEMPTED, // the same of a thread that could have run
+    // Told apart by object, not by thread and fiber: all from here on.
+    BPF_SAMPLE_BLOCK,     // a wait in futex(2) or of a fiber, which is over: count contentions, ns together
+    BPF_SAMPLE_MUTEX,     // a wake there: what the others had waited
     // Memory (memory.bpf.h): ns are bytes, count the times.
     BPF_SAMPLE_RESIDENT, // became resident
     BPF_SAMPLE_RETURNED, // was given back
     BPF_SAMPLE_MAPPED,   // address space
     BPF_SAMPLE_UNMAPPED,
     BPF_SAMPLE_ALLOCATED, // one object of so many bytes; what is freed has BPF_KEY_FREED; object: its size class
-    BPF_SAMPLE_BLOCK,     // contentions and their delay, by USDT sites; object: the lock
-    BPF_SAMPLE_MUTEX,
     BPF_SAMPLE_FIBER, // what happened to fibers; object: enum bpf_site, and above it a reason
     BPF_SAMPLE_KIND_COUNT,
 };
@@ -211,12 +219,13 @@ struct bpf_stack {
     struct bpf_head head;
     uint64_t key;       // 0: the sample stands for itself, and is not in sums
     uint64_t count, ns; // if key is 0
-    uint64_t object;    // 0, or what the kind says
     uint32_t kind;      // enum bpf_sample_kind
     uint32_t end;       // enum bpf_walk_end
     uint32_t user_depth, kernel_depth;
     char comm[16];
     struct bpf_fiber fiber;
+    uint64_t object;         // BLOCK, MUTEX: the lock's or futex word's address; else what the kind says
+    uint32_t hint, reserved; // enum bpf_futex_hint
     uint64_t pcs
         []; // user's, then the kernel's, each leaf first, as struct builder_sample wants them; then the labels
 };
@@ -224,12 +233,14 @@ struct bpf_stack {
 struct bpf_copy {
     struct bpf_head head;
     uint64_t key; // 0: the sample stands for itself; else of a wait, as in struct bpf_stack
-    uint64_t count, ns, object;
+    uint64_t count, ns;
     uint32_t kind, kernel_depth;
     uint32_t stack_bytes; // copied from rsp upwards
     uint32_t valid;       // registers by DWARF number, as struct unwind_registers
     char comm[16];
     struct bpf_fiber fiber; // label_bytes 0
+    uint64_t object;
+    uint32_t hint, reserved;
     uint64_t rip, rbp, rsp;
     uint64_t registers[17];
     uint64_t pcs[]; // the kernel's, then the stack's bytes
@@ -249,7 +260,9 @@ struct bpf_losses { // one per CPU
     uint64_t torn;   // walks during which the slot was written: sent as copies
     uint64_t copies; // samples sent as copies, for any reason
     uint64_t waits;  // waits that found no room while they lasted, or when they ended
-    uint64_t busy;   // samples that met others of the same CPU at work
+    uint64_t
+        locks; // waits for a futex that found no room in its table: not in the charges of who wakes
+    uint64_t busy; // samples that met another one of the same CPU at work
     uint64_t lives;  // allocations that were not followed until they are freed: no room
 };
 

@@ -83,8 +83,8 @@ struct sample { // one that is being taken
     const struct bpf_slot *slot;
     struct fiber fiber;
     uint64_t count, ns;
-    uint64_t object; // struct bpf_stack's
-    uint32_t kind;
+    uint64_t object; // BLOCK, MUTEX
+    uint32_t kind, hint;
     bool in_kernel;
 };
 
@@ -232,8 +232,9 @@ static __always_inline uint64_t send_copy(const struct scratch *s, const struct 
     c->copy.key = m->count ? 0 : mix(c->copy.head.time_ns, c->copy.head.tid) | 1;
     c->copy.count = m->count;
     c->copy.ns = m->ns;
-    c->copy.object = m->object;
     c->copy.kind = m->kind;
+    c->copy.object = m->object;
+    c->copy.hint = m->hint;
     bpf_get_current_comm(c->copy.comm, sizeof c->copy.comm);
     fiber_describe(&c->copy.fiber, &m->fiber, &m->slot->fibers);
     copy_registers(&c->copy, regs);
@@ -273,10 +274,12 @@ static __always_inline uint64_t key_of(struct scratch *s, const struct sample *m
                                        uint32_t kernel_depth)
 {
     uint64_t h = mix(config.seed ^ m->kind, s->walk.hash);
-    h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 | (uint32_t)m->task->pid);
+    // Contention is told apart by locks, as the agent has it, memory by sizes: not by threads and fibers.
+    bool is_state = m->kind >= BPF_SAMPLE_BLOCK;
+    uint64_t whose = is_state ? m->object : (uint32_t)m->task->pid;
+    h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 ^ whose);
     h = mix(h, s->walk.generation | (uint64_t)(uint32_t)m->fiber.labels << 32);
-    h = mix(h, m->fiber.id);
-    h = mix(h, m->object);
+    h = mix(h, is_state ? 0 : m->fiber.id);
     if (kernel_depth)
         h = mix_kernel(s, h, kernel_depth);
     return h ? h : 1;
@@ -291,8 +294,9 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     r->key = key;
     r->count = m->count;
     r->ns = m->ns;
-    r->object = m->object;
     r->kind = m->kind;
+    r->object = m->object;
+    r->hint = m->hint;
     r->end = s->walk.why;
     r->user_depth = depth;
     r->kernel_depth = kernel_depth;
@@ -439,6 +443,8 @@ int BPF_PROG(switch_tasks, bool preempt, struct task_struct *prev, struct task_s
     return 0;
 }
 
+#include "collector/bpf/futex.bpf.h"
+
 // --- Processes.
 
 static __always_inline void send_event(uint32_t type, const struct task_struct *task,
@@ -488,6 +494,8 @@ int BPF_PROG(process_exit, struct task_struct *task)
     uint32_t pid = (uint32_t)task->tgid, tid = (uint32_t)task->pid;
     if (config.offcpu)
         bpf_map_delete_elem(&waiting, &tid);
+    if (config.futex_locks)
+        futex_thread_ends(tid);
     // The last two threads of a process may both see none left: who takes it out of `targets` tells.
     if (task->signal->live.counter == 0 && !bpf_map_delete_elem(&targets, &pid))
         send_event(BPF_RECORD_EXIT, task, 0);

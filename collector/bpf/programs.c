@@ -123,6 +123,17 @@ static int on_record(void *arg, void *data, size_t size)
     return p->record ? p->record(p->record_arg, head) : 0;
 }
 
+static int configure_futexes(struct bpf_programs *p)
+{
+    struct profile_bpf *k = p->skeleton;
+    uint32_t locks = p->opts.config.futex_locks;
+    int rc =
+        bpf_map__set_max_entries(k->maps.futex_waits, locks ? p->opts.config.futex_threads : 1);
+    rc = rc ? rc : bpf_map__set_max_entries(k->maps.futex_locks, locks ? locks : 1);
+    rc = rc ? rc : bpf_program__set_autoload(k->progs.futex_enters, locks);
+    return rc ? rc : bpf_program__set_autoload(k->progs.futex_exits, locks);
+}
+
 static int configure(struct bpf_programs *p)
 {
     struct profile_bpf *k = p->skeleton;
@@ -132,8 +143,9 @@ static int configure(struct bpf_programs *p)
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.sums_0, o->sums_max);
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.sums_1, o->sums_max);
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.waiting, o->offcpu ? WAITS_MAX : 1);
+    rc = rc ? rc : bpf_program__set_autoload(k->progs.switch_tasks, o->offcpu);
     rc = rc ? rc : bpf_probes_configure(k, o);
-    return rc ? rc : bpf_program__set_autoload(k->progs.switch_tasks, o->offcpu);
+    return rc ? rc : configure_futexes(p);
 }
 
 static int load(struct bpf_programs *p)
@@ -167,6 +179,12 @@ static void take_options(struct bpf_programs *p, const struct bpf_programs_optio
     if (p->opts.config.stack_copy > BPF_STACK_COPY_MAX)
         p->opts.config.stack_copy = BPF_STACK_COPY_MAX;
     p->opts.config.offcpu = p->opts.offcpu;
+    if (!p->opts.config.block_ns && !p->opts.config.mutex_fraction)
+        p->opts.config.futex_locks = 0;
+    else if (!p->opts.config.futex_locks)
+        p->opts.config.futex_locks = BPF_FUTEX_LOCKS_MAX;
+    if (!p->opts.config.futex_threads)
+        p->opts.config.futex_threads = BPF_FUTEX_THREADS_MAX;
     if (p->opts.cpu_hz)
         p->opts.config.cpu_ns = UINT64_C(1000000000) / p->opts.cpu_hz;
 }
@@ -256,6 +274,10 @@ static int attach(struct bpf_programs *p, struct fscope_error *err)
         !(k->links.process_exit = bpf_program__attach(k->progs.process_exit)) ||
         (p->opts.offcpu && !(k->links.switch_tasks = bpf_program__attach(k->progs.switch_tasks))))
         return refuse(err, -errno, "attaching to the scheduler's tracepoints");
+    if (p->opts.config.futex_locks &&
+        (!(k->links.futex_exits = bpf_program__attach(k->progs.futex_exits)) ||
+         !(k->links.futex_enters = bpf_program__attach(k->progs.futex_enters))))
+        return refuse(err, -errno, "attaching to the tracepoints of system calls");
     p->is_hardware = true;
     for (int cpu = 0; p->opts.cpu_hz && cpu < p->cpu_count; cpu++) {
         int rc = attach_cpu(p, cpu, err);
@@ -467,6 +489,7 @@ void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
             out->copies += l->copies;
             out->busy += l->busy;
             out->lives += l->lives;
+            out->locks += l->locks;
         }
     free(words);
 }

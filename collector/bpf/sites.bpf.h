@@ -63,7 +63,7 @@ SEC("usdt")
 int site_mutex(struct pt_regs *ctx)
 {
     struct sample m = {.kind = BPF_SAMPLE_MUTEX, .task = bpf_get_current_task_btf()};
-    uint64_t fraction = config.mutex_fraction;
+    uint32_t fraction = config.mutex_fraction;
     uint32_t slot;
     if (!is_watched(m.task, &slot))
         return 0;
