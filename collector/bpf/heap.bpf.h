@@ -30,7 +30,7 @@ struct {
     __type(value, struct live);
 } lives SEC(".maps");
 
-struct allocation { // that has been called, and not returned
+struct allocation {      // that has been called, and not returned
     uint64_t bytes, key; // key 0: it is not sampled
     uint64_t old;        // realloc's
     struct live was;     // what was known of that; key 0: nothing

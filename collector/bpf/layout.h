@@ -117,10 +117,10 @@ struct bpf_config {
     uint32_t compare;      // tests: each stack for itself (key 0), and a copy beside it
     uint32_t offcpu;       // bpf_programs_new sets it
     uint64_t cgroup_id;
-    uint64_t seed;   // of the keys
+    uint64_t seed;           // of the keys
     uint64_t fiber_fraction; // 1 in so many of what happens to fibers
-    uint64_t heap_bytes; // mean bytes of a sampled allocation; 1: each
-    uint64_t cpu_ns; // what a CPU sample stands for; bpf_programs_new sets it
+    uint64_t heap_bytes;     // mean bytes of a sampled allocation; 1: each
+    uint64_t cpu_ns;         // what a CPU sample stands for; bpf_programs_new sets it
     // Contention (futex_layout.h, sites.bpf.h): waits from so long on, one in so many contentions; 0: none.
     uint64_t block_ns;
     uint32_t mutex_fraction;
@@ -136,8 +136,8 @@ enum bpf_sample_kind {
     BPF_SAMPLE_OFFCPU,    // a thread waited: count waits, ns together, until it ran again
     BPF_SAMPLE_PREEMPTED, // the same of a thread that could have run
     // Told apart by object, not by thread and fiber: all from here on.
-    BPF_SAMPLE_BLOCK,     // a wait in futex(2) or of a fiber, which is over: count contentions, ns together
-    BPF_SAMPLE_MUTEX,     // a wake there: what the others had waited
+    BPF_SAMPLE_BLOCK, // a wait in futex(2) or of a fiber, which is over: count contentions, ns together
+    BPF_SAMPLE_MUTEX, // a wake there: what the others had waited
     // Memory (memory.bpf.h): ns are bytes, count the times.
     BPF_SAMPLE_RESIDENT, // became resident
     BPF_SAMPLE_RETURNED, // was given back
@@ -224,7 +224,7 @@ struct bpf_stack {
     uint32_t user_depth, kernel_depth;
     char comm[16];
     struct bpf_fiber fiber;
-    uint64_t object;         // BLOCK, MUTEX: the lock's or futex word's address; else what the kind says
+    uint64_t object; // BLOCK, MUTEX: the lock's or futex word's address; else what the kind says
     uint32_t hint, reserved; // enum bpf_futex_hint
     uint64_t pcs
         []; // user's, then the kernel's, each leaf first, as struct builder_sample wants them; then the labels
@@ -262,8 +262,8 @@ struct bpf_losses { // one per CPU
     uint64_t waits;  // waits that found no room while they lasted, or when they ended
     uint64_t
         locks; // waits for a futex that found no room in its table: not in the charges of who wakes
-    uint64_t busy; // samples that met another one of the same CPU at work
-    uint64_t lives;  // allocations that were not followed until they are freed: no room
+    uint64_t busy;  // samples that met another one of the same CPU at work
+    uint64_t lives; // allocations that were not followed until they are freed: no room
 };
 
 #endif

@@ -24,15 +24,15 @@ struct trace_event_raw_rss_stat {
 
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 1); // programs.c
-    __type(key, uint64_t);  // address space and member
+    __uint(max_entries, 1);  // programs.c
+    __type(key, uint64_t);   // address space and member
     __type(value, uint64_t); // bytes
 } resident SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 1); // programs.c
-    __type(key, uint32_t);  // thread group id
+    __uint(max_entries, 1);  // programs.c
+    __type(key, uint32_t);   // thread group id
     __type(value, uint64_t); // end of the heap, as the last brk had it
 } breaks SEC(".maps");
 

@@ -82,7 +82,8 @@ static void take_table(struct probe_file *p, const struct elf_file *f, Elf_Scn *
 
 static void take_functions(struct probe_file *p, const struct elf_file *f)
 {
-    static const GElf_Word types[] = {SHT_DYNSYM, SHT_SYMTAB}; // a static program has the latter alone
+    static const GElf_Word types[] = {SHT_DYNSYM,
+                                      SHT_SYMTAB}; // a static program has the latter alone
     for (int i = 0; i < 2 && !p->functions[PROBE_MALLOC]; i++)
         for (Elf_Scn *scn = NULL; (scn = elf_nextscn(f->elf, scn));) {
             GElf_Shdr sh;
@@ -117,7 +118,8 @@ static void take_sites(struct probe_file *p, const struct elf_file *f, const cha
                       note.n_descsz - WORDS * sizeof(uint64_t), names);
 }
 
-static struct elf_file *add_file(struct probe_files *out, const char *path, const char *const *names)
+static struct elf_file *add_file(struct probe_files *out, const char *path,
+                                 const char *const *names)
 {
     struct stat st;
     struct elf_file *f = NULL;
@@ -171,10 +173,14 @@ int probe_files_of_process(struct probe_files *out, uint32_t pid, const char *co
 
 // --- Of a command.
 
-static const char *const usual_folders[] = {
-    "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib/x86_64-linux-gnu",
-    "/usr/local/lib",        "/lib64",                    "/usr/lib64",
-    "/lib",                  "/usr/lib"};
+static const char *const usual_folders[] = {"/lib/x86_64-linux-gnu",
+                                            "/usr/lib/x86_64-linux-gnu",
+                                            "/usr/local/lib/x86_64-linux-gnu",
+                                            "/usr/local/lib",
+                                            "/lib64",
+                                            "/usr/lib64",
+                                            "/lib",
+                                            "/usr/lib"};
 
 // One of a list of folders, $ORIGIN in it replaced; the rest of the list, NULL: there is no more.
 static const char *next_folder(const char *list, const char *program, char *out, size_t size)
@@ -283,9 +289,9 @@ const struct probe_file *probe_files_malloc(const struct probe_files *p)
     for (size_t i = 0; i < p->count; i++) {
         const struct probe_file *f = &p->files[i];
         const char *slash = strrchr(f->path, '/');
-        bool is_libc = slash && (strncmp(slash, "/libc.", 6) == 0 ||
-                                 strncmp(slash, "/libc-", 6) == 0 ||
-                                 strncmp(slash, "/ld-musl", 8) == 0);
+        bool is_libc =
+            slash && (strncmp(slash, "/libc.", 6) == 0 || strncmp(slash, "/libc-", 6) == 0 ||
+                      strncmp(slash, "/ld-musl", 8) == 0);
         // The dynamic linker of glibc has a malloc for itself.
         if (!f->functions[PROBE_MALLOC] || !f->functions[PROBE_FREE] ||
             (slash && strncmp(slash, "/ld-linux", 9) == 0))

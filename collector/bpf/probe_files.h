@@ -31,14 +31,16 @@ enum probe_function {
 enum { PROBE_SITES_MAX = 32, PROBE_FILES_MAX = 64 };
 
 struct probe_file {
-    char *path;                          // as we can open it
+    char *path; // as we can open it
     uint64_t device, inode;
-    uint64_t functions[PROBE_FUNCTIONS]; // offset in the file; 0: not there, or the same as an earlier one
-    uint32_t sites;                      // which of the names it has; bit i: names[i]
+    uint64_t functions
+        [PROBE_FUNCTIONS]; // offset in the file; 0: not there, or the same as an earlier one
+    uint32_t sites;        // which of the names it has; bit i: names[i]
 };
 
 struct probe_files {
-    struct probe_file files[PROBE_FILES_MAX]; // in the order in which the dynamic linker searches, as far as it is known
+    struct probe_file files
+        [PROBE_FILES_MAX]; // in the order in which the dynamic linker searches, as far as it is known
     size_t count;
 };
 

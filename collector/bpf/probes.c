@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 enum { PROCESSES_MAX = 8192, THREADS_MAX = 32768, LIVES_MAX = 65536, LIVES_EXACT_MAX = 1 << 19 };
 
@@ -59,11 +61,16 @@ int bpf_probes_configure(struct profile_bpf *k, const struct bpf_programs_option
         struct bpf_program *program;
         bool is_wanted;
     } programs[] = {
-        {k->progs.resident_changes, o->memory},       {k->progs.mapping_ends, o->memory},
-        {k->progs.allocation_begins, o->malloc},      {k->progs.allocation_ends, o->malloc},
-        {k->progs.free_begins, o->malloc},            {k->progs.site_block, wants(o, SITE(BLOCK))},
-        {k->progs.site_mutex, wants(o, SITE(MUTEX))}, {k->progs.site_heap_alloc, wants(o, heap)},
-        {k->progs.site_heap_free, wants(o, heap)},    {k->progs.site_fiber, wants(o, fibers)},
+        {k->progs.resident_changes, o->memory},
+        {k->progs.mapping_ends, o->memory},
+        {k->progs.allocation_begins, o->malloc},
+        {k->progs.allocation_ends, o->malloc},
+        {k->progs.free_begins, o->malloc},
+        {k->progs.site_block, wants(o, SITE(BLOCK))},
+        {k->progs.site_mutex, wants(o, SITE(MUTEX))},
+        {k->progs.site_heap_alloc, wants(o, heap)},
+        {k->progs.site_heap_free, wants(o, heap)},
+        {k->progs.site_fiber, wants(o, fibers)},
     };
     const struct {
         struct bpf_map *map;
@@ -72,10 +79,10 @@ int bpf_probes_configure(struct profile_bpf *k, const struct bpf_programs_option
         {k->maps.resident, o->memory ? 2 * PROCESSES_MAX : 1},
         {k->maps.breaks, o->memory ? PROCESSES_MAX : 1},
         {k->maps.allocations, o->malloc ? THREADS_MAX : 1},
-        {k->maps.lives, !tracks                       ? 1
-                        : o->lives_max                ? o->lives_max
-                        : o->config.heap_bytes <= 1   ? LIVES_EXACT_MAX
-                                                      : LIVES_MAX},
+        {k->maps.lives, !tracks                     ? 1
+                        : o->lives_max              ? o->lives_max
+                        : o->config.heap_bytes <= 1 ? LIVES_EXACT_MAX
+                                                    : LIVES_MAX},
     };
     int rc = 0;
     for (size_t i = 0; !rc && i < sizeof programs / sizeof *programs; i++)
@@ -133,21 +140,17 @@ static int attach_function(struct bpf_probes *p, struct profile_bpf *k, const st
                            pid_t pid, enum probe_function which)
 {
     static const uint64_t cookies[PROBE_FUNCTIONS] = {
-        [PROBE_MALLOC] = BPF_MALLOC,
-        [PROBE_CALLOC] = BPF_CALLOC,
-        [PROBE_REALLOC] = BPF_REALLOC,
-        [PROBE_ALIGNED_ALLOC] = BPF_ALIGNED,
-        [PROBE_MEMALIGN] = BPF_ALIGNED,
-        [PROBE_POSIX_MEMALIGN] = BPF_POSIX_MEMALIGN,
-        [PROBE_VALLOC] = BPF_MALLOC,
-        [PROBE_PVALLOC] = BPF_MALLOC,
+        [PROBE_MALLOC] = BPF_MALLOC,    [PROBE_CALLOC] = BPF_CALLOC,
+        [PROBE_REALLOC] = BPF_REALLOC,  [PROBE_ALIGNED_ALLOC] = BPF_ALIGNED,
+        [PROBE_MEMALIGN] = BPF_ALIGNED, [PROBE_POSIX_MEMALIGN] = BPF_POSIX_MEMALIGN,
+        [PROBE_VALLOC] = BPF_MALLOC,    [PROBE_PVALLOC] = BPF_MALLOC,
     };
     LIBBPF_OPTS(bpf_uprobe_opts, opts, .bpf_cookie = cookies[which]);
     bool frees = which == PROBE_FREE;
     uint64_t at = f->functions[which];
-    int rc = keep(p, bpf_program__attach_uprobe_opts(
-                         frees ? k->progs.free_begins : k->progs.allocation_begins, pid, f->path,
-                         at, &opts));
+    int rc = keep(p, bpf_program__attach_uprobe_opts(frees ? k->progs.free_begins
+                                                           : k->progs.allocation_begins,
+                                                     pid, f->path, at, &opts));
     opts.retprobe = true;
     return rc || frees ? rc
                        : keep(p, bpf_program__attach_uprobe_opts(k->progs.allocation_ends, pid,
@@ -180,8 +183,8 @@ static int attach_sites(struct bpf_probes *p, struct profile_bpf *k,
                 continue;
             int rc = attach_site(p, k, f, o->uprobes_pid, (enum bpf_site)site);
             if (rc)
-                return error_set(err, rc, 0, "the USDT site %s of %.200s: %s",
-                                 bpf_site_names[site], f->path, strerror(-rc));
+                return error_set(err, rc, 0, "the USDT site %s of %.200s: %s", bpf_site_names[site],
+                                 f->path, strerror(-rc));
         }
     }
     return 0;
@@ -202,4 +205,53 @@ void bpf_probes_detach(struct bpf_probes *p)
         bpf_link__destroy(p->links[--p->count]);
     free(p->links);
     *p = (struct bpf_probes){0};
+}
+
+// --- What malloc's uprobes cost here.
+
+enum { MEASURED_CALLS = 256 };
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+// ns of a malloc and of a free, by our own.
+static void time_calls(uint64_t *malloc_ns, uint64_t *free_ns)
+{
+    static void *volatile blocks[MEASURED_CALLS];
+    uint64_t began = now_ns();
+    for (int i = 0; i < MEASURED_CALLS; i++)
+        blocks[i] = malloc(64);
+    uint64_t between = now_ns();
+    for (int i = 0; i < MEASURED_CALLS; i++)
+        free(blocks[i]);
+    *malloc_ns = (between - began) / MEASURED_CALLS;
+    *free_ns = (now_ns() - between) / MEASURED_CALLS;
+}
+
+int bpf_probes_measure(struct profile_bpf *k, uint64_t *malloc_ns, uint64_t *free_ns)
+{
+    static const char *const no_sites[] = {NULL};
+    struct bpf_probes p = {0};
+    struct probe_files *files = calloc(1, sizeof *files);
+    uint64_t plain_malloc, plain_free;
+    int rc = files ? probe_files_of_process(files, (uint32_t)getpid(), no_sites) : -ENOMEM;
+    const struct probe_file *f = rc ? NULL : probe_files_malloc(files);
+    rc = rc || f ? rc : -ENOENT;
+    time_calls(&plain_malloc, &plain_free);
+    rc = rc ? rc : attach_function(&p, k, f, getpid(), PROBE_FREE);
+    rc = rc ? rc : attach_function(&p, k, f, getpid(), PROBE_MALLOC);
+    if (!rc) {
+        time_calls(malloc_ns, free_ns);
+        *malloc_ns -= *malloc_ns > plain_malloc ? plain_malloc : *malloc_ns;
+        *free_ns -= *free_ns > plain_free ? plain_free : *free_ns;
+    }
+    bpf_probes_detach(&p);
+    if (files)
+        probe_files_free(files);
+    free(files);
+    return rc;
 }

@@ -494,6 +494,14 @@ void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
     free(words);
 }
 
+int bpf_programs_measure_malloc(struct bpf_programs *p, uint64_t *malloc_ns, uint64_t *free_ns)
+{
+    libbpf_print_fn_t before = begin_messages();
+    int rc = bpf_probes_measure(p->skeleton, malloc_ns, free_ns);
+    libbpf_set_print(before);
+    return rc;
+}
+
 uint64_t bpf_programs_site_heap_bytes(const struct bpf_programs *p)
 {
     return p->skeleton->bss->site_heap_bytes;

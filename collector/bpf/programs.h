@@ -29,12 +29,12 @@ struct bpf_programs_options {
     struct bpf_config config;
     uint32_t cpu_hz; // samples per second of each CPU that is busy with what is watched; 0: none
     bool offcpu;     // time that threads do not run
-    bool memory;         // growth of resident memory and of address space
-    bool malloc;         // uprobes in the malloc of `files`
-    uint32_t sites;      // USDT sites, those that `files` have of them: bits of enum bpf_site
+    bool memory;     // growth of resident memory and of address space
+    bool malloc;     // uprobes in the malloc of `files`
+    uint32_t sites;  // USDT sites, those that `files` have of them: bits of enum bpf_site
     const struct probe_files *files; // needed until bpf_programs_start has returned
     pid_t uprobes_pid;               // whom malloc and sites are of; -1: all
-    uint32_t lives_max;              // allocations followed at a time; 0: 65536, 524288 where each is
+    uint32_t lives_max;  // allocations followed at a time; 0: 65536, 524288 where each is
     uint64_t ring_bytes; // a power of two, at least a page; 0: 4 MiB
     uint32_t sums_max;   // distinct samples between two calls of bpf_programs_sums; 0: 65536
 };
@@ -92,6 +92,9 @@ int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg);
 
 void bpf_programs_losses(struct bpf_programs *p,
                          struct bpf_losses *out); // since the start, of all CPUs
+
+// With opts.malloc, before bpf_programs_start: what uprobes add to a malloc and to a free here. 0 or -errno.
+int bpf_programs_measure_malloc(struct bpf_programs *p, uint64_t *malloc_ns, uint64_t *free_ns);
 
 // The rate that an agent's heap sites have told; 0: none has.
 uint64_t bpf_programs_site_heap_bytes(const struct bpf_programs *p);

@@ -89,8 +89,8 @@ int site_heap_alloc(struct pt_regs *ctx)
         return 0;
     uint64_t address = site_argument(ctx, 0), bytes = site_argument(ctx, 1);
     site_heap_bytes = site_argument(ctx, 3);
-    uint64_t key =
-        stack_of(ctx, task, slot, BPF_SAMPLE_ALLOCATED, site_heap_bytes > 1 ? size_class(bytes) : 0);
+    uint64_t key = stack_of(ctx, task, slot, BPF_SAMPLE_ALLOCATED,
+                            site_heap_bytes > 1 ? size_class(bytes) : 0);
     if (key)
         heap_allocated(task, address, bytes, key);
     return 0;
