@@ -39,7 +39,7 @@ struct {
 static __always_inline void count_memory(void *ctx, struct task_struct *task, uint32_t slot,
                                          uint32_t kind, uint64_t bytes)
 {
-    struct sample m = {.ctx = ctx, .task = task, .kind = kind, .count = 1, .ns = bytes};
+    struct sample m = {.ctx = ctx, .task = task, .kind = kind, .sum = {.count = 1, .ns = bytes}};
     struct scratch *s = scratch_take();
     if (!s)
         return;

@@ -49,12 +49,12 @@ int site_block(struct pt_regs *ctx)
     uint32_t slot;
     if (!is_watched(m.task, &slot))
         return 0;
-    m.ns = site_argument(ctx, 1);
+    m.sum.ns = site_argument(ctx, 1);
     m.object = site_argument(ctx, 2);
-    m.count = site_argument(ctx, 3);
+    m.sum.count = site_argument(ctx, 3);
     if (!(bpf_usdt_cookie(ctx) & BPF_SITE_IS_WEIGHED))
-        m.count = weigh_wait(&m.ns);
-    if (m.count)
+        m.sum.count = weigh_wait(&m.sum.ns);
+    if (m.sum.count)
         count_site(ctx, &m, slot);
     return 0;
 }
@@ -67,14 +67,14 @@ int site_mutex(struct pt_regs *ctx)
     uint32_t slot;
     if (!is_watched(m.task, &slot))
         return 0;
-    m.ns = site_argument(ctx, 1);
+    m.sum.ns = site_argument(ctx, 1);
     m.object = site_argument(ctx, 2);
-    m.count = site_argument(ctx, 3);
+    m.sum.count = site_argument(ctx, 3);
     if (!(bpf_usdt_cookie(ctx) & BPF_SITE_IS_WEIGHED) && fraction > 1) {
         if (bpf_get_prandom_u32() % fraction)
             return 0;
-        m.ns *= fraction;
-        m.count *= fraction;
+        m.sum.ns *= fraction;
+        m.sum.count *= fraction;
     }
     count_site(ctx, &m, slot);
     return 0;
@@ -113,7 +113,7 @@ int site_fiber(struct pt_regs *ctx)
     if (!is_watched(m.task, &slot) ||
         (config.fiber_fraction > 1 && bpf_get_prandom_u32() % config.fiber_fraction))
         return 0;
-    m.count = config.fiber_fraction;
+    m.sum.count = config.fiber_fraction;
     m.object = (uint32_t)bpf_usdt_cookie(ctx); // enum bpf_site
     if (m.object == BPF_SITE_PARK)
         m.object |= site_argument(ctx, 1) << 32;
