@@ -30,11 +30,12 @@ enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
 
 struct settings {
     uint64_t hz, pid, stack_bytes;
-    const char *cpu, *wall, *offcpu, *heap, *block, *mutex; // "" when given without a rate
+    const char *cpu, *wall, *offcpu, *heap, *block, *mutex, *events; // "" when given without a rate
     const char *output, *go, *method, *cgroup;
     uint64_t trace_bytes, kernel_bytes;
     int64_t duration_ns, slow_region, slow_task, slow_latency, slow_stall;
-    bool all, mmaps, fibers, trace, kernel, flight, no_inherit, no_symbols, quiet, all_processes;
+    bool all, mmaps, malloc_uprobes, fibers, trace, kernel, flight, no_inherit, no_symbols, quiet,
+        all_processes;
 };
 
 static const struct settings defaults = {.hz = HZ_DEFAULT,
@@ -80,6 +81,14 @@ static const struct cli_option options[] = {
              "all of these, each at its default where it is not named"),
     CLI_FLAG(struct settings, mmaps, "mmap", 0, "What to record",
              "with --heap: mmap and munmap count as allocations too"),
+    CLI_FLAG(
+        struct settings, malloc_uprobes, "malloc", 0, "What to record",
+        "with --heap, by eBPF: allocations by uprobes in the process' malloc, without the agent; "
+        "each malloc and free then takes microseconds longer"),
+    CLI_OPTIONAL(
+        struct settings, events, "fiber-events", 0, "N", "What to record",
+        "where fibers of libfiberscope-rt are spawned, park, are woken, preempted and so on, "
+        "one in N (1 by default), a profile for each; by eBPF"),
     CLI_FLAG(struct settings, trace, "trace", 0, "What to record",
              "an execution trace: what each fiber or thread did, and what it waited for, for "
              "`fiberscope trace` and `go tool trace`; with --cpu, with its samples"),
@@ -233,7 +242,8 @@ static int read_kinds(const struct settings *s, struct record_options *o)
     const char *heap = s->all && !s->heap ? "" : s->heap;
     const char *block = s->all && !s->block ? "" : s->block;
     const char *mutex = s->all && !s->mutex ? "" : s->mutex;
-    bool is_default = !s->wall && !s->offcpu && !heap && !block && !mutex && !is_tracing(s);
+    bool is_default =
+        !s->wall && !s->offcpu && !heap && !block && !mutex && !s->events && !is_tracing(s);
     o->cpu_hz = s->cpu || s->all || is_default ? (uint32_t)s->hz : 0;
     o->wall_hz = s->wall || s->all ? (uint32_t)s->hz : 0;
     o->mmaps = s->mmaps;
@@ -251,6 +261,11 @@ static int read_kinds(const struct settings *s, struct record_options *o)
         rc = read_fraction("mutex", "contentions", mutex, MUTEX_MAX, &o->mutex_fraction);
     if (!rc && s->offcpu)
         rc = read_fraction("offcpu", "waits", s->offcpu, OFFCPU_MAX, &o->offcpu_fraction);
+    if (!rc && s->events)
+        rc = read_fraction("fiber-events", "events", s->events, MUTEX_MAX, &o->fiber_fraction);
+    o->malloc_uprobes = s->malloc_uprobes;
+    if (!rc && s->malloc_uprobes && !heap)
+        rc = cli_usage("--malloc is a way to see allocations: it needs --heap");
     if (!rc && is_tracing(s))
         rc = read_trace(s, o);
     else if (!rc && (s->kernel || s->kernel_bytes))
@@ -265,7 +280,8 @@ static int read_kinds(const struct settings *s, struct record_options *o)
 // 0 or CLI_USAGE.
 static int read_whom(const struct settings *s, int argc, char **argv, struct record_options *o)
 {
-    bool is_many = s->all_processes || s->cgroup, by_kernel = is_many || s->offcpu;
+    bool is_many = s->all_processes || s->cgroup,
+         by_kernel = is_many || s->offcpu || s->malloc_uprobes || s->events;
     const char *many = s->cgroup ? "--cgroup" : "-a";
     if (s->pid > INT32_MAX)
         return cli_usage("-p %llu: there is no such process id", (unsigned long long)s->pid);
@@ -286,7 +302,11 @@ static int read_whom(const struct settings *s, int argc, char **argv, struct rec
                                                          : RECORD_PERF;
     if (by_kernel && o->method != RECORD_AUTO && o->method != RECORD_EBPF)
         return cli_usage("%s is recorded by eBPF alone, not with --method=%s",
-                         is_many ? many : "--offcpu", s->method);
+                         is_many     ? many
+                         : s->offcpu ? "--offcpu"
+                         : s->events ? "--fiber-events"
+                                     : "--malloc",
+                         s->method);
     if (s->method && !s->pid && !by_kernel && o->method != RECORD_EBPF)
         return cli_usage("--method says how to reach a running process: it needs -p PID");
     if (by_kernel)
@@ -372,8 +392,8 @@ static int run(void *p, int argc, char **argv)
         cli_fail("%s", err.text);
         record_wait(&o, &result);
         // A command that came to nothing is why there is nothing; a moment of a process may have none, beside the rest.
-        bool is_rest =
-            o.pid && (o.cpu_hz || o.wall_hz || o.heap_bytes || o.block_ns || o.offcpu_fraction);
+        bool is_rest = o.pid && (o.cpu_hz || o.wall_hz || o.heap_bytes || o.block_ns ||
+                                 o.offcpu_fraction || o.fiber_fraction);
         if (rc != -ENODATA || (!status && !is_rest))
             status = CLI_FAILURE;
     } else {

@@ -98,10 +98,10 @@ struct builder_sample {
     uint64_t count, ns;   // the values; BLOCK, MUTEX: contentions, delay; CUSTOM: added, removed;
                           // the part BUILDER_LIFETIME: freed objects, 0
     uint64_t runnable_ns; // OFFCPU: how much of ns it could have run
-    const struct builder_heap *heap; // the values of HEAP
+    const struct builder_heap *heap;     // the values of HEAP
     const struct builder_growth *growth; // those of GROWTH
-    uint64_t object;                 // HEAP: size class; BLOCK, MUTEX: the lock's address; 0: none
-    const char *part;                // NULL: ""
+    uint64_t object;  // HEAP: size class; BLOCK, MUTEX: the lock's address; 0: none
+    const char *part; // NULL: ""
     const struct builder_label *labels;
     uint32_t label_count;
     uint32_t flags; // enum seg_record_flag
@@ -154,7 +154,7 @@ struct builder_heap_totals {
     uint64_t samples; // allocations that were recorded themselves
     uint64_t alloc_objects, alloc_bytes, inuse_objects, inuse_bytes, temporary_objects;
     uint64_t peak_bytes, peak_ns; // of the process with the highest one; ns since its start
-    bool is_exact, is_sampled; // neither: of each allocation only that and its free are known
+    bool is_exact, is_sampled;    // neither: of each allocation only that and its free are known
 };
 
 // Creates an empty builder. 0 or -ENOMEM, -EINVAL (kind). The caller owns *out: builder_free.

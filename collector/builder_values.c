@@ -282,7 +282,7 @@ int values_header(const struct builder *b, const char *part, struct pprof_profil
                                            {"waiting", "nanoseconds"},
                                            {"runnable", "nanoseconds"},
                                            {"offcpu", "nanoseconds"}};
-    static const char *const growth[][2] = {{"faults", "count"},        {"fault_space", "bytes"},
+    static const char *const growth[][2] = {{"faults", "count"},         {"fault_space", "bytes"},
                                             {"returned_space", "bytes"}, {"mmaps", "count"},
                                             {"mmap_space", "bytes"},     {"munmap_space", "bytes"}};
     const char *time = b->kind == SEG_KIND_WALL ? "wall" : "cpu";

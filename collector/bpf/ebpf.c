@@ -145,6 +145,7 @@ static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
     e->start_ns = e->summed_ns = record_now_ns(CLOCK_MONOTONIC);
     // Maps are read after the sideband began to tell of new ones: none is missed.
     int rc = watch_first(e, go_fd >= 0, err);
+    ebpf_probes_begin(e);
     if (!rc)
         rc = bpf_programs_start(e->programs, err);
     if (!rc)
@@ -315,6 +316,7 @@ static int finish(struct ebpf *e, int rc)
     bpf_programs_losses(e->programs, &losses);
     e->lost += losses.ring + losses.busy;
     ebpf_lost(e);
+    ebpf_probes_finish(e, &losses);
     judge(e, &losses);
     comment_costs(e, &losses);
     return rc ? rc : rc2;
@@ -341,6 +343,7 @@ static void free_all(struct ebpf *e)
     if (!e)
         return;
     ebpf_samples_free(e);
+    ebpf_probes_free(e);
     ebpf_processes_free(e);
     bpf_code_free(e->code);
     bpf_programs_free(e->programs);
@@ -378,6 +381,8 @@ int record_ebpf(const struct record_options *o, int go_fd, const volatile int *s
         rc = find_scope(e, err);
     if (!rc && o->pid)
         rc = open_pid(e, err);
+    if (!rc)
+        rc = ebpf_probes_look(e, go_fd >= 0, err);
     if (!rc) {
         if (!result->program[0])
             snprintf(result->program, sizeof result->program, "%s", name);

@@ -29,6 +29,7 @@ enum {
 
 struct ebpf_kind {              // enum bpf_sample_kind
     int8_t into[EBPF_INTO_MAX]; // enum record_kind; -1: none
+    bool is_kept;               // its sums may come at any time, under its key and BPF_KEY_FREED
     bool is_wait; // its stack is told of when it begins, its sum comes when it has ended
 };
 
@@ -42,7 +43,7 @@ struct ebpf_sink {
 // What of the runtime's descriptor (runtime/descriptor.h) a sample's fiber needs.
 struct ebpf_fibers {
     bool is_there;
-    uint64_t root, root_end;
+    uint64_t root, root_end, text, text_end;
     uint32_t label_pairs, label_size;
 };
 
@@ -72,6 +73,19 @@ struct ebpf_sum {
     uint64_t key;
     struct bpf_sum sum;
     uint32_t round;
+};
+
+// What probes there are beyond CPU samples and waits, and room for what their samples say.
+struct ebpf_probes {
+    struct probe_files *files;
+    uint32_t sites; // bits of enum bpf_site
+    bool grows;     // --heap is of growth
+    char part[32], reason[64];
+};
+
+struct ebpf_values {
+    struct builder_heap heap;
+    struct builder_growth growth;
 };
 
 struct ebpf {
@@ -105,6 +119,7 @@ struct ebpf {
     struct ebpf_process *known[EBPF_BUCKETS];
     struct builder_label labels[EBPF_LABELS_MAX];
     char label_text[EBPF_LABELS_MAX][2][256];
+    struct ebpf_probes probes;
     uint64_t samples; // of CPU time
     uint64_t copies, lost, cut, damaged;
     uint64_t busy_since_ns; // when a process began, or a stack came as a copy
@@ -141,6 +156,22 @@ int ebpf_sink(const struct ebpf *e, uint32_t kind, struct perf_process *p,
 int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
              const struct bpf_sum *sum);
 void ebpf_lost(const struct ebpf *e); // tells the profiles
+
+// --- ebpf_probes.c
+
+// What there is to probe, and what --heap means there: before the builders are told of. 0 or -errno.
+int ebpf_probes_look(struct ebpf *e, bool is_held, struct fscope_error *err);
+void ebpf_probes_choose(const struct ebpf *e, struct bpf_programs_options *po);
+void ebpf_probes_begin(struct ebpf *e); // between loading and starting
+// Values, and more of what s says, of such a sample; v has room for them.
+void ebpf_probes_fill(struct ebpf *e, const struct bpf_stack *r, const struct bpf_sum *sum,
+                      bool is_freed, struct builder_sample *s, struct ebpf_values *v);
+// Takes frames of ours, and the thread, from such a sample.
+void ebpf_probes_strip(const struct ebpf *e, struct builder_process *process,
+                       const struct ebpf_fibers *f, const struct bpf_stack *r,
+                       struct builder_sample *s);
+void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l);
+void ebpf_probes_free(struct ebpf *e);
 
 // --- ebpf_samples.c
 

@@ -11,6 +11,14 @@ enum { NONE = -1, HZ_MAX = 100000 };
 
 static const struct ebpf_kind kinds[BPF_SAMPLE_KIND_COUNT] = {
     [BPF_SAMPLE_CPU] = {.into = {RECORD_CPU, RECORD_WALL}},
+    [BPF_SAMPLE_BLOCK] = {.into = {RECORD_BLOCK, NONE}},
+    [BPF_SAMPLE_MUTEX] = {.into = {RECORD_MUTEX, NONE}},
+    [BPF_SAMPLE_RESIDENT] = {.into = {RECORD_HEAP, NONE}},
+    [BPF_SAMPLE_RETURNED] = {.into = {RECORD_HEAP, NONE}},
+    [BPF_SAMPLE_MAPPED] = {.into = {RECORD_HEAP, NONE}},
+    [BPF_SAMPLE_UNMAPPED] = {.into = {RECORD_HEAP, NONE}},
+    [BPF_SAMPLE_ALLOCATED] = {.into = {RECORD_HEAP, NONE}, .is_kept = true},
+    [BPF_SAMPLE_FIBER] = {.into = {RECORD_CUSTOM, NONE}},
     [BPF_SAMPLE_OFFCPU] = {.into = {RECORD_OFFCPU, RECORD_WALL}, .is_wait = true},
     [BPF_SAMPLE_PREEMPTED] = {.into = {RECORD_OFFCPU, RECORD_WALL}, .is_wait = true},
 };
@@ -40,10 +48,10 @@ int ebpf_check_kinds(const struct record_options *o, struct fscope_error *err)
     }
     if (what)
         return error_set(err, -EOPNOTSUPP, 0,
-                         "--method=ebpf records time (--cpu, --offcpu, --wall); --%s needs the "
+                         "--method=ebpf records no --%s, which needs the "
                          "agent: --method=inject -p PID, or `fiberscope record --%s COMMAND`",
                          what, what);
-    if (!is_any || o->cpu_hz > HZ_MAX || o->wall_hz > HZ_MAX)
+    if ((!is_any && !o->fiber_fraction) || o->cpu_hz > HZ_MAX || o->wall_hz > HZ_MAX)
         return error_set(err, -EINVAL, 0, "a rate from 1 to %d Hz is needed", HZ_MAX);
     return 0;
 }
@@ -54,6 +62,7 @@ void ebpf_choose_programs(const struct ebpf *e, struct bpf_programs_options *po)
     po->offcpu = (uint32_t)e->o->offcpu_fraction;
     if (e->o->wall_hz && !po->offcpu)
         po->offcpu = 1;
+    ebpf_probes_choose(e, po);
 }
 
 int ebpf_kinds_begin(struct ebpf *e)
@@ -68,8 +77,8 @@ int ebpf_kinds_begin(struct ebpf *e)
         r->asked_hz[RECORD_CPU] = e->hz;
         builder_set_period(r->builders[RECORD_CPU], EBPF_SECOND_NS / e->hz);
     }
-    for (int kind = 0; !rc && kind < RECORD_CUSTOM; kind++) {
-        if (!r->builders[kind])
+    for (int kind = 0; !rc && kind < RECORD_KIND_COUNT; kind++) {
+        if (!r->builders[kind] || (kind == RECORD_CUSTOM && !o->fiber_fraction))
             continue;
         if (e->processes)
             perf_code_add_builder(e->processes, r->builders[kind]);

@@ -182,7 +182,7 @@ static void take_options(struct bpf_programs *p, const struct bpf_programs_optio
     if (p->opts.config.stack_copy > BPF_STACK_COPY_MAX)
         p->opts.config.stack_copy = BPF_STACK_COPY_MAX;
     p->opts.config.offcpu = p->opts.offcpu;
-    if (!p->opts.config.block_ns && !p->opts.config.mutex_fraction)
+    if (p->opts.no_futexes || (!p->opts.config.block_ns && !p->opts.config.mutex_fraction))
         p->opts.config.futex_locks = 0;
     else if (!p->opts.config.futex_locks)
         p->opts.config.futex_locks = BPF_FUTEX_LOCKS_MAX;

@@ -34,6 +34,7 @@ struct bpf_programs_options {
     uint32_t sites;  // USDT sites, those that `files` have of them: bits of enum bpf_site
     const struct probe_files *files; // needed until bpf_programs_start has returned
     pid_t uprobes_pid;               // whom malloc and sites are of; -1: all
+    bool no_futexes;                 // of block and mutex by sites alone
     uint32_t lives_max;  // allocations followed at a time; 0: 65536, 524288 where each is
     uint64_t ring_bytes; // a power of two, at least a page; 0: 4 MiB
     uint32_t sums_max;   // distinct samples between two calls of bpf_programs_sums; 0: 65536
