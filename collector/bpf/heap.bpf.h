@@ -35,6 +35,7 @@ struct allocation {      // that has been called, and not returned
     uint64_t old;        // realloc's
     struct live was;     // what was known of that; key 0: nothing
     uint64_t out;        // posix_memalign's
+    uint32_t inner, reserved; // calls within it that have not returned
 };
 
 struct {
@@ -175,6 +176,13 @@ int allocation_begins(struct pt_regs *ctx)
     uint32_t slot, tid = (uint32_t)task->pid;
     if (!is_watched(task, &slot))
         return 0;
+    // One that another one of them calls (realloc of nothing: malloc) is no allocation of the program's, and its
+    // return address is no longer to be seen.
+    struct allocation *outer = bpf_map_lookup_elem(&allocations, &tid);
+    if (outer) {
+        outer->inner++;
+        return 0;
+    }
     const struct pt_regs *regs = (const struct pt_regs *)bpf_task_pt_regs(task);
     uint64_t which = bpf_get_attach_cookie(ctx); // enum bpf_allocator
     switch (which) {
@@ -194,7 +202,7 @@ int allocation_begins(struct pt_regs *ctx)
     if ((!a.old || a.bytes) && is_sampled(a.bytes))
         a.key = stack_of(ctx, task, slot, BPF_SAMPLE_ALLOCATED,
                          config.heap_bytes > 1 ? size_class(a.bytes) : 0);
-    if ((a.key || a.was.key) && bpf_map_update_elem(&allocations, &tid, &a, 0))
+    if (bpf_map_update_elem(&allocations, &tid, &a, 0))
         COUNT_LOSS(waits);
     return 0;
 }
@@ -207,6 +215,10 @@ int allocation_ends(struct pt_regs *ctx)
     struct allocation *known = bpf_map_lookup_elem(&allocations, &tid);
     if (!known)
         return 0;
+    if (known->inner) {
+        known->inner--;
+        return 0;
+    }
     struct allocation a = *known;
     bpf_map_delete_elem(&allocations, &tid);
     uint64_t address = ((const struct pt_regs *)bpf_task_pt_regs(task))->ax;

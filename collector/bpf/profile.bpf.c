@@ -474,6 +474,9 @@ int BPF_PROG(wake, struct task_struct *task)
 }
 
 #include "collector/bpf/futex.bpf.h"
+#include "collector/bpf/memory.bpf.h"
+#include "collector/bpf/heap.bpf.h"
+#include "collector/bpf/sites.bpf.h"
 
 // --- Processes.
 
@@ -526,14 +529,13 @@ int BPF_PROG(process_exit, struct task_struct *task)
         bpf_map_delete_elem(&waiting, &tid);
     if (config.futex_locks)
         futex_thread_ends(tid);
+    if (config.heap_bytes)
+        bpf_map_delete_elem(&allocations, &tid); // it ended in malloc
     // The last two threads of a process may both see none left: who takes it out of `targets` tells.
     if (task->signal->live.counter == 0 && !bpf_map_delete_elem(&targets, &pid))
         send_event(BPF_RECORD_EXIT, task, 0);
     return 0;
 }
 
-#include "collector/bpf/memory.bpf.h"
-#include "collector/bpf/heap.bpf.h"
-#include "collector/bpf/sites.bpf.h"
 
 char program_license[] SEC("license") = "Dual MIT/GPL";
