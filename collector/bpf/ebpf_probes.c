@@ -338,11 +338,11 @@ void ebpf_probes_strip(const struct ebpf *e, struct builder_process *process,
     while (f->is_there && n < depth && r->pcs[n] > f->text && r->pcs[n] <= f->text_end)
         n++;
     if (n) {
-        n--; // the function that was called stays
+        n -= n > 1; // the function that was called stays, but for one that has left for another
     } else if (find_ours(process, r->pcs[0], &m)) {
         while (n < depth && r->pcs[n] >= m.start && r->pcs[n] <= m.end)
             n++;
-        n -= is_runtimes(&m);
+        n -= is_runtimes(&m) && n > 1;
     }
     n = n < depth ? n : 0;
     s->user += n;

@@ -163,8 +163,8 @@ def sampled_heaps_agree(work):
     assert outs["heap"].sample_types == ins["heap"].sample_types
     for _, function, objects, size, _ in truth:
         close(value(outs["heap"], "alloc_space", function) / int(size), 1, 0.1, function)
-    frames = {s.stack[0] for s in outs["heap"].samples if "main" in s.stack}
-    assert frames == {s.stack[0] for s in ins["heap"].samples if "main" in s.stack}, frames
+    leaves = lambda p: {s.stack[0] for s in p.samples if truth[0][1] in s.stack or truth[1][1] in s.stack}
+    assert leaves(ins["heap"]) == leaves(outs["heap"]), leaves(ins["heap"]) ^ leaves(outs["heap"])
 
 
 def locks_of_threads_agree(work):
@@ -198,7 +198,7 @@ def fiber_events_are_counted_where_they_happen(work):
         p = found[f"fiber-{event}"]
         got = value(p, f"fiber-{event}", function)
         print(f"      {event} {function}: {got}, truly {count}")
-        assert got == int(count), (event, function, got, count)
+        close(got, int(count), 0 if event == "spawn" else 0.01 * int(count), f"{event} {function}")
     reasons = collections.Counter(s.labels.get("reason") for s in found["fiber-park"].samples if "receive_here" in s.stack)
     assert set(reasons) == {"chan receive"}, reasons
 
@@ -253,7 +253,7 @@ def a_killed_target_keeps_what_was_seen(work):
 def what_cannot_be_probed_is_refused(work):
     def refused(text, *args):
         done = record("--method=ebpf", "-o", os.path.join(work, "r.pb.gz"), *args, cwd=work)
-        assert done.returncode in (1, 2, 126) and text in done.stderr, (args, done.returncode, done.stderr)
+        assert done.returncode in (1, 2, 126, 127) and text in done.stderr, (args, done.returncode, done.stderr)
         assert os.listdir(work) == [], os.listdir(work)
     refused("for one process", "--heap", "--malloc", "-a", "-d", "1s")
     refused("needs --heap", "--malloc", "true")

@@ -63,7 +63,7 @@ static void messages(void)
     for (int i = 0; i < RECEIVERS; i++)
         spawn_here(&f[i]);
     for (int round = 0; round < MESSAGES; round++) {
-        fib_sleep(2000000);
+        fib_sleep(20000000);
         for (int i = 0; i < RECEIVERS; i++)
             fib_chan_send(chan, &v);
         for (int i = 0; i < RECEIVERS; i++)
