@@ -196,7 +196,7 @@ def fiber_events_are_counted_where_they_happen(work):
     found = profiles(work)
     for event, function, count in (row for row in truth if row[0] != "locks"):
         p = found[f"fiber-{event}"]
-        got = value(p, f"fiber-{event}", function)
+        got = p.total(0) if function == "-" else value(p, f"fiber-{event}", function)
         print(f"      {event} {function}: {got}, truly {count}")
         close(got, int(count), 0 if event == "spawn" else 0.01 * int(count), f"{event} {function}")
     reasons = collections.Counter(s.labels.get("reason") for s in found["fiber-park"].samples if "receive_here" in s.stack)

@@ -120,7 +120,7 @@ static void start(void *arg)
     locks();
     printf("truth spawn spawn_here %d\n", RECEIVERS);
     printf("truth park receive_here %d\n", RECEIVERS * MESSAGES);
-    printf("truth exit start_receiver %d\n", RECEIVERS);
+    printf("truth exit - %d\n", RECEIVERS + ROUNDS); // the start function has returned
     printf("truth locks %d %llu\n", ROUNDS, (unsigned long long)waited_ns);
     fflush(stdout);
     if (!fgets(line, sizeof line, stdin))
