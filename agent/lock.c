@@ -234,8 +234,8 @@ void lock_wait_end(struct lock_wait *w, bool has_waited)
             struct seg_state *s = seg_state_at(seg, w->state);
             atomic_fetch_add_explicit(&s->values[0], count, memory_order_relaxed);
             atomic_fetch_add_explicit(&s->values[1], ns, memory_order_relaxed);
-            if (USDT_IS_ON(block))
-                USDT5(block, 0, ns, w->object, count, 0);
+            if (USDT_IS_ON(thread_block))
+                USDT5(thread_block, 0, ns, w->object, count, 0);
         }
     }
     capture_release(was);
@@ -286,8 +286,8 @@ void lock_charged(const void *object, struct lock_charge charge,
             atomic_fetch_add_explicit(&s->values[0], fraction * charge.count, memory_order_relaxed);
             atomic_fetch_add_explicit(&s->values[1], fraction * charge.delay_ns,
                                       memory_order_relaxed);
-            if (USDT_IS_ON(mutex))
-                USDT4(mutex, 0, fraction * charge.delay_ns, (uintptr_t)object,
+            if (USDT_IS_ON(thread_mutex))
+                USDT4(thread_mutex, 0, fraction * charge.delay_ns, (uintptr_t)object,
                       fraction * charge.count);
         }
         capture_end(&c);

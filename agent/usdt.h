@@ -11,8 +11,8 @@
 #define AGENT_PROBES(X)                                                                            \
     X(heap_alloc)                                                                                  \
     X(heap_free)                                                                                   \
-    X(block)                                                                                       \
-    X(mutex)
+    X(thread_block)                                                                                \
+    X(thread_mutex)
 
 AGENT_PROBES(USDT_DECLARE)
 

@@ -29,8 +29,10 @@
 #ifdef FSCOPE_NO_USDT
 #define USDT_DECLARE(name)
 #define USDT_IS_ON(name) 0
+#define USDT_ARG_(n, value) (void)(value)
 #define USDT_SITE_(name, arguments, ...)                                                           \
     do {                                                                                           \
+        __VA_ARGS__;                                                                               \
     } while (0)
 #else
 
@@ -48,6 +50,7 @@
     "990: .byte 0x0f, 0x1f, 0x44, 0x00, 0x00\n"
 #endif
 
+#define USDT_ARG_(n, value) [a##n] "nr"((uint64_t)(value))
 #define USDT_SITE_(name, arguments, ...)                                                           \
     __asm__ volatile(USDT_NOP_ ".pushsection .note.stapsdt, \"?\", \"note\"\n"                     \
                                ".balign 4\n"                                                       \
@@ -90,7 +93,6 @@
     ".size fiberscope_" #name "_semaphore, 2\n"                                                    \
     "fiberscope_" #name "_semaphore: .2byte 0\n"
 
-#define USDT_ARG_(n, value) [a##n] "nr"((uint64_t)(value))
 #define USDT1(name, a)      USDT_SITE_(name, "8@%[a1]", USDT_ARG_(1, a))
 #define USDT2(name, a, b)   USDT_SITE_(name, "8@%[a1] 8@%[a2]", USDT_ARG_(1, a), USDT_ARG_(2, b))
 #define USDT3(name, a, b, c)                                                                       \
