@@ -91,6 +91,13 @@ static void say_growth(FILE *out, const struct builder_growth *g)
     fputs(" unmapped", out);
 }
 
+static void say_wakeups(FILE *out, const struct builder_stats *st)
+{
+    fputs("wakeups: ", out);
+    record_say_count(out, st->samples);
+    fprintf(out, " of threads that had waited %.2f s", (double)st->ns / 1e9);
+}
+
 static void say_contentions(FILE *out, enum record_kind kind, const struct builder_stats *st)
 {
     fprintf(out, "%s: ", record_kind_name((int)kind));
@@ -120,7 +127,7 @@ static void say_empty(FILE *out, enum record_kind kind, const struct record_opti
     } else if (kind == RECORD_MUTEX) {
         fputs("no contention was seen: no thread waited for a lock that another one released\n",
               out);
-    } else if (kind == RECORD_OFFCPU) {
+    } else if (kind == RECORD_OFFCPU || kind == RECORD_WAKEUPS) {
         fputs("no waits were seen: no thread left its processor\n", out);
     } else {
         fprintf(out,
@@ -149,6 +156,8 @@ static void say_what(FILE *out, const struct record_result *result, const struct
         say_contentions(out, w->kind, st);
     } else if (w->kind == RECORD_OFFCPU) {
         say_waits(out, result, st);
+    } else if (w->kind == RECORD_WAKEUPS) {
+        say_wakeups(out, st);
     } else {
         say_samples(out, result, w->kind, st);
     }

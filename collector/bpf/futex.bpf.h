@@ -249,7 +249,7 @@ static __always_inline void futex_sample(struct sample *m, uint32_t slot)
     if (!s)
         return;
     take(s, m, slot);
-    s->is_busy = 0;
+    scratch_give(s);
 }
 
 static __always_inline bool futex_has_waited(uint32_t error)
