@@ -21,6 +21,7 @@ enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
 #define BLOCK_NS_DEFAULT UINT64_C(10000)
 #define BLOCK_NS_MAX     UINT64_C(3600000000000)
 #define MUTEX_MAX        UINT64_C(1000000000)
+#define OFFCPU_MAX       UINT64_C(1000000)
 #define TRACE_BYTES_MIN  (UINT64_C(1) << 20)
 #define TRACE_BYTES_MAX  (UINT64_C(64) << 30)
 #define KERNEL_BYTES_MIN (UINT64_C(64) << 10)
@@ -29,7 +30,7 @@ enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
 
 struct settings {
     uint64_t hz, pid, stack_bytes;
-    const char *cpu, *wall, *heap, *block, *mutex; // "" when given without a rate
+    const char *cpu, *wall, *offcpu, *heap, *block, *mutex; // "" when given without a rate
     const char *output, *go, *method, *cgroup;
     uint64_t trace_bytes, kernel_bytes;
     int64_t duration_ns, slow_region, slow_task, slow_latency, slow_stall;
@@ -64,6 +65,10 @@ static const struct cli_option options[] = {
                  "time on a CPU, the default"),
     CLI_OPTIONAL(struct settings, wall, "wall", 0, "HZ", "What to record",
                  "all threads by the clock on the wall, also those that wait"),
+    CLI_OPTIONAL(
+        struct settings, offcpu, "offcpu", 0, "N", "What to record",
+        "time that threads do not run, waiting or for want of a processor; one in N waits (1 by "
+        "default); by eBPF"),
     CLI_OPTIONAL(struct settings, heap, "heap", 0, "BYTES|exact", "What to record",
                  "allocations, one in BYTES (512KiB by default), or each of them"),
     CLI_OPTIONAL(struct settings, block, "block", 0, "TIME", "What to record",
@@ -171,16 +176,18 @@ static int read_block(const char *text, uint64_t *ns)
     return 0;
 }
 
-static int read_mutex(const char *text, uint64_t *fraction)
+// One in so many. 0 or CLI_USAGE.
+static int read_fraction(const char *option, const char *of, const char *text, uint64_t most,
+                         uint64_t *fraction)
 {
     char *end = NULL;
     *fraction = 1;
     if (!*text)
         return 0;
     unsigned long long n = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
-    if (n < 1 || n > MUTEX_MAX || *end)
-        return cli_usage("--mutex=%.40s: one in how many contentions (a number from 1) is needed",
-                         text);
+    if (n < 1 || n > most || *end)
+        return cli_usage("--%s=%.40s: one in how many %s (a number from 1) is needed", option, text,
+                         of);
     *fraction = n;
     return 0;
 }
@@ -226,7 +233,7 @@ static int read_kinds(const struct settings *s, struct record_options *o)
     const char *heap = s->all && !s->heap ? "" : s->heap;
     const char *block = s->all && !s->block ? "" : s->block;
     const char *mutex = s->all && !s->mutex ? "" : s->mutex;
-    bool is_default = !s->wall && !heap && !block && !mutex && !is_tracing(s);
+    bool is_default = !s->wall && !s->offcpu && !heap && !block && !mutex && !is_tracing(s);
     o->cpu_hz = s->cpu || s->all || is_default ? (uint32_t)s->hz : 0;
     o->wall_hz = s->wall || s->all ? (uint32_t)s->hz : 0;
     o->mmaps = s->mmaps;
@@ -241,7 +248,9 @@ static int read_kinds(const struct settings *s, struct record_options *o)
     if (!rc && block)
         rc = read_block(block, &o->block_ns);
     if (!rc && mutex)
-        rc = read_mutex(mutex, &o->mutex_fraction);
+        rc = read_fraction("mutex", "contentions", mutex, MUTEX_MAX, &o->mutex_fraction);
+    if (!rc && s->offcpu)
+        rc = read_fraction("offcpu", "waits", s->offcpu, OFFCPU_MAX, &o->offcpu_fraction);
     if (!rc && is_tracing(s))
         rc = read_trace(s, o);
     else if (!rc && (s->kernel || s->kernel_bytes))
@@ -256,7 +265,7 @@ static int read_kinds(const struct settings *s, struct record_options *o)
 // 0 or CLI_USAGE.
 static int read_whom(const struct settings *s, int argc, char **argv, struct record_options *o)
 {
-    bool is_many = s->all_processes || s->cgroup;
+    bool is_many = s->all_processes || s->cgroup, by_kernel = is_many || s->offcpu;
     const char *many = s->cgroup ? "--cgroup" : "-a";
     if (s->pid > INT32_MAX)
         return cli_usage("-p %llu: there is no such process id", (unsigned long long)s->pid);
@@ -275,11 +284,12 @@ static int read_whom(const struct settings *s, int argc, char **argv, struct rec
                 : !strcmp(s->method, "inject")           ? RECORD_INJECT
                 : !strcmp(s->method, "ebpf")             ? RECORD_EBPF
                                                          : RECORD_PERF;
-    if (is_many && o->method != RECORD_AUTO && o->method != RECORD_EBPF)
-        return cli_usage("%s is recorded by eBPF alone, not with --method=%s", many, s->method);
-    if (s->method && !s->pid && !is_many && o->method != RECORD_EBPF)
+    if (by_kernel && o->method != RECORD_AUTO && o->method != RECORD_EBPF)
+        return cli_usage("%s is recorded by eBPF alone, not with --method=%s",
+                         is_many ? many : "--offcpu", s->method);
+    if (s->method && !s->pid && !by_kernel && o->method != RECORD_EBPF)
         return cli_usage("--method says how to reach a running process: it needs -p PID");
-    if (is_many)
+    if (by_kernel)
         o->method = RECORD_EBPF;
     o->whole_machine = s->all_processes;
     o->cgroup = s->cgroup;
@@ -362,7 +372,8 @@ static int run(void *p, int argc, char **argv)
         cli_fail("%s", err.text);
         record_wait(&o, &result);
         // A command that came to nothing is why there is nothing; a moment of a process may have none, beside the rest.
-        bool is_rest = o.pid && (o.cpu_hz || o.wall_hz || o.heap_bytes || o.block_ns);
+        bool is_rest =
+            o.pid && (o.cpu_hz || o.wall_hz || o.heap_bytes || o.block_ns || o.offcpu_fraction);
         if (rc != -ENODATA || (!status && !is_rest))
             status = CLI_FAILURE;
     } else {

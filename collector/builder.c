@@ -326,6 +326,7 @@ static void count_sample(struct builder_process *p, const struct builder_sample 
         return; // the same allocations once more
     t->samples += count;
     t->ns += s->ns;
+    t->runnable_ns += s->runnable_ns;
     t->truncated += s->flags & SEG_FLAG_TRUNCATED ? count : 0;
     t->broken += s->flags & SEG_FLAG_BROKEN ? count : 0;
     t->no_stack += s->user_depth == 0 && s->kernel_depth == 0 ? count : 0;

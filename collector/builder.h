@@ -33,9 +33,15 @@
 struct builder;
 struct builder_process;
 
+// Kinds that no segment has: they come from the kernel (bpf/ebpf.h).
+enum builder_kind {
+    BUILDER_KIND_OFFCPU = 256, // waits of threads for anything
+};
+
 struct builder_options {
-    size_t size;         // sizeof(struct builder_options)
-    enum seg_kind kind;  // CPU, WALL, HEAP, BLOCK, MUTEX or CUSTOM: gives the sample types
+    size_t size; // sizeof(struct builder_options)
+    unsigned
+        kind; // enum seg_kind: CPU, WALL, HEAP, BLOCK, MUTEX or CUSTOM; or enum builder_kind: gives the sample types
     uint64_t period_ns;  // CPU, WALL: between samples; builder_set_period may correct it later
     uint64_t rate_bytes; // HEAP: mean bytes per sample; 0 or 1: every allocation was counted
     uint64_t real_ns;    // UNIX time of the start
@@ -78,11 +84,12 @@ struct builder_sample {
     uint32_t user_depth;
     const uint64_t *kernel;
     uint32_t kernel_depth;
-    uint64_t stack_key; // nonzero: this process's name for this user stack with its moment, which
-                        // saves resolving it again; 0: none
-    uint64_t when;      // moment
-    uint64_t count, ns; // the values; BLOCK, MUTEX: contentions, delay; CUSTOM: added, removed;
-                        // the part BUILDER_LIFETIME: freed objects, 0
+    uint64_t stack_key;   // nonzero: this process's name for this user stack with its moment, which
+                          // saves resolving it again; 0: none
+    uint64_t when;        // moment
+    uint64_t count, ns;   // the values; BLOCK, MUTEX: contentions, delay; CUSTOM: added, removed;
+                          // the part BUILDER_LIFETIME: freed objects, 0
+    uint64_t runnable_ns; // OFFCPU: how much of ns it could have run
     const struct builder_heap *heap; // the values of HEAP
     uint64_t object;                 // HEAP: size class; BLOCK, MUTEX: the lock's address; 0: none
     const char *part;                // NULL: ""
@@ -121,13 +128,14 @@ struct builder_losses {
 
 // What has been counted so far.
 struct builder_stats {
-    uint64_t samples;   // sum of count
-    uint64_t ns;        // sum of ns
-    uint64_t truncated; // samples with SEG_FLAG_TRUNCATED
-    uint64_t broken;    // samples with SEG_FLAG_BROKEN: do not reach main or the thread's start
-    uint64_t no_stack;  // samples without any frame (a full stack table); shown as [stack lost]
-    uint64_t unmapped;  // samples whose leaf lies in no known mapping
-    uint64_t lost;      // builder_lost
+    uint64_t samples;     // sum of count
+    uint64_t ns;          // sum of ns
+    uint64_t runnable_ns; // OFFCPU: sum of it
+    uint64_t truncated;   // samples with SEG_FLAG_TRUNCATED
+    uint64_t broken;      // samples with SEG_FLAG_BROKEN: do not reach main or the thread's start
+    uint64_t no_stack;    // samples without any frame (a full stack table); shown as [stack lost]
+    uint64_t unmapped;    // samples whose leaf lies in no known mapping
+    uint64_t lost;        // builder_lost
     struct builder_losses losses;
     uint32_t processes; // with at least one sample
 };

@@ -91,7 +91,7 @@ struct lock {
 enum { VALUES_MAX = 7 }; // of one sample, see builder_values.c
 
 struct builder {
-    enum seg_kind kind;
+    unsigned kind; // enum seg_kind or builder_kind
     uint64_t period_ns, rate_bytes, real_ns;
     uint64_t ops; // of benchmarks
     struct intern strings, file_keys, locations, stacks, label_sets, samples, threads, locks, parts;
@@ -125,7 +125,7 @@ struct sample_view { // of one sample, as the profile has it
     bool is_empty;      // of no interest: nothing is left of it
 };
 
-size_t values_stored(enum seg_kind kind);                                        // per sample
+size_t values_stored(unsigned kind);                                             // per sample
 void values_add(struct builder *b, uint32_t id, const struct builder_sample *s); // saturating
 void values_view(const struct builder *b, uint32_t id, bool is_main, struct sample_view *out);
 

@@ -20,7 +20,14 @@ enum { // stored values of SEG_KIND_HEAP
     HEAP_VALUES,
 };
 
-size_t values_stored(enum seg_kind kind)
+enum { // of BUILDER_KIND_OFFCPU
+    OFFCPU_WAITS,
+    OFFCPU_NS,
+    OFFCPU_RUNNABLE_NS,
+    OFFCPU_VALUES,
+};
+
+size_t values_stored(unsigned kind)
 {
     switch (kind) {
     case SEG_KIND_CPU:
@@ -29,6 +36,7 @@ size_t values_stored(enum seg_kind kind)
     case SEG_KIND_MUTEX:
     case SEG_KIND_CUSTOM: return 2;
     case SEG_KIND_HEAP: return HEAP_VALUES;
+    case BUILDER_KIND_OFFCPU: return OFFCPU_VALUES;
     default: return 0;
     }
 }
@@ -50,6 +58,8 @@ void values_add(struct builder *b, uint32_t id, const struct builder_sample *s)
     if (!s->heap) {
         add_to(&v[0], s->count);
         add_to(&v[1], s->ns);
+        if (b->kind == BUILDER_KIND_OFFCPU)
+            add_to(&v[OFFCPU_RUNNABLE_NS], s->runnable_ns);
         return;
     }
     const struct builder_heap *h = s->heap;
@@ -119,6 +129,12 @@ void values_view(const struct builder *b, uint32_t id, bool is_main, struct samp
     } else if (b->kind == SEG_KIND_CUSTOM) {
         out->values[0] = to_signed(difference(v[0], v[1], &out->is_negative));
         out->is_empty = out->values[0] == 0;
+    } else if (b->kind == BUILDER_KIND_OFFCPU) {
+        out->values[0] = to_signed(v[OFFCPU_WAITS]);
+        out->values[1] =
+            to_signed(difference(v[OFFCPU_NS], v[OFFCPU_RUNNABLE_NS], &out->is_negative));
+        out->values[2] = to_signed(v[OFFCPU_RUNNABLE_NS]);
+        out->values[3] = to_signed(v[OFFCPU_NS]);
     } else {
         out->values[0] = to_signed(v[0]);
         out->values[1] = to_signed(v[1]); // of a lifetime: none
@@ -211,6 +227,10 @@ static const char allocators[] =
 int values_header(const struct builder *b, const char *part, struct pprof_profile *p)
 {
     static const char *const locks[][2] = {{"contentions", "count"}, {"delay", "nanoseconds"}};
+    static const char *const waits[][2] = {{"waits", "count"},
+                                           {"waiting", "nanoseconds"},
+                                           {"runnable", "nanoseconds"},
+                                           {"offcpu", "nanoseconds"}};
     const char *time = b->kind == SEG_KIND_WALL ? "wall" : "cpu";
     const char *const times[][2] = {{"samples", "count"}, {time, "nanoseconds"}};
     const char *name = b->kind == SEG_KIND_HEAP ? "freed_objects" : part;
@@ -224,6 +244,8 @@ int values_header(const struct builder *b, const char *part, struct pprof_profil
         rc = ADD_TYPES(p, counts) || set_period(p, counts[0][0], "count", 1, "");
     else if (b->kind == SEG_KIND_BLOCK || b->kind == SEG_KIND_MUTEX)
         rc = ADD_TYPES(p, locks) || set_period(p, "contentions", "count", 1, "");
+    else if (b->kind == BUILDER_KIND_OFFCPU)
+        rc = ADD_TYPES(p, waits) || set_period(p, "waits", "count", 1, waits[3][0]);
     else
         rc = ADD_TYPES(p, times) || set_period(p, time, "nanoseconds", b->period_ns, time);
     return rc ? -ENOMEM : 0;

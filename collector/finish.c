@@ -148,6 +148,8 @@ static void keep_what_has_samples(const struct seg_header *h, struct record_resu
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         struct builder_stats st;
         struct builder *b = result->builders[kind];
+        if (!b)
+            continue;
         builder_get_stats(b, &st);
         if (st.samples == 0 && kind != wanted) {
             builder_free(b);
@@ -191,7 +193,8 @@ int finish_read(const char *path, struct record_result *result, struct fscope_er
     if (rc)
         goto out;
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
-        builder_set_start(result->builders[kind], h->real_ns);
+        if (result->builders[kind])
+            builder_set_start(result->builders[kind], h->real_ns);
     rc = feed_init(&feed, reader, result->builders, h->pid, open_module, NULL);
     feed.series = &result->series;
     result->series.start_ns = h->mono_ns;

@@ -21,7 +21,7 @@ int perf_code_new(struct perf_code **out, struct builder *b)
     struct perf_code *c = calloc(1, sizeof *c);
     if (!c)
         return -ENOMEM;
-    c->builder = b;
+    c->builders[c->builder_count++] = b;
     c->table_bytes_max = TABLE_BYTES_MAX;
     c->next_generation = 1; // 0 marks an empty row
     *out = c;
@@ -70,8 +70,10 @@ static struct perf_process *put_process(struct perf_code *c, uint32_t pid, uint6
     p->code = c;
     p->start = when;
     snprintf(p->name, sizeof p->name, "%s", name ? name : "");
-    p->out = c->is_lazy ? NULL : builder_process(c->builder, pid, when, name);
-    return p->out || c->is_lazy ? p : NULL;
+    memset(p->out, 0, sizeof p->out);
+    if (!c->is_lazy)
+        p->out[0] = builder_process(c->builders[0], pid, when, name);
+    return p->out[0] || c->is_lazy ? p : NULL;
 }
 
 static void drop_process(struct perf_code *c, struct perf_process *p)
@@ -84,6 +86,12 @@ static void drop_process(struct perf_code *c, struct perf_process *p)
     free(p);
 }
 
+void perf_code_add_builder(struct perf_code *c, struct builder *b)
+{
+    if (c->builder_count < PERF_BUILDERS_MAX)
+        c->builders[c->builder_count++] = b;
+}
+
 void perf_code_be_lazy(struct perf_code *c)
 {
     c->is_lazy = true;
@@ -91,13 +99,22 @@ void perf_code_be_lazy(struct perf_code *c)
 
 struct builder_process *perf_process_builder(struct perf_process *p)
 {
-    if (p->out)
-        return p->out;
-    p->out = builder_process(p->code->builder, p->pid, p->start, p->name[0] ? p->name : NULL);
-    for (size_t i = 0; p->out && i < p->map_count; i++)
-        if (code_tell_builder_again(p, &p->maps[i], p->maps[i].when))
+    return perf_process_in(p, p->code->builders[0]);
+}
+
+struct builder_process *perf_process_in(struct perf_process *p, const struct builder *b)
+{
+    const struct perf_code *c = p->code;
+    size_t at = 0;
+    while (at < c->builder_count && c->builders[at] != b)
+        at++;
+    if (at == c->builder_count || p->out[at])
+        return at == c->builder_count ? NULL : p->out[at];
+    p->out[at] = builder_process(c->builders[at], p->pid, p->start, p->name[0] ? p->name : NULL);
+    for (size_t i = 0; p->out[at] && i < p->map_count; i++)
+        if (code_tell_builder_again(p->out[at], &p->maps[i], p->maps[i].when))
             return NULL;
-    return p->out;
+    return p->out[at];
 }
 
 uint32_t perf_process_pid(const struct perf_process *p)
@@ -201,7 +218,10 @@ int code_add_map(struct perf_code *c, struct perf_process *p, const struct mappi
     cut_maps(p, m->start, m->end);
     insert_map(p, map_position(p, m->start), &map);
     p->generation = c->next_generation++;
-    return code_tell_builder(p, m, file);
+    int rc = 0;
+    for (size_t i = 0; !rc && i < c->builder_count; i++)
+        rc = code_tell_builder(p->out[i], m, file);
+    return rc;
 }
 
 // --- /proc.
@@ -290,11 +310,11 @@ static int scan_threads(struct perf_process *p)
     int rc = 0;
     snprintf(path, sizeof path, "/proc/%u/task", p->pid);
     DIR *d = opendir(path);
-    for (struct dirent *e; p->out && d && !rc && (e = readdir(d));) {
+    for (struct dirent *e; p->out[0] && d && !rc && (e = readdir(d));) {
         int tid = atoi(e->d_name);
         snprintf(path, sizeof path, "/proc/%u/task/%s/comm", p->pid, e->d_name);
         if (tid > 0 && read_comm(path, name))
-            rc = builder_thread(p->out, (uint32_t)tid, name);
+            rc = builder_thread(p->out[0], (uint32_t)tid, name);
     }
     if (d)
         closedir(d);
@@ -360,7 +380,7 @@ int perf_code_fork(struct perf_code *c, const struct perf_record *r)
             return -ENOMEM;
         child->maps[child->map_count] = parent->maps[i];
         child->maps[child->map_count++].when = r->time_ns;
-        if (code_tell_builder_again(child, &parent->maps[i], r->time_ns))
+        if (code_tell_builder_again(child->out[0], &parent->maps[i], r->time_ns))
             return -ENOMEM;
     }
     child->generation = parent->generation; // the same code at the same addresses
@@ -387,7 +407,10 @@ int perf_code_comm(struct perf_code *c, const struct perf_record *r)
         return -ENOMEM;
     if (r->pid == r->tid)
         snprintf(p->name, sizeof p->name, "%s", r->comm.name);
-    return p->out ? builder_thread(p->out, r->tid, r->comm.name) : 0;
+    int rc = 0;
+    for (size_t i = 0; !rc && i < c->builder_count; i++)
+        rc = p->out[i] ? builder_thread(p->out[i], r->tid, r->comm.name) : 0;
+    return rc;
 }
 
 int perf_code_mmap(struct perf_code *c, const struct perf_record *r)

@@ -30,6 +30,11 @@ struct perf_process;
 int perf_code_new(struct perf_code **out, struct builder *b);
 void perf_code_free(struct perf_code *c); // accepts NULL
 
+// A further one, at most PERF_BUILDERS_MAX with the first; before the first process is known. It is told of processes as
+// they are asked for in it, as with perf_code_be_lazy.
+enum { PERF_BUILDERS_MAX = 8 };
+void perf_code_add_builder(struct perf_code *c, struct builder *b);
+
 // From now on b is told of a process at the first perf_process_builder alone, not of names of threads until then, and one
 // that has ended is forgotten: for many processes most of which are never sampled.
 void perf_code_be_lazy(struct perf_code *c);
@@ -52,6 +57,9 @@ int perf_code_look_again(struct perf_code *c, struct perf_process *p, uint64_t w
 
 struct builder_process *perf_process_builder(
     struct perf_process *p); // NULL: out of memory (if lazy)
+
+// The same in one of the builders.
+struct builder_process *perf_process_in(struct perf_process *p, const struct builder *b);
 
 // Calls fn for each pid that has not been seen to end.
 void perf_code_each_pid(const struct perf_code *c, void (*fn)(void *arg, uint32_t pid), void *arg);

@@ -48,8 +48,9 @@ struct perf_process {
     uint32_t pid;
     uint64_t generation;
     struct perf_code *code;
-    uint64_t start;              // moment
-    struct builder_process *out; // NULL: the builder has not been told yet (is_lazy)
+    uint64_t start; // moment
+    // By builder. NULL: it has not been told yet (is_lazy, or not the first one)
+    struct builder_process *out[PERF_BUILDERS_MAX];
     struct code_map *maps;
     size_t map_count, map_capacity;
     bool has_ended;
@@ -63,7 +64,8 @@ struct code_row {
 };
 
 struct perf_code {
-    struct builder *builder;
+    struct builder *builders[PERF_BUILDERS_MAX];
+    size_t builder_count;
     bool is_lazy;
     struct code_file *files;
     uint32_t file_count;
@@ -83,9 +85,10 @@ struct code_file *code_file(struct perf_code *c, const struct perf_process *p,
                             const struct mapping *m);
 void code_files_free(struct perf_code *c);
 
-// Tells the builder of a mapping, with its own descriptor on the file. 0 or -ENOMEM.
-int code_tell_builder(struct perf_process *p, const struct mapping *m, const struct code_file *f);
-int code_tell_builder_again(struct perf_process *p, const struct code_map *m, uint64_t when);
-// Both do nothing where it has not been told of the process.
+// Tells a process of a builder of a mapping, with its own descriptor on the file. 0 or -ENOMEM. Both do nothing where out
+// is NULL: the builder has not been told of the process.
+int code_tell_builder(struct builder_process *out, const struct mapping *m,
+                      const struct code_file *f);
+int code_tell_builder_again(struct builder_process *out, const struct code_map *m, uint64_t when);
 
 #endif

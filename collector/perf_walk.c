@@ -198,10 +198,11 @@ const struct perf_elf *perf_file_elf(const struct code_file *f)
     return &f->elf;
 }
 
-int code_tell_builder(struct perf_process *p, const struct mapping *m, const struct code_file *f)
+int code_tell_builder(struct builder_process *out, const struct mapping *m,
+                      const struct code_file *f)
 {
     char hex[2 * PERF_BUILD_ID_MAX + 1] = "";
-    if (!p->out)
+    if (!out)
         return 0;
     if (f)
         hex_of(f->build_id, f->build_id_size, hex);
@@ -218,11 +219,11 @@ int code_tell_builder(struct perf_process *p, const struct mapping *m, const str
         .from = m->when,
         .fd = f && f->fd >= 0 ? fcntl(f->fd, F_DUPFD_CLOEXEC, 3) : -1,
     };
-    int rc = builder_module(p->out, &bm);
+    int rc = builder_module(out, &bm);
     return rc == -ENOMEM ? rc : 0;
 }
 
-int code_tell_builder_again(struct perf_process *p, const struct code_map *map, uint64_t when)
+int code_tell_builder_again(struct builder_process *out, const struct code_map *map, uint64_t when)
 {
     struct mapping m = {
         .start = map->start,
@@ -231,7 +232,7 @@ int code_tell_builder_again(struct perf_process *p, const struct code_map *map, 
         .path = "",
         .when = when,
     };
-    return code_tell_builder(p, &m, map->file);
+    return code_tell_builder(out, &m, map->file);
 }
 
 // --- Rows.

@@ -32,6 +32,7 @@ struct record_options {
     uint64_t heap_bytes; // mean bytes per sampled allocation; 1: every one; 0: no heap profile
     uint64_t block_ns;   // waits this long are kept, shorter ones by chance; 0: no block profile
     uint64_t mutex_fraction;   // 1 in so many contended unlocks; 0: no mutex profile
+    uint64_t offcpu_fraction;  // RECORD_EBPF: 1 in so many waits of threads; 0: no off-CPU profile
     bool mmaps;                // mmap and munmap count as allocations too
     bool fibers;               // at the end a snapshot of all fibers
     bool trace;                // record_command: an execution trace
@@ -76,13 +77,14 @@ enum record_kind {
     RECORD_HEAP = RECORD_STREAM_COUNT,
     RECORD_BLOCK,
     RECORD_MUTEX,
+    RECORD_OFFCPU, // RECORD_EBPF alone
     RECORD_CUSTOM, // all of them; a file for each name
     RECORD_KIND_COUNT,
 };
 
-// What a profile of one file is called: "cpu", "wall", "heap", "block", "mutex", "custom".
+// What a profile of one file is called: "cpu", "wall", "heap", "block", "mutex", "offcpu", "custom".
 const char *record_kind_name(int kind);
-enum seg_kind record_seg_kind(int kind);
+unsigned record_seg_kind(int kind); // enum seg_kind or builder_kind
 
 // Whether the options ask for it. Custom profiles are never asked for: they come if there are any.
 bool record_wants(const struct record_options *o, int kind);

@@ -69,6 +69,15 @@ static void say_heap(FILE *out, const struct builder_heap_totals *t, uint32_t pr
     }
 }
 
+static void say_waits(FILE *out, const struct record_result *result, const struct builder_stats *st)
+{
+    fputs("offcpu: ", out);
+    record_say_count(out, st->samples);
+    fprintf(out, " wait%s (%.2f s, of these %.2f s for a processor) in %.2f s",
+            st->samples == 1 ? "" : "s", (double)st->ns / 1e9, (double)st->runnable_ns / 1e9,
+            (double)result->duration_ns / 1e9);
+}
+
 static void say_contentions(FILE *out, enum record_kind kind, const struct builder_stats *st)
 {
     fprintf(out, "%s: ", record_kind_name((int)kind));
@@ -98,6 +107,8 @@ static void say_empty(FILE *out, enum record_kind kind, const struct record_opti
     } else if (kind == RECORD_MUTEX) {
         fputs("no contention was seen: no thread waited for a lock that another one released\n",
               out);
+    } else if (kind == RECORD_OFFCPU) {
+        fputs("no waits were seen: no thread left its processor\n", out);
     } else {
         fprintf(out,
                 "no samples: the program used less CPU time than one period; try a higher rate (-F "
@@ -120,6 +131,8 @@ static void say_what(FILE *out, const struct record_result *result, const struct
         fprintf(out, "custom profile %.100s", w->part);
     } else if (w->kind == RECORD_BLOCK || w->kind == RECORD_MUTEX) {
         say_contentions(out, w->kind, st);
+    } else if (w->kind == RECORD_OFFCPU) {
+        say_waits(out, result, st);
     } else {
         say_samples(out, result, w->kind, st);
     }

@@ -33,24 +33,6 @@ enum { DESCRIPTORS_WANTED = 1 << 20, SUMS_MAX = 65536 };
 
 // --- Refusals.
 
-static int check_kinds(const struct record_options *o, struct fscope_error *err)
-{
-    const char *what = o->wall_hz          ? "--wall"
-                       : o->heap_bytes     ? "--heap"
-                       : o->block_ns       ? "--block"
-                       : o->mutex_fraction ? "--mutex"
-                       : o->trace          ? "--trace"
-                                           : NULL;
-    if (what)
-        return error_set(err, -EOPNOTSUPP, 0,
-                         "--method=ebpf records CPU time alone; %s needs the agent: "
-                         "--method=inject -p PID, or `fiberscope record %s COMMAND`",
-                         what, what);
-    if (!o->cpu_hz || o->cpu_hz > 100000)
-        return error_set(err, -EINVAL, 0, "a rate from 1 to 100000 Hz is needed");
-    return 0;
-}
-
 // Whether mappings of it can be read: without them no frame has a name.
 static int check_target(const struct record_options *o, char *name, size_t size,
                         struct fscope_error *err)
@@ -75,7 +57,7 @@ static int check_target(const struct record_options *o, char *name, size_t size,
 
 int record_ebpf_check(const struct record_options *o, struct fscope_error *err)
 {
-    int rc = check_kinds(o, err);
+    int rc = ebpf_check_kinds(o, err);
     return rc ? rc : bpf_features_check(err);
 }
 
@@ -112,10 +94,10 @@ static int load(struct ebpf *e, struct fscope_error *err)
                    .cgroup_id = e->group.id,
                    .self = (uint32_t)getpid(),
                    .seed = record_now_ns(CLOCK_MONOTONIC) * UINT64_C(0x9e3779b97f4a7c15)},
-        .cpu_hz = e->o->cpu_hz,
         .ring_bytes = e->o->ring_bytes,
         .sums_max = SUMS_MAX,
     };
+    ebpf_choose_programs(e, &po);
     int rc = bpf_programs_new(&e->programs, &po, err);
     if (!rc && (rc = bpf_code_new(&e->code, e->programs, BPF_CODE_BYTES_DEFAULT)))
         error_set(err, rc, 0, "out of memory");
@@ -216,7 +198,7 @@ static int look(struct ebpf *e, uint64_t now)
         e->looked_ns = now;
         ebpf_look_at_cpu(e);
     }
-    if (now - e->summed_ns >= SUMS_NS || e->key_count > SUMS_MAX / 2) {
+    if (now - e->summed_ns >= SUMS_NS || e->new_keys > SUMS_MAX / 2) {
         e->summed_ns = now;
         rc = ebpf_take_sums(e, false);
     }
@@ -268,7 +250,7 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
     struct record_result *r = e->result;
     struct bpf_code_stats code;
     uint64_t cpu_ns = ebpf_cpu_ns(e);
-    uint32_t asked = r->asked_hz[RECORD_CPU];
+    uint32_t asked = e->hz;
     bpf_code_get_stats(e->code, &code);
     if (cpu_ns && e->samples >= JUDGED_SAMPLES_MIN)
         r->delivered_hz[RECORD_CPU] = (double)e->samples * 1e9 / (double)cpu_ns;
@@ -305,6 +287,7 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
         snprintf(r->warning, sizeof r->warning,
                  "%llu samples were sent one by one: more than %d different ones in %d s",
                  (unsigned long long)l->sums, SUMS_MAX, (int)(SUMS_NS / UINT64_C(1000000000)));
+    ebpf_contention_judge(r, l);
     r->damaged = e->damaged + sideband_damaged(e->sideband);
 }
 
@@ -332,7 +315,7 @@ static int finish(struct ebpf *e, int rc)
     int rc2 = ebpf_take_sums(e, true);
     bpf_programs_losses(e->programs, &losses);
     e->lost += losses.ring + losses.busy;
-    builder_lost(e->builder, e->lost);
+    ebpf_lost(e);
     judge(e, &losses);
     comment_costs(e, &losses);
     return rc ? rc : rc2;
@@ -341,7 +324,7 @@ static int finish(struct ebpf *e, int rc)
 static int run(struct ebpf *e, int go_fd, const volatile int *stop, struct fscope_error *err)
 {
     perf_raise_descriptor_limit(DESCRIPTORS_WANTED);
-    int rc = perf_code_new(&e->processes, e->builder);
+    int rc = ebpf_kinds_begin(e);
     if (rc)
         return error_set(err, rc, 0, "out of memory");
     perf_code_be_lazy(e->processes);
@@ -360,6 +343,7 @@ static void free_all(struct ebpf *e)
         return;
     ebpf_samples_free(e);
     ebpf_processes_free(e);
+    futex_calls_free(e->futexes);
     bpf_code_free(e->code);
     bpf_programs_free(e->programs);
     sideband_close(e->sideband);
@@ -383,22 +367,20 @@ int record_ebpf(const struct record_options *o, int go_fd, const volatile int *s
 {
     char name[64] = "";
     struct ebpf *e = calloc(1, sizeof *e);
-    int rc = e ? check_kinds(o, err) : error_set(err, -ENOMEM, 0, "out of memory");
+    int rc = e ? ebpf_check_kinds(o, err) : error_set(err, -ENOMEM, 0, "out of memory");
     if (e)
         *e = (struct ebpf){.o = o, .result = result, .pidfd = -1};
     if (!rc && o->pid && go_fd < 0)
         rc = check_target(o, name, sizeof name, err);
     if (!rc)
         rc = bpf_features_check(err);
-    if (!rc && !result->builders[RECORD_CPU])
+    if (!rc && !result->builders[RECORD_CUSTOM])
         rc = record_new_builders(o, result, err);
     if (!rc)
         rc = find_scope(e, err);
     if (!rc && o->pid)
         rc = open_pid(e, err);
     if (!rc) {
-        e->builder = result->builders[RECORD_CPU];
-        e->period_ns = UINT64_C(1000000000) / o->cpu_hz;
         if (!result->program[0])
             snprintf(result->program, sizeof result->program, "%s", name);
         record_progress_begin(&e->progress, o);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What ebpf.c (the recording), ebpf_processes.c (who is watched) and ebpf_samples.c (records into samples) share.
+// What ebpf.c (the recording), ebpf_processes.c (who is watched), ebpf_samples.c (records into samples) and ebpf_kinds.c
+// (samples into profiles) share.
 //
 // What always holds
 //   - Records of the BPF programs wait in a queue until they are older than HORIZON, and are handed on after what the
@@ -13,12 +14,33 @@
 #include "collector/bpf/code.h"
 #include "collector/bpf/control_group.h"
 #include "collector/bpf/ebpf.h"
+#include "collector/bpf/futex_calls.h"
 #include "collector/bpf/programs.h"
 #include "collector/bpf/sideband.h"
 #include "collector/perf_code.h"
 #include "collector/record_internal.h"
 
-enum { EBPF_BUCKETS = 1024, EBPF_KEY_BUCKETS = 1 << 14, EBPF_LABELS_MAX = 17 };
+enum {
+    EBPF_BUCKETS = 1024,
+    EBPF_KEY_BUCKETS = 1 << 14,
+    EBPF_LABELS_MAX = 17,
+    EBPF_INTO_MAX = 2, // profiles of one kind of sample
+};
+#define EBPF_SECOND_NS UINT64_C(1000000000)
+
+struct ebpf_kind {              // enum bpf_sample_kind
+    int8_t into[EBPF_INTO_MAX]; // enum record_kind; -1: none
+    bool is_wait; // its stack is told of when it begins, its sum comes when it has ended
+    bool is_contention;
+};
+
+// Where the samples of one key go.
+struct ebpf_sink {
+    const struct ebpf_kind *kind;
+    struct builder_process *in[EBPF_INTO_MAX]; // NULL: nowhere
+    uint64_t rest_ns;                          // of wall time that is less than a sample
+    struct futex_call call;                    // of contention
+};
 
 // What of the runtime's descriptor (runtime/descriptor.h) a sample's fiber needs.
 struct ebpf_fibers {
@@ -44,7 +66,7 @@ struct ebpf_key {
     struct ebpf_key *next;
     uint64_t key;
     uint32_t round; // of sums
-    struct builder_process *process;
+    struct ebpf_sink sink;
     struct ebpf_fibers fibers;
     struct bpf_stack *stack;
 };
@@ -58,20 +80,21 @@ struct ebpf_sum {
 struct ebpf {
     const struct record_options *o;
     struct record_result *result;
-    struct builder *builder;
     struct bpf_programs *programs;
     struct bpf_code *code;
     struct perf_code *processes;
     struct sideband *sideband;
     struct control_group group;
+    struct futex_calls *futexes;
     struct perf_walk walk;
     struct record_progress progress;
     int pidfd;
     uint32_t held_pid;    // a command that has not been executed yet: what it does is ours; 0: none
     uint32_t filter;      // enum bpf_filter
     uint32_t stack_bytes; // of a copy, at most
-    uint64_t start_ns, period_ns,
-        busy_ns;                   // busy_ns: CPU time of the machine or the group at the start
+    uint32_t hz;          // of CPU samples; 0: none
+    uint64_t start_ns, wall_period_ns;
+    uint64_t busy_ns;              // CPU time of the machine or the group at the start
     uint64_t ended_cpu_ns;         // of processes that have ended
     uint64_t summed_ns, looked_ns; // when sums were taken, CPU times were read
     // The queue of the ring's records.
@@ -79,14 +102,16 @@ struct ebpf {
     size_t queued, queue_capacity;
     // Keys and sums that wait for each other.
     struct ebpf_key *keys[EBPF_KEY_BUCKETS];
-    size_t key_count;
+    size_t new_keys; // of this round
     struct ebpf_sum *sums;
     size_t sum_count, sum_capacity;
     uint32_t round;
     struct ebpf_process *known[EBPF_BUCKETS];
     struct builder_label labels[EBPF_LABELS_MAX];
     char label_text[EBPF_LABELS_MAX][2][256];
-    uint64_t samples, copies, lost, cut, damaged;
+    uint64_t caller_pcs[BPF_DEPTH_MAX]; // of a sample of contention
+    uint64_t samples;                   // of CPU time
+    uint64_t copies, lost, cut, damaged;
     uint64_t busy_since_ns; // when a process began, or a stack came as a copy
     bool rescan;
 };
@@ -108,6 +133,30 @@ void ebpf_look_at_cpu(struct ebpf *e);
 uint64_t ebpf_busy_ns(const struct ebpf *e); // of the machine or the group, since ever
 
 struct ebpf_fibers ebpf_fibers(const struct ebpf *e, uint32_t pid);
+
+// --- ebpf_kinds.c
+
+const struct ebpf_kind *ebpf_kind(uint32_t kind);
+int ebpf_check_kinds(const struct record_options *o, struct fscope_error *err);
+int ebpf_kinds_begin(struct ebpf *e); // makes e->processes, once there are builders; 0 or -ENOMEM
+void ebpf_choose_programs(const struct ebpf *e, struct bpf_programs_options *po);
+int ebpf_sink(const struct ebpf *e, const struct bpf_stack *r, struct perf_process *p,
+              struct ebpf_sink *out); // 0 or -ENOMEM
+// Adds what s and sum say; sets s's values. 0 or -ENOMEM.
+int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
+             const struct bpf_sum *sum);
+void ebpf_lost(const struct ebpf *e); // tells the profiles
+
+// --- ebpf_contention.c: what struct futex_call says.
+
+void ebpf_contention_sink(const struct ebpf *e, const struct bpf_stack *r,
+                          const struct perf_process *p, struct ebpf_sink *out);
+// Makes of s what the agent would have taken. What is not to be counted: another wait did.
+void ebpf_contention_shape(struct ebpf *e, const struct ebpf_sink *to, struct builder_sample *s);
+int ebpf_contention_tell(const struct ebpf_sink *to, struct builder_process *in,
+                         const struct builder_sample *s); // what the lock is, after s; 0 or -ENOMEM
+void ebpf_contention_judge(struct record_result *r,
+                           const struct bpf_losses *l); // a warning, if there is none
 
 // --- ebpf_samples.c
 

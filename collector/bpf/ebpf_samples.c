@@ -96,7 +96,7 @@ static void take_comm(const char from[16], char out[17])
     out[16] = '\0';
 }
 
-static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct builder_process *process,
+static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct ebpf_sink *to,
                      const struct ebpf_fibers *f, const struct bpf_sum *sum)
 {
     char comm[17];
@@ -109,14 +109,12 @@ static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct builder_p
         .kernel = r->pcs + r->user_depth,
         .kernel_depth = r->kernel_depth,
         .when = r->head.time_ns,
-        .count = sum->count,
-        .ns = sum->ns ? sum->ns : sum->count * e->period_ns,
+        .object = r->object,
         .flags = flags_of(r->end, r->user_depth),
     };
     fill_labels(e, &s, f, &r->fiber, (const char *)(r->pcs + r->user_depth + r->kernel_depth));
-    e->samples += sum->count;
     bpf_code_touch(e->code, r->head.pid);
-    return builder_add(process, &s);
+    return ebpf_add(e, to, &s, sum);
 }
 
 static bool is_whole_stack(const struct bpf_stack *r)
@@ -135,7 +133,7 @@ static struct ebpf_key *find_key(struct ebpf *e, uint64_t key)
     return k;
 }
 
-static int remember(struct ebpf *e, const struct bpf_stack *r, struct builder_process *process,
+static int remember(struct ebpf *e, const struct bpf_stack *r, const struct ebpf_sink *to,
                     const struct ebpf_fibers *f)
 {
     struct ebpf_key *k = find_key(e, r->key);
@@ -155,27 +153,35 @@ static int remember(struct ebpf *e, const struct bpf_stack *r, struct builder_pr
         .next = e->keys[r->key % EBPF_KEY_BUCKETS],
         .key = r->key,
         .round = e->round,
-        .process = process,
+        .sink = *to,
         .fibers = *f,
         .stack = copy,
     };
     e->keys[r->key % EBPF_KEY_BUCKETS] = k;
-    e->key_count++;
+    e->new_keys++;
     return 0;
+}
+
+// A stack that was walked, whether in the kernel or here.
+static int on_walked(struct ebpf *e, const struct bpf_stack *r, struct perf_process *p)
+{
+    struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
+    struct ebpf_sink to = {.kind = ebpf_kind(r->kind)};
+    // What a command does that has not been executed yet is counted, and kept from the profile.
+    if (r->head.pid != e->held_pid && ebpf_sink(e, r, p, &to))
+        return -ENOMEM;
+    return r->key ? remember(e, r, &to, &fibers) : add_stack(e, r, &to, &fibers, &r->sum);
 }
 
 static int on_stack(struct ebpf *e, const struct bpf_stack *r)
 {
     struct ebpf_process *known = ebpf_process_put(e, r->head.pid);
     struct perf_process *p = perf_code_process(e->processes, r->head.pid, r->head.time_ns);
-    struct builder_process *process = p ? perf_process_builder(p) : NULL;
-    if (!known || !process)
+    if (!known || !p)
         return -ENOMEM;
     if (!known->is_told && r->user_depth)
         known->is_dirty = true; // it was walked by its parent's tables
-    struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
-    struct bpf_sum one = {r->count, r->ns};
-    return r->key ? remember(e, r, process, &fibers) : add_stack(e, r, process, &fibers, &one);
+    return on_walked(e, r, p);
 }
 
 static void fill_sample(const struct ebpf *e, struct perf_sample *out, const struct bpf_copy *r)
@@ -201,37 +207,51 @@ static void meet_unknown_code(struct ebpf *e, struct ebpf_process *p, uint64_t w
     e->busy_since_ns = when;
 }
 
+// What the kernel would have sent, had it known the code.
+static struct bpf_stack *walked(const struct perf_walk *walk, const struct bpf_copy *r)
+{
+    size_t size = sizeof(struct bpf_stack) + ((size_t)walk->depth + r->kernel_depth) * 8;
+    struct bpf_stack *s = malloc(size);
+    if (!s)
+        return NULL;
+    *s = (struct bpf_stack){
+        .head = r->head,
+        .key = r->key,
+        .sum = r->sum,
+        .object = r->object,
+        .kind = r->kind,
+        .end = walk->flags & SEG_FLAG_TRUNCATED ? BPF_END_DEPTH
+               : walk->flags & SEG_FLAG_BROKEN  ? BPF_END_NO_ROW
+                                                : BPF_END_ROOT,
+        .user_depth = walk->depth,
+        .kernel_depth = r->kernel_depth,
+        .fiber = r->fiber,
+        .hint = r->hint,
+    };
+    s->head.size = (uint32_t)size;
+    memcpy(s->comm, r->comm, sizeof s->comm);
+    memcpy(s->pcs, walk->pcs, (size_t)walk->depth * 8);
+    memcpy(s->pcs + walk->depth, r->pcs, (size_t)r->kernel_depth * 8);
+    return s;
+}
+
 static int on_copy(struct ebpf *e, const struct bpf_copy *r)
 {
-    char comm[17];
     struct ebpf_process *known = ebpf_process_put(e, r->head.pid);
     struct perf_process *p = perf_code_process(e->processes, r->head.pid, r->head.time_ns);
-    struct builder_process *process = p ? perf_process_builder(p) : NULL;
-    if (!known || !process)
+    if (!known || !p)
         return -ENOMEM;
-    meet_unknown_code(e, known, r->head.time_ns);
-    struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
+    if (r->head.pid != e->held_pid)
+        meet_unknown_code(e, known, r->head.time_ns);
     struct perf_sample sample;
     fill_sample(e, &sample, r);
     perf_code_walk(e->processes, p, &sample, &e->walk);
-    take_comm(r->comm, comm);
-    struct builder_sample s = {
-        .tid = r->head.tid,
-        .thread = comm,
-        .user = e->walk.pcs,
-        .user_depth = strip_root(&fibers, e->walk.pcs, e->walk.depth),
-        .kernel = r->pcs,
-        .kernel_depth = r->kernel_depth,
-        .when = r->head.time_ns,
-        .count = r->count,
-        .ns = r->ns ? r->ns : r->count * e->period_ns,
-        .flags = e->walk.flags,
-    };
-    fill_labels(e, &s, &fibers, &r->fiber, NULL);
-    e->samples += r->count;
-    e->copies += r->count;
+    e->copies++;
     e->cut += e->walk.wants_more;
-    return builder_add(process, &s);
+    struct bpf_stack *stack = walked(&e->walk, r);
+    int rc = stack ? on_walked(e, stack, p) : -ENOMEM;
+    free(stack);
+    return rc;
 }
 
 static bool is_whole_copy(const struct bpf_copy *r)
@@ -247,11 +267,11 @@ static int hand_on(struct ebpf *e, const struct bpf_head *head)
     switch (head->type) {
     case BPF_RECORD_STACK:
         if (is_whole_stack(r))
-            return head->pid == e->held_pid ? 0 : on_stack(e, r);
+            return on_stack(e, r);
         break;
     case BPF_RECORD_COPY:
         if (is_whole_copy(r))
-            return head->pid == e->held_pid ? 0 : on_copy(e, r);
+            return on_copy(e, r);
         break;
     default:
         if (head->size >= sizeof(struct bpf_task_event))
@@ -311,16 +331,30 @@ static int match_sums(struct ebpf *e, bool is_last)
     int rc = 0;
     for (size_t i = 0; i < e->sum_count; i++) {
         const struct ebpf_sum *s = &e->sums[i];
-        const struct ebpf_key *k = find_key(e, s->key);
+        struct ebpf_key *k = find_key(e, s->key);
         if (k && !rc)
-            rc = add_stack(e, k->stack, k->process, &k->fibers, &s->sum);
+            rc = add_stack(e, k->stack, &k->sink, &k->fibers, &s->sum);
         else if (!is_last && s->round == e->round)
             e->sums[kept++] = *s;
         else
             e->lost += s->sum.count;
+        // The next wait may have begun meanwhile, and is not told of again, as its sum was there.
+        if (k && k->sink.kind->is_wait)
+            k->round = e->round;
     }
     e->sum_count = kept;
     return rc;
+}
+
+// A wait that has not ended: its sum comes later.
+static int on_waiting(void *arg, uint64_t key, const struct bpf_sum *sum)
+{
+    struct ebpf *e = arg;
+    struct ebpf_key *k = find_key(e, key);
+    (void)sum;
+    if (k)
+        k->round = e->round;
+    return 0;
 }
 
 static void drop_keys(struct ebpf *e, uint32_t before)
@@ -334,22 +368,27 @@ static void drop_keys(struct ebpf *e, uint32_t before)
             *at = k->next;
             free(k->stack);
             free(k);
-            e->key_count--;
         }
     }
 }
 
 int ebpf_take_sums(struct ebpf *e, bool is_last)
 {
-    int64_t rc = bpf_programs_sums(e->programs, ebpf_on_record, on_sum, e);
+    // Before the sums: what begins later is told of in this round.
+    int64_t rc = is_last ? 0 : bpf_programs_waits(e->programs, on_waiting, e);
+    int64_t rc2 = bpf_programs_sums(e->programs, ebpf_on_record, on_sum, e);
+    if (is_last && rc2 >= 0)
+        rc2 = bpf_programs_waits(e->programs, on_sum, e);
     usleep(SETTLED_US);
+    rc = rc < 0 ? rc : rc2;
     if (rc >= 0)
         rc = ebpf_run_queue(e, UINT64_MAX);
-    int rc2 = match_sums(e, is_last);
+    rc2 = match_sums(e, is_last);
     // What came during this round may have been counted once more after its sum was taken.
     drop_keys(e, e->round);
     e->round++;
-    return rc < 0 ? (int)rc : rc2;
+    e->new_keys = 0;
+    return rc < 0 ? (int)rc : (int)rc2;
 }
 
 void ebpf_samples_free(struct ebpf *e)

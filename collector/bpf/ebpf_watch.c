@@ -26,9 +26,9 @@ struct ebpf_watch {
     pthread_t reader;
     int stop_fd; // an eventfd: the reader ends
     bool has_reader, has_ended;
-    uint32_t users[RECORD_KIND_COUNT];     // of time
-    uint64_t since_ns[RECORD_KIND_COUNT];  // when its builder was made
-    uint64_t losses[RECORD_KIND_COUNT];    // until then
+    uint32_t users[RECORD_KIND_COUNT];    // of time
+    uint64_t since_ns[RECORD_KIND_COUNT]; // when its builder was made
+    uint64_t losses[RECORD_KIND_COUNT];   // until then
 };
 
 // --- The reader.
@@ -60,7 +60,8 @@ static void *read_on(void *arg)
 
 // --- Opening.
 
-int ebpf_watch_open(struct ebpf_watch **out, const struct record_options *o, struct fscope_error *err)
+int ebpf_watch_open(struct ebpf_watch **out, const struct record_options *o,
+                    struct fscope_error *err)
 {
     *out = NULL;
     struct ebpf_watch *w = calloc(1, sizeof *w);
@@ -266,8 +267,8 @@ int ebpf_watch_state(struct ebpf_watch *w, enum record_kind kind, struct pprof_p
     return rc;
 }
 
-bool ebpf_watch_totals(struct ebpf_watch *w, enum record_kind kind, uint64_t *stacks, uint64_t *count,
-                       uint64_t *ns)
+bool ebpf_watch_totals(struct ebpf_watch *w, enum record_kind kind, uint64_t *stacks,
+                       uint64_t *count, uint64_t *ns)
 {
     struct pprof_profile *p = NULL;
     struct builder_stats stats;

@@ -38,7 +38,7 @@ int ebpf_watch_sample(struct ebpf_watch *w, const struct ebpf_watch_stream *how,
 int ebpf_watch_state(struct ebpf_watch *w, enum record_kind kind, struct pprof_profile **out,
                      struct fscope_error *err);
 // False: it is not recorded. stacks: entries of its profile.
-bool ebpf_watch_totals(struct ebpf_watch *w, enum record_kind kind, uint64_t *stacks, uint64_t *count,
-                       uint64_t *ns);
+bool ebpf_watch_totals(struct ebpf_watch *w, enum record_kind kind, uint64_t *stacks,
+                       uint64_t *count, uint64_t *ns);
 
 #endif

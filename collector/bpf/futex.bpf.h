@@ -265,16 +265,16 @@ static __always_inline void futex_wait_ends(void *ctx, struct task_struct *task,
     struct futex_wait *w = bpf_map_lookup_elem(&futex_waits, &tid);
     if (!w || !w->since)
         return;
-    m.ns = bpf_ktime_get_ns() - w->since;
+    m.sum.ns = bpf_ktime_get_ns() - w->since;
     futex_leave(w);
     w->since = 0;
     w->is_interrupted = error == E_INTR || error >= E_RESTART_FIRST;
     w->restarts = error == E_RESTART_BLOCK;
     w->is_released |= error == E_TIMEDOUT;
     if (!config.block_ns || !futex_has_waited(error) || !is_watched(task, &slot) ||
-        !futex_weigh(&m.count, &m.ns))
+        !futex_weigh(&m.sum.count, &m.sum.ns))
         return;
-    m.count = w->goes_on ? 0 : m.count;
+    m.sum.count = w->goes_on ? 0 : m.sum.count;
     m.object = w->address;
     m.hint = w->hint;
     futex_sample(&m, slot);
@@ -295,8 +295,8 @@ static __always_inline void futex_wakes(void *ctx, struct task_struct *task, uin
     struct futex_charge c = futex_charge((uint32_t)task->tgid, address, bpf_ktime_get_ns());
     if (!c.ns || (fraction > 1 && bpf_get_prandom_u32() % fraction))
         return;
-    m.count = fraction * c.count;
-    m.ns = fraction * c.ns;
+    m.sum.count = fraction * c.count;
+    m.sum.ns = fraction * c.ns;
     m.hint = c.hint;
     futex_sample(&m, slot);
 }

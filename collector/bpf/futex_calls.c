@@ -164,8 +164,8 @@ static uint64_t object_of(enum seg_lock_type type, uint64_t word)
     }
 }
 
-void futex_calls_look(struct futex_calls *c, const struct perf_process *p, const struct bpf_stack *r,
-                      struct futex_call *out)
+void futex_calls_look(struct futex_calls *c, const struct perf_process *p,
+                      const struct bpf_stack *r, struct futex_call *out)
 {
     bool is_glibc = false, has_lock_word = r->hint & BPF_FUTEX_IS_LOCK;
     *out = (struct futex_call){.type = SEG_LOCK_FUTEX, .object = r->object};

@@ -27,7 +27,7 @@ int futex_calls_new(struct futex_calls **out); // 0 or -ENOMEM
 void futex_calls_free(struct futex_calls *c);  // accepts NULL
 
 // r: of kind BPF_SAMPLE_BLOCK or _MUTEX, in p. p's code outlives c.
-void futex_calls_look(struct futex_calls *c, const struct perf_process *p, const struct bpf_stack *r,
-                      struct futex_call *out);
+void futex_calls_look(struct futex_calls *c, const struct perf_process *p,
+                      const struct bpf_stack *r, struct futex_call *out);
 
 #endif

@@ -24,7 +24,12 @@
 //   time to time; a key that comes again is sent again. A record may come twice, and what it told of holds for the sums of
 //   the same call of bpf_programs_sums and of the next one.
 //   A wait's stack is told of when it begins, and its sum comes when it has ended, in any later call: such a record (kinds
-//   BPF_SAMPLE_OFFCPU and BPF_SAMPLE_PREEMPTED, also as a copy) holds as long as its process lives.
+//   BPF_SAMPLE_OFFCPU and BPF_SAMPLE_PREEMPTED, also as a copy) holds as long as bpf_programs_waits says so, and for one
+//   call longer, as one does whose sum has come.
+//
+// A further kind of sample is: a program that fills struct sample and calls take (profile.bpf.c), a row in enum
+// bpf_sample_kind and in ebpf_kinds.c, and where it has an end of its own, a map of what has not ended
+// (bpf_programs_waits).
 //
 // What always holds
 //   - BPF programs write nothing into a target, and read user memory only by bpf_probe_read_user.
@@ -115,7 +120,7 @@ struct bpf_config {
     uint32_t self;         // our own thread group, which is never sampled
     uint32_t cgroup_level; // BPF_FILTER_CGROUP: its ancestor on this level is cgroup_id
     uint32_t compare;      // tests: each stack for itself (key 0), and a copy beside it
-    uint32_t offcpu;       // bpf_programs_new sets it
+    uint32_t offcpu;       // 1 in so many waits; 0: none. bpf_programs_new sets it
     uint64_t cgroup_id;
     uint64_t seed;   // of the keys
     uint64_t cpu_ns; // what a CPU sample stands for; bpf_programs_new sets it
@@ -140,6 +145,7 @@ enum bpf_sample_kind {
 
 struct bpf_sum {
     uint64_t count, ns;
+    uint64_t runnable_ns; // of a wait: how much of it could have run
 };
 
 enum bpf_record_type {
@@ -177,14 +183,15 @@ struct bpf_fiber { // zero: none
 struct bpf_stack {
     struct bpf_head head;
     uint64_t key;       // 0: the sample stands for itself, and is not in sums
-    uint64_t count, ns; // if key is 0
+    struct bpf_sum sum; // if key is 0
+    uint64_t object;    // what it is about, as struct builder_sample has it; 0: none
     uint32_t kind;      // enum bpf_sample_kind
     uint32_t end;       // enum bpf_walk_end
     uint32_t user_depth, kernel_depth;
     char comm[16];
     struct bpf_fiber fiber;
-    uint64_t object;         // BLOCK, MUTEX: the futex word's address
-    uint32_t hint, reserved; // enum bpf_futex_hint
+    uint32_t hint,
+        reserved; // BLOCK, MUTEX, of which the object is a futex word: enum bpf_futex_hint
     uint64_t pcs
         []; // user's, then the kernel's, each leaf first, as struct builder_sample wants them; then the labels
 };
@@ -192,13 +199,13 @@ struct bpf_stack {
 struct bpf_copy {
     struct bpf_head head;
     uint64_t key; // 0: the sample stands for itself; else of a wait, as in struct bpf_stack
-    uint64_t count, ns;
+    struct bpf_sum sum;
+    uint64_t object;
     uint32_t kind, kernel_depth;
     uint32_t stack_bytes; // copied from rsp upwards
     uint32_t valid;       // registers by DWARF number, as struct unwind_registers
     char comm[16];
     struct bpf_fiber fiber; // label_bytes 0
-    uint64_t object;
     uint32_t hint, reserved;
     uint64_t rip, rbp, rsp;
     uint64_t registers[17];

@@ -59,8 +59,10 @@ struct {
     __type(value, struct copy_scratch);
 } copies SEC(".maps");
 
-struct wait {
-    uint64_t since, key; // key 0: it runs
+struct wait {                // a thread's
+    uint64_t since;          // 0: it runs
+    uint64_t runnable_since; // 0: it waits
+    uint64_t key;            // 0: not counted
 };
 
 struct {
@@ -75,8 +77,8 @@ struct sample { // one that is being taken
     struct task_struct *task;
     const struct bpf_slot *slot;
     struct fiber fiber;
-    uint64_t count, ns;
-    uint64_t object; // BLOCK, MUTEX
+    struct bpf_sum sum;
+    uint64_t object;
     uint32_t kind, hint;
     bool in_kernel;
 };
@@ -170,6 +172,12 @@ static __always_inline bool is_told_early(uint32_t kind)
     return kind == BPF_SAMPLE_OFFCPU || kind == BPF_SAMPLE_PREEMPTED;
 }
 
+// Contention is told apart by locks, and not by threads and fibers: as the agent has it.
+static __always_inline bool is_of_process(uint32_t kind)
+{
+    return kind == BPF_SAMPLE_BLOCK || kind == BPF_SAMPLE_MUTEX;
+}
+
 // --- Copies.
 
 static __always_inline void copy_registers(struct bpf_copy *c, const struct pt_regs *r)
@@ -223,10 +231,9 @@ static __always_inline uint64_t send_copy(const struct sample *m, const struct p
         return 0;
     fill_head(&c->copy.head, BPF_RECORD_COPY, m->task);
     c->copy.key = is_told_early(m->kind) ? mix(c->copy.head.time_ns, c->copy.head.tid) | 1 : 0;
-    c->copy.count = m->count;
-    c->copy.ns = m->ns;
-    c->copy.kind = m->kind;
+    c->copy.sum = m->sum;
     c->copy.object = m->object;
+    c->copy.kind = m->kind;
     c->copy.hint = m->hint;
     bpf_get_current_comm(c->copy.comm, sizeof c->copy.comm);
     fiber_describe(&c->copy.fiber, &m->fiber, &m->slot->fibers);
@@ -267,11 +274,11 @@ static __always_inline uint64_t key_of(struct scratch *s, const struct sample *m
                                        uint32_t kernel_depth)
 {
     uint64_t h = mix(config.seed ^ m->kind, s->walk.hash);
-    // Contention is told apart by locks, as the agent has it.
-    uint64_t whose = m->object ? m->object : (uint32_t)m->task->pid;
-    h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 ^ whose);
+    h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 |
+                   (is_of_process(m->kind) ? 0 : (uint32_t)m->task->pid));
     h = mix(h, s->walk.generation | (uint64_t)(uint32_t)m->fiber.labels << 32);
-    h = mix(h, m->fiber.id);
+    h = mix(h, is_of_process(m->kind) ? 0 : m->fiber.id);
+    h = mix(h, m->object);
     if (kernel_depth)
         h = mix_kernel(s, h, kernel_depth);
     return h ? h : 1;
@@ -284,10 +291,9 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     uint32_t depth = s->walk.depth;
     fill_head(&r->head, BPF_RECORD_STACK, m->task);
     r->key = key;
-    r->count = m->count;
-    r->ns = m->ns;
-    r->kind = m->kind;
+    r->sum = m->sum;
     r->object = m->object;
+    r->kind = m->kind;
     r->hint = m->hint;
     r->end = s->walk.why;
     r->user_depth = depth;
@@ -307,44 +313,49 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     return send(r, size, false);
 }
 
-static __always_inline bool add_to(void *sums, uint64_t key, const struct sample *m)
+static __always_inline bool add_to(void *sums, uint64_t key, const struct bpf_sum *more)
 {
     struct bpf_sum *sum = bpf_map_lookup_elem(sums, &key);
     if (!sum)
         return false;
-    __sync_fetch_and_add(&sum->count, m->count);
-    __sync_fetch_and_add(&sum->ns, m->ns);
+    __sync_fetch_and_add(&sum->count, more->count);
+    __sync_fetch_and_add(&sum->ns, more->ns);
+    if (more->runnable_ns)
+        __sync_fetch_and_add(&sum->runnable_ns, more->runnable_ns);
     return true;
 }
 
-// Told before it is counted, so that no sum is without its record.
-static __always_inline void add_new(struct scratch *s, void *sums, uint64_t key,
+// Told before it is counted, so that no sum is without its record. Whether the key stands for it now.
+static __always_inline bool add_new(struct scratch *s, void *sums, uint64_t key,
                                     const struct sample *m, uint32_t kernel_depth)
 {
-    struct bpf_sum sum = {.count = m->count, .ns = m->ns};
     if (send_stack(s, m, key, kernel_depth)) {
         COUNT_LOSS(ring);
-        return;
+        return false;
     }
-    if (!key || !bpf_map_update_elem(sums, &key, &sum, BPF_NOEXIST_) || add_to(sums, key, m))
-        return;
+    if (!key || !bpf_map_update_elem(sums, &key, &m->sum, BPF_NOEXIST_) ||
+        add_to(sums, key, &m->sum))
+        return key;
+    if (!m->sum.count && !m->sum.ns) { // of a wait that begins there is nothing to be sent
+        COUNT_LOSS(waits);
+        return false;
+    }
     COUNT_LOSS(sums);
     if (send_stack(s, m, 0, kernel_depth))
         COUNT_LOSS(ring);
+    return false;
 }
 
 static __always_inline uint64_t count(struct scratch *s, const struct sample *m,
                                       uint32_t kernel_depth)
 {
     uint64_t key = config.compare ? 0 : key_of(s, m, kernel_depth);
-    if (bank) {
-        if (!key || !add_to(&sums_1, key, m))
-            add_new(s, &sums_1, key, m, kernel_depth);
-    } else {
-        if (!key || !add_to(&sums_0, key, m))
-            add_new(s, &sums_0, key, m, kernel_depth);
-    }
-    return key;
+    bool is_in;
+    if (bank)
+        is_in = (key && add_to(&sums_1, key, &m->sum)) || add_new(s, &sums_1, key, m, kernel_depth);
+    else
+        is_in = (key && add_to(&sums_0, key, &m->sum)) || add_new(s, &sums_0, key, m, kernel_depth);
+    return is_in ? key : 0;
 }
 
 // Counts and tells, if it must be. The sample's key; 0: it has none.
@@ -370,7 +381,7 @@ static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32
 SEC("perf_event")
 int sample_cpu(struct bpf_perf_event_data *ctx)
 {
-    struct sample m = {.ctx = ctx, .kind = BPF_SAMPLE_CPU, .count = 1};
+    struct sample m = {.ctx = ctx, .kind = BPF_SAMPLE_CPU, .sum.count = 1};
     uint32_t slot;
     m.task = bpf_get_current_task_btf();
     if (!is_watched(m.task, &slot))
@@ -378,7 +389,7 @@ int sample_cpu(struct bpf_perf_event_data *ctx)
     struct scratch *s = scratch_take();
     if (!s)
         return 0;
-    m.ns = config.cpu_ns;
+    m.sum.ns = config.cpu_ns;
     m.in_kernel = (int64_t)ctx->regs.ip < 0;
     take(s, &m, slot);
     s->is_busy = 0;
@@ -387,42 +398,56 @@ int sample_cpu(struct bpf_perf_event_data *ctx)
 
 // --- Waits.
 
+#define TASK_EXITING 0x4 // PF_EXITING
+
 // A thread leaves its processor: its stack is that of the wait, which counts when it is over.
 static __always_inline void wait_begins(void *ctx, struct task_struct *task, bool could_run,
                                         uint64_t now)
 {
     struct sample m = {.ctx = ctx, .task = task, .in_kernel = true};
-    struct wait wait = {.since = now};
+    struct wait wait = {.since = now, .runnable_since = could_run ? now : 0};
     uint32_t slot, tid = (uint32_t)task->pid;
-    if (!is_watched(task, &slot))
+    // One that ends does not come back.
+    if (!is_watched(task, &slot) || task->flags & TASK_EXITING ||
+        (config.offcpu > 1 && bpf_get_prandom_u32() % config.offcpu))
         return;
+    // It may be woken while its stack is walked.
+    struct wait *w = bpf_map_lookup_elem(&waiting, &tid);
+    if (w) {
+        *w = wait;
+    } else if (bpf_map_update_elem(&waiting, &tid, &wait, 0) ||
+               !(w = bpf_map_lookup_elem(&waiting, &tid))) {
+        COUNT_LOSS(waits);
+        return;
+    }
     struct scratch *s = scratch_take();
     if (!s)
         return;
     m.kind = could_run ? BPF_SAMPLE_PREEMPTED : BPF_SAMPLE_OFFCPU;
-    wait.key = take(s, &m, slot);
+    w->key = take(s, &m, slot);
     s->is_busy = 0;
-    if (bpf_map_update_elem(&waiting, &tid, &wait, 0))
-        COUNT_LOSS(waits);
 }
 
-static __always_inline int add_wait(void *sums, uint64_t key, const struct bpf_sum *sum)
+static __always_inline bool add_wait(void *sums, uint64_t key, const struct bpf_sum *sum)
 {
-    struct sample m = {.count = sum->count, .ns = sum->ns};
-    return add_to(sums, key, &m) || !bpf_map_update_elem(sums, &key, sum, BPF_NOEXIST_) ||
-           add_to(sums, key, &m);
+    return add_to(sums, key, sum) || !bpf_map_update_elem(sums, &key, sum, BPF_NOEXIST_) ||
+           add_to(sums, key, sum);
 }
 
 static __always_inline void wait_ends(const struct task_struct *task, uint64_t now)
 {
     uint32_t tid = (uint32_t)task->pid;
     struct wait *w = bpf_map_lookup_elem(&waiting, &tid);
-    if (!w || !w->key)
+    if (!w || !w->since)
         return;
-    struct bpf_sum sum = {.count = 1, .ns = now - w->since};
-    uint64_t key = w->key;
-    w->key = 0;
-    if (!(bank ? add_wait(&sums_1, key, &sum) : add_wait(&sums_0, key, &sum)))
+    uint64_t key = w->key, runnable = w->runnable_since;
+    struct bpf_sum sum = {
+        .count = config.offcpu,
+        .ns = (now - w->since) * config.offcpu,
+        .runnable_ns = runnable ? (now - runnable) * config.offcpu : 0,
+    };
+    *w = (struct wait){0};
+    if (key && !(bank ? add_wait(&sums_1, key, &sum) : add_wait(&sums_0, key, &sum)))
         COUNT_LOSS(waits);
 }
 
@@ -432,6 +457,17 @@ int BPF_PROG(switch_tasks, bool preempt, struct task_struct *prev, struct task_s
     uint64_t now = bpf_ktime_get_ns();
     wait_ends(next, now);
     wait_begins(ctx, prev, preempt || prev->__state == 0, now);
+    return 0;
+}
+
+// From now on it waits for a processor alone. Who is woken may be about to leave its own, or be there: then it does not wait.
+SEC("tp_btf/sched_waking")
+int BPF_PROG(wake, struct task_struct *task)
+{
+    uint32_t tid = (uint32_t)task->pid;
+    struct wait *w = bpf_map_lookup_elem(&waiting, &tid);
+    if (w && w->since && !w->runnable_since)
+        w->runnable_since = bpf_ktime_get_ns();
     return 0;
 }
 

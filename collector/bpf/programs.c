@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SUMS_BATCH = 4096, MESSAGE_MAX = 256, WAITS_MAX = 32768 };
+enum { SUMS_BATCH = 4096, MESSAGE_MAX = 256 };
 
 struct bpf_programs {
     struct profile_bpf *skeleton;
@@ -142,8 +142,9 @@ static int configure(struct bpf_programs *p)
     int rc = bpf_map__set_max_entries(k->maps.ring, (uint32_t)o->ring_bytes);
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.sums_0, o->sums_max);
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.sums_1, o->sums_max);
-    rc = rc ? rc : bpf_map__set_max_entries(k->maps.waiting, o->offcpu ? WAITS_MAX : 1);
+    rc = rc ? rc : bpf_map__set_max_entries(k->maps.waiting, o->offcpu ? o->waits_max : 1);
     rc = rc ? rc : bpf_program__set_autoload(k->progs.switch_tasks, o->offcpu);
+    rc = rc ? rc : bpf_program__set_autoload(k->progs.wake, o->offcpu);
     return rc ? rc : configure_futexes(p);
 }
 
@@ -175,6 +176,8 @@ static void take_options(struct bpf_programs *p, const struct bpf_programs_optio
         p->opts.ring_bytes = UINT64_C(4) << 20;
     if (!p->opts.sums_max)
         p->opts.sums_max = 65536;
+    if (!p->opts.waits_max)
+        p->opts.waits_max = 32768;
     if (p->opts.config.stack_copy > BPF_STACK_COPY_MAX)
         p->opts.config.stack_copy = BPF_STACK_COPY_MAX;
     p->opts.config.offcpu = p->opts.offcpu;
@@ -274,7 +277,8 @@ static int attach(struct bpf_programs *p, struct fscope_error *err)
     if (!(k->links.process_fork = bpf_program__attach(k->progs.process_fork)) ||
         !(k->links.process_exec = bpf_program__attach(k->progs.process_exec)) ||
         !(k->links.process_exit = bpf_program__attach(k->progs.process_exit)) ||
-        (p->opts.offcpu && !(k->links.switch_tasks = bpf_program__attach(k->progs.switch_tasks))))
+        (p->opts.offcpu && (!(k->links.wake = bpf_program__attach(k->progs.wake)) ||
+                            !(k->links.switch_tasks = bpf_program__attach(k->progs.switch_tasks)))))
         return refuse(err, -errno, "attaching to the scheduler's tracepoints");
     if (p->opts.config.futex_locks &&
         (!(k->links.futex_exits = bpf_program__attach(k->progs.futex_exits)) ||
@@ -463,24 +467,47 @@ int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn 
     return drain(bpf_map__fd(full ? p->skeleton->maps.sums_1 : p->skeleton->maps.sums_0), fn, arg);
 }
 
+struct wait { // as profile.bpf.c has it
+    uint64_t since, runnable_since, key;
+};
+
+static struct bpf_sum unended(const struct bpf_programs *p, const struct wait *w, uint64_t now)
+{
+    uint64_t weight = p->opts.offcpu, runnable = w->runnable_since;
+    // Time is read on another processor: it may be a little later there.
+    return (struct bpf_sum){
+        .count = weight,
+        .ns = now > w->since ? (now - w->since) * weight : 0,
+        .runnable_ns = runnable && now > runnable ? (now - runnable) * weight : 0,
+    };
+}
+
 int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg)
 {
-    struct {
-        uint64_t since, key;
-    } wait; // struct wait of profile.bpf.c
     struct timespec t;
     int fd = bpf_map__fd(p->skeleton->maps.waiting), rc = 0;
-    uint32_t tid, next;
+    uint32_t *tids = malloc(SUMS_BATCH * sizeof *tids), in = 0, out = 0;
+    struct wait *waits = malloc(SUMS_BATCH * sizeof *waits);
+    bool is_first = true, is_last = !tids || !waits;
     clock_gettime(CLOCK_MONOTONIC, &t);
     uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-    for (bool more = !bpf_map_get_next_key(fd, NULL, &next); more && !rc;) {
-        tid = next;
-        more = !bpf_map_get_next_key(fd, &tid, &next);
-        if (bpf_map_lookup_elem(fd, &tid, &wait) || !wait.key)
-            continue;
-        struct bpf_sum sum = {.count = 1, .ns = now - wait.since};
-        rc = fn(arg, wait.key, &sum);
+    rc = is_last ? -ENOMEM : 0;
+    while (!rc && !is_last) {
+        uint32_t n = SUMS_BATCH;
+        int error = bpf_map_lookup_batch(fd, is_first ? NULL : &in, &out, tids, waits, &n, NULL)
+                        ? errno
+                        : 0;
+        is_first = false;
+        is_last = error == ENOENT;
+        rc = error && !is_last ? -error : 0;
+        in = out;
+        for (uint32_t i = 0; !rc && i < n; i++) {
+            struct bpf_sum sum = unended(p, &waits[i], now);
+            rc = waits[i].key && waits[i].since ? fn(arg, waits[i].key, &sum) : 0;
+        }
     }
+    free(tids);
+    free(waits);
     return rc;
 }
 

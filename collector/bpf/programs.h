@@ -27,9 +27,10 @@ struct bpf_programs_options {
     size_t size; // sizeof(struct bpf_programs_options)
     struct bpf_config config;
     uint32_t cpu_hz; // samples per second of each CPU that is busy with what is watched; 0: none
-    bool offcpu;     // time that threads do not run
+    uint32_t offcpu; // time that threads do not run: 1 in so many waits; 0: none
     uint64_t ring_bytes; // a power of two, at least a page; 0: 4 MiB
     uint32_t sums_max;   // distinct samples between two calls of bpf_programs_sums; 0: 65536
+    uint32_t waits_max;  // threads that have waited, at a time; 0: 32768
 };
 
 // Loads; nothing runs yet. 0 or -errno (-EPERM, -ENOTSUP: err says what is missing and what to do). The caller owns *out.
@@ -80,7 +81,8 @@ int64_t bpf_programs_poll(struct bpf_programs *p, int timeout_ms, int extra_fd, 
 typedef int bpf_sum_fn(void *arg, uint64_t key, const struct bpf_sum *sum);
 int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn *fn, void *arg);
 
-// Calls fn with what the waits would add that have not ended. After bpf_programs_stop. 0, fn's nonzero value, -errno.
+// Calls fn with what the waits would add that have not ended. While programs run, before bpf_programs_sums, it says which
+// keys will have sums later. 0, fn's nonzero value, -errno.
 int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg);
 
 void bpf_programs_losses(struct bpf_programs *p,

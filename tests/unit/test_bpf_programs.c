@@ -106,9 +106,9 @@ static int on_record(void *arg, const struct bpf_head *head)
     const struct bpf_stack *stack = (const struct bpf_stack *)head;
     const struct bpf_task_event *e = (const struct bpf_task_event *)head;
     if (head->type == BPF_RECORD_COPY) {
-        s->copies += ((const struct bpf_copy *)head)->count;
+        s->copies += ((const struct bpf_copy *)head)->sum.count;
     } else if (head->type == BPF_RECORD_STACK && !stack->key) {
-        s->alone += stack->count;
+        s->alone += stack->sum.count;
     } else if (head->type == BPF_RECORD_STACK) {
         assert_true(key_count < KEYS_MAX);
         keys[key_count++] = stack->key;

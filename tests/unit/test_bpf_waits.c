@@ -184,7 +184,7 @@ static struct bpf_programs *load(void)
     struct fscope_error err = {0};
     struct bpf_programs_options o = {
         .size = sizeof o,
-        .offcpu = true,
+        .offcpu = 1,
         .sums_max = 4096,
         .config = {.filter = BPF_FILTER_TARGETS, .inherit = 1, .kernel_stacks = 1},
     };

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+//
+// Which profiles each kind of sample goes into, and with which values. See ebpf_internal.h.
+
+#include "collector/bpf/ebpf_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum { NONE = -1, HZ_MAX = 100000 };
+
+static const struct ebpf_kind kinds[BPF_SAMPLE_KIND_COUNT] = {
+    [BPF_SAMPLE_CPU] = {.into = {RECORD_CPU, RECORD_WALL}},
+    [BPF_SAMPLE_OFFCPU] = {.into = {RECORD_OFFCPU, RECORD_WALL}, .is_wait = true},
+    [BPF_SAMPLE_PREEMPTED] = {.into = {RECORD_OFFCPU, RECORD_WALL}, .is_wait = true},
+    [BPF_SAMPLE_BLOCK] = {.into = {RECORD_BLOCK, NONE}, .is_contention = true},
+    [BPF_SAMPLE_MUTEX] = {.into = {RECORD_MUTEX, NONE}, .is_contention = true},
+};
+
+const struct ebpf_kind *ebpf_kind(uint32_t kind)
+{
+    return &kinds[kind < BPF_SAMPLE_KIND_COUNT ? kind : BPF_SAMPLE_CPU];
+}
+
+static bool is_known(int record_kind)
+{
+    for (size_t i = 0; i < BPF_SAMPLE_KIND_COUNT; i++)
+        for (size_t j = 0; j < EBPF_INTO_MAX; j++)
+            if (kinds[i].into[j] == record_kind)
+                return true;
+    return false;
+}
+
+int ebpf_check_kinds(const struct record_options *o, struct fscope_error *err)
+{
+    bool is_any = false;
+    const char *what = o->trace ? "trace" : NULL;
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        is_any |= record_wants(o, kind);
+        if (!what && record_wants(o, kind) && !is_known(kind))
+            what = record_kind_name(kind);
+    }
+    if (what)
+        return error_set(err, -EOPNOTSUPP, 0,
+                         "--method=ebpf records time (--cpu, --offcpu, --wall) and contention "
+                         "(--block, --mutex); --%s needs the agent: --method=inject -p PID, or "
+                         "`fiberscope record --%s COMMAND`",
+                         what, what);
+    if (!is_any || o->cpu_hz > HZ_MAX || o->wall_hz > HZ_MAX)
+        return error_set(err, -EINVAL, 0, "a rate from 1 to %d Hz is needed", HZ_MAX);
+    return 0;
+}
+
+void ebpf_choose_programs(const struct ebpf *e, struct bpf_programs_options *po)
+{
+    po->cpu_hz = e->hz;
+    po->offcpu = (uint32_t)e->o->offcpu_fraction;
+    if (e->o->wall_hz && !po->offcpu)
+        po->offcpu = 1;
+    po->config.block_ns = e->o->block_ns;
+    po->config.mutex_fraction = (uint32_t)e->o->mutex_fraction;
+}
+
+int ebpf_kinds_begin(struct ebpf *e)
+{
+    struct record_result *r = e->result;
+    const struct record_options *o = e->o;
+    int rc = futex_calls_new(&e->futexes);
+    // One event for both: the CPU profile may have more samples than were asked for, and says so by its period.
+    e->hz = o->cpu_hz > o->wall_hz ? o->cpu_hz : o->wall_hz;
+    e->wall_period_ns = o->wall_hz ? EBPF_SECOND_NS / o->wall_hz : 1;
+    if (r->builders[RECORD_CPU]) {
+        r->asked_hz[RECORD_CPU] = e->hz;
+        builder_set_period(r->builders[RECORD_CPU], EBPF_SECOND_NS / e->hz);
+    }
+    for (int kind = 0; !rc && kind < RECORD_CUSTOM; kind++) {
+        if (!r->builders[kind])
+            continue;
+        if (e->processes)
+            perf_code_add_builder(e->processes, r->builders[kind]);
+        else
+            rc = perf_code_new(&e->processes, r->builders[kind]);
+    }
+    return rc;
+}
+
+int ebpf_sink(const struct ebpf *e, const struct bpf_stack *r, struct perf_process *p,
+              struct ebpf_sink *out)
+{
+    const struct ebpf_kind *k = ebpf_kind(r->kind);
+    *out = (struct ebpf_sink){.kind = k, .rest_ns = e->wall_period_ns / 2};
+    for (size_t i = 0; i < EBPF_INTO_MAX; i++) {
+        struct builder *b = k->into[i] == NONE ? NULL : e->result->builders[k->into[i]];
+        if (b && !(out->in[i] = perf_process_in(p, b)))
+            return -ENOMEM;
+    }
+    if (k->is_contention)
+        ebpf_contention_sink(e, r, p, out);
+    return 0;
+}
+
+// As many as the agent would have taken: one for each period. What is left of one counts with what comes next.
+static void fill_wall(struct ebpf *e, struct ebpf_sink *to, const struct bpf_sum *sum,
+                      struct builder_sample *s)
+{
+    uint64_t ns = sum->ns + to->rest_ns;
+    s->count = ns / e->wall_period_ns;
+    s->ns = sum->ns;
+    to->rest_ns = ns % e->wall_period_ns;
+}
+
+int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
+             const struct bpf_sum *sum)
+{
+    int rc = 0;
+    if (!sum->count && !sum->ns)
+        return 0; // a wait that has begun
+    if (to->kind->is_contention)
+        ebpf_contention_shape(e, to, s);
+    for (size_t i = 0; !rc && i < EBPF_INTO_MAX; i++) {
+        if (!to->in[i])
+            continue;
+        s->count = sum->count;
+        s->ns = sum->ns;
+        s->runnable_ns = sum->runnable_ns;
+        if (to->kind->into[i] == RECORD_WALL)
+            fill_wall(e, to, sum, s);
+        if (to->kind->into[i] == RECORD_CPU)
+            e->samples += sum->count;
+        if (to->call.is_relock && to->kind->into[i] == RECORD_BLOCK)
+            s->count = 0; // the wait for the condition was counted
+        rc = builder_add(to->in[i], s);
+        if (!rc && to->kind->is_contention)
+            rc = ebpf_contention_tell(to, to->in[i], s);
+    }
+    return rc;
+}
+
+void ebpf_lost(const struct ebpf *e)
+{
+    // Of which kind it was is not known.
+    for (int kind = 0; kind < RECORD_CUSTOM; kind++)
+        if (e->result->builders[kind])
+            builder_lost(e->result->builders[kind], e->lost);
+}
