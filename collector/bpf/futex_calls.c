@@ -2,9 +2,14 @@
 //
 // See futex_calls.h. Where in an object its word lies: glibc 2.25 to 2.41, nptl/ (struct __pthread_rwlock_arch_t,
 // __pthread_cond_s, pthread_barrier).
+//
+// Some of these functions end in a jump to one that has no name (pthread_mutex_unlock to __pthread_mutex_unlock_usercnt,
+// sem_wait to its slow part), which then stands in their place in the stack. So what their code jumps to, and is a function's
+// start by the unwind tables, is taken for them.
 
 #include "collector/bpf/futex_calls.h"
 
+#include "collector/perf_elf.h"
 #include "symbols/functions.h"
 
 #include <errno.h>
@@ -49,7 +54,7 @@ static const struct name {
     {"thrd_join", SEG_LOCK_JOIN},
 };
 
-enum { NAMES = sizeof names / sizeof *names };
+enum { NAMES = sizeof names / sizeof *names, JUMPS_MAX = 128, CODE_BYTES_MAX = 8192 };
 
 struct library { // a file; of one that is no C library, there are no functions
     struct library *next;
@@ -60,6 +65,11 @@ struct library { // a file; of one that is no C library, there are no functions
         uint64_t start, end; // link-time
         enum seg_lock_type type;
     } functions[NAMES];
+    size_t jump_count;
+    struct {
+        uint64_t to; // start of a function
+        enum seg_lock_type type;
+    } jumps[JUMPS_MAX];
 };
 
 struct futex_calls {
@@ -90,6 +100,68 @@ static bool begins_with(const char *text, const char *with)
     return strncmp(text, with, strlen(with)) == 0;
 }
 
+// The start of the function that covers an address, by .eh_frame_hdr (LSB 5.0, 10.6.2); 0: unknown.
+static uint64_t start_of(const struct unwind_tables *t, uint64_t address)
+{
+    const uint8_t *header = t->eh_frame_hdr.data;
+    int32_t entry[2]; // start, FDE; from the header on
+    uint32_t count;
+    if (t->eh_frame_hdr.size < 12 || header[0] != 1 || header[2] != 0x03 || header[3] != 0x3b)
+        return 0;
+    memcpy(&count, header + 8, sizeof count);
+    size_t low = 0, high = count;
+    if ((t->eh_frame_hdr.size - 12) / sizeof entry < count)
+        return 0;
+    while (low < high) {
+        size_t at = low + (high - low) / 2;
+        memcpy(entry, header + 12 + at * sizeof entry, sizeof entry);
+        if (t->eh_frame_hdr.address + (uint64_t)(int64_t)entry[0] <= address)
+            low = at + 1;
+        else
+            high = at;
+    }
+    if (!low)
+        return 0;
+    memcpy(entry, header + 12 + (low - 1) * sizeof entry, sizeof entry);
+    return t->eh_frame_hdr.address + (uint64_t)(int64_t)entry[0];
+}
+
+static void add_jump(struct library *l, uint64_t to, enum seg_lock_type type)
+{
+    const struct unwind_tables *t = &perf_file_elf(l->file)->tables;
+    if (start_of(t, to) != to)
+        return;
+    for (size_t i = 0; i < l->jump_count; i++)
+        if (l->jumps[i].to == to) {
+            if (l->jumps[i].type != type) // it is nobody's
+                l->jumps[i].type = SEG_LOCK_FUTEX;
+            return;
+        }
+    if (l->jump_count == JUMPS_MAX)
+        return;
+    l->jumps[l->jump_count].to = to;
+    l->jumps[l->jump_count++].type = type;
+}
+
+// jmp rel32 and jcc rel32. What just looks like one, in the middle of another instruction, leads to no function's start.
+static void find_jumps(struct library *l, const struct functions *f, uint64_t address,
+                       uint64_t size, enum seg_lock_type type)
+{
+    uint8_t code[CODE_BYTES_MAX];
+    int32_t distance;
+    if (size > sizeof code || functions_read(f, address, code, size))
+        return;
+    for (uint64_t i = 0; i + 1 + sizeof distance <= size; i++) {
+        bool is_if = code[i] == 0x0f && (code[i + 1] & 0xf0) == 0x80;
+        uint64_t end = i + 1 + is_if + sizeof distance;
+        if ((code[i] != 0xe9 && !is_if) || end > size)
+            continue;
+        memcpy(&distance, code + end - sizeof distance, sizeof distance);
+        if ((uint64_t)((int64_t)end + distance) >= size) // else it stays in the function
+            add_jump(l, address + end + (uint64_t)(int64_t)distance, type);
+    }
+}
+
 static void find_functions(struct library *l)
 {
     struct functions *f = NULL;
@@ -103,6 +175,7 @@ static void find_functions(struct library *l)
         l->functions[l->count].start = address;
         l->functions[l->count].end = address + size;
         l->functions[l->count++].type = names[i].type;
+        find_jumps(l, f, address, size, names[i].type);
     }
     functions_close(f);
 }
@@ -147,6 +220,10 @@ static enum seg_lock_type type_at(const struct library *l, uint64_t address)
     for (size_t i = 0; i < l->count; i++)
         if (address - l->functions[i].start < l->functions[i].end - l->functions[i].start)
             return l->functions[i].type;
+    uint64_t start = start_of(&perf_file_elf(l->file)->tables, address);
+    for (size_t i = 0; i < l->jump_count; i++)
+        if (l->jumps[i].to == start)
+            return l->jumps[i].type;
     return SEG_LOCK_FUTEX;
 }
 

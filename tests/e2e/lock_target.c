@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -469,6 +470,31 @@ static void case_short(void)
     printf("block wait_shortly %llu %llu\n", (unsigned long long)count, (unsigned long long)sum);
 }
 
+// --- Threads that take turns, so that nearly all of the time somebody waits.
+
+enum { TURNERS = 3, TURN_NS = 1000000, TURNS = 300 };
+
+static NOINLINE void *turn(void *arg)
+{
+    const struct timespec t = {.tv_nsec = TURN_NS};
+    for (int i = 0; i < TURNS; i++) {
+        pthread_mutex_lock(&known_mutex);
+        nanosleep(&t, NULL);
+        pthread_mutex_unlock(&known_mutex);
+        sched_yield();
+    }
+    return arg;
+}
+
+static void case_turns(void)
+{
+    pthread_t t[TURNERS];
+    for (int i = 0; i < TURNERS; i++)
+        CHECK(!pthread_create(&t[i], NULL, turn, NULL));
+    for (int i = 0; i < TURNERS; i++)
+        CHECK(!pthread_join(t[i], NULL));
+}
+
 // --- Mutexes of all kinds keep their meaning.
 
 static void lock_kind(int type)
@@ -549,7 +575,7 @@ static const struct {
     {"sem", case_sem},     {"cond", case_cond},     {"barrier", case_barrier},
     {"join", case_join},   {"short", case_short},   {"meaning", case_meaning},
     {"held", case_held},   {"reused", case_reused}, {"uncalled", case_uncalled},
-    {"word", case_word},   {"stuck", case_stuck},
+    {"word", case_word},   {"stuck", case_stuck},   {"turns", case_turns},
 };
 
 int main(int argc, char **argv)
