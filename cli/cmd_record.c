@@ -34,8 +34,8 @@ struct settings {
     const char *output, *go, *method, *cgroup;
     uint64_t trace_bytes, kernel_bytes;
     int64_t duration_ns, slow_region, slow_task, slow_latency, slow_stall;
-    bool wakeups, all, mmaps, malloc_uprobes, fibers, trace, kernel, flight, no_inherit, no_symbols, quiet,
-        all_processes;
+    bool wakeups, all, mmaps, malloc_uprobes, fibers, trace, kernel, flight, no_inherit, no_symbols,
+        quiet, all_processes;
 };
 
 static const struct settings defaults = {.hz = HZ_DEFAULT,
@@ -244,8 +244,8 @@ static int read_kinds(const struct settings *s, struct record_options *o)
     const char *heap = s->all && !s->heap ? "" : s->heap;
     const char *block = s->all && !s->block ? "" : s->block;
     const char *mutex = s->all && !s->mutex ? "" : s->mutex;
-    bool is_default =
-        !s->wall && !s->offcpu && !s->wakeups && !heap && !block && !mutex && !s->events && !is_tracing(s);
+    bool is_default = !s->wall && !s->offcpu && !s->wakeups && !heap && !block && !mutex &&
+                      !s->events && !is_tracing(s);
     o->cpu_hz = s->cpu || s->all || is_default ? (uint32_t)s->hz : 0;
     o->wall_hz = s->wall || s->all ? (uint32_t)s->hz : 0;
     o->mmaps = s->mmaps;
@@ -305,8 +305,8 @@ static int read_whom(const struct settings *s, int argc, char **argv, struct rec
                                                          : RECORD_PERF;
     if (by_kernel && o->method != RECORD_AUTO && o->method != RECORD_EBPF)
         return cli_usage("%s is recorded by eBPF alone, not with --method=%s",
-                         is_many     ? many
-                         : s->offcpu ? "--offcpu"
+                         is_many      ? many
+                         : s->offcpu  ? "--offcpu"
                          : s->wakeups ? "--wakeups"
                          : s->events  ? "--fiber-events"
                                       : "--malloc",

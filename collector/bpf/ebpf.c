@@ -315,6 +315,7 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
         snprintf(r->warning, sizeof r->warning,
                  "%llu samples were sent one by one: more than %d different ones in %d s",
                  (unsigned long long)l->sums, SUMS_MAX, (int)(SUMS_NS / UINT64_C(1000000000)));
+    ebpf_contention_judge(r, l);
     r->damaged = e->damaged + sideband_damaged(e->sideband);
 }
 
@@ -372,6 +373,7 @@ static void free_all(struct ebpf *e)
     ebpf_samples_free(e);
     ebpf_probes_free(e);
     ebpf_processes_free(e);
+    futex_calls_free(e->futexes);
     bpf_code_free(e->code);
     bpf_programs_free(e->programs);
     sideband_close(e->sideband);

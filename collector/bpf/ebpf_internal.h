@@ -14,6 +14,7 @@
 #include "collector/bpf/code.h"
 #include "collector/bpf/control_group.h"
 #include "collector/bpf/ebpf.h"
+#include "collector/bpf/futex_calls.h"
 #include "collector/bpf/programs.h"
 #include "collector/bpf/sideband.h"
 #include "collector/perf_code.h"
@@ -31,6 +32,7 @@ struct ebpf_kind {              // enum bpf_sample_kind
     int8_t into[EBPF_INTO_MAX]; // enum record_kind; -1: none
     bool is_kept;               // its sums may come at any time, under its key and BPF_KEY_FREED
     bool is_wait; // its stack is told of when it begins, its sum comes when it has ended
+    bool is_contention;
 };
 
 // Where the samples of one key go.
@@ -38,6 +40,7 @@ struct ebpf_sink {
     const struct ebpf_kind *kind;
     struct builder_process *in[EBPF_INTO_MAX]; // NULL: nowhere
     uint64_t rest_ns;                          // of wall time that is less than a sample
+    struct futex_call call;                    // of contention
 };
 
 // What of the runtime's descriptor (runtime/descriptor.h) a sample's fiber needs.
@@ -96,6 +99,7 @@ struct ebpf {
     struct perf_code *processes;
     struct sideband *sideband;
     struct control_group group;
+    struct futex_calls *futexes;
     struct perf_walk walk;
     struct record_progress progress;
     int pidfd;
@@ -120,7 +124,8 @@ struct ebpf {
     struct builder_label labels[EBPF_LABELS_MAX + 2];
     char label_text[EBPF_LABELS_MAX + 2][2][256];
     struct ebpf_probes probes;
-    uint64_t samples; // of CPU time
+    uint64_t caller_pcs[BPF_DEPTH_MAX]; // of a sample of contention
+    uint64_t samples;                   // of CPU time
     uint64_t copies, lost, cut, damaged;
     uint64_t busy_since_ns; // when a process began, or a stack came as a copy
     bool rescan;
@@ -150,12 +155,23 @@ const struct ebpf_kind *ebpf_kind(uint32_t kind);
 int ebpf_check_kinds(const struct record_options *o, struct fscope_error *err);
 int ebpf_kinds_begin(struct ebpf *e); // makes e->processes, once there are builders; 0 or -ENOMEM
 void ebpf_choose_programs(const struct ebpf *e, struct bpf_programs_options *po);
-int ebpf_sink(const struct ebpf *e, uint32_t kind, struct perf_process *p,
+int ebpf_sink(const struct ebpf *e, const struct bpf_stack *r, struct perf_process *p,
               struct ebpf_sink *out); // 0 or -ENOMEM
 // Adds what s and sum say; sets s's values. 0 or -ENOMEM.
 int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
              const struct bpf_sum *sum);
 void ebpf_lost(const struct ebpf *e); // tells the profiles
+
+// --- ebpf_contention.c: what struct futex_call says.
+
+void ebpf_contention_sink(const struct ebpf *e, const struct bpf_stack *r,
+                          const struct perf_process *p, struct ebpf_sink *out);
+// Makes of s what the agent would have taken. What is not to be counted: another wait did.
+void ebpf_contention_shape(struct ebpf *e, const struct ebpf_sink *to, struct builder_sample *s);
+int ebpf_contention_tell(const struct ebpf_sink *to, struct builder_process *in,
+                         const struct builder_sample *s); // what the lock is, after s; 0 or -ENOMEM
+void ebpf_contention_judge(struct record_result *r,
+                           const struct bpf_losses *l); // a warning, if there is none
 
 // --- ebpf_probes.c
 

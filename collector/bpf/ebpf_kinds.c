@@ -12,8 +12,8 @@ enum { NONE = -1, HZ_MAX = 100000, INTERRUPT_BYTES = 32 };
 
 static const struct ebpf_kind kinds[BPF_SAMPLE_KIND_COUNT] = {
     [BPF_SAMPLE_CPU] = {.into = {RECORD_CPU, RECORD_WALL}},
-    [BPF_SAMPLE_BLOCK] = {.into = {RECORD_BLOCK, NONE}},
-    [BPF_SAMPLE_MUTEX] = {.into = {RECORD_MUTEX, NONE}},
+    [BPF_SAMPLE_SITE_BLOCK] = {.into = {RECORD_BLOCK, NONE}},
+    [BPF_SAMPLE_SITE_MUTEX] = {.into = {RECORD_MUTEX, NONE}},
     [BPF_SAMPLE_RESIDENT] = {.into = {RECORD_HEAP, NONE}},
     [BPF_SAMPLE_RETURNED] = {.into = {RECORD_HEAP, NONE}},
     [BPF_SAMPLE_MAPPED] = {.into = {RECORD_HEAP, NONE}},
@@ -23,6 +23,8 @@ static const struct ebpf_kind kinds[BPF_SAMPLE_KIND_COUNT] = {
     [BPF_SAMPLE_OFFCPU] = {.into = {RECORD_OFFCPU, RECORD_WALL}, .is_wait = true},
     [BPF_SAMPLE_PREEMPTED] = {.into = {RECORD_OFFCPU, RECORD_WALL}, .is_wait = true},
     [BPF_SAMPLE_WAKEUP] = {.into = {RECORD_WAKEUPS, NONE}},
+    [BPF_SAMPLE_BLOCK] = {.into = {RECORD_BLOCK, NONE}, .is_contention = true},
+    [BPF_SAMPLE_MUTEX] = {.into = {RECORD_MUTEX, NONE}, .is_contention = true},
 };
 
 const struct ebpf_kind *ebpf_kind(uint32_t kind)
@@ -94,7 +96,7 @@ int ebpf_kinds_begin(struct ebpf *e)
 {
     struct record_result *r = e->result;
     const struct record_options *o = e->o;
-    int rc = 0;
+    int rc = futex_calls_new(&e->futexes);
     // One event for both: the CPU profile may have more samples than were asked for, and says so by its period.
     e->hz = o->cpu_hz > o->wall_hz ? o->cpu_hz : o->wall_hz;
     e->wall_period_ns = o->wall_hz ? EBPF_SECOND_NS / o->wall_hz : 1;
@@ -117,15 +119,18 @@ int ebpf_kinds_begin(struct ebpf *e)
     return rc;
 }
 
-int ebpf_sink(const struct ebpf *e, uint32_t kind, struct perf_process *p, struct ebpf_sink *out)
+int ebpf_sink(const struct ebpf *e, const struct bpf_stack *r, struct perf_process *p,
+              struct ebpf_sink *out)
 {
-    const struct ebpf_kind *k = ebpf_kind(kind);
+    const struct ebpf_kind *k = ebpf_kind(r->kind);
     *out = (struct ebpf_sink){.kind = k, .rest_ns = e->wall_period_ns / 2};
     for (size_t i = 0; i < EBPF_INTO_MAX; i++) {
         struct builder *b = k->into[i] == NONE ? NULL : e->result->builders[k->into[i]];
         if (b && !(out->in[i] = perf_process_in(p, b)))
             return -ENOMEM;
     }
+    if (k->is_contention)
+        ebpf_contention_sink(e, r, p, out);
     return 0;
 }
 
@@ -145,6 +150,8 @@ int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
     int rc = 0;
     if (!sum->count && !sum->ns)
         return 0; // a wait that has begun
+    if (to->kind->is_contention)
+        ebpf_contention_shape(e, to, s);
     for (size_t i = 0; !rc && i < EBPF_INTO_MAX; i++) {
         if (!to->in[i])
             continue;
@@ -155,7 +162,11 @@ int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
             fill_wall(e, to, sum, s);
         if (to->kind->into[i] == RECORD_CPU)
             e->samples += sum->count;
+        if (to->call.is_relock && to->kind->into[i] == RECORD_BLOCK)
+            s->count = 0; // the wait for the condition was counted
         rc = builder_add(to->in[i], s);
+        if (!rc && to->kind->is_contention)
+            rc = ebpf_contention_tell(to, to->in[i], s);
     }
     return rc;
 }

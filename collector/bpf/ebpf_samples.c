@@ -192,7 +192,7 @@ static int on_walked(struct ebpf *e, const struct bpf_stack *r, struct perf_proc
     struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
     struct ebpf_sink to = {.kind = ebpf_kind(r->kind)};
     // What a command does that has not been executed yet is counted, and kept from the profile.
-    if (!is_held(e, r->head.pid) && ebpf_sink(e, r->kind, p, &to))
+    if (!is_held(e, r->head.pid) && ebpf_sink(e, r, p, &to))
         return -ENOMEM;
     return r->key ? remember(e, r, &to, &fibers) : add_stack(e, r, &to, &fibers, &r->sum, false);
 }
@@ -251,6 +251,7 @@ static struct bpf_stack *walked(const struct perf_walk *walk, const struct bpf_c
         .user_depth = walk->depth,
         .kernel_depth = r->kernel_depth,
         .fiber = r->fiber,
+        .hint = r->hint,
     };
     s->head.size = (uint32_t)size;
     memcpy(s->comm, r->comm, sizeof s->comm);

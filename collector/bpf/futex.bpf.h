@@ -26,9 +26,9 @@ enum {
     E_RESTART_BLOCK = 516
 }; // as results, negative
 
-struct futex_wait { // the last one of a thread
-    uint64_t since; // 0: it is over
-    uint64_t address, sp;
+struct futex_wait {                                 // the last one of a thread
+    uint64_t since;                                 // 0: it is over
+    uint64_t address, sp, key;                      // key: what it is among the locks
     uint32_t place;                                 // in futex_locks, from 1 on; 0: none
     uint32_t hint;                                  // enum bpf_futex_hint
     uint32_t goes_on;                               // it is the rest of the one before
@@ -68,7 +68,7 @@ struct {
 static __always_inline struct futex_lock *futex_place(uint32_t pid, uint64_t address, uint32_t i,
                                                       uint32_t *index)
 {
-    uint64_t hash = mix(pid, address >> 2);
+    uint64_t hash = mix(pid, address);
     *index = ((uint32_t)hash + i) & (config.futex_locks - 1);
     return bpf_map_lookup_elem(&futex_locks, index);
 }
@@ -152,15 +152,28 @@ static __always_inline void futex_charge_one(struct futex_lock *l, uint32_t pid,
     }
 }
 
+// A read-write lock of glibc's has two words side by side, and who waits for one waits for who wakes at the other: both are
+// one entry. Nothing else waits so: for a value that is not 0, with the clock's flag and no time.
+static __always_inline bool futex_is_half(uint64_t op, uint32_t value, uint64_t timeout)
+{
+    return op & FUTEX_CLOCK_REALTIME && value && !timeout;
+}
+
+static __always_inline uint64_t futex_both_halves(uint64_t address)
+{
+    return (address & ~7ull) | 1;
+}
+
 static __always_inline struct futex_charge futex_charge(uint32_t pid, uint64_t address,
                                                         uint64_t now)
 {
     struct futex_charge c = {0};
-    for (uint32_t i = 0; i < BPF_FUTEX_PROBES; i++) {
+    for (uint32_t i = 0; i < 2 * BPF_FUTEX_PROBES; i++) {
         uint32_t index;
-        struct futex_lock *l = futex_place(pid, address, i, &index);
-        if (l && l->waiters && l->address == address && l->pid == pid)
-            futex_charge_one(l, pid, address, now, &c);
+        uint64_t key = i < BPF_FUTEX_PROBES ? address : futex_both_halves(address);
+        struct futex_lock *l = futex_place(pid, key, i % BPF_FUTEX_PROBES, &index);
+        if (l && l->waiters && l->address == key && l->pid == pid)
+            futex_charge_one(l, pid, key, now, &c);
     }
     return c;
 }
@@ -185,8 +198,7 @@ static __always_inline uint32_t futex_hint(uint32_t what, uint64_t op, uint32_t 
 {
     if (what == FUTEX_LOCK_PI || what == FUTEX_LOCK_PI2_)
         return BPF_FUTEX_IS_LOCK;
-    // So a read-write lock of glibc's waits, for which 2 means something else.
-    if (op & FUTEX_CLOCK_REALTIME && !timeout)
+    if (op & FUTEX_CLOCK_REALTIME && !timeout) // of a read-write lock: 2 means something else
         return 0;
     bool has_owner = value & FUTEX_WAITERS && (value & FUTEX_TID_MASK) != FUTEX_TID_MASK;
     return value == 2 || has_owner ? BPF_FUTEX_IS_LOCK : 0;
@@ -204,12 +216,13 @@ static __always_inline void futex_wait_begins(const struct task_struct *task,
     bool is_same = w->address == address && w->sp == sp;
     w->goes_on = is_same && (w->is_interrupted || (hint && w->hint && !w->is_released));
     w->address = address;
+    w->key = futex_is_half(regs->si, value, regs->r10) ? futex_both_halves(address) : address;
     w->sp = sp;
     w->hint = hint;
     w->is_released = w->is_interrupted = w->restarts = 0;
     w->since = bpf_ktime_get_ns();
     w->place =
-        config.mutex_fraction && (value || hint) ? futex_enter(pid, address, w->since, hint) : 0;
+        config.mutex_fraction && (value || hint) ? futex_enter(pid, w->key, w->since, hint) : 0;
 }
 
 // A thread that was stopped and goes on; what it waits for is as before.
@@ -223,7 +236,7 @@ static __always_inline void futex_wait_restarts(const struct task_struct *task)
     w->goes_on = 1;
     w->is_interrupted = w->restarts = 0;
     w->since = bpf_ktime_get_ns();
-    w->place = is_counted ? futex_enter((uint32_t)task->tgid, w->address, w->since, w->hint) : 0;
+    w->place = is_counted ? futex_enter((uint32_t)task->tgid, w->key, w->since, w->hint) : 0;
 }
 
 // A wait of `rate` or longer counts; one of ns by a chance of ns / rate, and then as rate / ns of that length: as

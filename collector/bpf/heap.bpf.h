@@ -30,11 +30,11 @@ struct {
     __type(value, struct live);
 } lives SEC(".maps");
 
-struct allocation {      // that has been called, and not returned
-    uint64_t bytes, key; // key 0: it is not sampled
-    uint64_t old;        // realloc's
-    struct live was;     // what was known of that; key 0: nothing
-    uint64_t out;        // posix_memalign's
+struct allocation {           // that has been called, and not returned
+    uint64_t bytes, key;      // key 0: it is not sampled
+    uint64_t old;             // realloc's
+    struct live was;          // what was known of that; key 0: nothing
+    uint64_t out;             // posix_memalign's
     uint32_t inner, reserved; // calls within it that have not returned
 };
 

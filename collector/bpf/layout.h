@@ -126,9 +126,9 @@ struct bpf_config {
     uint64_t cgroup_id;
     uint64_t interrupts, interrupts_end; // where the kernel's code for them begins; 0: unknown
     uint64_t seed;                       // of the keys
-    uint64_t fiber_fraction; // 1 in so many of what happens to fibers
-    uint64_t heap_bytes;     // mean bytes of a sampled allocation; 1: each
-    uint64_t cpu_ns;         // what a CPU sample stands for; bpf_programs_new sets it
+    uint64_t fiber_fraction;             // 1 in so many of what happens to fibers
+    uint64_t heap_bytes;                 // mean bytes of a sampled allocation; 1: each
+    uint64_t cpu_ns;                     // what a CPU sample stands for; bpf_programs_new sets it
     // Contention (futex_layout.h, sites.bpf.h): waits from so long on, one in so many contentions; 0: none.
     uint64_t block_ns;
     uint32_t mutex_fraction;
@@ -145,9 +145,11 @@ enum bpf_sample_kind {
     BPF_SAMPLE_PREEMPTED, // the same of a thread that could have run
     BPF_SAMPLE_WAKEUP, // a task made a thread runnable: ns is what that had waited, object its thread id. Of an interrupt:
     // process and thread 0
-    // Told apart by object, not by thread and fiber: all from here on.
+    // Told apart by process and object, not by thread and fiber: all from here on.
     BPF_SAMPLE_BLOCK, // a wait in futex(2) or of a fiber, which is over: count contentions, ns together
-    BPF_SAMPLE_MUTEX, // a wake there: what the others had waited
+    BPF_SAMPLE_MUTEX,      // a wake there: what the others had waited
+    BPF_SAMPLE_SITE_BLOCK, // the same by USDT sites (sites.bpf.h)
+    BPF_SAMPLE_SITE_MUTEX,
     // Memory (memory.bpf.h): ns are bytes, count the times.
     BPF_SAMPLE_RESIDENT, // became resident
     BPF_SAMPLE_RETURNED, // was given back
@@ -236,14 +238,16 @@ struct bpf_stack {
     struct bpf_head head;
     uint64_t key;       // 0: the sample stands for itself, and is not in sums
     struct bpf_sum sum; // if key is 0
-    uint64_t object;    // what it is about, as struct builder_sample has it, or as the kind says; 0: none
-    uint32_t kind;      // enum bpf_sample_kind
-    uint32_t end;       // enum bpf_walk_end
+    uint64_t
+        object; // what it is about, as struct builder_sample has it, or as the kind says; 0: none
+    uint32_t kind; // enum bpf_sample_kind
+    uint32_t end;  // enum bpf_walk_end
     uint32_t user_depth, kernel_depth;
     char comm[16];
     struct bpf_peer peer;
     struct bpf_fiber fiber;
-    uint32_t hint, reserved; // enum bpf_futex_hint
+    uint32_t hint,
+        reserved; // BLOCK, MUTEX, of which the object is a futex word: enum bpf_futex_hint
     uint64_t pcs
         []; // user's, then the kernel's, each leaf first, as struct builder_sample wants them; then the labels
 };

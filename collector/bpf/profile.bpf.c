@@ -72,7 +72,7 @@ struct sample { // one that is being taken
     const struct bpf_slot *slot;
     struct fiber fiber;
     struct bpf_sum sum;
-    uint64_t object; // struct bpf_stack's
+    uint64_t object;                 // struct bpf_stack's
     const struct task_struct *woken; // of BPF_SAMPLE_WAKEUP
     uint32_t kind, hint;
     bool in_kernel, is_interrupt;
@@ -166,6 +166,19 @@ static __always_inline uint32_t kernel_stack(const struct sample *m, void *pcs)
     return bytes < 0 || bytes > 8 * BPF_KERNEL_DEPTH_MAX ? 0 : (uint32_t)bytes / 8;
 }
 
+// A wait's stack comes when it begins, an allocation's when it is called; what they count, when they are over.
+static __always_inline bool is_told_early(uint32_t kind)
+{
+    return kind == BPF_SAMPLE_OFFCPU || kind == BPF_SAMPLE_PREEMPTED ||
+           kind == BPF_SAMPLE_ALLOCATED;
+}
+
+// Contention is told apart by locks, and not by threads and fibers, memory by sizes: as the agent has it.
+static __always_inline bool is_of_process(uint32_t kind)
+{
+    return kind >= BPF_SAMPLE_BLOCK;
+}
+
 static __always_inline void fill_peer(struct bpf_peer *peer, const struct task_struct *task)
 {
     *peer = (struct bpf_peer){0};
@@ -229,11 +242,11 @@ static __always_inline uint64_t send_copy(const struct scratch *s, const struct 
     if (!c)
         return 0;
     fill_head(&c->copy.head, BPF_RECORD_COPY, m->task);
-    c->copy.key = m->sum.count ? 0 : mix(c->copy.head.time_ns, c->copy.head.tid) | 1;
+    c->copy.key = is_told_early(m->kind) ? mix(c->copy.head.time_ns, c->copy.head.tid) | 1 : 0;
     c->copy.sum = m->sum;
+    c->copy.object = m->object;
     fill_peer(&c->copy.peer, m->woken);
     c->copy.kind = m->kind;
-    c->copy.object = m->object;
     c->copy.hint = m->hint;
     bpf_get_current_comm(c->copy.comm, sizeof c->copy.comm);
     fiber_describe(&c->copy.fiber, &m->fiber, &m->slot->fibers);
@@ -274,12 +287,11 @@ static __always_inline uint64_t key_of(struct scratch *s, const struct sample *m
                                        uint32_t kernel_depth)
 {
     uint64_t h = mix(config.seed ^ m->kind, s->walk.hash);
-    // Contention is told apart by locks, as the agent has it, memory by sizes: not by threads and fibers.
-    bool is_state = m->kind >= BPF_SAMPLE_BLOCK;
     if (!m->is_interrupt)
-        h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 | (is_state ? 0 : (uint32_t)m->task->pid));
+        h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 |
+                       (is_of_process(m->kind) ? 0 : (uint32_t)m->task->pid));
     h = mix(h, s->walk.generation | (uint64_t)(uint32_t)m->fiber.labels << 32);
-    h = mix(h, is_state ? 0 : m->fiber.id);
+    h = mix(h, is_of_process(m->kind) ? 0 : m->fiber.id);
     h = mix(h, m->object);
     if (kernel_depth)
         h = mix_kernel(s, h, kernel_depth);
@@ -296,7 +308,6 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     r->sum = m->sum;
     fill_peer(&r->peer, m->woken);
     r->kind = m->kind;
-    r->object = m->object;
     r->hint = m->hint;
     r->end = s->walk.why;
     r->user_depth = depth;
@@ -341,7 +352,7 @@ static __always_inline bool add_new(struct scratch *s, void *sums, uint64_t key,
     if (!key || !bpf_map_update_elem(sums, &key, &m->sum, BPF_NOEXIST_) ||
         add_to(sums, key, &m->sum))
         return key;
-    if (!m->sum.count) { // of a wait that begins there is nothing to be sent
+    if (!m->sum.count && !m->sum.ns) { // of a wait that begins there is nothing to be sent
         COUNT_LOSS(waits);
         return false;
     }
@@ -468,6 +479,5 @@ int BPF_PROG(process_exit, struct task_struct *task)
         send_event(BPF_RECORD_EXIT, task, 0);
     return 0;
 }
-
 
 char program_license[] SEC("license") = "Dual MIT/GPL";

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -31,6 +32,7 @@ struct bpf_programs {
     struct bpf_chunk *chunks;
     struct ring_buffer *ring;
     struct bpf_link **links; // of the CPUs' events
+    int *events;             // which the links own
     int cpu_count, link_count;
     bool is_hardware, is_running;
     struct bpf_programs_options opts;
@@ -262,6 +264,7 @@ static int attach_cpu(struct bpf_programs *p, int cpu, struct fscope_error *err)
         close(fd);
         return refuse(err, rc, "attaching to perf events");
     }
+    p->events[p->link_count] = fd;
     p->links[p->link_count++] = link; // which owns fd
     return 0;
 }
@@ -270,8 +273,10 @@ static int attach(struct bpf_programs *p, struct fscope_error *err)
 {
     struct profile_bpf *k = p->skeleton;
     p->cpu_count = libbpf_num_possible_cpus();
-    p->links = calloc((size_t)(p->cpu_count > 0 ? p->cpu_count : 1), sizeof(struct bpf_link *));
-    if (!p->links)
+    size_t count = (size_t)(p->cpu_count > 0 ? p->cpu_count : 1);
+    p->links = calloc(count, sizeof(struct bpf_link *));
+    p->events = calloc(count, sizeof *p->events);
+    if (!p->links || !p->events)
         return error_set(err, -ENOMEM, 0, "attaching BPF programs: out of memory");
     // Before the samples: no child of a target is missed.
     if (!(k->links.process_fork = bpf_program__attach(k->progs.process_fork)) ||
@@ -376,10 +381,21 @@ void bpf_programs_stop(struct bpf_programs *p)
         bpf_link__destroy(p->links[i]);
     p->link_count = 0;
     free(p->links);
+    free(p->events);
     p->links = NULL;
+    p->events = NULL;
     bpf_probes_detach(&p->probes);
     profile_bpf__detach(p->skeleton);
     wait_for_programs();
+}
+
+int bpf_programs_sample_cpu(struct bpf_programs *p, bool on)
+{
+    int rc = 0;
+    for (int i = 0; i < p->link_count; i++)
+        if (ioctl(p->events[i], on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0))
+            rc = -errno;
+    return rc;
 }
 
 bool bpf_programs_is_hardware(const struct bpf_programs *p)

@@ -52,6 +52,8 @@ void bpf_programs_free(struct bpf_programs *p); // accepts NULL; stops
 // Attaches: an event on each CPU, the tracepoints. 0 or -errno.
 int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err);
 void bpf_programs_stop(struct bpf_programs *p);
+// CPU samples are taken from the start on; not while they are off. Needs no privilege. 0 or -errno.
+int bpf_programs_sample_cpu(struct bpf_programs *p, bool on);
 bool bpf_programs_is_hardware(const struct bpf_programs *p); // cycles, else the CPU clock
 
 // After bpf_programs_start, with the privilege for it: calls fn with BPF_RECORD_WAITING for each thread of what is watched

@@ -45,7 +45,7 @@ static __always_inline uint64_t weigh_wait(uint64_t *ns)
 SEC("usdt")
 int site_block(struct pt_regs *ctx)
 {
-    struct sample m = {.kind = BPF_SAMPLE_BLOCK, .task = bpf_get_current_task_btf()};
+    struct sample m = {.kind = BPF_SAMPLE_SITE_BLOCK, .task = bpf_get_current_task_btf()};
     uint32_t slot;
     if (!is_watched(m.task, &slot))
         return 0;
@@ -62,7 +62,7 @@ int site_block(struct pt_regs *ctx)
 SEC("usdt")
 int site_mutex(struct pt_regs *ctx)
 {
-    struct sample m = {.kind = BPF_SAMPLE_MUTEX, .task = bpf_get_current_task_btf()};
+    struct sample m = {.kind = BPF_SAMPLE_SITE_MUTEX, .task = bpf_get_current_task_btf()};
     uint32_t fraction = config.mutex_fraction;
     uint32_t slot;
     if (!is_watched(m.task, &slot))
