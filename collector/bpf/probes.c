@@ -232,7 +232,7 @@ static void time_calls(uint64_t *malloc_ns, uint64_t *free_ns)
     *free_ns = (now_ns() - between) / MEASURED_CALLS;
 }
 
-int bpf_probes_measure(struct profile_bpf *k, uint64_t *malloc_ns, uint64_t *free_ns)
+static int measure(struct profile_bpf *k, uint64_t *malloc_ns, uint64_t *free_ns)
 {
     static const char *const no_sites[] = {NULL};
     struct bpf_probes p = {0};
@@ -254,4 +254,32 @@ int bpf_probes_measure(struct profile_bpf *k, uint64_t *malloc_ns, uint64_t *fre
         probe_files_free(files);
     free(files);
     return rc;
+}
+
+static int keep_quiet(enum libbpf_print_level level, const char *format, va_list args)
+    FSCOPE_PRINTF(2, 0);
+static int keep_quiet(enum libbpf_print_level level, const char *format, va_list args)
+{
+    (void)level, (void)format, (void)args;
+    return 0;
+}
+
+int bpf_programs_measure_malloc(struct bpf_programs *p, uint64_t *malloc_ns, uint64_t *free_ns)
+{
+    libbpf_print_fn_t before = libbpf_set_print(keep_quiet);
+    int rc = measure(bpf_programs_skeleton(p), malloc_ns, free_ns);
+    libbpf_set_print(before);
+    return rc;
+}
+
+uint64_t bpf_programs_site_heap_bytes(const struct bpf_programs *p)
+{
+    return bpf_programs_skeleton(p)->bss->site_heap_bytes;
+}
+
+void bpf_programs_break(struct bpf_programs *p, pid_t pid, uint64_t end)
+{
+    uint32_t key = (uint32_t)pid;
+    bpf_map_update_elem(bpf_map__fd(bpf_programs_skeleton(p)->maps.breaks), &key, &end,
+                        BPF_NOEXIST);
 }

@@ -29,7 +29,6 @@ int bpf_probes_attach(struct bpf_probes *p, struct profile_bpf *k,
                       const struct bpf_programs_options *o, struct fscope_error *err);
 void bpf_probes_detach(struct bpf_probes *p);
 
-// What uprobes add to a malloc and to a free: measured on ourselves, who are not watched. 0 or -errno.
-int bpf_probes_measure(struct profile_bpf *k, uint64_t *malloc_ns, uint64_t *free_ns);
+struct profile_bpf *bpf_programs_skeleton(const struct bpf_programs *p);
 
 #endif

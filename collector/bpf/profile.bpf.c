@@ -308,6 +308,7 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     r->sum = m->sum;
     fill_peer(&r->peer, m->woken);
     r->kind = m->kind;
+    r->object = m->object;
     r->hint = m->hint;
     r->end = s->walk.why;
     r->user_depth = depth;

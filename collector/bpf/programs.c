@@ -575,37 +575,11 @@ void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
     uint64_t *words = count > 0 ? calloc((size_t)count, sizeof *out) : NULL;
     if (words && !bpf_map_lookup_elem(bpf_map__fd(p->skeleton->maps.losses), &zero, words))
         for (int cpu = 0; cpu < count; cpu++) {
-            const struct bpf_losses *l = (const struct bpf_losses *)words + cpu;
-            out->ring += l->ring;
-            out->events += l->events;
-            out->sums += l->sums;
-            out->torn += l->torn;
-            out->waits += l->waits;
-            out->copies += l->copies;
-            out->busy += l->busy;
-            out->lives += l->lives;
-            out->locks += l->locks;
+            const uint64_t *l = words + (size_t)cpu * (sizeof *out / sizeof *l);
+            for (size_t i = 0; i < sizeof *out / sizeof *l; i++)
+                ((uint64_t *)out)[i] += l[i]; // it has nothing else
         }
     free(words);
-}
-
-int bpf_programs_measure_malloc(struct bpf_programs *p, uint64_t *malloc_ns, uint64_t *free_ns)
-{
-    libbpf_print_fn_t before = begin_messages();
-    int rc = bpf_probes_measure(p->skeleton, malloc_ns, free_ns);
-    libbpf_set_print(before);
-    return rc;
-}
-
-uint64_t bpf_programs_site_heap_bytes(const struct bpf_programs *p)
-{
-    return p->skeleton->bss->site_heap_bytes;
-}
-
-void bpf_programs_break(struct bpf_programs *p, pid_t pid, uint64_t end)
-{
-    uint32_t key = (uint32_t)pid;
-    bpf_map_update_elem(bpf_map__fd(p->skeleton->maps.breaks), &key, &end, BPF_NOEXIST);
 }
 
 int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)
@@ -617,4 +591,9 @@ int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs
     *ns = info.run_time_ns;
     *runs = info.run_cnt;
     return 0;
+}
+
+struct profile_bpf *bpf_programs_skeleton(const struct bpf_programs *p)
+{
+    return p->skeleton;
 }
