@@ -26,16 +26,11 @@
 
 enum {
     HEAP_SITES = SITE(HEAP_ALLOC) | SITE(HEAP_FREE),
-    LOCK_SITES = SITE(BLOCK) | SITE(MUTEX),
+    LOCK_SITES = SITE(BLOCK) | SITE(MUTEX) | SITE(THREAD_BLOCK) | SITE(THREAD_MUTEX),
     FIBER_SITES = (1u << BPF_SITES) - 1 - HEAP_SITES - LOCK_SITES,
 };
 
 // --- Whose files.
-
-static bool is_agents(const struct probe_file *f)
-{
-    return f->sites & HEAP_SITES;
-}
 
 // What the agent in it records, as words; "": there is none.
 static void find_records(const struct ebpf *e, char *out, size_t size)
@@ -100,36 +95,23 @@ static int find_files(struct ebpf *e, bool is_held)
 
 // --- Which probes.
 
-static uint32_t sites_of(const struct ebpf *e, bool agents)
-{
-    uint32_t sites = 0;
-    for (size_t i = 0; i < e->probes.files->count; i++)
-        if (is_agents(&e->probes.files->files[i]) == agents)
-            sites |= e->probes.files->files[i].sites;
-    return sites;
-}
-
-// Sites of an agent that records nothing of the kind never fire.
-static void drop_silent(struct ebpf *e, uint32_t sites)
-{
-    for (size_t i = 0; i < e->probes.files->count; i++)
-        if (is_agents(&e->probes.files->files[i]))
-            e->probes.files->files[i].sites &= ~sites;
-}
-
 static void choose_sites(struct ebpf *e)
 {
     char records[64];
     const struct record_options *o = e->o;
-    uint32_t wanted = (o->heap_bytes && !o->malloc_uprobes ? HEAP_SITES : 0) |
-                      (o->block_ns ? SITE(BLOCK) : 0) | (o->mutex_fraction ? SITE(MUTEX) : 0) |
+    uint32_t wanted = (o->block_ns ? SITE(BLOCK) : 0) | (o->mutex_fraction ? SITE(MUTEX) : 0) |
                       (o->fiber_fraction ? FIBER_SITES : 0);
+    // Those of an agent that records nothing of the kind never fire.
+    bool is_one = e->filter == BPF_FILTER_TARGETS;
     find_records(e, records, sizeof records);
-    if (e->filter == BPF_FILTER_TARGETS)
-        drop_silent(e, (strstr(records, "heap") ? 0 : HEAP_SITES) |
-                           (strstr(records, "block") ? 0 : SITE(BLOCK)) |
-                           (strstr(records, "mutex") ? 0 : SITE(MUTEX)));
-    e->probes.sites = wanted & (sites_of(e, false) | sites_of(e, true));
+    if (o->heap_bytes && !o->malloc_uprobes && (!is_one || strstr(records, "heap")))
+        wanted |= HEAP_SITES;
+    if (o->block_ns && (!is_one || strstr(records, "block")))
+        wanted |= SITE(THREAD_BLOCK);
+    if (o->mutex_fraction && (!is_one || strstr(records, "mutex")))
+        wanted |= SITE(THREAD_MUTEX);
+    for (size_t i = 0; i < e->probes.files->count; i++)
+        e->probes.sites |= wanted & e->probes.files->files[i].sites;
 }
 
 static int check_malloc(const struct ebpf *e, struct fscope_error *err)

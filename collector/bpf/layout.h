@@ -171,10 +171,12 @@ enum bpf_allocator { // cookies of the uprobes
     BPF_POSIX_MEMALIGN,
 };
 
-// The USDT sites (docs/usdt.md), and cookies of those of fibers.
+// The USDT sites (docs/usdt.md), and their cookies.
 enum bpf_site {
     BPF_SITE_BLOCK,
     BPF_SITE_MUTEX,
+    BPF_SITE_THREAD_BLOCK, // the agent's
+    BPF_SITE_THREAD_MUTEX,
     BPF_SITE_HEAP_ALLOC,
     BPF_SITE_HEAP_FREE,
     BPF_SITE_SPAWN,
@@ -188,8 +190,6 @@ enum bpf_site {
     BPF_SITE_EXIT,
     BPF_SITES,
 };
-
-#define BPF_SITE_IS_WEIGHED 1 // cookie of block and mutex: by who tells
 
 struct bpf_sum {
     uint64_t count, ns;

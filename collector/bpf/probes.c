@@ -19,6 +19,8 @@ enum { PROCESSES_MAX = 8192, THREADS_MAX = 32768, LIVES_MAX = 65536, LIVES_EXACT
 const char *const bpf_site_names[BPF_SITES + 1] = {
     [BPF_SITE_BLOCK] = "block",
     [BPF_SITE_MUTEX] = "mutex",
+    [BPF_SITE_THREAD_BLOCK] = "thread_block",
+    [BPF_SITE_THREAD_MUTEX] = "thread_mutex",
     [BPF_SITE_HEAP_ALLOC] = "heap_alloc",
     [BPF_SITE_HEAP_FREE] = "heap_free",
     [BPF_SITE_SPAWN] = "spawn",
@@ -35,7 +37,9 @@ const char *const bpf_site_names[BPF_SITES + 1] = {
 static struct bpf_program *program_of(struct profile_bpf *k, enum bpf_site site)
 {
     switch (site) {
-    case BPF_SITE_BLOCK: return k->progs.site_block;
+    case BPF_SITE_BLOCK:
+    case BPF_SITE_THREAD_BLOCK: return k->progs.site_block;
+    case BPF_SITE_THREAD_MUTEX:
     case BPF_SITE_MUTEX: return k->progs.site_mutex;
     case BPF_SITE_HEAP_ALLOC: return k->progs.site_heap_alloc;
     case BPF_SITE_HEAP_FREE: return k->progs.site_heap_free;
@@ -55,22 +59,19 @@ static bool wants(const struct bpf_programs_options *o, uint32_t sites)
 int bpf_probes_configure(struct profile_bpf *k, const struct bpf_programs_options *o)
 {
     const uint32_t heap = SITE(HEAP_ALLOC) | SITE(HEAP_FREE);
-    const uint32_t fibers = ~(heap | SITE(BLOCK) | SITE(MUTEX));
+    const uint32_t block = SITE(BLOCK) | SITE(THREAD_BLOCK);
+    const uint32_t mutex = SITE(MUTEX) | SITE(THREAD_MUTEX);
+    const uint32_t fibers = ~(heap | block | mutex);
     bool tracks = o->malloc || wants(o, heap);
     const struct {
         struct bpf_program *program;
         bool is_wanted;
     } programs[] = {
-        {k->progs.resident_changes, o->memory},
-        {k->progs.mapping_ends, o->memory},
-        {k->progs.allocation_begins, o->malloc},
-        {k->progs.allocation_ends, o->malloc},
-        {k->progs.free_begins, o->malloc},
-        {k->progs.site_block, wants(o, SITE(BLOCK))},
-        {k->progs.site_mutex, wants(o, SITE(MUTEX))},
-        {k->progs.site_heap_alloc, wants(o, heap)},
-        {k->progs.site_heap_free, wants(o, heap)},
-        {k->progs.site_fiber, wants(o, fibers)},
+        {k->progs.resident_changes, o->memory},    {k->progs.mapping_ends, o->memory},
+        {k->progs.allocation_begins, o->malloc},   {k->progs.allocation_ends, o->malloc},
+        {k->progs.free_begins, o->malloc},         {k->progs.site_block, wants(o, block)},
+        {k->progs.site_mutex, wants(o, mutex)},    {k->progs.site_heap_alloc, wants(o, heap)},
+        {k->progs.site_heap_free, wants(o, heap)}, {k->progs.site_fiber, wants(o, fibers)},
     };
     const struct {
         struct bpf_map *map;
@@ -126,12 +127,8 @@ static int attach_memory(struct bpf_probes *p, struct profile_bpf *k, struct fsc
 static int attach_site(struct bpf_probes *p, struct profile_bpf *k, const struct probe_file *f,
                        pid_t pid, enum bpf_site site)
 {
-    const uint32_t agents = SITE(HEAP_ALLOC) | SITE(HEAP_FREE);
     LIBBPF_OPTS(bpf_usdt_opts, opts);
-    if (site == BPF_SITE_BLOCK || site == BPF_SITE_MUTEX)
-        opts.usdt_cookie = f->sites & agents ? BPF_SITE_IS_WEIGHED : 0;
-    else
-        opts.usdt_cookie = site;
+    opts.usdt_cookie = site;
     return keep(p, bpf_program__attach_usdt(program_of(k, site), pid, f->path, "fiberscope",
                                             bpf_site_names[site], &opts));
 }

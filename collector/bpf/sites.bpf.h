@@ -52,7 +52,7 @@ int site_block(struct pt_regs *ctx)
     m.sum.ns = site_argument(ctx, 1);
     m.object = site_argument(ctx, 2);
     m.sum.count = site_argument(ctx, 3);
-    if (!(bpf_usdt_cookie(ctx) & BPF_SITE_IS_WEIGHED))
+    if (bpf_usdt_cookie(ctx) == BPF_SITE_BLOCK)
         m.sum.count = weigh_wait(&m.sum.ns);
     if (m.sum.count)
         count_site(ctx, &m, slot);
@@ -70,7 +70,7 @@ int site_mutex(struct pt_regs *ctx)
     m.sum.ns = site_argument(ctx, 1);
     m.object = site_argument(ctx, 2);
     m.sum.count = site_argument(ctx, 3);
-    if (!(bpf_usdt_cookie(ctx) & BPF_SITE_IS_WEIGHED) && fraction > 1) {
+    if (bpf_usdt_cookie(ctx) == BPF_SITE_MUTEX && fraction > 1) {
         if (bpf_get_prandom_u32() % fraction)
             return 0;
         m.sum.ns *= fraction;
