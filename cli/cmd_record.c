@@ -34,7 +34,8 @@ struct settings {
     const char *output, *go, *method, *cgroup;
     uint64_t trace_bytes, kernel_bytes;
     int64_t duration_ns, slow_region, slow_task, slow_latency, slow_stall;
-    bool all, mmaps, fibers, trace, kernel, flight, no_inherit, no_symbols, quiet, all_processes;
+    bool wakeups, all, mmaps, fibers, trace, kernel, flight, no_inherit, no_symbols, quiet,
+        all_processes;
 };
 
 static const struct settings defaults = {.hz = HZ_DEFAULT,
@@ -69,6 +70,8 @@ static const struct cli_option options[] = {
         struct settings, offcpu, "offcpu", 0, "N", "What to record",
         "time that threads do not run, waiting or for want of a processor; one in N waits (1 by "
         "default); by eBPF"),
+    CLI_FLAG(struct settings, wakeups, "wakeups", 0, "What to record",
+             "who makes waiting threads run again, and how long they had waited; by eBPF"),
     CLI_OPTIONAL(struct settings, heap, "heap", 0, "BYTES|exact", "What to record",
                  "allocations, one in BYTES (512KiB by default), or each of them"),
     CLI_OPTIONAL(struct settings, block, "block", 0, "TIME", "What to record",
@@ -233,7 +236,8 @@ static int read_kinds(const struct settings *s, struct record_options *o)
     const char *heap = s->all && !s->heap ? "" : s->heap;
     const char *block = s->all && !s->block ? "" : s->block;
     const char *mutex = s->all && !s->mutex ? "" : s->mutex;
-    bool is_default = !s->wall && !s->offcpu && !heap && !block && !mutex && !is_tracing(s);
+    bool is_default =
+        !s->wall && !s->offcpu && !s->wakeups && !heap && !block && !mutex && !is_tracing(s);
     o->cpu_hz = s->cpu || s->all || is_default ? (uint32_t)s->hz : 0;
     o->wall_hz = s->wall || s->all ? (uint32_t)s->hz : 0;
     o->mmaps = s->mmaps;
@@ -249,6 +253,7 @@ static int read_kinds(const struct settings *s, struct record_options *o)
         rc = read_block(block, &o->block_ns);
     if (!rc && mutex)
         rc = read_fraction("mutex", "contentions", mutex, MUTEX_MAX, &o->mutex_fraction);
+    o->wakeups = s->wakeups;
     if (!rc && s->offcpu)
         rc = read_fraction("offcpu", "waits", s->offcpu, OFFCPU_MAX, &o->offcpu_fraction);
     if (!rc && is_tracing(s))
@@ -265,7 +270,7 @@ static int read_kinds(const struct settings *s, struct record_options *o)
 // 0 or CLI_USAGE.
 static int read_whom(const struct settings *s, int argc, char **argv, struct record_options *o)
 {
-    bool is_many = s->all_processes || s->cgroup, by_kernel = is_many || s->offcpu;
+    bool is_many = s->all_processes || s->cgroup, by_kernel = is_many || s->offcpu || s->wakeups;
     const char *many = s->cgroup ? "--cgroup" : "-a";
     if (s->pid > INT32_MAX)
         return cli_usage("-p %llu: there is no such process id", (unsigned long long)s->pid);
@@ -286,7 +291,10 @@ static int read_whom(const struct settings *s, int argc, char **argv, struct rec
                                                          : RECORD_PERF;
     if (by_kernel && o->method != RECORD_AUTO && o->method != RECORD_EBPF)
         return cli_usage("%s is recorded by eBPF alone, not with --method=%s",
-                         is_many ? many : "--offcpu", s->method);
+                         is_many     ? many
+                         : s->offcpu ? "--offcpu"
+                                     : "--wakeups",
+                         s->method);
     if (s->method && !s->pid && !by_kernel && o->method != RECORD_EBPF)
         return cli_usage("--method says how to reach a running process: it needs -p PID");
     if (by_kernel)
@@ -372,8 +380,8 @@ static int run(void *p, int argc, char **argv)
         cli_fail("%s", err.text);
         record_wait(&o, &result);
         // A command that came to nothing is why there is nothing; a moment of a process may have none, beside the rest.
-        bool is_rest =
-            o.pid && (o.cpu_hz || o.wall_hz || o.heap_bytes || o.block_ns || o.offcpu_fraction);
+        bool is_rest = o.pid && (o.cpu_hz || o.wall_hz || o.heap_bytes || o.block_ns ||
+                                 o.offcpu_fraction || o.wakeups);
         if (rc != -ENODATA || (!status && !is_rest))
             status = CLI_FAILURE;
     } else {

@@ -36,6 +36,7 @@ struct builder_process;
 // Kinds that no segment has: they come from the kernel (bpf/ebpf.h).
 enum builder_kind {
     BUILDER_KIND_OFFCPU = 256, // waits of threads for anything
+    BUILDER_KIND_WAKEUPS,      // who ended them
 };
 
 struct builder_options {

@@ -34,6 +34,7 @@ size_t values_stored(unsigned kind)
     case SEG_KIND_WALL:
     case SEG_KIND_BLOCK:
     case SEG_KIND_MUTEX:
+    case BUILDER_KIND_WAKEUPS:
     case SEG_KIND_CUSTOM: return 2;
     case SEG_KIND_HEAP: return HEAP_VALUES;
     case BUILDER_KIND_OFFCPU: return OFFCPU_VALUES;
@@ -231,6 +232,7 @@ int values_header(const struct builder *b, const char *part, struct pprof_profil
                                            {"waiting", "nanoseconds"},
                                            {"runnable", "nanoseconds"},
                                            {"offcpu", "nanoseconds"}};
+    static const char *const wakeups[][2] = {{"wakeups", "count"}, {"delay", "nanoseconds"}};
     const char *time = b->kind == SEG_KIND_WALL ? "wall" : "cpu";
     const char *const times[][2] = {{"samples", "count"}, {time, "nanoseconds"}};
     const char *name = b->kind == SEG_KIND_HEAP ? "freed_objects" : part;
@@ -244,6 +246,8 @@ int values_header(const struct builder *b, const char *part, struct pprof_profil
         rc = ADD_TYPES(p, counts) || set_period(p, counts[0][0], "count", 1, "");
     else if (b->kind == SEG_KIND_BLOCK || b->kind == SEG_KIND_MUTEX)
         rc = ADD_TYPES(p, locks) || set_period(p, "contentions", "count", 1, "");
+    else if (b->kind == BUILDER_KIND_WAKEUPS)
+        rc = ADD_TYPES(p, wakeups) || set_period(p, "wakeups", "count", 1, wakeups[1][0]);
     else if (b->kind == BUILDER_KIND_OFFCPU)
         rc = ADD_TYPES(p, waits) || set_period(p, "waits", "count", 1, waits[3][0]);
     else

@@ -64,19 +64,22 @@ void record_result_free(struct record_result *result)
 const char *record_kind_name(int kind)
 {
     static const char *const names[] = {
-        [RECORD_CPU] = "cpu",      [RECORD_WALL] = "wall",   [RECORD_HEAP] = "heap",
-        [RECORD_BLOCK] = "block",  [RECORD_MUTEX] = "mutex", [RECORD_OFFCPU] = "offcpu",
-        [RECORD_CUSTOM] = "custom"};
+        [RECORD_CPU] = "cpu",         [RECORD_WALL] = "wall",    [RECORD_HEAP] = "heap",
+        [RECORD_BLOCK] = "block",     [RECORD_MUTEX] = "mutex",  [RECORD_OFFCPU] = "offcpu",
+        [RECORD_WAKEUPS] = "wakeups", [RECORD_CUSTOM] = "custom"};
     return names[kind];
 }
 
 unsigned record_seg_kind(int kind)
 {
-    static const unsigned kinds[] = {
-        [RECORD_CPU] = SEG_KIND_CPU,      [RECORD_WALL] = SEG_KIND_WALL,
-        [RECORD_HEAP] = SEG_KIND_HEAP,    [RECORD_BLOCK] = SEG_KIND_BLOCK,
-        [RECORD_MUTEX] = SEG_KIND_MUTEX,  [RECORD_OFFCPU] = BUILDER_KIND_OFFCPU,
-        [RECORD_CUSTOM] = SEG_KIND_CUSTOM};
+    static const unsigned kinds[] = {[RECORD_CPU] = SEG_KIND_CPU,
+                                     [RECORD_WALL] = SEG_KIND_WALL,
+                                     [RECORD_HEAP] = SEG_KIND_HEAP,
+                                     [RECORD_BLOCK] = SEG_KIND_BLOCK,
+                                     [RECORD_MUTEX] = SEG_KIND_MUTEX,
+                                     [RECORD_OFFCPU] = BUILDER_KIND_OFFCPU,
+                                     [RECORD_WAKEUPS] = BUILDER_KIND_WAKEUPS,
+                                     [RECORD_CUSTOM] = SEG_KIND_CUSTOM};
     return kinds[kind];
 }
 
@@ -86,6 +89,7 @@ bool record_wants(const struct record_options *o, int kind)
         [RECORD_CPU] = o->cpu_hz,           [RECORD_WALL] = o->wall_hz,
         [RECORD_HEAP] = o->heap_bytes,      [RECORD_BLOCK] = o->block_ns,
         [RECORD_MUTEX] = o->mutex_fraction, [RECORD_OFFCPU] = o->offcpu_fraction,
+        [RECORD_WAKEUPS] = o->wakeups,
     };
     return wishes[kind] != 0;
 }

@@ -33,6 +33,7 @@ struct record_options {
     uint64_t block_ns;   // waits this long are kept, shorter ones by chance; 0: no block profile
     uint64_t mutex_fraction;   // 1 in so many contended unlocks; 0: no mutex profile
     uint64_t offcpu_fraction;  // RECORD_EBPF: 1 in so many waits of threads; 0: no off-CPU profile
+    bool wakeups;              // RECORD_EBPF: who ends them
     bool mmaps;                // mmap and munmap count as allocations too
     bool fibers;               // at the end a snapshot of all fibers
     bool trace;                // record_command: an execution trace
@@ -77,12 +78,13 @@ enum record_kind {
     RECORD_HEAP = RECORD_STREAM_COUNT,
     RECORD_BLOCK,
     RECORD_MUTEX,
-    RECORD_OFFCPU, // RECORD_EBPF alone
+    RECORD_OFFCPU, // RECORD_EBPF alone, as the next one
+    RECORD_WAKEUPS,
     RECORD_CUSTOM, // all of them; a file for each name
     RECORD_KIND_COUNT,
 };
 
-// What a profile of one file is called: "cpu", "wall", "heap", "block", "mutex", "offcpu", "custom".
+// What a profile of one file is called: "cpu", "wall", "heap", "block", "mutex", "offcpu", "wakeups", "custom".
 const char *record_kind_name(int kind);
 unsigned record_seg_kind(int kind); // enum seg_kind or builder_kind
 

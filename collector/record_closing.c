@@ -78,6 +78,13 @@ static void say_waits(FILE *out, const struct record_result *result, const struc
             (double)result->duration_ns / 1e9);
 }
 
+static void say_wakeups(FILE *out, const struct builder_stats *st)
+{
+    fputs("wakeups: ", out);
+    record_say_count(out, st->samples);
+    fprintf(out, " of threads that had waited %.2f s", (double)st->ns / 1e9);
+}
+
 static void say_contentions(FILE *out, enum record_kind kind, const struct builder_stats *st)
 {
     fprintf(out, "%s: ", record_kind_name((int)kind));
@@ -107,7 +114,7 @@ static void say_empty(FILE *out, enum record_kind kind, const struct record_opti
     } else if (kind == RECORD_MUTEX) {
         fputs("no contention was seen: no thread waited for a lock that another one released\n",
               out);
-    } else if (kind == RECORD_OFFCPU) {
+    } else if (kind == RECORD_OFFCPU || kind == RECORD_WAKEUPS) {
         fputs("no waits were seen: no thread left its processor\n", out);
     } else {
         fprintf(out,
@@ -133,6 +140,8 @@ static void say_what(FILE *out, const struct record_result *result, const struct
         say_contentions(out, w->kind, st);
     } else if (w->kind == RECORD_OFFCPU) {
         say_waits(out, result, st);
+    } else if (w->kind == RECORD_WAKEUPS) {
+        say_wakeups(out, st);
     } else {
         say_samples(out, result, w->kind, st);
     }

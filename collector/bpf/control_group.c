@@ -6,6 +6,7 @@
 #include "collector/bpf/control_group.h"
 
 #include <errno.h>
+#include <fts.h>
 #include <limits.h>
 #include <linux/magic.h>
 #include <stdbool.h>
@@ -111,4 +112,34 @@ uint64_t control_group_cpu_ns(const struct control_group *g)
     if (f)
         fclose(f);
     return us * 1000;
+}
+
+static int each_pid_of(const char *folder, int (*fn)(void *arg, uint32_t pid), void *arg)
+{
+    char path[PATH_MAX + 16];
+    unsigned pid;
+    int rc = 0;
+    snprintf(path, sizeof path, "%s/cgroup.procs", folder);
+    FILE *f = fopen(path, "re");
+    while (f && !rc && fscanf(f, "%u", &pid) == 1)
+        rc = fn(arg, pid);
+    if (f)
+        fclose(f);
+    return rc;
+}
+
+int control_group_each_pid(const struct control_group *g, int (*fn)(void *arg, uint32_t pid),
+                           void *arg)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", g->path);
+    char *roots[] = {path, NULL};
+    int rc = 0;
+    FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    for (FTSENT *e; tree && !rc && (e = fts_read(tree));)
+        if (e->fts_info == FTS_D)
+            rc = each_pid_of(e->fts_path, fn, arg);
+    if (tree)
+        fts_close(tree);
+    return rc;
 }

@@ -20,6 +20,10 @@ struct control_group {
 int control_group_find(struct control_group *out, const char *path, struct fscope_error *err);
 
 // CPU time that it has used, in ns; 0: unknown.
+// Calls fn with each process of it and of those below; stops when fn returns nonzero, and returns that.
+int control_group_each_pid(const struct control_group *g, int (*fn)(void *arg, uint32_t pid),
+                           void *arg);
+
 uint64_t control_group_cpu_ns(const struct control_group *g);
 
 #endif

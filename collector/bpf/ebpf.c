@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 enum { TICK_MS = 100, TICK_BUSY_MS = 10, TICK_FIRST_MS = 2, JUDGED_SAMPLES_MIN = 50 };
-enum { DESCRIPTORS_WANTED = 1 << 20, SUMS_MAX = 65536 };
+enum { DESCRIPTORS_WANTED = 1 << 20, SUMS_MAX = 65536, WAITS_MAX = 32768 };
 // As perf_attach.c's: samples later than that wait.
 #define HORIZON_NS UINT64_C(1000000)
 #define SUMS_NS    UINT64_C(5000000000)
@@ -96,6 +96,7 @@ static int load(struct ebpf *e, struct fscope_error *err)
                    .seed = record_now_ns(CLOCK_MONOTONIC) * UINT64_C(0x9e3779b97f4a7c15)},
         .ring_bytes = e->o->ring_bytes,
         .sums_max = SUMS_MAX,
+        .waits_max = WAITS_MAX,
     };
     ebpf_choose_programs(e, &po);
     int rc = bpf_programs_new(&e->programs, &po, err);
@@ -140,6 +141,25 @@ static int watch_first(struct ebpf *e, bool is_held, struct fscope_error *err)
     return rc ? error_set(err, rc, 0, "process %u cannot be watched: %s", pid, strerror(-rc)) : 0;
 }
 
+// Of a control group the processes are named for that, once.
+static int watch_group(void *arg, uint32_t pid)
+{
+    const struct ebpf *e = arg;
+    uint32_t slot;
+    if (bpf_programs_slot_of(e->programs, (pid_t)pid, &slot))
+        bpf_programs_target(e->programs, (pid_t)pid, 0);
+    return 0;
+}
+
+static int take_waiting(struct ebpf *e, struct fscope_error *err)
+{
+    if (e->filter == BPF_FILTER_CGROUP)
+        control_group_each_pid(&e->group, watch_group, e);
+    int rc = bpf_programs_waiting(e->programs, ebpf_on_record, e);
+    return rc ? error_set(err, rc, 0, "looking at threads that wait already: %s", strerror(-rc))
+              : 0;
+}
+
 static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
 {
     e->start_ns = e->summed_ns = record_now_ns(CLOCK_MONOTONIC);
@@ -147,6 +167,8 @@ static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
     int rc = watch_first(e, go_fd >= 0, err);
     if (!rc)
         rc = bpf_programs_start(e->programs, err);
+    if (!rc)
+        rc = take_waiting(e, err);
     if (!rc)
         rc = privileges_drop(may_write, e, err);
     if (!rc && e->filter != BPF_FILTER_TARGETS)
@@ -283,6 +305,11 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
                  "%llu stacks were longer than the %u bytes that were copied while their code was "
                  "not known yet, and lack their outermost frames",
                  (unsigned long long)e->cut, e->stack_bytes);
+    else if (l->waits)
+        snprintf(r->warning, sizeof r->warning,
+                 "%llu waits are not in the profile: they found no room, as more than %d threads "
+                 "had waited, or in too many ways in %d s",
+                 (unsigned long long)l->waits, WAITS_MAX, (int)(SUMS_NS / EBPF_SECOND_NS));
     else if (l->sums)
         snprintf(r->warning, sizeof r->warning,
                  "%llu samples were sent one by one: more than %d different ones in %d s",

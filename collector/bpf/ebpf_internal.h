@@ -107,8 +107,8 @@ struct ebpf {
     size_t sum_count, sum_capacity;
     uint32_t round;
     struct ebpf_process *known[EBPF_BUCKETS];
-    struct builder_label labels[EBPF_LABELS_MAX];
-    char label_text[EBPF_LABELS_MAX][2][256];
+    struct builder_label labels[EBPF_LABELS_MAX + 2];
+    char label_text[EBPF_LABELS_MAX + 2][2][256];
     uint64_t caller_pcs[BPF_DEPTH_MAX]; // of a sample of contention
     uint64_t samples;                   // of CPU time
     uint64_t copies, lost, cut, damaged;

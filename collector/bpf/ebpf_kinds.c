@@ -6,8 +6,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
-enum { NONE = -1, HZ_MAX = 100000 };
+enum { NONE = -1, HZ_MAX = 100000, INTERRUPT_BYTES = 32 };
 
 static const struct ebpf_kind kinds[BPF_SAMPLE_KIND_COUNT] = {
     [BPF_SAMPLE_CPU] = {.into = {RECORD_CPU, RECORD_WALL}},
@@ -15,6 +16,7 @@ static const struct ebpf_kind kinds[BPF_SAMPLE_KIND_COUNT] = {
     [BPF_SAMPLE_PREEMPTED] = {.into = {RECORD_OFFCPU, RECORD_WALL}, .is_wait = true},
     [BPF_SAMPLE_BLOCK] = {.into = {RECORD_BLOCK, NONE}, .is_contention = true},
     [BPF_SAMPLE_MUTEX] = {.into = {RECORD_MUTEX, NONE}, .is_contention = true},
+    [BPF_SAMPLE_WAKEUP] = {.into = {RECORD_WAKEUPS, NONE}},
 };
 
 const struct ebpf_kind *ebpf_kind(uint32_t kind)
@@ -51,6 +53,24 @@ int ebpf_check_kinds(const struct record_options *o, struct fscope_error *err)
     return 0;
 }
 
+// They lie together.
+static void find_interrupts(uint64_t *start, uint64_t *end)
+{
+    char line[512];
+    FILE *f = fopen("/proc/kallsyms", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        unsigned long long address = 0;
+        char name[256] = "";
+        if (sscanf(line, "%llx %*c %255s", &address, name) != 2 || !address ||
+            (strncmp(name, "asm_sysvec_", 11) != 0 && strcmp(name, "asm_common_interrupt") != 0))
+            continue;
+        *start = *start && *start < address ? *start : address;
+        *end = *end > address + INTERRUPT_BYTES ? *end : address + INTERRUPT_BYTES;
+    }
+    if (f)
+        fclose(f);
+}
+
 void ebpf_choose_programs(const struct ebpf *e, struct bpf_programs_options *po)
 {
     po->cpu_hz = e->hz;
@@ -59,6 +79,11 @@ void ebpf_choose_programs(const struct ebpf *e, struct bpf_programs_options *po)
         po->offcpu = 1;
     po->config.block_ns = e->o->block_ns;
     po->config.mutex_fraction = (uint32_t)e->o->mutex_fraction;
+    po->wakeups = e->o->wakeups;
+    if (po->wakeups)
+        find_interrupts(&po->config.interrupts, &po->config.interrupts_end);
+    if (po->wakeups && !po->offcpu)
+        po->offcpu = 1;
 }
 
 int ebpf_kinds_begin(struct ebpf *e)
@@ -81,6 +106,10 @@ int ebpf_kinds_begin(struct ebpf *e)
         else
             rc = perf_code_new(&e->processes, r->builders[kind]);
     }
+    struct builder *wakeups = r->builders[RECORD_WAKEUPS];
+    if (!rc && wakeups &&
+        (!perf_code_blank(e->processes, 0, 0) || !builder_process(wakeups, 0, 0, "[interrupt]")))
+        rc = -ENOMEM;
     return rc;
 }
 

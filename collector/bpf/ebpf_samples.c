@@ -81,6 +81,18 @@ static void fill_labels(struct ebpf *e, struct builder_sample *s, const struct e
     s->label_count = n;
 }
 
+// Who was woken.
+static void fill_peer(struct ebpf *e, struct builder_sample *s, const struct bpf_peer *peer)
+{
+    uint32_t n = s->label_count;
+    if (!peer->tid)
+        return;
+    take_text(e->label_text[n][1], peer->comm, sizeof peer->comm);
+    e->labels[n] = (struct builder_label){.key = "woken", .value = e->label_text[n][1]};
+    e->labels[n + 1] = (struct builder_label){.key = "woken_tid", .number = peer->tid};
+    s->label_count = n + 2;
+}
+
 // --- Samples.
 
 static uint32_t flags_of(uint32_t end, uint32_t user_depth)
@@ -109,10 +121,11 @@ static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct ebpf_sink
         .kernel = r->pcs + r->user_depth,
         .kernel_depth = r->kernel_depth,
         .when = r->head.time_ns,
-        .object = r->object,
+        .object = r->kind == BPF_SAMPLE_WAKEUP ? 0 : r->object,
         .flags = flags_of(r->end, r->user_depth),
     };
     fill_labels(e, &s, f, &r->fiber, (const char *)(r->pcs + r->user_depth + r->kernel_depth));
+    fill_peer(e, &s, &r->peer);
     bpf_code_touch(e->code, r->head.pid);
     return ebpf_add(e, to, &s, sum);
 }
@@ -162,13 +175,18 @@ static int remember(struct ebpf *e, const struct bpf_stack *r, const struct ebpf
     return 0;
 }
 
+static bool is_held(const struct ebpf *e, uint32_t pid)
+{
+    return pid && pid == e->held_pid;
+}
+
 // A stack that was walked, whether in the kernel or here.
 static int on_walked(struct ebpf *e, const struct bpf_stack *r, struct perf_process *p)
 {
     struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
     struct ebpf_sink to = {.kind = ebpf_kind(r->kind)};
     // What a command does that has not been executed yet is counted, and kept from the profile.
-    if (r->head.pid != e->held_pid && ebpf_sink(e, r, p, &to))
+    if (!is_held(e, r->head.pid) && ebpf_sink(e, r, p, &to))
         return -ENOMEM;
     return r->key ? remember(e, r, &to, &fibers) : add_stack(e, r, &to, &fibers, &r->sum);
 }
@@ -219,6 +237,7 @@ static struct bpf_stack *walked(const struct perf_walk *walk, const struct bpf_c
         .key = r->key,
         .sum = r->sum,
         .object = r->object,
+        .peer = r->peer,
         .kind = r->kind,
         .end = walk->flags & SEG_FLAG_TRUNCATED ? BPF_END_DEPTH
                : walk->flags & SEG_FLAG_BROKEN  ? BPF_END_NO_ROW
@@ -241,7 +260,8 @@ static int on_copy(struct ebpf *e, const struct bpf_copy *r)
     struct perf_process *p = perf_code_process(e->processes, r->head.pid, r->head.time_ns);
     if (!known || !p)
         return -ENOMEM;
-    if (r->head.pid != e->held_pid)
+    // Of a process that only waits no tables are made.
+    if (!is_held(e, r->head.pid) && r->head.type == BPF_RECORD_COPY)
         meet_unknown_code(e, known, r->head.time_ns);
     struct perf_sample sample;
     fill_sample(e, &sample, r);
@@ -270,6 +290,7 @@ static int hand_on(struct ebpf *e, const struct bpf_head *head)
             return on_stack(e, r);
         break;
     case BPF_RECORD_COPY:
+    case BPF_RECORD_WAITING:
         if (is_whole_copy(r))
             return on_copy(e, r);
         break;

@@ -121,15 +121,18 @@ struct bpf_config {
     uint32_t cgroup_level; // BPF_FILTER_CGROUP: its ancestor on this level is cgroup_id
     uint32_t compare;      // tests: each stack for itself (key 0), and a copy beside it
     uint32_t offcpu;       // 1 in so many waits; 0: none. bpf_programs_new sets it
+    uint32_t wakeups;      // who ends them; the same
+    uint32_t reserved;
     uint64_t cgroup_id;
-    uint64_t seed;   // of the keys
-    uint64_t cpu_ns; // what a CPU sample stands for; bpf_programs_new sets it
+    uint64_t interrupts, interrupts_end; // where the kernel's code for them begins; 0: unknown
+    uint64_t seed;                       // of the keys
+    uint64_t cpu_ns;                     // what a CPU sample stands for; bpf_programs_new sets it
     // Contention (futex_layout.h): waits from so long on, one in so many contentions; 0: none.
     uint64_t block_ns;
     uint32_t mutex_fraction;
     uint32_t futex_locks;   // words waited for at a time, a power of two; 0: BPF_FUTEX_LOCKS_MAX
     uint32_t futex_threads; // 0: BPF_FUTEX_THREADS_MAX
-    uint32_t reserved;
+    uint32_t reserved_too;
 };
 
 // --- What comes back.
@@ -140,6 +143,8 @@ enum bpf_sample_kind {
     BPF_SAMPLE_PREEMPTED, // the same of a thread that could have run
     BPF_SAMPLE_BLOCK,     // a wait in futex(2), which is over: count contentions, ns together
     BPF_SAMPLE_MUTEX,     // a wake there: what the others had waited
+    BPF_SAMPLE_WAKEUP, // a task made a thread runnable: ns is what that had waited, object its thread id. Of an interrupt:
+    // process and thread 0
     BPF_SAMPLE_KIND_COUNT,
 };
 
@@ -154,6 +159,7 @@ enum bpf_record_type {
     BPF_RECORD_EXEC = 3,  // struct bpf_task_event
     BPF_RECORD_FORK = 4,  // struct bpf_task_event; of a new process, not of a thread
     BPF_RECORD_EXIT = 5,  // struct bpf_task_event; of a whole process
+    BPF_RECORD_WAITING = 6, // struct bpf_copy: a thread that waited when recording began
 };
 
 enum bpf_walk_end { // as enum unwind_end
@@ -180,6 +186,11 @@ struct bpf_fiber { // zero: none
     char name[32];
 };
 
+struct bpf_peer { // who was woken; zero: nobody
+    uint32_t pid, tid;
+    char comm[16];
+};
+
 struct bpf_stack {
     struct bpf_head head;
     uint64_t key;       // 0: the sample stands for itself, and is not in sums
@@ -189,6 +200,7 @@ struct bpf_stack {
     uint32_t end;       // enum bpf_walk_end
     uint32_t user_depth, kernel_depth;
     char comm[16];
+    struct bpf_peer peer;
     struct bpf_fiber fiber;
     uint32_t hint,
         reserved; // BLOCK, MUTEX, of which the object is a futex word: enum bpf_futex_hint
@@ -205,6 +217,7 @@ struct bpf_copy {
     uint32_t stack_bytes; // copied from rsp upwards
     uint32_t valid;       // registers by DWARF number, as struct unwind_registers
     char comm[16];
+    struct bpf_peer peer;
     struct bpf_fiber fiber; // label_bytes 0
     uint32_t hint, reserved;
     uint64_t rip, rbp, rsp;

@@ -59,19 +59,6 @@ struct {
     __type(value, struct copy_scratch);
 } copies SEC(".maps");
 
-struct wait {                // a thread's
-    uint64_t since;          // 0: it runs
-    uint64_t runnable_since; // 0: it waits
-    uint64_t key;            // 0: not counted
-};
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 1); // programs.c
-    __type(key, uint32_t);  // thread id
-    __type(value, struct wait);
-} waiting SEC(".maps");
-
 struct sample { // one that is being taken
     void *ctx;
     struct task_struct *task;
@@ -79,8 +66,9 @@ struct sample { // one that is being taken
     struct fiber fiber;
     struct bpf_sum sum;
     uint64_t object;
+    const struct task_struct *woken; // of BPF_SAMPLE_WAKEUP
     uint32_t kind, hint;
-    bool in_kernel;
+    bool in_kernel, is_interrupt;
 };
 
 // --- Odds and ends.
@@ -178,6 +166,16 @@ static __always_inline bool is_of_process(uint32_t kind)
     return kind == BPF_SAMPLE_BLOCK || kind == BPF_SAMPLE_MUTEX;
 }
 
+static __always_inline void fill_peer(struct bpf_peer *peer, const struct task_struct *task)
+{
+    *peer = (struct bpf_peer){0};
+    if (!task)
+        return;
+    peer->pid = (uint32_t)task->tgid;
+    peer->tid = (uint32_t)task->pid;
+    bpf_probe_read_kernel(peer->comm, sizeof peer->comm, task->comm);
+}
+
 // --- Copies.
 
 static __always_inline void copy_registers(struct bpf_copy *c, const struct pt_regs *r)
@@ -233,6 +231,7 @@ static __always_inline uint64_t send_copy(const struct sample *m, const struct p
     c->copy.key = is_told_early(m->kind) ? mix(c->copy.head.time_ns, c->copy.head.tid) | 1 : 0;
     c->copy.sum = m->sum;
     c->copy.object = m->object;
+    fill_peer(&c->copy.peer, m->woken);
     c->copy.kind = m->kind;
     c->copy.hint = m->hint;
     bpf_get_current_comm(c->copy.comm, sizeof c->copy.comm);
@@ -274,8 +273,9 @@ static __always_inline uint64_t key_of(struct scratch *s, const struct sample *m
                                        uint32_t kernel_depth)
 {
     uint64_t h = mix(config.seed ^ m->kind, s->walk.hash);
-    h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 |
-                   (is_of_process(m->kind) ? 0 : (uint32_t)m->task->pid));
+    if (!m->is_interrupt)
+        h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 |
+                       (is_of_process(m->kind) ? 0 : (uint32_t)m->task->pid));
     h = mix(h, s->walk.generation | (uint64_t)(uint32_t)m->fiber.labels << 32);
     h = mix(h, is_of_process(m->kind) ? 0 : m->fiber.id);
     h = mix(h, m->object);
@@ -293,12 +293,15 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     r->key = key;
     r->sum = m->sum;
     r->object = m->object;
+    fill_peer(&r->peer, m->woken);
     r->kind = m->kind;
     r->hint = m->hint;
     r->end = s->walk.why;
     r->user_depth = depth;
     r->kernel_depth = kernel_depth;
     bpf_get_current_comm(r->comm, sizeof r->comm);
+    if (m->is_interrupt)
+        r->head.pid = r->head.tid = 0;
     fiber_describe(&r->fiber, &m->fiber, &m->slot->fibers);
     uint32_t at = depth + kernel_depth;
     SEEN_BY_VERIFIER(at); // Linux 6.1 has lost what it knew of the two
@@ -396,80 +399,7 @@ int sample_cpu(struct bpf_perf_event_data *ctx)
     return 0;
 }
 
-// --- Waits.
-
-#define TASK_EXITING 0x4 // PF_EXITING
-
-// A thread leaves its processor: its stack is that of the wait, which counts when it is over.
-static __always_inline void wait_begins(void *ctx, struct task_struct *task, bool could_run,
-                                        uint64_t now)
-{
-    struct sample m = {.ctx = ctx, .task = task, .in_kernel = true};
-    struct wait wait = {.since = now, .runnable_since = could_run ? now : 0};
-    uint32_t slot, tid = (uint32_t)task->pid;
-    // One that ends does not come back.
-    if (!is_watched(task, &slot) || task->flags & TASK_EXITING ||
-        (config.offcpu > 1 && bpf_get_prandom_u32() % config.offcpu))
-        return;
-    // It may be woken while its stack is walked.
-    struct wait *w = bpf_map_lookup_elem(&waiting, &tid);
-    if (w) {
-        *w = wait;
-    } else if (bpf_map_update_elem(&waiting, &tid, &wait, 0) ||
-               !(w = bpf_map_lookup_elem(&waiting, &tid))) {
-        COUNT_LOSS(waits);
-        return;
-    }
-    struct scratch *s = scratch_take();
-    if (!s)
-        return;
-    m.kind = could_run ? BPF_SAMPLE_PREEMPTED : BPF_SAMPLE_OFFCPU;
-    w->key = take(s, &m, slot);
-    s->is_busy = 0;
-}
-
-static __always_inline bool add_wait(void *sums, uint64_t key, const struct bpf_sum *sum)
-{
-    return add_to(sums, key, sum) || !bpf_map_update_elem(sums, &key, sum, BPF_NOEXIST_) ||
-           add_to(sums, key, sum);
-}
-
-static __always_inline void wait_ends(const struct task_struct *task, uint64_t now)
-{
-    uint32_t tid = (uint32_t)task->pid;
-    struct wait *w = bpf_map_lookup_elem(&waiting, &tid);
-    if (!w || !w->since)
-        return;
-    uint64_t key = w->key, runnable = w->runnable_since;
-    struct bpf_sum sum = {
-        .count = config.offcpu,
-        .ns = (now - w->since) * config.offcpu,
-        .runnable_ns = runnable ? (now - runnable) * config.offcpu : 0,
-    };
-    *w = (struct wait){0};
-    if (key && !(bank ? add_wait(&sums_1, key, &sum) : add_wait(&sums_0, key, &sum)))
-        COUNT_LOSS(waits);
-}
-
-SEC("tp_btf/sched_switch")
-int BPF_PROG(switch_tasks, bool preempt, struct task_struct *prev, struct task_struct *next)
-{
-    uint64_t now = bpf_ktime_get_ns();
-    wait_ends(next, now);
-    wait_begins(ctx, prev, preempt || prev->__state == 0, now);
-    return 0;
-}
-
-// From now on it waits for a processor alone. Who is woken may be about to leave its own, or be there: then it does not wait.
-SEC("tp_btf/sched_waking")
-int BPF_PROG(wake, struct task_struct *task)
-{
-    uint32_t tid = (uint32_t)task->pid;
-    struct wait *w = bpf_map_lookup_elem(&waiting, &tid);
-    if (w && w->since && !w->runnable_since)
-        w->runnable_since = bpf_ktime_get_ns();
-    return 0;
-}
+#include "collector/bpf/waits.bpf.h"
 
 #include "collector/bpf/futex.bpf.h"
 
@@ -505,9 +435,11 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 }
 
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(process_exec, struct task_struct *task)
+int BPF_PROG(process_exec, struct task_struct *task, int old_tid)
 {
-    uint32_t pid = (uint32_t)task->tgid, none = 0;
+    uint32_t pid = (uint32_t)task->tgid, none = 0, old = (uint32_t)old_tid;
+    if (config.offcpu && old != pid)
+        bpf_map_delete_elem(&waiting, &old);
     uint32_t *slot = bpf_map_lookup_elem(&targets, &pid);
     if (!slot)
         return 0;

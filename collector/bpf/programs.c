@@ -144,6 +144,7 @@ static int configure(struct bpf_programs *p)
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.sums_1, o->sums_max);
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.waiting, o->offcpu ? o->waits_max : 1);
     rc = rc ? rc : bpf_program__set_autoload(k->progs.switch_tasks, o->offcpu);
+    rc = rc ? rc : bpf_program__set_autoload(k->progs.waiting_tasks, o->offcpu);
     rc = rc ? rc : bpf_program__set_autoload(k->progs.wake, o->offcpu);
     return rc ? rc : configure_futexes(p);
 }
@@ -187,6 +188,7 @@ static void take_options(struct bpf_programs *p, const struct bpf_programs_optio
         p->opts.config.futex_locks = BPF_FUTEX_LOCKS_MAX;
     if (!p->opts.config.futex_threads)
         p->opts.config.futex_threads = BPF_FUTEX_THREADS_MAX;
+    p->opts.config.wakeups = p->opts.wakeups;
     if (p->opts.cpu_hz)
         p->opts.config.cpu_ns = UINT64_C(1000000000) / p->opts.cpu_hz;
 }
@@ -303,6 +305,56 @@ int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err)
     libbpf_set_print(before);
     if (rc)
         bpf_programs_stop(p);
+    return rc;
+}
+
+// Records follow each other in what is read; a read may end in the middle of one.
+static int read_waiting(int fd, bpf_record_fn *fn, void *arg)
+{
+    enum { CAPACITY = 1 << 17 };
+    uint8_t *bytes = malloc(CAPACITY);
+    size_t have = 0;
+    int rc = bytes ? 0 : -ENOMEM;
+    while (!rc) {
+        ssize_t n = read(fd, bytes + have, CAPACITY - have);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            continue;
+        if (n <= 0) {
+            rc = n ? -errno : 0;
+            break;
+        }
+        have += (size_t)n;
+        size_t at = 0;
+        while (!rc && have - at >= sizeof(struct bpf_head)) {
+            const struct bpf_head *head = (const void *)(bytes + at);
+            if (head->size < sizeof *head || head->size > CAPACITY)
+                rc = -EPROTO;
+            else if (have - at < head->size)
+                break;
+            else
+                rc = fn(arg, head);
+            at += head->size;
+        }
+        have = at < have ? have - at : 0;
+        memmove(bytes, bytes + at, have);
+    }
+    free(bytes);
+    return rc;
+}
+
+int bpf_programs_waiting(struct bpf_programs *p, bpf_record_fn *fn, void *arg)
+{
+    if (!p->opts.offcpu)
+        return 0;
+    struct bpf_link *link = bpf_program__attach_iter(p->skeleton->progs.waiting_tasks, NULL);
+    int rc = link ? 0 : -errno, fd = link ? bpf_iter_create(bpf_link__fd(link)) : -1;
+    if (link && fd < 0)
+        rc = -errno;
+    if (fd >= 0) {
+        rc = read_waiting(fd, fn, arg);
+        close(fd);
+    }
+    bpf_link__destroy(link);
     return rc;
 }
 
