@@ -83,6 +83,8 @@ int ebpf_watch_open(struct ebpf_watch **out, const struct record_options *o,
         ebpf_watch_close(w);
         return rc;
     }
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        w->since_ns[kind] = w->e->start_ns;
     *out = w;
     return 0;
 }
