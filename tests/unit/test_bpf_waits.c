@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -178,7 +179,7 @@ static void fill_for(struct bpf_programs *p, pid_t pid)
     builder_free(b);
 }
 
-static struct bpf_programs *load(void)
+static struct bpf_programs *load(uint32_t waits_max)
 {
     struct bpf_programs *p = NULL;
     struct fscope_error err = {0};
@@ -186,7 +187,11 @@ static struct bpf_programs *load(void)
         .size = sizeof o,
         .offcpu = 1,
         .sums_max = 4096,
-        .config = {.filter = BPF_FILTER_TARGETS, .inherit = 1, .kernel_stacks = 1},
+        .waits_max = waits_max,
+        .config = {.filter = BPF_FILTER_TARGETS,
+                   .inherit = 1,
+                   .stack_copy = 4096,
+                   .kernel_stacks = 1},
     };
     if (geteuid() != 0)
         SKIP_CASE("loading BPF programs needs root");
@@ -200,7 +205,7 @@ static void waits_last_as_long_as_a_thread_does_not_run(void **state)
     (void)state;
     struct fscope_error err;
     struct timespec t = {.tv_nsec = 10000000};
-    struct bpf_programs *p = load();
+    struct bpf_programs *p = load(0);
     truth = mmap(NULL, sizeof *truth, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(truth, MAP_FAILED);
     pid_t pid = start_child();
@@ -240,10 +245,75 @@ static void waits_last_as_long_as_a_thread_does_not_run(void **state)
     bpf_programs_free(p);
 }
 
+static void more_waits_than_room_are_counted(void **state)
+{
+    (void)state;
+    struct fscope_error err;
+    struct bpf_losses losses;
+    struct timespec t = {.tv_nsec = 10000000};
+    struct bpf_programs *p = load(1);
+    memset(truth, 0, sizeof *truth);
+    pid_t pid = start_child();
+    while (!truth->sleeper || !truth->reader)
+        nanosleep(&t, NULL);
+    assert_int_equal(bpf_programs_target(p, pid, 0), 0);
+    if (bpf_programs_start(p, &err))
+        fail_msg("%s", err.text);
+    truth->may_go = 1;
+    while (!truth->is_done)
+        nanosleep(&t, NULL);
+    bpf_programs_stop(p);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    bpf_programs_losses(p, &losses);
+    assert_true(losses.waits > 0 && losses.waits <= 3 * SLEEPS);
+    bpf_programs_free(p);
+}
+
+static int on_early(void *arg, const struct bpf_head *head)
+{
+    const struct bpf_copy *c = (const struct bpf_copy *)head;
+    uint32_t *tids = arg;
+    assert_int_equal(head->type, BPF_RECORD_WAITING);
+    assert_true(c->key && c->kernel_depth > 2 && c->stack_bytes > 0 && c->rsp);
+    assert_true(sizeof *c + 8 * (size_t)c->kernel_depth + c->stack_bytes == head->size);
+    for (int i = 0; i < 3; i++)
+        tids[i] = tids[i] == head->tid ? 0 : tids[i];
+    return 0;
+}
+
+static void threads_that_wait_already_are_told(void **state)
+{
+    (void)state;
+    struct fscope_error err;
+    struct timespec t = {.tv_nsec = 10000000};
+    struct bpf_programs *p = load(0);
+    memset(truth, 0, sizeof *truth);
+    pid_t pid = start_child();
+    while (!truth->sleeper || !truth->reader)
+        nanosleep(&t, NULL);
+    truth->may_go = 1; // the reader waits from then on, as the first thread does
+    while (!truth->reads_since)
+        nanosleep(&t, NULL);
+    nanosleep(&t, NULL);
+    assert_int_equal(bpf_programs_target(p, pid, 0), 0);
+    if (bpf_programs_start(p, &err))
+        fail_msg("%s", err.text);
+    uint32_t missing[3] = {(uint32_t)pid, truth->reader, 0};
+    assert_int_equal(bpf_programs_waiting(p, on_early, missing), 0);
+    assert_true(!missing[0] && !missing[1]);
+    bpf_programs_stop(p);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    bpf_programs_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(waits_last_as_long_as_a_thread_does_not_run),
+        cmocka_unit_test(more_waits_than_room_are_counted),
+        cmocka_unit_test(threads_that_wait_already_are_told),
     };
     return skip_status(cmocka_run_group_tests(tests, NULL, NULL));
 }
