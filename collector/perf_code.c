@@ -94,6 +94,19 @@ void perf_code_add_builder(struct perf_code *c, struct builder *b)
         c->builders[c->builder_count++] = b;
 }
 
+void perf_code_replace_builder(struct perf_code *c, const struct builder *old, struct builder *b)
+{
+    size_t at = 0;
+    while (at < c->builder_count && c->builders[at] != old)
+        at++;
+    if (at == c->builder_count)
+        return;
+    c->builders[at] = b;
+    for (size_t i = 0; i < PROCESS_BUCKETS; i++)
+        for (struct perf_process *p = c->processes[i]; p; p = p->next)
+            p->out[at] = NULL;
+}
+
 void perf_code_be_lazy(struct perf_code *c)
 {
     c->is_lazy = true;

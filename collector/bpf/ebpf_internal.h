@@ -131,6 +131,19 @@ struct ebpf {
     bool rescan;
 };
 
+// --- ebpf.c: a recording, in its parts. Zero or -errno.
+
+struct ebpf *ebpf_new(const struct record_options *o,
+                      struct record_result *result); // NULL: no memory
+void ebpf_free(struct ebpf *e);                      // accepts NULL
+// All that refuses, before anything is started; makes builders. is_held: of a command that waits to be executed.
+int ebpf_prepare(struct ebpf *e, bool is_held, struct fscope_error *err);
+int ebpf_begin(struct ebpf *e, bool is_held, struct fscope_error *err); // loads, attaches
+int ebpf_next_tick_ms(struct ebpf *e, uint64_t now);                    // until there is to be read
+int ebpf_pump(struct ebpf *e);                                          // reads what has come
+int ebpf_look(struct ebpf *e, uint64_t now);                            // takes sums, if it is time
+bool ebpf_has_ended(const struct ebpf *e);                              // where there is no pidfd
+
 // --- ebpf_processes.c
 
 struct ebpf_process *ebpf_process(struct ebpf *e, uint32_t pid);     // NULL: not known
@@ -161,6 +174,8 @@ int ebpf_sink(const struct ebpf *e, const struct bpf_stack *r, struct perf_proce
 int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
              const struct bpf_sum *sum);
 void ebpf_lost(const struct ebpf *e); // tells the profiles
+// From now on there is an empty one of this kind, in place of the old one, which becomes the caller's. 0 or -ENOMEM.
+int ebpf_renew_builder(struct ebpf *e, int kind);
 
 // --- ebpf_contention.c: what struct futex_call says.
 
@@ -194,6 +209,8 @@ void ebpf_probes_free(struct ebpf *e);
 int ebpf_on_record(void *arg, const struct bpf_head *head); // bpf_record_fn: queues
 int ebpf_run_queue(struct ebpf *e, uint64_t horizon_ns);    // 0 or -errno
 int ebpf_take_sums(struct ebpf *e, bool is_last);           // empties the ring, too
+// Of the keys that are known, the samples go where they would go now. 0 or -ENOMEM.
+int ebpf_keys_again(struct ebpf *e);
 void ebpf_samples_free(struct ebpf *e);
 
 #endif

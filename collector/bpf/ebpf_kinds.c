@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <time.h>
 #include <string.h>
 
 enum { NONE = -1, HZ_MAX = 100000, INTERRUPT_BYTES = 32 };
@@ -177,4 +178,21 @@ void ebpf_lost(const struct ebpf *e)
     for (int kind = 0; kind < RECORD_CUSTOM; kind++)
         if (e->result->builders[kind])
             builder_lost(e->result->builders[kind], e->lost);
+}
+
+int ebpf_renew_builder(struct ebpf *e, int kind)
+{
+    struct builder *made, *old = e->result->builders[kind];
+    const struct builder_options bo = {
+        .size = sizeof bo,
+        .kind = record_seg_kind(kind),
+        .period_ns = e->hz ? EBPF_SECOND_NS / e->hz : 1,
+        .real_ns = record_now_ns(CLOCK_REALTIME),
+    };
+    int rc = builder_new(&made, &bo);
+    if (rc)
+        return rc;
+    perf_code_replace_builder(e->processes, old, made);
+    e->result->builders[kind] = made;
+    return ebpf_keys_again(e);
 }

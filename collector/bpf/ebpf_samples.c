@@ -421,6 +421,18 @@ int ebpf_take_sums(struct ebpf *e, bool is_last)
     return rc < 0 ? (int)rc : (int)rc2;
 }
 
+int ebpf_keys_again(struct ebpf *e)
+{
+    for (size_t i = 0; i < EBPF_KEY_BUCKETS; i++)
+        for (struct ebpf_key *k = e->keys[i]; k; k = k->next) {
+            const struct bpf_head *h = &k->stack->head;
+            struct perf_process *p = perf_code_process(e->processes, h->pid, h->time_ns);
+            if (!p || ebpf_sink(e, k->stack, p, &k->sink))
+                return -ENOMEM;
+        }
+    return 0;
+}
+
 void ebpf_samples_free(struct ebpf *e)
 {
     drop_keys(e, UINT32_MAX);

@@ -73,9 +73,8 @@ int ebpf_watch_open(struct ebpf_watch **out, const struct record_options *o,
     w->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = w->stop_fd < 0 ? error_set(err, -errno, 0, "eventfd: %s", strerror(errno)) : 0;
     if (!rc)
-        rc = ebpf_new(&w->e, &w->o, &w->result, err);
-    if (!rc)
-        rc = ebpf_prepare(w->e, -1, err);
+        rc = (w->e = ebpf_new(&w->o, &w->result)) ? ebpf_prepare(w->e, false, err)
+                                                  : error_set(err, -ENOMEM, 0, "out of memory");
     if (!rc)
         rc = ebpf_begin(w->e, false, err);
     if (!rc && w->e->hz && bpf_programs_sample_cpu(w->e->programs, false))
@@ -84,6 +83,8 @@ int ebpf_watch_open(struct ebpf_watch **out, const struct record_options *o,
         ebpf_watch_close(w);
         return rc;
     }
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        w->since_ns[kind] = w->e->start_ns;
     *out = w;
     return 0;
 }
@@ -184,7 +185,8 @@ static int switch_on(struct ebpf_watch *w, enum record_kind kind, struct pprof_p
     if (rc)
         return rc;
     w->users[kind]++;
-    return ebpf_sampling(w->e, w->users);
+    rc = bpf_programs_sample_cpu(w->e->programs, w->users[RECORD_CPU]);
+    return rc ? error_set(err, rc, 0, "perf events: %s", strerror(-rc)) : 0;
 }
 
 static int switch_off(struct ebpf_watch *w, enum record_kind kind, struct pprof_profile **out,
@@ -194,7 +196,7 @@ static int switch_off(struct ebpf_watch *w, enum record_kind kind, struct pprof_
     w->losses[kind] = lost_so_far(w);
     int rc = snapshot(w, kind, out, err);
     w->users[kind]--;
-    ebpf_sampling(w->e, w->users);
+    bpf_programs_sample_cpu(w->e->programs, w->users[RECORD_CPU]);
     return rc;
 }
 

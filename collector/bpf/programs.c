@@ -567,21 +567,6 @@ int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg)
     return rc;
 }
 
-void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
-{
-    *out = (struct bpf_losses){0};
-    int count = libbpf_num_possible_cpus();
-    uint32_t zero = 0;
-    uint64_t *words = count > 0 ? calloc((size_t)count, sizeof *out) : NULL;
-    if (words && !bpf_map_lookup_elem(bpf_map__fd(p->skeleton->maps.losses), &zero, words))
-        for (int cpu = 0; cpu < count; cpu++) {
-            const uint64_t *l = words + (size_t)cpu * (sizeof *out / sizeof *l);
-            for (size_t i = 0; i < sizeof *out / sizeof *l; i++)
-                ((uint64_t *)out)[i] += l[i]; // it has nothing else
-        }
-    free(words);
-}
-
 int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)
 {
     struct bpf_prog_info info = {0};

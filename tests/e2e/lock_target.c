@@ -495,6 +495,36 @@ static void case_turns(void)
         CHECK(!pthread_join(t[i], NULL));
 }
 
+// --- Until it is killed: work with the lock held.
+
+static NOINLINE void burn(uint64_t ns)
+{
+    uint64_t until = now() + ns;
+    while (now() < until)
+        ;
+}
+
+static NOINLINE void *work_locked(void *arg)
+{
+    for (;;) {
+        pthread_mutex_lock(&known_mutex);
+        burn(3000000);
+        pthread_mutex_unlock(&known_mutex);
+        sleep_ms(1);
+    }
+    return arg;
+}
+
+static void case_busy(void)
+{
+    pthread_t t[TURNERS];
+    for (int i = 0; i < TURNERS; i++)
+        CHECK(!pthread_create(&t[i], NULL, work_locked, NULL));
+    printf("busy\n");
+    fflush(stdout);
+    pthread_join(t[0], NULL);
+}
+
 // --- Mutexes of all kinds keep their meaning.
 
 static void lock_kind(int type)
@@ -576,6 +606,7 @@ static const struct {
     {"join", case_join},   {"short", case_short},   {"meaning", case_meaning},
     {"held", case_held},   {"reused", case_reused}, {"uncalled", case_uncalled},
     {"word", case_word},   {"stuck", case_stuck},   {"turns", case_turns},
+    {"busy", case_busy},
 };
 
 int main(int argc, char **argv)
