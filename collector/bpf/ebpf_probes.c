@@ -24,6 +24,8 @@
 
 #define SITE(name) (1u << BPF_SITE_##name)
 
+enum { PROBES_RING_BYTES = 32 << 20 };
+
 enum {
     HEAP_SITES = SITE(HEAP_ALLOC) | SITE(HEAP_FREE),
     LOCK_SITES = SITE(BLOCK) | SITE(MUTEX) | SITE(THREAD_BLOCK) | SITE(THREAD_MUTEX),
@@ -187,6 +189,9 @@ void ebpf_probes_choose(const struct ebpf *e, struct bpf_programs_options *po)
     po->config.block_ns = e->o->block_ns;
     po->config.mutex_fraction = (uint32_t)e->o->mutex_fraction;
     po->config.fiber_fraction = e->o->fiber_fraction;
+    // As long as a program's code is not known, each of its calls sends a copy of the stack.
+    if (!po->ring_bytes && (po->malloc || po->sites))
+        po->ring_bytes = PROBES_RING_BYTES;
     // Of a program whose fibers tell, threads that wait are mostly its schedulers.
     po->no_futexes = po->sites & LOCK_SITES;
 }
