@@ -30,12 +30,12 @@ enum { HZ_DEFAULT = 99, HZ_MAX = 10000, STACK_BYTES_MAX = 65528 };
 
 struct settings {
     uint64_t hz, pid, stack_bytes;
-    const char *cpu, *wall, *offcpu, *heap, *block, *mutex; // "" when given without a rate
+    const char *cpu, *wall, *offcpu, *heap, *block, *mutex, *events; // "" when given without a rate
     const char *output, *go, *method, *cgroup;
     uint64_t trace_bytes, kernel_bytes, unwind_bytes;
     int64_t duration_ns, slow_region, slow_task, slow_latency, slow_stall;
-    bool wakeups, all, mmaps, fibers, trace, kernel, flight, no_inherit, no_symbols, quiet,
-        all_processes;
+    bool wakeups, all, mmaps, malloc_uprobes, fibers, trace, kernel, flight, no_inherit, no_symbols,
+        quiet, all_processes;
 };
 
 static const struct settings defaults = {.hz = HZ_DEFAULT,
@@ -83,6 +83,14 @@ static const struct cli_option options[] = {
              "all of these, each at its default where it is not named"),
     CLI_FLAG(struct settings, mmaps, "mmap", 0, "What to record",
              "with --heap: mmap and munmap count as allocations too"),
+    CLI_FLAG(
+        struct settings, malloc_uprobes, "malloc", 0, "What to record",
+        "with --heap, by eBPF: allocations by uprobes in the process' malloc, without the agent; "
+        "each malloc and free then takes microseconds longer"),
+    CLI_OPTIONAL(
+        struct settings, events, "fiber-events", 0, "N", "What to record",
+        "where fibers of libfiberscope-rt are spawned, park, are woken, preempted and so on, "
+        "one in N (1 by default), a profile for each; by eBPF"),
     CLI_FLAG(struct settings, trace, "trace", 0, "What to record",
              "an execution trace: what each fiber or thread did, and what it waited for, for "
              "`fiberscope trace` and `go tool trace`; with --cpu, with its samples"),
@@ -238,8 +246,8 @@ static int read_kinds(const struct settings *s, struct record_options *o)
     const char *heap = s->all && !s->heap ? "" : s->heap;
     const char *block = s->all && !s->block ? "" : s->block;
     const char *mutex = s->all && !s->mutex ? "" : s->mutex;
-    bool is_default =
-        !s->wall && !s->offcpu && !s->wakeups && !heap && !block && !mutex && !is_tracing(s);
+    bool is_default = !s->wall && !s->offcpu && !s->wakeups && !heap && !block && !mutex &&
+                      !s->events && !is_tracing(s);
     o->cpu_hz = s->cpu || s->all || is_default ? (uint32_t)s->hz : 0;
     o->wall_hz = s->wall || s->all ? (uint32_t)s->hz : 0;
     o->mmaps = s->mmaps;
@@ -258,6 +266,11 @@ static int read_kinds(const struct settings *s, struct record_options *o)
     o->wakeups = s->wakeups;
     if (!rc && s->offcpu)
         rc = read_fraction("offcpu", "waits", s->offcpu, OFFCPU_MAX, &o->offcpu_fraction);
+    if (!rc && s->events)
+        rc = read_fraction("fiber-events", "events", s->events, MUTEX_MAX, &o->fiber_fraction);
+    o->malloc_uprobes = s->malloc_uprobes;
+    if (!rc && s->malloc_uprobes && !heap)
+        rc = cli_usage("--malloc is a way to see allocations: it needs --heap");
     if (!rc && is_tracing(s))
         rc = read_trace(s, o);
     else if (!rc && (s->kernel || s->kernel_bytes))
@@ -272,7 +285,8 @@ static int read_kinds(const struct settings *s, struct record_options *o)
 // 0 or CLI_USAGE.
 static int read_whom(const struct settings *s, int argc, char **argv, struct record_options *o)
 {
-    bool is_many = s->all_processes || s->cgroup, by_kernel = is_many || s->offcpu || s->wakeups;
+    bool is_many = s->all_processes || s->cgroup,
+         by_kernel = is_many || s->offcpu || s->wakeups || s->malloc_uprobes || s->events;
     const char *many = s->cgroup ? "--cgroup" : "-a";
     if (s->pid > INT32_MAX)
         return cli_usage("-p %llu: there is no such process id", (unsigned long long)s->pid);
@@ -293,9 +307,11 @@ static int read_whom(const struct settings *s, int argc, char **argv, struct rec
                                                          : RECORD_PERF;
     if (by_kernel && o->method != RECORD_AUTO && o->method != RECORD_EBPF)
         return cli_usage("%s is recorded by eBPF alone, not with --method=%s",
-                         is_many     ? many
-                         : s->offcpu ? "--offcpu"
-                                     : "--wakeups",
+                         is_many      ? many
+                         : s->offcpu  ? "--offcpu"
+                         : s->wakeups ? "--wakeups"
+                         : s->events  ? "--fiber-events"
+                                      : "--malloc",
                          s->method);
     if (s->method && !s->pid && !by_kernel && o->method != RECORD_EBPF)
         return cli_usage("--method says how to reach a running process: it needs -p PID");
@@ -384,7 +400,7 @@ static int run(void *p, int argc, char **argv)
         record_wait(&o, &result);
         // A command that came to nothing is why there is nothing; a moment of a process may have none, beside the rest.
         bool is_rest = o.pid && (o.cpu_hz || o.wall_hz || o.heap_bytes || o.block_ns ||
-                                 o.offcpu_fraction || o.wakeups);
+                                 o.offcpu_fraction || o.wakeups || o.fiber_fraction);
         if (rc != -ENODATA || (!status && !is_rest))
             status = CLI_FAILURE;
     } else {

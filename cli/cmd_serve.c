@@ -57,8 +57,10 @@ static const struct cli_option options[] = {
         "agent: by the library inside, or not at all; outside (or perf, as record has it): without "
         "it, CPU time "
         "and threads alone; auto: the first that can be had; inject, with -p: puts it into the "
-        "process first, and takes it out of service at the end",
-        "auto agent outside inject perf"),
+        "process first, and takes it out of service at the end; ebpf, with -p: from outside, CPU "
+        "time, "
+        "locks and threads, with privilege",
+        "auto agent outside inject perf ebpf"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', NULL, "no start line, no closing line"),
     // As the agent starts it (agent/sidecar.h): quiet, and nothing to do where another one has the port.
     CLI_FLAG(struct settings, sidecar, "sidecar", 0, NULL, NULL),
@@ -91,9 +93,15 @@ static int read_rates(const struct settings *s, struct session_options *o)
     o->mutex_fraction = s->mutex ? n : 0;
     if (is_to_inject(s) && !s->pid)
         return cli_usage("--method=inject is for a running process: it needs -p PID");
+    bool is_by_kernel = strcmp(s->method, "ebpf") == 0;
+    if (is_by_kernel && !s->pid)
+        return cli_usage("--method=ebpf is for a running process: it needs -p PID");
+    if (is_by_kernel && s->heap && strcmp(s->heap, "off") != 0)
+        return cli_usage("--heap needs the agent: --method=inject");
     bool is_outside = strcmp(s->method, "outside") == 0 || strcmp(s->method, "perf") == 0;
     o->method = strcmp(s->method, "agent") == 0 || is_to_inject(s) ? SESSION_ONLY_AGENT
                 : is_outside                                       ? SESSION_ONLY_OUTSIDE
+                : is_by_kernel                                     ? SESSION_ONLY_KERNEL
                                                                    : SESSION_AUTO;
     return CLI_OK;
 }
@@ -155,7 +163,12 @@ static void say_start(const struct serving *v)
                  session_program(v->session), session_pid(v->session), address, token, address);
     const char *cpu_why = session_cpu_why(v->session);
     const char *why = v->why_outside && *v->why_outside ? v->why_outside : session_why(v->session);
-    if (session_way(v->session) == SESSION_OUTSIDE && *cpu_why)
+    if (session_is_by_kernel(v->session))
+        cli_note("by eBPF: CPU time, %s and threads, but no wall time, heap or traces",
+                 v->session_options.block_ns || v->session_options.mutex_fraction
+                     ? "locks"
+                     : "fibers (locks with --block and --mutex)");
+    else if (session_way(v->session) == SESSION_OUTSIDE && *cpu_why)
         cli_note("from outside: threads and fibers alone: %s; %s", why, cpu_why);
     else if (session_way(v->session) == SESSION_OUTSIDE)
         cli_note("from outside: CPU time, threads and fibers, but no wall time, heap, locks or "

@@ -20,6 +20,7 @@ int builder_new(struct builder **out, const struct builder_options *opts)
     b->value_count = value_count;
     b->period_ns = opts->period_ns;
     b->rate_bytes = opts->rate_bytes;
+    b->is_outside = opts->is_outside;
     b->real_ns = opts->real_ns;
     // Id 0 is the empty string, the empty stack, the empty label set.
     if (intern_string(&b->strings, "") != 0 || intern_put(&b->stacks, NULL, 0) != 0 ||
@@ -321,7 +322,9 @@ static void count_sample(struct builder_process *p, const struct builder_sample 
 {
     struct builder *b = p->builder;
     struct builder_stats *t = &b->stats;
-    uint64_t count = s->heap ? s->heap->alloc_objects : s->count;
+    uint64_t count = s->heap     ? s->heap->alloc_objects
+                     : s->growth ? s->growth->faults + s->growth->maps
+                                 : s->count;
     if (s->part && b->kind == SEG_KIND_HEAP)
         return; // the same allocations once more
     t->samples += count;

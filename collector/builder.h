@@ -37,6 +37,7 @@ struct builder_process;
 enum builder_kind {
     BUILDER_KIND_OFFCPU = 256, // waits of threads for anything
     BUILDER_KIND_WAKEUPS,      // who ended them
+    BUILDER_KIND_GROWTH,       // memory that became resident, and address space
 };
 
 struct builder_options {
@@ -46,6 +47,7 @@ struct builder_options {
     uint64_t period_ns;  // CPU, WALL: between samples; builder_set_period may correct it later
     uint64_t rate_bytes; // HEAP: mean bytes per sample; 0 or 1: every allocation was counted
     uint64_t real_ns;    // UNIX time of the start
+    bool is_outside;     // HEAP: of exact ones too only allocations and frees are known
 };
 
 // The part of a HEAP builder that says how long freed objects had lived; each name of custom
@@ -75,6 +77,12 @@ struct builder_heap {
     uint64_t temporary_objects, peak_objects, peak_bytes;
 };
 
+// What GROWTH counts.
+struct builder_growth {
+    uint64_t faults, resident_bytes, returned_bytes; // by page faults; given back
+    uint64_t maps, mapped_bytes, unmapped_bytes;     // by calls of mmap and its kin
+};
+
 // One observation, or several equal ones. Arrays belong to the caller.
 // Stacks are leaf first. The first pc of each array is exact, the others are return addresses; a
 // walker that knows a caller's pc to be exact (beyond a signal frame) hands in that pc + 1.
@@ -91,9 +99,10 @@ struct builder_sample {
     uint64_t count, ns;   // the values; BLOCK, MUTEX: contentions, delay; CUSTOM: added, removed;
                           // the part BUILDER_LIFETIME: freed objects, 0
     uint64_t runnable_ns; // OFFCPU: how much of ns it could have run
-    const struct builder_heap *heap; // the values of HEAP
-    uint64_t object;                 // HEAP: size class; BLOCK, MUTEX: the lock's address; 0: none
-    const char *part;                // NULL: ""
+    const struct builder_heap *heap;     // the values of HEAP
+    const struct builder_growth *growth; // those of GROWTH
+    uint64_t object;  // HEAP: size class; BLOCK, MUTEX: the lock's address; 0: none
+    const char *part; // NULL: ""
     const struct builder_label *labels;
     uint32_t label_count;
     uint32_t flags; // enum seg_record_flag
@@ -146,7 +155,7 @@ struct builder_heap_totals {
     uint64_t samples; // allocations that were recorded themselves
     uint64_t alloc_objects, alloc_bytes, inuse_objects, inuse_bytes, temporary_objects;
     uint64_t peak_bytes, peak_ns; // of the process with the highest one; ns since its start
-    bool is_exact;
+    bool is_exact, is_sampled;    // neither: of each allocation only that and its free are known
 };
 
 // Creates an empty builder. 0 or -ENOMEM, -EINVAL (kind). The caller owns *out: builder_free.
@@ -198,6 +207,8 @@ int builder_comment(struct builder *b, const char *text);
 
 void builder_get_stats(const struct builder *b, struct builder_stats *out);
 void builder_get_heap(const struct builder *b, struct builder_heap_totals *out);
+// The sums of GROWTH. False: it is of another kind.
+bool builder_get_growth(const struct builder *b, struct builder_growth *out);
 
 // Makes the profile, unsymbolized, of the part "": sample types by kind (builder_values.c), labels
 // `thread` and `tid` where there is a thread, `lock` and `lock_address` where there is a lock,

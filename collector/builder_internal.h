@@ -92,6 +92,7 @@ enum { VALUES_MAX = 7 }; // of one sample, see builder_values.c
 
 struct builder {
     unsigned kind; // enum seg_kind or builder_kind
+    bool is_outside;
     uint64_t period_ns, rate_bytes, real_ns;
     uint64_t ops; // of benchmarks
     struct intern strings, file_keys, locations, stacks, label_sets, samples, threads, locks, parts;

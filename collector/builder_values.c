@@ -27,6 +27,16 @@ enum { // of BUILDER_KIND_OFFCPU
     OFFCPU_VALUES,
 };
 
+enum { // of BUILDER_KIND_GROWTH, in the order of the profile
+    GROWTH_FAULTS,
+    GROWTH_RESIDENT,
+    GROWTH_RETURNED,
+    GROWTH_MAPS,
+    GROWTH_MAPPED,
+    GROWTH_UNMAPPED,
+    GROWTH_VALUES,
+};
+
 size_t values_stored(unsigned kind)
 {
     switch (kind) {
@@ -38,6 +48,7 @@ size_t values_stored(unsigned kind)
     case SEG_KIND_CUSTOM: return 2;
     case SEG_KIND_HEAP: return HEAP_VALUES;
     case BUILDER_KIND_OFFCPU: return OFFCPU_VALUES;
+    case BUILDER_KIND_GROWTH: return GROWTH_VALUES;
     default: return 0;
     }
 }
@@ -53,9 +64,23 @@ static void add_to(uint64_t *sum, uint64_t value)
     *sum = add_saturated(*sum, value);
 }
 
+static void add_growth(uint64_t *v, const struct builder_growth *g)
+{
+    add_to(&v[GROWTH_FAULTS], g->faults);
+    add_to(&v[GROWTH_RESIDENT], g->resident_bytes);
+    add_to(&v[GROWTH_RETURNED], g->returned_bytes);
+    add_to(&v[GROWTH_MAPS], g->maps);
+    add_to(&v[GROWTH_MAPPED], g->mapped_bytes);
+    add_to(&v[GROWTH_UNMAPPED], g->unmapped_bytes);
+}
+
 void values_add(struct builder *b, uint32_t id, const struct builder_sample *s)
 {
     uint64_t *v = &b->values[id * b->value_count];
+    if (s->growth) {
+        add_growth(v, s->growth);
+        return;
+    }
     if (!s->heap) {
         add_to(&v[0], s->count);
         add_to(&v[1], s->ns);
@@ -102,11 +127,17 @@ static double unsample_factor(const struct builder *b, const uint64_t *v)
     return 1 / (1 - exp(-mean / (double)b->rate_bytes));
 }
 
+// Its temporary objects and peaks are known.
+static bool is_exact(const struct builder *b)
+{
+    return b->rate_bytes <= 1 && !b->is_outside;
+}
+
 static void view_heap(const struct builder *b, const uint64_t *v, struct sample_view *out)
 {
     uint64_t objects = difference(v[ALLOC_OBJECTS], v[FREED_OBJECTS], &out->is_negative);
     uint64_t bytes = difference(v[ALLOC_BYTES], v[FREED_BYTES], &out->is_negative);
-    if (b->rate_bytes <= 1) {
+    if (is_exact(b)) {
         const uint64_t shown[] = {
             v[ALLOC_OBJECTS], v[ALLOC_BYTES], v[TEMPORARY_OBJECTS], v[PEAK_OBJECTS], v[PEAK_BYTES],
             objects,          bytes};
@@ -118,7 +149,8 @@ static void view_heap(const struct builder *b, const uint64_t *v, struct sample_
     double factor = unsample_factor(b, v);
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
         out->values[i] = scaled(shown[i], factor);
-    out->mean_bytes = v[ALLOC_OBJECTS] ? to_signed(v[ALLOC_BYTES] / v[ALLOC_OBJECTS]) : 0;
+    if (b->rate_bytes > 1)
+        out->mean_bytes = v[ALLOC_OBJECTS] ? to_signed(v[ALLOC_BYTES] / v[ALLOC_OBJECTS]) : 0;
 }
 
 void values_view(const struct builder *b, uint32_t id, bool is_main, struct sample_view *out)
@@ -130,6 +162,9 @@ void values_view(const struct builder *b, uint32_t id, bool is_main, struct samp
     } else if (b->kind == SEG_KIND_CUSTOM) {
         out->values[0] = to_signed(difference(v[0], v[1], &out->is_negative));
         out->is_empty = out->values[0] == 0;
+    } else if (b->kind == BUILDER_KIND_GROWTH) {
+        for (size_t i = 0; i < GROWTH_VALUES; i++)
+            out->values[i] = to_signed(v[i]);
     } else if (b->kind == BUILDER_KIND_OFFCPU) {
         out->values[0] = to_signed(v[OFFCPU_WAITS]);
         out->values[1] =
@@ -168,19 +203,35 @@ void builder_get_heap(const struct builder *b, struct builder_heap_totals *out)
         .samples = b->stats.samples,
         .peak_bytes = b->peak_bytes,
         .peak_ns = b->peak_ns,
-        .is_exact = b->rate_bytes <= 1,
+        .is_exact = is_exact(b),
+        .is_sampled = b->rate_bytes > 1,
     };
-    size_t inuse = out->is_exact ? 5 : 2;
+    size_t inuse = is_exact(b) ? 5 : 2;
     for (uint32_t id = 0; id < b->samples.count; id++) {
         if (b->kind != SEG_KIND_HEAP || !is_main(b, id))
             continue;
         values_view(b, id, true, &view);
         add_to(&out->alloc_objects, (uint64_t)view.values[0]);
         add_to(&out->alloc_bytes, (uint64_t)view.values[1]);
-        add_to(&out->temporary_objects, out->is_exact ? (uint64_t)view.values[2] : 0);
+        add_to(&out->temporary_objects, is_exact(b) ? (uint64_t)view.values[2] : 0);
         add_to(&out->inuse_objects, (uint64_t)view.values[inuse]);
         add_to(&out->inuse_bytes, (uint64_t)view.values[inuse + 1]);
     }
+}
+
+bool builder_get_growth(const struct builder *b, struct builder_growth *out)
+{
+    *out = (struct builder_growth){0};
+    for (uint32_t id = 0; b->kind == BUILDER_KIND_GROWTH && id < b->samples.count; id++) {
+        const uint64_t *v = &b->values[id * b->value_count];
+        add_to(&out->faults, v[GROWTH_FAULTS]);
+        add_to(&out->resident_bytes, v[GROWTH_RESIDENT]);
+        add_to(&out->returned_bytes, v[GROWTH_RETURNED]);
+        add_to(&out->maps, v[GROWTH_MAPS]);
+        add_to(&out->mapped_bytes, v[GROWTH_MAPPED]);
+        add_to(&out->unmapped_bytes, v[GROWTH_UNMAPPED]);
+    }
+    return b->kind == BUILDER_KIND_GROWTH;
 }
 
 static int add_types(struct pprof_profile *p, const char *const (*types)[2], size_t n)
@@ -213,7 +264,7 @@ static int heap_header(const struct builder *b, struct pprof_profile *p)
         {"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"temporary_objects", "count"},
         {"peak_objects", "count"},  {"peak_space", "bytes"},  {"inuse_objects", "count"},
         {"inuse_space", "bytes"}};
-    if (b->rate_bytes > 1)
+    if (!is_exact(b))
         return ADD_TYPES(p, sampled) || set_period(p, "space", "bytes", b->rate_bytes, "") ? -ENOMEM
                                                                                            : 0;
     return ADD_TYPES(p, exact) || set_period(p, "space", "bytes", 1, "inuse_space") ? -ENOMEM : 0;
@@ -232,6 +283,9 @@ int values_header(const struct builder *b, const char *part, struct pprof_profil
                                            {"waiting", "nanoseconds"},
                                            {"runnable", "nanoseconds"},
                                            {"offcpu", "nanoseconds"}};
+    static const char *const growth[][2] = {{"faults", "count"},         {"fault_space", "bytes"},
+                                            {"returned_space", "bytes"}, {"mmaps", "count"},
+                                            {"mmap_space", "bytes"},     {"munmap_space", "bytes"}};
     static const char *const wakeups[][2] = {{"wakeups", "count"}, {"delay", "nanoseconds"}};
     const char *time = b->kind == SEG_KIND_WALL ? "wall" : "cpu";
     const char *const times[][2] = {{"samples", "count"}, {time, "nanoseconds"}};
@@ -246,6 +300,8 @@ int values_header(const struct builder *b, const char *part, struct pprof_profil
         rc = ADD_TYPES(p, counts) || set_period(p, counts[0][0], "count", 1, "");
     else if (b->kind == SEG_KIND_BLOCK || b->kind == SEG_KIND_MUTEX)
         rc = ADD_TYPES(p, locks) || set_period(p, "contentions", "count", 1, "");
+    else if (b->kind == BUILDER_KIND_GROWTH)
+        rc = ADD_TYPES(p, growth) || set_period(p, "space", "bytes", 1, "fault_space");
     else if (b->kind == BUILDER_KIND_WAKEUPS)
         rc = ADD_TYPES(p, wakeups) || set_period(p, "wakeups", "count", 1, wakeups[1][0]);
     else if (b->kind == BUILDER_KIND_OFFCPU)

@@ -15,6 +15,7 @@
 
 // Of all files together: anyone's, so that nobody's sparse files make us take all memory.
 #define TABLE_BYTES_MAX (UINT64_C(1) << 30)
+#define ENDED_STAYS_NS  UINT64_C(2000000000)
 
 int perf_code_new(struct perf_code **out, struct builder *b)
 {
@@ -66,6 +67,7 @@ static struct perf_process *put_process(struct perf_code *c, uint32_t pid, uint6
     }
     p->map_count = 0;
     p->has_ended = false;
+    p->ended_ns = 0;
     p->generation = c->next_generation++;
     p->code = c;
     p->start = when;
@@ -90,6 +92,19 @@ void perf_code_add_builder(struct perf_code *c, struct builder *b)
 {
     if (c->builder_count < PERF_BUILDERS_MAX)
         c->builders[c->builder_count++] = b;
+}
+
+void perf_code_replace_builder(struct perf_code *c, const struct builder *old, struct builder *b)
+{
+    size_t at = 0;
+    while (at < c->builder_count && c->builders[at] != old)
+        at++;
+    if (at == c->builder_count)
+        return;
+    c->builders[at] = b;
+    for (size_t i = 0; i < PROCESS_BUCKETS; i++)
+        for (struct perf_process *p = c->processes[i]; p; p = p->next)
+            p->out[at] = NULL;
 }
 
 void perf_code_be_lazy(struct perf_code *c)
@@ -387,6 +402,20 @@ int perf_code_fork(struct perf_code *c, const struct perf_record *r)
     return 0;
 }
 
+// Samples that are older than its end may come later than this is known: a process stays for a while.
+static void forget_ended(struct perf_code *c, uint64_t now)
+{
+    if (!c->is_lazy || now < c->forgot_ns + ENDED_STAYS_NS)
+        return;
+    c->forgot_ns = now;
+    for (size_t i = 0; i < PROCESS_BUCKETS; i++)
+        for (struct perf_process *p = c->processes[i], *next; p; p = next) {
+            next = p->next;
+            if (p->has_ended && now >= p->ended_ns + ENDED_STAYS_NS)
+                drop_process(c, p);
+        }
+}
+
 void perf_code_exit(struct perf_code *c, const struct perf_record *r)
 {
     struct perf_process *p = find_process(c, r->task.pid);
@@ -395,8 +424,11 @@ void perf_code_exit(struct perf_code *c, const struct perf_record *r)
     // Other threads may outlive the first one: the maps stay for them.
     if (!c->is_lazy)
         p->has_ended |= r->task.tid == r->task.pid;
-    else if (perf_target_has_ended(p->pid))
-        drop_process(c, p);
+    else if (perf_target_has_ended(p->pid)) {
+        p->has_ended = true;
+        p->ended_ns = r->time_ns;
+    }
+    forget_ended(c, r->time_ns);
 }
 
 int perf_code_comm(struct perf_code *c, const struct perf_record *r)

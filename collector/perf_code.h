@@ -35,6 +35,9 @@ void perf_code_free(struct perf_code *c); // accepts NULL
 enum { PERF_BUILDERS_MAX = 8 };
 void perf_code_add_builder(struct perf_code *c, struct builder *b);
 
+// Another one in the place of `old`, which is told of nothing more; with perf_code_be_lazy.
+void perf_code_replace_builder(struct perf_code *c, const struct builder *old, struct builder *b);
+
 // From now on b is told of a process at the first perf_process_builder alone, not of names of threads until then, and one
 // that has ended is forgotten: for many processes most of which are never sampled.
 void perf_code_be_lazy(struct perf_code *c);

@@ -54,6 +54,7 @@ struct perf_process {
     struct code_map *maps;
     size_t map_count, map_capacity;
     bool has_ended;
+    uint64_t ended_ns;
     char name[64];
 };
 
@@ -72,6 +73,7 @@ struct perf_code {
     uint64_t table_bytes, table_bytes_max; // of all files' unwind tables
     uint32_t no_room;                      // files whose tables were not read for that
     uint64_t next_generation;
+    uint64_t forgot_ns; // when those that had ended were forgotten
     struct perf_process *processes[PROCESS_BUCKETS];
     struct code_row rows[ROW_CACHE];
 };

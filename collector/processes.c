@@ -146,8 +146,9 @@ static bool read_file(struct process *one, const char *path)
     return is_read;
 }
 
-// A black box is a file that is mapped whole, shared and writable.
-static void find_black_box(struct process *one)
+// One that a recorder made and the process has no descriptor of (needs CAP_CHECKPOINT_RESTORE), or a black box: a file that is
+// mapped whole, shared and writable.
+static void find_mapped(struct process *one)
 {
     char path[64], *line = NULL;
     size_t size = 0;
@@ -156,9 +157,16 @@ static void find_black_box(struct process *one)
     FILE *f = fopen(path, "re");
     while (f && !is_found && getline(&line, &size, f) > 0) {
         char access[5], *file = strchr(line, '/'), there[PATH_MAX + 32];
-        unsigned long offset;
-        if (!file || sscanf(line, "%*x-%*x %4s %lx", access, &offset) != 2 || offset ||
-            strcmp(access, "rw-s") || !strncmp(file, "/memfd:", 7) || !strncmp(file, "/dev/", 5))
+        unsigned long offset, start, end;
+        if (!file || sscanf(line, "%lx-%lx %4s %lx", &start, &end, access, &offset) != 4 ||
+            offset || strcmp(access, "rw-s"))
+            continue;
+        if (!strncmp(file, "/memfd:fiberscope", 17)) {
+            snprintf(there, sizeof there, "/proc/%u/map_files/%lx-%lx", one->pid, start, end);
+            is_found = read_segment(one, there);
+            continue;
+        }
+        if (!strncmp(file, "/memfd:", 7) || !strncmp(file, "/dev/", 5))
             continue;
         file[strcspn(file, "\n")] = '\0';
         int n = snprintf(there, sizeof there, "/proc/%u/root%s", one->pid, file);
@@ -188,7 +196,7 @@ static void find_segment(struct process *one)
     if (dir)
         closedir(dir);
     if (!is_found)
-        find_black_box(one);
+        find_mapped(one);
 }
 
 // --- Sidecars: `fiberscope serve -p PID --listen ADDRESS`, as their command lines say.

@@ -323,7 +323,7 @@ static int run(struct recording *r, struct fscope_error *err)
         else
             rc = launch_find_agent(agent, sizeof agent, err);
     }
-    if (!rc && r->program.way == LAUNCH_OUTSIDE && record_needs_agent(r->o)) {
+    if (!rc && !by_kernel && r->program.way == LAUNCH_OUTSIDE && record_needs_agent(r->o)) {
         result->exit_status = EXIT_NOT_EXECUTABLE;
         rc = error_set(
             err, -EOPNOTSUPP, 0,

@@ -33,7 +33,9 @@ struct record_options {
     uint64_t block_ns;   // waits this long are kept, shorter ones by chance; 0: no block profile
     uint64_t mutex_fraction;   // 1 in so many contended unlocks; 0: no mutex profile
     uint64_t offcpu_fraction;  // RECORD_EBPF: 1 in so many waits of threads; 0: no off-CPU profile
+    uint64_t fiber_fraction;   // RECORD_EBPF: 1 in so many of what happens to fibers; 0: none
     bool wakeups;              // RECORD_EBPF: who ends them
+    bool malloc_uprobes;       // RECORD_EBPF: heap_bytes by uprobes in malloc
     bool mmaps;                // mmap and munmap count as allocations too
     bool fibers;               // at the end a snapshot of all fibers
     bool trace;                // record_command: an execution trace

@@ -49,7 +49,7 @@ static void say_samples(FILE *out, const struct record_result *result, enum reco
 
 static void say_heap(FILE *out, const struct builder_heap_totals *t, uint32_t processes)
 {
-    const char *about = t->is_exact ? "" : "about ";
+    const char *about = t->is_sampled ? "about " : "";
     fprintf(out, "heap: %s", about);
     say_objects(out, t->alloc_objects, t->alloc_bytes);
     fprintf(out, " allocated, %s", about);
@@ -62,7 +62,7 @@ static void say_heap(FILE *out, const struct builder_heap_totals *t, uint32_t pr
         record_say_bytes(out, t->peak_bytes);
         fprintf(out, "%s after %.2f s", processes > 1 ? " in one process" : "",
                 (double)t->peak_ns / 1e9);
-    } else {
+    } else if (t->is_sampled) {
         fputs(", from ", out);
         record_say_count(out, t->samples);
         fputs(t->samples == 1 ? " sample" : " samples", out);
@@ -76,6 +76,19 @@ static void say_waits(FILE *out, const struct record_result *result, const struc
     fprintf(out, " wait%s (%.2f s, of these %.2f s for a processor) in %.2f s",
             st->samples == 1 ? "" : "s", (double)st->ns / 1e9, (double)st->runnable_ns / 1e9,
             (double)result->duration_ns / 1e9);
+}
+
+static void say_growth(FILE *out, const struct builder_growth *g)
+{
+    fputs("heap: ", out);
+    record_say_bytes(out, g->resident_bytes);
+    fputs(" became resident, ", out);
+    record_say_bytes(out, g->returned_bytes);
+    fputs(" given back; address space: ", out);
+    record_say_bytes(out, g->mapped_bytes);
+    fputs(" mapped, ", out);
+    record_say_bytes(out, g->unmapped_bytes);
+    fputs(" unmapped", out);
 }
 
 static void say_wakeups(FILE *out, const struct builder_stats *st)
@@ -128,7 +141,10 @@ static void say_what(FILE *out, const struct record_result *result, const struct
                      const struct builder_stats *st)
 {
     struct builder_heap_totals totals;
-    if (w->kind == RECORD_HEAP) {
+    struct builder_growth growth;
+    if (w->kind == RECORD_HEAP && builder_get_growth(result->builders[w->kind], &growth)) {
+        say_growth(out, &growth);
+    } else if (w->kind == RECORD_HEAP) {
         builder_get_heap(result->builders[w->kind], &totals);
         say_heap(out, &totals, st->processes);
     } else if (w->kind == RECORD_CUSTOM && strcmp(w->part, RECORD_FIBERS_PART) == 0) {
@@ -161,7 +177,8 @@ static void say_what(FILE *out, const struct record_result *result, const struct
 static const char *next_options(const struct record_result *result, enum record_kind kind)
 {
     struct builder_heap_totals totals;
-    if (kind != RECORD_HEAP)
+    struct builder_growth growth;
+    if (kind != RECORD_HEAP || builder_get_growth(result->builders[kind], &growth))
         return "";
     builder_get_heap(result->builders[kind], &totals);
     return totals.inuse_bytes ? "" : "-sample_index=alloc_space ";

@@ -119,7 +119,7 @@ static int open_agent(struct session *s, const struct session_options *o, struct
 static void look_again(struct session *s)
 {
     uint64_t now = image_of(s->pid);
-    if (!now || now == s->image || s->wished.method == SESSION_ONLY_OUTSIDE)
+    if (!now || now == s->image || s->wished.method == SESSION_ONLY_OUTSIDE || s->kernel)
         return;
     uint64_t old = s->image, now_ns = record_now_ns(CLOCK_MONOTONIC);
     if (s->changed_to != now)
@@ -164,7 +164,9 @@ int session_open(struct session **out, const struct session_options *opts, struc
     s->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)o.pid, 0);
     if (s->pidfd < 0)
         rc = error_set(err, -errno, 0, "process %u: %s", o.pid, strerror(errno));
-    if (!rc && o.method != SESSION_ONLY_OUTSIDE) {
+    if (!rc && o.method == SESSION_ONLY_KERNEL) {
+        rc = session_kernel_open(s, err);
+    } else if (!rc && o.method != SESSION_ONLY_OUTSIDE) {
         rc = open_agent(s, &o, &s->why);
         if (rc && o.method == SESSION_AUTO && rc != -ESRCH && rc != -ENOMEM)
             rc = 0; // from outside, then; session_why says why
@@ -175,7 +177,8 @@ int session_open(struct session **out, const struct session_options *opts, struc
         session_close(s);
         return rc;
     }
-    perf_event_try((pid_t)o.pid, s->cpu_why, sizeof s->cpu_why);
+    if (!s->kernel)
+        perf_event_try((pid_t)o.pid, s->cpu_why, sizeof s->cpu_why);
     *out = s;
     return 0;
 }
@@ -185,11 +188,17 @@ void session_close(struct session *s)
     if (!s)
         return;
     switch_off(s);
+    session_kernel_close(s);
     close_agent(s);
     if (s->pidfd >= 0)
         close(s->pidfd);
     pthread_mutex_destroy(&s->lock);
     free(s);
+}
+
+bool session_is_by_kernel(const struct session *s)
+{
+    return s->kernel;
 }
 
 enum session_way session_way(const struct session *s)
@@ -320,6 +329,8 @@ static int state_profile(struct session *s, int kind, const char *part, struct p
                          struct fscope_error *err)
 {
     struct record_result result = {0};
+    if (s->kernel)
+        return session_kernel_state(s, kind, out, err);
     int rc = check_recorded(s, kind, err);
     if (!rc)
         rc = read_state(s, kind, &result, err);
@@ -486,6 +497,8 @@ int session_each_profile(struct session *s, int (*fn)(void *arg, const char *nam
         seg_reader_states(l->reader, list_state, l);
         seg_reader_close(l->reader);
     }
+    for (int kind = RECORD_BLOCK; s->kernel && kind <= RECORD_MUTEX; kind++)
+        l->counts[kind] = session_kernel_count(s, kind);
     list_name(l, "allocs", l->counts[RECORD_HEAP]);
     list_name(l, "block", l->counts[RECORD_BLOCK]);
     list_name(l, "goroutine", count_fibers(s));

@@ -26,10 +26,12 @@ struct session;
 
 enum session_way {
     SESSION_AGENT, // libfiberscope.so is in it
-    SESSION_OUTSIDE, // perf rings and reading its memory: no heap, block, mutex, custom profiles, no trace
+    // Perf rings and reading its memory: no heap, block, mutex, custom profiles, no trace. Or BPF programs
+    // (SESSION_ONLY_KERNEL): as these, but with block and mutex.
+    SESSION_OUTSIDE,
 };
 
-enum session_method { SESSION_AUTO, SESSION_ONLY_AGENT, SESSION_ONLY_OUTSIDE };
+enum session_method { SESSION_AUTO, SESSION_ONLY_AGENT, SESSION_ONLY_OUTSIDE, SESSION_ONLY_KERNEL };
 
 struct session_options {
     size_t size; // sizeof(struct session_options)
@@ -43,6 +45,11 @@ struct session_options {
 // *out: session_close, after which the process runs on.
 int session_open(struct session **out, const struct session_options *o, struct fscope_error *err);
 void session_close(struct session *s); // accepts NULL
+
+// All that needs privilege is open: of a session by eBPF the rest is given up, for good, and its work begins. Before the
+// caller makes threads, which would keep what it has. 0 or -errno.
+int session_begin(struct session *s, struct fscope_error *err);
+bool session_is_by_kernel(const struct session *s);
 
 enum session_way session_way(const struct session *s);
 const char *session_why(const struct session *s); // why not by the agent, in words; "" if it is

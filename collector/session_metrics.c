@@ -250,6 +250,9 @@ int session_metrics(struct session *s, struct session_metrics *out)
 {
     memset(out, 0, sizeof *out);
     read_kernel(s, out);
-    read_agent(s, out);
+    if (s->kernel)
+        session_kernel_metrics(s, out);
+    else
+        read_agent(s, out);
     return out->has_process ? 0 : -ESRCH;
 }

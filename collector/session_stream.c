@@ -122,6 +122,8 @@ int session_sample(struct session *s, const struct session_stream *given,
     struct streaming st = {.how = &how, .result = &result};
     set_options(s, given, &how, &o);
     *(how.wall ? &o.wall_hz : &o.cpu_hz) = how.hz ? how.hz : HZ_DEFAULT;
+    if (s->kernel)
+        return session_kernel_sample(s, &how, out, err);
     begin(&st);
     int rc;
     if (s->way == SESSION_AGENT)

@@ -165,28 +165,42 @@ static int take_waiting(struct ebpf *e, struct fscope_error *err)
               : 0;
 }
 
-static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
+int ebpf_begin(struct ebpf *e, bool is_held, struct fscope_error *err)
 {
+    perf_raise_descriptor_limit(DESCRIPTORS_WANTED);
+    int rc = ebpf_kinds_begin(e);
+    if (rc)
+        return error_set(err, rc, 0, "out of memory");
+    perf_code_be_lazy(e->processes);
+    rc = load(e, err);
     e->start_ns = e->summed_ns = record_now_ns(CLOCK_MONOTONIC);
     // Maps are read after the sideband began to tell of new ones: none is missed.
-    int rc = watch_first(e, go_fd >= 0, err);
+    if (!rc)
+        rc = watch_first(e, is_held, err);
+    if (!rc)
+        ebpf_probes_begin(e);
     if (!rc)
         rc = bpf_programs_start(e->programs, err);
-    if (!rc)
-        rc = take_waiting(e, err);
+    return rc ? rc : take_waiting(e, err);
+}
+
+static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
+{
+    int rc = ebpf_begin(e, go_fd >= 0, err);
     if (!rc)
         rc = privileges_drop(may_write, e, 0, err);
     if (!rc && e->filter != BPF_FILTER_TARGETS)
         e->busy_ns = ebpf_busy_ns(e);
     if (!rc && go_fd >= 0 && write(go_fd, "g", 1) != 1)
         rc = error_set(err, -errno, 0, "the command could not be started: %s", strerror(errno));
-    ebpf_look_at_cpu(e);
+    if (!rc)
+        ebpf_look_at_cpu(e);
     return rc;
 }
 
 // --- The recording.
 
-static int pump(struct ebpf *e)
+int ebpf_pump(struct ebpf *e)
 {
     int64_t rc = bpf_programs_poll(e->programs, 0, -1, ebpf_on_record, e);
     if (rc == -EINTR)
@@ -198,7 +212,7 @@ static int pump(struct ebpf *e)
     return rc < 0 ? (int)rc : 0;
 }
 
-static int next_tick_ms(struct ebpf *e, uint64_t now)
+int ebpf_next_tick_ms(struct ebpf *e, uint64_t now)
 {
     uint64_t tick = (now - e->start_ns) / 8000000 + TICK_FIRST_MS;
     uint64_t most = now < e->busy_since_ns + BUSY_NS ? TICK_BUSY_MS : TICK_MS;
@@ -211,14 +225,14 @@ static int next_tick_ms(struct ebpf *e, uint64_t now)
     return (int)tick;
 }
 
-static bool has_ended(const struct ebpf *e)
+bool ebpf_has_ended(const struct ebpf *e)
 {
     struct perf_target t;
     return e->filter == BPF_FILTER_TARGETS && e->pidfd < 0 &&
            perf_target_look(&t, e->o->pid, NULL) == -ESRCH;
 }
 
-static int look(struct ebpf *e, uint64_t now)
+int ebpf_look(struct ebpf *e, uint64_t now)
 {
     int rc = 0;
     if (now - e->looked_ns >= LOOK_NS) {
@@ -245,15 +259,15 @@ static int serve(struct ebpf *e, const volatile int *stop)
             if (rc || e->o->is_over(e->o->arg))
                 return rc;
         }
-        int ended = sideband_wait(e->sideband, e->pidfd, next_tick_ms(e, now));
+        int ended = sideband_wait(e->sideband, e->pidfd, ebpf_next_tick_ms(e, now));
         if (ended < 0 && ended != -EINTR)
             return ended;
-        int rc = pump(e);
+        int rc = ebpf_pump(e);
         if (!rc)
-            rc = look(e, now);
+            rc = ebpf_look(e, now);
         if (rc)
             return rc;
-        if (ended > 0 || has_ended(e)) {
+        if (ended > 0 || ebpf_has_ended(e)) {
             e->result->target_ended = true;
             return 0;
         }
@@ -319,6 +333,7 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
         snprintf(r->warning, sizeof r->warning,
                  "%llu samples were sent one by one: more than %d different ones in %d s",
                  (unsigned long long)l->sums, SUMS_MAX, (int)(SUMS_NS / UINT64_C(1000000000)));
+    ebpf_contention_judge(r, l);
     r->damaged = e->damaged + sideband_damaged(e->sideband);
 }
 
@@ -347,6 +362,7 @@ static int finish(struct ebpf *e, int rc)
     bpf_programs_losses(e->programs, &losses);
     e->lost += losses.ring + losses.busy;
     ebpf_lost(e);
+    ebpf_probes_finish(e, &losses);
     judge(e, &losses);
     comment_costs(e, &losses);
     return rc ? rc : rc2;
@@ -354,26 +370,21 @@ static int finish(struct ebpf *e, int rc)
 
 static int run(struct ebpf *e, int go_fd, const volatile int *stop, struct fscope_error *err)
 {
-    perf_raise_descriptor_limit(DESCRIPTORS_WANTED);
-    int rc = ebpf_kinds_begin(e);
-    if (rc)
-        return error_set(err, rc, 0, "out of memory");
-    perf_code_be_lazy(e->processes);
-    rc = load(e, err);
-    if (!rc)
-        rc = start(e, go_fd, err);
+    int rc = start(e, go_fd, err);
     if (rc)
         return rc;
     rc = finish(e, serve(e, stop));
     return rc ? error_set(err, rc, 0, "recording: %s", strerror(-rc)) : 0;
 }
 
-static void free_all(struct ebpf *e)
+void ebpf_free(struct ebpf *e)
 {
     if (!e)
         return;
     ebpf_samples_free(e);
+    ebpf_probes_free(e);
     ebpf_processes_free(e);
+    futex_calls_free(e->futexes);
     bpf_code_free(e->code);
     bpf_programs_free(e->programs);
     sideband_close(e->sideband);
@@ -392,32 +403,47 @@ static int open_pid(struct ebpf *e, struct fscope_error *err)
                : 0;
 }
 
-int record_ebpf(const struct record_options *o, int go_fd, const volatile int *stop,
-                struct record_result *result, struct fscope_error *err)
+int ebpf_prepare(struct ebpf *e, bool is_held, struct fscope_error *err)
 {
+    const struct record_options *o = e->o;
     char name[64] = "";
-    struct ebpf *e = calloc(1, sizeof *e);
-    int rc = e ? ebpf_check_kinds(o, err) : error_set(err, -ENOMEM, 0, "out of memory");
-    if (e)
-        *e = (struct ebpf){.o = o, .result = result, .pidfd = -1};
-    if (!rc && o->pid && go_fd < 0)
+    int rc = ebpf_check_kinds(o, err);
+    if (!rc && o->pid && !is_held)
         rc = check_target(o, name, sizeof name, err);
     if (!rc)
         rc = bpf_features_check(err);
-    if (!rc && !result->builders[RECORD_CUSTOM])
-        rc = record_new_builders(o, result, err);
+    if (!rc && !e->result->builders[RECORD_CUSTOM])
+        rc = record_new_builders(o, e->result, err);
     if (!rc)
         rc = find_scope(e, err);
     if (!rc && o->pid)
         rc = open_pid(e, err);
+    if (!rc)
+        rc = ebpf_probes_look(e, is_held, err);
+    if (!rc && !e->result->program[0])
+        snprintf(e->result->program, sizeof e->result->program, "%s", name);
+    return rc;
+}
+
+struct ebpf *ebpf_new(const struct record_options *o, struct record_result *result)
+{
+    struct ebpf *e = calloc(1, sizeof *e);
+    if (e)
+        *e = (struct ebpf){.o = o, .result = result, .pidfd = -1};
+    return e;
+}
+
+int record_ebpf(const struct record_options *o, int go_fd, const volatile int *stop,
+                struct record_result *result, struct fscope_error *err)
+{
+    struct ebpf *e = ebpf_new(o, result);
+    int rc = e ? ebpf_prepare(e, go_fd >= 0, err) : error_set(err, -ENOMEM, 0, "out of memory");
     if (!rc) {
-        if (!result->program[0])
-            snprintf(result->program, sizeof result->program, "%s", name);
         record_progress_begin(&e->progress, o);
         rc = run(e, go_fd, stop, err);
         record_progress_end(&e->progress);
     }
-    free_all(e);
+    ebpf_free(e);
     if (go_fd >= 0)
         close(go_fd); // unwritten: the child ends without exec
     return rc;

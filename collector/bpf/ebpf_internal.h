@@ -14,6 +14,7 @@
 #include "collector/bpf/code.h"
 #include "collector/bpf/control_group.h"
 #include "collector/bpf/ebpf.h"
+#include "collector/bpf/futex_calls.h"
 #include "collector/bpf/programs.h"
 #include "collector/bpf/sideband.h"
 #include "collector/perf_code.h"
@@ -29,7 +30,9 @@ enum {
 
 struct ebpf_kind {              // enum bpf_sample_kind
     int8_t into[EBPF_INTO_MAX]; // enum record_kind; -1: none
+    bool is_kept;               // its sums may come at any time, under its key and BPF_KEY_FREED
     bool is_wait; // its stack is told of when it begins, its sum comes when it has ended
+    bool is_contention;
 };
 
 // Where the samples of one key go.
@@ -37,12 +40,13 @@ struct ebpf_sink {
     const struct ebpf_kind *kind;
     struct builder_process *in[EBPF_INTO_MAX]; // NULL: nowhere
     uint64_t rest_ns;                          // of wall time that is less than a sample
+    struct futex_call call;                    // of contention
 };
 
 // What of the runtime's descriptor (runtime/descriptor.h) a sample's fiber needs.
 struct ebpf_fibers {
     bool is_there;
-    uint64_t root, root_end;
+    uint64_t root, root_end, text, text_end;
     uint32_t label_pairs, label_size;
 };
 
@@ -74,6 +78,19 @@ struct ebpf_sum {
     uint32_t round;
 };
 
+// What probes there are beyond CPU samples and waits, and room for what their samples say.
+struct ebpf_probes {
+    struct probe_files *files;
+    uint32_t sites; // bits of enum bpf_site
+    bool grows;     // --heap is of growth
+    char part[32], reason[64];
+};
+
+struct ebpf_values {
+    struct builder_heap heap;
+    struct builder_growth growth;
+};
+
 struct ebpf {
     const struct record_options *o;
     struct record_result *result;
@@ -82,6 +99,7 @@ struct ebpf {
     struct perf_code *processes;
     struct sideband *sideband;
     struct control_group group;
+    struct futex_calls *futexes;
     struct perf_walk walk;
     struct record_progress progress;
     int pidfd;
@@ -105,11 +123,26 @@ struct ebpf {
     struct ebpf_process *known[EBPF_BUCKETS];
     struct builder_label labels[EBPF_LABELS_MAX + 2];
     char label_text[EBPF_LABELS_MAX + 2][2][256];
-    uint64_t samples; // of CPU time
+    struct ebpf_probes probes;
+    uint64_t caller_pcs[BPF_DEPTH_MAX]; // of a sample of contention
+    uint64_t samples;                   // of CPU time
     uint64_t copies, lost, cut, damaged;
     uint64_t busy_since_ns; // when a process began, or a stack came as a copy
     bool rescan;
 };
+
+// --- ebpf.c: a recording, in its parts. Zero or -errno.
+
+struct ebpf *ebpf_new(const struct record_options *o,
+                      struct record_result *result); // NULL: no memory
+void ebpf_free(struct ebpf *e);                      // accepts NULL
+// All that refuses, before anything is started; makes builders. is_held: of a command that waits to be executed.
+int ebpf_prepare(struct ebpf *e, bool is_held, struct fscope_error *err);
+int ebpf_begin(struct ebpf *e, bool is_held, struct fscope_error *err); // loads, attaches
+int ebpf_next_tick_ms(struct ebpf *e, uint64_t now);                    // until there is to be read
+int ebpf_pump(struct ebpf *e);                                          // reads what has come
+int ebpf_look(struct ebpf *e, uint64_t now);                            // takes sums, if it is time
+bool ebpf_has_ended(const struct ebpf *e);                              // where there is no pidfd
 
 // --- ebpf_processes.c
 
@@ -135,18 +168,49 @@ const struct ebpf_kind *ebpf_kind(uint32_t kind);
 int ebpf_check_kinds(const struct record_options *o, struct fscope_error *err);
 int ebpf_kinds_begin(struct ebpf *e); // makes e->processes, once there are builders; 0 or -ENOMEM
 void ebpf_choose_programs(const struct ebpf *e, struct bpf_programs_options *po);
-int ebpf_sink(const struct ebpf *e, uint32_t kind, struct perf_process *p,
+int ebpf_sink(const struct ebpf *e, const struct bpf_stack *r, struct perf_process *p,
               struct ebpf_sink *out); // 0 or -ENOMEM
 // Adds what s and sum say; sets s's values. 0 or -ENOMEM.
 int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
              const struct bpf_sum *sum);
 void ebpf_lost(const struct ebpf *e); // tells the profiles
+// From now on there is an empty one of this kind, in place of the old one, which becomes the caller's. 0 or -ENOMEM.
+int ebpf_renew_builder(struct ebpf *e, int kind);
+
+// --- ebpf_contention.c: what struct futex_call says.
+
+void ebpf_contention_sink(const struct ebpf *e, const struct bpf_stack *r,
+                          const struct perf_process *p, struct ebpf_sink *out);
+// Makes of s what the agent would have taken. What is not to be counted: another wait did.
+void ebpf_contention_shape(struct ebpf *e, const struct ebpf_sink *to, struct builder_sample *s);
+int ebpf_contention_tell(const struct ebpf_sink *to, struct builder_process *in,
+                         const struct builder_sample *s); // what the lock is, after s; 0 or -ENOMEM
+void ebpf_contention_judge(struct record_result *r,
+                           const struct bpf_losses *l); // a warning, if there is none
+
+// --- ebpf_probes.c
+
+// What there is to probe, and what --heap means there: before the builders are told of. 0 or -errno.
+int ebpf_probes_look(struct ebpf *e, bool is_held, struct fscope_error *err);
+void ebpf_probes_choose(const struct ebpf *e, struct bpf_programs_options *po);
+void ebpf_probes_begin(struct ebpf *e); // between loading and starting
+// Values, and more of what s says, of such a sample; v has room for them.
+void ebpf_probes_fill(struct ebpf *e, const struct bpf_stack *r, const struct bpf_sum *sum,
+                      bool is_freed, struct builder_sample *s, struct ebpf_values *v);
+// Takes frames of ours, and the thread, from such a sample.
+void ebpf_probes_strip(const struct ebpf *e, struct builder_process *process,
+                       const struct ebpf_fibers *f, const struct bpf_stack *r,
+                       struct builder_sample *s);
+void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l);
+void ebpf_probes_free(struct ebpf *e);
 
 // --- ebpf_samples.c
 
 int ebpf_on_record(void *arg, const struct bpf_head *head); // bpf_record_fn: queues
 int ebpf_run_queue(struct ebpf *e, uint64_t horizon_ns);    // 0 or -errno
 int ebpf_take_sums(struct ebpf *e, bool is_last);           // empties the ring, too
+// Of the keys that are known, the samples go where they would go now. 0 or -ENOMEM.
+int ebpf_keys_again(struct ebpf *e);
 void ebpf_samples_free(struct ebpf *e);
 
 #endif

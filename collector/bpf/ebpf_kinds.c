@@ -6,15 +6,26 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <time.h>
 #include <string.h>
 
 enum { NONE = -1, HZ_MAX = 100000, INTERRUPT_BYTES = 32 };
 
 static const struct ebpf_kind kinds[BPF_SAMPLE_KIND_COUNT] = {
     [BPF_SAMPLE_CPU] = {.into = {RECORD_CPU, RECORD_WALL}},
+    [BPF_SAMPLE_SITE_BLOCK] = {.into = {RECORD_BLOCK, NONE}},
+    [BPF_SAMPLE_SITE_MUTEX] = {.into = {RECORD_MUTEX, NONE}},
+    [BPF_SAMPLE_RESIDENT] = {.into = {RECORD_HEAP, NONE}},
+    [BPF_SAMPLE_RETURNED] = {.into = {RECORD_HEAP, NONE}},
+    [BPF_SAMPLE_MAPPED] = {.into = {RECORD_HEAP, NONE}},
+    [BPF_SAMPLE_UNMAPPED] = {.into = {RECORD_HEAP, NONE}},
+    [BPF_SAMPLE_ALLOCATED] = {.into = {RECORD_HEAP, NONE}, .is_kept = true},
+    [BPF_SAMPLE_FIBER] = {.into = {RECORD_CUSTOM, NONE}},
     [BPF_SAMPLE_OFFCPU] = {.into = {RECORD_OFFCPU, RECORD_WALL}, .is_wait = true},
     [BPF_SAMPLE_PREEMPTED] = {.into = {RECORD_OFFCPU, RECORD_WALL}, .is_wait = true},
     [BPF_SAMPLE_WAKEUP] = {.into = {RECORD_WAKEUPS, NONE}},
+    [BPF_SAMPLE_BLOCK] = {.into = {RECORD_BLOCK, NONE}, .is_contention = true},
+    [BPF_SAMPLE_MUTEX] = {.into = {RECORD_MUTEX, NONE}, .is_contention = true},
 };
 
 const struct ebpf_kind *ebpf_kind(uint32_t kind)
@@ -42,10 +53,10 @@ int ebpf_check_kinds(const struct record_options *o, struct fscope_error *err)
     }
     if (what)
         return error_set(err, -EOPNOTSUPP, 0,
-                         "--method=ebpf records time (--cpu, --offcpu, --wall); --%s needs the "
+                         "--method=ebpf records no --%s, which needs the "
                          "agent: --method=inject -p PID, or `fiberscope record --%s COMMAND`",
                          what, what);
-    if (!is_any || o->cpu_hz > HZ_MAX || o->wall_hz > HZ_MAX)
+    if ((!is_any && !o->fiber_fraction) || o->cpu_hz > HZ_MAX || o->wall_hz > HZ_MAX)
         return error_set(err, -EINVAL, 0, "a rate from 1 to %d Hz is needed", HZ_MAX);
     return 0;
 }
@@ -79,13 +90,14 @@ void ebpf_choose_programs(const struct ebpf *e, struct bpf_programs_options *po)
         find_interrupts(&po->config.interrupts, &po->config.interrupts_end);
     if (po->wakeups && !po->offcpu)
         po->offcpu = 1;
+    ebpf_probes_choose(e, po);
 }
 
 int ebpf_kinds_begin(struct ebpf *e)
 {
     struct record_result *r = e->result;
     const struct record_options *o = e->o;
-    int rc = 0;
+    int rc = futex_calls_new(&e->futexes);
     // One event for both: the CPU profile may have more samples than were asked for, and says so by its period.
     e->hz = o->cpu_hz > o->wall_hz ? o->cpu_hz : o->wall_hz;
     e->wall_period_ns = o->wall_hz ? EBPF_SECOND_NS / o->wall_hz : 1;
@@ -93,8 +105,8 @@ int ebpf_kinds_begin(struct ebpf *e)
         r->asked_hz[RECORD_CPU] = e->hz;
         builder_set_period(r->builders[RECORD_CPU], EBPF_SECOND_NS / e->hz);
     }
-    for (int kind = 0; !rc && kind < RECORD_CUSTOM; kind++) {
-        if (!r->builders[kind])
+    for (int kind = 0; !rc && kind < RECORD_KIND_COUNT; kind++) {
+        if (!r->builders[kind] || (kind == RECORD_CUSTOM && !o->fiber_fraction))
             continue;
         if (e->processes)
             perf_code_add_builder(e->processes, r->builders[kind]);
@@ -108,15 +120,18 @@ int ebpf_kinds_begin(struct ebpf *e)
     return rc;
 }
 
-int ebpf_sink(const struct ebpf *e, uint32_t kind, struct perf_process *p, struct ebpf_sink *out)
+int ebpf_sink(const struct ebpf *e, const struct bpf_stack *r, struct perf_process *p,
+              struct ebpf_sink *out)
 {
-    const struct ebpf_kind *k = ebpf_kind(kind);
+    const struct ebpf_kind *k = ebpf_kind(r->kind);
     *out = (struct ebpf_sink){.kind = k, .rest_ns = e->wall_period_ns / 2};
     for (size_t i = 0; i < EBPF_INTO_MAX; i++) {
         struct builder *b = k->into[i] == NONE ? NULL : e->result->builders[k->into[i]];
         if (b && !(out->in[i] = perf_process_in(p, b)))
             return -ENOMEM;
     }
+    if (k->is_contention)
+        ebpf_contention_sink(e, r, p, out);
     return 0;
 }
 
@@ -136,6 +151,8 @@ int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
     int rc = 0;
     if (!sum->count && !sum->ns)
         return 0; // a wait that has begun
+    if (to->kind->is_contention)
+        ebpf_contention_shape(e, to, s);
     for (size_t i = 0; !rc && i < EBPF_INTO_MAX; i++) {
         if (!to->in[i])
             continue;
@@ -146,7 +163,11 @@ int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
             fill_wall(e, to, sum, s);
         if (to->kind->into[i] == RECORD_CPU)
             e->samples += sum->count;
+        if (to->call.is_relock && to->kind->into[i] == RECORD_BLOCK)
+            s->count = 0; // the wait for the condition was counted
         rc = builder_add(to->in[i], s);
+        if (!rc && to->kind->is_contention)
+            rc = ebpf_contention_tell(to, to->in[i], s);
     }
     return rc;
 }
@@ -157,4 +178,21 @@ void ebpf_lost(const struct ebpf *e)
     for (int kind = 0; kind < RECORD_CUSTOM; kind++)
         if (e->result->builders[kind])
             builder_lost(e->result->builders[kind], e->lost);
+}
+
+int ebpf_renew_builder(struct ebpf *e, int kind)
+{
+    struct builder *made, *old = e->result->builders[kind];
+    const struct builder_options bo = {
+        .size = sizeof bo,
+        .kind = record_seg_kind(kind),
+        .period_ns = e->hz ? EBPF_SECOND_NS / e->hz : 1,
+        .real_ns = record_now_ns(CLOCK_REALTIME),
+    };
+    int rc = builder_new(&made, &bo);
+    if (rc)
+        return rc;
+    perf_code_replace_builder(e->processes, old, made);
+    e->result->builders[kind] = made;
+    return ebpf_keys_again(e);
 }

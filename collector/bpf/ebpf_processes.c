@@ -207,6 +207,8 @@ struct ebpf_fibers ebpf_fibers(const struct ebpf *e, uint32_t pid)
         .is_there = true,
         .root = d->root,
         .root_end = d->root_end,
+        .text = d->text,
+        .text_end = d->text_end,
         .label_pairs = d->label_pairs,
         .label_size = d->label_size,
     };

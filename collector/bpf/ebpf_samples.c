@@ -62,7 +62,7 @@ static bool take_text(char *out, const char *from, uint32_t size)
 
 // As the agent has them: those of the set, then the fiber's number (feed.c).
 static void fill_labels(struct ebpf *e, struct builder_sample *s, const struct ebpf_fibers *f,
-                        const struct bpf_fiber *fiber, const char *set)
+                        const struct bpf_fiber *fiber, uint32_t kind, const char *set)
 {
     uint32_t size = f->label_size, n = 0;
     for (uint32_t i = 0; set && f->is_there && i < f->label_pairs && n < EBPF_LABELS_MAX - 1; i++) {
@@ -75,7 +75,7 @@ static void fill_labels(struct ebpf *e, struct builder_sample *s, const struct e
         take_text(text[1], pair + size, size);
         e->labels[n++] = (struct builder_label){.key = text[0], .value = text[1]};
     }
-    if (fiber->id && fiber->id <= INT64_MAX)
+    if (fiber->id && fiber->id <= INT64_MAX && kind < BPF_SAMPLE_BLOCK)
         e->labels[n++] = (struct builder_label){.key = "fiber", .number = (int64_t)fiber->id};
     s->labels = e->labels;
     s->label_count = n;
@@ -109,9 +109,12 @@ static void take_comm(const char from[16], char out[17])
 }
 
 static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct ebpf_sink *to,
-                     const struct ebpf_fibers *f, const struct bpf_sum *sum)
+                     const struct ebpf_fibers *f, const struct bpf_sum *sum, bool is_freed)
 {
     char comm[17];
+    struct ebpf_values values;
+    struct ebpf_fibers now = f->is_there ? *f : ebpf_fibers(e, r->head.pid);
+    f = &now;
     take_comm(r->comm, comm);
     struct builder_sample s = {
         .tid = r->head.tid,
@@ -124,8 +127,11 @@ static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct ebpf_sink
         .object = r->kind == BPF_SAMPLE_WAKEUP ? 0 : r->object,
         .flags = flags_of(r->end, r->user_depth),
     };
-    fill_labels(e, &s, f, &r->fiber, (const char *)(r->pcs + r->user_depth + r->kernel_depth));
+    fill_labels(e, &s, f, &r->fiber, r->kind,
+                (const char *)(r->pcs + r->user_depth + r->kernel_depth));
     fill_peer(e, &s, &r->peer);
+    ebpf_probes_strip(e, to->in[0], f, r, &s);
+    ebpf_probes_fill(e, r, sum, is_freed, &s, &values);
     bpf_code_touch(e->code, r->head.pid);
     return ebpf_add(e, to, &s, sum);
 }
@@ -186,9 +192,9 @@ static int on_walked(struct ebpf *e, const struct bpf_stack *r, struct perf_proc
     struct ebpf_fibers fibers = ebpf_fibers(e, r->head.pid);
     struct ebpf_sink to = {.kind = ebpf_kind(r->kind)};
     // What a command does that has not been executed yet is counted, and kept from the profile.
-    if (!is_held(e, r->head.pid) && ebpf_sink(e, r->kind, p, &to))
+    if (!is_held(e, r->head.pid) && ebpf_sink(e, r, p, &to))
         return -ENOMEM;
-    return r->key ? remember(e, r, &to, &fibers) : add_stack(e, r, &to, &fibers, &r->sum);
+    return r->key ? remember(e, r, &to, &fibers) : add_stack(e, r, &to, &fibers, &r->sum, false);
 }
 
 static int on_stack(struct ebpf *e, const struct bpf_stack *r)
@@ -245,6 +251,7 @@ static struct bpf_stack *walked(const struct perf_walk *walk, const struct bpf_c
         .user_depth = walk->depth,
         .kernel_depth = r->kernel_depth,
         .fiber = r->fiber,
+        .hint = r->hint,
     };
     s->head.size = (uint32_t)size;
     memcpy(s->comm, r->comm, sizeof s->comm);
@@ -351,9 +358,12 @@ static int match_sums(struct ebpf *e, bool is_last)
     int rc = 0;
     for (size_t i = 0; i < e->sum_count; i++) {
         const struct ebpf_sum *s = &e->sums[i];
+        bool is_freed = false;
         struct ebpf_key *k = find_key(e, s->key);
+        if (!k && (k = find_key(e, s->key ^ BPF_KEY_FREED)))
+            is_freed = true;
         if (k && !rc)
-            rc = add_stack(e, k->stack, &k->sink, &k->fibers, &s->sum);
+            rc = add_stack(e, k->stack, &k->sink, &k->fibers, &s->sum, is_freed);
         else if (!is_last && s->round == e->round)
             e->sums[kept++] = *s;
         else
@@ -381,7 +391,7 @@ static void drop_keys(struct ebpf *e, uint32_t before)
 {
     for (size_t i = 0; i < EBPF_KEY_BUCKETS; i++) {
         for (struct ebpf_key **at = &e->keys[i], *k; (k = *at);) {
-            if (k->round >= before) {
+            if (k->round >= before || (k->sink.kind->is_kept && before != UINT32_MAX)) {
                 at = &k->next;
                 continue;
             }
@@ -409,6 +419,18 @@ int ebpf_take_sums(struct ebpf *e, bool is_last)
     e->round++;
     e->new_keys = 0;
     return rc < 0 ? (int)rc : (int)rc2;
+}
+
+int ebpf_keys_again(struct ebpf *e)
+{
+    for (size_t i = 0; i < EBPF_KEY_BUCKETS; i++)
+        for (struct ebpf_key *k = e->keys[i]; k; k = k->next) {
+            const struct bpf_head *h = &k->stack->head;
+            struct perf_process *p = perf_code_process(e->processes, h->pid, h->time_ns);
+            if (!p || ebpf_sink(e, k->stack, p, &k->sink))
+                return -ENOMEM;
+        }
+    return 0;
 }
 
 void ebpf_samples_free(struct ebpf *e)

@@ -39,6 +39,8 @@
 #ifndef FIBERSCOPE_COLLECTOR_BPF_LAYOUT_H
 #define FIBERSCOPE_COLLECTOR_BPF_LAYOUT_H
 
+#include "collector/bpf/futex_layout.h"
+
 #ifdef __bpf__
 typedef unsigned char uint8_t;
 typedef unsigned short uint16_t;
@@ -124,7 +126,15 @@ struct bpf_config {
     uint64_t cgroup_id;
     uint64_t interrupts, interrupts_end; // where the kernel's code for them begins; 0: unknown
     uint64_t seed;                       // of the keys
+    uint64_t fiber_fraction;             // 1 in so many of what happens to fibers
+    uint64_t heap_bytes;                 // mean bytes of a sampled allocation; 1: each
     uint64_t cpu_ns;                     // what a CPU sample stands for; bpf_programs_new sets it
+    // Contention (futex_layout.h, sites.bpf.h): waits from so long on, one in so many contentions; 0: none.
+    uint64_t block_ns;
+    uint32_t mutex_fraction;
+    uint32_t futex_locks;   // words waited for at a time, a power of two; 0: BPF_FUTEX_LOCKS_MAX
+    uint32_t futex_threads; // 0: BPF_FUTEX_THREADS_MAX
+    uint32_t reserved2;
 };
 
 // --- What comes back.
@@ -135,7 +145,50 @@ enum bpf_sample_kind {
     BPF_SAMPLE_PREEMPTED, // the same of a thread that could have run
     BPF_SAMPLE_WAKEUP, // a task made a thread runnable: ns is what that had waited, object its thread id. Of an interrupt:
     // process and thread 0
+    // Told apart by process and object, not by thread and fiber: all from here on.
+    BPF_SAMPLE_BLOCK, // a wait in futex(2) or of a fiber, which is over: count contentions, ns together
+    BPF_SAMPLE_MUTEX,      // a wake there: what the others had waited
+    BPF_SAMPLE_SITE_BLOCK, // the same by USDT sites (sites.bpf.h)
+    BPF_SAMPLE_SITE_MUTEX,
+    // Memory (memory.bpf.h): ns are bytes, count the times.
+    BPF_SAMPLE_RESIDENT, // became resident
+    BPF_SAMPLE_RETURNED, // was given back
+    BPF_SAMPLE_MAPPED,   // address space
+    BPF_SAMPLE_UNMAPPED,
+    BPF_SAMPLE_ALLOCATED, // one object of so many bytes; what is freed has BPF_KEY_FREED; object: its size class
+    BPF_SAMPLE_FIBER, // what happened to fibers; object: enum bpf_site, and above it a reason
     BPF_SAMPLE_KIND_COUNT,
+};
+
+// A sum under an allocation's key and this is of what was freed of it.
+#define BPF_KEY_FREED 0x5bd1e995c3b2ae35ULL
+
+enum bpf_allocator { // cookies of the uprobes
+    BPF_MALLOC,
+    BPF_CALLOC,
+    BPF_REALLOC,
+    BPF_ALIGNED, // aligned_alloc, memalign
+    BPF_POSIX_MEMALIGN,
+};
+
+// The USDT sites (docs/usdt.md), and their cookies.
+enum bpf_site {
+    BPF_SITE_BLOCK,
+    BPF_SITE_MUTEX,
+    BPF_SITE_THREAD_BLOCK, // the agent's
+    BPF_SITE_THREAD_MUTEX,
+    BPF_SITE_HEAP_ALLOC,
+    BPF_SITE_HEAP_FREE,
+    BPF_SITE_SPAWN,
+    BPF_SITE_PARK,
+    BPF_SITE_UNPARK,
+    BPF_SITE_YIELD,
+    BPF_SITE_PREEMPT,
+    BPF_SITE_CALL, // syscall_enter
+    BPF_SITE_STEAL,
+    BPF_SITE_HANDOFF,
+    BPF_SITE_EXIT,
+    BPF_SITES,
 };
 
 struct bpf_sum {
@@ -185,13 +238,16 @@ struct bpf_stack {
     struct bpf_head head;
     uint64_t key;       // 0: the sample stands for itself, and is not in sums
     struct bpf_sum sum; // if key is 0
-    uint64_t object;    // what it is about, as struct builder_sample has it; 0: none
-    uint32_t kind;      // enum bpf_sample_kind
-    uint32_t end;       // enum bpf_walk_end
+    uint64_t
+        object; // what it is about, as struct builder_sample has it, or as the kind says; 0: none
+    uint32_t kind; // enum bpf_sample_kind
+    uint32_t end;  // enum bpf_walk_end
     uint32_t user_depth, kernel_depth;
     char comm[16];
     struct bpf_peer peer;
     struct bpf_fiber fiber;
+    uint32_t hint,
+        reserved; // BLOCK, MUTEX, of which the object is a futex word: enum bpf_futex_hint
     uint64_t pcs
         []; // user's, then the kernel's, each leaf first, as struct builder_sample wants them; then the labels
 };
@@ -207,6 +263,7 @@ struct bpf_copy {
     char comm[16];
     struct bpf_peer peer;
     struct bpf_fiber fiber; // label_bytes 0
+    uint32_t hint, reserved;
     uint64_t rip, rbp, rsp;
     uint64_t registers[17];
     uint64_t pcs[]; // the kernel's, then the stack's bytes
@@ -226,7 +283,10 @@ struct bpf_losses { // one per CPU
     uint64_t torn;   // walks during which the slot was written: sent as copies
     uint64_t copies; // samples sent as copies, for any reason
     uint64_t waits;  // waits that found no room while they lasted, or when they ended
-    uint64_t busy;   // samples that met another one of the same CPU at work
+    uint64_t
+        locks; // waits for a futex that found no room in its table: not in the charges of who wakes
+    uint64_t busy;  // samples that met another one of the same CPU at work
+    uint64_t lives; // allocations that were not followed until they are freed: no room
 };
 
 #endif

@@ -5,10 +5,17 @@
 
 #include "collector/bpf/fiber.bpf.h"
 
+// For bpf_tracing.h: whose registers, and that they have the kernel's names (kernel_types.h).
+#define __TARGET_ARCH_x86 // NOLINT(bugprone-reserved-identifier)
+#define __VMLINUX_H__     // NOLINT(bugprone-reserved-identifier)
+
 #include <bpf/bpf_tracing.h>
 
 #define BPF_NOEXIST_ 1 // BPF_NOEXIST, whose enum is 64 bits wide
 #define SUMS_MAX     65536
+
+// Of each CPU: programs of uprobes may give way to other threads', and all to an interrupt's.
+enum { SCRATCHES = 3 };
 
 const volatile struct bpf_config config;
 uint32_t bank; // which of the two sums is filled
@@ -41,7 +48,7 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1);
+    __uint(max_entries, SCRATCHES);
     __type(key, uint32_t);
     __type(value, struct scratch);
 } scratches SEC(".maps");
@@ -54,7 +61,7 @@ struct copy_scratch {
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1);
+    __uint(max_entries, SCRATCHES);
     __type(key, uint32_t);
     __type(value, struct copy_scratch);
 } copies SEC(".maps");
@@ -65,9 +72,9 @@ struct sample { // one that is being taken
     const struct bpf_slot *slot;
     struct fiber fiber;
     struct bpf_sum sum;
-    uint64_t object;
+    uint64_t object;                 // struct bpf_stack's
     const struct task_struct *woken; // of BPF_SAMPLE_WAKEUP
-    uint32_t kind;
+    uint32_t kind, hint;
     bool in_kernel, is_interrupt;
 };
 
@@ -98,16 +105,21 @@ static __always_inline struct bpf_losses *losses_here(void)
 
 static __always_inline struct scratch *scratch_take(void)
 {
-    uint32_t zero = 0;
-    struct scratch *s = bpf_map_lookup_elem(&scratches, &zero);
-    if (!s)
-        return 0;
-    if (s->is_busy) {
-        COUNT_LOSS(busy);
-        return 0;
+    for (uint32_t i = 0; i < SCRATCHES; i++) {
+        uint32_t index = i;
+        struct scratch *s = bpf_map_lookup_elem(&scratches, &index);
+        if (s && !__sync_lock_test_and_set(&s->is_busy, 1)) {
+            s->index = i;
+            return s;
+        }
     }
-    s->is_busy = 1;
-    return s;
+    COUNT_LOSS(busy);
+    return 0;
+}
+
+static __always_inline void scratch_give(struct scratch *s)
+{
+    *(volatile uint32_t *)&s->is_busy = 0;
 }
 
 static __always_inline bool is_watched(const struct task_struct *task, uint32_t *slot)
@@ -152,6 +164,19 @@ static __always_inline uint32_t kernel_stack(const struct sample *m, void *pcs)
     uint64_t skip = m->kind == BPF_SAMPLE_CPU ? 0 : 2;
     long bytes = bpf_get_stack(m->ctx, pcs, 8 * BPF_KERNEL_DEPTH_MAX, skip);
     return bytes < 0 || bytes > 8 * BPF_KERNEL_DEPTH_MAX ? 0 : (uint32_t)bytes / 8;
+}
+
+// A wait's stack comes when it begins, an allocation's when it is called; what they count, when they are over.
+static __always_inline bool is_told_early(uint32_t kind)
+{
+    return kind == BPF_SAMPLE_OFFCPU || kind == BPF_SAMPLE_PREEMPTED ||
+           kind == BPF_SAMPLE_ALLOCATED;
+}
+
+// Contention is told apart by locks, and not by threads and fibers, memory by sizes: as the agent has it.
+static __always_inline bool is_of_process(uint32_t kind)
+{
+    return kind >= BPF_SAMPLE_BLOCK;
 }
 
 static __always_inline void fill_peer(struct bpf_peer *peer, const struct task_struct *task)
@@ -209,18 +234,20 @@ __attribute__((noinline)) uint32_t copy_stack(struct copy_scratch *c, uint64_t r
     return done;
 }
 
-static __always_inline uint64_t send_copy(const struct sample *m, const struct pt_regs *regs)
+static __always_inline uint64_t send_copy(const struct scratch *s, const struct sample *m,
+                                          const struct pt_regs *regs)
 {
-    uint32_t zero = 0;
-    struct copy_scratch *c = bpf_map_lookup_elem(&copies, &zero);
+    uint32_t index = s->index;
+    struct copy_scratch *c = bpf_map_lookup_elem(&copies, &index);
     if (!c)
         return 0;
     fill_head(&c->copy.head, BPF_RECORD_COPY, m->task);
-    c->copy.key = m->sum.count ? 0 : mix(c->copy.head.time_ns, c->copy.head.tid) | 1;
+    c->copy.key = is_told_early(m->kind) ? mix(c->copy.head.time_ns, c->copy.head.tid) | 1 : 0;
     c->copy.sum = m->sum;
     c->copy.object = m->object;
     fill_peer(&c->copy.peer, m->woken);
     c->copy.kind = m->kind;
+    c->copy.hint = m->hint;
     bpf_get_current_comm(c->copy.comm, sizeof c->copy.comm);
     fiber_describe(&c->copy.fiber, &m->fiber, &m->slot->fibers);
     copy_registers(&c->copy, regs);
@@ -261,9 +288,10 @@ static __always_inline uint64_t key_of(struct scratch *s, const struct sample *m
 {
     uint64_t h = mix(config.seed ^ m->kind, s->walk.hash);
     if (!m->is_interrupt)
-        h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 | (uint32_t)m->task->pid);
+        h = mix(h, (uint64_t)(uint32_t)m->task->tgid << 32 |
+                       (is_of_process(m->kind) ? 0 : (uint32_t)m->task->pid));
     h = mix(h, s->walk.generation | (uint64_t)(uint32_t)m->fiber.labels << 32);
-    h = mix(h, m->fiber.id);
+    h = mix(h, is_of_process(m->kind) ? 0 : m->fiber.id);
     h = mix(h, m->object);
     if (kernel_depth)
         h = mix_kernel(s, h, kernel_depth);
@@ -278,9 +306,10 @@ static __always_inline int send_stack(struct scratch *s, const struct sample *m,
     fill_head(&r->head, BPF_RECORD_STACK, m->task);
     r->key = key;
     r->sum = m->sum;
-    r->object = m->object;
     fill_peer(&r->peer, m->woken);
     r->kind = m->kind;
+    r->object = m->object;
+    r->hint = m->hint;
     r->end = s->walk.why;
     r->user_depth = depth;
     r->kernel_depth = kernel_depth;
@@ -324,7 +353,7 @@ static __always_inline bool add_new(struct scratch *s, void *sums, uint64_t key,
     if (!key || !bpf_map_update_elem(sums, &key, &m->sum, BPF_NOEXIST_) ||
         add_to(sums, key, &m->sum))
         return key;
-    if (!m->sum.count) { // of a wait that begins there is nothing to be sent
+    if (!m->sum.count && !m->sum.ns) { // of a wait that begins there is nothing to be sent
         COUNT_LOSS(waits);
         return false;
     }
@@ -356,13 +385,13 @@ static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32
     fiber_look(&m->fiber, m->task, &m->slot->fibers);
     if (walk_user(s, regs, slot)) {
         COUNT_LOSS(torn);
-        return send_copy(m, regs);
+        return send_copy(s, m, regs);
     }
     uint32_t depth = s->walk.depth;
     if (s->walk.why == BPF_END_UNKNOWN_CODE || depth > BPF_DEPTH_MAX)
-        return send_copy(m, regs);
+        return send_copy(s, m, regs);
     if (config.compare)
-        send_copy(m, regs);
+        send_copy(s, m, regs);
     return count(s, m, kernel_stack(m, &s->pcs[depth]));
 }
 
@@ -380,11 +409,16 @@ int sample_cpu(struct bpf_perf_event_data *ctx)
     m.sum.ns = config.cpu_ns;
     m.in_kernel = (int64_t)ctx->regs.ip < 0;
     take(s, &m, slot);
-    s->is_busy = 0;
+    scratch_give(s);
     return 0;
 }
 
 #include "collector/bpf/waits.bpf.h"
+
+#include "collector/bpf/futex.bpf.h"
+#include "collector/bpf/memory.bpf.h"
+#include "collector/bpf/heap.bpf.h"
+#include "collector/bpf/sites.bpf.h"
 
 // --- Processes.
 
@@ -437,6 +471,10 @@ int BPF_PROG(process_exit, struct task_struct *task)
     uint32_t pid = (uint32_t)task->tgid, tid = (uint32_t)task->pid;
     if (config.offcpu)
         bpf_map_delete_elem(&waiting, &tid);
+    if (config.futex_locks)
+        futex_thread_ends(tid);
+    if (config.heap_bytes)
+        bpf_map_delete_elem(&allocations, &tid); // it ended in malloc
     // The last two threads of a process may both see none left: who takes it out of `targets` tells.
     if (task->signal->live.counter == 0 && !bpf_map_delete_elem(&targets, &pid))
         send_event(BPF_RECORD_EXIT, task, 0);

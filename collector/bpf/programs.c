@@ -5,6 +5,7 @@
 #include "collector/bpf/programs.h"
 
 #include "collector/bpf/messages.h"
+#include "collector/bpf/probes.h"
 #include "collector/bpf/profile.skel.h"
 #include "collector/bpf/slabs.h"
 #include "collector/perf_event.h"
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -31,6 +33,7 @@ struct bpf_programs {
     struct bpf_chunk *chunks;
     struct ring_buffer *ring;
     struct bpf_link **links; // of the CPUs' events
+    int *events;             // which the links own
     int cpu_count, link_count;
     bool is_hardware, is_running;
     struct bpf_programs_options opts;
@@ -38,6 +41,7 @@ struct bpf_programs {
     void *record_arg;
     int bank; // which sums are filled
     struct bpf_slabs *slabs;
+    struct bpf_probes probes;
 };
 
 static int refuse(struct fscope_error *err, int rc, const char *what)
@@ -76,6 +80,17 @@ static int on_record(void *arg, void *data, size_t size)
     return p->record ? p->record(p->record_arg, head) : 0;
 }
 
+static int configure_futexes(struct bpf_programs *p)
+{
+    struct profile_bpf *k = p->skeleton;
+    uint32_t locks = p->opts.config.futex_locks;
+    int rc =
+        bpf_map__set_max_entries(k->maps.futex_waits, locks ? p->opts.config.futex_threads : 1);
+    rc = rc ? rc : bpf_map__set_max_entries(k->maps.futex_locks, locks ? locks : 1);
+    rc = rc ? rc : bpf_program__set_autoload(k->progs.futex_enters, locks);
+    return rc ? rc : bpf_program__set_autoload(k->progs.futex_exits, locks);
+}
+
 static int configure(struct bpf_programs *p)
 {
     struct profile_bpf *k = p->skeleton;
@@ -87,7 +102,9 @@ static int configure(struct bpf_programs *p)
     rc = rc ? rc : bpf_map__set_max_entries(k->maps.waiting, o->offcpu ? o->waits_max : 1);
     rc = rc ? rc : bpf_program__set_autoload(k->progs.switch_tasks, o->offcpu);
     rc = rc ? rc : bpf_program__set_autoload(k->progs.waiting_tasks, o->offcpu);
-    return rc ? rc : bpf_program__set_autoload(k->progs.wake, o->offcpu);
+    rc = rc ? rc : bpf_program__set_autoload(k->progs.wake, o->offcpu);
+    rc = rc ? rc : bpf_probes_configure(k, o);
+    return rc ? rc : configure_futexes(p);
 }
 
 static int load(struct bpf_programs *p)
@@ -124,6 +141,12 @@ static void take_options(struct bpf_programs *p, const struct bpf_programs_optio
         p->opts.config.stack_copy = BPF_STACK_COPY_MAX;
     p->opts.config.offcpu = p->opts.offcpu;
     p->opts.config.wakeups = p->opts.wakeups;
+    if (p->opts.no_futexes || (!p->opts.config.block_ns && !p->opts.config.mutex_fraction))
+        p->opts.config.futex_locks = 0;
+    else if (!p->opts.config.futex_locks)
+        p->opts.config.futex_locks = BPF_FUTEX_LOCKS_MAX;
+    if (!p->opts.config.futex_threads)
+        p->opts.config.futex_threads = BPF_FUTEX_THREADS_MAX;
     if (p->opts.cpu_hz)
         p->opts.config.cpu_ns = UINT64_C(1000000000) / p->opts.cpu_hz;
 }
@@ -196,6 +219,7 @@ static int attach_cpu(struct bpf_programs *p, int cpu, struct fscope_error *err)
         close(fd);
         return refuse(err, rc, "attaching to perf events");
     }
+    p->events[p->link_count] = fd;
     p->links[p->link_count++] = link; // which owns fd
     return 0;
 }
@@ -204,8 +228,10 @@ static int attach(struct bpf_programs *p, struct fscope_error *err)
 {
     struct profile_bpf *k = p->skeleton;
     p->cpu_count = libbpf_num_possible_cpus();
-    p->links = calloc((size_t)(p->cpu_count > 0 ? p->cpu_count : 1), sizeof(struct bpf_link *));
-    if (!p->links)
+    size_t count = (size_t)(p->cpu_count > 0 ? p->cpu_count : 1);
+    p->links = calloc(count, sizeof(struct bpf_link *));
+    p->events = calloc(count, sizeof *p->events);
+    if (!p->links || !p->events)
         return error_set(err, -ENOMEM, 0, "attaching BPF programs: out of memory");
     // Before the samples: no child of a target is missed.
     if (!(k->links.process_fork = bpf_program__attach(k->progs.process_fork)) ||
@@ -214,13 +240,17 @@ static int attach(struct bpf_programs *p, struct fscope_error *err)
         (p->opts.offcpu && (!(k->links.wake = bpf_program__attach(k->progs.wake)) ||
                             !(k->links.switch_tasks = bpf_program__attach(k->progs.switch_tasks)))))
         return refuse(err, -errno, "attaching to the scheduler's tracepoints");
+    if (p->opts.config.futex_locks &&
+        (!(k->links.futex_exits = bpf_program__attach(k->progs.futex_exits)) ||
+         !(k->links.futex_enters = bpf_program__attach(k->progs.futex_enters))))
+        return refuse(err, -errno, "attaching to the tracepoints of system calls");
     p->is_hardware = true;
     for (int cpu = 0; p->opts.cpu_hz && cpu < p->cpu_count; cpu++) {
         int rc = attach_cpu(p, cpu, err);
         if (rc)
             return rc;
     }
-    return 0;
+    return bpf_probes_attach(&p->probes, k, &p->opts, err);
 }
 
 int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err)
@@ -306,9 +336,21 @@ void bpf_programs_stop(struct bpf_programs *p)
         bpf_link__destroy(p->links[i]);
     p->link_count = 0;
     free(p->links);
+    free(p->events);
     p->links = NULL;
+    p->events = NULL;
+    bpf_probes_detach(&p->probes);
     profile_bpf__detach(p->skeleton);
     wait_for_programs();
+}
+
+int bpf_programs_sample_cpu(struct bpf_programs *p, bool on)
+{
+    int rc = 0;
+    for (int i = 0; i < p->link_count; i++)
+        if (ioctl(p->events[i], on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0))
+            rc = -errno;
+    return rc;
 }
 
 bool bpf_programs_is_hardware(const struct bpf_programs *p)
@@ -480,26 +522,6 @@ int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg)
     return rc;
 }
 
-void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
-{
-    *out = (struct bpf_losses){0};
-    int count = libbpf_num_possible_cpus();
-    uint32_t zero = 0;
-    uint64_t *words = count > 0 ? calloc((size_t)count, sizeof *out) : NULL;
-    if (words && !bpf_map_lookup_elem(bpf_map__fd(p->skeleton->maps.losses), &zero, words))
-        for (int cpu = 0; cpu < count; cpu++) {
-            const struct bpf_losses *l = (const struct bpf_losses *)words + cpu;
-            out->ring += l->ring;
-            out->events += l->events;
-            out->sums += l->sums;
-            out->torn += l->torn;
-            out->waits += l->waits;
-            out->copies += l->copies;
-            out->busy += l->busy;
-        }
-    free(words);
-}
-
 int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)
 {
     struct bpf_prog_info info = {0};
@@ -509,4 +531,9 @@ int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs
     *ns = info.run_time_ns;
     *runs = info.run_cnt;
     return 0;
+}
+
+struct profile_bpf *bpf_programs_skeleton(const struct bpf_programs *p)
+{
+    return p->skeleton;
 }

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "collector/bpf/layout.h"
+#include "collector/bpf/probe_files.h"
 #include "symbols/unwind_layout.h"
 
 #include <stdbool.h>
@@ -29,10 +30,19 @@ struct bpf_programs_options {
     uint32_t cpu_hz; // samples per second of each CPU that is busy with what is watched; 0: none
     uint32_t offcpu; // time that threads do not run: 1 in so many waits; 0: none
     bool wakeups;    // with offcpu: who ends them
+    bool memory;     // growth of resident memory and of address space
+    bool malloc;     // uprobes in the malloc of `files`
+    uint32_t sites;  // USDT sites, those that `files` have of them: bits of enum bpf_site
+    const struct probe_files *files; // needed until bpf_programs_start has returned
+    pid_t uprobes_pid;               // whom malloc and sites are of; -1: all
+    bool no_futexes;                 // of block and mutex by sites alone
+    uint32_t lives_max;  // allocations followed at a time; 0: 65536, 524288 where each is
     uint64_t ring_bytes; // a power of two, at least a page; 0: 4 MiB
     uint32_t sums_max;   // distinct samples between two calls of bpf_programs_sums; 0: 65536
     uint32_t waits_max;  // threads that have waited, at a time; 0: 32768
 };
+
+extern const char *const bpf_site_names[BPF_SITES + 1]; // ended by NULL
 
 // Loads; nothing runs yet. 0 or -errno (-EPERM, -ENOTSUP: err says what is missing and what to do). The caller owns *out.
 int bpf_programs_new(struct bpf_programs **out, const struct bpf_programs_options *opts,
@@ -42,6 +52,8 @@ void bpf_programs_free(struct bpf_programs *p); // accepts NULL; stops
 // Attaches: an event on each CPU, the tracepoints. 0 or -errno.
 int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err);
 void bpf_programs_stop(struct bpf_programs *p);
+// CPU samples are taken from the start on; not while they are off. Needs no privilege. 0 or -errno.
+int bpf_programs_sample_cpu(struct bpf_programs *p, bool on);
 bool bpf_programs_is_hardware(const struct bpf_programs *p); // cycles, else the CPU clock
 
 // After bpf_programs_start, with the privilege for it: calls fn with BPF_RECORD_WAITING for each thread of what is watched
@@ -90,6 +102,15 @@ int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg);
 
 void bpf_programs_losses(struct bpf_programs *p,
                          struct bpf_losses *out); // since the start, of all CPUs
+
+// With opts.malloc, before bpf_programs_start: what uprobes add to a malloc and to a free here. 0 or -errno.
+int bpf_programs_measure_malloc(struct bpf_programs *p, uint64_t *malloc_ns, uint64_t *free_ns);
+
+// The rate that an agent's heap sites have told; 0: none has.
+uint64_t bpf_programs_site_heap_bytes(const struct bpf_programs *p);
+
+// Where the heap of a process that runs already ends, for BPF_SAMPLE_MAPPED by brk.
+void bpf_programs_break(struct bpf_programs *p, pid_t pid, uint64_t end);
 
 // What the CPU samples have cost since loading, also those that found nothing to sample: the kernel's count, which is kept
 // only while kernel.bpf_stats_enabled is 1. 0 or -errno.

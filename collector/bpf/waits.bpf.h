@@ -45,7 +45,7 @@ static __always_inline void wait_begins(void *ctx, struct task_struct *task, boo
         return;
     m.kind = could_run ? BPF_SAMPLE_PREEMPTED : BPF_SAMPLE_OFFCPU;
     w->key = take(s, &m, slot);
-    s->is_busy = 0;
+    scratch_give(s);
 }
 
 static __always_inline bool add_wait(void *sums, uint64_t key, const struct bpf_sum *sum)
@@ -118,7 +118,7 @@ static __always_inline void take_waker(void *ctx, const struct task_struct *woke
         s->walk.why = BPF_END_ROOT;
         count(s, &m, interrupt ? interrupt : depth);
     }
-    s->is_busy = 0;
+    scratch_give(s);
 }
 
 // From now on it waits for a processor alone. Who is woken may be about to leave its own, or be there: then it does not wait.

@@ -77,7 +77,7 @@ struct walk {
 
 // What one CPU works with: too much for a BPF program's stack.
 struct scratch {
-    uint32_t is_busy, reserved;
+    uint32_t is_busy, index;
     struct walk walk;
     struct bpf_stack stack;
     uint64_t pcs[BPF_DEPTH_MAX + BPF_KERNEL_DEPTH_MAX]; // of stack, which ends here

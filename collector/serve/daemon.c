@@ -381,7 +381,10 @@ int serve_start(struct serve **out, const struct serve_options *o, struct fscope
     pthread_cond_init(&s->given, NULL);
     s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rc = s->stop_fd < 0 ? error_set(err, -errno, 0, "eventfd: %s", strerror(errno))
-                        : start_threads(s, err);
+         : s->session   ? session_begin(s->session, err)
+                        : 0;
+    if (!rc)
+        rc = start_threads(s, err);
     if (rc) {
         release(s);
         return rc;

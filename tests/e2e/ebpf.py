@@ -90,7 +90,7 @@ def refusals_name_what_is_missing(work):
 
 
 def wishes_that_it_cannot_fulfil_are_refused(work):
-    refused(work, "records time", "--heap needs the agent", "--method=inject", args=("--heap", "true"))
+    refused(work, "records no --trace", "--method=inject", args=("--trace", "true"))
     refused(work, "instead of a command", args=("-a", "-p", "1"))
     refused(work, "no process", args=("-p", str(watch_gone())))
     refused(work, "is no control group", args=("--cgroup", "/tmp"))

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: MIT
+//
+// Memory, and what the agent and the fiber runtime tell by their USDT sites: by which probes a recording sees what it was
+// asked for, and what their samples say. See ebpf_internal.h.
+//
+//   --heap         by the sites of an agent that records the heap; else, with --malloc, by uprobes; else how the process grows
+//   --block, --mutex   of fibers by the runtime's sites; of threads by those of an agent that records the same
+//   --fiber-events     by the runtime's sites
+//
+// Uprobes of one process are that process' alone. Of a group, or of all processes, sites are those of the files that some
+// process has mapped at the start: whoever maps them later is seen as well.
+
+#include "collector/bpf/ebpf_internal.h"
+
+#include "collector/launch.h"
+#include "collector/processes.h"
+#include "runtime/descriptor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SITE(name) (1u << BPF_SITE_##name)
+
+enum { PROBES_RING_BYTES = 32 << 20 };
+
+enum {
+    HEAP_SITES = SITE(HEAP_ALLOC) | SITE(HEAP_FREE),
+    LOCK_SITES = SITE(BLOCK) | SITE(MUTEX) | SITE(THREAD_BLOCK) | SITE(THREAD_MUTEX),
+    FIBER_SITES = (1u << BPF_SITES) - 1 - HEAP_SITES - LOCK_SITES,
+};
+
+// --- Whose files.
+
+// What the agent in it records, as words; "": there is none.
+static void find_records(const struct ebpf *e, char *out, size_t size)
+{
+    struct processes all;
+    out[0] = '\0';
+    if (!e->o->pid || e->held_pid || processes_find(&all))
+        return;
+    for (size_t i = 0; i < all.count; i++)
+        if (all.list[i].pid == e->o->pid)
+            snprintf(out, size, "%s", all.list[i].records);
+    processes_free(&all);
+}
+
+static void add_all(struct probe_files *to, struct probe_files *from)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        bool is_known = !from->files[i].sites || to->count == PROBE_FILES_MAX;
+        for (size_t j = 0; j < to->count; j++)
+            is_known |= to->files[j].inode == from->files[i].inode &&
+                        to->files[j].device == from->files[i].device;
+        if (!is_known) {
+            to->files[to->count++] = from->files[i];
+            from->files[i].path = NULL;
+        }
+    }
+}
+
+// Of all processes that have something of ours in them.
+static int find_everyones(struct ebpf *e)
+{
+    struct processes all;
+    struct probe_files *one = calloc(1, sizeof *one);
+    int rc = one ? processes_find(&all) : -ENOMEM;
+    for (size_t i = 0; !rc && i < all.count; i++) {
+        if (!all.list[i].has_runtime && all.list[i].agent == PROCESS_NO_AGENT)
+            continue;
+        if (!probe_files_of_process(one, all.list[i].pid, bpf_site_names))
+            add_all(e->probes.files, one);
+        probe_files_free(one);
+    }
+    if (!rc)
+        processes_free(&all);
+    free(one);
+    return rc;
+}
+
+static int find_files(struct ebpf *e, bool is_held)
+{
+    struct launch_program program;
+    e->probes.files = calloc(1, sizeof *e->probes.files);
+    if (!e->probes.files)
+        return -ENOMEM;
+    if (e->filter != BPF_FILTER_TARGETS)
+        return find_everyones(e);
+    if (!is_held)
+        return probe_files_of_process(e->probes.files, e->o->pid, bpf_site_names);
+    if (!launch_look(&program, e->o->command[0], NULL))
+        probe_files_of_command(e->probes.files, program.image, bpf_site_names);
+    return 0;
+}
+
+// --- Which probes.
+
+static void choose_sites(struct ebpf *e)
+{
+    char records[64];
+    const struct record_options *o = e->o;
+    uint32_t wanted = (o->block_ns ? SITE(BLOCK) : 0) | (o->mutex_fraction ? SITE(MUTEX) : 0) |
+                      (o->fiber_fraction ? FIBER_SITES : 0);
+    // Those of an agent that records nothing of the kind never fire.
+    bool is_one = e->filter == BPF_FILTER_TARGETS;
+    find_records(e, records, sizeof records);
+    if (o->heap_bytes && !o->malloc_uprobes && (!is_one || strstr(records, "heap")))
+        wanted |= HEAP_SITES;
+    if (o->block_ns && (!is_one || strstr(records, "block")))
+        wanted |= SITE(THREAD_BLOCK);
+    if (o->mutex_fraction && (!is_one || strstr(records, "mutex")))
+        wanted |= SITE(THREAD_MUTEX);
+    for (size_t i = 0; i < e->probes.files->count; i++)
+        e->probes.sites |= wanted & e->probes.files->files[i].sites;
+}
+
+static int check_malloc(const struct ebpf *e, struct fscope_error *err)
+{
+    if (e->filter != BPF_FILTER_TARGETS)
+        return error_set(
+            err, -EINVAL, 0,
+            "--malloc is for one process (-p) or a command: uprobes in libc would stop "
+            "all that map it");
+    if (probe_files_malloc(e->probes.files))
+        return 0;
+    return error_set(err, -ENOENT, 0,
+                     "--malloc: no file of the program has symbols malloc and free: a static "
+                     "program without a symbol table, or an allocator of its own");
+}
+
+// How it grows, where allocations cannot be seen: another kind of profile.
+static int begin_growth(struct ebpf *e)
+{
+    struct builder_options bo = {
+        .size = sizeof bo, .kind = BUILDER_KIND_GROWTH, .real_ns = record_now_ns(CLOCK_REALTIME)};
+    builder_free(e->result->builders[RECORD_HEAP]);
+    e->result->builders[RECORD_HEAP] = NULL;
+    if (!e->o->quiet)
+        fprintf(e->o->messages,
+                "fiberscope: heap: as no agent in it records the heap, how it grows is recorded: "
+                "pages that became resident, and mappings; allocations need the agent (record "
+                "--heap COMMAND, or --method=inject), or --malloc\n");
+    return builder_new(&e->result->builders[RECORD_HEAP], &bo);
+}
+
+static int begin_heap(struct ebpf *e)
+{
+    struct builder_options bo = {.size = sizeof bo,
+                                 .kind = SEG_KIND_HEAP,
+                                 .rate_bytes = e->o->heap_bytes,
+                                 .real_ns = record_now_ns(CLOCK_REALTIME),
+                                 .is_outside = true};
+    builder_free(e->result->builders[RECORD_HEAP]);
+    e->result->builders[RECORD_HEAP] = NULL;
+    return builder_new(&e->result->builders[RECORD_HEAP], &bo);
+}
+
+int ebpf_probes_look(struct ebpf *e, bool is_held, struct fscope_error *err)
+{
+    const struct record_options *o = e->o;
+    if (!o->heap_bytes && !o->block_ns && !o->mutex_fraction && !o->fiber_fraction)
+        return 0;
+    int rc = find_files(e, is_held);
+    if (rc)
+        return error_set(err, rc, 0, "files of the process: %s", strerror(-rc));
+    choose_sites(e);
+    if (o->malloc_uprobes && (rc = check_malloc(e, err)))
+        return rc;
+    e->probes.grows = o->heap_bytes && !o->malloc_uprobes && !(e->probes.sites & HEAP_SITES);
+    if (o->fiber_fraction && !(e->probes.sites & FIBER_SITES))
+        return error_set(
+            err, -ENOENT, 0, "--fiber-events: no file of it has the sites of libfiberscope-rt%s",
+            is_held ? " (looked at: the program and the libraries that it names)" : "");
+    if (o->heap_bytes)
+        rc = e->probes.grows ? begin_growth(e) : begin_heap(e);
+    return rc ? error_set(err, rc, 0, "out of memory") : 0;
+}
+
+void ebpf_probes_choose(const struct ebpf *e, struct bpf_programs_options *po)
+{
+    po->memory = e->probes.grows;
+    po->malloc = e->o->malloc_uprobes;
+    po->sites = e->probes.sites;
+    po->files = e->probes.files;
+    po->uprobes_pid = e->filter == BPF_FILTER_TARGETS ? (pid_t)e->o->pid : -1;
+    po->config.heap_bytes = e->o->heap_bytes;
+    po->config.block_ns = e->o->block_ns;
+    po->config.mutex_fraction = (uint32_t)e->o->mutex_fraction;
+    po->config.fiber_fraction = e->o->fiber_fraction;
+    // As long as a program's code is not known, each of its calls sends a copy of the stack.
+    if (!po->ring_bytes && (po->malloc || po->sites))
+        po->ring_bytes = PROBES_RING_BYTES;
+    // Of a program whose fibers tell, threads that wait are mostly its schedulers.
+    po->no_futexes = po->sites & LOCK_SITES;
+}
+
+static void say_cost(const struct ebpf *e)
+{
+    uint64_t malloc_ns, free_ns;
+    if (!e->o->malloc_uprobes || e->o->quiet ||
+        bpf_programs_measure_malloc(e->programs, &malloc_ns, &free_ns))
+        return;
+    fprintf(
+        e->o->messages,
+        "fiberscope: --malloc: each call of the process stops in the kernel, which takes %.1f us "
+        "more for a malloc and %.1f us for a free on this machine\n",
+        (double)malloc_ns / 1e3, (double)free_ns / 1e3);
+}
+
+// Where the heap of brk ends now.
+static void tell_break(struct ebpf *e)
+{
+    char path[64], line[512];
+    unsigned long long end;
+    snprintf(path, sizeof path, "/proc/%u/maps", e->o->pid);
+    FILE *maps = e->o->pid && !e->held_pid ? fopen(path, "re") : NULL;
+    while (maps && fgets(line, sizeof line, maps))
+        if (strstr(line, "[heap]") && sscanf(line, "%*x-%llx", &end) == 1)
+            bpf_programs_break(e->programs, (pid_t)e->o->pid, end);
+    if (maps)
+        fclose(maps);
+}
+
+void ebpf_probes_begin(struct ebpf *e)
+{
+    say_cost(e);
+    if (e->probes.grows)
+        tell_break(e);
+}
+
+// --- What samples say.
+
+static void fill_growth(uint32_t kind, const struct bpf_sum *sum, struct builder_growth *g)
+{
+    *g = (struct builder_growth){0};
+    switch (kind) {
+    case BPF_SAMPLE_RESIDENT:
+        g->faults = sum->count;
+        g->resident_bytes = sum->ns;
+        break;
+    case BPF_SAMPLE_RETURNED: g->returned_bytes = sum->ns; break;
+    case BPF_SAMPLE_MAPPED:
+        g->maps = sum->count;
+        g->mapped_bytes = sum->ns;
+        break;
+    default: g->unmapped_bytes = sum->ns;
+    }
+}
+
+// As the runtime says it.
+static const char *reason_text(struct ebpf *e, uint32_t pid, uint32_t reason)
+{
+    const struct fib_descriptor *d = bpf_code_fibers(e->code, pid);
+    if (!d || reason >= DESCRIPTOR_REASONS || reason >= d->reason_count)
+        return "";
+    snprintf(e->probes.reason, sizeof e->probes.reason, "%.*s", DESCRIPTOR_TEXT,
+             d->reason_text[reason]);
+    return e->probes.reason;
+}
+
+void ebpf_probes_fill(struct ebpf *e, const struct bpf_stack *r, const struct bpf_sum *sum,
+                      bool is_freed, struct builder_sample *s, struct ebpf_values *v)
+{
+    switch (r->kind) {
+    case BPF_SAMPLE_RESIDENT:
+    case BPF_SAMPLE_RETURNED:
+    case BPF_SAMPLE_MAPPED:
+    case BPF_SAMPLE_UNMAPPED:
+        fill_growth(r->kind, sum, &v->growth);
+        s->growth = &v->growth;
+        break;
+    case BPF_SAMPLE_ALLOCATED:
+        v->heap = is_freed
+                      ? (struct builder_heap){.freed_objects = sum->count, .freed_bytes = sum->ns}
+                      : (struct builder_heap){.alloc_objects = sum->count, .alloc_bytes = sum->ns};
+        s->heap = &v->heap;
+        break;
+    case BPF_SAMPLE_FIBER: {
+        uint32_t site = (uint32_t)r->object;
+        snprintf(e->probes.part, sizeof e->probes.part, "fiber-%s",
+                 site < BPF_SITES ? bpf_site_names[site] : "event");
+        s->part = e->probes.part;
+        s->object = 0;
+        if (site == BPF_SITE_PARK && s->label_count < EBPF_LABELS_MAX)
+            e->labels[s->label_count++] = (struct builder_label){
+                .key = "reason", .value = reason_text(e, r->head.pid, (uint32_t)(r->object >> 32))};
+        break;
+    }
+    default: break;
+    }
+}
+
+// The file of ours that holds this pc, by its name: as long as the runtime's descriptor has not been read, and of the agent.
+static bool find_ours(struct builder_process *process, uint64_t pc, struct builder_module *m)
+{
+    for (size_t i = 0; builder_get_module(process, i, m); i++) {
+        const char *slash = m->path ? strrchr(m->path, '/') : NULL;
+        if (pc >= m->start && pc <= m->end && slash && strncmp(slash, "/libfiberscope", 14) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool is_runtimes(const struct builder_module *m)
+{
+    return strstr(m->path, "/libfiberscope-rt.so");
+}
+
+void ebpf_probes_strip(const struct ebpf *e, struct builder_process *process,
+                       const struct ebpf_fibers *f, const struct bpf_stack *r,
+                       struct builder_sample *s)
+{
+    uint32_t n = 0, depth = s->user_depth;
+    struct builder_module m;
+    if (r->kind < BPF_SAMPLE_BLOCK)
+        return;
+    s->tid = 0; // as the agent has it
+    s->thread = NULL;
+    if (!e->probes.sites || !process || !depth)
+        return;
+    if (!f->is_there && depth > 1 && find_ours(process, r->pcs[depth - 1], &m) && is_runtimes(&m))
+        depth--;
+    while (f->is_there && n < depth && r->pcs[n] > f->text && r->pcs[n] <= f->text_end)
+        n++;
+    if (n) {
+        n -= n > 1; // the function that was called stays, but for one that has left for another
+    } else if (find_ours(process, r->pcs[0], &m)) {
+        while (n < depth && r->pcs[n] >= m.start && r->pcs[n] <= m.end)
+            n++;
+        n -= is_runtimes(&m) && n > 1;
+    }
+    n = n < depth ? n : 0;
+    s->user += n;
+    s->user_depth = depth - n;
+}
+
+// --- The end.
+
+void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l)
+{
+    struct record_result *r = e->result;
+    uint64_t rate = bpf_programs_site_heap_bytes(e->programs);
+    if (rate && r->builders[RECORD_HEAP])
+        builder_set_rate(r->builders[RECORD_HEAP], rate);
+    if (l->lives)
+        snprintf(r->warning, sizeof r->warning,
+                 "%llu allocations found no room in the table of live ones, and count as freed at "
+                 "once: sample fewer (--heap=BYTES)",
+                 (unsigned long long)l->lives);
+}
+
+void ebpf_probes_free(struct ebpf *e)
+{
+    if (e->probes.files)
+        probe_files_free(e->probes.files);
+    free(e->probes.files);
+}

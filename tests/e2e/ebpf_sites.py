@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Memory, locks and fibers from outside, by BPF: what programs say that they did is found, and what the agent inside finds is
+found outside; nothing is left in the process."""
+
+import collections
+import os
+import re
+import signal
+import subprocess
+import time
+
+import harness
+from ebpf import begun, ended
+from harness import FIBERSCOPE, TESTS, Profile, close, record
+
+SITES = os.path.join(TESTS, "sites_target")
+FIBERS = os.path.join(TESTS, "sites_fibers")
+MIB = 1 << 20
+
+
+class Target:
+    """A program that waits to be told to begin, and to end; under `inside`, a recorder of its own, if there is one."""
+
+    def __init__(self, *argv, inside=(), **more):
+        self.process = subprocess.Popen([*inside, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE if inside else None, text=True, **more)
+        self.pid = int(self.process.stdout.readline().split()[1])
+        self.truth = []
+
+    def __enter__(self):
+        return self
+
+    def run(self):
+        """Has it do its work; (kind, [words]) for each line of truth."""
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        lines = iter(self.process.stdout.readline, "")
+        for line in lines:
+            self.truth.append(line.split()[1:])
+            if self.truth[-1][0] == self.last:
+                break
+        return self.truth
+
+    last = None
+
+    def end(self):
+        self.process.stdin.write("end\n")
+        self.process.stdin.close()
+        self.process.stdin = None
+        out, err = self.process.communicate(timeout=60)
+        return out, err
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+def outside(work, pid, *args):
+    r = subprocess.Popen([FIBERSCOPE, "record", "--method=ebpf", "-p", str(pid), "-o", os.path.join(work, "out/"), *args],
+                         stderr=subprocess.PIPE, text=True)
+    begun(r)
+    return r
+
+
+def stop(r):
+    r.send_signal(signal.SIGINT)
+    return ended(r)
+
+
+def profiles(work, folder="out"):
+    found = {}
+    for name in os.listdir(os.path.join(work, folder)):
+        found[name.split(".")[-3]] = Profile(os.path.join(work, folder, name))
+    return found
+
+
+def value(profile, name, function, where=lambda s: True):
+    i = [t[0] for t in profile.sample_types].index(name)
+    return sum(s.values[i] for s in profile.samples if function in s.stack and where(s))
+
+
+# --- How a process grows.
+
+def growth_is_found_where_it_happens(work):
+    with Target(SITES, "grow") as t:
+        t.last = "unmapped"
+        r = outside(work, t.pid, "--heap")
+        truth = t.run()
+        said = stop(r)
+    assert "allocations need the agent" in said and "--malloc" in said, said
+    p = profiles(work)["heap"]
+    assert p.sample_types == [("faults", "count"), ("fault_space", "bytes"), ("returned_space", "bytes"),
+                              ("mmaps", "count"), ("mmap_space", "bytes"), ("munmap_space", "bytes")], p.sample_types
+    types = {"resident": "fault_space", "returned": "returned_space", "mapped": "mmap_space", "unmapped": "munmap_space"}
+    for kind, function, want in truth:
+        got = value(p, types[kind], function)
+        print(f"      {kind} {function}: {got}, truly {want}")
+        # A page of the stack or of tables may be among them; the kernel counts in batches of at most 64 pages.
+        close(got, int(want), 64 * 4096 if kind in ("resident", "returned") else 0, f"{kind} {function}")
+
+
+# --- malloc, by uprobes.
+
+def malloc_is_seen_without_the_agent(work):
+    path = os.path.join(work, "m.pb.gz")
+    done = record("--method=ebpf", "--heap=exact", "--malloc", "-o", path, os.path.join(TESTS, "heap_target"), "functions",
+                  cwd=work, check=0)
+    assert re.search(r"takes [\d.]+ us more for a malloc and [\d.]+ us for a free", done.stderr), done.stderr
+    p = Profile(path)
+    assert [t[0] for t in p.sample_types] == ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"]
+    truth = re.findall(r"^truth \d+ (\w+) (\d+) (\d+) (\d+) (\d+)", done.stdout, re.M)
+    assert len(truth) > 10, done.stdout
+    for function, *numbers in truth:
+        objects, size, freed, freed_size = map(int, numbers)
+        got = [value(p, t, function) for t, _ in p.sample_types]
+        assert got == [objects, size, objects - freed, size - freed_size], (function, got, numbers)
+
+
+def sampled_malloc_is_an_estimate_of_the_truth(work):
+    with Target(SITES, "heap", "20000") as t:
+        t.last = "heap"
+        r = outside(work, t.pid, "--heap=4KiB", "--malloc")
+        truth = [*t.run(), t.process.stdout.readline().split()[1:]]
+        stop(r)
+    p = profiles(work)["heap"]
+    for _, function, objects, size, live in truth:
+        for name, want, tolerance in (("alloc_objects", objects, 0.1), ("alloc_space", size, 0.06),
+                                      ("inuse_space", live, 0.1)):
+            got = value(p, name, function)
+            print(f"      {function} {name}: {got}, truly {want}")
+            close(got / int(want), 1, tolerance, f"{function} {name}")
+
+
+# --- Sites.
+
+def both_sides(work, target, last, inside, more_lines=0, *args):
+    """The same run by the agent inside and by BPF outside; what each has, and the truth."""
+    command = [FIBERSCOPE, "record", *inside, "-o", os.path.join(work, "in/")]
+    with Target(*target, inside=command) as t:
+        t.last = last
+        r = outside(work, t.pid, *inside, *args)
+        truth = t.run() + [t.process.stdout.readline().split()[1:] for _ in range(more_lines)]
+        said = stop(r)
+        t.end()
+        assert t.process.returncode == 0, t.process.returncode
+    return profiles(work, "in"), profiles(work), truth, said
+
+
+def agree(inside, outside_, names, functions):
+    for function in functions:
+        for name in names:
+            a, b = value(inside, name, function), value(outside_, name, function)
+            print(f"      {function} {name}: inside {a}, outside {b}")
+            assert a > 0 or b == 0, f"{function} {name} was not seen inside"
+            close(b, a, 0.03 * a, f"{function} {name}")
+
+
+def sampled_heaps_agree(work):
+    ins, outs, truth, _ = both_sides(work, (SITES, "heap"), "heap", ["--heap=20000"], 1)
+    agree(ins["heap"], outs["heap"], [t[0] for t in ins["heap"].sample_types], [row[1] for row in truth])
+    assert outs["heap"].sample_types == ins["heap"].sample_types
+    for _, function, objects, size, _ in truth:
+        close(value(outs["heap"], "alloc_space", function) / int(size), 1, 0.1, function)
+    leaves = lambda p: {s.stack[0] for s in p.samples if truth[0][1] in s.stack or truth[1][1] in s.stack}
+    assert leaves(ins["heap"]) == leaves(outs["heap"]), leaves(ins["heap"]) ^ leaves(outs["heap"])
+
+
+def locks_of_threads_agree(work):
+    ins, outs, ((_, rounds, ns),), _ = both_sides(work, (SITES, "locks"), "locks", ["--block=1", "--mutex"])
+    agree(ins["block"], outs["block"], ["contentions", "delay"], ["wait_for_mutex"])
+    agree(ins["mutex"], outs["mutex"], ["contentions", "delay"], ["hold_and_unlock"])
+    assert value(outs["block"], "contentions", "wait_for_mutex") == int(rounds)
+    close(value(outs["block"], "delay", "wait_for_mutex") / int(ns), 1, 0.03, "delay")
+
+
+def locks_of_fibers_agree(work):
+    ins, outs, truth, _ = both_sides(work, (FIBERS,), "locks", ["--block=1", "--mutex"])
+    _, rounds, ns = truth[-1]
+    agree(ins["block"], outs["block"], ["contentions", "delay"], ["wait_for_mutex", "receive_here"])
+    agree(ins["mutex"], outs["mutex"], ["contentions", "delay"], ["hold_and_unlock"])
+    assert value(outs["block"], "contentions", "wait_for_mutex") == int(rounds)
+    close(value(outs["block"], "delay", "wait_for_mutex") / int(ns), 1, 0.03, "delay")
+    for kind in ("block", "mutex"):
+        keys = lambda p: {(tuple(s.stack), s.labels.get("kind")) for s in p.samples if "start" in s.stack[-1]}
+        assert keys(ins[kind]) == keys(outs[kind]), keys(ins[kind]) ^ keys(outs[kind])
+
+
+def fiber_events_are_counted_where_they_happen(work):
+    with Target(FIBERS) as t:
+        t.last = "locks"
+        r = outside(work, t.pid, "--fiber-events")
+        truth = t.run()
+        stop(r)
+    found = profiles(work)
+    for event, function, count in (row for row in truth if row[0] != "locks"):
+        p = found[f"fiber-{event}"]
+        got = p.total(0) if function == "-" else value(p, f"fiber-{event}", function)
+        print(f"      {event} {function}: {got}, truly {count}")
+        close(got, int(count), 0 if event == "spawn" else 0.01 * int(count), f"{event} {function}")
+    reasons = collections.Counter(s.labels.get("reason") for s in found["fiber-park"].samples if "receive_here" in s.stack)
+    assert set(reasons) == {"chan receive"}, reasons
+
+
+# --- What is left behind.
+
+def semaphores(pid):
+    """The values of all semaphores of the runtime in this process."""
+    with open(f"/proc/{pid}/maps", encoding="ascii") as f:
+        rows = [line.split() for line in f if "libfiberscope-rt.so" in line]
+    path, base = rows[0][5], int(rows[0][0].split("-")[0], 16)
+    listed = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout
+    found = {}
+    with open(f"/proc/{pid}/mem", "rb") as mem:
+        for address, name in re.findall(r"^(\w+) \w fiberscope_(\w+)_semaphore$", listed, re.M):
+            mem.seek(base + int(address, 16))
+            found[name] = int.from_bytes(mem.read(2), "little")
+    assert len(found) > 5, found
+    return found
+
+
+def nothing_is_left_attached(work):
+    with Target(FIBERS) as t:
+        assert not any(semaphores(t.pid).values())
+        for end in (signal.SIGINT, signal.SIGKILL):
+            r = outside(work, t.pid, "--fiber-events", "--block", "--mutex")
+            on = semaphores(t.pid)
+            assert on["park"] and on["block"] and on["mutex"] and not on["start"], on
+            r.send_signal(end)
+            r.communicate(timeout=60)
+            for _ in range(100):
+                if not any(semaphores(t.pid).values()):
+                    break
+                time.sleep(0.05)
+            assert not any(semaphores(t.pid).values()), (end, semaphores(t.pid))
+        t.last = "locks"
+        assert len(t.run()) == 4
+
+
+def a_killed_target_keeps_what_was_seen(work):
+    with Target(FIBERS) as t:
+        t.last = "locks"
+        r = outside(work, t.pid, "--fiber-events", "--block=1", "--heap")
+        truth = t.run()
+        t.process.kill()
+        ended(r)
+    found = profiles(work)
+    assert value(found["fiber-spawn"], "fiber-spawn", "spawn_here") == int(truth[0][2])
+    assert value(found["block"], "contentions", "wait_for_mutex") == int(truth[-1][1])
+
+
+def what_cannot_be_probed_is_refused(work):
+    def refused(text, *args):
+        done = record("--method=ebpf", "-o", os.path.join(work, "r.pb.gz"), *args, cwd=work)
+        assert done.returncode in (1, 2, 126, 127) and text in done.stderr, (args, done.returncode, done.stderr)
+        assert os.listdir(work) == [], os.listdir(work)
+    refused("for one process", "--heap", "--malloc", "-a", "-d", "1s")
+    refused("needs --heap", "--malloc", "true")
+    refused("no file of it has the sites", "--fiber-events", "true")
+
+
+if __name__ == "__main__":
+    harness.skip_without_bpf()
+    harness.main([
+        growth_is_found_where_it_happens,
+        malloc_is_seen_without_the_agent,
+        sampled_malloc_is_an_estimate_of_the_truth,
+        sampled_heaps_agree,
+        locks_of_threads_agree,
+        locks_of_fibers_agree,
+        fiber_events_are_counted_where_they_happen,
+        nothing_is_left_attached,
+        a_killed_target_keeps_what_was_seen,
+        what_cannot_be_probed_is_refused,
+    ])

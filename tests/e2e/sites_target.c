@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT
+//
+// A program that knows how it grows, what it allocates and who waits for whom, for who looks at it from outside. It says
+// "ready PID", waits for a line, does what MODE says, and prints "truth NAME NUMBER..." lines. Usage: sites_target MODE.
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KEEP __attribute__((noinline))
+
+enum { MIB = 1 << 20, PAGE = 4096 };
+
+static void *volatile kept;
+static volatile uint64_t sink;
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void pause_ms(long ms)
+{
+    struct timespec t = {.tv_nsec = ms * 1000000};
+    nanosleep(&t, NULL);
+}
+
+static void *map(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        abort();
+    madvise(p, bytes, MADV_NOHUGEPAGE);
+    return p;
+}
+
+// --- grow
+
+KEEP static void touch(char *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += PAGE)
+        p[i] = 1;
+    sink++;
+}
+
+KEEP static char *map_large(void)
+{
+    char *p = map(40 * MIB);
+    sink++;
+    return p;
+}
+
+KEEP static void touch_half(char *p)
+{
+    touch(p, 20 * MIB);
+    sink++;
+}
+
+KEEP static void give_pages_back(char *p)
+{
+    if (madvise(p, 8 * MIB, MADV_DONTNEED))
+        abort();
+    sink++;
+}
+
+KEEP static void unmap_some(char *p)
+{
+    if (munmap(p + 30 * MIB, 10 * MIB))
+        abort();
+    sink++;
+}
+
+KEEP static void move_larger(void)
+{
+    void *p = map(MIB);
+    if (mremap(p, MIB, 6 * MIB, MREMAP_MAYMOVE) == MAP_FAILED)
+        abort();
+    sink++;
+}
+
+KEEP static void grow_break(void)
+{
+    void *p = sbrk(3 * MIB);
+    if (p == (void *)-1)
+        abort();
+    touch(p, 3 * MIB);
+    sink++;
+}
+
+KEEP static void *grow_in_thread(void *arg)
+{
+    touch(arg, 4 * MIB);
+    sink++;
+    return NULL;
+}
+
+static void grow(void)
+{
+    pthread_t threads[2];
+    char *p = map_large(), *q = map(8 * MIB);
+    touch_half(p);
+    give_pages_back(p);
+    unmap_some(p);
+    move_larger();
+    grow_break();
+    for (size_t i = 0; i < 2; i++)
+        if (pthread_create(&threads[i], NULL, grow_in_thread, q + i * 4 * MIB))
+            abort();
+    for (size_t i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    printf("truth resident touch_half %d\n", 20 * MIB);
+    printf("truth resident grow_break %d\n", 3 * MIB);
+    printf("truth resident grow_in_thread %d\n", 8 * MIB);
+    printf("truth returned give_pages_back %d\n", 8 * MIB);
+    printf("truth mapped map_large %d\n", 40 * MIB);
+    printf("truth mapped move_larger %d\n", 6 * MIB);
+    printf("truth mapped grow_break %d\n", 3 * MIB);
+    printf("truth unmapped unmap_some %d\n", 10 * MIB);
+}
+
+// --- heap: as heap_target's random sizes.
+
+KEEP static void *site_random(size_t size)
+{
+    void *p = malloc(size);
+    sink++;
+    return p;
+}
+
+KEEP static void *site_big(size_t size)
+{
+    void *p = malloc(size);
+    sink += 2; // else one function with the other
+    return p;
+}
+
+static void heap(uint64_t count)
+{
+    uint64_t r = 12345, bytes = 0, freed = 0, big = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        r = r * UINT64_C(6364136223846793005) + 1442695040888963407u;
+        uint64_t size = 16 + (r >> 40) % (i % 50 == 0 ? 40000 : 700);
+        void *p = site_random(size);
+        bytes += size;
+        if (i % 4) {
+            free(p);
+            freed += size;
+        }
+        if (i % 5000 == 0) {
+            kept = site_big(MIB);
+            big++;
+        }
+    }
+    printf("truth heap site_random %llu %llu %llu\n", (unsigned long long)count,
+           (unsigned long long)bytes, (unsigned long long)(bytes - freed));
+    printf("truth heap site_big %llu %llu %llu\n", (unsigned long long)big,
+           (unsigned long long)(big * MIB), (unsigned long long)(big * MIB));
+}
+
+// --- locks: one holds, one waits; who waits measures.
+
+enum { ROUNDS = 60 };
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_barrier_t both;
+static uint64_t waited_ns;
+
+KEEP static void wait_for_mutex(void)
+{
+    uint64_t began = now_ns();
+    pthread_mutex_lock(&mutex);
+    waited_ns += now_ns() - began;
+    pthread_mutex_unlock(&mutex);
+    sink++;
+}
+
+KEEP static void hold_and_unlock(void)
+{
+    pause_ms(4);
+    pthread_mutex_unlock(&mutex);
+    sink++;
+}
+
+static void *waiter(void *arg)
+{
+    for (int i = 0; i < ROUNDS; i++) {
+        pthread_barrier_wait(&both); // the other one has it
+        wait_for_mutex();
+        pthread_barrier_wait(&both);
+    }
+    return arg;
+}
+
+static void locks(void)
+{
+    pthread_t thread;
+    pthread_barrier_init(&both, NULL, 2);
+    if (pthread_create(&thread, NULL, waiter, NULL))
+        abort();
+    for (int i = 0; i < ROUNDS; i++) {
+        pthread_mutex_lock(&mutex);
+        pthread_barrier_wait(&both);
+        hold_and_unlock();
+        pthread_barrier_wait(&both);
+    }
+    pthread_join(thread, NULL);
+    printf("truth locks %d %llu\n", ROUNDS, (unsigned long long)waited_ns);
+}
+
+int main(int argc, char **argv)
+{
+    char line[16];
+    const char *mode = argc > 1 ? argv[1] : "";
+    printf("ready %d\n", (int)getpid());
+    fflush(stdout);
+    if (!fgets(line, sizeof line, stdin))
+        return 1;
+    if (strcmp(mode, "grow") == 0) {
+        grow();
+    } else if (strcmp(mode, "heap") == 0) {
+        heap(argc > 2 ? strtoull(argv[2], NULL, 10) : 200000);
+    } else if (strcmp(mode, "locks") == 0) {
+        locks();
+    } else {
+        return 2;
+    }
+    fflush(stdout);
+    // Until told to end, or killed.
+    return fgets(line, sizeof line, stdin) ? 0 : 1;
+}
