@@ -8,6 +8,7 @@
 //     put there. (<sys/sdt.h> has a nop of one byte.) A site of NOP1 has that, for kernels that single-step the longer
 //     one. It never crosses a page, which could not be replaced.
 //   - That call writes 32 bytes below rsp: files with sites are compiled with -mno-red-zone.
+//   - A function with a site has a frame pointer, also where it leaves by a tail call: tracers walk the stack from there.
 //   - Each probe has a semaphore, which counts who is attached: while it is 0 nothing is computed. It is read plainly,
 //     as m_is_traced is; the kernel writes it.
 //   - Arguments are unsigned words of 8 bytes, in registers or constants: "8@%rdi" or "8@$7".
@@ -29,7 +30,7 @@
 #ifdef FSCOPE_NO_USDT
 #define USDT_DECLARE(name)
 #define USDT_IS_ON(name) 0
-#define USDT_ARG_(n, value) (void)(value)
+#define USDT_ARG_(value) (void)(value)
 #define USDT_SITE_(name, arguments, ...)                                                           \
     do {                                                                                           \
         __VA_ARGS__;                                                                               \
@@ -50,7 +51,7 @@
     "990: .byte 0x0f, 0x1f, 0x44, 0x00, 0x00\n"
 #endif
 
-#define USDT_ARG_(n, value) [a##n] "nr"((uint64_t)(value))
+#define USDT_ARG_(value) "nr"((uint64_t)(value)) // %1 and so on: %0 is the frame
 #define USDT_SITE_(name, arguments, ...)                                                           \
     __asm__ volatile(USDT_NOP_ ".pushsection .note.stapsdt, \"?\", \"note\"\n"                     \
                                ".balign 4\n"                                                       \
@@ -74,7 +75,7 @@
                                ".popsection\n"                                                     \
                                ".endif\n"                                                          \
                      :                                                                             \
-                     : __VA_ARGS__                                                                 \
+                     : "r"(__builtin_frame_address(0)), __VA_ARGS__                                \
                      : "memory")
 #endif
 
@@ -93,15 +94,14 @@
     ".size fiberscope_" #name "_semaphore, 2\n"                                                    \
     "fiberscope_" #name "_semaphore: .2byte 0\n"
 
-#define USDT1(name, a)      USDT_SITE_(name, "8@%[a1]", USDT_ARG_(1, a))
-#define USDT2(name, a, b)   USDT_SITE_(name, "8@%[a1] 8@%[a2]", USDT_ARG_(1, a), USDT_ARG_(2, b))
+#define USDT1(name, a)    USDT_SITE_(name, "8@%1", USDT_ARG_(a))
+#define USDT2(name, a, b) USDT_SITE_(name, "8@%1 8@%2", USDT_ARG_(a), USDT_ARG_(b))
 #define USDT3(name, a, b, c)                                                                       \
-    USDT_SITE_(name, "8@%[a1] 8@%[a2] 8@%[a3]", USDT_ARG_(1, a), USDT_ARG_(2, b), USDT_ARG_(3, c))
+    USDT_SITE_(name, "8@%1 8@%2 8@%3", USDT_ARG_(a), USDT_ARG_(b), USDT_ARG_(c))
 #define USDT4(name, a, b, c, d)                                                                    \
-    USDT_SITE_(name, "8@%[a1] 8@%[a2] 8@%[a3] 8@%[a4]", USDT_ARG_(1, a), USDT_ARG_(2, b),          \
-               USDT_ARG_(3, c), USDT_ARG_(4, d))
+    USDT_SITE_(name, "8@%1 8@%2 8@%3 8@%4", USDT_ARG_(a), USDT_ARG_(b), USDT_ARG_(c), USDT_ARG_(d))
 #define USDT5(name, a, b, c, d, e)                                                                 \
-    USDT_SITE_(name, "8@%[a1] 8@%[a2] 8@%[a3] 8@%[a4] 8@%[a5]", USDT_ARG_(1, a), USDT_ARG_(2, b),  \
-               USDT_ARG_(3, c), USDT_ARG_(4, d), USDT_ARG_(5, e))
+    USDT_SITE_(name, "8@%1 8@%2 8@%3 8@%4 8@%5", USDT_ARG_(a), USDT_ARG_(b), USDT_ARG_(c),         \
+               USDT_ARG_(d), USDT_ARG_(e))
 
 #endif

@@ -49,11 +49,10 @@ static inline void usdt_unpark(const struct m *m, const struct g *g)
 // m's fiber runs.
 static inline void usdt_start(const struct m *m)
 {
-    const struct g *g = m->cur;
-    if (USDT_IS_ON(start) && g != &m->g0) {
-        const struct p *p = atomic_load_explicit(&m->p, memory_order_relaxed);
-        USDT3(start, usdt_id(g), (uintptr_t)g->fn, p ? p->id : UINT32_MAX);
-    }
+    if (!USDT_IS_ON(start) || m->cur == &m->g0)
+        return;
+    const struct p *p = atomic_load_explicit(&m->p, memory_order_relaxed);
+    USDT3(start, usdt_id(m->cur), (uintptr_t)m->cur->fn, p ? p->id : UINT32_MAX);
 }
 
 #endif

@@ -242,9 +242,22 @@ WAIT_PROBES = {
 THREAD_PROBES = {f"thread_{name}": action for name, action in WAIT_PROBES.items()}
 
 
+def functions_of(stacks, pid_base):
+    """{function of the target: sum} of bpftrace's map by ustack; a stack counts for the first one that it meets."""
+    ranges = [(pid_base + int(at, 16), int(size, 16), name) for at, size, name
+              in re.findall(r"^(\w+) (\w+) t (\w+)$", tool("nm", "-S", TARGET), re.M)]
+    sums = collections.Counter()
+    for stack, value in stacks.items():
+        pcs = [int(pc, 16) for pc in re.findall(r"0x\w+", stack)]
+        names = [name for pc in pcs for at, size, name in ranges if at < pc <= at + size]
+        sums[names[0] if names else None] += value
+    return sums
+
+
 def waits_of_fibers_need_no_agent(work):
+    stacks = {name: f"{action} @{name}_stacks[ustack] = sum(arg1);" for name, action in WAIT_PROBES.items()}
     with target(work, how="locks") as (pid, end):
-        watch = Watch(pid, RUNTIME, WAIT_PROBES)
+        watch, base = Watch(pid, RUNTIME, stacks), Memory(pid, TARGET).base
         lasted = end()["fibers_ns"]
         m = watch.maps()
     assert m["reasons"]["8"] >= 5 and set(m["reasons"]) <= {"8", "14"}, m["reasons"]
@@ -253,6 +266,11 @@ def waits_of_fibers_need_no_agent(work):
     assert 0.8 * 5 * lasted < m["block_ns"] <= 6 * lasted, (m["block_ns"], lasted)
     assert m["mutex"] >= 5 and m["mutex_n"] == m["mutex"], m
     assert 0.8 * 5 * lasted < m["mutex_ns"] <= 5 * lasted, (m["mutex_ns"], lasted)
+    # By frame pointers, as the kernel walks. The holder was charged for the one that it woke, that for the next.
+    blocked, unlocked = (functions_of(m[f"{name}_stacks"], base) for name in WAIT_PROBES)
+    assert set(blocked) <= {"start_waiter", "locks_main"} and blocked["start_waiter"] > 0.8 * 5 * lasted, blocked
+    assert set(unlocked) == {"start_waiter", "hold_and_unlock"}, unlocked
+    assert 0.8 * lasted < unlocked["hold_and_unlock"] <= lasted, unlocked
 
 
 def profiles_of(work):
