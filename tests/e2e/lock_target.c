@@ -6,16 +6,13 @@
 // waited when the lock was released).
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <threads.h>
 #include <time.h>
 #include <unistd.h>
@@ -314,63 +311,6 @@ static void case_c11(void)
     report("wait_c11");
 }
 
-// A lock that the program makes of futex(2) itself, as Rust's and Go's libraries do: nothing between can be hooked.
-static uint32_t word_lock;
-
-static long futex(uint32_t *word, int op, uint32_t value)
-{
-    return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
-}
-
-static NOINLINE int take_word(uint32_t *word)
-{
-    uint32_t free = 0;
-    if (!__atomic_compare_exchange_n(word, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-        while (__atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE))
-            futex(word, FUTEX_WAIT, 2);
-    return 0;
-}
-
-static NOINLINE int give_word(uint32_t *word)
-{
-    if (__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) == 2)
-        futex(word, FUTEX_WAKE, 1);
-    return 0;
-}
-
-WAITER(wait_word, take_word(&word_lock), give_word(&word_lock))
-
-static NOINLINE void release_word(void)
-{
-    uint64_t ns = owed();
-    CHECK(!give_word(&word_lock));
-    printf("mutex release_word 1 %llu\n", (unsigned long long)ns);
-}
-
-// Nobody ever gives it back.
-WAITER(wait_stuck, pthread_mutex_lock(&known_mutex), )
-
-static void case_stuck(void)
-{
-    pthread_t t[WAITERS];
-    CHECK(!pthread_mutex_lock(&known_mutex));
-    start(t, wait_stuck);
-    printf("stuck %d\n", (int)getpid());
-    fflush(stdout);
-    for (;;)
-        pause();
-}
-
-static void case_word(void)
-{
-    pthread_t t[WAITERS];
-    CHECK(!take_word(&word_lock));
-    start(t, wait_word);
-    release_word();
-    join(t);
-    report("wait_word");
-}
-
 static void case_sem(void)
 {
     pthread_t t[WAITERS];
@@ -470,60 +410,7 @@ static void case_short(void)
     printf("block wait_shortly %llu %llu\n", (unsigned long long)count, (unsigned long long)sum);
 }
 
-// --- Threads that take turns, so that nearly all of the time somebody waits.
-
-enum { TURNERS = 3, TURN_NS = 1000000, TURNS = 300 };
-
-static NOINLINE void *turn(void *arg)
-{
-    const struct timespec t = {.tv_nsec = TURN_NS};
-    for (int i = 0; i < TURNS; i++) {
-        pthread_mutex_lock(&known_mutex);
-        nanosleep(&t, NULL);
-        pthread_mutex_unlock(&known_mutex);
-        sched_yield();
-    }
-    return arg;
-}
-
-static void case_turns(void)
-{
-    pthread_t t[TURNERS];
-    for (int i = 0; i < TURNERS; i++)
-        CHECK(!pthread_create(&t[i], NULL, turn, NULL));
-    for (int i = 0; i < TURNERS; i++)
-        CHECK(!pthread_join(t[i], NULL));
-}
-
-// --- Until it is killed: work with the lock held.
-
-static NOINLINE void burn(uint64_t ns)
-{
-    uint64_t until = now() + ns;
-    while (now() < until)
-        ;
-}
-
-static NOINLINE void *work_locked(void *arg)
-{
-    for (;;) {
-        pthread_mutex_lock(&known_mutex);
-        burn(3000000);
-        pthread_mutex_unlock(&known_mutex);
-        sleep_ms(1);
-    }
-    return arg;
-}
-
-static void case_busy(void)
-{
-    pthread_t t[TURNERS];
-    for (int i = 0; i < TURNERS; i++)
-        CHECK(!pthread_create(&t[i], NULL, work_locked, NULL));
-    printf("busy\n");
-    fflush(stdout);
-    pthread_join(t[0], NULL);
-}
+#include "tests/e2e/lock_cases.h"
 
 // --- Mutexes of all kinds keep their meaning.
 
