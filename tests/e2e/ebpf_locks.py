@@ -100,17 +100,19 @@ def bpftrace_agrees(work):
     bpftrace = shutil.which("bpftrace")
     if not bpftrace:
         raise Skip("there is no bpftrace here")
+    name = f"locks{os.getpid()}"  # others may run the target, too
+    target = shutil.copy(TARGET, os.path.join(work, name))
     script = """
-        tracepoint:syscalls:sys_enter_futex /comm == "lock_target" && (args->op & 127) == 0/ { @at[tid] = nsecs; }
+        tracepoint:syscalls:sys_enter_futex /comm == "NAME" && (args->op & 127) == 0/ { @at[tid] = nsecs; }
         tracepoint:syscalls:sys_exit_futex /@at[tid]/ {
             if (args->ret == 0) { @ns = sum(nsecs - @at[tid]); @n = count(); }
             delete(@at[tid]);
         }
-        END { clear(@at); }"""
+        END { clear(@at); }""".replace("NAME", name)
     watcher = subprocess.Popen([bpftrace, "-e", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         time.sleep(3)
-        record("--method=ebpf", "--block=1ns", "-o", f"{work}/b.pb.gz", TARGET, "mutex", cwd=work, check=0)
+        record("--method=ebpf", "--block=1ns", "-o", f"{work}/b.pb.gz", target, "mutex", cwd=work, check=0)
     finally:
         watcher.send_signal(signal.SIGINT)
         said, _ = watcher.communicate(timeout=30)
