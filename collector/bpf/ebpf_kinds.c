@@ -89,7 +89,7 @@ int ebpf_kinds_begin(struct ebpf *e)
     // One event for both: the CPU profile may have more samples than were asked for, and says so by its period.
     e->hz = o->cpu_hz > o->wall_hz ? o->cpu_hz : o->wall_hz;
     e->wall_period_ns = o->wall_hz ? EBPF_SECOND_NS / o->wall_hz : 1;
-    if (r->builders[RECORD_CPU]) {
+    if (r->builders[RECORD_CPU] && e->hz) {
         r->asked_hz[RECORD_CPU] = e->hz;
         builder_set_period(r->builders[RECORD_CPU], EBPF_SECOND_NS / e->hz);
     }
