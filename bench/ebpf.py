@@ -15,6 +15,7 @@ import time
 
 BUILD = os.environ["FSCOPE_BUILD"]
 FIBERSCOPE, LOAD = f"{BUILD}/cli/fiberscope", f"{BUILD}/bench/cpu_load"
+WAITER = f"{BUILD}/tests/e2e/ebpf_waits_target"
 STATS = "/proc/sys/kernel/bpf_stats_enabled"
 BUSY, SETTLE_S = 2, 4
 BOUNDS = {99: 1.0, 999: 4.0}  # percent
@@ -44,10 +45,9 @@ def programs(pid):
     return sum(v[0] for v in found.values()) / 1e9, sum(v[1] for v in found.values())
 
 
-def measure(pid, hz, seconds):
+def measure(pid, what, seconds):
     with tempfile.TemporaryDirectory() as tmp:
-        recorder = subprocess.Popen([FIBERSCOPE, "record", "--method=ebpf", "-p", str(pid), "-F", str(hz), "-q", "-o",
-                                     f"{tmp}/a.pb.gz"])
+        recorder = subprocess.Popen([FIBERSCOPE, "record", "--method=ebpf", "-p", str(pid), *what, "-q", "-o", f"{tmp}/"])
         time.sleep(SETTLE_S)
         began, own, (ran, runs) = time.monotonic(), recorder_seconds(recorder.pid), programs(recorder.pid)
         time.sleep(seconds)
@@ -56,6 +56,19 @@ def measure(pid, hz, seconds):
         recorder.send_signal(2)
         recorder.wait()
         return own / took, (ran_now - ran) / took, (ran_now - ran) / max(1, runs_now - runs)
+
+
+def waits(seconds):
+    """Two threads that wake each other, some thousand switches a second."""
+    load = subprocess.Popen([WAITER, *["knock"] * 1000], stdout=subprocess.DEVNULL)
+    try:
+        for what in (["--offcpu"], ["--offcpu", "--wakeups"]):
+            own, inside, each = measure(load.pid, what, seconds)
+            print(f"ebpf {' '.join(what)}: recorder {100 * own:.2f} %, programs {100 * inside:.2f} % of a processor "
+                  f"({1e6 * each:.2f} us a run, of all switches and wakeups of the machine)")
+    finally:
+        load.kill()
+        load.wait()
 
 
 def main():
@@ -68,10 +81,11 @@ def main():
         with open(STATS, "w", encoding="ascii") as f:
             f.write("1")
         for hz, bound in BOUNDS.items():
-            own, inside, each = measure(load.pid, hz, seconds)
+            own, inside, each = measure(load.pid, ["-F", str(hz)], seconds)
             both = 100 * (own + inside)
             print(f"ebpf {hz:4} Hz: recorder {100 * own:.2f} %, programs {100 * inside:.2f} % ({1e6 * each:.1f} us a run), "
                   f"together {both:.2f} % of a processor, {both / BUSY:.2f} % of {BUSY} (bound {bound:.0f} %)")
+        waits(seconds)
     finally:
         load.kill()
         load.wait()

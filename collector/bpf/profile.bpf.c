@@ -392,7 +392,12 @@ static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32
         return send_copy(s, m, regs);
     if (config.compare)
         send_copy(s, m, regs);
-    return count(s, m, kernel_stack(m, &s->pcs[depth]));
+    // Linux 6.1 has lost what it knew of it, where it had to be put away.
+    uint32_t at = s->walk.depth;
+    SEEN_BY_VERIFIER(at);
+    if (at > BPF_DEPTH_MAX)
+        return 0;
+    return count(s, m, kernel_stack(m, &s->pcs[at]));
 }
 
 SEC("perf_event")

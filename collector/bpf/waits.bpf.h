@@ -87,9 +87,14 @@ __attribute__((noinline)) uint32_t interrupt_depth(struct scratch *s, uint32_t d
 {
     if (!s)
         return 0;
-    for (uint32_t i = 0; i < BPF_KERNEL_DEPTH_MAX && i < depth; i++)
-        if (s->pcs[i] - config.interrupts < config.interrupts_end - config.interrupts)
-            return i + 1;
+    for (uint32_t i = 0; i < BPF_KERNEL_DEPTH_MAX; i++) {
+        uint32_t at = i;
+        SEEN_BY_VERIFIER(at);
+        if (i >= depth || at >= BPF_KERNEL_DEPTH_MAX)
+            break;
+        if (s->pcs[at] - config.interrupts < config.interrupts_end - config.interrupts)
+            return at + 1;
+    }
     return 0;
 }
 
