@@ -25,14 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    WAKE_MS = 50,
-    WAKE_SLOWLY_MS = 200,
-    PART_MS = 150,
-    PART_TIMES = 3,
-    MANY_SAMPLES = 100000,
-    PART_SAMPLES = 10000,
-};
+enum { WAKE_MS = 50, WAKE_SLOWLY_MS = 200, PART_MS = 150, PART_TIMES = 3 };
+enum { MANY_SAMPLES = 100000, PART_SAMPLES = 10000 };
 
 #define PIPE_BYTES_MAX (UINT64_C(4) << 30)
 

@@ -283,7 +283,7 @@ static void arrow(struct timeline *t, struct ui *u, const struct timeline_wake *
     const struct lanes_row *row = place(t, w->woken_lane, ran, &to);
     if (!row)
         return;
-    if (row->kind != LANES_FIBER)
+    if (row->kind != LANES_FIBER && in_lane(s, w->woken_lane, ran))
         right = timeline_x_of(t, trace_span_begin_ns(s, ran));
     draw_rect(u->list, rect_make(x - 3, from - 3, 6, 6), color);
     if (from == to) {
