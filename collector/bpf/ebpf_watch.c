@@ -97,7 +97,7 @@ static bool writes_nothing(void *arg)
 
 int ebpf_watch_begin(struct ebpf_watch *w, struct fscope_error *err)
 {
-    int rc = privileges_drop(writes_nothing, NULL, err);
+    int rc = privileges_drop(writes_nothing, NULL, 0, err);
     if (rc)
         return rc;
     rc = -pthread_create(&w->reader, NULL, read_on, w);

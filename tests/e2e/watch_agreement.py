@@ -28,8 +28,9 @@ while True:
 def plain(name):
     """The function that was written: without what compiler and linker made of it."""
     name = re.sub(r"(@@?[\w.]+|\.abi0)$", "", name).replace("__libc_start_main_impl", "libc_start_main")
+    name = re.sub(r"^__GI_+", "", name)  # of one address with the name that is called
     name = re.sub(r"^_*libc_(malloc|free|calloc|realloc)$", r"\1", name)
-    return re.sub(r"(\.(part|isra|constprop|cold|lto_priv)(\.\d+)?)+$", "", name).lstrip("_")
+    return re.sub(r"(\.(part|isra|constprop|cold|lto_priv)(\.\d+)?)+$", "", name).lstrip("_").replace("<usize ", "<u64 ")
 
 
 def shares(stacks):
