@@ -155,7 +155,8 @@ const struct cli_command cmd_view = {
         "A trace is shown as a timeline of its Procs; a profile as a flame graph, a sandwich of "
         "callers\n"
         "and callees, tables of its functions and calls, and its source; several have tabs.\n"
-        "A trace's kernel trace (record --trace --kernel) is shown with it: the one of its name, or\n"
+        "A trace's kernel trace (record --trace --kernel) is shown with it: the one of its name, "
+        "or\n"
         "one that is named beside it.\n"
         "URL is http://HOST:PORT/debug/pprof/... Press ? for the keys. With -o, --png, --svg or\n"
         "--text no display is needed.",
