@@ -147,7 +147,7 @@ static int renew(struct ebpf_watch *w, enum record_kind kind)
     struct builder *old = w->result.builders[kind];
     int rc = catch_up(w);
     if (!rc)
-        rc = ebpf_renew_builder(w->e, kind);
+        rc = ebpf_renew_builder(w->e, (int)kind);
     if (!rc)
         builder_free(old);
     w->since_ns[kind] = record_now_ns(CLOCK_MONOTONIC);
