@@ -426,6 +426,9 @@ void heap_fork_child(void)
     if (!heap.is_mapped)
         return;
     agent_tls.last_pointer = 0;
+    // Each child draws for itself. Else all of a parent would sample at the same bytes, or none of them.
+    agent_tls.heap_countdown = 0;
+    agent_tls.heap_random = 0;
     // So that frees of what is the parent's are seen, and counted as such.
     if (!heap.is_exact)
         filter_sweep();

@@ -18,11 +18,15 @@ struct unwind_reader {
 
 static inline struct unwind_reader unwind_reader_at(const struct unwind_section *s, uint64_t offset)
 {
-    struct unwind_reader r = {s, s->data, s->data + s->size, false};
-    if (offset > s->size) {
+    // An empty section may have no data, and nothing is added to NULL.
+    uint64_t size = s->data ? s->size : 0;
+    struct unwind_reader r = {s, s->data, s->data, false};
+    if (size)
+        r.end = s->data + size;
+    if (offset > size) {
         r.bad = true;
         r.at = r.end;
-    } else {
+    } else if (offset) {
         r.at = s->data + offset;
     }
     return r;

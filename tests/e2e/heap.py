@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import BUILD, Skip, main  # noqa: E402
+from harness import BUILD, FIBERSCOPE, Profile, Skip, main  # noqa: E402
 
 if os.environ.get("FSCOPE_SANITIZE"):
     print("SKIP: a sanitizer's runtime must be the first preload")
@@ -434,6 +434,28 @@ def sampled(work):
     assert len(beyond) < 2, beyond
 
 
+FORKS = """
+import os
+for i in range(300):
+    pid = os.fork()
+    if pid == 0:
+        bytearray(65535)
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
+def children_draw_for_themselves(work):
+    """A parent that allocates next to nothing between forks: its children do not all sample, or none."""
+    subprocess.run([FIBERSCOPE, "record", "--heap=65536", "-o", f"{work}/f.pb.gz", "/usr/bin/python3", "-c", FORKS],
+                   check=True, timeout=60, stderr=subprocess.DEVNULL)
+    p = Profile(f"{work}/f.pb.gz")
+    found = sum(s.values[1] for s in p.samples if "bytearray___init___impl" in s.stack or s.labels.get("bytes") == 65536)
+    print(f"      {found / 65536:.0f} of 300 blocks")
+    # Each is drawn with 1 - 1/e and stands for 1.58: the standard deviation is 13.
+    assert 300 - 6 * 13.2 < found / 65536 < 300 + 6 * 13.2, found
+
+
 def trace(work):
     """heaptrace alone: lines, and no file; with exact counts, what they say adds up."""
     line = re.compile(r"^fiberscope: heap (\d+) ms: live (~?)(\d+) B, allocated ~?(\d+) B/s, "
@@ -462,6 +484,6 @@ def idle(work):
 
 if __name__ == "__main__":
     main([functions, libc_getline, operators, threads, peak, lifetimes, series, forks, execs, killed, plugins,
-          first_of_its_language, sized_frees,
+          children_draw_for_themselves, first_of_its_language, sized_frees,
           thread_ends, exits, handlers, forks_in_handlers, early, allocators, linked, mappings, mappings_of_allocators,
           refusals, limits, sampled, trace, idle])
