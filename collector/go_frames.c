@@ -18,6 +18,9 @@ enum {
     FUNCTIONS_MAX = 1 << 22,
     FRAME_MAX = 1 << 24,
     STEPS_PER_BYTE = 16, // functions share their rows, but not all of them the longest
+    STEPS_MAX = 1 << 29,
+    NAME_MAX_KNOWN = 64, // longer names are none that matter here
+    TEXT_MAX = 1 << 28,  // bytes of code that are searched
     FLAG_TOP_FRAME = 1,
     FLAG_SP_WRITE = 2,
 };
@@ -60,6 +63,8 @@ static uint64_t number_at(const struct table *t, uint64_t offset, size_t bytes)
 static int read_header(struct table *t, const struct go_frames_source *s)
 {
     *t = (struct table){.source = s, .steps = s->size * (uint64_t)STEPS_PER_BYTE};
+    if (t->steps > STEPS_MAX)
+        t->steps = STEPS_MAX;
     uint64_t magic = number_at(t, 0, 4);
     if (s->size < HEADER_BYTES || (magic != MAGIC_118 && magic != MAGIC_120) || s->bytes[6] != 1 ||
         s->bytes[7] != 8)
@@ -93,8 +98,10 @@ static bool read_function(const struct table *t, uint64_t i, struct function *f)
     f->rows = t->rows + rows;
     if (at >= t->source->size || name >= t->source->size || f->end <= f->start)
         return false;
-    f->name = (const char *)t->source->bytes + name;
-    return rows && memchr(f->name, 0, t->source->size - name);
+    const char *text = (const char *)t->source->bytes + name;
+    uint64_t most = t->source->size - name;
+    f->name = memchr(text, 0, most < NAME_MAX_KNOWN ? most : NAME_MAX_KNOWN) ? text : "";
+    return rows;
 }
 
 static uint32_t varint(const struct table *t, uint64_t *at)
@@ -132,7 +139,7 @@ static bool search_text(const struct go_frames_source *s, const uint8_t *code, u
 {
     uint8_t *part = malloc(SEARCHED_BYTES);
     const uint8_t *found = NULL;
-    for (uint64_t at = 0; part && !found && at + GOEXIT_BYTES <= s->text_size;
+    for (uint64_t at = 0; part && !found && at < TEXT_MAX && at + GOEXIT_BYTES <= s->text_size;
          at += SEARCHED_BYTES - GOEXIT_BYTES) {
         uint64_t n = s->text_size - at < SEARCHED_BYTES ? s->text_size - at : SEARCHED_BYTES;
         if (s->read(s->arg, s->text + at, part, n))

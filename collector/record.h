@@ -124,6 +124,7 @@ struct record_result {
     char trace_error[384]; // what else went wrong; "" if nothing
     int exit_status;       // of the command: 0..255, 128 + signal
     int killed_by;         // the signal that ended the command, 0: none
+    bool by_ebpf;          // nothing comes from the target itself
     bool target_ended;     // else the recording ended before it, and record_wait waits for it
     int child;             // the command's pid while it is ours to wait for, else 0
 };

@@ -164,9 +164,11 @@ static void say_what(FILE *out, const struct record_result *result, const struct
     if (st->processes > 1)
         fprintf(out, ", %u processes", st->processes);
     if (st->lost || w->kind < RECORD_STREAM_COUNT) {
+        // Of state that the agent keeps an entry may be damaged; what comes from the kernel is lost on the way.
+        bool drops = w->kind < RECORD_STREAM_COUNT || result->by_ebpf;
         fputs(", ", out);
         record_say_count(out, st->lost);
-        fputs(w->kind < RECORD_STREAM_COUNT ? " dropped" : " damaged", out);
+        fputs(drops ? " dropped" : " damaged", out);
     }
     if (st->truncated)
         fprintf(out, ", %" PRIu64 " cut at %d frames", st->truncated, SEG_STACK_DEPTH_MAX);

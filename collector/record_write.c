@@ -171,8 +171,10 @@ static int write_heap_extras(const struct record_options *o, struct record_resul
         .main_name = record_kind_name(RECORD_HEAP),
         .err = err,
     };
+    struct builder_growth growth;
     builder_get_heap(result->builders[RECORD_HEAP], &totals);
-    int rc = totals.is_exact ? write_part(&w) : 0;
+    bool is_growth = builder_get_growth(result->builders[RECORD_HEAP], &growth);
+    int rc = totals.is_exact && !is_growth ? write_part(&w) : 0;
     if (rc || result->series.count == 0)
         return rc;
     w.name = "heap-series.csv";

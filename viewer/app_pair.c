@@ -48,7 +48,8 @@ static enum kind kind_of(const char *path)
     char begin[5];
     if (http_is_url(path) || pipe_is(path))
         return OTHER;
-    if (strstr(path, ".kernel.trace"))
+    const char *slash = strrchr(path, '/');
+    if (strstr(slash ? slash : path, ".kernel.trace"))
         return KERNEL;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     enum kind kind = OTHER;

@@ -407,6 +407,7 @@ int ebpf_prepare(struct ebpf *e, bool is_held, struct fscope_error *err)
 {
     const struct record_options *o = e->o;
     char name[64] = "";
+    e->result->by_ebpf = true;
     int rc = ebpf_check_kinds(o, err);
     if (!rc && o->pid && !is_held)
         rc = check_target(o, name, sizeof name, err);

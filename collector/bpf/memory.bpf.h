@@ -129,6 +129,8 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(mapping_ends, struct pt_regs *regs, long result)
 {
     uint64_t call = regs->orig_ax;
+    if (regs->cs != USER_CS) // calls of 32 bits have other numbers
+        return 0;
     if (call != CALL_MMAP && call != CALL_MUNMAP && call != CALL_BRK && call != CALL_MREMAP)
         return 0;
     struct task_struct *task = bpf_get_current_task_btf();

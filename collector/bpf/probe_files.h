@@ -28,7 +28,7 @@ enum probe_function {
     PROBE_FUNCTIONS,
 };
 
-enum { PROBE_SITES_MAX = 32, PROBE_FILES_MAX = 64 };
+enum { PROBE_SITES_MAX = 32, PROBE_FILES_MAX = 1024 };
 
 struct probe_file {
     char *path; // as we can open it

@@ -143,15 +143,18 @@ static int attach_function(struct bpf_probes *p, struct profile_bpf *k, const st
         [PROBE_VALLOC] = BPF_MALLOC,    [PROBE_PVALLOC] = BPF_MALLOC,
     };
     LIBBPF_OPTS(bpf_uprobe_opts, opts, .bpf_cookie = cookies[which]);
-    bool frees = which == PROBE_FREE;
     uint64_t at = f->functions[which];
-    int rc = keep(p, bpf_program__attach_uprobe_opts(frees ? k->progs.free_begins
-                                                           : k->progs.allocation_begins,
-                                                     pid, f->path, at, &opts));
+    if (which == PROBE_FREE)
+        return keep(p,
+                    bpf_program__attach_uprobe_opts(k->progs.free_begins, pid, f->path, at, &opts));
+    // Returns first: a call that is seen to begin and not to end would hide all later ones of its thread.
     opts.retprobe = true;
-    return rc || frees ? rc
-                       : keep(p, bpf_program__attach_uprobe_opts(k->progs.allocation_ends, pid,
-                                                                 f->path, at, &opts));
+    int rc =
+        keep(p, bpf_program__attach_uprobe_opts(k->progs.allocation_ends, pid, f->path, at, &opts));
+    opts.retprobe = false;
+    return rc ? rc
+              : keep(p, bpf_program__attach_uprobe_opts(k->progs.allocation_begins, pid, f->path,
+                                                        at, &opts));
 }
 
 static int attach_malloc(struct bpf_probes *p, struct profile_bpf *k,
@@ -179,6 +182,8 @@ static int attach_sites(struct bpf_probes *p, struct profile_bpf *k,
             if (!(f->sites & o->sites & (1u << site)))
                 continue;
             int rc = attach_site(p, k, f, o->uprobes_pid, (enum bpf_site)site);
+            if (o->uprobes_pid < 0 && (rc == -ENOENT || rc == -ESRCH))
+                continue; // the process by whose root the file is opened has ended
             if (rc)
                 return error_set(err, rc, 0, "the USDT site %s of %.200s: %s", bpf_site_names[site],
                                  f->path, strerror(-rc));

@@ -462,6 +462,8 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_tid)
     uint32_t pid = (uint32_t)task->tgid, none = 0, old = (uint32_t)old_tid;
     if (config.offcpu && old != pid)
         bpf_map_delete_elem(&waiting, &old);
+    if (config.futex_locks && old != pid)
+        futex_thread_ends(old);
     uint32_t *slot = bpf_map_lookup_elem(&targets, &pid);
     if (!slot)
         return 0;

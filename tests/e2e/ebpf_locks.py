@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import locks
-from harness import FIBERSCOPE, TESTS, Profile, Skip, main, record
+from harness import FIBERSCOPE, TESTS, Profile, Skip, main, record, skip_without_bpf
 from locks import at, names
 
 TARGET = locks.TARGET
@@ -103,6 +103,7 @@ def bpftrace_agrees(work):
     name = f"locks{os.getpid()}"  # others may run the target, too
     target = shutil.copy(TARGET, os.path.join(work, name))
     script = """
+        BEGIN { printf("begun\\n"); }
         tracepoint:syscalls:sys_enter_futex /comm == "NAME" && (args->op & 127) == 0/ { @at[tid] = nsecs; }
         tracepoint:syscalls:sys_exit_futex /@at[tid]/ {
             if (args->ret == 0) { @ns = sum(nsecs - @at[tid]); @n = count(); }
@@ -111,7 +112,8 @@ def bpftrace_agrees(work):
         END { clear(@at); }""".replace("NAME", name)
     watcher = subprocess.Popen([bpftrace, "-e", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        time.sleep(3)
+        while "begun" not in (line := watcher.stdout.readline()):
+            assert line, "bpftrace has not begun"
         record("--method=ebpf", "--block=1ns", "-o", f"{work}/b.pb.gz", target, "mutex", cwd=work, check=0)
     finally:
         watcher.send_signal(signal.SIGINT)
@@ -138,8 +140,8 @@ def a_killed_target_has_waited_until_then(work):
     pid = int(re.match(r"stuck (\d+)", r.stdout.readline()).group(1))
     began = time.monotonic()
     time.sleep(0.5)
-    os.kill(pid, signal.SIGKILL)
     lasted = time.monotonic() - began
+    os.kill(pid, signal.SIGKILL)
     _, said = r.communicate(timeout=60)
     assert r.returncode == 128 + 9, said
     count, ns = sums(Profile(f"{work}/b.pb.gz"), lambda s: "wait_stuck" in s.stack)
@@ -147,5 +149,6 @@ def a_killed_target_has_waited_until_then(work):
 
 
 if __name__ == "__main__":
+    skip_without_bpf()
     main([mutexes, read_write_locks, what_is_no_lock_is_in_block_alone, locks_that_the_program_makes_itself,
           the_agent_agrees, bpftrace_agrees, children_and_what_they_execute, a_killed_target_has_waited_until_then])

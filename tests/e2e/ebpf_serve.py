@@ -11,7 +11,7 @@ import time
 
 import serve
 from ebpf import CAP_BPF, KEPT, status
-from harness import FIBERSCOPE, NOBODY, TESTS, Profile, main
+from harness import FIBERSCOPE, NOBODY, TESTS, Profile, main, skip_without_bpf
 
 TARGET = os.path.join(TESTS, "lock_target")
 
@@ -148,5 +148,6 @@ def it_ends_with_the_program(work):
 
 
 if __name__ == "__main__":
+    skip_without_bpf()
     main([go_gets_each_kind, a_scrape_is_what_was_used_meanwhile, privileges_are_gone_and_scrapes_work,
           what_cannot_be_had_says_why, it_ends_with_the_program])

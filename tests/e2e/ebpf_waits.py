@@ -59,7 +59,7 @@ def what_a_thread_does_not_run_is_in_its_functions(work):
     rivals = [t for t in truths if t.name == "rival"]
     assert min(t.delay for t in rivals) > 200e6, "they were no rivals"
     naps = off.total(WAITS, lambda s: "take_naps" in s.stack and s.values[WAITING])
-    assert 100 <= naps <= 110, naps
+    assert 97 <= naps <= 110, naps  # one that was due before the thread had left its processor is none
     assert re.search(r"offcpu: [\d,]+ waits \([\d.]+ s, of these [\d.]+ s for a processor\)", said), said
     assert "wait_for_lock" in [n for s in off.samples for n in s.stack]
 
@@ -130,7 +130,7 @@ def who_waits_before_and_after_is_there(work):
 def children_and_what_they_execute_wait_too(work):
     got, truths, _ = recorded(work, "--offcpu", does=("child",))
     off = got["offcpu"]
-    near(off.total(OFFCPU, lambda s: "child_nap" in s.stack), 300e6, 0.03, "the child's nap")
+    near(off.total(WAITING, lambda s: "child_nap" in s.stack), 300e6, 0.03, "the child's nap")
     near(off.total(OFFCPU, of(truths[0], "take_naps")), truths[0].wall - truths[0].cpu, 0.03, "what it executed")
     parent = off.total(OFFCPU, lambda s: "of_child" in s.stack and "child_nap" not in s.stack)
     assert parent > 300e6 + truths[0].wall, parent
@@ -149,8 +149,8 @@ def a_full_ring_is_counted(work):
     time.sleep(0.3)
     r.send_signal(signal.SIGINT)
     said = ended(r)
-    dropped = re.search(r"([\d,]+) damaged|([\d,]+) dropped", said)
-    assert dropped and int((dropped.group(1) or dropped.group(2)).replace(",", "")) > 100, said
+    dropped = re.search(r"([\d,]+) dropped", said)
+    assert dropped and int(dropped.group(1).replace(",", "")) > 100, said
 
 
 def other_ways_refuse_it(work):

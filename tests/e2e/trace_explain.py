@@ -203,6 +203,12 @@ def what_slow_may_be(work):
     for beside in ("1h", "1ns"):
         said = explain(work, "--slow=" + beside, check=1)
         assert re.search(r'1000 instances of "request" half take less than [\d.]+us, and the longest [\d.]+ms;', said), said
+    # A kernel trace that nobody has named and that cannot be read is done without.
+    want = explain(work)
+    with open(f"{work}/t.kernel.trace", "w") as f:
+        f.write("no trace\n")
+    assert explain(work) == want
+    os.unlink(f"{work}/t.kernel.trace")
 
 
 def several_at_once_are_told_apart(work):

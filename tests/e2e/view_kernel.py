@@ -100,7 +100,7 @@ def what_the_kernel_did_stands_below_what_the_program_did(work):
     # On P and thread it is one stretch of running; below it is what that was made of.
     for lane in ("P0", "M100"):
         whole = [y for x, y, w, h in rects(out, RUNS) if y <= row[lane] <= y + h and w > 100]
-        assert not whole or len(whole) == 1, (lane, whole)
+        assert len(whole) == 1, (lane, whole)
     height = {h for x, y, w, h in rects(out, OFF) if y <= row["CPU1"] <= y + h and w > 3 and x >= zero}
     assert len(height) == 1, height
     lane = height.pop()
