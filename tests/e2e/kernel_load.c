@@ -8,7 +8,8 @@
 //
 //     HANDLED ns
 //
-// just before the thread ends, of /proc/self/task/TID/schedstat and status. Threads "burn" compute, "sleeper" sleeps,
+// just before the thread ends, of /proc/self/task/TID/schedstat and status. Threads "cruncher" compute (no program
+// that another test runs meanwhile has that name: a kernel trace has its threads as well), "sleeper" sleeps,
 // "faulter" touches fresh memory, "ping" and "pong" pass a byte to and fro, "caller" makes CALLS system
 // calls getppid. All of them without LOAD, else those that are named. "catcher", where it is named, writes where it may
 // not; its signal handler computes, for as long as HANDLED says. "hearer" reads from a TCP connection of its own process,
@@ -77,11 +78,11 @@ static char get(int fd)
     return c;
 }
 
-static void *burn(void *arg)
+static void *cruncher(void *arg)
 {
     while (now() < until)
         ;
-    say("burn");
+    say("cruncher");
     return arg;
 }
 
@@ -209,9 +210,10 @@ static void *disk(void *arg)
 static const struct {
     const char *name;
     void *(*run)(void *);
-} loads[] = {{"burn", burn},     {"burn", burn}, {"sleeper", sleeper}, {"faulter", faulter},
-             {"ping", ping},     {"pong", pong}, {"caller", caller},   {"catcher", catcher},
-             {"hearer", hearer}, {"disk", disk}};
+} loads[] = {{"cruncher", cruncher}, {"cruncher", cruncher}, {"sleeper", sleeper},
+             {"faulter", faulter},   {"ping", ping},         {"pong", pong},
+             {"caller", caller},     {"catcher", catcher},   {"hearer", hearer},
+             {"disk", disk}};
 
 static pthread_t start(const char *name)
 {

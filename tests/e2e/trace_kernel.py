@@ -96,7 +96,7 @@ def perf_says_the_same(work):
 
 def the_kernels_counters_say_the_same(work):
     before = taken_ns()
-    _, out, path = record_kernel(work, LOAD, "1.2", "burn", "burn", "burn", "sleeper", "faulter")
+    _, out, path = record_kernel(work, LOAD, "1.2", "cruncher", "cruncher", "cruncher", "sleeper", "faulter")
     taken, threads = taken_ns() - before, stats(out)
     assert len(threads) == 5, out
     for tid, (name, run, wait, slices, voluntary, involuntary) in threads.items():
@@ -117,9 +117,9 @@ def threads_have_names_calls_and_waits(work):
     go_reads(path)
     assert report("validate", path)["valid"], said
     names = {f["function"]: f for f in report("fibers", "-n", "0", path)["functions"]}
-    for name in ("burn", "sleeper", "faulter", "ping", "pong", "caller", "kernel_load"):
+    for name in ("cruncher", "sleeper", "faulter", "ping", "pong", "caller", "kernel_load"):
         assert name in names, (name, list(names))
-    assert names["burn"]["fibers"] == 2 and names["burn"]["alive"] == 0
+    assert names["cruncher"]["fibers"] == 2 and names["cruncher"]["alive"] == 0
     calls = subprocess.run([FIBERSCOPE, "trace", "syscall", "-n", "0", path], capture_output=True, text=True).stdout
     made = [int(m[1]) for m in re.finditer(r"(\d+) +[\d.]+\wi?s\n\s+getppid\n\s+caller ", calls)]
     assert made == [CALLS], calls[:2000]
@@ -132,13 +132,13 @@ def threads_have_names_calls_and_waits(work):
 def who_has_the_cpu_instead_is_named(work):
     """Two processes on one CPU: each is on it half of the time, and the other one has it meanwhile."""
     path, cpu = os.path.join(work, "k.trace"), str(max(os.sched_getaffinity(0)))
-    other = subprocess.Popen(["taskset", "-c", cpu, LOAD, "3", "burn"], stdout=subprocess.DEVNULL)
+    other = subprocess.Popen(["taskset", "-c", cpu, LOAD, "3", "cruncher"], stdout=subprocess.DEVNULL)
     try:
-        _, out, path = record_kernel(work, "taskset", "-c", cpu, LOAD, "1", "burn")
-        tid = next(t for t, row in stats(out).items() if row[0] == "burn")
+        _, out, path = record_kernel(work, "taskset", "-c", cpu, LOAD, "1", "cruncher")
+        tid = next(t for t, row in stats(out).items() if row[0] == "cruncher")
         row = thread(path, tid)
         others = {f["function"]: f for f in report("fibers", "-n", "0", path)["functions"]}
-        assert others["burn"]["fibers"] >= 2, list(others)  # the competitor's thread has the same name
+        assert others["cruncher"]["fibers"] >= 2, list(others)  # the competitor's thread has the same name
         meanwhile = sum(f["running_ns"] for f in others.values())
         # Whenever it was runnable somebody of the trace had its CPU.
         assert row["runnable_ns"] > 0.2e9, row["runnable_ns"]
@@ -184,7 +184,7 @@ def a_running_program_is_joined(work):
         go_reads(kernel)
         go_reads(path)
         names = {f["function"]: f for f in report("fibers", "-n", "0", kernel)["functions"]}
-        for name in ("burn", "sleeper", "ping", "pong", "kernel_load"):
+        for name in ("cruncher", "sleeper", "ping", "pong", "kernel_load"):
             assert name in names, (name, list(names))
     finally:
         target.kill()
@@ -199,7 +199,7 @@ def a_killed_program_and_its_children_are_told_to_the_end(work):
     go_reads(os.path.join(work, "k.kernel.trace"))
     names = {f["function"]: f for f in report("fibers", "-n", "0", os.path.join(work, "k.kernel.trace"))["functions"]}
     # A thread that waits long for its name is called as its parent.
-    both = [names[n] for n in ("kernel_load", "caller", "burn", "sleeper", "faulter", "ping", "pong") if n in names]
+    both = [names[n] for n in ("kernel_load", "caller", "cruncher", "sleeper", "faulter", "ping", "pong") if n in names]
     assert sum(f["fibers"] for f in both) >= 14 and not any(f["alive"] for f in both), [f["fibers"] for f in both]
 
 
