@@ -139,6 +139,7 @@ int ebpf_on_sideband(void *arg, const struct perf_record *r)
         if (!(r->mmap.protection & PROT_EXEC) || !is_followed(e, r->pid))
             return 0;
         mark(e, r->pid);
+        ebpf_probes_mapped(e, r);
         return perf_code_mmap(e->processes, r);
     default: return 0;
     }

@@ -131,7 +131,7 @@ static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct ebpf_sink
                 (const char *)(r->pcs + r->user_depth + r->kernel_depth));
     fill_peer(e, &s, &r->peer);
     ebpf_probes_strip(e, to->in[0], f, r, &s);
-    ebpf_probes_fill(e, r, sum, is_freed, &s, &values);
+    ebpf_probes_fill(e, r, sum, is_freed, to->in[0], &s, &values);
     bpf_code_touch(e->code, r->head.pid);
     return ebpf_add(e, to, &s, sum);
 }

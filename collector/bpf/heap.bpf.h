@@ -119,9 +119,10 @@ static __always_inline bool count_heap(uint64_t key, uint64_t bytes)
 
 // The stack at hand, told but not counted yet; 0: there is none.
 static __always_inline uint64_t stack_of(void *ctx, struct task_struct *task, uint32_t slot,
-                                         uint32_t kind, uint64_t object)
+                                         uint64_t object, uint32_t rate)
 {
-    struct sample m = {.ctx = ctx, .task = task, .kind = kind, .object = object};
+    struct sample m = {
+        .ctx = ctx, .task = task, .kind = BPF_SAMPLE_ALLOCATED, .object = object, .hint = rate};
     struct scratch *s = scratch_take();
     if (!s)
         return 0;
@@ -200,8 +201,7 @@ int allocation_begins(struct pt_regs *ctx)
     default: a.bytes = regs->di; break;
     }
     if ((!a.old || a.bytes) && is_sampled(a.bytes))
-        a.key = stack_of(ctx, task, slot, BPF_SAMPLE_ALLOCATED,
-                         config.heap_bytes > 1 ? size_class(a.bytes) : 0);
+        a.key = stack_of(ctx, task, slot, config.heap_bytes > 1 ? size_class(a.bytes) : 0, 0);
     if (bpf_map_update_elem(&allocations, &tid, &a, 0))
         COUNT_LOSS(waits);
     return 0;

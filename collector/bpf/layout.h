@@ -134,7 +134,7 @@ struct bpf_config {
     uint32_t mutex_fraction;
     uint32_t futex_locks;   // words waited for at a time, a power of two; 0: BPF_FUTEX_LOCKS_MAX
     uint32_t futex_threads; // 0: BPF_FUTEX_THREADS_MAX
-    uint32_t reserved2;
+    uint32_t has_sites;     // some are attached; bpf_programs_new sets it
 };
 
 // --- What comes back.
@@ -189,6 +189,14 @@ enum bpf_site {
     BPF_SITE_HANDOFF,
     BPF_SITE_EXIT,
     BPF_SITES,
+};
+
+// What is told of a process by sites, so that it is not counted otherwise as well.
+enum bpf_told {
+    BPF_TOLD_BLOCK = 1,
+    BPF_TOLD_MUTEX = 2,
+    BPF_TOLD_HEAP = 4,
+    BPF_TOLD_AFTER_EXEC = 8, // of the image that it is about to execute
 };
 
 struct bpf_sum {
@@ -246,8 +254,9 @@ struct bpf_stack {
     char comm[16];
     struct bpf_peer peer;
     struct bpf_fiber fiber;
-    uint32_t hint,
-        reserved; // BLOCK, MUTEX, of which the object is a futex word: enum bpf_futex_hint
+    uint32_t hint, // BLOCK, MUTEX, of which the object is a futex word: enum bpf_futex_hint.
+        // ALLOCATED, by a site: the agent's rate
+        reserved;
     uint64_t pcs
         []; // user's, then the kernel's, each leaf first, as struct builder_sample wants them; then the labels
 };

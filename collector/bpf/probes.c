@@ -79,6 +79,7 @@ int bpf_probes_configure(struct profile_bpf *k, const struct bpf_programs_option
     } maps[] = {
         {k->maps.resident, o->memory ? 2 * PROCESSES_MAX : 1},
         {k->maps.breaks, o->memory ? PROCESSES_MAX : 1},
+        {k->maps.told, o->sites ? PROCESSES_MAX : 1},
         {k->maps.allocations, o->malloc ? THREADS_MAX : 1},
         {k->maps.lives, !tracks                     ? 1
                         : o->lives_max              ? o->lives_max
@@ -277,6 +278,15 @@ int bpf_programs_measure_malloc(struct bpf_programs *p, uint64_t *malloc_ns, uin
 uint64_t bpf_programs_site_heap_bytes(const struct bpf_programs *p)
 {
     return bpf_programs_skeleton(p)->bss->site_heap_bytes;
+}
+
+int bpf_programs_told(struct bpf_programs *p, pid_t pid, uint32_t what)
+{
+    int fd = bpf_map__fd(bpf_programs_skeleton(p)->maps.told);
+    uint32_t key = (uint32_t)pid, known = 0;
+    bpf_map_lookup_elem(fd, &key, &known);
+    known |= what;
+    return bpf_map_update_elem(fd, &key, &known, BPF_ANY) ? -errno : 0;
 }
 
 void bpf_programs_break(struct bpf_programs *p, pid_t pid, uint64_t end)

@@ -418,6 +418,7 @@ int sample_cpu(struct bpf_perf_event_data *ctx)
     return 0;
 }
 
+#include "collector/bpf/told.bpf.h"
 #include "collector/bpf/waits.bpf.h"
 
 #include "collector/bpf/futex.bpf.h"
@@ -447,6 +448,8 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 {
     uint32_t from = (uint32_t)parent->tgid, to = (uint32_t)child->tgid;
     uint32_t *slot = bpf_map_lookup_elem(&targets, &from);
+    if (from != to)
+        told_no_longer(to); // what an earlier one of this number has left
     if (from == to || !slot || !config.inherit)
         return 0;
     uint32_t same = *slot;
@@ -464,6 +467,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_tid)
         bpf_map_delete_elem(&waiting, &old);
     if (config.futex_locks && old != pid)
         futex_thread_ends(old);
+    told_executes(pid);
     uint32_t *slot = bpf_map_lookup_elem(&targets, &pid);
     if (!slot)
         return 0;
@@ -482,6 +486,8 @@ int BPF_PROG(process_exit, struct task_struct *task)
         futex_thread_ends(tid);
     if (config.heap_bytes)
         bpf_map_delete_elem(&allocations, &tid); // it ended in malloc
+    if (task->signal->live.counter == 0)
+        told_no_longer(pid);
     // The last two threads of a process may both see none left: who takes it out of `targets` tells.
     if (task->signal->live.counter == 0 && !bpf_map_delete_elem(&targets, &pid))
         send_event(BPF_RECORD_EXIT, task, 0);

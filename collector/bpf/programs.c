@@ -141,7 +141,8 @@ static void take_options(struct bpf_programs *p, const struct bpf_programs_optio
         p->opts.config.stack_copy = BPF_STACK_COPY_MAX;
     p->opts.config.offcpu = p->opts.offcpu;
     p->opts.config.wakeups = p->opts.wakeups;
-    if (p->opts.no_futexes || (!p->opts.config.block_ns && !p->opts.config.mutex_fraction))
+    p->opts.config.has_sites = p->opts.sites != 0;
+    if (!p->opts.config.block_ns && !p->opts.config.mutex_fraction)
         p->opts.config.futex_locks = 0;
     else if (!p->opts.config.futex_locks)
         p->opts.config.futex_locks = BPF_FUTEX_LOCKS_MAX;
