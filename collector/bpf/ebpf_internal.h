@@ -126,6 +126,7 @@ struct ebpf {
     struct ebpf_sum *sums;
     size_t sum_count, sum_capacity;
     uint32_t round;
+    uint32_t ended_rounds; // in which allocations of processes that have ended are looked for
     struct ebpf_process *known[EBPF_BUCKETS];
     struct builder_label labels[EBPF_LABELS_MAX + 2];
     char label_text[EBPF_LABELS_MAX + 2][2][256];
@@ -209,6 +210,7 @@ void ebpf_probes_fill(struct ebpf *e, const struct bpf_stack *r, const struct bp
 // Takes frames of ours, and the thread, from such a sample.
 void ebpf_probes_strip(struct ebpf *e, struct builder_process *process, const struct ebpf_fibers *f,
                        const struct bpf_stack *r, struct builder_sample *s);
+void ebpf_probes_forget(const struct ebpf *e); // what processes had that have ended
 void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l);
 void ebpf_probes_free(struct ebpf *e);
 
@@ -217,6 +219,7 @@ void ebpf_probes_free(struct ebpf *e);
 int ebpf_on_record(void *arg, const struct bpf_head *head); // bpf_record_fn: queues
 int ebpf_run_queue(struct ebpf *e, uint64_t horizon_ns);    // 0 or -errno
 int ebpf_take_sums(struct ebpf *e, bool is_last);           // empties the ring, too
+int ebpf_settle(struct ebpf *e);                            // empties the queue; 0 or -errno
 // Of the keys that are known, the samples go where they would go now. 0 or -ENOMEM.
 int ebpf_keys_again(struct ebpf *e);
 void ebpf_samples_free(struct ebpf *e);

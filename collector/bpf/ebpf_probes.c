@@ -13,6 +13,7 @@
 #include "collector/bpf/ebpf_internal.h"
 
 #include "collector/launch.h"
+#include "collector/perf_target.h"
 #include "collector/processes.h"
 #include "runtime/descriptor.h"
 
@@ -24,7 +25,7 @@
 
 #define SITE(name) (1u << BPF_SITE_##name)
 
-enum { PROBES_RING_BYTES = 32 << 20 };
+enum { PROBES_RING_BYTES = 32 << 20, SUMS_SECONDS = 5 };
 
 enum {
     HEAP_SITES = SITE(HEAP_ALLOC) | SITE(HEAP_FREE),
@@ -252,11 +253,11 @@ static void say_cost(const struct ebpf *e)
     if (!e->o->malloc_uprobes || e->o->quiet ||
         bpf_programs_measure_malloc(e->programs, &malloc_ns, &free_ns))
         return;
-    fprintf(
-        e->o->messages,
-        "fiberscope: --malloc: each call of the process stops in the kernel, which takes %.1f us "
-        "more for a malloc and %.1f us for a free on this machine\n",
-        (double)malloc_ns / 1e3, (double)free_ns / 1e3);
+    fprintf(e->o->messages,
+            "fiberscope: --malloc: each call of the process stops in the kernel, which takes at "
+            "least %.1f "
+            "us more for a malloc and %.1f us for a free on this machine\n",
+            (double)malloc_ns / 1e3, (double)free_ns / 1e3);
 }
 
 // Where the heap of brk ends now.
@@ -408,6 +409,12 @@ void ebpf_probes_strip(struct ebpf *e, struct builder_process *process, const st
     s->user = e->caller_pcs;
 }
 
+void ebpf_probes_forget(const struct ebpf *e)
+{
+    if (e->o->malloc_uprobes || e->probes.sites & HEAP_SITES)
+        bpf_programs_forget(e->programs, perf_target_has_ended);
+}
+
 // --- The end.
 
 void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l)
@@ -416,7 +423,13 @@ void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l)
     uint64_t rate = bpf_programs_site_heap_bytes(e->programs);
     if (rate && r->builders[RECORD_HEAP])
         builder_set_rate(r->builders[RECORD_HEAP], rate);
-    if (l->lives)
+    if (l->calls)
+        snprintf(r->warning, sizeof r->warning,
+                 "%llu allocations, frees or calls of malloc are not in the profile: they found no "
+                 "room, as too many threads were in malloc, or there were too many stacks in %d s; "
+                 "sample fewer (--heap=BYTES)",
+                 (unsigned long long)l->calls, SUMS_SECONDS);
+    else if (l->lives)
         snprintf(r->warning, sizeof r->warning,
                  "%llu allocations found no room in the table of live ones, and count as freed at "
                  "once: sample fewer (--heap=BYTES)",

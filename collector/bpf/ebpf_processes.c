@@ -53,6 +53,7 @@ void ebpf_process_drop(struct ebpf *e, uint32_t pid)
     if (!p)
         return;
     *at = p->next;
+    e->ended_rounds = 2;
     e->ended_cpu_ns += p->has_cpu ? p->cpu_ns - p->cpu_first_ns : 0;
     free(p);
 }

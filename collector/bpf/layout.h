@@ -64,6 +64,7 @@ enum {
     BPF_STACK_COPY_MAX = 16384, // bytes of a copied stack
     BPF_LABEL_BYTES_MAX = 2048, // of a fiber's label set
     BPF_CHUNKS = 4096,          // of all slots together
+    BPF_SITE_SPECS_MAX = 4096,  // different places of USDT sites, by their arguments, in all files
 };
 
 // Files that are none.
@@ -292,6 +293,7 @@ struct bpf_losses { // one per CPU
     uint64_t torn;   // walks during which the slot was written: sent as copies
     uint64_t copies; // samples sent as copies, for any reason
     uint64_t waits;  // waits that found no room while they lasted, or when they ended
+    uint64_t calls;  // allocations, frees and calls of malloc that found none
     uint64_t
         locks; // waits for a futex that found no room in its table: not in the charges of who wakes
     uint64_t busy;  // samples that met another one of the same CPU at work

@@ -354,7 +354,10 @@ static __always_inline bool add_new(struct scratch *s, void *sums, uint64_t key,
         add_to(sums, key, &m->sum))
         return key;
     if (!m->sum.count && !m->sum.ns) { // of a wait that begins there is nothing to be sent
-        COUNT_LOSS(waits);
+        if (m->kind == BPF_SAMPLE_ALLOCATED)
+            COUNT_LOSS(calls);
+        else
+            COUNT_LOSS(waits);
         return false;
     }
     COUNT_LOSS(sums);
@@ -375,6 +378,12 @@ static __always_inline uint64_t count(struct scratch *s, const struct sample *m,
     return is_in ? key : 0;
 }
 
+// Uprobes are in the first instruction of malloc's functions; a site's sample has the agent's rate.
+static __always_inline bool is_at_entry(const struct sample *m)
+{
+    return m->kind == BPF_SAMPLE_ALLOCATED && !m->hint;
+}
+
 // Counts and tells, if it must be. The sample's key; 0: it has none.
 static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32_t slot)
 {
@@ -383,6 +392,7 @@ static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32
     if (!m->slot)
         return 0;
     fiber_look(&m->fiber, m->task, &m->slot->fibers);
+    s->walk.is_entry = is_at_entry(m);
     if (walk_user(s, regs, slot)) {
         COUNT_LOSS(torn);
         return send_copy(s, m, regs);

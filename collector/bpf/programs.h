@@ -111,6 +111,9 @@ uint64_t bpf_programs_site_heap_bytes(const struct bpf_programs *p);
 // More of what a process' sites tell (enum bpf_told), which is then not counted otherwise as well. Any time. 0 or -errno.
 int bpf_programs_told(struct bpf_programs *p, pid_t pid, uint32_t what);
 
+// Forgets the allocations of processes that have ended, which nobody will free. How many these were, or -errno.
+int64_t bpf_programs_forget(struct bpf_programs *p, bool (*has_ended)(uint32_t pid));
+
 // Where the heap of a process that runs already ends, for BPF_SAMPLE_MAPPED by brk.
 void bpf_programs_break(struct bpf_programs *p, pid_t pid, uint64_t end);
 

@@ -9,6 +9,11 @@
 #ifndef FIBERSCOPE_COLLECTOR_BPF_SITES_BPF_H
 #define FIBERSCOPE_COLLECTOR_BPF_SITES_BPF_H
 
+// Of all files' sites together; each call of an inlined one is a spec of its own. Which address has which spec libbpf tells by
+// cookies, and its map for that stays empty.
+#define BPF_USDT_MAX_SPEC_CNT BPF_SITE_SPECS_MAX
+#define BPF_USDT_MAX_IP_CNT   1
+
 #include <bpf/usdt.bpf.h>
 
 uint64_t site_heap_bytes; // the agent's rate, as it said last

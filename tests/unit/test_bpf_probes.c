@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // What must hold of malloc's uprobes where the table of live allocations is full: what finds no room is counted, and what is
-// freed later is not found; and no probe is left when they are stopped.
+// freed later is not found; and no probe is left when they are stopped. What a process had that has ended takes no room. The
+// malloc of a process is found among many files.
 
 #include "collector/bpf/programs.h"
 
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,51 +74,131 @@ static void step(int to, int from)
     assert_int_equal(read(from, &c, 1), 1);
 }
 
-static void a_full_table_is_counted(void **state)
+struct run {
+    int to, from; // the child
+    pid_t child;
+    struct probe_files files;
+    struct bpf_programs *p;
+};
+
+static void begin(struct run *r)
 {
-    (void)state;
     int there[2], back[2];
     struct fscope_error err = {0};
-    struct bpf_losses losses;
-    static struct probe_files files;
-    if (geteuid() != 0)
-        SKIP_CASE("loading BPF programs needs root");
     assert_int_equal(pipe(there) | pipe(back), 0);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0)
+    r->child = fork();
+    assert_true(r->child >= 0);
+    if (r->child == 0)
         child_main(there[0], back[1]);
-    assert_int_equal(probe_files_of_process(&files, (uint32_t)child, bpf_site_names), 0);
-    assert_non_null(probe_files_malloc(&files));
+    r->to = there[1];
+    r->from = back[0];
+    assert_int_equal(probe_files_of_process(&r->files, (uint32_t)r->child, bpf_site_names), 0);
+    assert_non_null(probe_files_malloc(&r->files));
     struct bpf_programs_options o = {
         .size = sizeof o,
         .config = {.filter = BPF_FILTER_TARGETS, .heap_bytes = 1, .stack_copy = 512},
         .malloc = true,
-        .files = &files,
-        .uprobes_pid = child,
+        .files = &r->files,
+        .uprobes_pid = r->child,
         .lives_max = ROOM,
     };
-    struct bpf_programs *p;
-    assert_int_equal(bpf_programs_new(&p, &o, &err), 0);
-    assert_int_equal(bpf_programs_target(p, child, 0), 0);
-    assert_int_equal(bpf_programs_start(p, &err), 0);
-    step(there[1], back[0]);
-    bpf_programs_losses(p, &losses);
+    assert_int_equal(bpf_programs_new(&r->p, &o, &err), 0);
+    assert_int_equal(bpf_programs_target(r->p, r->child, 0), 0);
+    assert_int_equal(bpf_programs_start(r->p, &err), 0);
+}
+
+static void end(struct run *r)
+{
+    bpf_programs_stop(r->p);
+    bpf_programs_free(r->p);
+    probe_files_free(&r->files);
+    kill(r->child, SIGKILL);
+    waitpid(r->child, NULL, 0);
+    close(r->to);
+    close(r->from);
+}
+
+static void a_full_table_is_counted(void **state)
+{
+    static struct run r;
+    struct bpf_losses losses;
+    (void)state;
+    if (geteuid() != 0)
+        SKIP_CASE("loading BPF programs needs root");
+    begin(&r);
+    step(r.to, r.from);
+    bpf_programs_losses(r.p, &losses);
     assert_int_equal(losses.lives, BLOCKS - ROOM);
-    struct counts c = take(p); // allocated, and those without room freed at once
+    struct counts c = take(r.p); // allocated, and those without room freed at once
     assert_int_equal(c.objects, BLOCKS + BLOCKS - ROOM);
     assert_int_equal(c.bytes, 100 * (BLOCKS + BLOCKS - ROOM));
-    step(there[1], back[0]);
-    assert_int_equal(take(p).objects, ROOM);
-    bpf_programs_stop(p);
-    bpf_programs_free(p);
+    step(r.to, r.from);
+    assert_int_equal(take(r.p).objects, ROOM);
+    end(&r);
+}
+
+static bool has_ended(uint32_t pid)
+{
+    return kill((pid_t)pid, 0) != 0;
+}
+
+static void what_an_ended_process_had_is_forgotten(void **state)
+{
+    static struct run r;
+    (void)state;
+    if (geteuid() != 0)
+        SKIP_CASE("loading BPF programs needs root");
+    begin(&r);
+    step(r.to, r.from);
+    assert_int_equal(bpf_programs_forget(r.p, has_ended), 0);
+    kill(r.child, SIGKILL);
+    assert_int_equal(waitpid(r.child, NULL, 0), r.child);
+    assert_int_equal(bpf_programs_forget(r.p, has_ended), ROOM);
+    assert_int_equal(bpf_programs_forget(r.p, has_ended), 0);
+    end(&r);
+}
+
+// --- Files.
+
+enum { LIBRARIES = 100, VDSO_BYTES = 8192 };
+
+// Mapped below libc, and so before it. The vdso is a small file that is one of code.
+static void malloc_is_found_behind_many_libraries(void **state)
+{
+    static struct probe_files files;
+    const void *vdso =
+        (const void *)getauxval(AT_SYSINFO_EHDR); // NOLINT(performance-no-int-to-ptr)
+    static char paths[LIBRARIES][32];
+    void *maps[LIBRARIES];
+    (void)state;
+    assert_non_null(vdso);
+    for (int i = 0; i < LIBRARIES; i++) {
+        char path[] = "/tmp/fscope-library-XXXXXX";
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, vdso, VDSO_BYTES), VDSO_BYTES);
+        maps[i] = mmap(NULL, VDSO_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+        assert_ptr_not_equal(maps[i], MAP_FAILED);
+        close(fd);
+        snprintf(paths[i], sizeof paths[i], "%s", path);
+    }
+    assert_int_equal(probe_files_of_process(&files, (uint32_t)getpid(), bpf_site_names), 0);
+    bool is_found = probe_files_malloc(&files);
+    size_t count = files.count;
     probe_files_free(&files);
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
+    for (int i = 0; i < LIBRARIES; i++) {
+        munmap(maps[i], VDSO_BYTES);
+        unlink(paths[i]);
+    }
+    assert_true(count > LIBRARIES && is_found);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_full_table_is_counted)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_full_table_is_counted),
+        cmocka_unit_test(what_an_ended_process_had_is_forgotten),
+        cmocka_unit_test(malloc_is_found_behind_many_libraries),
+    };
     return skip_status(cmocka_run_group_tests(tests, NULL, NULL));
 }
