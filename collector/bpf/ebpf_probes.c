@@ -67,10 +67,9 @@ static uint32_t told_by(const struct probe_files *files, const char *records)
 static int remember_told(struct ebpf *e, uint32_t pid, uint32_t what)
 {
     struct ebpf_probes *p = &e->probes;
-    struct ebpf_told *grown =
-        what ? reallocarray(p->told, p->told_count + 1, sizeof *grown) : p->told;
     if (!what)
         return 0;
+    struct ebpf_told *grown = reallocarray(p->told, p->told_count + 1, sizeof *grown);
     if (!grown)
         return -ENOMEM;
     p->told = grown;
@@ -135,13 +134,29 @@ static int find_files(struct ebpf *e, bool is_held)
 
 // --- Which probes.
 
-// What the agents tell that are there.
+struct telling {
+    const struct ebpf *e;
+    uint32_t what;
+};
+
+static int add_told(void *arg, uint32_t pid) // 0: all
+{
+    struct telling *t = arg;
+    for (size_t i = 0; i < t->e->probes.told_count; i++)
+        if (!pid || t->e->probes.told[i].pid == pid)
+            t->what |= t->e->probes.told[i].what;
+    return 0;
+}
+
+// What is told of those that are recorded.
 static uint32_t told_of(const struct ebpf *e)
 {
-    uint32_t what = 0;
-    for (size_t i = 0; i < e->probes.told_count; i++)
-        what |= e->probes.told[i].what;
-    return what;
+    struct telling t = {.e = e};
+    if (e->filter == BPF_FILTER_CGROUP)
+        control_group_each_pid(&e->group, add_told, &t);
+    else
+        add_told(&t, 0);
+    return t.what;
 }
 
 static void choose_sites(struct ebpf *e)
@@ -255,8 +270,7 @@ static void say_cost(const struct ebpf *e)
         return;
     fprintf(e->o->messages,
             "fiberscope: --malloc: each call of the process stops in the kernel, which takes at "
-            "least %.1f "
-            "us more for a malloc and %.1f us for a free on this machine\n",
+            "least %.1f us more for a malloc and %.1f us for a free on this machine\n",
             (double)malloc_ns / 1e3, (double)free_ns / 1e3);
 }
 
