@@ -134,16 +134,6 @@ def sampled_malloc_is_an_estimate_of_the_truth(work):
             close(got / int(want), 1, tolerance, f"{function} {name}")
 
 
-def whoever_is_in_malloc_as_it_begins_is_seen_afterwards(work):
-    with Target(os.path.join(TESTS, "sites_malloc")) as t:
-        t.last = "counted"
-        r = outside(work, t.pid, "--heap=exact", "--malloc")
-        ((_, objects),) = t.run()
-        stop(r)
-    got = value(profiles(work)["heap"], "alloc_objects", "counted")
-    assert got == int(objects), (got, objects)
-
-
 def malloc_is_seen_in_what(compiler, work):
     if not shutil.which(compiler[0]):
         raise Skip(f"no {compiler[0]} here")
@@ -316,7 +306,6 @@ if __name__ == "__main__":
         growth_is_found_where_it_happens,
         malloc_is_seen_without_the_agent,
         sampled_malloc_is_an_estimate_of_the_truth,
-        whoever_is_in_malloc_as_it_begins_is_seen_afterwards,
         malloc_of_a_static_program_is_seen,
         malloc_of_musl_is_seen,
         children_are_left_alone,
