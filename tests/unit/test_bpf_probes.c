@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -132,8 +133,10 @@ static void begin(struct run *r, void (*main_of_child)(int from, int to), uint32
     assert_int_equal(pipe(there) | pipe(back), 0);
     r->child = fork();
     assert_true(r->child >= 0);
-    if (r->child == 0)
+    if (r->child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); // of a case that fails
         main_of_child(there[0], back[1]);
+    }
     r->to = there[1];
     r->from = back[0];
     assert_int_equal(probe_files_of_process(&r->files, (uint32_t)r->child, bpf_site_names), 0);
