@@ -31,7 +31,6 @@ CASES = [
     ebpf_waits.who_waits_before_and_after_is_there,
     ebpf_locks.a_killed_target_has_waited_until_then,
     ebpf_sites.malloc_is_seen_without_the_agent,
-    ebpf_sites.nothing_is_left_attached,
     ebpf_sites.a_killed_target_keeps_what_was_seen,
     ebpf_serve.it_ends_with_the_program,
     trace_kernel.a_killed_program_and_its_children_are_told_to_the_end,
