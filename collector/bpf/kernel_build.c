@@ -61,7 +61,8 @@ int kernel_build_add(struct kernel_build *b, const struct kernel_build_thread *t
         g->says_call = false;
     }
     g->pid = t->pid;
-    g->cpu = t->cpu;
+    if (g->state == KERNEL_UNKNOWN) // else records have said more
+        g->cpu = t->cpu;
     g->is_watched = true;
     g->at_start = t->state;
     memcpy(g->name, t->name, sizeof g->name);
