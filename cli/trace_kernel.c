@@ -11,6 +11,12 @@
 
 enum { FILES_MAX = 1000 };
 
+bool trace_kernel_next(char *path, size_t size, const char *first, int number)
+{
+    int n = snprintf(path, size, "%s.%d", first, number);
+    return number < FILES_MAX && n > 0 && (size_t)n < size && !access(path, F_OK);
+}
+
 // "k.trace" and "k.trace.2" to "k.kernel.trace".
 static int kernel_path(char *path, size_t size, const char *trace)
 {
@@ -46,12 +52,8 @@ static int read_files(struct trace_kernel *k, const struct trace_args *a, const 
 {
     char next[PATH_MAX + 16];
     int status = read_file(k, a, path);
-    for (int i = 2; !status && i < FILES_MAX; i++) {
-        snprintf(next, sizeof next, "%s.%d", path, i);
-        if (access(next, F_OK))
-            break;
+    for (int i = 2; !status && trace_kernel_next(next, sizeof next, path, i); i++)
         status = read_file(k, a, next);
-    }
     return status;
 }
 
