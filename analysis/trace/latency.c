@@ -200,22 +200,21 @@ static int learn(struct trace_latency *l, const struct trace_reader *r, struct g
     return count_early(l, g);
 }
 
-static bool is_inside(const struct latency_state *st, int64_t now)
-{
-    return (!st->from_ns || now >= st->from_ns) && (!st->to_ns || now <= st->to_ns);
-}
-
 static int end_wait(struct trace_latency *l, struct go *g, const struct trace_event *ev)
 {
-    int64_t now = ev->time_ns;
-    if (g->state != TRACE_GO_RUNNABLE || !is_inside(l->state, now))
+    const struct latency_state *st = l->state;
+    int64_t now = ev->time_ns, ns = now - g->since_ns;
+    if (g->state != TRACE_GO_RUNNABLE || (st->from_ns && now < st->from_ns))
         return 0;
-    if (ev->transition.to != TRACE_GO_RUNNING || !g->is_whole) {
-        if (!g->is_whole)
-            count_open(l, now - g->since_ns);
-        return 0;
+    if (st->to_ns && now > st->to_ns) {
+        if (g->since_ns <= st->to_ns)
+            count_open(l, st->to_ns - g->since_ns);
+    } else if (!g->is_whole) {
+        count_open(l, ns);
+    } else if (ev->transition.to == TRACE_GO_RUNNING && !(g->process && ns <= SAME_NS)) {
+        return add_ended(l, g, ns);
     }
-    return g->process && now - g->since_ns <= SAME_NS ? 0 : add_ended(l, g, now - g->since_ns);
+    return 0;
 }
 
 int trace_latency_event(struct trace_latency *l, const struct trace_reader *r,

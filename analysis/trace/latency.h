@@ -7,7 +7,7 @@
 //   taken_off  from when it was preempted, or yielded
 //
 // A wait counts once, where it ends, with its whole length. What has waited already when a file begins, or waits still
-// when it ends, has no length that is known: `open`. A thread that a kernel trace has runnable and on a CPU
+// when it ends (or at to_ns), has no length that is known: `open`. A thread that a kernel trace has runnable and on a CPU
 // at one moment has no wait: nobody saw when it became runnable. So it is for all that are in view for another's sake.
 //
 // Invariant: the waits of whole are those of woken and taken_off together, those of all rows, and, in a kernel trace, of
