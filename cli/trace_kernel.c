@@ -17,17 +17,6 @@ bool trace_kernel_next(char *path, size_t size, const char *first, int number)
     return number < FILES_MAX && n > 0 && (size_t)n < size && !access(path, F_OK);
 }
 
-// "k.trace" and "k.trace.2" to "k.kernel.trace".
-static int kernel_path(char *path, size_t size, const char *trace)
-{
-    const char *slash = strrchr(trace, '/'), *at = slash ? slash : trace, *last = NULL;
-    while ((at = strstr(at, ".trace")))
-        last = at++;
-    int n = last ? (int)(last - trace) : (int)strlen(trace);
-    n = snprintf(path, size, "%.*s.kernel.trace", n, trace);
-    return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
-}
-
 static int read_file(struct trace_kernel *k, const struct trace_args *a, const char *path)
 {
     struct trace_args ka = {.from_ns = -1,
@@ -71,7 +60,7 @@ int trace_input_kernel(struct trace_kernel **k, const struct trace_args *a, bool
 {
     char path[PATH_MAX];
     *k = NULL;
-    bool has_path = strcmp(a->path, "-") != 0 && !kernel_path(path, sizeof path, a->path);
+    bool has_path = strcmp(a->path, "-") != 0 && !trace_kernel_path(path, sizeof path, a->path);
     bool is_beside = !a->second && has_path && !access(path, F_OK);
     if (!a->second && !is_beside)
         return is_needed ? fail_missing(a, has_path ? path : NULL) : CLI_OK;

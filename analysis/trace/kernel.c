@@ -77,6 +77,16 @@ void trace_kernel_free(struct trace_kernel *k)
     free(k);
 }
 
+int trace_kernel_path(char *path, size_t size, const char *trace)
+{
+    const char *slash = strrchr(trace, '/'), *at = slash ? slash : trace, *last = NULL;
+    while ((at = strstr(at, ".trace")))
+        last = at++;
+    int n = last ? (int)(last - trace) : (int)strlen(trace);
+    n = snprintf(path, size, "%.*s.kernel.trace", n, trace);
+    return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
+}
+
 struct trace_kernel_thread *trace_kernel_thread(const struct trace_kernel *k, int64_t tid)
 {
     struct trace_kernel_thread *t = k->buckets[(uint64_t)tid % BUCKETS];
