@@ -77,7 +77,7 @@ CASES = {
         NOTHING, ("--offcpu", ours("--offcpu")), ("--offcpu --wakeups", ours("--offcpu", "--wakeups")),
         ("--wall -F 99", ours("--wall", "-F", "99")), ("bpftrace, off CPU", bpftrace(*OFFCPU)),
         ("bpftrace, and wakers", bpftrace(*OFFCPU, *WAKERS)), ("perf, sched_switch", perf("sched:sched_switch"))]),
-    "free": ("free", 20000000, {}, [NOTHING, ("--block --mutex", LOCKS)]),
+    "free": ("free", 100000000, {}, [NOTHING, ("--block --mutex", LOCKS)]),
     "held": ("held", 20000, {}, [
         NOTHING, ("--block --mutex", LOCKS), ("bpftrace, futex", bpftrace(*FUTEX)),
         ("perf, futex", perf("syscalls:sys_enter_futex", "syscalls:sys_exit_futex"))]),
@@ -212,6 +212,7 @@ def main():
     rounds = int(args.pop(0)) if args and args[0].isdigit() else 5
     if os.geteuid() or not shutil.which("perf") or not shutil.which("bpftrace") or len(os.sched_getaffinity(0)) < 2:
         sys.exit("probes: needs root, perf, bpftrace and two processors")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as a shell has it of what runs in the background
     for case in args or CASES:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
