@@ -10,8 +10,8 @@
 # thread of its own; a test of just these things means nothing there.
 # SERIAL: runs alone, because it measures. ALONE: only these cases do, as a test NAME.alone; NAME has all others
 # (tests/e2e/harness.py). WAITS: most of its time it sleeps, so it counts a third: ctest's -j is three for each processor
-# (PROCESSORS), and two more let two that wait run beside two that compute; never three that compute. HALF: it computes for
-# half of its time, as long as it waits, so it counts two. What runs at one time asks for no more than 2.7 processors then.
+# (PROCESSORS), and two more let two that wait run beside two that compute; never three that compute. HALF: about half of its
+# time it computes, so it counts two. What runs at one time then asks for no more processors than with these: 2.7.
 # COST: about how many seconds it takes; what takes long starts first, also where nothing was measured yet.
 # Exit status 77 means that the test, or a case of it,
 # cannot run here; for each a line `SKIP: why` says so (tests/unit/skip.h, tests/e2e/harness.py).
