@@ -174,6 +174,27 @@ static int take_waiting(struct ebpf *e, struct fscope_error *err)
               : 0;
 }
 
+// All is attached, and who waits is known: from now on it counts, and the time goes on.
+static void begin_counting(struct ebpf *e)
+{
+    uint64_t real_ns = record_now_ns(CLOCK_REALTIME);
+    e->start_ns = e->summed_ns = bpf_programs_count(e->programs);
+    for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
+        if (e->result->builders[kind])
+            builder_set_start(e->result->builders[kind], real_ns);
+    if (e->filter != BPF_FILTER_TARGETS)
+        e->busy_ns = ebpf_busy_ns(e);
+    ebpf_look_at_cpu(e);
+}
+
+static void end_counting(struct ebpf *e)
+{
+    e->result->duration_ns = bpf_programs_end(e->programs) - e->start_ns;
+    if (e->filter != BPF_FILTER_TARGETS)
+        e->busy_end_ns = ebpf_busy_ns(e);
+    ebpf_look_at_cpu(e);
+}
+
 int ebpf_begin(struct ebpf *e, bool is_held, struct fscope_error *err)
 {
     perf_raise_descriptor_limit(DESCRIPTORS_WANTED);
@@ -182,15 +203,21 @@ int ebpf_begin(struct ebpf *e, bool is_held, struct fscope_error *err)
         return error_set(err, rc, 0, "out of memory");
     perf_code_be_lazy(e->processes);
     rc = load(e, err);
-    e->start_ns = e->summed_ns = record_now_ns(CLOCK_MONOTONIC);
+    e->start_ns = record_now_ns(CLOCK_MONOTONIC);
     // Maps are read after the sideband began to tell of new ones: none is missed.
     if (!rc)
         rc = watch_first(e, is_held, err);
     if (!rc)
         ebpf_probes_begin(e);
-    if (!rc)
+    if (!rc) {
+        bpf_programs_hold(e->programs);
         rc = bpf_programs_start(e->programs, err);
-    return rc ? rc : take_waiting(e, err);
+    }
+    if (!rc)
+        rc = take_waiting(e, err);
+    if (!rc)
+        begin_counting(e);
+    return rc;
 }
 
 static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
@@ -198,12 +225,8 @@ static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
     int rc = ebpf_begin(e, go_fd >= 0, err);
     if (!rc)
         rc = privileges_drop(may_write, e, 0, err);
-    if (!rc && e->filter != BPF_FILTER_TARGETS)
-        e->busy_ns = ebpf_busy_ns(e);
     if (!rc && go_fd >= 0 && write(go_fd, "g", 1) != 1)
         rc = error_set(err, -errno, 0, "the command could not be started: %s", strerror(errno));
-    if (!rc)
-        ebpf_look_at_cpu(e);
     return rc;
 }
 
@@ -364,9 +387,8 @@ static void comment_costs(struct ebpf *e, const struct bpf_losses *l)
 static int finish(struct ebpf *e, int rc)
 {
     struct bpf_losses losses = {0};
-    ebpf_look_at_cpu(e);
+    end_counting(e);
     bpf_programs_stop(e->programs);
-    e->result->duration_ns = record_now_ns(CLOCK_MONOTONIC) - e->start_ns;
     int rc2 = ebpf_take_sums(e, true);
     bpf_programs_losses(e->programs, &losses);
     e->lost += losses.ring + losses.busy;

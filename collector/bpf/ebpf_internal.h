@@ -114,7 +114,7 @@ struct ebpf {
     uint32_t stack_bytes; // of a copy, at most
     uint32_t hz;          // of CPU samples; 0: none
     uint64_t start_ns, wall_period_ns;
-    uint64_t busy_ns;              // CPU time of the machine or the group at the start
+    uint64_t busy_ns, busy_end_ns; // CPU time of the machine or the group at the start and the end
     uint64_t ended_cpu_ns;         // of processes that have ended
     uint64_t summed_ns, looked_ns; // when sums were taken, CPU times were read
     // The queue of the ring's records.
@@ -162,7 +162,7 @@ int ebpf_on_sideband(void *arg, const struct perf_record *r); // perf_record_fn
 int ebpf_on_task(struct ebpf *e, const struct bpf_task_event *t);
 int ebpf_tell(struct ebpf *e); // bpf_code_tell of those that are dirty; 0 or -ENOMEM
 
-// CPU time that the watched ones have used since the start, as far as it was seen; 0: unknown.
+// CPU time that the watched ones have used from the start to the end, as far as it was seen; 0: unknown.
 uint64_t ebpf_cpu_ns(struct ebpf *e);
 void ebpf_look_at_cpu(struct ebpf *e);
 uint64_t ebpf_busy_ns(const struct ebpf *e); // of the machine or the group, since ever

@@ -391,28 +391,55 @@ static bool is_runtimes(const struct builder_module *m)
     return strstr(m->path, "/libfiberscope-rt.so");
 }
 
+// Of the file that holds the first of them.
+static uint32_t frames_in(const struct builder_module *m, const uint64_t *pcs, uint32_t depth)
+{
+    uint32_t n = 0;
+    while (n < depth && pcs[n] >= m->start && pcs[n] <= m->end)
+        n++;
+    return n;
+}
+
+// How many frames of a site's stack are ours.
+static uint32_t frames_of_site(struct builder_process *process, const struct ebpf_fibers *f,
+                               const uint64_t *pcs, uint32_t *depth)
+{
+    uint32_t n = 0;
+    struct builder_module m;
+    if (!f->is_there && *depth > 1 && find_ours(process, pcs[*depth - 1], &m) && is_runtimes(&m))
+        --*depth;
+    while (f->is_there && n < *depth && pcs[n] > f->text && pcs[n] <= f->text_end)
+        n++;
+    if (n)
+        return n -
+               (n > 1); // the function that was called stays, but for one that has left for another
+    if (find_ours(process, pcs[0], &m)) {
+        n = frames_in(&m, pcs, *depth);
+        n -= is_runtimes(&m) && n > 1;
+    }
+    return n;
+}
+
+// The agent's malloc calls the program's own, where uprobes are.
+static uint32_t frames_of_agent(struct builder_process *process, const uint64_t *pcs,
+                                uint32_t depth)
+{
+    struct builder_module m;
+    return find_ours(process, pcs[0], &m) && !is_runtimes(&m) ? frames_in(&m, pcs, depth) : 0;
+}
+
 void ebpf_probes_strip(struct ebpf *e, struct builder_process *process, const struct ebpf_fibers *f,
                        const struct bpf_stack *r, struct builder_sample *s)
 {
-    uint32_t n = 0, depth = s->user_depth;
-    struct builder_module m;
+    uint32_t depth = s->user_depth;
     if (r->kind < BPF_SAMPLE_BLOCK)
         return;
     s->tid = 0; // as the agent has it
     s->thread = NULL;
-    if (!e->probes.sites || !process || !depth)
+    if ((!e->probes.sites && !e->o->malloc_uprobes) || !process || !depth)
         return;
-    if (!f->is_there && depth > 1 && find_ours(process, r->pcs[depth - 1], &m) && is_runtimes(&m))
-        depth--;
-    while (f->is_there && n < depth && r->pcs[n] > f->text && r->pcs[n] <= f->text_end)
-        n++;
-    if (n) {
-        n -= n > 1; // the function that was called stays, but for one that has left for another
-    } else if (find_ours(process, r->pcs[0], &m)) {
-        while (n < depth && r->pcs[n] >= m.start && r->pcs[n] <= m.end)
-            n++;
-        n -= is_runtimes(&m) && n > 1;
-    }
+    uint32_t n = e->probes.sites ? frames_of_site(process, f, r->pcs, &depth)
+                                 : frames_of_agent(process, r->pcs, depth);
     n = n < depth ? n : 0;
     s->user += n;
     s->user_depth = depth - n;

@@ -273,8 +273,7 @@ uint64_t ebpf_cpu_ns(struct ebpf *e)
 {
     uint64_t ns = e->ended_cpu_ns;
     if (e->filter != BPF_FILTER_TARGETS) {
-        uint64_t now = ebpf_busy_ns(e);
-        return now > e->busy_ns && e->busy_ns ? now - e->busy_ns : 0;
+        return e->busy_end_ns > e->busy_ns && e->busy_ns ? e->busy_end_ns - e->busy_ns : 0;
     }
     for (size_t i = 0; i < EBPF_BUCKETS; i++)
         for (const struct ebpf_process *p = e->known[i]; p; p = p->next)

@@ -132,12 +132,13 @@ static __always_inline void futex_leave(const struct futex_wait *w)
 static __always_inline void futex_charge_one(struct futex_lock *l, uint32_t pid, uint64_t address,
                                              uint64_t now, struct futex_charge *c)
 {
-    uint64_t ns = 0, is_first = 0;
+    uint64_t ns = 0, most = 0, is_first = 0, passed = counted_ns(0, now);
     uint32_t hint = 0;
     bpf_spin_lock(&l->guard);
     if (l->waiters && l->address == address && l->pid == pid &&
         !(l->is_woken && now - l->last < FUTEX_BARGING_NS)) {
         ns = l->waiters * now - l->sum;
+        most = l->waiters * passed;
         is_first = !l->is_woken;
         hint = l->hint;
         l->sum = l->waiters * now;
@@ -145,8 +146,8 @@ static __always_inline void futex_charge_one(struct futex_lock *l, uint32_t pid,
         l->is_woken = 1;
     }
     bpf_spin_unlock(&l->guard);
-    if ((int64_t)ns > 0) { // else a waiter came between our clock and here
-        c->ns += ns;
+    if ((int64_t)ns > 0 && most) { // else a waiter came between our clock and here
+        c->ns += ns < most ? ns : most;
         c->count |= is_first;
         c->hint |= hint;
     }
@@ -278,7 +279,7 @@ static __always_inline void futex_wait_ends(void *ctx, struct task_struct *task,
     struct futex_wait *w = bpf_map_lookup_elem(&futex_waits, &tid);
     if (!w || !w->since)
         return;
-    m.sum.ns = bpf_ktime_get_ns() - w->since;
+    m.sum.ns = counted_ns(w->since, bpf_ktime_get_ns());
     futex_leave(w);
     w->since = 0;
     w->is_interrupted = error == E_INTR || error >= E_RESTART_FIRST;

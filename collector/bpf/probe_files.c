@@ -292,9 +292,11 @@ const struct probe_file *probe_files_malloc(const struct probe_files *p)
         bool is_libc =
             slash && (strncmp(slash, "/libc.", 6) == 0 || strncmp(slash, "/libc-", 6) == 0 ||
                       strncmp(slash, "/ld-musl", 8) == 0);
-        // The dynamic linker of glibc has a malloc for itself.
+        // The dynamic linker of glibc has a malloc for itself. The agent's calls the program's own, and stays mapped, called
+        // by nobody, when it was injected and has been taken out.
         if (!f->functions[PROBE_MALLOC] || !f->functions[PROBE_FREE] ||
-            (slash && strncmp(slash, "/ld-linux", 9) == 0))
+            (slash &&
+             (strncmp(slash, "/ld-linux", 9) == 0 || strncmp(slash, "/libfiberscope.so", 17) == 0)))
             continue;
         if (!is_libc)
             return f;

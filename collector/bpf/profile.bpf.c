@@ -19,6 +19,8 @@ enum { SCRATCHES = 3 };
 
 const volatile struct bpf_config config;
 uint32_t bank; // which of the two sums is filled
+// What is counted: from then on (all bits: nothing yet), and until then (0: no end).
+uint64_t counted_since_ns, counted_until_ns;
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -88,6 +90,20 @@ static __always_inline uint64_t mix(uint64_t hash, uint64_t value)
 {
     hash = (hash ^ value) * WALK_MIX;
     return hash ^ hash >> 32;
+}
+
+static __always_inline bool is_counting(void)
+{
+    return counted_since_ns != ~0ull && !counted_until_ns;
+}
+
+// How much of the time from `from` to `to` counts.
+static __always_inline uint64_t counted_ns(uint64_t from, uint64_t to)
+{
+    uint64_t since = counted_since_ns, until = counted_until_ns;
+    from = from > since ? from : since;
+    to = until && to > until ? until : to;
+    return to > from ? to - from : 0;
 }
 
 static __always_inline struct bpf_losses *losses_here(void)
@@ -389,7 +405,9 @@ static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32
 {
     const struct pt_regs *regs = (const struct pt_regs *)bpf_task_pt_regs(m->task);
     m->slot = slot_at(slot);
-    if (!m->slot)
+    // Who waits is known before: what of a wait counts is found when it is over.
+    if (!m->slot ||
+        (!is_counting() && m->kind != BPF_SAMPLE_OFFCPU && m->kind != BPF_SAMPLE_PREEMPTED))
         return 0;
     fiber_look(&m->fiber, m->task, &m->slot->fibers);
     s->walk.is_entry = is_at_entry(m);

@@ -354,6 +354,34 @@ void bpf_programs_stop(struct bpf_programs *p)
     wait_for_programs();
 }
 
+// --- What is counted of what they see.
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void bpf_programs_hold(struct bpf_programs *p)
+{
+    __atomic_store_n(&p->skeleton->bss->counted_since_ns, UINT64_MAX, __ATOMIC_RELEASE);
+}
+
+uint64_t bpf_programs_count(struct bpf_programs *p)
+{
+    uint64_t now = now_ns();
+    __atomic_store_n(&p->skeleton->bss->counted_since_ns, now, __ATOMIC_RELEASE);
+    return now;
+}
+
+uint64_t bpf_programs_end(struct bpf_programs *p)
+{
+    uint64_t now = now_ns();
+    __atomic_store_n(&p->skeleton->bss->counted_until_ns, now, __ATOMIC_RELEASE);
+    return now;
+}
+
 int bpf_programs_sample_cpu(struct bpf_programs *p, bool on)
 {
     int rc = 0;
@@ -492,26 +520,33 @@ struct wait { // as profile.bpf.c has it
     uint64_t since, runnable_since, key;
 };
 
+// As counted_ns of profile.bpf.c. Time is read on another processor: it may be a little later there.
+static uint64_t counted_ns(const struct bpf_programs *p, uint64_t from, uint64_t to)
+{
+    uint64_t since = p->skeleton->bss->counted_since_ns, until = p->skeleton->bss->counted_until_ns;
+    from = from > since ? from : since;
+    to = until && to > until ? until : to;
+    return to > from ? to - from : 0;
+}
+
 static struct bpf_sum unended(const struct bpf_programs *p, const struct wait *w, uint64_t now)
 {
     uint64_t weight = p->opts.offcpu, runnable = w->runnable_since;
-    // Time is read on another processor: it may be a little later there.
+    uint64_t ns = counted_ns(p, w->since, now);
     return (struct bpf_sum){
-        .count = weight,
-        .ns = now > w->since ? (now - w->since) * weight : 0,
-        .runnable_ns = runnable && now > runnable ? (now - runnable) * weight : 0,
+        .count = ns ? weight : 0,
+        .ns = ns * weight,
+        .runnable_ns = runnable ? counted_ns(p, runnable, now) * weight : 0,
     };
 }
 
 int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg)
 {
-    struct timespec t;
     int fd = bpf_map__fd(p->skeleton->maps.waiting), rc = 0;
     uint32_t *tids = malloc(SUMS_BATCH * sizeof *tids), in = 0, out = 0;
     struct wait *waits = malloc(SUMS_BATCH * sizeof *waits);
     bool is_first = true, is_last = !tids || !waits;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    uint64_t now = now_ns();
     rc = is_last ? -ENOMEM : 0;
     while (!rc && !is_last) {
         uint32_t n = SUMS_BATCH;

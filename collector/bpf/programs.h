@@ -51,6 +51,14 @@ void bpf_programs_free(struct bpf_programs *p); // accepts NULL; stops
 // Attaches: an event on each CPU, the tracepoints. 0 or -errno.
 int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err);
 void bpf_programs_stop(struct bpf_programs *p);
+
+// Attaching and detaching may take seconds. Where bpf_programs_hold was called before bpf_programs_start, nothing is counted
+// until bpf_programs_count; of waits that part counts which lies between that and bpf_programs_end. Both say when it is
+// (CLOCK_MONOTONIC).
+void bpf_programs_hold(struct bpf_programs *p);
+uint64_t bpf_programs_count(struct bpf_programs *p);
+uint64_t bpf_programs_end(struct bpf_programs *p);
+
 // CPU samples are taken from the start on; not while they are off. Needs no privilege. 0 or -errno.
 int bpf_programs_sample_cpu(struct bpf_programs *p, bool on);
 bool bpf_programs_is_hardware(const struct bpf_programs *p); // cycles, else the CPU clock

@@ -28,7 +28,7 @@ static __always_inline void wait_begins(void *ctx, struct task_struct *task, boo
     struct wait wait = {.since = now, .runnable_since = could_run ? now : 0};
     uint32_t slot, tid = (uint32_t)task->pid;
     // One that ends does not come back.
-    if (!is_watched(task, &slot) || task->flags & TASK_EXITING ||
+    if (counted_until_ns || !is_watched(task, &slot) || task->flags & TASK_EXITING ||
         (config.offcpu > 1 && bpf_get_prandom_u32() % config.offcpu))
         return;
     // It may be woken while its stack is walked.
@@ -63,11 +63,11 @@ static __always_inline void wait_ends(const struct task_struct *task, uint64_t n
     uint64_t key = w->key, runnable = w->runnable_since;
     struct bpf_sum sum = {
         .count = config.offcpu,
-        .ns = (now - w->since) * config.offcpu,
-        .runnable_ns = runnable ? (now - runnable) * config.offcpu : 0,
+        .ns = counted_ns(w->since, now) * config.offcpu,
+        .runnable_ns = runnable ? counted_ns(runnable, now) * config.offcpu : 0,
     };
     *w = (struct wait){0};
-    if (key && !(bank ? add_wait(&sums_1, key, &sum) : add_wait(&sums_0, key, &sum)))
+    if (key && sum.ns && !(bank ? add_wait(&sums_1, key, &sum) : add_wait(&sums_0, key, &sum)))
         COUNT_LOSS(waits);
 }
 
@@ -136,8 +136,8 @@ int BPF_PROG(wake, struct task_struct *task)
         return 0;
     uint64_t now = bpf_ktime_get_ns();
     w->runnable_since = now;
-    if (config.wakeups)
-        take_waker(ctx, task, now - w->since);
+    if (config.wakeups && is_counting())
+        take_waker(ctx, task, counted_ns(w->since, now));
     return 0;
 }
 

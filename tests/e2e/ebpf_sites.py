@@ -134,6 +134,25 @@ def sampled_malloc_is_an_estimate_of_the_truth(work):
             close(got / int(want), 1, tolerance, f"{function} {name}")
 
 
+def allocations_count_while_it_records(work):
+    """Neither while uprobes are put in nor while they are taken out. That of an agent that has been in it stays mapped, and its
+    malloc is called by nobody."""
+    path = os.path.join(work, "m.pb.gz")
+    with Target(SITES, "tick") as t:
+        t.last = "ticking"
+        t.run()
+        record("-q", "--heap", "--method=inject", "-p", str(t.pid), "-d", "20ms", "-o", path, cwd=work, check=0)
+        with open(f"/proc/{t.pid}/maps", encoding="ascii") as f:
+            assert "/libfiberscope.so" in f.read()
+        record("-q", "--method=ebpf", "--heap=exact", "--malloc", "-p", str(t.pid), "-d", "200ms", "-o", path, cwd=work,
+               check=0)
+    p = Profile(path)
+    ticks = value(p, "alloc_objects", "allocate_once")
+    print(f"      {ticks} in {p.duration / 1e6:.1f} ms")
+    assert 200e6 <= p.duration < 900e6, p.duration
+    assert 20 < ticks <= p.duration / 1e6 + 1, ticks
+
+
 def malloc_is_seen_in_what(compiler, work):
     if not shutil.which(compiler[0]):
         raise Skip(f"no {compiler[0]} here")
@@ -306,6 +325,7 @@ if __name__ == "__main__":
         growth_is_found_where_it_happens,
         malloc_is_seen_without_the_agent,
         sampled_malloc_is_an_estimate_of_the_truth,
+        allocations_count_while_it_records,
         malloc_of_a_static_program_is_seen,
         malloc_of_musl_is_seen,
         children_are_left_alone,

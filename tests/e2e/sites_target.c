@@ -164,6 +164,31 @@ static void heap(uint64_t count)
            (unsigned long long)(big * MIB), (unsigned long long)(big * MIB));
 }
 
+// --- tick: an allocation each millisecond at the most, until it is told to end.
+
+KEEP static void allocate_once(void)
+{
+    kept = malloc(64);
+    sink += 3;
+}
+
+static void *tick(void *arg)
+{
+    for (;;) {
+        allocate_once();
+        pause_ms(1);
+    }
+    return arg;
+}
+
+static void start_ticking(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, tick, NULL))
+        abort();
+    printf("truth ticking\n");
+}
+
 // --- locks: one holds, one waits; who waits measures.
 
 enum { ROUNDS = 60 };
@@ -225,6 +250,8 @@ int main(int argc, char **argv)
         grow();
     } else if (strcmp(mode, "heap") == 0) {
         heap(argc > 2 ? strtoull(argv[2], NULL, 10) : 200000);
+    } else if (strcmp(mode, "tick") == 0) {
+        start_ticking();
     } else if (strcmp(mode, "locks") == 0) {
         locks();
     } else {
