@@ -252,8 +252,9 @@ def short_processes_are_not_lost(work):
 # --- Fibers.
 
 def fibers_have_the_agents_labels(work):
-    own, want = fibers.recorded("cpu", "cpu", work, "-F", "999")
-    ours, _ = fibers.recorded("cpu", "cpu", work, "--method=ebpf", "-F", "999")
+    # At 999 Hz two runs differ by a point of chance, and once in sixteen by three; at this rate by 0.6.
+    own, want = fibers.recorded("cpu", "cpu", work, "-F", "3999")
+    ours, _ = fibers.recorded("cpu", "cpu", work, "--method=ebpf", "-F", "3999")
     of = lambda p: [s for s in p.samples if "burn_step" in s.stack]
     keys = lambda p: collections.Counter(k for s in of(p) for k in s.labels)
     assert set(keys(own)) - {"pid", "process"} == set(keys(ours)) - {"pid", "process"}, (keys(own), keys(ours))
@@ -262,7 +263,7 @@ def fibers_have_the_agents_labels(work):
     kinds = lambda p, kind: sum(s.values[1] for s in of(p) if s.labels.get("kind", s.stack[-1]) in (kind, f"start_{kind}"))
     whole = lambda p: sum(s.values[1] for s in of(p))
     for kind in ("small", "large"):
-        harness.close(kinds(ours, kind) / whole(ours), kinds(own, kind) / whole(own), 0.04, f"label {kind}")
+        harness.close(kinds(ours, kind) / whole(ours), kinds(own, kind) / whole(own), 0.03, f"label {kind}")
     wrong = [s for s in of(ours) if "fiber" in s.labels and s.stack[-1] != f"start_{s.labels.get('kind')}"]
     assert not wrong, [(s.stack, s.labels) for s in wrong]
     early = sum(s.values[1] for s in of(ours) if "fiber" not in s.labels)
