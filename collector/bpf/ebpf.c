@@ -325,8 +325,8 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
     else if (l->events)
         snprintf(
             r->warning, sizeof r->warning,
-            "%llu beginnings and ends of processes were not noticed, as the ring was full: what "
-            "they started may be missing",
+            "%llu beginnings and ends of processes were not noticed, as the ring or the table of "
+            "processes was full: what they started may be missing",
             (unsigned long long)l->events);
     else if (e->cut)
         snprintf(r->warning, sizeof r->warning,

@@ -171,7 +171,9 @@ struct ebpf_fibers ebpf_fibers(const struct ebpf *e, uint32_t pid);
 
 // --- ebpf_kinds.c
 
-const struct ebpf_kind *ebpf_kind(uint32_t kind);
+const struct ebpf_kind *ebpf_kind(uint32_t kind); // of a sample that is meant
+// Whether the builders have values for such a sample: the heap's are of one kind of it.
+bool ebpf_kind_is_meant(const struct ebpf *e, uint32_t kind);
 int ebpf_check_kinds(const struct record_options *o, struct fscope_error *err);
 int ebpf_kinds_begin(struct ebpf *e); // makes e->processes, once there are builders; 0 or -ENOMEM
 void ebpf_choose_programs(const struct ebpf *e, struct bpf_programs_options *po);

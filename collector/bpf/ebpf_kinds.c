@@ -30,7 +30,19 @@ static const struct ebpf_kind kinds[BPF_SAMPLE_KIND_COUNT] = {
 
 const struct ebpf_kind *ebpf_kind(uint32_t kind)
 {
-    return &kinds[kind < BPF_SAMPLE_KIND_COUNT ? kind : BPF_SAMPLE_CPU];
+    return &kinds[kind];
+}
+
+bool ebpf_kind_is_meant(const struct ebpf *e, uint32_t kind)
+{
+    switch (kind) {
+    case BPF_SAMPLE_RESIDENT:
+    case BPF_SAMPLE_RETURNED:
+    case BPF_SAMPLE_MAPPED:
+    case BPF_SAMPLE_UNMAPPED: return e->probes.grows;
+    case BPF_SAMPLE_ALLOCATED: return !e->probes.grows;
+    default: return kind < BPF_SAMPLE_KIND_COUNT;
+    }
 }
 
 // Growth is the heap's profile where there is no other one of the heap.

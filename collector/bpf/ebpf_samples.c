@@ -136,10 +136,11 @@ static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct ebpf_sink
     return ebpf_add(e, to, &s, sum);
 }
 
-static bool is_whole_stack(const struct bpf_stack *r)
+static bool is_whole_stack(const struct ebpf *e, const struct bpf_stack *r)
 {
-    return r->head.size >= sizeof *r && r->user_depth <= BPF_DEPTH_MAX &&
-           r->kernel_depth <= BPF_KERNEL_DEPTH_MAX && r->fiber.label_bytes <= BPF_LABEL_BYTES_MAX &&
+    return r->head.size >= sizeof *r && ebpf_kind_is_meant(e, r->kind) &&
+           r->user_depth <= BPF_DEPTH_MAX && r->kernel_depth <= BPF_KERNEL_DEPTH_MAX &&
+           r->fiber.label_bytes <= BPF_LABEL_BYTES_MAX &&
            sizeof *r + (uint64_t)(r->user_depth + r->kernel_depth) * 8 + r->fiber.label_bytes <=
                r->head.size;
 }
@@ -281,10 +282,11 @@ static int on_copy(struct ebpf *e, const struct bpf_copy *r)
     return rc;
 }
 
-static bool is_whole_copy(const struct bpf_copy *r)
+static bool is_whole_copy(const struct ebpf *e, const struct bpf_copy *r)
 {
-    return r->head.size >= sizeof *r && r->kernel_depth <= BPF_KERNEL_DEPTH_MAX &&
-           r->stack_bytes <= BPF_STACK_COPY_MAX && r->fiber.label_bytes == 0 &&
+    return r->head.size >= sizeof *r && ebpf_kind_is_meant(e, r->kind) &&
+           r->kernel_depth <= BPF_KERNEL_DEPTH_MAX && r->stack_bytes <= BPF_STACK_COPY_MAX &&
+           r->fiber.label_bytes == 0 &&
            sizeof *r + (uint64_t)r->kernel_depth * 8 + r->stack_bytes <= r->head.size;
 }
 
@@ -293,12 +295,12 @@ static int hand_on(struct ebpf *e, const struct bpf_head *head)
     const void *r = head;
     switch (head->type) {
     case BPF_RECORD_STACK:
-        if (is_whole_stack(r))
+        if (is_whole_stack(e, r))
             return on_stack(e, r);
         break;
     case BPF_RECORD_COPY:
     case BPF_RECORD_WAITING:
-        if (is_whole_copy(r))
+        if (is_whole_copy(e, r))
             return on_copy(e, r);
         break;
     default:
@@ -322,7 +324,8 @@ int ebpf_run_queue(struct ebpf *e, uint64_t horizon_ns)
             rc = hand_on(e, head);
         at += (head->size + 7u) & ~(size_t)7;
     }
-    memmove(e->queue, e->queue + at, e->queued - at);
+    if (at)
+        memmove(e->queue, e->queue + at, e->queued - at);
     e->queued -= at;
     if (rc >= 0)
         rc = sideband_drain(e->sideband, horizon_ns, ebpf_on_sideband, e);

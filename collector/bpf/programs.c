@@ -84,10 +84,8 @@ static void *map_array(const struct bpf_map *map, size_t bytes)
 static int on_record(void *arg, void *data, size_t size)
 {
     struct bpf_programs *p = arg;
-    const struct bpf_head *head = data;
-    if (size < sizeof *head || head->size < sizeof *head || head->size > size)
-        return 0;
-    return p->record ? p->record(p->record_arg, head) : 0;
+    const struct bpf_head *head = bpf_record_of(data, size);
+    return head && p->record ? p->record(p->record_arg, head) : 0;
 }
 
 static int configure_futexes(struct bpf_programs *p)

@@ -83,6 +83,13 @@ void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file);
 
 // --- What comes.
 
+// The record that these bytes of the ring are: its whole size may be read. NULL: they are none.
+static inline const struct bpf_head *bpf_record_of(const void *bytes, size_t size)
+{
+    const struct bpf_head *head = bytes;
+    return size < sizeof *head || head->size < sizeof *head || head->size > size ? NULL : head;
+}
+
 // Calls fn for each record in the ring; head->size bytes may be read. Waits at most timeout_ms for the first one, or until
 // extra_fd (-1: none) is readable or a signal arrives. The number of records, fn's value where that is negative (the record
 // counts as done), or -errno (-EINTR).
