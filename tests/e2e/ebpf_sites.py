@@ -298,6 +298,7 @@ def what_cannot_be_probed_is_refused(work):
     refused("for one process", "--heap", "--malloc", "-a", "-d", "1s")
     refused("needs --heap", "--malloc", "true")
     refused("no file of it has the sites", "--fiber-events", "true")
+    refused("a number from 1 to 1000000) is needed", "--offcpu=1000001", "true")
 
 
 if __name__ == "__main__":
