@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Whatever stands in the ring of the BPF programs, in whatever order sums and records come: they are read within their
-// bounds, and the profiles are whole (pprof_check); what fits to nothing that
-// is recorded is counted as damaged.
+// bounds, the profiles are whole (pprof_check), and what fits to nothing that is recorded is counted as damaged.
 //
 // Input: a byte of choices (bit 0: growth, else allocations; 1: sites; 2: a fiber runtime; 3: a command that is held),
 // a byte of its label size, and then: 'R', 16 bits of size, a record; 'S', a key and a sum that comes next; 'W', a key
