@@ -131,7 +131,7 @@ static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct ebpf_sink
                 (const char *)(r->pcs + r->user_depth + r->kernel_depth));
     fill_peer(e, &s, &r->peer);
     ebpf_probes_strip(e, to->in[0], f, r, &s);
-    ebpf_probes_fill(e, r, sum, is_freed, &s, &values);
+    ebpf_probes_fill(e, r, sum, is_freed, to->in[0], &s, &values);
     bpf_code_touch(e->code, r->head.pid);
     return ebpf_add(e, to, &s, sum);
 }
@@ -218,6 +218,7 @@ static void fill_sample(const struct ebpf *e, struct perf_sample *out, const str
         .stack = (const uint8_t *)(r->pcs + r->kernel_depth),
         .stack_bytes = r->stack_bytes,
         .stack_asked = e->stack_bytes,
+        .is_entry = r->kind == BPF_SAMPLE_ALLOCATED && !r->hint, // as is_at_entry of profile.bpf.c
     };
     memcpy(out->registers.other, r->registers, sizeof out->registers.other);
 }
@@ -390,11 +391,20 @@ static int on_waiting(void *arg, uint64_t key, const struct bpf_sum *sum)
     return 0;
 }
 
-static void drop_keys(struct ebpf *e, uint32_t before)
+// Of a process that has ended nothing more comes, once what it did as it ended has been summed.
+static bool is_over(struct ebpf *e, struct ebpf_key *k)
+{
+    bool is_kept = k->sink.kind->is_kept;
+    if (is_kept && ebpf_process(e, k->stack->head.pid))
+        k->round = e->round;
+    return k->round + is_kept < e->round;
+}
+
+static void drop_keys(struct ebpf *e, bool all)
 {
     for (size_t i = 0; i < EBPF_KEY_BUCKETS; i++) {
         for (struct ebpf_key **at = &e->keys[i], *k; (k = *at);) {
-            if (k->round >= before || (k->sink.kind->is_kept && before != UINT32_MAX)) {
+            if (!all && !is_over(e, k)) {
                 at = &k->next;
                 continue;
             }
@@ -405,6 +415,12 @@ static void drop_keys(struct ebpf *e, uint32_t before)
     }
 }
 
+int ebpf_settle(struct ebpf *e)
+{
+    usleep(SETTLED_US);
+    return ebpf_run_queue(e, UINT64_MAX);
+}
+
 int ebpf_take_sums(struct ebpf *e, bool is_last)
 {
     // Before the sums: what begins later is told of in this round.
@@ -412,13 +428,16 @@ int ebpf_take_sums(struct ebpf *e, bool is_last)
     int64_t rc2 = bpf_programs_sums(e->programs, ebpf_on_record, on_sum, e);
     if (is_last && rc2 >= 0)
         rc2 = bpf_programs_waits(e->programs, on_sum, e);
-    usleep(SETTLED_US);
     rc = rc < 0 ? rc : rc2;
     if (rc >= 0)
-        rc = ebpf_run_queue(e, UINT64_MAX);
+        rc = ebpf_settle(e);
+    if (e->ended_rounds && !is_last) {
+        e->ended_rounds--;
+        ebpf_probes_forget(e);
+    }
     rc2 = match_sums(e, is_last);
     // What came during this round may have been counted once more after its sum was taken.
-    drop_keys(e, e->round);
+    drop_keys(e, false);
     e->round++;
     e->new_keys = 0;
     return rc < 0 ? (int)rc : (int)rc2;
@@ -438,7 +457,7 @@ int ebpf_keys_again(struct ebpf *e)
 
 void ebpf_samples_free(struct ebpf *e)
 {
-    drop_keys(e, UINT32_MAX);
+    drop_keys(e, true);
     free(e->queue);
     free(e->sums);
 }

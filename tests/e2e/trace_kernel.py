@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import time
 
@@ -69,17 +68,69 @@ def perf_runs(data):
     return runs
 
 
+def perf_waits(data):
+    """tid -> [ns from its wakeup, or from when it was taken off its CPU, until it got one], as perf's events say."""
+    out = subprocess.run(["perf", "script", "-i", data, "--ns", "-F", "time,event,trace"], capture_output=True, text=True)
+    since, waits = {}, {}
+    for line in out.stdout.splitlines():
+        m = re.match(r"\s*(\d+)\.(\d+):\s+sched:(\w+):(.*)", line)
+        if not m:
+            continue
+        now, event, text = int(m[1]) * 10**9 + int(m[2]), m[3], m[4]
+        if event != "sched_switch":  # one that is awake is woken as well
+            since.setdefault(int(re.search(r"\bpid=(\d+)", text)[1]), now)
+            continue
+        before, state, after = re.search(r"prev_pid=(\d+).*prev_state=(\S+) .*next_pid=(\d+)", text).groups()
+        since.pop(int(before), None)
+        if state in ("R", "R+"):
+            since[int(before)] = now
+        if int(after) in since:
+            waits.setdefault(int(after), []).append(now - since.pop(int(after)))
+    return waits
+
+
+def quantile(waits, q):
+    return sorted(waits)[min(int(q * len(waits)), len(waits) - 1)]
+
+
+def run_queues_are_as_long_as_perf_says(path, threads, waits):
+    said = report("latency", path)
+    process = next(iter(r["process"] for r in said["threads"] if r["thread"] == "ping"))
+    rows = {r["thread"]: r["waits"] for r in said["threads"] if r["process"] == process}
+    of_name, all_of_them = {}, []
+    for tid, (name, *_) in threads.items():
+        of_name.setdefault(name, []).extend(waits[tid])
+        all_of_them += waits[tid]
+    assert said["is_kernel"] and set(of_name) <= set(rows), (rows, of_name.keys())
+    assert said["whole"]["count"] == said["woken"]["count"] + said["taken_off"]["count"]
+    for name, truth in of_name.items():
+        row, slack = rows[name], 2000  # each takes the time for itself
+        print(f"      {name}: {row['count']} waits, {len(truth)} by perf; p99 {row['p99_ns']}, "
+              f"{quantile(truth, 0.99)}; sum {row['sum_ns']}, {sum(truth)}; max {row['max_ns']}, {max(truth)}")
+        missed = abs(row["count"] - len(truth))  # switches without their tracepoint, as below
+        assert missed <= 2 + 0.06 * len(truth), (name, row["count"], len(truth))
+        longest = max(row["max_ns"], max(truth)) if missed else 0
+        assert abs(row["sum_ns"] - sum(truth)) <= 0.02 * sum(truth) + slack * len(truth) + missed * longest, (name, row)
+        for key, q in (("p50_ns", 0.5), ("p90_ns", 0.9), ("p99_ns", 0.99), ("max_ns", 1)):
+            # What one of the two has missed may lie on either side of it.
+            least, most = (quantile(truth, max(0, q + side * missed / len(truth))) for side in (-1, 1))
+            assert 0.97 * least - slack <= row[key], (name, key, row[key], least)
+            assert row[key] <= 1.03 * max(most, longest if q == 1 else 0) + slack, (name, key, row[key], most)
+
+
 def perf_says_the_same(work):
     if not shutil.which("perf"):
         raise Skip("perf is not installed")
     data = os.path.join(work, "p.data")
     perf = subprocess.Popen(["perf", "record", "-q", "-a", "-k", "CLOCK_MONOTONIC", "-m", "16M", "-e",
-                             "sched:sched_switch", "-o", data], stderr=subprocess.DEVNULL)
+                             "sched:sched_switch", "-e", "sched:sched_wakeup", "-e", "sched:sched_wakeup_new", "-o",
+                             data, "sh", "-c", "echo; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL)
     try:
-        time.sleep(1)
+        perf.stdout.readline()  # it watches by now
         said, out, path = record_kernel(work, LOAD, "1.2", options=["--kernel-buffer=128MiB"])
     finally:
-        perf.send_signal(signal.SIGINT)
+        perf.stdin.close()
         perf.wait()
     go_reads(path)
     runs, threads = perf_runs(data), stats(out)
@@ -92,6 +143,7 @@ def perf_says_the_same(work):
         missed = abs(row["runs"] - switches)
         assert abs(on - ns) <= 0.01 * ns + 1500 * switches + 100e3 * missed, (name, on, ns, switches)
         assert missed <= 2 + 0.06 * switches, (name, row["runs"], switches, threads[tid], said)
+    run_queues_are_as_long_as_perf_says(path, threads, perf_waits(data))
 
 
 def the_kernels_counters_say_the_same(work):
