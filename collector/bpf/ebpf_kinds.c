@@ -40,7 +40,7 @@ bool ebpf_kind_is_meant(const struct ebpf *e, uint32_t kind)
     case BPF_SAMPLE_RETURNED:
     case BPF_SAMPLE_MAPPED:
     case BPF_SAMPLE_UNMAPPED: return e->probes.grows;
-    case BPF_SAMPLE_ALLOCATED: return !e->probes.grows;
+    case BPF_SAMPLE_ALLOCATED: return !e->probes.grows || e->result->builders[RECORD_GROWTH];
     default: return kind < BPF_SAMPLE_KIND_COUNT;
     }
 }

@@ -155,16 +155,6 @@ def a_command_its_children_and_what_they_execute(work):
     assert share(p, is_rooted) >= 0.98, [s.stack for s in p.samples if not is_rooted(s.stack)][:5]
 
 
-def a_running_process_forks_and_ends(work):
-    """Nothing ends the recording but the end of what it was told to watch."""
-    with Target(1, 1, "fork") as t:
-        said = ended(started(work, "-F", "499", "-p", str(t.pid)))
-        assert t.process.wait(timeout=10) == 0
-    p = Profile(os.path.join(work, "e.pb.gz"))
-    assert share(p, lambda st: "child_work" in st) > 0.5, said
-    assert share(p, lambda st: "child_work" not in st or is_rooted(st)) >= 0.98, said
-
-
 def threads_that_outlive_the_first(work):
     """Its maps are empty from then on, and its record of an end is not the process'."""
     with Target(0, 2, "leave") as t:
@@ -322,7 +312,6 @@ if __name__ == "__main__":
         privileges_go_once_it_runs,
         a_process_and_its_threads,
         a_command_its_children_and_what_they_execute,
-        a_running_process_forks_and_ends,
         threads_that_outlive_the_first,
         a_killed_target_loses_nothing,
         a_full_ring_is_counted,
