@@ -155,18 +155,6 @@ def a_command_its_children_and_what_they_execute(work):
     assert share(p, is_rooted) >= 0.98, [s.stack for s in p.samples if not is_rooted(s.stack)][:5]
 
 
-def a_running_process_forks_executes_and_ends(work):
-    """Nobody ends the recording but the end of what it was told to watch."""
-    for mode, image in (("fork", "child_work"), ("exec", "work")):
-        with Target(1, 1, mode) as t:
-            r = started(work, "-F", "499", "-p", str(t.pid))
-            said = ended(r)
-            assert t.process.wait(timeout=10) == 0
-        p = Profile(os.path.join(work, "e.pb.gz"))
-        assert share(p, lambda st, n=image: n in st) > 0.5, (mode, said)
-        assert share(p, is_rooted) >= 0.98, (mode, [s.stack for s in p.samples if not is_rooted(s.stack)][:5])
-
-
 def threads_that_outlive_the_first(work):
     """Its maps are empty from then on, and its record of an end is not the process'."""
     with Target(0, 2, "leave") as t:
@@ -325,7 +313,6 @@ if __name__ == "__main__":
         privileges_go_once_it_runs,
         a_process_and_its_threads,
         a_command_its_children_and_what_they_execute,
-        a_running_process_forks_executes_and_ends,
         threads_that_outlive_the_first,
         a_killed_target_loses_nothing,
         a_full_ring_is_counted,
