@@ -302,11 +302,12 @@ def rights_of(pid):
     return rights
 
 
-def whose_records_are_read_has_few_rights(work):
+def has_few_rights(work, *what):
+    """A recorder of this, once it has begun, keeps what it reads and writes with; all of its threads."""
     # As ebpf.py has them, and CAP_PERFMON where the program's perf events are opened: linux/capability.h.
     may = sum(1 << bit for bit in (2, 5, 19, 34, 38, 40))
     path = os.path.join(work, "k.trace")
-    recorder = subprocess.Popen([FIBERSCOPE, "record", "--trace", "--cpu", "--kernel", "-o", path, LOAD, "1.5"],
+    recorder = subprocess.Popen([FIBERSCOPE, "record", "--trace", "--cpu", "--kernel", "-o", path, *what],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until, rights, are_few = time.monotonic() + 20, [], False
     while not are_few and time.monotonic() < until and recorder.poll() is None:
@@ -316,7 +317,26 @@ def whose_records_are_read_has_few_rights(work):
     said = recorder.communicate(timeout=60)[1]
     assert recorder.returncode == 0, said
     assert are_few and any(not e & 1 << 38 for e, p, n in rights), rights
+    assert report("validate", path)["valid"], said
     assert report("validate", os.path.join(work, "k.kernel.trace"))["valid"], said
+
+
+def whose_records_are_read_has_few_rights(work):
+    has_few_rights(work, LOAD, "1.5")
+
+
+def who_attaches_has_few_rights(work):
+    """And they are enough for a program of another user."""
+    if os.geteuid() != 0:
+        raise Skip("root is needed to become nobody")
+    with subprocess.Popen([*NOBODY, LOAD, "20"], stdout=subprocess.DEVNULL, env=dict(os.environ, LD_PRELOAD=AGENT)) as target:
+        try:
+            time.sleep(0.5)
+            has_few_rights(work, "-d", "1", "-p", str(target.pid))
+            names = {f["function"] for f in report("fibers", "-n", "0", os.path.join(work, "k.trace"))["functions"]}
+            assert names, "nothing of the agent's"
+        finally:
+            target.kill()
 
 
 def who_may_not_is_told_what_is_missing(work):
@@ -338,4 +358,5 @@ if __name__ == "__main__":
     main([perf_says_the_same, the_kernels_counters_say_the_same, threads_have_names_calls_and_waits,
           who_has_the_cpu_instead_is_named, a_full_ring_cuts_the_trace, a_running_program_is_joined,
           a_killed_program_and_its_children_are_told_to_the_end, a_fault_ends_with_its_signal,
-          what_ended_a_wait_is_told, whose_records_are_read_has_few_rights, who_may_not_is_told_what_is_missing])
+          what_ended_a_wait_is_told, whose_records_are_read_has_few_rights,
+          who_attaches_has_few_rights, who_may_not_is_told_what_is_missing])
