@@ -295,9 +295,12 @@ def what_cannot_be_probed_is_refused(work):
         done = record("--method=ebpf", "-o", os.path.join(work, "r.pb.gz"), *args, cwd=work)
         assert done.returncode in (1, 2, 126, 127) and text in done.stderr, (args, done.returncode, done.stderr)
         assert os.listdir(work) == [], os.listdir(work)
+        assert "ended with status" not in done.stderr, done.stderr  # it was not started
+        return done.returncode
     refused("for one process", "--heap", "--malloc", "-a", "-d", "1s")
     refused("needs --heap", "--malloc", "true")
-    refused("no file of it has the sites", "--fiber-events", "true")
+    status = refused("no file of it has the sites", "--fiber-events", "true")
+    assert status == 1, status  # 127 would be a command that is not there
     refused("a number from 1 to 1000000) is needed", "--offcpu=1000001", "true")
 
 
