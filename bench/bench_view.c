@@ -294,7 +294,7 @@ static void script(struct app *a, int run)
     double began = now_ms();
     int n = 1;
     app_frame(a, WIDTH, HEIGHT, NULL);
-    for (a->ui.now_ms += 1000; a->ui.moves; n++)
+    for (a->ui.now_ms += 1000; a->ui.moves; n++, a->ui.now_ms += 16)
         app_frame(a, WIDTH, HEIGHT, NULL);
     if (!run)
         printf("  all exact after %d frames, %.1f ms\n", n, now_ms() - began);

@@ -8,9 +8,12 @@
 #include "viewer/views/profiles.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { MANY_SPANS = 200000 };
 
 unsigned document_kind(const struct document *d)
 {
@@ -56,6 +59,22 @@ static void take(struct document *d, struct loaded *l)
     snprintf(d->missing, sizeof d->missing, "%s", l->missing);
 }
 
+static void *free_there(void *model)
+{
+    trace_model_free(model);
+    return NULL;
+}
+
+// A large one's memory takes a frame's time to give back, and more: 100 ms a GB.
+static void free_trace(struct trace_model *m)
+{
+    pthread_t thread;
+    if (m && m->spans->span_count >= MANY_SPANS && !pthread_create(&thread, NULL, free_there, m))
+        pthread_detach(thread);
+    else
+        trace_model_free(m);
+}
+
 // More of the trace than there was, or all of it, for the views that are open. The old one's end.
 static int more_trace(struct document *d, struct loaded *l)
 {
@@ -73,7 +92,7 @@ static int more_trace(struct document *d, struct loaded *l)
         }
         views[i]->close(state);
     }
-    trace_model_free(old);
+    free_trace(old);
     return rc;
 }
 

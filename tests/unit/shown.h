@@ -118,7 +118,7 @@ static inline uint32_t shown_draw(struct shown *s, uint32_t n)
 // Any event at any place, in windows of any size, drawn now and then.
 static inline void shown_fuzz(struct shown *s, int events, void (*check)(struct shown *))
 {
-    static const char keys[] = "wasdf0,.+-/iuz?xq1234567vjk[]mcor'ny";
+    static const char keys[] = "wasdf0,.+-/iuz?xq1234567vjk[]mcor'nyt";
     for (int i = 0; i < events; i++) {
         struct ui_event ev = {.kind = (uint8_t)shown_draw(s, UI_LEAVE + 1),
                               .button = (uint8_t)shown_draw(s, 4),

@@ -132,6 +132,7 @@ static bool passes(double begin, double end, double to_begin, double to_end)
 {
     timeline.goal = (struct timeline_window){to_begin, to_end};
     timeline.shown = (struct timeline_window){begin, end};
+    stage.ui.now_ms++; // another picture
     shown_once(&stage, NULL);
     char *got = text_of(&stage), *want = exact();
     says_nothing_wrong(got, want);
@@ -147,6 +148,7 @@ static void arrives(void)
     timeline.goal = timeline.shown;
     for (int i = 0; stage.ui.moves || !i; i++) {
         assert_true(i < SETTLED_MOST);
+        stage.ui.now_ms++;
         shown_once(&stage, NULL);
     }
     char *got = text_of(&stage), *want = exact();
@@ -302,6 +304,7 @@ static void rest(struct app *a)
     for (int i = 0; a->ui.moves; i++) {
         assert_in_range(i, 0, SETTLED_MOST);
         usleep(1000);
+        a->ui.now_ms++;
         settle(a);
     }
 }

@@ -55,6 +55,15 @@ static bool need_functions(struct profiles *p)
     return true;
 }
 
+// What has the same in both of two profiles is in the flame graph alone: the others have what changed, as pprof's.
+static void tell_unchanged(struct profiles *p)
+{
+    if ((p->page == PROFILES_TOP || p->page == PROFILES_SANDWICH) && p->function &&
+        !profile_function(p->model, p->function))
+        snprintf(p->message, sizeof p->message,
+                 "%.200s has as much in both: only what changed is here", p->function);
+}
+
 // The views of the page follow the chosen function.
 void profiles_sync(struct profiles *p)
 {
@@ -65,6 +74,7 @@ void profiles_sync(struct profiles *p)
     const char *first = is_of_one && !p->function ? top_chosen(&p->top) : NULL;
     if (first) // the top row of the table: there has to be one
         p->function = strdup(first);
+    tell_unchanged(p);
     switch (p->page) {
     case PROFILES_FLAME: flame_choose(&p->flame, p->function); break;
     case PROFILES_TOP: top_choose(&p->top, p->function); break;

@@ -92,6 +92,7 @@ struct timeline_pixels { // see timeline_columns.c
     int piece_count;
     int *from; // [from_width], the column of the piece's shot that a pixel is like
     int from_width;
+    int64_t spent_ms, spent_ns; // on making shots in the picture of that moment
 };
 
 struct timeline_kernel {              // what a kernel trace adds (timeline_kernel.c)

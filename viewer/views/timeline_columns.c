@@ -2,10 +2,10 @@
 //
 // The pixels of the Procs' lanes. All of them for one window are a shot.
 //
-// Two threads make a shot where there are many pixels. Without a clock (pictures) it is made at once. In a window a frame has
-// only MOVING_NS for it: while no shot of what is shown is whole, the columns of others are drawn where they lie in time, and the
-// shot of where the picture goes is made on, lane by lane, from frame to frame. So a frame's cost does not grow with the trace,
-// and what stands still is exact.
+// Two threads make a shot where there are many pixels. Without a clock (pictures) it is made at once. In a window a picture has
+// only MOVING_NS for it, in all its passes: while no shot of what is shown is whole, the columns of others are drawn where they
+// lie in time, and the shot of where the picture goes is made on, lane by lane, from picture to picture. So a picture's cost
+// does not grow with the trace, and what stands still is exact.
 
 #include "viewer/views/timeline_internal.h"
 
@@ -295,8 +295,22 @@ static int show_whole(struct timeline *t, const struct timeline_shot *s)
     return 0;
 }
 
-// Makes a shot on if none is of what is shown; true: it is there now.
-static int make_on(struct timeline *t, const struct timeline_shot *shown)
+// A part of a picture's time for it; several passes make one picture.
+static void make_a_part(struct timeline *t, struct ui *u, int64_t budget_ns)
+{
+    struct timeline_pixels *p = &t->pixels;
+    int64_t began_ns = ui_clock_ns();
+    if (p->spent_ms != u->now_ms)
+        p->spent_ns = 0;
+    p->spent_ms = u->now_ms;
+    if (p->spent_ns >= budget_ns)
+        return;
+    make_until(t->model, &p->making, began_ns + budget_ns - p->spent_ns);
+    p->spent_ns += ui_clock_ns() - began_ns;
+}
+
+// Makes a shot on if none is of what is shown.
+static int make_on(struct timeline *t, struct ui *u, const struct timeline_shot *shown)
 {
     struct timeline_pixels *p = &t->pixels;
     struct timeline_window goal = t->goal.end > t->goal.begin ? t->goal : t->shown;
@@ -309,8 +323,7 @@ static int make_on(struct timeline *t, const struct timeline_shot *shown)
         p->is_making = !rc;
     }
     if (!rc)
-        make_until(t->model, &p->making,
-                   ui_clock_ns() + (same(&what, shown) ? ARRIVED_NS : MOVING_NS));
+        make_a_part(t, u, same(&what, shown) ? ARRIVED_NS : MOVING_NS);
     if (!rc && p->making.is_whole)
         keep(p);
     return rc;
@@ -334,7 +347,7 @@ static int make(struct timeline *t, struct ui *u)
         make_until(t->model, &p->making, INT64_MAX);
         keep(p);
     } else {
-        rc = make_on(t, &what);
+        rc = make_on(t, u, &what);
         if (rc)
             return rc;
     }
