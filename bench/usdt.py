@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """What USDT sites cost: compiled in and off, beside a runtime without (instructions and CPU time); and with a tracer
-attached, sites of five bytes beside sites of one.
+attached, sites of five bytes beside sites of one. And the agent's heap and locks, its sites compiled in and off, beside one without
+(with somebody attached: probes.py).
 
-Usage: usdt.py [ROUNDS] [PART ...]; parts: off attached; seven rounds, both parts. Each comparison is within a round, whose order
+Usage: usdt.py [ROUNDS] [PART ...]; parts: off attached agent; seven rounds, all parts. Each comparison is within a round, whose order
 alternates. `attached` needs root."""
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -85,10 +87,47 @@ def attached(rounds):
     print(f"ratio {runtime.spread(ratios, 2)}; median of {len(ratios)}: {statistics.median(ratios):.2f}")
 
 
+# --- The agent's.
+
+AGENT_CASES = (("sampled heap: malloc and free", "malloc", 400000, "heap=524288"),
+               ("exact heap: malloc and free", "malloc", 400000, "heap=exact"),
+               ("block and mutex: lock and unlock", "free", 400000, "block=1,mutex=1"),
+               ("block and mutex: a wait and a wake", "held", 4000, "block=1,mutex=1"))
+
+
+def agent_run(agent, load, count, settings, prefix=()):
+    """What probe_load says, and what the prefix does, of a run with that agent."""
+    env = dict(os.environ, LD_PRELOAD=agent, LD_LIBRARY_PATH=f"{BUILD}/agent", FIBERSCOPE=f"{settings},quiet=1,out=/dev/null")
+    done = subprocess.run([*prefix, f"{BUILD}/bench/probe_load", load, str(count)], input="go\ngo\n", env=env, check=True,
+                          capture_output=True, text=True, timeout=120)
+    return float(done.stdout.splitlines()[2].split()[0]), done.stderr
+
+
+def agent_instructions(agent, load, count, settings):
+    valgrind = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+    few, many = (int(re.search(r"I\s+refs:\s+([\d,]+)", agent_run(agent, load, n, settings, valgrind)[1])[1].replace(",", ""))
+                 for n in (count // 8, count // 4))
+    return (many - few) / 2 / (count // 4 - count // 8)
+
+
+def agent(rounds):
+    agents = {"with": f"{BUILD}/agent/libfiberscope.so", "without": library("agent_usdt_off") + "/libfiberscope.so"}
+    for what, load, count, settings in AGENT_CASES:
+        if pairs.program_exists("valgrind"):
+            ours, theirs = (agent_instructions(agents[name], load, count, settings) for name in ("with", "without"))
+            print(f"\nagent, {what}: instructions {ours:.1f} to {theirs:.1f} of an agent without sites: {ours / theirs:.4f}")
+        found = {name: [] for name in agents}
+        for i in range(2 * rounds):
+            for name in sorted(agents, reverse=i % 2 == 1):
+                found[name].append(agent_run(agents[name], load, count * 4, settings)[0])
+        ratios = [a / b for a, b in zip(found["with"], found["without"])]
+        print(f"agent, {what}: {runtime.spread(found['with'])} ns to {runtime.spread(found['without'])}: {runtime.spread(ratios, 2)}")
+
+
 def main():
     args = sys.argv[1:]
     rounds = int(args.pop(0)) if args and args[0].isdigit() else 7
-    for part in (off, attached):
+    for part in (off, attached, agent):
         if not args or part.__name__ in args:
             part(rounds)
 

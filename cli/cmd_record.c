@@ -199,8 +199,8 @@ static int read_fraction(const char *option, const char *of, const char *text, u
         return 0;
     unsigned long long n = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
     if (n < 1 || n > most || *end)
-        return cli_usage("--%s=%.40s: one in how many %s (a number from 1) is needed", option, text,
-                         of);
+        return cli_usage("--%s=%.40s: one in how many %s (a number from 1 to %llu) is needed",
+                         option, text, of, (unsigned long long)most);
     *fraction = n;
     return 0;
 }

@@ -44,6 +44,7 @@ static const struct trace_report {
     {"procs", trace_report_procs, HAS_ROWS},
     {"util", trace_report_util, HAS_ROWS},
     {"wakes", trace_report_wakes, HAS_ROWS | HAS_NAME},
+    {"latency", trace_report_latency, HAS_ROWS | HAS_NAME},
     {"lints", trace_report_lints, HAS_ROWS | HAS_LONGER},
     {"sched", trace_report_sched, HAS_ROWS | HAS_PPROF},
     {"sync", trace_report_sync, HAS_ROWS | HAS_PPROF},
@@ -225,8 +226,10 @@ static const struct cli_option options[] = {
     CLI_DURATION(TA, to_ns, "to", 0, "TIME", NULL, "only what happens until TIME"),
     CLI_LIST(TA, fibers, "fiber", 0, "N", NULL,
              "events, cut: only this fiber, may be given several times; critical: to its end"),
-    CLI_STRING(TA, name, "name", 0, "TEXT", NULL,
-               "only fibers, tasks or regions with TEXT in their name; fibers: one row for each"),
+    CLI_STRING(
+        TA, name, "name", 0, "TEXT", NULL,
+        "only fibers, threads, tasks or regions with TEXT in their name; fibers: one row for "
+        "each"),
     CLI_STRING(TA, region, "region", 0, "NAME", NULL,
                "explain, critical: the regions of this name"),
     CLI_STRING(TA, task, "task", 0, "NAME", NULL,
@@ -272,6 +275,8 @@ const struct cli_command cmd_trace = {
         "  procs        what the processors did\n"
         "  util         how busy the processors were, over time and at the worst\n"
         "  wakes        who wakes whom, and how long the woken waited\n"
+        "  latency      how long those that could run waited until they ran: percentiles; of a\n"
+        "               kernel trace as FILE the run-queue latency of threads\n"
         "  lints        fibers that hog, spin, starve, are stuck or wait for ever\n"
         "  sched        where fibers wait for a processor\n"
         "  sync         where they wait on channels, locks, conditions and select\n"

@@ -11,15 +11,10 @@
 
 enum { FILES_MAX = 1000 };
 
-// "k.trace" and "k.trace.2" to "k.kernel.trace".
-static int kernel_path(char *path, size_t size, const char *trace)
+bool trace_kernel_next(char *path, size_t size, const char *first, int number)
 {
-    const char *slash = strrchr(trace, '/'), *at = slash ? slash : trace, *last = NULL;
-    while ((at = strstr(at, ".trace")))
-        last = at++;
-    int n = last ? (int)(last - trace) : (int)strlen(trace);
-    n = snprintf(path, size, "%.*s.kernel.trace", n, trace);
-    return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
+    int n = snprintf(path, size, "%s.%d", first, number);
+    return number < FILES_MAX && n > 0 && (size_t)n < size && !access(path, F_OK);
 }
 
 static int read_file(struct trace_kernel *k, const struct trace_args *a, const char *path)
@@ -46,12 +41,8 @@ static int read_files(struct trace_kernel *k, const struct trace_args *a, const 
 {
     char next[PATH_MAX + 16];
     int status = read_file(k, a, path);
-    for (int i = 2; !status && i < FILES_MAX; i++) {
-        snprintf(next, sizeof next, "%s.%d", path, i);
-        if (access(next, F_OK))
-            break;
+    for (int i = 2; !status && trace_kernel_next(next, sizeof next, path, i); i++)
         status = read_file(k, a, next);
-    }
     return status;
 }
 
@@ -69,7 +60,7 @@ int trace_input_kernel(struct trace_kernel **k, const struct trace_args *a, bool
 {
     char path[PATH_MAX];
     *k = NULL;
-    bool has_path = strcmp(a->path, "-") != 0 && !kernel_path(path, sizeof path, a->path);
+    bool has_path = strcmp(a->path, "-") != 0 && !trace_kernel_path(path, sizeof path, a->path);
     bool is_beside = !a->second && has_path && !access(path, F_OK);
     if (!a->second && !is_beside)
         return is_needed ? fail_missing(a, has_path ? path : NULL) : CLI_OK;

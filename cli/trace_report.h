@@ -80,6 +80,9 @@ int trace_input_spans(struct trace_input *in, struct trace_spans_options *opts,
 // *k is NULL, or it is a failure, if it is needed. The caller frees it: trace_kernel_free.
 int trace_input_kernel(struct trace_kernel **k, const struct trace_args *a, bool is_needed);
 
+// "k.kernel.trace.2", if there is such a file: the next one of a kernel trace whose first file is that.
+bool trace_kernel_next(char *path, size_t size, const char *first, int number);
+
 // --- Words.
 
 enum { TRACE_NS_MAX = 32 };
@@ -113,6 +116,7 @@ int trace_report_fiber(const struct trace_args *a);
 int trace_report_procs(const struct trace_args *a);
 int trace_report_util(const struct trace_args *a);
 int trace_report_wakes(const struct trace_args *a);
+int trace_report_latency(const struct trace_args *a);
 int trace_report_lints(const struct trace_args *a);
 int trace_report_sched(const struct trace_args *a);
 int trace_report_sync(const struct trace_args *a);

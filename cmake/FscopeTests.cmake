@@ -3,14 +3,15 @@
 #   fscope_unit_test(NAME SOURCES ... LIBS ... [TIMEOUT s] [LABELS ...] [SERIAL]
 #                    [NOT_UNDER_TSAN])                                           a cmocka program
 #   fscope_script_test(NAME SCRIPT [ARGS ...] [TIMEOUT s] [LABELS ...] [COST s]
-#                      [SERIAL | WAITS] [ALONE case ...])                  a python3 or sh script
+#                      [SERIAL | WAITS | HALF] [ALONE case ...])                  a python3 or sh script
 #   fscope_fuzz_target(NAME SOURCES ... LIBS ... CORPUS dir)               LLVMFuzzerTestOneInput
 #
 # NOT_UNDER_TSAN: the thread sanitizer delivers signals later, with a context of its own, and has a
 # thread of its own; a test of just these things means nothing there.
 # SERIAL: runs alone, because it measures. ALONE: only these cases do, as a test NAME.alone; NAME has all others
 # (tests/e2e/harness.py). WAITS: most of its time it sleeps, so it counts a third: ctest's -j is three for each processor
-# (PROCESSORS), and two more let two that wait run beside two that compute; never three that compute.
+# (PROCESSORS), and two more let two that wait run beside two that compute; never three that compute. HALF: about half of its
+# time it computes, so it counts two. What runs at one time then asks for no more processors than with these: 2.7.
 # COST: about how many seconds it takes; what takes long starts first, also where nothing was measured yet.
 # Exit status 77 means that the test, or a case of it,
 # cannot run here; for each a line `SKIP: why` says so (tests/unit/skip.h, tests/e2e/harness.py).
@@ -70,7 +71,7 @@ function(fscope_unit_test name)
 endfunction()
 
 function(fscope_script_test name script)
-  cmake_parse_arguments(A "SERIAL;WAITS" "TIMEOUT;COST" "ARGS;LABELS;ALONE" ${ARGN})
+  cmake_parse_arguments(A "SERIAL;WAITS;HALF" "TIMEOUT;COST" "ARGS;LABELS;ALONE" ${ARGN})
   if(A_ALONE)
     fscope_script_test(${name}.alone ${script} ARGS ${A_ALONE} TIMEOUT "${A_TIMEOUT}" LABELS ${A_LABELS} SERIAL)
     set(A_ARGS --without ${A_ALONE})
@@ -86,6 +87,8 @@ function(fscope_script_test name script)
   set_tests_properties(${name} PROPERTIES RUN_SERIAL "${A_SERIAL}")
   if(A_WAITS)
     set_tests_properties(${name} PROPERTIES PROCESSORS 1)
+  elseif(A_HALF)
+    set_tests_properties(${name} PROPERTIES PROCESSORS 2)
   endif()
   if("go" IN_LIST A_LABELS) # whose tools are compiled first (tests/conformance/go_tools.sh)
     set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED go_tools)

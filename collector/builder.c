@@ -484,6 +484,11 @@ void builder_set_rate(struct builder *b, uint64_t rate_bytes)
     b->rate_bytes = rate_bytes;
 }
 
+void builder_process_rate(struct builder_process *p, uint64_t rate_bytes)
+{
+    p->rate_bytes = rate_bytes;
+}
+
 void builder_heap_peak(struct builder *b, uint64_t bytes, uint64_t after_ns)
 {
     if (bytes <= b->peak_bytes)

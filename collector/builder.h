@@ -201,6 +201,8 @@ void builder_add_losses(struct builder *b, const struct builder_losses *losses);
 void builder_set_period(struct builder *b, uint64_t period_ns);
 void builder_set_start(struct builder *b, uint64_t real_ns);
 void builder_set_rate(struct builder *b, uint64_t rate_bytes);
+// HEAP: the rate at which this process was sampled, where it differs from the builder's.
+void builder_process_rate(struct builder_process *p, uint64_t rate_bytes);
 
 // A comment of the profile ("command: xz -9 file"). 0 or -ENOMEM.
 int builder_comment(struct builder *b, const char *text);

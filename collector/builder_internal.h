@@ -49,6 +49,7 @@ struct builder_process {
     uint32_t *stack_ids;          // ... and the stacks they mean
     size_t stack_id_capacity;
     bool has_samples;
+    uint64_t rate_bytes; // 0: the builder's
 };
 
 struct location_key {

@@ -119,12 +119,12 @@ static int64_t scaled(uint64_t value, double scale)
 // An allocation of n bytes is sampled with probability 1 - exp(-n / rate), so each that was stands for
 // the inverse. As runtime/pprof has it: by the entry's mean size, and cut to whole numbers; in use and
 // allocated by one factor, so that what is in use is never more than what was allocated.
-static double unsample_factor(const struct builder *b, const uint64_t *v)
+static double unsample_factor(uint64_t rate_bytes, const uint64_t *v)
 {
-    if (b->rate_bytes <= 1 || !v[ALLOC_OBJECTS] || !v[ALLOC_BYTES])
+    if (rate_bytes <= 1 || !v[ALLOC_OBJECTS] || !v[ALLOC_BYTES])
         return 1;
     double mean = (double)v[ALLOC_BYTES] / (double)v[ALLOC_OBJECTS];
-    return 1 / (1 - exp(-mean / (double)b->rate_bytes));
+    return 1 / (1 - exp(-mean / (double)rate_bytes));
 }
 
 // Its temporary objects and peaks are known.
@@ -133,7 +133,15 @@ static bool is_exact(const struct builder *b)
     return b->rate_bytes <= 1 && !b->is_outside;
 }
 
-static void view_heap(const struct builder *b, const uint64_t *v, struct sample_view *out)
+static uint64_t rate_of(const struct builder *b, uint32_t id)
+{
+    const struct sample_key *key = b->samples.entries[id].data;
+    uint64_t own = b->processes[key->process]->rate_bytes;
+    return own ? own : b->rate_bytes;
+}
+
+static void view_heap(const struct builder *b, const uint64_t *v, uint64_t rate_bytes,
+                      struct sample_view *out)
 {
     uint64_t objects = difference(v[ALLOC_OBJECTS], v[FREED_OBJECTS], &out->is_negative);
     uint64_t bytes = difference(v[ALLOC_BYTES], v[FREED_BYTES], &out->is_negative);
@@ -146,10 +154,10 @@ static void view_heap(const struct builder *b, const uint64_t *v, struct sample_
         return;
     }
     const uint64_t shown[] = {v[ALLOC_OBJECTS], v[ALLOC_BYTES], objects, bytes};
-    double factor = unsample_factor(b, v);
+    double factor = unsample_factor(rate_bytes, v);
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
         out->values[i] = scaled(shown[i], factor);
-    if (b->rate_bytes > 1)
+    if (rate_bytes > 1)
         out->mean_bytes = v[ALLOC_OBJECTS] ? to_signed(v[ALLOC_BYTES] / v[ALLOC_OBJECTS]) : 0;
 }
 
@@ -158,7 +166,7 @@ void values_view(const struct builder *b, uint32_t id, bool is_main, struct samp
     const uint64_t *v = &b->values[id * b->value_count];
     *out = (struct sample_view){0};
     if (b->kind == SEG_KIND_HEAP && is_main) {
-        view_heap(b, v, out);
+        view_heap(b, v, rate_of(b, id), out);
     } else if (b->kind == SEG_KIND_CUSTOM) {
         out->values[0] = to_signed(difference(v[0], v[1], &out->is_negative));
         out->is_empty = out->values[0] == 0;

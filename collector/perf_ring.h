@@ -45,6 +45,7 @@ struct perf_sample {
     const uint8_t *stack;              // from registers.rsp upwards
     uint64_t stack_bytes;              // that could be read
     uint64_t stack_asked;              // that were asked for: equal means there may be more
+    bool is_entry;                     // ip is a function's first instruction
 };
 
 struct perf_mmap {

@@ -358,6 +358,7 @@ void perf_code_walk(struct perf_code *c, struct perf_process *p, const struct pe
         .tables = no_tables,
         .row = cached_row,
         .arg = &context,
+        .is_entry = s->is_entry,
     };
     walk->end = UNWIND_END_NO_ROW;
     walk->flags = 0;

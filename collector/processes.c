@@ -132,12 +132,13 @@ static bool read_segment(struct process *one, const char *path)
     return is_one;
 }
 
-// The path is the process's choice, and to open a device may do something: only what is a file is opened.
-static bool read_file(struct process *one, const char *path)
+// The path is the process's choice, and to open a device may do something: only what is a file is opened. flags: O_NOFOLLOW,
+// but for the links that /proc makes.
+static bool read_file(struct process *one, const char *path, int flags)
 {
     char again[48];
     struct stat st;
-    int fd = open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+    int fd = open(path, O_PATH | O_CLOEXEC | flags);
     if (fd < 0)
         return false;
     snprintf(again, sizeof again, "/proc/self/fd/%d", fd);
@@ -163,14 +164,14 @@ static void find_mapped(struct process *one)
             continue;
         if (!strncmp(file, "/memfd:fiberscope", 17)) {
             snprintf(there, sizeof there, "/proc/%u/map_files/%lx-%lx", one->pid, start, end);
-            is_found = read_segment(one, there);
+            is_found = read_file(one, there, 0);
             continue;
         }
         if (!strncmp(file, "/memfd:", 7) || !strncmp(file, "/dev/", 5))
             continue;
         file[strcspn(file, "\n")] = '\0';
         int n = snprintf(there, sizeof there, "/proc/%u/root%s", one->pid, file);
-        is_found = n > 0 && (size_t)n < sizeof there && read_file(one, there);
+        is_found = n > 0 && (size_t)n < sizeof there && read_file(one, there, O_NOFOLLOW);
     }
     free(line);
     if (f)
@@ -190,7 +191,7 @@ static void find_segment(struct process *one)
         link[n > 0 ? n : 0] = '\0';
         if (strncmp(link, "/memfd:fiberscope", 17))
             continue;
-        is_found = read_segment(one, path);
+        is_found = read_file(one, path, 0);
         break;
     }
     if (dir)

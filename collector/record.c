@@ -64,9 +64,9 @@ void record_result_free(struct record_result *result)
 const char *record_kind_name(int kind)
 {
     static const char *const names[] = {
-        [RECORD_CPU] = "cpu",         [RECORD_WALL] = "wall",    [RECORD_HEAP] = "heap",
-        [RECORD_BLOCK] = "block",     [RECORD_MUTEX] = "mutex",  [RECORD_OFFCPU] = "offcpu",
-        [RECORD_WAKEUPS] = "wakeups", [RECORD_CUSTOM] = "custom"};
+        [RECORD_CPU] = "cpu",         [RECORD_WALL] = "wall",     [RECORD_HEAP] = "heap",
+        [RECORD_BLOCK] = "block",     [RECORD_MUTEX] = "mutex",   [RECORD_OFFCPU] = "offcpu",
+        [RECORD_WAKEUPS] = "wakeups", [RECORD_GROWTH] = "growth", [RECORD_CUSTOM] = "custom"};
     return names[kind];
 }
 
@@ -79,6 +79,7 @@ unsigned record_seg_kind(int kind)
                                      [RECORD_MUTEX] = SEG_KIND_MUTEX,
                                      [RECORD_OFFCPU] = BUILDER_KIND_OFFCPU,
                                      [RECORD_WAKEUPS] = BUILDER_KIND_WAKEUPS,
+                                     [RECORD_GROWTH] = BUILDER_KIND_GROWTH,
                                      [RECORD_CUSTOM] = SEG_KIND_CUSTOM};
     return kinds[kind];
 }

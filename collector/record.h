@@ -83,11 +83,12 @@ enum record_kind {
     RECORD_MUTEX,
     RECORD_OFFCPU, // RECORD_EBPF alone, as the next one
     RECORD_WAKEUPS,
+    RECORD_GROWTH, // RECORD_EBPF: beside a heap of those with an agent, how the others grow
     RECORD_CUSTOM, // all of them; a file for each name
     RECORD_KIND_COUNT,
 };
 
-// What a profile of one file is called: "cpu", "wall", "heap", "block", "mutex", "offcpu", "wakeups", "custom".
+// What a profile of one file is called: "cpu", "wall", "heap", "block", "mutex", "offcpu", "wakeups", "growth", "custom".
 const char *record_kind_name(int kind);
 unsigned record_seg_kind(int kind); // enum seg_kind or builder_kind
 

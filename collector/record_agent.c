@@ -148,6 +148,8 @@ static int by_agent(const struct record_options *o, struct call *call, struct re
     l.snapshots = record_snapshot_count;
     record_progress_begin(&l.progress, o);
     rc = record_kernel_start(o, result, o->pid, err);
+    if (!rc) // the socket is where the agent finds it, and what is left reaches the process
+        rc = record_kernel_drop(result, err);
     if (!rc)
         rc = record_by_agent(o, call, &l, err);
     record_kernel_stop(result);

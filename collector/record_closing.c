@@ -78,9 +78,9 @@ static void say_waits(FILE *out, const struct record_result *result, const struc
             (double)result->duration_ns / 1e9);
 }
 
-static void say_growth(FILE *out, const struct builder_growth *g)
+static void say_growth(FILE *out, enum record_kind kind, const struct builder_growth *g)
 {
-    fputs("heap: ", out);
+    fprintf(out, "%s: ", record_kind_name((int)kind));
     record_say_bytes(out, g->resident_bytes);
     fputs(" became resident, ", out);
     record_say_bytes(out, g->returned_bytes);
@@ -127,6 +127,8 @@ static void say_empty(FILE *out, enum record_kind kind, const struct record_opti
     } else if (kind == RECORD_MUTEX) {
         fputs("no contention was seen: no thread waited for a lock that another one released\n",
               out);
+    } else if (kind == RECORD_GROWTH) {
+        fputs("nothing became resident, and nothing was mapped\n", out);
     } else if (kind == RECORD_OFFCPU || kind == RECORD_WAKEUPS) {
         fputs("no waits were seen: no thread left its processor\n", out);
     } else {
@@ -142,8 +144,8 @@ static void say_what(FILE *out, const struct record_result *result, const struct
 {
     struct builder_heap_totals totals;
     struct builder_growth growth;
-    if (w->kind == RECORD_HEAP && builder_get_growth(result->builders[w->kind], &growth)) {
-        say_growth(out, &growth);
+    if (builder_get_growth(result->builders[w->kind], &growth)) {
+        say_growth(out, w->kind, &growth);
     } else if (w->kind == RECORD_HEAP) {
         builder_get_heap(result->builders[w->kind], &totals);
         say_heap(out, &totals, st->processes);

@@ -18,7 +18,7 @@ bool record_kernel_is_built(void);
 int record_kernel_start(const struct record_options *o, struct record_result *result, uint32_t pid,
                         struct fscope_error *err);
 
-// Gives up, for the calling thread and those that it starts, what it does not need once the command runs and its trace is
+// Gives up, for the calling thread and those that it starts, what it does not need once the command or the kernel trace is
 // on (bpf/privileges.h); what opens perf events it keeps. Accepts one that has none. 0 or -errno.
 int record_kernel_drop(struct record_result *result, struct fscope_error *err);
 

@@ -209,7 +209,7 @@ static int write_custom(void *arg, const char *part)
         return 1;
     }
     for (int kind = 0; kind < RECORD_CUSTOM; kind++) {
-        is_taken = is_taken || strcmp(part, record_kind_name(kind)) == 0;
+        is_taken = is_taken || (kind != RECORD_GROWTH && strcmp(part, record_kind_name(kind)) == 0);
         if (c->result->builders[kind] && !main_name)
             main_name = record_kind_name(kind);
     }
@@ -248,6 +248,7 @@ static int write_kind(const struct record_options *o, struct record_result *resu
                         .kind = kind,
                         .part = "",
                         .name = record_kind_name((int)kind),
+                        .main_name = kind == RECORD_GROWTH ? record_kind_name(RECORD_HEAP) : NULL,
                         .err = err};
     int rc = write_part(&w);
     return rc || kind != RECORD_HEAP ? rc : write_heap_extras(o, result, err);

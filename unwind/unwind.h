@@ -121,6 +121,8 @@ struct unwind_remote {
     // called.
     int (*row)(void *arg, uint64_t pc, struct unwind_row *row);
     void *arg;
+    bool
+        is_entry; // the leaf stands at a function's first instruction, where its caller's pc is on top of the stack
 };
 
 // Fills pcs leaf first; the depth. *end says why it stopped.

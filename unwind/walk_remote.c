@@ -27,6 +27,10 @@ static bool is_code(const struct unwind_remote *w, uint64_t ra)
 static int guess(const struct unwind_remote *w, struct unwind_registers *r, bool is_leaf)
 {
     uint64_t rbp, ra;
+    if (is_leaf && w->is_entry && !w->read(w->arg, r->rsp, &ra) && ra && is_code(w, ra)) {
+        *r = (struct unwind_registers){.rip = ra, .rbp = r->rbp, .rsp = r->rsp + 8};
+        return 0;
+    }
     if (r->rbp > r->rsp - 8 && r->rbp % 8 == 0 && r->rbp - r->rsp < (1u << 20) &&
         !w->read(w->arg, r->rbp, &rbp) && !w->read(w->arg, r->rbp + 8, &ra) && ra &&
         (rbp == 0 || rbp > r->rbp) && is_code(w, ra)) {

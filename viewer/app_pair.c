@@ -4,6 +4,7 @@
 
 #include "viewer/app.h"
 
+#include "analysis/trace/kernel.h"
 #include "formats/trace/trace.h"
 #include "viewer/http.h"
 #include "viewer/pipe.h"
@@ -64,7 +65,7 @@ static enum kind kind_of(const char *path)
 static bool belongs(const char *trace, const char *kernel)
 {
     char path[PATH_MAX];
-    return !kernel_trace_path(path, sizeof path, trace) && !strcmp(path, kernel);
+    return !trace_kernel_path(path, sizeof path, trace) && !strcmp(path, kernel);
 }
 
 // Of one trace and one kernel trace they are a pair; of more those whose names say so.

@@ -11,19 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOOK_LANES = 4096, LOOK_BACK = 256 };
+enum { LOOK_LANES = 4096, LOOK_BACK = 256, LOOK_EACH = 64 };
 
 static const char process_word[] = "process ";
-
-int kernel_trace_path(char *path, size_t size, const char *trace)
-{
-    const char *slash = strrchr(trace, '/'), *at = slash ? slash : trace, *last = NULL;
-    while ((at = strstr(at, ".trace")))
-        last = at++;
-    int n = last ? (int)(last - trace) : (int)strlen(trace);
-    n = snprintf(path, size, "%.*s.kernel.trace", n, trace);
-    return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
-}
 
 // The file of a thread's outermost frame is its process; NULL: no span of the lane has a stack.
 static const char *process_of(const struct trace_spans *s, uint32_t lane)
@@ -172,14 +162,46 @@ static const char *process_of_thread(const struct kernel_model *k, const struct 
     return is_process(process) ? process : "";
 }
 
-static int match_threads(struct kernel_model *k)
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool goes_on(const struct kernel_model_watch *w, uint32_t done)
+{
+    return !w || done % LOOK_EACH || w->goes_on(w->context);
+}
+
+// programs: [k->known] processes of the threads that both have.
+static int mark_programs(struct kernel_model *k, const char **programs,
+                         const struct kernel_model_watch *w)
+{
+    uint32_t n = 0;
+    for (uint32_t t = k->cpu_count; t < k->lane_count; t++)
+        if (k->lanes[t].trace_lane != TRACE_NO_LANE)
+            programs[n++] = process_of_thread(k, &k->lanes[t]);
+    qsort(programs, n, sizeof *programs, by_text);
+    for (uint32_t t = k->cpu_count; t < k->lane_count; t++) {
+        struct kernel_lane *l = &k->lanes[t];
+        const char *its = process_of_thread(k, l);
+        l->is_program = l->trace_lane != TRACE_NO_LANE ||
+                        (*its && bsearch(&its, programs, n, sizeof *programs, by_text));
+        if (!goes_on(w, t))
+            return -ECANCELED;
+    }
+    return 0;
+}
+
+static int match_threads(struct kernel_model *k, const struct kernel_model_watch *w)
 {
     const struct trace_spans *s = k->trace->spans;
     uint32_t first = s->kind_first[TRACE_RESOURCE_THREAD], n = s->lane_count - first;
-    const char *process = ""; // of the last one, which is mostly that of all
     k->lane_of = malloc((n + (size_t)1) * sizeof *k->lane_of);
-    if (!k->lane_of)
+    const char **programs = malloc((k->lane_count + (size_t)1) * sizeof *programs);
+    if (!k->lane_of || !programs) {
+        free(programs);
         return -ENOMEM;
+    }
     for (uint32_t i = 0; i < n; i++) {
         struct kernel_lane *l = thread_of(k, s->lanes[first + i].id);
         k->lane_of[i] = l ? (uint32_t)(l - k->lanes) : KERNEL_NO_LANE;
@@ -187,15 +209,10 @@ static int match_threads(struct kernel_model *k)
             continue;
         k->known++;
         l->trace_lane = first + i;
-        l->is_program = true;
-        const char *its = process_of_thread(k, l);
-        if (!strcmp(its, process))
-            continue;
-        process = its;
-        for (uint32_t t = k->cpu_count; *its && t < k->lane_count; t++)
-            k->lanes[t].is_program |= !strcmp(process_of_thread(k, &k->lanes[t]), its);
     }
-    return 0;
+    int rc = mark_programs(k, programs, w);
+    free(programs);
+    return rc;
 }
 
 uint32_t kernel_lane_of(const struct kernel_model *k, uint32_t trace_lane)
@@ -309,7 +326,7 @@ static int64_t begin_of(const struct kernel_model *k, const struct kernel_lane *
     return t->count ? trace_span_begin_ns(s, t->first) : t->end_ns;
 }
 
-static int make_lods(struct kernel_model *k)
+static int make_lods(struct kernel_model *k, const struct kernel_model_watch *w)
 {
     uint32_t *faults = calloc(k->part_count, sizeof *faults);
     int rc = faults ? 0 : -ENOMEM;
@@ -325,6 +342,8 @@ static int make_lods(struct kernel_model *k)
                                                begin_of(k, l, j + 1), faults[from->part]);
         }
         rc = rc ? rc : lod_finish(&l->lod);
+        if (!rc && !goes_on(w, i))
+            rc = -ECANCELED;
     }
     free(faults);
     return rc;
@@ -347,7 +366,8 @@ static int check(const struct kernel_model *k, struct fscope_error *err)
 }
 
 int kernel_model_new(struct kernel_model **out, struct trace_model *trace,
-                     struct trace_model **parts, uint32_t count, struct fscope_error *err)
+                     struct trace_model **parts, uint32_t count, const struct kernel_model_watch *w,
+                     struct fscope_error *err)
 {
     struct kernel_model *k = calloc(1, sizeof *k);
     struct trace_model **own = calloc(count + (size_t)1, sizeof *own);
@@ -366,7 +386,7 @@ int kernel_model_new(struct kernel_model **out, struct trace_model *trace,
     k->begin_ns = parts[0]->begin_ns;
     k->end_ns = parts[count - 1]->end_ns;
     int rc = check(k, err);
-    if (!rc && ((rc = make_lanes(k)) || (rc = match_threads(k)) || (rc = make_lods(k))))
+    if (!rc && ((rc = make_lanes(k)) || (rc = match_threads(k, w)) || (rc = make_lods(k, w))))
         error_set(err, rc, 0, "%s", strerror(-rc));
     if (rc)
         kernel_model_free(k);

@@ -62,13 +62,16 @@ struct kernel_model {
 // Whether a trace is one of the kernel: its fibers are threads of processes.
 bool kernel_trace_is(const struct trace_spans *s);
 
-// "k.kernel.trace" of "k.trace" and "k.trace.2". 0 or -ENAMETOOLONG.
-int kernel_trace_path(char *path, size_t size, const char *trace);
+struct kernel_model_watch {
+    bool (*goes_on)(void *context); // asked now and then; false: nobody wants it any more
+    void *context;
+};
 
-// parts: the files' models, which are its own from now on, also if this fails. 0; -ENODATA with err: no kernel trace, or of
-// another time; -ENOMEM.
+// w: NULL: nobody asks. parts: the files' models, which are its own from now on, also if this fails. 0; -ENODATA with err: no kernel trace, or of
+// another time; -ENOMEM; -ECANCELED.
 int kernel_model_new(struct kernel_model **out, struct trace_model *trace,
-                     struct trace_model **parts, uint32_t count, struct fscope_error *err);
+                     struct trace_model **parts, uint32_t count, const struct kernel_model_watch *w,
+                     struct fscope_error *err);
 void kernel_model_free(struct kernel_model *k); // accepts NULL
 void kernel_model_hold(struct kernel_model *k);
 
@@ -112,7 +115,7 @@ int64_t kernel_covers(const struct kernel_model *k, int64_t from_ns, int64_t to_
 
 enum { KERNEL_BY = 64 };
 
-struct kernel_by { // who had the CPU instead
+struct kernel_by { // who had the CPU instead; the last of KERNEL_BY is all others
     const char *name;
     int64_t ns;
 };

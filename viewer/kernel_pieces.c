@@ -46,9 +46,10 @@ static int64_t cpu_of(const struct trace_spans *s, uint32_t lane, uint32_t span)
     return is_on && s->peer[span] != TRACE_NO_LANE ? s->lanes[s->peer[span]].id : -1;
 }
 
-static uint32_t thread_lane(const struct kernel_model *k, int64_t id)
+// Of lanes [low, end), which are by id.
+static uint32_t lane_of_id(const struct kernel_model *k, uint32_t low, uint32_t end, int64_t id)
 {
-    uint32_t low = k->cpu_count, high = k->lane_count;
+    uint32_t high = end;
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
         if (k->lanes[mid].id < id)
@@ -56,7 +57,12 @@ static uint32_t thread_lane(const struct kernel_model *k, int64_t id)
         else
             high = mid;
     }
-    return low < k->lane_count && k->lanes[low].id == id ? low : KERNEL_NO_LANE;
+    return low < end && k->lanes[low].id == id ? low : KERNEL_NO_LANE;
+}
+
+static uint32_t thread_lane(const struct kernel_model *k, int64_t id)
+{
+    return lane_of_id(k, k->cpu_count, k->lane_count, id);
 }
 
 uint32_t kernel_thread_of(const struct kernel_model *k, uint32_t cpu, uint32_t index)
@@ -135,7 +141,15 @@ uint32_t kernel_span_at(const struct trace_spans *s, uint32_t trace_lane, int64_
 int64_t kernel_covers(const struct kernel_model *k, int64_t from_ns, int64_t to_ns)
 {
     int64_t sum = 0;
-    for (uint32_t i = 0; i < k->part_count; i++) {
+    uint32_t i = 0, high = k->part_count;
+    while (i < high) { // the first that ends later
+        uint32_t mid = i + (high - i) / 2;
+        if (k->parts[mid]->end_ns <= from_ns)
+            i = mid + 1;
+        else
+            high = mid;
+    }
+    for (; i < k->part_count && k->parts[i]->begin_ns < to_ns; i++) {
         const struct trace_model *m = k->parts[i];
         int64_t from = from_ns > m->begin_ns ? from_ns : m->begin_ns,
                 to = to_ns < m->end_ns ? to_ns : m->end_ns;
@@ -149,10 +163,11 @@ int64_t kernel_covers(const struct kernel_model *k, int64_t from_ns, int64_t to_
 static void add_by(struct kernel_times *t, const char *name, int64_t ns)
 {
     uint32_t i = 0;
-    while (i < t->by_count && t->by[i].name != name && strcmp(t->by[i].name, name) != 0)
+    while (i < t->by_count && i < KERNEL_BY - 1 && t->by[i].name != name &&
+           strcmp(t->by[i].name, name) != 0)
         i++;
-    if (i == KERNEL_BY)
-        return;
+    if (i == KERNEL_BY - 1) // the last is for all that have no room
+        name = "others";
     t->by_count += i == t->by_count;
     t->by[i].name = name;
     t->by[i].ns += ns;
@@ -162,10 +177,8 @@ static void add_by(struct kernel_times *t, const char *name, int64_t ns)
 static void add_instead(struct kernel_times *t, const struct kernel_model *k,
                         const struct kernel_piece *p, int64_t begin_ns, int64_t end_ns)
 {
-    uint32_t cpu = 0;
-    while (cpu < k->cpu_count && k->lanes[cpu].id != p->cpu)
-        cpu++;
-    const struct lod *l = cpu < k->cpu_count ? &k->lanes[cpu].lod : NULL;
+    uint32_t cpu = lane_of_id(k, 0, k->cpu_count, p->cpu);
+    const struct lod *l = cpu != KERNEL_NO_LANE ? &k->lanes[cpu].lod : NULL;
     for (uint32_t i = l && l->count ? lod_at(l, begin_ns) : UINT32_MAX; l && i < l->count; i++) {
         struct kernel_piece run;
         int64_t from = lod_begin_ns(l, i), to = lod_end_ns(l, i);

@@ -4,6 +4,7 @@
 
 #include "viewer/load.h"
 
+#include "analysis/trace/kernel.h"
 #include "viewer/http.h"
 #include "viewer/kernel_model.h"
 #include "viewer/load_kernel.h"
@@ -37,7 +38,8 @@ static const char *const whats[] = {"reading", "fetching", "building the view",
 struct load {
     struct load_options o;
     char *path, *sample_type, *diff_base, *kernel;
-    bool is_kernel; // that trace is read now: no part of it is shown
+    bool is_kernel;  // that trace is read now: no part of it is shown
+    int64_t base_ns; // of the trace of fibers, then
     struct loaded result;
     struct fscope_error err;
     int rc;
@@ -193,7 +195,7 @@ static int read_once(struct load *l, const struct source *s, const struct trace_
     if (!rc)
         rc = trace_model_watched(&out->trace, r, &watch, err);
     if (!rc)
-        load_say_notes(out, r);
+        load_say_notes(out, r, l->is_kernel ? l->base_ns : out->trace->begin_ns);
     const struct trace_error *e = r ? trace_reader_error(r) : NULL;
     if (e) {
         whole->generations = trace_reader_whole(r, &whole->has_rest);
@@ -418,13 +420,14 @@ static int read_kernel(struct load *l, struct loaded *out, struct fscope_error *
     char path[PATH_MAX];
     if (l->o.kernel)
         snprintf(path, sizeof path, "%s", l->o.kernel);
-    else if (kernel_trace_path(path, sizeof path, l->o.path) || access(path, F_OK) ||
+    else if (trace_kernel_path(path, sizeof path, l->o.path) || access(path, F_OK) ||
              kernel_trace_is(out->trace->spans))
         return 0;
     if (l->o.wake) { // the trace is there, and is not kept waiting
         trace_model_hold(out->trace);
         show(l, out->trace, NULL);
     }
+    l->base_ns = out->trace->begin_ns;
     l->is_kernel = true;
     load_kernel(&reader, path, out);
     l->is_kernel = false;

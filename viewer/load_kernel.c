@@ -54,6 +54,7 @@ static int read_files(const struct load_kernel_reader *r, const char *path, stru
 
 void load_kernel(const struct load_kernel_reader *r, const char *path, struct loaded *out)
 {
+    const struct kernel_model_watch watch = {r->builds, r->context};
     struct fscope_error err = {0};
     struct parts *parts = calloc(1, sizeof *parts);
     int rc = parts ? read_files(r, path, out, parts, &err)
@@ -61,7 +62,7 @@ void load_kernel(const struct load_kernel_reader *r, const char *path, struct lo
     if (!rc && !r->builds(r->context))
         rc = -ECANCELED;
     if (!rc)
-        rc = kernel_model_new(&out->kernel, out->trace, parts->models, parts->count, &err);
+        rc = kernel_model_new(&out->kernel, out->trace, parts->models, parts->count, &watch, &err);
     else
         for (uint32_t i = 0; parts && i < parts->count; i++)
             trace_model_free(parts->models[i]);

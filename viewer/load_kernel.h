@@ -11,7 +11,7 @@
 struct load_kernel_reader {
     // One file, its damage said in part->missing. 0 or -errno with err; -ECANCELED: nobody wants it any more.
     int (*read)(void *context, const char *path, struct loaded *part, struct fscope_error *err);
-    bool (*builds)(void *context); // all are read; false: nobody wants it
+    bool (*builds)(void *context); // all are read; asked now and then; false: nobody wants it
     void *context;
 };
 

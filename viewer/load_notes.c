@@ -8,11 +8,10 @@
 
 #include <stdio.h>
 
-void load_say_notes(struct loaded *out, const struct trace_reader *r)
+void load_say_notes(struct loaded *out, const struct trace_reader *r, int64_t base_ns)
 {
     uint32_t count;
     const struct trace_note *notes = trace_reader_notes(r, &count);
-    int64_t base_ns = out->trace->begin_ns;
     size_t n = 0;
     for (uint32_t i = 0; i < count && n < sizeof out->missing; i++) {
         char when[64] = "";

@@ -9,7 +9,7 @@
 
 struct trace_reader;
 
-// out: with the trace. r: of which all has been read.
-void load_say_notes(struct loaded *out, const struct trace_reader *r);
+// r: of which all has been read. base_ns: where what is shown begins; of a kernel trace that is the trace of fibers'.
+void load_say_notes(struct loaded *out, const struct trace_reader *r, int64_t base_ns);
 
 #endif

@@ -77,6 +77,16 @@ void trace_kernel_free(struct trace_kernel *k)
     free(k);
 }
 
+int trace_kernel_path(char *path, size_t size, const char *trace)
+{
+    const char *slash = strrchr(trace, '/'), *at = slash ? slash : trace, *last = NULL;
+    while ((at = strstr(at, ".trace")))
+        last = at++;
+    int n = last ? (int)(last - trace) : (int)strlen(trace);
+    n = snprintf(path, size, "%.*s.kernel.trace", n, trace);
+    return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
+}
+
 struct trace_kernel_thread *trace_kernel_thread(const struct trace_kernel *k, int64_t tid)
 {
     struct trace_kernel_thread *t = k->buckets[(uint64_t)tid % BUCKETS];
@@ -127,10 +137,14 @@ int64_t trace_kernel_taken(const struct trace_kernel_thread *t, int64_t from_ns,
     return sum;
 }
 
-static int add_piece(struct trace_kernel *k, int64_t tid, const struct trace_kernel_piece *p)
+static int add_piece(struct trace_kernel *k, int64_t tid, const struct trace_kernel_piece *piece)
 {
     struct trace_kernel_thread *t = trace_kernel_thread(k, tid);
-    if (p->end_ns <= p->begin_ns)
+    struct trace_kernel_piece p = *piece;
+    // A file may have two threads of one number, or one that is heard of again: what came first stays.
+    if (t && t->count && p.begin_ns < t->pieces[t->count - 1].end_ns)
+        p.begin_ns = t->pieces[t->count - 1].end_ns;
+    if (p.end_ns <= p.begin_ns)
         return 0;
     if (!t) {
         t = calloc(1, sizeof *t);
@@ -142,7 +156,7 @@ static int add_piece(struct trace_kernel *k, int64_t tid, const struct trace_ker
     }
     int rc = array_reserve((void **)&t->pieces, &t->capacity, t->count, sizeof *t->pieces);
     if (!rc)
-        t->pieces[t->count++] = *p;
+        t->pieces[t->count++] = p;
     return rc;
 }
 
@@ -173,6 +187,9 @@ static int cpu_begin(struct trace_kernel *k, int64_t id, uint32_t name, int64_t 
         memmove(c->runs, c->runs + RUNS_KEPT / 2, RUNS_KEPT / 2 * sizeof *c->runs);
         c->count = RUNS_KEPT / 2;
     }
+    const struct run *last = c->count ? &c->runs[c->count - 1] : NULL;
+    if (last && now < (last->end_ns ? last->end_ns : last->begin_ns))
+        now = last->end_ns ? last->end_ns : last->begin_ns; // likewise as in add_piece
     int rc = array_reserve((void **)&c->runs, &c->capacity, c->count, sizeof *c->runs);
     if (!rc)
         c->runs[c->count++] = (struct run){now, 0, name};
@@ -327,7 +344,7 @@ int trace_kernel_event(struct trace_kernel *k, const struct trace_reader *r,
         was_on = false;
     } else if (g->state != ev->transition.to) {
         if (g->state == TRACE_GO_WAITING && ev->transition.to == TRACE_GO_RUNNABLE)
-            learn_cause(k, r, g, ev->transition.stack);
+            learn_cause(k, r, g, ev->stack);
         rc = close_state(k, g, ev->time_ns, is_on ? ev->thread : TRACE_NONE);
     }
     if (was_on && !is_on)

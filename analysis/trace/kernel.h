@@ -36,6 +36,9 @@ struct trace_kernel_thread {
 
 struct trace_kernel; // zeroed by trace_kernel_new
 
+// "k.kernel.trace" of "k.trace" and "k.trace.2". 0 or -ENAMETOOLONG.
+int trace_kernel_path(char *path, size_t size, const char *trace);
+
 int trace_kernel_new(struct trace_kernel **out); // 0 or -ENOMEM
 void trace_kernel_free(struct trace_kernel *k);  // accepts NULL
 

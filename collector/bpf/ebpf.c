@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 enum { TICK_MS = 100, TICK_BUSY_MS = 10, TICK_FIRST_MS = 2, JUDGED_SAMPLES_MIN = 50 };
+enum { WAITING_BYTES_MAX = 4 << 20 };
 enum { DESCRIPTORS_WANTED = 1 << 20, SUMS_MAX = 65536, WAITS_MAX = 32768 };
 // As perf_attach.c's: samples later than that wait.
 #define HORIZON_NS UINT64_C(1000000)
@@ -157,11 +158,19 @@ static int watch_group(void *arg, uint32_t pid)
     return 0;
 }
 
+// Each comes with a copy of its stack: the queue is not to hold those of all threads of the machine.
+static int on_waiting_thread(void *arg, const struct bpf_head *head)
+{
+    struct ebpf *e = arg;
+    int rc = ebpf_on_record(e, head);
+    return !rc && e->queued >= WAITING_BYTES_MAX ? ebpf_settle(e) : rc;
+}
+
 int ebpf_take_waiting(struct ebpf *e, struct fscope_error *err)
 {
     if (e->filter == BPF_FILTER_CGROUP)
         control_group_each_pid(&e->group, watch_group, e);
-    int rc = bpf_programs_waiting(e->programs, ebpf_on_record, e);
+    int rc = bpf_programs_waiting(e->programs, on_waiting_thread, e);
     return rc ? error_set(err, rc, 0, "looking at threads that wait already: %s", strerror(-rc))
               : 0;
 }
@@ -319,8 +328,8 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
     else if (l->events)
         snprintf(
             r->warning, sizeof r->warning,
-            "%llu beginnings and ends of processes were not noticed, as the ring was full: what "
-            "they started may be missing",
+            "%llu beginnings and ends of processes were not noticed, as the ring or the table of "
+            "processes was full: what they started may be missing",
             (unsigned long long)l->events);
     else if (e->cut)
         snprintf(r->warning, sizeof r->warning,

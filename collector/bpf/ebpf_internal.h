@@ -84,11 +84,17 @@ struct ebpf_sums {
     size_t count, capacity;
 };
 
+struct ebpf_told {      // what of a process sites tell
+    uint32_t pid, what; // enum bpf_told
+};
+
 // What probes there are beyond CPU samples and waits, and room for what their samples say.
 struct ebpf_probes {
     struct probe_files *files;
-    uint32_t sites; // bits of enum bpf_site
-    bool grows;     // --heap is of growth
+    uint32_t sites;         // bits of enum bpf_site
+    struct ebpf_told *told; // as it was at the start
+    size_t told_count;
+    bool grows; // --heap is of growth, of those whose agent does not tell of allocations
     char part[32], reason[64];
 };
 
@@ -126,13 +132,14 @@ struct ebpf {
     struct ebpf_sums sums;
     struct ebpf_sums unended; // of waits, when ebpf_cut was last called
     uint32_t round;
-    uint32_t locks_max; // in a profile: what comes beyond has no address; 0: no bound
-    uint32_t unwanted;  // bits of enum record_kind: samples do not go there
+    uint32_t locks_max;    // in a profile: what comes beyond has no address; 0: no bound
+    uint32_t unwanted;     // bits of enum record_kind: samples do not go there
+    uint32_t ended_rounds; // in which allocations of processes that have ended are looked for
     struct ebpf_process *known[EBPF_BUCKETS];
     struct builder_label labels[EBPF_LABELS_MAX + 2];
     char label_text[EBPF_LABELS_MAX + 2][2][256];
     struct ebpf_probes probes;
-    uint64_t caller_pcs[BPF_DEPTH_MAX]; // of a sample of contention
+    uint64_t caller_pcs[BPF_DEPTH_MAX]; // of a sample without its first frames
     uint64_t samples;                   // of CPU time
     uint64_t copies, lost, cut, damaged;
     uint64_t busy_since_ns; // when a process began, or a stack came as a copy
@@ -173,7 +180,9 @@ struct ebpf_fibers ebpf_fibers(const struct ebpf *e, uint32_t pid);
 
 // --- ebpf_kinds.c
 
-const struct ebpf_kind *ebpf_kind(uint32_t kind);
+const struct ebpf_kind *ebpf_kind(uint32_t kind); // of a sample that is meant
+// Whether the builders have values for such a sample: the heap's are of one kind of it.
+bool ebpf_kind_is_meant(const struct ebpf *e, uint32_t kind);
 int ebpf_check_kinds(const struct record_options *o, struct fscope_error *err);
 int ebpf_kinds_begin(struct ebpf *e); // makes e->processes, once there are builders; 0 or -ENOMEM
 void ebpf_choose_programs(const struct ebpf *e, struct bpf_programs_options *po);
@@ -203,13 +212,16 @@ void ebpf_contention_judge(struct record_result *r,
 int ebpf_probes_look(struct ebpf *e, bool is_held, struct fscope_error *err);
 void ebpf_probes_choose(const struct ebpf *e, struct bpf_programs_options *po);
 void ebpf_probes_begin(struct ebpf *e); // between loading and starting
+// A process has mapped code: may be a file whose sites tell of it. Whoever is followed.
+void ebpf_probes_mapped(const struct ebpf *e, const struct perf_record *r);
 // Values, and more of what s says, of such a sample; v has room for them.
 void ebpf_probes_fill(struct ebpf *e, const struct bpf_stack *r, const struct bpf_sum *sum,
-                      bool is_freed, struct builder_sample *s, struct ebpf_values *v);
+                      bool is_freed, struct builder_process *process, struct builder_sample *s,
+                      struct ebpf_values *v);
 // Takes frames of ours, and the thread, from such a sample.
-void ebpf_probes_strip(const struct ebpf *e, struct builder_process *process,
-                       const struct ebpf_fibers *f, const struct bpf_stack *r,
-                       struct builder_sample *s);
+void ebpf_probes_strip(struct ebpf *e, struct builder_process *process, const struct ebpf_fibers *f,
+                       const struct bpf_stack *r, struct builder_sample *s);
+void ebpf_probes_forget(const struct ebpf *e); // what processes had that have ended
 void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l);
 void ebpf_probes_free(struct ebpf *e);
 
@@ -226,6 +238,7 @@ int ebpf_cut(struct ebpf *e, uint64_t *when);
 // After it: of the waits that lasted then, `kind` counts what comes after that moment; or has counted what came before.
 void ebpf_waits_begin(struct ebpf *e, int kind);
 int ebpf_waits_end(struct ebpf *e, int kind); // 0 or -ENOMEM
+int ebpf_settle(struct ebpf *e);              // empties the queue; 0 or -errno
 void ebpf_samples_free(struct ebpf *e);
 
 #endif

@@ -15,10 +15,10 @@ static const struct ebpf_kind kinds[BPF_SAMPLE_KIND_COUNT] = {
     [BPF_SAMPLE_CPU] = {.into = {RECORD_CPU, RECORD_WALL}},
     [BPF_SAMPLE_SITE_BLOCK] = {.into = {RECORD_BLOCK, NONE}},
     [BPF_SAMPLE_SITE_MUTEX] = {.into = {RECORD_MUTEX, NONE}},
-    [BPF_SAMPLE_RESIDENT] = {.into = {RECORD_HEAP, NONE}},
-    [BPF_SAMPLE_RETURNED] = {.into = {RECORD_HEAP, NONE}},
-    [BPF_SAMPLE_MAPPED] = {.into = {RECORD_HEAP, NONE}},
-    [BPF_SAMPLE_UNMAPPED] = {.into = {RECORD_HEAP, NONE}},
+    [BPF_SAMPLE_RESIDENT] = {.into = {RECORD_GROWTH, NONE}},
+    [BPF_SAMPLE_RETURNED] = {.into = {RECORD_GROWTH, NONE}},
+    [BPF_SAMPLE_MAPPED] = {.into = {RECORD_GROWTH, NONE}},
+    [BPF_SAMPLE_UNMAPPED] = {.into = {RECORD_GROWTH, NONE}},
     [BPF_SAMPLE_ALLOCATED] = {.into = {RECORD_HEAP, NONE}, .is_kept = true},
     [BPF_SAMPLE_FIBER] = {.into = {RECORD_CUSTOM, NONE}},
     [BPF_SAMPLE_OFFCPU] = {.into = {RECORD_OFFCPU, RECORD_WALL}, .is_wait = true},
@@ -30,7 +30,28 @@ static const struct ebpf_kind kinds[BPF_SAMPLE_KIND_COUNT] = {
 
 const struct ebpf_kind *ebpf_kind(uint32_t kind)
 {
-    return &kinds[kind < BPF_SAMPLE_KIND_COUNT ? kind : BPF_SAMPLE_CPU];
+    return &kinds[kind];
+}
+
+bool ebpf_kind_is_meant(const struct ebpf *e, uint32_t kind)
+{
+    switch (kind) {
+    case BPF_SAMPLE_RESIDENT:
+    case BPF_SAMPLE_RETURNED:
+    case BPF_SAMPLE_MAPPED:
+    case BPF_SAMPLE_UNMAPPED: return e->probes.grows;
+    case BPF_SAMPLE_ALLOCATED: return !e->probes.grows;
+    default: return kind < BPF_SAMPLE_KIND_COUNT;
+    }
+}
+
+// Growth is the heap's profile where there is no other one of the heap.
+static struct builder *builder_of(const struct ebpf *e, int kind)
+{
+    struct builder *const *b = e->result->builders;
+    if (kind == RECORD_GROWTH && !b[kind])
+        return b[RECORD_HEAP];
+    return kind == NONE ? NULL : b[kind];
 }
 
 static bool is_known(int record_kind)
@@ -127,7 +148,7 @@ int ebpf_sink(const struct ebpf *e, const struct bpf_stack *r, struct perf_proce
     *out = (struct ebpf_sink){.kind = k, .rest_ns = e->wall_period_ns / 2};
     for (size_t i = 0; i < EBPF_INTO_MAX; i++) {
         bool is_wanted = k->into[i] != NONE && !(e->unwanted >> k->into[i] & 1);
-        struct builder *b = is_wanted ? e->result->builders[k->into[i]] : NULL;
+        struct builder *b = is_wanted ? builder_of(e, k->into[i]) : NULL;
         if (b && !(out->in[i] = perf_process_in(p, b)))
             return -ENOMEM;
     }

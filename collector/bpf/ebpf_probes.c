@@ -13,6 +13,7 @@
 #include "collector/bpf/ebpf_internal.h"
 
 #include "collector/launch.h"
+#include "collector/perf_target.h"
 #include "collector/processes.h"
 #include "runtime/descriptor.h"
 
@@ -24,28 +25,17 @@
 
 #define SITE(name) (1u << BPF_SITE_##name)
 
-enum { PROBES_RING_BYTES = 32 << 20 };
+enum { PROBES_RING_BYTES = 32 << 20, SUMS_SECONDS = 5 };
 
 enum {
     HEAP_SITES = SITE(HEAP_ALLOC) | SITE(HEAP_FREE),
     LOCK_SITES = SITE(BLOCK) | SITE(MUTEX) | SITE(THREAD_BLOCK) | SITE(THREAD_MUTEX),
     FIBER_SITES = (1u << BPF_SITES) - 1 - HEAP_SITES - LOCK_SITES,
+    RUNTIME_SITES =
+        SITE(BLOCK) | SITE(MUTEX), // of locks: threads that wait there are mostly schedulers
 };
 
 // --- Whose files.
-
-// What the agent in it records, as words; "": there is none.
-static void find_records(const struct ebpf *e, char *out, size_t size)
-{
-    struct processes all;
-    out[0] = '\0';
-    if (!e->o->pid || e->held_pid || processes_find(&all))
-        return;
-    for (size_t i = 0; i < all.count; i++)
-        if (all.list[i].pid == e->o->pid)
-            snprintf(out, size, "%s", all.list[i].records);
-    processes_free(&all);
-}
 
 static void add_all(struct probe_files *to, struct probe_files *from)
 {
@@ -61,56 +51,127 @@ static void add_all(struct probe_files *to, struct probe_files *from)
     }
 }
 
-// Of all processes that have something of ours in them.
-static int find_everyones(struct ebpf *e)
+// What the sites of these files tell of a process, whose agent records this; the agent's never fire where it records nothing
+// of the kind.
+static uint32_t told_by(const struct probe_files *files, const char *records)
 {
-    struct processes all;
+    uint32_t sites = 0;
+    for (size_t i = 0; i < files->count; i++)
+        sites |= files->files[i].sites;
+    return (sites & RUNTIME_SITES ? BPF_TOLD_BLOCK | BPF_TOLD_MUTEX : 0) |
+           (sites & SITE(THREAD_BLOCK) && strstr(records, "block") ? BPF_TOLD_BLOCK : 0) |
+           (sites & SITE(THREAD_MUTEX) && strstr(records, "mutex") ? BPF_TOLD_MUTEX : 0) |
+           (sites & SITE(HEAP_ALLOC) && strstr(records, "heap") ? BPF_TOLD_HEAP : 0);
+}
+
+static int remember_told(struct ebpf *e, uint32_t pid, uint32_t what)
+{
+    struct ebpf_probes *p = &e->probes;
+    if (!what)
+        return 0;
+    struct ebpf_told *grown = reallocarray(p->told, p->told_count + 1, sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    p->told = grown;
+    p->told[p->told_count++] = (struct ebpf_told){pid, what};
+    return 0;
+}
+
+// Of all processes that have something of ours in them.
+static int find_everyones(struct ebpf *e, const struct processes *all)
+{
     struct probe_files *one = calloc(1, sizeof *one);
-    int rc = one ? processes_find(&all) : -ENOMEM;
-    for (size_t i = 0; !rc && i < all.count; i++) {
-        if (!all.list[i].has_runtime && all.list[i].agent == PROCESS_NO_AGENT)
+    int rc = one ? 0 : -ENOMEM;
+    for (size_t i = 0; !rc && i < all->count; i++) {
+        const struct process *p = &all->list[i];
+        if (!p->has_runtime && p->agent == PROCESS_NO_AGENT)
             continue;
-        if (!probe_files_of_process(one, all.list[i].pid, bpf_site_names))
+        if (!probe_files_of_process(one, p->pid, bpf_site_names)) {
+            rc = remember_told(e, p->pid, told_by(one, p->records));
             add_all(e->probes.files, one);
+        }
         probe_files_free(one);
     }
-    if (!rc)
-        processes_free(&all);
     free(one);
     return rc;
 }
 
-static int find_files(struct ebpf *e, bool is_held)
+static int find_targets(struct ebpf *e, const struct processes *all)
+{
+    const char *records = "";
+    int rc = probe_files_of_process(e->probes.files, e->o->pid, bpf_site_names);
+    for (size_t i = 0; i < all->count; i++)
+        if (all->list[i].pid == e->o->pid)
+            records = all->list[i].records;
+    return rc ? rc : remember_told(e, e->o->pid, told_by(e->probes.files, records));
+}
+
+static int find_commands(struct ebpf *e)
 {
     struct launch_program program;
+    if (launch_look(&program, e->o->command[0], NULL))
+        return 0;
+    probe_files_of_command(e->probes.files, program.image, bpf_site_names);
+    uint32_t what = told_by(e->probes.files, "");
+    return remember_told(e, e->o->pid, what ? what | BPF_TOLD_AFTER_EXEC : 0);
+}
+
+static int find_files(struct ebpf *e, bool is_held)
+{
+    struct processes all;
     e->probes.files = calloc(1, sizeof *e->probes.files);
     if (!e->probes.files)
         return -ENOMEM;
-    if (e->filter != BPF_FILTER_TARGETS)
-        return find_everyones(e);
-    if (!is_held)
-        return probe_files_of_process(e->probes.files, e->o->pid, bpf_site_names);
-    if (!launch_look(&program, e->o->command[0], NULL))
-        probe_files_of_command(e->probes.files, program.image, bpf_site_names);
-    return 0;
+    if (is_held && e->filter == BPF_FILTER_TARGETS)
+        return find_commands(e);
+    int rc = processes_find(&all);
+    if (rc)
+        return rc;
+    rc = e->filter == BPF_FILTER_TARGETS ? find_targets(e, &all) : find_everyones(e, &all);
+    processes_free(&all);
+    return rc;
 }
 
 // --- Which probes.
 
+struct telling {
+    const struct ebpf *e;
+    uint32_t what;
+};
+
+static int add_told(void *arg, uint32_t pid) // 0: all
+{
+    struct telling *t = arg;
+    for (size_t i = 0; i < t->e->probes.told_count; i++)
+        if (!pid || t->e->probes.told[i].pid == pid)
+            t->what |= t->e->probes.told[i].what;
+    return 0;
+}
+
+// What is told of those that are recorded.
+static uint32_t told_of(const struct ebpf *e)
+{
+    struct telling t = {.e = e};
+    if (e->filter == BPF_FILTER_CGROUP)
+        control_group_each_pid(&e->group, add_told, &t);
+    else
+        add_told(&t, 0);
+    return t.what;
+}
+
 static void choose_sites(struct ebpf *e)
 {
-    char records[64];
     const struct record_options *o = e->o;
     uint32_t wanted = (o->block_ns ? SITE(BLOCK) : 0) | (o->mutex_fraction ? SITE(MUTEX) : 0) |
                       (o->fiber_fraction ? FIBER_SITES : 0);
-    // Those of an agent that records nothing of the kind never fire.
+    // Those of an agent that records nothing of the kind never fire; others may begin to.
     bool is_one = e->filter == BPF_FILTER_TARGETS;
-    find_records(e, records, sizeof records);
-    if (o->heap_bytes && !o->malloc_uprobes && (!is_one || strstr(records, "heap")))
+    uint32_t told = told_of(e);
+    if (o->heap_bytes && !o->malloc_uprobes && told & BPF_TOLD_HEAP)
         wanted |= HEAP_SITES;
-    if (o->block_ns && (!is_one || strstr(records, "block")))
+    if (o->block_ns && (!is_one || told & BPF_TOLD_BLOCK))
         wanted |= SITE(THREAD_BLOCK);
-    if (o->mutex_fraction && (!is_one || strstr(records, "mutex")))
+    if (o->mutex_fraction && (!is_one || told & BPF_TOLD_MUTEX))
         wanted |= SITE(THREAD_MUTEX);
     for (size_t i = 0; i < e->probes.files->count; i++)
         e->probes.sites |= wanted & e->probes.files->files[i].sites;
@@ -130,19 +191,22 @@ static int check_malloc(const struct ebpf *e, struct fscope_error *err)
                      "program without a symbol table, or an allocator of its own");
 }
 
-// How it grows, where allocations cannot be seen: another kind of profile.
-static int begin_growth(struct ebpf *e)
+// How it grows, where allocations cannot be seen: another kind of profile. Of some of many, it is beside theirs.
+static int begin_growth(struct ebpf *e, int kind)
 {
     struct builder_options bo = {
         .size = sizeof bo, .kind = BUILDER_KIND_GROWTH, .real_ns = record_now_ns(CLOCK_REALTIME)};
-    builder_free(e->result->builders[RECORD_HEAP]);
-    e->result->builders[RECORD_HEAP] = NULL;
+    builder_free(e->result->builders[kind]);
+    e->result->builders[kind] = NULL;
     if (!e->o->quiet)
         fprintf(e->o->messages,
-                "fiberscope: heap: as no agent in it records the heap, how it grows is recorded: "
-                "pages that became resident, and mappings; allocations need the agent (record "
-                "--heap COMMAND, or --method=inject), or --malloc\n");
-    return builder_new(&e->result->builders[RECORD_HEAP], &bo);
+                kind == RECORD_GROWTH
+                    ? "fiberscope: heap: allocations are of the processes whose agent records the "
+                      "heap; how all others grow is the profile growth\n"
+                    : "fiberscope: heap: as no agent in it records the heap, how it grows is "
+                      "recorded: pages that became resident, and mappings; allocations need the "
+                      "agent (record --heap COMMAND, or --method=inject), or --malloc\n");
+    return builder_new(&e->result->builders[kind], &bo);
 }
 
 static int begin_heap(struct ebpf *e)
@@ -152,9 +216,14 @@ static int begin_heap(struct ebpf *e)
                                  .rate_bytes = e->o->heap_bytes,
                                  .real_ns = record_now_ns(CLOCK_REALTIME),
                                  .is_outside = true};
+    bool is_by_sites = e->probes.sites & HEAP_SITES;
     builder_free(e->result->builders[RECORD_HEAP]);
     e->result->builders[RECORD_HEAP] = NULL;
-    return builder_new(&e->result->builders[RECORD_HEAP], &bo);
+    e->probes.grows = !e->o->malloc_uprobes && (!is_by_sites || e->filter != BPF_FILTER_TARGETS);
+    int rc = 0;
+    if (is_by_sites || e->o->malloc_uprobes)
+        rc = builder_new(&e->result->builders[RECORD_HEAP], &bo);
+    return !rc && e->probes.grows ? begin_growth(e, is_by_sites ? RECORD_GROWTH : RECORD_HEAP) : rc;
 }
 
 int ebpf_probes_look(struct ebpf *e, bool is_held, struct fscope_error *err)
@@ -168,13 +237,12 @@ int ebpf_probes_look(struct ebpf *e, bool is_held, struct fscope_error *err)
     choose_sites(e);
     if (o->malloc_uprobes && (rc = check_malloc(e, err)))
         return rc;
-    e->probes.grows = o->heap_bytes && !o->malloc_uprobes && !(e->probes.sites & HEAP_SITES);
     if (o->fiber_fraction && !(e->probes.sites & FIBER_SITES))
         return error_set(
             err, -ENOENT, 0, "--fiber-events: no file of it has the sites of libfiberscope-rt%s",
             is_held ? " (looked at: the program and the libraries that it names)" : "");
     if (o->heap_bytes)
-        rc = e->probes.grows ? begin_growth(e) : begin_heap(e);
+        rc = begin_heap(e);
     return rc ? error_set(err, rc, 0, "out of memory") : 0;
 }
 
@@ -192,8 +260,6 @@ void ebpf_probes_choose(const struct ebpf *e, struct bpf_programs_options *po)
     // As long as a program's code is not known, each of its calls sends a copy of the stack.
     if (!po->ring_bytes && (po->malloc || po->sites))
         po->ring_bytes = PROBES_RING_BYTES;
-    // Of a program whose fibers tell, threads that wait are mostly its schedulers.
-    po->no_futexes = po->sites & LOCK_SITES;
 }
 
 static void say_cost(const struct ebpf *e)
@@ -202,11 +268,10 @@ static void say_cost(const struct ebpf *e)
     if (!e->o->malloc_uprobes || e->o->quiet ||
         bpf_programs_measure_malloc(e->programs, &malloc_ns, &free_ns))
         return;
-    fprintf(
-        e->o->messages,
-        "fiberscope: --malloc: each call of the process stops in the kernel, which takes %.1f us "
-        "more for a malloc and %.1f us for a free on this machine\n",
-        (double)malloc_ns / 1e3, (double)free_ns / 1e3);
+    fprintf(e->o->messages,
+            "fiberscope: --malloc: each call of the process stops in the kernel, which takes at "
+            "least %.1f us more for a malloc and %.1f us for a free on this machine\n",
+            (double)malloc_ns / 1e3, (double)free_ns / 1e3);
 }
 
 // Where the heap of brk ends now.
@@ -228,6 +293,21 @@ void ebpf_probes_begin(struct ebpf *e)
     say_cost(e);
     if (e->probes.grows)
         tell_break(e);
+    // Who finds no room there is counted by futexes as well.
+    for (size_t i = 0; e->probes.sites && i < e->probes.told_count; i++)
+        bpf_programs_told(e->programs, (pid_t)e->probes.told[i].pid, e->probes.told[i].what);
+}
+
+void ebpf_probes_mapped(const struct ebpf *e, const struct perf_record *r)
+{
+    const struct probe_files *files = e->probes.files;
+    if (!(e->probes.sites & RUNTIME_SITES) ||
+        (e->filter == BPF_FILTER_TARGETS && r->pid != e->o->pid))
+        return;
+    for (size_t i = 0; i < files->count; i++)
+        if (files->files[i].sites & RUNTIME_SITES && files->files[i].inode == r->mmap.inode &&
+            files->files[i].device == r->mmap.device)
+            bpf_programs_told(e->programs, (pid_t)r->pid, BPF_TOLD_BLOCK | BPF_TOLD_MUTEX);
 }
 
 // --- What samples say.
@@ -261,7 +341,8 @@ static const char *reason_text(struct ebpf *e, uint32_t pid, uint32_t reason)
 }
 
 void ebpf_probes_fill(struct ebpf *e, const struct bpf_stack *r, const struct bpf_sum *sum,
-                      bool is_freed, struct builder_sample *s, struct ebpf_values *v)
+                      bool is_freed, struct builder_process *process, struct builder_sample *s,
+                      struct ebpf_values *v)
 {
     switch (r->kind) {
     case BPF_SAMPLE_RESIDENT:
@@ -276,6 +357,8 @@ void ebpf_probes_fill(struct ebpf *e, const struct bpf_stack *r, const struct bp
                       ? (struct builder_heap){.freed_objects = sum->count, .freed_bytes = sum->ns}
                       : (struct builder_heap){.alloc_objects = sum->count, .alloc_bytes = sum->ns};
         s->heap = &v->heap;
+        if (process && r->hint)
+            builder_process_rate(process, r->hint);
         break;
     case BPF_SAMPLE_FIBER: {
         uint32_t site = (uint32_t)r->object;
@@ -308,9 +391,8 @@ static bool is_runtimes(const struct builder_module *m)
     return strstr(m->path, "/libfiberscope-rt.so");
 }
 
-void ebpf_probes_strip(const struct ebpf *e, struct builder_process *process,
-                       const struct ebpf_fibers *f, const struct bpf_stack *r,
-                       struct builder_sample *s)
+void ebpf_probes_strip(struct ebpf *e, struct builder_process *process, const struct ebpf_fibers *f,
+                       const struct bpf_stack *r, struct builder_sample *s)
 {
     uint32_t n = 0, depth = s->user_depth;
     struct builder_module m;
@@ -334,6 +416,17 @@ void ebpf_probes_strip(const struct ebpf *e, struct builder_process *process,
     n = n < depth ? n : 0;
     s->user += n;
     s->user_depth = depth - n;
+    if (!n)
+        return;
+    memcpy(e->caller_pcs, s->user, s->user_depth * sizeof *e->caller_pcs);
+    e->caller_pcs[0]--; // a return address; the first one is taken for exact
+    s->user = e->caller_pcs;
+}
+
+void ebpf_probes_forget(const struct ebpf *e)
+{
+    if (e->o->malloc_uprobes || e->probes.sites & HEAP_SITES)
+        bpf_programs_forget(e->programs, perf_target_has_ended);
 }
 
 // --- The end.
@@ -344,7 +437,13 @@ void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l)
     uint64_t rate = bpf_programs_site_heap_bytes(e->programs);
     if (rate && r->builders[RECORD_HEAP])
         builder_set_rate(r->builders[RECORD_HEAP], rate);
-    if (l->lives)
+    if (l->calls)
+        snprintf(r->warning, sizeof r->warning,
+                 "%llu allocations, frees or calls of malloc are not in the profile: they found no "
+                 "room, as too many threads were in malloc, or there were too many stacks in %d s; "
+                 "sample fewer (--heap=BYTES)",
+                 (unsigned long long)l->calls, SUMS_SECONDS);
+    else if (l->lives)
         snprintf(r->warning, sizeof r->warning,
                  "%llu allocations found no room in the table of live ones, and count as freed at "
                  "once: sample fewer (--heap=BYTES)",
@@ -356,4 +455,5 @@ void ebpf_probes_free(struct ebpf *e)
     if (e->probes.files)
         probe_files_free(e->probes.files);
     free(e->probes.files);
+    free(e->probes.told);
 }

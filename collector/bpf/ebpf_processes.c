@@ -53,6 +53,7 @@ void ebpf_process_drop(struct ebpf *e, uint32_t pid)
     if (!p)
         return;
     *at = p->next;
+    e->ended_rounds = 2;
     e->ended_cpu_ns += p->has_cpu ? p->cpu_ns - p->cpu_first_ns : 0;
     free(p);
 }
@@ -139,6 +140,7 @@ int ebpf_on_sideband(void *arg, const struct perf_record *r)
         if (!(r->mmap.protection & PROT_EXEC) || !is_followed(e, r->pid))
             return 0;
         mark(e, r->pid);
+        ebpf_probes_mapped(e, r);
         return perf_code_mmap(e->processes, r);
     default: return 0;
     }

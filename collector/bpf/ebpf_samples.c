@@ -131,15 +131,16 @@ static int add_stack(struct ebpf *e, const struct bpf_stack *r, struct ebpf_sink
                 (const char *)(r->pcs + r->user_depth + r->kernel_depth));
     fill_peer(e, &s, &r->peer);
     ebpf_probes_strip(e, to->in[0], f, r, &s);
-    ebpf_probes_fill(e, r, sum, is_freed, &s, &values);
+    ebpf_probes_fill(e, r, sum, is_freed, to->in[0], &s, &values);
     bpf_code_touch(e->code, r->head.pid);
     return ebpf_add(e, to, &s, sum);
 }
 
-static bool is_whole_stack(const struct bpf_stack *r)
+static bool is_whole_stack(const struct ebpf *e, const struct bpf_stack *r)
 {
-    return r->head.size >= sizeof *r && r->user_depth <= BPF_DEPTH_MAX &&
-           r->kernel_depth <= BPF_KERNEL_DEPTH_MAX && r->fiber.label_bytes <= BPF_LABEL_BYTES_MAX &&
+    return r->head.size >= sizeof *r && ebpf_kind_is_meant(e, r->kind) &&
+           r->user_depth <= BPF_DEPTH_MAX && r->kernel_depth <= BPF_KERNEL_DEPTH_MAX &&
+           r->fiber.label_bytes <= BPF_LABEL_BYTES_MAX &&
            sizeof *r + (uint64_t)(r->user_depth + r->kernel_depth) * 8 + r->fiber.label_bytes <=
                r->head.size;
 }
@@ -217,6 +218,7 @@ static void fill_sample(const struct ebpf *e, struct perf_sample *out, const str
         .stack = (const uint8_t *)(r->pcs + r->kernel_depth),
         .stack_bytes = r->stack_bytes,
         .stack_asked = e->stack_bytes,
+        .is_entry = r->kind == BPF_SAMPLE_ALLOCATED && !r->hint, // as is_at_entry of profile.bpf.c
     };
     memcpy(out->registers.other, r->registers, sizeof out->registers.other);
 }
@@ -280,10 +282,11 @@ static int on_copy(struct ebpf *e, const struct bpf_copy *r)
     return rc;
 }
 
-static bool is_whole_copy(const struct bpf_copy *r)
+static bool is_whole_copy(const struct ebpf *e, const struct bpf_copy *r)
 {
-    return r->head.size >= sizeof *r && r->kernel_depth <= BPF_KERNEL_DEPTH_MAX &&
-           r->stack_bytes <= BPF_STACK_COPY_MAX && r->fiber.label_bytes == 0 &&
+    return r->head.size >= sizeof *r && ebpf_kind_is_meant(e, r->kind) &&
+           r->kernel_depth <= BPF_KERNEL_DEPTH_MAX && r->stack_bytes <= BPF_STACK_COPY_MAX &&
+           r->fiber.label_bytes == 0 &&
            sizeof *r + (uint64_t)r->kernel_depth * 8 + r->stack_bytes <= r->head.size;
 }
 
@@ -292,12 +295,12 @@ static int hand_on(struct ebpf *e, const struct bpf_head *head)
     const void *r = head;
     switch (head->type) {
     case BPF_RECORD_STACK:
-        if (is_whole_stack(r))
+        if (is_whole_stack(e, r))
             return on_stack(e, r);
         break;
     case BPF_RECORD_COPY:
     case BPF_RECORD_WAITING:
-        if (is_whole_copy(r))
+        if (is_whole_copy(e, r))
             return on_copy(e, r);
         break;
     default:
@@ -321,7 +324,8 @@ int ebpf_run_queue(struct ebpf *e, uint64_t horizon_ns)
             rc = hand_on(e, head);
         at += (head->size + 7u) & ~(size_t)7;
     }
-    memmove(e->queue, e->queue + at, e->queued - at);
+    if (at)
+        memmove(e->queue, e->queue + at, e->queued - at);
     e->queued -= at;
     if (rc >= 0)
         rc = sideband_drain(e->sideband, horizon_ns, ebpf_on_sideband, e);
@@ -398,11 +402,20 @@ static int on_waiting(void *arg, uint64_t key, const struct bpf_sum *sum)
     return 0;
 }
 
-static void drop_keys(struct ebpf *e, uint32_t before)
+// Of a process that has ended nothing more comes, once what it did as it ended has been summed.
+static bool is_over(struct ebpf *e, struct ebpf_key *k)
+{
+    bool is_kept = k->sink.kind->is_kept;
+    if (is_kept && ebpf_process(e, k->stack->head.pid))
+        k->round = e->round;
+    return k->round + is_kept < e->round;
+}
+
+static void drop_keys(struct ebpf *e, bool all)
 {
     for (size_t i = 0; i < EBPF_KEY_BUCKETS; i++) {
         for (struct ebpf_key **at = &e->keys[i], *k; (k = *at);) {
-            if (k->round >= before || (k->sink.kind->is_kept && before != UINT32_MAX)) {
+            if (!all && !is_over(e, k)) {
                 at = &k->next;
                 continue;
             }
@@ -413,15 +426,24 @@ static void drop_keys(struct ebpf *e, uint32_t before)
     }
 }
 
+int ebpf_settle(struct ebpf *e)
+{
+    usleep(SETTLED_US);
+    return ebpf_run_queue(e, UINT64_MAX);
+}
+
 // What has been taken is added. rc: of taking it.
 static int end_round(struct ebpf *e, bool is_last, int64_t rc)
 {
-    usleep(SETTLED_US);
     if (rc >= 0)
-        rc = ebpf_run_queue(e, UINT64_MAX);
+        rc = ebpf_settle(e);
+    if (e->ended_rounds && !is_last) {
+        e->ended_rounds--;
+        ebpf_probes_forget(e);
+    }
     int rc2 = match_sums(e, is_last);
     // What came during this round may have been counted once more after its sum was taken.
-    drop_keys(e, e->round);
+    drop_keys(e, false);
     e->round++;
     e->new_keys = 0;
     return rc < 0 ? (int)rc : rc2;
@@ -504,7 +526,7 @@ void ebpf_keys_again(struct ebpf *e)
 
 void ebpf_samples_free(struct ebpf *e)
 {
-    drop_keys(e, UINT32_MAX);
+    drop_keys(e, true);
     free(e->queue);
     free(e->sums.items);
     free(e->unended.items);

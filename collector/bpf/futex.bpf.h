@@ -205,7 +205,8 @@ static __always_inline uint32_t futex_hint(uint32_t what, uint64_t op, uint32_t 
 }
 
 static __always_inline void futex_wait_begins(const struct task_struct *task,
-                                              const struct pt_regs *regs, uint32_t what)
+                                              const struct pt_regs *regs, uint32_t what,
+                                              bool is_charged)
 {
     uint32_t pid = (uint32_t)task->tgid, value = (uint32_t)regs->dx;
     uint64_t address = regs->di, sp = regs->sp;
@@ -221,8 +222,7 @@ static __always_inline void futex_wait_begins(const struct task_struct *task,
     w->hint = hint;
     w->is_released = w->is_interrupted = w->restarts = 0;
     w->since = bpf_ktime_get_ns();
-    w->place =
-        config.mutex_fraction && (value || hint) ? futex_enter(pid, w->key, w->since, hint) : 0;
+    w->place = is_charged && (value || hint) ? futex_enter(pid, w->key, w->since, hint) : 0;
 }
 
 // A thread that was stopped and goes on; what it waits for is as before.
@@ -285,7 +285,7 @@ static __always_inline void futex_wait_ends(void *ctx, struct task_struct *task,
     w->restarts = error == E_RESTART_BLOCK;
     w->is_released |= error == E_TIMEDOUT;
     if (!config.block_ns || !futex_has_waited(error) || !is_watched(task, &slot) ||
-        !futex_weigh(&m.sum.count, &m.sum.ns))
+        told_by_sites(task) & BPF_TOLD_BLOCK || !futex_weigh(&m.sum.count, &m.sum.ns))
         return;
     m.sum.count = w->goes_on ? 0 : m.sum.count;
     m.object = w->address;
@@ -296,14 +296,14 @@ static __always_inline void futex_wait_ends(void *ctx, struct task_struct *task,
 // --- Wakes.
 
 static __always_inline void futex_wakes(void *ctx, struct task_struct *task, uint64_t address,
-                                        uint32_t slot)
+                                        uint32_t slot, bool is_charged)
 {
     struct sample m = {.ctx = ctx, .task = task, .kind = BPF_SAMPLE_MUTEX, .object = address};
     uint32_t tid = (uint32_t)task->pid, fraction = config.mutex_fraction;
     struct futex_wait *w = bpf_map_lookup_elem(&futex_waits, &tid);
     if (w && w->address == address)
         w->is_released = 1;
-    if (!fraction)
+    if (!is_charged)
         return;
     struct futex_charge c = futex_charge((uint32_t)task->tgid, address, bpf_ktime_get_ns());
     if (!c.ns || (fraction > 1 && bpf_get_prandom_u32() % fraction))
@@ -329,19 +329,22 @@ int BPF_PROG(futex_enters, struct pt_regs *regs, long number)
         futex_wait_restarts(task);
         return 0;
     }
-    uint32_t what = (uint32_t)regs->si & FUTEX_CMD_MASK;
+    uint32_t what = (uint32_t)regs->si & FUTEX_CMD_MASK, told_of = told_by_sites(task);
+    bool is_charged = config.mutex_fraction && !(told_of & BPF_TOLD_MUTEX);
+    if (!is_charged && (!config.block_ns || told_of & BPF_TOLD_BLOCK))
+        return 0;
     switch (what) {
     case FUTEX_WAIT:
     case FUTEX_WAIT_BITSET:
     case FUTEX_WAIT_REQUEUE_PI:
     case FUTEX_LOCK_PI:
-    case FUTEX_LOCK_PI2_: futex_wait_begins(task, regs, what); break;
+    case FUTEX_LOCK_PI2_: futex_wait_begins(task, regs, what, is_charged); break;
     case FUTEX_WAKE:
     case FUTEX_WAKE_BITSET:
     case FUTEX_WAKE_OP:
     case FUTEX_REQUEUE:
     case FUTEX_CMP_REQUEUE:
-    case FUTEX_UNLOCK_PI: futex_wakes(ctx, task, regs->di, slot); break;
+    case FUTEX_UNLOCK_PI: futex_wakes(ctx, task, regs->di, slot, is_charged); break;
     default: break;
     }
     return 0;

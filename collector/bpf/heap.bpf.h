@@ -10,6 +10,7 @@
 //   - realloc is a free and an allocation. The old one is taken out of `lives` before, as another thread may get its address
 //     at once, and put back if it fails.
 //   - What `lives` has no room for is in what was allocated, and counts as freed at once.
+//   - What the process has at its end is taken out by the collector (bpf_programs_forget): here it would hold up the exit.
 
 #ifndef FIBERSCOPE_COLLECTOR_BPF_HEAP_BPF_H
 #define FIBERSCOPE_COLLECTOR_BPF_HEAP_BPF_H
@@ -119,9 +120,10 @@ static __always_inline bool count_heap(uint64_t key, uint64_t bytes)
 
 // The stack at hand, told but not counted yet; 0: there is none.
 static __always_inline uint64_t stack_of(void *ctx, struct task_struct *task, uint32_t slot,
-                                         uint32_t kind, uint64_t object)
+                                         uint64_t object, uint32_t rate)
 {
-    struct sample m = {.ctx = ctx, .task = task, .kind = kind, .object = object};
+    struct sample m = {
+        .ctx = ctx, .task = task, .kind = BPF_SAMPLE_ALLOCATED, .object = object, .hint = rate};
     struct scratch *s = scratch_take();
     if (!s)
         return 0;
@@ -146,7 +148,7 @@ static __always_inline struct live heap_take(const struct task_struct *task, uin
 static __always_inline void count_freed(const struct live *was)
 {
     if (was->key && !count_heap(was->key ^ BPF_KEY_FREED, was->bytes))
-        COUNT_LOSS(waits);
+        COUNT_LOSS(calls);
 }
 
 static __always_inline void heap_allocated(const struct task_struct *task, uint64_t address,
@@ -157,7 +159,7 @@ static __always_inline void heap_allocated(const struct task_struct *task, uint6
     struct live was = heap_take(task, address);
     count_freed(&was); // whose free was not seen
     if (!count_heap(key, bytes)) {
-        COUNT_LOSS(waits);
+        COUNT_LOSS(calls);
         return;
     }
     if (bpf_map_update_elem(&lives, &at, &live, BPF_NOEXIST_)) {
@@ -200,10 +202,11 @@ int allocation_begins(struct pt_regs *ctx)
     default: a.bytes = regs->di; break;
     }
     if ((!a.old || a.bytes) && is_sampled(a.bytes))
-        a.key = stack_of(ctx, task, slot, BPF_SAMPLE_ALLOCATED,
-                         config.heap_bytes > 1 ? size_class(a.bytes) : 0);
-    if (bpf_map_update_elem(&allocations, &tid, &a, 0))
-        COUNT_LOSS(waits);
+        a.key = stack_of(ctx, task, slot, config.heap_bytes > 1 ? size_class(a.bytes) : 0, 0);
+    if (bpf_map_update_elem(&allocations, &tid, &a, 0)) {
+        COUNT_LOSS(calls);
+        count_freed(&a.was); // where realloc puts it nobody will see
+    }
     return 0;
 }
 

@@ -13,7 +13,8 @@
 #include <string.h>
 #include <time.h>
 
-#define SECOND UINT64_C(1000000000)
+#define SECOND      UINT64_C(1000000000)
+#define TIME_END_NS (UINT64_C(1) << 62) // 146 years after boot
 enum { GENERATION_EVENTS_MAX = 2000000 };
 
 int kernel_build_new(struct kernel_build **out, const struct kernel_build_options *o)
@@ -60,11 +61,21 @@ int kernel_build_add(struct kernel_build *b, const struct kernel_build_thread *t
         g->says_call = false;
     }
     g->pid = t->pid;
-    g->cpu = t->cpu;
+    if (g->state == KERNEL_UNKNOWN) // else records have said more
+        g->cpu = t->cpu;
     g->is_watched = true;
     g->at_start = t->state;
     memcpy(g->name, t->name, sizeof g->name);
     return 0;
+}
+
+bool kernel_build_record(struct kernel_record *out, const void *bytes, size_t size)
+{
+    if (size < KERNEL_RECORD_BYTES_UNNAMED)
+        return false;
+    *out = (struct kernel_record){0};
+    memcpy(out, bytes, size < sizeof *out ? size : sizeof *out);
+    return out->time_ns < TIME_END_NS;
 }
 
 int kernel_build_push(struct kernel_build *b, const struct kernel_record *r)
@@ -251,6 +262,13 @@ static int take(struct kernel_build *b, const struct kernel_record *r)
     return b->rc;
 }
 
+static void drop_first(struct kernel_build *b, size_t n)
+{
+    b->record_count -= n;
+    if (n)
+        memmove(b->records, b->records + n, b->record_count * sizeof *b->records);
+}
+
 int kernel_build_flush(struct kernel_build *b, uint64_t until_ns)
 {
     size_t n = 0;
@@ -258,8 +276,7 @@ int kernel_build_flush(struct kernel_build *b, uint64_t until_ns)
         b->rc = take(b, &b->records[n++]);
     if (b->rc)
         n = b->record_count;
-    b->record_count -= n;
-    memmove(b->records, b->records + n, b->record_count * sizeof *b->records);
+    drop_first(b, n);
     if (b->rc && b->is_open)
         close_file(b, 0, b->rc);
     return b->rc;
@@ -280,8 +297,7 @@ int kernel_build_cut(struct kernel_build *b, uint64_t from_ns, uint64_t to_ns, u
     size_t n = 0;
     while (n < b->record_count && b->records[n].time_ns <= to_ns)
         n++;
-    b->record_count -= n;
-    memmove(b->records, b->records + n, b->record_count * sizeof *b->records);
+    drop_first(b, n);
     b->skip_until_ns = to_ns + 1;
     if (!b->gap_to_ns) // else there was no file since the last cut
         b->gap_from_ns = from_ns;

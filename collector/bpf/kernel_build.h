@@ -66,6 +66,9 @@ struct kernel_build_thread {
 };
 int kernel_build_add(struct kernel_build *b, const struct kernel_build_thread *t); // 0 or -ENOMEM
 
+// The record that these bytes of the ring are; false: they are none.
+bool kernel_build_record(struct kernel_record *out, const void *bytes, size_t size);
+
 // Takes a record; in any order, as long as none is older than the last flush. 0 or -ENOMEM.
 int kernel_build_push(struct kernel_build *b, const struct kernel_record *r);
 

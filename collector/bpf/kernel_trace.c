@@ -173,11 +173,10 @@ static int add_all(struct kernel_trace *t)
 static int take(void *arg, void *data, size_t size)
 {
     struct kernel_trace *t = arg;
-    struct kernel_record r = {0};
-    if (size < KERNEL_RECORD_BYTES_UNNAMED)
-        return 0;
-    memcpy(&r, data, size < sizeof r ? size : sizeof r);
+    struct kernel_record r;
     int rc = 0;
+    if (!kernel_build_record(&r, data, size))
+        return 0;
     if (!t->is_cutting || r.time_ns < t->cut_ns)
         rc = kernel_build_push(t->build, &r);
     else if (r.time_ns > t->dropped_ns)

@@ -64,6 +64,7 @@ enum {
     BPF_STACK_COPY_MAX = 16384, // bytes of a copied stack
     BPF_LABEL_BYTES_MAX = 2048, // of a fiber's label set
     BPF_CHUNKS = 4096,          // of all slots together
+    BPF_SITE_SPECS_MAX = 4096,  // different places of USDT sites, by their arguments, in all files
 };
 
 // Files that are none.
@@ -134,7 +135,7 @@ struct bpf_config {
     uint32_t mutex_fraction;
     uint32_t futex_locks;   // words waited for at a time, a power of two; 0: BPF_FUTEX_LOCKS_MAX
     uint32_t futex_threads; // 0: BPF_FUTEX_THREADS_MAX
-    uint32_t reserved2;
+    uint32_t has_sites;     // some are attached; bpf_programs_new sets it
 };
 
 // --- What comes back.
@@ -189,6 +190,14 @@ enum bpf_site {
     BPF_SITE_HANDOFF,
     BPF_SITE_EXIT,
     BPF_SITES,
+};
+
+// What is told of a process by sites, so that it is not counted otherwise as well.
+enum bpf_told {
+    BPF_TOLD_BLOCK = 1,
+    BPF_TOLD_MUTEX = 2,
+    BPF_TOLD_HEAP = 4,
+    BPF_TOLD_AFTER_EXEC = 8, // of the image that it is about to execute
 };
 
 struct bpf_sum {
@@ -246,8 +255,9 @@ struct bpf_stack {
     char comm[16];
     struct bpf_peer peer;
     struct bpf_fiber fiber;
-    uint32_t hint,
-        reserved; // BLOCK, MUTEX, of which the object is a futex word: enum bpf_futex_hint
+    uint32_t hint, // BLOCK, MUTEX, of which the object is a futex word: enum bpf_futex_hint.
+        // ALLOCATED, by a site: the agent's rate
+        reserved;
     uint64_t pcs
         []; // user's, then the kernel's, each leaf first, as struct builder_sample wants them; then the labels
 };
@@ -283,6 +293,7 @@ struct bpf_losses { // one per CPU
     uint64_t torn;   // walks during which the slot was written: sent as copies
     uint64_t copies; // samples sent as copies, for any reason
     uint64_t waits;  // waits that found no room while they lasted, or when they ended
+    uint64_t calls;  // allocations, frees and calls of malloc that found none
     uint64_t
         locks; // waits for a futex that found no room in its table: not in the charges of who wakes
     uint64_t busy;  // samples that met another one of the same CPU at work

@@ -84,7 +84,7 @@ int resident_changes(struct trace_event_raw_rss_stat *t)
             *known = size; // the kernel took it
         return 0;
     }
-    if (!is_watched(task, &slot))
+    if (!is_watched(task, &slot) || told_by_sites(task) & BPF_TOLD_HEAP)
         return 0;
     if (!known) {
         bpf_map_update_elem(&resident, &key, &size, BPF_NOEXIST_);
@@ -135,7 +135,8 @@ int BPF_PROG(mapping_ends, struct pt_regs *regs, long result)
         return 0;
     struct task_struct *task = bpf_get_current_task_btf();
     uint32_t slot;
-    if (!is_watched(task, &slot) || (result < 0 && result > -4096))
+    if (!is_watched(task, &slot) || (result < 0 && result > -4096) ||
+        told_by_sites(task) & BPF_TOLD_HEAP)
         return 0;
     int64_t more = mapped_by(task, regs, result);
     if (more)

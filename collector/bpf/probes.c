@@ -79,6 +79,8 @@ int bpf_probes_configure(struct profile_bpf *k, const struct bpf_programs_option
     } maps[] = {
         {k->maps.resident, o->memory ? 2 * PROCESSES_MAX : 1},
         {k->maps.breaks, o->memory ? PROCESSES_MAX : 1},
+        {k->maps.told, o->sites ? PROCESSES_MAX : 1},
+        {k->maps.__bpf_usdt_specs, o->sites ? BPF_SITE_SPECS_MAX : 1},
         {k->maps.allocations, o->malloc ? THREADS_MAX : 1},
         {k->maps.lives, !tracks                     ? 1
                         : o->lives_max              ? o->lives_max
@@ -184,6 +186,11 @@ static int attach_sites(struct bpf_probes *p, struct profile_bpf *k,
             int rc = attach_site(p, k, f, o->uprobes_pid, (enum bpf_site)site);
             if (o->uprobes_pid < 0 && (rc == -ENOENT || rc == -ESRCH))
                 continue; // the process by whose root the file is opened has ended
+            if (rc == -E2BIG)
+                return error_set(err, rc, 0,
+                                 "more than %d places of USDT sites, up to %.160s: record fewer "
+                                 "kinds, or fewer processes (-p, --cgroup)",
+                                 BPF_SITE_SPECS_MAX, f->path);
             if (rc)
                 return error_set(err, rc, 0, "the USDT site %s of %.200s: %s", bpf_site_names[site],
                                  f->path, strerror(-rc));
@@ -277,6 +284,69 @@ int bpf_programs_measure_malloc(struct bpf_programs *p, uint64_t *malloc_ns, uin
 uint64_t bpf_programs_site_heap_bytes(const struct bpf_programs *p)
 {
     return bpf_programs_skeleton(p)->bss->site_heap_bytes;
+}
+
+int bpf_programs_told(struct bpf_programs *p, pid_t pid, uint32_t what)
+{
+    int fd = bpf_map__fd(bpf_programs_skeleton(p)->maps.told);
+    uint32_t key = (uint32_t)pid, known = 0;
+    bpf_map_lookup_elem(fd, &key, &known);
+    known |= what;
+    return bpf_map_update_elem(fd, &key, &known, BPF_ANY) ? -errno : 0;
+}
+
+// --- What is over.
+
+enum { LIVES_BATCH = 4096, PIDS_KNOWN = 1024 };
+
+struct live_key { // as heap.bpf.h has it, as the next one
+    uint64_t address;
+    uint32_t pid, reserved;
+};
+
+struct live {
+    uint64_t bytes, key;
+};
+
+struct ended { // what was found of processes, by their numbers
+    uint32_t pid;
+    bool is_ended;
+};
+
+static bool is_of_ended(struct ended *known, uint32_t pid, bool (*has_ended)(uint32_t pid))
+{
+    struct ended *k = &known[pid % PIDS_KNOWN];
+    if (k->pid != pid)
+        *k = (struct ended){pid, has_ended(pid)};
+    return k->is_ended;
+}
+
+int64_t bpf_programs_forget(struct bpf_programs *p, bool (*has_ended)(uint32_t pid))
+{
+    int fd = bpf_map__fd(bpf_programs_skeleton(p)->maps.lives);
+    struct live_key *keys = malloc(LIVES_BATCH * sizeof *keys);
+    struct live *values = malloc(LIVES_BATCH * sizeof *values);
+    struct ended *known = calloc(PIDS_KNOWN, sizeof *known);
+    int64_t count = keys && values && known ? 0 : -ENOMEM;
+    uint32_t in = 0, out = 0;
+    bool is_first = true, is_last = count < 0;
+    while (!is_last) {
+        uint32_t n = LIVES_BATCH;
+        int error = bpf_map_lookup_batch(fd, is_first ? NULL : &in, &out, keys, values, &n, NULL)
+                        ? errno
+                        : 0;
+        is_first = false;
+        is_last = error;
+        count = error && error != ENOENT ? -error : count;
+        in = out;
+        for (uint32_t i = 0; i < n && count >= 0; i++)
+            if (is_of_ended(known, keys[i].pid, has_ended))
+                count += !bpf_map_delete_elem(fd, &keys[i]);
+    }
+    free(keys);
+    free(values);
+    free(known);
+    return count;
 }
 
 void bpf_programs_break(struct bpf_programs *p, pid_t pid, uint64_t end)

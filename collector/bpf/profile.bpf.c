@@ -354,7 +354,10 @@ static __always_inline bool add_new(struct scratch *s, void *sums, uint64_t key,
         add_to(sums, key, &m->sum))
         return key;
     if (!m->sum.count && !m->sum.ns) { // of a wait that begins there is nothing to be sent
-        COUNT_LOSS(waits);
+        if (m->kind == BPF_SAMPLE_ALLOCATED)
+            COUNT_LOSS(calls);
+        else
+            COUNT_LOSS(waits);
         return false;
     }
     COUNT_LOSS(sums);
@@ -375,6 +378,12 @@ static __always_inline uint64_t count(struct scratch *s, const struct sample *m,
     return is_in ? key : 0;
 }
 
+// Uprobes are in the first instruction of malloc's functions; a site's sample has the agent's rate.
+static __always_inline bool is_at_entry(const struct sample *m)
+{
+    return m->kind == BPF_SAMPLE_ALLOCATED && !m->hint;
+}
+
 // Counts and tells, if it must be. The sample's key; 0: it has none.
 static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32_t slot)
 {
@@ -383,6 +392,7 @@ static __always_inline uint64_t take(struct scratch *s, struct sample *m, uint32
     if (!m->slot)
         return 0;
     fiber_look(&m->fiber, m->task, &m->slot->fibers);
+    s->walk.is_entry = is_at_entry(m);
     if (walk_user(s, regs, slot)) {
         COUNT_LOSS(torn);
         return send_copy(s, m, regs);
@@ -418,6 +428,7 @@ int sample_cpu(struct bpf_perf_event_data *ctx)
     return 0;
 }
 
+#include "collector/bpf/told.bpf.h"
 #include "collector/bpf/waits.bpf.h"
 
 #include "collector/bpf/futex.bpf.h"
@@ -447,6 +458,8 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 {
     uint32_t from = (uint32_t)parent->tgid, to = (uint32_t)child->tgid;
     uint32_t *slot = bpf_map_lookup_elem(&targets, &from);
+    if (from != to)
+        told_no_longer(to); // what an earlier one of this number has left
     if (from == to || !slot || !config.inherit)
         return 0;
     uint32_t same = *slot;
@@ -464,6 +477,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_tid)
         bpf_map_delete_elem(&waiting, &old);
     if (config.futex_locks && old != pid)
         futex_thread_ends(old);
+    told_executes(pid);
     uint32_t *slot = bpf_map_lookup_elem(&targets, &pid);
     if (!slot)
         return 0;
@@ -482,6 +496,8 @@ int BPF_PROG(process_exit, struct task_struct *task)
         futex_thread_ends(tid);
     if (config.heap_bytes)
         bpf_map_delete_elem(&allocations, &tid); // it ended in malloc
+    if (task->signal->live.counter == 0)
+        told_no_longer(pid);
     // The last two threads of a process may both see none left: who takes it out of `targets` tells.
     if (task->signal->live.counter == 0 && !bpf_map_delete_elem(&targets, &pid))
         send_event(BPF_RECORD_EXIT, task, 0);

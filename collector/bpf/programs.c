@@ -52,6 +52,16 @@ static int refuse(struct fscope_error *err, int rc, const char *what)
     return error_set(err, rc, 0, "%s: %s (%s)", what, strerror(-rc), bpf_messages_reason());
 }
 
+// What libbpf said, behind what was to be done.
+static int add_reason(struct fscope_error *err, int rc)
+{
+    char text[sizeof err->text];
+    if (!err || !bpf_messages_reason()[0])
+        return rc;
+    snprintf(text, sizeof text, "%s", err->text);
+    return error_set(err, rc, 0, "%.250s (%.120s)", text, bpf_messages_reason());
+}
+
 // --- Loading.
 
 static size_t page_ceil(size_t bytes)
@@ -74,10 +84,8 @@ static void *map_array(const struct bpf_map *map, size_t bytes)
 static int on_record(void *arg, void *data, size_t size)
 {
     struct bpf_programs *p = arg;
-    const struct bpf_head *head = data;
-    if (size < sizeof *head || head->size < sizeof *head || head->size > size)
-        return 0;
-    return p->record ? p->record(p->record_arg, head) : 0;
+    const struct bpf_head *head = bpf_record_of(data, size);
+    return head && p->record ? p->record(p->record_arg, head) : 0;
 }
 
 static int configure_futexes(struct bpf_programs *p)
@@ -141,7 +149,8 @@ static void take_options(struct bpf_programs *p, const struct bpf_programs_optio
         p->opts.config.stack_copy = BPF_STACK_COPY_MAX;
     p->opts.config.offcpu = p->opts.offcpu;
     p->opts.config.wakeups = p->opts.wakeups;
-    if (p->opts.no_futexes || (!p->opts.config.block_ns && !p->opts.config.mutex_fraction))
+    p->opts.config.has_sites = p->opts.sites != 0;
+    if (!p->opts.config.block_ns && !p->opts.config.mutex_fraction)
         p->opts.config.futex_locks = 0;
     else if (!p->opts.config.futex_locks)
         p->opts.config.futex_locks = BPF_FUTEX_LOCKS_MAX;
@@ -227,19 +236,15 @@ static int attach_cpu(struct bpf_programs *p, int cpu, struct fscope_error *err)
 static int attach_waits(const struct bpf_programs *p)
 {
     struct profile_bpf *k = p->skeleton;
-    if ((k->links.wake = bpf_program__attach(k->progs.wake)) &&
-        (k->links.switch_tasks = bpf_program__attach(k->progs.switch_tasks)))
-        return 0;
-    int rc = -errno;
-    bpf_link__destroy(k->links.wake);
-    k->links.wake = NULL;
-    return rc;
+    if ((k->links.wake = bpf_program__attach(k->progs.wake)))
+        k->links.switch_tasks = bpf_program__attach(k->progs.switch_tasks);
+    return k->links.switch_tasks ? 0 : -errno;
 }
 
 static int attach(struct bpf_programs *p, struct fscope_error *err)
 {
     struct profile_bpf *k = p->skeleton;
-    int rc;
+    int rc = 0;
     p->cpu_count = libbpf_num_possible_cpus();
     size_t count = (size_t)(p->cpu_count > 0 ? p->cpu_count : 1);
     p->links = calloc(count, sizeof(struct bpf_link *));
@@ -258,11 +263,12 @@ static int attach(struct bpf_programs *p, struct fscope_error *err)
          !(k->links.futex_enters = bpf_program__attach(k->progs.futex_enters))))
         return refuse(err, -errno, "attaching to the tracepoints of system calls");
     p->is_hardware = true;
-    for (int cpu = 0; p->opts.cpu_hz && cpu < p->cpu_count; cpu++) {
-        if ((rc = attach_cpu(p, cpu, err)))
-            return rc;
-    }
-    return bpf_probes_attach(&p->probes, k, &p->opts, err);
+    for (int cpu = 0; !rc && p->opts.cpu_hz && cpu < p->cpu_count; cpu++)
+        rc = attach_cpu(p, cpu, err);
+    if (rc)
+        return rc;
+    rc = bpf_probes_attach(&p->probes, k, &p->opts, err);
+    return rc && rc != -E2BIG ? add_reason(err, rc) : rc;
 }
 
 int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err)
@@ -376,7 +382,8 @@ int bpf_programs_sample_waits(struct bpf_programs *p, bool on)
         bpf_messages_begin();
         rc = attach_waits(p);
         bpf_messages_end();
-        return rc;
+        if (!rc)
+            return 0;
     }
     bpf_link__destroy(k->links.switch_tasks);
     bpf_link__destroy(k->links.wake);

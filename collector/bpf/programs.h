@@ -35,7 +35,6 @@ struct bpf_programs_options {
     uint32_t sites;  // USDT sites, those that `files` have of them: bits of enum bpf_site
     const struct probe_files *files; // needed until bpf_programs_start has returned
     pid_t uprobes_pid;               // whom malloc and sites are of; -1: all
-    bool no_futexes;                 // of block and mutex by sites alone
     uint32_t lives_max;  // allocations followed at a time; 0: 65536, 524288 where each is
     uint64_t ring_bytes; // a power of two, at least a page; 0: 4 MiB
     uint32_t sums_max;   // distinct samples between two calls of bpf_programs_sums; 0: 65536
@@ -86,6 +85,13 @@ void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file);
 
 // --- What comes.
 
+// The record that these bytes of the ring are: its whole size may be read. NULL: they are none.
+static inline const struct bpf_head *bpf_record_of(const void *bytes, size_t size)
+{
+    const struct bpf_head *head = bytes;
+    return size < sizeof *head || head->size < sizeof *head || head->size > size ? NULL : head;
+}
+
 // Calls fn for each record in the ring; head->size bytes may be read. Waits at most timeout_ms for the first one, or until
 // extra_fd (-1: none) is readable or a signal arrives. The number of records, fn's value where that is negative (the record
 // counts as done), or -errno (-EINTR).
@@ -115,6 +121,12 @@ int bpf_programs_measure_malloc(struct bpf_programs *p, uint64_t *malloc_ns, uin
 
 // The rate that an agent's heap sites have told; 0: none has.
 uint64_t bpf_programs_site_heap_bytes(const struct bpf_programs *p);
+
+// More of what a process' sites tell (enum bpf_told), which is then not counted otherwise as well. Any time. 0 or -errno.
+int bpf_programs_told(struct bpf_programs *p, pid_t pid, uint32_t what);
+
+// Forgets the allocations of processes that have ended, which nobody will free. How many these were, or -errno.
+int64_t bpf_programs_forget(struct bpf_programs *p, bool (*has_ended)(uint32_t pid));
 
 // Where the heap of a process that runs already ends, for BPF_SAMPLE_MAPPED by brk.
 void bpf_programs_break(struct bpf_programs *p, pid_t pid, uint64_t end);

@@ -9,6 +9,11 @@
 #ifndef FIBERSCOPE_COLLECTOR_BPF_SITES_BPF_H
 #define FIBERSCOPE_COLLECTOR_BPF_SITES_BPF_H
 
+// Of all files' sites together; each call of an inlined one is a spec of its own. Which address has which spec libbpf tells by
+// cookies, and its map for that stays empty.
+#define BPF_USDT_MAX_SPEC_CNT BPF_SITE_SPECS_MAX
+#define BPF_USDT_MAX_IP_CNT   1
+
 #include <bpf/usdt.bpf.h>
 
 uint64_t site_heap_bytes; // the agent's rate, as it said last
@@ -30,6 +35,17 @@ static __always_inline void count_site(void *ctx, struct sample *m, uint32_t slo
     scratch_give(s);
 }
 
+// The runtime tells both of fibers; of its threads, which wait for work, nobody is told.
+static __always_inline void told_of_contention(void *ctx, const struct task_struct *task,
+                                               enum bpf_told what)
+{
+    uint64_t site = bpf_usdt_cookie(ctx);
+    if (config.futex_locks)
+        told_now(task, site == BPF_SITE_BLOCK || site == BPF_SITE_MUTEX
+                           ? BPF_TOLD_BLOCK | BPF_TOLD_MUTEX
+                           : what);
+}
+
 // Of a wait of *ns, for how many it stands; 0: it is left out.
 static __always_inline uint64_t weigh_wait(uint64_t *ns)
 {
@@ -49,6 +65,7 @@ int site_block(struct pt_regs *ctx)
     uint32_t slot;
     if (!is_watched(m.task, &slot))
         return 0;
+    told_of_contention(ctx, m.task, BPF_TOLD_BLOCK);
     m.sum.ns = site_argument(ctx, 1);
     m.object = site_argument(ctx, 2);
     m.sum.count = site_argument(ctx, 3);
@@ -67,6 +84,7 @@ int site_mutex(struct pt_regs *ctx)
     uint32_t slot;
     if (!is_watched(m.task, &slot))
         return 0;
+    told_of_contention(ctx, m.task, BPF_TOLD_MUTEX);
     m.sum.ns = site_argument(ctx, 1);
     m.object = site_argument(ctx, 2);
     m.sum.count = site_argument(ctx, 3);
@@ -88,9 +106,11 @@ int site_heap_alloc(struct pt_regs *ctx)
     if (!is_watched(task, &slot))
         return 0;
     uint64_t address = site_argument(ctx, 0), bytes = site_argument(ctx, 1);
-    site_heap_bytes = site_argument(ctx, 3);
-    uint64_t key = stack_of(ctx, task, slot, BPF_SAMPLE_ALLOCATED,
-                            site_heap_bytes > 1 ? size_class(bytes) : 0);
+    uint64_t rate = site_argument(ctx, 3);
+    site_heap_bytes = rate;
+    told_now(task, BPF_TOLD_HEAP);
+    uint64_t key = stack_of(ctx, task, slot, rate > 1 ? size_class(bytes) : 0,
+                            rate >> 32 ? ~0u : (uint32_t)rate);
     if (key)
         heap_allocated(task, address, bytes, key);
     return 0;

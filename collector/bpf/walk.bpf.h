@@ -70,6 +70,7 @@ struct walk {
     uint32_t slot, seq, generation;
     uint32_t depth;
     uint32_t is_exact;                // rip is where execution stands, not a return address
+    uint32_t is_entry;                // the leaf stands at its first instruction: who walks says so
     uint32_t why;                     // enum bpf_walk_end
     uint64_t window_at, window_bytes; // where the words below lie, and how many are there
     uint64_t window[WALK_WINDOW_WORDS];
@@ -402,14 +403,15 @@ __attribute__((noinline)) int guess(struct walk *w)
     uint64_t frame[2], ra;
     if (!w)
         return -1;
+    bool is_leaf = w->depth == 1 && !bpf_probe_read_user(&ra, sizeof ra, (const void *)w->rsp) &&
+                   ra && is_code(w, ra);
+    if (is_leaf && w->is_entry) // rbp is still its caller's
+        return guessed(w, ra, w->rbp, w->rsp + 8);
     if (w->rbp > w->rsp - 8 && w->rbp % 8 == 0 && w->rbp - w->rsp < (1u << 20) &&
         !bpf_probe_read_user(frame, sizeof frame, (const void *)w->rbp) && frame[1] &&
         (frame[0] == 0 || frame[0] > w->rbp) && is_code(w, frame[1]))
         return guessed(w, frame[1], frame[0], w->rbp + 16);
-    if (w->depth == 1 && !bpf_probe_read_user(&ra, sizeof ra, (const void *)w->rsp) && ra &&
-        is_code(w, ra))
-        return guessed(w, ra, w->rbp, w->rsp + 8);
-    return -1;
+    return is_leaf ? guessed(w, ra, w->rbp, w->rsp + 8) : -1;
 }
 
 // In the kernel the leaf's pc is behind its `syscall`, which may end the code that its row covers.

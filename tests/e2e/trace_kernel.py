@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import time
 
@@ -69,17 +68,69 @@ def perf_runs(data):
     return runs
 
 
+def perf_waits(data):
+    """tid -> [ns from its wakeup, or from when it was taken off its CPU, until it got one], as perf's events say."""
+    out = subprocess.run(["perf", "script", "-i", data, "--ns", "-F", "time,event,trace"], capture_output=True, text=True)
+    since, waits = {}, {}
+    for line in out.stdout.splitlines():
+        m = re.match(r"\s*(\d+)\.(\d+):\s+sched:(\w+):(.*)", line)
+        if not m:
+            continue
+        now, event, text = int(m[1]) * 10**9 + int(m[2]), m[3], m[4]
+        if event != "sched_switch":  # one that is awake is woken as well
+            since.setdefault(int(re.search(r"\bpid=(\d+)", text)[1]), now)
+            continue
+        before, state, after = re.search(r"prev_pid=(\d+).*prev_state=(\S+) .*next_pid=(\d+)", text).groups()
+        since.pop(int(before), None)
+        if state in ("R", "R+"):
+            since[int(before)] = now
+        if int(after) in since:
+            waits.setdefault(int(after), []).append(now - since.pop(int(after)))
+    return waits
+
+
+def quantile(waits, q):
+    return sorted(waits)[min(int(q * len(waits)), len(waits) - 1)]
+
+
+def run_queues_are_as_long_as_perf_says(path, threads, waits):
+    said = report("latency", path)
+    process = next(iter(r["process"] for r in said["threads"] if r["thread"] == "ping"))
+    rows = {r["thread"]: r["waits"] for r in said["threads"] if r["process"] == process}
+    of_name, all_of_them = {}, []
+    for tid, (name, *_) in threads.items():
+        of_name.setdefault(name, []).extend(waits[tid])
+        all_of_them += waits[tid]
+    assert said["is_kernel"] and set(of_name) <= set(rows), (rows, of_name.keys())
+    assert said["whole"]["count"] == said["woken"]["count"] + said["taken_off"]["count"]
+    for name, truth in of_name.items():
+        row, slack = rows[name], 2000  # each takes the time for itself
+        print(f"      {name}: {row['count']} waits, {len(truth)} by perf; p99 {row['p99_ns']}, "
+              f"{quantile(truth, 0.99)}; sum {row['sum_ns']}, {sum(truth)}; max {row['max_ns']}, {max(truth)}")
+        missed = abs(row["count"] - len(truth))  # switches without their tracepoint, as below
+        assert missed <= 2 + 0.06 * len(truth), (name, row["count"], len(truth))
+        longest = max(row["max_ns"], max(truth)) if missed else 0
+        assert abs(row["sum_ns"] - sum(truth)) <= 0.02 * sum(truth) + slack * len(truth) + missed * longest, (name, row)
+        for key, q in (("p50_ns", 0.5), ("p90_ns", 0.9), ("p99_ns", 0.99), ("max_ns", 1)):
+            # What one of the two has missed may lie on either side of it.
+            least, most = (quantile(truth, max(0, q + side * missed / len(truth))) for side in (-1, 1))
+            assert 0.97 * least - slack <= row[key], (name, key, row[key], least)
+            assert row[key] <= 1.03 * max(most, longest if q == 1 else 0) + slack, (name, key, row[key], most)
+
+
 def perf_says_the_same(work):
     if not shutil.which("perf"):
         raise Skip("perf is not installed")
     data = os.path.join(work, "p.data")
     perf = subprocess.Popen(["perf", "record", "-q", "-a", "-k", "CLOCK_MONOTONIC", "-m", "16M", "-e",
-                             "sched:sched_switch", "-o", data], stderr=subprocess.DEVNULL)
+                             "sched:sched_switch", "-e", "sched:sched_wakeup", "-e", "sched:sched_wakeup_new", "-o",
+                             data, "sh", "-c", "echo; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL)
     try:
-        time.sleep(1)
+        perf.stdout.readline()  # it watches by now
         said, out, path = record_kernel(work, LOAD, "1.2", options=["--kernel-buffer=128MiB"])
     finally:
-        perf.send_signal(signal.SIGINT)
+        perf.stdin.close()
         perf.wait()
     go_reads(path)
     runs, threads = perf_runs(data), stats(out)
@@ -92,6 +143,7 @@ def perf_says_the_same(work):
         missed = abs(row["runs"] - switches)
         assert abs(on - ns) <= 0.01 * ns + 1500 * switches + 100e3 * missed, (name, on, ns, switches)
         assert missed <= 2 + 0.06 * switches, (name, row["runs"], switches, threads[tid], said)
+    run_queues_are_as_long_as_perf_says(path, threads, perf_waits(data))
 
 
 def the_kernels_counters_say_the_same(work):
@@ -250,11 +302,12 @@ def rights_of(pid):
     return rights
 
 
-def whose_records_are_read_has_few_rights(work):
+def has_few_rights(work, *what):
+    """A recorder of this, once it has begun, keeps what it reads and writes with; all of its threads."""
     # As ebpf.py has them, and CAP_PERFMON where the program's perf events are opened: linux/capability.h.
     may = sum(1 << bit for bit in (2, 5, 19, 34, 38, 40))
     path = os.path.join(work, "k.trace")
-    recorder = subprocess.Popen([FIBERSCOPE, "record", "--trace", "--cpu", "--kernel", "-o", path, LOAD, "1.5"],
+    recorder = subprocess.Popen([FIBERSCOPE, "record", "--trace", "--cpu", "--kernel", "-o", path, *what],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until, rights, are_few = time.monotonic() + 20, [], False
     while not are_few and time.monotonic() < until and recorder.poll() is None:
@@ -264,7 +317,26 @@ def whose_records_are_read_has_few_rights(work):
     said = recorder.communicate(timeout=60)[1]
     assert recorder.returncode == 0, said
     assert are_few and any(not e & 1 << 38 for e, p, n in rights), rights
+    assert report("validate", path)["valid"], said
     assert report("validate", os.path.join(work, "k.kernel.trace"))["valid"], said
+
+
+def whose_records_are_read_has_few_rights(work):
+    has_few_rights(work, LOAD, "1.5")
+
+
+def who_attaches_has_few_rights(work):
+    """And they are enough for a program of another user."""
+    if os.geteuid() != 0:
+        raise Skip("root is needed to become nobody")
+    with subprocess.Popen([*NOBODY, LOAD, "20"], stdout=subprocess.DEVNULL, env=dict(os.environ, LD_PRELOAD=AGENT)) as target:
+        try:
+            time.sleep(0.5)
+            has_few_rights(work, "-d", "1", "-p", str(target.pid))
+            names = {f["function"] for f in report("fibers", "-n", "0", os.path.join(work, "k.trace"))["functions"]}
+            assert names, "nothing of the agent's"
+        finally:
+            target.kill()
 
 
 def who_may_not_is_told_what_is_missing(work):
@@ -286,4 +358,5 @@ if __name__ == "__main__":
     main([perf_says_the_same, the_kernels_counters_say_the_same, threads_have_names_calls_and_waits,
           who_has_the_cpu_instead_is_named, a_full_ring_cuts_the_trace, a_running_program_is_joined,
           a_killed_program_and_its_children_are_told_to_the_end, a_fault_ends_with_its_signal,
-          what_ended_a_wait_is_told, whose_records_are_read_has_few_rights, who_may_not_is_told_what_is_missing])
+          what_ended_a_wait_is_told, whose_records_are_read_has_few_rights,
+          who_attaches_has_few_rights, who_may_not_is_told_what_is_missing])

@@ -8,6 +8,7 @@
 #include "analysis/trace/lost.h"
 #include "collector/bpf/kernel_build.h"
 #include "viewer/kernel_model.h"
+#include "viewer/load.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ enum {
 #define MS       UINT64_C(1000000)
 #define FIRST_NS 8
 
-static int fds[FILES_MAX];
+static int fds[FILES_MAX], name_count = 5;
 static uint32_t fd_count, gap_ms; // gaps: records are lost
 
 static int open_file(void *arg, uint32_t number, struct fscope_error *err)
@@ -43,10 +44,15 @@ static void close_file(void *arg, const struct kernel_build_file *f, int rc)
     assert_int_equal(rc, 0);
 }
 
+static uint32_t process_of(uint32_t tid) // those of the fibers' threads are 2 and 3
+{
+    return 1 + tid % 3;
+}
+
 static void add_all(struct kernel_build *b)
 {
     for (uint32_t tid = 1; tid < THREADS; tid++) {
-        const struct kernel_build_thread t = {tid, 1, 0, 'S', "thread"};
+        const struct kernel_build_thread t = {tid, process_of(tid), 0, 'S', "thread"};
         assert_int_equal(kernel_build_add(b, &t), 0);
     }
 }
@@ -77,7 +83,9 @@ static void make_kernel(unsigned seed)
                                   .value = (uint64_t)(rand() % 400)};
         now += (uint64_t)(rand() % 2000) * 100;
         r.time_ns = now - (uint64_t)(rand() % 3000);
-        snprintf(r.comm, sizeof r.comm, "name%d", rand() % 5);
+        r.pid = process_of(r.tid);
+        r.other_pid = process_of(r.other);
+        snprintf(r.comm, sizeof r.comm, "name%d", rand() % name_count);
         assert_int_equal(kernel_build_push(b, &r), 0);
         if (gap_ms && i % 2500 == 2499) {
             assert_int_equal(kernel_build_cut(b, now - 50000, now + gap_ms * MS, 3), 0);
@@ -195,7 +203,7 @@ static struct kernel_model *pair(struct trace_model *m)
     struct fscope_error err = {0};
     for (uint32_t i = 0; i < fd_count; i++)
         parts[i] = model_of(reader_of(fds[i]));
-    if (kernel_model_new(&k, m, parts, fd_count, &err))
+    if (kernel_model_new(&k, m, parts, fd_count, NULL, &err))
         fail_msg("%s", err.text);
     return k;
 }
@@ -229,6 +237,17 @@ static void compare_lanes(const struct kernel_model *k)
     }
 }
 
+static void compare_programs(const struct kernel_model *k)
+{
+    uint32_t programs = 0;
+    for (uint32_t t = k->cpu_count; t < k->lane_count; t++) {
+        uint32_t process = process_of((uint32_t)k->lanes[t].id);
+        assert_int_equal(k->lanes[t].is_program, process == 2 || process == 3);
+        programs += k->lanes[t].is_program;
+    }
+    assert_int_equal(programs, 8);
+}
+
 static void any_pair_loses_what_trace_lost_says(void **state)
 {
     (void)state;
@@ -249,6 +268,7 @@ static void any_pair_loses_what_trace_lost_says(void **state)
             compare(&m, k, from_ns, from_ns + (1 + rand() % 100) * (int64_t)MS + rand() % 1000);
         }
         compare_lanes(k);
+        compare_programs(k);
         kernel_model_free(k);
         trace_model_free(model);
         written_free(&m);
@@ -270,14 +290,108 @@ static void what_does_not_belong_together_is_refused(void **state)
     written_relay(&other);
     struct trace_model *model = model_of(written_end(&m)), *part = model_of(reader_of(fds[0]));
     assert_true(kernel_trace_is(part->spans) && !kernel_trace_is(model->spans));
-    assert_int_equal(kernel_model_new(&k, model, &part, 1, &err), -ENODATA);
+    assert_int_equal(kernel_model_new(&k, model, &part, 1, NULL, &err), -ENODATA);
     assert_non_null(strstr(err.text, "of another time: by the clock it begins "));
     part = model_of(written_end(&other));
-    assert_int_equal(kernel_model_new(&k, model, &part, 1, &err), -ENODATA);
+    assert_int_equal(kernel_model_new(&k, model, &part, 1, NULL, &err), -ENODATA);
     assert_string_equal(err.text, "it is no kernel trace");
     trace_model_free(model);
     written_free(&m);
     written_free(&other);
+    close_files();
+}
+
+static bool stop(void *context)
+{
+    return ++*(int *)context < 0;
+}
+
+static void nobody_waits_for_one_that_nobody_wants(void **state)
+{
+    (void)state;
+    static struct written m;
+    struct fscope_error err = {0};
+    struct kernel_model *k;
+    int asked = 0;
+    const struct kernel_model_watch w = {stop, &asked};
+    gap_ms = 0;
+    make_kernel(1);
+    make_fibers(&m);
+    struct trace_model *model = model_of(written_end(&m)), *part = model_of(reader_of(fds[0]));
+    assert_int_equal(kernel_model_new(&k, model, &part, 1, &w, &err), -ECANCELED);
+    assert_int_equal(asked, 1);
+    trace_model_free(model);
+    written_free(&m);
+    close_files();
+}
+
+// What the files lack is said by the clock of what is shown: the trace of fibers begins long before.
+static void notes_have_the_times_of_what_is_shown(void **state)
+{
+    (void)state;
+    static struct written m;
+    char path[32], kernel[32];
+    struct fscope_error err = {0};
+    struct loaded l;
+    double at = 0;
+    gap_ms = 7;
+    make_kernel(1);
+    make_fibers(&m);
+    trace_reader_close(written_end(&m));
+    int fd = memfd_create("fibers", MFD_CLOEXEC);
+    assert_int_equal(write(fd, m.bytes, m.size_bytes), m.size_bytes);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    snprintf(kernel, sizeof kernel, "/proc/self/fd/%d", fds[0]);
+    if (load_now(&(struct load_options){.path = path, .kernel = kernel}, &l, &err))
+        fail_msg("%s", err.text);
+    const char *from = strstr(l.missing, ": from ");
+    assert_non_null(from);
+    assert_int_equal(sscanf(from, ": from %lf", &at), 1);
+    assert_true(at > 1.0 && at < 2.0); // the kernel's begins at 1 s, and has a gap after 0.25 s
+    loaded_free(&l);
+    written_free(&m);
+    close(fd);
+    close_files();
+}
+
+// Whatever many names there are, all of the time is somebody's.
+static void who_has_no_room_is_among_others(void **state)
+{
+    (void)state;
+    static struct written m;
+    gap_ms = 0;
+    name_count = 3 * KERNEL_BY;
+    make_kernel(1);
+    make_fibers(&m);
+    name_count = 5;
+    struct trace_model *model = model_of(written_end(&m));
+    struct kernel_model *k = pair(model);
+    struct kernel_times t = {0};
+    int64_t sum_ns = 0, want_ns = 0;
+    for (uint32_t lane = k->cpu_count; lane < k->lane_count; lane++)
+        for (uint32_t i = 0; i < k->lanes[lane].lod.count; i++) {
+            struct kernel_piece p;
+            struct kernel_times one = {0};
+            kernel_piece_get(k, lane, i, &p);
+            if (p.class != KERNEL_DELAYED)
+                continue;
+            kernel_times_piece(&t, k, &p);
+            kernel_times_piece(&one, k, &p);
+            assert_in_range(one.by_count, 0, KERNEL_BY - 2);
+            for (uint32_t b = 0; b < one.by_count; b++)
+                want_ns += one.by[b].ns;
+        }
+    bool has_others = false;
+    for (uint32_t b = 0; b < t.by_count; b++) {
+        sum_ns += t.by[b].ns;
+        has_others |= !strcmp(t.by[b].name, "others");
+    }
+    assert_int_equal(t.by_count, KERNEL_BY);
+    assert_true(has_others && want_ns > 0);
+    assert_int_equal(sum_ns, want_ns);
+    kernel_model_free(k);
+    trace_model_free(model);
+    written_free(&m);
     close_files();
 }
 
@@ -290,10 +404,10 @@ static void the_file_beside_a_trace_has_its_name(void **state)
                                            {"a.trace/k", "a.trace/k.kernel.trace"},
                                            {"/t/x.trace.trace", "/t/x.trace.kernel.trace"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        assert_int_equal(kernel_trace_path(path, sizeof path, names[i][0]), 0);
+        assert_int_equal(trace_kernel_path(path, sizeof path, names[i][0]), 0);
         assert_string_equal(path, names[i][1]);
     }
-    assert_int_equal(kernel_trace_path(little, sizeof little, "k.trace"), -ENAMETOOLONG);
+    assert_int_equal(trace_kernel_path(little, sizeof little, "k.trace"), -ENAMETOOLONG);
 }
 
 int main(void)
@@ -301,6 +415,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_pair_loses_what_trace_lost_says),
         cmocka_unit_test(what_does_not_belong_together_is_refused),
+        cmocka_unit_test(nobody_waits_for_one_that_nobody_wants),
+        cmocka_unit_test(notes_have_the_times_of_what_is_shown),
+        cmocka_unit_test(who_has_no_room_is_among_others),
         cmocka_unit_test(the_file_beside_a_trace_has_its_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
