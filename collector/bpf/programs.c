@@ -531,11 +531,10 @@ static uint64_t now_ns(void)
 
 static int each_wait(const struct bpf_programs *p, uint64_t now, bpf_sum_fn *fn, void *arg)
 {
-    int fd = bpf_map__fd(p->skeleton->maps.waiting), rc = 0;
     uint32_t *tids = malloc(SUMS_BATCH * sizeof *tids), in = 0, out = 0;
     struct wait *waits = malloc(SUMS_BATCH * sizeof *waits);
-    bool is_first = true, is_last = !tids || !waits;
-    rc = is_last ? -ENOMEM : 0;
+    bool is_first = true, is_last = false;
+    int rc = tids && waits ? 0 : -ENOMEM, fd = bpf_map__fd(p->skeleton->maps.waiting);
     while (!rc && !is_last) {
         uint32_t n = SUMS_BATCH;
         int error = bpf_map_lookup_batch(fd, is_first ? NULL : &in, &out, tids, waits, &n, NULL)
