@@ -24,7 +24,7 @@ NO_PERF = [os.path.join(TESTS, "no_perf")]
 SHORT = os.path.join(TESTS, "ebpf_target")
 CGROUPS = "/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup"
 # linux/capability.h
-KEPT = {"CAP_SYS_PTRACE": 19, "CAP_DAC_READ_SEARCH": 2, "CAP_CHECKPOINT_RESTORE": 40, "CAP_SYSLOG": 34, "CAP_KILL": 5}
+KEPT = {"CAP_SYS_PTRACE": 19, "CAP_DAC_READ_SEARCH": 2, "CAP_CHECKPOINT_RESTORE": 40, "CAP_SYSLOG": 34}
 CAP_BPF = 39
 
 
