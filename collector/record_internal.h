@@ -22,6 +22,7 @@ struct record_progress {
     uint64_t start_ns, shown_ns;
 };
 void record_progress_begin(struct record_progress *p, const struct record_options *o);
+bool record_progress_is_due(const struct record_progress *p);
 void record_progress_show(struct record_progress *p, const struct record_result *result);
 void record_progress_end(struct record_progress *p);
 

@@ -36,11 +36,16 @@ void record_progress_begin(struct record_progress *p, const struct record_option
                                   .start_ns = record_now_ns(CLOCK_MONOTONIC)};
 }
 
+bool record_progress_is_due(const struct record_progress *p)
+{
+    uint64_t since = p->shown_ns ? p->shown_ns : p->start_ns;
+    return p->out && record_now_ns(CLOCK_MONOTONIC) - since >= PROGRESS_NS;
+}
+
 void record_progress_show(struct record_progress *p, const struct record_result *result)
 {
     uint64_t now = record_now_ns(CLOCK_MONOTONIC);
-    uint64_t since = p->shown_ns ? p->shown_ns : p->start_ns;
-    if (!p->out || now - since < PROGRESS_NS)
+    if (!record_progress_is_due(p))
         return;
     p->shown_ns = now;
     // \033[K clears what a longer line left.

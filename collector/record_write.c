@@ -241,6 +241,11 @@ static int write_kind(const struct record_options *o, struct record_result *resu
     if (kind == RECORD_CUSTOM) {
         struct custom_parts c = {.o = o, .result = result, .err = err};
         builder_each_part(b, write_custom, &c);
+        if (!c.count && o->fiber_fraction && !o->quiet)
+            fputs("fiberscope: no fiber events were seen, so there is no profile of them: no fiber "
+                  "of "
+                  "it began, waited or ended\n",
+                  o->messages);
         return c.first;
     }
     struct writing w = {.o = o,

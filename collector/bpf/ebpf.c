@@ -179,18 +179,19 @@ int ebpf_take_waiting(struct ebpf *e, struct fscope_error *err)
 static void begin_counting(struct ebpf *e)
 {
     uint64_t real_ns = record_now_ns(CLOCK_REALTIME);
-    e->start_ns = e->summed_ns = bpf_programs_count(e->programs);
+    e->start_ns = e->summed_ns = bpf_programs_count_from_now(e->programs);
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++)
         if (e->result->builders[kind])
             builder_set_start(e->result->builders[kind], real_ns);
     if (e->filter != BPF_FILTER_TARGETS)
         e->busy_ns = ebpf_busy_ns(e);
     ebpf_look_at_cpu(e);
+    e->rate_limit = ebpf_rate_limit();
 }
 
 static void end_counting(struct ebpf *e)
 {
-    e->result->duration_ns = bpf_programs_end(e->programs) - e->start_ns;
+    e->result->duration_ns = bpf_programs_count_no_more(e->programs) - e->start_ns;
     if (e->filter != BPF_FILTER_TARGETS)
         e->busy_end_ns = ebpf_busy_ns(e);
     ebpf_look_at_cpu(e);
@@ -274,7 +275,9 @@ int ebpf_look(struct ebpf *e, uint64_t now)
         e->looked_ns = now;
         ebpf_look_at_cpu(e);
     }
-    if (now - e->summed_ns >= SUMS_NS || e->new_keys > SUMS_MAX / 2) {
+    // Who is shown the progress sees what was taken up to now.
+    if (now - e->summed_ns >= SUMS_NS || e->new_keys > SUMS_MAX / 2 ||
+        record_progress_is_due(&e->progress)) {
         e->summed_ns = now;
         rc = ebpf_take_sums(e, false);
     }
@@ -312,13 +315,18 @@ static int serve(struct ebpf *e, const volatile int *stop)
 // --- The end.
 
 // Why fewer samples came than CPU time passed.
-static const char *shortfall(const struct bpf_losses *l)
+const char *ebpf_shortfall(const struct bpf_losses *l, uint32_t limit_before, uint32_t limit_after)
 {
     if (l->ring)
         return "the ring overflowed; lower -F, or give fiberscope more CPU";
     if (l->busy)
         return "samples met another one of the same CPU at work; lower -F";
-    return "the kernel throttled the events (kernel.perf_cpu_time_max_percent)";
+    if (limit_after < limit_before)
+        return "the kernel throttles events, as they took it too long: it has lowered "
+               "kernel.perf_event_max_sample_rate (kernel.perf_cpu_time_max_percent says from when "
+               "on)";
+    return "the reason is not known: none was lost, and the kernel has lowered no rate. It counts "
+           "CPU time in ticks, and the host of a virtual machine may have had its processors";
 }
 
 static void judge(struct ebpf *e, const struct bpf_losses *l)
@@ -333,7 +341,7 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
     double hz = r->delivered_hz[RECORD_CPU];
     if (hz > 0 && hz < RATE_TOLERATED * asked)
         snprintf(r->rate_note, sizeof r->rate_note, "%.0f Hz instead of %u: %s", hz, asked,
-                 shortfall(l));
+                 ebpf_shortfall(l, e->rate_limit, ebpf_rate_limit()));
     if (code.no_room || code.rules_full || code.no_slot || code.displaced)
         snprintf(
             r->warning, sizeof r->warning,

@@ -120,6 +120,7 @@ struct ebpf {
     uint32_t stack_bytes; // of a copy, at most
     uint32_t hz;          // of CPU samples; 0: none
     uint64_t start_ns, wall_period_ns;
+    uint32_t rate_limit;           // kernel.perf_event_max_sample_rate at the start
     uint64_t busy_ns, busy_end_ns; // CPU time of the machine or the group at the start and the end
     uint64_t ended_cpu_ns;         // of processes that have ended
     uint64_t summed_ns, looked_ns; // when sums were taken, CPU times were read
@@ -157,8 +158,10 @@ int ebpf_begin(struct ebpf *e, bool is_held, struct fscope_error *err); // loads
 int ebpf_next_tick_ms(struct ebpf *e, uint64_t now);                    // until there is to be read
 int ebpf_pump(struct ebpf *e);                                          // reads what has come
 int ebpf_look(struct ebpf *e, uint64_t now);                            // takes sums, if it is time
-bool ebpf_has_ended(const struct ebpf *e);                              // the one process
-int ebpf_take_waiting(struct ebpf *e, struct fscope_error *err);        // who waits already
+// Why fewer samples came than CPU time passed.
+const char *ebpf_shortfall(const struct bpf_losses *l, uint32_t limit_before, uint32_t limit_after);
+bool ebpf_has_ended(const struct ebpf *e);                       // the one process
+int ebpf_take_waiting(struct ebpf *e, struct fscope_error *err); // who waits already
 
 // --- ebpf_processes.c
 
@@ -174,6 +177,7 @@ int ebpf_tell(struct ebpf *e); // bpf_code_tell of those that are dirty; 0 or -E
 // CPU time that the watched ones have used from the start to the end, as far as it was seen; 0: unknown.
 uint64_t ebpf_cpu_ns(struct ebpf *e);
 void ebpf_look_at_cpu(struct ebpf *e);
+uint32_t ebpf_rate_limit(void);              // kernel.perf_event_max_sample_rate; 0: unknown
 uint64_t ebpf_busy_ns(const struct ebpf *e); // of the machine or the group, since ever
 
 struct ebpf_fibers ebpf_fibers(const struct ebpf *e, uint32_t pid);

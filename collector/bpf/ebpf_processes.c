@@ -253,6 +253,17 @@ void ebpf_look_at_cpu(struct ebpf *e)
     }
 }
 
+uint32_t ebpf_rate_limit(void)
+{
+    uint32_t hz = 0;
+    FILE *f = fopen("/proc/sys/kernel/perf_event_max_sample_rate", "re");
+    if (f && fscanf(f, "%u", &hz) != 1)
+        hz = 0;
+    if (f)
+        fclose(f);
+    return hz;
+}
+
 uint64_t ebpf_busy_ns(const struct ebpf *e)
 {
     unsigned long long user, nice, kernel, irq, softirq;

@@ -53,11 +53,11 @@ int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err);
 void bpf_programs_stop(struct bpf_programs *p);
 
 // Attaching and detaching may take seconds. Where bpf_programs_hold was called before bpf_programs_start, nothing is counted
-// until bpf_programs_count; of waits that part counts which lies between that and bpf_programs_end. Both say when it is
-// (CLOCK_MONOTONIC).
+// until bpf_programs_count_from_now. Of waits that part counts which lies between that and bpf_programs_count_no_more. Both
+// say when they were called (CLOCK_MONOTONIC).
 void bpf_programs_hold(struct bpf_programs *p);
-uint64_t bpf_programs_count(struct bpf_programs *p);
-uint64_t bpf_programs_end(struct bpf_programs *p);
+uint64_t bpf_programs_count_from_now(struct bpf_programs *p);
+uint64_t bpf_programs_count_no_more(struct bpf_programs *p);
 uint64_t bpf_programs_counted_ns(const struct bpf_programs *p, uint64_t from,
                                  uint64_t to); // what of that counts
 

@@ -21,7 +21,7 @@ void bpf_programs_hold(struct bpf_programs *p)
     __atomic_store_n(&k->bss->counted_since_ns, UINT64_MAX, __ATOMIC_RELEASE);
 }
 
-uint64_t bpf_programs_count(struct bpf_programs *p)
+uint64_t bpf_programs_count_from_now(struct bpf_programs *p)
 {
     struct profile_bpf *k = bpf_programs_skeleton(p);
     uint64_t now = now_ns();
@@ -29,7 +29,7 @@ uint64_t bpf_programs_count(struct bpf_programs *p)
     return now;
 }
 
-uint64_t bpf_programs_end(struct bpf_programs *p)
+uint64_t bpf_programs_count_no_more(struct bpf_programs *p)
 {
     struct profile_bpf *k = bpf_programs_skeleton(p);
     uint64_t now = now_ns();

@@ -5,10 +5,12 @@ it runs; what refuses it is named."""
 
 import collections
 import os
+import pty
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import fibers
@@ -142,6 +144,23 @@ def a_process_and_its_threads(work):
         assert share(p, lambda st, n=name: n in st) > 0, f"{name} was never seen"
     assert share(p, lambda st: "call_kernel" in st and "[kernel]" not in st[0]) > 0
     assert {"worker"} <= {s.labels.get("thread") for s in p.samples}, "thread names are lost"
+
+
+def progress_says_what_was_taken(work):
+    master, terminal = pty.openpty()
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        r = subprocess.Popen([FIBERSCOPE, "record", "--method=ebpf", "-p", str(busy.pid), "-d", "1200ms", "-o", "e.pb.gz"],
+                             cwd=work, stderr=terminal)
+        os.close(terminal)
+        assert r.wait(timeout=60) == 0
+    finally:
+        busy.kill()
+        busy.wait()
+    said = os.read(master, 1 << 16).decode()
+    os.close(master)
+    taken = re.findall(r"(\d+) s, (\d+) samples?", said)
+    assert taken and all(int(n) > 0 for _, n in taken), said
 
 
 def a_command_its_children_and_what_they_execute(work):
@@ -312,6 +331,7 @@ if __name__ == "__main__":
         wishes_that_it_cannot_fulfil_are_refused,
         privileges_go_once_it_runs,
         a_process_and_its_threads,
+        progress_says_what_was_taken,
         a_command_its_children_and_what_they_execute,
         threads_that_outlive_the_first,
         a_killed_target_loses_nothing,

@@ -315,7 +315,8 @@ def nothing_is_left_attached(work):
             on = semaphores(t.pid)
             assert on["park"] and on["block"] and on["mutex"] and not on["start"], on
             r.send_signal(end)
-            r.communicate(timeout=60)
+            _, said = r.communicate(timeout=60)
+            assert end == signal.SIGKILL or "no fiber events were seen" in said, said  # its fibers wait
             for _ in range(100):
                 if not any(semaphores(t.pid).values()):
                     break
