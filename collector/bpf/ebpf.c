@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 enum { TICK_MS = 100, TICK_BUSY_MS = 10, TICK_FIRST_MS = 2, JUDGED_SAMPLES_MIN = 50 };
-enum { WAITING_BYTES_MAX = 4 << 20 };
+enum { WAITING_BYTES_MAX = 4 << 20, PARTS = EBPF_RING_MAX / BPF_POLL_BYTES };
 enum { DESCRIPTORS_WANTED = 1 << 20, SUMS_MAX = 65536, WAITS_MAX = 32768 };
 // As perf_attach.c's: samples later than that wait.
 #define HORIZON_NS UINT64_C(1000000)
@@ -209,16 +209,29 @@ static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
 
 // --- The recording.
 
-int ebpf_pump(struct ebpf *e)
+// Below 0, or how many bytes have been taken.
+static int64_t pump_part(struct ebpf *e)
 {
+    size_t before = e->queued;
     int64_t rc = bpf_programs_poll(e->programs, 0, -1, ebpf_on_record, e);
+    int64_t taken = (int64_t)(e->queued - before);
     if (rc == -EINTR)
         rc = 0;
     if (rc >= 0)
         rc = ebpf_run_queue(e, record_now_ns(CLOCK_MONOTONIC) - HORIZON_NS);
     if (rc >= 0)
         rc = ebpf_tell(e);
-    return rc < 0 ? (int)rc : 0;
+    return rc < 0 ? rc : taken;
+}
+
+// In parts: what the first tell of new code spares it further copies, and the queue stays as small. All together at most what
+// the largest ring holds: what comes meanwhile may keep it full for as long as it lasts.
+int ebpf_pump(struct ebpf *e)
+{
+    int64_t taken = BPF_POLL_BYTES / 2;
+    for (int i = 0; taken >= BPF_POLL_BYTES / 2 && i < PARTS; i++)
+        taken = pump_part(e);
+    return taken < 0 ? (int)taken : 0;
 }
 
 int ebpf_next_tick_ms(struct ebpf *e, uint64_t now)
@@ -365,7 +378,7 @@ static int finish(struct ebpf *e, int rc)
 {
     struct bpf_losses losses = {0};
     ebpf_look_at_cpu(e);
-    bpf_programs_stop(e->programs);
+    bpf_programs_end(e->programs);
     e->result->duration_ns = record_now_ns(CLOCK_MONOTONIC) - e->start_ns;
     int rc2 = ebpf_take_sums(e, true);
     bpf_programs_losses(e->programs, &losses);

@@ -25,6 +25,7 @@ enum {
     EBPF_KEY_BUCKETS = 1 << 14,
     EBPF_LABELS_MAX = 17,
     EBPF_INTO_MAX = 2, // profiles of one kind of sample
+    EBPF_RING_MAX = 32 << 20,
 };
 #define EBPF_SECOND_NS UINT64_C(1000000000)
 

@@ -25,7 +25,7 @@
 
 #define SITE(name) (1u << BPF_SITE_##name)
 
-enum { PROBES_RING_BYTES = 32 << 20, SUMS_SECONDS = 5 };
+enum { SUMS_SECONDS = 5 };
 
 enum {
     HEAP_SITES = SITE(HEAP_ALLOC) | SITE(HEAP_FREE),
@@ -259,7 +259,7 @@ void ebpf_probes_choose(const struct ebpf *e, struct bpf_programs_options *po)
     po->config.fiber_fraction = e->o->fiber_fraction;
     // As long as a program's code is not known, each of its calls sends a copy of the stack.
     if (!po->ring_bytes && (po->malloc || po->sites))
-        po->ring_bytes = PROBES_RING_BYTES;
+        po->ring_bytes = EBPF_RING_MAX;
 }
 
 static void say_cost(const struct ebpf *e)
