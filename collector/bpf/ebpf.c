@@ -200,6 +200,8 @@ static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
         rc = privileges_drop(may_write, e, 0, err);
     if (!rc && e->filter != BPF_FILTER_TARGETS)
         e->busy_ns = ebpf_busy_ns(e);
+    if (go_fd >= 0) // probes take their time, and the command has waited for them
+        e->start_ns = e->summed_ns = record_now_ns(CLOCK_MONOTONIC);
     if (!rc && go_fd >= 0 && write(go_fd, "g", 1) != 1)
         rc = error_set(err, -errno, 0, "the command could not be started: %s", strerror(errno));
     if (!rc)

@@ -152,6 +152,21 @@ def malloc_is_seen_in_what(compiler, work):
         assert all(list(s.stack[1:4]) == [function, "heap", "main"] for s in p.samples if function in s.stack)
 
 
+def a_ring_kept_full_ends_on_time(work):
+    path = os.path.join(work, "f.pb.gz")
+    r = subprocess.Popen([FIBERSCOPE, "record", "--method=ebpf", "--heap=exact", "--malloc", "-d", "300ms", "-o", path, SITES,
+                          "flood"], stderr=subprocess.PIPE, text=True)
+    said = r.stderr.read()
+    _, r.returncode, used = os.wait4(r.pid, 0)
+    assert r.returncode == 0, said
+    p = Profile(path)
+    tables = re.search(r"ebpf: (\d+) tables", "\n".join(p.comments))
+    print(f"      {p.duration / 1e9:.2f} s of 0.3, {used.ru_maxrss >> 10} MiB, {tables.group(0)}, {said.splitlines()[-2]}")
+    # It floods for 0.8 s; the ring has 32 MiB and is mapped twice.
+    assert p.duration < 0.7e9 and used.ru_maxrss >> 10 < 250 and int(tables.group(1)) > 0, (said, p.comments)
+    assert value(p, "alloc_objects", "allocate_on") > 0, said
+
+
 def malloc_of_a_static_program_is_seen(work):
     malloc_is_seen_in_what(["gcc", "-static"], work)
 
@@ -306,6 +321,7 @@ if __name__ == "__main__":
         growth_is_found_where_it_happens,
         malloc_is_seen_without_the_agent,
         sampled_malloc_is_an_estimate_of_the_truth,
+        a_ring_kept_full_ends_on_time,
         malloc_of_a_static_program_is_seen,
         malloc_of_musl_is_seen,
         children_are_left_alone,

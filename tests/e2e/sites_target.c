@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // A program that knows how it grows, what it allocates and who waits for whom, for who looks at it from outside. It says
-// "ready PID", waits for a line, does what MODE says, and prints "truth NAME NUMBER..." lines. Usage: sites_target MODE.
+// "ready PID", waits for a line, does what MODE says, and prints "truth NAME NUMBER..." lines ("flood" waits and tells nothing). Usage: sites_target MODE.
 
 #include <pthread.h>
 #include <stdint.h>
@@ -213,10 +213,52 @@ static void locks(void)
     printf("truth locks %d %llu\n", ROUNDS, (unsigned long long)waited_ns);
 }
 
+// --- flood: all threads allocate as fast as they can, from stacks of 60 KiB, as soon as the program begins.
+
+enum { FLOODERS = 4, FLOOD_MS = 800, FRAME_BYTES = 3000, FRAMES = 20 };
+
+KEEP static void allocate_on(void)
+{
+    uint64_t end = now_ns() + FLOOD_MS * UINT64_C(1000000);
+    while (now_ns() < end)
+        kept = malloc(16);
+    sink++;
+}
+
+KEEP static void deep(int frames)
+{
+    volatile char room[FRAME_BYTES];
+    room[frames] = 1;
+    if (frames)
+        deep(frames - 1);
+    else
+        allocate_on();
+    sink += (uint64_t)room[frames];
+}
+
+static void *flooder(void *arg)
+{
+    deep(FRAMES);
+    return arg;
+}
+
+static int flood(void)
+{
+    pthread_t threads[FLOODERS];
+    for (size_t i = 0; i < FLOODERS; i++)
+        if (pthread_create(&threads[i], NULL, flooder, NULL))
+            abort();
+    for (size_t i = 0; i < FLOODERS; i++)
+        pthread_join(threads[i], NULL);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     char line[16];
     const char *mode = argc > 1 ? argv[1] : "";
+    if (strcmp(mode, "flood") == 0)
+        return flood();
     printf("ready %d\n", (int)getpid());
     fflush(stdout);
     if (!fgets(line, sizeof line, stdin))
