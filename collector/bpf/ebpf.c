@@ -323,41 +323,16 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
     if (hz > 0 && hz < RATE_TOLERATED * asked)
         snprintf(r->rate_note, sizeof r->rate_note, "%.0f Hz instead of %u: %s", hz, asked,
                  shortfall(l));
-    if (code.no_room || code.rules_full || code.no_slot || code.displaced)
-        snprintf(
-            r->warning, sizeof r->warning,
-            "unwind tables found no room (%llu files, %llu processes, %llu gave way to others; "
-            "the bound is %llu KiB; --unwind-memory): "
-            "stacks there were walked by frame pointer, or from copies",
-            (unsigned long long)code.no_room + (code.rules_full != 0),
-            (unsigned long long)code.no_slot, (unsigned long long)code.displaced,
-            (unsigned long long)unwind_bytes(e) >> 10);
-    else if (perf_code_no_room(e->processes))
-        snprintf(r->warning, sizeof r->warning,
-                 "the unwind tables of %u files are too large together to be read: stacks there "
-                 "were walked by frame pointer",
-                 perf_code_no_room(e->processes));
-    else if (l->events)
-        snprintf(
-            r->warning, sizeof r->warning,
-            "%llu beginnings and ends of processes were not noticed, as the ring or the table of "
-            "processes was full: what they started may be missing",
-            (unsigned long long)l->events);
-    else if (e->cut)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu stacks were longer than the %u bytes that were copied while their code was "
-                 "not known yet, and lack their outermost frames",
-                 (unsigned long long)e->cut, e->stack_bytes);
-    else if (l->waits)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu waits are not in the profile: they found no room, as more than %d threads "
-                 "had waited, or in too many ways in %d s",
-                 (unsigned long long)l->waits, WAITS_MAX, (int)(SUMS_NS / EBPF_SECOND_NS));
-    else if (l->sums)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu samples were sent one by one: more than %d different ones in %d s",
-                 (unsigned long long)l->sums, SUMS_MAX, (int)(SUMS_NS / UINT64_C(1000000000)));
-    ebpf_contention_judge(r, l);
+    const struct ebpf_lacks lacks = {.losses = *l,
+                                     .code = code,
+                                     .unwind_bytes = unwind_bytes(e),
+                                     .unread_files = perf_code_no_room(e->processes),
+                                     .cut = e->cut,
+                                     .stack_bytes = e->stack_bytes,
+                                     .waits_max = WAITS_MAX,
+                                     .sums_max = SUMS_MAX,
+                                     .sums_seconds = (uint32_t)(SUMS_NS / EBPF_SECOND_NS)};
+    ebpf_tell_lacks(r, &lacks);
     r->damaged = e->damaged + sideband_damaged(e->sideband);
 }
 
@@ -386,7 +361,7 @@ static int finish(struct ebpf *e, int rc)
     bpf_programs_losses(e->programs, &losses);
     e->lost += losses.ring + losses.busy;
     ebpf_lost(e);
-    ebpf_probes_finish(e, &losses);
+    ebpf_probes_finish(e);
     judge(e, &losses);
     comment_costs(e, &losses);
     return rc ? rc : rc2;

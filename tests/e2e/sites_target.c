@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // A program that knows how it grows, what it allocates and who waits for whom, for who looks at it from outside. It says
-// "ready PID", waits for a line, does what MODE says, and prints "truth NAME NUMBER..." lines ("flood" waits and tells nothing). Usage: sites_target MODE.
+// "ready PID", waits for a line, does what MODE says, and prints "truth NAME NUMBER..." lines ("flood" and "fill" begin at once). Usage: sites_target MODE.
 
 #include <pthread.h>
 #include <stdint.h>
@@ -253,12 +253,39 @@ static int flood(void)
     return 0;
 }
 
+// --- fill: two threads touch pages as fast as they can, as soon as the program begins.
+
+enum { FILLS = 4, FILLED = 32 * MIB };
+
+KEEP static void *fill_pages(void *arg)
+{
+    for (int i = 0; i < FILLS; i++) {
+        char *p = map(FILLED);
+        touch(p, FILLED);
+        munmap(p, FILLED);
+    }
+    return arg;
+}
+
+static int fill(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, fill_pages, NULL))
+        abort();
+    fill_pages(NULL);
+    pthread_join(thread, NULL);
+    printf("truth filled %d\n", 2 * FILLS * FILLED);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     char line[16];
     const char *mode = argc > 1 ? argv[1] : "";
     if (strcmp(mode, "flood") == 0)
         return flood();
+    if (strcmp(mode, "fill") == 0)
+        return fill();
     printf("ready %d\n", (int)getpid());
     fflush(stdout);
     if (!fgets(line, sizeof line, stdin))
