@@ -594,17 +594,6 @@ int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn 
     return bpf_programs_cut(p, NULL, record, fn, arg, &when);
 }
 
-int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)
-{
-    struct bpf_prog_info info = {0};
-    uint32_t size = sizeof info;
-    if (bpf_obj_get_info_by_fd(bpf_program__fd(p->skeleton->progs.sample_cpu), &info, &size))
-        return -errno;
-    *ns = info.run_time_ns;
-    *runs = info.run_cnt;
-    return 0;
-}
-
 struct profile_bpf *bpf_programs_skeleton(const struct bpf_programs *p)
 {
     return p->skeleton;
