@@ -25,8 +25,6 @@
 
 #define SITE(name) (1u << BPF_SITE_##name)
 
-enum { PROBES_RING_BYTES = 32 << 20, SUMS_SECONDS = 5 };
-
 enum {
     HEAP_SITES = SITE(HEAP_ALLOC) | SITE(HEAP_FREE),
     LOCK_SITES = SITE(BLOCK) | SITE(MUTEX) | SITE(THREAD_BLOCK) | SITE(THREAD_MUTEX),
@@ -257,9 +255,9 @@ void ebpf_probes_choose(const struct ebpf *e, struct bpf_programs_options *po)
     po->config.block_ns = e->o->block_ns;
     po->config.mutex_fraction = (uint32_t)e->o->mutex_fraction;
     po->config.fiber_fraction = e->o->fiber_fraction;
-    // As long as a program's code is not known, each of its calls sends a copy of the stack.
-    if (!po->ring_bytes && (po->malloc || po->sites))
-        po->ring_bytes = PROBES_RING_BYTES;
+    // As long as a program's code is not known, each of its calls and faults sends a copy of the stack.
+    if (!po->ring_bytes && (po->malloc || po->sites || po->memory))
+        po->ring_bytes = EBPF_RING_MAX;
 }
 
 static void say_cost(const struct ebpf *e)
@@ -431,23 +429,11 @@ void ebpf_probes_forget(const struct ebpf *e)
 
 // --- The end.
 
-void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l)
+void ebpf_probes_finish(struct ebpf *e)
 {
-    struct record_result *r = e->result;
     uint64_t rate = bpf_programs_site_heap_bytes(e->programs);
-    if (rate && r->builders[RECORD_HEAP])
-        builder_set_rate(r->builders[RECORD_HEAP], rate);
-    if (l->calls)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu allocations, frees or calls of malloc are not in the profile: they found no "
-                 "room, as too many threads were in malloc, or there were too many stacks in %d s; "
-                 "sample fewer (--heap=BYTES)",
-                 (unsigned long long)l->calls, SUMS_SECONDS);
-    else if (l->lives)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu allocations found no room in the table of live ones, and count as freed at "
-                 "once: sample fewer (--heap=BYTES)",
-                 (unsigned long long)l->lives);
+    if (rate && e->result->builders[RECORD_HEAP])
+        builder_set_rate(e->result->builders[RECORD_HEAP], rate);
 }
 
 void ebpf_probes_free(struct ebpf *e)
