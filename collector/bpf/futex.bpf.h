@@ -33,6 +33,7 @@ enum {
 struct futex_wait {            // the last one of a thread
     uint64_t since;            // 0: it is over
     uint64_t address, sp, key; // key: what it is among the locks
+    uint64_t owed_since;       // by the entry
     uint32_t pid;
     uint32_t place;                                 // in futex_locks, from 1 on; 0: none
     uint32_t hint;                                  // enum bpf_futex_hint
@@ -82,10 +83,10 @@ static __always_inline struct futex_lock *futex_place(uint32_t pid, uint64_t add
 }
 
 // Adds w to the entry if it is this word's already, or if it is free and may be taken.
-static __always_inline bool futex_join(struct futex_lock *l, const struct futex_wait *w,
-                                       bool may_take)
+static __always_inline bool futex_join(struct futex_lock *l, struct futex_wait *w, bool may_take)
 {
-    uint64_t address = w->key, now = w->since;
+    // What it was owed when it left, it still is: if it waits on, it has waited meanwhile.
+    uint64_t address = w->key, since = w->may_have ? w->owed_since : w->since;
     uint32_t pid = w->pid, hint = w->hint, was_woken = w->was_woken;
     bool is_in = false;
     bpf_spin_lock(&l->guard);
@@ -101,15 +102,18 @@ static __always_inline bool futex_join(struct futex_lock *l, const struct futex_
     }
     if (is_in) {
         l->waiters++;
-        l->sum += now;
+        since = l->last > since ? l->last : since;
+        l->sum += since;
         l->hint |= hint;
     }
     bpf_spin_unlock(&l->guard);
+    if (is_in)
+        w->owed_since = since;
     return is_in;
 }
 
 // The entry's number from 1 on; 0: there is no room.
-static __always_inline uint32_t futex_enter(const struct futex_wait *w)
+static __always_inline uint32_t futex_enter(struct futex_wait *w)
 {
     uint64_t address = w->key;
     uint32_t pid = w->pid;
@@ -129,16 +133,19 @@ static __always_inline uint32_t futex_enter(const struct futex_wait *w)
 
 static __always_inline void futex_leave(struct futex_wait *w, bool may_have)
 {
+    uint64_t since = w->owed_since;
     uint32_t index = w->place - 1, was_woken;
     struct futex_lock *l = w->place ? bpf_map_lookup_elem(&futex_locks, &index) : 0;
     if (!l)
         return;
     bpf_spin_lock(&l->guard);
-    l->sum -= l->last > w->since ? l->last : w->since;
+    since = l->last > since ? l->last : since;
+    l->sum -= since;
     l->waiters--;
     was_woken = l->is_woken;
     l->is_woken = may_have ? was_woken : 0;
     bpf_spin_unlock(&l->guard);
+    w->owed_since = since;
     w->may_have = may_have;
     w->was_woken = may_have && was_woken;
 }
