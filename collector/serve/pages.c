@@ -25,6 +25,8 @@ static const struct {
      "Stacks of all fibers, or threads where there are none. debug=2 prints them one by one"},
     {"heap", "Memory that is in use, by where it was allocated"},
     {"mutex", "Where locks were released for which others had waited"},
+    {"offcpu", "Time that threads do not run: asleep, waiting, or without a processor, for as long "
+               "as seconds= says"},
     {"profile", "CPU time, for as long as seconds= says (30 by default). For go tool pprof"},
     {"symbol", "Names of addresses: in the query or the body of a POST, joined by +"},
     {"threadcreate", "Threads, by the function that they were made for"},
@@ -138,6 +140,8 @@ void page_index(struct request *r)
     session_each_profile(r->serve->session, add_row, &all);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         add_row(&all, others[i], 0);
+    if (session_is_by_kernel(r->serve->session))
+        add_row(&all, "offcpu", 0);
     if (all.count)
         qsort(all.rows, all.count, sizeof *all.rows, by_name);
     FILE *out = reply_text_begin(r, TYPE_HTML);
