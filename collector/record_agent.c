@@ -211,6 +211,13 @@ static const char *what_needs_it(const struct record_options *o, const char **op
     return kinds[i].what;
 }
 
+// Whether eBPF, which touches nothing, sees all of it, and may be used.
+static const char *or_by_kernel(const struct record_options *o)
+{
+    return !o->trace && !record_check_kernel(o, NULL) ? "--method=ebpf records it from outside, "
+                                                      : "";
+}
+
 static int put_in(const struct record_options *o, bool *is_put_in, struct fscope_error *err)
 {
     struct inject_result how;
@@ -291,10 +298,11 @@ int record_process(const struct record_options *o, struct record_result *result,
     if (is_needed && rc == -ENOENT && inject_check(&io, &never) == -EOPNOTSUPP)
         return error_set(err, -EOPNOTSUPP, 0, "%s the agent: %.300s", what, never.text);
     if (is_needed)
-        return error_set(err, rc, 0,
-                         "%s the agent: %.250s; --method=inject puts it in, `fiberscope record %s "
-                         "COMMAND` starts one with it",
-                         what, why.text, option);
+        return error_set(
+            err, rc, 0,
+            "%s the agent: %.250s; %s--method=inject puts it in, `fiberscope record %s "
+            "COMMAND` starts one with it",
+            what, why.text, or_by_kernel(o), option);
     rc = from_outside(o, is_there ? why.text : "", result, err);
     if (rc == -EPERM && err && o->method != RECORD_PERF) {
         why = *err;

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 128 };
+enum { NAME_BYTES = 128, EVENTS_LEAST = 2 };
 #define DEFAULT_NAME "%e.%p.%k.pb.gz"
 #define TRACE_NAME   "%e.%p." RECORD_TRACE_NAME
 
@@ -168,6 +168,11 @@ static int count_at(const struct record_options *o, const struct record_result *
              record_path(other, sizeof other, record_profiles(o), sample, record_kind_name(kind),
                          NULL) == 0 &&
              strcmp(other, path) == 0;
+    // One for each kind of event; which there will be is not known yet.
+    for (int event = 0; o->fiber_fraction && event < EVENTS_LEAST; event++)
+        n += record_path(other, sizeof other, record_profiles(o), sample,
+                         event ? "fiber-park" : "fiber-spawn", NULL) == 0 &&
+             strcmp(other, path) == 0;
     n += o->trace &&
          record_path(other, sizeof other, o->output, sample, RECORD_TRACE_NAME, NULL) == 0 &&
          strcmp(other, path) == 0;
@@ -189,6 +194,11 @@ static bool ends_with(const char *text, const char *end)
 static int fail_at_one(const struct record_options *o, int files, struct fscope_error *err)
 {
     char profiles[32];
+    if (o->fiber_fraction)
+        return error_set(err, -EINVAL, 0,
+                         "-o %s: each kind of fiber events has a profile of its own: name a folder "
+                         "(one that is not there yet with / at its end), or use %%k in the name",
+                         o->output);
     snprintf(profiles, sizeof profiles, "%d profiles", files - o->trace);
     return error_set(err, -EINVAL, 0,
                      "-o %s: %s%s need %d files: name a folder (one that is not there yet "
