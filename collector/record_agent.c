@@ -109,6 +109,9 @@ int record_by_agent(const struct record_options *o, struct call *call, struct re
             rc = error_set(err, rc2, 0, "recording: %s", strerror(-rc2));
         ingest_get_stats(l->ingest, &stats);
         record_judge_rates(l->result, &stats);
+        if (stats.earlier[0])
+            record_comment(l->result, stats.earlier);
+        snprintf(l->result->earlier, sizeof l->result->earlier, "%s", stats.earlier);
         if (stats.late_why[0])
             snprintf(l->result->warning, sizeof l->result->warning, "%s", stats.late_why);
     }

@@ -290,6 +290,8 @@ int record_write(const struct record_options *o, struct record_result *result,
     comment_losses(result);
     if (result->warning[0] && !o->quiet)
         fprintf(o->messages, "fiberscope: %s\n", result->warning);
+    if (result->earlier[0] && !o->quiet)
+        fprintf(o->messages, "fiberscope: %s\n", result->earlier);
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         if (!result->builders[kind])
             continue;
