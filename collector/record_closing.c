@@ -166,8 +166,10 @@ static void say_empty(FILE *out, const struct record_result *result, enum record
               "was kept; --block=1 keeps all\n",
               out);
     } else if (kind == RECORD_MUTEX) {
-        fputs("no contention was seen: no thread waited for a lock that another one released\n",
-              out);
+        fprintf(out,
+                "no contention was seen: no thread waited for a lock that another one released%s\n",
+                result->by_ebpf ? " (goroutines wait for Go's locks without the kernel, unseen)"
+                                : "");
     } else if (kind == RECORD_OFFCPU || kind == RECORD_WAKEUPS) {
         fputs("no waits were seen: no thread left its processor\n", out);
     } else {

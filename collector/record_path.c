@@ -212,6 +212,7 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
 {
     struct record_result sample = {.program = "x", .pid = 1};
     char path[PATH_MAX];
+    const char *done = o->pid || o->whole_machine || o->cgroup ? "recorded" : "started";
     int kind = 0;
     while (kind < RECORD_CUSTOM && !record_wants(o, kind))
         kind++;
@@ -226,6 +227,11 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
             "-o %s: a profile's name, and with --trace alone a trace is written: name it "
             "%.*s.trace, or add --cpu and name a folder (with / at its end) for both",
             o->output, (int)(strstr(path, ".pb") - path), path);
+    if (ends_with(path, ".svg"))
+        return error_set(err, -EINVAL, 0,
+                         "-o %s: a profile is written, no picture: name it %.*s.pb.gz, and then "
+                         "`fiberscope flame -o %s` draws it",
+                         o->output, (int)(strlen(path) - 4), path, o->output);
     int n = count_at(o, &sample, path);
     if (n > 1)
         return fail_at_one(o, n, err);
@@ -244,13 +250,13 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
     // "-o NAME/" asks for a folder; what is in it has its own name.
     bool is_made = asks_for_folder(o->output) && mkdir(folder, 0777) == 0;
     if (!is_made && stat(folder, &st))
-        return error_set(err, -errno, 0, "%s: %s; nothing was started", folder, strerror(errno));
+        return error_set(err, -errno, 0, "%s: %s; nothing was %s", folder, strerror(errno), done);
     if (!is_made && !S_ISDIR(st.st_mode))
-        return error_set(err, -ENOTDIR, 0, "-o %s: %s is a file, not a folder; nothing was started",
-                         o->output, folder);
+        return error_set(err, -ENOTDIR, 0, "-o %s: %s is a file, not a folder; nothing was %s",
+                         o->output, folder, done);
     if (access(folder, W_OK | X_OK))
-        return error_set(err, -errno, 0, "%s: %s; nothing was started%s",
+        return error_set(err, -errno, 0, "%s: %s; nothing was %s%s",
                          strcmp(folder, ".") == 0 ? "the current folder" : folder, strerror(errno),
-                         o->output ? "" : " (-o FILE writes elsewhere)");
+                         done, o->output ? "" : " (-o FILE writes elsewhere)");
     return 0;
 }

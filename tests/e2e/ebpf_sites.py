@@ -306,6 +306,7 @@ def what_cannot_be_probed_is_refused(work):
         assert os.listdir(work) == [], os.listdir(work)
     refused("for one process", "--heap", "--malloc", "-a", "-d", "1s")
     refused("needs --heap", "--malloc", "true")
+    refused("-a records no --trace", "--trace", "-a", "-d", "1s", "-o", work + "/t.trace")
     refused("no file of it has the sites", "--fiber-events", "-o", work + "/%k", "true")
     refused("name a folder", "--fiber-events", "true")
 
