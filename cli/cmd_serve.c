@@ -59,7 +59,7 @@ static const struct cli_option options[] = {
         "and threads alone; auto: the first that can be had; inject, with -p: puts it into the "
         "process first, and takes it out of service at the end; ebpf, with -p: from outside, CPU "
         "time, "
-        "locks and threads, with privilege",
+        "time off the processor, locks and threads, with privilege",
         "auto agent outside inject perf ebpf"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', NULL, "no start line, no closing line"),
     // As the agent starts it (agent/sidecar.h): quiet, and nothing to do where another one has the port.
@@ -164,7 +164,7 @@ static void say_start(const struct serving *v)
     const char *cpu_why = session_cpu_why(v->session);
     const char *why = v->why_outside && *v->why_outside ? v->why_outside : session_why(v->session);
     if (session_is_by_kernel(v->session))
-        cli_note("by eBPF: CPU time, threads%s, but no wall time, heap or traces",
+        cli_note("by eBPF: CPU time, time off the processor, threads%s, but no heap or traces",
                  v->session_options.block_ns || v->session_options.mutex_fraction
                      ? " and locks"
                      : " (locks with --block and --mutex)");

@@ -518,6 +518,17 @@ int builder_comment(struct builder *b, const char *text)
     return 0;
 }
 
+bool builder_has_lock(const struct builder_process *p, uint64_t object)
+{
+    const struct lock_key key = {.object = object, .process = p->index};
+    return intern_find(&p->builder->locks, &key, sizeof key) != INTERN_NONE;
+}
+
+uint32_t builder_process_lock_count(const struct builder_process *p)
+{
+    return builder_lock_count(p->builder);
+}
+
 uint32_t builder_lock_count(const struct builder *b)
 {
     return b->locks.count;

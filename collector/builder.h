@@ -250,6 +250,8 @@ struct builder_lock_view {
 };
 
 uint32_t builder_lock_count(const struct builder *b);
+bool builder_has_lock(const struct builder_process *p, uint64_t object);
+uint32_t builder_process_lock_count(const struct builder_process *p); // of its builder
 void builder_get_lock(const struct builder *b, uint32_t index, struct builder_lock_view *out);
 int builder_name_lock(struct builder *b, uint32_t index, const char *name); // 0 or -ENOMEM
 

@@ -115,7 +115,7 @@ static void child(const struct launch_options *o, int go_fd, int fault_fd)
         while ((n = read(go_fd, &byte, 1)) < 0 && errno == EINTR) {
         }
         if (n != 1)
-            _exit(127); // the collector is gone: nobody wants this program to run
+            rc = -ECANCELED; // nobody wants this program to run
     }
     if (!rc) {
         drop_handlers(o->ignored);

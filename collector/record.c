@@ -292,6 +292,13 @@ static int record_outside(struct recording *r, struct fscope_error *err)
     struct pollfd ended = {.fd = r->launch.pidfd, .events = POLLIN};
     if (poll(&ended, 1, rc ? 1000 : 0) > 0)
         take_status(r);
+    int fault = 0;
+    if (rc && result->target_ended &&
+        read(r->launch.fault_fd, &fault, sizeof fault) == (ssize_t)sizeof fault &&
+        fault == -ECANCELED) { // it was not started, so that its status says nothing
+        result->target_ended = false;
+        result->exit_status = 1;
+    }
     return rc;
 }
 

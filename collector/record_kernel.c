@@ -176,7 +176,7 @@ int record_kernel_start(const struct record_options *o, struct record_result *re
 
 int record_kernel_drop(struct record_result *result, struct fscope_error *err)
 {
-    uint64_t more = UINT64_C(1) << CAP_PERFMON;
+    uint64_t more = UINT64_C(1) << CAP_PERFMON | UINT64_C(1) << CAP_KILL;
     struct record_kernel *k = result->kernel;
     return k ? privileges_drop(may_write, k, more, err) : 0;
 }

@@ -26,8 +26,8 @@ struct session;
 
 enum session_way {
     SESSION_AGENT, // libfiberscope.so is in it
-    // Perf rings and reading its memory: no heap, block, mutex, custom profiles, no trace. Or BPF programs
-    // (SESSION_ONLY_KERNEL): as these, but with block and mutex.
+    // Perf rings and reading its memory: no wall time, heap, block, mutex, custom profiles, no trace. Or BPF programs
+    // (SESSION_ONLY_KERNEL): as these, but with wall and off-CPU time, block and mutex.
     SESSION_OUTSIDE,
 };
 
@@ -89,7 +89,7 @@ struct session_window {
 
 struct session_stream {
     size_t size;          // sizeof(struct session_stream)
-    bool wall;            // else CPU time
+    bool wall, offcpu;    // else CPU time; offcpu: of threads that do not run, SESSION_ONLY_KERNEL
     uint32_t hz;          // 0: 100, as Go's
     uint64_t duration_ns; // 0: until the process ends
     // Asked ten times a second; true ends it early (a client that has gone). NULL: nobody is asked.
@@ -101,7 +101,7 @@ struct session_stream {
     uint64_t window_ns;
 };
 
-// Samples for so long. -EBUSY: somebody else does already.
+// Samples for so long. -EBUSY: somebody else does already. -EOPNOTSUPP: not to be had, err says what to do.
 int session_sample(struct session *s, const struct session_stream *o, struct pprof_profile **out,
                    struct fscope_error *err);
 

@@ -21,13 +21,14 @@ int session_kernel_open(struct session *s, struct fscope_error *err)
     record_options_init(&o);
     o.pid = s->pid;
     o.method = RECORD_EBPF;
-    o.cpu_hz = HZ;
+    o.cpu_hz = o.wall_hz = HZ;
+    o.offcpu_fraction = 1;
     o.block_ns = s->wished.block_ns;
     o.mutex_fraction = s->wished.mutex_fraction;
     o.inherit = false;
     error_set(&s->why, -EOPNOTSUPP, 0,
-              "by eBPF there is CPU time, contention and threads; put the agent in: "
-              "--method=inject");
+              "by eBPF there is CPU time, time off the processor, contention and threads; put the "
+              "agent in: --method=inject");
     // What is missing altogether, before what this process asks for.
     int rc = record_check_kernel(&o, err);
     return rc ? rc : ebpf_watch_open(&s->kernel, &o, err);
@@ -46,27 +47,29 @@ void session_kernel_close(struct session *s)
 int session_kernel_sample(struct session *s, const struct session_stream *how,
                           struct pprof_profile **out, struct fscope_error *err)
 {
-    const struct ebpf_watch_stream stream = {.kind = RECORD_CPU,
+    const struct ebpf_watch_stream stream = {.kind = how->wall     ? RECORD_WALL
+                                                     : how->offcpu ? RECORD_OFFCPU
+                                                                   : RECORD_CPU,
                                              .duration_ns = how->duration_ns,
                                              .is_over = how->is_over,
                                              .arg = how->arg};
-    if (how->wall)
-        return error_set(err, -EOPNOTSUPP, 0, "no wall profile from outside: %s", s->why.text);
     if (how->window || (how->hz && how->hz != HZ))
         return error_set(err, -EOPNOTSUPP, 0, "by eBPF a session has %d Hz and no windows", HZ);
     return ebpf_watch_sample(s->kernel, &stream, out, err);
+}
+
+static bool wished(const struct session *s, int kind)
+{
+    return kind == RECORD_BLOCK ? s->wished.block_ns : s->wished.mutex_fraction;
 }
 
 int session_kernel_state(struct session *s, int kind, struct pprof_profile **out,
                          struct fscope_error *err)
 {
     const char *name = record_kind_name(kind);
-    uint64_t wished = kind == RECORD_BLOCK   ? s->wished.block_ns
-                      : kind == RECORD_MUTEX ? s->wished.mutex_fraction
-                                             : 0;
     if (kind != RECORD_BLOCK && kind != RECORD_MUTEX)
         return error_set(err, -EOPNOTSUPP, 0, "no %s profile from outside: %s", name, s->why.text);
-    if (!wished)
+    if (!wished(s, kind))
         return error_set(err, -EOPNOTSUPP, 0,
                          "%s is not recorded in process %u: `fiberscope serve --method=ebpf --%s "
                          "-p %u` records it",
@@ -76,18 +79,19 @@ int session_kernel_state(struct session *s, int kind, struct pprof_profile **out
 
 uint64_t session_kernel_count(struct session *s, int kind)
 {
-    uint64_t stacks, count, ns;
-    ebpf_watch_totals(s->kernel, (enum record_kind)kind, &stacks, &count, &ns);
-    return stacks;
+    return wished(s, kind) ? ebpf_watch_stacks(s->kernel, (enum record_kind)kind) : 0;
 }
 
 void session_kernel_metrics(struct session *s, struct session_metrics *m)
 {
-    uint64_t stacks, ns;
-    m->has_block = ebpf_watch_totals(s->kernel, RECORD_BLOCK, &stacks, &m->block_contentions, &ns);
-    m->block_wait_s = 1e-9 * (double)ns;
-    m->has_mutex = ebpf_watch_totals(s->kernel, RECORD_MUTEX, &stacks, &m->mutex_contentions, &ns);
-    m->mutex_wait_s = 1e-9 * (double)ns;
+    struct ebpf_watch_total totals[RECORD_KIND_COUNT];
+    ebpf_watch_totals(s->kernel, totals);
+    m->has_block = totals[RECORD_BLOCK].is_recorded;
+    m->block_contentions = totals[RECORD_BLOCK].count;
+    m->block_wait_s = 1e-9 * (double)totals[RECORD_BLOCK].ns;
+    m->has_mutex = totals[RECORD_MUTEX].is_recorded;
+    m->mutex_contentions = totals[RECORD_MUTEX].count;
+    m->mutex_wait_s = 1e-9 * (double)totals[RECORD_MUTEX].ns;
 }
 
 #else

@@ -126,6 +126,11 @@ int session_sample(struct session *s, const struct session_stream *given,
         return session_kernel_sample(s, &how, out, err);
     begin(&st);
     int rc;
+    if (how.offcpu)
+        return error_set(err, -EOPNOTSUPP, 0,
+                         "time off the processor is recorded by eBPF: "
+                         "`fiberscope serve --method=ebpf -p %u`",
+                         s->pid);
     if (s->way == SESSION_AGENT)
         rc = by_agent(s, &o, &st, err);
     else if (how.wall)

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,7 +166,7 @@ static int on_waiting_thread(void *arg, const struct bpf_head *head)
     return !rc && e->queued >= WAITING_BYTES_MAX ? ebpf_settle(e) : rc;
 }
 
-static int take_waiting(struct ebpf *e, struct fscope_error *err)
+int ebpf_take_waiting(struct ebpf *e, struct fscope_error *err)
 {
     if (e->filter == BPF_FILTER_CGROUP)
         control_group_each_pid(&e->group, watch_group, e);
@@ -190,14 +191,14 @@ int ebpf_begin(struct ebpf *e, bool is_held, struct fscope_error *err)
         ebpf_probes_begin(e);
     if (!rc)
         rc = bpf_programs_start(e->programs, err);
-    return rc ? rc : take_waiting(e, err);
+    return rc ? rc : ebpf_take_waiting(e, err);
 }
 
 static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
 {
     int rc = ebpf_begin(e, go_fd >= 0, err);
     if (!rc)
-        rc = privileges_drop(may_write, e, 0, err);
+        rc = privileges_drop(may_write, e, go_fd < 0 ? 0 : UINT64_C(1) << CAP_KILL, err);
     if (!rc && e->filter != BPF_FILTER_TARGETS)
         e->busy_ns = ebpf_busy_ns(e);
     if (!rc && go_fd >= 0 && write(go_fd, "g", 1) != 1)
@@ -237,8 +238,10 @@ int ebpf_next_tick_ms(struct ebpf *e, uint64_t now)
 bool ebpf_has_ended(const struct ebpf *e)
 {
     struct perf_target t;
-    return e->filter == BPF_FILTER_TARGETS && e->pidfd < 0 &&
-           perf_target_look(&t, e->o->pid, NULL) == -ESRCH;
+    struct pollfd fd = {.fd = e->pidfd, .events = POLLIN};
+    if (e->filter != BPF_FILTER_TARGETS)
+        return false;
+    return e->pidfd < 0 ? perf_target_look(&t, e->o->pid, NULL) == -ESRCH : poll(&fd, 1, 0) > 0;
 }
 
 int ebpf_look(struct ebpf *e, uint64_t now)

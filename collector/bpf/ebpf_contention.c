@@ -17,9 +17,18 @@ void ebpf_contention_sink(const struct ebpf *e, const struct bpf_stack *r,
         out->in[0] = NULL;
 }
 
-void ebpf_contention_shape(struct ebpf *e, const struct ebpf_sink *to, struct builder_sample *s)
+// Of a profile that goes on for ever locks are told apart up to a bound.
+static bool is_full(const struct ebpf *e, const struct ebpf_sink *to)
+{
+    return e->locks_max && to->in[0] && builder_process_lock_count(to->in[0]) >= e->locks_max &&
+           !builder_has_lock(to->in[0], to->call.object);
+}
+
+void ebpf_contention_shape(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s)
 {
     uint32_t skip = to->call.skip < s->user_depth ? to->call.skip : 0;
+    if (is_full(e, to))
+        to->call.object = 0;
     s->object = to->call.object;
     // The agent's sums are the process', and a fiber's number never comes again.
     s->tid = 0;

@@ -40,6 +40,7 @@ struct ebpf_sink {
     const struct ebpf_kind *kind;
     struct builder_process *in[EBPF_INTO_MAX]; // NULL: nowhere
     uint64_t rest_ns;                          // of wall time that is less than a sample
+    struct bpf_sum cut[EBPF_INTO_MAX];         // what does not count of the next sum there
     struct futex_call call;                    // of contention
 };
 
@@ -76,6 +77,11 @@ struct ebpf_sum {
     uint64_t key;
     struct bpf_sum sum;
     uint32_t round;
+};
+
+struct ebpf_sums {
+    struct ebpf_sum *items;
+    size_t count, capacity;
 };
 
 struct ebpf_told {      // what of a process sites tell
@@ -123,9 +129,11 @@ struct ebpf {
     // Keys and sums that wait for each other.
     struct ebpf_key *keys[EBPF_KEY_BUCKETS];
     size_t new_keys; // of this round
-    struct ebpf_sum *sums;
-    size_t sum_count, sum_capacity;
+    struct ebpf_sums sums;
+    struct ebpf_sums unended; // of waits, when ebpf_cut was last called
     uint32_t round;
+    uint32_t locks_max;    // in a profile: what comes beyond has no address; 0: no bound
+    uint32_t unwanted;     // bits of enum record_kind: samples do not go there
     uint32_t ended_rounds; // in which allocations of processes that have ended are looked for
     struct ebpf_process *known[EBPF_BUCKETS];
     struct builder_label labels[EBPF_LABELS_MAX + 2];
@@ -149,7 +157,8 @@ int ebpf_begin(struct ebpf *e, bool is_held, struct fscope_error *err); // loads
 int ebpf_next_tick_ms(struct ebpf *e, uint64_t now);                    // until there is to be read
 int ebpf_pump(struct ebpf *e);                                          // reads what has come
 int ebpf_look(struct ebpf *e, uint64_t now);                            // takes sums, if it is time
-bool ebpf_has_ended(const struct ebpf *e);                              // where there is no pidfd
+bool ebpf_has_ended(const struct ebpf *e);                              // the one process
+int ebpf_take_waiting(struct ebpf *e, struct fscope_error *err);        // who waits already
 
 // --- ebpf_processes.c
 
@@ -191,7 +200,7 @@ int ebpf_renew_builder(struct ebpf *e, int kind);
 void ebpf_contention_sink(const struct ebpf *e, const struct bpf_stack *r,
                           const struct perf_process *p, struct ebpf_sink *out);
 // Makes of s what the agent would have taken. What is not to be counted: another wait did.
-void ebpf_contention_shape(struct ebpf *e, const struct ebpf_sink *to, struct builder_sample *s);
+void ebpf_contention_shape(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s);
 int ebpf_contention_tell(const struct ebpf_sink *to, struct builder_process *in,
                          const struct builder_sample *s); // what the lock is, after s; 0 or -ENOMEM
 void ebpf_contention_judge(struct record_result *r,
@@ -221,9 +230,15 @@ void ebpf_probes_free(struct ebpf *e);
 int ebpf_on_record(void *arg, const struct bpf_head *head); // bpf_record_fn: queues
 int ebpf_run_queue(struct ebpf *e, uint64_t horizon_ns);    // 0 or -errno
 int ebpf_take_sums(struct ebpf *e, bool is_last);           // empties the ring, too
-int ebpf_settle(struct ebpf *e);                            // empties the queue; 0 or -errno
-// Of the keys that are known, the samples go where they would go now. 0 or -ENOMEM.
-int ebpf_keys_again(struct ebpf *e);
+// Of the keys that are known, the samples go where they would go now.
+void ebpf_keys_again(struct ebpf *e);
+
+// One profile of waits begins or ends while another one goes on. As ebpf_take_sums: all up to one moment, *when, is added.
+int ebpf_cut(struct ebpf *e, uint64_t *when);
+// After it: of the waits that lasted then, `kind` counts what comes after that moment; or has counted what came before.
+void ebpf_waits_begin(struct ebpf *e, int kind);
+int ebpf_waits_end(struct ebpf *e, int kind); // 0 or -ENOMEM
+int ebpf_settle(struct ebpf *e);              // empties the queue; 0 or -errno
 void ebpf_samples_free(struct ebpf *e);
 
 #endif

@@ -40,7 +40,7 @@ bool ebpf_kind_is_meant(const struct ebpf *e, uint32_t kind)
     case BPF_SAMPLE_RETURNED:
     case BPF_SAMPLE_MAPPED:
     case BPF_SAMPLE_UNMAPPED: return e->probes.grows;
-    case BPF_SAMPLE_ALLOCATED: return !e->probes.grows;
+    case BPF_SAMPLE_ALLOCATED: return !e->probes.grows || e->result->builders[RECORD_GROWTH];
     default: return kind < BPF_SAMPLE_KIND_COUNT;
     }
 }
@@ -153,7 +153,8 @@ int ebpf_sink(const struct ebpf *e, const struct bpf_stack *r, struct perf_proce
     const struct ebpf_kind *k = ebpf_kind(r->kind);
     *out = (struct ebpf_sink){.kind = k, .rest_ns = e->wall_period_ns / 2};
     for (size_t i = 0; i < EBPF_INTO_MAX; i++) {
-        struct builder *b = builder_of(e, k->into[i]);
+        bool is_wanted = k->into[i] != NONE && !(e->unwanted >> k->into[i] & 1);
+        struct builder *b = is_wanted ? builder_of(e, k->into[i]) : NULL;
         if (b && !(out->in[i] = perf_process_in(p, b)))
             return -ENOMEM;
     }
@@ -163,13 +164,16 @@ int ebpf_sink(const struct ebpf *e, const struct bpf_stack *r, struct perf_proce
 }
 
 // As many as the agent would have taken: one for each period. What is left of one counts with what comes next.
-static void fill_wall(struct ebpf *e, struct ebpf_sink *to, const struct bpf_sum *sum,
-                      struct builder_sample *s)
+static void fill_wall(const struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s)
 {
-    uint64_t ns = sum->ns + to->rest_ns;
+    uint64_t ns = s->ns + to->rest_ns;
     s->count = ns / e->wall_period_ns;
-    s->ns = sum->ns;
     to->rest_ns = ns % e->wall_period_ns;
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
 }
 
 int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
@@ -184,10 +188,11 @@ int ebpf_add(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s,
         if (!to->in[i])
             continue;
         s->count = sum->count;
-        s->ns = sum->ns;
-        s->runnable_ns = sum->runnable_ns;
+        s->ns = less(sum->ns, to->cut[i].ns);
+        s->runnable_ns = less(sum->runnable_ns, to->cut[i].runnable_ns);
+        to->cut[i] = (struct bpf_sum){0};
         if (to->kind->into[i] == RECORD_WALL)
-            fill_wall(e, to, sum, s);
+            fill_wall(e, to, s);
         if (to->kind->into[i] == RECORD_CPU)
             e->samples += sum->count;
         if (to->call.is_relock && to->kind->into[i] == RECORD_BLOCK)
@@ -213,7 +218,9 @@ int ebpf_renew_builder(struct ebpf *e, int kind)
     const struct builder_options bo = {
         .size = sizeof bo,
         .kind = record_seg_kind(kind),
-        .period_ns = e->hz ? EBPF_SECOND_NS / e->hz : 1,
+        .period_ns = kind == RECORD_CPU && e->hz ? EBPF_SECOND_NS / e->hz
+                     : kind == RECORD_WALL       ? e->wall_period_ns
+                                                 : 0,
         .real_ns = record_now_ns(CLOCK_REALTIME),
     };
     int rc = builder_new(&made, &bo);
@@ -221,5 +228,6 @@ int ebpf_renew_builder(struct ebpf *e, int kind)
         return rc;
     perf_code_replace_builder(e->processes, old, made);
     e->result->builders[kind] = made;
-    return ebpf_keys_again(e);
+    ebpf_keys_again(e);
+    return 0;
 }

@@ -338,21 +338,32 @@ int ebpf_run_queue(struct ebpf *e, uint64_t horizon_ns)
 
 // --- Sums.
 
-static int on_sum(void *arg, uint64_t key, const struct bpf_sum *sum)
+static int push(struct ebpf *e, struct ebpf_sums *sums, uint64_t key, const struct bpf_sum *sum)
 {
-    struct ebpf *e = arg;
-    if (e->sum_count == e->sum_capacity) {
-        size_t capacity = 2 * e->sum_capacity + 1024;
-        struct ebpf_sum *grown = reallocarray(e->sums, capacity, sizeof *grown);
+    if (sums->count == sums->capacity) {
+        size_t capacity = 2 * sums->capacity + 1024;
+        struct ebpf_sum *grown = reallocarray(sums->items, capacity, sizeof *grown);
         if (!grown) {
             e->lost += sum->count;
             return 0;
         }
-        e->sums = grown;
-        e->sum_capacity = capacity;
+        sums->items = grown;
+        sums->capacity = capacity;
     }
-    e->sums[e->sum_count++] = (struct ebpf_sum){key, *sum, e->round};
+    sums->items[sums->count++] = (struct ebpf_sum){key, *sum, e->round};
     return 0;
+}
+
+static int on_sum(void *arg, uint64_t key, const struct bpf_sum *sum)
+{
+    struct ebpf *e = arg;
+    return push(e, &e->sums, key, sum);
+}
+
+static int on_unended(void *arg, uint64_t key, const struct bpf_sum *sum)
+{
+    struct ebpf *e = arg;
+    return push(e, &e->unended, key, sum);
 }
 
 // Adds those whose keys have come; a key that has not come by the next time was lost with the ring's record.
@@ -360,8 +371,8 @@ static int match_sums(struct ebpf *e, bool is_last)
 {
     size_t kept = 0;
     int rc = 0;
-    for (size_t i = 0; i < e->sum_count; i++) {
-        const struct ebpf_sum *s = &e->sums[i];
+    for (size_t i = 0; i < e->sums.count; i++) {
+        const struct ebpf_sum *s = &e->sums.items[i];
         bool is_freed = false;
         struct ebpf_key *k = find_key(e, s->key);
         if (!k && (k = find_key(e, s->key ^ BPF_KEY_FREED)))
@@ -369,14 +380,14 @@ static int match_sums(struct ebpf *e, bool is_last)
         if (k && !rc)
             rc = add_stack(e, k->stack, &k->sink, &k->fibers, &s->sum, is_freed);
         else if (!is_last && s->round == e->round)
-            e->sums[kept++] = *s;
+            e->sums.items[kept++] = *s;
         else
             e->lost += s->sum.count;
         // The next wait may have begun meanwhile, and is not told of again, as its sum was there.
         if (k && k->sink.kind->is_wait)
             k->round = e->round;
     }
-    e->sum_count = kept;
+    e->sums.count = kept;
     return rc;
 }
 
@@ -421,6 +432,23 @@ int ebpf_settle(struct ebpf *e)
     return ebpf_run_queue(e, UINT64_MAX);
 }
 
+// What has been taken is added. rc: of taking it.
+static int end_round(struct ebpf *e, bool is_last, int64_t rc)
+{
+    if (rc >= 0)
+        rc = ebpf_settle(e);
+    if (e->ended_rounds && !is_last) {
+        e->ended_rounds--;
+        ebpf_probes_forget(e);
+    }
+    int rc2 = match_sums(e, is_last);
+    // What came during this round may have been counted once more after its sum was taken.
+    drop_keys(e, false);
+    e->round++;
+    e->new_keys = 0;
+    return rc < 0 ? (int)rc : rc2;
+}
+
 int ebpf_take_sums(struct ebpf *e, bool is_last)
 {
     // Before the sums: what begins later is told of in this round.
@@ -428,36 +456,78 @@ int ebpf_take_sums(struct ebpf *e, bool is_last)
     int64_t rc2 = bpf_programs_sums(e->programs, ebpf_on_record, on_sum, e);
     if (is_last && rc2 >= 0)
         rc2 = bpf_programs_waits(e->programs, on_sum, e);
-    rc = rc < 0 ? rc : rc2;
-    if (rc >= 0)
-        rc = ebpf_settle(e);
-    if (e->ended_rounds && !is_last) {
-        e->ended_rounds--;
-        ebpf_probes_forget(e);
-    }
-    rc2 = match_sums(e, is_last);
-    // What came during this round may have been counted once more after its sum was taken.
-    drop_keys(e, false);
-    e->round++;
-    e->new_keys = 0;
-    return rc < 0 ? (int)rc : (int)rc2;
+    return end_round(e, is_last, rc < 0 ? rc : rc2);
 }
 
-int ebpf_keys_again(struct ebpf *e)
+// --- Profiles of waits that begin and end while others go on.
+
+int ebpf_cut(struct ebpf *e, uint64_t *when)
+{
+    int64_t rc = bpf_programs_waits(e->programs, on_waiting, e);
+    e->unended.count = 0;
+    int64_t rc2 = bpf_programs_cut(e->programs, on_unended, ebpf_on_record, on_sum, e, when);
+    return end_round(e, false, rc < 0 ? rc : rc2);
+}
+
+static size_t index_of(const struct ebpf_kind *kind, int record_kind)
+{
+    size_t i = 0;
+    while (i < EBPF_INTO_MAX && kind->into[i] != record_kind)
+        i++;
+    return i;
+}
+
+void ebpf_waits_begin(struct ebpf *e, int kind)
+{
+    for (size_t i = 0; i < EBPF_KEY_BUCKETS; i++)
+        for (struct ebpf_key *k = e->keys[i]; k; k = k->next) {
+            size_t at = index_of(k->sink.kind, kind);
+            if (at < EBPF_INTO_MAX)
+                k->sink.cut[at] = (struct bpf_sum){0};
+        }
+    for (size_t i = 0; i < e->unended.count; i++) {
+        struct ebpf_key *k = find_key(e, e->unended.items[i].key);
+        size_t at = k ? index_of(k->sink.kind, kind) : EBPF_INTO_MAX;
+        if (at < EBPF_INTO_MAX)
+            k->sink.cut[at] = e->unended.items[i].sum;
+    }
+}
+
+int ebpf_waits_end(struct ebpf *e, int kind)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < e->unended.count; i++) {
+        const struct ebpf_key *k = find_key(e, e->unended.items[i].key);
+        if (!k)
+            continue; // its record was lost
+        struct ebpf_sink only = k->sink;
+        for (size_t j = 0; j < EBPF_INTO_MAX; j++)
+            if (only.kind->into[j] != kind)
+                only.in[j] = NULL;
+        rc = add_stack(e, k->stack, &only, &k->fibers, &e->unended.items[i].sum, false);
+    }
+    return rc;
+}
+
+void ebpf_keys_again(struct ebpf *e)
 {
     for (size_t i = 0; i < EBPF_KEY_BUCKETS; i++)
         for (struct ebpf_key *k = e->keys[i]; k; k = k->next) {
             const struct bpf_head *h = &k->stack->head;
             struct perf_process *p = perf_code_process(e->processes, h->pid, h->time_ns);
+            struct ebpf_sink old = k->sink;
+            k->sink = (struct ebpf_sink){.kind = old.kind};
             if (!p || ebpf_sink(e, k->stack, p, &k->sink))
-                return -ENOMEM;
+                e->lost++; // no memory
+            k->sink.rest_ns = old.rest_ns;
+            memcpy(k->sink.cut, old.cut, sizeof old.cut);
         }
-    return 0;
 }
 
 void ebpf_samples_free(struct ebpf *e)
 {
     drop_keys(e, true);
     free(e->queue);
-    free(e->sums);
+    free(e->sums.items);
+    free(e->unended.items);
 }

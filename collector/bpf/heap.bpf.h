@@ -11,6 +11,7 @@
 //     at once, and put back if it fails.
 //   - What `lives` has no room for is in what was allocated, and counts as freed at once.
 //   - What the process has at its end is taken out by the collector (bpf_programs_forget): here it would hold up the exit.
+//   - What it has as it executes another image is freed: the new one's blocks may come at once, at the same addresses.
 
 #ifndef FIBERSCOPE_COLLECTOR_BPF_HEAP_BPF_H
 #define FIBERSCOPE_COLLECTOR_BPF_HEAP_BPF_H
@@ -166,6 +167,26 @@ static __always_inline void heap_allocated(const struct task_struct *task, uint6
         COUNT_LOSS(lives);
         count_freed(&live);
     }
+}
+
+static long live_ends(const void *map, const struct live_key *at, const struct live *live,
+                      const uint32_t *pid)
+{
+    struct live_key key = *at;
+    struct live was = *live;
+    if (key.pid == *pid && !bpf_map_delete_elem(&lives, &key))
+        count_freed(&was);
+    return 0;
+}
+
+static __always_inline void heap_executes(struct task_struct *task)
+{
+    uint32_t pid = (uint32_t)task->tgid, tid = (uint32_t)task->pid, slot;
+    if (!config.heap_bytes && !(told_by_sites(task) & BPF_TOLD_HEAP))
+        return;
+    bpf_map_delete_elem(&allocations, &tid);
+    if (is_watched(task, &slot))
+        bpf_for_each_map_elem(&lives, live_ends, &pid, 0);
 }
 
 // --- The functions of malloc.

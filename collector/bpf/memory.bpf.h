@@ -125,6 +125,23 @@ static __always_inline int64_t mapped_by(const struct task_struct *task, const s
     return more;
 }
 
+// A child's heap ends where its parent's does; an image's where its own first brk says.
+static __always_inline void break_forks(uint32_t from, uint32_t to)
+{
+    uint64_t *known = bpf_map_lookup_elem(&breaks, &from), end;
+    if (known) {
+        end = *known;
+        bpf_map_update_elem(&breaks, &to, &end, 0);
+    } else {
+        bpf_map_delete_elem(&breaks, &to); // an earlier one's of this number
+    }
+}
+
+static __always_inline void break_ends(uint32_t pid)
+{
+    bpf_map_delete_elem(&breaks, &pid);
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(mapping_ends, struct pt_regs *regs, long result)
 {

@@ -13,8 +13,7 @@
 
 #define BIT(capability) (UINT64_C(1) << (capability))
 #define KEPT                                                                                       \
-    (BIT(CAP_SYS_PTRACE) | BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_CHECKPOINT_RESTORE) |                \
-     BIT(CAP_SYSLOG) | BIT(CAP_KILL))
+    (BIT(CAP_SYS_PTRACE) | BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_CHECKPOINT_RESTORE) | BIT(CAP_SYSLOG))
 
 uint64_t privileges_kept(uint64_t permitted, bool may_write)
 {

@@ -7,7 +7,7 @@
 //   CAP_DAC_READ_SEARCH     their mapped files, by path
 //   CAP_CHECKPOINT_RESTORE  their mapped files by mapping, also deleted ones
 //   CAP_SYSLOG              addresses in /proc/kallsyms
-//   CAP_KILL                passing signals on to a command that has changed its user
+//   CAP_KILL                of who has started a command (more): passing signals on to it once it has changed its user
 //   CAP_DAC_OVERRIDE        where the output cannot be written without it
 //   CAP_BPF                 only permitted: in effect while the map of another file's table is made, which takes it
 //                           (kernel.unprivileged_bpf_disabled). Without CAP_PERFMON it loads nothing that traces or reads

@@ -458,8 +458,10 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 {
     uint32_t from = (uint32_t)parent->tgid, to = (uint32_t)child->tgid;
     uint32_t *slot = bpf_map_lookup_elem(&targets, &from);
-    if (from != to)
+    if (from != to) {
         told_no_longer(to); // what an earlier one of this number has left
+        break_forks(from, to);
+    }
     if (from == to || !slot || !config.inherit)
         return 0;
     uint32_t same = *slot;
@@ -477,7 +479,9 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_tid)
         bpf_map_delete_elem(&waiting, &old);
     if (config.futex_locks && old != pid)
         futex_thread_ends(old);
+    heap_executes(task);
     told_executes(pid);
+    break_ends(pid);
     uint32_t *slot = bpf_map_lookup_elem(&targets, &pid);
     if (!slot)
         return 0;
@@ -496,8 +500,10 @@ int BPF_PROG(process_exit, struct task_struct *task)
         futex_thread_ends(tid);
     if (config.heap_bytes)
         bpf_map_delete_elem(&allocations, &tid); // it ended in malloc
-    if (task->signal->live.counter == 0)
+    if (task->signal->live.counter == 0) {
         told_no_longer(pid);
+        break_ends(pid);
+    }
     // The last two threads of a process may both see none left: who takes it out of `targets` tells.
     if (task->signal->live.counter == 0 && !bpf_map_delete_elem(&targets, &pid))
         send_event(BPF_RECORD_EXIT, task, 0);

@@ -233,9 +233,18 @@ static int attach_cpu(struct bpf_programs *p, int cpu, struct fscope_error *err)
     return 0;
 }
 
+static int attach_waits(const struct bpf_programs *p)
+{
+    struct profile_bpf *k = p->skeleton;
+    if ((k->links.wake = bpf_program__attach(k->progs.wake)))
+        k->links.switch_tasks = bpf_program__attach(k->progs.switch_tasks);
+    return k->links.switch_tasks ? 0 : -errno;
+}
+
 static int attach(struct bpf_programs *p, struct fscope_error *err)
 {
     struct profile_bpf *k = p->skeleton;
+    int rc = 0;
     p->cpu_count = libbpf_num_possible_cpus();
     size_t count = (size_t)(p->cpu_count > 0 ? p->cpu_count : 1);
     p->links = calloc(count, sizeof(struct bpf_link *));
@@ -245,21 +254,20 @@ static int attach(struct bpf_programs *p, struct fscope_error *err)
     // Before the samples: no child of a target is missed.
     if (!(k->links.process_fork = bpf_program__attach(k->progs.process_fork)) ||
         !(k->links.process_exec = bpf_program__attach(k->progs.process_exec)) ||
-        !(k->links.process_exit = bpf_program__attach(k->progs.process_exit)) ||
-        (p->opts.offcpu && (!(k->links.wake = bpf_program__attach(k->progs.wake)) ||
-                            !(k->links.switch_tasks = bpf_program__attach(k->progs.switch_tasks)))))
+        !(k->links.process_exit = bpf_program__attach(k->progs.process_exit)))
         return refuse(err, -errno, "attaching to the scheduler's tracepoints");
+    if (p->opts.offcpu && (rc = attach_waits(p)))
+        return refuse(err, rc, "attaching to the scheduler's tracepoints");
     if (p->opts.config.futex_locks &&
         (!(k->links.futex_exits = bpf_program__attach(k->progs.futex_exits)) ||
          !(k->links.futex_enters = bpf_program__attach(k->progs.futex_enters))))
         return refuse(err, -errno, "attaching to the tracepoints of system calls");
     p->is_hardware = true;
-    for (int cpu = 0; p->opts.cpu_hz && cpu < p->cpu_count; cpu++) {
-        int rc = attach_cpu(p, cpu, err);
-        if (rc)
-            return rc;
-    }
-    int rc = bpf_probes_attach(&p->probes, k, &p->opts, err);
+    for (int cpu = 0; !rc && p->opts.cpu_hz && cpu < p->cpu_count; cpu++)
+        rc = attach_cpu(p, cpu, err);
+    if (rc)
+        return rc;
+    rc = bpf_probes_attach(&p->probes, k, &p->opts, err);
     return rc && rc != -E2BIG ? add_reason(err, rc) : rc;
 }
 
@@ -360,6 +368,29 @@ int bpf_programs_sample_cpu(struct bpf_programs *p, bool on)
     for (int i = 0; i < p->link_count; i++)
         if (ioctl(p->events[i], on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0))
             rc = -errno;
+    return rc;
+}
+
+int bpf_programs_sample_waits(struct bpf_programs *p, bool on)
+{
+    struct profile_bpf *k = p->skeleton;
+    int fd = bpf_map__fd(k->maps.waiting), rc = 0;
+    uint32_t tid;
+    if (!p->opts.offcpu || on == (k->links.switch_tasks != NULL))
+        return p->opts.offcpu ? 0 : -EOPNOTSUPP;
+    if (on) {
+        bpf_messages_begin();
+        rc = attach_waits(p);
+        bpf_messages_end();
+        if (!rc)
+            return 0;
+    }
+    bpf_link__destroy(k->links.switch_tasks);
+    bpf_link__destroy(k->links.wake);
+    k->links.switch_tasks = k->links.wake = NULL;
+    wait_for_programs();
+    while (!rc && !bpf_map_get_next_key(fd, NULL, &tid))
+        rc = bpf_map_delete_elem(fd, &tid) && errno != ENOENT ? -errno : 0;
     return rc;
 }
 
@@ -476,18 +507,6 @@ static int drain(int fd, bpf_sum_fn *fn, void *arg)
     return rc;
 }
 
-int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn *fn, void *arg)
-{
-    int full = p->bank;
-    p->bank = !full;
-    __atomic_store_n(&p->skeleton->bss->bank, (uint32_t)p->bank, __ATOMIC_RELEASE);
-    wait_for_programs();
-    int64_t n = consume(p, record, arg);
-    if (n < 0)
-        return (int)n;
-    return drain(bpf_map__fd(full ? p->skeleton->maps.sums_1 : p->skeleton->maps.sums_0), fn, arg);
-}
-
 struct wait { // as profile.bpf.c has it
     uint64_t since, runnable_since, key;
 };
@@ -503,16 +522,19 @@ static struct bpf_sum unended(const struct bpf_programs *p, const struct wait *w
     };
 }
 
-int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg)
+static uint64_t now_ns(void)
 {
     struct timespec t;
-    int fd = bpf_map__fd(p->skeleton->maps.waiting), rc = 0;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static int each_wait(const struct bpf_programs *p, uint64_t now, bpf_sum_fn *fn, void *arg)
+{
     uint32_t *tids = malloc(SUMS_BATCH * sizeof *tids), in = 0, out = 0;
     struct wait *waits = malloc(SUMS_BATCH * sizeof *waits);
-    bool is_first = true, is_last = !tids || !waits;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-    rc = is_last ? -ENOMEM : 0;
+    bool is_first = true, is_last = false;
+    int rc = tids && waits ? 0 : -ENOMEM, fd = bpf_map__fd(p->skeleton->maps.waiting);
     while (!rc && !is_last) {
         uint32_t n = SUMS_BATCH;
         int error = bpf_map_lookup_batch(fd, is_first ? NULL : &in, &out, tids, waits, &n, NULL)
@@ -530,6 +552,35 @@ int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg)
     free(tids);
     free(waits);
     return rc;
+}
+
+int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg)
+{
+    return each_wait(p, now_ns(), fn, arg);
+}
+
+// A wait that still lasts after the banks were changed has its sum in the new one.
+int bpf_programs_cut(struct bpf_programs *p, bpf_sum_fn *lasting, bpf_record_fn *record,
+                     bpf_sum_fn *fn, void *arg, uint64_t *when)
+{
+    int full = p->bank;
+    p->bank = !full;
+    __atomic_store_n(&p->skeleton->bss->bank, (uint32_t)p->bank, __ATOMIC_SEQ_CST);
+    *when = now_ns();
+    int rc = lasting ? each_wait(p, *when, lasting, arg) : 0;
+    if (rc)
+        return rc;
+    wait_for_programs();
+    int64_t n = consume(p, record, arg);
+    if (n < 0)
+        return (int)n;
+    return drain(bpf_map__fd(full ? p->skeleton->maps.sums_1 : p->skeleton->maps.sums_0), fn, arg);
+}
+
+int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn *fn, void *arg)
+{
+    uint64_t when;
+    return bpf_programs_cut(p, NULL, record, fn, arg, &when);
 }
 
 int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)

@@ -51,11 +51,13 @@ void bpf_programs_free(struct bpf_programs *p); // accepts NULL; stops
 // Attaches: an event on each CPU, the tracepoints. 0 or -errno.
 int bpf_programs_start(struct bpf_programs *p, struct fscope_error *err);
 void bpf_programs_stop(struct bpf_programs *p);
-// CPU samples are taken from the start on; not while they are off. Needs no privilege. 0 or -errno.
+// CPU samples and waits are taken from the start on; not while they are off. Needs no privilege. 0 or -errno. Off costs nothing
+// more; waits that last then are forgotten, so after on bpf_programs_waiting is to be asked again.
 int bpf_programs_sample_cpu(struct bpf_programs *p, bool on);
+int bpf_programs_sample_waits(struct bpf_programs *p, bool on);
 bool bpf_programs_is_hardware(const struct bpf_programs *p); // cycles, else the CPU clock
 
-// After bpf_programs_start, with the privilege for it: calls fn with BPF_RECORD_WAITING for each thread of what is watched
+// After bpf_programs_start: calls fn with BPF_RECORD_WAITING for each thread of what is watched
 // that waits already. Of a control group, of processes that are targets. 0, fn's negative value, -errno.
 typedef int bpf_record_fn(void *arg, const struct bpf_head *head);
 int bpf_programs_waiting(struct bpf_programs *p, bpf_record_fn *fn, void *arg);
@@ -105,6 +107,11 @@ int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn 
 // Calls fn with what the waits would add that have not ended. While programs run, before bpf_programs_sums, it says which
 // keys will have sums later. 0, fn's nonzero value, -errno.
 int bpf_programs_waits(struct bpf_programs *p, bpf_sum_fn *fn, void *arg);
+
+// Both at one moment, *when (CLOCK_MONOTONIC): all that was added before it is in this call of bpf_programs_sums, and `lasting`
+// has what the waits had come to that lasted then, of which no sum is in this call.
+int bpf_programs_cut(struct bpf_programs *p, bpf_sum_fn *lasting, bpf_record_fn *record,
+                     bpf_sum_fn *fn, void *arg, uint64_t *when);
 
 void bpf_programs_losses(struct bpf_programs *p,
                          struct bpf_losses *out); // since the start, of all CPUs

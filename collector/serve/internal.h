@@ -214,6 +214,7 @@ void page_cmdline(struct request *r);
 void page_symbol(struct request *r);
 void page_cpu(struct request *r);
 void page_wall(struct request *r);
+void page_offcpu(struct request *r);
 void page_trace(struct request *r);
 void page_flight(struct request *r);
 void page_profile(struct request *r); // any by name

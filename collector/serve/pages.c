@@ -25,6 +25,8 @@ static const struct {
      "Stacks of all fibers, or threads where there are none. debug=2 prints them one by one"},
     {"heap", "Memory that is in use, by where it was allocated"},
     {"mutex", "Where locks were released for which others had waited"},
+    {"offcpu", "Time that threads do not run: asleep, waiting, or without a processor, for as long "
+               "as seconds= says"},
     {"profile", "CPU time, for as long as seconds= says (30 by default). For go tool pprof"},
     {"symbol", "Names of addresses: in the query or the body of a POST, joined by +"},
     {"threadcreate", "Threads, by the function that they were made for"},
@@ -102,18 +104,21 @@ static void put_own_page(FILE *out, const char *name)
 }
 
 // What needs the agent is listed, and a link where there is one.
-static bool is_answered(const char *name, bool has_agent)
+static bool is_answered(const char *name, const struct session *s)
 {
     static const char *const inside[] = {"allocs", "flight", "heap", "trace", "wall"};
+    bool has_agent = session_way(s) == SESSION_AGENT;
+    if (!strcmp(name, "wall") && session_is_by_kernel(s))
+        return true;
     for (size_t i = 0; !has_agent && i < sizeof inside / sizeof *inside; i++)
         if (!strcmp(name, inside[i]))
             return false;
     return true;
 }
 
-static void put_row(FILE *out, const struct row *row, bool has_agent)
+static void put_row(FILE *out, const struct row *row, const struct session *s)
 {
-    bool has_link = is_answered(row->name, has_agent);
+    bool has_link = is_answered(row->name, s);
     fprintf(out, "<tr><td>%" PRIu64 "</td><td>", row->count);
     if (has_link) {
         fputs("<a href='", out);
@@ -124,7 +129,7 @@ static void put_row(FILE *out, const struct row *row, bool has_agent)
     fputs(has_link ? "</a></td></tr>\n" : " (needs the agent)</td></tr>\n", out);
 }
 
-static void put_index(FILE *out, const struct rows *all, bool has_agent)
+static void put_index(FILE *out, const struct rows *all, const struct session *s)
 {
     fputs("<html>\n<head>\n<title>/debug/pprof/</title>\n<style>\n.profile-name{\n"
           "\tdisplay:inline-block;\n\twidth:6rem;\n}\n</style>\n</head>\n<body>\n/debug/pprof/\n"
@@ -133,7 +138,7 @@ static void put_index(FILE *out, const struct rows *all, bool has_agent)
           "<thead><td>Count</td><td>Profile</td></thead>\n",
           out);
     for (size_t i = 0; i < all->count; i++)
-        put_row(out, &all->rows[i], has_agent);
+        put_row(out, &all->rows[i], s);
     fputs("</table>\n<a href=\"goroutine?debug=2\">full goroutine stack dump</a>\n<br>\n<p>\n"
           "Profile Descriptions:\n<ul>\n",
           out);
@@ -156,11 +161,13 @@ void page_index(struct request *r)
     session_each_profile(r->serve->session, add_row, &all);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         add_row(&all, others[i], 0);
+    if (session_is_by_kernel(r->serve->session))
+        add_row(&all, "offcpu", 0);
     if (all.count)
         qsort(all.rows, all.count, sizeof *all.rows, by_name);
     FILE *out = reply_text_begin(r, TYPE_HTML);
     if (out) {
-        put_index(out, &all, session_way(r->serve->session) == SESSION_AGENT);
+        put_index(out, &all, r->serve->session);
         reply_text_end(r, out);
     }
     free(all.rows);

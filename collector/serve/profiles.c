@@ -4,6 +4,7 @@
 
 #include "collector/serve/internal.h"
 
+#include "collector/lock_labels.h"
 #include "collector/stack_report.h"
 #include "formats/pprof_text.h"
 
@@ -89,14 +90,33 @@ static int collect(struct request *r, const char *name, struct pprof_profile **o
     return rc;
 }
 
+// A lock that is no longer told apart (lock_labels.h) has less than before, and its stack as much more.
+static int unite_locks(struct pprof_profile **delta)
+{
+    struct pprof_profile *united = NULL;
+    bool is_any = false;
+    for (size_t i = 0; i < (*delta)->sample_count; i++)
+        if ((*delta)->samples[i]->values[0] < 0) {
+            lock_labels_take((*delta)->samples[i]);
+            is_any = true;
+        }
+    int rc = is_any ? pprof_merge(&united, delta, 1, NULL) : 0;
+    if (rc || !is_any)
+        return rc;
+    pprof_free(*delta);
+    *delta = united;
+    return 0;
+}
+
 static void reply_delta(struct request *r, const char *name, struct pprof_profile *before,
                         struct pprof_profile *after)
 {
     struct pprof_profile *delta = NULL;
     char file[160];
     int64_t when = after->time_nanos, took = after->time_nanos - before->time_nanos;
-    if (pprof_subtract(&delta, after, before, 0, NULL)) {
+    if (pprof_subtract(&delta, after, before, 0, NULL) || unite_locks(&delta)) {
         reply_error(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "failed to compute delta");
+        pprof_free(delta);
         return;
     }
     delta->time_nanos = when;

@@ -22,6 +22,7 @@ static const struct route {
     {ROOT "symbol", page_symbol, true},
     {ROOT "trace", page_trace, false},
     {ROOT "wall", page_wall, false},
+    {ROOT "offcpu", page_offcpu, false},
     {ROOT "flight", page_flight, false},
     {"/debug/trace", page_trace, false},
     {"/debug/fibers", page_fibers, false},

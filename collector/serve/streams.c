@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What is recorded for as long as the request lasts: CPU and wall profiles, execution traces; and the flight recorder.
+// What is recorded for as long as the request lasts: CPU, wall and off-CPU profiles, execution traces; and the flight recorder.
 
 #include "collector/serve/internal.h"
 
@@ -75,37 +75,53 @@ void reply_profile(struct request *r, const struct pprof_profile *p, const char 
     reply_file(r, fd, (uint64_t)st.st_size, name);
 }
 
-static void sample(struct request *r, bool wall)
+// What cannot be had here at all is told from what could not be had now.
+static int status_of(int rc)
+{
+    return rc == -EOPNOTSUPP ? MHD_HTTP_NOT_IMPLEMENTED : MHD_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+struct sampled {
+    const char *what, *in_use, *name; // in the messages; of the file
+    bool wall, offcpu;
+};
+
+static void sample(struct request *r, const struct sampled *s)
 {
     struct fscope_error err = {0};
     struct pprof_profile *p = NULL;
     double seconds = whole_seconds(r);
-    const char *what = wall ? "wall" : "CPU";
     if (!check_duration(r, seconds))
         return;
     struct session_stream o = stream_of(r, seconds);
-    o.wall = wall;
+    o.wall = s->wall;
+    o.offcpu = s->offcpu;
     int rc = session_sample(r->serve->session, &o, &p, &err);
     if (rc == -EBUSY)
         reply_error(r, MHD_HTTP_INTERNAL_SERVER_ERROR,
-                    "Could not enable %s profiling: %s profiling already in use", what,
-                    wall ? "wall" : "cpu");
+                    "Could not enable %s profiling: %s profiling already in use", s->what,
+                    s->in_use);
     else if (rc)
-        reply_error(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "Could not enable %s profiling: %s", what,
-                    err.text);
+        reply_error(r, status_of(rc), "Could not enable %s profiling: %s", s->what, err.text);
     else
-        reply_profile(r, p, wall ? "wall" : "profile");
+        reply_profile(r, p, s->name);
     pprof_free(p);
 }
 
 void page_cpu(struct request *r)
 {
-    sample(r, false);
+    sample(r, &(struct sampled){.what = "CPU", .in_use = "cpu", .name = "profile"});
 }
 
 void page_wall(struct request *r)
 {
-    sample(r, true);
+    sample(r, &(struct sampled){.what = "wall", .in_use = "wall", .name = "wall", .wall = true});
+}
+
+void page_offcpu(struct request *r)
+{
+    sample(r, &(struct sampled){
+                  .what = "off-CPU", .in_use = "off-CPU", .name = "offcpu", .offcpu = true});
 }
 
 // --- Traces go through a file, for they may be large: in a folder of its own, gone before we answer.
@@ -164,7 +180,7 @@ void page_trace(struct request *r)
         reply_error(r, MHD_HTTP_INTERNAL_SERVER_ERROR,
                     "Could not enable tracing: execution tracer already enabled");
     else if (rc)
-        reply_error(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "Could not enable tracing: %s", err.text);
+        reply_error(r, status_of(rc), "Could not enable tracing: %s", err.text);
     else
         reply_spool(r, &spool, "trace");
     spool_close(&spool);

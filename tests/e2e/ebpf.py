@@ -24,7 +24,7 @@ NO_PERF = [os.path.join(TESTS, "no_perf")]
 SHORT = os.path.join(TESTS, "ebpf_target")
 CGROUPS = "/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup"
 # linux/capability.h
-KEPT = {"CAP_SYS_PTRACE": 19, "CAP_DAC_READ_SEARCH": 2, "CAP_CHECKPOINT_RESTORE": 40, "CAP_SYSLOG": 34, "CAP_KILL": 5}
+KEPT = {"CAP_SYS_PTRACE": 19, "CAP_DAC_READ_SEARCH": 2, "CAP_CHECKPOINT_RESTORE": 40, "CAP_SYSLOG": 34}
 CAP_BPF = 39
 
 
@@ -155,18 +155,6 @@ def a_command_its_children_and_what_they_execute(work):
     assert share(p, is_rooted) >= 0.98, [s.stack for s in p.samples if not is_rooted(s.stack)][:5]
 
 
-def a_running_process_forks_executes_and_ends(work):
-    """Nobody ends the recording but the end of what it was told to watch."""
-    for mode, image in (("fork", "child_work"), ("exec", "work")):
-        with Target(1, 1, mode) as t:
-            r = started(work, "-F", "499", "-p", str(t.pid))
-            said = ended(r)
-            assert t.process.wait(timeout=10) == 0
-        p = Profile(os.path.join(work, "e.pb.gz"))
-        assert share(p, lambda st, n=image: n in st) > 0.5, (mode, said)
-        assert share(p, is_rooted) >= 0.98, (mode, [s.stack for s in p.samples if not is_rooted(s.stack)][:5])
-
-
 def threads_that_outlive_the_first(work):
     """Its maps are empty from then on, and its record of an end is not the process'."""
     with Target(0, 2, "leave") as t:
@@ -264,8 +252,9 @@ def short_processes_are_not_lost(work):
 # --- Fibers.
 
 def fibers_have_the_agents_labels(work):
-    own, want = fibers.recorded("cpu", "cpu", work, "-F", "999")
-    ours, _ = fibers.recorded("cpu", "cpu", work, "--method=ebpf", "-F", "999")
+    # At 999 Hz two runs differ by a point of chance, and once in sixteen by three; at this rate by 0.6.
+    own, want = fibers.recorded("cpu", "cpu", work, "-F", "3999")
+    ours, _ = fibers.recorded("cpu", "cpu", work, "--method=ebpf", "-F", "3999")
     of = lambda p: [s for s in p.samples if "burn_step" in s.stack]
     keys = lambda p: collections.Counter(k for s in of(p) for k in s.labels)
     assert set(keys(own)) - {"pid", "process"} == set(keys(ours)) - {"pid", "process"}, (keys(own), keys(ours))
@@ -274,7 +263,7 @@ def fibers_have_the_agents_labels(work):
     kinds = lambda p, kind: sum(s.values[1] for s in of(p) if s.labels.get("kind", s.stack[-1]) in (kind, f"start_{kind}"))
     whole = lambda p: sum(s.values[1] for s in of(p))
     for kind in ("small", "large"):
-        harness.close(kinds(ours, kind) / whole(ours), kinds(own, kind) / whole(own), 0.04, f"label {kind}")
+        harness.close(kinds(ours, kind) / whole(ours), kinds(own, kind) / whole(own), 0.03, f"label {kind}")
     wrong = [s for s in of(ours) if "fiber" in s.labels and s.stack[-1] != f"start_{s.labels.get('kind')}"]
     assert not wrong, [(s.stack, s.labels) for s in wrong]
     early = sum(s.values[1] for s in of(ours) if "fiber" not in s.labels)
@@ -324,7 +313,6 @@ if __name__ == "__main__":
         privileges_go_once_it_runs,
         a_process_and_its_threads,
         a_command_its_children_and_what_they_execute,
-        a_running_process_forks_executes_and_ends,
         threads_that_outlive_the_first,
         a_killed_target_loses_nothing,
         a_full_ring_is_counted,

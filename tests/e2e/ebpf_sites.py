@@ -82,6 +82,11 @@ def value(profile, name, function, where=lambda s: True):
     return sum(s.values[i] for s in profile.samples if function in s.stack and where(s))
 
 
+def total(profile, name):
+    i = [t[0] for t in profile.sample_types].index(name)
+    return sum(s.values[i] for s in profile.samples)
+
+
 # --- How a process grows.
 
 def growth_is_found_where_it_happens(work):
@@ -108,6 +113,16 @@ def growth_is_found_where_it_happens(work):
         print(f"      {kind} {function}: {got}, truly {want}")
         # A page of the stack or of tables may be among them; the kernel counts in batches of at most 64 pages.
         close(got, int(want), 64 * 4096 if kind in ("resident", "returned") else 0, f"{kind} {function}")
+
+
+def an_image_begins_with_a_heap_of_its_own(work):
+    """The end of the heap of one is no measure for the next one's: they are terabytes apart."""
+    path = os.path.join(work, "g.pb.gz")
+    record("--method=ebpf", "--heap", "-o", path, "sh", "-c", "sleep 0.1; exec sleep 0.1", cwd=work, check=0)
+    p = Profile(path)
+    for name in ("mmap_space", "munmap_space"):
+        assert total(p, name) < 1 << 30, (name, total(p, name))
+    assert total(p, "mmap_space") > MIB, total(p, "mmap_space")
 
 
 # --- malloc, by uprobes.
@@ -140,6 +155,19 @@ def sampled_malloc_is_an_estimate_of_the_truth(work):
             got = value(p, name, function)
             print(f"      {function} {name}: {got}, truly {want}")
             close(got / int(want), 1, tolerance, f"{function} {name}")
+
+
+def what_an_image_had_is_freed_as_it_executes_another(work):
+    with Target(SITES, "execute") as t:
+        t.last = "new"
+        r = outside(work, t.pid, "--heap=exact", "--malloc")
+        truth = t.run()
+        time.sleep(0.3)  # a few mallocs after exec
+        stop(r)
+    p = profiles(work)["heap"]
+    for kind, objects, live in truth:
+        got = value(p, "alloc_objects", f"site_{kind}"), value(p, "inuse_objects", f"site_{kind}")
+        assert got == (int(objects), int(live)), (kind, got, objects, live)
 
 
 def malloc_is_seen_in_what(compiler, work):
@@ -304,18 +332,24 @@ def what_cannot_be_probed_is_refused(work):
         done = record("--method=ebpf", "-o", os.path.join(work, "r.pb.gz"), *args, cwd=work)
         assert done.returncode in (1, 2, 126, 127) and text in done.stderr, (args, done.returncode, done.stderr)
         assert os.listdir(work) == [], os.listdir(work)
+        assert "ended with status" not in done.stderr, done.stderr  # it was not started
+        return done.returncode
     refused("for one process", "--heap", "--malloc", "-a", "-d", "1s")
     refused("needs --heap", "--malloc", "true")
     refused("-a records no --trace", "--trace", "-a", "-d", "1s", "-o", work + "/t.trace")
-    refused("no file of it has the sites", "--fiber-events", "-o", work + "/%k", "true")
     refused("name a folder", "--fiber-events", "true")
+    status = refused("no file of it has the sites", "--fiber-events", "-o", work + "/%k", "true")
+    assert status == 1, status  # 127 would be a command that is not there
+    refused("a number from 1 to 1000000) is needed", "--offcpu=1000001", "true")
 
 
 if __name__ == "__main__":
     harness.skip_without_bpf()
     harness.main([
         growth_is_found_where_it_happens,
+        an_image_begins_with_a_heap_of_its_own,
         malloc_is_seen_without_the_agent,
+        what_an_image_had_is_freed_as_it_executes_another,
         sampled_malloc_is_an_estimate_of_the_truth,
         malloc_of_a_static_program_is_seen,
         malloc_of_musl_is_seen,

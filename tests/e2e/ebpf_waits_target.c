@@ -130,6 +130,14 @@ __attribute__((noinline)) static void wait_for_ever(void)
         pause();
 }
 
+// Until we are told to go on.
+__attribute__((noinline)) static void wait_for_word(void)
+{
+    char c;
+    if (read(STDIN_FILENO, &c, 1) < 0)
+        abort();
+}
+
 #define THREAD(name, fn)                                                                           \
     static void *name(void *arg)                                                                   \
     {                                                                                              \
@@ -182,6 +190,8 @@ static void run(const char *what, char **argv)
         with(porter, NULL, knock);
     else if (!strcmp(what, "child"))
         of_child(argv);
+    else if (!strcmp(what, "word"))
+        wait_for_word();
     else if (!strcmp(what, "idle"))
         with(idler, NULL, NULL);
 }

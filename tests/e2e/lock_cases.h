@@ -121,4 +121,49 @@ static void case_busy(void)
     pthread_join(t[0], NULL);
 }
 
+enum { MANY = 3000 };
+
+static pthread_mutex_t many[2 * MANY];
+static _Atomic int held, released;
+
+static NOINLINE void *want_many(void *arg)
+{
+    for (int i = 0; i < 2 * MANY; i++) {
+        while (held <= i)
+            sched_yield();
+        pthread_mutex_lock(&many[i]);
+        pthread_mutex_unlock(&many[i]);
+        released++;
+    }
+    return arg;
+}
+
+static void wait_for_word(void)
+{
+    printf("many\n");
+    fflush(stdout);
+    CHECK(getchar() != EOF);
+}
+
+// Each of many locks is waited for once; before each half of them, and at the end, a word lets us go on.
+static void case_many(void)
+{
+    pthread_t t;
+    CHECK(!pthread_create(&t, NULL, want_many, NULL));
+    for (int i = 0; i < 2 * MANY; i++) {
+        if (i % MANY == 0)
+            wait_for_word();
+        pthread_mutex_lock(&many[i]);
+        held++;
+        while (*(volatile int *)&many[i] != 2) // glibc's word for one that is waited for
+            sched_yield();
+        usleep(20); // it is on its way into the kernel
+        pthread_mutex_unlock(&many[i]);
+        while (released <= i)
+            sched_yield();
+    }
+    wait_for_word();
+    pthread_join(t, NULL);
+}
+
 #endif

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -493,7 +494,7 @@ static const struct {
     {"join", case_join},   {"short", case_short},   {"meaning", case_meaning},
     {"held", case_held},   {"reused", case_reused}, {"uncalled", case_uncalled},
     {"word", case_word},   {"stuck", case_stuck},   {"turns", case_turns},
-    {"busy", case_busy},
+    {"busy", case_busy},   {"many", case_many},
 };
 
 int main(int argc, char **argv)

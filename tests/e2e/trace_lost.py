@@ -162,18 +162,19 @@ def bursts_beside_shorten_are_what_its_requests_lost(work):
     if others > known and "no slow ones beside typical ones" in done.stderr:
         print("      others had the processor for most of the time: half of the requests are slow")
         return
-    check_explained(report(*explain), known)
+    check_explained(report(*explain), known, others)
 
 
-def check_explained(e, known):
-    """A request that a burst met takes that much longer."""
+def check_explained(e, known, others):
+    """A request that a burst met takes that much longer. others: ns that others than the bursts had the processor."""
     assert e["slow"] >= 0.9 * BURSTS, e["slow"]
     by = [p for p in e["pieces"] if p.get("kernel") == "descheduled" and p["by"] == "bursts"]
     assert [p["part"] for p in by] == ["running"], by
     print(f"      of {known / 1e6:.2f} ms explain finds {by[0]['slow_ns'] * e['slow'] / 1e6:.2f} in {e['slow']} slow requests")
     within(by[0]["slow_ns"] * e["slow"], known, 0.1, "in slow requests")
     assert by[0]["typical_ns"] < 0.01 * by[0]["slow_ns"], by
-    within(e["running"]["descheduled"]["slow_ns"] - e["running"]["descheduled"]["typical_ns"], e["gap_ns"], 0.1, "the gap")
+    if others < 0.1 * known:  # else slow ones are slow for more than the bursts
+        within(e["running"]["descheduled"]["slow_ns"] - e["running"]["descheduled"]["typical_ns"], e["gap_ns"], 0.1, "the gap")
     for side in ("slow_ns", "typical_ns"):
         ran = sum(row[side] for key, row in e["running"].items() if key != "unknown")
         assert abs(ran - sum(p[side] for p in e["pieces"] if p["part"] == "running")) < 1, (side, e["running"])

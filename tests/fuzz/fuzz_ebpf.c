@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Whatever stands in the ring of the BPF programs, in whatever order sums and records come: they are read within their
-// bounds, and the profiles are whole (pprof_check); what fits to nothing that
-// is recorded is counted as damaged.
+// bounds, the profiles are whole (pprof_check), and what fits to nothing that is recorded is counted as damaged.
 //
 // Input: a byte of choices (bit 0: growth, else allocations; 1: sites; 2: a fiber runtime; 3: a command that is held),
 // a byte of its label size, and then: 'R', 16 bits of size, a record; 'S', a key and a sum that comes next; 'W', a key
@@ -220,6 +219,8 @@ static void begin(struct ebpf *e, struct record_options *o, uint8_t choices, uin
                                          .reason_count = 4};
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         struct builder_options bo = {.size = sizeof bo, .kind = kinds[kind], .period_ns = 1};
+        if (kind == RECORD_GROWTH) // there is none beside the heap's
+            continue;
         if (kind == RECORD_HEAP && e->probes.grows)
             bo.kind = BUILDER_KIND_GROWTH;
         if (builder_new(&e->result->builders[kind], &bo))
@@ -242,9 +243,11 @@ static int finish_part(void *arg, const char *part)
 
 static void finish(struct ebpf *e)
 {
-    if (run_fenced(e, 0, true, true) || e->queued || e->sum_count || (has_strangers && !e->damaged))
+    if (run_fenced(e, 0, true, true) || e->queued || e->sums.count || (has_strangers && !e->damaged))
         abort();
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
+        if (!e->result->builders[kind])
+            continue;
         finish_part(e->result->builders[kind], "");
         builder_each_part(e->result->builders[kind], finish_part, e->result->builders[kind]);
     }

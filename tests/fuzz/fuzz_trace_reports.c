@@ -5,6 +5,8 @@
 // more than slots and ids. The first byte chooses options, as in fuzz_trace.c.
 
 #include "analysis/trace/critical.h"
+#include "analysis/trace/kernel.h"
+#include "analysis/trace/latency.h"
 #include "analysis/trace/lints.h"
 #include "analysis/trace/profile.h"
 #include "analysis/trace/util.h"
@@ -37,6 +39,8 @@ struct reports {
     struct trace_util *util;
     struct trace_profile *profiles[PROFILES];
     struct trace_export *export;
+    struct trace_latency *latency;
+    struct trace_kernel *kernel; // as if it were one
     size_t exported;
 };
 
@@ -54,6 +58,7 @@ static void begin(struct reports *o, uint8_t options)
          0);
     for (int i = 0; i < PROFILES; i++)
         must(trace_profile_new(&o->profiles[i], (enum trace_profile_kind)i, 0, 0) == 0);
+    must(trace_latency_new(&o->latency, 0, po.to_ns) == 0 && trace_kernel_new(&o->kernel) == 0);
     must(trace_export_open(&o->export, &eo, forget, &o->exported) == 0);
 }
 
@@ -66,6 +71,8 @@ static void take(struct reports *o, const struct trace_reader *r, const struct t
     for (int i = 0; i < PROFILES; i++)
         must(trace_profile_event(o->profiles[i], r, ev) == 0);
     must(trace_export_event(o->export, r, ev) == 0);
+    must(trace_latency_event(o->latency, r, ev) == 0);
+    trace_kernel_event(o->kernel, r, ev); // -ENOMEM: a CPU of a number that no machine has
 }
 
 static void end(struct reports *o)
@@ -76,6 +83,12 @@ static void end(struct reports *o)
     int rc = trace_spans_finish(o->spans); // -EFBIG: what is still open is longer than it keeps
     must(rc == 0 || rc == -EFBIG);
     must(trace_util_finish(o->util) == 0);
+    must(trace_latency_file_end(o->latency) == 0 && trace_kernel_file_end(o->kernel) == 0);
+    trace_latency_finish(o->latency);
+    must(o->latency->whole.hist.count ==
+         o->latency->woken.hist.count + o->latency->taken_off.hist.count);
+    trace_latency_free(o->latency);
+    trace_kernel_free(o->kernel);
     must(trace_lints(o->summary, &lints) >= 0);
     free(lints);
     for (int i = 0; i < PROFILES; i++) {

@@ -49,6 +49,12 @@ void session_close(struct session *s)
     (void)s;
 }
 
+bool session_is_by_kernel(const struct session *s)
+{
+    (void)s;
+    return false;
+}
+
 enum session_way session_way(const struct session *s)
 {
     (void)s;

@@ -124,7 +124,7 @@ static void privileges_that_are_kept(void **state)
     uint64_t all = (UINT64_C(1) << 41) - 1;
     uint64_t kept = privileges_kept(all, true);
     assert_int_equal(kept, BIT(CAP_SYS_PTRACE) | BIT(CAP_DAC_READ_SEARCH) |
-                               BIT(CAP_CHECKPOINT_RESTORE) | BIT(CAP_SYSLOG) | BIT(CAP_KILL));
+                               BIT(CAP_CHECKPOINT_RESTORE) | BIT(CAP_SYSLOG));
     assert_int_equal(privileges_kept(all, false), kept | BIT(CAP_DAC_OVERRIDE));
     assert_int_equal(privileges_kept(BIT(CAP_BPF) | BIT(CAP_PERFMON), true), 0);
 }
