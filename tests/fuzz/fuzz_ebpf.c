@@ -243,7 +243,8 @@ static int finish_part(void *arg, const char *part)
 
 static void finish(struct ebpf *e)
 {
-    if (run_fenced(e, 0, true, true) || e->queued || e->sums.count || (has_strangers && !e->damaged))
+    if (run_fenced(e, 0, true, true) || e->queued || e->sums.count ||
+        (has_strangers && !e->damaged))
         abort();
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         if (!e->result->builders[kind])
