@@ -233,6 +233,7 @@ static int start_child(struct recording *r, const char *preload, const char *set
         .settings = settings,
         .hold = hold,
         .sigmask = &r->loop.signals.users,
+        .ignored = record_signals_ignored(),
     };
     int rc = launch_start(&r->launch, &lo, err);
     if (rc)

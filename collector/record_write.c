@@ -298,6 +298,8 @@ int record_write(const struct record_options *o, struct record_result *result,
     sigaction(SIGXFSZ, &ignore, &old);
     comment_losses(result);
     print_warnings(o, result->warning);
+    if (result->earlier[0] && !o->quiet)
+        fprintf(o->messages, "fiberscope: %s\n", result->earlier);
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         if (!result->builders[kind])
             continue;

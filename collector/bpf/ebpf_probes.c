@@ -197,13 +197,20 @@ static int begin_growth(struct ebpf *e, int kind)
     builder_free(e->result->builders[kind]);
     e->result->builders[kind] = NULL;
     if (!e->o->quiet)
-        fprintf(e->o->messages,
-                kind == RECORD_GROWTH
-                    ? "fiberscope: heap: allocations are of the processes whose agent records the "
-                      "heap; how all others grow is the profile growth\n"
-                    : "fiberscope: heap: as no agent in it records the heap, how it grows is "
-                      "recorded: pages that became resident, and mappings; allocations need the "
-                      "agent (record --heap COMMAND, or --method=inject), or --malloc\n");
+        fprintf(
+            e->o->messages, "%s%s",
+            e->filter != BPF_FILTER_TARGETS && kind == RECORD_HEAP
+                ? "fiberscope: heap: as no agent in any of them records the heap, how they grow is "
+                  "recorded: pages that became resident, and mappings; allocations need the "
+                  "agent (record --heap COMMAND)"
+            : kind == RECORD_GROWTH
+                ? "fiberscope: heap: allocations are of the processes whose agent records the "
+                  "heap; how all others grow is the profile growth"
+                : "fiberscope: heap: as no agent in it records the heap, how it grows is "
+                  "recorded: pages that became resident, and mappings; allocations need the "
+                  "agent (record --heap COMMAND, or --method=inject), or --malloc",
+            e->o->heap_bytes == 1 ? "; growth is always exact: --heap=exact changes nothing\n"
+                                  : "\n");
     return builder_new(&e->result->builders[kind], &bo);
 }
 

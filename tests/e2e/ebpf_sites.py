@@ -96,6 +96,14 @@ def growth_is_found_where_it_happens(work):
         truth = t.run()
         said = stop(r)
     assert "allocations need the agent" in said and "--malloc" in said and "lifetime" not in said, said
+    still = subprocess.Popen(["sleep", "60"])
+    try:
+        said = record("--method=ebpf", "-p", str(still.pid), "--heap=exact", "-d", "200ms", "-o", os.path.join(work, "s.pb.gz"),
+                      cwd=work, check=0).stderr
+    finally:
+        still.kill()
+        still.wait()
+    assert "growth is always exact" in said and "nothing became resident" in said and "rate" not in said, said
     p = profiles(work)["heap"]
     assert p.sample_types == [("faults", "count"), ("fault_space", "bytes"), ("returned_space", "bytes"),
                               ("mmaps", "count"), ("mmap_space", "bytes"), ("munmap_space", "bytes")], p.sample_types
@@ -288,8 +296,9 @@ def fiber_events_are_counted_where_they_happen(work):
         t.last = "locks"
         r = outside(work, t.pid, "--fiber-events")
         truth = t.run()
-        stop(r)
+        said = stop(r)
     found = profiles(work)
+    assert f"fiber-park: {found['fiber-park'].total(0):,} events" in said, said
     for event, function, count in (row for row in truth if row[0] != "locks"):
         p = found[f"fiber-{event}"]
         got = p.total(0) if function == "-" else value(p, f"fiber-{event}", function)
@@ -355,7 +364,9 @@ def what_cannot_be_probed_is_refused(work):
         return done.returncode
     refused("for one process", "--heap", "--malloc", "-a", "-d", "1s")
     refused("needs --heap", "--malloc", "true")
-    status = refused("no file of it has the sites", "--fiber-events", "true")
+    refused("-a records no --trace", "--trace", "-a", "-d", "1s", "-o", work + "/t.trace")
+    refused("name a folder", "--fiber-events", "true")
+    status = refused("no file of it has the sites", "--fiber-events", "-o", work + "/%k", "true")
     assert status == 1, status  # 127 would be a command that is not there
     refused("a number from 1 to 1000000) is needed", "--offcpu=1000001", "true")
 
