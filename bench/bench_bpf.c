@@ -176,6 +176,12 @@ static int on_sum(void *arg, uint64_t key, const struct bpf_sum *sum)
     return 0;
 }
 
+static void empty_ring(struct depths *d)
+{
+    while (bpf_programs_poll(ours, 0, -1, on_record, d) > 0) {
+    }
+}
+
 static void measure(struct peer *peer, int rounds, uint32_t hz)
 {
     static double mine[ROUNDS_MAX], theirs[ROUNDS_MAX], alone[ROUNDS_MAX], ratio[ROUNDS_MAX],
@@ -183,14 +189,14 @@ static void measure(struct peer *peer, int rounds, uint32_t hz)
     struct depths d = {0};
     round_ours(); // once for nothing: first sends and first stacks
     round_peer(peer, peer->skeleton->progs.sample_stackid, hz);
-    bpf_programs_poll(ours, 0, -1, on_record, &d);
+    empty_ring(&d);
     for (int i = 0; i < rounds; i++) {
         mine[i] = round_ours();
         theirs[i] = round_peer(peer, peer->skeleton->progs.sample_stackid, hz);
         alone[i] = round_peer(peer, peer->skeleton->progs.sample_stackid_alone, hz);
         ratio[i] = mine[i] / theirs[i];
         ratio_alone[i] = mine[i] / alone[i];
-        bpf_programs_poll(ours, 0, -1, on_record, &d);
+        empty_ring(&d);
     }
     printf("%llu stacks of %.1f frames, %llu complete; medians of %d rounds [10 %%, 90 %%]\n",
            (unsigned long long)d.stacks, (double)d.frames / (double)d.stacks,

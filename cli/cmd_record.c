@@ -66,12 +66,6 @@ static const struct cli_option options[] = {
                  "time on a CPU, the default"),
     CLI_OPTIONAL(struct settings, wall, "wall", 0, "HZ", "What to record",
                  "all threads by the clock on the wall, also those that wait"),
-    CLI_OPTIONAL(
-        struct settings, offcpu, "offcpu", 0, "N", "What to record",
-        "time that threads do not run, waiting or for want of a processor; one in N waits (1 by "
-        "default); by eBPF"),
-    CLI_FLAG(struct settings, wakeups, "wakeups", 0, "What to record",
-             "who makes waiting threads run again, and how long they had waited; by eBPF"),
     CLI_OPTIONAL(struct settings, heap, "heap", 0, "BYTES|exact", "What to record",
                  "allocations, one in BYTES (512KiB by default), or each of them"),
     CLI_OPTIONAL(struct settings, block, "block", 0, "TIME", "What to record",
@@ -80,7 +74,13 @@ static const struct cli_option options[] = {
     CLI_OPTIONAL(struct settings, mutex, "mutex", 0, "N", "What to record",
                  "who makes others wait for locks; one in N contentions (1 by default)"),
     CLI_FLAG(struct settings, all, "all", 0, "What to record",
-             "all of these, each at its default where it is not named"),
+             "cpu, wall, heap, block and mutex, each at its default where it is not named"),
+    CLI_OPTIONAL(
+        struct settings, offcpu, "offcpu", 0, "N", "What to record",
+        "time that threads do not run, waiting or for want of a processor; one in N waits (1 by "
+        "default); by eBPF"),
+    CLI_FLAG(struct settings, wakeups, "wakeups", 0, "What to record",
+             "who makes waiting threads run again, and how long they had waited; by eBPF"),
     CLI_FLAG(struct settings, mmaps, "mmap", 0, "What to record",
              "with --heap: mmap and munmap count as allocations too"),
     CLI_FLAG(
@@ -131,15 +131,15 @@ static const struct cli_option options[] = {
              "write addresses; `fiberscope symbolize` names them later"),
     CLI_FLAG(struct settings, quiet, "quiet", 'q', "Output", "no progress, no closing lines"),
     CLI_CHOICE(
-        struct settings, method, "method", 0, "WAY", "With --pid",
+        struct settings, method, "method", 0, "WAY", "How to reach it",
         "agent (inside it, or fail), inject (as agent, which is put in first and taken out of "
         "service at the end), perf (from outside: CPU alone), ebpf (the same by programs in the "
         "kernel, as "
         "root; also of a command) or auto",
         "auto agent inject perf ebpf"),
-    CLI_SIZE(struct settings, stack_bytes, "stack-size", 0, "BYTES", "With --pid",
+    CLI_SIZE(struct settings, stack_bytes, "stack-size", 0, "BYTES", "How to reach it",
              "copy so much of the stack with each sample; by default as much as is needed"),
-    CLI_SIZE(struct settings, unwind_bytes, "unwind-memory", 0, "BYTES", "With --pid",
+    CLI_SIZE(struct settings, unwind_bytes, "unwind-memory", 0, "BYTES", "How to reach it",
              "by eBPF: unwind tables take at most so much of the kernel's memory; 256MiB"),
 };
 

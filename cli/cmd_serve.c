@@ -164,10 +164,10 @@ static void say_start(const struct serving *v)
     const char *cpu_why = session_cpu_why(v->session);
     const char *why = v->why_outside && *v->why_outside ? v->why_outside : session_why(v->session);
     if (session_is_by_kernel(v->session))
-        cli_note("by eBPF: CPU time, time off the processor, %s and threads, but no heap or traces",
+        cli_note("by eBPF: CPU time, time off the processor, threads%s, but no heap or traces",
                  v->session_options.block_ns || v->session_options.mutex_fraction
-                     ? "locks"
-                     : "fibers (locks with --block and --mutex)");
+                     ? " and locks"
+                     : " (locks with --block and --mutex)");
     else if (session_way(v->session) == SESSION_OUTSIDE && *cpu_why)
         cli_note("from outside: threads and fibers alone: %s; %s", why, cpu_why);
     else if (session_way(v->session) == SESSION_OUTSIDE)
@@ -271,6 +271,9 @@ static int serve_process(struct serving *v)
             is_over = v->has_ended = true;
         }
     }
+    if (!v->has_ended && !v->s->quiet && !v->s->sidecar)
+        cli_note("no longer served; %s (pid %u) goes on", session_program(v->session),
+                 session_pid(v->session));
     stop(v);
     take_out(v);
     return CLI_OK;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 
 enum { ROWS = 8 };
@@ -244,13 +245,29 @@ static int read_fibers(struct trace_input *in, struct trace_kernel *k, struct tr
     return CLI_OK;
 }
 
-int trace_report_lost(const struct trace_args *a)
+// Who names the kernel trace means the one that it lies beside.
+static int choose(struct trace_args *a, char *program, size_t size)
 {
+    if (a->second || !trace_kernel_is(a->path, program, size))
+        return CLI_OK;
+    if (!*program)
+        return cli_fail("%s is a kernel trace, and the trace of the program is not beside it: "
+                        "fiberscope trace lost FILE KERNELFILE",
+                        a->path);
+    a->path = program;
+    return CLI_OK;
+}
+
+int trace_report_lost(const struct trace_args *args)
+{
+    char program[PATH_MAX];
+    struct trace_args chosen = *args, *a = &chosen;
     struct trace_kernel *k = NULL;
     struct trace_lost *l = NULL;
     struct profile_output o;
     struct trace_input in;
-    int status = trace_input_kernel(&k, a, true);
+    int status = choose(a, program, sizeof program);
+    status = status ? status : trace_input_kernel(&k, a, true);
     if (!status && !(status = trace_input_open(&in, a))) {
         status = read_fibers(&in, k, &l);
         if (!status && !(status = profile_output_open(&o, a->output))) {

@@ -8,6 +8,7 @@
 #include "cli/trace_tables.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 
 static void print_head(FILE *out, const struct trace_input *in, const struct trace_summary *s)
@@ -119,7 +120,12 @@ static void print_text(FILE *out, const struct trace_input *in, const struct tra
                        const struct trace_lint *lints, size_t lint_count)
 {
     uint32_t rows = in->args->rows < 0 ? 8 : in->args->rows ? (uint32_t)in->args->rows : UINT32_MAX;
+    char program[PATH_MAX];
     print_head(out, in, s);
+    if (trace_kernel_is(in->args->path, program, sizeof program))
+        fprintf(out,
+                "a kernel trace: fibers are threads here, Procs are CPUs, which are idle while "
+                "they run others\n");
     trace_print_lost(out, in);
     print_utilisation(out, s);
     print_times(out, s, rows);

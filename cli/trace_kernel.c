@@ -17,6 +17,19 @@ bool trace_kernel_next(char *path, size_t size, const char *first, int number)
     return number < FILES_MAX && n > 0 && (size_t)n < size && !access(path, F_OK);
 }
 
+bool trace_kernel_is(const char *path, char *program, size_t size)
+{
+    static const char ending[] = ".kernel.trace";
+    const char *slash = strrchr(path, '/'), *at = strstr(slash ? slash : path, ending);
+    const char *rest = at ? at + sizeof ending - 1 : "";
+    if (!at || (*rest && *rest != '.'))
+        return false;
+    int n = snprintf(program, size, "%.*s.trace", (int)(at - path), path);
+    if (n < 0 || (size_t)n >= size || access(program, F_OK))
+        program[0] = '\0';
+    return true;
+}
+
 static int read_file(struct trace_kernel *k, const struct trace_args *a, const char *path)
 {
     struct trace_args ka = {.from_ns = -1,

@@ -11,6 +11,7 @@
 #include "cli/trace_tables.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 
 enum { NEXT_MAX = 3, INSTANCES_MIN = 20, TAIL_TIMES = 3 };
@@ -96,6 +97,21 @@ static struct share *largest(struct share *shares, size_t count)
     return found;
 }
 
+// Of threads, by the kernel: the fibers' reports are not for it.
+static bool say_kernel(struct next *n)
+{
+    char program[PATH_MAX];
+    if (!trace_kernel_is(n->path, program, sizeof program))
+        return false;
+    const char *kernel = n->path;
+    n->path = program;
+    if (*program)
+        say(n, "lost", "what the program lost to the kernel, by this trace");
+    n->path = kernel;
+    say(n, "latency", "how long threads waited for a CPU");
+    return true;
+}
+
 void trace_print_next(FILE *out, const struct trace_input *in, const struct trace_summary *s,
                       size_t lint_count)
 {
@@ -108,6 +124,8 @@ void trace_print_next(FILE *out, const struct trace_input *in, const struct trac
         {"sync", "on which lines fibers wait for each other", 0},
         {"fibers", "the fibers by start function, all of them", 0},
     };
+    if (say_kernel(&n))
+        return;
     for (uint32_t i = 0; i < t->wait_count; i++) {
         const char *reason = trace_names_text(&s->names, t->waits[i].reason);
         // The time of a wait that has not ended is in no profile.

@@ -83,6 +83,10 @@ int trace_input_kernel(struct trace_kernel **k, const struct trace_args *a, bool
 // "k.kernel.trace.2", if there is such a file: the next one of a kernel trace whose first file is that.
 bool trace_kernel_next(char *path, size_t size, const char *first, int number);
 
+// Whether a file is a kernel trace, by its name; `program` gets the path of the trace that it lies beside, "" if that is
+// not there.
+bool trace_kernel_is(const char *path, char *program, size_t size);
+
 // --- Words.
 
 enum { TRACE_NS_MAX = 32 };

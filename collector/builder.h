@@ -232,6 +232,9 @@ int builder_finish_view(struct builder *b, const struct builder_view *view, uint
 // and returns that.
 int builder_each_part(const struct builder *b, int (*fn)(void *arg, const char *part), void *arg);
 
+// What a part of a CUSTOM builder counts, all entries together.
+uint64_t builder_get_part(const struct builder *b, const char *part);
+
 // Calls fn with each pid that has samples, once, with the name of its last image; stops when fn
 // returns nonzero, and returns that.
 int builder_each_pid(const struct builder *b, int (*fn)(void *arg, uint32_t pid, const char *name),

@@ -227,6 +227,21 @@ void builder_get_heap(const struct builder *b, struct builder_heap_totals *out)
     }
 }
 
+uint64_t builder_get_part(const struct builder *b, const char *part)
+{
+    struct sample_view view;
+    uint64_t sum = 0;
+    for (uint32_t id = 0; b->kind == SEG_KIND_CUSTOM && id < b->samples.count; id++) {
+        const struct sample_key *key = b->samples.entries[id].data;
+        if (strcmp(intern_text(&b->strings, key->part), part) != 0)
+            continue;
+        values_view(b, id, false, &view);
+        if (view.values[0] > 0)
+            add_to(&sum, (uint64_t)view.values[0]);
+    }
+    return sum;
+}
+
 bool builder_get_growth(const struct builder *b, struct builder_growth *out)
 {
     *out = (struct builder_growth){0};

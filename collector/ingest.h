@@ -51,6 +51,8 @@ struct ingest_stats {
     char kernel_why[384];               // why they leave out kernel time, "" if they do not
     char broken_why[448];               // of the last broken segment
     char late_why[384]; // what a process that was called could not begin; "" if nothing
+    char earlier
+        [192]; // what it had recorded before it was called, and is in the profiles; "" if nothing
 };
 
 // Listens. 0 or -errno. The caller owns *out: ingest_free.

@@ -168,12 +168,42 @@ static void start_heap(struct target *t, const struct seg_control *c)
         tell_shared(t, "bytes of the heap are recorded", g->o.heap_bytes, rate);
 }
 
+static int see_kind(void *arg, const struct seg_state *e, uint32_t index)
+{
+    uint32_t *seen = arg;
+    (void)index;
+    if (e->kind < SEG_KIND_COUNT && (load(&e->values[0]) || load(&e->values[1])))
+        *seen |= 1u << e->kind;
+    return 0;
+}
+
+// State is read as it is: what the agent has recorded before is in it.
+static void tell_earlier(struct target *t)
+{
+    uint32_t seen = 0;
+    const struct ingest *g = t->ingest;
+    struct ingest_stats *st = &t->ingest->stats;
+    seg_reader_states(t->reader, see_kind, &seen);
+    bool heap = g->o.builders[RECORD_HEAP] && seen & 1u << SEG_KIND_HEAP;
+    bool locks = (g->o.builders[RECORD_BLOCK] && seen & 1u << SEG_KIND_BLOCK) ||
+                 (g->o.builders[RECORD_MUTEX] && seen & 1u << SEG_KIND_MUTEX);
+    if (heap || locks)
+        snprintf(st->earlier, sizeof st->earlier,
+                 "process %u has recorded %s before: that is in the profile, too, not only the "
+                 "time of this recording",
+                 t->pid,
+                 !locks ? "its heap"
+                 : heap ? "its heap and locks"
+                        : "its locks");
+}
+
 void target_start_late(struct target *t, struct agent_config *config)
 {
     const struct ingest *g = t->ingest;
     struct seg_control *c = seg_reader_control(t->reader);
     if (!c)
         return;
+    tell_earlier(t);
     if (g->o.inherit) // the locks are ours: new threads and children may come to us
         call_send(g->o.call, CALL_STAY);
     struct call_wish w = {0};

@@ -92,13 +92,14 @@ static int set_environment(const struct launch_options *o)
 }
 
 // Our handlers must not swallow what is for the command; exec resets them too, but only then.
-static void drop_handlers(void)
+static void drop_handlers(const sigset_t *ignored)
 {
     for (int signo = 1; signo < NSIG; signo++) {
         struct sigaction sa;
         if (sigaction(signo, NULL, &sa) == 0 && sa.sa_handler != SIG_IGN &&
             sa.sa_handler != SIG_DFL) {
-            sa = (struct sigaction){.sa_handler = SIG_DFL};
+            bool is_ignored = ignored && sigismember(ignored, signo) == 1;
+            sa = (struct sigaction){.sa_handler = is_ignored ? SIG_IGN : SIG_DFL};
             sigaction(signo, &sa, NULL);
         }
     }
@@ -117,7 +118,7 @@ static void child(const struct launch_options *o, int go_fd, int fault_fd)
             rc = -ECANCELED; // nobody wants this program to run
     }
     if (!rc) {
-        drop_handlers();
+        drop_handlers(o->ignored);
         sigprocmask(SIG_SETMASK, o->sigmask, NULL);
         execv(o->path, o->argv);
         rc = -errno;

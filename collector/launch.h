@@ -47,6 +47,7 @@ struct launch_options {
     const char *settings;    // value of FIBERSCOPE, or NULL
     bool hold;               // wait before exec for launch_go
     const sigset_t *sigmask; // the command's signal mask
+    const sigset_t *ignored; // what it is to ignore beside what we do; may be NULL
 };
 
 struct launch {

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -124,6 +125,23 @@ void record_comment(struct record_result *result, const char *text)
             builder_comment(result->builders[kind], text);
 }
 
+void record_warn(struct record_result *result, const char *format, ...)
+{
+    size_t n = strlen(result->warning);
+    char *at = result->warning + n;
+    size_t room = sizeof result->warning - n, line = n ? 1 : 0;
+    va_list args;
+    if (room <= line)
+        return;
+    va_start(args, format);
+    int more = vsnprintf(at + line, room - line, format, args);
+    va_end(args);
+    if (more < 0 || (size_t)more >= room - line)
+        *at = '\0';
+    else if (line)
+        *at = '\n';
+}
+
 static void comment_command(struct record_result *result, char *const *argv)
 {
     char text[1024] = "command:";
@@ -215,6 +233,7 @@ static int start_child(struct recording *r, const char *preload, const char *set
         .settings = settings,
         .hold = hold,
         .sigmask = &r->loop.signals.users,
+        .ignored = record_signals_ignored(),
     };
     int rc = launch_start(&r->launch, &lo, err);
     if (rc)

@@ -105,7 +105,8 @@ struct record_result {
     uint32_t asked_hz[RECORD_STREAM_COUNT];
     double delivered_hz[RECORD_STREAM_COUNT]; // 0: as asked
     char rate_note[512];          // why less was delivered, and what to do; "" if it was not
-    char warning[512];            // what else the user should know; "" if nothing
+    char warning[2048];           // what else the user should know, in lines; "" if nothing
+    char earlier[192];            // what its sums hold from before the beginning; "" if nothing
     uint64_t damaged;             // records that made no sense; counted as lost too
     struct record_kernel *kernel; // record_kernel.h; NULL: none
     struct record_trace *traces;  // files of execution traces (record_trace.h)

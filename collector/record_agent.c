@@ -109,6 +109,9 @@ int record_by_agent(const struct record_options *o, struct call *call, struct re
             rc = error_set(err, rc2, 0, "recording: %s", strerror(-rc2));
         ingest_get_stats(l->ingest, &stats);
         record_judge_rates(l->result, &stats);
+        if (stats.earlier[0])
+            record_comment(l->result, stats.earlier);
+        snprintf(l->result->earlier, sizeof l->result->earlier, "%s", stats.earlier);
         if (stats.late_why[0])
             snprintf(l->result->warning, sizeof l->result->warning, "%s", stats.late_why);
     }
@@ -211,6 +214,13 @@ static const char *what_needs_it(const struct record_options *o, const char **op
     return kinds[i].what;
 }
 
+// Whether eBPF, which touches nothing, sees all of it, and may be used.
+static const char *or_by_kernel(const struct record_options *o)
+{
+    return !o->trace && !record_check_kernel(o, NULL) ? "--method=ebpf records it from outside, "
+                                                      : "";
+}
+
 static int put_in(const struct record_options *o, bool *is_put_in, struct fscope_error *err)
 {
     struct inject_result how;
@@ -291,10 +301,11 @@ int record_process(const struct record_options *o, struct record_result *result,
     if (is_needed && rc == -ENOENT && inject_check(&io, &never) == -EOPNOTSUPP)
         return error_set(err, -EOPNOTSUPP, 0, "%s the agent: %.300s", what, never.text);
     if (is_needed)
-        return error_set(err, rc, 0,
-                         "%s the agent: %.250s; --method=inject puts it in, `fiberscope record %s "
-                         "COMMAND` starts one with it",
-                         what, why.text, option);
+        return error_set(
+            err, rc, 0,
+            "%s the agent: %.250s; %s--method=inject puts it in, `fiberscope record %s "
+            "COMMAND` starts one with it",
+            what, why.text, or_by_kernel(o), option);
     rc = from_outside(o, is_there ? why.text : "", result, err);
     if (rc == -EPERM && err && o->method != RECORD_PERF) {
         why = *err;

@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { LOSSES_BYTES = 1024 };
+enum { LOSSES_BYTES = 1024, HIGH_HZ = 999 };
 
 void record_say_count(FILE *out, uint64_t n)
 {
@@ -106,11 +106,52 @@ static void say_contentions(FILE *out, enum record_kind kind, const struct build
             (double)st->ns / 1e9);
 }
 
-// Why there may be nothing in it.
-static void say_empty(FILE *out, enum record_kind kind, const struct record_options *o)
+// Of its first thread; 0 where that is not told.
+static uint32_t children_of(uint32_t pid)
 {
+    char path[64];
+    uint32_t n = 0, child;
+    snprintf(path, sizeof path, "/proc/%u/task/%u/children", pid, pid);
+    FILE *f = fopen(path, "re");
+    while (f && fscanf(f, "%" SCNu32, &child) == 1)
+        n++;
+    if (f)
+        fclose(f);
+    return n;
+}
+
+static void say_no_time(FILE *out, const struct record_result *result, enum record_kind kind,
+                        const struct record_options *o)
+{
+    uint32_t hz = kind == RECORD_CPU ? o->cpu_hz : o->wall_hz;
+    uint32_t children = result->by_ebpf && o->pid ? children_of(o->pid) : 0;
+    fputs("no samples: the program used less CPU time than one period", out);
+    if (hz < HIGH_HZ)
+        fprintf(out, "; try a higher rate (-F %d)%s", HIGH_HZ,
+                kind == RECORD_CPU && !o->pid ? " or --wall" : "");
+    if (children)
+        fprintf(out,
+                "; it has %u child%s, and those that it had before are not recorded: name one by "
+                "-p, or their control group by --cgroup",
+                children, children == 1 ? "" : "ren");
+    fputc('\n', out);
+}
+
+// Why there may be nothing in it.
+static void say_empty(FILE *out, const struct record_result *result, enum record_kind kind,
+                      const struct record_options *o)
+{
+    struct builder_growth growth;
     fputs("fiberscope: ", out);
-    if (kind == RECORD_HEAP && o->heap_bytes > 1) {
+    if (builder_get_growth(result->builders[kind], &growth)) {
+        fputs("nothing became resident and nothing was mapped: what was allocated, if anything, "
+              "found room in memory that was there already\n",
+              out);
+    } else if (kind == RECORD_HEAP && result->by_ebpf && (o->whole_machine || o->cgroup)) {
+        fputs("no allocations were seen: of many processes, only those of a process whose agent "
+              "records the heap are\n",
+              out);
+    } else if (kind == RECORD_HEAP && o->heap_bytes > 1) {
         fputs("no samples: the program allocated little for a sample every ", out);
         record_say_bytes(out, o->heap_bytes);
         fprintf(out, ", or has its allocator linked in; %s\n",
@@ -125,17 +166,14 @@ static void say_empty(FILE *out, enum record_kind kind, const struct record_opti
               "was kept; --block=1 keeps all\n",
               out);
     } else if (kind == RECORD_MUTEX) {
-        fputs("no contention was seen: no thread waited for a lock that another one released\n",
-              out);
-    } else if (kind == RECORD_GROWTH) {
-        fputs("nothing became resident, and nothing was mapped\n", out);
+        fprintf(out,
+                "no contention was seen: no thread waited for a lock that another one released%s\n",
+                result->by_ebpf ? " (goroutines wait for Go's locks without the kernel, unseen)"
+                                : "");
     } else if (kind == RECORD_OFFCPU || kind == RECORD_WAKEUPS) {
         fputs("no waits were seen: no thread left its processor\n", out);
     } else {
-        fprintf(out,
-                "no samples: the program used less CPU time than one period; try a higher rate (-F "
-                "999)%s\n",
-                kind == RECORD_CPU && !o->pid ? " or --wall" : "");
+        say_no_time(out, result, kind, o);
     }
 }
 
@@ -153,7 +191,12 @@ static void say_what(FILE *out, const struct record_result *result, const struct
         record_say_count(out, st->samples);
         fputs(st->samples == 1 ? " fiber" : " fibers", out);
     } else if (w->kind == RECORD_CUSTOM) {
-        fprintf(out, "custom profile %.100s", w->part);
+        uint64_t sum = builder_get_part(result->builders[w->kind], w->part);
+        fprintf(out, "%.100s: ", w->part);
+        record_say_count(out, sum);
+        fputs(result->by_ebpf ? sum == 1 ? " event" : " events"
+                              : " counted at the end (a profile of the program's own)",
+              out);
     } else if (w->kind == RECORD_BLOCK || w->kind == RECORD_MUTEX) {
         say_contentions(out, w->kind, st);
     } else if (w->kind == RECORD_OFFCPU) {
@@ -227,7 +270,7 @@ void record_say_closing(const struct record_options *o, const struct record_resu
     if (has_rate_note)
         fprintf(out, "fiberscope: %s\n", result->rate_note);
     if (st.samples == 0)
-        say_empty(out, w->kind, o);
+        say_empty(out, result, w->kind, o);
     else if (w->files == 1 && strcmp(w->path, "-") != 0)
         say_next(out, next_options(result, w->kind), w->path);
 }

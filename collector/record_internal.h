@@ -78,6 +78,9 @@ int record_loop_run(struct record_loop *l);
 // A comment in each of the profiles.
 void record_comment(struct record_result *result, const char *text);
 
+// Adds a line to result->warning. What does not fit is left out as a whole.
+void record_warn(struct record_result *result, const char *format, ...) FSCOPE_PRINTF(2, 3);
+
 // What was delivered, and why not more: fills delivered_hz, rate_note and warning.
 void record_judge_rates(struct record_result *result, const struct ingest_stats *stats);
 

@@ -221,8 +221,12 @@ static void say_file(FILE *out, const struct record_kernel_file *f)
     record_say_bytes(out, f->file.bytes);
     fprintf(out, "; wrote %s\n", f->path);
     if (f->file.repairs)
-        fprintf(out, "fiberscope: %" PRIu64 " of its records did not fit to what came before\n",
-                f->file.repairs);
+        fprintf(
+            out,
+            "fiberscope: %" PRIu64
+            " of its records showed that one before was missing, and were made to fit; the trace "
+            "is sound (docs/trace.md)\n",
+            f->file.repairs);
     if (f->file.why[0])
         fprintf(out,
                 "fiberscope: its last part did not make sense and is left out: %s (please report "

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 128 };
+enum { NAME_BYTES = 128, EVENTS_LEAST = 2 };
 #define DEFAULT_NAME "%e.%p.%k.pb.gz"
 #define TRACE_NAME   "%e.%p." RECORD_TRACE_NAME
 
@@ -168,6 +168,11 @@ static int count_at(const struct record_options *o, const struct record_result *
              record_path(other, sizeof other, record_profiles(o), sample, record_kind_name(kind),
                          NULL) == 0 &&
              strcmp(other, path) == 0;
+    // One for each kind of event; which there will be is not known yet.
+    for (int event = 0; o->fiber_fraction && event < EVENTS_LEAST; event++)
+        n += record_path(other, sizeof other, record_profiles(o), sample,
+                         event ? "fiber-park" : "fiber-spawn", NULL) == 0 &&
+             strcmp(other, path) == 0;
     n += o->trace &&
          record_path(other, sizeof other, o->output, sample, RECORD_TRACE_NAME, NULL) == 0 &&
          strcmp(other, path) == 0;
@@ -189,6 +194,11 @@ static bool ends_with(const char *text, const char *end)
 static int fail_at_one(const struct record_options *o, int files, struct fscope_error *err)
 {
     char profiles[32];
+    if (o->fiber_fraction)
+        return error_set(err, -EINVAL, 0,
+                         "-o %s: each kind of fiber events has a profile of its own: name a folder "
+                         "(one that is not there yet with / at its end), or use %%k in the name",
+                         o->output);
     snprintf(profiles, sizeof profiles, "%d profiles", files - o->trace);
     return error_set(err, -EINVAL, 0,
                      "-o %s: %s%s need %d files: name a folder (one that is not there yet "
@@ -202,6 +212,7 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
 {
     struct record_result sample = {.program = "x", .pid = 1};
     char path[PATH_MAX];
+    const char *done = o->pid || o->whole_machine || o->cgroup ? "recorded" : "started";
     int kind = 0;
     while (kind < RECORD_CUSTOM && !record_wants(o, kind))
         kind++;
@@ -216,6 +227,11 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
             "-o %s: a profile's name, and with --trace alone a trace is written: name it "
             "%.*s.trace, or add --cpu and name a folder (with / at its end) for both",
             o->output, (int)(strstr(path, ".pb") - path), path);
+    if (ends_with(path, ".svg"))
+        return error_set(err, -EINVAL, 0,
+                         "-o %s: a profile is written, no picture: name it %.*s.pb.gz, and then "
+                         "`fiberscope flame -o %s` draws it",
+                         o->output, (int)(strlen(path) - 4), path, o->output);
     int n = count_at(o, &sample, path);
     if (n > 1)
         return fail_at_one(o, n, err);
@@ -234,13 +250,13 @@ int record_check_output(const struct record_options *o, struct fscope_error *err
     // "-o NAME/" asks for a folder; what is in it has its own name.
     bool is_made = asks_for_folder(o->output) && mkdir(folder, 0777) == 0;
     if (!is_made && stat(folder, &st))
-        return error_set(err, -errno, 0, "%s: %s; nothing was started", folder, strerror(errno));
+        return error_set(err, -errno, 0, "%s: %s; nothing was %s", folder, strerror(errno), done);
     if (!is_made && !S_ISDIR(st.st_mode))
-        return error_set(err, -ENOTDIR, 0, "-o %s: %s is a file, not a folder; nothing was started",
-                         o->output, folder);
+        return error_set(err, -ENOTDIR, 0, "-o %s: %s is a file, not a folder; nothing was %s",
+                         o->output, folder, done);
     if (access(folder, W_OK | X_OK))
-        return error_set(err, -errno, 0, "%s: %s; nothing was started%s",
+        return error_set(err, -errno, 0, "%s: %s; nothing was %s%s",
                          strcmp(folder, ".") == 0 ? "the current folder" : folder, strerror(errno),
-                         o->output ? "" : " (-o FILE writes elsewhere)");
+                         done, o->output ? "" : " (-o FILE writes elsewhere)");
     return 0;
 }

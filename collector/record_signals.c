@@ -16,6 +16,8 @@ volatile int record_snapshot_count;
 static volatile int forward_pid;
 
 static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+static sigset_t were_ignored; // and are not any more
+enum { ASKED_SIGNALS = 2 };   // the first of them
 enum { PATIENCE = 4 };
 enum { STOP_SIGNALS = sizeof stop_signals / sizeof *stop_signals };
 
@@ -42,14 +44,23 @@ void record_signals_take(struct record_signals *s)
     for (int i = 0; i < STOP_SIGNALS; i++) {
         sigaddset(&block, stop_signals[i]);
         sigaction(stop_signals[i], NULL, &s->old[i]);
-        // Ignored by who started us (nohup): then it stays so.
-        if (s->old[i].sa_handler != SIG_IGN)
+        bool is_ignored = s->old[i].sa_handler == SIG_IGN, is_asked = i < ASKED_SIGNALS;
+        // As nohup has it, that stays so. But shells ignore SIGINT for whatever a script starts with `&`, where `kill -INT`
+        // is meant.
+        if (!is_ignored || is_asked)
             sigaction(stop_signals[i], &on, NULL);
+        if (is_ignored && is_asked)
+            sigaddset(&were_ignored, stop_signals[i]);
     }
     sigprocmask(SIG_BLOCK, &block, &s->users);
     s->waiting = s->users;
     for (int i = 0; i < STOP_SIGNALS; i++)
         sigdelset(&s->waiting, stop_signals[i]);
+}
+
+const sigset_t *record_signals_ignored(void)
+{
+    return &were_ignored;
 }
 
 static void on_snapshot(int signo)

@@ -29,6 +29,9 @@ void record_signals_snapshots(struct record_signals *s);
 
 void record_signals_take(struct record_signals *s);
 
+// Which of them were ignored before: for a command they still are.
+const sigset_t *record_signals_ignored(void);
+
 // Whom signals are passed on to; 0: nobody.
 void record_signals_forward(int pid);
 

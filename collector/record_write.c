@@ -284,6 +284,15 @@ static void comment_losses(struct record_result *result)
     }
 }
 
+static void print_warnings(const struct record_options *o, const char *lines)
+{
+    while (*lines && !o->quiet) {
+        int n = (int)strcspn(lines, "\n");
+        fprintf(o->messages, "fiberscope: %.*s\n", n, lines);
+        lines += n + (lines[n] == '\n');
+    }
+}
+
 int record_write(const struct record_options *o, struct record_result *result,
                  struct fscope_error *err)
 {
@@ -293,8 +302,9 @@ int record_write(const struct record_options *o, struct record_result *result,
     struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
     sigaction(SIGXFSZ, &ignore, &old);
     comment_losses(result);
-    if (result->warning[0] && !o->quiet)
-        fprintf(o->messages, "fiberscope: %s\n", result->warning);
+    print_warnings(o, result->warning);
+    if (result->earlier[0] && !o->quiet)
+        fprintf(o->messages, "fiberscope: %s\n", result->earlier);
     for (int kind = 0; kind < RECORD_KIND_COUNT; kind++) {
         if (!result->builders[kind])
             continue;

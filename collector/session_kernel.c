@@ -29,7 +29,9 @@ int session_kernel_open(struct session *s, struct fscope_error *err)
     error_set(&s->why, -EOPNOTSUPP, 0,
               "by eBPF there is CPU time, time off the processor, contention and threads; put the "
               "agent in: --method=inject");
-    return ebpf_watch_open(&s->kernel, &o, err);
+    // What is missing altogether, before what this process asks for.
+    int rc = record_check_kernel(&o, err);
+    return rc ? rc : ebpf_watch_open(&s->kernel, &o, err);
 }
 
 int session_kernel_begin(struct session *s, struct fscope_error *err)

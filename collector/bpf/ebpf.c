@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 enum { TICK_MS = 100, TICK_BUSY_MS = 10, TICK_FIRST_MS = 2, JUDGED_SAMPLES_MIN = 50 };
-enum { WAITING_BYTES_MAX = 4 << 20 };
+enum { WAITING_BYTES_MAX = 4 << 20, PARTS = EBPF_RING_MAX / BPF_POLL_BYTES };
 enum { DESCRIPTORS_WANTED = 1 << 20, SUMS_MAX = 65536, WAITS_MAX = 32768 };
 // As perf_attach.c's: samples later than that wait.
 #define HORIZON_NS UINT64_C(1000000)
@@ -234,16 +234,29 @@ static int start(struct ebpf *e, int go_fd, struct fscope_error *err)
 
 // --- The recording.
 
-int ebpf_pump(struct ebpf *e)
+// Below 0, or how many bytes have been taken.
+static int64_t pump_part(struct ebpf *e)
 {
+    size_t before = e->queued;
     int64_t rc = bpf_programs_poll(e->programs, 0, -1, ebpf_on_record, e);
+    int64_t taken = (int64_t)(e->queued - before);
     if (rc == -EINTR)
         rc = 0;
     if (rc >= 0)
         rc = ebpf_run_queue(e, record_now_ns(CLOCK_MONOTONIC) - HORIZON_NS);
     if (rc >= 0)
         rc = ebpf_tell(e);
-    return rc < 0 ? (int)rc : 0;
+    return rc < 0 ? rc : taken;
+}
+
+// In parts: what the first tell of new code spares it further copies, and the queue stays as small. All together at most what
+// the largest ring holds: what comes meanwhile may keep it full for as long as it lasts.
+int ebpf_pump(struct ebpf *e)
+{
+    int64_t taken = BPF_POLL_BYTES / 2;
+    for (int i = 0; taken >= BPF_POLL_BYTES / 2 && i < PARTS; i++)
+        taken = pump_part(e);
+    return taken < 0 ? (int)taken : 0;
 }
 
 int ebpf_next_tick_ms(struct ebpf *e, uint64_t now)
@@ -342,41 +355,16 @@ static void judge(struct ebpf *e, const struct bpf_losses *l)
     if (hz > 0 && hz < RATE_TOLERATED * asked)
         snprintf(r->rate_note, sizeof r->rate_note, "%.0f Hz instead of %u: %s", hz, asked,
                  ebpf_shortfall(l, e->rate_limit, ebpf_rate_limit()));
-    if (code.no_room || code.rules_full || code.no_slot || code.displaced)
-        snprintf(
-            r->warning, sizeof r->warning,
-            "unwind tables found no room (%llu files, %llu processes, %llu gave way to others; "
-            "the bound is %llu KiB; --unwind-memory): "
-            "stacks there were walked by frame pointer, or from copies",
-            (unsigned long long)code.no_room + (code.rules_full != 0),
-            (unsigned long long)code.no_slot, (unsigned long long)code.displaced,
-            (unsigned long long)unwind_bytes(e) >> 10);
-    else if (perf_code_no_room(e->processes))
-        snprintf(r->warning, sizeof r->warning,
-                 "the unwind tables of %u files are too large together to be read: stacks there "
-                 "were walked by frame pointer",
-                 perf_code_no_room(e->processes));
-    else if (l->events)
-        snprintf(
-            r->warning, sizeof r->warning,
-            "%llu beginnings and ends of processes were not noticed, as the ring or the table of "
-            "processes was full: what they started may be missing",
-            (unsigned long long)l->events);
-    else if (e->cut)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu stacks were longer than the %u bytes that were copied while their code was "
-                 "not known yet, and lack their outermost frames",
-                 (unsigned long long)e->cut, e->stack_bytes);
-    else if (l->waits)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu waits are not in the profile: they found no room, as more than %d threads "
-                 "had waited, or in too many ways in %d s",
-                 (unsigned long long)l->waits, WAITS_MAX, (int)(SUMS_NS / EBPF_SECOND_NS));
-    else if (l->sums)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu samples were sent one by one: more than %d different ones in %d s",
-                 (unsigned long long)l->sums, SUMS_MAX, (int)(SUMS_NS / UINT64_C(1000000000)));
-    ebpf_contention_judge(r, l);
+    const struct ebpf_lacks lacks = {.losses = *l,
+                                     .code = code,
+                                     .unwind_bytes = unwind_bytes(e),
+                                     .unread_files = perf_code_no_room(e->processes),
+                                     .cut = e->cut,
+                                     .stack_bytes = e->stack_bytes,
+                                     .waits_max = WAITS_MAX,
+                                     .sums_max = SUMS_MAX,
+                                     .sums_seconds = (uint32_t)(SUMS_NS / EBPF_SECOND_NS)};
+    ebpf_tell_lacks(r, &lacks);
     r->damaged = e->damaged + sideband_damaged(e->sideband);
 }
 
@@ -399,12 +387,12 @@ static int finish(struct ebpf *e, int rc)
 {
     struct bpf_losses losses = {0};
     end_counting(e);
-    bpf_programs_stop(e->programs);
+    bpf_programs_end(e->programs);
     int rc2 = ebpf_take_sums(e, true);
     bpf_programs_losses(e->programs, &losses);
     e->lost += losses.ring + losses.busy;
     ebpf_lost(e);
-    ebpf_probes_finish(e, &losses);
+    ebpf_probes_finish(e);
     judge(e, &losses);
     comment_costs(e, &losses);
     return rc ? rc : rc2;

@@ -5,7 +5,6 @@
 
 #include "collector/bpf/ebpf_internal.h"
 
-#include <stdio.h>
 #include <string.h>
 
 void ebpf_contention_sink(const struct ebpf *e, const struct bpf_stack *r,
@@ -53,10 +52,9 @@ int ebpf_contention_tell(const struct ebpf_sink *to, struct builder_process *in,
 
 void ebpf_contention_judge(struct record_result *r, const struct bpf_losses *l)
 {
-    if (r->warning[0] || !l->locks)
-        return;
-    snprintf(r->warning, sizeof r->warning,
-             "%llu waits found no room among the %d locks that are followed at a time: who "
-             "released these is not in the mutex profile",
-             (unsigned long long)l->locks, BPF_FUTEX_LOCKS_MAX);
+    if (l->locks)
+        record_warn(r,
+                    "%llu waits found no room among the %d locks that are followed at a time: who "
+                    "released these is not in the mutex profile",
+                    (unsigned long long)l->locks, BPF_FUTEX_LOCKS_MAX);
 }

@@ -25,6 +25,7 @@ enum {
     EBPF_KEY_BUCKETS = 1 << 14,
     EBPF_LABELS_MAX = 17,
     EBPF_INTO_MAX = 2, // profiles of one kind of sample
+    EBPF_RING_MAX = 32 << 20,
 };
 #define EBPF_SECOND_NS UINT64_C(1000000000)
 
@@ -207,8 +208,7 @@ void ebpf_contention_sink(const struct ebpf *e, const struct bpf_stack *r,
 void ebpf_contention_shape(struct ebpf *e, struct ebpf_sink *to, struct builder_sample *s);
 int ebpf_contention_tell(const struct ebpf_sink *to, struct builder_process *in,
                          const struct builder_sample *s); // what the lock is, after s; 0 or -ENOMEM
-void ebpf_contention_judge(struct record_result *r,
-                           const struct bpf_losses *l); // a warning, if there is none
+void ebpf_contention_judge(struct record_result *r, const struct bpf_losses *l);
 
 // --- ebpf_probes.c
 
@@ -226,8 +226,22 @@ void ebpf_probes_fill(struct ebpf *e, const struct bpf_stack *r, const struct bp
 void ebpf_probes_strip(struct ebpf *e, struct builder_process *process, const struct ebpf_fibers *f,
                        const struct bpf_stack *r, struct builder_sample *s);
 void ebpf_probes_forget(const struct ebpf *e); // what processes had that have ended
-void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l);
+void ebpf_probes_finish(struct ebpf *e);
 void ebpf_probes_free(struct ebpf *e);
+
+// --- ebpf_lacks.c: what a recording lacks, in words.
+
+struct ebpf_lacks {
+    struct bpf_losses losses;
+    struct bpf_code_stats code;
+    uint64_t unwind_bytes; // the bound
+    uint32_t unread_files; // whose unwind tables are too large
+    uint64_t cut;          // stacks that were copied in part
+    uint32_t stack_bytes;  // of a copy
+    uint32_t waits_max, sums_max, sums_seconds;
+};
+
+void ebpf_tell_lacks(struct record_result *r, const struct ebpf_lacks *l); // a warning for each
 
 // --- ebpf_samples.c
 

@@ -72,6 +72,12 @@ int ebpf_check_kinds(const struct record_options *o, struct fscope_error *err)
         if (!what && record_wants(o, kind) && !is_known(kind))
             what = record_kind_name(kind);
     }
+    if (what && (o->whole_machine || o->cgroup))
+        return error_set(
+            err, -EOPNOTSUPP, 0,
+            "%s records no --%s, which is of a program with the agent in it: -p PID, or "
+            "`fiberscope record --%s COMMAND`",
+            o->cgroup ? "--cgroup" : "-a", what, what);
     if (what)
         return error_set(err, -EOPNOTSUPP, 0,
                          "--method=ebpf records no --%s, which needs the "

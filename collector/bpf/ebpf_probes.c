@@ -25,8 +25,6 @@
 
 #define SITE(name) (1u << BPF_SITE_##name)
 
-enum { PROBES_RING_BYTES = 32 << 20, SUMS_SECONDS = 5 };
-
 enum {
     HEAP_SITES = SITE(HEAP_ALLOC) | SITE(HEAP_FREE),
     LOCK_SITES = SITE(BLOCK) | SITE(MUTEX) | SITE(THREAD_BLOCK) | SITE(THREAD_MUTEX),
@@ -199,13 +197,20 @@ static int begin_growth(struct ebpf *e, int kind)
     builder_free(e->result->builders[kind]);
     e->result->builders[kind] = NULL;
     if (!e->o->quiet)
-        fprintf(e->o->messages,
-                kind == RECORD_GROWTH
-                    ? "fiberscope: heap: allocations are of the processes whose agent records the "
-                      "heap; how all others grow is the profile growth\n"
-                    : "fiberscope: heap: as no agent in it records the heap, how it grows is "
-                      "recorded: pages that became resident, and mappings; allocations need the "
-                      "agent (record --heap COMMAND, or --method=inject), or --malloc\n");
+        fprintf(
+            e->o->messages, "%s%s",
+            e->filter != BPF_FILTER_TARGETS && kind == RECORD_HEAP
+                ? "fiberscope: heap: as no agent in any of them records the heap, how they grow is "
+                  "recorded: pages that became resident, and mappings; allocations need the "
+                  "agent (record --heap COMMAND)"
+            : kind == RECORD_GROWTH
+                ? "fiberscope: heap: allocations are of the processes whose agent records the "
+                  "heap; how all others grow is the profile growth"
+                : "fiberscope: heap: as no agent in it records the heap, how it grows is "
+                  "recorded: pages that became resident, and mappings; allocations need the "
+                  "agent (record --heap COMMAND, or --method=inject), or --malloc",
+            e->o->heap_bytes == 1 ? "; growth is always exact: --heap=exact changes nothing\n"
+                                  : "\n");
     return builder_new(&e->result->builders[kind], &bo);
 }
 
@@ -257,9 +262,9 @@ void ebpf_probes_choose(const struct ebpf *e, struct bpf_programs_options *po)
     po->config.block_ns = e->o->block_ns;
     po->config.mutex_fraction = (uint32_t)e->o->mutex_fraction;
     po->config.fiber_fraction = e->o->fiber_fraction;
-    // As long as a program's code is not known, each of its calls sends a copy of the stack.
-    if (!po->ring_bytes && (po->malloc || po->sites))
-        po->ring_bytes = PROBES_RING_BYTES;
+    // As long as a program's code is not known, each of its calls and faults sends a copy of the stack.
+    if (!po->ring_bytes && (po->malloc || po->sites || po->memory))
+        po->ring_bytes = EBPF_RING_MAX;
 }
 
 static void say_cost(const struct ebpf *e)
@@ -458,23 +463,11 @@ void ebpf_probes_forget(const struct ebpf *e)
 
 // --- The end.
 
-void ebpf_probes_finish(struct ebpf *e, const struct bpf_losses *l)
+void ebpf_probes_finish(struct ebpf *e)
 {
-    struct record_result *r = e->result;
     uint64_t rate = bpf_programs_site_heap_bytes(e->programs);
-    if (rate && r->builders[RECORD_HEAP])
-        builder_set_rate(r->builders[RECORD_HEAP], rate);
-    if (l->calls)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu allocations, frees or calls of malloc are not in the profile: they found no "
-                 "room, as too many threads were in malloc, or there were too many stacks in %d s; "
-                 "sample fewer (--heap=BYTES)",
-                 (unsigned long long)l->calls, SUMS_SECONDS);
-    else if (l->lives)
-        snprintf(r->warning, sizeof r->warning,
-                 "%llu allocations found no room in the table of live ones, and count as freed at "
-                 "once: sample fewer (--heap=BYTES)",
-                 (unsigned long long)l->lives);
+    if (rate && e->result->builders[RECORD_HEAP])
+        builder_set_rate(e->result->builders[RECORD_HEAP], rate);
 }
 
 void ebpf_probes_free(struct ebpf *e)

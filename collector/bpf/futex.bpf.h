@@ -6,6 +6,10 @@
 // n * now - sum, and a charge sets sum to n * now. A waiter that leaves takes its own share out: its start, or the last
 // charge if that came later. An entry on which nobody waits may become another word's; two threads that come at once may
 // take one each, so a charge looks at all places of its word.
+//
+// A charge begins a contention, which ends when a waiter has the lock: the agent counts so. A waiter that was woken may have
+// it, or find it taken and wait on. What the thread does next tells: it waits on, or it wakes another at the word, which
+// only the holder does. Until then the contention goes on, whoever releases the lock meanwhile.
 
 #ifndef FIBERSCOPE_COLLECTOR_BPF_FUTEX_BPF_H
 #define FIBERSCOPE_COLLECTOR_BPF_FUTEX_BPF_H
@@ -26,13 +30,18 @@ enum {
     E_RESTART_BLOCK = 516
 }; // as results, negative
 
-struct futex_wait {                                 // the last one of a thread
-    uint64_t since;                                 // 0: it is over
-    uint64_t address, sp, key;                      // key: what it is among the locks
+struct futex_wait {            // the last one of a thread
+    uint64_t since;            // 0: it is over
+    uint64_t address, sp, key; // key: what it is among the locks
+    uint64_t owed_since;       // by the entry
+    uint32_t pid;
     uint32_t place;                                 // in futex_locks, from 1 on; 0: none
     uint32_t hint;                                  // enum bpf_futex_hint
     uint32_t goes_on;                               // it is the rest of the one before
     uint32_t is_released, is_interrupted, restarts; // since the last one
+    // Who waits for this word takes it so that its release wakes: see futex_wait_begins.
+    uint32_t wakes_after;
+    uint32_t may_have, was_woken; // it has left, and what it found is not known yet; is_woken then
 };
 
 struct futex_lock {
@@ -40,7 +49,7 @@ struct futex_lock {
     uint32_t waiters;            // 0: the entry is free
     uint64_t address, sum, last; // last: charge
     uint32_t pid;
-    uint32_t is_woken; // a charge came, and no waiter has left since
+    uint32_t is_woken; // a charge came, and no waiter has left with the lock since
     uint32_t hint;     // enum bpf_futex_hint, of its waiters
 };
 
@@ -73,10 +82,12 @@ static __always_inline struct futex_lock *futex_place(uint32_t pid, uint64_t add
     return bpf_map_lookup_elem(&futex_locks, index);
 }
 
-// Adds one to the entry if it is this word's already, or if it is free and may be taken.
-static __always_inline bool futex_join(struct futex_lock *l, uint32_t pid, uint64_t address,
-                                       uint64_t now, uint32_t hint, bool may_take)
+// Adds w to the entry if it is this word's already, or if it is free and may be taken.
+static __always_inline bool futex_join(struct futex_lock *l, struct futex_wait *w, bool may_take)
 {
+    // What it was owed when it left, it still is: if it waits on, it has waited meanwhile.
+    uint64_t address = w->key, since = w->may_have ? w->owed_since : w->since;
+    uint32_t pid = w->pid, hint = w->hint, was_woken = w->was_woken;
     bool is_in = false;
     bpf_spin_lock(&l->guard);
     if (l->waiters && l->address == address && l->pid == pid) {
@@ -85,22 +96,27 @@ static __always_inline bool futex_join(struct futex_lock *l, uint32_t pid, uint6
         l->address = address;
         l->pid = pid;
         l->sum = l->last = 0;
-        l->is_woken = l->hint = 0;
+        l->is_woken = was_woken; // it was alone here, and waits on
+        l->hint = 0;
         is_in = true;
     }
     if (is_in) {
         l->waiters++;
-        l->sum += now;
+        since = l->last > since ? l->last : since;
+        l->sum += since;
         l->hint |= hint;
     }
     bpf_spin_unlock(&l->guard);
+    if (is_in)
+        w->owed_since = since;
     return is_in;
 }
 
 // The entry's number from 1 on; 0: there is no room.
-static __always_inline uint32_t futex_enter(uint32_t pid, uint64_t address, uint64_t now,
-                                            uint32_t hint)
+static __always_inline uint32_t futex_enter(struct futex_wait *w)
 {
+    uint64_t address = w->key;
+    uint32_t pid = w->pid;
     for (uint32_t i = 0; i < 2 * BPF_FUTEX_PROBES; i++) { // the word's own first
         uint32_t index;
         struct futex_lock *l = futex_place(pid, address, i % BPF_FUTEX_PROBES, &index);
@@ -108,38 +124,58 @@ static __always_inline uint32_t futex_enter(uint32_t pid, uint64_t address, uint
         if (!l)
             return 0;
         bool is_own = l->waiters && l->address == address && l->pid == pid;
-        if ((is_own || (may_take && !l->waiters)) &&
-            futex_join(l, pid, address, now, hint, may_take))
+        if ((is_own || (may_take && !l->waiters)) && futex_join(l, w, may_take))
             return index + 1;
     }
     COUNT_LOSS(locks);
     return 0;
 }
 
-static __always_inline void futex_leave(const struct futex_wait *w)
+static __always_inline void futex_leave(struct futex_wait *w, bool may_have)
 {
-    uint32_t index = w->place - 1;
+    uint64_t since = w->owed_since;
+    uint32_t index = w->place - 1, was_woken;
     struct futex_lock *l = w->place ? bpf_map_lookup_elem(&futex_locks, &index) : 0;
     if (!l)
         return;
     bpf_spin_lock(&l->guard);
-    l->sum -= l->last > w->since ? l->last : w->since;
+    since = l->last > since ? l->last : since;
+    l->sum -= since;
     l->waiters--;
-    l->is_woken = 0;
+    was_woken = l->is_woken;
+    l->is_woken = may_have ? was_woken : 0;
+    bpf_spin_unlock(&l->guard);
+    w->owed_since = since;
+    w->may_have = may_have;
+    w->was_woken = may_have && was_woken;
+}
+
+// A waiter that may have had the lock has had it: it does something else, and holds it perhaps.
+static __always_inline void futex_has(struct futex_wait *w)
+{
+    uint32_t index = w->place - 1, pid = w->pid;
+    uint64_t key = w->key;
+    struct futex_lock *l = w->may_have ? bpf_map_lookup_elem(&futex_locks, &index) : 0;
+    w->may_have = w->was_woken = 0;
+    if (!l)
+        return;
+    bpf_spin_lock(&l->guard);
+    if (l->address == key && l->pid == pid)
+        l->is_woken = 0;
     bpf_spin_unlock(&l->guard);
 }
 
 static __always_inline void futex_charge_one(struct futex_lock *l, uint32_t pid, uint64_t address,
-                                             uint64_t now, struct futex_charge *c)
+                                             uint64_t now, bool had_waited, struct futex_charge *c)
 {
     uint64_t ns = 0, most = 0, is_first = 0, passed = counted_ns(0, now);
     uint32_t hint = 0;
     bpf_spin_lock(&l->guard);
     if (l->waiters && l->address == address && l->pid == pid &&
-        !(l->is_woken && now - l->last < FUTEX_BARGING_NS)) {
+        !(l->is_woken && !had_waited && now - l->last < FUTEX_BARGING_NS)) {
         ns = l->waiters * now - l->sum;
         most = l->waiters * passed;
-        is_first = !l->is_woken;
+        is_first = !l->is_woken || had_waited;
         hint = l->hint;
         l->sum = l->waiters * now;
         l->last = now;
@@ -165,8 +201,9 @@ static __always_inline uint64_t futex_both_halves(uint64_t address)
     return (address & ~7ull) | 1;
 }
 
+// had_waited: by one of the waiters, with which the contention before has ended.
 static __always_inline struct futex_charge futex_charge(uint32_t pid, uint64_t address,
-                                                        uint64_t now)
+                                                        uint64_t now, bool had_waited)
 {
     struct futex_charge c = {0};
     for (uint32_t i = 0; i < 2 * BPF_FUTEX_PROBES; i++) {
@@ -174,7 +211,7 @@ static __always_inline struct futex_charge futex_charge(uint32_t pid, uint64_t a
         uint64_t key = i < BPF_FUTEX_PROBES ? address : futex_both_halves(address);
         struct futex_lock *l = futex_place(pid, key, i % BPF_FUTEX_PROBES, &index);
         if (l && l->waiters && l->address == key && l->pid == pid)
-            futex_charge_one(l, pid, key, now, &c);
+            futex_charge_one(l, pid, key, now, had_waited, &c);
     }
     return c;
 }
@@ -217,13 +254,19 @@ static __always_inline void futex_wait_begins(const struct task_struct *task,
     uint32_t hint = futex_hint(what, regs->si, value, regs->r10);
     bool is_same = w->address == address && w->sp == sp;
     w->goes_on = is_same && (w->is_interrupted || (hint && w->hint && !w->is_released));
+    if (!w->goes_on)
+        futex_has(w);
+    w->pid = pid;
     w->address = address;
     w->key = futex_is_half(regs->si, value, regs->r10) ? futex_both_halves(address) : address;
     w->sp = sp;
     w->hint = hint;
+    // Locks of three states: who has waited takes it as one that others may wait for. musl's has a bit for that, and does not.
+    w->wakes_after = value == 2 && hint;
     w->is_released = w->is_interrupted = w->restarts = 0;
     w->since = bpf_ktime_get_ns();
-    w->place = is_charged && (value || hint) ? futex_enter(pid, w->key, w->since, hint) : 0;
+    w->place = is_charged && (value || hint) ? futex_enter(w) : 0;
+    w->may_have = w->was_woken = 0;
 }
 
 // A thread that was stopped and goes on; what it waits for is as before.
@@ -237,7 +280,8 @@ static __always_inline void futex_wait_restarts(const struct task_struct *task)
     w->goes_on = 1;
     w->is_interrupted = w->restarts = 0;
     w->since = bpf_ktime_get_ns();
-    w->place = is_counted ? futex_enter((uint32_t)task->tgid, w->key, w->since, w->hint) : 0;
+    w->place = is_counted ? futex_enter(w) : 0;
+    w->may_have = w->was_woken = 0;
 }
 
 // A wait of `rate` or longer counts; one of ns by a chance of ns / rate, and then as rate / ns of that length: as
@@ -280,7 +324,7 @@ static __always_inline void futex_wait_ends(void *ctx, struct task_struct *task,
     if (!w || !w->since)
         return;
     m.sum.ns = counted_ns(w->since, bpf_ktime_get_ns());
-    futex_leave(w);
+    futex_leave(w, w->wakes_after && error != E_TIMEDOUT);
     w->since = 0;
     w->is_interrupted = error == E_INTR || error >= E_RESTART_FIRST;
     w->restarts = error == E_RESTART_BLOCK;
@@ -302,11 +346,15 @@ static __always_inline void futex_wakes(void *ctx, struct task_struct *task, uin
     struct sample m = {.ctx = ctx, .task = task, .kind = BPF_SAMPLE_MUTEX, .object = address};
     uint32_t tid = (uint32_t)task->pid, fraction = config.mutex_fraction;
     struct futex_wait *w = bpf_map_lookup_elem(&futex_waits, &tid);
+    bool had_waited = w && w->address == address && w->may_have;
     if (w && w->address == address)
         w->is_released = 1;
+    if (had_waited)
+        w->may_have = w->was_woken = 0;
     if (!is_charged)
         return;
-    struct futex_charge c = futex_charge((uint32_t)task->tgid, address, bpf_ktime_get_ns());
+    struct futex_charge c =
+        futex_charge((uint32_t)task->tgid, address, bpf_ktime_get_ns(), had_waited);
     if (!c.ns || (fraction > 1 && bpf_get_prandom_u32() % fraction))
         return;
     m.sum.count = fraction * c.count;
@@ -365,7 +413,8 @@ static __always_inline void futex_thread_ends(uint32_t tid)
     if (!w)
         return;
     if (w->since)
-        futex_leave(w);
+        futex_leave(w, false);
+    futex_has(w);
     bpf_map_delete_elem(&futex_waits, &tid);
 }
 

@@ -298,6 +298,7 @@ struct bpf_losses { // one per CPU
         locks; // waits for a futex that found no room in its table: not in the charges of who wakes
     uint64_t busy;  // samples that met another one of the same CPU at work
     uint64_t lives; // allocations that were not followed until they are freed: no room
+    uint64_t resident_bytes, mapped_bytes; // of the samples that were lost
 };
 
 #endif

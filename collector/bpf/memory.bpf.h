@@ -41,8 +41,10 @@ static __always_inline void count_memory(void *ctx, struct task_struct *task, ui
 {
     struct sample m = {.ctx = ctx, .task = task, .kind = kind, .sum = {.count = 1, .ns = bytes}};
     struct scratch *s = scratch_take();
-    if (!s)
+    if (!s) {
+        count_lost_bytes(kind, bytes);
         return;
+    }
     take(s, &m, slot);
     scratch_give(s);
 }

@@ -371,3 +371,15 @@ void bpf_programs_losses(struct bpf_programs *p, struct bpf_losses *out)
         }
     free(words);
 }
+
+int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)
+{
+    struct bpf_prog_info info = {0};
+    uint32_t size = sizeof info;
+    if (bpf_obj_get_info_by_fd(bpf_program__fd(bpf_programs_skeleton(p)->progs.sample_cpu), &info,
+                               &size))
+        return -errno;
+    *ns = info.run_time_ns;
+    *runs = info.run_cnt;
+    return 0;
+}

@@ -119,6 +119,15 @@ static __always_inline struct bpf_losses *losses_here(void)
             l_->what++;                                                                            \
     } while (0)
 
+static __always_inline void count_lost_bytes(uint32_t kind, uint64_t bytes)
+{
+    struct bpf_losses *l = losses_here();
+    if (l && kind == BPF_SAMPLE_RESIDENT)
+        l->resident_bytes += bytes;
+    else if (l && kind == BPF_SAMPLE_MAPPED)
+        l->mapped_bytes += bytes;
+}
+
 static __always_inline struct scratch *scratch_take(void)
 {
     for (uint32_t i = 0; i < SCRATCHES; i++) {
@@ -277,6 +286,7 @@ static __always_inline uint64_t send_copy(const struct scratch *s, const struct 
     SEEN_BY_VERIFIER(size);
     if (size > sizeof *c || send(c, size, true)) {
         COUNT_LOSS(ring);
+        count_lost_bytes(m->kind, m->sum.ns);
         return 0;
     }
     return c->copy.key;
@@ -364,6 +374,7 @@ static __always_inline bool add_new(struct scratch *s, void *sums, uint64_t key,
 {
     if (send_stack(s, m, key, kernel_depth)) {
         COUNT_LOSS(ring);
+        count_lost_bytes(m->kind, m->sum.ns);
         return false;
     }
     if (!key || !bpf_map_update_elem(sums, &key, &m->sum, BPF_NOEXIST_) ||
@@ -377,8 +388,10 @@ static __always_inline bool add_new(struct scratch *s, void *sums, uint64_t key,
         return false;
     }
     COUNT_LOSS(sums);
-    if (send_stack(s, m, 0, kernel_depth))
+    if (send_stack(s, m, 0, kernel_depth)) {
         COUNT_LOSS(ring);
+        count_lost_bytes(m->kind, m->sum.ns);
+    }
     return false;
 }
 

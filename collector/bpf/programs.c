@@ -39,7 +39,8 @@ struct bpf_programs {
     struct bpf_programs_options opts;
     bpf_record_fn *record; // who is given records, while the ring is read
     void *record_arg;
-    int bank; // which sums are filled
+    uint64_t taken, taken_max; // bytes of the ring, by this read
+    int bank;                  // which sums are filled
     struct bpf_slabs *slabs;
     struct bpf_probes probes;
 };
@@ -85,7 +86,9 @@ static int on_record(void *arg, void *data, size_t size)
 {
     struct bpf_programs *p = arg;
     const struct bpf_head *head = bpf_record_of(data, size);
-    return head && p->record ? p->record(p->record_arg, head) : 0;
+    int rc = head && p->record ? p->record(p->record_arg, head) : 0;
+    p->taken += BPF_RINGBUF_HDR_SZ + ((size + 7) & ~(size_t)7);
+    return rc < 0 || p->taken < p->taken_max ? rc : -EAGAIN; // the ring is behind this record then
 }
 
 static int configure_futexes(struct bpf_programs *p)
@@ -345,11 +348,8 @@ static void wait_for_programs(void)
     }
 }
 
-void bpf_programs_stop(struct bpf_programs *p)
+void bpf_programs_end(struct bpf_programs *p)
 {
-    if (!p->is_running)
-        return;
-    p->is_running = false;
     for (int i = 0; i < p->link_count; i++)
         bpf_link__destroy(p->links[i]);
     p->link_count = 0;
@@ -357,9 +357,17 @@ void bpf_programs_stop(struct bpf_programs *p)
     free(p->events);
     p->links = NULL;
     p->events = NULL;
-    bpf_probes_detach(&p->probes);
     profile_bpf__detach(p->skeleton);
     wait_for_programs();
+}
+
+void bpf_programs_stop(struct bpf_programs *p)
+{
+    if (!p->is_running)
+        return;
+    p->is_running = false;
+    bpf_probes_detach(&p->probes);
+    bpf_programs_end(p);
 }
 
 int bpf_programs_sample_cpu(struct bpf_programs *p, bool on)
@@ -457,19 +465,22 @@ void bpf_programs_table_drop(struct bpf_programs *p, uint32_t file)
 
 // --- What comes.
 
-static int64_t consume(struct bpf_programs *p, bpf_record_fn *fn, void *arg)
+// What comes meanwhile may keep the ring full for as long as it lasts: it waits for the next turn.
+static int64_t consume(struct bpf_programs *p, uint64_t bytes, bpf_record_fn *fn, void *arg)
 {
     p->record = fn;
     p->record_arg = arg;
+    p->taken = 0;
+    p->taken_max = bytes < p->opts.ring_bytes ? bytes : p->opts.ring_bytes;
     int rc = ring_buffer__consume(p->ring);
     p->record = NULL;
-    return rc;
+    return rc == -EAGAIN ? 1 : rc;
 }
 
 int64_t bpf_programs_poll(struct bpf_programs *p, int timeout_ms, int extra_fd, bpf_record_fn *fn,
                           void *arg)
 {
-    int64_t n = consume(p, fn, arg);
+    int64_t n = consume(p, BPF_POLL_BYTES, fn, arg);
     if (n || !timeout_ms)
         return n;
     struct pollfd fds[2] = {
@@ -478,7 +489,7 @@ int64_t bpf_programs_poll(struct bpf_programs *p, int timeout_ms, int extra_fd, 
     };
     if (poll(fds, 2, timeout_ms) < 0)
         return -errno;
-    return consume(p, fn, arg);
+    return consume(p, BPF_POLL_BYTES, fn, arg);
 }
 
 static int drain(int fd, bpf_sum_fn *fn, void *arg)
@@ -571,7 +582,7 @@ int bpf_programs_cut(struct bpf_programs *p, bpf_sum_fn *lasting, bpf_record_fn 
     if (rc)
         return rc;
     wait_for_programs();
-    int64_t n = consume(p, record, arg);
+    int64_t n = consume(p, UINT64_MAX, record, arg); // all that was in it
     if (n < 0)
         return (int)n;
     return drain(bpf_map__fd(full ? p->skeleton->maps.sums_1 : p->skeleton->maps.sums_0), fn, arg);
@@ -581,17 +592,6 @@ int bpf_programs_sums(struct bpf_programs *p, bpf_record_fn *record, bpf_sum_fn 
 {
     uint64_t when;
     return bpf_programs_cut(p, NULL, record, fn, arg, &when);
-}
-
-int bpf_programs_cost(const struct bpf_programs *p, uint64_t *ns, uint64_t *runs)
-{
-    struct bpf_prog_info info = {0};
-    uint32_t size = sizeof info;
-    if (bpf_obj_get_info_by_fd(bpf_program__fd(p->skeleton->progs.sample_cpu), &info, &size))
-        return -errno;
-    *ns = info.run_time_ns;
-    *runs = info.run_cnt;
-    return 0;
 }
 
 struct profile_bpf *bpf_programs_skeleton(const struct bpf_programs *p)

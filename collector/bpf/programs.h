@@ -61,6 +61,9 @@ uint64_t bpf_programs_count_no_more(struct bpf_programs *p);
 uint64_t bpf_programs_counted_ns(const struct bpf_programs *p, uint64_t from,
                                  uint64_t to); // what of that counts
 
+// All but the probes of memory and in programs: taking those out is the kernel's work for seconds, where CPUs are busy. What
+// they find after the next bpf_programs_sums is nobody's.
+void bpf_programs_end(struct bpf_programs *p);
 // CPU samples and waits are taken from the start on; not while they are off. Needs no privilege. 0 or -errno. Off costs nothing
 // more; waits that last then are forgotten, so after on bpf_programs_waiting is to be asked again.
 int bpf_programs_sample_cpu(struct bpf_programs *p, bool on);
@@ -102,13 +105,15 @@ static inline const struct bpf_head *bpf_record_of(const void *bytes, size_t siz
     return size < sizeof *head || head->size < sizeof *head || head->size > size ? NULL : head;
 }
 
-// Calls fn for each record in the ring; head->size bytes may be read. Waits at most timeout_ms for the first one, or until
-// extra_fd (-1: none) is readable or a signal arrives. The number of records, fn's value where that is negative (the record
-// counts as done), or -errno (-EINTR).
+enum { BPF_POLL_BYTES = 1 << 20 };
+
+// Calls fn for each record in the ring, until it is empty or BPF_POLL_BYTES have been taken; head->size bytes may be read. Waits
+// at most timeout_ms for the first one, or until extra_fd (-1: none) is readable or a signal arrives. 0: there was none;
+// else above it, fn's value where that is negative (the record counts as done), or -errno (-EINTR).
 int64_t bpf_programs_poll(struct bpf_programs *p, int timeout_ms, int extra_fd, bpf_record_fn *fn,
                           void *arg);
 
-// Calls record for what is in the ring, so that all keys have been told of, then fn for each sum, and empties them. What is
+// Calls record for what was in the ring as it began, so that all keys have been told of, then fn for each sum, and empties them. What is
 // added meanwhile is in this call or the next. 0, a callback's nonzero value (negative for record; nothing more comes of
 // this call's sums then), -errno.
 typedef int bpf_sum_fn(void *arg, uint64_t key, const struct bpf_sum *sum);

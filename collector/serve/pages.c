@@ -103,7 +103,33 @@ static void put_own_page(FILE *out, const char *name)
             fprintf(out, " <a href='%s'>%s</a>", pages[i].page, pages[i].words);
 }
 
-static void put_index(FILE *out, const struct rows *all)
+// What needs the agent is listed, and a link where there is one.
+static bool is_answered(const char *name, const struct session *s)
+{
+    static const char *const inside[] = {"allocs", "flight", "heap", "trace", "wall"};
+    bool has_agent = session_way(s) == SESSION_AGENT;
+    if (!strcmp(name, "wall") && session_is_by_kernel(s))
+        return true;
+    for (size_t i = 0; !has_agent && i < sizeof inside / sizeof *inside; i++)
+        if (!strcmp(name, inside[i]))
+            return false;
+    return true;
+}
+
+static void put_row(FILE *out, const struct row *row, const struct session *s)
+{
+    bool has_link = is_answered(row->name, s);
+    fprintf(out, "<tr><td>%" PRIu64 "</td><td>", row->count);
+    if (has_link) {
+        fputs("<a href='", out);
+        put_link(out, row->name);
+        fputs("?debug=1'>", out);
+    }
+    put_html(out, row->name);
+    fputs(has_link ? "</a></td></tr>\n" : " (needs the agent)</td></tr>\n", out);
+}
+
+static void put_index(FILE *out, const struct rows *all, const struct session *s)
 {
     fputs("<html>\n<head>\n<title>/debug/pprof/</title>\n<style>\n.profile-name{\n"
           "\tdisplay:inline-block;\n\twidth:6rem;\n}\n</style>\n</head>\n<body>\n/debug/pprof/\n"
@@ -111,13 +137,8 @@ static void put_index(FILE *out, const struct rows *all)
           "Types of profiles available:\n<table>\n"
           "<thead><td>Count</td><td>Profile</td></thead>\n",
           out);
-    for (size_t i = 0; i < all->count; i++) {
-        fprintf(out, "<tr><td>%" PRIu64 "</td><td><a href='", all->rows[i].count);
-        put_link(out, all->rows[i].name);
-        fputs("?debug=1'>", out);
-        put_html(out, all->rows[i].name);
-        fputs("</a></td></tr>\n", out);
-    }
+    for (size_t i = 0; i < all->count; i++)
+        put_row(out, &all->rows[i], s);
     fputs("</table>\n<a href=\"goroutine?debug=2\">full goroutine stack dump</a>\n<br>\n<p>\n"
           "Profile Descriptions:\n<ul>\n",
           out);
@@ -146,7 +167,7 @@ void page_index(struct request *r)
         qsort(all.rows, all.count, sizeof *all.rows, by_name);
     FILE *out = reply_text_begin(r, TYPE_HTML);
     if (out) {
-        put_index(out, &all);
+        put_index(out, &all, r->serve->session);
         reply_text_end(r, out);
     }
     free(all.rows);

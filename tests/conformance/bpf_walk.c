@@ -223,7 +223,8 @@ static void watch(struct run *r, uint64_t samples)
         clock_gettime(CLOCK_MONOTONIC, &t);
     }
     bpf_programs_stop(r->programs);
-    bpf_programs_poll(r->programs, 0, -1, on_record, r);
+    while (bpf_programs_poll(r->programs, 0, -1, on_record, r) > 0) {
+    }
     kill(r->pid, SIGKILL);
     waitpid(r->pid, &status, 0);
 }

@@ -251,6 +251,8 @@ def privileges_are_gone_and_scrapes_work(work):
 def what_cannot_be_had_says_why(work):
     with Target() as t:
         with served(work, t) as s:
+            index = s.get("")[1]
+            assert b"<a href='mutex?" in index and b"<td>heap (needs the agent)</td>" in index, index
             for path, code, *words in (("heap", 501, b"--method=inject"), ("allocs", 501, b"from outside"),
                                        ("mutex", 501, b"--method=ebpf --mutex"), ("block", 501, b"--method=ebpf --block"),
                                        ("trace?seconds=1", 501, b"Could not enable tracing: no trace from outside", b"--method=inject"),
@@ -262,9 +264,9 @@ def what_cannot_be_had_says_why(work):
                                  ("trace?seconds=1", b"from outside")):
                 got, text = s.get(path)
                 assert got == 501 and all(w in text for w in words), (path, got, text)
-        for words, says in ((["-p", str(os.getpid())], "cannot be looked into"), (["true"], "it needs -p PID"),
+        for words, says in ((["-p", str(os.getpid())], "CAP_BPF and CAP_PERFMON are missing"), (["true"], "it needs -p PID"),
                             (["--heap", "-p", str(t.pid)], "--heap needs the agent")):
-            prefix = NOBODY if says == "cannot be looked into" else []
+            prefix = NOBODY if "CAP_BPF" in says else []
             done = subprocess.run([*prefix, FIBERSCOPE, "serve", "--listen", "127.0.0.1:0", "--method=ebpf", *words],
                                   capture_output=True, text=True, timeout=60, check=False)
             assert done.returncode in (1, 2) and says in done.stderr, (words, done.stderr)

@@ -55,6 +55,8 @@ def an_exact_heap_has_its_lifetimes_beside(work):
 
 
 def one_file_is_not_enough_for_two(work):
+    refused(work, 1, "fiberscope flame", "-o", "one.svg", BURN, "split", "50")
+    refused(work, 1, "nothing was recorded", "-o", "missing/p.pb.gz", "-p", str(os.getpid()))
     refused(work, 1, "2 profiles need 2 files", "--heap", "--cpu", "-o", "one.pb.gz", BURN, "split", "50")
 
 

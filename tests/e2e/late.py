@@ -76,7 +76,8 @@ def off_again_and_once_more(work):
         before = t.descriptors()
         counts = []
         for i in range(3):
-            t.record("--block", "--heap", "-d", "500ms", "-o", f"{work}/{i}/", cwd=work)
+            said = t.record("--block", "--heap", "-d", "500ms", "-o", f"{work}/{i}/", cwd=work)
+            assert ("has recorded its heap and locks before" in said) == (i > 0), said
             files = sorted(os.listdir(f"{work}/{i}"))
             block = Profile(f"{work}/{i}/{[f for f in files if 'block' in f][0]}")
             counts.append(value(block, "contentions"))

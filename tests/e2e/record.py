@@ -119,6 +119,10 @@ def exit_status_is_the_commands(work):
 def streams_pass_through(work):
     done = record("-o", "p.pb.gz", "cat", cwd=work, check=0, input="one\ntwo\n")
     assert done.stdout == "one\ntwo\n", done.stdout
+    ignoring = ["sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh"]
+    status = record("-o", "p.pb.gz", "cat", "/proc/self/status", cwd=work, check=0, prefix=ignoring).stdout
+    ignored = int(re.search(r"^SigIgn:\s+(\w+)$", status, re.M).group(1), 16)
+    assert ignored & 3 == 3, f"signals ignored in the command: {ignored:x}"  # HUP, INT
     fds = record("-o", "p.pb.gz", "ls", "/proc/self/fd", cwd=work, check=0).stdout.split()
     # ls has 0 to 2, the folder, and the agent's segment.
     assert len(fds) <= 5, f"descriptors in the command: {fds}"

@@ -189,7 +189,8 @@ def it_ends_with_the_process_and_not_the_other_way(work):
                 assert code == 501 and b"--block -p %d" % target.pid in why, why
                 s.process.send_signal(signo)
                 ended = s.process.wait(timeout=10)
-                assert ended == status, (ended, s.process.stderr.read())
+                said = s.process.stderr.read()
+                assert ended == status and ("goes on" in said) == (status == 0), (ended, said)
             time.sleep(0.3)
             assert target.poll() is None
         with Served(work, "-p", str(target.pid)) as s:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // A program that knows how it grows, what it allocates and who waits for whom, for who looks at it from outside. It says
-// "ready PID", waits for a line, does what MODE says, and prints "truth NAME NUMBER..." lines. Usage: sites_target MODE.
+// "ready PID", waits for a line, does what MODE says, and prints "truth NAME NUMBER..." lines ("flood" and "fill" begin at once). Usage: sites_target MODE.
 
 #include <pthread.h>
 #include <stdint.h>
@@ -238,6 +238,71 @@ static void locks(void)
     printf("truth locks %d %llu\n", ROUNDS, (unsigned long long)waited_ns);
 }
 
+// --- flood: all threads allocate as fast as they can, from stacks of 60 KiB, as soon as the program begins.
+
+enum { FLOODERS = 4, FLOOD_MS = 800, FRAME_BYTES = 3000, FRAMES = 20 };
+
+KEEP static void allocate_on(void)
+{
+    uint64_t end = now_ns() + FLOOD_MS * UINT64_C(1000000);
+    while (now_ns() < end)
+        kept = malloc(16);
+    sink++;
+}
+
+KEEP static void deep(int frames)
+{
+    volatile char room[FRAME_BYTES];
+    room[frames] = 1;
+    if (frames)
+        deep(frames - 1);
+    else
+        allocate_on();
+    sink += (uint64_t)room[frames];
+}
+
+static void *flooder(void *arg)
+{
+    deep(FRAMES);
+    return arg;
+}
+
+static int flood(void)
+{
+    pthread_t threads[FLOODERS];
+    for (size_t i = 0; i < FLOODERS; i++)
+        if (pthread_create(&threads[i], NULL, flooder, NULL))
+            abort();
+    for (size_t i = 0; i < FLOODERS; i++)
+        pthread_join(threads[i], NULL);
+    return 0;
+}
+
+// --- fill: two threads touch pages as fast as they can, as soon as the program begins.
+
+enum { FILLS = 4, FILLED = 32 * MIB };
+
+KEEP static void *fill_pages(void *arg)
+{
+    for (int i = 0; i < FILLS; i++) {
+        char *p = map(FILLED);
+        touch(p, FILLED);
+        munmap(p, FILLED);
+    }
+    return arg;
+}
+
+static int fill(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, fill_pages, NULL))
+        abort();
+    fill_pages(NULL);
+    pthread_join(thread, NULL);
+    printf("truth filled %d\n", 2 * FILLS * FILLED);
+    return 0;
+}
+
 // --- Executing itself.
 
 enum { OLD_BLOCKS = 100, NEW_BLOCKS = 10, BLOCK_BYTES = 1000 };
@@ -267,6 +332,10 @@ int main(int argc, char **argv)
 {
     char line[16];
     const char *mode = argc > 1 ? argv[1] : "";
+    if (strcmp(mode, "flood") == 0)
+        return flood();
+    if (strcmp(mode, "fill") == 0)
+        return fill();
     if (strcmp(mode, "executed") == 0) { // the first image has said that it is ready
         site_new();
         return fgets(line, sizeof line, stdin) ? 0 : 1;

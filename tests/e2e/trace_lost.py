@@ -204,6 +204,13 @@ def a_missing_kernel_trace_is_named(work):
     record("--trace", "-o", path, STALLS, "fibers", "0.1", cwd=work, check=0)
     done = subprocess.run([FIBERSCOPE, "trace", "lost", path], capture_output=True, text=True)
     assert done.returncode == 1 and "t.kernel.trace" in done.stderr and "--kernel" in done.stderr, done.stderr
+    beside = os.path.join(work, "u.kernel.trace")
+    os.rename(path, beside)
+    done = subprocess.run([FIBERSCOPE, "trace", "lost", beside], capture_output=True, text=True)
+    assert done.returncode == 1 and "is a kernel trace" in done.stderr, done.stderr
+    said = subprocess.run([FIBERSCOPE, "trace", beside], capture_output=True, text=True, check=True).stdout
+    assert "a kernel trace: fibers are threads" in said and " latency " in said and " sync " not in said, said
+    os.rename(beside, path)
     # A trace of something else says nothing of these threads.
     report = lost(path, path)
     assert report["whole"]["unknown_ns"] == report["whole"]["had_ns"], report["whole"]

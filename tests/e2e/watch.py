@@ -188,12 +188,16 @@ def children_are_followed_unless_told_not_to(work):
 
 def ctrl_c_ends_the_recording_not_the_data(work):
     path = os.path.join(work, "c.pb.gz")
+    in_background = ["sh", "-c", "trap '' INT QUIT; exec \"$@\"", "sh"]  # as a script's `&` has it
     with Target(0, 1, "spin") as t:
-        watcher = subprocess.Popen([FIBERSCOPE, "record", "-F", "499", "-p", str(t.pid), "-o", path],
+        watcher = subprocess.Popen([*in_background, FIBERSCOPE, "record", "-F", "499", "-p", str(t.pid), "-o", path],
                                    stderr=subprocess.PIPE, text=True)
         time.sleep(1)
         watcher.send_signal(signal.SIGINT)
-        watcher.wait(timeout=30)
+        try:
+            watcher.wait(timeout=30)
+        finally:
+            watcher.kill()
         watcher.stderr.close()
         assert t.process.poll() is None, "the target was hit"
     assert count(Profile(path)) > 20

@@ -389,7 +389,8 @@ static void waits_and_charges_are_what_the_program_measured(void **state)
     check("waits", &seen.held, WAITERS, truth->held_ns);
     check("charge", &seen.held_wakes, 1, truth->owed_ns);
     check("one wait in two parts", &seen.again, 1, truth->again_ns);
-    assert_int_equal(seen.again_wakes.count, 2);
+    // Who was woken first did not get it, so that was not the end of the contention.
+    check("its two charges", &seen.again_wakes, 1, truth->again_ns);
     check("timeouts", &seen.timed, TIMEOUTS, truth->timed_ns);
     assert_int_equal(seen.timed_wakes.ns, 0); // who timed out has taken its part along
     assert_int_equal(seen.sem.count, 1);

@@ -256,6 +256,43 @@ static void a_full_ring_is_told(void **state)
     bpf_programs_free(p);
 }
 
+enum { SLOW_US = 4000 };
+
+static int on_record_slowly(void *arg, const struct bpf_head *head)
+{
+    uint64_t *bytes = arg;
+    usleep(SLOW_US); // the child fills the ring faster
+    *bytes += head->size;
+    return 0;
+}
+
+static int ignore_sum(void *arg, uint64_t key, const struct bpf_sum *sum)
+{
+    (void)arg, (void)key, (void)sum;
+    return 0;
+}
+
+static void a_ring_kept_full_is_left(void **state)
+{
+    (void)state;
+    struct bpf_programs_options o = options();
+    int go;
+    o.ring_bytes = 16 * PAGE;
+    struct bpf_programs *p = load(&o);
+    pid_t pid = make_child(burn_child, &go);
+    assert_int_equal(bpf_programs_target(p, pid, 0), 0);
+    start(p);
+    let_go(go);
+    uint64_t polled = 0, summed = 0;
+    while (!polled)
+        assert_true(bpf_programs_poll(p, 50, -1, on_record_slowly, &polled) >= 0);
+    assert_int_equal(bpf_programs_sums(p, on_record_slowly, ignore_sum, &summed), 0);
+    bpf_programs_free(p);
+    assert_true(polled < 18 * PAGE && summed < 18 * PAGE);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
 static void full_sums_send_samples_for_themselves(void **state)
 {
     (void)state;
@@ -375,6 +412,7 @@ int main(void)
         cmocka_unit_test(known_code_is_counted_by_key),
         cmocka_unit_test(unknown_code_is_sent_as_copies),
         cmocka_unit_test(a_full_ring_is_told),
+        cmocka_unit_test(a_ring_kept_full_is_left),
         cmocka_unit_test(full_sums_send_samples_for_themselves),
         cmocka_unit_test(children_take_the_slot_and_an_exec_empties_it),
         cmocka_unit_test(without_privilege_it_says_what_is_missing),
