@@ -88,10 +88,12 @@ static void drop_process(struct perf_code *c, struct perf_process *p)
     free(p);
 }
 
-void perf_code_add_builder(struct perf_code *c, struct builder *b)
+int perf_code_add_builder(struct perf_code *c, struct builder *b)
 {
-    if (c->builder_count < PERF_BUILDERS_MAX)
-        c->builders[c->builder_count++] = b;
+    if (c->builder_count == PERF_BUILDERS_MAX)
+        return -ENOSPC;
+    c->builders[c->builder_count++] = b;
+    return 0;
 }
 
 void perf_code_replace_builder(struct perf_code *c, const struct builder *old, struct builder *b)

@@ -31,9 +31,9 @@ int perf_code_new(struct perf_code **out, struct builder *b);
 void perf_code_free(struct perf_code *c); // accepts NULL
 
 // A further one, at most PERF_BUILDERS_MAX with the first; before the first process is known. It is told of processes as
-// they are asked for in it, as with perf_code_be_lazy.
-enum { PERF_BUILDERS_MAX = 8 };
-void perf_code_add_builder(struct perf_code *c, struct builder *b);
+// they are asked for in it, as with perf_code_be_lazy. 0 or -ENOSPC.
+enum { PERF_BUILDERS_MAX = 16 };
+int perf_code_add_builder(struct perf_code *c, struct builder *b);
 
 // Another one in the place of `old`, which is told of nothing more; with perf_code_be_lazy.
 void perf_code_replace_builder(struct perf_code *c, const struct builder *old, struct builder *b);

@@ -374,6 +374,12 @@ static int run(struct recording *r, struct fscope_error *err)
     return record_inside(r, agent, err);
 }
 
+// The call that wrote says -EFBIG.
+static void write_tells(int signo)
+{
+    (void)signo;
+}
+
 int record_command(const struct record_options *o, struct record_result *result,
                    struct fscope_error *err)
 {
@@ -389,8 +395,10 @@ int record_command(const struct record_options *o, struct record_result *result,
     if (o->trace_flight)
         record_signals_snapshots(&r.loop.signals);
     // A file over RLIMIT_FSIZE is then an error that can be told instead of our death.
-    struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
-    sigaction(SIGXFSZ, &ignore, &old);
+    // A handler, not SIG_IGN, which the command would have as well.
+    struct sigaction ignore = {.sa_handler = write_tells}, old;
+    if (!sigaction(SIGXFSZ, NULL, &old) && old.sa_handler != SIG_IGN)
+        sigaction(SIGXFSZ, &ignore, NULL);
     r.loop.snapshots = record_snapshot_count;
     record_progress_begin(&r.loop.progress, o);
     int rc = run(&r, err);

@@ -113,7 +113,7 @@ int record_by_agent(const struct record_options *o, struct call *call, struct re
             record_comment(l->result, stats.earlier);
         snprintf(l->result->earlier, sizeof l->result->earlier, "%s", stats.earlier);
         if (stats.late_why[0])
-            snprintf(l->result->warning, sizeof l->result->warning, "%s", stats.late_why);
+            record_warn(l->result, "%s", stats.late_why);
     }
     ingest_free(l->ingest);
     l->ingest = NULL;
@@ -239,8 +239,7 @@ static void take_out(const struct record_options *o, struct record_result *resul
     const struct inject_options io = {.size = sizeof io, .pid = o->pid};
     if (result->target_ended || !inject_detach(&io, &how, &err) || err.code == -ESRCH)
         return;
-    if (!result->warning[0])
-        snprintf(result->warning, sizeof result->warning, "the agent stays in: %s", err.text);
+    record_warn(result, "the agent stays in: %s", err.text);
 }
 
 // The socket, too: in a network namespace that we may not enter the agent is out of reach.

@@ -171,7 +171,7 @@ static void count_open(struct trace_latency *l, int64_t ns)
 static struct go *go_at(struct latency_state *st, uint32_t slot)
 {
     if (slot >= st->go_count) {
-        size_t n = slot * 2 + (size_t)64;
+        size_t n = (size_t)slot * 2 + 64;
         struct go *grown = reallocarray(st->gos, n, sizeof *grown);
         if (!grown)
             return NULL;

@@ -404,7 +404,11 @@ static int run(struct ebpf *e, int go_fd, const volatile int *stop, struct fscop
     if (rc)
         return rc;
     rc = finish(e, serve(e, stop));
-    return rc ? error_set(err, rc, 0, "recording: %s", strerror(-rc)) : 0;
+    if (rc) // what there is is the user's
+        record_warn(e->result,
+                    "the recording ended early: %s; what was recorded up to then is here",
+                    strerror(-rc));
+    return 0;
 }
 
 void ebpf_free(struct ebpf *e)

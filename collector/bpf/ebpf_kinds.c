@@ -136,7 +136,7 @@ int ebpf_kinds_begin(struct ebpf *e)
         if (!r->builders[kind] || (kind == RECORD_CUSTOM && !o->fiber_fraction))
             continue;
         if (e->processes)
-            perf_code_add_builder(e->processes, r->builders[kind]);
+            rc = perf_code_add_builder(e->processes, r->builders[kind]);
         else
             rc = perf_code_new(&e->processes, r->builders[kind]);
     }

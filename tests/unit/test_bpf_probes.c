@@ -159,8 +159,10 @@ static void end(struct run *r)
     bpf_programs_stop(r->p);
     bpf_programs_free(r->p);
     probe_files_free(&r->files);
-    kill(r->child, SIGKILL);
-    waitpid(r->child, NULL, 0);
+    if (r->child) { // else it has been waited for
+        kill(r->child, SIGKILL);
+        waitpid(r->child, NULL, 0);
+    }
     close(r->to);
     close(r->from);
 }
@@ -215,6 +217,7 @@ static void what_an_ended_process_had_is_forgotten(void **state)
     assert_int_equal(bpf_programs_forget(r.p, has_ended), 0);
     kill(r.child, SIGKILL);
     assert_int_equal(waitpid(r.child, NULL, 0), r.child);
+    r.child = 0;
     assert_int_equal(bpf_programs_forget(r.p, has_ended), ROOM);
     assert_int_equal(bpf_programs_forget(r.p, has_ended), 0);
     end(&r);
