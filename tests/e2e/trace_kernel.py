@@ -139,9 +139,11 @@ def perf_says_the_same(work):
         row, (ns, switches) = thread(path, tid), runs[tid]
         on = row["running_ns"] + row["syscall_ns"]
         # Both take the time at the same tracepoint, one after the other: less than a microsecond apart.
-        # Now and then a kernel switches without its tracepoint: perf does not have these switches, and the trace most.
+        # Now and then a kernel switches without its tracepoint: perf does not have these switches, and the trace most. One
+        # that computes loses a slice of 4 ms by it.
         missed = abs(row["runs"] - switches)
-        assert abs(on - ns) <= 0.01 * ns + 1500 * switches + 100e3 * missed, (name, on, ns, switches)
+        tolerance = 0.01 * ns + 1500 * switches + max(100e3 * missed, min(4e6 * missed, 0.03 * ns))
+        assert abs(on - ns) <= tolerance, (name, on, ns, row["runs"], switches)
         assert missed <= 2 + 0.06 * switches, (name, row["runs"], switches, threads[tid], said)
     run_queues_are_as_long_as_perf_says(path, threads, perf_waits(data))
 

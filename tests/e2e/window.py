@@ -36,6 +36,15 @@ def wait_for(what, seconds=10):
         time.sleep(0.05)
 
 
+def whole_svg(path):
+    """Its text; "": it is not there, or not written to its end yet."""
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    return text if "</svg>" in text else ""
+
+
 class Screen:
     """An X server of our own and one viewer in it."""
 
@@ -243,9 +252,7 @@ def a_drag_is_from_what_was_seen(work):
         assert wait_for(stands_still)
         s.do("mousemove", "--sync", "701", "100", "mouseup", "1", "key", "ctrl+e")
         saved = os.path.join(work, "t.trace-timeline-1.svg")
-        assert wait_for(lambda: os.path.exists(saved))
-        with open(saved, encoding="utf-8") as f:
-            said = f.read()
+        said = wait_for(lambda: whole_svg(saved))
         begin, end = (float(n) for n in re.search(r">Range ([0-9.]+)s \u2013 ([0-9.]+)s ", said).groups())
         assert abs(begin - time_at(300)) < 0.05, (begin, time_at(300))
         assert abs(end - time_at(701, "--range", "2.5..7.5")) < 0.05, (end, time_at(701, "--range", "2.5..7.5"))
