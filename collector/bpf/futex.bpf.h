@@ -201,19 +201,31 @@ static __always_inline uint64_t futex_both_halves(uint64_t address)
     return (address & ~7ull) | 1;
 }
 
-// had_waited: by one of the waiters, with which the contention before has ended.
+struct futex_charging {
+    uint64_t address, now;
+    uint32_t pid, had_waited;
+    struct futex_charge sum;
+};
+
+static long futex_charge_place(uint32_t i, struct futex_charging *g)
+{
+    uint32_t index;
+    uint64_t key = i < BPF_FUTEX_PROBES ? g->address : futex_both_halves(g->address);
+    struct futex_lock *l = futex_place(g->pid, key, i % BPF_FUTEX_PROBES, &index);
+    if (l && l->waiters && l->address == key && l->pid == g->pid)
+        futex_charge_one(l, g->pid, key, g->now, g->had_waited, &g->sum);
+    return 0;
+}
+
+// had_waited: by one of the waiters, with which the contention before has ended. By bpf_loop: Linux 6.1 looks at each way
+// through a loop of its own, which were too many.
 static __always_inline struct futex_charge futex_charge(uint32_t pid, uint64_t address,
                                                         uint64_t now, bool had_waited)
 {
-    struct futex_charge c = {0};
-    for (uint32_t i = 0; i < 2 * BPF_FUTEX_PROBES; i++) {
-        uint32_t index;
-        uint64_t key = i < BPF_FUTEX_PROBES ? address : futex_both_halves(address);
-        struct futex_lock *l = futex_place(pid, key, i % BPF_FUTEX_PROBES, &index);
-        if (l && l->waiters && l->address == key && l->pid == pid)
-            futex_charge_one(l, pid, key, now, had_waited, &c);
-    }
-    return c;
+    struct futex_charging g = {
+        .address = address, .now = now, .pid = pid, .had_waited = had_waited};
+    bpf_loop(2 * BPF_FUTEX_PROBES, futex_charge_place, &g, 0);
+    return g.sum;
 }
 
 // --- Waits.
